@@ -1,0 +1,41 @@
+# Needs Python 3.11 or later, and make. PYTHON=/path/to/python names another one.
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test lint clean
+
+help:
+	@echo "make run    start the orchestrator on examples/quickstart; Ctrl-C ends it"
+	@echo "make test   run all tests"
+	@echo "make lint   check style and types"
+	@echo "make clean  remove what the others made"
+
+run: $(VENV)/installed
+	@$(BIN)/python examples/quickstart/demo.py
+
+test: $(VENV)/installed-test
+	@$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .harn build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+
+# Installed in place, so that an edit counts at once; a stamp is older than the files that say what to install.
+$(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "harn needs Python 3.11 or later; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

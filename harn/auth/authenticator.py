@@ -1,0 +1,114 @@
+"""Decides whether a request proves that its sender holds one of our credentials."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from hmac import compare_digest
+
+from attrs import frozen
+
+from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
+from harn.auth.freshness import TOLERANCE, check_fresh
+from harn.auth.signed_requests import SCHEME, SignedHeader, parse_signed_header, request_digest
+from harn.errors import CredentialsRejected, SignatureMismatch
+from harn.model.delivery import Claim
+
+GUARD_SCOPE = "admin"
+
+
+@frozen
+class Identity:
+    """
+    Who it is.
+
+    :ivar actor: ``key:`` and the first 8 hexadecimal digits of the key's SHA-256, or ``hmac``.
+    :ivar guard: a claim that the caller must make durable before it acts; when it is taken, the request is a replay
+        (`harn.errors.SignatureReplayed`). None where nothing needs to be remembered.
+    """
+
+    actor: str
+    guard: Claim | None = None
+
+
+class Authenticator:
+    """
+    Checks requests against one reading of the credentials. Pure computation: a reload makes a new one.
+
+    Keys are compared as digests, so that neither their lengths nor which of them is close can be timed, and always
+    with all of them.
+    """
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._digests = [hashlib.sha256(key).digest() for key in credentials.keys]
+        self._secret = credentials.hmac_secret
+        self.configured = credentials.configured
+
+    def authenticate(self, method: str, target: str, headers: Mapping[str, str], body: bytes, now: float) -> Identity:
+        """
+        Give the sender's identity.
+
+        :param target: the request target with its query, as in the request line.
+        :param headers: names in lower case, values decoded as latin-1.
+        :param now: seconds, Unix.
+        :raises CredentialsRejected: or one of its classes; ``str()`` says what is wrong and never what is right.
+        """
+        claimed = self.authenticate_headers(headers, now)
+        if isinstance(claimed, Identity):
+            return claimed
+        expected = request_digest(self._secret or b"", method, target, claimed.timestamp, body)
+        given = claimed.signature.encode("utf-8", "replace")
+        if not compare_digest(base64.b64encode(expected), given):
+            raise SignatureMismatch(
+                "the signature is wrong: it is made with another secret, or over another method, path with query, "
+                "timestamp or body"
+            )
+        return Identity("hmac", None if method == "GET" else _guard(expected, int(claimed.timestamp)))
+
+    def authenticate_headers(self, headers: Mapping[str, str], now: float) -> Identity | SignedHeader:
+        """
+        Decide what the headers alone decide, so that nobody without credentials can make us read a body.
+
+        :return: the identity; or, for a signed request, the signature, which `authenticate` checks with the body.
+        :raises CredentialsRejected: as `authenticate`.
+        """
+        if not self.configured:
+            raise CredentialsRejected(
+                f"no credentials are configured; set {API_KEYS} or {HMAC_SECRET} (or {API_KEYS}_FILE, "
+                f"{HMAC_SECRET}_FILE) for the server, and restart or reload it"
+            )
+        key = headers.get("x-api-key")
+        if key is not None:
+            return self._holder("X-API-Key", key)
+        authorization = headers.get("authorization")
+        if authorization is None:
+            raise CredentialsRejected(
+                f"no credentials; send Authorization: Bearer <key>, X-API-Key: <key> or a signed request ({SCHEME})"
+            )
+        scheme, _, rest = authorization.strip().partition(" ")
+        if scheme.lower() == "bearer":
+            return self._holder("Authorization", rest)
+        if scheme.upper() != SCHEME:
+            raise CredentialsRejected(f"the Authorization scheme is unknown; use Bearer or {SCHEME}")
+        if self._secret is None:
+            raise CredentialsRejected(f"signed requests are not configured; set {HMAC_SECRET} for the server")
+        signed = parse_signed_header(rest)
+        check_fresh(signed.timestamp, now)
+        return signed
+
+    def _holder(self, header: str, key: str) -> Identity:
+        """Find whose key it is, in a time that does not tell."""
+        given = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
+        found = False
+        for digest in self._digests:
+            found |= compare_digest(digest, given)
+        if not found:
+            raise CredentialsRejected(f"the key in {header} is none of {API_KEYS}")
+        return Identity("key:" + given.hex()[:8])
+
+
+def _guard(signature: bytes, timestamp: int) -> Claim:
+    """Claim a signature for as long as it could come again, with a window to spare for a clock that is set back."""
+    key = "signature:" + hashlib.sha256(signature).hexdigest()
+    return Claim(scope=GUARD_SCOPE, key=key, expires_at=float(timestamp + 2 * TOLERANCE))

@@ -1,0 +1,118 @@
+"""GitHub: webhooks of repositories, organizations and apps, in JSON or form encoding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from harn.connectors import bodies
+from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IReceiver
+from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
+from harn.connectors.receiver import Receiver
+from harn.connectors.signatures import github as signature
+from harn.connectors.signatures.schemes import SCHEMES
+from harn.errors import PayloadInvalid
+from harn.model.inbound import InboundRequest
+
+SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
+
+FORM = "application/x-www-form-urlencoded"
+
+_EVENT = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
+_MOST_FORM_FIELDS = 16
+
+_COMMON = {"action": ["action"], "installation_id": ["installation", "id"]}
+
+# What events have beside the common fields; the names are those of the body.
+_LIFTED: Mapping[str, dict[str, list[str]]] = {
+    event: _COMMON | {name: [name] for name in names}
+    for event, names in {
+        "issues": ("issue",),
+        "pull_request": ("pull_request",),
+        "issue_comment": ("issue", "comment"),
+        "pull_request_review": ("pull_request", "review"),
+        "push": ("commits", "distinct_size"),
+        "workflow_run": ("workflow_run",),
+        "deployment_status": ("deployment_status", "deployment"),
+        "check_run": ("check_run",),
+    }.items()
+}
+
+
+@implementer(IReceiver)
+class GithubConnector(Receiver):
+    """Takes the webhooks of one trigger."""
+
+    def prepare(self) -> None:
+        """Make the secrets ready."""
+        self._use_secret(SECRET, SCHEMES["github"].key)
+
+    def verify(self, inbound: InboundRequest, now: float) -> None:
+        """Check ``X-Hub-Signature-256`` over the raw body."""
+        signature.verify(self._keys, inbound.body, inbound.headers.get(signature.HEADER))
+
+    def normalize(self, inbound: InboundRequest) -> Normalized:
+        """
+        Give one event: ``<X-GitHub-Event>.<action>``, or the bare event where the body has no action.
+
+        The body's syntax is checked in full, but it is not built: whoever needs it parses it, once, elsewhere.
+        """
+        headers, body = inbound.headers, inbound.body
+        event = headers.get("x-github-event")
+        if event is None or not _EVENT.fullmatch(event):
+            raise PayloadInvalid("the header X-GitHub-Event is missing or malformed; is this a webhook of GitHub?")
+        body_format, document = "json", body
+        if headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
+            body_format, document = "form", _form_document(body)
+        try:
+            fields = bodies.read_fields(document)
+        except bodies.NOT_READABLE as error:
+            raise PayloadInvalid(f"the body is not a JSON object: {error}") from error
+        action = bodies.word(fields.action)
+        delivery = bodies.sane(headers.get("x-github-delivery"))
+        normalized = NormalizedEvent(
+            kind=event if action is None else f"{event}.{action}",
+            dedupe_key=delivery or bodies.body_digest(body),
+            payload={"event": event, "delivery_id": delivery},
+            lifted=_LIFTED.get(event, _COMMON),
+            body_format=body_format,
+            occurred_at=bodies.occurred_at(fields.timestamp),
+        )
+        return Events((normalized,))
+
+
+def _form_document(body: bytes) -> bytes:
+    """
+    Give the JSON text in the form's field ``payload``.
+
+    :raises PayloadInvalid: no form, or no such field.
+    """
+    try:
+        form = parse_qs(body.decode("ascii"), strict_parsing=True, max_num_fields=_MOST_FORM_FIELDS)
+        return form["payload"][0].encode("utf-8")
+    except (ValueError, KeyError) as error:
+        raise PayloadInvalid(
+            f"the body is not a form with a field payload, as its content type ({FORM}) says"
+        ) from error
+
+
+@implementer(IPlugin, IConnectorPlugin)
+class GithubPlugin:
+    """The provider ``github``."""
+
+    provider = "github"
+    kinds = ("webhook",)
+    table = None
+    schema = None
+    required_secrets = (SECRET,)
+    optional_secrets = ()
+    authentication = PUBLIC
+    outbound = ()
+
+    def connector(self, context: ConnectorContext) -> GithubConnector:
+        """Make the connector of one trigger."""
+        return GithubConnector(context)

@@ -1,0 +1,72 @@
+"""
+What a connector promises. Ours use no other door than third-party ones.
+
+Order of life, which `harn.testing.connectors` checks: ``prepare`` once, ``activate`` at most once after it, ``quiesce``
+at most once, ``close`` exactly once (after a failed ``prepare`` too). ``prepare``, ``activate`` and ``close`` may
+return a Deferred, be coroutines, or plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+from harn.connectors.model import ConnectorContext, Normalized
+from harn.model.inbound import InboundRequest
+
+PUBLIC = "public"
+CREDENTIALS = "credentials"
+
+
+class IConnector(Interface):
+    """Takes events of one provider for one trigger."""
+
+    def prepare() -> Any:
+        """Acquire all that can fail; show nothing outside."""
+
+    def activate() -> Any:
+        """Begin; events that it starts itself go through the gate, which may still be shut."""
+
+    def quiesce() -> None:
+        """Stop taking new work, at once. Requests that hold a lease may still be verified and normalized."""
+
+    def close() -> Any:
+        """Release everything."""
+
+
+class IReceiver(IConnector):
+    """A connector whose events come as requests to the trigger's route."""
+
+    def verify(inbound: InboundRequest, now: float) -> None:
+        """
+        Check that the provider sent it. Pure computation on raw bytes, in constant time.
+
+        :param now: seconds, Unix.
+        :raises CredentialsRejected: one of its classes.
+        """
+
+    def normalize(inbound: InboundRequest) -> Normalized:
+        """
+        Say what it means. Pure computation.
+
+        :raises PayloadInvalid: the provider's format does not allow this body.
+        """
+
+
+class IConnectorPlugin(IPlugin):
+    """One provider; found with ``twisted.plugin.getPlugins`` in ``harn.plugins``."""
+
+    provider: str = Attribute("For example ``github``: what ``provider`` in the manifest names.")
+    kinds: Sequence[str] = Attribute("Trigger kinds, for example ``('webhook',)``.")
+    table: str | None = Attribute("The provider's own table in a trigger, for example ``webhook``; None for none.")
+    schema: Any = Attribute("A `harn.manifest.interfaces.ISettingsSchema` for that table; None for none.")
+    required_secrets: Sequence[str] = Attribute("Names that a trigger's ``secrets`` must have.")
+    optional_secrets: Sequence[str] = Attribute("Names that it may have.")
+    authentication: str = Attribute("`PUBLIC` (the provider's signature decides) or `CREDENTIALS` (ours, first).")
+    outbound: Sequence[str] = Attribute("Methods of its outbound client; empty for none.")
+
+    def connector(context: ConnectorContext) -> IConnector:
+        """Make a connector for one trigger; acquire nothing yet."""

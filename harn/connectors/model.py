@@ -1,0 +1,93 @@
+"""What crosses a connector's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from harn.model.event import VERIFIED
+
+
+@frozen(kw_only=True)
+class ConnectorBinding:
+    """
+    A trigger as its connector sees it: never a version, never an interpreter.
+
+    :ivar settings: the provider's own table, checked by the plugin's schema.
+    :ivar secrets: for each name the values to try, in order (rotation).
+    """
+
+    trigger_id: str
+    provider: str
+    kind: str
+    path: str
+    events: tuple[str, ...]
+    settings: Any
+    secrets: Mapping[str, tuple[bytes, ...]] = field(repr=False)
+
+
+@frozen(kw_only=True)
+class ConnectorContext:
+    """
+    What a connector is made of.
+
+    :ivar emit: ``emit(trigger_id, event) -> Deferred[None]``: hands over an event that the connector began itself,
+        through the gate; the Deferred fires when the event is durable. Push connectors never call it.
+    """
+
+    clock: IReactorTime
+    binding: ConnectorBinding
+    emit: Callable[[str, NormalizedEvent], Any]
+
+
+@frozen(kw_only=True)
+class NormalizedEvent:
+    """
+    An event in the provider's words, before harn gives it an id.
+
+    :ivar dedupe_key: the provider's own id of the delivery.
+    :ivar payload: the provider's fields that are not in the body.
+    :ivar lifted: name of a field -> its path in the parsed body.
+    :ivar body_format: ``json``, ``form``, ``bytes`` or ``none``: see `harn.model.event.parse_body`.
+    :ivar body: the bytes to keep; None for the request's own.
+    """
+
+    kind: str
+    dedupe_key: str
+    payload: dict[str, Any] = field(factory=dict)
+    lifted: dict[str, list[str]] = field(factory=dict)
+    body_format: str = "json"
+    occurred_at: str | None = None
+    signature_status: dict[str, str] = field(factory=lambda: VERIFIED)
+    body: bytes | None = None
+
+
+@frozen
+class Events:
+    """Keep these events; answer when they are durable. An empty tuple: nothing to do, answer ``ignored``."""
+
+    events: tuple[NormalizedEvent, ...]
+
+
+@frozen(kw_only=True)
+class Respond:
+    """Keep ``events``, then answer with this (a handshake, an acknowledgement in the provider's form)."""
+
+    status: int
+    body: bytes
+    content_type: str
+    events: tuple[NormalizedEvent, ...] = ()
+
+
+@frozen(kw_only=True)
+class Reject:
+    """Keep nothing, answer with this status and text."""
+
+    status: int
+    detail: str
+
+
+Normalized = Events | Respond | Reject

@@ -1,0 +1,62 @@
+"""
+What the author of a connector plugin needs, in one place.
+
+A plugin is an object that provides `IConnectorPlugin`, in a module under ``harn/plugins/``. For requests it makes an
+`IReceiver`; for events that it starts itself an `IConnector` that calls ``context.emit``. The table that it has in a
+trigger is checked by an `ISettingsSchema`, most simply ``StructSchema`` of a ``msgspec.Struct``.
+``harn.testing.connectors`` holds the suite that it should pass.
+"""
+
+from __future__ import annotations
+
+from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IConnector, IConnectorPlugin, IReceiver
+from harn.connectors.model import (
+    ConnectorBinding,
+    ConnectorContext,
+    Events,
+    Normalized,
+    NormalizedEvent,
+    Reject,
+    Respond,
+)
+from harn.errors import (
+    CredentialsRejected,
+    GateShut,
+    PayloadInvalid,
+    SignatureMismatch,
+    SignatureMissing,
+    SignatureStale,
+    StageFailed,
+)
+from harn.manifest.interfaces import ISettingsSchema, SettingProblem
+from harn.manifest.schema import StructSchema
+from harn.model.event import UNSIGNED, VERIFIED
+from harn.model.inbound import InboundRequest
+
+__all__ = [
+    "CREDENTIALS",
+    "PUBLIC",
+    "UNSIGNED",
+    "VERIFIED",
+    "ConnectorBinding",
+    "ConnectorContext",
+    "CredentialsRejected",
+    "Events",
+    "GateShut",
+    "IConnector",
+    "IConnectorPlugin",
+    "IReceiver",
+    "ISettingsSchema",
+    "InboundRequest",
+    "Normalized",
+    "NormalizedEvent",
+    "PayloadInvalid",
+    "Reject",
+    "Respond",
+    "SettingProblem",
+    "SignatureMismatch",
+    "SignatureMissing",
+    "SignatureStale",
+    "StageFailed",
+    "StructSchema",
+]

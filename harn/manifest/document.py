@@ -1,0 +1,124 @@
+"""
+The manifest's text in parts, each parsed alone: one part for each trigger, and the head before them.
+
+A reload of ten thousand triggers that changes one then parses one. Cutting the text at lines that begin with
+``[[triggers]]`` is sound when every piece, parsed alone, is whole: the head says nothing of triggers, each part
+makes one trigger and nothing else. By induction the parser then stands between two statements at each cut, so no cut
+lies in a multi-line string or an array, and what the pieces define does not meet. In every other case (a table such
+as ``[orchestrator]`` after the triggers, ``triggers = [...]``, any error) the text is parsed whole: the result and
+the error are then the parser's own.
+
+The child process that parses big texts imports this module: tomli and msgspec are all it needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import tomli
+
+HEADER = "[[triggers]]"
+"""What a line begins with where the text is cut."""
+
+
+class Pieces(msgspec.Struct, frozen=True):
+    """
+    A text that is cut, or one that is not to be cut (all of it is then its head).
+
+    ``lead`` is a line feed and the head; each of ``parts`` is what follows `HEADER`, without the line feed before the
+    next. So ``HEADER.join([lead, ...])`` with line feeds between is a line feed and the text.
+    """
+
+    lead: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """The text before the first trigger."""
+        return self.lead[1:]
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """No TOML: why, and where (1-based; None where the parser does not say)."""
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """
+    A text's values.
+
+    ``by_parts``: each trigger came from its own part. ``head`` has no ``triggers``, unless that is no array.
+    """
+
+    head: dict[str, Any]
+    triggers: list[Any]
+    by_parts: bool
+
+
+def cut(text: str) -> Pieces:
+    """Cut ``text``, whose lines end in a line feed, before each line that begins with `HEADER`."""
+    lead, *parts = ("\n" + text).split("\n" + HEADER)
+    return Pieces(lead, tuple(parts))
+
+
+def uncut(text: str) -> Pieces:
+    """Give ``text`` as one piece."""
+    return Pieces("\n" + text)
+
+
+def parse_head(head: str) -> dict[str, Any] | None:
+    """Parse the head alone; None when the text must be parsed whole."""
+    try:
+        tables = tomli.loads(head)
+    except (tomli.TOMLDecodeError, RecursionError):
+        return None
+    return None if "triggers" in tables else tables
+
+
+def parse_part(part: str) -> dict[str, Any] | None:
+    """Parse one part alone and give its trigger; None when the text must be parsed whole."""
+    try:
+        tables = tomli.loads(HEADER + part)
+    except (tomli.TOMLDecodeError, RecursionError):
+        return None
+    if len(tables) != 1:
+        return None
+    triggers = tables.get("triggers")
+    if not isinstance(triggers, list) or len(triggers) != 1:
+        return None
+    trigger: dict[str, Any] = triggers[0]
+    return trigger
+
+
+def parse_whole(text: str) -> Parsed | Malformed:
+    """Parse ``text`` in one go."""
+    try:
+        tables = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        return Malformed(error.msg, error.lineno, error.colno)
+    except RecursionError:
+        return Malformed("arrays or tables are nested too deep")
+    triggers = tables.get("triggers", [])
+    if not isinstance(triggers, list):
+        return Parsed(tables, [], by_parts=False)
+    tables.pop("triggers", None)
+    return Parsed(tables, triggers, by_parts=False)
+
+
+def parse(text: str) -> Parsed | Malformed:
+    """Parse ``text`` by parts where that is sound, else whole; both agree."""
+    pieces = cut(text)
+    head = parse_head(pieces.head)
+    if head is None:
+        return parse_whole(text)
+    triggers: list[Any] = []
+    for part in pieces.parts:
+        trigger = parse_part(part)
+        if trigger is None:
+            return parse_whole(text)
+        triggers.append(trigger)
+    return Parsed(head, triggers, by_parts=True)

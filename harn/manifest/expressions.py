@@ -1,0 +1,51 @@
+"""JMESPath in a manifest: whether an expression can be evaluated at all."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
+
+from harn.manifest.findings import quote, suggest
+
+_FUNCTIONS: dict[str, Any] = Functions.FUNCTION_TABLE
+
+
+@lru_cache(maxsize=16_384)
+def fault_of_expression(text: str) -> str | None:
+    """Say what is wrong with ``text`` and where; None when it is JMESPath and calls only functions that exist."""
+    if not text.strip():
+        return "it is empty"
+    try:
+        tree: Any = jmespath.compile(text).parsed
+    except JMESPathError as error:
+        return _explain(text, error)
+    except RecursionError:
+        return "it is nested too deep"
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        # The library lets some of its own errors through, for example for a literal that is no JSON.
+        return str(error).partition("\n")[0]
+    return _unknown_function(tree)
+
+
+def _explain(text: str, error: JMESPathError) -> str:
+    position = getattr(error, "lex_position", None)
+    said = str(getattr(error, "message", "") or getattr(error, "msg", "") or error).partition("\n")[0].rstrip(":")
+    if position is None:
+        return said
+    if position >= len(text) or getattr(error, "token_value", None) is None:
+        return f"it ends too early, after {quote(text[-20:])}"
+    return f"at character {position + 1}, before {quote(text[position : position + 20])}: {said}"
+
+
+def _unknown_function(tree: Any) -> str | None:
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if node["type"] == "function_expression" and node["value"] not in _FUNCTIONS:
+            return f"there is no function {quote(node['value'])}; {suggest(node['value'], _FUNCTIONS)}"
+        nodes.extend(child for child in node["children"] if isinstance(child, dict))
+    return None

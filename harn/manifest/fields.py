@@ -1,0 +1,271 @@
+"""
+The shapes that a value of the manifest may have; each checks a value and describes itself as JSON schema.
+
+A field's ``read(value, path, findings)`` gives the value as a spec holds it, or takes note of what is wrong and
+gives None; ``json_schema()`` describes the values that are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from harn.manifest.expressions import fault_of_expression
+from harn.manifest.findings import Findings, describe, nearest, quote
+from harn.manifest.lines import Path
+from harn.model.durations import parse_duration
+from harn.model.references import parse_function_reference
+
+
+class Field(Protocol):
+    """What all fields can do; ``description`` is for people."""
+
+    @property
+    def description(self) -> str:
+        """What it is for, in one sentence."""
+
+    def read(self, value: Any, path: Path, findings: Findings) -> Any:
+        """Give the value as a spec holds it; None, and a finding, when it is wrong."""
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe the values that are right."""
+
+
+@frozen
+class Flag:
+    """``true`` or ``false``."""
+
+    description: str
+
+    def read(self, value: Any, path: Path, findings: Findings) -> bool | None:
+        """Read as `Field.read` says."""
+        if isinstance(value, bool):
+            return value
+        findings.add(path, f"must be true or false, not {describe(value)}", "write it without quotes")
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "boolean"}
+
+
+@frozen
+class Integer:
+    """A whole number from ``low`` to ``high``."""
+
+    description: str
+    low: int = 0
+    high: int = 2**53
+
+    def read(self, value: Any, path: Path, findings: Findings) -> int | None:
+        """Read as `Field.read` says."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            findings.add(path, f"must be a whole number, not {describe(value)}", "write digits alone, without quotes")
+        elif not self.low <= value <= self.high:
+            findings.add(path, f"must be {_span(self.low, self.high)}, not {_shown(value)}")
+        else:
+            return value
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+@frozen
+class Number:
+    """A number from ``low`` to ``high``; with ``positive``, over 0."""
+
+    description: str
+    low: float = 0
+    high: float = 2**53
+    positive: bool = False
+
+    def read(self, value: Any, path: Path, findings: Findings) -> float | None:
+        """Read as `Field.read` says."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            findings.add(path, f"must be a number, not {describe(value)}", "write digits alone, without quotes")
+        elif isinstance(value, float) and not math.isfinite(value):
+            findings.add(path, "must be a finite number")
+        elif not self.low <= value <= self.high:
+            findings.add(path, f"must be {_span(self.low, self.high)}, not {_shown(value)}")
+        elif self.positive and not value > 0:
+            findings.add(path, "must be over 0")
+        else:
+            return float(value)
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        lowest = "exclusiveMinimum" if self.positive else "minimum"
+        return {"type": "number", lowest: self.low, "maximum": self.high}
+
+
+@frozen
+class Choice:
+    """One of a few words."""
+
+    description: str
+    options: tuple[str, ...]
+
+    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+        """Read as `Field.read` says."""
+        if isinstance(value, str) and value in self.options:
+            return value
+        known = ", ".join(quote(option) for option in self.options)
+        if isinstance(value, str):
+            meant = nearest(value, self.options)
+            hint = f"did you mean {quote(meant)}? known: {known}" if meant else f"write one of: {known}"
+            findings.add(path, f"{quote(value)} is not known", hint)
+        else:
+            findings.add(path, f"must be a string, not {describe(value)}", f"write one of: {known}")
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"enum": list(self.options)}
+
+
+@frozen
+class Duration:
+    """A length of time over 0, written ``"30s"``; in seconds once read."""
+
+    description: str
+
+    def read(self, value: Any, path: Path, findings: Findings) -> float | None:
+        """Read as `Field.read` says."""
+        if not isinstance(value, str):
+            unit = f'"{value}s"' if isinstance(value, int) and not isinstance(value, bool) else '"30s"'
+            findings.add(path, f"must be a string with a unit, not {describe(value)}", f"write it as {unit}")
+            return None
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            findings.add(path, message, hint)
+            return None
+        if seconds > 0:
+            return seconds
+        findings.add(path, "must be longer than 0", 'write for example "30s"')
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h|d|w)\s*$"}
+
+
+@frozen
+class Text:
+    """A string; ``fault(text)`` says what is wrong with it and what to write, or gives None."""
+
+    description: str
+    fault: Callable[[str], tuple[str, str] | None] | None = None
+
+    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+        """Read as `Field.read` says."""
+        if not isinstance(value, str):
+            findings.add(path, f"must be a string, not {describe(value)}")
+            return None
+        if not value:
+            findings.add(path, "is empty")
+            return None
+        fault = self.fault(value) if self.fault is not None else None
+        if fault is None:
+            return value
+        findings.add(path, *fault)
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "string", "minLength": 1}
+
+
+@frozen
+class Texts:
+    """An array of strings, each of them like ``item``."""
+
+    description: str
+    item: Text
+
+    def read(self, value: Any, path: Path, findings: Findings) -> tuple[str, ...] | None:
+        """Read as `Field.read` says."""
+        if not isinstance(value, list):
+            hint = f"write [{quote(value)}]" if isinstance(value, str) else ""
+            findings.add(path, f"must be an array of strings, not {describe(value)}", hint)
+            return None
+        items = [self.item.read(one, (*path, index), findings) for index, one in enumerate(value)]
+        return tuple(item for item in items if item is not None)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "array", "items": self.item.json_schema()}
+
+
+@frozen
+class Expression:
+    """JMESPath over ``{event: ...}``."""
+
+    description: str
+
+    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+        """Read as `Field.read` says."""
+        if not isinstance(value, str):
+            findings.add(path, f"must be a string with JMESPath in it, not {describe(value)}")
+            return None
+        fault = fault_of_expression(value)
+        if fault is None:
+            return value
+        findings.add(path, f"is no JMESPath: {fault}", "the event is `event`, for example event.kind")
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "string", "minLength": 1}
+
+
+@frozen
+class Function:
+    """A function of the user's; ``module:function`` once read."""
+
+    description: str
+    schemes: tuple[str, ...] = ()
+
+    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+        """Read as `Field.read` says."""
+        if not isinstance(value, str):
+            findings.add(path, f"must be a string, not {describe(value)}", 'write for example "handlers:on_issue"')
+            return None
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme in self.schemes:
+            hint = "name a Python function, for example handlers:on_issue"
+            findings.add(path, f"{scheme}:// is not supported yet", hint)
+            return None
+        try:
+            return _normalize_function(value)
+        except ValueError as error:
+            # The shared parser puts what to do after the semicolon, and the value in front.
+            hint = str(error).rpartition("; ")[2]
+            findings.add(path, f"{quote(value)} names no Python function", hint)
+            return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        return {"type": "string", "minLength": 1}
+
+
+@lru_cache(maxsize=4096)
+def _normalize_function(text: str) -> str:
+    return str(parse_function_reference(text))
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low} or more" if high >= 2**53 else f"from {low} to {high}"
+
+
+def _shown(value: float) -> str:
+    # An integer of thousands of digits is no number to print (Python refuses to).
+    return str(value) if abs(value) < 1e18 else "a number that large"

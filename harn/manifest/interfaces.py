@@ -1,0 +1,55 @@
+"""What the manifest asks of a provider, so that it need not know connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+from zope.interface import Attribute, Interface
+
+
+@frozen(kw_only=True)
+class SettingProblem:
+    """A problem in a provider's own table: ``key`` is relative to it, for example ``signature_scheme``."""
+
+    key: str
+    message: str
+    hint: str = ""
+
+
+class ISettingsSchema(Interface):
+    """Checks a provider's own table, for example ``[triggers.webhook]``."""
+
+    def check(table: Mapping[str, Any]) -> tuple[Any, Sequence[SettingProblem]]:
+        """
+        Give the settings as a frozen, canonically encodable value (None where there are problems), and every problem.
+        """
+
+    def json_schema() -> dict[str, Any]:
+        """The table's JSON schema."""
+
+
+@frozen(kw_only=True)
+class ProviderRules:
+    """
+    What a manifest may say about one provider.
+
+    :ivar kinds: trigger kinds it has, for example ``("webhook",)``.
+    :ivar table: name of its own table in a trigger (``webhook``, ``a2a_push``), or None when it has none.
+    :ivar schema: an `ISettingsSchema`, or None with ``table``.
+    :ivar required_secrets: names that ``secrets`` must have; ``optional_secrets``: names it may have.
+    """
+
+    provider: str
+    kinds: tuple[str, ...]
+    table: str | None = None
+    schema: Any = None
+    required_secrets: tuple[str, ...] = ()
+    optional_secrets: tuple[str, ...] = ()
+
+
+class IProviderRules(Interface):
+    """All providers of this installation."""
+
+    providers: Mapping[str, ProviderRules] = Attribute("By provider id.")

@@ -1,0 +1,115 @@
+"""The JSON schema of a manifest, for editors: made of the same fields that check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harn.manifest.fields import Field
+from harn.manifest.interfaces import ProviderRules
+from harn.manifest.model import OrchestratorSettings, RetrySpec
+from harn.manifest.settings import ORCHESTRATOR, Shape, spellings
+from harn.manifest.vocabulary import DEFAULTS, KINDS, MATCH, RETRY, TABLES, TRIGGER
+from harn.model.durations import format_duration
+
+_ID = "https://json-schema.org/draft/2020-12/schema"
+_REFERENCE = {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+(@[A-Za-z0-9_.-]+)?$"}
+
+
+def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
+    """
+    Describe a manifest (draft 2020-12): its keys, and what each provider adds to a trigger.
+
+    :param rules: by provider.
+    """
+    return {
+        "$schema": _ID,
+        "title": "harn manifest",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "package": _closed("The package.", {"name": {"type": "string", "description": "Its name."}}),
+            "exports": {
+                "type": "object",
+                "description": "Module name -> its path, relative to the manifest.",
+                "additionalProperties": {"type": "string"},
+            },
+            "orchestrator": _settings(ORCHESTRATOR, OrchestratorSettings()),
+            "triggers": {
+                "type": "array",
+                "description": "What to handle, and how.",
+                "items": _trigger(rules),
+            },
+        },
+    }
+
+
+def _closed(description: str, properties: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "description": description,
+        "additionalProperties": False,
+        "properties": dict(properties),
+    }
+    return {**schema, "required": list(required)} if required else schema
+
+
+def _described(shape: Field) -> dict[str, Any]:
+    schema = shape.json_schema()
+    return {"description": shape.description, **schema} if shape.description else schema
+
+
+def _settings(shape: Shape, defaults: Any) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for key, one in shape.fields.items():
+        properties[key] = _described(one)
+        default = getattr(defaults, key)
+        if default is not None:
+            is_duration = properties[key].get("type") == "string"
+            properties[key]["default"] = format_duration(default) if is_duration else msgspec.to_builtins(default)
+    for key, inner in shape.tables.items():
+        properties[key] = _settings(inner, getattr(defaults, key))
+    for other, usual in spellings(shape).items():
+        properties[other] = {**properties[usual], "deprecated": True, "description": f"Another spelling of {usual}."}
+    return _closed(shape.description, properties)
+
+
+def _trigger(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
+    properties: dict[str, Any] = {key: _described(one) for key, one in TRIGGER.items()}
+    properties["timeout"]["default"] = "30s"
+    properties["provider"] = {"description": TRIGGER["provider"].description, "enum": sorted(rules)}
+    properties["match"] = _closed(TABLES["match"], {key: _described(one) for key, one in MATCH.items()})
+    properties["retry"] = _closed(TABLES["retry"], {key: _described(one) for key, one in RETRY.items()})
+    properties["retry"]["properties"]["max"]["default"] = RetrySpec().max
+    properties["secrets"] = {
+        "type": "object",
+        "description": TABLES["secrets"],
+        "additionalProperties": {"anyOf": [_REFERENCE, {"type": "array", "minItems": 1, "items": _REFERENCE}]},
+    }
+    for key, value in DEFAULTS.items():
+        properties[key] = {"const": value, "description": "Not supported yet: this value alone."}
+    # A table that several providers share, or one alone: which is right depends on the provider, said below.
+    properties.update({rule.table: True for rule in rules.values() if rule.table is not None})
+    return {
+        **_closed("One trigger.", properties, ("id", "kind", "provider", "match", "handler")),
+        "allOf": [_of_provider(rules[provider], rules) for provider in sorted(rules)],
+    }
+
+
+def _of_provider(rule: ProviderRules, rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
+    names = (*rule.required_secrets, *rule.optional_secrets)
+    properties: dict[str, Any] = {
+        "kind": {"enum": [kind for kind in rule.kinds if kind in KINDS]},
+        "secrets": {"propertyNames": {"enum": list(names)}, "required": list(rule.required_secrets)},
+    }
+    for other in rules.values():
+        if other.table is not None and other.table != rule.table:
+            properties[other.table] = False
+    if rule.table is not None and rule.schema is not None:
+        properties[rule.table] = rule.schema.json_schema()
+    then: dict[str, Any] = {"properties": properties}
+    if rule.required_secrets:
+        then["required"] = ["secrets"]
+    return {"if": {"properties": {"provider": {"const": rule.provider}}, "required": ["provider"]}, "then": then}

@@ -1,0 +1,221 @@
+"""
+Where a key stands in the text: used only when there is something to say about it.
+
+The text is known to be TOML, so this reads its shape and no values: headers, keys, strings of all four kinds, arrays
+and inline tables, however the author laid them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from harn.manifest.document import HEADER, Pieces
+
+Path = tuple[str | int, ...]
+"""Keys, and places in arrays (0-based), from the top, for example ``("triggers", 0, "retry", "max")``."""
+
+_BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
+_SPACE = re.compile(r"[ \t]*")
+_TEXT = re.compile(
+    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}' r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'",
+    re.DOTALL,
+)
+_BARE = re.compile(r"[^\s.=\[\]{}#,\"']+")
+_SCALAR = re.compile(r"[^\n,\]}#]+")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
+
+
+def _unquote(text: str) -> str:
+    if text.startswith("'"):
+        return text[1:-1]
+
+    def one(found: re.Match[str]) -> str:
+        digits = found[1] or found[2] or found[3]
+        return chr(int(digits, 16)) if digits else _ESCAPED.get(found[4], found[4])
+
+    return _ESCAPE.sub(one, text[1:-1])
+
+
+class _Reader:
+    """One pass over one text."""
+
+    def __init__(self, text: str) -> None:
+        self.lines: dict[Path, int] = {}
+        self._text = text
+        self._at = 0
+        self._line = 1
+        self._counted = 0
+        self._lengths: dict[Path, int] = {}
+
+    def read(self) -> None:
+        """Read to the end, or to where it is no TOML any more."""
+        table: Path = ()
+        while self._skip(_BLANK) or self._at < len(self._text):
+            if self._at >= len(self._text):
+                return
+            before = self._at
+            if self._text.startswith("[[", self._at):
+                table = self._header(2)
+            elif self._text[self._at] == "[":
+                table = self._header(1)
+            else:
+                self._pair(table)
+            if self._at == before:
+                return
+
+    def _header(self, brackets: int) -> Path:
+        line = self._here()
+        self._at += brackets
+        keys = self._key()
+        self._skip(_SPACE)
+        self._at += brackets
+        path: Path = ()
+        for key in keys[:-1]:
+            path = self._latest((*path, key))
+        path = (*path, keys[-1])
+        if brackets == 2:
+            self._note(path, line)
+            self._lengths[path] = self._lengths.get(path, 0) + 1
+            path = (*path, self._lengths[path] - 1)
+        self._note(path, line)
+        return path
+
+    def _latest(self, path: Path) -> Path:
+        """Enter the last table of an array of tables."""
+        length = self._lengths.get(path)
+        return path if length is None else (*path, length - 1)
+
+    def _pair(self, table: Path) -> None:
+        line = self._here()
+        path = table
+        for key in self._key():
+            path = (*path, key)
+            self._note(path, line)
+        self._skip(_SPACE)
+        if self._text.startswith("=", self._at):
+            self._at += 1
+            self._skip(_SPACE)
+            self._value(path)
+
+    def _key(self) -> list[str]:
+        keys: list[str] = []
+        while True:
+            self._skip(_SPACE)
+            quoted = _TEXT.match(self._text, self._at)
+            found = quoted or _BARE.match(self._text, self._at)
+            if found is None:
+                return keys or [""]
+            keys.append(_unquote(found[0]) if quoted else found[0])
+            self._at = found.end()
+            self._skip(_SPACE)
+            if not self._text.startswith(".", self._at):
+                return keys
+            self._at += 1
+
+    def _value(self, path: Path) -> None:
+        opened = self._text[self._at : self._at + 1]
+        if opened == "[":
+            self._items(path)
+        elif opened == "{":
+            self._inline(path)
+        elif not self._skip(_TEXT):
+            self._skip(_SCALAR)
+
+    def _items(self, path: Path) -> None:
+        self._at += 1
+        index = 0
+        while self._more("]"):
+            self._note((*path, index), self._here())
+            before = self._at
+            self._value((*path, index))
+            index += 1
+            if self._at == before:
+                return
+
+    def _inline(self, path: Path) -> None:
+        self._at += 1
+        while self._more("}"):
+            before = self._at
+            self._pair(path)
+            if self._at == before:
+                return
+
+    def _more(self, closing: str) -> bool:
+        """Go to the next item; False when ``closing`` was found and passed, or the text ended."""
+        self._skip(_BLANK)
+        if self._text.startswith(",", self._at):
+            self._at += 1
+            self._skip(_BLANK)
+        if self._text.startswith(closing, self._at):
+            self._at += 1
+            return False
+        return self._at < len(self._text)
+
+    def _skip(self, shape: re.Pattern[str]) -> bool:
+        found = shape.match(self._text, self._at)
+        if found is None or found.end() == self._at:
+            return False
+        self._at = found.end()
+        return True
+
+    def _here(self) -> int:
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return self._line
+
+    def _note(self, path: Path, line: int) -> None:
+        self.lines.setdefault(path, line)
+
+
+def key_lines(text: str) -> Mapping[Path, int]:
+    """Give the line (1-based) of every table, key and array item of a TOML text."""
+    reader = _Reader(text)
+    reader.read()
+    return reader.lines
+
+
+class Locator:
+    """Finds lines in a text that may be cut; reads only the pieces that it is asked about."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._starts: list[int] = []
+        self._read: dict[int, Mapping[Path, int]] = {}
+
+    def line(self, path: Path) -> int | None:
+        """Give the line of ``path``, or of the nearest thing around it that is written; None when nothing is."""
+        lines, path, before = self._around(path)
+        while path and path not in lines:
+            path = path[:-1]
+        return lines[path] + before if path else None
+
+    def has(self, path: Path) -> bool:
+        """Tell whether ``path`` itself is written."""
+        lines, path, _ = self._around(path)
+        return path in lines
+
+    def _around(self, path: Path) -> tuple[Mapping[Path, int], Path, int]:
+        """Give the lines of the piece that ``path`` is in, ``path`` within it, and how many lines stand before it."""
+        parts = self._pieces.parts
+        if not parts or path[:1] != ("triggers",):
+            return self._lines(-1, self._pieces.head), path, 0
+        index = path[1] if len(path) > 1 else 0
+        assert isinstance(index, int)
+        inner = ("triggers", 0, *path[2:]) if len(path) > 1 else path
+        return self._lines(index, HEADER + parts[index]), inner, self._start(index) - 1
+
+    def _lines(self, piece: int, text: str) -> Mapping[Path, int]:
+        if piece not in self._read:
+            self._read[piece] = key_lines(text)
+        return self._read[piece]
+
+    def _start(self, index: int) -> int:
+        """Give the line on which part ``index`` begins."""
+        if not self._starts:
+            line = self._pieces.lead.count("\n") + 1
+            for part in self._pieces.parts:
+                self._starts.append(line)
+                line += part.count("\n") + 1
+        return self._starts[index]

@@ -1,0 +1,261 @@
+"""
+Loading: from a file's bytes to a checked manifest, off the reactor thread, doing again only what changed.
+
+A trigger whose text did not change keeps its very `TriggerSpec`, and so does one that came out equal (a comment was
+edited): a reload compares specs by identity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from itertools import repeat
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.threads import deferToThreadPool
+
+from harn.errors import ManifestInvalid
+from harn.manifest.child import decode_answer, decode_value
+from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
+from harn.manifest.findings import Finding, Findings, parse_key, place
+from harn.manifest.interfaces import ProviderRules
+from harn.manifest.lines import Locator
+from harn.manifest.model import Manifest, TriggerSpec
+from harn.manifest.offload import parse_in_child
+from harn.manifest.source import ManifestSource
+from harn.manifest.trigger import check_trigger
+from harn.manifest.validate import check_head, check_together
+from harn.model.problem import Problem
+from harn.wire import digest_bytes, digest_value
+
+_TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
+
+THRESHOLD = 256 * 1024
+"""Characters: more than these are parsed in a child process (a thread would hold the lock for over 10 ms)."""
+
+
+@frozen(kw_only=True, eq=False)
+class LoadedManifest:
+    """
+    A checked manifest, and what the next load can use of it.
+
+    :ivar shown: the file's name as the user typed it.
+    :ivar specs: the spec that each part of the text came to.
+    """
+
+    manifest: Manifest
+    shown: str
+    pieces: Pieces = field(repr=False)
+    rules: Mapping[str, ProviderRules] = field(repr=False)
+    specs: Mapping[str, TriggerSpec] = field(repr=False)
+
+    def problem(self, trigger_id: str, key: str, message: str, hint: str = "") -> Problem:
+        """
+        Make a problem that is found later, with the line of ``key`` in the manifest.
+
+        :param key: dotted, for example ``handler`` or ``secrets.signing_secret[1]``.
+        """
+        path = ("triggers", self._places[trigger_id], *parse_key(key))
+        return place(self.shown, self._locator, Finding(path, message, hint), tuple(self._places))
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {trigger_id: index for index, trigger_id in enumerate(self.manifest.triggers)}
+
+    @cached_property
+    def _locator(self) -> Locator:
+        return Locator(self.pieces)
+
+
+@frozen(kw_only=True)
+class _Draft:
+    """
+    A manifest before it is parsed.
+
+    :ivar specs: for each part of the text the spec of an equal part, or None.
+    :ivar pending: characters that are not yet parsed.
+    """
+
+    source: ManifestSource
+    previous: LoadedManifest | None
+    rules: Mapping[str, ProviderRules]
+    digest: str
+    text: str
+    pieces: Pieces
+    specs: list[TriggerSpec | None]
+    pending: int
+
+
+@frozen(kw_only=True)
+class _Values:
+    """What a parser made of a draft: ``trigger(index)`` gives one raw trigger; ``pieces`` is how it was cut."""
+
+    head: Mapping[str, Any]
+    pieces: Pieces
+    count: int
+    trigger: Callable[[int], Any]
+
+
+def check_document(
+    source: ManifestSource, previous: LoadedManifest | None, rules: Mapping[str, ProviderRules]
+) -> LoadedManifest:
+    """
+    Parse and check, in this thread.
+
+    :param previous: an earlier load of the same manifest, or of another.
+    :param rules: by provider.
+    :raises ManifestInvalid: of stage ``parse`` or ``validate``, with every problem.
+    """
+    draft = _begin(source, previous, rules)
+    if isinstance(draft, LoadedManifest):
+        return draft
+    return _check(draft, _parse_parts(draft) or _parse_whole(draft))
+
+
+async def load_manifest(
+    source: ManifestSource, previous: LoadedManifest | None, rules: Mapping[str, ProviderRules], reactor: Any
+) -> LoadedManifest:
+    """
+    Parse and check, off the reactor thread: in its thread pool, big texts in a child process.
+
+    :param reactor: an `IReactorThreads`, `IReactorProcess`.
+    :raises ManifestInvalid: of stage ``parse`` or ``validate``, with every problem.
+    :raises StageFailed: the child process could not do its work.
+    """
+    pool = reactor.getThreadPool()
+    draft = await deferToThreadPool(reactor, pool, _begin, source, previous, rules)
+    if isinstance(draft, LoadedManifest):
+        return draft
+    if draft.pending <= THRESHOLD:
+        values = await deferToThreadPool(reactor, pool, _parse_parts, draft)
+        if values is not None:
+            return await deferToThreadPool(reactor, pool, _check, draft, values)
+    if len(draft.text) <= THRESHOLD:
+        return await deferToThreadPool(reactor, pool, lambda: _check(draft, _parse_whole(draft)))
+    answer = await parse_in_child(draft.text, reactor)
+    return await deferToThreadPool(reactor, pool, lambda: _check(draft, _take_answer(draft, answer)))
+
+
+def _begin(
+    source: ManifestSource, previous: LoadedManifest | None, rules: Mapping[str, ProviderRules]
+) -> _Draft | LoadedManifest:
+    digest = digest_bytes(source.data)
+    known: Mapping[str, TriggerSpec] = {}
+    if previous is not None and previous.rules == rules:
+        manifest = previous.manifest
+        if (manifest.digest, manifest.path, previous.shown) == (digest, source.path, source.shown):
+            return previous
+        known = previous.specs
+    text = source.text()
+    pieces = cut(text)
+    specs = [known.get(part) for part in pieces.parts]
+    new = sum([len(part) for part, spec in zip(pieces.parts, specs, strict=True) if spec is None])
+    return _Draft(
+        source=source,
+        previous=previous,
+        rules=dict(rules),
+        digest=digest,
+        text=text,
+        pieces=pieces,
+        specs=specs,
+        pending=len(pieces.lead) + new,
+    )
+
+
+def _parse_parts(draft: _Draft) -> _Values | None:
+    """Parse the head and the parts that are new; None when the text must be parsed whole."""
+    head = parse_head(draft.pieces.head)
+    if head is None:
+        return None
+    triggers: dict[int, dict[str, Any]] = {}
+    for index, (part, spec) in enumerate(zip(draft.pieces.parts, draft.specs, strict=True)):
+        if spec is None:
+            trigger = parse_part(part)
+            if trigger is None:
+                return None
+            triggers[index] = trigger
+    return _Values(head=head, pieces=draft.pieces, count=len(draft.specs), trigger=triggers.__getitem__)
+
+
+def _parse_whole(draft: _Draft) -> _Values:
+    parsed = parse_whole(draft.text)
+    if isinstance(parsed, Malformed):
+        raise _malformed(draft, parsed)
+    triggers = parsed.triggers
+    return _Values(head=parsed.head, pieces=uncut(draft.text), count=len(triggers), trigger=triggers.__getitem__)
+
+
+def _take_answer(draft: _Draft, data: bytes) -> _Values:
+    answer = decode_answer(data)
+    if answer.malformed is not None:
+        raise _malformed(draft, answer.malformed)
+    return _Values(
+        head=decode_value(answer.head),
+        pieces=draft.pieces if answer.by_parts else uncut(draft.text),
+        count=len(answer.triggers),
+        trigger=lambda index: decode_value(answer.triggers[index]),
+    )
+
+
+def _malformed(draft: _Draft, found: Malformed) -> ManifestInvalid:
+    # The parser writes a key as the tuple that it is.
+    said = _TUPLE.sub(lambda key: ".".join(re.findall("'([^']*)'", key[0])), found.message)
+    problem = Problem(
+        file=draft.source.shown,
+        line=found.line,
+        where="" if found.column is None else f"column {found.column}",
+        message=f"is no TOML: {said}",
+        hint="mend the syntax there, or just before it",
+    )
+    return ManifestInvalid([problem], stage="parse")
+
+
+def _check(draft: _Draft, values: _Values) -> LoadedManifest:
+    """Check what is new, and all of it together."""
+    findings = Findings()
+    head = check_head(values.head, draft.source.path, findings)
+    specs: list[TriggerSpec | None] = (
+        list(draft.specs) if values.pieces is draft.pieces else list(repeat(None, values.count))
+    )
+    names: dict[int, Any] = {}
+    fingerprints: dict[str, str] = {}
+    old = draft.previous.manifest if draft.previous is not None else None
+    for index in [index for index, spec in enumerate(specs) if spec is None]:
+        raw = values.trigger(index)
+        names[index] = raw.get("id") if isinstance(raw, dict) else None
+        before = len(findings.found)
+        spec = check_trigger(raw, index, draft.rules, findings)
+        if spec is not None and len(findings.found) == before:
+            fingerprint = digest_value(spec)
+            if old is not None and old.fingerprints.get(spec.id) == fingerprint:
+                spec = old.triggers[spec.id]
+            fingerprints[spec.id] = fingerprint
+        specs[index] = spec
+    if "triggers" not in values.head:
+        check_together(specs, head.orchestrator.allow_empty, lambda: Locator(values.pieces), findings)
+    if findings.found:
+        said = [names.get(index, spec.id if spec is not None else None) for index, spec in enumerate(specs)]
+        raise ManifestInvalid(findings.problems(draft.source.shown, values.pieces, said))
+    checked = [spec for spec in specs if spec is not None]
+    triggers = {spec.id: spec for spec in checked}
+    if old is not None:
+        known = old.fingerprints
+        fingerprints = {key: fingerprints.get(key) or known[key] for key in triggers}
+    manifest = Manifest(
+        path=draft.source.path,
+        digest=draft.digest,
+        package=head.package,
+        exports=head.exports,
+        orchestrator=head.orchestrator,
+        triggers=triggers,
+        fingerprints=fingerprints,
+    )
+    return LoadedManifest(
+        manifest=manifest,
+        shown=draft.source.shown,
+        pieces=values.pieces,
+        rules=draft.rules,
+        specs=dict(zip(values.pieces.parts, checked, strict=False)),
+    )

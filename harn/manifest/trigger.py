@@ -1,0 +1,236 @@
+"""One ``[[triggers]]`` table: from its raw values to a spec, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harn.manifest.findings import Findings, describe, parse_key, quote, suggest
+from harn.manifest.interfaces import ProviderRules
+from harn.manifest.lines import Path
+from harn.manifest.model import RetrySpec, TriggerSpec
+from harn.manifest.routes import default_path, fault_of_path
+from harn.manifest.tables import Table
+from harn.manifest.vocabulary import DEFAULTS, KINDS, KNOWN, LATER, LATER_KINDS, LATER_PROVIDERS, MATCH, RETRY, TRIGGER
+from harn.model.references import parse_secret_reference
+from harn.wire import canonical_json
+
+_KNOWN_MATCH = frozenset(MATCH)
+_KNOWN_RETRY = frozenset(RETRY)
+_PLAIN_RETRY = RetrySpec()
+
+
+def check_trigger(raw: Any, index: int, rules: Mapping[str, ProviderRules], findings: Findings) -> TriggerSpec | None:
+    """
+    Check one trigger.
+
+    :param raw: what the parser gave for it.
+    :param rules: by provider.
+    :return: the spec, which is to be used only if nothing was added to ``findings``; None when there is no table.
+        Its id and path are empty where they are wrong.
+    """
+    trigger = Table.of(raw, ("triggers", index), findings)
+    if trigger is None:
+        return None
+    take = trigger.take
+    trigger_id: str = take("id", TRIGGER["id"], "")
+    _require(trigger, "id", 'name the trigger, for example id = "gh"')
+    _require(trigger, "handler", 'name a Python function, for example handler = "handlers:on_issue"')
+    rule = _check_provider(trigger, rules)
+    kind = _check_kind(trigger, rule)
+    _refuse_keys(trigger, rule, rules)
+    events, path = _check_match(trigger, trigger_id)
+    return TriggerSpec(
+        id=trigger_id,
+        kind=kind,
+        provider=rule.provider if rule is not None else "",
+        path=path,
+        handler=take("handler", TRIGGER["handler"], ""),
+        events=events,
+        when=take("when", TRIGGER["when"]),
+        filter=take("filter", TRIGGER["filter"]),
+        dedupe_key=take("dedupe_key", TRIGGER["dedupe_key"]),
+        retry=_check_retry(trigger),
+        timeout=take("timeout", TRIGGER["timeout"], 30.0),
+        secrets=_check_secrets(trigger, rule),
+        settings=_check_settings(trigger, rule),
+    )
+
+
+def _require(table: Table, key: str, hint: str) -> None:
+    if key not in table.raw:
+        table.problem(key, "is missing", hint)
+
+
+def _check_provider(trigger: Table, rules: Mapping[str, ProviderRules]) -> ProviderRules | None:
+    if "provider" not in trigger.raw:
+        example = quote("github" if "github" in rules or not rules else min(rules))
+        trigger.problem("provider", "is missing", f"say who sends the events, for example provider = {example}")
+        return None
+    provider: str | None = trigger.take("provider", TRIGGER["provider"])
+    if provider is None:
+        return None
+    if provider not in rules:
+        if provider in LATER_PROVIDERS:
+            installed = ", ".join(sorted(rules)) or "none"
+            trigger.problem("provider", f"{quote(provider)} is not supported yet", f"installed: {installed}")
+        else:
+            trigger.problem(
+                "provider", f"{quote(provider)} is not a provider of this installation", suggest(provider, rules)
+            )
+        return None
+    return rules[provider]
+
+
+def _check_kind(trigger: Table, rule: ProviderRules | None) -> str:
+    kind = trigger.raw.get("kind")
+    runnable = tuple(kind for kind in (rule.kinds if rule is not None else KINDS) if kind in KINDS)
+    if kind is None:
+        trigger.problem("kind", "is missing", f"write kind = {quote(runnable[0] if runnable else KINDS[0])}")
+        return ""
+    if kind not in runnable and kind in (*LATER_KINDS, *KINDS):
+        by = f"by provider {quote(rule.provider)}" if rule is not None else "by this version of harn"
+        hint = "known: " + ", ".join(quote(one) for one in runnable) if runnable else "remove the trigger"
+        trigger.problem("kind", f"{quote(kind)} is not supported yet {by}", hint)
+        return ""
+    read: str = trigger.take("kind", TRIGGER["kind"], "")
+    return read
+
+
+def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str, ProviderRules]) -> None:
+    for key in trigger.raw.keys() - KNOWN:
+        if rule is not None and key == rule.table:
+            continue
+        owner = next((other.provider for other in rules.values() if other.table == key), None)
+        if owner is not None:
+            # Whose table it is cannot be judged while the provider itself is in doubt.
+            if rule is not None:
+                trigger.problem(
+                    key, f"is the table of provider {quote(owner)}, not of {quote(rule.provider)}", "remove it"
+                )
+        elif key in LATER:
+            value, default = trigger.raw[key], DEFAULTS.get(key)
+            if type(value) is not type(default) or value != default:
+                trigger.problem(key, "is not supported yet", "remove it")
+        else:
+            own = (rule.table,) if rule is not None and rule.table is not None else ()
+            trigger.problem(key, "unknown key", suggest(key, (*KNOWN, *own)))
+
+
+def _check_match(trigger: Table, trigger_id: str) -> tuple[tuple[str, ...], str]:
+    """Give the patterns of events, and the path, which may be written in either of two places."""
+    path: str | None = trigger.take("path", TRIGGER["path"])
+    if "match" not in trigger.raw:
+        trigger.problem("match", "is missing", 'write for example match = { events = ["issues.*"] }, or events = []')
+        return (), path or ""
+    match = trigger.table("match")
+    events: tuple[str, ...] = ()
+    if match is not None:
+        match.refuse_unknown(_KNOWN_MATCH)
+        events = match.take("events", MATCH["events"], ())
+        other: str | None = match.take("path", MATCH["path"])
+        if other is not None and path is not None and other != path:
+            match.problem(
+                "path", f"is {quote(other)}, and path is {quote(path)}", "give one of them, or the same twice"
+            )
+        path = path or other
+        if path is None and "path" in match.raw:
+            return events, ""
+    if path is not None or "path" in trigger.raw:
+        return events, path or ""
+    path = default_path(trigger_id)
+    if trigger_id and fault_of_path(path) is not None:
+        trigger.problem("path", f"is missing, and {quote(path)} would be no usable one", 'write path = "/..."')
+    return events, path if trigger_id else ""
+
+
+def _check_retry(trigger: Table) -> RetrySpec:
+    retry = trigger.table("retry")
+    if retry is None:
+        return _PLAIN_RETRY
+    retry.refuse_unknown(_KNOWN_RETRY)
+    given = {key: retry.take(key, RETRY[key], getattr(_PLAIN_RETRY, key)) for key in retry.raw.keys() & _KNOWN_RETRY}
+    spec = RetrySpec(**given)
+    if spec.backoff != "exponential":
+        for key in ("base", "cap", "jitter"):
+            if key in given:
+                retry.problem(key, 'counts only with backoff = "exponential"', f"remove {key}, or set the backoff")
+    elif spec.cap < spec.base:
+        retry.problem("cap" if "cap" in given else "base", "cap must not be shorter than base", "raise the cap")
+    return spec
+
+
+def _check_secrets(trigger: Table, rule: ProviderRules | None) -> dict[str, tuple[str, ...]]:
+    secrets = trigger.table("secrets") if "secrets" in trigger.raw else None
+    references = {name: _check_references(secrets, name, rule) for name in secrets.raw} if secrets is not None else {}
+    if rule is None:
+        return references
+    known = (*rule.required_secrets, *rule.optional_secrets)
+    for name in references:
+        if name not in known:
+            assert secrets is not None
+            secrets.problem(name, f"provider {quote(rule.provider)} has no such secret", suggest(name, known))
+    for name in rule.required_secrets:
+        if name not in references and (secrets is not None or "secrets" not in trigger.raw):
+            example = f'secrets = {{ {name} = "{rule.provider}/{name.replace("_", "-")}" }}'
+            path: Path = (*trigger.path, "secrets", name)
+            trigger.findings.add(path, f"is missing: provider {quote(rule.provider)} requires it", f"write {example}")
+    return references
+
+
+def _check_references(secrets: Table, name: str, rule: ProviderRules | None) -> tuple[str, ...]:
+    value = secrets.raw[name]
+    if isinstance(value, str):
+        _check_reference(secrets, (name,), value, rule)
+        return (value,)
+    if not isinstance(value, list):
+        hint = f'write for example {name} = "github/webhook-secret"'
+        secrets.problem(name, f"must be a secret reference or an array of them, not {describe(value)}", hint)
+        return ()
+    if not value:
+        secrets.problem(name, "is empty", "name at least one secret")
+    for index, one in enumerate(value):
+        _check_reference(secrets, (name, index), one, rule)
+    return tuple(one for one in value if isinstance(one, str))
+
+
+def _check_reference(secrets: Table, key: Path, value: Any, rule: ProviderRules | None) -> None:
+    """Check one reference. No message repeats it: someone may have written the secret itself."""
+    namespace = rule.provider if rule is not None else "github"
+    example = f"write namespace/name, for example {namespace}/webhook-secret"
+    place = (*secrets.path, *key)
+    if not isinstance(value, str):
+        secrets.findings.add(place, f"must be a secret reference, not {describe(value)}", example)
+        return
+    try:
+        reference = parse_secret_reference(value)
+    except ValueError:
+        secrets.findings.add(place, "is no secret reference", example)
+        return
+    if rule is not None and reference.namespace != rule.provider:
+        message = f"must lie in the namespace of the provider, {quote(rule.provider)}"
+        secrets.findings.add(place, message, f"write {rule.provider}/ and the secret's name")
+
+
+def _check_settings(trigger: Table, rule: ProviderRules | None) -> dict[str, Any] | None:
+    if rule is None or rule.table is None or rule.schema is None:
+        return None
+    raw = trigger.raw.get(rule.table, {})
+    table = Table.of(raw, (*trigger.path, rule.table), trigger.findings)
+    if table is None:
+        return None
+    try:
+        value, problems = rule.schema.check(raw)
+        for problem in problems:
+            table.findings.add((*table.path, *parse_key(problem.key)), problem.message, problem.hint)
+        if problems:
+            return None
+        plain: dict[str, Any] = msgspec.json.decode(canonical_json(value))
+        return plain
+    except BaseException as error:
+        # The schema is a plugin's. Whatever it raises, SystemExit included, is a problem of this table and no more.
+        said = f"the plugin of provider {quote(rule.provider)} failed on it: {type(error).__name__}: {error}"
+        table.findings.add(table.path, said, "report this to the plugin's author")
+        return None

@@ -1,0 +1,142 @@
+"""All tables of a manifest together: from raw values to a checked manifest, and every problem at once."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from harn.manifest.fields import Text
+from harn.manifest.findings import Findings, name_trigger, quote, suggest
+from harn.manifest.lines import Locator, Path
+from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.routes import default_path
+from harn.manifest.settings import check_orchestrator
+from harn.manifest.tables import Table
+from harn.model.references import parse_function_reference
+
+_KNOWN = frozenset(("package", "exports", "orchestrator", "triggers"))
+_LATER = frozenset(("providers", "personas", "connector_contract"))
+_PACKAGE = Text("The package's name; the directory's by default.")
+
+
+@frozen(kw_only=True)
+class Head:
+    """What a manifest says beside its triggers, checked."""
+
+    package: str
+    exports: dict[str, str]
+    orchestrator: OrchestratorSettings
+
+
+def check_head(raw: Mapping[str, Any], path: str, findings: Findings) -> Head:
+    """
+    Check every table but the triggers.
+
+    :param raw: the top level of the manifest.
+    :param path: the manifest's absolute path.
+    """
+    for key in raw.keys() - _KNOWN:
+        if key in _LATER:
+            findings.add((key,), "is not supported yet", "remove it")
+        else:
+            what = "unknown table" if isinstance(raw[key], dict | list) else "unknown key"
+            findings.add((key,), what, suggest(key, _KNOWN))
+    if "triggers" in raw:
+        findings.add(("triggers",), "must be an array of tables", "begin each trigger with [[triggers]]")
+    directory = os.path.basename(os.path.dirname(path)) or "harn"
+    return Head(
+        package=_check_package(raw, findings) or directory,
+        exports=_check_exports(raw, findings),
+        orchestrator=check_orchestrator(raw.get("orchestrator"), findings),
+    )
+
+
+def _check_package(raw: Mapping[str, Any], findings: Findings) -> str | None:
+    package = Table.of(raw.get("package", {}), ("package",), findings)
+    if package is None:
+        return None
+    package.refuse_unknown(frozenset(("name",)))
+    name: str | None = package.take("name", _PACKAGE)
+    return name
+
+
+def _check_exports(raw: Mapping[str, Any], findings: Findings) -> dict[str, str]:
+    exports = Table.of(raw.get("exports", {}), ("exports",), findings)
+    if exports is None:
+        return {}
+    checked: dict[str, str] = {}
+    for name in exports.raw:
+        try:
+            parse_function_reference(f"{name}:function")
+        except ValueError:
+            exports.problem(name, "is no name that Python can import", "use letters, digits, _ and dots")
+        path = exports.take(name, _EXPORT)
+        if path is not None:
+            checked[name] = posixpath.normpath(path)
+    return checked
+
+
+def _fault_of_export(text: str) -> tuple[str, str] | None:
+    hint = 'write a path relative to the manifest, for example "src/handlers.py"'
+    if not text.isprintable() or "\\" in text:
+        return f"{quote(text)} is no usable path", hint
+    folded = posixpath.normpath(text)
+    if text.startswith(("/", "~")) or folded == ".." or folded.startswith("../"):
+        return f"{quote(text)} leads out of the manifest's directory", hint
+    if folded == "." or (not folded.endswith(".py") and "." in posixpath.basename(folded)):
+        return f"{quote(text)} is neither a Python file nor the directory of a package", hint
+    return None
+
+
+_EXPORT = Text("Path of a module, relative to the manifest.", _fault_of_export)
+
+
+def check_together(
+    specs: Sequence[TriggerSpec | None], allow_empty: bool, locator: Callable[[], Locator], findings: Findings
+) -> None:
+    """
+    Check what one trigger cannot tell alone: that there are any, and that no two share an id or a path.
+
+    :param specs: in the order of the file; ids and paths are empty where they are wrong.
+    :param locator: gives the lines of the other side.
+    """
+    if not specs and not allow_empty:
+        hint = "add one, or set allow_empty = true in [orchestrator]"
+        findings.add(("triggers",), "there is no [[triggers]] at all", hint)
+    if len({spec.id for spec in specs if spec is not None}) < len(specs):
+        _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator(), findings)
+    if len({spec.path for spec in specs if spec is not None}) < len(specs):
+        _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator(), findings)
+
+
+def _refuse_twins(
+    key: str, values: list[str], specs: Sequence[TriggerSpec | None], locator: Locator, findings: Findings
+) -> None:
+    first: dict[str, int] = {}
+    for index, value in enumerate(values):
+        if not value:
+            continue
+        other = first.setdefault(value, index)
+        if other == index:
+            continue
+        spec, twin = specs[index], specs[other]
+        assert spec is not None
+        assert twin is not None
+        if key == "path" and spec.id == twin.id and value == default_path(spec.id):
+            continue  # It follows from the id, which is a problem already.
+        side = name_trigger(other, twin.id)
+        line = locator.line(_written(locator, other, key))
+        hint = "give each trigger an id of its own" if key == "id" else "give one of them another path"
+        message = f"{quote(value)} is also the {key} of {side} on line {line}"
+        findings.add(_written(locator, index, key), message, hint)
+
+
+def _written(locator: Locator, index: int, key: str) -> Path:
+    """Give the place of ``key``: a path may stand in ``match`` instead."""
+    place: Path = ("triggers", index, key)
+    inner: Path = ("triggers", index, "match", key)
+    return inner if not locator.has(place) and locator.has(inner) else place

@@ -1,0 +1,93 @@
+"""Every key of a ``[[triggers]]`` table: those that count, and those that are known and not supported yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Number, Text, Texts
+from harn.manifest.findings import quote
+from harn.manifest.routes import fault_of_path
+
+KINDS = ("webhook", "a2a-push")
+"""Kinds of trigger that have a route: what this version can run."""
+
+LATER_KINDS = ("cron", "poll", "stream", "predicate")
+LATER_PROVIDERS = (
+    *("slack", "linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
+    *("github", "webhook", "a2a-push"),
+)
+DEFAULTS: dict[str, Any] = {
+    "autonomy_tier": "act_auto",
+    "tier": "act_auto",
+    "priority": "normal",
+    "allow_cleartext": False,
+    "dlq_alerts": [],
+    "dlq-alerts": [],
+}
+"""Keys that may be given so long as they ask for what happens anyway."""
+
+LATER = frozenset(DEFAULTS) | {
+    *("when_budget", "budget", "concurrency", "throttle", "rate_limit", "debounce", "singleton", "batch", "window"),
+    *("sources", "schedule", "timezone", "catchup_mode", "poll", "monitor", "replay_grace_secs"),
+    *("topic", "topics", "subject", "subjects", "slot", "address", "domain", "routing", "url"),
+}
+"""Known keys that this version cannot honour: refused, since leaving them out of account would be worse."""
+
+
+def fault_of_id(text: str) -> tuple[str, str] | None:
+    """Say what is wrong with a trigger's id, and what to write; None when nothing is."""
+    if len(text) > 200:
+        return f"has {len(text)} characters", "200 is the most"
+    if " " in text or not text.isprintable():
+        return "has white space or characters that do not print", "use letters, digits, - _ and ."
+    if "/" in text or text.startswith("-"):
+        return "must not have a / nor start with -", "use letters, digits, - _ and ."
+    if re.search(r"@v[0-9]+\Z", text):
+        return "must not end like a version (@v and digits)", "harn adds the version itself, as in gh@v2"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _fault_of_event(text: str) -> tuple[str, str] | None:
+    if " " in text or not text.isprintable():
+        return "has white space or characters that do not print", "write one kind of event"
+    if "*" not in text.removesuffix(".*") and text != ".*":
+        return None
+    if text == "*":
+        return '"*" is no pattern', "leave events empty to match every event"
+    return f"{quote(text)}: * stands only at the end, after a dot", "write for example issues.*"
+
+
+TRIGGER: Mapping[str, Field] = {
+    "id": Text("The trigger's name: unique, and the same from one version of the manifest to the next.", fault_of_id),
+    "kind": Choice("How events come.", KINDS),
+    "provider": Text("Who sends them: a provider of this installation."),
+    "path": Text("The route, matched exactly; /triggers/<id> by default.", fault_of_path),
+    "handler": Function("The Python function that handles events, as module:function.", ("a2a", "worker", "persona")),
+    "when": Function("A Python function that is asked first, on the version that handles the event."),
+    "filter": Expression("JMESPath over {event: ...}; an event is kept when the value is truthy."),
+    "dedupe_key": Expression("JMESPath over {event: ...}; events with a key that was seen before are dropped."),
+    "timeout": Duration('How long the handler may run; "30s" by default.'),
+}
+MATCH: Mapping[str, Field] = {
+    "events": Texts("Kinds of event, such as issues.opened or issues.*; empty for all.", Text("", _fault_of_event)),
+    "path": Text("The same as the trigger's path.", fault_of_path),
+}
+RETRY: Mapping[str, Field] = {
+    "max": Integer("Attempts in all; 0 for the default of 7.", 0, 100),
+    "backoff": Choice("How the waits between attempts grow.", ("immediate", "svix", "exponential")),
+    "base": Duration("The first wait, for exponential."),
+    "cap": Duration("The longest wait, for exponential."),
+    "jitter": Number("The share of each wait that is random, for exponential.", 0, 1),
+    "retention_days": Integer("Days for which a dedupe key is remembered.", 1, 3650),
+    "version": Choice("Which version of the trigger runs a retry.", ("latest", "pinned")),
+}
+TABLES: Mapping[str, str] = {
+    "match": "Which events are for this trigger.",
+    "retry": "What follows a failed attempt.",
+    "secrets": "Name of a secret -> namespace/name, or an array of them to try in order.",
+}
+KNOWN = frozenset(TRIGGER) | frozenset(TABLES)

@@ -1,0 +1,1 @@
+"""Frozen values that every layer may name; no behaviour beyond checking and formatting themselves."""

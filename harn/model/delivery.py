@@ -1,0 +1,138 @@
+"""A delivery as it is stored: what is accepted, what an attempt came to, where it stands."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+READY = "ready"
+WAITING = "waiting"
+DONE = "done"
+DEAD = "dead"
+
+RETRY_EXHAUSTED = "retry_exhausted"
+REJECTED = "rejected"
+FILTER_ERROR = "filter_error"
+BINDING_REMOVED = "binding_removed"
+RECOVERY_LIMIT = "recovery_limit"
+
+
+@frozen(kw_only=True)
+class Claim:
+    """
+    The right to be the first of its kind, within a scope.
+
+    :ivar scope: for dedupe keys ``trigger:<id>``; for signatures that count once ``admin``.
+    :ivar expires_at: seconds, Unix; from then on the claim is as if it had never been.
+    """
+
+    scope: str
+    key: str
+    expires_at: float
+
+
+@frozen(kw_only=True)
+class DeadLetter:
+    """Why a delivery was given up: ``reason`` is one of this module's reasons, ``error_class`` an attempt's class."""
+
+    reason: str
+    error_class: str
+    error: str
+
+
+@frozen(kw_only=True)
+class NewDelivery:
+    """
+    One event for one binding version, about to be accepted.
+
+    :ivar envelope: the encoded `harn.model.event.Envelope`.
+    :ivar body: the request's body as received.
+    :ivar received_at: seconds, Unix.
+    :ivar claim: must be new, else this delivery is a duplicate and is not kept.
+    :ivar dead: keep the event, but as a dead letter from the start.
+    """
+
+    event_id: str
+    trigger_id: str
+    version: int
+    provider: str
+    kind: str
+    envelope: bytes
+    body: bytes
+    received_at: float
+    claim: Claim | None = None
+    dead: DeadLetter | None = None
+    replay_of: str | None = None
+
+
+@frozen(kw_only=True)
+class Acceptance:
+    """
+    What one request brings: kept as one durable unit, or not at all.
+
+    :ivar guard: must be new, else the whole unit is refused with `harn.errors.ClaimTaken`.
+    """
+
+    deliveries: tuple[NewDelivery, ...]
+    guard: Claim | None = None
+
+
+@frozen(kw_only=True)
+class Attempt:
+    """
+    One try. ``outcome`` is ``success``, ``skipped``, ``failed``, ``timeout`` or ``denied``; times are seconds, Unix.
+    """
+
+    number: int
+    version: int
+    started_at: float
+    completed_at: float
+    outcome: str
+    error_class: str | None = None
+    error: str | None = None
+
+
+@frozen(kw_only=True)
+class Settlement:
+    """
+    Where a delivery stands after an attempt, or without one: one durable unit.
+
+    :ivar state: `READY`, `WAITING`, `DONE` or `DEAD`.
+    :ivar version: the version it belongs to from now on.
+    :ivar attempts: how many attempts are used up.
+    :ivar passed: its predicate has said yes, and is not asked again.
+    :ivar due_at: for `WAITING`: seconds, Unix.
+    :ivar attempt: the attempt to record, if one was made.
+    :ivar result: for `DONE`: the handler's result as JSON; None when the predicate said no.
+    :ivar dead: for `DEAD`.
+    """
+
+    delivery_id: int
+    state: str
+    version: int
+    attempts: int
+    passed: bool = False
+    due_at: float | None = None
+    attempt: Attempt | None = None
+    result: bytes | None = None
+    dead: DeadLetter | None = None
+
+
+@frozen(kw_only=True)
+class StoredDelivery:
+    """A delivery read back, with its event."""
+
+    delivery_id: int
+    event_id: str
+    trigger_id: str
+    version: int
+    provider: str
+    kind: str
+    state: str
+    attempts: int
+    passed: bool
+    recoveries: int
+    due_at: float | None
+    received_at: float
+    replay_of: str | None
+    envelope: bytes
+    body: bytes

@@ -1,0 +1,190 @@
+"""
+The event: what arrived, in the common envelope.
+
+An event is kept as two byte strings, the encoded `Envelope` and the body exactly as received. The provider's fields
+are not copied out of the body: the envelope says where in the parsed body they lie (``lifted``), and whoever needs
+them parses the body once. This module is imported by the interpreter's child process: msgspec is all it needs.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+VERIFIED: dict[str, str] = {"state": "verified"}
+UNSIGNED: dict[str, str] = {"state": "unsigned"}
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The common envelope, as it is stored and as it crosses to the interpreter.
+
+    ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are redacted, with lower-case names;
+    ``payload`` holds the provider's fields that are not in the body; ``lifted`` maps the name of each other field to
+    its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form whose field ``payload`` is JSON),
+    ``bytes`` or ``none``.
+    """
+
+    id: str
+    provider: str
+    kind: str
+    received_at: str
+    occurred_at: str | None = None
+    dedupe_key: str
+    trace_id: str
+    tenant_id: str | None = None
+    headers: dict[str, str]
+    signature_status: dict[str, str]
+    payload: dict[str, Any]
+    lifted: dict[str, list[str]]
+    body_format: str
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Encode for the store and for the interpreter (JSON)."""
+    return _encoder.encode(envelope)
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """
+    Decode what `encode_envelope` made.
+
+    :raises msgspec.DecodeError: it is something else.
+    """
+    return _decoder.decode(data)
+
+
+def parse_body(body_format: str, body: bytes) -> Any:
+    """
+    Give the parsed body: the JSON value, or ``{"raw_base64", "raw_utf8"}`` for what is no JSON, or None for no body.
+    """
+    if body_format == "none":
+        return None
+    if body_format in ("json", "form"):
+        try:
+            if body_format == "form":
+                return msgspec.json.decode(parse_qs(body.decode("ascii"), strict_parsing=True)["payload"][0])
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, ValueError, KeyError, IndexError, RecursionError):
+            # The connector found it to be JSON without building every value; a rest, like a number out of range or
+            # nesting that is too deep to build, ends here.
+            pass
+    try:
+        text: str | None = body.decode("utf-8")
+    except UnicodeDecodeError:
+        text = None
+    return {"raw_base64": base64.b64encode(body).decode("ascii"), "raw_utf8": text}
+
+
+class TriggerEvent:
+    """
+    What a handler, a predicate, a filter and a dedupe key see.
+
+    Attributes are the fields of the envelope, and ``raw_body`` (bytes, exactly as received) and ``provider_payload``
+    (a dict with the provider's fields and ``raw``, the whole parsed body). ``to_dict()`` gives the JSON form.
+    """
+
+    __slots__ = ("_envelope", "_payload", "raw_body")
+
+    raw_body: bytes
+
+    def __init__(self, envelope: Envelope, body: bytes) -> None:
+        self._envelope = envelope
+        self._payload: dict[str, Any] | None = None
+        self.raw_body = body
+
+    @property
+    def id(self) -> str:
+        """``trigger_evt_`` and a UUIDv7."""
+        return self._envelope.id
+
+    @property
+    def provider(self) -> str:
+        """The provider's id, for example ``github``."""
+        return self._envelope.provider
+
+    @property
+    def kind(self) -> str:
+        """What happened, in the provider's words, for example ``issues.opened``."""
+        return self._envelope.kind
+
+    @property
+    def received_at(self) -> str:
+        """When the request was complete: RFC 3339, UTC."""
+        return self._envelope.received_at
+
+    @property
+    def occurred_at(self) -> str | None:
+        """When it happened, if the provider says so: RFC 3339."""
+        return self._envelope.occurred_at
+
+    @property
+    def dedupe_key(self) -> str:
+        """The provider's own id of this delivery."""
+        return self._envelope.dedupe_key
+
+    @property
+    def trace_id(self) -> str:
+        """``trace_`` and a UUIDv7, one for each request."""
+        return self._envelope.trace_id
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant, where there are any."""
+        return self._envelope.tenant_id
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request's headers, names in lower case, secrets redacted."""
+        return self._envelope.headers
+
+    @property
+    def signature_status(self) -> dict[str, str]:
+        """``{"state": "verified"}`` or ``{"state": "unsigned"}``."""
+        return self._envelope.signature_status
+
+    @property
+    def provider_payload(self) -> dict[str, Any]:
+        """The provider's fields, and ``raw``, the whole parsed body."""
+        if self._payload is None:
+            envelope = self._envelope
+            raw = parse_body(envelope.body_format, self.raw_body)
+            payload: dict[str, Any] = {"provider": envelope.provider, **envelope.payload}
+            for name, path in envelope.lifted.items():
+                value = raw
+                for step in path:
+                    value = value.get(step) if isinstance(value, dict) else None
+                payload[name] = value
+            payload["raw"] = raw
+            self._payload = payload
+        return self._payload
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the event's JSON form; ``raw_body`` is base64 and absent where there was no body."""
+        envelope = self._envelope
+        document: dict[str, Any] = {
+            "id": envelope.id,
+            "provider": envelope.provider,
+            "kind": envelope.kind,
+            "received_at": envelope.received_at,
+            "occurred_at": envelope.occurred_at,
+            "dedupe_key": envelope.dedupe_key,
+            "trace_id": envelope.trace_id,
+            "tenant_id": envelope.tenant_id,
+            "headers": envelope.headers,
+            "provider_payload": self.provider_payload,
+            "signature_status": envelope.signature_status,
+        }
+        if self.raw_body:
+            document["raw_body"] = base64.b64encode(self.raw_body).decode("ascii")
+        return document
+
+    def __repr__(self) -> str:
+        return f"<TriggerEvent {self.id} {self.provider} {self.kind}>"

@@ -1,0 +1,42 @@
+"""One thing that is wrong with a manifest or with what it names, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Problem:
+    """
+    A problem, as a person reads it and as a report carries it.
+
+    :ivar file: the file's name as the user gave it.
+    :ivar line: 1-based, or None when the problem has no line.
+    :ivar where: for example ``triggers[0] (gh): retry.max``; may be empty.
+    :ivar message: what is wrong.
+    :ivar hint: what to do; may be empty.
+    """
+
+    file: str
+    line: int | None = None
+    where: str = ""
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        parts = [part for part in (place, self.where) if part]
+        said = self.message if not self.hint else f"{self.message}; {self.hint}"
+        return ": ".join([*parts, said])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the shape of one entry of a report's ``problems``."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "where": self.where,
+            "message": self.message,
+            "hint": self.hint,
+        }

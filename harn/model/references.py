@@ -1,0 +1,70 @@
+"""References as a manifest writes them: to a user's function, to another destination, to a secret."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+from attrs import frozen
+
+_SECRET = re.compile(
+    r"(?P<namespace>[A-Za-z0-9_.-]+)/(?P<name>[A-Za-z0-9_./-]+?)(?:@(?P<version>[A-Za-z0-9_.-]+))?", re.ASCII
+)
+
+
+def _is_dotted_name(text: str) -> bool:
+    return all(part.isidentifier() and not keyword.iskeyword(part) for part in text.split("."))
+
+
+@frozen
+class FunctionReference:
+    """A function of the user's: ``module`` is a dotted name, ``function`` a plain one."""
+
+    module: str
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.function}"
+
+
+def parse_function_reference(text: str) -> FunctionReference:
+    """
+    Read ``module:function``, ``module::function``, ``module.function`` or ``function`` (of module ``lib``).
+
+    :raises ValueError: neither; the message says what to write.
+    """
+    if "://" in text:
+        raise ValueError(f"{text!r} is not a Python function; write module:function, for example handlers:on_issue")
+    if ":" in text:
+        module, _, function = text.replace("::", ":").partition(":")
+    elif "." in text:
+        module, _, function = text.rpartition(".")
+    else:
+        module, function = "lib", text
+    if not (function.isidentifier() and not keyword.iskeyword(function) and _is_dotted_name(module)):
+        raise ValueError(f"{text!r} names no Python function; write module:function, for example handlers:on_issue")
+    return FunctionReference(module, function)
+
+
+@frozen
+class SecretReference:
+    """A secret by name: ``namespace/name`` or ``namespace/name@version``; never its value."""
+
+    namespace: str
+    name: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" + (f"@{self.version}" if self.version else "")
+
+
+def parse_secret_reference(text: str) -> SecretReference:
+    """
+    Read ``namespace/name[@version]``.
+
+    :raises ValueError: malformed; the message says what to write.
+    """
+    found = _SECRET.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no secret reference; write namespace/name, for example github/webhook-secret")
+    return SecretReference(found["namespace"], found["name"], found["version"])

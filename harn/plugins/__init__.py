@@ -1,0 +1,12 @@
+"""
+Where connectors are found: a package that puts a module under ``harn/plugins/`` brings a provider.
+
+Such a directory has no ``__init__.py``: this package extends over all of them, wherever they are installed.
+"""
+
+from __future__ import annotations
+
+from twisted.plugin import pluginPackagePaths
+
+__path__.extend(pluginPackagePaths(__name__))
+__all__: list[str] = []

@@ -1,0 +1,11 @@
+"""The connectors that come with harn, by the same door as everybody's."""
+
+from __future__ import annotations
+
+from harn.connectors.a2a_push import A2aPushPlugin
+from harn.connectors.github import GithubPlugin
+from harn.connectors.webhook import WebhookPlugin
+
+github = GithubPlugin()
+webhook = WebhookPlugin()
+a2a_push = A2aPushPlugin()

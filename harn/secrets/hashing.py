@@ -1,0 +1,22 @@
+"""Keyed hashes of secrets: they tell whether a value changed and nothing else about it."""
+
+from __future__ import annotations
+
+import hashlib
+
+SHORTEST_KEY = 16
+
+
+def secret_hash(key: bytes, value: bytes) -> str:
+    """
+    Give ``keyed:`` and 64 hexadecimal digits; equal for equal values under one key.
+
+    :param key: 16 to 64 random bytes, kept by the caller for as long as hashes are compared; whoever lacks it cannot
+        try out guesses of a weak secret against a recorded digest.
+    :raises ValueError: the key is too short or too long.
+
+    Source: RFC 7693, section 2.9 (keyed BLAKE2).
+    """
+    if not SHORTEST_KEY <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
+        raise ValueError(f"the key of secret hashes has {len(key)} bytes; it needs {SHORTEST_KEY} to 64")
+    return "keyed:" + hashlib.blake2b(value, key=key, digest_size=32, person=b"harn-secret").hexdigest()

@@ -1,0 +1,255 @@
+"""The suite that every connector must pass, ours too: its plugin, its life, and what it makes of requests."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve, field, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from harn.connectors.catalog import Catalog
+from harn.connectors.interfaces import PUBLIC, IConnector, IConnectorPlugin, IReceiver
+from harn.connectors.model import ConnectorBinding, ConnectorContext, Events, NormalizedEvent, Reject, Respond
+from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
+from harn.model.inbound import InboundRequest
+
+HOSTILE_BODIES = (
+    b"",
+    b" ",
+    b"{",
+    b"[]",
+    b"null",
+    b"1",
+    b'"text"',
+    b"\xff\xfe",
+    b"\xef\xbb\xbf{}",
+    b'{"\xff": 1}',
+    b'{"id": NaN}',
+    b'{"id": 1e999}',
+    b'{"id": 1' + b"0" * 5000 + b"}",
+    b'{"id": "\\ud800"}',
+    b'{"id": {}, "type": [], "event": 1, "action": null}',
+    b'{"id": 1, "id": 2}',
+    b'{"a": "' + b"x" * 100_000 + b'"}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
+    b"payload=%7B%7D",
+    b"payload=" + b"%5B" * 50_000,
+    b"a&" * 1000,
+)
+"""What no body may do anything to but be refused (`PayloadInvalid`) or kept."""
+
+HOSTILE_HEADERS = ("", " ", ",", "=", "v1,", "t=,v1=", "sha256=", "\x80\xff", "9" * 5000, "-1", "1.5", "v1," * 500)
+"""What no signature header may do anything to but be refused (`CredentialsRejected`)."""
+
+
+@frozen(kw_only=True)
+class ConnectorCase:
+    """
+    A plugin and an example of its use.
+
+    :ivar binding: as the manifest would give it, with a value for every required secret.
+    :ivar request: for a receiver: a request that is right in every way at ``now`` (seconds, Unix).
+    :ivar signature_headers: for a receiver whose provider signs: the headers without which it must refuse.
+    """
+
+    plugin: Any
+    binding: ConnectorBinding
+    request: InboundRequest | None = None
+    signature_headers: tuple[str, ...] = ()
+    now: float = field(default=1_700_000_000.0)
+
+
+def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]:
+    """
+    Make the test case class; derive from it in a test module and add what is special to the connector.
+
+    :param factory: makes a fresh case for each test.
+    """
+
+    class ConnectorTests(TestCase):
+        """One connector against the common suite."""
+
+        def setUp(self) -> None:
+            self.case = factory()
+            self.clock = Clock()
+            self.clock.advance(self.case.now)
+            self.emitted: list[tuple[str, NormalizedEvent]] = []
+
+        def connector(self, binding: ConnectorBinding | None = None) -> Any:
+            """Make a connector for the case's binding, or another."""
+
+            def emit(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+                self.emitted.append((trigger_id, event))
+                return succeed(None)
+
+            context = ConnectorContext(clock=self.clock, binding=binding or self.case.binding, emit=emit)
+            return self.case.plugin.connector(context)
+
+        async def prepared(self, binding: ConnectorBinding | None = None) -> Any:
+            """Make a connector and prepare it; it is closed at the end of the test."""
+            connector = self.connector(binding)
+            self.addCleanup(lambda: Deferred.fromCoroutine(_finish(connector.close())))
+            await _finish(connector.prepare())
+            return connector
+
+        def receiver_request(self) -> InboundRequest:
+            """Give the case's request; a connector without one takes none, and the test is not for it."""
+            if self.case.request is None:
+                self.skipTest("takes no requests")
+            assert self.case.request is not None
+            return self.case.request
+
+        def test_interfaces(self) -> None:
+            """The plugin and its connector provide the interfaces that they claim."""
+            verifyObject(IConnectorPlugin, self.case.plugin)
+            connector = self.connector()
+            verifyObject(IConnector if self.case.request is None else IReceiver, connector)
+
+        def test_catalog_takes_it(self) -> None:
+            """The catalog finds nothing wrong with the plugin, and the case is one of its kinds."""
+            catalog = Catalog.of([self.case.plugin])
+            self.assertEqual(catalog.problems, ())
+            self.assertIn(self.case.binding.kind, catalog.providers[self.case.binding.provider].kinds)
+
+        def test_settings_schema(self) -> None:
+            """The schema refuses a key that nobody knows, and describes the table as JSON."""
+            if self.case.plugin.schema is None:
+                self.skipTest("has no settings")
+            settings, problems = self.case.plugin.schema.check({"no_such_key": 1})
+            self.assertIsNone(settings)
+            self.assertEqual([problem.key for problem in problems], ["no_such_key"])
+            self.assertEqual(self.case.plugin.schema.json_schema()["type"], "object")
+
+        async def test_life_in_order(self) -> None:
+            """Prepared, activated, quiesced and closed, it leaves no timer behind."""
+            connector = self.connector()
+            self.assertEqual(self.clock.getDelayedCalls(), [], "a connector that is only made acquires nothing")
+            await _finish(connector.prepare())
+            self.assertEqual(self.emitted, [], "nothing is emitted before activate")
+            await _finish(connector.activate())
+            self.assertIsNone(connector.quiesce(), "quiesce happens at once")
+            self.emitted.clear()
+            self.clock.advance(86400)
+            self.assertEqual(self.emitted, [], "nothing is emitted after quiesce")
+            await _finish(connector.close())
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+        async def test_closed_without_activate(self) -> None:
+            """A candidate that is given up after prepare leaves nothing behind, and emitted nothing."""
+            connector = self.connector()
+            await _finish(connector.prepare())
+            await _finish(connector.close())
+            self.assertEqual((self.clock.getDelayedCalls(), self.emitted), ([], []))
+
+        async def test_required_secrets(self) -> None:
+            """Without a required secret, or with an empty value, prepare fails; it can be closed all the same."""
+            for name in self.case.plugin.required_secrets:
+                for values in ((), (b"",)):
+                    secrets = {**self.case.binding.secrets, name: values}
+                    connector = self.connector(evolve(self.case.binding, secrets=secrets))
+                    with self.assertRaises(StageFailed):
+                        await _finish(connector.prepare())
+                    await _finish(connector.close())
+
+        async def test_secrets_are_not_shown(self) -> None:
+            """No value of a secret is in the representation of the connector or its binding."""
+            connector = await self.prepared()
+            shown = repr(connector) + repr(self.case.binding)
+            for values in self.case.binding.secrets.values():
+                for value in values:
+                    self.assertNotIn(repr(value)[2:-1], shown)
+
+        async def test_right_request(self) -> None:
+            """A right request is verified, and means the same each time it is normalized."""
+            request = self.receiver_request()
+            connector = await self.prepared()
+            await _finish(connector.activate())
+            connector.verify(request, self.case.now)
+            meaning = connector.normalize(request)
+            self.assertEqual(connector.normalize(request), meaning)
+            self.assertIsInstance(meaning, (Events, Respond, Reject))
+            for event in () if isinstance(meaning, Reject) else meaning.events:
+                self.assertTrue(event.kind)
+                self.assertTrue(event.dedupe_key)
+                self.assertIn(event.body_format, ("json", "form", "bytes", "none"))
+
+        async def test_leased_request_after_quiesce(self) -> None:
+            """A request that was leased before quiesce is still verified and normalized after it."""
+            request = self.receiver_request()
+            connector = await self.prepared()
+            await _finish(connector.activate())
+            connector.quiesce()
+            connector.verify(request, self.case.now)
+            self.assertEqual(connector.normalize(request), connector.normalize(request))
+
+        async def test_altered_body(self) -> None:
+            """A body that is not what was signed is refused."""
+            request = self._signed_request()
+            connector = await self.prepared()
+            for body in (request.body + b" ", request.body[:-1], b""):
+                with self.assertRaises(CredentialsRejected):
+                    connector.verify(evolve(request, body=body), self.case.now)
+
+        async def test_signature_headers(self) -> None:
+            """A signature header that is absent or malformed is refused, and never an error of ours."""
+            request = self._signed_request()
+            connector = await self.prepared()
+            for name in self.case.signature_headers:
+                without = {header: value for header, value in request.headers.items() if header != name}
+                with self.assertRaises(CredentialsRejected):
+                    connector.verify(evolve(request, headers=without), self.case.now)
+                for value in HOSTILE_HEADERS:
+                    with self.assertRaises(CredentialsRejected):
+                        connector.verify(evolve(request, headers={**without, name: value}), self.case.now)
+
+        async def test_rotation(self) -> None:
+            """Every value of a secret is tried; when the right one is not among them, the request is refused."""
+            request = self._signed_request()
+            for name in self.case.plugin.required_secrets:
+                right = self.case.binding.secrets[name]
+                other = b"b3RoZXItc2VjcmV0"
+                for values, accepted in (((other, *right), True), ((*right, other), True), ((other,), False)):
+                    secrets = {**self.case.binding.secrets, name: values}
+                    connector = await self.prepared(evolve(self.case.binding, secrets=secrets))
+                    if accepted:
+                        connector.verify(request, self.case.now)
+                    else:
+                        with self.assertRaises(CredentialsRejected):
+                            connector.verify(request, self.case.now)
+
+        async def test_hostile_bodies(self) -> None:
+            """No body does anything but be refused as invalid or be kept; nothing crashes, nothing loops."""
+            request = self.receiver_request()
+            connector = await self.prepared()
+            for body in HOSTILE_BODIES:
+                for content_type in ("application/json", "application/x-www-form-urlencoded", "\xff"):
+                    headers = {**request.headers, "content-type": content_type}
+                    try:
+                        meaning = connector.normalize(evolve(request, body=body, headers=headers))
+                    except PayloadInvalid as error:
+                        self.assertTrue(str(error))
+                    else:
+                        self.assertIsInstance(meaning, (Events, Respond, Reject))
+
+        def _signed_request(self) -> InboundRequest:
+            request = self.receiver_request()
+            if self.case.plugin.authentication != PUBLIC or not self.case.signature_headers:
+                self.skipTest("its provider signs nothing")
+            return request
+
+    return ConnectorTests
+
+
+async def _finish(result: Any) -> Any:
+    """Wait for a Deferred or a coroutine; take anything else as it is."""
+    return await result if inspect.isawaitable(result) else result

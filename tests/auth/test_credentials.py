@@ -1,0 +1,74 @@
+"""Our own credentials, from variables and files."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
+from harn.auth.outgoing import authorization
+from harn.errors import SecretUnavailable
+
+
+class CredentialsTests(SynchronousTestCase):
+    """``Credentials.from_environment``."""
+
+    def file(self, content: bytes) -> str:
+        """Write a file."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def test_keys(self) -> None:
+        """Keys are separated by commas and trimmed; empty ones do not count."""
+        credentials = Credentials.from_environment({API_KEYS: " one, two ,,one,\u00e9"})
+        self.assertEqual(credentials.keys, (b"one", b"two", "\u00e9".encode()))
+        self.assertIsNone(credentials.hmac_secret)
+        self.assertTrue(credentials.configured)
+
+    def test_files(self) -> None:
+        """Files hold the same; keys may also be one a line. The files are known, to be watched."""
+        keys, secret = self.file(b"one,two\nthree\r\n"), self.file(b"s3cret\n")
+        credentials = Credentials.from_environment({f"{API_KEYS}_FILE": keys, f"{HMAC_SECRET}_FILE": secret})
+        self.assertEqual(credentials.keys, (b"one", b"two", b"three"))
+        self.assertEqual(credentials.hmac_secret, b"s3cret")
+        self.assertEqual(credentials.files, (os.path.abspath(keys), os.path.abspath(secret)))
+
+    def test_nothing(self) -> None:
+        """Unset and empty variables, and empty files, configure nothing; never an empty key."""
+        empty = self.file(b"\n")
+        for environ in ({}, {API_KEYS: "", HMAC_SECRET: ""}, {API_KEYS: " , "}, {f"{HMAC_SECRET}_FILE": empty}):
+            credentials = Credentials.from_environment(environ)
+            self.assertEqual((credentials.keys, credentials.hmac_secret), ((), None))
+            self.assertFalse(credentials.configured)
+
+    def test_problems(self) -> None:
+        """A file that cannot be read, and both forms at once, are errors that name the variable."""
+        for environ, said in (
+            ({f"{API_KEYS}_FILE": "/no/such/file"}, f"{API_KEYS}_FILE names '/no/such/file'"),
+            ({HMAC_SECRET: "x", f"{HMAC_SECRET}_FILE": "/x"}, f"{HMAC_SECRET} and {HMAC_SECRET}_FILE"),
+        ):
+            error = self.assertRaises(SecretUnavailable, Credentials.from_environment, environ)
+            self.assertIn(said, str(error))
+
+    def test_not_shown(self) -> None:
+        """The representation shows no credential."""
+        shown = repr(Credentials.from_environment({API_KEYS: "key-value", HMAC_SECRET: "hmac-value"}))
+        self.assertNotIn("key-value", shown)
+        self.assertNotIn("hmac-value", shown)
+
+
+class OutgoingTests(SynchronousTestCase):
+    """The header of our own commands."""
+
+    def test_preference(self) -> None:
+        """The first key as bearer, else a signature, else an error that names both variables."""
+        both = Credentials(keys=(b"one", b"two"), hmac_secret=b"s")
+        self.assertEqual(authorization(both, "POST", "/x", b"", 1.0), "Bearer one")
+        signed = authorization(Credentials(hmac_secret=b"s"), "POST", "/x", b"", 1.9)
+        self.assertTrue(signed.startswith("HMAC-SHA256 timestamp=1,signature="))
+        error = self.assertRaises(SecretUnavailable, authorization, Credentials(), "POST", "/x", b"", 1.0)
+        self.assertIn(API_KEYS, str(error))
+        self.assertIn(HMAC_SECRET, str(error))

@@ -1,0 +1,78 @@
+"""What push notifications of the Agent2Agent protocol mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.connectors.a2a_push import A2aPushPlugin
+from harn.connectors.interfaces import CREDENTIALS
+from harn.connectors.model import NormalizedEvent
+from harn.errors import PayloadInvalid
+from harn.model.event import UNSIGNED
+from harn.wire import digest_bytes
+from tests.connectors.examples import binding, connector, request
+from tests.connectors.test_github import seen_by_handler
+
+
+class A2aPushTests(SynchronousTestCase):
+    """The connector, and its settings."""
+
+    def normalize(self, body: bytes, **headers: str) -> NormalizedEvent:
+        """Normalize; header names with ``_`` for ``-``."""
+        made = connector(A2aPushPlugin(), binding("a2a-push", None, "a2a-push"))
+        inbound = request(body, {name.replace("_", "-"): value for name, value in headers.items()})
+        (event,) = made.normalize(inbound).events
+        return event
+
+    def payload(self, document: Any) -> tuple[Any, ...]:
+        """Give what a handler sees of a notification: kind, task, state, artifact, sender."""
+        body = json.dumps(document).encode()
+        seen = seen_by_handler(self.normalize(body), body)
+        return tuple(seen[name] for name in ("kind", "task_id", "task_state", "artifact", "sender"))
+
+    def test_credentials(self) -> None:
+        """Our own credentials are asked for, so the event is not signed by its provider."""
+        self.assertEqual(A2aPushPlugin().authentication, CREDENTIALS)
+        event = self.normalize(b"{}")
+        self.assertEqual((event.kind, event.signature_status), ("push", UNSIGNED))
+
+    def test_dedupe_key(self) -> None:
+        """The delivery's identifier, else what the body says."""
+        self.assertEqual(self.normalize(b"{}", x_a2a_delivery="d-1").dedupe_key, "d-1")
+        self.assertEqual(self.normalize(b"{}").dedupe_key, digest_bytes(b"{}"))
+
+    def test_shapes(self) -> None:
+        """The fields are found in every shape of a notification."""
+        status = {"state": "working"}
+        for document, expected in (
+            ({"id": "t", "status": status}, ("a2a.task.working", "t", "working", None, None)),
+            ({"task": {"id": "t", "status": status}}, ("a2a.task.working", "t", "working", None, None)),
+            (
+                {"statusUpdate": {"taskId": "t", "status": {"state": "cancelled"}}},
+                ("a2a.task.canceled", "t", "cancelled", None, None),
+            ),
+            ({"artifactUpdate": {"taskId": "t", "artifact": [1]}}, ("a2a.task.artifact", "t", None, [1], None)),
+            ({"message": {"taskId": "t"}}, ("a2a.task.message", "t", None, None, None)),
+            ({"task_id": "t", "sender": "agent", "id": "x"}, ("a2a.task.update", "t", None, None, "agent")),
+            ({"status": "odd", "task": None, "message": 3}, ("a2a.task.message", None, None, None, None)),
+            ({}, ("a2a.task.update", None, None, None, None)),
+        ):
+            self.assertEqual(self.payload(document), expected)
+
+    def test_only_objects(self) -> None:
+        """A notification is a JSON object; anything else is refused."""
+        for body in (b"", b"[]", b"text", b'{"a": "\xff"}', b"[" * 1_000_000, b'{"a":' * 1_000_000):
+            with self.assertRaises(PayloadInvalid):
+                self.normalize(body)
+
+    def test_verifier_is_not_ignored(self) -> None:
+        """Every key of a verifier is refused: a check that is configured and not made would be worse than none."""
+        schema = A2aPushPlugin().schema
+        settings, problems = schema.check({"expected_iss": "x", "jwks_url": "y"})
+        self.assertIsNone(settings)
+        self.assertEqual([problem.key for problem in problems], ["expected_iss", "jwks_url"])
+        self.assertIn("not supported yet", problems[0].message)
+        self.assertEqual(schema.check({}), ({}, ()))

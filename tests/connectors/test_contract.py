@@ -1,0 +1,30 @@
+"""Our connectors against the suite that every connector must pass."""
+
+from __future__ import annotations
+
+from harn.testing.connectors import make_connector_tests
+from tests.connectors.examples import a2a_push_case, github_case, webhook_case
+
+
+class GithubContractTests(make_connector_tests(github_case)):
+    """``github``."""
+
+
+class StandardWebhookContractTests(make_connector_tests(lambda: webhook_case("standard"))):
+    """``webhook`` with the scheme of Standard Webhooks."""
+
+
+class StripeWebhookContractTests(make_connector_tests(lambda: webhook_case("stripe"))):
+    """``webhook`` with the scheme of Stripe."""
+
+
+class GithubWebhookContractTests(make_connector_tests(lambda: webhook_case("github"))):
+    """``webhook`` with the scheme of GitHub."""
+
+
+class SlackWebhookContractTests(make_connector_tests(lambda: webhook_case("slack"))):
+    """``webhook`` with the scheme of Slack."""
+
+
+class A2aPushContractTests(make_connector_tests(a2a_push_case)):
+    """``a2a-push``."""
