@@ -26,13 +26,16 @@ lint: $(VENV)/installed-lint
 clean:
 	rm -rf $(VENV) .harn build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
 
-# Installed in place, so that an edit counts at once; a stamp is older than the files that say what to install.
+# Installed in place, so that an edit counts at once. "compat" puts this folder on the path as it is, which is how Twisted
+# finds our plugins in it. A stamp is older than the files that say what to install.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+
 $(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@$(INSTALL) --editable ".[$*]"
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bin/python:

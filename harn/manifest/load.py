@@ -75,6 +75,7 @@ class _Draft:
     A manifest before it is parsed.
 
     :ivar specs: for each part of the text the spec of an equal part, or None.
+    :ivar new: the parts that have none, by index.
     :ivar pending: characters that are not yet parsed.
     """
 
@@ -85,6 +86,7 @@ class _Draft:
     text: str
     pieces: Pieces
     specs: list[TriggerSpec | None]
+    new: list[int]
     pending: int
 
 
@@ -151,7 +153,7 @@ def _begin(
     text = source.text()
     pieces = cut(text)
     specs = [known.get(part) for part in pieces.parts]
-    new = sum([len(part) for part, spec in zip(pieces.parts, specs, strict=True) if spec is None])
+    new = [index for index, spec in enumerate(specs) if spec is None]
     return _Draft(
         source=source,
         previous=previous,
@@ -160,7 +162,8 @@ def _begin(
         text=text,
         pieces=pieces,
         specs=specs,
-        pending=len(pieces.lead) + new,
+        new=new,
+        pending=len(pieces.lead) + sum([len(pieces.parts[index]) for index in new]),
     )
 
 
@@ -170,12 +173,11 @@ def _parse_parts(draft: _Draft) -> _Values | None:
     if head is None:
         return None
     triggers: dict[int, dict[str, Any]] = {}
-    for index, (part, spec) in enumerate(zip(draft.pieces.parts, draft.specs, strict=True)):
-        if spec is None:
-            trigger = parse_part(part)
-            if trigger is None:
-                return None
-            triggers[index] = trigger
+    for index in draft.new:
+        trigger = parse_part(draft.pieces.parts[index])
+        if trigger is None:
+            return None
+        triggers[index] = trigger
     return _Values(head=head, pieces=draft.pieces, count=len(draft.specs), trigger=triggers.__getitem__)
 
 
@@ -216,13 +218,12 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     """Check what is new, and all of it together."""
     findings = Findings()
     head = check_head(values.head, draft.source.path, findings)
-    specs: list[TriggerSpec | None] = (
-        list(draft.specs) if values.pieces is draft.pieces else list(repeat(None, values.count))
-    )
+    by_parts = values.pieces is draft.pieces
+    specs: list[TriggerSpec | None] = list(draft.specs) if by_parts else list(repeat(None, values.count))
     names: dict[int, Any] = {}
     fingerprints: dict[str, str] = {}
     old = draft.previous.manifest if draft.previous is not None else None
-    for index in [index for index, spec in enumerate(specs) if spec is None]:
+    for index in draft.new if by_parts else range(values.count):
         raw = values.trigger(index)
         names[index] = raw.get("id") if isinstance(raw, dict) else None
         before = len(findings.found)

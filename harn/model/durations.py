@@ -29,8 +29,13 @@ def parse_duration(text: str) -> float:
 def format_duration(seconds: float) -> str:
     """Write ``seconds`` in the largest unit that keeps it whole, for example ``5m``."""
     if seconds and seconds < 1:
-        return f"{seconds * 1000:g}ms"
+        return f"{_decimal(seconds * 1000)}ms"
     for unit, size in reversed(_UNITS.items()):
         if size >= 1 and seconds >= size and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
-    return f"{seconds:g}s"
+    return f"{_decimal(seconds)}s"
+
+
+def _decimal(number: float) -> str:
+    """Write without an exponent, to a millionth: what `parse_duration` reads."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")

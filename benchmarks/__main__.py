@@ -1,0 +1,27 @@
+"""``python -m benchmarks [NAME] [options]``: one benchmark, or all of them, from the project's directory."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from benchmarks.cores import keep_off
+
+NAMES = ("ingest", "reload", "loss", "endurance", "start")
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is named; give 0 when every goal was met."""
+    keep_off()
+    if not arguments:
+        return int(sum(import_module(f"benchmarks.{name}").main([]) for name in NAMES) > 0)
+    name, *rest = arguments
+    if name not in NAMES:
+        print(f"usage: python -m benchmarks [{'|'.join(NAMES)}] [--help]", file=sys.stderr)
+        return 2
+    missed: int = import_module(f"benchmarks.{name}").main(rest)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

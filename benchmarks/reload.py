@@ -1,0 +1,181 @@
+"""
+What a reload costs: how soon it is reported, and what requests notice of it.
+
+Beside each manifest stands what ``tomllib.loads`` takes for the same text, in the same round and on the server's core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import tomllib
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from benchmarks.cores import SERVER, on_core
+from benchmarks.figures import Goals, Table, spread
+from benchmarks.heartbeat import Beating, Beats
+from benchmarks.load import CONNECTIONS, Result, Running
+from benchmarks.subjects import BLOCKING, ONE_AT_A_TIME, Harn, harn_server
+
+FEW_TRIGGERS, MANY_TRIGGERS = 10, 10_000
+PAUSE = 0.5
+"""Seconds between two reloads."""
+IDLE, LOADED = 8, 8
+"""Reloads in each round, without and with load."""
+
+
+@frozen(kw_only=True)
+class Round:
+    """
+    One round with one number of triggers. Times in milliseconds.
+
+    :ivar parse: what tomllib takes for the text.
+    :ivar idle: from the order to the report, without load; ``loaded``: under load.
+    :ivar quiet: the load without reloads; ``busy``: with them.
+    :ivar idle_beats: the heartbeat during reloads without load; ``loaded_beats``: with load.
+    """
+
+    parse: float
+    idle: list[float]
+    loaded: list[float]
+    quiet: Result
+    busy: Result
+    idle_beats: Beats
+    quiet_beats: Beats
+    loaded_beats: Beats
+
+
+def parse_time(text: str) -> float:
+    """Give what tomllib takes, the best of three (ms)."""
+    times = []
+    with on_core(SERVER):
+        for _ in range(3):
+            began = time.perf_counter()
+            tomllib.loads(text)
+            times.append((time.perf_counter() - began) * 1e3)
+    return min(times)
+
+
+class Reloads:
+    """Reloads one server, each time with another single trigger changed."""
+
+    def __init__(self, subject: Harn) -> None:
+        self._subject = subject
+        self._count = 0
+
+    def one(self) -> float:
+        """Change a trigger, reload; give the time from the order to the report (ms)."""
+        self._count += 1
+        changed = self._count % self._subject.triggers
+        self._subject.write_manifest(changed)
+        began = time.perf_counter()
+        answer = self._subject.server.reload()
+        took = (time.perf_counter() - began) * 1e3
+        assert answer.status == 200, answer
+        summary = answer.json()["summary"]
+        assert f"t{changed}" in summary["modified"], summary["modified"]
+        return took
+
+    def several(self, count: int) -> list[float]:
+        """Reload so many times, with pauses; give each time (ms)."""
+        times = []
+        for _ in range(count):
+            time.sleep(PAUSE)
+            times.append(self.one())
+        return times
+
+
+def measure(subject: Harn, reloads: Reloads) -> Round:
+    """Measure one round on a server that runs."""
+    url, site = subject.route(subject.triggers - 1), subject.server.url
+    span = LOADED * (PAUSE + 0.15) + 1.0
+    Running(url, 1.0).result()
+    beating = Beating(site, IDLE * (PAUSE + 0.06))
+    idle = reloads.several(IDLE)
+    idle_beats = beating.result()
+    running, beating = Running(url, span), Beating(site, span)
+    quiet, quiet_beats = running.result(), beating.result()
+    running, beating = Running(url, span), Beating(site, span)
+    loaded = reloads.several(LOADED)
+    return Round(
+        parse=parse_time(subject.text()),
+        idle=idle,
+        loaded=loaded,
+        quiet=quiet,
+        busy=running.result(),
+        idle_beats=idle_beats,
+        quiet_beats=quiet_beats,
+        loaded_beats=beating.result(),
+    )
+
+
+def show(count: int, rounds: Sequence[Round]) -> None:
+    """Print what was measured."""
+    parse = [each.parse for each in rounds]
+    table = Table(f"Reload of 1 of {count:,} triggers, {CONNECTIONS} connections (ms)", ("what", "figure", "x tomllib"))
+
+    def add(what: str, values: Sequence[float]) -> None:
+        middle = [value / each for value, each in zip(values, parse, strict=True)] if len(values) == len(parse) else []
+        table.add(what, spread(values), spread(middle, 2) if middle else "")
+
+    add("tomllib.loads of the same text", parse)
+    add("report, idle", [sorted(each.idle)[len(each.idle) // 2] for each in rounds])
+    add("report, idle, slowest", [max(each.idle) for each in rounds])
+    add("report, under load", [sorted(each.loaded)[len(each.loaded) // 2] for each in rounds])
+    add("report, under load, slowest", [max(each.loaded) for each in rounds])
+    for what, values in (
+        ("p99 of requests, quiet", [each.quiet.p99 for each in rounds]),
+        ("p99 of requests, during reloads", [each.busy.p99 for each in rounds]),
+        ("slowest request, quiet", [each.quiet.longest for each in rounds]),
+        ("slowest request, during reloads", [each.busy.longest for each in rounds]),
+        ("heartbeat's longest gap, reloads without load", [each.idle_beats.gap for each in rounds]),
+        ("heartbeat's longest gap, load without reloads", [each.quiet_beats.gap for each in rounds]),
+        ("heartbeat's longest gap, reloads under load", [each.loaded_beats.gap for each in rounds]),
+    ):
+        table.add(what, spread(values), "")
+    failed = sum(each.busy.failed + each.quiet.failed + each.loaded_beats.failed for each in rounds)
+    table.add("requests failed, of all", f"{failed} of {sum(e.busy.answered + e.quiet.answered for e in rounds):,}", "")
+    table.show()
+
+
+def judge(goals: Goals, count: int, rounds: Sequence[Round]) -> None:
+    """Set what was measured against the goals."""
+    idle = [took for each in rounds for took in each.idle]
+    loaded = [took for each in rounds for took in each.loaded]
+    goals.at_most(f"{count:,} triggers: report, idle (ms)", 60 if count == MANY_TRIGGERS else 30, idle, 1)
+    if count == MANY_TRIGGERS:
+        goals.at_most(f"{count:,} triggers: report, under load (ms)", 150, loaded, 1)
+    tails = [each.busy.p99 / each.quiet.p99 for each in rounds]
+    goals.at_most(f"{count:,} triggers: p99 during reloads / quiet", 1.5, tails)
+    goals.at_most(
+        f"{count:,} triggers: longest gap of the heartbeat, no load (ms)", 30, [e.idle_beats.gap for e in rounds], 1
+    )
+    goals.at_most(
+        f"{count:,} triggers: longest gap of the heartbeat, load (ms)", 30, [e.loaded_beats.gap for e in rounds], 1
+    )
+    goals.at_most(f"{count:,} triggers: requests failed", 0, [float(each.busy.failed) for each in rounds], 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and give how many goals were missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks reload", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--triggers", type=int, action="append", help="how many; may be given several times")
+    told = parser.parse_args(arguments)
+    goals = Goals()
+    for count in told.triggers or (FEW_TRIGGERS, MANY_TRIGGERS):
+        rounds = []
+        for number in range(told.rounds):
+            with harn_server(count, BLOCKING, ONE_AT_A_TIME) as subject:
+                rounds.append(measure(subject, Reloads(subject)))
+            print(f"{count:,} triggers, round {number + 1}: idle {spread(rounds[-1].idle)} ms", flush=True)
+        show(count, rounds)
+        judge(goals, count, rounds)
+    goals.show()
+    return goals.missed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""``harn orchestrator check``: everything that a reload checks, without a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harn.cli.shared import with_json, with_place
+from harn.orchestrator.options import ServeOptions
+
+if TYPE_CHECKING:
+    from harn.orchestrator.check import Checked
+
+
+@click.command()
+@with_place
+@with_json
+def check(as_json: bool, **given: Any) -> None:
+    """Check a manifest, its secrets, its code and its connectors; for continuous integration."""
+    try:
+        options = ServeOptions.from_values(given, os.environ)
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
+    from twisted.internet import reactor
+
+    from harn.cli.running import run_until
+    from harn.orchestrator.check import check_manifest
+
+    found = run_until(reactor, lambda: check_manifest(reactor, options, os.environ))
+    sys.exit(show(found, as_json))
+
+
+def show(found: Checked, as_json: bool) -> int:
+    """Print what a check found; give the exit status."""
+    if as_json:
+        document = {
+            "status": "error" if found.problems else "ok",
+            "triggers": found.triggers,
+            "modules": found.modules,
+            "problems": [problem.to_dict() for problem in found.problems],
+        }
+        click.echo(json.dumps(document, indent=2))
+    elif found.problems:
+        for problem in found.problems:
+            click.echo(f"error: {problem}", err=True)
+    else:
+        click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")
+    return 1 if found.problems else 0
+
+
+def count(number: int, thing: str) -> str:
+    """Write ``1 trigger`` or ``2 triggers``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,0 +1,149 @@
+"""
+A client of the admin API, made of the standard library alone: a command should not pay for an import of Twisted.
+
+One request, one connection, one answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from harn.auth.credentials import Credentials
+from harn.auth.outgoing import authorization
+from harn.auth.signed_requests import body_with_request_id
+from harn.errors import HarnError
+
+
+class ServerUnreachable(HarnError):
+    """Nothing answers at the server's URL, or not as our server would."""
+
+
+class AnswerTimedOut(HarnError):
+    """The server took the request and did not answer in time; what it was asked for may still happen."""
+
+
+class RequestRefused(HarnError):
+    """
+    The server answered with a problem document.
+
+    :ivar status: the HTTP status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What came back: the HTTP status, and the decoded JSON."""
+
+    status: int
+    document: Any
+
+    def expect_ok(self) -> Any:
+        """
+        Give the document of a success.
+
+        :raises RequestRefused: the status is no success.
+        """
+        if 200 <= self.status < 300:
+            return self.document
+        said = self.document.get("detail") or self.document.get("error") if isinstance(self.document, dict) else None
+        raise RequestRefused(f"the server answered {self.status}: {said or self.document}", self.status)
+
+
+@frozen(kw_only=True)
+class AdminClient:
+    """
+    Asks one server.
+
+    :ivar url: ``http://host:port`` or ``https://host:port``; a path in it comes before every target.
+    :ivar timeout: seconds that each read may take.
+    :ivar cacert: path of the certificates to trust; None for the system's.
+    """
+
+    url: str
+    credentials: Credentials = field(repr=False)
+    timeout: float = 120.0
+    cacert: str | None = None
+    insecure: bool = False
+
+    def get(self, target: str) -> Answer:
+        """Ask for ``target``: a path with its query."""
+        return self._ask("GET", target, b"", {})
+
+    def post(self, target: str, document: Mapping[str, Any], headers: Mapping[str, str] = {}) -> Answer:
+        """Send ``document``, with an id that makes its signature one of a kind."""
+        return self._ask(
+            "POST", target, body_with_request_id(document), {"Content-Type": "application/json", **headers}
+        )
+
+    def _ask(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """
+        Ask, and read the answer.
+
+        :raises ServerUnreachable: there is no connection, or it broke.
+        :raises AnswerTimedOut: no answer in time.
+        :raises SecretUnavailable: there are no credentials to show.
+        """
+        parts = urlsplit(self.url)
+        target = parts.path.rstrip("/") + target
+        signed = authorization(self.credentials, method, target, body, time.time())
+        connection = self._connection()
+        try:
+            connection.connect()
+        except ssl.SSLError as error:
+            raise ServerUnreachable(
+                f"no trusted connection to {self.url}: {error.reason or error}; name its certificate with --cacert"
+            ) from error
+        except OSError as error:
+            raise ServerUnreachable(f"no server answers at {self.url}: {error.strerror or error}") from error
+        try:
+            connection.request(method, target, body or None, {"Authorization": signed, **headers})
+            response = connection.getresponse()
+            data = response.read()
+        except TimeoutError as error:
+            raise AnswerTimedOut(f"no answer from {self.url} within {self.timeout:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnreachable(f"the connection to {self.url} broke: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+        try:
+            return Answer(status=response.status, document=json.loads(data))
+        except ValueError as error:
+            if response.status < 300:
+                raise ServerUnreachable(f"{self.url} does not answer as a harn orchestrator does") from error
+            return Answer(status=response.status, document=data.decode("utf-8", "replace").strip())
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """
+        Make the connection, closed as yet.
+
+        :raises ServerUnreachable: the URL, or the file of certificates, cannot be used.
+        """
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ServerUnreachable(f"{self.url!r} is no URL: {error}") from error
+        if parts.scheme not in ("http", "https") or not host:
+            raise ServerUnreachable(f"{self.url!r} is no URL of a server; write for example http://127.0.0.1:8080")
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self.timeout)
+        try:
+            context = ssl.create_default_context(cafile=self.cacert)
+        except (OSError, ssl.SSLError) as error:
+            raise ServerUnreachable(f"--cacert {self.cacert} cannot be used: {error}") from error
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)

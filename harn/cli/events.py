@@ -1,0 +1,98 @@
+"""``harn orchestrator events``: print the records of a topic, one JSON object on each line."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import click
+
+from harn.cli.client import ServerUnreachable
+from harn.cli.place import Place, make_client
+from harn.cli.records import Record, RecordSource, ServerRecords, read_pages
+from harn.cli.shared import with_json, with_place, with_server
+
+INTERVAL = 0.5
+"""Seconds between two looks for new records."""
+
+
+@click.command()
+@with_place
+@click.argument("topic")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Only records numbered above N.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N records.")
+@click.option("--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
+@with_server
+@with_json
+def events(
+    config: str | None,
+    state_dir: str | None,
+    topic: str,
+    after: int,
+    limit: int | None,
+    follow: bool,
+    admin_url: str | None,
+    cacert: str | None,
+    insecure: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """
+    Print the records of TOPIC as JSON lines.
+
+    For example trigger.inbox.envelopes, trigger.outbox, trigger.attempts, trigger.dlq, orchestrator.manifest.
+    """
+    place = Place.told(config, state_dir, os.environ)
+
+    def find_source() -> RecordSource:
+        url = admin_url or place.server_url()
+        if url is not None:
+            return ServerRecords(make_client(url, os.environ, cacert, insecure, timeout))
+        from harn.cli.offline import StoredRecords
+
+        return StoredRecords(place.state_dir)
+
+    if not follow:
+        for record in read_pages(find_source(), topic, after, limit):
+            print_record(record)
+        return
+    try:
+        for record in follow_pages(find_source, topic, after, limit, time.sleep):
+            print_record(record)
+    except KeyboardInterrupt:
+        return
+
+
+def follow_pages(
+    find_source: Callable[[], RecordSource],
+    topic: str,
+    after: int,
+    limit: int | None,
+    sleep: Callable[[float], None],
+) -> Iterator[Record]:
+    """
+    Give records as they come, the first ``limit`` of them; a server that goes away is looked for again.
+
+    :raises ServerUnreachable: the first look failed already.
+    """
+    source, shown = find_source(), 0
+    has_answered = False
+    while limit is None or shown < limit:
+        try:
+            for record in read_pages(source, topic, after, None if limit is None else limit - shown):
+                yield record
+                after, shown = record["number"], shown + 1
+            has_answered = True
+        except ServerUnreachable:
+            if not has_answered:
+                raise
+            source = find_source()
+        if limit is None or shown < limit:
+            sleep(INTERVAL)
+
+
+def print_record(record: Record) -> None:
+    """Print one record, at once, so that a reader of the pipe sees it now."""
+    click.echo(json.dumps(record, separators=(",", ":"), ensure_ascii=False))

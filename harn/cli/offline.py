@@ -1,0 +1,55 @@
+"""Records out of the store of a state directory on which no server runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+from harn.cli.records import Record
+from harn.store.model import Record as StoredRecord
+from harn.store.sqlite.offline import open_readonly
+
+DATABASE = "events.sqlite"
+"""The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""
+
+
+@frozen
+class StoredRecords:
+    """
+    Records from the database, opened for each look at it: a server may start, and move it, between two.
+
+    :ivar state_dir: absolute.
+    """
+
+    state_dir: str
+
+    def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
+        """
+        Give one page.
+
+        :raises StateDirectoryUnusable: there is no database, or it is not ours.
+        :raises EventLogUnavailable: it cannot be read.
+        """
+        with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
+            return plain(store.read(topic, after, limit))
+
+    def newest(self, topic: str, count: int) -> Sequence[Record]:
+        """Give the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
+        with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
+            return plain(store.read(topic, max(0, store.latest(topic) - count), count))
+
+
+def plain(records: Iterable[StoredRecord]) -> list[Record]:
+    """Give records as the admin API writes them."""
+    return [
+        {
+            "number": record.number,
+            "kind": record.kind,
+            "payload": record.payload,
+            "headers": record.headers,
+            "occurred_at": record.occurred_at,
+        }
+        for record in records
+    ]

@@ -1,0 +1,61 @@
+"""Runs the reactor for a command: until a service has ended, or until one Deferred has fired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+_Result = TypeVar("_Result")
+
+
+class RunnableService(Protocol):
+    """
+    What `run_service` asks of a service.
+
+    :ivar exit_code: the process's exit status once the reactor has stopped.
+    """
+
+    exit_code: int
+
+    def startService(self) -> None:
+        """Start; when that fails, set ``exit_code`` and stop the reactor."""
+
+    def stopService(self) -> Any:
+        """Stop; fires when everything has ended."""
+
+
+def run_service(service: RunnableService, reactor: Any) -> int:
+    """Run ``service`` until the reactor stops; give the process's exit status."""
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(service.startService)
+    reactor.run()
+    return service.exit_code
+
+
+def run_until(reactor: Any, begin: Callable[[], Deferred[_Result]]) -> _Result:
+    """
+    Run the reactor until what ``begin`` gives has fired, and give its result.
+
+    :raises BaseException: what it failed with.
+    :raises KeyboardInterrupt: the reactor was stopped before.
+    """
+    outcome: list[_Result | Failure] = []
+
+    def ended(result: _Result | Failure) -> None:
+        outcome.append(result)
+        reactor.stop()
+
+    def start() -> None:
+        begin().addBoth(ended)
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    if not outcome:
+        raise KeyboardInterrupt
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result

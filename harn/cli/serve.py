@@ -1,0 +1,40 @@
+"""``harn orchestrator serve``: run the orchestrator in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from harn.cli.shared import with_flags
+from harn.orchestrator.options import OPTIONS, ServeOptions
+
+
+@click.command()
+@with_flags(*OPTIONS)
+def serve(**given: Any) -> None:
+    """
+    Serve the triggers of a manifest, until SIGTERM or SIGINT.
+
+    SIGHUP reloads the manifest and the code of its handlers.
+    """
+    try:
+        options = ServeOptions.from_values(given, os.environ)
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
+    sys.exit(run(options))
+
+
+def run(options: ServeOptions) -> int:
+    """Serve as told; give the process's exit status."""
+    from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner
+
+    from harn.cli.running import run_service
+    from harn.observability.logs import start_logging
+    from harn.orchestrator.assemble import make_service
+
+    start_logging(options.log_format, options.log_level, options.state_dir, sys.stdout, sys.stderr, globalLogBeginner)
+    return run_service(make_service(options, reactor, os.environ), reactor)

@@ -1,0 +1,69 @@
+"""Options that several commands have, from the one definition in `harn.orchestrator.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from harn.orchestrator.options import MANIFEST, STATE_DIR, Option
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def flag(option: Option) -> Decorator:
+    """
+    Make a click option that passes on what was typed, and nothing when it was not.
+
+    The environment and the default are left to `ServeOptions.from_values` (or `told`): one place decides who wins.
+    """
+    shown = f"{option.help} [{option.env}]"
+    if option.default is not None and not option.is_switch:
+        shown += f" (default: {option.default})"
+    names = [f"--{name}" for name in (option.name, *option.aliases)]
+    if option.is_switch:
+        return click.option(*names, option.key, is_flag=True, default=None, help=shown)
+    return click.option(*names, option.key, default=None, metavar=option.metavar, help=shown)
+
+
+def with_flags(*options: Option) -> Decorator:
+    """Give a command several of them, in order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = flag(option)(command)
+        return command
+
+    return decorate
+
+
+def with_place(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--config`` and ``--state-dir``."""
+    return with_flags(MANIFEST, STATE_DIR)(command)
+
+
+def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what it takes to reach a server."""
+    for option in reversed(
+        (
+            click.option("--admin-url", metavar="URL", help="Where the server is, if not where its state file says."),
+            click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's."),
+            click.option("--insecure", is_flag=True, help="Accept any certificate."),
+            click.option(
+                "--timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                default=120.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long to wait for the answer.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -1,0 +1,141 @@
+"""What one attempt means for its delivery: the settlement to make durable. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.retry import allowed_attempts, delay_before
+from harn.errors import (
+    AttemptFailed,
+    HandlerRaised,
+    HandlerRejected,
+    HandlerRetryAfter,
+    ResultInvalid,
+    ResultTooLarge,
+)
+from harn.model.delivery import (
+    BINDING_REMOVED,
+    DEAD,
+    DONE,
+    READY,
+    REJECTED,
+    RETRY_EXHAUSTED,
+    WAITING,
+    Attempt,
+    DeadLetter,
+    Settlement,
+)
+from harn.model.durations import LONGEST
+
+LONGEST_ERROR = 4096
+"""Characters of an error's text that are kept."""
+
+_HANDLER_RAN = (HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge)
+"""Failures that prove that the predicate had said yes. A time-out or a death may have been the predicate's own."""
+
+
+def shortened(text: str) -> str:
+    """Cut an error's text to what is kept of it; what has no form in UTF-8 is replaced."""
+    return text[:LONGEST_ERROR].encode("utf-8", "replace").decode("utf-8")
+
+
+def succeeded(delivery: Delivery, started_at: float, now: float, result: bytes | None) -> Settlement:
+    """
+    Settle a delivery whose call returned.
+
+    :param result: the handler's result as JSON; None when the predicate said no.
+    """
+    number = delivery.attempts + 1
+    version = delivery.binding.version
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        state=DONE,
+        version=version,
+        attempts=number,
+        passed=result is not None,
+        attempt=Attempt(
+            number=number,
+            version=version,
+            started_at=started_at,
+            completed_at=now,
+            outcome="skipped" if result is None else "success",
+        ),
+        result=result,
+    )
+
+
+def failed(
+    delivery: Delivery,
+    started_at: float,
+    now: float,
+    error: AttemptFailed,
+    random: Callable[[], float],
+    *,
+    gone: bool = False,
+) -> Settlement:
+    """
+    Settle a delivery whose attempt failed: the next attempt's time, or the dead letters and why.
+
+    :param gone: no version is left that a further attempt could run on.
+    """
+    number = delivery.attempts + 1
+    binding = delivery.binding
+    retry = binding.spec.retry
+    text = shortened(str(error))
+    attempt = Attempt(
+        number=number,
+        version=binding.version,
+        started_at=started_at,
+        completed_at=now,
+        outcome=error.outcome,
+        error_class=error.error_class,
+        error=text,
+    )
+    # A predicate that said yes is not asked again.
+    passed = delivery.passed or isinstance(error, _HANDLER_RAN)
+    reason: str | None = None
+    if isinstance(error, HandlerRejected):
+        reason = REJECTED
+    elif number >= allowed_attempts(retry):
+        reason = RETRY_EXHAUSTED
+    elif gone:
+        reason = BINDING_REMOVED
+    if reason is not None:
+        return Settlement(
+            delivery_id=delivery.delivery_id,
+            state=DEAD,
+            version=binding.version,
+            attempts=number,
+            passed=passed,
+            attempt=attempt,
+            dead=DeadLetter(reason=reason, error_class=error.error_class, error=text),
+        )
+    delay = delay_before(number + 1, retry, random)
+    if isinstance(error, HandlerRetryAfter):
+        delay = min(error.seconds, LONGEST)
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        state=WAITING if delay > 0 else READY,
+        version=binding.version,
+        attempts=number,
+        passed=passed,
+        due_at=now + delay if delay > 0 else None,
+        attempt=attempt,
+    )
+
+
+def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, passed: bool) -> Settlement:
+    """Settle a delivery that has no version left to run on."""
+    return Settlement(
+        delivery_id=delivery_id,
+        state=DEAD,
+        version=version,
+        attempts=attempts,
+        passed=passed,
+        dead=DeadLetter(
+            reason=BINDING_REMOVED,
+            error_class=BINDING_REMOVED,
+            error=f"trigger {trigger_id!r} was removed before the delivery could be handled",
+        ),
+    )

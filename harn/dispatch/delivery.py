@@ -1,0 +1,70 @@
+"""A delivery in memory: the window's view of one unfinished row."""
+
+from __future__ import annotations
+
+from harn.model.delivery import NewDelivery, StoredDelivery
+from harn.triggers.binding import BindingVersion
+
+
+class Delivery:
+    """
+    One accepted event for one binding version, from accept to settled.
+
+    It holds one lease on ``binding``. ``attempts`` are used up so far; ``interruptions`` counts the calls that ended
+    with their interpreter, ``deaths`` those of them that it may be guilty of; ``first_seen`` is when it was accepted
+    (seconds, Unix).
+    """
+
+    __slots__ = (
+        "attempts",
+        "binding",
+        "body",
+        "deaths",
+        "delivery_id",
+        "envelope",
+        "event_id",
+        "first_seen",
+        "interruptions",
+        "passed",
+        "replay_of",
+    )
+
+    def __init__(
+        self,
+        delivery_id: int,
+        binding: BindingVersion,
+        event_id: str,
+        envelope: bytes,
+        body: bytes,
+        first_seen: float,
+        replay_of: str | None,
+    ) -> None:
+        self.delivery_id = delivery_id
+        self.binding = binding
+        self.event_id = event_id
+        self.envelope = envelope
+        self.body = body
+        self.first_seen = first_seen
+        self.replay_of = replay_of
+        self.attempts = 0
+        self.passed = False
+        self.interruptions = 0
+        self.deaths = 0
+
+    @classmethod
+    def accepted(cls, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> Delivery:
+        """Take over what the inbox has just made durable."""
+        return cls(delivery_id, binding, new.event_id, new.envelope, new.body, new.received_at, new.replay_of)
+
+    @classmethod
+    def stored(cls, row: StoredDelivery, binding: BindingVersion) -> Delivery:
+        """Take up a row that was read back."""
+        delivery = cls(row.delivery_id, binding, row.event_id, row.envelope, row.body, row.received_at, row.replay_of)
+        delivery.attempts = row.attempts
+        delivery.passed = row.passed
+        return delivery
+
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps in memory."""
+        return len(self.envelope) + len(self.body)

@@ -1,0 +1,379 @@
+"""
+The dispatcher: runs accepted deliveries, so many at once, and makes what comes of each durable.
+
+It decides nothing about an outcome (`harn.dispatch.attempt` does) and keeps no truth (the store does): what it holds
+can be lost at any moment and is found again by the next server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.attempt import failed, removed, succeeded
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.readback import ReadBack
+from harn.dispatch.second_tries import SecondTries
+from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
+from harn.errors import AttemptFailed, CallInterrupted, EventLogUnavailable
+from harn.model.delivery import BINDING_REMOVED, DONE, READY, WAITING, Settlement
+from harn.observability.metrics import Metrics
+from harn.store.interfaces import IDeliveries
+from harn.triggers.binding import BindingVersion
+from harn.triggers.pool import Shared
+from harn.triggers.registry import Registry
+from harn.vm.interfaces import IInterpreter
+from harn.vm.model import Call, Returned
+
+log = Logger(namespace="harn.dispatch")
+
+UNSETTLED_LIMIT = 1024
+"""Outcomes not yet on disk beyond which nothing new is begun."""
+DEATHS_UNTIL_ALONE = 2
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+"""
+Seconds before a call that was interrupted again is made once more; the first time it is made at once. An interpreter
+that refuses everything must not spin the reactor.
+"""
+
+
+@frozen
+class Outcome:
+    """How one delivery stands after it was settled, for those who watch it."""
+
+    delivery: Delivery
+    settlement: Settlement
+
+
+class Dispatcher:
+    """
+    Runs deliveries.
+
+    :ivar in_progress: by id, the deliveries whose handler runs now.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        deliveries: IDeliveries,
+        registry: Registry,
+        metrics: Metrics,
+        random: Callable[[], float],
+        max_outstanding: int = 64,
+        max_deliveries: int = MAX_DELIVERIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """:param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs."""
+        self._clock = clock
+        self._deliveries = deliveries
+        self._registry = registry
+        self._metrics = metrics
+        self._random = random
+        self.max_outstanding = max_outstanding
+        self.in_progress: dict[int, Delivery] = {}
+        self._unsettled: dict[int, Delivery] = {}
+        self._returning: dict[int, IDelayedCall] = {}
+        self._second_tries = SecondTries(clock)
+        self._readback = ReadBack(
+            clock, deliveries, registry, metrics, self._second_tries, self._pump, max_deliveries, max_bytes
+        )
+        self._window = self._readback.window
+        self._watchers: dict[str, list[Deferred[Outcome]]] = {}
+        self._idle: Deferred[None] | None = None
+        self._open = True
+        self._pumping = False
+        self._left: int | None = None
+
+    # What others ask of it
+
+    def submit(self, delivery: Delivery) -> None:
+        """Take a delivery that has just become durable; it holds a lease on its binding."""
+        if not delivery.binding.moved or self._moved_along(delivery):
+            self._window.offer(delivery)
+            self._pump()
+
+    def resume(self, next_due: float | None) -> None:
+        """Run what the store holds of earlier servers. The leases of ready rows are taken already."""
+        self._readback.resume(next_due)
+        self._pump()
+
+    def apply(self, max_outstanding: int) -> None:
+        """Change how many handlers run at once; what runs is not disturbed."""
+        self.max_outstanding = max_outstanding
+        self._pump()
+
+    def watch(self, event_id: str) -> Deferred[Outcome]:
+        """Fire when the event's delivery is next settled: done, dead, or waiting for a retry."""
+
+        def give_up(watcher: Deferred[Outcome]) -> None:
+            watchers = self._watchers[event_id]
+            watchers.remove(watcher)
+            if not watchers:
+                del self._watchers[event_id]
+
+        watcher: Deferred[Outcome] = Deferred(give_up)
+        self._watchers.setdefault(event_id, []).append(watcher)
+        return watcher
+
+    @property
+    def queued(self) -> int:
+        """How many deliveries wait in memory for a free place."""
+        return len(self._window)
+
+    def drain(self, max_items: int) -> Deferred[None]:
+        """
+        Begin at most ``max_items`` more, then nothing; fire when nothing runs and every outcome is on disk.
+
+        What was not begun stays in the store, for the next server.
+        """
+        self._left = max_items
+        idle = self._idle = Deferred()
+        self._readback.stop_retries()
+        self._pump()
+        self._check_idle()
+        return idle
+
+    def close(self) -> None:
+        """Begin nothing more; what runs is the interpreters' to end."""
+        self._open = False
+        self._readback.close()
+        self._second_tries.close()
+        for call in self._returning.values():
+            call.cancel()
+        self._returning.clear()
+
+    def move_on(self, binding: BindingVersion) -> Deferred[int]:
+        """
+        Give what a draining version has not begun to the trigger's newest version, or to the dead letters.
+
+        :return: how many rows of the store were changed, when they are.
+        """
+        binding.moved = True
+        binding.lease()  # until it is on disk
+        target = self._registry.active.get(binding.id)
+        stored, binding.stored = binding.stored, 0
+        if target is None:
+            for delivery in self._window.remove(lambda delivery: delivery.binding is binding):
+                self._settle(delivery, self._removed(delivery))
+        else:
+            target.lease(stored)
+            target.stored += stored
+            for delivery in self._window:
+                if delivery.binding is binding:
+                    self._hand_to(delivery, target)
+        done: Deferred[int] = Deferred()
+        self._move(binding, target, stored, done)
+        self._pump()
+        return done
+
+    # Moving on
+
+    def _move(self, binding: BindingVersion, target: BindingVersion | None, stored: int, done: Deferred[int]) -> None:
+        """Note in the store that a version was moved on; ``stored`` is how many leases that frees."""
+
+        def moved(count: int) -> None:
+            if target is None:
+                binding.dead += count
+                self._metrics.trigger(binding.id, binding.spec.provider).dead(BINDING_REMOVED, count)
+                if self._registry.newest(binding.id) is binding:
+                    self._registry.retries_over(binding.id)
+            binding.release(stored + 1)
+            done.callback(count)
+
+        def not_moved(failure: Failure) -> None:
+            self._second_tries.add(partial(self._move, binding, target, stored, done))
+            failure.trap(EventLogUnavailable)
+
+        busy = (*self.in_progress, *self._unsettled, *self._returning)
+        to_version = None if target is None else target.version
+        self._deliveries.move(binding.id, binding.version, to_version, self._clock.seconds(), busy).addCallbacks(
+            moved, not_moved
+        ).addErrback(lambda failure: log.failure("moving {binding} on failed", failure, binding=binding.key))
+
+    def _moved_along(self, delivery: Delivery) -> bool:
+        """Hand over a delivery of a version that was moved on; False if the trigger is gone, and it is given up."""
+        target = self._registry.active.get(delivery.binding.id)
+        if target is None:
+            self._settle(delivery, self._removed(delivery))
+            return False
+        self._hand_to(delivery, target)
+        return True
+
+    @staticmethod
+    def _hand_to(delivery: Delivery, target: BindingVersion) -> None:
+        target.lease()
+        old, delivery.binding = delivery.binding, target
+        old.release()
+
+    @staticmethod
+    def _removed(delivery: Delivery) -> Settlement:
+        binding = delivery.binding
+        return removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
+
+    # Beginning
+
+    def _pump(self) -> None:
+        if self._pumping:
+            return  # called by something that it began; it goes on where it is
+        self._pumping = True
+        try:
+            while (
+                self._open
+                and len(self.in_progress) < self.max_outstanding
+                and len(self._unsettled) < UNSETTLED_LIMIT
+                and (self._left is None or self._left > 0)
+            ):
+                delivery = self._window.pop()
+                if delivery is None:
+                    break
+                if self._left is not None:
+                    self._left -= 1
+                self._begin(delivery)
+        finally:
+            self._pumping = False
+
+    def _begin(self, delivery: Delivery) -> None:
+        if delivery.binding.moved and not self._moved_along(delivery):
+            return
+        binding = delivery.binding
+        shared = binding.interpreter
+        if shared is None:
+            self._settle(delivery, self._removed(delivery))
+            return
+        shared.retain()
+        self.in_progress[delivery.delivery_id] = delivery
+        started_at = self._clock.seconds()
+        call = Call(
+            binding=binding.key,
+            trigger_id=binding.id,
+            event_id=delivery.event_id,
+            handler=binding.handler,
+            predicate=None if delivery.passed else binding.predicate,
+            envelope=delivery.envelope,
+            body=delivery.body,
+            attempt=delivery.attempts + 1,
+            timeout=binding.spec.timeout,
+            replay_of=delivery.replay_of,
+        )
+        calling = shared.value.call(call, alone=delivery.deaths >= DEATHS_UNTIL_ALONE)
+        calling.addCallbacks(
+            self._returned,
+            self._raised,
+            callbackArgs=(delivery, shared, started_at),
+            errbackArgs=(delivery, shared, started_at),
+        ).addErrback(lambda failure: log.failure("settling failed", failure=failure))
+
+    def _returned(
+        self, returned: Returned, delivery: Delivery, shared: Shared[IInterpreter], started_at: float
+    ) -> None:
+        del self.in_progress[delivery.delivery_id]
+        shared.release()
+        self._settle(delivery, succeeded(delivery, started_at, self._clock.seconds(), returned.result))
+        self._pump()
+
+    def _raised(self, failure: Failure, delivery: Delivery, shared: Shared[IInterpreter], started_at: float) -> None:
+        del self.in_progress[delivery.delivery_id]
+        shared.release()
+        error = failure.value
+        if isinstance(error, CallInterrupted):
+            self._interrupted(delivery, error)
+        else:
+            if not isinstance(error, AttemptFailed):
+                log.failure("an attempt failed in an unexpected way", failure=failure)
+                error = AttemptFailed(f"{type(error).__name__}: {error}")
+            gone = self._registry.for_retry(delivery.binding.id, delivery.binding) is None
+            now = self._clock.seconds()
+            self._settle(delivery, failed(delivery, started_at, now, error, self._random, gone=gone))
+        self._pump()
+
+    def _interrupted(self, delivery: Delivery, error: CallInterrupted) -> None:
+        """Begin it again soon: that was no attempt."""
+        pause = 0.0
+        if delivery.interruptions:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(delivery.interruptions - 1, 10))
+        delivery.interruptions += 1
+        delivery.deaths += error.suspect
+        if self._open:
+            self._returning[delivery.delivery_id] = self._clock.callLater(pause, self._give_back, delivery)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        del self._returning[delivery.delivery_id]
+        self._window.push_first(delivery)
+        self._pump()
+        self._check_idle()
+
+    # Ending
+
+    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
+        self._unsettled[delivery.delivery_id] = delivery
+        self._deliveries.settle(settlement).addCallbacks(
+            self._settled,
+            self._not_settled,
+            callbackArgs=(delivery, settlement),
+            errbackArgs=(delivery, settlement),
+        ).addErrback(lambda failure: log.failure("settling failed, trying again", failure=failure))
+
+    def _not_settled(self, failure: Failure, delivery: Delivery, settlement: Settlement) -> None:
+        self._second_tries.add(partial(self._settle, delivery, settlement))
+        failure.trap(EventLogUnavailable)
+
+    def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
+        del self._unsettled[delivery.delivery_id]
+        binding = delivery.binding
+        self._count(binding, delivery, settlement)
+        delivery.attempts = settlement.attempts
+        delivery.passed = settlement.passed
+        self._readback.settled(delivery.delivery_id, in_hand=settlement.state == READY)
+        if settlement.state == READY:
+            self._retry_now(delivery)
+        else:
+            if settlement.state == WAITING and settlement.due_at is not None:
+                self._readback.waits(binding.id, settlement.due_at)
+            binding.release()
+            for watcher in self._watchers.pop(delivery.event_id, ()):
+                watcher.callback(Outcome(delivery, settlement))
+        self._pump()
+        self._check_idle()
+
+    def _retry_now(self, delivery: Delivery) -> None:
+        target = self._registry.for_retry(delivery.binding.id, delivery.binding)
+        if target is not None and target is not delivery.binding:
+            self._hand_to(delivery, target)
+        self._window.push(delivery)
+
+    def _count(self, binding: BindingVersion, delivery: Delivery, settlement: Settlement) -> None:
+        stats = self._metrics.trigger(binding.id, binding.spec.provider)
+        if binding.predicate is not None and settlement.passed and not delivery.passed:
+            stats.predicate_true += 1
+        if settlement.state == DONE:
+            binding.dispatched += 1
+            if settlement.result is None:
+                stats.dispatched_skipped += 1
+                stats.predicate_false += 1
+            else:
+                stats.dispatched_ok += 1
+            return
+        if settlement.attempt is not None:
+            binding.failed += 1
+            stats.dispatched_failed += 1
+        if settlement.dead is not None:
+            binding.dead += 1
+            stats.dead(settlement.dead.reason)
+        else:
+            stats.retries += 1
+
+    def _check_idle(self) -> None:
+        if self._idle is None or self.in_progress or self._unsettled or self._returning:
+            return
+        if self._open and self._left and len(self._window):
+            return
+        self._left = 0
+        idle, self._idle = self._idle, None
+        idle.callback(None)

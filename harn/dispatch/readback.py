@@ -1,0 +1,202 @@
+"""
+What comes back from the store: ready rows that memory did not hold, and retries whose time has come.
+
+A ready row has its lease already, taken when it was accepted; a retry takes one now, on the version that it runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.attempt import removed
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.second_tries import INTERVAL, SecondTries
+from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES, Window
+from harn.errors import EventLogUnavailable
+from harn.model.delivery import BINDING_REMOVED, WAITING, StoredDelivery
+from harn.observability.metrics import Metrics
+from harn.store.interfaces import IDeliveries
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.dispatch")
+
+DUE_BATCH = 256
+"""Due retries read at once."""
+
+
+class ReadBack:
+    """
+    Brings rows back into the window.
+
+    :param pump: called when something has come.
+    :ivar window: what it brings them into.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        deliveries: IDeliveries,
+        registry: Registry,
+        metrics: Metrics,
+        second_tries: SecondTries,
+        pump: Callable[[], None],
+        max_deliveries: int = MAX_DELIVERIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._clock = clock
+        self._deliveries = deliveries
+        self._registry = registry
+        self._metrics = metrics
+        self._second_tries = second_tries
+        self._pump = pump
+        self.window = Window(deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes)
+        self._wakeups = Wakeups(clock, self._wake)
+        self._due: set[int] = set()
+        self._reading_due = False
+        self._open = True
+
+    def resume(self, next_due: float | None) -> None:
+        """Read back what the store holds, whatever its age; ``next_due`` (seconds, Unix) is of the earliest retry."""
+        self.window.start_over()
+        if next_due is not None:
+            self._wakeups.notice(next_due)
+
+    def waits(self, trigger_id: str, due_at: float) -> None:
+        """Take notice of a delivery that waits for a retry until ``due_at`` (seconds, Unix)."""
+        self._registry.retry_waits(trigger_id)
+        self._wakeups.notice(due_at)
+
+    def settled(self, delivery_id: int, *, in_hand: bool) -> None:
+        """
+        Take notice that a delivery's new state is on disk.
+
+        :param in_hand: memory keeps it: it is ready for its next attempt.
+        """
+        self._due.discard(delivery_id)
+        if not in_hand:
+            self.window.let_go(delivery_id)
+
+    def stop_retries(self) -> None:
+        """Take up no further due retry."""
+        self._open = False
+        self._wakeups.stop()
+
+    def close(self) -> None:
+        """Bring nothing back any more."""
+        self.stop_retries()
+        self.window.close()
+
+    # Ready rows
+
+    def _admit(self, row: StoredDelivery) -> Delivery | None:
+        binding = self._holder(row)
+        if binding is None:
+            self._give_up(row)
+            return None
+        binding.stored -= 1
+        return Delivery.stored(row, binding)
+
+    def _holder(self, row: StoredDelivery) -> BindingVersion | None:
+        """
+        Find the version that holds a lease for a ready row.
+
+        That is the row's own; or, if that was moved on or could not be revived, a later one that took its leases over.
+        """
+        own = self._registry.get(row.trigger_id, row.version)
+        if own is not None and own.stored > 0:
+            return own
+        for later in self._registry.versions(row.trigger_id):
+            if later.version > row.version and later.stored > 0:
+                return later
+        if own is not None and not own.moved:
+            return own  # committed just now, and the news of it is under way
+        newest = self._registry.newest(row.trigger_id)
+        if newest is None or newest.moved:
+            return None
+        newest.lease()
+        newest.stored += 1
+        return newest
+
+    # Due retries
+
+    def _wake(self) -> None:
+        if self._reading_due or not self._open:
+            return
+        now = self._clock.seconds()
+        limit = min(DUE_BATCH, self.window.room)
+        if not limit:
+            self._wakeups.notice(now + INTERVAL)
+            return
+        self._reading_due = True
+        # A copy: the store may read it on another thread.
+        self._deliveries.due(now, limit, tuple(self._due)).addCallbacks(
+            self._woken, self._not_woken, callbackArgs=(now, limit)
+        ).addErrback(lambda failure: log.failure("taking up due retries failed", failure=failure))
+
+    def _not_woken(self, failure: Failure) -> None:
+        self._reading_due = False
+        self._wakeups.notice(self._clock.seconds() + INTERVAL)
+        failure.trap(EventLogUnavailable)
+
+    def _woken(self, rows: Sequence[StoredDelivery], now: float, limit: int) -> None:
+        self._reading_due = False
+        if not self._open:
+            return
+        for row in rows:
+            if row.delivery_id in self.window.in_hand:
+                continue
+            self._due.add(row.delivery_id)
+            binding = self._registry.for_retry(row.trigger_id, self._registry.get(row.trigger_id, row.version))
+            if binding is None:
+                self._give_up(row)
+                continue
+            binding.lease()
+            self._registry.retry_is_due(row.trigger_id)
+            self.window.push(Delivery.stored(row, binding))
+        self._pump()
+        if len(rows) == limit:
+            self._wake()
+        else:
+            self._look_ahead(now)
+
+    def _look_ahead(self, now: float) -> None:
+        """Set the timer for the earliest retry that was not due yet when the last ones were read, at ``now``."""
+
+        def found(due_at: float | None) -> None:
+            if due_at is not None:
+                self._wakeups.notice(due_at)
+
+        def not_found(failure: Failure) -> None:
+            self._wakeups.notice(self._clock.seconds() + INTERVAL)
+            failure.trap(EventLogUnavailable)
+
+        self._deliveries.next_due(now).addCallbacks(found, not_found).addErrback(
+            lambda failure: log.failure("looking for the next retry failed", failure=failure)
+        )
+
+    # Rows that nothing is left for
+
+    def _give_up(self, row: StoredDelivery) -> None:
+        """Dead-letter a row of a trigger of which no version is left."""
+
+        def given_up(_: None) -> None:
+            self._due.discard(row.delivery_id)
+            if row.state == WAITING:
+                self._registry.retry_is_due(row.trigger_id)
+            self._metrics.trigger(row.trigger_id, row.provider).dead(BINDING_REMOVED)
+
+        def not_given_up(failure: Failure) -> None:
+            self._second_tries.add(partial(self._give_up, row))
+            failure.trap(EventLogUnavailable)
+
+        settlement = removed(row.delivery_id, row.trigger_id, row.version, row.attempts, passed=row.passed)
+        self._deliveries.settle(settlement).addCallbacks(given_up, not_given_up).addErrback(
+            lambda failure: log.failure("giving a delivery up failed", failure=failure)
+        )

@@ -1,0 +1,42 @@
+"""Tries again, a second later, what the event log could not do: one timer for everything that waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+INTERVAL = 1.0
+"""Seconds between tries while the event log is away."""
+
+
+class SecondTries:
+    """Calls what it was given, all together and in order, when the interval is over."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._calls: list[Callable[[], object]] = []
+        self._timer: IDelayedCall | None = None
+        self._open = True
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Call it at the next try; after `close` never."""
+        if not self._open:
+            return
+        self._calls.append(call)
+        if self._timer is None:
+            self._timer = self._clock.callLater(INTERVAL, self._fire)
+
+    def close(self) -> None:
+        """Forget everything: what was not written is found again by the next server."""
+        self._open = False
+        self._calls.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()

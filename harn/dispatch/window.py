@@ -1,0 +1,184 @@
+"""
+The window: what is ready to run and held in memory, bounded; the store is the queue behind it.
+
+Each delivery that does not fit stays in the store, and its binding counts it as stored. When there is room again, the
+window is filled from the store, by id, from where memory ended. Nothing is lost if the process is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.second_tries import SecondTries
+from harn.model.delivery import StoredDelivery
+from harn.store.interfaces import IDeliveries
+
+log = Logger(namespace="harn.dispatch")
+
+MAX_DELIVERIES = 4096
+MAX_BYTES = 64 * 1024 * 1024
+
+Admit = Callable[[StoredDelivery], Delivery | None]
+
+
+class Window:
+    """
+    A first-in-first-out queue of deliveries over the store.
+
+    :param admit: makes a delivery of a row that was read back, or None when the row is none of ours any more.
+    :param refilled: called when deliveries came in from the store.
+    :ivar in_hand: ids of all deliveries that memory has taken and not yet let go of: queued here, running, being
+        settled. None of them is taken from the store once more.
+    """
+
+    def __init__(
+        self,
+        deliveries: IDeliveries,
+        admit: Admit,
+        refilled: Callable[[], None],
+        second_tries: SecondTries,
+        max_deliveries: int = MAX_DELIVERIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._deliveries = deliveries
+        self._admit = admit
+        self._refilled = refilled
+        self._second_tries = second_tries
+        self._max_deliveries = max_deliveries
+        self._max_bytes = max_bytes
+        self.in_hand: set[int] = set()
+        self._queue: deque[Delivery] = deque()
+        self._bytes = 0
+        self._newest = 0
+        self._announced: int | None = None
+        self._overflowing = False
+        self._missed = False
+        self._reading = False
+        self._outdated = False
+        self._left_meanwhile: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._queue)
+
+    @property
+    def is_overflowing(self) -> bool:
+        """Tell whether the store holds ready deliveries that memory does not."""
+        return self._overflowing
+
+    @property
+    def room(self) -> int:
+        """How many more deliveries fit."""
+        return max(0, self._max_deliveries - len(self._queue)) if self._bytes < self._max_bytes else 0
+
+    def offer(self, delivery: Delivery) -> None:
+        """Take a delivery just accepted, or leave it to the store; ids rise from call to call."""
+        self._announced = delivery.delivery_id
+        if delivery.delivery_id <= self._newest or delivery.delivery_id in self.in_hand:
+            # A read of the store was faster than the news of the first commit, and has brought it already.
+            delivery.binding.stored += 1
+            return
+        if self._overflowing or not self.room:
+            self._overflowing = self._missed = True
+            delivery.binding.stored += 1
+            return
+        self._newest = delivery.delivery_id
+        self.push(delivery)
+
+    def push(self, delivery: Delivery) -> None:
+        """Take a delivery in any case, for example a retry that is due."""
+        self.in_hand.add(delivery.delivery_id)
+        self._queue.append(delivery)
+        self._bytes += delivery.size
+
+    def push_first(self, delivery: Delivery) -> None:
+        """The same, before all others: what a bystander's interruption gave back."""
+        self.in_hand.add(delivery.delivery_id)
+        self._queue.appendleft(delivery)
+        self._bytes += delivery.size
+
+    def pop(self) -> Delivery | None:
+        """Give the oldest, which stays in hand; fill up from the store when half is used up."""
+        if not self._queue:
+            self.fill()
+            if not self._queue:
+                return None
+        delivery = self._queue.popleft()
+        self._bytes -= delivery.size
+        if self._overflowing and len(self._queue) < self._max_deliveries // 2:
+            self.fill()
+        return delivery
+
+    def let_go(self, delivery_id: int) -> None:
+        """Note that memory has done with a delivery: it is settled, on disk."""
+        self.in_hand.discard(delivery_id)
+        if self._reading:
+            self._left_meanwhile.add(delivery_id)
+
+    def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out all deliveries that ``wanted`` picks. Cost grows with the window: for drains only."""
+        taken = [delivery for delivery in self._queue if wanted(delivery)]
+        if taken:
+            self._queue = deque(delivery for delivery in self._queue if not wanted(delivery))
+            self._bytes -= sum(delivery.size for delivery in taken)
+        return taken
+
+    def start_over(self) -> None:
+        """Look through the whole store again: it holds ready deliveries of any age, as after a restart."""
+        self._overflowing = self._missed = True
+        self._newest = 0
+        self._outdated = self._reading
+        self.fill()
+
+    def fill(self) -> None:
+        """Read more from the store, if it has more than memory and nobody reads already."""
+        room = self.room
+        if not self._overflowing or self._reading or not room:
+            return
+        self._missed = False
+        self._reading = True
+        self._deliveries.ready(self._newest, room, max(1, self._max_bytes - self._bytes)).addCallbacks(
+            self._filled, self._not_filled
+        ).addErrback(lambda failure: log.failure("filling the window failed", failure=failure))
+
+    def _filled(self, rows: Sequence[StoredDelivery]) -> None:
+        self._reading = False
+        left, self._left_meanwhile = self._left_meanwhile, set()
+        if self._outdated:
+            self._outdated = False
+            self.fill()
+            return
+        if self._announced is not None:
+            # The news of a commit may come after a read that saw it: such a row is left to the news.
+            rows = [row for row in rows if row.delivery_id <= self._announced]
+        for row in rows:
+            self._newest = max(self._newest, row.delivery_id)
+            if row.delivery_id in self.in_hand or row.delivery_id in left:
+                continue
+            delivery = self._admit(row)
+            if delivery is not None:
+                self.push(delivery)
+        if rows:
+            self._refilled()
+        elif not self._missed:
+            # Nothing is left there, and nothing was left to it since the read began.
+            self._overflowing = False
+        else:
+            self.fill()
+
+    def _not_filled(self, failure: Failure) -> None:
+        self._reading = self._outdated = False
+        self._left_meanwhile.clear()
+        log.warn("cannot read ready deliveries, trying again: {error}", error=failure.getErrorMessage())
+        self._second_tries.add(self.fill)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._overflowing = False

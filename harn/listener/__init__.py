@@ -1,0 +1,1 @@
+"""The HTTP edge: one site whose routes are swapped in one step, and everything that answers on it."""

@@ -1,0 +1,145 @@
+"""
+The decision at the edge to take a request, or to say 429 or 503.
+
+It lives outside the generations: a reload changes its settings and neither refills nor empties a bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import ceil
+
+from twisted.internet.interfaces import IReactorTime
+
+from harn.errors import RateExceeded, Saturated
+from harn.listener.buckets import Level, Rate, full, level_at, take
+from harn.manifest.model import AdmissionSettings
+
+_GLOBAL = ""  # no trigger has an empty id
+
+
+class Admission:
+    """
+    Bounds what is not yet durable, and, where configured, the rate of requests.
+
+    :param global_capacity: how many requests at once the global bucket holds, where the manifest says nothing.
+    :param per_source_capacity: the same for each trigger.
+    :param refill_per_sec: what both gain in a second.
+    :ivar pending_bytes: bytes of bodies that have arrived and are not durable yet; ``pending_events``: their requests.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        global_capacity: float | None = None,
+        per_source_capacity: float | None = None,
+        refill_per_sec: float | None = None,
+    ) -> None:
+        self._clock = clock
+        self._defaults = (
+            _rate(refill_per_sec or global_capacity, global_capacity),
+            _rate(refill_per_sec or per_source_capacity, per_source_capacity),
+        )
+        self._global, self._each = self._defaults
+        self._levels: dict[str, Level] = {}
+        self._settings = AdmissionSettings()
+        self.pending_bytes = 0
+        self.pending_events = 0
+        self.rejected = 0
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets are kept."""
+        return len(self._levels)
+
+    def apply(self, settings: AdmissionSettings, trigger_ids: Collection[str]) -> None:
+        """
+        Use these settings from now on, and keep the buckets of these triggers only.
+
+        :param trigger_ids: of all triggers in force; membership is asked once for each bucket.
+        """
+        self._settings = settings
+        global_default, each_default = self._defaults
+        previous = self._global, self._each
+        self._global = global_default if settings.global_rate is None else _rate(settings.global_rate, None)
+        self._each = each_default if settings.rate is None else _rate(settings.rate, settings.burst)
+        now = self._clock.seconds()
+        kept = {}
+        for key, level in self._levels.items():
+            old, new = (previous[0], self._global) if key == _GLOBAL else (previous[1], self._each)
+            if old is not None and new is not None and (key == _GLOBAL or key in trigger_ids):
+                kept[key] = level_at(level_at(level, old, now), new, now)
+        self._levels = kept
+
+    def admit(self, trigger_id: str, length: int) -> None:
+        """
+        Decide when the headers are in.
+
+        :param length: bytes that the body will have, 0 if unknown.
+        :raises RateExceeded: the trigger is over its rate.
+        :raises Saturated: the server is over its own, or holds too much that is not durable.
+        """
+        settings = self._settings
+        if (
+            self.pending_events >= settings.max_pending_events
+            or self.pending_bytes + length > settings.max_pending_bytes
+        ):
+            self._refuse_saturated()
+        if self._each is not None:
+            wait = self._take(trigger_id, self._each)
+            if wait:
+                self.rejected += 1
+                raise RateExceeded(
+                    f"trigger {trigger_id} is over its rate of {self._each.rate:g} requests a second",
+                    retry_after=_whole(wait),
+                )
+        if self._global is not None:
+            wait = self._take(_GLOBAL, self._global)
+            if wait:
+                self.rejected += 1
+                raise Saturated(
+                    f"the server is over its rate of {self._global.rate:g} requests a second",
+                    retry_after=_whole(wait),
+                )
+
+    def grow(self, length: int) -> None:
+        """
+        Count bytes of a body that have arrived.
+
+        :raises Saturated: there is no room for them; they are counted all the same, until `release`.
+        """
+        self.pending_bytes += length
+        if self.pending_bytes > self._settings.max_pending_bytes:
+            self._refuse_saturated()
+
+    def enter(self) -> None:
+        """Count a request whose body is complete."""
+        self.pending_events += 1
+
+    def release(self, length: int, *, entered: bool) -> None:
+        """Take a request out of the counts: what it brought is durable, or will never be."""
+        self.pending_bytes -= length
+        if entered:
+            self.pending_events -= 1
+
+    def _take(self, key: str, rate: Rate) -> float:
+        now = self._clock.seconds()
+        level = self._levels.get(key)
+        self._levels[key], wait = take(full(rate, now) if level is None else level, rate, now)
+        return wait
+
+    def _refuse_saturated(self) -> None:
+        self.rejected += 1
+        raise Saturated("the server holds as much undurable work as it may; send the request again", retry_after=1)
+
+
+def _rate(rate: float | None, burst: float | None) -> Rate | None:
+    """Make a rate; without a burst a bucket holds what one second brings, and at least one token."""
+    if not rate or rate <= 0:
+        return None
+    return Rate(float(rate), float(burst) if burst else max(1.0, float(rate)))
+
+
+def _whole(seconds: float) -> int:
+    return max(1, ceil(seconds))

@@ -1,0 +1,228 @@
+"""
+One connection: where a request is decided when its headers are in, and where time and size are bounded.
+
+Why a subclass of ``HTTPChannel``: the channel alone knows a request's method and target before its body arrives, so
+only here can 404, 405, 413 and 503 be said in time, ``100 Continue`` be held back from a request that is turned away,
+and a lease be taken on the routes that were live when the headers ended. What it takes from its parent beside public
+names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, and the hook for
+malformed input, ``_respondToBadRequestAndDisconnect``; the tests meet each of them through real bytes.
+
+Why no timer for each connection: every state has a deadline, a number that costs one assignment, and the site looks
+at all of them once a second. Deadlines are for whole states, so a client that sends one byte a second gains nothing.
+"""
+
+# ruff: noqa: N802
+# Names are those of twisted.web, whose own functions are not typed.
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+from harn.errors import BodyTimedOut, PayloadInvalid
+from harn.listener.problem import Answer, problem, problem_of
+from harn.listener.statuses import Status
+
+if TYPE_CHECKING:
+    from harn.listener.request import HarnRequest
+    from harn.listener.site import HarnSite
+
+IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", "closing"
+
+_BAD_REQUEST = Status(400, "Bad request")
+_URI_TOO_LONG = Status(414, "URI too long")
+_HEADERS_TOO_LARGE = Status(431, "Request header fields too large")
+
+log = Logger(namespace="harn.listener")
+
+
+class HarnChannel(HTTPChannel):
+    """
+    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` once we are done with the client.
+    :ivar deadline: when that phase must be over (seconds of the site's clock).
+    :ivar read_by: when a full send buffer must have been read.
+    """
+
+    site: HarnSite
+    requests: list[HarnRequest]
+    persistent: bool
+    transport: Any  # whatever it is, twisted.web has met it
+
+    maxHeaders = 200  # noqa: N815 - twisted.web's name
+    totalHeadersSize = 64 * 1024  # noqa: N815 - twisted.web's name
+
+    phase = IDLE
+    deadline = inf
+    read_by = inf
+    _discarded = 0
+    _gone_by = inf
+
+    # From the transport
+
+    def connectionMade(self) -> None:
+        """Begin to count the time."""
+        super().connectionMade()
+        self.deadline = self.site.clock.seconds() + self.site.limits.idle
+        self.site.channels.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes: of requests, or, when we are done with the client, of what it had not stopped sending yet."""
+        if self.phase is CLOSING:
+            self._discarded += len(data)
+            linger_by = self.site.clock.seconds() + self.site.limits.linger
+            self.deadline = max(self.deadline, min(linger_by, self._gone_by))
+            if self._discarded > self.site.limits.linger_bytes:
+                self.transport.abortConnection()
+            return
+        if self.phase is IDLE:
+            self.phase = HEADERS
+            self.deadline = self.site.clock.seconds() + self.site.limits.headers
+        # Not the parent's, which would give the client more time for each byte.
+        LineReceiver.dataReceived(self, data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted's own is untyped
+        """Forget the connection."""
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+        if self.site.quiescing:
+            self.site.check_quiet()
+
+    def pauseProducing(self) -> None:
+        """The send buffer is full: from now on the client's time to read runs."""
+        self.read_by = self.site.clock.seconds() + self.site.limits.unread
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The send buffer is empty again."""
+        self.read_by = inf
+        super().resumeProducing()
+
+    # From the parent's parser
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take one header; a length of thousands of digits is malformed and not an error of ours."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def allHeadersReceived(self) -> None:
+        """Let the request decide; one that waits for our word and is turned away never hears ``100 Continue``."""
+        request = self.requests[-1]
+        self.persistent = self.checkPersistence(request, self._version)
+        request.begin(self._command, self._path, self._version, self.length)
+        if self.phase is CLOSING:
+            self.clearLineBuffer()
+            return
+        self.phase = BODY
+        if self.length != 0:
+            self.deadline = request.began_at + self.site.limits.body
+            expect = request.requestHeaders.getRawHeaders(b"Expect")
+            if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def allContentReceived(self) -> None:
+        """The request is complete: from now on the time is ours."""
+        if self.phase is not CLOSING:
+            self.phase = HANDLING
+            self.deadline = inf
+        super().allContentReceived()
+
+    def requestDone(self, request: HarnRequest) -> None:
+        """Wait for the next request, or close."""
+        if self.phase is not CLOSING:
+            self.phase = IDLE
+            self.deadline = self.site.clock.seconds() + self.site.limits.idle
+        super().requestDone(request)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Turn away a request line or header that is endless."""
+        if self.phase is not CLOSING:
+            self._turn_away(_URI_TOO_LONG if not self.requests else _HEADERS_TOO_LARGE)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if self.phase is CLOSING:
+            return
+        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
+            self._turn_away(_HEADERS_TOO_LARGE)
+        elif self.phase is BODY:
+            self._end_body(problem_of(PayloadInvalid("the chunks of the body are malformed")))
+        else:
+            self._turn_away(_BAD_REQUEST)
+
+    # Ending
+
+    def loseConnection(self) -> None:
+        """
+        Close so that our last answer is not lost.
+
+        A socket closed while bytes are unread resets the connection, and the reset can overtake the answer. So we end
+        our side only, throw away what still comes, and let the client close, within a time and a size.
+        """
+        if self.phase is CLOSING:
+            return
+        self.phase = CLOSING
+        now = self.site.clock.seconds()
+        # A client that has a long answer to read yet has the time to read it.
+        self.deadline = now + self.site.limits.linger if self.read_by == inf else self.read_by
+        self._gone_by = now + self.site.limits.body
+        is_plain = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
+        if is_plain:
+            self.transport.unregisterProducer()
+            self.transport.resumeProducing()  # it may have been paused, and what comes has to be thrown away
+            self.transport.loseWriteConnection()
+        else:
+            super().loseConnection()
+
+    def check_time(self, now: float) -> None:
+        """End what takes too long. Called by the site, about once a second."""
+        if now < self.deadline and now < self.read_by:
+            return
+        if self.phase is CLOSING or now >= self.read_by:
+            self.transport.abortConnection()
+        elif self.phase is IDLE:
+            self.loseConnection()
+        elif self.phase is HEADERS:
+            self._turn_away(Status(408, "Request timed out"))
+        else:
+            limit = self.site.limits.body
+            self._end_body(problem_of(BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)))
+
+    def _end_body(self, answer: Answer) -> None:
+        """Answer for a body that will not be complete; one that was turned away before has its answer already."""
+        if self.requests:
+            self.requests[-1].cut_off(answer)
+        self.clearLineBuffer()
+        self.loseConnection()
+
+    def _turn_away(self, status: Status) -> None:
+        """Answer what is no request yet, and close."""
+        details = {
+            400: "this is no HTTP/1.1 request, or one with a malformed header",
+            408: f"the headers were not complete within {self.site.limits.headers:g} s",
+            414: f"the request line is longer than {self.MAX_LENGTH} bytes",
+            431: f"the headers are larger than {self.totalHeadersSize} bytes, more than {self.maxHeaders}, or one of "
+            f"them is longer than {self.MAX_LENGTH}",
+        }
+        answer = problem(status, details[status.code])
+        self.clearLineBuffer()
+        self.write(
+            b"HTTP/1.1 %d %s\r\n%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+            % (
+                status.code,
+                status.title.encode("ascii"),
+                self.site.date_header(),
+                answer.content_type,
+                len(answer.body),
+                answer.body,
+            )
+        )
+        self.site.metrics.http_request(self.site.unknown_endpoint, "other", status.code, 0.0, 0)
+        self.loseConnection()

@@ -1,0 +1,79 @@
+"""What our Klein apps have in common: problem documents for errors, and work that outlives its client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+
+from harn.errors import EventLogUnavailable, Refused
+from harn.listener.request import HarnRequest, unknown_path
+
+T = TypeVar("T")
+log = Logger(namespace="harn.listener")
+
+
+def make_app() -> Klein:
+    """Make an app that redirects nobody: a path is right or unknown."""
+    app = Klein()
+    app.url_map.merge_slashes = False
+    return app
+
+
+def methods_of(app: Klein, request: HarnRequest) -> tuple[bytes, ...]:
+    """
+    Give the methods that an app knows for the request's path, sorted.
+
+    :raises RouteUnknown: none.
+    """
+    try:
+        path = unquote_to_bytes(request.path).decode("utf-8")
+        adapter = app.url_map.bind("harn", path_info=path)
+        adapter.match(path, method="\N{INFORMATION SEPARATOR ONE}")  # a method that no rule has
+    except WrongMethod as error:
+        known = {*(error.valid_methods or ()), "OPTIONS"}
+        return tuple(sorted(method.encode("ascii") for method in known))
+    except (UnicodeDecodeError, HTTPException):
+        pass
+    raise unknown_path(request)
+
+
+def shielded(work: Awaitable[T]) -> Deferred[T]:
+    """
+    Wait for ``work`` without owning it: who cancels the waiting (Klein, when the client goes) leaves the work be.
+    """
+    waiting: Deferred[T] = Deferred(lambda _: None)
+    running: Deferred[T] = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)  # type: ignore[arg-type]  # an awaitable of ours is one of the two
+
+    def succeeded(result: T) -> None:
+        if not waiting.called:
+            waiting.callback(result)
+
+    def failed(failure: Failure) -> None:
+        if not waiting.called:
+            waiting.errback(failure)
+        else:
+            log.failure("work whose client had gone failed", failure)
+
+    running.addCallbacks(succeeded, failed)
+    return waiting
+
+
+def answer_failure(request: HarnRequest, failure: Failure) -> None:
+    """Answer with what an error means, and log it if it is none that is meant for the client."""
+    if failure.check(CancelledError):
+        return
+    error = failure.value
+    assert error is not None
+    if isinstance(error, HTTPException):
+        error = unknown_path(request)
+    if not isinstance(error, Refused | EventLogUnavailable):
+        log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+    request.refuse(error)

@@ -1,0 +1,34 @@
+"""How long a connection may take, and how much it may hold, before it is cut off."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    Seconds and bytes.
+
+    :ivar headers: from a request's first byte to the end of its headers.
+    :ivar body: from there to the end of its body.
+    :ivar idle: between requests, and before the first.
+    :ivar unread: how long a client may leave a full send buffer unread.
+    :ivar linger: once we are done with a client: how long it may be silent without closing. One that goes on sending
+        has as long as a body has, and ``linger_bytes``.
+    :ivar skipped_body: a rejected request's body of up to this size is read and thrown away, and the connection kept.
+    :ivar threaded_body: a body above this size is verified and normalized in a thread.
+    :ivar admin_body: the largest body of an admin request.
+    :ivar connections: connections at once; None for as many as the system gives.
+    """
+
+    headers: float = 10.0
+    body: float = 30.0
+    idle: float = 75.0
+    unread: float = 60.0
+    linger: float = 5.0
+    linger_bytes: int = 64 * 1024 * 1024
+    skipped_body: int = 64 * 1024
+    threaded_body: int = 256 * 1024
+    admin_body: int = 1024 * 1024
+    connections: int | None = None

@@ -1,0 +1,84 @@
+"""Our own small pages that anybody may read: health, readiness, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harn.errors import PayloadInvalid, Refused
+from harn.listener.place import READ_METHODS, Place
+from harn.listener.problem import Answer, problem
+from harn.listener.request import HarnRequest
+from harn.listener.statuses import Status
+from harn.observability.metrics import CONTENT_TYPE, Metrics
+
+TEXT = b"text/plain; charset=utf-8"
+_NOT_READY = Status(503, "Not ready")
+
+
+class Page(Place):
+    """
+    One page, made anew for each reader.
+
+    :param name: its path, as the metrics name it.
+    :param read: gives the answer.
+    """
+
+    def __init__(self, name: str, read: Callable[[HarnRequest], Answer]) -> None:
+        self._name = name
+        self._read = read
+
+    def endpoint(self, request: HarnRequest) -> str:
+        """The page's path."""
+        return self._name
+
+    def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
+        """Only reading."""
+        return READ_METHODS
+
+    def body_limit(self, request: HarnRequest) -> int:
+        """A body means nothing to a GET, but a small one does no harm."""
+        return 1024
+
+    def serve(self, request: HarnRequest) -> None:
+        """Answer; a page that fails is an answer, too."""
+        try:
+            answer = self._read(request)
+        except Refused as error:
+            answer = request.problem(error)
+        request.answer(answer)
+
+
+def make_pages(metrics: Metrics, not_ready: Callable[[], Sequence[str]]) -> dict[str, Place]:
+    """
+    Make the pages, by path.
+
+    :param not_ready: says why the server should get no traffic now (``starting``, ``draining``, ``event log away``,
+        ``interpreter down``); nothing when it should.
+    """
+
+    def health(request: HarnRequest) -> Answer:
+        return Answer(200, b"ok", TEXT)
+
+    def ready(request: HarnRequest) -> Answer:
+        wanted = request.query_options().get("generation")
+        reasons = list(not_ready())
+        if request.site.quiescing and "draining" not in reasons:
+            reasons.append("draining")
+        if wanted is not None:
+            if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 16):
+                raise PayloadInvalid(f"generation={wanted!r} is no whole number")
+            if request.site.generation < int(wanted):
+                reasons.append(f"generation {request.site.generation} serves, {int(wanted)} does not yet")
+        if reasons:
+            return problem(_NOT_READY, "; ".join(reasons), headers=b"Retry-After: 1\r\n", extra={"reasons": reasons})
+        return Answer(200, b"ready", TEXT, request.tree.header)
+
+    def exposition(request: HarnRequest) -> Answer:
+        return Answer(200, metrics.render(), CONTENT_TYPE)
+
+    return {
+        "/health": Page("/health", health),
+        "/healthz": Page("/healthz", health),
+        "/readyz": Page("/readyz", ready),
+        "/metrics": Page("/metrics", exposition),
+    }

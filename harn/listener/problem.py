@@ -1,0 +1,91 @@
+"""Errors as their callers read them: RFC 9457 problem documents, with the headers that go with their status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from harn.errors import (
+    ClaimTaken,
+    EventLogUnavailable,
+    MethodNotAllowed,
+    Refused,
+    ShuttingDown,
+)
+from harn.listener.statuses import INTERNAL, Status, reason_of, status_of
+
+PROBLEM_JSON = b"application/problem+json"
+RETRY_AFTER = 5
+"""Seconds to wait where the error itself does not know."""
+
+_SHOWN = 500
+_encode = msgspec.json.Encoder().encode
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
+
+
+@frozen
+class Answer:
+    """
+    A whole answer.
+
+    :ivar headers: further header lines, each ending in CRLF.
+    """
+
+    status: int
+    body: bytes
+    content_type: bytes
+    headers: bytes = b""
+
+
+def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping[str, Any] | None = None) -> Answer:
+    """
+    Write a problem document.
+
+    ``type`` is ``about:blank``: the status says what kind of problem it is.
+
+    :param extra: further members of the document.
+    """
+    document = {"type": "about:blank", "title": status.title, "status": status.code, "detail": shown(detail)}
+    return Answer(status.code, _encode({**document, **(extra or {})}), PROBLEM_JSON, headers)
+
+
+def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) -> Answer:
+    """
+    Write the problem document of an error; of one that is not ours to show it says nothing but that it happened.
+    """
+    status = status_of(type(error))
+    if status is INTERNAL:
+        return problem(INTERNAL, "the server failed while it worked on this request; its log says why", extra=extra)
+    headers = b""
+    if status.code in (429, 503, 408):
+        wait = error.retry_after if isinstance(error, Refused) and error.retry_after is not None else RETRY_AFTER
+        headers = b"Retry-After: %d\r\n" % max(1, wait)
+    elif isinstance(error, MethodNotAllowed):
+        headers = b"Allow: " + ", ".join(error.allow).encode("ascii") + b"\r\n"
+    return problem(status, _detail(error), headers=headers, extra=extra)
+
+
+def problem_for(code: int, detail: str) -> Answer:
+    """Write the problem document of a status that a connector chose."""
+    return problem(Status(code, reason_of(code)), detail)
+
+
+def shown(text: str) -> str:
+    """Make text that strangers may have had a hand in fit to be shown: printable, and not endless."""
+    text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def _detail(error: BaseException) -> str:
+    """Say what is wrong, in words that are ours to show: a store's own words stay in the log."""
+    if isinstance(error, EventLogUnavailable):
+        return "the event log cannot be written to; nothing was kept, so send the request again"
+    if isinstance(error, ClaimTaken):
+        return "this signature was used before; sign each request anew"
+    if isinstance(error, ShuttingDown) and not str(error):
+        return "the server is shutting down"
+    return str(error)

@@ -1,0 +1,64 @@
+"""Routes where our own credentials decide who may post: authenticate, then ingest as everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from harn.auth.authenticator import Authenticator
+from harn.dispatch.intake import Intake
+from harn.errors import Refused
+from harn.listener.admission import Admission
+from harn.listener.ingest import Ingest, InThread
+from harn.listener.request import HarnRequest
+from harn.model.delivery import Claim
+from harn.observability.metrics import Metrics
+
+CHALLENGE = b'WWW-Authenticate: Bearer realm="harn", HMAC-SHA256 realm="harn"\r\n'
+
+
+class Push(Ingest):
+    """
+    The place of every route with ``credentials``.
+
+    :param authenticator: gives the one of now: a reload makes a new one.
+    """
+
+    challenge = CHALLENGE
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        intake: Intake,
+        admission: Admission,
+        metrics: Metrics,
+        in_thread: InThread,
+        authenticator: Callable[[], Authenticator],
+    ) -> None:
+        super().__init__(clock, intake, admission, metrics, in_thread)
+        self._authenticator = authenticator
+
+    def _check_sender(self, request: HarnRequest) -> None:
+        """Turn away whom the headers alone give away, before a body is read."""
+        self._authenticator().authenticate_headers(request.lower_headers(), request.began_at)
+
+    def serve(self, request: HarnRequest) -> None:
+        """Authenticate, then ingest; a signature counts once, in the same durable unit as its event."""
+        try:
+            guard = self._authenticate(request)
+        except Refused as error:
+            request.refuse(error)
+            return
+        self.receive(request, guard)
+
+    def _authenticate(self, request: HarnRequest) -> Claim | None:
+        identity = self._authenticator().authenticate(
+            request.method.decode("latin-1"),
+            request.uri.decode("latin-1"),
+            request.lower_headers(),
+            request.body,
+            request.received_at,
+        )
+        guard: Claim | None = identity.guard
+        return guard

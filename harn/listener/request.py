@@ -1,0 +1,323 @@
+"""
+One request: decided about when its headers are in, held in memory, answered in one write.
+
+``twisted.web`` parses forms, keeps large bodies in temporary files and builds an answer's head header by header; an
+ingest request needs none of that. What it overrides here are public methods; `harn.listener.channel` calls `begin`
+where ``HTTPChannel`` would call ``gotLength``.
+"""
+
+# ruff: noqa: N802
+# Names are those of twisted.web, whose own functions are not typed.
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from attrs import evolve
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import RESPONSES
+
+from harn.errors import BodyTooLarge, MethodNotAllowed, OriginRefused, PayloadInvalid, Refused, RouteUnknown
+from harn.listener.place import Place
+from harn.listener.problem import Answer, problem_of
+from harn.triggers.route import Route
+
+if TYPE_CHECKING:
+    from harn.listener.channel import HarnChannel
+    from harn.listener.site import HarnSite
+    from harn.listener.tree import Tree
+
+JSON = b"application/json"
+_BODILESS = frozenset((204, 304))
+_STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSES.items()}
+
+log = Logger(namespace="harn.listener")
+
+
+@lru_cache(maxsize=1024)
+def _lower(name: bytes) -> str:
+    """Give a header's name as connectors see it."""
+    return name.lower().decode("latin-1")
+
+
+class HarnRequest(server.Request):
+    """
+    :ivar tree: what the site served when the headers were in; the request stays with it.
+    :ivar route: the route of a trigger, else None.
+    :ivar place: what answers, once it is known.
+    :ivar query: the query as received, without ``?``.
+    :ivar body: the whole body, when it is complete.
+    :ivar began_at: when the headers were in; ``received_at``: when the body was (seconds, Unix).
+    :ivar entered: for its place: whether it is counted as undurable work; ``held``: how many bytes of it are.
+    """
+
+    channel: HarnChannel | None  # type: ignore[assignment]  # None once the client is gone; the parent forgets to say so
+    site: HarnSite
+    defaultContentType = b"text/plain; charset=utf-8"  # noqa: N815 - twisted.web's name
+
+    tree: Tree
+    route: Route | None = None
+    place: Place | None = None
+    query = b""
+    body: bytes = b""
+    received = 0
+    began_at = 0.0
+    received_at = 0.0
+    entered = False
+    held = 0
+    is_complete = False
+    answered: int | None = None
+    _buffer: bytearray | None = None
+    _admitted = False
+    _serving = False
+    _limit = 0
+
+    # Called by the channel
+
+    def begin(self, method: bytes, target: bytes, version: bytes, length: int | None) -> None:
+        """
+        Decide, now that the headers are in: take the request, or answer it.
+
+        :param length: bytes that the body will have; None if it comes in chunks.
+        """
+        channel = self.channel
+        assert channel is not None
+        site = self.site = channel.site
+        self.method, self.uri, self.clientproto = method, target, version
+        self.began_at = site.clock.seconds()
+        tree = self.tree = site.tree
+        self.path, _, self.query = target.partition(b"?")
+        route = self.route = tree.find(self.path)
+        try:
+            place = self.place = site.place_of(self) if route is None else site.place_of_route(route)
+            if site.origins is not None:
+                self._check_origin(site.origins)
+            methods = place.methods(self)
+            if method not in methods:
+                self._refuse_method(methods)
+            if method == b"OPTIONS":
+                allow = b"Allow: " + b", ".join(methods) + b"\r\n"
+                self._answer_early(Answer(204, b"", b"", allow), length)
+                return
+            self._limit = place.body_limit(self)
+            if length is not None and length > self._limit:
+                self._refuse_size()
+            place.admit(self, length or 0)
+        except Refused as error:
+            self._answer_early(self.problem(error), length)
+            return
+        except Exception as error:
+            log.failure("deciding about {method} {path} failed", method=self.method, path=self.path)
+            self._answer_early(self.problem(error), length)
+            return
+        self._admitted = True
+        site.in_flight += 1
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep no file for the body."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a piece of the body, unless nobody will read it."""
+        if self.answered is not None or not data:
+            return
+        before = self.received
+        self.received = before + len(data)
+        assert self.place is not None
+        try:
+            if self.received > self._limit:
+                self._refuse_size()
+            self.place.grow(self, len(data))
+        except Refused as error:
+            self.cut_off(self.problem(error))
+            return
+        if before == 0:
+            self.body = data
+        else:
+            if self._buffer is None:
+                self._buffer = bytearray(self.body)
+            self._buffer += data
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Serve the request, now that its body is complete."""
+        self.is_complete = True
+        if self.answered is not None:
+            self.finish()
+            return
+        if self._buffer is not None:
+            self.body, self._buffer = bytes(self._buffer), None
+        self.received_at = self.site.clock.seconds()
+        self._serving = True
+        assert self.place is not None
+        try:
+            self.place.serve(self)
+        except Exception:
+            self.processingFailed(Failure())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Let go, unless what was begun must be ended first."""
+        super().connectionLost(reason)
+        if not (self._serving and self.place is not None and self.place.outlives_client):
+            self._over(None)
+
+    def finish(self) -> None:
+        """End the answer. One that was not written by `send` is counted here."""
+        if self.answered is None:
+            self._count(self.code)
+        super().finish()
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Answer for code of ours that raised; say nothing of it to the client."""
+        log.failure("answering {method} {path} failed", reason, method=self.method, path=self.path)
+        if not self.startedWriting:
+            assert reason.value is not None
+            self.refuse(reason.value)
+        return reason
+
+    def getRequestHostname(self) -> bytes:
+        """One name for all: no route depends on ``Host``, so nothing in it can confuse one."""
+        return b"harn"
+
+    # Called by places
+
+    @property
+    def generation_header(self) -> bytes:
+        """The ``Harn-Generation`` line, for answers of a trigger's route."""
+        return b"" if self.route is None else self.tree.header
+
+    def lower_headers(self) -> dict[str, str]:
+        """Give the headers as connectors see them: names in lower case, repeated ones joined, as latin-1."""
+        return {
+            _lower(name): (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
+            for name, values in self.requestHeaders.getAllRawHeaders()
+        }
+
+    def query_options(self) -> dict[str, str]:
+        """
+        Give the query's options, each once; of a repeated one the last.
+
+        :raises PayloadInvalid: there are too many.
+        """
+        try:
+            parsed = parse_qs(self.query.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
+        except ValueError:
+            raise PayloadInvalid("the query has more than 32 options") from None
+        return {name: values[-1] for name, values in parsed.items()}
+
+    def problem(self, error: BaseException) -> Answer:
+        """Give the problem document of an error; a 401 says what it asks for."""
+        answer = problem_of(error)
+        if answer.status == 401 and self.place is not None:
+            return evolve(answer, headers=answer.headers + self.place.challenge)
+        return answer
+
+    def refuse(self, error: BaseException) -> None:
+        """Answer with the problem document of an error."""
+        self.answer(self.problem(error))
+
+    def answer(self, answer: Answer) -> None:
+        """Send an answer."""
+        self.send(answer.status, answer.body, answer.content_type, answer.headers)
+
+    def send(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
+        """
+        Answer, in one write, and let go of the request. A client that is gone is no error.
+
+        :param headers: further header lines, each ending in CRLF.
+        """
+        if self.answered is not None:
+            return
+        self._count(status)
+        channel = self.channel
+        if channel is not None:
+            self.code = status
+            self.startedWriting = 1
+            self.sentLength = len(body)
+            if self.site.quiescing:
+                channel.persistent = False
+            parts = [
+                self.clientproto,
+                _STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status,
+                self.site.date_header(),
+                self.generation_header,
+                headers,
+            ]
+            if status not in _BODILESS:
+                parts.append(b"Content-Type: %s\r\nContent-Length: %d\r\n" % (content_type, len(body)))
+            parts.append(b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n")
+            if self.method != b"HEAD" and status not in _BODILESS:
+                parts.append(body)
+            channel.write(b"".join(parts))
+            if self.is_complete:
+                super().finish()
+        self._over(status)
+
+    def cut_off(self, answer: Answer) -> None:
+        """Answer at once although the body is still coming, then close: the rest is thrown away."""
+        channel = self.channel
+        if channel is not None:
+            channel.persistent = False
+        self.answer(answer)
+        if channel is not None:
+            channel.loseConnection()
+
+    # Within
+
+    def _answer_early(self, answer: Answer, length: int | None) -> None:
+        """
+        Answer before the body is there.
+
+        A small body is read and thrown away, and the connection kept; for a large or endless one it is closed, and so
+        it is for a client that waits for our word before it sends: whether it will send the body is not known.
+        """
+        if length == 0 or (
+            length is not None
+            and length <= self.site.limits.skipped_body
+            and not self.requestHeaders.hasHeader("Expect")
+        ):
+            self.answer(answer)
+        else:
+            self.cut_off(answer)
+
+    def _check_origin(self, allowed: frozenset[bytes]) -> None:
+        origin = self.requestHeaders.getRawHeaders(b"Origin")
+        if origin is not None and any(value not in allowed for value in origin):
+            raise OriginRefused(f"origin {b', '.join(origin).decode('latin-1')!r} is not allowed")
+
+    def _refuse_method(self, methods: tuple[bytes, ...]) -> None:
+        allow = [method.decode("ascii") for method in methods]
+        raise MethodNotAllowed(f"{self.method.decode('latin-1')} is not allowed here; use {', '.join(allow)}", allow)
+
+    def _refuse_size(self) -> None:
+        raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
+
+    def _count(self, status: int) -> None:
+        """Count the answer in the metrics."""
+        self.answered = status
+        site, place = self.site, self.place
+        site.metrics.http_request(
+            site.unknown_endpoint if place is None else place.endpoint(self),
+            self.method.decode("latin-1"),
+            status,
+            site.clock.seconds() - self.began_at,
+            self.received,
+        )
+
+    def _over(self, status: int | None) -> None:
+        """Let go of the place; once."""
+        if self._admitted:
+            self._admitted = False
+            site, place = self.site, self.place
+            site.in_flight -= 1
+            assert place is not None
+            place.over(self, status)
+            if site.quiescing:
+                site.check_quiet()
+
+
+def unknown_path(request: Any) -> RouteUnknown:
+    """Say that nothing is at the request's path."""
+    return RouteUnknown(f"no trigger and no page is at {request.path.decode('latin-1')}")

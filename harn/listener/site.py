@@ -1,0 +1,255 @@
+"""
+The site: one table of routes that is swapped in one assignment, the places that do not change, and every connection.
+
+There is no rule for each trigger: a request's path is looked up in a dict. Nothing of ``twisted.web``'s traversal is
+used for ingest; the pages of Klein are found by `HarnSite.getResourceFor`, which gives a leaf.
+"""
+
+# ruff: noqa: N802
+# Names are those of twisted.web, whose own functions are not typed.
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource, NoResource
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from harn.connectors.interfaces import CREDENTIALS
+from harn.listener.channel import IDLE, HarnChannel
+from harn.listener.limits import Limits
+from harn.listener.place import Place
+from harn.listener.request import HarnRequest, unknown_path
+from harn.listener.tree import EMPTY, Tree, index_routes
+from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics
+from harn.reload.interfaces import IRouteTable
+from harn.triggers.route import Route
+
+_SWEEP = 1.0  # seconds
+
+
+class _Everything(Place):
+    """What ``OPTIONS *`` asks about: the server as such."""
+
+    def endpoint(self, request: HarnRequest) -> str:
+        return "*"
+
+    def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
+        return (b"GET", b"HEAD", b"OPTIONS", b"POST")
+
+
+_EVERYTHING = _Everything()
+
+
+@implementer(IRouteTable)
+class HarnSite(Site):
+    """
+    The factory of all connections.
+
+    :param clock: the reactor, or a clock in a test.
+    :param public: the place of routes where the provider's signature decides.
+    :param credentials: the place of routes where ours does.
+    :ivar tree: what is served now; assigned, never changed.
+    :ivar origins: what ``Origin`` may be; None for anything.
+    :ivar max_body_bytes: of an ingest request.
+    :ivar in_flight: requests whose headers were in and which have no answer yet.
+    :ivar quiescing: whether the server is going down.
+    """
+
+    protocol = HarnChannel  # type: ignore[assignment]  # HTTPFactory's is a function that wraps one for HTTP/2
+    noisy = False
+    displayTracebacks = False  # noqa: N815 - twisted.web's name
+    unknown_endpoint = UNKNOWN_ENDPOINT
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        metrics: Metrics,
+        public: Place,
+        credentials: Place,
+        *,
+        pages: Mapping[str, Place] | None = None,
+        limits: Limits | None = None,
+        access_log: Callable[[HarnRequest], None] | None = None,
+    ) -> None:
+        """
+        :param pages: places of our own, by exact path.
+        :param access_log: called for each answer that was sent.
+        """
+        super().__init__(NoResource(), HarnRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
+        self.clock = clock
+        self.metrics = metrics
+        self.limits = Limits() if limits is None else limits
+        self.tree: Tree = EMPTY
+        self.origins: frozenset[bytes] | None = None
+        self.max_body_bytes = 10_485_760
+        self.channels: set[HarnChannel] = set()
+        self.in_flight = 0
+        self.quiescing = False
+        self._public = public
+        self._credentials = credentials
+        self._pages = {path.encode("ascii"): place for path, place in (pages or {}).items()}
+        self._prefixes: dict[bytes, Place] = {}
+        self._access_log = access_log
+        self._sweep: IDelayedCall | None = None
+        self._listening = False
+        self._date = b""
+        self._date_of = -1
+        self._quiet: list[Deferred[None]] = []
+        self._quiet_by = 0.0
+
+    # The route table
+
+    @property
+    def generation(self) -> int:
+        """The generation that serves; 0 before the first."""
+        return self.tree.generation
+
+    def build(self, routes: Mapping[str, Route], changed: Any) -> Tree:
+        """Index the routes off to the side."""
+        return Tree.of(0, index_routes(routes))
+
+    def swap(self, tree: Tree, generation: int) -> None:
+        """Serve ``tree`` from now on, on fresh connections and on kept ones. Requests under way stay with theirs."""
+        self.tree = Tree.of(generation, tree.routes)
+
+    def apply(self, allowed_origins: Iterable[str], max_body_bytes: int) -> None:
+        """Use these settings from the next request on. No origins, or ``*``, allow any."""
+        origins = frozenset(origin.strip().encode("utf-8") for origin in allowed_origins if origin.strip())
+        self.origins = None if not origins or b"*" in origins else origins
+        self.max_body_bytes = max_body_bytes
+
+    def mount(self, prefix: str, place: Place) -> None:
+        """Let ``place`` answer for ``prefix`` and everything under it, for example ``/admin``."""
+        self._prefixes[prefix.encode("ascii")] = place
+
+    # Finding a place
+
+    def place_of_route(self, route: Route) -> Place:
+        """Give the place of a trigger's route."""
+        return self._credentials if route.authentication == CREDENTIALS else self._public
+
+    def place_of(self, request: HarnRequest) -> Place:
+        """
+        Find what answers at a path that is no route.
+
+        :raises RouteUnknown: nothing does.
+        """
+        path = request.path
+        place = self._pages.get(path)
+        if place is not None:
+            return place
+        for prefix, place in self._prefixes.items():
+            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/"):
+                return place
+        if path[:4].lower() == b"http":
+            return self._place_of_absolute(request)
+        if path == b"*" and request.method == b"OPTIONS":
+            return _EVERYTHING
+        raise unknown_path(request)
+
+    def _place_of_absolute(self, request: HarnRequest) -> Place:
+        """Find the place of a target as proxies write it: ``http://host/path`` (RFC 9112, 3.2.2)."""
+        scheme, separator, rest = request.path.partition(b"://")
+        if not separator or scheme.lower() not in (b"http", b"https"):
+            raise unknown_path(request)
+        request.path = b"/" + rest.partition(b"/")[2]
+        route = request.route = request.tree.find(request.path)
+        if route is not None:
+            return self.place_of_route(route)
+        if request.path[:4].lower() == b"http":
+            raise unknown_path(request)
+        return self.place_of(request)
+
+    def getResourceFor(self, request: HarnRequest) -> IResource:
+        """Give the leaf of the request's place: no traversal, no consumed segments."""
+        request.site = self
+        resource = None if request.place is None else request.place.resource
+        return NoResource() if resource is None else resource
+
+    # Connections
+
+    def buildProtocol(self, addr: IAddress | None) -> HarnChannel | None:  # type: ignore[override]  # see `protocol`
+        """Take a connection, unless there are too many."""
+        limit = self.limits.connections
+        if limit is not None and len(self.channels) >= limit:
+            return None
+        channel: HarnChannel | None = super().buildProtocol(addr)
+        return channel
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 only, whatever else is installed."""
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """Begin to look at the time. There is no log file to open."""
+        self._listening = True
+        if self._sweep is None:
+            self._sweep = self.clock.callLater(_SWEEP, self._check_times)
+
+    def stopFactory(self) -> None:
+        """Go on while there are connections: they outlive the port, and so do their deadlines."""
+        self._listening = False
+        if not self.channels:
+            self._stop_sweep()
+
+    def log(self, request: HarnRequest) -> None:  # type: ignore[override]  # only our requests come here
+        """Hand an answered request to the access log, if there is one."""
+        if self._access_log is not None:
+            self._access_log(request)
+
+    def date_header(self) -> bytes:
+        """Give the ``Server`` and ``Date`` lines, written once a second."""
+        second = int(self.clock.seconds())
+        if second != self._date_of:
+            self._date_of = second
+            self._date = b"Server: harn\r\nDate: " + datetimeToString(second) + b"\r\n"
+        return self._date
+
+    def _check_times(self) -> None:
+        self._sweep = None
+        now = self.clock.seconds()
+        for channel in tuple(self.channels):
+            channel.check_time(now)
+        if self.quiescing:
+            self.check_quiet()
+        if self._listening or self.channels:
+            self._sweep = self.clock.callLater(_SWEEP, self._check_times)
+
+    def _stop_sweep(self) -> None:
+        sweep, self._sweep = self._sweep, None
+        if sweep is not None and sweep.active():
+            sweep.cancel()
+
+    # Going down
+
+    def quiesce(self) -> Deferred[None]:
+        """
+        Take no more work: answer new requests to triggers with 503, close each connection after its next answer.
+
+        :return: fires when nothing is in flight and the answers have been read, or had their time to be.
+        """
+        if not self.quiescing:
+            self.quiescing = True
+            for channel in tuple(self.channels):
+                if channel.phase is IDLE:
+                    channel.loseConnection()
+        waiting: Deferred[None] = Deferred()
+        self._quiet.append(waiting)
+        self._quiet_by = self.clock.seconds() + self.limits.linger
+        self.check_quiet()
+        return waiting
+
+    def check_quiet(self) -> None:
+        """Tell those who wait for quiet, when it is."""
+        if self.in_flight:
+            self._quiet_by = self.clock.seconds() + self.limits.linger
+        elif not self.channels or self.clock.seconds() >= self._quiet_by:
+            waiting, self._quiet = self._quiet, []
+            for each in waiting:
+                each.callback(None)

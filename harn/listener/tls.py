@@ -1,0 +1,98 @@
+"""The certificate that the listener shows, held so that it can be replaced while connections are open."""
+
+from __future__ import annotations
+
+import os
+
+from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_certificate, load_privatekey
+from OpenSSL.SSL import Connection, Context
+from OpenSSL.SSL import Error as SslError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from harn.errors import ListenerUnusable
+
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+
+
+def load_context(certificate_path: str, key_path: str) -> Context:
+    """
+    Read a chain and its key, both PEM. Blocks: call it in a thread.
+
+    :param certificate_path: the server's certificate first, then those that lead to its root.
+    :raises ListenerUnusable: says which file, what is wrong with it, and what to do.
+    """
+    chain = _load_chain(certificate_path)
+    key = _load_key(key_path)
+    context = CertificateOptions(
+        privateKey=key,
+        certificate=chain[0],
+        extraCertChain=chain[1:],
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+    )
+    try:
+        made: Context = context.getContext()
+        made.check_privatekey()
+    except SslError:
+        raise ListenerUnusable(
+            f"the key in {key_path} does not belong to the certificate in {certificate_path}; give --cert and --key "
+            "of one pair"
+        ) from None
+    return made
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class TlsContext:
+    """Makes each new connection with the context of now; those that are open keep theirs."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def replace(self, context: Context) -> None:
+        """Use another context from the next handshake on."""
+        self._context = context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802, N803 - twisted's
+        """Make the OpenSSL connection of one client."""
+        return Connection(self._context, None)
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ListenerUnusable(f"the {what} {path} cannot be read: {os.strerror(error.errno or 0)}") from None
+
+
+def _load_chain(path: str) -> list[X509]:
+    text = _read(path, "certificate")
+    pieces = [piece.partition(_BEGIN)[2] for piece in text.split(_END)[:-1]]
+    if not pieces:
+        raise ListenerUnusable(f"{path} holds no PEM certificate ({_BEGIN.decode()}); give --cert a PEM chain")
+    chain = []
+    for number, piece in enumerate(pieces, start=1):
+        try:
+            chain.append(load_certificate(FILETYPE_PEM, _BEGIN + piece + _END + b"\n"))
+        except Exception:  # pyOpenSSL's own Error, or one of cryptography's
+            raise ListenerUnusable(
+                f"certificate number {number} in {path} is damaged; give --cert a PEM chain"
+            ) from None
+    return chain
+
+
+def _load_key(path: str) -> PKey:
+    text = _read(path, "key")
+    if b"ENCRYPTED" in text:
+        raise ListenerUnusable(
+            f"the key in {path} is encrypted, and the server can ask nobody for its passphrase; "
+            "decrypt it, for example with openssl pkey"
+        )
+    if b"PRIVATE KEY-----" not in text:
+        raise ListenerUnusable(f"{path} holds no PEM private key; give --key one")
+    try:
+        return load_privatekey(FILETYPE_PEM, text, b"")
+    except Exception:  # pyOpenSSL's own Error, or one of cryptography's
+        raise ListenerUnusable(f"the key in {path} is damaged; give --key a PEM private key") from None

@@ -1,0 +1,239 @@
+"""
+How the counts of `harn.observability.metrics` look to Prometheus.
+
+Imported at the first scrape: prometheus_client costs time and memory that a server which nobody scrapes need not pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import accumulate
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from twisted.logger import Logger
+
+from harn.observability.metrics import Gauge, Histogram, Metrics, TriggerStats
+
+log = Logger()
+
+Rows = Iterable[tuple[tuple[str, ...], float]]
+"""Values of one family, each with its label values."""
+
+LOCAL = "local"
+"""The one kind of handler there is."""
+
+
+def scrape(metrics: Metrics) -> Callable[[], bytes]:
+    """Read the gauges, and give what renders everything, in text format 0.0.4, on any thread."""
+    gauges = [family for family in map(read_gauge, metrics.gauges.values()) if family is not None]
+    collector = ServerCollector(metrics, gauges)
+    return lambda: generate_latest(collector)
+
+
+class ServerCollector(Collector):
+    """
+    Turns the plain numbers into families, for one scrape.
+
+    It copies each table before it walks through it, since the reactor thread may go on adding to it meanwhile.
+    """
+
+    def __init__(self, metrics: Metrics, gauges: Sequence[Metric]) -> None:
+        self._metrics = metrics
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family, those without a series too; a registered gauge stands in for a built-in one."""
+        metrics = self._metrics
+        for family in (*http_families(metrics), *trigger_families(metrics), *reload_families(metrics)):
+            if family.name not in metrics.gauges:
+                yield family
+        yield from self._gauges
+
+
+def http_families(metrics: Metrics) -> Iterator[Metric]:
+    """Requests by endpoint, what admission decided, and how long appends took."""
+    endpoints = list(metrics.endpoints.items())
+    yield counter(
+        "harn_http_requests",
+        "HTTP requests answered.",
+        ("endpoint", "method", "status"),
+        (
+            ((endpoint, method, str(status)), count)
+            for endpoint, stats in endpoints
+            for (method, status), count in list(stats.requests.items())
+        ),
+    )
+    yield histogram(
+        "harn_http_request_duration_seconds",
+        "Time from the end of a request's headers to its answer.",
+        ("endpoint",),
+        {(endpoint,): stats.seconds for endpoint, stats in endpoints},
+    )
+    yield histogram(
+        "harn_http_body_size_bytes",
+        "Size of request bodies.",
+        ("endpoint",),
+        {(endpoint,): stats.body_bytes for endpoint, stats in endpoints},
+    )
+    yield counter(
+        "harn_backpressure_events",
+        "Decisions of admission and of circuits.",
+        ("dimension", "action"),
+        list(metrics.backpressures.items()),
+    )
+    yield histogram(
+        "harn_event_log_append_duration_seconds",
+        "Time until an append was durable.",
+        ("topic",),
+        {(topic,): found for topic, found in list(metrics.appends.items())},
+    )
+
+
+def trigger_families(metrics: Metrics) -> Iterator[Metric]:
+    """What happened to the events of each trigger, and sums over all triggers."""
+    triggers = list(metrics.triggers.values())
+
+    def by_trigger(read: Callable[[TriggerStats], int], *more: str) -> Rows:
+        """Give one row for each trigger that has something to count."""
+        return (((stats.trigger_id, *more), read(stats)) for stats in triggers if read(stats))
+
+    yield counter(
+        "harn_trigger_received",
+        "Requests and emissions that reached a trigger.",
+        ("provider", "trigger_id"),
+        (((stats.provider, stats.trigger_id), stats.received) for stats in triggers),
+    )
+    yield counter(
+        "harn_trigger_accepted",
+        "Events that were kept to be handled.",
+        ("trigger_id",),
+        by_trigger(lambda stats: stats.accepted),
+    )
+    yield counter(
+        "harn_trigger_deduped",
+        "Events that had been accepted before.",
+        ("trigger_id", "reason"),
+        by_trigger(lambda stats: stats.deduped, "inbox_duplicate"),
+    )
+    yield counter(
+        "harn_trigger_ignored",
+        "Events that the trigger does not want.",
+        ("trigger_id", "reason"),
+        (
+            *by_trigger(lambda stats: stats.ignored, "no_match"),
+            *by_trigger(lambda stats: stats.filtered, "filtered"),
+        ),
+    )
+    yield counter(
+        "harn_trigger_predicate_evaluations",
+        "Answers of predicates.",
+        ("trigger_id", "result"),
+        (
+            *by_trigger(lambda stats: stats.predicate_true, "true"),
+            *by_trigger(lambda stats: stats.predicate_false, "false"),
+        ),
+    )
+    yield counter(
+        "harn_trigger_dispatched",
+        "Attempts by how they ended.",
+        ("trigger_id", "handler_kind", "outcome"),
+        (
+            *by_trigger(lambda stats: stats.dispatched_ok, LOCAL, "succeeded"),
+            *by_trigger(lambda stats: stats.dispatched_failed, LOCAL, "failed"),
+            *by_trigger(lambda stats: stats.dispatched_skipped, LOCAL, "skipped"),
+        ),
+    )
+    yield counter(
+        "harn_trigger_retries", "Further attempts planned.", ("trigger_id",), by_trigger(lambda stats: stats.retries)
+    )
+    yield counter(
+        "harn_trigger_dlq",
+        "Deliveries given up.",
+        ("trigger_id", "reason"),
+        (
+            ((stats.trigger_id, reason), count)
+            for stats in triggers
+            for reason, count in list(stats.dead_reasons.items())
+        ),
+    )
+    yield gauge(
+        "harn_trigger_inflight",
+        "Deliveries that run now.",
+        ("trigger_id",),
+        (((stats.trigger_id,), stats.inflight) for stats in triggers),
+    )
+    totals = copy(metrics.forgotten)
+    for stats in triggers:
+        totals.add(stats)
+    yield counter("dispatch_succeeded", "Deliveries handled.", (), [((), totals.succeeded)])
+    yield counter("dispatch_failed", "Attempts that failed.", (), [((), totals.failed)])
+    yield counter("inbox_duplicates", "Events that had been accepted before.", (), [((), totals.deduped)])
+    yield counter("retry_scheduled", "Further attempts planned.", (), [((), totals.retries)])
+
+
+def reload_families(metrics: Metrics) -> Iterator[Metric]:
+    """How reloads went, and what happened to interpreters."""
+    yield counter("harn_reload", "Reloads by how they ended.", ("source", "outcome"), list(metrics.reloads.items()))
+    yield histogram(
+        "harn_reload_duration_seconds",
+        "Time that the stages of reloads took.",
+        ("stage",),
+        {(stage,): found for stage, found in list(metrics.reload_stages.items())},
+    )
+    yield gauge(
+        "harn_reload_last_success_timestamp_seconds",
+        "When the last successful reload ended.",
+        (),
+        [((), metrics.last_success)],
+    )
+    yield gauge("harn_reload_last_status", "1 if the last reload succeeded.", (), [((), float(metrics.last_ok))])
+    yield gauge("harn_generation", "The generation that serves.", (), [((), metrics.generation)])
+    yield counter(
+        "harn_interpreter_restarts",
+        "Interpreters that had to be replaced.",
+        (),
+        [((), metrics.interpreter_restarts)],
+    )
+
+
+def counter(name: str, documentation: str, labelnames: tuple[str, ...], rows: Rows) -> Metric:
+    """Make the family ``<name>_total``."""
+    family = CounterMetricFamily(name, documentation, labels=labelnames)
+    for labels, value in rows:
+        family.add_metric(labels, value)
+    return family
+
+
+def gauge(name: str, documentation: str, labelnames: tuple[str, ...], rows: Rows) -> Metric:
+    """Make a family of gauges."""
+    family = GaugeMetricFamily(name, documentation, labels=labelnames)
+    for labels, value in rows:
+        family.add_metric(labels, value)
+    return family
+
+
+def histogram(
+    name: str, documentation: str, labelnames: tuple[str, ...], found: Mapping[tuple[str, ...], Histogram]
+) -> Metric:
+    """Make a family of histograms; their buckets are cumulative from here on."""
+    family = HistogramMetricFamily(name, documentation, labels=labelnames)
+    for labels, each in found.items():
+        bounds = (*map(floatToGoString, each.bounds), "+Inf")
+        family.add_metric(labels, list(zip(bounds, accumulate(each.counts), strict=True)), each.total)
+    return family
+
+
+def read_gauge(registered: Gauge) -> Metric | None:
+    """Read a gauge; one that cannot be read is left out and logged, and costs the scrape nothing else."""
+    try:
+        value = registered.read()
+        rows: Rows = value.items() if isinstance(value, Mapping) else [((), value)]
+        return gauge(registered.name, registered.documentation, registered.labelnames, rows)
+    except Exception:
+        log.failure("the metric {name} cannot be read", name=registered.name)
+        return None

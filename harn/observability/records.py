@@ -1,0 +1,126 @@
+"""How a log record looks: as a line for people, or as one JSON object. Pure functions of a ``twisted.logger`` event."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
+
+from harn.clocks import rfc3339
+
+REDACTED = "[redacted]"
+PREFIX = "[harn] "
+
+_SECRET = re.compile(r"authorization|token|secret|cookie|passw|credential|signature|(?:^|[_-])(?:api)?keys?$")
+_NO_SECRET = frozenset(("binding_key", "dedupe_key", "signature_status", "secret_provider_chain"))
+_OURS = frozenset(("announce",))
+_WARNINGS = frozenset((LogLevel.warn,))
+_ERRORS = frozenset((LogLevel.error, LogLevel.critical))
+_COLOURS = {"debug": "2", "info": "32", "warn": "33", "error": "31", "critical": "31"}
+_DEEPEST = 6
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether a field of this name may hold a secret, going by the name alone."""
+    name = name.lower()
+    return name not in _NO_SECRET and _SECRET.search(name) is not None
+
+
+def redacted(event: LogEvent) -> LogEvent:
+    """Give the event with every field that looks secret replaced; the event itself if there is none."""
+    hidden = [name for name in event if not name.startswith("log_") and looks_secret(name)]
+    return {**event, **dict.fromkeys(hidden, REDACTED)} if hidden else event
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Give a JSON value for ``value``, secrets in mappings redacted; what JSON has no form for becomes its ``str``."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)  # JSON has neither NaN nor infinity
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {
+            str(name): REDACTED if looks_secret(str(name)) else plain(each, depth + 1) for name, each in value.items()
+        }
+    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+        return [plain(each, depth + 1) for each in value]
+    return str(value)
+
+
+def message(event: LogEvent) -> str:
+    """Give the record's message without secrets."""
+    return formatEvent(redacted(event))
+
+
+def traceback(event: LogEvent) -> str:
+    """Give the traceback of the record's failure, empty if it has none."""
+    failure = event.get("log_failure")
+    if not isinstance(failure, Failure):
+        return ""
+    return failure.getTraceback().rstrip()
+
+
+def fields(event: LogEvent) -> dict[str, Any]:
+    """Give the fields that the caller of the logger added."""
+    return {
+        name: REDACTED if looks_secret(name) else plain(value)
+        for name, value in event.items()
+        if not name.startswith("log_") and name not in _OURS
+    }
+
+
+def as_json(event: LogEvent) -> str:
+    """Give the record as one line of JSON: ``time level namespace message trace_id`` and its fields."""
+    level = event.get("log_level", LogLevel.info)
+    record: dict[str, Any] = {
+        "time": rfc3339(event.get("log_time", 0.0)),
+        "level": level.name,
+        "namespace": event.get("log_namespace", ""),
+        "message": message(event),
+        "trace_id": "",
+    }
+    for name, value in fields(event).items():
+        # Twisted's own fields of a legacy record, and names of ours that a caller took too, do not hide ours.
+        record[name if name not in record or name == "trace_id" else f"field_{name}"] = value
+    trace = traceback(event)
+    if trace:
+        record["traceback"] = trace
+    return msgspec.json.encode(_encodable(record)).decode("utf-8") + "\n"
+
+
+def as_text(event: LogEvent) -> str:
+    """Give the record as lines that begin with ``[harn] ``; warnings and errors say that they are."""
+    level = event.get("log_level", LogLevel.info)
+    kind = "warning: " if level in _WARNINGS else "error: " if level in _ERRORS else ""
+    trace = traceback(event)
+    lines = [kind + message(event), *trace.splitlines()]
+    return "".join(f"{PREFIX}{line}\n" for whole in lines for line in whole.splitlines() or [""])
+
+
+def as_pretty(event: LogEvent, *, colours: bool) -> str:
+    """Give the record as a line with its time, level, namespace and fields; the traceback is indented below."""
+    level = event.get("log_level", LogLevel.info)
+    name = f"{level.name:<8}"
+    if colours:
+        name = f"\x1b[{_COLOURS[level.name]}m{name}\x1b[0m"
+    shown = " ".join(f"{field}={value}" for field, value in fields(event).items())
+    head = f"{rfc3339(event.get('log_time', 0.0))} {name} {event.get('log_namespace', '')}: {message(event)}"
+    trace = traceback(event)
+    return f"{head}  {shown}".rstrip() + "\n" + "".join(f"    {line}\n" for line in trace.splitlines())
+
+
+def _encodable(value: Any) -> Any:
+    """Replace what UTF-8 has no form for (lone surrogates of file names and bad headers)."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    return value

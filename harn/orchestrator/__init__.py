@@ -1,0 +1,1 @@
+"""The server put together: settings, composition, signals, state file, life cycle."""

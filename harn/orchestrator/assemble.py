@@ -1,0 +1,255 @@
+"""
+The only composer: every part of a server is made here, and given what it needs.
+
+Nothing starts here, no thread, child or socket: twistd forks after `make_service`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from harn.connectors.catalog import Catalog
+from harn.connectors.model import NormalizedEvent
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.intake import Arrival, Intake
+from harn.errors import GateShut
+from harn.listener.admin import Admin
+from harn.listener.admission import Admission
+from harn.listener.ingest import Ingest
+from harn.listener.pages import make_pages
+from harn.listener.push import Push
+from harn.listener.site import HarnSite
+from harn.model.references import parse_secret_reference
+from harn.observability.metrics import Metrics
+from harn.orchestrator.hash_key import read_or_make_key
+from harn.orchestrator.memory import Freezer
+from harn.orchestrator.operations import Operations
+from harn.orchestrator.options import ServeOptions
+from harn.orchestrator.parts import Parts
+from harn.orchestrator.publish import Publisher
+from harn.orchestrator.readiness import Readiness
+from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.running import state_path
+from harn.orchestrator.service import Orchestrator
+from harn.orchestrator.settings import LiveSettings
+from harn.orchestrator.state_file import StateFile
+from harn.reload.build import Builder
+from harn.reload.connections import Connections
+from harn.reload.coordinator import Coordinator, Hooks
+from harn.reload.drain import Drains
+from harn.reload.generation import Candidate
+from harn.reload.inputs import Surroundings, current_digests
+from harn.reload.report import ReloadRequest
+from harn.reload.resolution import Resolution
+from harn.reload.revive import Reviver
+from harn.secrets.chain import SecretChain
+from harn.store.heartbeat import HeartbeatService
+from harn.store.lock import StateDirectoryLock
+from harn.store.retention import RetentionService
+from harn.store.sqlite.store import SQLiteStore
+from harn.triggers.registry import Registry
+from harn.watch import Watched, Watcher
+
+log = Logger(namespace="harn")
+
+DATABASE = "events.sqlite"
+
+
+def make_service(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) -> Orchestrator:
+    """Make the server as a service; it is put together when it starts."""
+
+    def say_error(message: str) -> None:
+        print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever is logged
+
+    lock = StateDirectoryLock(options.state_dir)
+    return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ), say_error)
+
+
+def secret_reader(reactor: Any, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:
+    """Give the function by which handlers read a secret: ``read(trigger_id, reference) -> Deferred[bytes]``."""
+
+    def resolve(text: str) -> bytes:
+        return SecretChain.from_environment(environ).resolve(parse_secret_reference(text))
+
+    def read(trigger_id: str, reference: str) -> Deferred[bytes]:
+        reading: Deferred[bytes] = deferToThreadPool(reactor, reactor.getThreadPool(), resolve, reference)
+        return reading
+
+    return read
+
+
+def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], metrics: Metrics) -> Any:
+    """Make the service that runs handlers, in the way that the options say."""
+    secrets = secret_reader(reactor, environ)
+    if options.vm == "inline":
+        from harn.vm.inline import InlineInterpreters
+
+        return InlineInterpreters(reactor, secrets)
+    from harn.vm.process import ChildInterpreters
+
+    return ChildInterpreters(reactor, secrets, on_restart=metrics.interpreter_restarted)
+
+
+def make_sink(clock: Any, registry: Registry, intake: Intake) -> Callable[[str, NormalizedEvent], Deferred[None]]:
+    """Give the function by which connectors that drive themselves hand over events, through their gates."""
+
+    def sink(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+        binding = registry.active.get(trigger_id)
+        if binding is None:
+            return fail(GateShut(f"trigger {trigger_id} is not in force; keep this event"))
+        binding.lease()
+        binding.received += 1
+        arrival = Arrival(headers={}, body=event.body or b"", received_at=clock.seconds())
+        taking = intake.take(binding, arrival, [event], always_claim=True)
+
+        def over(result: Any) -> Any:
+            binding.release()
+            return result
+
+        return taking.addBoth(over).addCallback(lambda _: None)
+
+    return sink
+
+
+def add_gauges(metrics: Metrics, registry: Registry, dispatcher: Dispatcher, drains: Drains) -> None:
+    """Show what is under way."""
+
+    def in_flight() -> dict[tuple[str, ...], float]:
+        return {(binding.key, binding.state): float(binding.in_flight) for binding in registry}
+
+    def trigger_in_flight() -> dict[tuple[str, ...], float]:
+        counts: Counter[tuple[str, ...]] = Counter()
+        for binding in registry:
+            counts[(binding.id,)] += binding.in_flight
+        return {key: float(count) for key, count in counts.items()}
+
+    metrics.gauge("harn_binding_in_flight", "Leases held on each binding version.", in_flight, ("binding_key", "state"))
+    metrics.gauge("harn_trigger_inflight", "Leases held on each trigger.", trigger_in_flight, ("trigger_id",))
+    metrics.gauge(
+        "harn_orchestrator_pump_outstanding", "Handlers that run now.", lambda: float(len(dispatcher.in_progress))
+    )
+    metrics.gauge(
+        "harn_orchestrator_pump_backlog", "Ready deliveries held in memory.", lambda: float(dispatcher.queued)
+    )
+    metrics.gauge(
+        "harn_generations_draining", "Generations of which something drains.", lambda: float(len(drains.generations))
+    )
+    metrics.gauge(
+        "harn_retries_waiting", "Deliveries that wait for a retry.", lambda: float(sum(registry.waiting.values()))
+    )
+
+
+def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
+    """Make the service that reloads when a file of the live generation changes."""
+
+    def watched() -> Watched:
+        live = coordinator.current
+        files = {} if live is None else live.inputs.files
+        return Watched(paths=frozenset((*files, manifest)), live=files, manifest=manifest)
+
+    def read(paths: Iterable[str]) -> Mapping[str, str]:
+        live, wanted = coordinator.current, frozenset(paths)
+        keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
+        return current_digests(wanted, wanted - keyed, hash_key)
+
+    def reload() -> Deferred[bool]:
+        request = ReloadRequest(source="file_watch", actor="watch")
+        return coordinator.reload(request).addCallback(lambda report: report.ok)
+
+    return Watcher(reactor, watched, read, reload)
+
+
+def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) -> Parts:
+    """
+    Put a server together; its state directory is locked already.
+
+    :raises OSError: the state directory cannot be used.
+    """
+
+    def in_thread(function: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function)
+
+    metrics = Metrics()
+    registry = Registry()
+    catalog = Catalog.discover()
+    for problem in catalog.problems:
+        log.error("{problem}", problem=str(problem))
+    store = SQLiteStore(os.path.join(options.state_dir, DATABASE), reactor)
+    interpreters = make_interpreters(options, reactor, environ, metrics)
+    dispatcher = Dispatcher(reactor, store, registry, metrics, random.random)
+    intake = Intake(reactor, store, dispatcher.submit, metrics)
+    admission = Admission(reactor, **admission_defaults(environ))
+    settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher, metrics=metrics)
+    ingest = Ingest(reactor, intake, admission, metrics, in_thread)
+    push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
+    resolution = Resolution(interpreters)
+    readiness = Readiness(store_available=store.available, interpreter_up=resolution.all_up)
+    site = HarnSite(reactor, metrics, ingest, push, pages=make_pages(metrics, readiness.reasons))
+    settings.site = site
+
+    hash_key = read_or_make_key(options.state_dir)
+    certificate_files = tuple(path for path in (options.cert, options.key) if path is not None)
+    surroundings = Surroundings(environ=environ, certificate_files=certificate_files, hash_key=hash_key)
+    connections = Connections(reactor, catalog)
+    builder = Builder(reactor, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
+    state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
+    publisher = Publisher(reactor, store, state_file, metrics)
+    drains = Drains(reactor, dispatcher.move_on, lambda binding: state_file.save_soon())
+    registry.observe(drains.ended)
+    freezer = Freezer(reactor)
+
+    def adopted(candidate: Candidate) -> None:
+        settings.apply(candidate)
+        freezer.soon()
+
+    hooks = Hooks(adopted=adopted, publish=publisher.reload_ended)
+    coordinator = Coordinator(
+        reactor, builder, store, registry, site, drains, make_sink(reactor, registry, intake), hooks
+    )
+    reviver = Reviver(reactor, store, resolution, registry)
+    recovery = Recovery(reactor, store, reviver, dispatcher, drains, settings.drain_timeout)
+    add_gauges(metrics, registry, dispatcher, drains)
+    background: list[Any] = [HeartbeatService(reactor, store), RetentionService(reactor, store, settings.retention)]
+    if options.watch:
+        background.append(make_watcher(reactor, coordinator, options.manifest, hash_key))
+    parts = Parts(
+        reactor=reactor,
+        options=options,
+        store=store,
+        registry=registry,
+        interpreters=interpreters,
+        drains=drains,
+        dispatcher=dispatcher,
+        coordinator=coordinator,
+        site=site,
+        recovery=recovery,
+        readiness=readiness,
+        publisher=publisher,
+        background=tuple(background),
+    )
+    operations = Operations(reactor, store, registry, intake, dispatcher, coordinator, recovery, parts.snapshot)
+    site.mount("/admin", Admin(reactor, settings.current_authenticator, store, coordinator, operations))
+    return parts
+
+
+def admission_defaults(environ: Mapping[str, str]) -> dict[str, float]:
+    """Read the environment's admission rates; those that are not set, or make no sense, are off."""
+    found: dict[str, float] = {}
+    for name in ("global_capacity", "per_source_capacity", "refill_per_sec"):
+        text = environ.get(f"HARN_ORCHESTRATOR_INGEST_{name.upper()}", "")
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if 0 < value < float("inf"):
+            found[name] = value
+    return found

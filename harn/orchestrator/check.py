@@ -1,0 +1,76 @@
+"""Checking a manifest as a reload does, without a server: parse, validate, resolve, prepare; nothing is adopted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from secrets import token_bytes
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from harn.connectors.catalog import Catalog
+from harn.errors import ManifestInvalid, StageFailed
+from harn.model.problem import Problem
+from harn.observability.metrics import Metrics
+from harn.orchestrator.assemble import make_interpreters
+from harn.orchestrator.options import ServeOptions
+from harn.reload.build import Builder
+from harn.reload.connections import Connections
+from harn.reload.coordinator import DEFAULT_TIMEOUT
+from harn.reload.inputs import Surroundings
+from harn.reload.resolution import Resolution
+from harn.reload.stages import Stages
+
+
+@frozen
+class Checked:
+    """What a check found: every problem of the first stage that had any, and how much was checked."""
+
+    problems: tuple[Problem, ...]
+    triggers: int
+    modules: int
+
+
+def check_manifest(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Deferred[Checked]:
+    """Check the manifest that ``options`` name, with the secrets that ``environ`` has."""
+    return Deferred.fromCoroutine(_check(reactor, options, environ))
+
+
+async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Checked:
+    catalog = Catalog.discover()
+    interpreters = make_interpreters(options, reactor, environ, Metrics())
+    interpreters.startService()
+    builder = Builder(
+        reactor=reactor,
+        manifest_path=options.manifest,
+        manifest_name=options.manifest_name,
+        surroundings=Surroundings(
+            environ=environ,
+            certificate_files=tuple(path for path in (options.cert, options.key) if path is not None),
+            hash_key=token_bytes(32),
+        ),
+        catalog=catalog,
+        resolution=Resolution(interpreters),
+        connections=Connections(reactor, catalog),
+    )
+    stages = Stages(reactor, DEFAULT_TIMEOUT)
+    triggers = modules = 0
+    try:
+        async with AsyncExitStack() as stack:
+            loaded = await stages.run("parse", builder.load(None))
+            triggers = len(loaded.manifest.triggers)
+            inputs = await stages.run("resolve", builder.read(loaded, None))
+            modules = len(inputs.bundle.modules)
+            prepared = await stages.run("resolve", builder.resolve(inputs, None, stack, afresh=True))
+            await stages.run("prepare", builder.connect(prepared, None, stack))
+        problems: tuple[Problem, ...] = ()
+    except ManifestInvalid as error:
+        problems = error.problems
+    except StageFailed as error:
+        problems = error.problems or (Problem(file=options.manifest_name, message=str(error)),)
+    finally:
+        await builder.resolution.pool.idle()
+        await interpreters.stopService()
+    return Checked(problems, triggers, modules)

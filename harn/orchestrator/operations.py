@@ -1,0 +1,212 @@
+"""What an operator may ask of a running server, beside a reload; each answer is a JSON value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from harn.clocks import rfc3339
+from harn.connectors.model import NormalizedEvent
+from harn.dispatch.dispatcher import Dispatcher, Outcome
+from harn.dispatch.intake import Arrival, Intake
+from harn.errors import RouteUnknown
+from harn.listener.interfaces import IOperations, RecordPage
+from harn.manifest.model import TriggerSpec
+from harn.model.delivery import DEAD, DONE
+from harn.model.event import UNSIGNED
+from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.state_file import describe_binding
+from harn.reload.coordinator import Coordinator
+from harn.store.interfaces import IStore
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+HISTORY = 20
+"""Generations that are listed."""
+RECENT = 20
+"""Attempts that ``inspect`` shows."""
+PATIENCE = 30.0
+"""Seconds that ``fire`` waits for an outcome beyond the handler's own time-out."""
+SYNTHETIC_KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
+"""Kind of a made-up event by kind of trigger, where the trigger names none."""
+
+
+def describe_version(binding: BindingVersion, waiting: int) -> dict[str, Any]:
+    """Make one entry of ``GET /admin/bindings``."""
+    return {
+        **describe_binding(binding),
+        "binding": binding.key,
+        "path": binding.spec.path,
+        "handler_name": binding.spec.handler,
+        "queued_in_store": binding.stored,
+        "waiting_retries": waiting,
+        "draining_since": None if binding.draining_since is None else rfc3339(binding.draining_since),
+        "fingerprint": binding.definition.fingerprint,
+    }
+
+
+def synthetic_kind(spec: TriggerSpec) -> str:
+    """Name a kind that the trigger matches: its first pattern, or what its sort of trigger usually gets."""
+    if not spec.events:
+        return SYNTHETIC_KINDS.get(spec.kind, spec.kind)
+    first = spec.events[0]
+    return first.removesuffix("*") + "synthetic" if first.endswith(".*") else first
+
+
+def describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Say what became of a fired event."""
+    settlement = outcome.settlement
+    status = "dispatched" if settlement.state == DONE else "dlq" if settlement.state == DEAD else "waiting"
+    error = settlement.dead.error if settlement.dead is not None else None
+    if error is None and settlement.attempt is not None:
+        error = settlement.attempt.error
+    return {
+        "binding_id": outcome.delivery.binding.id,
+        "binding_version": settlement.version,
+        "event_id": outcome.delivery.event_id,
+        "status": status,
+        "replay_of_event_id": outcome.delivery.replay_of,
+        "dlq_entry_id": outcome.delivery.event_id if settlement.state == DEAD else None,
+        "result": None if settlement.result is None else msgspec.json.decode(settlement.result),
+        "error": error,
+    }
+
+
+@implementer(IOperations)
+class Operations:
+    """The operations of one server."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: IStore,
+        registry: Registry,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        coordinator: Coordinator,
+        recovery: Recovery,
+        snapshot: Any,
+    ) -> None:
+        """:param snapshot: gives what the state file says now."""
+        self._clock = clock
+        self._store = store
+        self._registry = registry
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._coordinator = coordinator
+        self._recovery = recovery
+        self._snapshot = snapshot
+
+    def generations(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """See `IOperations.generations`."""
+        return Deferred.fromCoroutine(self._generations())
+
+    async def _generations(self) -> Sequence[Mapping[str, Any]]:
+        live = self._coordinator.generation
+        return [
+            {
+                "generation": record.number,
+                "digest": record.digest,
+                "source": record.source,
+                "actor": record.actor,
+                "adopted_at": None if record.adopted_at is None else rfc3339(record.adopted_at),
+                "live": record.number == live,
+            }
+            for record in await self._store.history(HISTORY)
+        ]
+
+    def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """See `IOperations.bindings`."""
+        waiting = self._registry.waiting
+        return succeed([describe_version(binding, waiting[binding.id]) for binding in self._registry])
+
+    def events(self, topic: str, after: int, limit: int) -> Deferred[RecordPage]:
+        """See `IOperations.events`."""
+        return Deferred.fromCoroutine(self._events(topic, after, limit))
+
+    async def _events(self, topic: str, after: int, limit: int) -> RecordPage:
+        records = await self._store.read(topic, after, limit)
+        return RecordPage(topic=topic, records=records, latest=await self._store.latest(topic))
+
+    def inspect(self) -> Deferred[Mapping[str, Any]]:
+        """See `IOperations.inspect`."""
+        return Deferred.fromCoroutine(self._inspect())
+
+    async def _inspect(self) -> Mapping[str, Any]:
+        snapshot = self._snapshot()
+        newest = await self._store.latest("trigger.outbox")
+        recent = await self._store.read("trigger.outbox", max(0, newest - RECENT), RECENT)
+        return {
+            "triggers": snapshot["triggers"],
+            "connectors": snapshot["connectors"],
+            "activations": snapshot["activations"],
+            "snapshot": {key: snapshot[key] for key in ("status", "bind", "generation", "digest", "last_reload")},
+            "dispatcher": {
+                "in_flight": len(self._dispatcher.in_progress),
+                "queued": self._dispatcher.queued,
+                "waiting_retries": sum(self._registry.waiting.values()),
+            },
+            "recent_dispatches": [
+                {"kind": record.kind, "occurred_at_ms": int(record.occurred_at * 1000), **record.payload}
+                for record in recent
+            ],
+        }
+
+    def fire(self, trigger_id: str, payload: Any, actor: str) -> Deferred[Mapping[str, Any]]:
+        """See `IOperations.fire`."""
+        return Deferred.fromCoroutine(self._fire(trigger_id, payload))
+
+    async def _fire(self, trigger_id: str, payload: Any) -> Mapping[str, Any]:
+        binding = self._registry.active.get(trigger_id)
+        if binding is None:
+            known = ", ".join(sorted(self._registry.active)[:10])
+            raise RouteUnknown(f"unknown manifest binding {trigger_id!r}; the live generation has: {known}")
+        spec = binding.spec
+        kind = synthetic_kind(spec)
+        now = self._clock.seconds()
+        body = b"" if payload is None else msgspec.json.encode(payload)
+        arrival = Arrival(
+            headers={"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}, body=body, received_at=now
+        )
+        event = NormalizedEvent(
+            kind=kind,
+            dedupe_key=f"fire:{trigger_id}:{now}",
+            payload={"synthetic": True},
+            lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},
+            body_format="json" if body else "none",
+            signature_status=UNSIGNED,
+        )
+        binding.lease()
+        try:
+            taken = await self._intake.take(binding, arrival, [event])
+        finally:
+            binding.release()
+        if not taken.event_ids:
+            status = "duplicate_dropped" if taken.duplicates else "ignored"
+            return {"binding_id": trigger_id, "binding_version": binding.version, "event_id": None, "status": status}
+        if taken.dead:
+            return {
+                "binding_id": trigger_id,
+                "binding_version": binding.version,
+                "event_id": taken.event_ids[0],
+                "status": "dlq",
+            }
+        watching = self._dispatcher.watch(taken.event_ids[0])
+        try:
+            return describe_outcome(await watching.addTimeout(spec.timeout + PATIENCE, self._clock))
+        except TimeoutError:
+            return {
+                "binding_id": trigger_id,
+                "binding_version": binding.version,
+                "event_id": taken.event_ids[0],
+                "status": "pending",
+            }
+
+    def recover(self, older_than: float, dry_run: bool, actor: str) -> Deferred[Mapping[str, Any]]:
+        """See `IOperations.recover`."""
+        return Deferred.fromCoroutine(self._recovery.on_request(older_than, dry_run=dry_run))

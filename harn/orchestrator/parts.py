@@ -1,0 +1,159 @@
+"""Everything that one server is made of, put together and not yet started; the few moves that concern several parts."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+
+from harn.dispatch.dispatcher import Dispatcher
+from harn.listener.endpoint import Bind, Listening, listen
+from harn.listener.site import HarnSite
+from harn.listener.tls import TlsContext, load_context
+from harn.manifest.model import OrchestratorSettings
+from harn.orchestrator.options import ServeOptions
+from harn.orchestrator.publish import Publisher
+from harn.orchestrator.readiness import DRAINING, Readiness
+from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.state_file import ServerFacts, ServerState, describe
+from harn.reload.coordinator import Coordinator
+from harn.reload.drain import Drains
+from harn.reload.numbers import VersionNumbers
+from harn.reload.report import ReloadReport
+from harn.store.interfaces import IStore
+from harn.triggers.registry import Registry
+
+
+@define(kw_only=True, eq=False)
+class Parts:
+    """
+    :ivar interpreters: a service that is an ``IInterpreters``.
+    :ivar background: services that run while the server serves: retention, heartbeat, watcher.
+    :ivar listening: the open port, once there is one.
+    :ivar stopped_at: when it stopped (seconds, Unix); None while it runs.
+    """
+
+    reactor: Any
+    options: ServeOptions
+    store: IStore
+    registry: Registry
+    interpreters: Any
+    drains: Drains
+    dispatcher: Dispatcher
+    coordinator: Coordinator
+    site: HarnSite
+    recovery: Recovery
+    readiness: Readiness
+    publisher: Publisher
+    background: tuple[Any, ...]
+    tls: TlsContext | None = None
+    listening: Listening | None = None
+    started_at: float = 0.0
+    stopped_at: float | None = None
+
+    @property
+    def settings(self) -> OrchestratorSettings:
+        """``[orchestrator]`` of the live generation; the defaults before there is one."""
+        live = self.coordinator.current
+        return OrchestratorSettings() if live is None else live.inputs.manifest.orchestrator
+
+    async def first_generation(self) -> ReloadReport:
+        """Build and adopt the first generation, under the numbers that the store remembers."""
+        self.started_at = self.reactor.seconds()
+        numbers = VersionNumbers(await self.store.latest_bindings())
+        last = await self.store.last()
+        adopted = await self.store.history(1)
+        return await self.coordinator.start(
+            numbers, 0 if last is None else last.number, adopted[0].digest if adopted else None
+        )
+
+    async def recover(self, limit: int) -> int:
+        """Take over what an earlier server left unfinished, unless the manifest leaves that to an operator."""
+        if self.settings.recover == "auto":
+            return await self.recovery.automatic(limit)
+        return await self.recovery.count()
+
+    async def open_port(self) -> str:
+        """
+        Listen; give the URL.
+
+        :raises ListenerUnusable: with a message that says what to do.
+        """
+        options = self.options
+        if options.cert is not None and options.key is not None:
+            pool = self.reactor.getThreadPool()
+            context = await deferToThreadPool(self.reactor, pool, load_context, options.cert, options.key)
+            self.tls = TlsContext(context)
+        self.listening = listen(self.reactor, Bind(options.host, options.port), self.site, self.tls)
+        return self.listening.url
+
+    def close_port(self) -> Deferred[Any] | None:
+        """Listen no more."""
+        if self.listening is None:
+            return None
+        return maybeDeferred(self.listening.port.stopListening)
+
+    def serves(self) -> None:
+        """Be ready."""
+        self.readiness.phase = None
+
+    def stops(self) -> None:
+        """Be ready no more."""
+        self.readiness.phase = DRAINING
+
+    def drain_limits(self) -> tuple[int, float]:
+        """How many deliveries a shutdown still begins, and for how many seconds; a flag wins over the manifest."""
+        options, drain = self.options, self.settings.drain
+        items = drain.max_items if options.drain_max_items is None else options.drain_max_items
+        seconds = drain.deadline_seconds if options.drain_deadline is None else options.drain_deadline
+        return items, seconds
+
+    def in_hand(self) -> dict[str, Any]:
+        """Count what is under way."""
+        return {
+            "http_in_flight": self.site.in_flight,
+            "dispatcher_in_flight": len(self.dispatcher.in_progress),
+            "dispatcher_queued": self.dispatcher.queued,
+            "dispatcher_retry_queue_depth": sum(self.registry.waiting.values()),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Say which server this is, for records of its life."""
+        live = self.coordinator.current
+        return {
+            "bind": "" if self.listening is None else str(self.listening.bind),
+            "manifest": self.options.manifest,
+            "role": "single-tenant",
+            "state_dir": self.options.state_dir,
+            "pid": os.getpid(),
+            "generation": self.coordinator.generation,
+            "trigger_count": 0 if live is None else len(live.bindings),
+            "tls_enabled": self.tls is not None,
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Make the document of the state file, as things stand."""
+        live, bound = self.coordinator.current, self.listening
+        facts = ServerFacts(
+            host=self.options.host if bound is None else bound.bind.host,
+            port=self.options.port if bound is None else bound.bind.port,
+            tls=self.tls is not None,
+            manifest_path=self.options.manifest,
+            state_dir=self.options.state_dir,
+            started_at=self.started_at,
+            pid=os.getpid(),
+            secret_provider_chain="" if live is None else live.inputs.secret_chain,
+            event_log_backend=self.store.backend,
+            event_log_location=self.store.location,
+        )
+        state = ServerState(
+            generation=self.coordinator.generation,
+            digest="" if live is None else live.digest,
+            bindings=self.registry,
+            last_reload=self.coordinator.last,
+            stopped_at=self.stopped_at,
+        )
+        return describe(facts, state)

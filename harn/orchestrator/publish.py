@@ -1,0 +1,127 @@
+"""
+What a server tells others: records on its own topics, the state file, metrics. None of it can end the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable
+from harn.observability.metrics import Metrics
+from harn.orchestrator.state_file import StateFile
+from harn.reload.coordinator import Finished
+from harn.reload.report import ReloadReport
+from harn.store.interfaces import IEventLog
+
+log = Logger(namespace="harn")
+
+MANIFEST = "orchestrator.manifest"
+START = "start"
+"""The source of a server's first generation."""
+PATIENCE = 5.0
+"""Seconds that a caller waits for a record or a file that cannot be written."""
+
+
+def manifest_payload(finished: Finished) -> dict[str, Any]:
+    """Make the payload of a record on ``orchestrator.manifest``: counts of what is unchanged, not ids."""
+    report = finished.report
+    payload: dict[str, Any] = {
+        "source": report.source,
+        "actor": report.actor,
+        "generation": report.generation,
+        "merged_requests": finished.merged,
+        "duration_ms": round(report.duration_ms, 3),
+        "stages_ms": {stage: round(seconds * 1000.0, 3) for stage, seconds in finished.stages.items()},
+    }
+    if not report.ok:
+        return {
+            **payload,
+            "stage": report.stage,
+            "error": report.error,
+            "problems": [problem.to_dict() for problem in report.problems[:100]],
+        }
+    return {
+        **payload,
+        "digest": report.digest,
+        "summary": {
+            "added": list(report.added),
+            "modified": list(report.modified),
+            "removed": list(report.removed),
+            "unchanged": len(report.unchanged),
+        },
+        "changes": {trigger_id: list(changes) for trigger_id, changes in report.changes.items()},
+        "requires_restart": list(report.requires_restart),
+    }
+
+
+def announce(report: ReloadReport) -> None:
+    """Log a reload's outcome as one line."""
+    if report.ok:
+        log.info(
+            "manifest reload ({source}) applied: +{added} ~{modified} -{removed}, generation {generation}",
+            source=report.source,
+            added=len(report.added),
+            modified=len(report.modified),
+            removed=len(report.removed),
+            generation=report.generation,
+        )
+    else:
+        log.error(
+            "manifest reload ({source}) failed: {why}; generation {generation} goes on serving",
+            source=report.source,
+            why="\n".join(str(problem) for problem in report.problems) or report.error,
+            generation=report.generation,
+        )
+
+
+class Publisher:
+    """Publishes reloads and the server's life."""
+
+    def __init__(self, clock: IReactorTime, event_log: IEventLog, state_file: StateFile, metrics: Metrics) -> None:
+        self._clock = clock
+        self._event_log = event_log
+        self._state_file = state_file
+        self._metrics = metrics
+
+    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
+        """Append one record; give what went wrong, or None."""
+        try:
+            await self._event_log.append(topic, kind, payload).addTimeout(PATIENCE, self._clock)
+        except (EventLogUnavailable, TimeoutError) as error:
+            log.warn("cannot write a record of {topic}: {why}", topic=topic, why=str(error))
+            return f"the record on {topic} could not be written: {error}"
+        return None
+
+    async def save_state(self) -> str | None:
+        """Replace the state file; give what went wrong, or None."""
+        try:
+            await Deferred.fromCoroutine(self._state_file.save()).addTimeout(PATIENCE, self._clock)
+        except (OSError, TimeoutError) as error:
+            log.warn("cannot write {path}: {why}", path=self._state_file.path, why=str(error))
+            return f"the state file {self._state_file.path} could not be written: {error}"
+        return None
+
+    def reload_ended(self, finished: Finished) -> Deferred[list[str]]:
+        """Publish a reload before its caller is answered; give a warning for each failure."""
+        return Deferred.fromCoroutine(self._reload_ended(finished))
+
+    async def _reload_ended(self, finished: Finished) -> list[str]:
+        report = finished.report
+        announce(report)
+        outcome = "error" if not report.ok else "ok"
+        self._metrics.reload_finished(report.source, outcome, finished.stages, report.generation, report.at, report.ok)
+        kind = "reload_succeeded" if report.ok else "reload_failed"
+        if report.source == START:
+            kind = "generation_started"
+        noted = Deferred.fromCoroutine(self.note(MANIFEST, kind, manifest_payload(finished)))
+        saved = Deferred.fromCoroutine(self.save_state())
+        return [warning for warning in (await noted, await saved) if warning is not None]
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await self._state_file.close()

@@ -1,0 +1,111 @@
+"""Unfinished deliveries of an earlier server: taken over by itself, or when an operator says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harn.clocks import rfc3339
+from harn.dispatch.dispatcher import Dispatcher
+from harn.model.delivery import StoredDelivery
+from harn.reload.drain import Drains
+from harn.reload.revive import Reviver
+from harn.store.interfaces import IStore
+
+log = Logger(namespace="harn")
+
+MOST_LISTED = 1000
+"""Stranded deliveries that one answer lists."""
+
+
+def describe_stranded(row: StoredDelivery, now: float) -> dict[str, Any]:
+    """Make one entry of a recovery's candidates."""
+    return {
+        "event_id": row.event_id,
+        "trigger_id": row.trigger_id,
+        "binding_version": row.version,
+        "provider": row.provider,
+        "kind": row.kind,
+        "state": row.state,
+        "age_seconds": round(now - row.received_at, 3),
+        "received_at": rfc3339(row.received_at),
+        "inbox_offset": row.delivery_id,
+    }
+
+
+class Recovery:
+    """
+    Recovers after a restart.
+
+    :param drain_timeout: gives the seconds that revived versions may drain.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: IStore,
+        reviver: Reviver,
+        dispatcher: Dispatcher,
+        drains: Drains,
+        drain_timeout: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._reviver = reviver
+        self._dispatcher = dispatcher
+        self._drains = drains
+        self._drain_timeout = drain_timeout
+
+    async def count(self) -> int:
+        """Count what an earlier server left unfinished, and leave it alone."""
+        return len(await self._store.stranded(self._clock.seconds(), MOST_LISTED))
+
+    async def automatic(self, limit: int) -> int:
+        """
+        Take over everything that is unfinished; give the count.
+
+        :param limit: recoveries at which a delivery is given up.
+        """
+        return await self._take_over(limit, None)
+
+    async def _take_over(self, limit: int, received_before: float | None) -> int:
+        recovery = await self._store.recover(self._clock.seconds(), limit, received_before)
+        if recovery.dead:
+            log.warn(
+                "{count} deliveries were unfinished at {limit} restarts and are dead letters now (recovery_limit)",
+                count=recovery.dead,
+                limit=limit,
+            )
+        if recovery.backlog:
+            revived = await self._reviver.revive(recovery.backlog)
+            if revived:
+                self._drains.begin(0, revived, self._drain_timeout())
+            self._dispatcher.resume(await self._store.next_due())
+            log.info("{count} unfinished deliveries go on", count=recovery.recovered)
+        return recovery.recovered
+
+    async def on_request(self, older_than: float, *, dry_run: bool) -> dict[str, Any]:
+        """
+        Go on with what an earlier server left unfinished and nobody has taken over yet; or only list it.
+
+        :param older_than: only what was received at least so many seconds ago.
+        """
+        now = self._clock.seconds()
+        rows = await self._store.stranded(now - older_than, MOST_LISTED)
+        found: dict[str, Any] = {
+            "dry_run": dry_run,
+            "min_envelope_age_seconds": older_than,
+            "stranded_envelopes": len(rows),
+            "candidates": [describe_stranded(row, now) for row in rows],
+            "recovered": 0,
+        }
+        if not dry_run and rows:
+            # An operator who asks overrules the limit of automatic recoveries.
+            found["recovered"] = await self._take_over(NO_LIMIT, now - older_than)
+        return found
+
+
+NO_LIMIT = 1_000_000

@@ -1,0 +1,203 @@
+"""
+The life of one server: what starts after what, and what ends before what.
+
+Starting: lock, store, interpreters, first generation, unfinished deliveries, listener. Ending: no more reloads, no more
+requests, what runs finishes within its time, and what did not stays in the store for the next server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.errors import HarnError
+from harn.orchestrator.limits import raise_open_files
+from harn.orchestrator.parts import Parts
+from harn.orchestrator.signals import Signals
+from harn.reload.report import ReloadReport, ReloadRequest
+from harn.store.lock import StateDirectoryLock
+
+log = Logger(namespace="harn")
+
+LIFECYCLE = "orchestrator.lifecycle"
+RECOVERY_LIMIT = 10
+"""Restarts at which a delivery may be unfinished until it is given up."""
+
+
+class NotStarted(HarnError):
+    """The server cannot start; the message is for its operator."""
+
+
+class Orchestrator(Service):
+    """
+    The server, as a Twisted service.
+
+    :param assemble: puts the parts together; called when the service starts, after any fork.
+    :param say_error: shows an operator why the server did not start.
+    :ivar exit_code: what the process should exit with.
+    :ivar started: fires when it serves, with its URL; fails with `NotStarted`.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        lock: StateDirectoryLock,
+        assemble: Callable[[], Parts],
+        say_error: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._lock = lock
+        self._assemble = assemble
+        self._say_error = say_error
+        self._parts: Parts | None = None
+        self._starting: Deferred[None] | None = None
+        self._hung_up = False
+        self._is_ready = False
+        self._is_stopping = False
+        self._signals = Signals(reactor, self._hang_up, self._terminate)
+        self.exit_code = 0
+        self.started: Deferred[str] = Deferred()
+
+    # Twisted's side
+
+    def startService(self) -> None:
+        """Begin to start; `started` tells when it serves."""
+        Service.startService(self)
+        self._signals.install()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._not_started)
+
+    def stopService(self) -> Deferred[None]:
+        """End; fires when everything is written and every child is gone."""
+        Service.stopService(self)
+        self._is_stopping = True
+        return Deferred.fromCoroutine(self._stop())
+
+    # Signals
+
+    def _hang_up(self) -> None:
+        """Reload; what comes before the first generation serves is kept until then."""
+        if not self._is_ready or self._parts is None:
+            self._hung_up = True
+        elif not self._is_stopping:
+            reloading = self._parts.coordinator.reload(ReloadRequest(source="signal", actor="signal"))
+            reloading.addErrback(lambda failure: log.warn("no reload: {why}", why=failure.getErrorMessage()))
+
+    def _terminate(self) -> None:
+        log.info("shutting down; a second signal ends the server at once")
+        self._end_reactor()
+
+    def _end_reactor(self) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
+
+    # Starting
+
+    async def _start(self) -> None:
+        raise_open_files()
+        self._lock.acquire()
+        parts = self._parts = self._assemble()
+        parts.interpreters.startService()
+        await parts.store.open()
+        report = await parts.first_generation()
+        if not report.ok:
+            raise NotStarted(problems_of(report))
+        recovered = await parts.recover(RECOVERY_LIMIT)
+        url = await parts.open_port()
+        for service in parts.background:
+            service.startService()
+        self._is_ready = True
+        parts.serves()
+        await parts.publisher.save_state()
+        await parts.publisher.note(LIFECYCLE, "startup", parts.identity())
+        await parts.publisher.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
+        log.info("HTTP listener ready on {url}", url=url, announce=True)
+        self.started.callback(url)
+        if self._hung_up:
+            self._hang_up()
+
+    def _not_started(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and self._is_stopping:
+            return
+        if not failure.check(HarnError, OSError):
+            log.failure("the server cannot start", failure)
+        self.exit_code = 1
+        for line in failure.getErrorMessage().splitlines():
+            self._say_error(line)
+        self.started.addErrback(lambda _: None)
+        self.started.errback(NotStarted(failure.getErrorMessage()))
+        self._reactor.callWhenRunning(self._end_reactor)
+
+    # Ending
+
+    async def _stop(self) -> None:
+        parts = self._parts
+        if self._starting is not None and not self._is_ready:
+            self._starting.cancel()
+        if parts is not None:
+            if self._is_ready:
+                await self._drain(parts)
+            await self._close(parts)
+        self._lock.release()
+        self._signals.restore()
+        if self._is_ready:
+            log.info("graceful shutdown complete", announce=True)
+
+    async def _drain(self, parts: Parts) -> None:
+        """Let what is in hand end, within the time there is."""
+        ends_at = self._reactor.seconds() + parts.options.shutdown_timeout
+        parts.stops()
+        for service in parts.background:
+            await self._guarded(service.stopService())
+        await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand()})
+        await self._guarded(parts.coordinator.close())
+        await self._until(ends_at, parts.site.quiesce())
+        max_items, deadline = parts.drain_limits()
+        drain_by = min(ends_at, self._reactor.seconds() + deadline)
+        in_time = await self._until(drain_by, parts.dispatcher.drain(max_items))
+        left = parts.in_hand()
+        if not in_time or parts.dispatcher.queued:
+            reason = "max_items" if in_time else "deadline"
+            log.warn("drain truncated ({reason}): {left} stay for the next server", reason=reason, left=left)
+            await parts.publisher.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
+        parts.dispatcher.close()
+        parts.stopped_at = self._reactor.seconds()
+        await parts.publisher.note(LIFECYCLE, "stopped", {**parts.identity(), **left, "timed_out": not in_time})
+        await parts.publisher.save_state()
+
+    async def _close(self, parts: Parts) -> None:
+        """Release everything, whatever state it is in; one that fails does not keep the others."""
+        parts.drains.stop()
+        parts.dispatcher.close()
+        await self._guarded(parts.close_port())
+        await self._guarded(parts.coordinator.close())
+        await self._guarded(parts.coordinator.release())
+        await self._guarded(parts.interpreters.stopService())
+        await self._guarded(parts.publisher.close())
+        await self._guarded(parts.store.close())
+
+    async def _guarded(self, ending: Awaitable[Any] | None) -> None:
+        if ending is None:
+            return
+        try:
+            await ending
+        except Exception:
+            log.failure("a part of the server failed to end")
+
+    async def _until(self, ends_at: float, work: Deferred[Any]) -> bool:
+        """Wait for ``work`` until ``ends_at``; tell whether it ended."""
+        try:
+            await work.addTimeout(max(0.01, ends_at - self._reactor.seconds()), self._reactor)
+        except (TimeoutError, CancelledError):
+            return False
+        return True
+
+
+def problems_of(report: ReloadReport) -> str:
+    """Say why the first generation was not built: every problem on a line of its own."""
+    return "\n".join(str(problem) for problem in report.problems) or report.error or "unknown"

@@ -1,0 +1,66 @@
+"""
+Signals, as calls on the reactor thread.
+
+SIGHUP is caught from the first moment, since its default action ends the process; what comes before the server is
+ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs, which sets its own then;
+a second one ends the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+ENDED_AT_ONCE = 1
+"""Exit status after a second SIGTERM or SIGINT."""
+
+
+class Signals:
+    """
+    Turns signals into calls.
+
+    :param reactor: an `IReactorCore` and `IReactorFromThreads`.
+    :param hang_up: called for each SIGHUP; ``terminate`` for the first SIGTERM or SIGINT.
+    """
+
+    def __init__(self, reactor: Any, hang_up: Callable[[], None], terminate: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._hang_up = hang_up
+        self._terminate = terminate
+        self._terminating = False
+        self._previous: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Catch SIGHUP now, and the others as soon as the reactor runs."""
+        self._catch(signal.SIGHUP, self._on_hang_up)
+        self._reactor.callWhenRunning(self._install_termination)
+
+    def restore(self) -> None:
+        """Give SIGHUP back to whoever had it."""
+        previous = self._previous.pop(signal.SIGHUP, None)
+        if previous is not None:
+            signal.signal(signal.SIGHUP, previous)
+
+    def _catch(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        try:
+            self._previous[number] = signal.signal(number, handler)
+        except ValueError:
+            # Not the main thread: a test runs the server, and no signal is meant for it.
+            return
+
+    def _install_termination(self) -> None:
+        self._catch(signal.SIGTERM, self._on_termination)
+        self._catch(signal.SIGINT, self._on_termination)
+
+    def _on_hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._hang_up)
+
+    def _on_termination(self, number: int, frame: FrameType | None) -> None:
+        if self._terminating:
+            # The interpreters end when their parent's end of the pipe closes.
+            os._exit(ENDED_AT_ONCE)
+        self._terminating = True
+        self._reactor.callFromThread(self._terminate)

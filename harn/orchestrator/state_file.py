@@ -1,0 +1,233 @@
+"""
+``orchestrator-state.json``: what a server tells others about itself.
+
+`describe` makes the document of plain values; `StateFile` replaces the file, whole or not at all, off the reactor
+thread. Other processes read it with `harn.orchestrator.running`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.clocks import rfc3339
+from harn.orchestrator.running import RUNNING, STOPPED
+from harn.reload.report import ReloadReport
+from harn.triggers.binding import ACTIVE, BindingVersion
+
+log = Logger()
+
+INTERVAL = 1.0
+"""Seconds between two replacements that only tell of retired versions."""
+
+InThread = Callable[[Callable[[], None]], Deferred[None]]
+"""Runs a function off the reactor thread; fires when it has returned, fails as it raised."""
+
+
+@frozen(kw_only=True)
+class ServerFacts:
+    """
+    What stays as it is while a server runs.
+
+    :ivar host: what it is bound to, and ``port`` the port that it really got.
+    :ivar manifest_path: absolute; so is ``state_dir``.
+    :ivar started_at: seconds, Unix.
+    :ivar secret_provider_chain: for example ``env -> keyring``.
+    :ivar event_log_location: a path or URL without credentials, or None.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    manifest_path: str
+    state_dir: str
+    started_at: float
+    pid: int
+    secret_provider_chain: str
+    event_log_backend: str
+    event_log_location: str | None
+    role: str = "single-tenant"
+
+
+@frozen(kw_only=True)
+class ServerState:
+    """
+    What changes while a server runs.
+
+    :ivar bindings: every live and draining version.
+    :ivar last_reload: None before the first.
+    :ivar stopped_at: seconds, Unix; None while it runs.
+    """
+
+    generation: int
+    digest: str
+    bindings: Iterable[BindingVersion]
+    last_reload: ReloadReport | None = None
+    stopped_at: float | None = None
+
+    def stopped(self, at: float) -> ServerState:
+        """Give the state of the same server after its end (seconds, Unix)."""
+        return evolve(self, stopped_at=at)
+
+
+def bind_address(host: str, port: int) -> str:
+    """Write ``host:port``, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listener_url(host: str, port: int, tls: bool) -> str:
+    """Give the URL by which a process on this machine reaches the listener: a wildcard is no address to call."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
+    return f"{'https' if tls else 'http'}://{bind_address(reachable, port)}"
+
+
+def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
+    """Make the document."""
+    bindings = list(state.bindings)
+    providers = Counter(binding.spec.provider for binding in bindings if binding.state == ACTIVE)
+    return {
+        "status": RUNNING if state.stopped_at is None else STOPPED,
+        "role": facts.role,
+        "pid": facts.pid,
+        "bind": bind_address(facts.host, facts.port),
+        "listener_url": listener_url(facts.host, facts.port, facts.tls),
+        "manifest_path": facts.manifest_path,
+        "state_dir": facts.state_dir,
+        "started_at": rfc3339(facts.started_at),
+        "stopped_at": None if state.stopped_at is None else rfc3339(state.stopped_at),
+        "secret_provider_chain": facts.secret_provider_chain,
+        "event_log_backend": facts.event_log_backend,
+        "event_log_location": facts.event_log_location,
+        "generation": state.generation,
+        "digest": state.digest,
+        "last_reload": None if state.last_reload is None else describe_reload(state.last_reload),
+        "connectors": sorted(providers),
+        "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
+        "triggers": [describe_binding(binding) for binding in bindings],
+    }
+
+
+def describe_reload(report: ReloadReport) -> dict[str, Any]:
+    """Make the entry ``last_reload``."""
+    return {
+        "source": report.source,
+        "actor": report.actor,
+        "status": report.status,
+        "at": rfc3339(report.at),
+        "error": report.error,
+    }
+
+
+def describe_binding(binding: BindingVersion) -> dict[str, Any]:
+    """Make one entry of ``triggers``; counts are since the server's start."""
+    return {
+        "id": binding.id,
+        "provider": binding.spec.provider,
+        "kind": binding.spec.kind,
+        "handler": "local",
+        "version": binding.version,
+        "state": binding.state,
+        "received": binding.received,
+        "dispatched": binding.dispatched,
+        "failed": binding.failed,
+        "dlq": binding.dead,
+        "in_flight": binding.in_flight,
+    }
+
+
+def replace_file(path: str, document: Any) -> None:
+    """
+    Put ``document`` in the place of the file. Blocks.
+
+    Not synced: the file tells of a running server, and after a power failure there is none.
+
+    :raises OSError: the file is as it was.
+    """
+    data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    beside = path + ".tmp"
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
+    except OSError:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise
+
+
+class StateFile:
+    """
+    The file, replaced with what ``document`` gives at that moment.
+
+    Replacements follow one another, so that the newest is what stays.
+    """
+
+    def __init__(self, path: str, clock: IReactorTime, in_thread: InThread, document: Callable[[], Any]) -> None:
+        self.path = path
+        self._clock = clock
+        self._in_thread = in_thread
+        self._document = document
+        self._lock = DeferredLock()
+        self._later: IDelayedCall | None = None
+        self._written_at = float("-inf")
+
+    async def save(self) -> None:
+        """
+        Replace the file now.
+
+        Who stops waiting leaves the writing be: two threads never write at once.
+
+        :raises OSError: it could not be written; it is as it was.
+        """
+        waiting: Deferred[None] = Deferred(lambda _: None)
+
+        def written(outcome: Failure | None) -> None:
+            if not waiting.called:
+                waiting.callback(outcome)
+            elif isinstance(outcome, Failure):
+                log.failure("the state file {path} could not be written", outcome, path=self.path)
+
+        Deferred.fromCoroutine(self._replace()).addBoth(written)
+        await waiting
+
+    async def _replace(self) -> None:
+        """Replace the file once those before have done so."""
+        await self._lock.acquire()
+        try:
+            self._written_at = self._clock.seconds()
+            if self._later is not None:  # what it would tell is told now
+                self._later.cancel()
+                self._later = None
+            document = self._document()
+            await self._in_thread(lambda: replace_file(self.path, document))
+        finally:
+            self._lock.release()
+
+    def save_soon(self) -> None:
+        """Replace the file within `INTERVAL`, once for all that ask meanwhile; a failure is logged."""
+        if self._later is None:
+            wait = max(0.0, self._written_at + INTERVAL - self._clock.seconds())
+            self._later = self._clock.callLater(wait, self._save_later)
+
+    async def close(self) -> None:
+        """Plan nothing more, and wait for what is being written."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        await self._lock.acquire()
+        self._lock.release()
+
+    def _save_later(self) -> None:
+        self._later = None
+        Deferred.fromCoroutine(self.save()).addErrback(
+            lambda failure: log.failure("the state file {path} cannot be written", failure, path=self.path)
+        )

@@ -1,0 +1,1 @@
+"""Reloading: from one generation to the next, whole or not at all."""

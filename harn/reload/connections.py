@@ -1,0 +1,150 @@
+"""
+The connectors of generations: made for what is new, carried over for what is not.
+
+A connector is shared by its key: provider, trigger, what it was configured with, and the hashes of its secrets. So
+editing one of a hundred schedules restarts one, and a rotated secret replaces just those that use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harn.connectors.catalog import Catalog
+from harn.connectors.gate import Gate
+from harn.connectors.model import ConnectorBinding, ConnectorContext
+from harn.errors import StageFailed
+from harn.manifest.model import TriggerSpec
+from harn.reload.generation import RunningConnector
+from harn.reload.inputs import Inputs
+from harn.triggers.pool import KeyedPool, Shared
+from harn.triggers.reconcile import Plan
+from harn.wire import digest_value
+
+log = Logger(namespace="harn.reload")
+
+
+def connector_key(spec: TriggerSpec, secret_hashes: Mapping[str, str]) -> str:
+    """Give the key under which generations share a trigger's connector."""
+    hashes = {name: [secret_hashes[text] for text in texts] for name, texts in spec.secrets.items()}
+    return digest_value([spec.provider, spec.id, spec.kind, spec.path, spec.events, spec.settings, hashes])
+
+
+def needing_connectors(inputs: Inputs, plan: Plan, live: Inputs | None) -> list[str]:
+    """Name the triggers whose connector may have another key than the live one: changed, or with a changed secret."""
+    if live is None:
+        return list(inputs.manifest.triggers)
+    changed = [*plan.added, *plan.modified]
+    rotated = {text for text, value in inputs.secret_hashes.items() if live.secret_hashes.get(text) != value}
+    if rotated:
+        known = set(changed)
+        changed.extend(
+            trigger_id
+            for trigger_id, spec in inputs.manifest.triggers.items()
+            if trigger_id not in known and any(text in rotated for texts in spec.secrets.values() for text in texts)
+        )
+    return changed
+
+
+class Connections:
+    """Makes, prepares, activates and ends connectors; owns the pool of those that serve."""
+
+    def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self.pool: KeyedPool[RunningConnector] = KeyedPool(_close)
+
+    async def prepare(
+        self, inputs: Inputs, trigger_ids: list[str], stack: AsyncExitStack
+    ) -> dict[str, Shared[RunningConnector]]:
+        """
+        Give a prepared connector for each of ``trigger_ids``, held once by ``stack``: shared or new.
+
+        :raises StageFailed: of stage ``prepare``: a connector refused; the problem names its trigger.
+        """
+        found: dict[str, Shared[RunningConnector]] = {}
+        for trigger_id in trigger_ids:
+            spec = inputs.manifest.triggers[trigger_id]
+            key = connector_key(spec, inputs.secret_hashes)
+            shared = self.pool.acquire(key)
+            if shared is None:
+                shared = await self._make(key, spec, inputs)
+            stack.callback(shared.release)
+            found[trigger_id] = shared
+        return found
+
+    async def _make(self, key: str, spec: TriggerSpec, inputs: Inputs) -> Shared[RunningConnector]:
+        plugin = self._catalog.plugin(spec.provider)
+        gate = Gate()
+
+        def make() -> Any:
+            settings = None if plugin.schema is None else plugin.schema.check(spec.settings or {})[0]
+            binding = ConnectorBinding(
+                trigger_id=spec.id,
+                provider=spec.provider,
+                kind=spec.kind,
+                path=spec.path,
+                events=spec.events,
+                settings=settings,
+                secrets={name: tuple(inputs.secrets[text] for text in texts) for name, texts in spec.secrets.items()},
+            )
+            return plugin.connector(ConnectorContext(clock=self._clock, binding=binding, emit=gate.emit))
+
+        connector = await self._ask("prepare", spec.id, make, inputs)
+        shared = self.pool.add(key, RunningConnector.of(spec.id, connector, gate, plugin.authentication))
+        try:
+            await self._ask("prepare", spec.id, connector.prepare, inputs)
+        except BaseException:
+            shared.release()
+            raise
+        return shared
+
+    async def activate(self, fresh: Mapping[str, Shared[RunningConnector]], inputs: Inputs) -> None:
+        """
+        Activate connectors that no generation holds yet, in the order of the manifest.
+
+        :raises StageFailed: of stage ``activate``.
+        """
+        for trigger_id, shared in fresh.items():
+            if shared.holders == 1:
+                await self._ask("activate", trigger_id, shared.value.connector.activate, inputs)
+
+    async def _ask(self, stage: str, trigger_id: str, question: Callable[[], Any], inputs: Inputs) -> Any:
+        """Call into a plugin, whatever it returns or raises."""
+        try:
+            answer = question()
+            if isinstance(answer, Deferred) or hasattr(answer, "__await__"):
+                answer = await answer
+            return answer
+        except (CancelledError, GeneratorExit):
+            raise
+        except StageFailed as error:
+            message = str(error)
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt of a plugin are its problem, not the server's end.
+            log.failure("connector of trigger {trigger} failed to {stage}", trigger=trigger_id, stage=stage)
+            message = f"{type(error).__name__}: {error}"
+        problem = inputs.loaded.problem(trigger_id, "provider", f"its connector failed to {stage}: {message}", "")
+        raise StageFailed(stage, f"connector of trigger {trigger_id!r} failed to {stage}: {message}", [problem])
+
+
+def quiesce(running: RunningConnector) -> None:
+    """Shut the gate and tell the connector to stop; part of adopting, so nothing that it does may fail that."""
+    running.gate.shut()
+    try:
+        running.connector.quiesce()
+    except BaseException:
+        log.failure("a connector failed to quiesce")
+
+
+async def _close(running: RunningConnector) -> object:
+    try:
+        return await maybeDeferred(running.connector.close)
+    except BaseException:
+        log.failure("a connector failed to close")
+        return None

@@ -1,0 +1,104 @@
+"""
+A generation: everything that serves one accepted manifest. Put together whole, off to the side, and never changed.
+
+It holds no secret values and no parent: dropping the last reference to it frees it without the cycle collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from harn.connectors.gate import Gate
+from harn.connectors.interfaces import IConnector, IReceiver
+from harn.connectors.model import Normalized
+from harn.model.inbound import InboundRequest
+from harn.reload.inputs import Inputs
+from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.pool import Shared
+from harn.triggers.reconcile import Plan
+from harn.triggers.route import Route
+from harn.vm.interfaces import IInterpreter
+
+
+@frozen(kw_only=True, eq=False)
+class RunningConnector:
+    """
+    A connector of one trigger, and the gate before what it starts itself.
+
+    :ivar verify: of a receiver, its method; requests go straight to it. So does ``normalize``. None for others.
+    """
+
+    trigger_id: str
+    connector: IConnector
+    gate: Gate
+    authentication: str
+    verify: Callable[[InboundRequest, float], None] | None = None
+    normalize: Callable[[InboundRequest], Normalized] | None = None
+
+    @classmethod
+    def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
+        """Put a connector behind its gate."""
+        if not IReceiver.providedBy(connector):
+            return cls(trigger_id=trigger_id, connector=connector, gate=gate, authentication=authentication)
+        return cls(
+            trigger_id=trigger_id,
+            connector=connector,
+            gate=gate,
+            authentication=authentication,
+            verify=connector.verify,
+            normalize=connector.normalize,
+        )
+
+    @property
+    def takes_requests(self) -> bool:
+        """Tell whether it is a receiver."""
+        return self.verify is not None
+
+
+@frozen(kw_only=True, eq=False)
+class Generation:
+    """
+    :ivar number: from 1; never goes back.
+    :ivar interpreter: held for the generation itself, beside what its bindings hold.
+    :ivar connectors: one for each trigger; each held once.
+    :ivar since: when it was adopted (seconds, Unix).
+    """
+
+    number: int
+    inputs: Inputs
+    interpreter: Shared[IInterpreter]
+    definitions: Mapping[str, Definition]
+    bindings: Mapping[str, BindingVersion]
+    connectors: Mapping[str, Shared[RunningConnector]]
+    routes: Mapping[str, Route]
+    tree: Any
+    source: str
+    actor: str
+    since: float
+
+    @property
+    def digest(self) -> str:
+        """The digest of everything that it was made of."""
+        return self.inputs.digest
+
+
+@frozen(kw_only=True, eq=False)
+class Candidate:
+    """
+    The next generation, ready to be adopted, and what adopting it replaces.
+
+    :ivar plan: what it does to the bindings.
+    :ivar fresh: connectors that are new in it: their gates open. ``replaced``: connectors that it lets go.
+    :ivar ended: live binding versions that are in it no more.
+    :ivar reinterpreted: unchanged bindings that move to its interpreter.
+    """
+
+    generation: Generation
+    plan: Plan
+    fresh: tuple[Shared[RunningConnector], ...]
+    replaced: tuple[Shared[RunningConnector], ...]
+    ended: tuple[BindingVersion, ...]
+    reinterpreted: tuple[BindingVersion, ...]

@@ -1,0 +1,211 @@
+"""
+Everything that a generation is made of beside code that runs: read once, off the reactor thread.
+
+The digest covers the manifest, the sources of the bundle, and, as keyed hashes, every secret, credential and
+certificate; so two equal digests are the same generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+
+from harn.auth.credentials import Credentials
+from harn.errors import ManifestInvalid, SecretUnavailable
+from harn.manifest.load import LoadedManifest
+from harn.manifest.model import Manifest
+from harn.manifest.uses import function_references, secret_references
+from harn.model.problem import Problem
+from harn.model.references import FunctionReference, SecretReference, parse_secret_reference
+from harn.secrets.chain import SecretChain
+from harn.secrets.hashing import secret_hash
+from harn.vm.bundle import Bundle
+from harn.vm.sources import BundleProblem, read_bundle, source_digest
+from harn.wire import digest_bytes, digest_value
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """
+    What the server was started with, and reads again on each reload.
+
+    :ivar environ: the process's environment.
+    :ivar certificate_files: the files of ``--cert`` and ``--key``, if any.
+    :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
+    """
+
+    environ: Mapping[str, str] = field(repr=False)
+    certificate_files: tuple[str, ...] = ()
+    hash_key: bytes = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Inputs:
+    """
+    One reading of everything.
+
+    :ivar secrets: value by reference text.
+    :ivar secret_hashes: keyed hash by reference text.
+    :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
+    :ivar references: every function that the manifest names.
+    """
+
+    loaded: LoadedManifest
+    bundle: Bundle
+    secrets: Mapping[str, bytes] = field(repr=False)
+    secret_hashes: Mapping[str, str] = field(repr=False)
+    credentials: Credentials
+    files: Mapping[str, str]
+    references: frozenset[FunctionReference]
+    digest: str
+    secret_chain: str
+
+    @property
+    def manifest(self) -> Manifest:
+        """The checked manifest."""
+        return self.loaded.manifest
+
+    @property
+    def plain_files(self) -> frozenset[str]:
+        """The files whose digest is not keyed: manifest and sources."""
+        return frozenset((self.manifest.path, *(module.path for module in self.bundle.modules.values())))
+
+    def files_now(self, key: bytes) -> dict[str, str]:
+        """Digest ``files`` as they read now. Blocks: for a thread."""
+        return current_digests(self.files, self.plain_files, key)
+
+
+def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
+    """Name every function that the manifest's triggers call, each once."""
+    triggers = manifest.triggers.values()
+    texts = {spec.handler for spec in triggers} | {spec.when for spec in triggers if spec.when is not None}
+    return frozenset(FunctionReference(*text.split(":")) for text in texts)
+
+
+def locate(loaded: LoadedManifest, problems: Iterable[BundleProblem]) -> list[Problem]:
+    """Say for each problem with a function which triggers name it, and where."""
+    uses = function_references(loaded.manifest)
+    located: list[Problem] = []
+    for problem in problems:
+        users = uses.get(problem.reference, ()) if problem.reference is not None else ()
+        if not users:
+            located.append(problem.unlocated())
+        for use in users:
+            where = "" if problem.line is None else f" ({problem.file}:{problem.line})"
+            located.append(loaded.problem(use.trigger_id, use.key, problem.message + where, problem.hint))
+    return located
+
+
+def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[SecretReference, bytes], list[Problem]]:
+    """Resolve every secret that a trigger names, each once."""
+    manifest = loaded.manifest
+    texts = {text for spec in manifest.triggers.values() for named in spec.secrets.values() for text in named}
+    values, wrong = chain.resolve_many(map(parse_secret_reference, texts))
+    if not wrong:
+        return values, []
+    uses = secret_references(manifest)
+    problems = [
+        loaded.problem(use.trigger_id, use.key, message)
+        for reference, message in wrong.items()
+        for use in uses[str(reference)]
+    ]
+    return values, problems
+
+
+def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: Bundle | None) -> Inputs:
+    """
+    Read sources, secrets, credentials and certificates. Blocks: for a thread.
+
+    :param previous: the live bundle: what is unchanged in it is not analysed again.
+    :raises ManifestInvalid: of stage ``resolve``, with every problem.
+    """
+    manifest = loaded.manifest
+    problems: list[Problem] = []
+    references = named_functions(manifest)
+    root = Path(manifest.path).parent
+    bundle, wrong = read_bundle(root, manifest.exports, references, manifest.orchestrator.vm.include, previous)
+    problems.extend(locate(loaded, wrong))
+    secrets: dict[SecretReference, bytes] = {}
+    credentials = Credentials()
+    files: set[str] = set(surroundings.certificate_files)
+    description = ""
+    try:
+        chain = SecretChain.from_environment(surroundings.environ)
+        secrets, missing = _resolve_secrets(loaded, chain)
+        problems.extend(missing)
+        files |= chain.files()
+        description = chain.describe()
+        credentials = Credentials.from_environment(surroundings.environ)
+        files.update(credentials.files)
+    except SecretUnavailable as error:
+        problems.append(Problem(file="environment", message=str(error)))
+    if problems:
+        raise ManifestInvalid(problems, stage="resolve")
+    key = surroundings.hash_key
+    hashes = {str(reference): secret_hash(key, value) for reference, value in secrets.items()}
+    digests = {manifest.path: manifest.digest, **bundle_files(bundle)}
+    digests.update((path, hash_file(path, key)) for path in sorted(files))
+    credential_hashes = [secret_hash(key, each) for each in credentials.keys]
+    if credentials.hmac_secret is not None:
+        credential_hashes.append(secret_hash(key, credentials.hmac_secret))
+    return Inputs(
+        loaded=loaded,
+        bundle=bundle,
+        secrets={str(reference): value for reference, value in secrets.items()},
+        secret_hashes=hashes,
+        credentials=credentials,
+        files=digests,
+        references=references,
+        digest=digest_value([manifest.digest, bundle.bundle_id, hashes, credential_hashes, sorted(digests.values())]),
+        secret_chain=description,
+    )
+
+
+def bundle_files(bundle: Bundle) -> dict[str, str]:
+    """Digest the bundle's files by path."""
+    return {module.path: digest_bytes(module.source) for module in bundle.modules.values()}
+
+
+def hash_file(path: str, key: bytes) -> str:
+    """Give the keyed hash of a file that holds something secret; of one that cannot be read, a constant."""
+    try:
+        return secret_hash(key, Path(path).read_bytes())
+    except OSError:
+        return "unreadable"
+
+
+def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) -> dict[str, str]:
+    """
+    Digest files as they are now. Blocks: for a thread.
+
+    :param plain: those of ``paths`` whose digest is not keyed.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        if path not in plain:
+            found[path] = hash_file(path, key)
+            continue
+        try:
+            found[path] = digest_bytes(Path(path).read_bytes())
+        except OSError:
+            found[path] = "unreadable"
+    return found
+
+
+def without_secrets(inputs: Inputs) -> Inputs:
+    """Forget the values: a generation keeps them only in its connectors."""
+    return evolve(inputs, secrets={})
+
+
+def code_digest_of(bundle: Bundle) -> Callable[[str], str]:
+    """Give the function from ``module:function`` to the digest of its source closure; each module is digested once."""
+
+    @cache
+    def of_module(module: str) -> str:
+        digest: str = source_digest(bundle, module)
+        return digest
+
+    return lambda reference: of_module(reference.partition(":")[0])

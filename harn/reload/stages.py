@@ -1,0 +1,56 @@
+"""The stages of one reload: each within its deadline, each timed, each failure named for its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+
+from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed, StageTimedOut
+from harn.model.durations import format_duration
+
+T = TypeVar("T")
+
+
+class Stages:
+    """
+    Runs the stages of one reload.
+
+    :param timeout: seconds that each stage may take.
+    :ivar durations: by stage, seconds that it took.
+    :ivar current: the stage that runs, or ran last.
+    """
+
+    def __init__(self, clock: IReactorTime, timeout: float) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self.durations: dict[str, float] = {}
+        self.current = "parse"
+
+    async def run(self, stage: str, work: Coroutine[Deferred[Any], Any, T]) -> T:
+        """
+        Run one stage.
+
+        :raises ManifestInvalid: what the author can mend; as the stage raised it.
+        :raises StageTimedOut: it took longer than it may; its work was cancelled.
+        :raises StageFailed: anything else went wrong in it.
+        """
+        self.current = stage
+        started = self._clock.seconds()
+        running = Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock)
+        try:
+            return await running
+        except (ManifestInvalid, StageFailed, PreconditionFailed, ShuttingDown, CancelledError, GeneratorExit):
+            raise
+        except TimeoutError:
+            allowed = format_duration(self._timeout)
+            raise StageTimedOut(
+                stage, f"stage {stage} did not end within {allowed} ([orchestrator.reload] timeout)"
+            ) from None
+        except BaseException as error:
+            # A plugin may raise anything, SystemExit too: that is a problem of the reload, not the server's end.
+            raise StageFailed(stage, f"{type(error).__name__}: {error}") from error
+        finally:
+            self.durations[stage] = self._clock.seconds() - started

@@ -1,0 +1,41 @@
+"""The heartbeat of this server's row, which is also the probe that ends a time without an event log."""
+
+from __future__ import annotations
+
+from twisted.application.internet import TimerService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable
+from harn.store.interfaces import IStore
+
+log = Logger(namespace="harn.store")
+
+INTERVAL = 5.0
+"""Seconds between two heartbeats."""
+
+
+class HeartbeatService(TimerService):
+    """At start, then every ``interval`` seconds, renew this server's row."""
+
+    def __init__(self, clock: IReactorTime, store: IStore, interval: float = INTERVAL) -> None:
+        TimerService.__init__(self, interval, lambda: Deferred.fromCoroutine(self.beat()))
+        self.clock: IReactorTime = clock
+        self._store = store
+        self._missed = 0
+
+    async def beat(self) -> None:
+        """Renew once; the first of a row of misses is logged, and the end of the row."""
+        try:
+            await self._store.heartbeat(self.clock.seconds())
+        except EventLogUnavailable as error:
+            self._missed += 1
+            if self._missed == 1:
+                log.error("event log away, trying again: {error}", error=str(error))
+        except Exception:
+            log.failure("heartbeat failed, trying again")
+        else:
+            if self._missed:
+                log.info("event log is back after {missed} missed heartbeats", missed=self._missed)
+            self._missed = 0

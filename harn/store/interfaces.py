@@ -1,0 +1,189 @@
+"""
+What the rest of harn may ask of a store.
+
+Every method may be called from the reactor thread and never blocks it. Every method that returns a Deferred may fail
+with `harn.errors.EventLogUnavailable`: then nothing of the unit was written. "Durable" means on disk before the
+Deferred fires. Units handed over in one reactor turn share one commit; a unit that fails fails alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from harn.model.delivery import Acceptance, Settlement, StoredDelivery
+from harn.store.model import (
+    Backlog,
+    GenerationRecord,
+    LiveBinding,
+    Record,
+    Recovery,
+    RetentionPolicy,
+)
+
+
+class IInbox(Interface):
+    """Accepts events, each at most once for a dedupe key."""
+
+    def accept(acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        """
+        Keep all deliveries with their claims and events in one durable unit.
+
+        :return: for each delivery, in order, its id (rises with each commit), or None for a duplicate.
+        :raises ClaimTaken: the acceptance's guard was taken before; nothing was kept.
+        :raises EventLogUnavailable: nothing was kept, no claim is used up.
+        """
+
+    def claim(scope: str, key: str, expires_at: float) -> Deferred[bool]:
+        """Take one claim durably; False when it is taken (and not expired) already."""
+
+
+class IDeliveries(Interface):
+    """
+    Where each accepted delivery stands.
+
+    A delivery is its server's (``owner``) from its acceptance, or from the `recover` that took it over. `ready`, `due`
+    and `next_due` know this server's only, so that what an earlier one left is run by nobody before `recover`.
+    """
+
+    def settle(settlement: Settlement) -> Deferred[None]:
+        """
+        Record an attempt and the delivery's new state as one durable unit.
+
+        :raises StoreError: there is no such delivery.
+        """
+
+    def ready(after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
+        """Deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one."""
+
+    def due(now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
+        """Deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``."""
+
+    def next_due(after: float = 0.0) -> Deferred[float | None]:
+        """When the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
+
+    def find(event_id: str) -> Deferred[Sequence[StoredDelivery]]:
+        """All deliveries of one event, by id."""
+
+    def backlog() -> Deferred[Sequence[Backlog]]:
+        """Count the unfinished deliveries of each binding version. Only for start-up: cost grows with the backlog."""
+
+    def move(
+        trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
+    ) -> Deferred[int]:
+        """
+        Give a version's unfinished deliveries to another, or, with None, to the dead letters (``binding_removed``).
+
+        :param excluding: ids that run now and stay as they are.
+        :return: how many.
+        """
+
+    def recover(now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
+        """
+        Take over every unfinished delivery that is not this server's (``owner``, ``recoveries`` + 1), as one unit;
+        those that reach ``limit`` recoveries become dead letters (``recovery_limit``).
+
+        :param received_before: only those received earlier (seconds, Unix); None for all.
+        """
+
+    def stranded(older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+        """
+        Unfinished deliveries that are not this server's, and wait for a `recover`, by id.
+
+        :param older_than: only those received earlier (seconds, Unix).
+        """
+
+
+class IEventLog(Interface):
+    """
+    The append-only record, by topic.
+
+    Topics of deliveries (``trigger.inbox.envelopes``, ``trigger.outbox``, ``trigger.attempts``, ``trigger.dlq``) are
+    read-only views of the delivery tables.
+    """
+
+    def append(topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}) -> Deferred[int]:
+        """
+        Append one record durably; give its number.
+
+        :raises ValueError: at once: the topic is a view, or its name is not of letters, digits, ``.``, ``_``, ``-``.
+        :raises TypeError: at once: the payload is no JSON.
+        """
+
+    def read(topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
+        """
+        Records with a number above ``after``, by number. An unknown topic is empty.
+
+        Fewer than ``limit`` where events are large; only an empty answer means that there are no more.
+        """
+
+    def latest(topic: str) -> Deferred[int]:
+        """The number of the newest record, 0 for none."""
+
+    def topics() -> Deferred[Sequence[str]]:
+        """Names of all topics with at least one record."""
+
+
+class IGenerations(Interface):
+    """Numbers of generations and binding versions; they never go back, over any number of restarts."""
+
+    def last() -> Deferred[GenerationRecord | None]:
+        """The generation with the highest number, adopted or only reserved (without its bindings)."""
+
+    def latest_bindings() -> Deferred[Mapping[str, LiveBinding]]:
+        """
+        For every trigger id ever seen: its highest version number.
+
+        Numbers of the last reservation do not count while it is not adopted: they have never served.
+        """
+
+    def bindings(keys: Collection[tuple[str, int]]) -> Deferred[Sequence[Any]]:
+        """The `harn.store.model.BindingRecord` of each (trigger id, version) that is known."""
+
+    def reserve(generation: GenerationRecord, bundle: bytes | None) -> Deferred[None]:
+        """
+        Write numbers, fingerprints and the bundle (unless it is None: known already) in one durable unit.
+        A generation of the same number that was only reserved is replaced, with the bindings it brought.
+
+        :raises StoreError: the generation's number, or a binding version's, was adopted before; or the bundle is None
+            and not known.
+        """
+
+    def adopted(number: int, at: float) -> Deferred[None]:
+        """Note that a reserved generation serves."""
+
+    def history(limit: int) -> Deferred[Sequence[GenerationRecord]]:
+        """The newest adopted generations, newest first (without bindings)."""
+
+    def bundle(bundle_id: str) -> Deferred[bytes | None]:
+        """The encoded bundle, or None."""
+
+
+class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
+    """One store: its parts, and its life cycle."""
+
+    backend: str = Attribute("``sqlite`` or ``memory``: as the state file shows it.")
+    location: str | None = Attribute("A path or URL without credentials, or None.")
+    incarnation: int = Attribute("This server's row number; the ``owner`` of what it accepts. Set by `open`.")
+
+    def available() -> bool:
+        """False while the last write failed; true again after one succeeded. Asking is free."""
+
+    def open() -> Deferred[None]:
+        """
+        Open or create, check the schema, register this server.
+
+        :raises StateDirectoryUnusable: with a message that says what to do.
+        """
+
+    def heartbeat(now: float) -> Deferred[None]:
+        """Renew this server's row; also the cheap probe that ends a time of unavailability."""
+
+    def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
+        """Remove up to ``limit`` rows that nobody keeps: old events, expired claims, unnamed bundles; count them."""
+
+    def close() -> Deferred[None]:
+        """Write what was handed over, then close. Idempotent."""

@@ -1,0 +1,299 @@
+"""The store in memory: each method of the interface, done at once or in the clock's next turn."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from harn.errors import EventLogUnavailable, HarnError, StoreError
+from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
+from harn.store.interfaces import IStore
+from harn.store.memory.definitions import DefinitionTables
+from harn.store.memory.tables import DeliveryTables
+from harn.store.model import (
+    Backlog,
+    BindingRecord,
+    GenerationRecord,
+    LiveBinding,
+    Record,
+    Recovery,
+    RetentionPolicy,
+    ServerRow,
+)
+from harn.store.topics import VIEWS, check_appendable, encode_record
+
+T = TypeVar("T")
+
+
+@implementer(IStore)
+class MemoryStore:
+    """
+    The same promises as those of a database, except that nothing outlives the process.
+
+    What it holds outlives `close`: a test opens it again as a server would after a restart.
+
+    :param clock: its time decides what has expired.
+    :param at_once: fire each Deferred before its method returns; else the work is done in ``clock``'s next turn.
+    :ivar fail_writes: while it is True, each write fails with `EventLogUnavailable`: a test's full disk.
+    :ivar fail_reads: the same for reads.
+    """
+
+    backend = "memory"
+
+    def __init__(self, clock: IReactorTime, *, at_once: bool = True) -> None:
+        self.location: str | None = None
+        self.incarnation = 0
+        self.fail_writes = False
+        self.fail_reads = False
+        self._clock = clock
+        self._at_once = at_once
+        self._available = True
+        self._is_open = False
+        self._under_way = 0
+        self._closing: list[Deferred[None]] = []
+        self._deliveries = DeliveryTables()
+        self._definitions = DefinitionTables()
+        self._records: list[Record] = []
+        self._highest_record = 0
+        self._servers: dict[int, ServerRow] = {}
+
+    # Life cycle
+
+    def available(self) -> bool:
+        """See `IStore.available`."""
+        return self._available
+
+    def open(self) -> Deferred[None]:
+        """See `IStore.open`."""
+        self._is_open = True
+        self.incarnation += 1
+        return self.heartbeat(self._clock.seconds())
+
+    def heartbeat(self, now: float) -> Deferred[None]:
+        """See `IStore.heartbeat`."""
+
+        def beat() -> None:
+            row = self._servers.get(self.incarnation) or ServerRow(
+                incarnation=self.incarnation, pid=os.getpid(), host=socket.gethostname(), started_at=now, seen_at=now
+            )
+            self._servers[self.incarnation] = evolve(row, seen_at=now)
+
+        return self._write(beat)
+
+    def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
+        """See `IStore.trim`."""
+
+        def trim() -> int:
+            removed = self._deliveries.trim_claims(now, limit)
+            removed += self._trim_records(now - policy.events, limit - removed)
+            removed += self._deliveries.trim_finished(policy, now, limit - removed)
+            if removed < limit:
+                removed += self._trim_servers(now - policy.events)
+            if removed < limit and policy.max_bytes is not None:
+                removed += self._deliveries.trim_excess(policy.max_bytes, limit - removed)
+            return removed or self._definitions.trim(limit, self._deliveries.has_unfinished)
+
+        return self._write(trim)
+
+    def close(self) -> Deferred[None]:
+        """See `IStore.close`."""
+        self._is_open = False
+        if not self._under_way:
+            return succeed(None)
+        closed: Deferred[None] = Deferred()
+        self._closing.append(closed)
+        return closed
+
+    # Inbox
+
+    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        """See `IInbox.accept`."""
+        return self._write(lambda: self._deliveries.accept(acceptance, self.incarnation, self._clock.seconds()))
+
+    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
+        """See `IInbox.claim`."""
+        claim = Claim(scope=scope, key=key, expires_at=expires_at)
+        return self._write(lambda: self._deliveries.claim(claim, self._clock.seconds()))
+
+    # Deliveries
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """See `IDeliveries.settle`."""
+        return self._write(lambda: self._deliveries.settle(settlement, self._clock.seconds()))
+
+    def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.ready`."""
+        return self._read(lambda: self._deliveries.ready(self.incarnation, after, limit, max_bytes))
+
+    def due(self, now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.due`."""
+        running = frozenset(excluding)
+        return self._read(lambda: self._deliveries.due(self.incarnation, now, limit, running))
+
+    def next_due(self, after: float = 0.0) -> Deferred[float | None]:
+        """See `IDeliveries.next_due`."""
+        return self._read(lambda: self._deliveries.next_due(self.incarnation, after))
+
+    def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.find`."""
+        return self._read(lambda: self._deliveries.find(event_id))
+
+    def backlog(self) -> Deferred[Sequence[Backlog]]:
+        """See `IDeliveries.backlog`."""
+        return self._read(self._deliveries.backlog)
+
+    def move(
+        self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
+    ) -> Deferred[int]:
+        """See `IDeliveries.move`."""
+        running = frozenset(excluding)
+        return self._write(lambda: self._deliveries.move(trigger_id, version, to_version, now, running))
+
+    def recover(self, now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
+        """See `IDeliveries.recover`."""
+        return self._write(lambda: self._deliveries.recover(self.incarnation, now, limit, received_before))
+
+    def stranded(self, older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.stranded`."""
+        return self._read(lambda: self._deliveries.stranded(self.incarnation, older_than, limit))
+
+    # Event log
+
+    def append(
+        self, topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}
+    ) -> Deferred[int]:
+        """See `IEventLog.append`."""
+        check_appendable(topic)
+        encoded_payload, encoded_headers = encode_record(payload, headers)
+        at = self._clock.seconds()
+
+        def append() -> int:
+            self._highest_record += 1
+            record = Record(
+                number=self._highest_record,
+                topic=topic,
+                kind=kind,
+                payload=msgspec.json.decode(encoded_payload),
+                headers=msgspec.json.decode(encoded_headers),
+                occurred_at=at,
+            )
+            self._records.append(record)
+            return record.number
+
+        return self._write(append)
+
+    def read(self, topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
+        """See `IEventLog.read`."""
+        return self._read(lambda: [record for record in self._topic(topic) if record.number > after][:limit])
+
+    def latest(self, topic: str) -> Deferred[int]:
+        """See `IEventLog.latest`."""
+        return self._read(lambda: max((record.number for record in self._topic(topic)), default=0))
+
+    def topics(self) -> Deferred[Sequence[str]]:
+        """See `IEventLog.topics`."""
+
+        def topics() -> Sequence[str]:
+            names = {record.topic for record in self._records}
+            return sorted(names.union(view for view in VIEWS if self._topic(view)))
+
+        return self._read(topics)
+
+    # Generations
+
+    def last(self) -> Deferred[GenerationRecord | None]:
+        """See `IGenerations.last`."""
+        return self._read(self._definitions.last)
+
+    def latest_bindings(self) -> Deferred[Mapping[str, LiveBinding]]:
+        """See `IGenerations.latest_bindings`."""
+        return self._read(self._definitions.latest_bindings)
+
+    def bindings(self, keys: Collection[tuple[str, int]]) -> Deferred[Sequence[BindingRecord]]:
+        """See `IGenerations.bindings`."""
+        wanted = tuple(keys)
+        return self._read(lambda: self._definitions.bindings(wanted))
+
+    def reserve(self, generation: GenerationRecord, bundle: bytes | None) -> Deferred[None]:
+        """See `IGenerations.reserve`."""
+        return self._write(lambda: self._definitions.reserve(generation, bundle))
+
+    def adopted(self, number: int, at: float) -> Deferred[None]:
+        """See `IGenerations.adopted`."""
+        return self._write(lambda: self._definitions.adopted(number, at))
+
+    def history(self, limit: int) -> Deferred[Sequence[GenerationRecord]]:
+        """See `IGenerations.history`."""
+        return self._read(lambda: self._definitions.history(limit))
+
+    def bundle(self, bundle_id: str) -> Deferred[bytes | None]:
+        """See `IGenerations.bundle`."""
+        return self._read(lambda: self._definitions.bundle(bundle_id))
+
+    def _trim_records(self, before: float, limit: int) -> int:
+        old = [record.number for record in self._records if record.occurred_at < before][:limit]
+        self._records = [record for record in self._records if record.number not in old]
+        return len(old)
+
+    def _trim_servers(self, before: float) -> int:
+        silent = [row.incarnation for row in self._servers.values() if row.seen_at < before]
+        silent = [incarnation for incarnation in silent if incarnation != self.incarnation]
+        for incarnation in silent:
+            del self._servers[incarnation]
+        return len(silent)
+
+    def _topic(self, topic: str) -> list[Record]:
+        if topic in VIEWS:
+            return self._deliveries.records(topic)
+        return [record for record in self._records if record.topic == topic]
+
+    def _write(self, work: Callable[[], T]) -> Deferred[T]:
+        def write() -> T:
+            if self.fail_writes:
+                self._available = False
+                raise EventLogUnavailable("the event log in memory cannot be written: it was told to fail")
+            try:
+                return work()
+            except HarnError:
+                raise
+            except Exception as error:
+                raise StoreError(f"it cannot be stored: {error}") from error
+            finally:
+                self._available = not self.fail_writes
+
+        return self._do(write)
+
+    def _read(self, work: Callable[[], T]) -> Deferred[T]:
+        def read() -> T:
+            if self.fail_reads:
+                raise EventLogUnavailable("the event log in memory cannot be read: it was told to fail")
+            return work()
+
+        return self._do(read)
+
+    def _do(self, work: Callable[[], T]) -> Deferred[T]:
+        if not self._is_open:
+            return fail(EventLogUnavailable("the event log in memory is closed"))
+        if self._at_once:
+            return maybeDeferred(work)
+        done: Deferred[T] = Deferred()
+
+        def do() -> None:
+            maybeDeferred(work).chainDeferred(done)
+            self._under_way -= 1
+            if not self._under_way:
+                waiting, self._closing = self._closing, []
+                for closed in waiting:
+                    closed.callback(None)
+
+        self._under_way += 1
+        self._clock.callLater(0, do)
+        return done

@@ -1,0 +1,296 @@
+"""What a store in memory holds of deliveries, and what each unit does to it: plain calls on plain dictionaries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from attrs import define, evolve
+
+from harn.errors import ClaimTaken, StoreError
+from harn.model.delivery import (
+    DEAD,
+    DONE,
+    READY,
+    WAITING,
+    Acceptance,
+    Attempt,
+    Claim,
+    DeadLetter,
+    NewDelivery,
+    Settlement,
+    StoredDelivery,
+)
+from harn.store.burial import REMOVED, given_up
+from harn.store.model import Backlog, Record, Recovery, RetentionPolicy
+from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.views import RecordedAttempt, attempt_record, dead_record, envelope_record, outbox_record
+
+
+@define
+class Row:
+    """One delivery, and what became of it."""
+
+    stored: StoredDelivery
+    owner: int
+    settled_at: float | None = None
+    dead_number: int | None = None
+    dead: DeadLetter | None = None
+    result: bytes | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Tell whether it is still to be run."""
+        return self.stored.state in (READY, WAITING)
+
+    @property
+    def size(self) -> int:
+        """Count the event's bytes."""
+        return len(self.stored.envelope) + len(self.stored.body)
+
+    def due_at(self) -> float:
+        """When it is due; at once, where it does not say."""
+        return self.stored.due_at or 0.0
+
+
+class DeliveryTables:
+    """Deliveries, attempts and claims; each method is one unit, or one look."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Row] = {}
+        self._claims: dict[tuple[str, str], float] = {}
+        self._attempts: dict[int, tuple[int, Attempt]] = {}
+        self._highest = {"delivery": 0, "attempt": 0, "dead": 0}
+
+    def accept(self, acceptance: Acceptance, owner: int, now: float) -> tuple[int | None, ...]:
+        """See `IInbox.accept`."""
+        if acceptance.guard is not None and not self.claim(acceptance.guard, now):
+            raise ClaimTaken("it was accepted before")
+        return tuple(
+            self._keep(new, owner) if new.claim is None or self.claim(new.claim, now) else None
+            for new in acceptance.deliveries
+        )
+
+    def claim(self, claim: Claim, now: float) -> bool:
+        """See `IInbox.claim`."""
+        taken_until = self._claims.get((claim.scope, claim.key))
+        if taken_until is not None and taken_until > now:
+            return False
+        self._claims[claim.scope, claim.key] = claim.expires_at
+        return True
+
+    def settle(self, settlement: Settlement, at: float) -> None:
+        """See `IDeliveries.settle`."""
+        row = self._rows.get(settlement.delivery_id)
+        if row is None:
+            raise StoreError(f"there is no delivery {settlement.delivery_id}")
+        row.stored = evolve(
+            row.stored,
+            state=settlement.state,
+            version=settlement.version,
+            attempts=settlement.attempts,
+            passed=settlement.passed,
+            due_at=settlement.due_at,
+        )
+        attempt = settlement.attempt
+        row.settled_at = row.dead_number = None
+        row.dead, row.result = settlement.dead, settlement.result
+        if not row.is_unfinished:
+            row.settled_at = at if attempt is None else attempt.completed_at
+        if settlement.state == DEAD:
+            row.dead_number = self._next("dead")
+        if attempt is not None:
+            self._attempts[self._next("attempt")] = (settlement.delivery_id, attempt)
+
+    def ready(self, owner: int, after: int, limit: int, max_bytes: int) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.ready`."""
+        found: list[StoredDelivery] = []
+        size = 0
+        for row in self._unfinished(READY):
+            if row.owner != owner or row.stored.delivery_id <= after:
+                continue
+            size += len(row.stored.body)
+            if len(found) == limit or (found and size > max_bytes):
+                break
+            found.append(row.stored)
+        return found
+
+    def due(self, owner: int, now: float, limit: int, excluding: Collection[int]) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.due`."""
+        rows = [
+            row
+            for row in self._unfinished(WAITING)
+            if row.owner == owner and row.due_at() <= now and row.stored.delivery_id not in excluding
+        ]
+        return [row.stored for row in sorted(rows, key=Row.due_at)[:limit]]
+
+    def next_due(self, owner: int, after: float) -> float | None:
+        """See `IDeliveries.next_due`."""
+        times = (row.due_at() for row in self._unfinished(WAITING) if row.owner == owner)
+        return min((at for at in times if at > after), default=None)
+
+    def find(self, event_id: str) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.find`."""
+        return [row.stored for row in self._rows.values() if row.stored.event_id == event_id]
+
+    def backlog(self) -> Sequence[Backlog]:
+        """See `IDeliveries.backlog`."""
+        return count(self._unfinished())
+
+    def stranded(self, owner: int, older_than: float, limit: int) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.stranded`."""
+        return [row.stored for row in self._left_behind(owner, older_than)][:limit]
+
+    def move(
+        self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
+    ) -> int:
+        """See `IDeliveries.move`."""
+        rows = [
+            row
+            for row in self._unfinished()
+            if (row.stored.trigger_id, row.stored.version) == (trigger_id, version)
+            and row.stored.delivery_id not in excluding
+        ]
+        for row in rows:
+            if to_version is None:
+                self._bury(row, REMOVED, now)
+            else:
+                row.stored = evolve(row.stored, version=to_version)
+        return len(rows)
+
+    def recover(self, owner: int, now: float, limit: int, received_before: float | None) -> Recovery:
+        """See `IDeliveries.recover`."""
+        going_on: list[Row] = []
+        dead = 0
+        for row in list(self._left_behind(owner, received_before)):
+            row.owner = owner
+            row.stored = evolve(row.stored, recoveries=row.stored.recoveries + 1)
+            if row.stored.recoveries >= limit:
+                self._bury(row, given_up(limit), now)
+                dead += 1
+            else:
+                going_on.append(row)
+        return Recovery(recovered=len(going_on), dead=dead, backlog=tuple(count(going_on)))
+
+    def has_unfinished(self, trigger_id: str, version: int) -> bool:
+        """Tell whether an unfinished delivery belongs to that version."""
+        return any((row.stored.trigger_id, row.stored.version) == (trigger_id, version) for row in self._unfinished())
+
+    def records(self, topic: str) -> list[Record]:
+        """Give all records of a topic that is a view of deliveries; none for any other."""
+        if topic == INBOX:
+            return [envelope_record(row.stored) for row in self._rows.values()]
+        if topic == OUTBOX:
+            return [outbox_record(self._recorded(number)) for number in self._attempts]
+        if topic == ATTEMPTS:
+            return [attempt_record(self._recorded(number)) for number in self._attempts]
+        if topic == DEAD_LETTERS:
+            dead = [row for row in self._rows.values() if row.dead_number is not None]
+            return [self._dead_record(row) for row in sorted(dead, key=lambda row: row.dead_number or 0)]
+        return []
+
+    def trim_claims(self, now: float, limit: int) -> int:
+        """Remove expired claims, up to ``limit``; count them."""
+        expired = sorted((at, key) for key, at in self._claims.items() if at <= now)[:limit]
+        for _, key in expired:
+            del self._claims[key]
+        return len(expired)
+
+    def trim_finished(self, policy: RetentionPolicy, now: float, limit: int) -> int:
+        """Remove what was finished so long ago, up to ``limit``; count it."""
+        removed = 0
+        for state, kept in ((DONE, policy.events), (DEAD, policy.dead)):
+            old = [row for row in self._finished(state) if (row.settled_at or 0.0) < now - kept]
+            removed += self._remove(old[: limit - removed])
+        return removed
+
+    def trim_excess(self, max_bytes: int, limit: int) -> int:
+        """Remove the oldest of what is done, or else of the dead letters, down to a size; count it."""
+        removed = 0
+        for row in (self._finished(DONE) or self._finished(DEAD))[:limit]:
+            if sum(each.size for each in self._rows.values()) <= max_bytes:
+                break
+            removed += self._remove([row])
+        return removed
+
+    def _keep(self, new: NewDelivery, owner: int) -> int:
+        delivery_id = self._next("delivery")
+        stored = StoredDelivery(
+            delivery_id=delivery_id,
+            event_id=new.event_id,
+            trigger_id=new.trigger_id,
+            version=new.version,
+            provider=new.provider,
+            kind=new.kind,
+            state=READY,
+            attempts=0,
+            passed=False,
+            recoveries=0,
+            due_at=None,
+            received_at=new.received_at,
+            replay_of=new.replay_of,
+            envelope=new.envelope,
+            body=new.body,
+        )
+        row = self._rows[delivery_id] = Row(stored, owner)
+        if new.dead is not None:
+            self._bury(row, new.dead, new.received_at)
+        return delivery_id
+
+    def _bury(self, row: Row, dead: DeadLetter, at: float) -> None:
+        row.stored = evolve(row.stored, state=DEAD, due_at=None)
+        row.settled_at, row.dead_number, row.dead = at, self._next("dead"), dead
+
+    def _next(self, name: str) -> int:
+        self._highest[name] += 1
+        return self._highest[name]
+
+    def _unfinished(self, *states: str) -> Iterator[Row]:
+        return (row for row in self._rows.values() if row.stored.state in (states or (READY, WAITING)))
+
+    def _left_behind(self, owner: int, received_before: float | None) -> Iterator[Row]:
+        for row in self._unfinished():
+            if row.owner != owner and (received_before is None or row.stored.received_at < received_before):
+                yield row
+
+    def _finished(self, state: str) -> list[Row]:
+        rows = (row for row in self._rows.values() if row.stored.state == state)
+        return sorted(rows, key=lambda row: row.settled_at or 0.0)
+
+    def _remove(self, rows: Sequence[Row]) -> int:
+        for row in rows:
+            del self._rows[row.stored.delivery_id]
+        self._attempts = {number: entry for number, entry in self._attempts.items() if entry[0] in self._rows}
+        return len(rows)
+
+    def _recorded(self, number: int) -> RecordedAttempt:
+        delivery_id, attempt = self._attempts[number]
+        row = self._rows[delivery_id]
+        return RecordedAttempt(
+            number=number,
+            event_id=row.stored.event_id,
+            trigger_id=row.stored.trigger_id,
+            provider=row.stored.provider,
+            kind=row.stored.kind,
+            replay_of=row.stored.replay_of,
+            attempt=attempt,
+            result=row.result,
+        )
+
+    def _dead_record(self, row: Row) -> Record:
+        attempts = [
+            attempt for delivery_id, attempt in self._attempts.values() if delivery_id == row.stored.delivery_id
+        ]
+        dead = row.dead or DeadLetter(reason="", error_class="", error="")
+        return dead_record(row.dead_number or 0, row.stored, dead, row.settled_at or 0.0, attempts)
+
+
+def count(rows: Iterable[Row]) -> list[Backlog]:
+    """Count unfinished rows by binding version."""
+    counts: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+    for row in rows:
+        counts[row.stored.trigger_id, row.stored.version][row.stored.state == WAITING] += 1
+    return [
+        Backlog(trigger_id=trigger_id, version=version, ready=ready, waiting=waiting)
+        for (trigger_id, version), (ready, waiting) in sorted(counts.items())
+    ]

@@ -1,0 +1,69 @@
+"""Retention: in the background, and in small slices, remove what nobody keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.internet import TimerService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable
+from harn.store.interfaces import IStore
+from harn.store.model import RetentionPolicy
+
+log = Logger(namespace="harn.store")
+
+INTERVAL = 60.0
+"""Seconds between two sweeps."""
+
+SLICE = 200
+"""Rows of one slice: a few milliseconds of the store's time."""
+
+PAUSE = 0.02
+"""Seconds between two slices, for what waits behind them."""
+
+
+class RetentionService(TimerService):
+    """
+    At start, then every ``interval`` seconds, trim until nothing is left to trim.
+
+    :param policy: gives the policy in force; asked before each slice, since a reload may change it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: IStore,
+        policy: Callable[[], RetentionPolicy],
+        interval: float = INTERVAL,
+    ) -> None:
+        TimerService.__init__(self, interval, lambda: Deferred.fromCoroutine(self.sweep()))
+        self.clock: IReactorTime = clock
+        self._store = store
+        self._policy = policy
+        self._stopping = False
+
+    def startService(self) -> None:
+        """Begin the first sweep."""
+        self._stopping = False
+        TimerService.startService(self)
+
+    def stopService(self) -> Deferred[None] | None:
+        """End after the slice that is under way."""
+        self._stopping = True
+        stopped: Deferred[None] | None = TimerService.stopService(self)
+        return stopped
+
+    async def sweep(self) -> None:
+        """Trim slice by slice; an event log that is away costs this turn, not the service. Stopping ends it early."""
+        try:
+            while not self._stopping and await self._store.trim(self._policy(), self.clock.seconds(), SLICE):
+                if not self._stopping:
+                    await deferLater(self.clock, PAUSE)
+        except EventLogUnavailable as error:
+            log.warn("retention skips a turn: {error}", error=str(error))
+        except Exception:
+            log.failure("retention failed, trying again in {interval} s", interval=self.step)

@@ -1,0 +1,139 @@
+"""Queries over generations, binding versions and bundles, and the statements that write them."""
+
+# Statements are put together from constants; a value is never part of their text.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harn.errors import StoreError
+from harn.store.model import BindingRecord, GenerationRecord, LiveBinding
+
+if TYPE_CHECKING:
+    from harn.store.sqlite.session import Session
+
+_COLUMNS = "number, digest, bundle_id, source, actor, adopted_at, removed"
+_LAST = "SELECT " + _COLUMNS + " FROM generations ORDER BY number DESC LIMIT 1"
+_HISTORY = "SELECT " + _COLUMNS + " FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT ?"
+
+# A reservation on which no other followed, and that was never adopted, has never served: its versions are not given.
+NEVER_SERVED = (
+    "(SELECT number FROM generations WHERE adopted_at IS NULL AND number = (SELECT max(number) FROM generations))"
+)
+_LATEST_BINDINGS = (
+    "SELECT trigger_id, max(version), fingerprint, bundle_id FROM binding_versions WHERE generation NOT IN "
+    + NEVER_SERVED
+    + " GROUP BY trigger_id"
+)
+_BINDING = (
+    "SELECT trigger_id, version, fingerprint, generation, bundle_id, spec FROM binding_versions"
+    " WHERE trigger_id = ? AND version = ?"
+)
+
+_UNRESERVE = "DELETE FROM generations WHERE number = ? AND adopted_at IS NULL"
+_UNRESERVE_BINDINGS = "DELETE FROM binding_versions WHERE generation = ?"
+_INSERT_GENERATION = "INSERT INTO generations (" + _COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_BINDING = (
+    "INSERT INTO binding_versions (trigger_id, version, fingerprint, generation, bundle_id, spec)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (trigger_id, version) DO UPDATE SET fingerprint = excluded.fingerprint,"
+    " generation = excluded.generation, bundle_id = excluded.bundle_id, spec = excluded.spec"
+    " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
+)
+_INSERT_BUNDLE = "INSERT OR IGNORE INTO bundles (bundle_id, data) VALUES (?, ?)"
+
+
+def last(connection: sqlite3.Connection) -> GenerationRecord | None:
+    """See `IGenerations.last`."""
+    row = connection.execute(_LAST).fetchone()
+    return None if row is None else _generation(row)
+
+
+def latest_bindings(connection: sqlite3.Connection) -> Mapping[str, LiveBinding]:
+    """See `IGenerations.latest_bindings`."""
+    return {
+        trigger_id: LiveBinding(version=version, fingerprint=fingerprint, bundle_id=bundle_id)
+        for trigger_id, version, fingerprint, bundle_id in connection.execute(_LATEST_BINDINGS)
+    }
+
+
+def bindings(connection: sqlite3.Connection, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
+    """See `IGenerations.bindings`."""
+    rows = (connection.execute(_BINDING, key).fetchone() for key in keys)
+    return [
+        BindingRecord(
+            trigger_id=row[0], version=row[1], fingerprint=row[2], generation=row[3], bundle_id=row[4], spec=row[5]
+        )
+        for row in rows
+        if row is not None
+    ]
+
+
+def history(connection: sqlite3.Connection, limit: int) -> Sequence[GenerationRecord]:
+    """See `IGenerations.history`."""
+    return [_generation(row) for row in connection.execute(_HISTORY, (limit,))]
+
+
+def bundle(connection: sqlite3.Connection, bundle_id: str) -> bytes | None:
+    """See `IGenerations.bundle`."""
+    row = connection.execute("SELECT data FROM bundles WHERE bundle_id = ?", (bundle_id,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def reserve(session: Session, generation: GenerationRecord, data: bytes | None) -> None:
+    """See `IGenerations.reserve`."""
+    connection, number = session.connection, generation.number
+    found = connection.execute("SELECT adopted_at FROM generations WHERE number = ?", (number,)).fetchone()
+    if found is not None:
+        if found[0] is not None:
+            raise StoreError(f"generation {number} was adopted before; its number is not given again")
+        connection.execute(_UNRESERVE_BINDINGS, (number,))
+        connection.execute(_UNRESERVE, (number,))
+    removed = msgspec.json.encode(generation.removed)
+    connection.execute(
+        _INSERT_GENERATION,
+        (
+            number,
+            generation.digest,
+            generation.bundle_id,
+            generation.source,
+            generation.actor,
+            generation.adopted_at,
+            removed,
+        ),
+    )
+    rows = [
+        (row.trigger_id, row.version, row.fingerprint, row.generation, row.bundle_id, row.spec)
+        for row in generation.bindings
+    ]
+    if rows and connection.executemany(_INSERT_BINDING, rows).rowcount != len(rows):
+        raise StoreError(f"generation {number} brings a binding version whose number was given before")
+    if data is not None:
+        connection.execute(_INSERT_BUNDLE, (generation.bundle_id, data))
+    elif connection.execute("SELECT 1 FROM bundles WHERE bundle_id = ?", (generation.bundle_id,)).fetchone() is None:
+        raise StoreError(f"bundle {generation.bundle_id} is not in the store, and was not handed over")
+
+
+def adopted(session: Session, number: int, at: float) -> None:
+    """See `IGenerations.adopted`."""
+    changed = session.connection.execute("UPDATE generations SET adopted_at = ? WHERE number = ?", (at, number))
+    if not changed.rowcount:
+        raise StoreError(f"generation {number} was never reserved")
+
+
+def _generation(row: Sequence[Any]) -> GenerationRecord:
+    number, digest, bundle_id, source, actor, adopted_at, removed = row
+    return GenerationRecord(
+        number=number,
+        digest=digest,
+        bundle_id=bundle_id,
+        source=source,
+        actor=actor,
+        adopted_at=adopted_at,
+        removed=msgspec.json.decode(removed, type=tuple[str, ...]),
+    )

@@ -1,0 +1,158 @@
+"""Queries over topics: the log's own, and the views of the delivery tables."""
+
+# Statements are put together from constants; a value is never part of their text.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from harn.model.delivery import Attempt, DeadLetter
+from harn.store.model import Record
+from harn.store.sqlite.deliveries import COLUMNS, FROM, stored, up_to
+from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.views import RecordedAttempt, attempt_record, dead_record, envelope_record, outbox_record
+
+MOST_BYTES = 32 << 20
+"""Bodies of one `read`; what is more is for the next one."""
+
+_LOG = (
+    "SELECT number, kind, occurred_at, headers, payload FROM log WHERE topic = ? AND number > ? ORDER BY number LIMIT ?"
+)
+_ENVELOPES = "SELECT " + COLUMNS + FROM + "WHERE d.id > ? ORDER BY d.id LIMIT ?"
+_RESULT = "CASE WHEN a.outcome = 'success' THEN d.result END"
+_ATTEMPTS = (
+    "SELECT a.id, d.event_id, d.trigger_id, d.provider, d.kind, d.replay_of, {},"
+    " a.number, a.version, a.started_at, a.completed_at, a.outcome, a.error_class, a.error"
+    " FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE a.id > ? ORDER BY a.id LIMIT ?"
+)
+_DEAD = (
+    "SELECT "
+    + COLUMNS
+    + ", d.dead_number, d.settled_at, d.reason, d.error_class, d.error"
+    + FROM
+    + "WHERE d.dead_number > ? ORDER BY d.dead_number LIMIT ?"
+)
+_ATTEMPTS_OF_ONE = (
+    "SELECT number, version, started_at, completed_at, outcome, error_class, error FROM attempts"
+    " WHERE delivery_id = ? ORDER BY id"
+)
+_LATEST = {
+    INBOX: "SELECT max(id) FROM deliveries",
+    OUTBOX: "SELECT max(id) FROM attempts",
+    ATTEMPTS: "SELECT max(id) FROM attempts",
+    DEAD_LETTERS: "SELECT max(dead_number) FROM deliveries WHERE dead_number IS NOT NULL",
+}
+# One step in the index for each topic, where DISTINCT would read all of it.
+_TOPICS = """
+WITH RECURSIVE found (topic) AS (
+    SELECT min(topic) FROM log
+    UNION ALL
+    SELECT (SELECT min(topic) FROM log WHERE topic > found.topic) FROM found WHERE found.topic IS NOT NULL
+)
+SELECT topic FROM found WHERE topic IS NOT NULL
+"""
+
+
+def read(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> Sequence[Record]:
+    """See `IEventLog.read`."""
+    return _READERS.get(topic, _log)(connection, topic, after, limit)
+
+
+def latest(connection: sqlite3.Connection, topic: str) -> int:
+    """See `IEventLog.latest`."""
+    query = _LATEST.get(topic)
+    if query is not None:
+        (number,) = connection.execute(query).fetchone()
+    else:
+        (number,) = connection.execute("SELECT max(number) FROM log WHERE topic = ?", (topic,)).fetchone()
+    return number or 0
+
+
+def topics(connection: sqlite3.Connection) -> Sequence[str]:
+    """See `IEventLog.topics`."""
+    found = {topic for (topic,) in connection.execute(_TOPICS)}
+    return sorted(found.union(view for view in _LATEST if latest(connection, view)))
+
+
+def _log(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+    return [
+        Record(
+            number=number,
+            topic=topic,
+            kind=kind,
+            payload=msgspec.json.decode(payload),
+            headers=msgspec.json.decode(headers),
+            occurred_at=occurred_at,
+        )
+        for number, kind, occurred_at, headers, payload in connection.execute(_LOG, (topic, after, limit))
+    ]
+
+
+def _envelopes(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+    rows = up_to(map(stored, connection.execute(_ENVELOPES, (after, limit))), MOST_BYTES)
+    return list(map(envelope_record, rows))
+
+
+def _outbox(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+    return list(map(outbox_record, _attempts(connection, _RESULT, after, limit)))
+
+
+def _attempt_records(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+    return list(map(attempt_record, _attempts(connection, "NULL", after, limit)))
+
+
+def _attempts(connection: sqlite3.Connection, result: str, after: int, limit: int) -> list[RecordedAttempt]:
+    return [
+        RecordedAttempt(
+            number=row[0],
+            event_id=row[1],
+            trigger_id=row[2],
+            provider=row[3],
+            kind=row[4],
+            replay_of=row[5],
+            result=row[6],
+            attempt=_attempt(row[7:]),
+        )
+        for row in connection.execute(_ATTEMPTS.format(result), (after, limit))
+    ]
+
+
+def _dead(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+    records: list[Record] = []
+    size = 0
+    for row in connection.execute(_DEAD, (after, limit)):
+        delivery = stored(row)
+        size += len(delivery.body)
+        if records and size > MOST_BYTES:
+            break
+        number, died_at, reason, error_class, error = row[-5:]
+        attempts = list(map(_attempt, connection.execute(_ATTEMPTS_OF_ONE, (delivery.delivery_id,))))
+        dead = DeadLetter(reason=reason, error_class=error_class, error=error)
+        records.append(dead_record(number, delivery, dead, died_at, attempts))
+    return records
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    number, version, started_at, completed_at, outcome, error_class, error = row
+    return Attempt(
+        number=number,
+        version=version,
+        started_at=started_at,
+        completed_at=completed_at,
+        outcome=outcome,
+        error_class=error_class,
+        error=error,
+    )
+
+
+_READERS: dict[str, Callable[[sqlite3.Connection, str, int, int], Sequence[Record]]] = {
+    INBOX: _envelopes,
+    OUTBOX: _outbox,
+    ATTEMPTS: _attempt_records,
+    DEAD_LETTERS: _dead,
+}

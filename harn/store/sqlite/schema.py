@@ -1,0 +1,237 @@
+"""The schema of the SQLite store, and how a connection to it is opened and checked."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote
+
+from harn.errors import StateDirectoryUnusable
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+
+APPLICATION_ID = 0x6861726E
+"""``harn`` in ASCII, so that nobody takes another program's database for ours."""
+
+OLDEST_SQLITE = (3, 33, 0)
+"""The first with ``UPDATE ... FROM``."""
+
+READY, WAITING, DONE, DEAD = range(4)
+"""``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""
+
+SCHEMA = """
+-- An event's bytes, one row for each delivery, under its id. Apart from `deliveries`, because an UPDATE in SQLite
+-- writes the whole row anew. Never updated.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    envelope BLOB NOT NULL,
+    body BLOB NOT NULL
+);
+
+-- Where each accepted delivery stands. `state`: 0 ready, 1 waiting, 2 done, 3 dead. `owner`: the server that runs it.
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    trigger_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    owner INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    replay_of TEXT,
+    state INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    passed INTEGER NOT NULL DEFAULT 0,
+    recoveries INTEGER NOT NULL DEFAULT 0,
+    due_at REAL,
+    settled_at REAL,
+    dead_number INTEGER,
+    reason TEXT,
+    error_class TEXT,
+    error TEXT,
+    result BLOB
+);
+CREATE INDEX deliveries_event ON deliveries (event_id);
+-- What is not finished is found through these three, which stay as small as it is, however many rows are done.
+CREATE INDEX deliveries_ready ON deliveries (owner) WHERE state = 0;
+CREATE INDEX deliveries_waiting ON deliveries (owner, due_at) WHERE state = 1;
+CREATE INDEX deliveries_unfinished ON deliveries (trigger_id, version, state) WHERE state < 2;
+-- What is finished, for retention.
+CREATE INDEX deliveries_finished ON deliveries (state, settled_at) WHERE state >= 2;
+CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_number IS NOT NULL;
+
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    completed_at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    error_class TEXT,
+    error TEXT
+);
+CREATE INDEX attempts_delivery ON attempts (delivery_id);
+
+CREATE TABLE claims (
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX claims_expiry ON claims (expires_at);
+
+CREATE TABLE log (
+    number INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    occurred_at REAL NOT NULL,
+    headers BLOB NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX log_topic ON log (topic);
+
+-- The highest numbers ever given, kept where retention took the rows that had them.
+CREATE TABLE numbers (
+    name TEXT PRIMARY KEY,
+    highest INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,
+    bundle_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    adopted_at REAL,
+    removed BLOB NOT NULL
+);
+CREATE TABLE binding_versions (
+    trigger_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    bundle_id TEXT NOT NULL,
+    spec BLOB NOT NULL,
+    PRIMARY KEY (trigger_id, version)
+);
+CREATE INDEX binding_versions_generation ON binding_versions (generation);
+CREATE TABLE bundles (
+    bundle_id TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+);
+
+CREATE TABLE servers (
+    incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
+    pid INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    seen_at REAL NOT NULL
+);
+"""
+
+
+def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: float) -> sqlite3.Connection:
+    """
+    Open the database for writing.
+
+    :param create: make it if it is missing.
+    :param synchronous: ``FULL`` (a commit is on disk when it returns), or for measurements ``NORMAL`` or ``OFF``.
+    :param busy_timeout: seconds to wait for another process's lock.
+    :raises StateDirectoryUnusable: it is not ours, newer than we are, or cannot be in WAL mode here.
+    :raises sqlite3.Error: it cannot be opened or read.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StateDirectoryUnusable(f"SQLite {sqlite3.sqlite_version} is too old; harn needs {needed} or newer")
+    # The cache of prepared statements holds a multi-row INSERT of each size (`harn.store.sqlite.rows`).
+    uri = f"file:{quote(path)}?mode={'rwc' if create else 'rw'}"
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, cached_statements=256)
+    try:
+        _configure(connection, path, synchronous)
+        _ensure_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: str) -> sqlite3.Connection:
+    """
+    Open an existing database for reading; a write through the connection fails, and the file is never made.
+
+    :raises StateDirectoryUnusable: it is not ours, or newer than we are.
+    :raises sqlite3.Error: it cannot be opened or read.
+    """
+    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
+    try:
+        _check_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_whole(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
+    """Run ``query`` within one transaction, so that all of its statements see one state."""
+    connection.execute("BEGIN")
+    try:
+        return query(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StateDirectoryUnusable(
+            f"{path}: SQLite cannot use a write-ahead log here (journal mode {mode}); "
+            "put the state directory on a local file system"
+        )
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    # SQLite moves the log into the database each 1,000 pages (a longer interval was measured as slower); a log that
+    # one large transaction made longer than this is cut back.
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # Some builds overwrite with zeros all that is deleted; retention would write as much as it removes.
+    connection.execute("PRAGMA secure_delete = FAST")
+    # No auto_vacuum: freed pages are used again, so that the file stays at the largest size its retention needed; to
+    # move pages for a smaller file would cost each commit.
+
+
+def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
+    if _check_schema(connection, path):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not _check_schema(connection, path):
+            for statement in SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _check_schema(connection: sqlite3.Connection, path: str) -> bool:
+    """Tell whether the schema is there; an empty database has none yet."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables == 0 and version == 0:
+        return False
+    if application != APPLICATION_ID:
+        raise StateDirectoryUnusable(f"{path} is a database of another program; move it away, or choose another place")
+    if version > SCHEMA_VERSION:
+        raise StateDirectoryUnusable(
+            f"{path} was written by a newer harn (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "run that version again, or choose another state directory"
+        )
+    return True

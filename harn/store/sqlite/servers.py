@@ -1,0 +1,22 @@
+"""The rows of servers: each start makes one, and the heartbeat renews it."""
+
+from __future__ import annotations
+
+from harn.store.sqlite.session import Session
+
+
+def register(session: Session, *, pid: int, host: str, now: float) -> int:
+    """Write a new row for this server, in a transaction of its own; give its number, which was never given before."""
+    inserted = session.connection.execute(
+        "INSERT INTO servers (pid, host, started_at, seen_at) VALUES (?, ?, ?, ?)", (pid, host, now, now)
+    )
+    return int(inserted.lastrowid or 0)
+
+
+def renew(session: Session, *, pid: int, host: str, now: float) -> None:
+    """Note that this server was alive at ``now`` (seconds, Unix)."""
+    session.connection.execute(
+        "INSERT INTO servers (incarnation, pid, host, started_at, seen_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (incarnation) DO UPDATE SET seen_at = excluded.seen_at",
+        (session.incarnation, pid, host, now, now),
+    )

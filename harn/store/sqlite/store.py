@@ -1,0 +1,254 @@
+"""The store on SQLite: each method of the interface, handed to the writer's or the reader's thread."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harn.errors import ClaimTaken, StateDirectoryUnusable
+from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
+from harn.store.interfaces import IStore
+from harn.store.model import (
+    Backlog,
+    BindingRecord,
+    GenerationRecord,
+    LiveBinding,
+    Record,
+    Recovery,
+    RetentionPolicy,
+)
+from harn.store.sqlite import deliveries, generations, records, servers, trimming
+from harn.store.sqlite.offline import unreadable
+from harn.store.sqlite.reader import Reader
+from harn.store.sqlite.schema import connect_writer
+from harn.store.sqlite.units import Accept, Append, Call, Settle
+from harn.store.sqlite.writer import Writer
+from harn.store.topics import check_appendable, encode_record
+
+log = Logger(namespace="harn.store")
+
+DATABASE_FILE = "events.sqlite"
+"""The database's name in a state directory."""
+
+
+@implementer(IStore)
+class SQLiteStore:
+    """
+    A store in one SQLite file.
+
+    Nothing is opened and no thread started before `open`. What keeps a second server off the file is the state
+    directory's lock (`harn.store.lock`), which the caller holds.
+
+    :param path: the database file; its directory exists.
+    :param reactor: an `IReactorTime`, whose turns end the batches and whose time decides what has expired; and an
+        `IReactorFromThreads`, which takes the answers of the store's threads.
+    :param synchronous: SQLite's setting; anything but ``FULL`` is for measurements.
+    :param busy_timeout: seconds that a write waits for another process's lock on the database.
+    """
+
+    backend = "sqlite"
+
+    def __init__(
+        self,
+        path: str,
+        reactor: Any,
+        *,
+        synchronous: str = "FULL",
+        busy_timeout: float = 5.0,
+    ) -> None:
+        self.location: str | None = path
+        self.incarnation = 0
+        self._path = path
+        self._clock: IReactorTime = reactor
+        self._threads: IReactorFromThreads = reactor
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._writer = self._new_writer()
+        self._reader = Reader(path, reactor)
+        self._is_open = False
+        self._closing: list[Deferred[None]] = []
+
+    @property
+    def commits(self) -> int:
+        """How many batches were written since `open`."""
+        return self._writer.commits
+
+    # Life cycle
+
+    def available(self) -> bool:
+        """See `IStore.available`."""
+        return self._writer.available
+
+    def open(self) -> Deferred[None]:
+        """See `IStore.open`."""
+        register = partial(servers.register, pid=os.getpid(), host=socket.gethostname(), now=self._clock.seconds())
+        writer = self._writer = self._new_writer()
+
+        async def opening() -> None:
+            try:
+                self.incarnation = await writer.open(register)
+            except sqlite3.Error as error:
+                raise StateDirectoryUnusable(unreadable(self._path, error)) from error
+            self._reader = Reader(self._path, self._threads)
+            self._reader.open()
+            self._is_open = True
+
+        return Deferred.fromCoroutine(opening())
+
+    def heartbeat(self, now: float) -> Deferred[None]:
+        """See `IStore.heartbeat`."""
+        beat = partial(servers.renew, pid=os.getpid(), host=socket.gethostname(), now=now)
+        return self._writer.write(Call(beat))
+
+    def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
+        """See `IStore.trim`."""
+        return self._writer.write(Call(lambda session: trimming.trim(session, policy, now, limit)))
+
+    def close(self) -> Deferred[None]:
+        """See `IStore.close`."""
+        if not self._is_open:
+            return succeed(None)
+        closed: Deferred[None] = Deferred()
+        self._closing.append(closed)
+        if len(self._closing) == 1:
+            closing = gatherResults([self._reader.close(), self._writer.close()])
+            closing.addErrback(lambda failure: log.failure("the store did not close as it should", failure))
+            closing.addCallback(self._closed)
+        return closed
+
+    def _closed(self, _: object) -> None:
+        self._is_open = False
+        waiting, self._closing = self._closing, []
+        for closed in waiting:
+            closed.callback(None)
+
+    # Inbox
+
+    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        """See `IInbox.accept`."""
+        return self._writer.write(Accept(acceptance))
+
+    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
+        """See `IInbox.claim`."""
+        guard = Claim(scope=scope, key=key, expires_at=expires_at)
+        return self._writer.write(Accept(Acceptance(deliveries=(), guard=guard))).addCallbacks(
+            lambda _: True, _false_if_taken
+        )
+
+    # Deliveries
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """See `IDeliveries.settle`."""
+        return self._writer.write(Settle(settlement, self._clock.seconds()))
+
+    def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.ready`."""
+        return self._reader.read(deliveries.ready, self.incarnation, after, limit, max_bytes)
+
+    def due(self, now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.due`."""
+        return self._reader.read(deliveries.due, self.incarnation, now, limit, tuple(excluding))
+
+    def next_due(self, after: float = 0.0) -> Deferred[float | None]:
+        """See `IDeliveries.next_due`."""
+        return self._reader.read(deliveries.next_due, self.incarnation, after)
+
+    def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.find`."""
+        return self._reader.read(deliveries.find, event_id)
+
+    def backlog(self) -> Deferred[Sequence[Backlog]]:
+        """See `IDeliveries.backlog`."""
+        return self._reader.read(deliveries.backlog)
+
+    def move(
+        self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
+    ) -> Deferred[int]:
+        """See `IDeliveries.move`."""
+        running = tuple(excluding)
+        return self._writer.write(
+            Call(lambda session: deliveries.move(session, trigger_id, version, to_version, now, running))
+        )
+
+    def recover(self, now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
+        """See `IDeliveries.recover`."""
+        return self._writer.write(Call(lambda session: deliveries.recover(session, now, limit, received_before)))
+
+    def stranded(self, older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries.stranded`."""
+        return self._reader.read(deliveries.stranded, self.incarnation, older_than, limit)
+
+    # Event log
+
+    def append(
+        self, topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}
+    ) -> Deferred[int]:
+        """See `IEventLog.append`."""
+        check_appendable(topic)
+        encoded = encode_record(payload, headers)
+        return self._writer.write(Append(topic, kind, *encoded, self._clock.seconds()))
+
+    def read(self, topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
+        """See `IEventLog.read`."""
+        return self._reader.read(records.read, topic, after, limit)
+
+    def latest(self, topic: str) -> Deferred[int]:
+        """See `IEventLog.latest`."""
+        return self._reader.read(records.latest, topic)
+
+    def topics(self) -> Deferred[Sequence[str]]:
+        """See `IEventLog.topics`."""
+        return self._reader.read(records.topics)
+
+    # Generations
+
+    def last(self) -> Deferred[GenerationRecord | None]:
+        """See `IGenerations.last`."""
+        return self._reader.read(generations.last)
+
+    def latest_bindings(self) -> Deferred[Mapping[str, LiveBinding]]:
+        """See `IGenerations.latest_bindings`."""
+        return self._reader.read(generations.latest_bindings)
+
+    def bindings(self, keys: Collection[tuple[str, int]]) -> Deferred[Sequence[BindingRecord]]:
+        """See `IGenerations.bindings`."""
+        return self._reader.read(generations.bindings, tuple(keys))
+
+    def reserve(self, generation: GenerationRecord, bundle: bytes | None) -> Deferred[None]:
+        """See `IGenerations.reserve`."""
+        return self._writer.write(Call(lambda session: generations.reserve(session, generation, bundle)))
+
+    def adopted(self, number: int, at: float) -> Deferred[None]:
+        """See `IGenerations.adopted`."""
+        return self._writer.write(Call(lambda session: generations.adopted(session, number, at)))
+
+    def history(self, limit: int) -> Deferred[Sequence[GenerationRecord]]:
+        """See `IGenerations.history`."""
+        return self._reader.read(generations.history, limit)
+
+    def bundle(self, bundle_id: str) -> Deferred[bytes | None]:
+        """See `IGenerations.bundle`."""
+        return self._reader.read(generations.bundle, bundle_id)
+
+    def _new_writer(self) -> Writer:
+        def connect(create: bool) -> sqlite3.Connection:
+            return connect_writer(
+                self._path, create=create, synchronous=self._synchronous, busy_timeout=self._busy_timeout
+            )
+
+        return Writer(self._path, connect, self._clock, self._threads)
+
+
+def _false_if_taken(failure: Failure) -> bool:
+    failure.trap(ClaimTaken)
+    return False

@@ -1,0 +1,172 @@
+"""Group commit: what a turn of the reactor asks for is written as one batch, in a thread of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.store.sqlite.session import Session
+from harn.store.sqlite.transaction import write_batch
+from harn.store.sqlite.units import Unit
+from harn.store.sqlite.worker import Worker
+
+log = Logger(namespace="harn.store")
+
+_CONNECTION_IS_SOUND = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Writer:
+    """
+    Writes units, each batch in one commit.
+
+    Units are collected until the end of the reactor's turn, and further until the batch before them is on disk: no
+    timer and no added wait, and under load some thirty units share a commit. Once the batch is on disk, all of its
+    Deferreds fire in the order in which the units came.
+
+    A failure of the database fails the batch, never the thread; the next batch tries again, over a new connection
+    where the old one may be at fault.
+
+    :param connect: opens the database for writing, and makes it only if told so; called in the writer's thread.
+    :ivar commits: how many batches were written.
+    :ivar available: False while the last batch could not be written.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        connect: Callable[[bool], sqlite3.Connection],
+        clock: IReactorTime,
+        threads: IReactorFromThreads,
+    ) -> None:
+        self.commits = 0
+        self.available = True
+        self._path = path
+        self._connect = connect
+        self._clock = clock
+        self._threads = threads
+        self._worker = Worker("harn-store-writer", threads)
+        self._pending: list[Unit] = []
+        self._busy = False
+        self._closed = True
+        self._idle: Deferred[None] | None = None
+        self._session: Session | None = None
+        self._incarnation = 0
+
+    def open(self, register: Callable[[Session], int]) -> Deferred[int]:
+        """
+        Start the thread and open the database.
+
+        :param register: writes this server's row, and gives its number.
+        :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened; the thread has ended.
+        """
+        self._worker.start()
+
+        def begin() -> int:
+            session = self._session = Session(self._connect(True), 0)
+            self._incarnation = session.incarnation = register(session)
+            return session.incarnation
+
+        async def opening() -> int:
+            try:
+                incarnation = await self._worker.call(begin)
+            except BaseException:
+                self._worker.post(self._disconnect)
+                await self._worker.stop()
+                raise
+            self._closed = False
+            return incarnation
+
+        return Deferred.fromCoroutine(opening())
+
+    def write(self, unit: Unit) -> Deferred[Any]:
+        """Write ``unit`` with the batch of this turn; its Deferred fires when it is on disk."""
+        if self._closed:
+            return fail(EventLogUnavailable(f"the event log {self._path} is closed"))
+        self._pending.append(unit)
+        if not self._busy:
+            self._busy = True
+            self._clock.callLater(0, self._hand_over)
+        return unit.deferred
+
+    def close(self) -> Deferred[None]:
+        """Refuse further units, write those that are here, end the thread. Called once, after `open`."""
+        self._closed = True
+
+        async def closing() -> None:
+            if self._busy:
+                self._idle = Deferred()
+                await self._idle
+            self._worker.post(self._disconnect)
+            await self._worker.stop()
+
+        return Deferred.fromCoroutine(closing())
+
+    def _hand_over(self) -> None:
+        units, self._pending = self._pending, []
+        if units:
+            now = self._clock.seconds()
+            self._worker.post(lambda: self._write(units, now))
+            return
+        self._busy = False
+        if self._idle is not None:
+            self._idle.callback(None)
+
+    def _landed(self, units: list[Unit], failure: str | None) -> None:
+        if failure is None:
+            self.commits += 1
+        elif self.available:
+            log.error("the event log cannot be written: {reason}", reason=failure)
+        self.available = failure is None
+        for unit in units:
+            if failure is not None:
+                unit.deferred.errback(EventLogUnavailable(failure))
+            elif unit.error is not None:
+                unit.deferred.errback(unit.error)
+            else:
+                unit.deferred.callback(unit.value)
+        # After what else this turn brings, the answers' consequences included.
+        self._clock.callLater(0, self._hand_over)
+
+    # In the writer's thread:
+
+    def _write(self, units: list[Unit], now: float) -> None:
+        failure = None
+        try:
+            if self._session is None:
+                self._session = Session(self._connect(False), self._incarnation)
+            write_batch(self._session, units, now)
+        except BaseException as error:
+            failure = f"the event log {self._path} cannot be written: {error}"
+            self._recover(error)
+        self._threads.callFromThread(self._landed, units, failure)
+
+    def _recover(self, error: BaseException) -> None:
+        """Undo the transaction, and know the numbers anew; else begin the next batch with a new connection."""
+        if not isinstance(error, sqlite3.Error | StateDirectoryUnusable):
+            log.failure("a batch failed for a reason nobody expected")
+        session = self._session
+        if session is None:
+            return
+        try:
+            if session.connection.in_transaction:
+                session.connection.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CONNECTION_IS_SOUND:
+                session.read_numbers()
+                return
+        except sqlite3.Error:
+            # The connection is of no use any more, which the next line takes care of.
+            pass
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(sqlite3.Error):
+                session.connection.close()

@@ -1,0 +1,301 @@
+"""
+HTTP clients for tests: through a whole site without a socket, byte for byte, or over a real one.
+
+`memory_client` is treq itself, its bytes carried to a `harn.listener.site.HarnSite` and back in memory, so that real
+parsing, routing, authentication and status codes are met. `Wire` is one connection as the server sees it, for what
+happens between bytes. `SocketClient` is for what only a socket shows.
+"""
+
+# twisted's testing tools are not typed.
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+from treq.client import HTTPClient
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.test.iosim import FakeTransport, IOPump, connect
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
+
+SERVER = IPv4Address("TCP", "127.0.0.1", 8080)
+CLIENT = IPv4Address("TCP", "127.0.0.1", 31337)
+
+
+class _Transport(FakeTransport):
+    """A transport in memory; ending its writing ends it, since the other side sees nothing else of it."""
+
+    def loseWriteConnection(self) -> None:
+        self.loseConnection()
+
+
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class MemoryNetwork:
+    """
+    A network in memory with one server on it.
+
+    :param factory: the server's site.
+    :param clock: what both sides take for the time.
+    """
+
+    def __init__(self, factory: IProtocolFactory, clock: Clock) -> None:
+        self._factory = factory
+        self._clock = clock
+        self._pumps: list[IOPump] = []
+
+    def endpointForURI(self, uri: Any) -> MemoryNetwork:
+        """Lead every URI to the one server."""
+        return self
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - twisted's name
+        """Connect a client."""
+        server = self._factory.buildProtocol(CLIENT)
+        client = protocolFactory.buildProtocol(SERVER)
+        assert server is not None
+        assert client is not None
+        pump = connect(
+            server,
+            _Transport(server, isServer=True, hostAddress=SERVER, peerAddress=CLIENT),
+            client,
+            _Transport(client, isServer=False, hostAddress=CLIENT, peerAddress=SERVER),
+            clock=self._clock,
+        )
+        self._pumps.append(pump)
+        return succeed(client)
+
+    @property
+    def connections(self) -> int:
+        """How many connections were ever made."""
+        return len(self._pumps)
+
+    def flush(self) -> None:
+        """Carry bytes until none are left."""
+        for pump in self._pumps:
+            pump.flush()
+
+
+@implementer(IBodyProducer)
+class _WholeBody:
+    """A body that is written at once: treq's own writes by and by, on the global reactor."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Too late."""
+
+    def resumeProducing(self) -> None:
+        """Too late."""
+
+    def stopProducing(self) -> None:
+        """Too late."""
+
+
+class MemoryClient:
+    """
+    treq over a `MemoryNetwork`; call `flush` after whatever makes either side write.
+
+    Its connections are kept alive, and its answers are treq's.
+    """
+
+    def __init__(self, network: MemoryNetwork, clock: Clock) -> None:
+        self.network = network
+        pool = HTTPConnectionPool(clock, persistent=True)
+        agent = Agent.usingEndpointFactory(clock, network, pool)
+        self._treq = HTTPClient(agent, data_to_body_producer=_WholeBody)
+
+    def flush(self) -> None:
+        """Carry bytes until none are left."""
+        self.network.flush()
+
+    def request(self, method: str, target: str, **options: Any) -> Deferred[Any]:
+        """Send a request, with treq's options; give treq's response."""
+        answer: Deferred[Any] = self._treq.request(method, f"http://harn.test{target}", **options)
+        self.flush()
+        return answer
+
+    def get(self, target: str, **options: Any) -> Deferred[Any]:
+        """Send a GET."""
+        return self.request("GET", target, **options)
+
+    def post(self, target: str, **options: Any) -> Deferred[Any]:
+        """Send a POST."""
+        return self.request("POST", target, **options)
+
+
+def memory_client(site: IProtocolFactory, clock: Clock) -> MemoryClient:
+    """Make a client of ``site`` that needs no socket."""
+    return MemoryClient(MemoryNetwork(site, clock), clock)
+
+
+@frozen(kw_only=True)
+class WireAnswer:
+    """One answer, taken apart; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """Parse the body."""
+        return json.loads(self.body)
+
+
+def parse_answers(data: bytes, *, heads: bool = False) -> list[WireAnswer]:
+    """
+    Take a server's bytes apart, at every ``Content-Length``.
+
+    :param heads: the answers are to HEAD, and have no bodies.
+    :raises ValueError: the bytes are no whole HTTP answers.
+    """
+    answers = []
+    while data:
+        head, separator, data = data.partition(b"\r\n\r\n")
+        if not separator:
+            raise ValueError(f"the head of an answer is not complete: {head!r}")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, _, rest = first.partition(" ")
+        if version not in ("HTTP/1.0", "HTTP/1.1"):
+            raise ValueError(f"this is no answer: {first!r}")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        status = int(rest[:3])
+        length = 0 if heads or status in (100, 204, 304) else int(headers.get("content-length", "0"))
+        if len(data) < length:
+            raise ValueError(f"the body of an answer is not complete: {len(data)} of {length} bytes")
+        answers.append(WireAnswer(status=status, headers=headers, body=data[:length]))
+        data = data[length:]
+    return answers
+
+
+def request_bytes(
+    method: str = "POST", target: str = "/", headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> bytes:
+    """Write a request; it names its length unless the headers say how its body comes."""
+    named = {"Host": "harn.test", **(headers or {})}
+    if not {"content-length", "transfer-encoding"} & {name.lower() for name in named}:
+        named["Content-Length"] = str(len(body))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
+
+
+class Wire:
+    """
+    One connection as the server sees it: what is sent goes straight to its protocol.
+
+    :param factory: the server's site.
+    """
+
+    def __init__(self, factory: IProtocolFactory, peer: IAddress = CLIENT) -> None:
+        protocol = factory.buildProtocol(peer)
+        assert protocol is not None
+        self.protocol: Any = protocol
+        self.transport = StringTransport(SERVER, peer, lenient=True)
+        self.protocol.makeConnection(self.transport)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server has closed its side."""
+        return bool(self.transport.disconnecting)
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the server cut the connection off."""
+        return bool(self.transport.disconnected)
+
+    def send(self, data: bytes) -> Wire:
+        """Let the server have bytes."""
+        self.protocol.dataReceived(data)
+        return self
+
+    def raw(self) -> bytes:
+        """Take what the server wrote since the last time."""
+        data: bytes = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def answers(self, *, heads: bool = False) -> list[WireAnswer]:
+        """Take the answers that came since the last time."""
+        return parse_answers(self.raw(), heads=heads)
+
+    def answer(self) -> WireAnswer:
+        """
+        Take the one answer that came since the last time.
+
+        :raises ValueError: there is none, or more than one.
+        """
+        (only,) = self.answers()
+        return only
+
+    def drop(self) -> None:
+        """Go away, as a client does."""
+        self.protocol.connectionLost(Failure(connectionDone.value))
+
+
+class SocketClient(Protocol):
+    """
+    A client on a real connection that keeps all bytes it got.
+
+    :ivar lost: fires when the connection is gone; ``reason`` then says how.
+    """
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.lost: Deferred[None] = Deferred()
+        self.reason: Failure | None = None
+        self._waiting: list[tuple[Callable[[bytes], bool], Deferred[bytes]]] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep bytes; tell whoever waits for them."""
+        self.data += data
+        for entry in list(self._waiting):
+            is_enough, waiting = entry
+            if is_enough(bytes(self.data)):
+                self._waiting.remove(entry)
+                waiting.callback(bytes(self.data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell that the connection is gone; nobody waits for bytes any more."""
+        waiting, self._waiting = self._waiting, []
+        for _, each in waiting:
+            each.errback(reason)
+        self.reason = reason
+        self.lost.callback(None)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def until(self, is_enough: Callable[[bytes], bool]) -> Deferred[bytes]:
+        """Fire with all bytes so far once they are enough; fails if the connection is lost before."""
+        if is_enough(bytes(self.data)):
+            return succeed(bytes(self.data))
+        waiting: Deferred[bytes] = Deferred()
+        self._waiting.append((is_enough, waiting))
+        return waiting
+
+    def until_answers(self, count: int) -> Deferred[list[WireAnswer]]:
+        """Fire with the answers so far once there are ``count``."""
+
+        def is_enough(data: bytes) -> bool:
+            try:
+                return len(parse_answers(data)) >= count
+            except ValueError:
+                return False
+
+        return self.until(is_enough).addCallback(parse_answers)

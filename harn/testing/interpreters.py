@@ -1,0 +1,410 @@
+"""The suite that every interpreter must pass: what handlers are given, what their results and failures become."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from harn.errors import (
+    AttemptFailed,
+    CallInterrupted,
+    HandlerRaised,
+    HandlerRejected,
+    HandlerRetryAfter,
+    HandlerTimedOut,
+    PredicateRaised,
+    ResultInvalid,
+    ResultTooLarge,
+    SecretUnavailable,
+)
+from harn.model.event import Envelope, encode_envelope
+from harn.model.problem import Problem
+from harn.model.references import FunctionReference, parse_function_reference
+from harn.vm.bundle import Bundle
+from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.model import Call, Returned
+from harn.vm.sources import read_bundle
+
+SECRETS = {"github/token": "gehéim".encode()}
+
+InterpretersFactory = Callable[[Callable[[str, str], Deferred[bytes]]], Any]
+"""Makes an `IInterpreters` that is a service, given what reads secrets."""
+
+HANDLERS = """
+    import asyncio
+    import sys
+    from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
+
+    async def async_one(event): return event.id
+    async def async_two(event, context): return [event.kind, context.trigger_id]
+    def plain_one(event): return event.id
+    def plain_two(event, context=None): return [event.kind, context.trigger_id]
+    def gives_coroutine(event): return async_one(event)
+    class Callable:
+        async def __call__(self, event, context): return "called " + context.binding
+    an_object = Callable()
+    async def nothing(event): pass
+
+    async def describe(event, context):
+        assert isinstance(event, TriggerEvent) and isinstance(context, Context)
+        return {"event": event.to_dict(), "attempt": context.attempt, "replay_of": context.replay_of,
+                "binding": context.binding, "deadline": context.deadline}
+    def size(event): return [len(event.raw_body), sum(event.raw_body)]
+    def echo(event): return event.provider_payload["raw"]
+
+    def yes(event): return True
+    async def no(event): return False
+    def raises(event): raise ValueError("a böse \\ud800 message")
+    async def async_raises(event): raise KeyError("k")
+    def truthy(event): return 1
+    async def rejects(event): raise Reject("not ours")
+    def retries(event): raise RetryAfter(90, "busy")
+    def retries_wrongly(event): raise RetryAfter(-1)
+    async def exits(event): sys.exit(4)
+    def plain_exits(event): sys.exit(4)
+    async def interrupts(event): raise KeyboardInterrupt
+    async def cancels_itself(event): raise asyncio.CancelledError
+    async def exits_in_task(event):
+        async def inner(): sys.exit(5)
+        task = asyncio.ensure_future(inner())
+        await asyncio.wait([task])
+        return "lived"
+    class Unprintable(Exception):
+        def __str__(self): raise RuntimeError
+    def unprintable(event): raise Unprintable
+
+    def gives_object(event): return object()
+    def gives_nan(event): return {"a": [1.0, float("nan")], "b": None}
+    def gives_cycle(event):
+        cycle = []
+        cycle.append(cycle)
+        return cycle
+    def gives_surrogate(event): return "\\ud800"
+    async def gives_much(event): return "x" * (1 << 20)
+
+    async def sleeps(event): await asyncio.sleep(60)
+    async def secret(event, context): return await context.secret("github/token")
+    async def no_secret(event, context):
+        try:
+            return await context.secret("github/none")
+        except SecretMissing as error:
+            return str(error)
+    async def logs(event, context):
+        context.log.info("note", number=1, thing=object())
+        print("printed")
+        return "ok"
+    not_callable = 5
+    def three(a, b, c): pass
+    def none_at_all(): pass
+"""
+
+RESULTS = {
+    "async_one": "trigger_evt_1",
+    "async_two": ["issues.opened", "gh"],
+    "plain_one": "trigger_evt_1",
+    "plain_two": ["issues.opened", "gh"],
+    "gives_coroutine": "trigger_evt_1",
+    "an_object": "called gh@v2",
+    "nothing": None,
+    "secret": "gehéim",
+    "logs": "ok",
+    "exits_in_task": "lived",
+}
+
+FAILURES: dict[str, tuple[type[AttemptFailed], str]] = {
+    "raises": (HandlerRaised, r"^ValueError: a böse \\ud800 message$"),
+    "async_raises": (HandlerRaised, "^KeyError: 'k'$"),
+    "exits": (HandlerRaised, "^SystemExit: 4$"),
+    "plain_exits": (HandlerRaised, "^SystemExit: 4$"),
+    "interrupts": (HandlerRaised, "^KeyboardInterrupt$"),
+    "cancels_itself": (HandlerRaised, "^CancelledError$"),
+    "unprintable": (HandlerRaised, "^Unprintable: "),
+    "retries_wrongly": (HandlerRaised, "^ValueError: .*give seconds"),
+    "rejects": (HandlerRejected, "^not ours$"),
+    "retries": (HandlerRetryAfter, "^busy$"),
+    "gives_object": (ResultInvalid, "no JSON"),
+    "gives_nan": (ResultInvalid, "NaN"),
+    "gives_cycle": (ResultInvalid, "no JSON"),
+    "gives_surrogate": (ResultInvalid, "no JSON"),
+    "gives_much": (ResultTooLarge, "1048578 bytes"),
+}
+
+
+def make_call(
+    handler: str,
+    *,
+    predicate: str | None = None,
+    body: bytes = b'{"action": "opened"}',
+    timeout: float = 30.0,
+    attempt: int = 1,
+    replay_of: str | None = None,
+) -> Call:
+    """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``."""
+    envelope = Envelope(
+        id="trigger_evt_1",
+        provider="github",
+        kind="issues.opened",
+        received_at="2026-01-02T03:04:05.678Z",
+        dedupe_key="d-1",
+        trace_id="trace_1",
+        headers={"x-github-event": "issues"},
+        signature_status={"state": "verified"},
+        payload={"event": "issues"},
+        lifted={"action": ["action"]},
+        body_format="json",
+    )
+    return Call(
+        binding="gh@v2",
+        trigger_id="gh",
+        event_id=envelope.id,
+        handler=refer(handler),
+        predicate=None if predicate is None else refer(predicate),
+        envelope=encode_envelope(envelope),
+        body=body,
+        attempt=attempt,
+        timeout=timeout,
+        replay_of=replay_of,
+    )
+
+
+def refer(text: str) -> FunctionReference:
+    """Read a reference; a plain name is a function of module ``handlers``."""
+    return parse_function_reference(text if ":" in text else f"handlers:{text}")
+
+
+async def read_secret(reference: str) -> bytes:
+    """Give one of `SECRETS`."""
+    if reference not in SECRETS:
+        raise SecretUnavailable(f"no provider knows {reference}")
+    return SECRETS[reference]
+
+
+class InterpreterCase(TestCase):
+    """
+    A test with interpreters; `start` makes the service that `factory` gives.
+
+    :cvar factory: set by `make_interpreter_tests`, or by a subclass.
+    """
+
+    factory: InterpretersFactory
+
+    def setUp(self) -> None:
+        """Make and start the service."""
+        super().setUp()
+        make = type(self).__dict__.get("factory") or self.factory
+        self.interpreters = make(lambda _, reference: Deferred.fromCoroutine(read_secret(reference)))
+        self.interpreters.startService()
+        self.addCleanup(self.interpreters.stopService)
+
+    def bundle(self, files: dict[str, str], references: Sequence[str], include: Sequence[str] = ()) -> Bundle:
+        """Write files and read the bundle that ``references`` need."""
+        root = Path(self.mktemp())
+        for name, text in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(dedent(text), "utf-8")
+        bundle, problems = read_bundle(root, {}, {refer(each) for each in references}, include)
+        self.assertEqual(problems, [])
+        return bundle
+
+    async def make(self, source: str = HANDLERS, *functions: str) -> IInterpreter:
+        """Give an interpreter of one module, with ``functions`` resolved."""
+        references = functions or ("async_one",)
+        interpreter: IInterpreter = await self.interpreters.create(self.bundle({"handlers.py": source}, references))
+        self.assertEqual(await interpreter.resolve({refer(each) for each in references}), [])
+        return interpreter
+
+    async def result(self, interpreter: IInterpreter, handler: str, **options: Any) -> Any:
+        """Run a call and decode its result."""
+        returned = await interpreter.call(make_call(handler, **options))
+        return None if returned.result is None else msgspec.json.decode(returned.result)
+
+    async def failure(self, calling: Awaitable[Returned], *kinds: type[Exception]) -> Exception:
+        """Give the error that a call ends with, which must be one of ``kinds``."""
+        try:
+            returned = await calling
+        except kinds as error:
+            return error
+        self.fail(f"{returned} instead of {kinds}")
+        raise AssertionError
+
+
+def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[InterpreterCase]:
+    """
+    Make the suite for one kind of interpreters.
+
+    What only a process of its own can do (to die, to be killed) is not in it.
+    """
+
+    class InterpreterTests(InterpreterCase):
+        factory = staticmethod(make_interpreters)
+
+        async def test_interfaces(self) -> None:
+            """The service and what it makes provide their interfaces."""
+            interpreter = await self.make()
+            verifyObject(IInterpreters, self.interpreters)
+            verifyObject(IInterpreter, interpreter)
+            self.assertTrue(interpreter.is_up())
+
+        async def test_results(self) -> None:
+            """Functions of every shape give their results as JSON."""
+            interpreter = await self.make(HANDLERS, *RESULTS)
+            for handler, expected in RESULTS.items():
+                self.assertEqual(await self.result(interpreter, handler), expected, handler)
+
+        async def test_failures(self) -> None:
+            """Each way to fail has its class and its message, and the next call is not affected."""
+            interpreter = await self.make(HANDLERS, *FAILURES)
+            for handler, (kind, message) in FAILURES.items():
+                error = await self.failure(interpreter.call(make_call(handler)), AttemptFailed)
+                self.assertIs(type(error), kind, handler)
+                self.assertRegex(str(error), message)
+                if isinstance(error, HandlerRetryAfter):
+                    self.assertEqual(error.seconds, 90.0)
+            self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+            self.assertEqual(interpreter.running, 0)
+
+        async def test_event_and_context(self) -> None:
+            """A handler sees the whole event, and which attempt it is."""
+            interpreter = await self.make()
+            seen = await self.result(interpreter, "describe", attempt=3, replay_of="trigger_evt_0")
+            self.assertEqual((seen["attempt"], seen["replay_of"], seen["binding"]), (3, "trigger_evt_0", "gh@v2"))
+            self.assertGreater(seen["deadline"], 1_700_000_000)
+            payload = {"provider": "github", "event": "issues", "action": "opened", "raw": {"action": "opened"}}
+            self.assertEqual(seen["event"]["provider_payload"], payload)
+            self.assertEqual(seen["event"]["dedupe_key"], "d-1")
+
+        async def test_bodies_pass_intact(self) -> None:
+            """A megabyte of every byte, and text of every script, arrive and return as they are."""
+            interpreter = await self.make()
+            body = bytes(range(256)) * 4096
+            self.assertEqual(await self.result(interpreter, "size", body=body), [len(body), sum(body)])
+            text = {"ключ": "値 🎉 \u0000 \u2028"}
+            self.assertEqual(await self.result(interpreter, "echo", body=msgspec.json.encode(text)), text)
+
+        async def test_predicates(self) -> None:
+            """A predicate decides; one that raises, or gives no truth value, fails the attempt as a predicate."""
+            interpreter = await self.make()
+            self.assertEqual(await self.result(interpreter, "async_one", predicate="yes"), "trigger_evt_1")
+            self.assertIsNone((await interpreter.call(make_call("exits", predicate="no"))).result)
+            self.assertIsNone((await interpreter.call(make_call("plain_exits", predicate="no"))).result)
+            for predicate, message in (("raises", "ValueError"), ("truthy", "gave int"), ("async_raises", "KeyError")):
+                for handler in ("async_one", "plain_one"):
+                    calling = interpreter.call(make_call(handler, predicate=predicate))
+                    self.assertRegex(str(await self.failure(calling, PredicateRaised)), message)
+
+        async def test_timeout(self) -> None:
+            """A call that is over its time is cancelled, and says so; one beside it is not affected."""
+            interpreter = await self.make()
+            late = interpreter.call(make_call("sleeps", timeout=0.05))
+            self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+            self.assertEqual(str(await self.failure(late, HandlerTimedOut)), "ran longer than 0.05 s")
+            self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+
+        async def test_missing_secret(self) -> None:
+            """A secret that cannot be had raises ``SecretMissing`` with the reason."""
+            interpreter = await self.make()
+            self.assertIn("github/none", await self.result(interpreter, "no_secret"))
+
+        async def test_flaws(self) -> None:
+            """What cannot be used is a problem with its place and advice; the rest is not affected."""
+            names = ["asinc_one", "not_callable", "three", "none_at_all"]
+            interpreter = await self.interpreters.create(self.bundle({"handlers.py": HANDLERS}, names))
+            problems = await interpreter.resolve({refer(each) for each in [*names, "async_one"]})
+            found = {problem.where: problem for problem in problems}
+            self.assertEqual(set(found), {f"handlers:{each}" for each in names})
+            self.assertIn("did you mean 'async_one'", str(found["handlers:asinc_one"]))
+            self.assertRegex(str(found["handlers:three"]), r"handlers\.py:\d+: .*cannot be called with an event")
+            self.assertIsInstance(problems[0], Problem)
+
+        async def test_failing_imports(self) -> None:
+            """A module that cannot be imported is a problem with file and line of the user's own code."""
+            files = {
+                "raising.py": "\n\nimport deep\n",
+                "deep.py": "x = 1\nraise RuntimeError('at import')\n",
+                "missing.py": "import sys\nimport no_such_package\n",
+                "leaving.py": "import sys\nsys.exit(3)\n",
+                "fine.py": "def f(event): return 1\n",
+            }
+            names = [f"{name.removesuffix('.py')}:f" for name in files if name != "deep.py"]
+            interpreter = await self.interpreters.create(self.bundle(files, names))
+            problems = {problem.where: problem for problem in await interpreter.resolve({refer(n) for n in names})}
+            self.assertEqual(set(problems), {"raising:f", "missing:f", "leaving:f"})
+            self.assertRegex(str(problems["raising:f"]), r"deep\.py:2: .*RuntimeError: at import")
+            self.assertRegex(str(problems["missing:f"]), r"missing\.py:2: .*no_such_package.*install it")
+            self.assertRegex(str(problems["leaving:f"]), r"leaving\.py:2: .*SystemExit: 3")
+
+        async def test_generations_do_not_meet(self) -> None:
+            """Two interpreters with modules of the same names each run their own code, however it imports it."""
+            files = {
+                "handlers.py": """
+                    import importlib
+                    import pack.inner as inner
+                    from dataclasses import dataclass
+                    from pack import VALUE
+                    @dataclass
+                    class Result:
+                        value: "int"
+                    def f(event):
+                        from pack.late import late
+                        import pack
+                        dynamic = importlib.import_module("rules.one")
+                        return [inner.value, VALUE, late(), pack.inner.value, dynamic.value, Result(1).value]
+                """,
+                "pack/__init__.py": "VALUE = {0}\n",
+                "pack/inner.py": "from . import VALUE\nvalue = VALUE\n",
+                "pack/late.py": "def late():\n    from .inner import value\n    return value\n",
+                "rules/one.py": "value = {0}\n",
+            }
+            before = set(sys.modules)
+            made = []
+            for value in ("1", "2"):
+                bundle = self.bundle(
+                    {name: dedent(text).replace("{0}", value) for name, text in files.items()},
+                    ["f"],
+                    ["rules/*.py"],
+                )
+                interpreter = await self.interpreters.create(bundle)
+                self.assertEqual(await interpreter.resolve({refer("f")}), [])
+                made.append(interpreter)
+            for value, interpreter in zip((1, 2), made, strict=True):
+                self.assertEqual(await self.result(interpreter, "f"), [*[value] * 5, 1])
+            for interpreter in made:
+                await interpreter.close()
+            self.assertEqual({name for name in set(sys.modules) - before if "handlers" in name or "pack" in name}, set())
+
+        async def test_close(self) -> None:
+            """Closing interrupts what runs, refuses what comes, and may be asked for twice."""
+            interpreter = await self.make()
+            running = interpreter.call(make_call("sleeps"))
+            closing = interpreter.close()
+            error = await self.failure(running, CallInterrupted)
+            self.assertIsInstance(error, CallInterrupted)
+            self.assertFalse(getattr(error, "suspect", True))
+            await closing
+            await interpreter.close()
+            await self.failure(interpreter.call(make_call("async_one")), CallInterrupted)
+            self.assertFalse(interpreter.is_up())
+            self.assertEqual(interpreter.running, 0)
+
+        async def test_many_at_once(self) -> None:
+            """A thousand calls in flight all return."""
+            interpreter = await self.make()
+            calls = [interpreter.call(make_call("plain_one" if n % 4 == 0 else "async_one")) for n in range(1000)]
+            self.assertEqual({(await each).result for each in calls}, {b'"trigger_evt_1"'})
+
+    return InterpreterTests
+
+
+__all__ = ["HANDLERS", "InterpreterCase", "make_call", "make_interpreter_tests", "refer"]

@@ -1,0 +1,385 @@
+"""
+A real orchestrator in a process of its own, for tests that hold it to what it promises from outside.
+
+Blocking code, for synchronous tests: nothing here needs a reactor. What a test waits for it waits for by `wait_until`,
+the one place where anything blocks, always within a limit.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+import harn
+from harn.testing.signers import github_headers
+
+T = TypeVar("T")
+
+SERVE = ("-m", "harn", "orchestrator", "serve")
+TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
+READY = re.compile(r"HTTP listener ready on (?P<url>https?://\S+)")
+API_KEY = "test-key"
+"""What a server here takes as a bearer key, unless its environment is told otherwise."""
+GITHUB_SECRET = b"test-secret"
+"""What ``github/webhook-secret`` resolves to."""
+
+
+class StillWaiting(AssertionError):
+    """What a test waited for did not come in time."""
+
+
+def wait_until(condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+    """
+    Give the first true value of ``condition``, asking again every few milliseconds.
+
+    :param timeout: seconds.
+    :raises StillWaiting: it did not come true; says ``what`` was waited for.
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.002
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise StillWaiting(f"waited {timeout:g} s in vain for {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@frozen
+class Answer:
+    """What a server answered: ``headers`` by name in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=lambda body: repr(body[:300]))
+
+    def json(self) -> Any:
+        """Give the body's JSON value."""
+        return json.loads(self.body)
+
+
+@frozen
+class Completed:
+    """How a command ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Connection:
+    """
+    One kept-alive connection.
+
+    :param url: of the server; a path in it does not count.
+    :param context: for TLS.
+    """
+
+    def __init__(self, url: str, timeout: float = 60.0, context: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self._http = (
+            http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the connection is kept."""
+        return self._http.sock is not None
+
+    def request(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] = {}) -> Answer:
+        """Ask, and read the whole answer."""
+        self._http.request(method, target, body or None, dict(headers))
+        response = self._http.getresponse()
+        content = response.read()
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+
+    def deliver(
+        self,
+        path: str,
+        body: bytes = b'{"action": "opened"}',
+        *,
+        delivery: str,
+        event: str = "issues",
+        secret: bytes = GITHUB_SECRET,
+        headers: Mapping[str, str] = {},
+    ) -> Answer:
+        """Post a signed delivery of GitHub; ``headers`` come beside, or instead of, its own."""
+        signed = {**github_headers(secret, body, event, delivery), **headers}
+        return self.request("POST", path, body, signed)
+
+    def close(self) -> None:
+        """Close it."""
+        self._http.close()
+
+
+def environment(extra: Mapping[str, str | None] = {}) -> dict[str, str]:
+    """
+    Give the environment of servers and commands: ours without what is about harn, a key, and a secret of GitHub's.
+
+    :param extra: what to set; None takes a variable out.
+    """
+    found = {name: value for name, value in os.environ.items() if not name.startswith("HARN_")}
+    root = str(Path(harn.__file__).resolve().parents[1])
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, (root, found.get("PYTHONPATH"))))
+    found["HARN_SECRET_GITHUB_WEBHOOK_SECRET"] = GITHUB_SECRET.decode()
+    found["HARN_ORCHESTRATOR_API_KEYS"] = API_KEY
+    for name, value in extra.items():
+        if value is None:
+            found.pop(name, None)
+        else:
+            found[name] = value
+    return found
+
+
+def run_harn(
+    directory: str | Path, *arguments: str, environ: Mapping[str, str] | None = None, timeout: float = 60.0
+) -> Completed:
+    """Run the ``harn`` command to its end in ``directory``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "harn", *arguments],
+        cwd=directory,
+        env=environment() if environ is None else dict(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+class ServerProcess:
+    """
+    One server: its process, its URL, its state directory.
+
+    :param directory: its working directory; ``harn.toml`` in it is the manifest, ``state`` the state directory.
+    :param arguments: further ones of ``serve``.
+    :param launcher: what Python is told to run: `SERVE`, or `TWISTD` with twistd's own options and the plugin's name.
+    :param wrapper: a command that runs what follows it, for example to set limits.
+    :ivar url: where it listens, once it is ready.
+    :ivar lines: what it has said on standard error so far.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = SERVE,
+        wrapper: Sequence[str] = (),
+        config: str = "harn.toml",
+        state_dir: str = "state",
+        bind: str = "127.0.0.1:0",
+    ) -> None:
+        self.directory = Path(directory).resolve()
+        self.environ = environment() if environ is None else dict(environ)
+        self.state_dir = self.directory / state_dir
+        self.lines: list[str] = []
+        self._url: str | None = None
+        places = ("--config", config, "--state-dir", state_dir, "--bind", bind)
+        self._output = open(self.directory / "stdout.log", "ab")  # noqa: SIM115 - closed by `stop`
+        self.process = subprocess.Popen(
+            [*wrapper, sys.executable, *launcher, *places, *arguments],
+            cwd=self.directory,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            found = READY.search(self.lines[-1])
+            if found is not None:
+                self._url = found["url"]
+
+    # Its life
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
+
+    @property
+    def stderr(self) -> str:
+        """All that it has said on standard error so far."""
+        return "\n".join(self.lines)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self._url is not None, f"the server is not ready:\n{self.stderr}"
+        return self._url
+
+    def wait_ready(self, timeout: float = 40.0) -> ServerProcess:
+        """Wait until it has said where it listens."""
+        wait_until(lambda: self._url or self.process.poll() is not None, f"the server's URL; {self.lines}", timeout)
+        if self._url is None:
+            self._reader.join(5.0)
+            raise StillWaiting(f"the server ended with {self.process.returncode}:\n{self.stderr}")
+        return self
+
+    def wait_for_line(self, pattern: str, timeout: float = 20.0) -> re.Match[str]:
+        """Wait for a line of its standard error in which ``pattern`` is found."""
+        compiled = re.compile(pattern)
+
+        def said() -> re.Match[str] | None:
+            for line in list(self.lines):
+                found = compiled.search(line)
+                if found is not None:
+                    return found
+            return None
+
+        found = wait_until(said, f"a line with {pattern!r} on the server's standard error", timeout)
+        assert found is not None
+        return found
+
+    def wait(self, timeout: float = 40.0) -> int:
+        """Wait for its end, and for all that it said; give its exit status."""
+        wait_until(lambda: self.process.poll() is not None, f"the server's end; {self.lines[-10:]}", timeout)
+        self._reader.join(5.0)
+        return self.process.returncode
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def terminate(self, timeout: float = 40.0) -> int:
+        """Ask it to end, and wait; give its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, at once."""
+        self.process.kill()
+        self.wait()
+
+    def stop(self) -> None:
+        """End it however it stands: for clean-up. Idempotent."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                self.process.wait(15.0)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._reader.join(5.0)
+        self._output.close()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    # What it is like, from outside
+
+    def state(self) -> dict[str, Any]:
+        """Read its ``orchestrator-state.json``."""
+        document: dict[str, Any] = json.loads((self.state_dir / "orchestrator-state.json").read_bytes())
+        return document
+
+    def children(self) -> list[int]:
+        """Number the processes that it has started and not seen end."""
+        found: set[int] = set()
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            found.update(map(int, (task / "children").read_text().split()))
+        return sorted(found)
+
+    def descriptors(self) -> int:
+        """Count its open files."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident(self) -> int:
+        """Give its resident memory in KiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    # Talking to it
+
+    def connect(self, timeout: float = 60.0, context: ssl.SSLContext | None = None) -> Connection:
+        """Make a kept-alive connection."""
+        return Connection(self.url, timeout, context)
+
+    def request(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] = {}) -> Answer:
+        """Ask, on a connection of its own."""
+        connection = self.connect()
+        try:
+            return connection.request(method, target, body, headers)
+        finally:
+            connection.close()
+
+    def deliver(self, path: str, body: bytes = b'{"action": "opened"}', **more: Any) -> Answer:
+        """Post a signed delivery of GitHub on a connection of its own; see `Connection.deliver`."""
+        connection = self.connect()
+        try:
+            return connection.deliver(path, body, **more)
+        finally:
+            connection.close()
+
+    def admin(
+        self,
+        method: str,
+        target: str,
+        document: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] = {},
+        key: str = API_KEY,
+    ) -> Answer:
+        """Ask the admin API with a bearer key."""
+        body = b"" if document is None else json.dumps(document).encode()
+        return self.request(method, target, body, {"Authorization": f"Bearer {key}", **headers})
+
+    def reload(self, query: str = "", headers: Mapping[str, str] = {}) -> Answer:
+        """Ask for a reload."""
+        return self.admin("POST", f"/admin/reload{query}", {}, headers)
+
+    def generation(self) -> dict[str, Any]:
+        """Give what the server tells of its live generation."""
+        document: dict[str, Any] = self.admin("GET", "/admin/generation").json()
+        return document
+
+    def bindings(self) -> list[dict[str, Any]]:
+        """Give what it tells of its live and draining versions."""
+        found: list[dict[str, Any]] = self.admin("GET", "/admin/bindings").json()["bindings"]
+        return found
+
+    def records(self, topic: str, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """Read a topic through the admin API, or, when the server has ended, with the command for it."""
+        if self.process.poll() is None:
+            answer = self.admin("GET", f"/admin/events/{topic}?after={after}&limit={limit}")
+            assert answer.status == 200, answer
+            found: list[dict[str, Any]] = answer.json()["records"]
+            return found
+        places = ("--state-dir", str(self.state_dir), "--after", str(after), "--limit", str(limit), "--json")
+        done = run_harn(self.directory, "orchestrator", "events", topic, *places, environ=self.environ)
+        assert done.status == 0, done
+        return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,179 @@
+"""Deliveries after their acceptance: settling, reading back, moving, restarts."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from twisted.internet.defer import gatherResults
+
+from harn.model.delivery import (
+    BINDING_REMOVED,
+    DEAD,
+    DONE,
+    READY,
+    RECOVERY_LIMIT,
+    WAITING,
+)
+from harn.store.topics import DEAD_LETTERS, OUTBOX
+from harn.testing.stores.kit import (
+    NOW,
+    StoreTestCase,
+    attempt_of,
+    backlog_of,
+    new_delivery,
+    settlement_of,
+)
+
+
+class DeliveringTests(StoreTestCase):
+    """What is promised of deliveries."""
+
+    def test_done_is_not_ready(self) -> None:
+        """What is done is run no more, and its attempt is recorded."""
+        delivery_id = self.accept_one("e1")
+        self.settle(delivery_id, passed=True, attempt=attempt_of(), result=b'{"ok":true}')
+        (row,) = self.result_of(self.store.find("e1"))
+        self.assertEqual((row.state, row.attempts, row.passed), (DONE, 1, True))
+        self.assertEqual(self.ready_ids(), [])
+
+    def test_settlements_of_one_delivery_in_one_turn(self) -> None:
+        """Of two settlements in one turn, the later holds, and both attempts are recorded in their order."""
+        delivery_id = self.accept_one("e1")
+        failed = attempt_of(1, "failed", error_class="handler_error", error="no")
+        first = settlement_of(delivery_id, WAITING, due_at=NOW + 5, attempt=failed)
+        second = settlement_of(delivery_id, DONE, attempts=2, attempt=attempt_of(2))
+        self.result_of(gatherResults([self.store.settle(first), self.store.settle(second)]))
+        self.assertEqual(self.state_of("e1"), [DONE])
+        self.assertEqual(self.kinds(OUTBOX), ["dispatch_failed", "dispatch_succeeded"])
+
+    def test_ready_in_order_and_limited(self) -> None:
+        """Ready deliveries come by id, after an id, up to a count."""
+        ids = [self.accept_one(f"e{n}") for n in range(5)]
+        self.settle(ids[2])
+        self.assertEqual(self.ready_ids(), [ids[0], ids[1], ids[3], ids[4]])
+        self.assertEqual(self.ready_ids(after=ids[1], limit=1), [ids[3]])
+
+    def test_ready_limited_by_bytes(self) -> None:
+        """Ready deliveries come up to a size of bodies, but at least one."""
+        ids = [self.accept_one(f"e{n}", body=b"x" * 100) for n in range(3)]
+        self.assertEqual(self.ready_ids(max_bytes=250), ids[:2])
+        self.assertEqual(self.ready_ids(max_bytes=1), ids[:1])
+
+    def test_due_when_its_time_comes(self) -> None:
+        """Waiting deliveries are due from their time on, the longest due first, without those that are excluded."""
+        late, early, never = (self.accept_one(f"e{n}") for n in range(3))
+        self.settle(late, WAITING, due_at=NOW + 20)
+        self.settle(early, WAITING, due_at=NOW + 10)
+        self.settle(never, WAITING, due_at=NOW + 1000)
+        self.assertEqual(self.due_ids(NOW + 9), [])
+        self.assertEqual(self.due_ids(NOW + 10), [early])
+        self.assertEqual(self.due_ids(NOW + 20), [early, late])
+        self.assertEqual(self.due_ids(NOW + 20, limit=1), [early])
+        self.assertEqual(self.due_ids(NOW + 20, excluding=(early,)), [late])
+
+    def test_next_due(self) -> None:
+        """The earliest time of a waiting delivery is known, and the earliest after another."""
+        self.assertIsNone(self.result_of(self.store.next_due()))
+        for number, due_at in enumerate((NOW + 20, NOW + 10)):
+            self.settle(self.accept_one(f"e{number}"), WAITING, due_at=due_at)
+        self.assertEqual(self.result_of(self.store.next_due()), NOW + 10)
+        self.assertEqual(self.result_of(self.store.next_due(NOW + 10)), NOW + 20)
+        self.assertIsNone(self.result_of(self.store.next_due(NOW + 20)))
+
+    def test_waiting_becomes_ready_again(self) -> None:
+        """A settlement may make a waiting delivery ready, without an attempt."""
+        delivery_id = self.accept_one("e1")
+        self.settle(delivery_id, WAITING, due_at=NOW + 10)
+        self.settle(delivery_id, READY, version=2)
+        (row,) = self.result_of(self.store.ready(0, 10, 1 << 20))
+        self.assertEqual((row.state, row.version, row.due_at), (READY, 2, None))
+        self.assertEqual(self.due_ids(NOW + 100), [])
+
+    def test_all_deliveries_of_an_event(self) -> None:
+        """An event's deliveries to several bindings are found together, by id."""
+        ids = self.accept(new_delivery("e1"), new_delivery("e1", trigger_id="other"), new_delivery("e2"))
+        found = self.result_of(self.store.find("e1"))
+        self.assertEqual([(row.delivery_id, row.trigger_id) for row in found], [(ids[0], "gh"), (ids[1], "other")])
+        self.assertEqual(self.result_of(self.store.find("unknown")), [])
+
+    def test_backlog_counts_what_is_unfinished(self) -> None:
+        """Unfinished deliveries are counted for each binding version, ready and waiting apart."""
+        self.accept_one("e1")
+        self.settle(self.accept_one("e2"), WAITING, due_at=NOW + 1)
+        self.settle(self.accept_one("e3"), DONE)
+        self.accept_one("e4", version=2)
+        self.accept_one("e5", trigger_id="other")
+        expected = [("gh", 1, 1, 1), ("gh", 2, 1, 0), ("other", 1, 1, 0)]
+        self.assertEqual(self.result_of(self.store.backlog()), [backlog_of(*entry) for entry in expected])
+
+    def test_move_to_another_version(self) -> None:
+        """A version's unfinished deliveries go to another, but not those that run, are done, or are others'."""
+        running, ready, waiting, done, other = (self.accept_one(f"e{n}") for n in range(5))
+        self.settle(waiting, WAITING, due_at=NOW + 5)
+        self.settle(done)
+        self.settle(other, READY, version=3)
+        self.assertEqual(self.result_of(self.store.move("gh", 1, 2, NOW, {running})), 2)
+        versions = [self.result_of(self.store.find(f"e{n}"))[0].version for n in range(5)]
+        self.assertEqual(versions, [1, 2, 2, 1, 3])
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([running, ready, other], [waiting]))
+
+    def test_move_to_the_dead_letters(self) -> None:
+        """A removed trigger's unfinished deliveries die with their reason, in order."""
+        ids = [self.accept_one(f"e{n}") for n in range(3)]
+        self.settle(ids[1], WAITING, due_at=NOW + 5)
+        self.assertEqual(self.result_of(self.store.move("gh", 1, None, NOW + 7, {ids[0]})), 2)
+        records = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        self.assertEqual([record.payload["event"]["id"] for record in records], ["e1", "e2"])
+        self.assertEqual({record.payload["reason"] for record in records}, {BINDING_REMOVED})
+        self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ids[0]], []))
+
+    def test_what_another_left_waits_for_recovery(self) -> None:
+        """After a restart, nothing is ready or due before it is recovered; then all of it is, at its place."""
+        ready, waiting, done = (self.accept_one(f"e{n}") for n in range(3))
+        self.settle(waiting, WAITING, due_at=NOW + 5)
+        self.settle(done)
+        before = self.store.incarnation
+        self.restart()
+        self.assertGreater(self.store.incarnation, before)
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([], []))
+        self.assertIsNone(self.result_of(self.store.next_due()))
+        stranded = self.result_of(self.store.stranded(NOW + 1, 10))
+        self.assertEqual([row.delivery_id for row in stranded], [ready, waiting])
+        recovery = self.result_of(self.store.recover(NOW, 10))
+        self.assertEqual((recovery.recovered, recovery.dead), (2, 0))
+        self.assertEqual(recovery.backlog, (backlog_of("gh", 1, 1, 1),))
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
+        self.assertEqual(self.result_of(self.store.find("e0"))[0].recoveries, 1)
+        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+
+    def test_recovery_leaves_our_own_alone(self) -> None:
+        """What this server accepted itself is not recovered, nor stranded."""
+        self.accept_one("e1")
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 0)
+        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.find("e1"))[0].recoveries, 0)
+
+    def test_recovery_of_what_is_older(self) -> None:
+        """A recovery may be limited to what was received before a time; the rest waits on."""
+        old = self.accept_one("e1", received_at=NOW - 100)
+        self.accept_one("e2")
+        self.restart()
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10, NOW - 50)).recovered, 1)
+        self.assertEqual(self.ready_ids(), [old])
+        self.assertEqual([row.event_id for row in self.result_of(self.store.stranded(NOW + 1, 10))], ["e2"])
+
+    def test_recovery_limit(self) -> None:
+        """A delivery that is unfinished at so many restarts is a dead letter, and says so."""
+        self.accept_one("e1")
+        outcomes = []
+        for _ in range(3):
+            self.restart()
+            recovery = self.result_of(self.store.recover(NOW, 3))
+            outcomes.append((recovery.recovered, recovery.dead))
+        self.assertEqual(outcomes, [(1, 0), (1, 0), (0, 1)])
+        self.assertEqual(self.state_of("e1"), [DEAD])
+        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        self.assertEqual(record.payload["reason"], RECOVERY_LIMIT)
+        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])

@@ -1,0 +1,215 @@
+"""What is kept, and for how long: generations, retention, closing."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+
+from harn.errors import EventLogUnavailable, StoreError
+from harn.model.delivery import (
+    DEAD,
+    READY,
+    WAITING,
+)
+from harn.store.model import GenerationRecord, LiveBinding
+from harn.store.topics import ATTEMPTS, DEAD_LETTERS
+from harn.testing.stores.kit import (
+    DAY,
+    KEEP,
+    NOW,
+    StoreTestCase,
+    accept_of,
+    attempt_of,
+    binding_of,
+    dead_letter,
+    dedupe,
+    generation_of,
+    new_delivery,
+    settlement_of,
+)
+
+
+class KeepingTests(StoreTestCase):
+    """What is promised of generations, retention and closing."""
+
+    def test_first_generation(self) -> None:
+        """An empty store knows no generation; the first is reserved, then adopted."""
+        self.assertIsNone(self.result_of(self.store.last()))
+        self.assertEqual(self.result_of(self.store.latest_bindings()), {})
+        self.result_of(self.store.reserve(generation_of(1, binding_of(1, 1), removed=("old",)), b"bundle"))
+        self.assertEqual(self.result_of(self.store.history(10)), [])
+        self.assertEqual(self.result_of(self.store.last()), generation_of(1, removed=("old",)))
+        self.result_of(self.store.adopted(1, NOW + 1))
+        adopted = generation_of(1, adopted_at=NOW + 1, removed=("old",))
+        self.assertEqual(self.result_of(self.store.last()), adopted)
+        self.assertEqual(self.result_of(self.store.history(10)), [adopted])
+        live = LiveBinding(version=1, fingerprint="f1", bundle_id="sha256:b1")
+        self.assertEqual(self.result_of(self.store.latest_bindings()), {"gh": live})
+        self.assertEqual(self.result_of(self.store.bindings([("gh", 1), ("gh", 9)])), [binding_of(1, 1)])
+        self.assertEqual(self.result_of(self.store.bundle("sha256:b1")), b"bundle")
+        self.assertIsNone(self.result_of(self.store.bundle("sha256:unknown")))
+
+    def adopt(self, generation: GenerationRecord, bundle: bytes | None = b"bundle") -> None:
+        """Reserve and adopt."""
+        self.result_of(self.store.reserve(generation, bundle))
+        self.result_of(self.store.adopted(generation.number, NOW))
+
+    def test_numbers_outlive_a_restart(self) -> None:
+        """Generations, the newest versions and bundles are known after a restart; history has the newest first."""
+        self.adopt(generation_of(1, binding_of(1, 1), binding_of(1, 1, trigger_id="gone")))
+        self.adopt(generation_of(2, binding_of(2, 2), removed=("gone",)), None)
+        self.restart()
+        self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [2, 1])
+        self.assertEqual([record.number for record in self.result_of(self.store.history(1))], [2])
+        latest = self.result_of(self.store.latest_bindings())
+        self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 2, "gone": 1})
+        self.assertEqual(self.result_of(self.store.bundle("sha256:b1")), b"bundle")
+
+    def test_reservation_is_replaced(self) -> None:
+        """A number that was only reserved is given again, and the versions it brought are forgotten."""
+        self.adopt(generation_of(1, binding_of(1, 1)))
+        self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None))
+        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].version, 1)
+        self.adopt(generation_of(2, binding_of(1, 2, trigger_id="y")), None)
+        latest = self.result_of(self.store.latest_bindings())
+        self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1, "y": 1})
+        self.assertEqual(self.result_of(self.store.bindings([("gh", 2), ("x", 1)])), [])
+
+    def test_number_after_a_reservation(self) -> None:
+        """A reservation that a crash left may also be passed over: its versions are given again."""
+        self.adopt(generation_of(1, binding_of(1, 1)))
+        self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2)), None))
+        self.adopt(generation_of(3, evolve(binding_of(2, 3), fingerprint="other")), None)
+        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].fingerprint, "other")
+
+    def test_adopted_numbers_are_not_given_again(self) -> None:
+        """A generation or version that was adopted is not overwritten, and a bundle must be known."""
+        self.adopt(generation_of(1, binding_of(1, 1)))
+        for refused in (
+            self.store.reserve(generation_of(1), None),
+            self.store.reserve(generation_of(2, binding_of(1, 2)), None),
+            self.store.reserve(generation_of(2, bundle_id="sha256:unknown"), None),
+            self.store.adopted(7, NOW),
+        ):
+            with self.assertRaises(StoreError):
+                self.result_of(refused)
+        self.assertEqual(self.result_of(self.store.last()), generation_of(1, adopted_at=NOW))
+        self.assertEqual(self.result_of(self.store.bindings([("gh", 1)])), [binding_of(1, 1)])
+
+    def test_trims_by_age(self) -> None:
+        """Finished deliveries, dead letters, records and claims go when their time is over, and not before."""
+        done, dead = self.accept_one("done", claim=dedupe("k", NOW + 7 * DAY)), self.accept_one("dead")
+        self.settle(done, attempt=attempt_of())
+        self.settle(dead, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
+        self.result_of(self.store.append("audit.test", "old", {}))
+        waiting = self.accept_one("waiting")
+        self.settle(waiting, WAITING, due_at=NOW + DAY, attempt=attempt_of(1, "failed"))
+        self.accept_one("ready")
+        self.assertEqual(self.trim_all(KEEP, NOW + 6 * DAY), 0)
+        self.assertEqual(self.trim_all(KEEP, NOW + 8 * DAY), 3)
+        states = [self.state_of(name) for name in ("done", "dead", "waiting", "ready")]
+        self.assertEqual(states, [[], [DEAD], [WAITING], [READY]])
+        self.assertEqual(self.result_of(self.store.read("audit.test", 0, 10)), [])
+        self.assertEqual(self.trim_all(KEEP, NOW + 31 * DAY), 1)
+        self.assertEqual((self.state_of("dead"), self.kinds(DEAD_LETTERS)), ([], []))
+        self.assertEqual((self.state_of("waiting"), self.kinds(ATTEMPTS)), ([WAITING], ["attempt_recorded"]))
+
+    def test_trims_in_slices(self) -> None:
+        """One call removes no more than it may."""
+        for number in range(5):
+            self.settle(self.accept_one(f"e{number}"))
+        counts = [self.result_of(self.store.trim(KEEP, NOW + 8 * DAY, 2)) for _ in range(4)]
+        self.assertEqual(counts, [2, 2, 1, 0])
+
+    def test_numbers_outlive_their_rows(self) -> None:
+        """After everything was trimmed, ids and numbers go on above those that were given, over a restart too."""
+        delivery_id = self.accept_one("e1")
+        self.settle(delivery_id, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
+        number = self.result_of(self.store.append("audit.test", "old", {}))
+        (buried,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        (tried,) = self.result_of(self.store.read(ATTEMPTS, 0, 10))
+        self.trim_all(KEEP, NOW + 100 * DAY)
+        self.assertEqual(self.result_of(self.store.topics()), [])
+        self.restart()
+        again = self.accept_one("e2")
+        self.assertGreater(again, delivery_id)
+        self.assertGreater(self.result_of(self.store.append("audit.test", "new", {})), number)
+        self.settle(again, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
+        self.assertGreater(self.result_of(self.store.latest(DEAD_LETTERS)), buried.number)
+        self.assertGreater(self.result_of(self.store.latest(ATTEMPTS)), tried.number)
+
+    def test_trims_by_size(self) -> None:
+        """Over the size, the oldest finished go first, then dead letters; what is unfinished never."""
+        for number in range(20):
+            self.settle(self.accept_one(f"e{number}", body=b"x" * 100_000), attempt=attempt_of())
+            self.clock.advance(1)
+        self.settle(self.accept_one("dead"), DEAD, dead=dead_letter("no"))
+        self.accept_one("ready", body=b"x" * 100_000)
+        policy = evolve(KEEP, max_bytes=1_200_000)
+        self.assertGreater(self.trim_all(policy, self.clock.seconds()), 8)
+        left = [bool(self.state_of(f"e{number}")) for number in range(20)]
+        self.assertEqual(left, sorted(left))
+        self.assertTrue(left[-1])
+        self.assertEqual(self.state_of("dead"), [DEAD])
+        self.trim_all(evolve(KEEP, max_bytes=1), self.clock.seconds())
+        self.assertEqual((self.state_of("dead"), self.state_of("ready")), ([], [READY]))
+
+    def test_trims_definitions_that_nobody_names(self) -> None:
+        """Old versions and bundles go; the newest of each trigger, and what an unfinished delivery names, stay."""
+        self.adopt(generation_of(1, binding_of(1, 1), binding_of(1, 1, trigger_id="still")))
+        for number in range(2, 26):
+            bundle_id = f"sha256:b{number}"
+            self.adopt(generation_of(number, binding_of(number, number, bundle_id=bundle_id), bundle_id=bundle_id))
+        self.accept_one("e1", version=3)
+        self.trim_all(KEEP, NOW)
+        keys = [("gh", version) for version in range(1, 26)]
+        kept = [record.version for record in self.result_of(self.store.bindings(keys))]
+        self.assertEqual(kept, [3, *range(6, 26)])
+        self.assertEqual(len(self.result_of(self.store.bindings([("still", 1)]))), 1)
+        bundles = [number for number in range(1, 26) if self.result_of(self.store.bundle(f"sha256:b{number}"))]
+        self.assertEqual(bundles, [1, 3, *range(6, 26)])
+        self.assertEqual(len(self.result_of(self.store.history(100))), 20)
+
+    def test_heartbeat(self) -> None:
+        """A heartbeat may be given at any time, and leaves the store available."""
+        self.result_of(self.store.heartbeat(NOW + 5))
+        self.assertTrue(self.store.available())
+
+    def test_close_writes_what_was_handed_over(self) -> None:
+        """What was asked for before `close` is done before it fires, and is there after a restart."""
+        accepting = self.store.accept(accept_of(new_delivery("e1")))
+        self.result_of(self.store.close())
+        self.assertEqual(len(self.result_of(accepting)), 1)
+        self.restart()
+        self.assertEqual(self.state_of("e1"), [READY])
+
+    def test_closed_refuses(self) -> None:
+        """After `close`, reads and writes fail as unavailable, and closing again does no harm."""
+        self.result_of(self.store.close())
+        self.result_of(self.store.close())
+        refusals: list[Deferred[Any]] = [
+            self.store.accept(accept_of(new_delivery("e1"))),
+            self.store.claim("admin", "k", NOW + 1),
+            self.store.settle(settlement_of(1)),
+            self.store.append("audit.test", "kind", {}),
+            self.store.heartbeat(NOW),
+            self.store.trim(KEEP, NOW, 10),
+            self.store.find("e1"),
+            self.store.last(),
+        ]
+        for refused in refusals:
+            with self.assertRaises(EventLogUnavailable):
+                self.result_of(refused)
+
+    def test_cancelled_unit_does_no_harm(self) -> None:
+        """Who no longer waits for a unit may cancel its Deferred; it may be written all the same."""
+        cancelled = self.store.append("audit.test", "one", {})
+        cancelled.addErrback(lambda failure: None)
+        cancelled.cancel()
+        self.result_of(self.store.append("audit.test", "two", {}))
+        self.assertIn("two", self.kinds("audit.test"))

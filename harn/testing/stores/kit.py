@@ -1,0 +1,227 @@
+"""What tests of stores are made of: a clock that drives one without a running reactor, and makers of values."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from harn.model.delivery import (
+    DONE,
+    RETRY_EXHAUSTED,
+    Acceptance,
+    Attempt,
+    Claim,
+    DeadLetter,
+    NewDelivery,
+    Settlement,
+)
+from harn.model.event import UNSIGNED, Envelope, encode_envelope
+from harn.store.interfaces import IStore
+from harn.store.model import Backlog, BindingRecord, GenerationRecord, RetentionPolicy
+
+T = TypeVar("T")
+
+NOW = 1_800_000_000.0
+"""When a `StoreClock` begins: seconds, Unix."""
+
+DAY = 86400.0
+
+PATIENCE = 30.0
+"""Seconds of real time that a store's own thread has for one answer before a test fails."""
+
+
+@implementer(IReactorFromThreads)
+class StoreClock(Clock):
+    """A `Clock` that takes calls from a store's threads, and waits for them when a result is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rightNow = NOW
+        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = SimpleQueue()
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """See `IReactorFromThreads`."""
+        self._calls.put((callable, args, kwargs))
+
+    def turn(self) -> None:
+        """Do what is due now, as the end of a reactor's turn does."""
+        self.advance(0)
+
+    def result_of(self, deferred: Deferred[T]) -> T:
+        """
+        Turn until ``deferred`` fires; give its result, or raise its failure.
+
+        :raises AssertionError: nothing is left that could fire it.
+        """
+        results: list[T | Failure] = []
+        deferred.addBoth(results.append)
+        while not results:
+            self.turn()
+            if results:
+                break
+            try:
+                function, args, kwargs = self._calls.get(timeout=PATIENCE)
+            except Empty:
+                raise AssertionError("the store gave no answer") from None
+            function(*args, **kwargs)
+        (result,) = results
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+
+def new_delivery(event_id: str, *, trigger_id: str = "gh", version: int = 1, **changes: Any) -> NewDelivery:
+    """Make a delivery that a test can accept; ``changes`` are fields of `NewDelivery`."""
+    envelope = Envelope(
+        id=event_id,
+        provider="webhook",
+        kind="ping",
+        received_at="2027-01-15T08:00:00.000Z",
+        dedupe_key=event_id,
+        trace_id="trace_1",
+        headers={},
+        signature_status=UNSIGNED,
+        payload={},
+        lifted={},
+        body_format="json",
+    )
+    delivery = NewDelivery(
+        event_id=event_id,
+        trigger_id=trigger_id,
+        version=version,
+        provider="webhook",
+        kind="ping",
+        envelope=encode_envelope(envelope),
+        body=b'{"n": 1}',
+        received_at=NOW,
+    )
+    return evolve(delivery, **changes)
+
+
+def accept_of(*deliveries: NewDelivery, guard: Claim | None = None) -> Acceptance:
+    """Make an acceptance."""
+    return Acceptance(deliveries=deliveries, guard=guard)
+
+
+def dedupe(key: str, expires_at: float = NOW + DAY) -> Claim:
+    """Make the claim of a dedupe key."""
+    return Claim(scope="trigger:gh", key=key, expires_at=expires_at)
+
+
+def attempt_of(number: int = 1, outcome: str = "success", **changes: Any) -> Attempt:
+    """Make an attempt of one second."""
+    return evolve(Attempt(number=number, version=1, started_at=NOW, completed_at=NOW + 1.0, outcome=outcome), **changes)
+
+
+def settlement_of(delivery_id: int, state: str = DONE, **changes: Any) -> Settlement:
+    """Make a settlement; ``changes`` are fields of `Settlement`."""
+    return evolve(Settlement(delivery_id=delivery_id, state=state, version=1, attempts=1), **changes)
+
+
+def generation_of(
+    number: int, *bindings: BindingRecord, bundle_id: str = "sha256:b1", **changes: Any
+) -> GenerationRecord:
+    """Make a generation that is not adopted yet."""
+    generation = GenerationRecord(
+        number=number, digest=f"sha256:m{number}", bundle_id=bundle_id, source="cli", actor="key:1", bindings=bindings
+    )
+    return evolve(generation, **changes)
+
+
+def binding_of(version: int, generation: int, *, trigger_id: str = "gh", bundle_id: str = "sha256:b1") -> BindingRecord:
+    """Make a definition with its number."""
+    return BindingRecord(
+        trigger_id=trigger_id,
+        version=version,
+        fingerprint=f"f{version}",
+        generation=generation,
+        bundle_id=bundle_id,
+        spec=b"{}",
+    )
+
+
+KEEP = RetentionPolicy(events=7 * DAY, dead=30 * DAY)
+
+
+class StoreTestCase(SynchronousTestCase):
+    """What tests of stores share: a clock, an open store, and its closing."""
+
+    def make_store(self) -> IStore:
+        """Make a store that is not open. Called again in one test, it gives one over the same data."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        """Open a store, and close it in the end."""
+        self.clock = StoreClock()
+        self.store = self.make_store()
+        self.result_of(self.store.open())
+        self.addCleanup(lambda: self.result_of(self.store.close()))
+
+    def result_of(self, deferred: Deferred[T]) -> T:
+        """Give the result, or raise the failure."""
+        return self.clock.result_of(deferred)
+
+    def restart(self) -> None:
+        """Close the store, and open it as another server would."""
+        self.result_of(self.store.close())
+        self.store = self.make_store()
+        self.result_of(self.store.open())
+
+    def accept(self, *deliveries: NewDelivery, guard: Claim | None = None) -> tuple[int | None, ...]:
+        """Accept as one unit; give the ids."""
+        return self.result_of(self.store.accept(accept_of(*deliveries, guard=guard)))
+
+    def accept_one(self, event_id: str, **changes: Any) -> int:
+        """Accept one delivery that is no duplicate; give its id."""
+        (delivery_id,) = self.accept(new_delivery(event_id, **changes))
+        assert delivery_id is not None
+        return delivery_id
+
+    def settle(self, delivery_id: int, state: str = DONE, **changes: Any) -> None:
+        """Settle a delivery."""
+        self.result_of(self.store.settle(settlement_of(delivery_id, state, **changes)))
+
+    def ready_ids(self, after: int = 0, limit: int = 100, max_bytes: int = 1 << 30) -> list[int]:
+        """Ids of what is ready."""
+        return [row.delivery_id for row in self.result_of(self.store.ready(after, limit, max_bytes))]
+
+    def due_ids(self, now: float, limit: int = 100, excluding: tuple[int, ...] = ()) -> list[int]:
+        """Ids of what is due."""
+        return [row.delivery_id for row in self.result_of(self.store.due(now, limit, excluding))]
+
+    def state_of(self, event_id: str) -> list[str]:
+        """States of the deliveries of one event."""
+        return [row.state for row in self.result_of(self.store.find(event_id))]
+
+    def kinds(self, topic: str) -> list[str]:
+        """Kinds of the records of a topic."""
+        return [record.kind for record in self.result_of(self.store.read(topic, 0, 1000))]
+
+    def trim_all(self, policy: RetentionPolicy, now: float) -> int:
+        """Trim until nothing is left to trim; give the count."""
+        total = 0
+        while removed := self.result_of(self.store.trim(policy, now, 10)):
+            total += removed
+        return total
+
+
+def backlog_of(trigger_id: str, version: int, ready: int, waiting: int) -> Backlog:
+    """Make a count."""
+    return Backlog(trigger_id=trigger_id, version=version, ready=ready, waiting=waiting)
+
+
+def dead_letter(error: str) -> DeadLetter:
+    """Make the end of a delivery whose retries are used up."""
+    return DeadLetter(reason=RETRY_EXHAUSTED, error_class="handler_error", error=error)

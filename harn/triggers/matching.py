@@ -1,0 +1,137 @@
+"""
+What a trigger's rules make of one event: match, filter, dedupe key. Pure.
+
+An expression over the envelope alone (``event.dedupe_key``, ``event.headers."x-id"``) is answered without parsing the
+body; any other is JMESPath over ``{"event": event.to_dict()}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jmespath
+from attrs import frozen
+
+from harn.manifest.model import TriggerSpec
+from harn.model.event import TriggerEvent
+from harn.wire import canonical_json
+
+_ENVELOPE_FIELDS = frozenset(
+    ("id", "provider", "kind", "received_at", "occurred_at", "dedupe_key", "trace_id", "tenant_id", "headers")
+)
+
+
+@frozen
+class Keep:
+    """The event is for this trigger; ``dedupe_key`` is what it is claimed under, None for no claim."""
+
+    dedupe_key: str | None
+
+
+@frozen
+class Ignore:
+    """The event is not for this trigger; ``stage`` is ``match`` or ``filter``."""
+
+    stage: str
+
+
+@frozen
+class FilterFailed:
+    """An expression of the trigger cannot be evaluated on this event."""
+
+    error: str
+
+
+Verdict = Keep | Ignore | FilterFailed
+Expression = Callable[[TriggerEvent], Any]
+
+
+def matches(patterns: tuple[str, ...], kind: str) -> bool:
+    """
+    Tell whether ``kind`` is one of ``patterns``.
+
+    No patterns match everything; ``issues.*`` matches every kind that begins with ``issues.``.
+    """
+    return not patterns or any(
+        kind == pattern or (pattern.endswith(".*") and kind.startswith(pattern[:-1])) for pattern in patterns
+    )
+
+
+def is_truthy(value: Any) -> bool:
+    """
+    Tell whether JMESPath takes ``value`` for true: all but null, false, and empty strings, lists and objects.
+
+    Zero is true. Source: JMESPath specification, "Or Expressions".
+    """
+    return not (value is None or value is False or value == "" or value == [] or value == {})
+
+
+def _envelope_path(tree: Any) -> tuple[str, ...] | None:
+    """Give the field names of ``event.a.b`` when it stays in the envelope, else None."""
+    if tree["type"] != "subexpression" or any(child["type"] != "field" for child in tree["children"]):
+        return None
+    root, *names = (str(child["value"]) for child in tree["children"])
+    return tuple(names) if root == "event" and names[0] in _ENVELOPE_FIELDS else None
+
+
+@lru_cache(maxsize=16_384)
+def compile_expression(text: str) -> Expression:
+    """
+    Compile JMESPath text to a function of an event.
+
+    :raises jmespath.exceptions.JMESPathError: ``text`` is no JMESPath.
+    """
+    parsed = jmespath.compile(text)
+    path = _envelope_path(parsed.parsed)
+    if path is None:
+        return lambda event: parsed.search({"event": event.to_dict()})
+    first, rest = path[0], path[1:]
+
+    def look_up(event: TriggerEvent) -> Any:
+        value = getattr(event, first)
+        for name in rest:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    return look_up
+
+
+@frozen
+class Rules:
+    """The compiled rules of one binding version."""
+
+    events: tuple[str, ...]
+    filter: Expression | None
+    dedupe_key: Expression | None
+
+    @classmethod
+    def of(cls, spec: TriggerSpec) -> Rules:
+        """Compile the rules of a checked spec."""
+        return cls(
+            spec.events,
+            None if spec.filter is None else compile_expression(spec.filter),
+            None if spec.dedupe_key is None else compile_expression(spec.dedupe_key),
+        )
+
+    def decide(self, event: TriggerEvent, *, always_claim: bool = False) -> Verdict:
+        """
+        Decide on one event.
+
+        :param always_claim: claim the provider's own key where the trigger names none (cron ticks, ``jti``).
+        """
+        if not matches(self.events, event.kind):
+            return Ignore("match")
+        try:
+            if self.filter is not None and not is_truthy(self.filter(event)):
+                return Ignore("filter")
+            if self.dedupe_key is None:
+                return Keep(event.dedupe_key if always_claim else None)
+            key = self.dedupe_key(event)
+            if key is None:
+                return Keep(event.dedupe_key)
+            return Keep(key if isinstance(key, str) else canonical_json(key).decode("utf-8"))
+        except Exception as error:
+            # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
+            return FilterFailed(f"{type(error).__name__}: {error}")

@@ -1,0 +1,111 @@
+"""
+Things that generations share by key, and count.
+
+Carrying over what did not change, keeping the live interpreter, going back from B to A, and undo are one mechanism:
+acquire and release. A thing is closed when its last holder lets go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+T = TypeVar("T")
+log = Logger(namespace="harn.triggers")
+
+Close = Callable[[T], Awaitable[object]]
+
+
+class Shared(Generic[T]):
+    """One thing with a count of its holders. Whoever makes it is the first."""
+
+    __slots__ = ("_count", "_pool", "key", "value")
+
+    def __init__(self, pool: KeyedPool[T], key: Hashable, value: T) -> None:
+        self._pool = pool
+        self._count = 1
+        self.key = key
+        self.value = value
+
+    @property
+    def holders(self) -> int:
+        """How many hold it."""
+        return self._count
+
+    def retain(self) -> Shared[T]:
+        """Hold it once more."""
+        self._count += 1
+        return self
+
+    def release(self) -> None:
+        """Let go of it once; the last one closes it, in the background."""
+        self._count -= 1
+        if self._count == 0:
+            self._pool._last_left(self)
+
+
+class KeyedPool(Generic[T]):
+    """
+    All things of one sort, by key.
+
+    :param close: called once for each thing, when nobody holds it any more.
+    """
+
+    def __init__(self, close: Close[T]) -> None:
+        self._close = close
+        self._entries: dict[Hashable, Shared[T]] = {}
+        self._closing: set[Deferred[object]] = set()
+
+    def __iter__(self) -> Iterator[Shared[T]]:
+        return iter(list(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def acquire(self, key: Hashable) -> Shared[T] | None:
+        """Hold the thing of this key, if there is one."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.retain()
+
+    def add(self, key: Hashable, value: T) -> Shared[T]:
+        """Put in a new thing, held once. A thing that has the key already keeps its holders but is found no more."""
+        entry = Shared(self, key, value)
+        self._entries[key] = entry
+        return entry
+
+    def _last_left(self, entry: Shared[T]) -> None:
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+
+        async def close() -> object:
+            return await self._close(entry.value)
+
+        closing: Deferred[object] = Deferred.fromCoroutine(close())
+        closing.addErrback(lambda failure: log.failure("closing failed", failure=failure))
+        if not closing.called:
+            self._closing.add(closing)
+            closing.addBoth(self._closed, closing)
+
+    def _closed(self, result: object, closing: Deferred[object]) -> object:
+        self._closing.discard(closing)
+        return result
+
+    def idle(self) -> Deferred[None]:
+        """Fire when everything that was let go of so far is closed."""
+        waiting = DeferredList([_echo(closing) for closing in self._closing])
+        return waiting.addCallback(lambda _: None)
+
+
+def _echo(source: Deferred[object]) -> Deferred[object]:
+    """Give a Deferred that fires with ``source``, without consuming its result."""
+    echo: Deferred[object] = Deferred()
+
+    def both(result: object) -> object:
+        echo.callback(None)
+        return result
+
+    source.addBoth(both)
+    return echo

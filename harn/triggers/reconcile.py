@@ -1,0 +1,69 @@
+"""
+What a reload would do to the bindings: the live definitions against the next ones. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from harn.manifest.changes import changed_fields
+from harn.triggers.binding import Definition
+
+
+@frozen(kw_only=True)
+class Plan:
+    """
+    Ids sorted; ``changes`` says for each modified id what changed, for example ``("handler code", "retry.max")``.
+    """
+
+    added: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    changes: Mapping[str, tuple[str, ...]] = field(factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no binding changes."""
+        return not (self.added or self.modified or self.removed)
+
+
+def differences(live: Definition, following: Definition) -> tuple[str, ...]:
+    """Name what differs between two definitions of one trigger, in a person's words."""
+    changes: list[str] = []
+    if live.handler_code != following.handler_code and live.spec.handler == following.spec.handler:
+        changes.append("handler code")
+    if live.predicate_code != following.predicate_code and live.spec.when == following.spec.when:
+        changes.append("predicate code")
+    if live.spec_fingerprint != following.spec_fingerprint:
+        changes.extend(changed_fields(live.spec, following.spec))
+    return tuple(changes)
+
+
+def reconcile(live: Mapping[str, Definition], following: Mapping[str, Definition]) -> Plan:
+    """
+    Sort every trigger id of both sides into added, modified, removed and unchanged.
+
+    A definition that is the same object costs one comparison; so an edit of one of many triggers is cheap.
+    """
+    added, modified, unchanged = [], [], []
+    changes: dict[str, tuple[str, ...]] = {}
+    for trigger_id, definition in following.items():
+        known = live.get(trigger_id)
+        if known is definition or (known is not None and known.fingerprint == definition.fingerprint):
+            unchanged.append(trigger_id)
+        elif known is None:
+            added.append(trigger_id)
+        else:
+            modified.append(trigger_id)
+            changes[trigger_id] = differences(known, definition)
+    removed = [trigger_id for trigger_id in live if trigger_id not in following]
+    return Plan(
+        added=tuple(sorted(added)),
+        modified=tuple(sorted(modified)),
+        removed=tuple(sorted(removed)),
+        unchanged=tuple(sorted(unchanged)),
+        changes=changes,
+    )

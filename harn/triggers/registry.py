@@ -1,0 +1,147 @@
+"""
+All binding versions that are live or draining, and which one is a trigger's newest.
+
+The registry holds what outlives a generation. It is changed in one synchronous step by a reload's adopt, and by a
+draining version's end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+
+Observer = Callable[[BindingVersion], None]
+
+
+class Registry:
+    """
+    Binding versions by trigger id and number.
+
+    :ivar active: the newest version of each trigger of the live manifest. Replaced whole by `adopt`.
+    :ivar waiting: for each trigger id, how many of its deliveries wait for a retry's time.
+    """
+
+    def __init__(self) -> None:
+        self.active: Mapping[str, BindingVersion] = {}
+        self._draining: dict[str, dict[int, BindingVersion]] = {}
+        self.waiting: Counter[str] = Counter()
+        self._observers: list[Observer] = []
+
+    def observe(self, observer: Observer) -> None:
+        """Call ``observer`` with each version that has terminated."""
+        self._observers.append(observer)
+
+    def __iter__(self) -> Iterator[BindingVersion]:
+        """Every live version, then every draining one."""
+        yield from self.active.values()
+        yield from self.draining()
+
+    def draining(self) -> list[BindingVersion]:
+        """Every draining version, the longest draining first."""
+        found = [version for versions in self._draining.values() for version in versions.values()]
+        return sorted(found, key=lambda version: version.draining_since or 0.0)
+
+    def get(self, trigger_id: str, version: int) -> BindingVersion | None:
+        """Find a live or draining version by number."""
+        live = self.active.get(trigger_id)
+        if live is not None and live.version == version:
+            return live
+        return self._draining.get(trigger_id, {}).get(version)
+
+    def newest(self, trigger_id: str) -> BindingVersion | None:
+        """Find the live version of a trigger, or of a removed one the newest that still drains."""
+        live = self.active.get(trigger_id)
+        if live is not None:
+            return live
+        versions = self._draining.get(trigger_id)
+        return versions[max(versions)] if versions else None
+
+    def versions(self, trigger_id: str) -> list[BindingVersion]:
+        """Every version of one trigger that is live or drains, the oldest first."""
+        found = sorted(self._draining.get(trigger_id, {}).items())
+        live = self.active.get(trigger_id)
+        return [version for _, version in found] + ([] if live is None else [live])
+
+    def for_retry(self, trigger_id: str, own: BindingVersion | None) -> BindingVersion | None:
+        """
+        Choose the version that a retry runs on.
+
+        :param own: the version it ran on before, or None when that has ended.
+        :return: the newest; its own when pinned or when the trigger is gone; None when there is none to run on.
+        """
+        live = self.active.get(trigger_id)
+        if own is not None and not own.moved and (live is None or live.spec.retry.version == "pinned"):
+            return own
+        newest = self.newest(trigger_id)
+        return None if newest is None or (live is None and newest.moved) else newest
+
+    def adopt(self, active: Mapping[str, BindingVersion], replaced: Iterable[BindingVersion], now: float) -> None:
+        """
+        Take the bindings of a new generation, in one step that cannot fail.
+
+        :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
+        """
+        previous = list(replaced)
+        for binding in active.values():
+            binding.state = ACTIVE
+        self.active = active
+        for binding in previous:
+            self.drain(binding, now)
+        for binding in self.draining():
+            self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
+
+    def drain(self, binding: BindingVersion, now: float) -> None:
+        """Let a version finish what it holds, then end it."""
+        binding.state = DRAINING
+        binding.draining_since = now
+        binding.on_idle = self.check
+        self._draining.setdefault(binding.id, {})[binding.version] = binding
+        self.check(binding)
+
+    def check(self, binding: BindingVersion) -> None:
+        """End a draining version if nothing needs it any more."""
+        if binding.state != DRAINING or binding.in_flight > 0:
+            return
+        if (
+            binding.id not in self.active
+            and not binding.moved
+            and self.waiting[binding.id]
+            and self.newest(binding.id) is binding
+        ):
+            return  # the trigger is gone; its waiting retries have nowhere else to run
+        self.terminate(binding)
+
+    def terminate(self, binding: BindingVersion) -> None:
+        """End a draining version: forget it, release its interpreter, tell the observers."""
+        versions = self._draining.get(binding.id, {})
+        if versions.pop(binding.version, None) is None:
+            return
+        if not versions:
+            del self._draining[binding.id]
+        binding.state = TERMINATED
+        binding.on_idle = None
+        interpreter, binding.interpreter = binding.interpreter, None
+        if interpreter is not None:
+            interpreter.release()
+        for observer in self._observers:
+            observer(binding)
+
+    def retry_waits(self, trigger_id: str) -> None:
+        """Count one more waiting delivery of a trigger."""
+        self.waiting[trigger_id] += 1
+
+    def retry_is_due(self, trigger_id: str) -> None:
+        """Count one waiting delivery less."""
+        self.waiting[trigger_id] -= 1
+        if self.waiting[trigger_id] <= 0:
+            self.retries_over(trigger_id)
+
+    def retries_over(self, trigger_id: str) -> None:
+        """Count no waiting delivery any more: the last one is due, or they were given up."""
+        del self.waiting[trigger_id]
+        if trigger_id not in self.active:
+            newest = self.newest(trigger_id)
+            if newest is not None:
+                self.check(newest)

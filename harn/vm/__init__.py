@@ -1,0 +1,1 @@
+"""Interpreters: where one generation's user code runs."""

@@ -1,0 +1,144 @@
+"""
+A bundle: the local modules of one manifest, read once, content-addressed.
+
+Digests are of the bundle, and an interpreter imports local modules from it alone, never from disk or ``__pycache__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from attrs import field, frozen
+
+from harn.wire import digest_bytes, digest_value
+
+
+@frozen(kw_only=True)
+class Module:
+    """
+    One local module.
+
+    :ivar name: dotted, as handlers import it.
+    :ivar path: where its source was read; what ``__file__`` and tracebacks say.
+    :ivar source: the file's bytes.
+    :ivar imports: names of the other modules of the bundle that its source imports (and the packages they lie in).
+    :ivar mentions: every dotted name that its import statements may mean, local or not; spares another parse.
+    :ivar digest: ``sha256:...`` of ``source``.
+    """
+
+    name: str
+    path: str
+    source: bytes = field(repr=False)
+    is_package: bool
+    imports: frozenset[str] = frozenset()
+    mentions: tuple[str, ...] = field(default=(), repr=False)
+    digest: str = field(init=False, repr=False)
+
+    @digest.default
+    def _digest(self) -> str:
+        return digest_bytes(self.source)
+
+
+@frozen(kw_only=True)
+class Bundle:
+    """
+    :ivar bundle_id: ``sha256:...`` over the names, paths and sources of all modules, and ``included``.
+    :ivar modules: by dotted name.
+    :ivar included: modules that the manifest's ``include`` added: any other may import them without showing it.
+    """
+
+    bundle_id: str
+    modules: Mapping[str, Module] = field(repr=False)
+    included: frozenset[str] = field(default=frozenset(), repr=False)
+    _closures: dict[str, str] = field(factory=dict, init=False, repr=False, eq=False)
+
+
+def make_bundle(modules: Mapping[str, Module], included: frozenset[str] = frozenset()) -> Bundle:
+    """Put modules together and name them by their content."""
+    content = [(each.name, each.path, each.is_package, each.digest) for each in sorted_modules(modules)]
+    return Bundle(bundle_id=digest_value([content, sorted(included)]), modules=modules, included=included)
+
+
+def sorted_modules(modules: Mapping[str, Module]) -> list[Module]:
+    """Give the modules in the order of their names."""
+    return [modules[name] for name in sorted(modules)]
+
+
+def source_digest(bundle: Bundle, module: str) -> str:
+    """
+    Digest a module with every local module that it imports, however deep, and all that the manifest includes.
+
+    :raises KeyError: the bundle has no such module.
+    """
+    known = bundle._closures.get(module)
+    if known is None:
+        todo = [bundle.modules[module].name, *bundle.included]
+        closure: set[str] = set()
+        while todo:
+            name = todo.pop()
+            if name not in closure:
+                closure.add(name)
+                todo.extend(bundle.modules[name].imports - closure)
+        content = [(name, bundle.modules[name].is_package, bundle.modules[name].digest) for name in sorted(closure)]
+        known = bundle._closures[module] = digest_value([module, content])
+    return known
+
+
+def bundle_files(bundle: Bundle) -> dict[str, str]:
+    """Give the digest of each file by its path."""
+    return {module.path: module.digest for module in bundle.modules.values()}
+
+
+def changed_modules(old: Bundle, new: Bundle) -> tuple[str, ...]:
+    """Name the files that differ between two bundles, those of one alone too, in order."""
+    before, after = bundle_files(old), bundle_files(new)
+    return tuple(sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)))
+
+
+class _PackedModule(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    path: str
+    source: bytes
+    is_package: bool
+    imports: list[str]
+    mentions: list[str]
+
+
+class _Packed(msgspec.Struct, frozen=True, array_like=True, tag="harn-bundle-1"):
+    modules: list[_PackedModule]
+    included: list[str]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Packed)
+
+
+def encode_bundle(bundle: Bundle) -> bytes:
+    """Encode for the store; equal bundles have equal bytes."""
+    modules = [
+        _PackedModule(each.name, each.path, each.source, each.is_package, sorted(each.imports), list(each.mentions))
+        for each in sorted_modules(bundle.modules)
+    ]
+    return _encoder.encode(_Packed(modules, sorted(bundle.included)))
+
+
+def decode_bundle(data: bytes) -> Bundle:
+    """
+    Decode what `encode_bundle` made.
+
+    :raises msgspec.DecodeError: it is something else.
+    """
+    packed = _decoder.decode(data)
+    modules = {
+        each.name: Module(
+            name=each.name,
+            path=each.path,
+            source=each.source,
+            is_package=each.is_package,
+            imports=frozenset(each.imports),
+            mentions=tuple(each.mentions),
+        )
+        for each in packed.modules
+    }
+    return make_bundle(modules, frozenset(packed.included))

@@ -1,0 +1,127 @@
+"""
+One end of a pipe or socket as the reactor reads and writes it: what is sent in a turn leaves with one system call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harn.vm.frames import append_frame
+
+READ_SIZE = 262144
+LAST_READS = 64
+"""Reads after the end; somebody who holds the other end of a pipe may write to it for ever."""
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignore(data: bytes) -> None:
+    pass
+
+
+@implementer(IReadWriteDescriptor)
+class Channel:
+    """
+    A descriptor that this object owns.
+
+    :ivar received: called with each piece that arrives.
+    :ivar lost: called once, when the other end is closed.
+    """
+
+    def __init__(
+        self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
+    ) -> None:
+        """Begin to read. ``reactor`` is an ``IReactorFDSet``."""
+        os.set_blocking(descriptor, False)
+        self.received = received
+        self.lost = lost
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._outgoing = bytearray()
+        self._writing = False
+        reactor.addReader(self)
+
+    def send(self, frame: msgspec.Struct) -> None:
+        """Send a frame with everything else of this turn; on a closed channel nothing happens."""
+        if self._descriptor < 0:
+            return
+        append_frame(self._outgoing, frame)
+        if not self._writing:
+            self._writing = True
+            self._reactor.addWriter(self)
+
+    def close(self) -> None:
+        """Close the descriptor; what was not sent is dropped."""
+        if self._descriptor < 0:
+            return
+        self._reactor.removeReader(self)
+        self._reactor.removeWriter(self)
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+        self._outgoing.clear()
+
+    def finish(self) -> None:
+        """Read what is left of an end that is gone, within reason, and close; ``lost`` is not called."""
+        self.lost = _nothing
+        for _ in range(LAST_READS):
+            if self._descriptor < 0 or not self._read():
+                break
+        self.close()
+        self.received = _ignore
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._descriptor, READ_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError:  # a reset: the other process was killed
+            data = b""
+        if data:
+            self.received(data)
+            return True
+        self.close()
+        self.lost()
+        return False
+
+    # For the reactor
+
+    def fileno(self) -> int:
+        """Give the descriptor; -1 when it is closed."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:  # noqa: N802 - Twisted's name
+        """Name it for Twisted's log."""
+        return "interpreter"
+
+    def doRead(self) -> None:  # noqa: N802 - Twisted's name
+        """Read once."""
+        self._read()
+
+    def doWrite(self) -> None:  # noqa: N802 - Twisted's name
+        """Write as much as goes."""
+        try:
+            sent = os.write(self._descriptor, self._outgoing)
+        except BlockingIOError:
+            return
+        except OSError:  # the other end is gone, which the reading side will say
+            self._outgoing.clear()
+        else:
+            del self._outgoing[:sent]
+        if not self._outgoing:
+            self._writing = False
+            self._reactor.removeWriter(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close, since the reactor ends or found the descriptor broken."""
+        if self._descriptor >= 0:
+            self.close()
+            self.lost()

@@ -1,0 +1,1 @@
+"""Inside an interpreter: what runs the calls. It needs the standard library and msgspec alone."""

@@ -1,0 +1,296 @@
+"""
+One call inside an interpreter: predicate, handler, result as JSON, and how each way of failing is told.
+
+Async functions run as a task of the interpreter's loop; plain ones on its threads, or, where it has none, on the loop.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harn.handlers import Context, Log, Reject, RetryAfter, TriggerEvent
+from harn.model.event import decode_envelope
+from harn.vm.child.functions import Function
+from harn.vm.child.threads import interrupt
+from harn.vm.child.tracebacks import one_line, plain_text, user_traceback
+from harn.vm.frames import (
+    PREDICATE_RAISED,
+    RAISED,
+    REJECTED,
+    RESULT_INVALID,
+    RESULT_TOO_LARGE,
+    RETRY_AFTER,
+    TIMED_OUT,
+    Begin,
+    Done,
+    Failed,
+)
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+    from harn.vm.child.session import Session
+
+LARGEST_RESULT = 1024 * 1024
+"""Bytes of JSON."""
+
+CURRENT: ContextVar[RunningCall | None] = ContextVar("harn_call", default=None)
+"""The call that the running code belongs to; what it starts inherits it."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _ResultFailed(Exception):
+    def __init__(self, kind: int, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class RunningCall:
+    """
+    A call from its `Begin` to its one answer.
+
+    :ivar logged: how many characters it has logged.
+    :ivar partial: by stream, the line that it has not ended yet.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_cancelled",
+        "_functions",
+        "_in_predicate",
+        "_session",
+        "_thread",
+        "_touched",
+        "context",
+        "logged",
+        "number",
+        "partial",
+        "task",
+    )
+
+    def __init__(self, begin: Begin, handler: Function, predicate: Function | None, session: Session) -> None:
+        self.number = begin.number
+        self.context: Context | None = None
+        self.logged = 0
+        self.partial: dict[str, str] = {}
+        self.task: Task[None] | None = None
+        self._begin = begin
+        self._functions = handler, predicate
+        self._session = session
+        self._thread: int | None = None
+        self._touched = False
+        self._cancelled = False
+        self._in_predicate = False
+
+    def start(self) -> None:
+        """Begin to run, on the loop or on a thread."""
+        handler, predicate = self._functions
+        session = self._session
+        if session.threads is None or handler.is_async or (predicate is not None and predicate.is_async):
+            self.task = session.loop.create_task(self._run_on_loop())
+        elif not session.threads.submit(self._thread_job(self._run_in_thread)):
+            session.queued(self)
+
+    def cancel(self) -> None:
+        """Its time is up: end it, as far as Python can."""
+        self._cancelled = True
+        thread = self._thread
+        if thread is not None:
+            interrupt(thread, lambda: self._thread == thread)
+        if self.task is not None:
+            self.task.cancel()
+        if not self._touched:  # what has not begun never will, and cannot say so itself
+            self._session.finish(self, self._timed_out())
+
+    # The three ways to run
+
+    async def _run_on_loop(self) -> None:
+        if self._cancelled:
+            return
+        self._touched = True
+        CURRENT.set(self)
+        try:
+            handler, predicate = self._functions
+            event = self._event()
+            wanted = True
+            if predicate is not None:
+                self._in_predicate = True
+                wanted = self._verdict(await self._apply(predicate, event))
+                self._in_predicate = False
+            result = encode_result(await self._apply(handler, event)) if wanted else None
+            answer: Done | Failed = Done(self.number, result)
+        except BaseException as error:  # SystemExit too: it would end the loop
+            answer = self._failure(error)
+        self._session.finish(self, answer)
+
+    async def _apply(self, function: Function, event: TriggerEvent) -> Any:
+        if not function.is_async and self._session.threads is not None:
+            return await self._apply_in_thread(function, event)
+        result = function.call(event, self._make_context()) if function.wants_context else function.call(event)
+        return await result if hasattr(result, "__await__") else result
+
+    async def _apply_in_thread(self, function: Function, event: TriggerEvent) -> Any:
+        from asyncio import wrap_future
+
+        done: Future[Any] = Future()
+
+        def job() -> None:
+            try:
+                done.set_result(self._call_in_thread(function, event))
+            except BaseException as error:
+                # StopIteration cannot pass through a future.
+                done.set_exception(RuntimeError(one_line(error)) if isinstance(error, StopIteration) else error)
+
+        if self._session.threads is not None and not self._session.threads.submit(self._thread_job(job)):
+            self._session.queued(self)
+        result = await wrap_future(done)
+        return await result if hasattr(result, "__await__") else result
+
+    def _run_in_thread(self) -> None:
+        try:
+            handler, predicate = self._functions
+            event = self._event()
+            wanted = True
+            if predicate is not None:
+                self._in_predicate = True
+                wanted = self._verdict(self._call_in_thread(predicate, event))
+                self._in_predicate = False
+            result = self._call_in_thread(handler, event) if wanted else None
+            if hasattr(result, "__await__"):  # a plain function that gave a coroutine
+                self._session.call_soon(self._go_on, result)
+                return
+            answer: Done | Failed = Done(self.number, encode_result(result) if wanted else None)
+        except BaseException as error:
+            answer = self._failure(error)
+        self._session.call_soon(self._session.finish, self, answer)
+
+    def _go_on(self, awaitable: Any) -> None:
+        async def go_on() -> None:
+            CURRENT.set(self)
+            try:
+                answer: Done | Failed = Done(self.number, encode_result(await awaitable))
+            except BaseException as error:
+                answer = self._failure(error)
+            self._session.finish(self, answer)
+
+        self.task = self._session.loop.create_task(go_on())
+        if self._cancelled:
+            self.task.cancel()
+
+    def _thread_job(self, run: Callable[[], None]) -> Callable[[bool], None]:
+        context = copy_context()
+
+        def job(was_queued: bool) -> None:
+            if self._cancelled:
+                return
+            self._touched = True
+            if was_queued:
+                self._session.call_soon(self._session.started, self)
+            context.run(run)
+
+        return job
+
+    def _call_in_thread(self, function: Function, event: TriggerEvent) -> Any:
+        from threading import get_ident
+
+        CURRENT.set(self)
+        self._thread = get_ident()
+        try:
+            return function.call(event, self._make_context()) if function.wants_context else function.call(event)
+        finally:
+            self._thread = None
+
+    # What it is given, what it gives
+
+    def _event(self) -> TriggerEvent:
+        return TriggerEvent(decode_envelope(self._begin.envelope), self._begin.body)
+
+    def _make_context(self) -> Context:
+        if self.context is None:
+            begin = self._begin
+            self.context = Context(
+                binding=begin.binding,
+                trigger_id=begin.trigger_id,
+                attempt=begin.attempt,
+                deadline=time.time() + begin.timeout,
+                replay_of=begin.replay_of,
+                log=Log(self._log),
+                ask=self._ask,
+            )
+        return self.context
+
+    def _log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        self._session.log(self, level, message, fields)
+
+    def _ask(self, reference: str) -> Future[str]:
+        return self._session.ask_secret(self, reference)
+
+    def _verdict(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise _ResultFailed(
+                PREDICATE_RAISED,
+                f"the predicate {self._begin.predicate} gave {type(value).__name__}; let it return True or False",
+            )
+        return value
+
+    def _timed_out(self) -> Failed:
+        return Failed(self.number, TIMED_OUT, f"ran longer than {self._begin.timeout:g} s")
+
+    def _failure(self, error: BaseException) -> Failed:
+        if self._cancelled:
+            return self._timed_out()
+        number = self.number
+        if isinstance(error, _ResultFailed):
+            return Failed(number, error.kind, str(error))
+        trace = user_traceback(error, self._session.paths)
+        if self._in_predicate:
+            return Failed(number, PREDICATE_RAISED, one_line(error), trace)
+        if isinstance(error, Reject):
+            return Failed(number, REJECTED, plain_text(str(error), 4096))
+        if isinstance(error, RetryAfter):
+            return Failed(number, RETRY_AFTER, plain_text(str(error), 4096), "", error.seconds)
+        return Failed(number, RAISED, one_line(error), trace)
+
+
+def encode_result(value: Any) -> bytes:
+    """
+    Encode a handler's result.
+
+    :raises _ResultFailed: it is no JSON, or larger than `LARGEST_RESULT`.
+    """
+    try:
+        data = _encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:  # UnicodeEncodeError is a ValueError
+        raise _ResultFailed(RESULT_INVALID, f"the result is no JSON: {plain_text(str(error), 1000)}") from None
+    if len(data) > LARGEST_RESULT:
+        raise _ResultFailed(
+            RESULT_TOO_LARGE, f"the result is {len(data)} bytes of JSON, more than {LARGEST_RESULT}; store it elsewhere"
+        )
+    if b"null" in data and _holds_nonfinite(value):  # msgspec writes NaN and the infinities as null
+        raise _ResultFailed(RESULT_INVALID, "the result is no JSON: it holds NaN or an infinity")
+    return data
+
+
+def _holds_nonfinite(value: Any) -> bool:
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, float):
+            if not math.isfinite(each):
+                return True
+        elif isinstance(each, Mapping):
+            todo.extend(each.values())
+        elif isinstance(each, list | tuple | set | frozenset):
+            todo.extend(each)
+        else:
+            names: Any = getattr(each, "__dataclass_fields__", None) or getattr(each, "__struct_fields__", ())
+            todo.extend(getattr(each, name, None) for name in names)
+    return False

@@ -1,0 +1,146 @@
+"""From ``module:function`` to a function that can be called, or to a flaw that says why not."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from harn.vm.child.tracebacks import one_line, user_frames
+from harn.vm.frames import Flaw
+from harn.vm.imports import Scope
+
+
+class Function:
+    """
+    A function of the user's.
+
+    :ivar wants_context: it takes the context beside the event.
+    :ivar is_async: calling it gives a coroutine.
+    """
+
+    __slots__ = ("call", "is_async", "wants_context")
+
+    def __init__(self, call: Callable[..., Any], *, wants_context: bool, is_async: bool) -> None:
+        self.call = call
+        self.wants_context = wants_context
+        self.is_async = is_async
+
+
+class Unusable(Exception):
+    """A reference that cannot be used; carries the flaw without the reference's name."""
+
+    def __init__(self, message: str, hint: str = "", file: str = "", line: int | None = None) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.file, self.line = message, hint, file, line
+
+    def flaw(self, reference: str) -> Flaw:
+        """Say it of ``reference``."""
+        return Flaw(reference, self.file, self.line, self.message, self.hint)
+
+
+class Functions:
+    """
+    The functions of one bundle that have been looked up; each module is imported once, and its failure kept.
+
+    :ivar importing: called with a module's name before its import begins.
+    """
+
+    def __init__(self, scope: Scope, importing: Callable[[str], None]) -> None:
+        self._scope = scope
+        self._importing = importing
+        self._modules: dict[str, ModuleType | Unusable] = {}
+        self._found: dict[str, Function] = {}
+
+    def get(self, reference: str) -> Function:
+        """
+        Look a function up.
+
+        :raises Unusable: it is missing, or cannot be called with an event.
+        """
+        found = self._found.get(reference)
+        if found is None:
+            found = self._found[reference] = self._look_up(reference)
+        return found
+
+    def _look_up(self, reference: str) -> Function:
+        name, _, attribute = reference.partition(":")
+        module = self._module(name)
+        file = getattr(module, "__file__", None) or name
+        try:
+            value = getattr(module, attribute)
+        except AttributeError:
+            names = [each for each in vars(module) if callable(getattr(module, each, None))]
+            close = difflib.get_close_matches(attribute, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"define it in {file}"
+            raise Unusable(f"module {name!r} has no function {attribute!r}", hint, file) from None
+        line = _line_of(value)
+        if not callable(value):
+            raise Unusable(f"{attribute!r} is a {type(value).__name__}, not a function", "name a function", file, line)
+        capacity = _capacity(value, attribute, file, line)
+        return Function(value, wants_context=capacity > 1, is_async=_is_async(value))
+
+    def _module(self, name: str) -> ModuleType:
+        module = self._modules.get(name)
+        if module is None:
+            self._importing(name)
+            try:
+                module = self._scope.import_module(name)
+            except BaseException as error:  # sys.exit() in a module must not end the interpreter
+                module = self._import_failed(name, error)
+            self._modules[name] = module
+        if isinstance(module, Unusable):
+            raise module
+        return module
+
+    def _import_failed(self, name: str, error: BaseException) -> Unusable:
+        file, line = name, None
+        for file, line in user_frames(error.__traceback__, self._scope.paths):  # noqa: B007 - the innermost counts
+            pass
+        if isinstance(error, SyntaxError) and error.filename in self._scope.paths:
+            file, line = error.filename or name, error.lineno
+        hint = ""
+        if isinstance(error, ModuleNotFoundError):
+            hint = f"install it for {sys.executable}, or put its file next to the manifest"
+        return Unusable(f"module {name!r} cannot be imported: {one_line(error)}", hint, file, line)
+
+
+def _line_of(value: Any) -> int | None:
+    code = getattr(inspect.unwrap(value) if callable(value) else value, "__code__", None)
+    return getattr(code, "co_firstlineno", None)
+
+
+def _capacity(value: Callable[..., Any], name: str, file: str, line: int | None) -> int:
+    """Give how many positional arguments it takes, at most 2; one or two must be enough for it."""
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (ValueError, TypeError):  # some builtins do not say
+        return 1
+    required, capacity = 0, 0
+    for each in parameters:
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD):
+            capacity += 1
+            required += each.default is each.empty
+        elif each.kind is each.VAR_POSITIONAL:
+            capacity = max(capacity, 2)
+        elif each.kind is each.KEYWORD_ONLY and each.default is each.empty:
+            required = 3
+    if required > 2 or capacity < 1:
+        raise Unusable(f"{name!r} cannot be called with an event", f"write def {name}(event, context)", file, line)
+    return min(capacity, 2)
+
+
+def _is_async(value: Callable[..., Any]) -> bool:
+    return any(inspect.iscoroutinefunction(each) for each in _layers(value))
+
+
+def _layers(value: Any) -> Iterator[Any]:
+    while isinstance(value, partial):
+        value = value.func
+    yield value
+    if not inspect.isroutine(value) and not inspect.isclass(value):
+        yield type(value).__call__

@@ -1,0 +1,208 @@
+"""
+What an interpreter is doing: its functions, the calls in it, and their talk with the server.
+
+One session serves one bundle, on one asyncio loop. How its frames travel is its owner's business.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, _get_running_loop
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+
+from harn.handlers import SecretMissing
+from harn.vm.child.calls import RunningCall
+from harn.vm.child.functions import Functions, Unusable
+from harn.vm.child.threads import Threads
+from harn.vm.child.tracebacks import plain_text
+from harn.vm.frames import (
+    RAISED,
+    Begin,
+    Cancel,
+    Done,
+    Failed,
+    Flaw,
+    FromChild,
+    Importing,
+    Load,
+    Printed,
+    Queued,
+    Resolve,
+    Resolved,
+    SecretAnswer,
+    SecretAsked,
+    Started,
+    ToChild,
+)
+from harn.vm.imports import Scope
+
+LOG_LIMIT = 64 * 1024
+"""Characters that one call may log."""
+
+LONGEST_RECORD = 8192
+
+_encode_fields = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+class Session:
+    """
+    The calls of one interpreter. Everything but `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
+
+    :ivar threads: where plain functions run; None: on the loop.
+    :ivar calls: by number, what runs.
+    :ivar paths: files of the bundle.
+    """
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        send: Callable[[FromChild], None],
+        *,
+        threads: Threads | None,
+        prefix: str = "",
+        send_now: Callable[[FromChild], None] | None = None,
+    ) -> None:
+        """
+        Make a session with nothing in it.
+
+        :param send: takes a frame for the server; on the loop's thread.
+        :param send_now: like ``send``, and does not come back before the frame is out of this process's hands.
+        :param prefix: a package's name that the modules are to lie below; see `harn.vm.imports.Scope`.
+        """
+        self.loop = loop
+        self.threads = threads
+        self.calls: dict[int, RunningCall] = {}
+        self.paths: frozenset[str] = frozenset()
+        self.scope: Scope | None = None
+        self._send = send
+        self._send_now = send if send_now is None else send_now
+        self._prefix = prefix
+        self._functions: Functions | None = None
+        self._secrets: dict[int, Future[str]] = {}
+        self._asked = 0
+
+    def handle(self, frame: ToChild) -> None:
+        """Do what the server says."""
+        if type(frame) is Begin:
+            self._begin(frame)
+        elif type(frame) is Cancel:
+            call = self.calls.get(frame.number)
+            if call is not None:
+                call.cancel()
+        elif type(frame) is SecretAnswer:
+            self._answer(frame)
+        elif type(frame) is Resolve:
+            self._resolve(frame)
+        elif type(frame) is Load:
+            self._load(frame)
+
+    def _load(self, frame: Load) -> None:
+        self.scope = Scope(frame.sources, self._prefix)
+        self.scope.install()
+        self.paths = self.scope.paths
+        self._functions = Functions(self.scope, lambda module: self._send_now(Importing(module)))
+
+    def _resolve(self, frame: Resolve) -> None:
+        flaws: list[Flaw] = []
+        for reference in frame.references:
+            try:
+                self._loaded().get(reference)
+            except Unusable as error:
+                flaws.append(error.flaw(reference))
+        self._send(Resolved(frame.number, flaws))
+
+    def _loaded(self) -> Functions:
+        if self._functions is None:
+            raise RuntimeError("no bundle was loaded")
+        return self._functions
+
+    # Calls
+
+    def _begin(self, begin: Begin) -> None:
+        functions = self._loaded()
+        try:
+            handler = functions.get(begin.handler)
+            predicate = None if begin.predicate is None else functions.get(begin.predicate)
+        except Unusable as error:
+            self._send(Failed(begin.number, RAISED, plain_text(error.message, 4096)))
+            return
+        call = self.calls[begin.number] = RunningCall(begin, handler, predicate, self)
+        call.start()
+
+    def finish(self, call: RunningCall, answer: Done | Failed) -> None:
+        """Give a call's answer; what comes after the first is dropped."""
+        if self.calls.pop(call.number, None) is None:
+            return
+        for stream, text in call.partial.items():
+            if text:
+                self.printed(call, "info" if stream == "stdout" else "warn", stream, text)
+        call.partial = {}
+        self._send(answer)
+
+    def queued(self, call: RunningCall) -> None:
+        """Say that a call waits for a thread."""
+        self._send(Queued(call.number))
+
+    def started(self, call: RunningCall) -> None:
+        """Say that a call which waited runs now."""
+        self._send(Started(call.number))
+
+    # For any thread
+
+    def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call ``function`` on the loop's thread."""
+        self.loop.call_soon_threadsafe(function, *arguments)
+
+    def log(self, call: RunningCall | None, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """Log for a call; fields that JSON has no form for are shown by their ``repr``."""
+        try:
+            encoded = _encode_fields(fields) if fields else b""
+        except (TypeError, ValueError, RecursionError) as error:
+            encoded = _encode_fields({"fields_lost": str(error)})
+        if len(encoded) > LONGEST_RECORD:
+            encoded = _encode_fields({"fields_lost": f"{len(encoded)} bytes"})
+        self.printed(call, level, "log", message, encoded)
+
+    def printed(self, call: RunningCall | None, level: str, stream: str, text: str, fields: bytes = b"") -> None:
+        """Send a record, unless its call has said too much already; then say that, once."""
+        number = 0
+        if call is not None:
+            number = call.number
+            before = call.logged
+            call.logged = before + len(text) + len(fields)
+            if before > LOG_LIMIT:
+                return
+            if call.logged > LOG_LIMIT:
+                level, stream, fields = "warn", "log", b""
+                text = f"output truncated: this call printed or logged more than {LOG_LIMIT} characters"
+        record = Printed(number, level, stream, plain_text(text, LONGEST_RECORD), fields)
+        if _get_running_loop() is self.loop:
+            self._send(record)  # at once, so that it is ahead of the call's answer
+        else:
+            self.call_soon(self._send, record)
+
+    def ask_secret(self, call: RunningCall, reference: str) -> Future[str]:
+        """Ask the server for a secret."""
+        answered: Future[str] = Future()
+        self.call_soon(self._ask, call, str(reference), answered)
+        return answered
+
+    def _ask(self, call: RunningCall, reference: str, answered: Future[str]) -> None:
+        self._asked += 1
+        self._secrets[self._asked] = answered
+        self._send(SecretAsked(self._asked, call.number, plain_text(reference, 1000)))
+
+    def _answer(self, answer: SecretAnswer) -> None:
+        asked = self._secrets.pop(answer.number, None)
+        if asked is None or not asked.set_running_or_notify_cancel():
+            return
+        if answer.value is None:
+            asked.set_exception(SecretMissing(answer.error))
+            return
+        try:
+            asked.set_result(answer.value.decode("utf-8"))
+        except UnicodeDecodeError:
+            asked.set_exception(SecretMissing("the secret is not text in UTF-8"))

@@ -1,0 +1,65 @@
+"""
+The threads on which plain handlers run: made when needed, kept, bounded in number; none of them delays the end.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
+from queue import SimpleQueue
+
+
+class DeadlinePassed(BaseException):
+    """Thrown into a thread whose call's time is up; no ``except Exception`` of the user's keeps it."""
+
+
+class Threads:
+    """Runs jobs, at most ``limit`` at once; the others wait in turn."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._jobs: SimpleQueue[tuple[Callable[[bool], None], bool]] = SimpleQueue()
+        self._running = 0  # threads that exist
+        self._busy = 0  # jobs submitted and not over
+        self._counting = allocate_lock()
+
+    def submit(self, job: Callable[[bool], None]) -> bool:
+        """
+        Run ``job(was_queued)`` on a thread; called on the loop's thread.
+
+        :return: false when it has to wait for others to end.
+        """
+        with self._counting:
+            queued = self._busy >= self._limit
+            self._busy += 1
+        if self._running < min(self._busy, self._limit):
+            self._running += 1
+            start_new_thread(self._work, ())
+        self._jobs.put((job, queued))
+        return not queued
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job, queued = self._jobs.get()
+                try:
+                    job(queued)
+                finally:
+                    del job
+                    with self._counting:
+                        self._busy -= 1
+            except BaseException:  # noqa: S112 - jobs answer for themselves; a late DeadlinePassed may land here
+                continue
+
+
+def interrupt(thread: int, still: Callable[[], bool]) -> None:
+    """
+    Throw `DeadlinePassed` into a thread, once; it arrives when Python code runs there next.
+
+    :param still: tells whether the thread is still in the call that is meant; if not, the exception is taken back.
+    """
+    from ctypes import c_ulong, py_object, pythonapi
+
+    pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), py_object(DeadlinePassed))
+    if not still():
+        pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), None)

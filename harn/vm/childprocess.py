@@ -1,0 +1,255 @@
+"""
+One child process: how it is started, spoken to and ended. What it does for whom is its owner's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+import harn
+from harn.errors import StageFailed
+from harn.vm.channel import Channel
+from harn.vm.frames import LARGEST_FROM_CHILD, FrameReader, FromChild, Ping, Pong, Ready
+
+PROGRAM = Path(__file__).with_name("program.py")
+START_LIMIT = 30.0
+"""Seconds that a process may take to be ready."""
+CLOSE_GRACE = 2.0
+"""Seconds that a process may take to end by itself."""
+
+_TAIL = 2000
+"""Bytes of its last raw output that are kept to explain a death."""
+
+
+class ProcessOwner(Protocol):
+    """What a child process tells the one who has it."""
+
+    def frame_received(self, frame: FromChild) -> None:
+        """Take a frame of the data channel."""
+
+    def pong_received(self, pong: Pong) -> None:
+        """Take the answer to a ping."""
+
+    def process_gone(self, why: str) -> None:
+        """Know that the process has ended, unasked: ``why`` is for people."""
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET"))
+    }
+
+
+class ChildProcess(ProcessProtocol):
+    """
+    A process that runs `harn.vm.program`.
+
+    :ivar owner: hears of frames and of the end; None while it is a spare that nobody took.
+    :ivar ready: fires with this object once the process can take a bundle, or fails with `StageFailed`.
+    :ivar printed: called with what C code in the process writes to descriptors 1 and 2.
+    """
+
+    def __init__(self, reactor: Any, printed: Callable[[bytes], None]) -> None:
+        """Start nothing yet. ``reactor`` is an ``IReactorProcess``, ``IReactorFDSet`` and ``IReactorTime``."""
+        self.owner: ProcessOwner | None = None
+        self.ready: Deferred[ChildProcess] = Deferred()
+        self.printed = printed
+        self._reactor = reactor
+        self._frames = FrameReader(FromChild, LARGEST_FROM_CHILD)
+        self._pongs = FrameReader(Pong, LARGEST_FROM_CHILD)
+        self._is_ready = False
+        self._tail = b""
+        self._timer: Any = None
+        self._alive = False
+        self._closing = False
+        self._broken = ""
+        self._gone: list[Deferred[None]] = []
+        self._pid = 0
+        self._data: Channel | None = None
+        self._control: Channel | None = None
+        self._output: Channel | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id while it lives."""
+        return self._pid if self._alive else None
+
+    def spawn(self) -> None:
+        """
+        Start the process.
+
+        :raises OSError: the system cannot.
+        """
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            data, their_data = socket.socketpair()
+            control, their_control = socket.socketpair()
+            ours.callback(data.close)
+            ours.callback(control.close)
+            theirs.callback(their_data.close)
+            theirs.callback(their_control.close)
+            for each in (data, their_data):
+                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    each.setsockopt(socket.SOL_SOCKET, option, 262144)
+            output, their_output = os.pipe()
+            theirs.callback(os.close, their_output)
+            ours.callback(os.close, output)
+            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            theirs.callback(os.close, nothing)
+            roots = dict.fromkeys(str(Path(module.__path__[0]).parent) for module in (harn, msgspec))
+            transport = self._reactor.spawnProcess(
+                self,
+                sys.executable,
+                [sys.executable, "-P", str(PROGRAM), *roots],
+                env=child_environment(os.environ),
+                childFDs={
+                    0: nothing,
+                    1: their_output,
+                    2: their_output,
+                    3: their_data.fileno(),
+                    4: their_control.fileno(),
+                },
+            )
+            ours.pop_all()
+        self._alive = True
+        self._pid = transport.pid
+        self._data = Channel(self._reactor, data.detach(), self._data_received, self._channel_lost)
+        self._control = Channel(self._reactor, control.detach(), self._control_received, lambda: None)
+        self._output = Channel(self._reactor, output, self._output_received, lambda: None)
+        self._timer = self._reactor.callLater(START_LIMIT, self.kill, f"it was not ready within {START_LIMIT:g} s")
+
+    def send(self, frame: msgspec.Struct) -> None:
+        """Send a frame on the data channel; to a process that is gone nothing is sent."""
+        if self._data is not None:
+            self._data.send(frame)
+
+    def ping(self, number: int) -> None:
+        """Send a `Ping`."""
+        if self._control is not None:
+            self._control.send(Ping(number))
+
+    def kill(self, why: str = "") -> None:
+        """End the process, and all that handlers have started in it, at once."""
+        self._broken = self._broken or why
+        if not self._alive or self.transport is None:
+            return
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except OSError:  # it has not come to setsid yet
+            with contextlib.suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+
+    def close(self) -> Deferred[None]:
+        """End the process in good order, or by force after `CLOSE_GRACE`; fires when it is gone."""
+        gone: Deferred[None] = Deferred()
+        if not self._alive:
+            gone.callback(None)
+            return gone
+        self._gone.append(gone)
+        if not self._closing:
+            self._closing = True
+            self.owner = None
+            self._stop_timer()
+            self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill)
+            for channel in (self._data, self._control):
+                if channel is not None:
+                    channel.close()
+        return gone
+
+    # What it says
+
+    def _data_received(self, data: bytes) -> None:
+        try:
+            frames = self._frames.feed(data)
+        except ValueError as error:
+            self.kill(f"it broke the protocol: {error}")
+            return
+        for frame in frames:
+            if self.owner is not None:
+                self.owner.frame_received(frame)
+            elif type(frame) is Ready and not self._is_ready:
+                self._is_ready = True
+                self._stop_timer()
+                self.ready.callback(self)
+
+    def _control_received(self, data: bytes) -> None:
+        try:
+            pongs = self._pongs.feed(data)
+        except ValueError as error:
+            self.kill(f"it broke the protocol: {error}")
+            return
+        for pong in pongs:
+            if self.owner is not None:
+                self.owner.pong_received(pong)
+
+    def _output_received(self, data: bytes) -> None:
+        self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
+        self.printed(data)
+
+    def _channel_lost(self) -> None:
+        # Either it is about to be reaped, or a handler closed our descriptors and nobody can reach the process.
+        self._stop_timer()
+        self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill, "it closed its channel")
+
+    # How it ends
+
+    def processExited(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
+        """Read what it said last, end what it left behind, tell everybody."""
+        self._alive = False
+        self._stop_timer()
+        with contextlib.suppress(OSError):
+            os.killpg(self._pid, signal.SIGKILL)
+        for channel in (self._data, self._control, self._output):
+            if channel is not None:
+                channel.finish()
+        self._stop_timer()
+        self._data = self._control = self._output = None
+        why = self._explain(reason)
+        owner, self.owner = self.owner, None
+        if not self._is_ready:
+            self._is_ready = True
+            tail = self._tail.decode("utf-8", "replace").strip()
+            said = f"no interpreter: {why} before it was ready" + (f": {tail}" if tail else "")
+            self.ready.errback(Failure(StageFailed("resolve", said)))
+        if owner is not None and not self._closing:
+            owner.process_gone(why)
+        waiting, self._gone = self._gone, []
+        for gone in waiting:
+            gone.callback(None)
+
+    def processEnded(self, reason: Failure) -> None:
+        """Let go of the transport, which holds this object."""
+        self.transport = None
+
+    def _explain(self, reason: Failure) -> str:
+        error = reason.value
+        if self._broken:
+            return f"the interpreter's process was killed: {self._broken}"
+        if isinstance(error, ProcessTerminated) and error.signal:
+            try:
+                name = signal.Signals(error.signal).name
+            except ValueError:
+                name = str(error.signal)
+            return f"the interpreter's process was ended by signal {name}"
+        status = 0 if isinstance(error, ProcessDone) else getattr(error, "exitCode", None)
+        return f"the interpreter's process exited with status {status}"
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None

@@ -1,0 +1,232 @@
+"""
+What crosses between the server and an interpreter's child process, both ways.
+
+Each frame is four bytes of length (big endian) and one of these structs as MessagePack. On the data channel the server
+sends `Load`, `Resolve`, `Begin`, `Cancel`, `SecretAnswer`; the child sends the rest. On the control channel, which a
+thread of the child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+LARGEST_FROM_CHILD = 8 * 1024 * 1024
+LARGEST_TO_CHILD = 256 * 1024 * 1024
+
+RAISED = 0
+REJECTED = 1
+RETRY_AFTER = 2
+TIMED_OUT = 3
+RESULT_INVALID = 4
+RESULT_TOO_LARGE = 5
+PREDICATE_RAISED = 6
+
+LOOP_TURNS = 0
+"""In a `Pong`: the loop answers."""
+BLOCKED_BY_NOBODY = -1
+"""In a `Pong`: the loop is blocked, and not by anything that a call began."""
+
+
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """One local module."""
+
+    name: str
+    path: str
+    source: bytes
+    is_package: bool
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Make these modules importable; sent once, first."""
+
+    sources: list[Source]
+
+
+class Resolve(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Import and look up ``module:function`` texts."""
+
+    number: int
+    references: list[str]
+
+
+class Begin(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Begin a call; see `harn.vm.model.Call`. ``number`` is 1 or more."""
+
+    number: int
+    handler: str
+    predicate: str | None
+    binding: str
+    trigger_id: str
+    attempt: int
+    timeout: float
+    replay_of: str | None
+    envelope: bytes
+    body: bytes
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """End this call: its time is up."""
+
+    number: int
+
+
+class SecretAnswer(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A secret's value, or None and why there is none."""
+
+    number: int
+    value: bytes | None
+    error: str
+
+    def __repr__(self) -> str:
+        return f"<SecretAnswer {self.number}>"
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Ask whether the loop turns."""
+
+    number: int
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """The process runs; sent once, first."""
+
+
+class Importing(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The import of this module begins: if the process ends now, this is why."""
+
+    module: str
+
+
+class Flaw(msgspec.Struct, frozen=True, array_like=True):
+    """Why a reference cannot be used."""
+
+    reference: str
+    file: str
+    line: int | None
+    message: str
+    hint: str
+
+
+class Resolved(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """The answer to `Resolve`."""
+
+    number: int
+    flaws: list[Flaw]
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """A call's result as JSON, or None when its predicate said no."""
+
+    number: int
+    result: bytes | None
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """A call failed. ``kind``: of this module; ``traceback``: the user's frames; ``seconds``: with `RETRY_AFTER`."""
+
+    number: int
+    kind: int
+    message: str
+    traceback: str = ""
+    seconds: float = 0.0
+
+
+class Queued(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """All threads are taken: the call's time does not run yet."""
+
+    number: int
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """A queued call runs now."""
+
+    number: int
+
+
+class SecretAsked(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """A handler wants a secret."""
+
+    number: int
+    call: int
+    reference: str
+
+
+class Printed(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """A line that a call printed (``stream`` is ``stdout`` or ``stderr``) or logged (``log``); ``call`` 0 for none."""
+
+    call: int
+    level: str
+    stream: str
+    text: str
+    fields: bytes = b""
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """
+    The answer to `Ping`.
+
+    ``culprit`` is `LOOP_TURNS`, the number of the call whose code blocks the loop, or `BLOCKED_BY_NOBODY`; ``where``
+    is the line it is at, for people.
+    """
+
+    number: int
+    culprit: int
+    where: str = ""
+
+
+ToChild = Load | Resolve | Begin | Cancel | SecretAnswer
+FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretAsked | Printed
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+
+
+def append_frame(buffer: bytearray, frame: msgspec.Struct) -> None:
+    """Add an encoded frame to ``buffer``; a text in it that UTF-8 cannot encode raises ``UnicodeEncodeError``."""
+    start = len(buffer)
+    buffer += b"\0\0\0\0"
+    try:
+        _encode_into(frame, buffer, -1)
+    except BaseException:
+        del buffer[start:]
+        raise
+    buffer[start : start + 4] = (len(buffer) - start - 4).to_bytes(4, "big")
+
+
+class FrameReader:
+    """Puts frames together again from pieces of a stream."""
+
+    def __init__(self, types: Any, largest: int) -> None:
+        """Expect ``types`` (a union of structs) of at most ``largest`` bytes each."""
+        self._decode = msgspec.msgpack.Decoder(types).decode
+        self._largest = largest
+        self._buffer = bytearray()
+        self._needed = 4
+
+    def feed(self, data: bytes) -> list[Any]:
+        """
+        Take the next piece, give the frames that are now complete.
+
+        :raises ValueError: a frame is larger than agreed, or is none of ``types`` (msgspec's errors are ValueErrors).
+        """
+        buffer = self._buffer
+        buffer += data
+        if len(buffer) < self._needed:
+            return []
+        frames = []
+        start, end = 0, len(buffer)
+        self._needed = 4
+        with memoryview(buffer) as view:
+            while end - start >= 4:
+                length = int.from_bytes(view[start : start + 4], "big")
+                if length > self._largest:
+                    raise ValueError(f"a frame of {length} bytes, more than {self._largest}")
+                if end - start - 4 < length:
+                    self._needed = 4 + length
+                    break
+                with view[start + 4 : start + 4 + length] as body:
+                    frames.append(self._decode(body))
+                start += 4 + length
+        del buffer[:start]
+        return frames

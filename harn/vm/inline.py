@@ -1,0 +1,293 @@
+"""
+Interpreters inside the server's process, for debugging: one thread with its own asyncio loop for each, and no kill.
+
+Everything runs on that thread, plain functions too, so that ``breakpoint()`` finds the terminal and nobody else's code
+in the way. A call that is stuck cannot be ended: it is reported with its stack, and its attempt fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from threading import Thread
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harn.errors import CallInterrupted
+from harn.model.references import FunctionReference
+from harn.vm.bundle import Bundle
+from harn.vm.child.session import Session
+from harn.vm.frames import (
+    Cancel,
+    Done,
+    Failed,
+    FromChild,
+    Printed,
+    Resolve,
+    Resolved,
+    SecretAnswer,
+    SecretAsked,
+    ToChild,
+)
+from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.model import Call, Returned
+from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, timed_out
+from harn.vm.overdue import Running
+from harn.vm.printing import Printing
+from harn.vm.sources import BundleProblem
+from harn.vm.worker import SecretReader
+
+log = Logger(namespace="harn.vm")
+
+CLOSE_GRACE = 2.0
+"""Seconds that a thread may take to end before it is reported and left behind."""
+
+_numbers = itertools.count(1)
+
+
+@implementer(IInterpreter)
+class InlineInterpreter:
+    """One bundle's interpreter, on a thread of the server."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        secrets: SecretReader,
+        printing: Printing,
+        bundle: Bundle,
+        closed: Callable[[InlineInterpreter], None],
+    ) -> None:
+        self.bundle_id = bundle.bundle_id
+        self._reactor = reactor
+        self._secrets = secrets
+        self._printing = printing
+        self._closed = closed
+        self._number = 0
+        self._calls: dict[int, tuple[Running, Any]] = {}
+        self._resolving: dict[int, Deferred[Sequence[BundleProblem]]] = {}
+        self._closing = False
+        self._ended = False
+        self._grace: Any = None
+        self._waiters: list[Deferred[None]] = []
+        self._loop = asyncio.new_event_loop()
+        # Its own name for the modules, so that no other interpreter's meet them in sys.modules.
+        prefix = f"_harn_inline_{next(_numbers)}"
+        self._session = Session(self._loop, self._send_from_loop, threads=None, prefix=prefix)
+        self._thread = Thread(target=self._run, name=prefix, daemon=True)
+        self._thread.start()
+        self._send(load_frame(bundle))
+
+    @property
+    def running(self) -> int:
+        """How many calls are in it."""
+        return len(self._calls)
+
+    # What its owner asks
+
+    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
+        """See `IInterpreter`; cancelling ends the waiting, not the import."""
+        self._number += 1
+        number = self._number
+        answered: Deferred[Sequence[BundleProblem]] = Deferred(lambda _: self._forget(number))
+        self._resolving[number] = answered
+        self._send(Resolve(number, sorted(str(reference) for reference in references)))
+        return answered
+
+    def _forget(self, number: int) -> None:
+        self._resolving.pop(number, None)
+
+    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """See `IInterpreter`; ``alone`` has no meaning here, where nothing can die."""
+        self._number += 1
+        number = self._number
+        returned: Deferred[Returned] = Deferred(lambda _: self._abandon(number))
+        if self._closing:
+            returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
+            return returned
+        running = Running(number=number, call=call, returned=returned)
+        timer = self._reactor.callLater(call.timeout, self._overdue, number)
+        self._calls[number] = running, timer
+        self._send(begin_frame(number, call))
+        return returned
+
+    def is_up(self) -> bool:
+        """See `IInterpreter`."""
+        return not self._closing
+
+    def close(self) -> Deferred[None]:
+        """See `IInterpreter`; a thread that does not end is reported and left behind."""
+        gone: Deferred[None] = Deferred()
+        if self._ended:
+            gone.callback(None)
+            return gone
+        self._waiters.append(gone)
+        if self._closing:
+            return gone
+        self._closing = True
+        for number in list(self._calls):
+            running = self._pop(number)
+            if running is not None:
+                running.fail(CallInterrupted("the interpreter was closed", suspect=False))
+        self._grace = self._reactor.callLater(CLOSE_GRACE, self._left_behind)
+        self._loop.call_soon_threadsafe(self._stop)
+        return gone
+
+    def _abandon(self, number: int) -> None:
+        if self._pop(number) is not None:
+            self._send(Cancel(number))
+
+    def _pop(self, number: int) -> Running | None:
+        entry = self._calls.pop(number, None)
+        if entry is None:
+            return None
+        running, timer = entry
+        if timer.active():
+            timer.cancel()
+        return running
+
+    def _overdue(self, number: int) -> None:
+        running = self._pop(number)
+        if running is None:
+            return
+        self._send(Cancel(number))
+        log.warn(
+            "{binding_key}: attempt {attempt} ran longer than {timeout} s; its thread is at:\n{stack}",
+            binding_key=running.call.binding,
+            trigger_id=running.call.trigger_id,
+            event_id=running.call.event_id,
+            attempt=running.call.attempt,
+            timeout=running.call.timeout,
+            stack=self._stack(),
+        )
+        running.fail(timed_out(running.call))
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame, limit=20)) if frame is not None else "(no stack)"
+
+    # Between the threads
+
+    def _send(self, frame: ToChild) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._session.handle, frame)
+
+    def _send_from_loop(self, frame: FromChild) -> None:
+        self._reactor.callFromThread(self._received, frame)
+
+    def _received(self, frame: FromChild) -> None:
+        if isinstance(frame, Done | Failed):
+            running = self._pop(frame.number)
+            if running is None:
+                return
+            if isinstance(frame, Done):
+                running.returned.callback(Returned(frame.result))
+            else:
+                self._printing.failed(frame, running.call)
+                running.fail(error_of(frame))
+        elif isinstance(frame, Resolved):
+            answered = self._resolving.pop(frame.number, None)
+            if answered is not None:
+                answered.callback([problem_of(flaw) for flaw in frame.flaws])
+        elif isinstance(frame, Printed):
+            entry = self._calls.get(frame.call)
+            self._printing.printed(frame, None if entry is None else entry[0].call)
+        elif isinstance(frame, SecretAsked):
+            self._answer_secret(frame)
+
+    def _answer_secret(self, asked: SecretAsked) -> None:
+        entry = self._calls.get(asked.call)
+        if entry is None:
+            self._send(SecretAnswer(asked.number, None, "the call that asks for it is over"))
+            return
+
+        def unavailable(failure: Failure) -> None:
+            self._send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
+
+        self._secrets(entry[0].call.trigger_id, asked.reference).addCallback(
+            lambda value: self._send(SecretAnswer(asked.number, value, ""))
+        ).addErrback(unavailable)
+
+    # The thread
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            while not self._closing:
+                try:
+                    self._loop.run_forever()
+                except (SystemExit, KeyboardInterrupt):
+                    continue  # sys.exit() in a task that a handler started ends that task and nothing else
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+        finally:
+            if self._session.scope is not None:
+                self._session.scope.remove()
+            self._reactor.callFromThread(self._gone)
+
+    def _stop(self) -> None:
+        self._loop.stop()
+
+    def _gone(self) -> None:
+        if self._ended:
+            return
+        self._thread.join()
+        self._let_go()
+
+    def _left_behind(self) -> None:
+        log.error("a handler does not end, its thread is left behind at:\n{stack}", stack=self._stack())
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._ended = True
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
+        self._grace = None
+        for answered in self._resolving.values():
+            answered.callback([])
+        self._resolving.clear()
+        self._closed(self)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+
+@implementer(IInterpreters)
+class InlineInterpreters(Service):
+    """Makes interpreters in the server's process."""
+
+    def __init__(self, reactor: Any, secrets: SecretReader) -> None:
+        """
+        Start nothing yet.
+
+        :param reactor: an ``IReactorTime`` and ``IReactorFromThreads``.
+        :param secrets: as for `harn.vm.process.ChildInterpreters`.
+        """
+        self._reactor = reactor
+        self._secrets = secrets
+        self._printing = Printing(reactor.seconds)
+        self._open: set[InlineInterpreter] = set()
+
+    def stopService(self) -> Deferred[None]:
+        """Close every interpreter; fires when their threads are gone, or reported."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._close_all())
+
+    async def _close_all(self) -> None:
+        for closing in [interpreter.close() for interpreter in tuple(self._open)]:
+            await closing
+
+    def create(self, bundle: Bundle) -> Deferred[IInterpreter]:
+        """See `IInterpreters`."""
+        interpreter = InlineInterpreter(self._reactor, self._secrets, self._printing, bundle, self._open.discard)
+        self._open.add(interpreter)
+        return succeed(interpreter)

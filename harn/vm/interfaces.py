@@ -1,0 +1,53 @@
+"""What a generation and the dispatcher may ask of an interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from harn.model.references import FunctionReference
+from harn.vm.bundle import Bundle
+from harn.vm.model import Call, Returned
+from harn.vm.sources import BundleProblem
+
+
+class IInterpreter(Interface):
+    """Runs the functions of one bundle, and sees no other code of the user's."""
+
+    bundle_id: str = Attribute("The content address of its bundle.")
+    running: int = Attribute("How many calls are in it.")
+
+    def resolve(references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
+        """
+        Import the modules and look up the functions, in the interpreter itself.
+
+        :return: a problem for each reference that cannot be used; empty when all can. ``where`` is ``module:function``.
+            Cancelling the Deferred kills what hangs.
+        """
+
+    def call(call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """
+        Run one call. With ``alone``, in a process of its own in which nothing else runs meanwhile.
+
+        :raises AttemptFailed: the call's own failure, one class for each kind.
+        :raises CallInterrupted: the process died or was killed under this call.
+        """
+
+    def is_up() -> bool:
+        """False while its process is being replaced after a death."""
+
+    def close() -> Deferred[None]:
+        """Refuse further calls, end the process (or thread), wait until it is gone. Idempotent."""
+
+
+class IInterpreters(Interface):
+    """Makes interpreters; a service that keeps a warm spare."""
+
+    def create(bundle: Bundle) -> Deferred[IInterpreter]:
+        """
+        Give an interpreter with the bundle's finder installed and nothing imported yet.
+
+        :raises StageFailed: no process can be started.
+        """

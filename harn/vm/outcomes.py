@@ -1,0 +1,97 @@
+"""From what an interpreter says of a call to the class that the dispatcher knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from harn.errors import (
+    AttemptFailed,
+    HandlerRaised,
+    HandlerRejected,
+    HandlerRetryAfter,
+    HandlerTimedOut,
+    PredicateRaised,
+    ResultInvalid,
+    ResultTooLarge,
+)
+from harn.model.references import FunctionReference
+from harn.vm.bundle import Bundle
+from harn.vm.frames import (
+    PREDICATE_RAISED,
+    RAISED,
+    REJECTED,
+    RESULT_INVALID,
+    RESULT_TOO_LARGE,
+    RETRY_AFTER,
+    TIMED_OUT,
+    Begin,
+    Failed,
+    Flaw,
+    Load,
+    Source,
+)
+from harn.vm.model import Call
+from harn.vm.sources import BundleProblem
+
+_CLASSES: dict[int, type[AttemptFailed]] = {
+    RAISED: HandlerRaised,
+    REJECTED: HandlerRejected,
+    TIMED_OUT: HandlerTimedOut,
+    RESULT_INVALID: ResultInvalid,
+    RESULT_TOO_LARGE: ResultTooLarge,
+    PREDICATE_RAISED: PredicateRaised,
+}
+
+
+def error_of(failed: Failed) -> AttemptFailed:
+    """Give the exception that a failed call ends with."""
+    if failed.kind == RETRY_AFTER:
+        return HandlerRetryAfter(failed.message, failed.seconds)
+    return _CLASSES.get(failed.kind, HandlerRaised)(failed.message)
+
+
+def timed_out(call: Call) -> HandlerTimedOut:
+    """Give the exception of a call whose time is up."""
+    return HandlerTimedOut(f"ran longer than {call.timeout:g} s")
+
+
+def begin_frame(number: int, call: Call) -> Begin:
+    """Give the frame that begins a call."""
+    predicate = call.predicate
+    return Begin(
+        number,
+        f"{call.handler.module}:{call.handler.function}",
+        None if predicate is None else f"{predicate.module}:{predicate.function}",
+        call.binding,
+        call.trigger_id,
+        call.attempt,
+        call.timeout,
+        call.replay_of,
+        call.envelope,
+        call.body,
+    )
+
+
+def load_frame(bundle: Bundle) -> Load:
+    """Give the frame that makes a bundle's modules importable."""
+    return Load([Source(each.name, each.path, each.source, each.is_package) for each in bundle.modules.values()])
+
+
+def problem_of(flaw: Flaw) -> BundleProblem:
+    """Give the problem that a flaw is."""
+    module, _, function = flaw.reference.partition(":")
+    return BundleProblem(
+        file=flaw.file or module,
+        line=flaw.line,
+        where=flaw.reference,
+        message=flaw.message,
+        hint=flaw.hint,
+        reference=FunctionReference(module, function),
+    )
+
+
+def problems_of_death(why: str, importing: str, references: Collection[str]) -> list[BundleProblem]:
+    """Say that the process ended while it resolved: of the module that it was importing, or else of them all."""
+    blamed = [each for each in references if each.partition(":")[0] == importing] or list(references)
+    during = f" while module {importing!r} was imported" if importing else ""
+    return [problem_of(Flaw(each, "", None, f"{why}{during}", "")) for each in sorted(blamed)]

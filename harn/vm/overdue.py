@@ -1,0 +1,198 @@
+"""
+The time of running calls: who is over it, what the child's watchdog says to that, and what follows.
+
+Deadlines share one delayed call a worker, which also pings about once a second while calls run, and never when none do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from harn.vm.deadlines import Verdict, judge
+from harn.vm.frames import LOOP_TURNS, Pong
+from harn.vm.model import Call, Returned
+
+log = Logger(namespace="harn.vm")
+
+PING_INTERVAL = 1.0
+RECHECK = 0.25
+"""Seconds until an overdue call that another one keeps from the loop is looked at again."""
+GRACE = 0.5
+"""Seconds that a call has to end once it was asked to."""
+SILENCE = 2.0
+"""Seconds without an answer after which the whole process counts as held."""
+
+
+@define(kw_only=True, eq=False)
+class Running:
+    """
+    A call in a process.
+
+    :ivar due_at: reactor's seconds at which it is looked at next; infinite while it waits for a thread.
+    :ivar cancelled: it was asked to end.
+    """
+
+    number: int
+    call: Call
+    returned: Deferred[Returned]
+    due_at: float = math.inf
+    cancelled: bool = False
+
+    def fail(self, error: Exception) -> None:
+        """End with ``error``, unless its caller has let go of it."""
+        if not self.returned.called:
+            self.returned.errback(error)
+
+
+class CallsHolder(Protocol):
+    """The worker, as this module needs it."""
+
+    calls: dict[int, Running]
+
+    def ping(self, number: int) -> None:
+        """Ask the process whether its loop turns."""
+
+    def cancel(self, running: Running) -> None:
+        """Ask a call to end."""
+
+    def end(self, guilty: Running | None, why: str) -> None:
+        """End the process."""
+
+
+class Overdue:
+    """Watches the calls of one worker."""
+
+    def __init__(self, reactor: Any, holder: CallsHolder) -> None:
+        self._reactor = reactor
+        self._holder = holder
+        self._timer: Any = None
+        self._number = 0
+        self._pinged_at: float | None = None  # of the ping that is not answered yet
+        self._heard_at = 0.0  # when the loop was last known to turn
+        self._blocked_since: float | None = None
+        self._culprits: set[int] = set()
+
+    # What happens to calls
+
+    def began(self, running: Running) -> None:
+        """A call was sent: its time runs."""
+        now = self._reactor.seconds()
+        running.due_at = now + running.call.timeout
+        if len(self._holder.calls) == 1:
+            self._heard_at = now
+        self._wake_by(min(running.due_at, now + PING_INTERVAL))
+
+    def queued(self, running: Running, *, waits: bool) -> None:
+        """A call waits for a thread, or has got one: its time stands, or runs from the start."""
+        if waits:
+            running.due_at = math.inf
+        else:
+            self.began(running)
+
+    def expire(self, running: Running) -> None:
+        """Let a call's time be up now."""
+        running.due_at = self._reactor.seconds()
+        self._wake_by(running.due_at)
+
+    def loop_turned(self) -> None:
+        """The loop did something: it is not blocked."""
+        self._heard_at = self._reactor.seconds()
+
+    def stop(self) -> None:
+        """Forget everything: the process is gone."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        self._pinged_at = self._blocked_since = None
+        self._culprits.clear()
+
+    # Time
+
+    def _wake_by(self, moment: float) -> None:
+        if self._timer is None:
+            self._timer = self._reactor.callLater(max(0.0, moment - self._reactor.seconds()), self._wake)
+        elif moment < self._timer.getTime():
+            self._timer.reset(max(0.0, moment - self._reactor.seconds()))
+
+    def _wake(self) -> None:
+        self._timer = None
+        calls = self._holder.calls
+        if not calls:
+            return
+        now = self._reactor.seconds()
+        if self._pinged_at is None:
+            self._number += 1
+            self._pinged_at = now
+            self._holder.ping(self._number)
+        elif now - self._pinged_at >= SILENCE:
+            self._decide(now, None)
+            if not calls or self._holder.calls is not calls:
+                return
+        next_due = min(running.due_at for running in calls.values())
+        self._wake_by(now + RECHECK if next_due <= now else min(next_due, now + PING_INTERVAL))
+
+    def pong_received(self, pong: Pong) -> None:
+        """The watchdog answered."""
+        if pong.number != self._number or self._pinged_at is None:
+            return
+        self._pinged_at = None
+        now = self._reactor.seconds()
+        if pong.culprit == LOOP_TURNS:
+            self._unblocked(now)
+        else:
+            self._blocked(pong)
+        self._decide(now, pong)
+
+    def _blocked(self, pong: Pong) -> None:
+        self._culprits.add(pong.culprit)
+        if self._blocked_since is not None:
+            return
+        self._blocked_since = self._heard_at
+        running = self._holder.calls.get(pong.culprit)
+        if running is not None:
+            log.warn(
+                "{binding_key} blocks the loop of its interpreter{where}; make it def, or await what takes long",
+                binding_key=running.call.binding,
+                trigger_id=running.call.trigger_id,
+                event_id=running.call.event_id,
+                where=f" at {pong.where}" if pong.where else "",
+            )
+
+    def _unblocked(self, now: float) -> None:
+        """Give the time of a block back to all calls but those that caused it."""
+        self._heard_at = now
+        if self._blocked_since is None:
+            return
+        lost = now - self._blocked_since
+        for running in self._holder.calls.values():
+            if not running.cancelled and running.number not in self._culprits:
+                running.due_at += min(lost, running.call.timeout)
+        self._blocked_since = None
+        self._culprits.clear()
+
+    def _decide(self, now: float, pong: Pong | None) -> None:
+        calls = self._holder.calls
+        for running in [running for running in calls.values() if running.due_at <= now]:
+            verdict = judge(
+                running.number,
+                cancelled=running.cancelled,
+                culprit=None if pong is None else pong.culprit,
+                alone=len(calls) == 1,
+            )
+            if verdict is Verdict.WAIT:
+                running.due_at = now + RECHECK
+            elif verdict is Verdict.CANCEL:
+                running.cancelled = True
+                running.due_at = now + GRACE
+                self._holder.cancel(running)
+            else:
+                guilty = running if verdict is Verdict.CONVICT else None
+                said = f"{running.call.binding} did not end when its time was up"
+                self._holder.end(guilty, "some call held it, nobody can tell which" if guilty is None else said)
+                return
+            self._wake_by(running.due_at)

@@ -1,0 +1,83 @@
+"""What handlers print and log, and why they failed, as records of the server's log; bounded, whatever they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from twisted.logger import Logger, LogLevel
+
+from harn.vm.frames import Failed, Printed
+from harn.vm.model import Call
+
+log = Logger(namespace="harn.handlers")
+
+BURST = 1024 * 1024
+RATE = 128 * 1024
+LONGEST_LINE = 8192
+
+_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+
+
+class Printing:
+    """The output of the interpreters of one server; each record takes from one allowance in bytes."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        """Begin with a full allowance; ``seconds`` gives the time."""
+        self._seconds = seconds
+        self._left = float(BURST)
+        self._at = seconds()
+        self._dropped = 0
+
+    def _take(self, size: int) -> bool:
+        now = self._seconds()
+        self._left = min(BURST, self._left + max(0.0, now - self._at) * RATE)
+        self._at = now
+        if size > self._left:
+            self._dropped += size
+            return False
+        self._left -= size
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            log.warn("{dropped} characters of handlers' output were dropped", dropped=dropped)
+        return True
+
+    def printed(self, record: Printed, call: Call | None) -> None:
+        """Log what a call printed or logged, with its ids."""
+        if not self._take(len(record.text) + len(record.fields) + 50):
+            return
+        level = _LEVELS.get(record.level, LogLevel.info)
+        fields = msgspec.json.decode(record.fields) if record.fields else {}
+        if call is None:
+            log.emit(level, "{text}", text=record.text, stream=record.stream)
+            return
+        log.emit(
+            level,
+            "{binding_key}: {text}",
+            text=record.text,
+            stream=record.stream,
+            binding_key=call.binding,
+            trigger_id=call.trigger_id,
+            event_id=call.event_id,
+            attempt=call.attempt,
+            fields=fields,
+        )
+
+    def raw(self, data: bytes) -> None:
+        """Log what was written past Python, to descriptors 1 and 2."""
+        for line in data.decode("utf-8", "replace").splitlines():
+            if line and self._take(len(line) + 50):
+                log.info("{text}", text=line[:LONGEST_LINE], stream="raw")
+
+    def failed(self, failed: Failed, call: Call) -> None:
+        """Log the user's frames of an exception that ended an attempt."""
+        if failed.traceback and self._take(len(failed.traceback)):
+            log.warn(
+                "{binding_key}: attempt {attempt} failed: {error}\n{user_traceback}",
+                binding_key=call.binding,
+                trigger_id=call.trigger_id,
+                event_id=call.event_id,
+                attempt=call.attempt,
+                error=failed.message,
+                user_traceback=failed.traceback,
+            )

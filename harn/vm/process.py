@@ -1,0 +1,138 @@
+"""
+Interpreters in child processes, the default: the service that makes them, and the interpreter that callers see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from zope.interface import implementer
+
+from harn.errors import CallInterrupted, StageFailed
+from harn.model.references import FunctionReference
+from harn.vm.bundle import Bundle
+from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.model import Call, Returned
+from harn.vm.printing import Printing
+from harn.vm.quarantine import Quarantine
+from harn.vm.sources import BundleProblem
+from harn.vm.spare import Spare
+from harn.vm.worker import SecretReader, Surroundings, Worker
+
+
+@implementer(IInterpreter)
+class ChildInterpreter:
+    """One bundle's interpreter: a process for all calls, and now and then one for a call that must run alone."""
+
+    def __init__(self, surroundings: Surroundings, bundle: Bundle, closed: Callable[[ChildInterpreter], None]) -> None:
+        self.bundle_id = bundle.bundle_id
+        self._references: set[str] = set()
+        self._closed = closed
+        self._worker = Worker(surroundings, bundle)
+        self._quarantine = Quarantine(
+            surroundings.reactor, lambda: Worker(surroundings, bundle), lambda: self._references
+        )
+        self._closing: Deferred[Any] | None = None
+        self._waiters: list[Deferred[None]] = []
+
+    @property
+    def running(self) -> int:
+        """How many calls are in it."""
+        return self._worker.running + self._quarantine.running
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return self._worker.pid
+
+    def start(self) -> Deferred[IInterpreter]:
+        """Take a process; fires with this object."""
+        return self._worker.start().addCallback(lambda _: self)
+
+    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
+        """See `IInterpreter`."""
+        names = {str(reference) for reference in references}
+
+        def resolved(problems: list[BundleProblem]) -> Sequence[BundleProblem]:
+            self._references |= names - {problem.where for problem in problems}
+            return problems
+
+        return self._worker.resolve(names).addCallback(resolved)
+
+    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """See `IInterpreter`."""
+        if alone and self._closing is None:
+            return self._quarantine.call(call).addErrback(_as_interrupted)
+        return self._worker.call(call)
+
+    def is_up(self) -> bool:
+        """See `IInterpreter`."""
+        return self._worker.up
+
+    def close(self) -> Deferred[None]:
+        """See `IInterpreter`."""
+        done: Deferred[None] = Deferred()
+        self._waiters.append(done)
+        if self._closing is None:
+            self._closing = gatherResults([self._worker.close(), self._quarantine.close()])
+            self._closing.addBoth(self._gone)
+        elif self._closing.called:
+            self._gone(None)
+        return done
+
+    def _gone(self, result: object) -> None:
+        self._closed(self)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+
+def _as_interrupted(failure: Any) -> Any:
+    """No process for a call is no fault of the call's."""
+    if failure.check(StageFailed):
+        raise CallInterrupted(failure.getErrorMessage(), suspect=False)
+    return failure
+
+
+@implementer(IInterpreters)
+class ChildInterpreters(Service):
+    """Makes interpreters from a warm spare; keeps one ready from start to stop."""
+
+    def __init__(self, reactor: Any, secrets: SecretReader, *, on_restart: Callable[[], None] = lambda: None) -> None:
+        """
+        Start nothing yet.
+
+        :param reactor: an ``IReactorProcess``, ``IReactorFDSet`` and ``IReactorTime``.
+        :param secrets: gives a secret by the trigger's id and the reference's text; may fail with any error, whose
+            message the handler gets.
+        :param on_restart: called when a process that served died or was killed.
+        """
+        printing = Printing(reactor.seconds)
+        self.spare = Spare(reactor, printing)
+        self._surroundings = Surroundings(reactor, self.spare, secrets, printing, on_restart)
+        self._open: set[ChildInterpreter] = set()
+
+    def startService(self) -> None:
+        """Start the spare."""
+        Service.startService(self)
+        self.spare.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Close the spare and every interpreter; fires when all processes are gone."""
+        Service.stopService(self)
+        ending = [self.spare.stop(), *(interpreter.close() for interpreter in tuple(self._open))]
+        return gatherResults(ending).addCallback(lambda _: None)
+
+    def create(self, bundle: Bundle) -> Deferred[IInterpreter]:
+        """See `IInterpreters`."""
+        interpreter = ChildInterpreter(self._surroundings, bundle, self._open.discard)
+        self._open.add(interpreter)
+
+        def not_started(failure: Any) -> Any:
+            self._open.discard(interpreter)
+            return failure
+
+        return interpreter.start().addErrback(not_started)

@@ -1,0 +1,156 @@
+"""
+The program of an interpreter's child process.
+
+The server starts this file as a script: ``python -P program.py ROOT...`` with its data channel as descriptor 3 and its
+control channel as 4. ``ROOT...`` are the directories that hold harn and msgspec; they are on ``sys.path`` only while
+these are imported, so that what lies beside harn in a checkout is not importable by handlers.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    _roots = [root for root in sys.argv[1:] if root not in sys.path]
+    sys.path[:0] = _roots
+
+import asyncio
+import atexit
+import contextlib
+import gc
+import os
+import signal
+import socket
+import traceback
+from _thread import start_new_thread
+
+from harn.vm.child.output import capture_output
+from harn.vm.child.session import Session
+from harn.vm.child.threads import Threads
+from harn.vm.child.watchdog import Watchdog
+from harn.vm.frames import LARGEST_TO_CHILD, FrameReader, FromChild, Load, Ready, ToChild, append_frame
+
+DATA, CONTROL = 3, 4
+THREADS = 64
+"""Plain handlers that run at once; the time of the others does not run."""
+
+if __name__ == "__main__":
+    for _root in _roots:
+        sys.path.remove(_root)
+    sys.argv[1:] = []
+
+
+class Program:
+    """
+    The child's end of the data channel, on its loop.
+
+    :ivar ended: the server has closed the channel.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, data: socket.socket, control: socket.socket) -> None:
+        self.ended = False
+        self._loop = loop
+        self._data = data
+        self._outgoing = bytearray()
+        self._flushing = False
+        self._reader = FrameReader(ToChild, LARGEST_TO_CHILD)
+        self.session = Session(loop, self.send, threads=Threads(THREADS), send_now=self._send_now)
+        self.watchdog = Watchdog(control, loop)
+        loop.add_reader(data.fileno(), self._readable)
+
+    def send(self, frame: FromChild) -> None:
+        """Send with everything else of this turn."""
+        append_frame(self._outgoing, frame)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _send_now(self, frame: FromChild) -> None:
+        append_frame(self._outgoing, frame)
+        self._data.setblocking(True)
+        try:
+            self._data.sendall(self._outgoing)
+        finally:
+            self._data.setblocking(False)
+        self._outgoing.clear()
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._data.send(self._outgoing)]
+        except BlockingIOError:
+            self._loop.add_writer(self._data.fileno(), self._writable)
+            return
+        except OSError:
+            self._end()
+            return
+        self._flushing = False
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._data.fileno())
+        self._flush()
+
+    def _readable(self) -> None:
+        try:
+            data = self._data.recv(262144)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._data.fileno())
+            self._end()
+            return
+        try:
+            for frame in self._reader.feed(data):
+                self.session.handle(frame)
+                if type(frame) is Load:
+                    self._forget_directories()
+        except BaseException:  # a defect of ours, never the user's: nothing that follows could be trusted
+            os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+            os._exit(70)
+
+    def _end(self) -> None:
+        self.ended = True
+        self._loop.stop()
+
+    def _forget_directories(self) -> None:
+        """See that no local module can be found on disk, wherever ``PYTHONPATH`` points."""
+        scope = self.session.scope
+        local = set() if scope is None else {os.path.realpath(each) for each in scope.directories()}
+        sys.path[:] = [each for each in sys.path if each and os.path.realpath(each) not in local]
+        self.watchdog.paths = self.session.paths
+
+
+def main() -> None:
+    """Run until the server closes the channel."""
+    # A terminal and a service manager send these to the whole family; the server alone decides. Handlers that do
+    # nothing, and not SIG_IGN, which the programs that a handler starts would inherit.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    # A session of its own: what a handler has started can be ended with it, as one group.
+    with contextlib.suppress(OSError):
+        os.setsid()
+    for descriptor in (DATA, CONTROL):
+        os.set_inheritable(descriptor, False)
+    data, control = socket.socket(fileno=DATA), socket.socket(fileno=CONTROL)
+    data.setblocking(False)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    program = Program(loop, data, control)
+    start_new_thread(program.watchdog.run, ())
+    capture_output(program.session)
+    program.send(Ready())
+    gc.collect()
+    gc.freeze()
+    while not program.ended:
+        # sys.exit() in a task that a handler started comes out here; it ends that task and nothing else.
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            loop.run_forever()
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

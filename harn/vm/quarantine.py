@@ -1,0 +1,91 @@
+"""
+Where a call runs alone: a second process of the same bundle, started when it is needed, one call in it at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+
+from harn.errors import CallInterrupted
+from harn.vm.model import Call, Returned
+from harn.vm.worker import Worker
+
+IDLE_LIMIT = 30.0
+"""Seconds without a call after which the process is closed."""
+
+
+class Quarantine:
+    """Runs calls one after another."""
+
+    def __init__(
+        self, reactor: Any, make_worker: Callable[[], Worker], references: Callable[[], Collection[str]]
+    ) -> None:
+        """
+        Start nothing yet.
+
+        :param references: what the interpreter has resolved, to import before the first call's time runs.
+        """
+        self.running = 0
+        self._reactor = reactor
+        self._make_worker = make_worker
+        self._references = references
+        self._worker: Worker | None = None
+        self._turn = DeferredLock()
+        self._idle: Any = None
+        self._closed = False
+
+    def call(self, call: Call) -> Deferred[Returned]:
+        """Run ``call`` when those before it are over."""
+        self.running += 1
+        returned: Deferred[Returned] = self._turn.run(self._run, call)
+        return returned.addBoth(self._over)
+
+    def close(self) -> Deferred[None]:
+        """Interrupt what runs, end the process; fires when it is gone."""
+        self._closed = True
+        self._stop_idling()
+        worker, self._worker = self._worker, None
+        if worker is None:
+            gone: Deferred[None] = Deferred()
+            gone.callback(None)
+            return gone
+        return worker.close()
+
+    def _run(self, call: Call) -> Deferred[Returned]:
+        return Deferred.fromCoroutine(self._run_alone(call))
+
+    async def _run_alone(self, call: Call) -> Returned:
+        self._stop_idling()
+        worker = self._worker
+        if worker is None and not self._closed:
+            worker = self._worker = self._make_worker()
+            try:
+                await worker.start()
+            except BaseException:
+                self._worker = None
+                raise
+            await worker.resolve(self._references())
+        if worker is None or self._closed:
+            raise CallInterrupted("the interpreter is closed", suspect=False)
+        return await worker.call(call)
+
+    def _over(self, result: Any) -> Any:
+        self.running -= 1
+        if not self.running and not self._closed:
+            self._stop_idling()
+            self._idle = self._reactor.callLater(IDLE_LIMIT, self._retire)
+        return result
+
+    def _retire(self) -> None:
+        self._idle = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def _stop_idling(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None

@@ -1,0 +1,339 @@
+"""
+Reading the local modules of a manifest into a bundle: what its functions lie in, and all that these import.
+
+A module is local if ``[exports]`` names it, or if it is found next to the manifest or, after that, next to an exported
+file, as Python would find it with these directories first on ``sys.path``; one decision differs from Python: names of
+the standard library, of harn and of what harn's child process needs always mean just that. A local file of such a name
+would be taken or not depending on what had been imported before, so importing it is a problem, not a surprise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import stat
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+
+from harn.model.problem import Problem
+from harn.model.references import FunctionReference
+from harn.vm.bundle import (
+    Bundle,
+    Module,
+    bundle_files,
+    changed_modules,
+    decode_bundle,
+    encode_bundle,
+    make_bundle,
+    source_digest,
+)
+from harn.vm.mentions import mentions
+
+__all__ = [
+    "BundleProblem",
+    "bundle_files",
+    "changed_modules",
+    "decode_bundle",
+    "encode_bundle",
+    "read_bundle",
+    "source_digest",
+]
+
+RESERVED = sys.stdlib_module_names | {"harn", "msgspec", "__main__"}
+"""Top-level names that never mean a local module."""
+
+LARGEST_FILE = 10 * 1024 * 1024
+LARGEST_BUNDLE = 64 * 1024 * 1024
+
+
+@frozen(kw_only=True)
+class BundleProblem(Problem):
+    """
+    A problem with the user's code.
+
+    :ivar reference: the function that cannot be used for it; None where the problem is of a file or a setting.
+    """
+
+    reference: FunctionReference | None = None
+
+    def unlocated(self) -> Problem:
+        """Give the plain problem, for want of a manifest to place it in."""
+        return Problem(file=self.file, line=self.line, where=self.where, message=self.message, hint=self.hint)
+
+
+def read_bundle(
+    root: str | Path,
+    exports: Mapping[str, str],
+    references: Collection[FunctionReference],
+    include: Sequence[str] = (),
+    previous: Bundle | None = None,
+) -> tuple[Bundle, list[BundleProblem]]:
+    """
+    Read what the manifest's functions need. Blocks: for a thread.
+
+    :param root: the manifest's directory.
+    :param exports: module name to path, relative to ``root``.
+    :param include: patterns of further modules, relative to ``root``; ``a/b.py`` is module ``a.b``.
+    :param previous: an earlier bundle: files that are the same in it are not parsed again, and if nothing changed it
+        is given back itself.
+    :return: the bundle of all that could be read, and every problem found.
+    """
+    reading = _Reading(os.path.abspath(root), exports, previous)
+    for reference in sorted(references, key=str):
+        reading.refer(reference)
+    for pattern in include:
+        reading.include(pattern)
+    return reading.bundle(), reading.problems
+
+
+@frozen
+class _Place:
+    """Where a module is: ``path`` empty for a package without ``__init__``, which is no more than its directories."""
+
+    path: str
+    directories: tuple[str, ...] = ()
+
+    @property
+    def is_package(self) -> bool:
+        return bool(self.directories)
+
+
+@frozen
+class _Reading:
+    """One reading of the local modules."""
+
+    root: str
+    exports: Mapping[str, str]
+    previous: Bundle | None
+    problems: list[BundleProblem] = field(factory=list)
+    modules: dict[str, Module | None] = field(factory=dict)  # None: found, but cannot be used
+    included: set[str] = field(factory=set)
+    _places: dict[str, _Place | None] = field(factory=dict)
+    _listings: dict[str, frozenset[str]] = field(factory=dict)
+    _search: list[str] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self._search.append(self.root)
+        for name, relative in sorted(self.exports.items()):
+            place = self._exported(name, relative)
+            self._places[name] = place
+            if place is not None:
+                beside = os.path.dirname(place.directories[0] if place.directories else place.path)
+                if beside not in self._search and beside.startswith(self.root):
+                    self._search.append(beside)
+
+    # What is wanted
+
+    def refer(self, reference: FunctionReference) -> None:
+        """Read the module of a function that the manifest names, and what it imports."""
+        name = reference.module
+        top = name.partition(".")[0]
+        if top in RESERVED and name not in self.exports:
+            self._problem(
+                f"module {name!r} is not yours: the name {top!r} belongs to Python or to harn",
+                "give your file another name",
+                reference=reference,
+            )
+        elif self.read(name) is None and name not in self.modules and name not in self.exports:
+            self._problem(
+                f"there is no module {name!r} next to the manifest, nor in [exports]",
+                self._suggestion(name),
+                reference=reference,
+            )
+
+    def include(self, pattern: str) -> None:
+        """Read every module that a pattern of the manifest matches."""
+        if self._inside(pattern) is None:
+            self._problem(
+                f"[orchestrator.vm] include: {pattern!r} leaves the manifest's directory", "name files below it"
+            )
+            return
+        matches = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))
+        files = [match for match in matches if match.endswith(".py")]
+        if not files:
+            self._problem(
+                f"[orchestrator.vm] include: {pattern!r} matches no Python file",
+                f"patterns are relative to {self.root}",
+            )
+        for match in files:
+            steps = os.path.normpath(match)[: -len(".py")].split(os.sep)
+            name = ".".join(steps[:-1] if steps[-1] == "__init__" and len(steps) > 1 else steps)
+            if not all(step.isidentifier() for step in steps) or steps[0] in RESERVED:
+                self._problem(
+                    f"[orchestrator.vm] include: {match} cannot be imported under the name {name!r}",
+                    "give it a name that Python can import and that is not taken",
+                    file=os.path.join(self.root, match),
+                )
+            elif self.read(name) is not None:
+                self.included.add(name)
+
+    def read(self, name: str) -> Module | None:
+        """Read a module, the packages it lies in and all that these import; None if it is not local or unusable."""
+        todo = [name]
+        while todo:
+            each = todo.pop()
+            if each in self.modules or each.partition(".")[0] in RESERVED:
+                continue
+            place = self._place(each)
+            if place is None or not place.path:
+                continue
+            module = self.modules[each] = self._load(each, place)
+            if module is not None:
+                self._check_shadows(module.mentions, module.path)
+                todo.extend(_parents(each))
+                todo.extend(module.mentions)
+        return self.modules.get(name)
+
+    def bundle(self) -> Bundle:
+        """Put together what was read."""
+        read = {name: module for name, module in self.modules.items() if module is not None}
+        finished: dict[str, Module] = {}
+        for name, module in read.items():
+            wanted = frozenset(each for each in (*module.mentions, *_parents(name)) if each in read and each != name)
+            finished[name] = module if module.imports == wanted else evolve(module, imports=wanted)
+        if sum(len(module.source) for module in finished.values()) > LARGEST_BUNDLE:
+            self._problem(f"the local modules are more than {LARGEST_BUNDLE} bytes together", "include fewer")
+        old, included = self.previous, frozenset(self.included)
+        if old is not None and old.included == included and old.modules == finished:
+            return old
+        return make_bundle(finished, included)
+
+    # Where it is
+
+    def _place(self, name: str) -> _Place | None:
+        if name not in self._places:
+            parent, _, leaf = name.rpartition(".")
+            around = self._place(parent) if parent else None
+            bases: Sequence[str] = self._search if not parent else () if around is None else around.directories
+            self._places[name] = self._look(leaf, bases)
+        return self._places[name]
+
+    def _look(self, leaf: str, bases: Sequence[str]) -> _Place | None:
+        portions = []
+        for base in bases:
+            names = self._names(base)
+            if leaf in names:
+                directory = os.path.join(base, leaf)
+                inner = self._names(directory)
+                if "__init__.py" in inner:
+                    return _Place(os.path.join(directory, "__init__.py"), (directory,))
+                if inner:
+                    portions.append(directory)
+            if f"{leaf}.py" in names:
+                return _Place(os.path.join(base, f"{leaf}.py"))
+        return _Place("", tuple(portions)) if portions else None
+
+    def _names(self, directory: str) -> frozenset[str]:
+        """List a directory once; what is none has no names."""
+        names = self._listings.get(directory)
+        if names is None:
+            try:
+                names = frozenset(os.listdir(directory))
+            except OSError:
+                names = frozenset()
+            self._listings[directory] = names
+        return names
+
+    def _exported(self, name: str, relative: str) -> _Place | None:
+        path = self._inside(relative)
+        if path is None:
+            self._problem(
+                f"[exports] {name}: {relative!r} leaves the manifest's directory", "keep exported files below it"
+            )
+            return None
+        if os.path.isdir(path) and "__init__.py" in self._names(path):
+            path = os.path.join(path, "__init__.py")
+        if name.partition(".")[0] in RESERVED:
+            self._problem(f"[exports] {name}: the name belongs to Python or to harn", "choose another name", file=path)
+            return None
+        if not os.path.exists(path):
+            self._problem(f"[exports] {name}: there is no file {relative!r}", "", file=path)
+            return None
+        inside = (os.path.dirname(path),) if os.path.basename(path) == "__init__.py" else ()
+        return _Place(path, inside)
+
+    def _inside(self, relative: str) -> str | None:
+        """Give the absolute path, or None if it leaves the manifest's directory; links are not followed."""
+        path = os.path.normpath(os.path.join(self.root, relative))
+        return path if path.startswith(os.path.join(self.root, "")) else None
+
+    # What is in it
+
+    def _load(self, name: str, place: _Place) -> Module | None:
+        path = place.path
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+                self._problem(f"module {name!r} is {what}, not Python source", "", file=path)
+                return None
+            if status.st_size > LARGEST_FILE:
+                self._problem(f"module {name!r} has more than {LARGEST_FILE} bytes", "keep data elsewhere", file=path)
+                return None
+            with open(path, "rb") as file:
+                source = file.read()
+        except OSError as error:
+            self._problem(f"module {name!r} cannot be read: {error.strerror}", "", file=path)
+            return None
+        old = None if self.previous is None else self.previous.modules.get(name)
+        if old is not None and (old.path, old.source, old.is_package) == (path, source, place.is_package):
+            return old
+        try:
+            named = mentions(source, path, name, is_package=place.is_package)
+        except SyntaxError as error:
+            self._problem(f"{type(error).__name__}: {error.msg}", "", file=path, line=error.lineno)
+            return None
+        except (ValueError, RecursionError, MemoryError) as error:
+            self._problem(f"cannot be parsed: {error or type(error).__name__}", "", file=path)
+            return None
+        return Module(name=name, path=path, source=source, is_package=place.is_package, mentions=named)
+
+    def _check_shadows(self, named: Sequence[str], path: str) -> None:
+        """Complain of an import that would mean a local file but for `RESERVED`."""
+        for each in named:
+            if each in RESERVED and f"{each}.py" in self._names(self.root):
+                shadow = os.path.join(self.root, f"{each}.py")
+                if shadow != path:
+                    self._problem(
+                        f"imports {each!r}, which always means Python's or harn's own module, not {shadow}",
+                        f"give {each}.py another name",
+                        file=path,
+                    )
+
+    def _suggestion(self, name: str) -> str:
+        here = {each[: -len(".py")] for each in self._names(self.root) if each.endswith(".py")}
+        close = difflib.get_close_matches(name, here | set(self.exports), n=1)
+        wanted = name.replace(".", os.sep) + ".py"
+        return (
+            f"did you mean {close[0]!r}?" if close else f"write {wanted} in {self.root}, or name its file in [exports]"
+        )
+
+    def _problem(
+        self,
+        message: str,
+        hint: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        reference: FunctionReference | None = None,
+    ) -> None:
+        self.problems.append(
+            BundleProblem(
+                file=self.root if file is None else file,
+                line=line,
+                where="" if reference is None else str(reference),
+                message=message,
+                hint=hint,
+                reference=reference,
+            )
+        )
+
+
+def _parents(name: str) -> list[str]:
+    """Name the packages that a module lies in, innermost first."""
+    steps = name.split(".")
+    return [".".join(steps[:length]) for length in range(len(steps) - 1, 0, -1)]

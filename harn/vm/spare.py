@@ -1,0 +1,141 @@
+"""
+The warm spare: a process that runs already and has imported nothing of the user's, so that a reload waits for none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.errors import StageFailed
+from harn.vm.childprocess import ChildProcess
+from harn.vm.frames import FromChild, Pong
+from harn.vm.printing import Printing
+
+log = Logger(namespace="harn.vm")
+
+REFILL_DELAY = 0.25
+"""Seconds after one was taken that the next one is started: not while a reload is busy."""
+LONGEST_BACKOFF = 30.0
+
+
+class Spare:
+    """Keeps one process ready, from `start` to `stop`."""
+
+    def __init__(self, reactor: Any, printing: Printing) -> None:
+        self._reactor = reactor
+        self._printing = printing
+        self._process: ChildProcess | None = None
+        self._timer: Any = None
+        self._failures = 0
+        self._running = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, None when there is none at the moment."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start the first process."""
+        self._running = True
+        self._fill()
+
+    def stop(self) -> Deferred[None]:
+        """Keep none; fires when the process is gone."""
+        self._running = False
+        self._cancel_timer()
+        process, self._process = self._process, None
+        if process is None:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        process.ready.addErrback(lambda _: None)  # nobody waits for it any more
+        return process.close()
+
+    def take(self) -> Deferred[ChildProcess]:
+        """
+        Give a process that is ready, and start another one a little later.
+
+        :raises StageFailed: none can be started.
+        """
+        if not self._running:
+            return fail(StageFailed("resolve", "no interpreter: the server ends"))
+        if self._process is None:
+            self._cancel_timer()
+            try:
+                self._spawn()
+            except OSError as error:
+                self._refill_later()
+                return fail(StageFailed("resolve", f"no interpreter: no process can be started: {error}"))
+        process, self._process = self._process, None
+        if process is None:
+            raise AssertionError("a process was just started")
+        self._cancel_timer()
+        self._timer = self._reactor.callLater(REFILL_DELAY, self._fill)
+        process.owner = None
+        handed: Deferred[ChildProcess] = Deferred(lambda _: process.kill())
+        process.ready.chainDeferred(handed)
+        return handed
+
+    # The idle spare
+
+    def frame_received(self, frame: FromChild) -> None:
+        """Ignore what an idle process says."""
+
+    def pong_received(self, pong: Pong) -> None:
+        """Ignore; nobody pings an idle process."""
+
+    def process_gone(self, why: str) -> None:
+        """Replace an idle process that died."""
+        self._process = None
+        if self._running:
+            log.warn("the spare interpreter is gone, starting another: {why}", why=why)
+            self._refill_later()
+
+    def _fill(self) -> None:
+        self._timer = None
+        if self._process is not None or not self._running:
+            return
+        try:
+            self._spawn()
+        except OSError as error:
+            log.error("no spare interpreter can be started, trying again: {error}", error=str(error))
+            self._refill_later()
+
+    def _spawn(self) -> None:
+        process = self._process = ChildProcess(self._reactor, self._printing.raw)
+        try:
+            process.spawn()
+        except OSError:
+            self._process = None
+            raise
+        process.ready.addCallbacks(self._ready, self._not_ready, errbackArgs=(process,))
+
+    def _ready(self, process: ChildProcess) -> ChildProcess:
+        self._failures = 0
+        if self._process is process:
+            process.owner = self
+        return process
+
+    def _not_ready(self, failure: Failure, process: ChildProcess) -> Failure | None:
+        if self._process is not process:
+            return failure  # somebody waits for it
+        self._process = None
+        if self._running:
+            log.error("the spare interpreter did not start: {error}", error=failure.getErrorMessage())
+            self._refill_later()
+        return None
+
+    def _refill_later(self) -> None:
+        self._cancel_timer()
+        delay = min(LONGEST_BACKOFF, REFILL_DELAY * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        self._timer = self._reactor.callLater(delay, self._fill)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

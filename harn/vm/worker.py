@@ -1,0 +1,353 @@
+"""
+One bundle's process, kept up: calls go in, each comes out once, and a process that dies or is killed is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.errors import CallInterrupted, InterpreterDied, StageFailed
+from harn.vm.bundle import Bundle
+from harn.vm.childprocess import ChildProcess
+from harn.vm.frames import (
+    Cancel,
+    Done,
+    Failed,
+    FromChild,
+    Importing,
+    Pong,
+    Printed,
+    Queued,
+    Resolve,
+    Resolved,
+    SecretAnswer,
+    SecretAsked,
+    Started,
+)
+from harn.vm.model import Call, Returned
+from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, problems_of_death, timed_out
+from harn.vm.overdue import Overdue, Running
+from harn.vm.printing import Printing
+from harn.vm.sources import BundleProblem
+from harn.vm.spare import Spare
+
+log = Logger(namespace="harn.vm")
+
+BACKOFFS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the first, second, ... replacement in a row of processes that came to nothing."""
+RESOLVE_LIMIT = 30.0
+"""Seconds that a replacement may take to import what its predecessor had."""
+
+SecretReader = Callable[[str, str], Deferred[bytes]]
+"""From a trigger's id and a secret's reference to its value."""
+
+
+@define
+class Surroundings:
+    """
+    What all workers of a server share.
+
+    :ivar reactor: the reactor.
+    :ivar restarted: called when a process that served has died or was killed.
+    """
+
+    reactor: Any
+    spare: Spare
+    secrets: SecretReader
+    printing: Printing
+    restarted: Callable[[], None]
+
+
+@define
+class _Resolving:
+    """A resolve under way: ``importing`` is the module that is being imported."""
+
+    references: list[str]
+    answered: Deferred[list[BundleProblem]]
+    importing: str = ""
+
+
+class Worker:
+    """
+    Runs calls of one bundle in one process at a time.
+
+    :ivar up: its process can take calls; false while it is being replaced.
+    :ivar calls: what runs, by number.
+    """
+
+    def __init__(self, surroundings: Surroundings, bundle: Bundle) -> None:
+        self.up = False
+        self.calls: dict[int, Running] = {}
+        self._surroundings = surroundings
+        self._bundle = bundle
+        self._process: ChildProcess | None = None
+        self._starting: Deferred[ChildProcess] | None = None
+        self._resolving: dict[int, _Resolving] = {}
+        self._references: set[str] = set()
+        self._serves = False  # it was resolved or called: then a process that dies is replaced
+        self._waiting: dict[int, Running] = {}
+        self._number = 0
+        self._closed = False
+        self._fruitless = 0
+        self._timer: Any = None
+        self._overdue = Overdue(surroundings.reactor, self)
+
+    @property
+    def running(self) -> int:
+        """How many calls are in it, those that wait for a replacement too."""
+        return len(self.calls) + len(self._waiting)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process's id; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    # What its owner asks
+
+    def start(self) -> Deferred[None]:
+        """
+        Take the spare and send it the bundle.
+
+        :raises StageFailed: there is no process to be had.
+        """
+        starting = self._starting = self._surroundings.spare.take()
+        return starting.addCallbacks(self._started, self._not_started)
+
+    def _started(self, process: ChildProcess) -> None:
+        self._starting = None
+        if self._closed:
+            process.close()
+            raise StageFailed("resolve", "the interpreter was closed")
+        self._process = process
+        process.owner = self
+        process.send(load_frame(self._bundle))
+        self.up = True
+
+    def _not_started(self, failure: Failure) -> Failure:
+        self._starting = None
+        return failure
+
+    def resolve(self, references: Collection[str]) -> Deferred[list[BundleProblem]]:
+        """Import and look up; see `harn.vm.interfaces.IInterpreter`."""
+        resolving = self._send_resolve(references, lambda _: self.kill("its imports were cut off"))
+
+        def resolved(problems: list[BundleProblem]) -> list[BundleProblem]:
+            self._references.update(set(references) - {problem.where for problem in problems})
+            self._serves = self._serves or not problems
+            return problems
+
+        return resolving.addCallback(resolved)
+
+    def _send_resolve(
+        self, references: Collection[str], cancel: Callable[[Any], None]
+    ) -> Deferred[list[BundleProblem]]:
+        answered: Deferred[list[BundleProblem]] = Deferred(cancel)
+        if self._process is None:
+            answered.callback(problems_of_death("the interpreter is not running", "", references))
+            return answered
+        self._number += 1
+        self._resolving[self._number] = _Resolving(sorted(references), answered)
+        self._process.send(Resolve(self._number, sorted(references)))
+        return answered
+
+    def call(self, call: Call) -> Deferred[Returned]:
+        """Run a call; see `harn.vm.interfaces.IInterpreter`."""
+        self._number += 1
+        number = self._number
+        returned: Deferred[Returned] = Deferred(lambda _: self._abandon(number))
+        running = Running(number=number, call=call, returned=returned)
+        if self._closed:
+            returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
+        elif self.up and self._process is not None:
+            self._serves = True
+            self.calls[number] = running
+            self._process.send(begin_frame(number, call))
+            self._overdue.began(running)
+        else:
+            self._waiting[number] = running
+        return returned
+
+    def close(self) -> Deferred[None]:
+        """Interrupt what runs, end the process; fires when it is gone."""
+        self._closed = True
+        self.up = False
+        self._stop()
+        self._interrupt_waiting("the interpreter was closed")
+        self._interrupt({}, "the interpreter was closed", suspect=False)
+        if self._starting is not None:
+            starting, self._starting = self._starting, None
+            starting.addErrback(lambda _: None).cancel()
+        process, self._process = self._process, None
+        self._end_resolving("the interpreter was closed")
+        if process is None:
+            gone: Deferred[None] = Deferred()
+            gone.callback(None)
+            return gone
+        return process.close()
+
+    def kill(self, why: str) -> None:
+        """End the process; it is replaced as after a death."""
+        if self._process is not None:
+            self._process.kill(why)
+
+    def _abandon(self, number: int) -> None:
+        """Nobody waits for this call any more: end it as if its time were up."""
+        if self._waiting.pop(number, None) is None and (running := self.calls.get(number)) is not None:
+            self._overdue.expire(running)
+
+    # What the process says
+
+    def frame_received(self, frame: FromChild) -> None:
+        """Take an answer, or a question."""
+        if isinstance(frame, Done | Failed):
+            running = self.calls.pop(frame.number, None)
+            if running is None:
+                return
+            self._overdue.loop_turned()
+            self._fruitless = 0
+            if isinstance(frame, Done):
+                if not running.returned.called:
+                    running.returned.callback(Returned(frame.result))
+            else:
+                self._surroundings.printing.failed(frame, running.call)
+                running.fail(error_of(frame))
+            return
+        if isinstance(frame, Printed):
+            of = self.calls.get(frame.call)
+            self._surroundings.printing.printed(frame, None if of is None else of.call)
+        elif isinstance(frame, SecretAsked):
+            self._answer_secret(frame)
+        elif isinstance(frame, Queued | Started):
+            running = self.calls.get(frame.number)
+            if running is not None:
+                self._overdue.queued(running, waits=isinstance(frame, Queued))
+        elif isinstance(frame, Importing):
+            for resolving in self._resolving.values():
+                resolving.importing = frame.module
+        elif isinstance(frame, Resolved):
+            resolved = self._resolving.pop(frame.number, None)
+            if resolved is not None and not resolved.answered.called:
+                resolved.answered.callback([problem_of(flaw) for flaw in frame.flaws])
+
+    def _answer_secret(self, asked: SecretAsked) -> None:
+        process, running = self._process, self.calls.get(asked.call)
+        if process is None:
+            return
+        if running is None:
+            process.send(SecretAnswer(asked.number, None, "the call that asks for it is over"))
+            return
+
+        def unavailable(failure: Failure) -> None:
+            process.send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
+
+        self._surroundings.secrets(running.call.trigger_id, asked.reference).addCallback(
+            lambda value: process.send(SecretAnswer(asked.number, value, ""))
+        ).addErrback(unavailable)
+
+    def pong_received(self, pong: Pong) -> None:
+        """Hear whether the loop turns."""
+        self._overdue.pong_received(pong)
+
+    # For `Overdue`
+
+    def ping(self, number: int) -> None:
+        """Ask the process whether its loop turns."""
+        if self._process is not None:
+            self._process.ping(number)
+
+    def cancel(self, running: Running) -> None:
+        """Ask a call to end."""
+        if self._process is not None:
+            self._process.send(Cancel(running.number))
+
+    def end(self, guilty: Running | None, why: str) -> None:
+        """End the process for a call's sake: its own, or nobody's that could be told."""
+        self.up = False  # who is told now may call again at once
+        convicted: dict[int, Exception] = {} if guilty is None else {guilty.number: timed_out(guilty.call)}
+        self._interrupt(convicted, why, suspect=guilty is None)
+        self.kill(why)
+
+    # How it ends, and begins again
+
+    def process_gone(self, why: str) -> None:
+        """Answer for what ran in the process that is gone, and replace it."""
+        self._process = None
+        self.up = False
+        if len(self.calls) == 1:
+            (number,) = self.calls
+            self._interrupt({number: InterpreterDied(why)}, why, suspect=False)
+        else:
+            self._interrupt({}, why, suspect=True)
+        self._end_resolving(why)
+        self._stop()
+        if self._serves and not self._closed:
+            log.warn("an interpreter is replaced: {why}", why=why)
+            self._surroundings.restarted()
+            self._restart_later()
+        elif not self._closed:
+            self._closed = True
+            self._interrupt_waiting(why)
+
+    def _restart_later(self) -> None:
+        delay = BACKOFFS[min(self._fruitless, len(BACKOFFS) - 1)]
+        self._fruitless += 1
+        self._timer = self._surroundings.reactor.callLater(delay, self._restart)
+
+    def _restart(self) -> None:
+        self._timer = None
+        restarting = Deferred.fromCoroutine(self._begin_again())
+        restarting.addErrback(lambda failure: log.failure("replacing an interpreter failed", failure=failure))
+
+    async def _begin_again(self) -> None:
+        try:
+            await self.start()
+        except (StageFailed, CancelledError) as error:
+            if not self._closed:
+                log.error("no interpreter yet, trying again: {error}", error=str(error))
+                self._restart_later()
+            return
+        self.up = False  # not before everything is imported again
+        process = self._process
+        resolving = self._send_resolve(self._references, lambda _: None)
+        self._timer = self._surroundings.reactor.callLater(RESOLVE_LIMIT, self.kill, "it took too long to import")
+        problems = await resolving
+        if process is None or self._process is not process:
+            return  # it died meanwhile, and another one is on its way
+        self._stop()
+        for problem in problems:
+            log.error("after a restart: {problem}", problem=str(problem))
+        self.up = True
+        waiting, self._waiting = self._waiting, {}
+        for number, running in waiting.items():
+            self.calls[number] = running
+            process.send(begin_frame(number, running.call))
+            self._overdue.began(running)
+
+    def _stop(self) -> None:
+        self._overdue.stop()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _interrupt(self, own: dict[int, Exception], why: str, *, suspect: bool) -> None:
+        """Fail everything that runs: some with errors of their own, the others as interrupted."""
+        calls, self.calls = self.calls, {}
+        for number, running in calls.items():
+            running.fail(own.get(number) or CallInterrupted(why, suspect=suspect))
+
+    def _interrupt_waiting(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for running in waiting.values():
+            running.fail(CallInterrupted(why, suspect=False))
+
+    def _end_resolving(self, why: str) -> None:
+        resolving, self._resolving = self._resolving, {}
+        for each in resolving.values():
+            if not each.answered.called:
+                each.answered.callback(problems_of_death(why, each.importing, each.references))

@@ -1,0 +1,46 @@
+"""``check``: what it prints of what was found."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from click.testing import CliRunner
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.check import show
+from harn.model.problem import Problem
+from harn.orchestrator.check import Checked
+
+WRONG = Problem(file="harn.toml", line=3, where="triggers[0] (gh): id", message="is empty", hint="give it one")
+
+
+class ShowTests(SynchronousTestCase):
+    """The result of a check."""
+
+    def shown(self, found: Checked, *, as_json: bool = False) -> tuple[int, str, str]:
+        """Give exit status, stdout and stderr."""
+
+        @click.command()
+        @click.pass_context
+        def command(context: click.Context) -> None:
+            context.exit(show(found, as_json))
+
+        result = CliRunner().invoke(command, [])
+        return result.exit_code, result.stdout, result.stderr
+
+    def test_ok(self) -> None:
+        """A manifest in order: exit 0, and how much was checked."""
+        self.assertEqual(self.shown(Checked((), 2, 1)), (0, "ok: 2 triggers, 1 module\n", ""))
+
+    def test_problems(self) -> None:
+        """Each problem is a line on stderr that begins with ``error:`` and its place: exit 1."""
+        said = "error: harn.toml:3: triggers[0] (gh): id: is empty; give it one\n"
+        self.assertEqual(self.shown(Checked((WRONG, WRONG), 0, 0)), (1, "", said * 2))
+
+    def test_json(self) -> None:
+        """``--json`` gives both on stdout, with the same exit status."""
+        status, out, _ = self.shown(Checked((WRONG,), 1, 0), as_json=True)
+        self.assertEqual((status, json.loads(out)["problems"]), (1, [WRONG.to_dict()]))
+        status, out, _ = self.shown(Checked((), 1, 2), as_json=True)
+        self.assertEqual((status, json.loads(out)["status"], json.loads(out)["modules"]), (0, "ok", 2))

@@ -1,0 +1,61 @@
+"""``events`` and ``inspect`` without a server: what its store and its state file tell."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from click.testing import CliRunner
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from harn.cli.main import cli
+from harn.cli.offline import DATABASE, StoredRecords
+from harn.orchestrator.running import state_path
+from harn.orchestrator.state_file import replace_file
+from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
+
+
+class OfflineTests(TestCase):
+    """A state directory that a server has left."""
+
+    async def write(self, count: int) -> str:
+        """Make a state directory whose store has ``count`` records on one topic, and none on the outbox."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        store = SQLiteStore(os.path.join(directory, DATABASE), reactor)
+        await store.open()
+        for number in range(count):
+            await store.append("orchestrator.manifest", "reload_succeeded", {"count": number})
+        await store.close()
+        state = {"status": "running", "pid": 1, "listener_url": "http://127.0.0.1:1", "triggers": [{"id": "gh"}]}
+        replace_file(state_path(directory), state)
+        return directory
+
+    def test_same_file(self) -> None:
+        """The command looks for the file that the store makes."""
+        self.assertEqual(DATABASE, DATABASE_FILE)
+
+    async def test_events(self) -> None:
+        """The records of the store are printed as a server would print them."""
+        directory = await self.write(3)
+        words = ["orchestrator", "events", "orchestrator.manifest", "--state-dir", directory, "--limit", "2"]
+        result = CliRunner().invoke(cli, words)
+        records = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual([record["payload"] for record in records], [{"count": 0}, {"count": 1}], result.output)
+        self.assertEqual(set(records[0]), {"number", "kind", "payload", "headers", "occurred_at"})
+
+    async def test_newest(self) -> None:
+        """The newest records come in order; an empty topic has none."""
+        records = StoredRecords(await self.write(5))
+        newest = records.newest("orchestrator.manifest", 2)
+        self.assertEqual([record["payload"] for record in newest], [{"count": 3}, {"count": 4}])
+        self.assertEqual(records.newest("trigger.outbox", 2), [])
+
+    async def test_inspect(self) -> None:
+        """A server that was killed could not say so: its directory's lock is free, so it has crashed."""
+        directory = await self.write(0)
+        result = CliRunner().invoke(cli, ["orchestrator", "inspect", "--state-dir", directory, "--json"])
+        found = json.loads(result.stdout)
+        self.assertEqual((found["snapshot"]["status"], found["triggers"]), ("crashed", [{"id": "gh"}]))
+        self.assertEqual(found["recent_dispatches"], [])

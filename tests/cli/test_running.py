@@ -1,0 +1,93 @@
+"""Running the reactor for a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.running import run_service, run_until
+
+
+class StubReactor:
+    """
+    Runs what was asked for when it runs, then stops.
+
+    :ivar meanwhile: what happens while it runs.
+    """
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.begun: list[Callable[[], None]] = []
+        self.ending: list[Callable[[], Any]] = []
+        self.meanwhile = meanwhile
+        self.stops = 0
+
+    def callWhenRunning(self, function: Callable[[], None]) -> None:
+        """Keep it until `run`."""
+        self.begun.append(function)
+
+    def addSystemEventTrigger(self, phase: str, event: str, function: Callable[[], Any]) -> None:
+        """Keep it until the end."""
+        assert (phase, event) == ("before", "shutdown")
+        self.ending.append(function)
+
+    def run(self) -> None:
+        """Begin, wait, end."""
+        for function in self.begun:
+            function()
+        self.meanwhile()
+        for function in self.ending:
+            function()
+
+    def stop(self) -> None:
+        """Count it."""
+        self.stops += 1
+
+
+class StubService:
+    """Notes what is asked of it."""
+
+    exit_code = 3
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def startService(self) -> None:
+        """Note it."""
+        self.calls.append("start")
+
+    def stopService(self) -> None:
+        """Note it."""
+        self.calls.append("stop")
+
+
+class RunServiceTests(SynchronousTestCase):
+    """A service for as long as the reactor runs."""
+
+    def test_starts_and_stops_with_the_reactor(self) -> None:
+        """The service starts when the reactor runs, stops before it ends, and names the exit status."""
+        service = StubService()
+        reactor = StubReactor(lambda: service.calls.append("running"))
+        self.assertEqual(run_service(service, reactor), 3)
+        self.assertEqual(service.calls, ["start", "running", "stop"])
+
+
+class RunUntilTests(SynchronousTestCase):
+    """The reactor until one Deferred has fired."""
+
+    def test_result(self) -> None:
+        """What it fires with is given; the reactor is stopped once."""
+        reactor = StubReactor()
+        self.assertEqual(run_until(reactor, lambda: succeed(5)), 5)
+        self.assertEqual(reactor.stops, 1)
+
+    def test_failure(self) -> None:
+        """What it fails with is raised."""
+        self.assertRaises(ValueError, run_until, StubReactor(), lambda: fail(ValueError("no")))
+
+    def test_interrupted(self) -> None:
+        """A reactor that was stopped before is an interrupt."""
+        waiting: Deferred[None] = Deferred()
+        self.assertRaises(KeyboardInterrupt, run_until, StubReactor(), lambda: waiting)

@@ -1,0 +1,324 @@
+"""A dispatcher among real parts, with an interpreter that does as it is told and a store whose threads can be held."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harn.connectors.model import NormalizedEvent
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.errors import CallInterrupted
+from harn.manifest.model import TriggerSpec
+from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
+from harn.model.problem import Problem
+from harn.model.references import FunctionReference
+from harn.observability.metrics import Metrics
+from harn.store.interfaces import IDeliveries, IInbox
+from harn.store.memory.store import MemoryStore
+from harn.store.model import Backlog, Recovery
+from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.pool import KeyedPool, Shared
+from harn.triggers.reconcile import reconcile
+from harn.triggers.registry import Registry
+from harn.vm.interfaces import IInterpreter
+from harn.vm.model import Call, Returned
+from tests.triggers.examples import definition, spec
+
+START = 1_700_000_000.0
+
+
+@define(eq=False)
+class Running:
+    """A call that an interpreter was asked for, to be ended by the test."""
+
+    call: Call
+    alone: bool
+    interpreter: ScriptedInterpreter
+    ended: Deferred[Returned] = field(factory=Deferred)
+
+    def returns(self, result: bytes | None = b"null") -> None:
+        """End it with a result; None for a predicate that said no."""
+        self.interpreter.calls.remove(self)
+        self.ended.callback(Returned(result))
+
+    def raises(self, error: Exception) -> None:
+        """End it with an error."""
+        self.interpreter.calls.remove(self)
+        self.ended.errback(error)
+
+
+@implementer(IInterpreter)
+class ScriptedInterpreter:
+    """Keeps its calls until the test ends them."""
+
+    def __init__(self, bundle_id: str = "sha256:bundle") -> None:
+        self.bundle_id = bundle_id
+        self.calls: list[Running] = []
+        self.closed = 0
+
+    @property
+    def running(self) -> int:
+        """How many calls are in it."""
+        return len(self.calls)
+
+    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[Problem]]:
+        """Everything resolves."""
+        return succeed([])
+
+    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """Begin a call."""
+        running = Running(call, alone, self)
+        self.calls.append(running)
+        if self.closed:
+            running.raises(CallInterrupted("it is closed", suspect=False))
+        return running.ended
+
+    def is_up(self) -> bool:
+        """It never dies by itself."""
+        return not self.closed
+
+    def close(self) -> Deferred[None]:
+        """Refuse further calls."""
+        self.closed += 1
+        return succeed(None)
+
+
+@define(eq=False)
+class Unit:
+    """Something that a thread of the store is to do: done when it says so, told when it says so."""
+
+    work: Callable[[], Deferred[Any]]
+    told: Deferred[Any] = field(factory=Deferred)
+    outcome: list[Any] = field(factory=list)
+
+    def do(self) -> None:
+        """Do it, and keep what comes of it."""
+        maybeDeferred(self.work).addBoth(self.outcome.append)
+
+    def tell(self) -> None:
+        """Tell the reactor what came of it."""
+        (outcome,) = self.outcome
+        (self.told.errback if isinstance(outcome, Failure) else self.told.callback)(outcome)
+
+
+class StoreThread:
+    """One thread of a store: does its units in order, and tells of them in order, each when the test says so."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.waiting: deque[Unit] = deque()
+        self.done: deque[Unit] = deque()
+
+    def add(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """Do ``work``, at once unless the thread is held."""
+        unit = Unit(work)
+        self.waiting.append(unit)
+        if not self.held:
+            self.do()
+            self.tell()
+        return unit.told
+
+    def do(self) -> None:
+        """Do everything that waits."""
+        while self.waiting:
+            unit = self.waiting.popleft()
+            unit.do()
+            self.done.append(unit)
+
+    def tell(self) -> None:
+        """Tell of everything that is done."""
+        while self.done:
+            self.done.popleft().tell()
+
+    def let_go(self) -> None:
+        """Do and tell at once from now on."""
+        self.held = False
+        self.do()
+        self.tell()
+
+
+@implementer(IInbox, IDeliveries)
+class ThreadedStore:
+    """A memory store behind two threads, as the SQLite one has them: what is written may be read before it is told."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.writer = StoreThread()
+        self.reader = StoreThread()
+
+    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        """See `IInbox`."""
+        return self.writer.add(lambda: self.store.accept(acceptance))
+
+    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
+        """See `IInbox`."""
+        return self.writer.add(lambda: self.store.claim(scope, key, expires_at))
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """See `IDeliveries`."""
+        return self.writer.add(lambda: self.store.settle(settlement))
+
+    def move(
+        self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
+    ) -> Deferred[int]:
+        """See `IDeliveries`."""
+        return self.writer.add(lambda: self.store.move(trigger_id, version, to_version, now, excluding))
+
+    def recover(self, now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
+        """See `IDeliveries`."""
+        return self.writer.add(lambda: self.store.recover(now, limit, received_before))
+
+    def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.ready(after, limit, max_bytes))
+
+    def due(self, now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.due(now, limit, excluding))
+
+    def next_due(self, after: float = 0.0) -> Deferred[float | None]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.next_due(after))
+
+    def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.find(event_id))
+
+    def backlog(self) -> Deferred[Sequence[Backlog]]:
+        """See `IDeliveries`."""
+        return self.reader.add(self.store.backlog)
+
+    def stranded(self, older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.stranded(older_than, limit))
+
+
+class World:
+    """
+    A registry, a pool of interpreters, an intake and a dispatcher over one memory store.
+
+    :param options: of the dispatcher.
+    """
+
+    def __init__(self, memory: MemoryStore | None = None, clock: Clock | None = None, **options: Any) -> None:
+        self.clock = Clock() if clock is None else clock
+        if clock is None:
+            self.clock.advance(START)
+        self.memory = MemoryStore(self.clock) if memory is None else memory
+        self.memory.open()
+        self.store = ThreadedStore(self.memory)
+        self.registry = Registry()
+        self.metrics = Metrics()
+        self.interpreters: list[ScriptedInterpreter] = []
+        self.pool: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
+        self.dispatcher = Dispatcher(
+            self.clock, self.store, self.registry, self.metrics, lambda: 0.0, **{"max_outstanding": 4, **options}
+        )
+        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.metrics)
+        self.ended: list[str] = []
+        self.registry.observe(lambda binding: self.ended.append(binding.key))
+        self.numbers: dict[str, int] = {}
+        self._definitions: dict[str, Definition] = {}
+        self._interpreter: Shared[IInterpreter] | None = None
+
+    # Reloading
+
+    def adopt(self, triggers: Mapping[str, TriggerSpec], code: Mapping[str, str] | None = None) -> None:
+        """Do what adopting a generation of these triggers does to registry and interpreters."""
+        code = {} if code is None else code
+        definitions = {each: definition(of, code.get(each, "code-1")) for each, of in triggers.items()}
+        plan = reconcile(self._definitions, definitions)
+        live = self.registry.active
+        scripted = ScriptedInterpreter()
+        self.interpreters.append(scripted)
+        fresh = self.pool.add(object(), scripted)
+        bindings: dict[str, BindingVersion] = {}
+        for trigger_id, defined in definitions.items():
+            if trigger_id in plan.unchanged:
+                bindings[trigger_id] = live[trigger_id]
+            else:
+                number = self.numbers[trigger_id] = self.numbers.get(trigger_id, 0) + 1
+                bindings[trigger_id] = BindingVersion(defined, number, "sha256:bundle")
+        for binding in bindings.values():
+            previous, binding.interpreter = binding.interpreter, fresh.retain()
+            if previous is not None:
+                previous.release()
+        ended = [live[trigger_id] for trigger_id in (*plan.removed, *plan.modified)]
+        self.registry.adopt(bindings, ended, self.clock.seconds())
+        if self._interpreter is not None:
+            self._interpreter.release()
+        self._interpreter, self._definitions = fresh, definitions
+
+    def version(self, trigger_id: str = "gh") -> BindingVersion:
+        """Give the live version of a trigger."""
+        return self.registry.active[trigger_id]
+
+    # Accepting
+
+    def take(
+        self,
+        binding: BindingVersion | None = None,
+        *events: NormalizedEvent,
+        guard: Claim | None = None,
+        body: bytes = b"{}",
+    ) -> Deferred[Taken]:
+        """Accept events as a request does: under a lease that is given back when everything is on disk."""
+        held = self.version() if binding is None else binding
+        held.lease()
+        arrival = Arrival(headers={"x-id": "h-1"}, body=body, received_at=self.clock.seconds(), guard=guard)
+
+        def over(result: Any) -> Any:
+            held.release()
+            return result
+
+        return self.intake.take(held, arrival, events or (happened(),)).addBoth(over)
+
+    # Looking
+
+    @property
+    def calls(self) -> list[Running]:
+        """All calls that run, in all interpreters, in the order in which they began in each."""
+        return [running for interpreter in self.interpreters for running in interpreter.calls]
+
+    def call(self) -> Running:
+        """Give the one call that runs."""
+        (running,) = self.calls
+        return running
+
+    def rows(self) -> list[StoredDelivery]:
+        """Give every row of the store, by id."""
+        found: list[StoredDelivery] = []
+        self.memory.read("trigger.inbox.envelopes", 0, 1_000_000).addCallback(
+            lambda records: [self.memory.find(each).addCallback(found.extend) for each in _event_ids(records)]
+        )
+        return sorted(found, key=lambda row: row.delivery_id)
+
+    def states(self) -> list[str]:
+        """Give the state of every row, by id."""
+        return [row.state for row in self.rows()]
+
+    def dead_reasons(self, trigger_id: str = "gh") -> dict[str, int]:
+        """Give the counts of dead letters by reason."""
+        return self.metrics.trigger(trigger_id, "github").dead_reasons
+
+
+def _event_ids(records: Sequence[Any]) -> list[str]:
+    return list(dict.fromkeys(record.headers["event_id"] for record in records))
+
+
+def happened(kind: str = "issues.opened", dedupe_key: str = "d-1", **fields: Any) -> NormalizedEvent:
+    """Make an event as a connector gives it."""
+    return NormalizedEvent(kind=kind, dedupe_key=dedupe_key, **fields)
+
+
+def one_trigger(**settings: Any) -> dict[str, TriggerSpec]:
+    """Make the triggers of a manifest with one trigger, ``gh``."""
+    return {"gh": spec("gh", **settings)}

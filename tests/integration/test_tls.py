@@ -1,0 +1,117 @@
+"""TLS: the same port in HTTPS, the commands over it, and certificates that are replaced by a reload."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+import ssl
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from harn.testing.server import ServerProcess, wait_until
+from tests.integration.case import ServerCase
+
+TLS = ("--cert", "cert.pem", "--key", "key.pem")
+
+
+class TLSTests(ServerCase):
+    """A server with a certificate of its own."""
+
+    def setUp(self) -> None:
+        """Make a certificate."""
+        super().setUp()
+        self.make_certificate("cert.pem", "key.pem")
+
+    def make_certificate(self, cert_name: str, key_name: str) -> None:
+        """Write a self-signed certificate for the loopback address, and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "harn test")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(address, critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        encoded = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (self.directory / cert_name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (self.directory / key_name).write_bytes(encoded)
+
+    def context(self) -> ssl.SSLContext:
+        """Trust the certificate of now."""
+        return ssl.create_default_context(cafile=str(self.directory / "cert.pem"))
+
+    def served(self, server: ServerProcess) -> str:
+        """Give the digest of the certificate that a fresh handshake shows."""
+        host, _, port = server.url.removeprefix("https://").rpartition(":")
+        shown = ssl.get_server_certificate((host, int(port)), timeout=10.0)
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()
+
+    def test_serving_and_commands(self) -> None:
+        """The URL is https; deliveries arrive; commands need ``--cacert`` or ``--insecure``."""
+        server = self.serve(*TLS)
+        self.assertTrue(server.url.startswith("https://"), server.url)
+        self.assertEqual(server.state()["listener_url"], server.url)
+        connection = server.connect(context=self.context())
+        self.assert_accepted(connection.deliver("/triggers/gh", delivery="d1"))
+        connection.close()
+        self.wait_handled("d1")
+        for arguments in (("--cacert", "cert.pem"), ("--insecure",)):
+            done = self.orchestrator("reload", *arguments)
+            self.assertEqual(done.status, 0, done)
+        refused = self.orchestrator("reload")
+        self.assertEqual(refused.status, 1)
+        self.assertIn("--cacert", refused.stderr)
+        self.assertEqual(server.terminate(), 0, server.stderr)
+
+    def test_certificate_is_replaced(self) -> None:
+        """After a reload fresh handshakes show the new certificate; connections that are open go on."""
+        server = self.serve(*TLS)
+        connection = server.connect(context=self.context())
+        self.assert_accepted(connection.deliver("/triggers/gh", delivery="d1"))
+        before = self.served(server)
+        self.make_certificate("cert.pem", "key.pem")
+        self.assertEqual(self.served(server), before)
+        done = self.orchestrator("reload", "--insecure", "--json")
+        self.assertEqual(done.status, 0, done)
+        self.assertNotEqual(self.served(server), before)
+        self.assert_accepted(connection.deliver("/triggers/gh", delivery="d2"))
+        connection.close()
+        fresh = server.connect(context=self.context())
+        self.assert_accepted(fresh.deliver("/triggers/gh", delivery="d3"))
+        fresh.close()
+
+    def test_pair_that_does_not_match(self) -> None:
+        """A key of another certificate is refused at start, and by a reload, which leaves the old pair serving."""
+        self.make_certificate("other.pem", "other-key.pem")
+        said = self.ended(self.serve("--cert", "cert.pem", "--key", "other-key.pem", ready=False))
+        self.assertIn("error: ", said)
+        self.assertIn("other-key.pem", said)
+        server = self.serve(*TLS)
+        before = self.served(server)
+        (self.directory / "other-key.pem").replace(self.directory / "key.pem")
+        done = self.orchestrator("reload", "--insecure")
+        self.assertEqual(done.status, 1, done)
+        self.assertIn("key.pem", done.stderr)
+        self.assertEqual(self.served(server), before)
+
+    def test_missing_files(self) -> None:
+        """A certificate that is not there is named."""
+        said = self.ended(self.serve("--cert", "none.pem", "--key", "key.pem", ready=False))
+        self.assertIn("none.pem", said)
+
+    def test_watched(self) -> None:
+        """With ``--watch`` a replaced pair is taken up by itself."""
+        server = self.serve(*TLS, "--watch")
+        before = self.served(server)
+        self.make_certificate("cert.pem", "key.pem")
+        wait_until(lambda: self.served(server) != before, "the new certificate")

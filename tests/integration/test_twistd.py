@@ -1,0 +1,82 @@
+"""``twistd harn-orchestrator``: the same server, in the foreground and as a daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+from harn.testing.server import TWISTD, Connection, is_alive, wait_until
+from tests.integration.case import ServerCase, trigger_text
+
+
+class TwistdTests(ServerCase):
+    """The plugin."""
+
+    def test_foreground(self) -> None:
+        """``twistd -n`` serves, reloads on SIGHUP and ends with 0 on SIGTERM, as ``serve`` does."""
+        server = self.serve(launcher=(*TWISTD, "-n", "harn-orchestrator"))
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"), binding="gh@v1")
+        self.write_handlers("two")
+        server.signal(signal.SIGHUP)
+        self.wait_generation(server, 2)
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d2"), binding="gh@v2")
+        self.wait_handled("d1", "d2")
+        self.assertEqual(server.terminate(), 0, server.stderr)
+        self.assertEqual(server.state()["status"], "stopped")
+
+    def test_foreground_refusal(self) -> None:
+        """What keeps ``serve`` from starting keeps ``twistd -n`` from starting: said in words, and exit 1."""
+        self.write_manifest(trigger_text("gh", extra='filtre = "x"'))
+        server = self.serve(launcher=(*TWISTD, "-n", "harn-orchestrator"), ready=False)
+        said = self.ended(server)
+        self.assertIn("filtre", said)
+
+    def test_usage(self) -> None:
+        """An option that is none ends with the usage and a status that is not 0."""
+        server = self.serve("--nonsense", launcher=(*TWISTD, "-n", "harn-orchestrator"), ready=False)
+        self.assertNotEqual(server.wait(), 0)
+
+    def test_daemon(self) -> None:
+        """Daemonized, with a pid file: it serves, reloads on SIGHUP, and takes its pid file away when it ends."""
+        self.write_handlers()
+        self.write_manifest()
+        pid_file, state_file = self.directory / "twistd.pid", self.directory / "state" / "orchestrator-state.json"
+        places = ("--config", "harn.toml", "--state-dir", "state", "--bind", "127.0.0.1:0")
+        files = (f"--pidfile={pid_file}", "--logfile=twistd.log")
+        done = subprocess.run(
+            [sys.executable, *TWISTD, *files, "harn-orchestrator", *places],
+            cwd=self.directory,
+            env=self.environ,
+            timeout=60.0,
+            check=False,
+            capture_output=True,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        wait_until(pid_file.exists, "the pid file")
+        pid = int(pid_file.read_text())
+        self.addCleanup(self.end, pid)
+        wait_until(state_file.exists, "the state file")
+        state = json.loads(state_file.read_text())
+        self.assertEqual(state["pid"], pid)
+        connection = Connection(state["listener_url"])
+        self.addCleanup(connection.close)
+        self.assert_accepted(connection.deliver("/triggers/gh", delivery="d1"), binding="gh@v1")
+        self.write_handlers("two")
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: connection.request("GET", "/readyz?generation=2").status == 200, "generation 2")
+        self.assert_accepted(connection.deliver("/triggers/gh", delivery="d2"), binding="gh@v2")
+        self.wait_handled("d1", "d2")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not is_alive(pid), "the daemon's end")
+        self.assertFalse(pid_file.exists())
+        self.assertEqual(json.loads(state_file.read_text())["status"], "stopped")
+
+    def end(self, pid: int) -> None:
+        """End the daemon if it is still there."""
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return

@@ -1,0 +1,412 @@
+"""What is decided when the headers are in, and what is cut off by the clock, byte for byte."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.listener.limits import Limits
+from harn.manifest.model import AdmissionSettings
+from harn.testing.clients import Wire, WireAnswer, request_bytes
+from tests.listener.world import World, signed, signed_post
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+EXPECT = {"Expect": "100-continue", "Content-Length": "7"}
+
+
+class ChannelCase(SynchronousTestCase):
+    """A world, and one connection to it."""
+
+    def setUp(self) -> None:
+        self.world = World()
+        self.wire = self.world.wire()
+
+    def assert_problem(self, answer: WireAnswer, status: int) -> None:
+        self.assertEqual((answer.status, answer.json()["status"]), (status, status))
+        self.assertEqual(answer.headers["content-type"], "application/problem+json")
+
+    def assert_kept(self, wire: Wire) -> None:
+        """The connection serves another request."""
+        self.assertFalse(wire.closing)
+        self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().status, 200)
+
+    def assert_nothing_held(self) -> None:
+        admission = self.world.admission
+        self.assertEqual((admission.pending_bytes, admission.pending_events, self.world.site.in_flight), (0, 0, 0))
+        self.assertEqual(self.world.gh.route.receiver.holders, 1)
+
+
+class DecidedEarlyTests(ChannelCase):
+    def test_unknown_path(self) -> None:
+        """404 is said before a byte of the body; a small body is then thrown away and the connection kept."""
+        self.wire.send(request_bytes("POST", "/nowhere", {"Content-Length": "3"}))
+        self.assert_problem(self.wire.answer(), 404)
+        self.wire.send(b"abc")
+        self.assertEqual(self.wire.raw(), b"")
+        self.assert_kept(self.wire)
+
+    def test_wrong_method(self) -> None:
+        """405 names the methods there are."""
+        for method in ("GET", "PUT", "DELETE", "HEAD", "get", "BREW"):
+            answer = self.world.wire().send(request_bytes(method, "/hooks/gh")).answers(heads=method == "HEAD")[0]
+            self.assertEqual((answer.status, answer.headers["allow"]), (405, "OPTIONS, POST"), method)
+
+    def test_options(self) -> None:
+        """OPTIONS is answered with the methods there are, everywhere."""
+        for target, allow in (
+            ("/hooks/gh", "OPTIONS, POST"),
+            ("/health", "GET, HEAD, OPTIONS"),
+            ("/admin/reload", "OPTIONS, POST"),
+            ("/admin/generation", "GET, HEAD, OPTIONS"),
+            ("*", "GET, HEAD, OPTIONS, POST"),
+        ):
+            answer = self.world.wire().send(request_bytes("OPTIONS", target)).answer()
+            self.assertEqual((answer.status, answer.headers["allow"], answer.body), (204, allow, b""), target)
+
+    def test_origin(self) -> None:
+        """An origin that is not on the list is 403 on every route; no Origin, or one on the list, passes."""
+        self.world.site.apply(("https://good.test", " "), 1000)
+        for target in ("/hooks/gh", "/health", "/admin/reload"):
+            self.assert_problem(self.wire.send(signed_post(target, Origin="https://evil.test")).answer(), 403)
+        self.assertEqual(self.wire.send(signed_post("/hooks/gh", Origin="https://good.test")).answer().status, 200)
+        self.assertEqual(self.wire.send(signed_post("/hooks/gh")).answer().status, 200)
+        self.world.site.apply(("*",), 1000)
+        self.assertEqual(self.wire.send(signed_post("/hooks/gh", Origin="https://evil.test")).answer().status, 200)
+
+    def test_too_large(self) -> None:
+        """A declared length over the limit is 413 at once, and the connection is closed after it."""
+        self.wire.send(request_bytes("POST", "/hooks/gh", {"Content-Length": "10485761"}))
+        answer = self.wire.answer()
+        self.assert_problem(answer, 413)
+        self.assertEqual((answer.headers["connection"], self.wire.closing), ("close", True))
+        self.wire.send(b"x" * 100_000)
+        self.assertFalse(self.wire.aborted)
+        self.assertEqual(self.world.gh.binding.in_flight, 0)
+
+    def test_endless_sender_is_cut_off(self) -> None:
+        """Who goes on sending after the answer is cut off at a size."""
+        world = World(Limits(linger_bytes=1000))
+        wire = world.wire().send(request_bytes("POST", "/hooks/gh", {"Content-Length": "10485761"}))
+        wire.send(b"x" * 1000)
+        self.assertFalse(wire.aborted)
+        wire.send(b"x")
+        self.assertTrue(wire.aborted)
+
+    def test_too_large_in_chunks(self) -> None:
+        """A body in chunks is 413 as soon as it is over the limit, and never kept beyond it."""
+        self.world.site.apply((), 100)
+        self.wire.send(request_bytes("POST", "/hooks/gh", CHUNKED) + b"32\r\n" + b"x" * 50 + b"\r\n")
+        self.assertEqual(self.wire.raw(), b"")
+        self.wire.send(b"33\r\n" + b"x" * 51)
+        self.assert_problem(self.wire.answer(), 413)
+        self.assertTrue(self.wire.closing)
+        self.wire.send(b"\r\n0\r\n\r\n")
+        self.assertEqual(self.wire.raw(), b"")
+        self.assert_nothing_held()
+
+    def test_chunks(self) -> None:
+        """A body in chunks within the limit is put together."""
+        body = b"hello world"
+        self.wire.send(request_bytes("POST", "/hooks/gh", {**CHUNKED, **signed(body)}))
+        for piece in (b"5\r\nhello\r\n", b"1\r\n \r\n", b"5\r\nwor", b"ld\r\n0\r\n\r\n"):
+            self.wire.send(piece)
+        self.assertEqual(self.wire.answer().status, 200)
+        self.assertEqual(self.world.gh.receiver.seen[0].body, body)
+        self.assert_kept(self.wire)
+
+    def test_malformed_chunks(self) -> None:
+        """Chunks that are none are 400, and the lease is given back."""
+        self.wire.send(request_bytes("POST", "/hooks/gh", CHUNKED) + b"zz\r\n")
+        self.assert_problem(self.wire.answer(), 400)
+        self.assertTrue(self.wire.closing)
+        self.assert_nothing_held()
+
+    def test_go_on(self) -> None:
+        """A client that waits for 100 Continue gets it when its request is wanted."""
+        body = b'{"n":1}'
+        self.wire.send(request_bytes("POST", "/hooks/gh", {**EXPECT, **signed(body)}))
+        self.assertEqual(self.wire.raw(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertEqual(self.wire.send(body).answer().status, 200)
+        self.assert_kept(self.wire)
+
+    def test_do_not_go_on(self) -> None:
+        """A client that waits for 100 Continue gets the final status when its request is not wanted."""
+        for target, status in (("/nowhere", 404), ("/admin/reload", 401)):
+            wire = self.world.wire().send(request_bytes("POST", target, EXPECT))
+            answer = wire.answer()
+            self.assertEqual((answer.status, answer.headers["connection"], wire.closing), (status, "close", True))
+
+    def test_saturated(self) -> None:
+        """When what is not durable is over its bound, 503 with Retry-After comes with the headers."""
+        self.world.admission.apply(AdmissionSettings(max_pending_events=1), ())
+        self.world.inbox.held = []
+        self.world.wire().send(signed_post("/hooks/gh"))
+        answer = self.wire.send(request_bytes("POST", "/hooks/gh", {"Content-Length": "3"})).answer()
+        self.assert_problem(answer, 503)
+        self.assertEqual(answer.headers["retry-after"], "1")
+        self.world.inbox.release()
+        self.assert_kept(self.wire.send(b"abc"))
+
+    def test_saturated_in_mid_body(self) -> None:
+        """A body that outgrows what may be held is 503 while it comes."""
+        self.world.admission.apply(AdmissionSettings(max_pending_bytes=10), ())
+        self.wire.send(request_bytes("POST", "/hooks/gh", CHUNKED) + b"b\r\n" + b"x" * 11)
+        self.assert_problem(self.wire.answer(), 503)
+        self.assert_nothing_held()
+
+    def test_over_its_rate(self) -> None:
+        """Over a configured rate it is 429 with whole seconds to wait."""
+        self.world.admission.apply(AdmissionSettings(rate=0.1, burst=1), ("gh",))
+        self.assertEqual(self.wire.send(signed_post("/hooks/gh")).answer().status, 200)
+        answer = self.wire.send(signed_post("/hooks/gh")).answer()
+        self.assert_problem(answer, 429)
+        self.assertEqual(answer.headers["retry-after"], "10")
+        self.assertEqual((self.world.gh.binding.received, self.world.gh.binding.failed), (2, 1))
+        self.world.advance(10)
+        self.assert_kept(self.wire)
+
+    def test_targets(self) -> None:
+        """Percent-encoding, a query and the absolute form lead to the route; a slash more does not."""
+        for target, status in (
+            ("/hooks/%67h", 200),
+            ("/hooks/gh?x=/y", 200),
+            ("http://any.host/hooks/gh", 200),
+            ("HTTP://any.host", 404),
+            ("http://any.host/health", 405),
+            ("/hooks/gh/", 404),
+            ("//hooks/gh", 404),
+            ("/", 404),
+            ("http:", 404),
+        ):
+            self.assertEqual(self.world.wire().send(signed_post(target)).answer().status, status, target)
+
+    def test_route_beyond_ascii(self) -> None:
+        """A path that is no ASCII is found as UTF-8, percent-encoded as a target has to be."""
+        self.world.serve(1, self.world.trigger("cafe", "/caf\xe9"))
+        self.assertEqual(self.wire.send(signed_post("/caf%C3%A9")).answer().status, 200)
+        self.assert_problem(self.wire.send(signed_post("/caf\xc3\xa9")).answer(), 400)
+
+
+class MalformedTests(ChannelCase):
+    def test_headers_too_large(self) -> None:
+        """Headers of 100 KB, in one line or in many, are 431."""
+        for headers in ({"X-Long": "x" * 100_000}, {f"X-{n}": "x" * 1000 for n in range(100)}):
+            wire = self.world.wire().send(request_bytes("POST", "/hooks/gh", headers))
+            self.assert_problem(wire.answer(), 431)
+            self.assertTrue(wire.closing)
+
+    def test_too_many_headers(self) -> None:
+        """A great many small headers are 431."""
+        self.wire.send(request_bytes("POST", "/hooks/gh", {f"X-{n}": "x" for n in range(201)}))
+        self.assert_problem(self.wire.answer(), 431)
+
+    def test_target_too_long(self) -> None:
+        """An endless request line is 414, whether its end comes or not."""
+        for data in (b"POST /" + b"x" * 20_000, b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n"):
+            self.assert_problem(self.world.wire().send(data).answer(), 414)
+
+    def test_malformed(self) -> None:
+        """What is no HTTP/1.1 is one 400, and the connection closes."""
+        for data in (
+            b"nonsense\r\n\r\n",
+            b"POST /hooks/gh HTTP/3.0\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nno colon\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nna me: x\r\nmore: x\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+            b"POST /hooks/gh HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        ):
+            wire = self.world.wire().send(data)
+            self.assert_problem(wire.answer(), 400)
+            self.assertTrue(wire.closing)
+            wire.send(signed_post("/hooks/gh"))
+            self.assertEqual(wire.raw(), b"")
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_http_1_0(self) -> None:
+        """A client of HTTP/1.0 is answered, and its connection closed."""
+        data = signed_post("/hooks/gh").replace(b"HTTP/1.1", b"HTTP/1.0")
+        answer = self.wire.send(data).answer()
+        self.assertEqual((answer.status, answer.headers["connection"], self.wire.closing), (200, "close", True))
+
+    def test_close_on_demand(self) -> None:
+        """``Connection: close`` is obeyed, also in an answer that comes early."""
+        for data in (signed_post("/hooks/gh", Connection="close"), request_bytes("GET", "/", {"Connection": "close"})):
+            wire = self.world.wire().send(data)
+            self.assertEqual(wire.answer().headers["connection"], "close")
+            self.assertTrue(wire.closing)
+
+
+class TimeTests(ChannelCase):
+    def test_slow_headers(self) -> None:
+        """Headers that are not complete in 10 s are 408, however steadily they drip."""
+        for piece in b"POST /hoo":
+            self.wire.send(bytes([piece]))
+            self.world.advance(1)
+        self.assertEqual(self.wire.raw(), b"")
+        self.world.advance(2)
+        self.assert_problem(self.wire.answer(), 408)
+        self.assertTrue(self.wire.closing)
+
+    def test_slow_body(self) -> None:
+        """A body that is not complete in 30 s is 408 and closes; the lease is given back."""
+        self.wire.send(signed_post("/hooks/gh", b"x" * 100)[:-50])
+        for _ in range(29):
+            self.wire.send(b"x")
+            self.world.advance(1)
+        self.assertEqual((self.wire.raw(), self.world.gh.binding.in_flight), (b"", 1))
+        self.world.advance(2)
+        self.assert_problem(self.wire.answer(), 408)
+        self.assertEqual((self.wire.closing, self.world.gh.binding.in_flight), (True, 0))
+        self.assert_nothing_held()
+
+    def test_slow_body_that_nobody_wants(self) -> None:
+        """A rejected request whose body never comes is closed without a second answer."""
+        self.wire.send(request_bytes("POST", "/nowhere", {"Content-Length": "3"}))
+        self.assertEqual(self.wire.answer().status, 404)
+        self.world.advance(32)
+        self.assertEqual((self.wire.raw(), self.wire.closing), (b"", True))
+
+    def test_idle(self) -> None:
+        """A kept connection stays open for 75 s without a request, then it is closed without a word."""
+        self.wire.send(signed_post("/hooks/gh")).answer()
+        self.world.advance(74)
+        self.assertFalse(self.wire.closing)
+        self.world.advance(2)
+        self.assertEqual((self.wire.raw(), self.wire.closing), (b"", True))
+
+    def test_silent_from_the_start(self) -> None:
+        """A connection that never sends a byte is closed."""
+        self.world.advance(77)
+        self.assertTrue(self.wire.closing)
+
+    def test_our_time_is_not_theirs(self) -> None:
+        """While the server works on a request no time of the client's runs."""
+        self.world.inbox.held = []
+        self.wire.send(signed_post("/hooks/gh"))
+        self.world.advance(300)
+        self.assertFalse(self.wire.closing)
+        self.world.inbox.release()
+        self.assertEqual(self.wire.answer().status, 200)
+
+    def test_does_not_notice_the_end(self) -> None:
+        """A client that does not close after we did is cut off."""
+        self.wire.send(b"nonsense\r\n\r\n")
+        self.world.advance(4)
+        self.assertFalse(self.wire.aborted)
+        self.world.advance(2)
+        self.assertTrue(self.wire.aborted)
+
+    def test_goes_on_sending(self) -> None:
+        """A client that still sends after our answer has as long as a body has, and no longer."""
+        self.wire.send(request_bytes("POST", "/hooks/gh", {"Content-Length": "10485761"}))
+        for _ in range(29):
+            self.wire.send(b"x" * 1000)
+            self.world.advance(1)
+        self.assertFalse(self.wire.aborted)
+        self.world.advance(2)
+        self.assertTrue(self.wire.aborted)
+
+    def test_does_not_read(self) -> None:
+        """A client that leaves a full send buffer unread for a minute is cut off; one that reads is not."""
+        self.wire.send(signed_post("/hooks/gh"))
+        self.wire.protocol.pauseProducing()
+        self.world.advance(50)
+        self.wire.protocol.resumeProducing()
+        self.world.advance(20)
+        self.assertFalse(self.wire.aborted)
+        self.wire.protocol.pauseProducing()
+        self.world.advance(61)
+        self.assertTrue(self.wire.aborted)
+
+    def test_reads_a_long_last_answer(self) -> None:
+        """A client with a full buffer yet to read when we close has the time that reading may take."""
+        self.world.inbox.held = []
+        self.wire.send(signed_post("/hooks/gh", Connection="close"))
+        self.wire.protocol.pauseProducing()
+        self.world.inbox.release()
+        self.assertTrue(self.wire.closing)
+        self.world.advance(58)
+        self.assertFalse(self.wire.aborted)
+        self.world.advance(3)
+        self.assertTrue(self.wire.aborted)
+
+    def test_no_timers_of_their_own(self) -> None:
+        """However many connections there are, one timer serves them."""
+        for _ in range(20):
+            self.world.wire().send(b"POST /")
+        self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)
+
+    def test_timer_ends_with_the_last_connection(self) -> None:
+        """When the port is closed the timer goes on for the connections that are left, and then ends."""
+        self.world.site.doStop()
+        self.world.advance(1)
+        self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)
+        self.wire.drop()
+        self.world.advance(2)
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+
+class QuiesceTests(ChannelCase):
+    def test_new_requests(self) -> None:
+        """Going down, a trigger's route answers 503 with Retry-After and closes; health still answers."""
+        busy = self.world.wire()
+        busy.send(signed_post("/hooks/gh")[:-1])
+        self.successResultOf(World().site.quiesce())
+        self.world.site.quiesce()
+        answer = self.world.wire().send(signed_post("/hooks/gh")).answer()
+        self.assert_problem(answer, 503)
+        self.assertEqual((answer.json()["title"], answer.headers["connection"]), ("Shutting down", "close"))
+        self.assertIn("retry-after", answer.headers)
+        self.assertEqual(self.world.wire().send(request_bytes("GET", "/health")).answer().status, 200)
+
+    def test_in_flight_ends(self) -> None:
+        """What was in flight is answered; only when that is read does the wait end."""
+        self.world.inbox.held = []
+        busy = self.world.wire().send(signed_post("/hooks/gh"))
+        half = self.world.wire().send(signed_post("/hooks/gh")[:-1])
+        quiet = self.world.site.quiesce()
+        self.assertTrue(self.wire.closing)
+        self.assertEqual((busy.closing, half.closing), (False, False))
+        half.send(b"}")
+        self.world.inbox.release()
+        for wire in (busy, half):
+            answer = wire.answer()
+            self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
+        self.assertNoResult(quiet)
+        for wire in (busy, half, self.wire):
+            wire.drop()
+        self.successResultOf(quiet)
+
+    def test_client_that_stays(self) -> None:
+        """A client that never closes does not hold the server up for longer than the time to linger."""
+        quiet = self.world.site.quiesce()
+        self.world.advance(4)
+        self.assertNoResult(quiet)
+        self.world.advance(2)
+        self.successResultOf(quiet)
+
+    def test_again(self) -> None:
+        """Asking twice gives two waits for the same quiet."""
+        first, second = self.world.site.quiesce(), self.world.site.quiesce()
+        self.wire.drop()
+        self.successResultOf(first)
+        self.successResultOf(second)
+
+
+class LimitTests(SynchronousTestCase):
+    def test_connections(self) -> None:
+        """Beyond its limit the site takes no connection, until one ends."""
+        world = World(Limits(connections=1))
+        first = world.wire()
+        self.assertIsNone(world.site.buildProtocol(None))
+        first.drop()
+        world.wire()
+
+    def test_access_log(self) -> None:
+        """The optional access log hears of each answer; there is none by default."""
+        heard: list[tuple[bytes, int]] = []
+        world = World(access_log=lambda request: heard.append((request.path, request.answered)))
+        world.wire().send(signed_post("/hooks/gh") + request_bytes("GET", "/nowhere"))
+        self.assertEqual(heard, [(b"/hooks/gh", 200), (b"/nowhere", 404)])

@@ -1,0 +1,367 @@
+"""Ingest through the whole tree: routing, verification, acceptance, answers, counts, leases."""
+
+from __future__ import annotations
+
+import json
+
+import treq
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from harn.connectors.interfaces import IReceiver
+from harn.connectors.model import Events, Reject, Respond
+from harn.errors import SignatureStale
+from harn.store.interfaces import IInbox
+from harn.testing.clients import Wire, WireAnswer, request_bytes
+from tests.listener.world import MemoryInbox, SignedReceiver, World, event, signed, signed_post
+
+
+class IngestCase(SynchronousTestCase):
+    """A world, and requests to its trigger."""
+
+    def setUp(self) -> None:
+        self.world = World()
+
+    def post(self, data: bytes) -> WireAnswer:
+        return self.world.wire().send(data).answer()
+
+    def counts(self) -> tuple[int, int, int]:
+        binding = self.world.gh.binding
+        return binding.received, binding.failed, binding.in_flight
+
+    def assert_quiet(self) -> None:
+        """Nothing is held: no lease beyond those of deliveries, no undurable byte, no request in flight."""
+        admission = self.world.admission
+        self.assertEqual((admission.pending_bytes, admission.pending_events, self.world.site.in_flight), (0, 0, 0))
+        self.assertEqual(self.world.gh.route.receiver.holders, 1)
+
+
+class DoublesTests(SynchronousTestCase):
+    def test_interfaces(self) -> None:
+        """The doubles of these tests provide what they stand for."""
+        verifyObject(IReceiver, SignedReceiver())
+        verifyObject(IInbox, MemoryInbox())
+
+
+class AnswerTests(IngestCase):
+    def test_accepted_through_treq(self) -> None:
+        """A signed POST through a real HTTP client is accepted, and its answer says which event and binding."""
+        body = b'{"action":"opened"}'
+        client = self.world.client()
+        response = self.successResultOf(client.post("/hooks/gh", data=body, headers=signed(body)))
+        document = self.successResultOf(treq.json_content(response))
+        stored = self.world.inbox.accepted[0].deliveries[0]
+        self.assertEqual(response.code, 200)
+        self.assertEqual(
+            document,
+            {"status": "accepted", "event_id": stored.event_id, "trigger_id": "gh", "binding": "gh@v1"},
+        )
+        self.assertEqual(stored.body, body)
+        self.assertEqual(response.headers.getRawHeaders("Harn-Generation"), ["1"])
+
+    def test_headers_of_an_answer(self) -> None:
+        """An answer is JSON, names its length, the time and the generation, and keeps the connection."""
+        answer = self.post(signed_post("/hooks/gh"))
+        self.assertEqual(answer.headers["content-type"], "application/json")
+        self.assertEqual(answer.headers["harn-generation"], "1")
+        self.assertEqual(answer.headers["date"], "Tue, 14 Nov 2023 22:13:20 GMT")
+        self.assertNotIn("connection", answer.headers)
+
+    def test_answered_only_when_durable(self) -> None:
+        """200 is said when the inbox has the event, not before."""
+        self.world.inbox.held = []
+        wire = self.world.wire().send(signed_post("/hooks/gh"))
+        self.assertEqual(wire.raw(), b"")
+        self.world.inbox.release()
+        self.assertEqual(wire.answer().status, 200)
+
+    def test_what_the_connector_sees(self) -> None:
+        """Headers have lower-case names and are joined; path and query are apart; the body is as received."""
+        body = b"\xff\x00raw"
+        data = request_bytes("POST", "/hooks/gh?a=1&b=%20", {**signed(body), "X-Multi": "one"}, body)
+        self.post(data.replace(b"X-Multi: one\r\n", b"X-Multi: one\r\nx-multi: tw\xf6\r\n"))
+        inbound = self.world.gh.receiver.seen[0]
+        self.assertEqual((inbound.method, inbound.path, inbound.query), ("POST", "/hooks/gh", "a=1&b=%20"))
+        self.assertEqual(inbound.headers["x-multi"], "one, tw\xf6")
+        self.assertEqual(inbound.body, body)
+
+    def test_secrets_in_headers_are_not_kept(self) -> None:
+        """What is stored of a cookie or a key is that there was one."""
+        self.post(signed_post("/hooks/gh", Cookie="session=abc", Authorization="Bearer xyz"))
+        envelope = self.world.inbox.accepted[0].deliveries[0].envelope
+        self.assertNotIn(b"abc", envelope)
+        self.assertNotIn(b"xyz", envelope)
+
+    def test_duplicate(self) -> None:
+        """The second delivery of one dedupe key is dropped, and its sender is told so with 200."""
+        keyed = self.world.trigger("keyed", "/hooks/keyed", dedupe_key="event.dedupe_key")
+        self.world.serve(2, keyed)
+        self.post(signed_post("/hooks/keyed"))
+        answer = self.post(signed_post("/hooks/keyed"))
+        self.assertEqual((answer.status, answer.json()), (200, {"status": "duplicate_dropped", "trigger_id": "keyed"}))
+        self.assertEqual(answer.headers["harn-generation"], "2")
+
+    def test_ignored(self) -> None:
+        """An event that matches nothing is answered with 200 and not stored."""
+        picky = self.world.trigger("picky", "/hooks/picky", events=("other.*",))
+        self.world.serve(1, picky)
+        answer = self.post(signed_post("/hooks/picky"))
+        self.assertEqual((answer.status, answer.json()), (200, {"status": "ignored", "trigger_id": "picky"}))
+        self.assertEqual(self.world.inbox.accepted, [])
+
+    def test_nothing_to_do(self) -> None:
+        """A connector that finds no event in a request has it answered as ignored."""
+        self.world.gh.receiver.answer = Events(())
+        self.assertEqual(self.post(signed_post("/hooks/gh")).json(), {"status": "ignored", "trigger_id": "gh"})
+
+    def test_several_events(self) -> None:
+        """Several events of one request are one durable unit, and the answer counts them."""
+        many = self.world.trigger("many", "/many", events=("thing.*",), dedupe_key="event.dedupe_key")
+        many.receiver.answer = Events((event("a"), event("b"), event("a"), event("c", "other")))
+        self.world.serve(1, many)
+        document = self.post(signed_post("/many")).json()
+        self.assertEqual(len(document.pop("event_ids")), 2)
+        self.assertEqual(
+            document,
+            {
+                "status": "accepted",
+                "events_accepted": 2,
+                "duplicates_dropped": 1,
+                "ignored": 1,
+                "trigger_id": "many",
+            },
+        )
+        self.assertEqual(len(self.world.inbox.accepted), 1)
+
+    def test_names_are_escaped(self) -> None:
+        """A trigger id with a quote in it makes no broken JSON."""
+        odd = self.world.trigger('o"d', "/odd")
+        self.world.serve(1, odd)
+        self.assertEqual(self.post(signed_post("/odd")).json()["trigger_id"], 'o"d')
+
+    def test_immediate_response_after_its_events(self) -> None:
+        """A connector's own answer is sent as it is, once its events are durable."""
+        self.world.gh.receiver.answer = Respond(
+            status=202, body=b"hello", content_type="text/plain\r\nX-Evil: 1", events=(event(),)
+        )
+        self.world.inbox.held = []
+        wire = self.world.wire().send(signed_post("/hooks/gh"))
+        self.assertEqual(wire.raw(), b"")
+        self.world.inbox.release()
+        answer = wire.answer()
+        self.assertEqual((answer.status, answer.body), (202, b"hello"))
+        self.assertNotIn("x-evil", answer.headers)
+
+    def test_rejected_by_the_connector(self) -> None:
+        """A connector's rejection is a problem document with its status; nothing is kept, and it counts as failed."""
+        self.world.gh.receiver.answer = Reject(status=422, detail="not like this")
+        answer = self.post(signed_post("/hooks/gh"))
+        self.assertEqual((answer.status, answer.json()["detail"]), (422, "not like this"))
+        self.assertEqual((self.world.inbox.accepted, self.counts()), ([], (1, 1, 0)))
+
+
+class RefusalTests(IngestCase):
+    def assert_problem(self, answer: WireAnswer, status: int, detail: str) -> None:
+        document = answer.json()
+        self.assertEqual((answer.status, document["status"]), (status, status))
+        self.assertEqual(answer.headers["content-type"], "application/problem+json")
+        self.assertEqual(answer.headers["harn-generation"], "1")
+        self.assertIn(detail, document["detail"])
+        self.assertTrue(document["title"])
+
+    def test_altered_body(self) -> None:
+        """A body that does not match its signature gives 401 and keeps nothing."""
+        answer = self.post(request_bytes("POST", "/hooks/gh", signed(b"other"), b"{}"))
+        self.assert_problem(answer, 401, "X-Signature is wrong")
+        self.assertIn("www-authenticate", answer.headers)
+        self.assertEqual(self.world.inbox.accepted, [])
+
+    def test_missing_signature(self) -> None:
+        """No signature gives 401 and says which header."""
+        self.assert_problem(self.post(request_bytes("POST", "/hooks/gh", {}, b"{}")), 401, "X-Signature is missing")
+
+    def test_stale(self) -> None:
+        """Any class of rejected credentials is 401."""
+
+        def stale(inbound: object) -> None:
+            raise SignatureStale("too old")
+
+        self.world.gh.receiver.answer = stale
+        self.assert_problem(self.post(signed_post("/hooks/gh")), 401, "too old")
+
+    def test_malformed_payload(self) -> None:
+        """What the provider's format does not allow is 400."""
+        self.assert_problem(self.post(signed_post("/hooks/gh", b"")), 400, "empty")
+
+    def test_event_log_away(self) -> None:
+        """When nothing can be written the answer is 503 with Retry-After, without the store's own words."""
+        self.world.inbox.away = True
+        answer = self.post(signed_post("/hooks/gh"))
+        self.assert_problem(answer, 503, "send the request again")
+        self.assertEqual(answer.headers["retry-after"], "5")
+        self.assertNotIn(b"/secret/path", answer.body)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assert_quiet()
+
+    def test_connector_raises(self) -> None:
+        """A connector that raises anything at all costs that request: 500, logged, and the next one is served."""
+
+        class Panic(BaseException):
+            """What a library in another language raises."""
+
+        for error in (KeyError("boom"), Panic("boom")):
+
+            def broken(inbound: object, error: BaseException = error) -> None:
+                raise error
+
+            self.world.gh.receiver.answer = broken
+            answer = self.post(signed_post("/hooks/gh"))
+            self.assert_problem(answer, 500, "its log says why")
+            self.assertNotIn(b"boom", answer.body)
+            self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
+        self.assertEqual(self.counts(), (2, 2, 0))
+        self.world.gh.receiver.answer = None
+        self.assertEqual(self.post(signed_post("/hooks/gh")).status, 200)
+
+    def test_connector_gives_nonsense(self) -> None:
+        """A connector whose normalize gives no answer of ours is a connector that failed."""
+        self.world.gh.receiver.answer = "nonsense"
+        self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log says why")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_payload_that_cannot_be_stored(self) -> None:
+        """A connector's payload that has no JSON form is 500, logged, and leaves no lease behind."""
+        broken = event()
+        broken.payload["what"] = object()
+        self.world.gh.receiver.answer = Events((broken,))
+        self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log says why")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(self.counts(), (1, 1, 0))
+        self.assert_quiet()
+
+
+class CountsTests(IngestCase):
+    def test_two_failures_and_a_success(self) -> None:
+        """Two requests that fail authentication and one that succeeds: three received, two failed."""
+        self.post(request_bytes("POST", "/hooks/gh", {}, b"{}"))
+        self.post(request_bytes("POST", "/hooks/gh", signed(b"x"), b"{}"))
+        self.post(signed_post("/hooks/gh"))
+        self.assertEqual(self.counts()[:2], (3, 2))
+        self.assertEqual(self.world.metrics.trigger("gh", "test").received, 3)
+
+    def test_lease_until_answered(self) -> None:
+        """The request's lease is held until its answer; then the delivery's own remains."""
+        self.world.inbox.held = []
+        self.world.wire().send(signed_post("/hooks/gh"))
+        self.assertEqual((self.world.gh.binding.in_flight, self.world.gh.route.receiver.holders), (2, 2))
+        self.world.inbox.release()
+        self.assertEqual(self.world.gh.binding.in_flight, 1)
+        self.assertEqual(len(self.world.submitted), 1)
+        self.assert_quiet()
+
+    def test_metrics(self) -> None:
+        """Each answer counts once, under its route's path; strangers' paths are no labels."""
+        self.post(signed_post("/hooks/gh"))
+        self.post(request_bytes("POST", "/hooks/gh", {}, b"{}"))
+        self.post(request_bytes("GET", "/hooks/gh"))
+        self.post(request_bytes("POST", "/nowhere/1"))
+        endpoints = self.world.metrics.endpoints
+        self.assertEqual(endpoints["/hooks/gh"].requests, {("POST", 200): 1, ("POST", 401): 1, ("GET", 405): 1})
+        self.assertEqual(endpoints[self.world.site.unknown_endpoint].requests, {("POST", 404): 1})
+
+
+class LostClientTests(IngestCase):
+    def test_gone_while_accepting(self) -> None:
+        """A client that goes away while its event is written loses its answer, and nothing else is lost or logged."""
+        self.world.inbox.held = []
+        wire = self.world.wire().send(signed_post("/hooks/gh"))
+        wire.drop()
+        self.assertEqual(self.world.gh.binding.in_flight, 2)
+        self.world.inbox.release()
+        self.assertEqual(len(self.world.submitted), 1)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assert_quiet()
+
+    def test_gone_before_the_body(self) -> None:
+        """A client that goes away with its body unfinished leaves no lease behind."""
+        wire = self.world.wire().send(signed_post("/hooks/gh")[:-2])
+        self.assertEqual(self.world.gh.binding.in_flight, 1)
+        wire.drop()
+        self.assertEqual(self.counts(), (1, 0, 0))
+        self.assert_quiet()
+
+
+class LargeBodyTests(IngestCase):
+    def test_examined_in_a_thread(self) -> None:
+        """A body above 256 KiB is verified and normalized in a thread, the lease held meanwhile."""
+        body = b"x" * (256 * 1024 + 1)
+        wire = self.world.wire()
+        data = signed_post("/hooks/gh", body)
+        for start in range(0, len(data), 65536):
+            wire.send(data[start : start + 65536])
+        self.assertEqual((wire.raw(), len(self.world.threads)), (b"", 1))
+        self.assertEqual(self.world.gh.binding.in_flight, 1)
+        self.world.threads[0]()
+        self.assertEqual(wire.answer().status, 200)
+        self.assertEqual(self.world.gh.receiver.seen[0].body, body)
+        self.assert_quiet()
+
+    def test_refused_in_a_thread(self) -> None:
+        """What fails in the thread is answered as what fails outside of one."""
+        body = b"x" * (256 * 1024 + 1)
+        wire = self.world.wire().send(request_bytes("POST", "/hooks/gh", signed(b"y"), body))
+        self.world.threads[0]()
+        self.assertEqual(wire.answer().status, 401)
+        self.assert_quiet()
+
+    def test_at_the_limit(self) -> None:
+        """A body of exactly the limit is taken, one byte more is 413 before it is sent."""
+        self.world.site.apply((), 100)
+        self.assertEqual(self.post(signed_post("/hooks/gh", b"x" * 100)).status, 200)
+        head = request_bytes("POST", "/hooks/gh", {"Content-Length": "101"})
+        answer = self.post(head)
+        self.assertEqual((answer.status, json.loads(answer.body)["title"]), (413, "Body too large"))
+
+
+class ReloadTests(IngestCase):
+    def test_in_flight_stays_on_its_version(self) -> None:
+        """A request whose headers were in before the swap ends on the old version, also on a removed route."""
+        wire = self.world.wire()
+        data = signed_post("/hooks/gh")
+        wire.send(data[:-1])
+        following = self.world.trigger("gh", "/hooks/gh", version=2)
+        self.world.serve(2, following)
+        wire.send(data[-1:])
+        answer = wire.answer()
+        self.assertEqual((answer.json()["binding"], answer.headers["harn-generation"]), ("gh@v1", "1"))
+
+    def test_kept_connection_sees_the_new_routes(self) -> None:
+        """On a kept-alive connection the next request meets the routes of the new generation."""
+        wire = self.world.wire().send(signed_post("/hooks/gh"))
+        self.assertEqual(wire.answer().json()["binding"], "gh@v1")
+        self.world.serve(2, self.world.trigger("gh", "/hooks/gh", version=2))
+        self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().json()["binding"], "gh@v2")
+        self.world.serve(3)
+        self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().status, 404)
+
+    def test_old_receiver_closes_after_its_last_request(self) -> None:
+        """A receiver that its generation let go of is closed once the request that leased it is over."""
+        old = self.world.gh
+        self.world.inbox.held = []
+        self.world.wire().send(signed_post("/hooks/gh"))
+        self.world.serve(2)
+        old.route.receiver.release()
+        self.assertEqual(old.receiver.closed, 0)
+        self.world.inbox.release()
+        self.assertEqual(old.receiver.closed, 1)
+
+
+class PipeliningTests(IngestCase):
+    def test_answers_in_order(self) -> None:
+        """Requests sent without waiting are answered one after the other, in their order."""
+        self.world.inbox.held = []
+        wire: Wire = self.world.wire()
+        wire.send(signed_post("/hooks/gh") + signed_post("/hooks/gh") + request_bytes("GET", "/nowhere"))
+        self.assertEqual(wire.raw(), b"")
+        self.world.inbox.release()
+        self.assertEqual([answer.status for answer in wire.answers()], [200, 200, 404])

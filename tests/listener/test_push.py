@@ -1,0 +1,69 @@
+"""Routes with our own credentials: who may post, and that a signature counts once."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from harn.auth.signed_requests import sign_request
+from harn.listener.interfaces import IAuthenticator
+from harn.testing.clients import WireAnswer, request_bytes
+from tests.listener.world import KEY, World
+
+
+class PushTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = World()
+
+    def post(self, headers: dict[str, str], body: bytes = b'{"n":1}', target: str = "/a2a/push") -> WireAnswer:
+        return self.world.wire().send(request_bytes("POST", target, headers, body)).answer()
+
+    def sign(self, target: str = "/a2a/push", body: bytes = b'{"n":1}') -> dict[str, str]:
+        return {"Authorization": sign_request(b"hmac-secret", "POST", target, body, self.world.clock.seconds())}
+
+    def test_authenticator(self) -> None:
+        """Ours provides what the listener asks for."""
+        verifyObject(IAuthenticator, self.world.authenticator, tentative=True)
+
+    def test_keys(self) -> None:
+        """A key is accepted in either header; a wrong one, and none, are 401 with the schemes there are."""
+        for headers, status in (
+            ({"Authorization": f"Bearer {KEY}"}, 200),
+            ({"X-API-Key": KEY}, 200),
+            ({"X-API-Key": "wrong"}, 401),
+            ({}, 401),
+        ):
+            answer = self.post(headers)
+            self.assertEqual(answer.status, status, headers)
+            if status == 401:
+                self.assertIn("Bearer", answer.headers["www-authenticate"])
+        self.assertEqual((self.world.push.binding.received, self.world.push.binding.failed), (4, 2))
+
+    def test_turned_away_before_the_body(self) -> None:
+        """Who has no credentials is not read from: 401 comes with the headers, and no lease was taken."""
+        wire = self.world.wire().send(request_bytes("POST", "/a2a/push", {"Content-Length": "1000000"}))
+        self.assertEqual((wire.answer().status, wire.closing), (401, True))
+        self.assertEqual(self.world.push.binding.in_flight, 0)
+
+    def test_signature_counts_once(self) -> None:
+        """A signed request is accepted once; the same again is 401 and keeps nothing."""
+        headers = self.sign()
+        self.assertEqual(self.post(headers).status, 200)
+        answer = self.post(headers)
+        self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature used before"))
+        self.assertEqual(len(self.world.inbox.accepted), 1)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_signature_over_other_bytes(self) -> None:
+        """A signature over another body is 401, once the body is there."""
+        answer = self.post(self.sign(body=b"other"))
+        self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature wrong"))
+        self.assertEqual(self.world.push.binding.failed, 1)
+
+    def test_signature_not_used_up_when_nothing_was_kept(self) -> None:
+        """A signature whose event could not be written may come again."""
+        headers = self.sign()
+        self.world.inbox.away = True
+        self.assertEqual(self.post(headers).status, 503)
+        self.world.inbox.away = False
+        self.assertEqual(self.post(headers).status, 200)

@@ -1,0 +1,312 @@
+"""A listener put together for tests: the real tree, channel, ingest and intake over an inbox in memory."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from harn.auth.authenticator import Authenticator
+from harn.auth.credentials import Credentials
+from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IReceiver
+from harn.connectors.model import Events, NormalizedEvent
+from harn.dispatch.intake import Intake
+from harn.errors import ClaimTaken, EventLogUnavailable, PayloadInvalid, SignatureMismatch, SignatureMissing
+from harn.listener.admin import Admin
+from harn.listener.admission import Admission
+from harn.listener.ingest import Ingest
+from harn.listener.interfaces import IOperations, RecordPage
+from harn.listener.limits import Limits
+from harn.listener.pages import make_pages
+from harn.listener.push import Push
+from harn.listener.site import HarnSite
+from harn.manifest.model import TriggerSpec
+from harn.model.delivery import Acceptance
+from harn.observability.metrics import Metrics
+from harn.reload.interfaces import IReloader
+from harn.reload.report import ReloadReport, ReloadRequest
+from harn.store.interfaces import IInbox
+from harn.store.model import Record
+from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
+from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.pool import KeyedPool
+from harn.triggers.route import Route
+
+SECRET = b"secret"
+KEY = "test-key"
+START = 1_700_000_000.0
+
+
+def signed(body: bytes, secret: bytes = SECRET) -> dict[str, str]:
+    """Sign a body as `SignedReceiver` wants it."""
+    return {"X-Signature": hmac.digest(secret, body, "sha256").hex()}
+
+
+def signed_post(path: str, body: bytes = b'{"n":1}', **headers: str) -> bytes:
+    """Write a request that `SignedReceiver` accepts."""
+    return request_bytes("POST", path, {**signed(body), **{k.replace("_", "-"): v for k, v in headers.items()}}, body)
+
+
+@implementer(IReceiver)
+class SignedReceiver:
+    """Verifies an HMAC of the body; makes of it what `answer` says, by default one event."""
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+        self.seen: list[Any] = []
+        self.closed = 0
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def activate(self) -> None:
+        """Nothing."""
+
+    def quiesce(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def verify(self, inbound: Any, now: float) -> None:
+        given = inbound.headers.get("x-signature")
+        if given is None:
+            raise SignatureMissing("X-Signature is missing")
+        if not hmac.compare_digest(hmac.digest(SECRET, inbound.body, "sha256").hex().encode(), given.encode("latin-1")):
+            raise SignatureMismatch("X-Signature is wrong")
+
+    def normalize(self, inbound: Any) -> Any:
+        self.seen.append(inbound)
+        if callable(self.answer):
+            return self.answer(inbound)
+        if self.answer is not None:
+            return self.answer
+        if not inbound.body:
+            raise PayloadInvalid("the body is empty")
+        return Events((event(inbound.headers.get("x-delivery", "d1")),))
+
+
+def event(dedupe_key: str = "d1", kind: str = "thing.happened") -> NormalizedEvent:
+    return NormalizedEvent(kind=kind, dedupe_key=dedupe_key)
+
+
+@implementer(IInbox)
+class MemoryInbox:
+    """Accepts at once, unless it is held or away."""
+
+    def __init__(self) -> None:
+        self.accepted: list[Acceptance] = []
+        self.claims: set[tuple[str, str]] = set()
+        self.away = False
+        self.held: list[Callable[[], None]] | None = None
+        self._next = 0
+
+    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        if self.held is None:
+            return self._accept(acceptance)
+        waiting: Deferred[tuple[int | None, ...]] = Deferred()
+        self.held.append(lambda: self._accept(acceptance).addCallbacks(waiting.callback, waiting.errback))
+        return waiting
+
+    def release(self) -> None:
+        held, self.held = self.held, None
+        for each in held or ():
+            each()
+
+    def _accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        if self.away:
+            return fail(EventLogUnavailable("disk full: /secret/path"))
+        guard = acceptance.guard
+        if guard is not None:
+            if (guard.scope, guard.key) in self.claims:
+                return fail(ClaimTaken("taken"))
+            self.claims.add((guard.scope, guard.key))
+        self.accepted.append(acceptance)
+        ids: list[int | None] = []
+        for delivery in acceptance.deliveries:
+            claim = delivery.claim
+            if claim is not None and (claim.scope, claim.key) in self.claims:
+                ids.append(None)
+                continue
+            if claim is not None:
+                self.claims.add((claim.scope, claim.key))
+            self._next += 1
+            ids.append(self._next)
+        return succeed(tuple(ids))
+
+    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
+        if self.away:
+            return fail(EventLogUnavailable("disk full: /secret/path"))
+        if (scope, key) in self.claims:
+            return succeed(False)
+        self.claims.add((scope, key))
+        return succeed(True)
+
+
+@implementer(IReloader)
+class StubReloader:
+    """Gives the report it is told to, when it is told to."""
+
+    def __init__(self) -> None:
+        self.generation = 7
+        self.etag = '"7-abc"'
+        self.asked: list[ReloadRequest] = []
+        self.report: Any = None
+        self.waiting: Deferred[ReloadReport] | None = None
+        self.cancelled = False
+
+    def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
+        self.asked.append(request)
+        if self.waiting is not None:
+            return self.waiting
+        if isinstance(self.report, Exception):
+            return fail(self.report)
+        if self.report is not None:
+            return succeed(self.report)
+        return succeed(self.ok(request))
+
+    def ok(self, request: ReloadRequest) -> ReloadReport:
+        return ReloadReport(
+            status="ok", source=request.source, actor=request.actor, generation=8, digest="sha256:0", modified=("gh",)
+        )
+
+    def describe(self) -> Deferred[dict[str, Any]]:
+        return succeed({"generation": self.generation, "drift": False})
+
+
+@implementer(IOperations)
+class StubOperations:
+    """Notes what it was asked; fails with what it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+
+    def _did(self, *call: Any) -> Deferred[Any]:
+        self.calls.append(call)
+        return succeed({"did": call[0]}) if self.error is None else fail(self.error)
+
+    def generations(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("generations")
+
+    def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("bindings")
+
+    def events(self, topic: str, after: int, limit: int) -> Deferred[RecordPage]:
+        def page(_: Any) -> RecordPage:
+            record = Record(number=after + 1, topic=topic, kind="k", payload={"a": 1}, occurred_at=START)
+            return RecordPage(topic=topic, records=(record,), latest=9)
+
+        return self._did("events", topic, after, limit).addCallback(page)
+
+    def inspect(self) -> Deferred[Mapping[str, Any]]:
+        return self._did("inspect")
+
+    def fire(self, trigger_id: str, payload: Any, actor: str) -> Deferred[Mapping[str, Any]]:
+        return self._did("fire", trigger_id, payload, actor)
+
+    def recover(self, older_than: float, dry_run: bool, actor: str) -> Deferred[Mapping[str, Any]]:
+        return self._did("recover", older_than, dry_run, actor)
+
+
+@frozen
+class Trigger:
+    """One trigger of the world: its binding version, its receiver, its route."""
+
+    binding: BindingVersion
+    receiver: SignedReceiver
+    route: Route
+
+
+class World:
+    """
+    Everything that a listener needs; serves trigger ``gh`` on ``/hooks/gh`` and ``push`` on ``/a2a/push``.
+    """
+
+    def __init__(self, limits: Limits | None = None, clock: Any = None, access_log: Any = None) -> None:
+        self.clock = Clock() if clock is None else clock
+        if clock is None:
+            self.clock.advance(START)
+        self.metrics = Metrics()
+        self.inbox = MemoryInbox()
+        self.submitted: list[Any] = []
+        self.admission = Admission(self.clock)
+        self.intake = Intake(self.clock, self.inbox, self.submitted.append, self.metrics)
+        self.threads: list[Callable[[], None]] = []
+        self.reloader = StubReloader()
+        self.operations = StubOperations()
+        self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
+        self.not_ready: list[str] = []
+        self.ingest = Ingest(self.clock, self.intake, self.admission, self.metrics, self.in_thread)
+        parts = (self.clock, self.intake, self.admission, self.metrics, self.in_thread)
+        self.site = HarnSite(
+            self.clock,
+            self.metrics,
+            self.ingest,
+            Push(*parts, lambda: self.authenticator),
+            pages=make_pages(self.metrics, lambda: self.not_ready),
+            limits=limits,
+            access_log=access_log,
+        )
+        self.site.mount(
+            "/admin",
+            Admin(self.clock, lambda: self.authenticator, self.inbox, self.reloader, self.operations),
+        )
+        self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
+        self.gh = self.trigger("gh", "/hooks/gh")
+        self.push = self.trigger("push", "/a2a/push", CREDENTIALS)
+        self.push.receiver.verify = lambda inbound, now: None  # type: ignore[method-assign]
+        self.serve(1, self.gh, self.push)
+        self.site.doStart()
+
+    async def _close(self, receiver: SignedReceiver) -> None:
+        receiver.close()
+
+    def in_thread(self, function: Callable[[], Any]) -> Deferred[Any]:
+        """Keep what should run in a thread until the test runs it."""
+        waiting: Deferred[Any] = Deferred()
+
+        def run() -> None:
+            try:
+                result = function()
+            except BaseException:
+                waiting.errback()
+            else:
+                waiting.callback(result)
+
+        self.threads.append(run)
+        return waiting
+
+    def trigger(
+        self, trigger_id: str, path: str, authentication: str = PUBLIC, version: int = 1, **spec: Any
+    ) -> Trigger:
+        """Make a trigger; it is served once `serve` is told so."""
+        made = TriggerSpec(id=trigger_id, kind="webhook", provider="test", path=path, handler="m:f", **spec)
+        binding = BindingVersion(Definition.of(made, "f", "h", None), version, "bundle")
+        receiver = SignedReceiver()
+        shared = self.receivers.add((trigger_id, version, id(receiver)), receiver)
+        route = Route(path=path, binding=binding, receiver=shared, authentication=authentication)
+        return Trigger(binding, receiver, route)
+
+    def serve(self, generation: int, *triggers: Trigger) -> None:
+        """Swap to exactly these triggers."""
+        tree = self.site.build({each.route.path: each.route for each in triggers}, self.site.tree)
+        self.site.swap(tree, generation)
+
+    def wire(self) -> Wire:
+        """Open a connection."""
+        return Wire(self.site)
+
+    def client(self) -> MemoryClient:
+        """Make a treq client."""
+        return memory_client(self.site, self.clock)
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass, second by second."""
+        for _ in range(seconds):
+            self.clock.advance(1)

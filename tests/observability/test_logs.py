@@ -1,0 +1,232 @@
+"""Log records: their form, what is kept out of them, and where they go."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import ILogObserver, LogBeginner, Logger, LogLevel, LogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from harn.observability.logfile import RotatingFile
+from harn.observability.logs import Writer, add_logging, deliveries, make_observers, start_logging, wants_deliveries
+from harn.observability.records import REDACTED, as_json, as_pretty, as_text, looks_secret
+
+
+class ClosedSink:
+    """What a reader that went away leaves behind."""
+
+    def write(self, text: str) -> int:
+        """Refuse."""
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+class RecordTests(SynchronousTestCase):
+    """How one record looks."""
+
+    def record(self, text: str = "it {what}", **fields: object) -> dict[str, object]:
+        """Give a record of level info as it is written in JSON, read back."""
+        event = {"log_format": text, "log_level": LogLevel.info, "log_namespace": "harn.x", "log_time": 0.0, **fields}
+        line = as_json(event)
+        self.assertEqual((line.count("\n"), line[-1]), (1, "\n"))
+        return json.loads(line)
+
+    def test_json_record(self) -> None:
+        """Time, level, namespace and message are there, the fields beside them, and a trace id always."""
+        self.assertEqual(
+            self.record(what="works", trigger_id="gh", attempt=2),
+            {
+                "time": "1970-01-01T00:00:00.000Z",
+                "level": "info",
+                "namespace": "harn.x",
+                "message": "it works",
+                "trace_id": "",
+                "what": "works",
+                "trigger_id": "gh",
+                "attempt": 2,
+            },
+        )
+        self.assertEqual(self.record(what="", trace_id="trace_1")["trace_id"], "trace_1")
+
+    def test_a_field_does_not_hide_ours(self) -> None:
+        """A field of a name that the record has itself gets another name."""
+        record = self.record("said", message="mine", level=3)
+        self.assertEqual((record["message"], record["field_message"], record["field_level"]), ("said", "mine", 3))
+
+    def test_secrets_are_kept_out(self) -> None:
+        """What a secret-looking field holds is in neither the fields nor the message, at any depth."""
+        record = self.record("{api_key} {headers}", api_key="hunter2", headers={"Authorization": "hunter2", "a": 1})
+        self.assertNotIn("hunter2", json.dumps(record["headers"]))
+        self.assertEqual(record["api_key"], REDACTED)
+        self.assertTrue(str(record["message"]).startswith(REDACTED))
+        for line in (as_text, lambda event: as_pretty(event, colours=False)):
+            self.assertNotIn("hunter2", line({"log_format": "{token}", "log_level": LogLevel.warn, "token": "hunter2"}))
+
+    def test_what_looks_secret(self) -> None:
+        """Names of credentials look secret; names of our own ids do not."""
+        for name in ("authorization", "X-Hub-Signature", "apiKey_token", "api_keys", "key", "Set-Cookie", "password"):
+            self.assertTrue(looks_secret(name), name)
+        for name in ("binding_key", "dedupe_key", "trigger_id", "monkey", "keyboard", "path"):
+            self.assertFalse(looks_secret(name), name)
+
+    @given(
+        st.dictionaries(
+            st.text(),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(),
+                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+                max_leaves=8,
+            ),
+        )
+    )
+    def test_every_field_can_be_written(self, fields: dict[str, object]) -> None:
+        """Whatever the fields hold (lone surrogates, huge numbers, NaN, bytes), a record is one line of JSON."""
+        self.record("said", field=fields)
+
+    def test_text(self) -> None:
+        """Every line begins with the prefix; a warning and an error say that they are."""
+        event = {"log_format": "a\nb", "log_level": LogLevel.info}
+        self.assertEqual(as_text(event), "[harn] a\n[harn] b\n")
+        self.assertEqual(as_text({**event, "log_level": LogLevel.warn}), "[harn] warning: a\n[harn] b\n")
+        self.assertEqual(as_text({**event, "log_level": LogLevel.critical}), "[harn] error: a\n[harn] b\n")
+
+    def test_traceback(self) -> None:
+        """A failure's traceback is in every form of its record."""
+        events: list[dict[str, object]] = []
+        log = Logger(observer=events.append)
+        try:
+            raise ValueError("because")
+        except ValueError:
+            log.failure("it broke")
+        self.assertIn("ValueError: because", json.loads(as_json(events[0]))["traceback"])
+        self.assertIn("[harn] builtins.ValueError: because", as_text(events[0]))
+        self.assertIn("    builtins.ValueError: because", as_pretty(events[0], colours=True))
+
+
+class LoggingTests(SynchronousTestCase):
+    """Which records go where."""
+
+    def setUp(self) -> None:
+        self.out, self.err, self.state_dir = io.StringIO(), io.StringIO(), self.mktemp()
+        self.addCleanup(setattr, deliveries, "active", deliveries.active)
+
+    def begin(self, log_format: str, log_level: str = "info") -> LogPublisher:
+        """Start logging to a publisher of our own."""
+        publisher = LogPublisher()
+        beginner = LogBeginner(publisher, io.StringIO(), SimpleNamespace(), SimpleNamespace(showwarning=None))
+        start_logging(log_format, log_level, self.state_dir, self.out, self.err, beginner)
+        return publisher
+
+    def log_file(self) -> str:
+        """Give what the log file holds."""
+        with open(os.path.join(self.state_dir, "logs", "orchestrator.log"), encoding="utf-8") as file:
+            return file.read()
+
+    def test_text_goes_to_stderr(self) -> None:
+        """Text is for people: on standard error, without debug, and no file."""
+        ours = Logger("harn.reload", observer=self.begin("text"))
+        ours.info("seen")
+        ours.debug("unseen")
+        Logger("twisted.web", observer=ours.observer).info("chatter")
+        self.assertEqual((self.out.getvalue(), self.err.getvalue()), ("", "[harn] seen\n"))
+        self.assertFalse(os.path.exists(self.state_dir))
+
+    def test_json_goes_to_stdout_and_file(self) -> None:
+        """JSON is for machines: on standard output and in the file; standard error has announcements alone."""
+        ours = Logger("harn.listener", observer=self.begin("json"))
+        ours.info("HTTP listener ready on {url}", url="http://a", announce=True)
+        ours.info("said")
+        records = [json.loads(line) for line in self.out.getvalue().splitlines()]
+        self.assertEqual([record["message"] for record in records], ["HTTP listener ready on http://a", "said"])
+        self.assertEqual(self.log_file(), self.out.getvalue())
+        self.assertEqual(self.err.getvalue(), "[harn] HTTP listener ready on http://a\n")
+
+    def test_announcements_pass_every_level(self) -> None:
+        """Who asks for errors alone still learns the URL."""
+        ours = Logger("harn", observer=self.begin("text", "error"))
+        ours.info("ready", announce=True)
+        ours.info("unseen")
+        ours.warn("unseen")
+        self.assertEqual(self.err.getvalue(), "[harn] ready\n")
+
+    def test_debug_shows_libraries(self) -> None:
+        """At debug the libraries' info records are shown, too."""
+        publisher = self.begin("pretty", "debug")
+        Logger("twisted.web", observer=publisher).info("chatter")
+        Logger("harn.x", observer=publisher).debug("detail", a=1)
+        self.assertIn("twisted.web: chatter", self.err.getvalue())
+        self.assertIn("harn.x: detail  a=1", self.err.getvalue())
+
+    def test_deliveries_are_for_machines(self) -> None:
+        """Records of single deliveries are made for JSON at info, and for people at debug alone."""
+        wanted = [
+            (kind, level)
+            for kind in ("text", "json")
+            for level in ("debug", "info", "warn")
+            if wants_deliveries(kind, level)
+        ]
+        self.assertEqual(wanted, [("text", "debug"), ("json", "debug"), ("json", "info")])
+        self.begin("json")
+        self.assertTrue(deliveries.active)
+        self.begin("text")
+        self.assertFalse(deliveries.active)
+
+    def test_a_sink_that_is_gone_costs_nothing(self) -> None:
+        """When standard output is closed, the file still gets the record and the caller no exception."""
+        observers = make_observers("json", "info", self.state_dir, ClosedSink(), ClosedSink())
+        for observer in observers:
+            Logger("harn", observer=observer).info("said", announce=True)
+        self.assertEqual(json.loads(self.log_file())["message"], "said")
+
+    def test_beside_twistd(self) -> None:
+        """Beside twistd, whose standard output it is, JSON goes to the file; announcements are on standard error."""
+        publisher = LogPublisher()
+        add_logging("json", "info", self.state_dir, self.err, publisher)
+        Logger("harn", observer=publisher).info("ready", announce=True)
+        Logger("harn", observer=publisher).info("said")
+        self.assertEqual([json.loads(line)["message"] for line in self.log_file().splitlines()], ["ready", "said"])
+        self.assertEqual((self.out.getvalue(), self.err.getvalue()), ("", "[harn] ready\n"))
+
+    def test_writer_is_an_observer(self) -> None:
+        """What is given to the publisher is what it asks for."""
+        verifyObject(ILogObserver, Writer(as_text, []))
+
+
+class RotatingFileTests(SynchronousTestCase):
+    """The log file."""
+
+    def test_put_aside_when_full(self) -> None:
+        """A text that does not fit begins a new file; the full one is put aside, and no text is torn."""
+        path = os.path.join(self.mktemp(), "logs", "x.log")
+        file = RotatingFile(path, largest=10)
+        for text in ("aaaaaa\n", "bbbb\n", "cccc\n"):
+            file.write(text)
+        file.close()
+        with open(path, encoding="ascii") as newest, open(path + ".1", encoding="ascii") as aside:
+            self.assertEqual((newest.read(), aside.read()), ("bbbb\ncccc\n", "aaaaaa\n"))
+
+    def test_goes_on_where_it_was(self) -> None:
+        """What was in the file before counts, and stays."""
+        path = self.mktemp()
+        for _ in range(2):
+            file = RotatingFile(os.path.abspath(path), largest=10)
+            file.write("aaaa\n")
+            file.close()
+        with open(path, encoding="ascii") as found:
+            self.assertEqual(found.read(), "aaaa\naaaa\n")
+
+    def test_no_room_no_exception(self) -> None:
+        """A directory that cannot be made costs the text and nothing else; later texts are written again."""
+        blocker = self.mktemp()
+        with open(blocker, "w", encoding="ascii"):
+            file = RotatingFile(os.path.join(os.path.abspath(blocker), "x.log"))
+        file.write("lost\n")
+        os.unlink(blocker)
+        file.write("kept\n")
+        with open(file.path, encoding="ascii") as found:
+            self.assertEqual(found.read(), "kept\n")

@@ -1,0 +1,135 @@
+"""What ``serve`` can be told: who wins, what is refused, and that the command and twistd agree."""
+
+from __future__ import annotations
+
+import os
+
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.serve import serve
+from harn.orchestrator.options import OPTIONS, ServeOptions, read_address
+from harn.tap import Options
+
+
+def told(*, environ: dict[str, str] | None = None, **given: str | bool | None) -> ServeOptions:
+    """Put options together in the directory ``/at``."""
+    return ServeOptions.from_values(given, environ or {}, "/at")
+
+
+class ServeOptionsTests(SynchronousTestCase):
+    """Flags, environment and defaults."""
+
+    def test_defaults(self) -> None:
+        """Nobody said anything: paths are made absolute, and what the manifest may say is left to it."""
+        self.assertEqual(
+            told(),
+            ServeOptions(
+                manifest="/at/harn.toml",
+                manifest_name="harn.toml",
+                state_dir="/at/.harn/orchestrator",
+                host="127.0.0.1",
+                port=8080,
+                shutdown_timeout=30.0,
+                drain_max_items=None,
+                drain_deadline=None,
+                pump_max_outstanding=None,
+                watch=False,
+                log_format="text",
+                log_level="info",
+                vm="child",
+            ),
+        )
+
+    def test_flag_wins_over_environment_over_default(self) -> None:
+        """Each later voice is heard only where the earlier ones are silent; an empty variable is silent."""
+        environ = {"HARN_ORCHESTRATOR_LISTEN": "[::1]:1", "HARN_ORCHESTRATOR_STATE_DIR": ""}
+        options = told(environ=environ)
+        self.assertEqual((options.host, options.port, options.state_dir), ("::1", 1, "/at/.harn/orchestrator"))
+        self.assertEqual(told(environ=environ, bind="0.0.0.0:2").port, 2)
+
+    def test_every_variable_is_heard(self) -> None:
+        """Each option can be told by its variable."""
+        environ = {
+            "HARN_ORCHESTRATOR_MANIFEST": "other.toml",
+            "HARN_ORCHESTRATOR_CERT": "c.pem",
+            "HARN_ORCHESTRATOR_KEY": "/k.pem",
+            "HARN_ORCHESTRATOR_SHUTDOWN_TIMEOUT": "0",
+            "HARN_ORCHESTRATOR_DRAIN_MAX_ITEMS": "10",
+            "HARN_ORCHESTRATOR_DRAIN_DEADLINE": "1.5",
+            "HARN_ORCHESTRATOR_PUMP_MAX_OUTSTANDING": "0",
+            "HARN_ORCHESTRATOR_WATCH": "yes",
+            "HARN_ORCHESTRATOR_LOG_FORMAT": "json",
+            "HARN_ORCHESTRATOR_LOG_LEVEL": "warn",
+            "HARN_ORCHESTRATOR_VM": "inline",
+            "HARN_ORCHESTRATOR_ROLE": "single-tenant",
+        }
+        options = told(environ=environ)
+        self.assertEqual((options.manifest, options.manifest_name), ("/at/other.toml", "other.toml"))
+        self.assertEqual((options.cert, options.key), ("/at/c.pem", "/k.pem"))
+        self.assertEqual((options.shutdown_timeout, options.pump_max_outstanding), (1.0, 1))
+        self.assertEqual((options.drain_max_items, options.drain_deadline), (10, 1.5))
+        self.assertEqual((options.watch, options.log_format, options.log_level), (True, "json", "warn"))
+        self.assertEqual(options.vm, "inline")
+        self.assertLessEqual(set(environ), {option.env for option in OPTIONS})
+
+    def test_bad_values_name_who_said_them(self) -> None:
+        """The message names the flag, or the variable if it was that, and what is wanted."""
+        for given_, said in (
+            ({"bind": "8080"}, "--bind: '8080' is no address; write HOST:PORT"),
+            ({"bind": "a:70000"}, "has no port from 0 to 65535"),
+            ({"config": ""}, "--config: the value is empty"),
+            ({"drain_max_items": "-1"}, "--drain-max-items: '-1' is no whole number"),
+            ({"shutdown_timeout": "soon"}, "--shutdown-timeout: 'soon' is no number of seconds"),
+            ({"shutdown_timeout": "nan"}, "--shutdown-timeout: 'nan' is no number of seconds"),
+            ({"vm": "thread"}, "--vm: 'thread' is none of child, inline"),
+            ({"role": "multi-tenant"}, "--role: multi-tenant is not supported yet"),
+            ({"cert": "c.pem"}, "--cert requires --key"),
+            ({"key": "k.pem"}, "--key requires --cert"),
+        ):
+            error = self.assertRaises(ValueError, told, **given_)
+            self.assertIn(said, str(error))
+        error = self.assertRaises(ValueError, told, environ={"HARN_ORCHESTRATOR_WATCH": "perhaps"})
+        self.assertIn("HARN_ORCHESTRATOR_WATCH: 'perhaps' is neither true nor false", str(error))
+
+    @given(st.text(max_size=30))
+    def test_address_is_read_or_refused(self, text: str) -> None:
+        """Any text is an address with a host and a port in range, or a ValueError."""
+        try:
+            host, port = read_address(text)
+        except ValueError:
+            return
+        self.assertTrue(host)
+        self.assertTrue(0 <= port <= 65535)
+
+
+class AgreementTests(SynchronousTestCase):
+    """The command line and twistd have one definition."""
+
+    def test_twistd_reads_the_same(self) -> None:
+        """Given the same words, twistd's options come to the same value."""
+        self.patch(os, "environ", {})
+        words = ["--manifest", "m.toml", "--listen", "h:1", "--watch", "--drain-max-items", "0", "--vm", "inline"]
+        options = Options()
+        options.parseOptions(words)
+        given_ = {"config": "m.toml", "bind": "h:1", "watch": True, "drain_max_items": "0", "vm": "inline"}
+        self.assertEqual(options.serve, ServeOptions.from_values(given_, {}))
+
+    def test_twistd_says_what_is_wrong(self) -> None:
+        """A bad value is a usage error of twistd's."""
+        error = self.assertRaises(usage.UsageError, Options().parseOptions, ["--bind", "x"])
+        self.assertIn("--bind", str(error))
+
+    def test_both_know_the_same_flags(self) -> None:
+        """The two have exactly the same flags."""
+        ours = {name for parameter in serve.params for name in parameter.opts}
+        twistd = {f"--{name.rstrip('=')}" for name in Options().longOpt} - {"--help", "--version"}
+        self.assertEqual(ours, twistd)
+
+    def test_command_refuses_with_2(self) -> None:
+        """A bad value is a usage error of the command's: exit 2."""
+        result = CliRunner().invoke(serve, ["--bind", "x"], prog_name="serve")
+        self.assertEqual((result.exit_code, "HOST:PORT" in result.output), (2, True))

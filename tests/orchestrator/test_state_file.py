@@ -1,0 +1,281 @@
+"""The state file: what it says, how it is replaced, how others read it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.manifest.model import TriggerSpec
+from harn.orchestrator.running import is_alive, read_state, running_url, state_path
+from harn.orchestrator.state_file import (
+    INTERVAL,
+    ServerFacts,
+    ServerState,
+    StateFile,
+    bind_address,
+    describe,
+    listener_url,
+    replace_file,
+)
+from harn.reload.report import ReloadReport
+from harn.store.lock import StateDirectoryLock
+from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
+
+
+def binding(trigger_id: str, version: int, state: str) -> BindingVersion:
+    """Make a version of a trigger."""
+    spec = TriggerSpec(id=trigger_id, kind="webhook", provider="github", path="/" + trigger_id, handler="h:f")
+    made = BindingVersion(Definition.of(spec, "fp", "code", None), version, "bundle")
+    made.state = state
+    return made
+
+
+FACTS = ServerFacts(
+    host="0.0.0.0",
+    port=8080,
+    tls=False,
+    manifest_path="/m/harn.toml",
+    state_dir="/s",
+    started_at=0.0,
+    pid=77,
+    secret_provider_chain="env -> keyring",
+    event_log_backend="sqlite",
+    event_log_location="/s/events.sqlite",
+)
+
+
+class DescribeTests(SynchronousTestCase):
+    """The document."""
+
+    def test_running(self) -> None:
+        """A running server: its live and draining versions with their counts, and its last reload."""
+        old, new = binding("gh", 1, DRAINING), binding("gh", 2, ACTIVE)
+        old.in_flight, new.received, new.dispatched, new.failed, new.dead = 3, 4, 5, 6, 7
+        report = ReloadReport(
+            status="error", source="cli", actor="key:a", generation=2, digest="sha256:1", error="bad", at=1.0
+        )
+        document = describe(
+            FACTS, ServerState(generation=2, digest="sha256:0", bindings=[new, old], last_reload=report)
+        )
+        self.assertEqual(
+            document["triggers"],
+            [
+                {
+                    "id": "gh",
+                    "provider": "github",
+                    "kind": "webhook",
+                    "handler": "local",
+                    "version": 2,
+                    "state": "active",
+                    "received": 4,
+                    "dispatched": 5,
+                    "failed": 6,
+                    "dlq": 7,
+                    "in_flight": 0,
+                },
+                {
+                    "id": "gh",
+                    "provider": "github",
+                    "kind": "webhook",
+                    "handler": "local",
+                    "version": 1,
+                    "state": "draining",
+                    "received": 0,
+                    "dispatched": 0,
+                    "failed": 0,
+                    "dlq": 0,
+                    "in_flight": 3,
+                },
+            ],
+        )
+        self.assertEqual(document["activations"], [{"provider": "github", "binding_count": 1}])
+        self.assertEqual(document["connectors"], ["github"])
+        self.assertEqual(document["bind"], "0.0.0.0:8080")
+        self.assertEqual(document["listener_url"], "http://127.0.0.1:8080")
+        self.assertEqual((document["status"], document["stopped_at"], document["pid"]), ("running", None, 77))
+        self.assertEqual(
+            document["last_reload"],
+            {"source": "cli", "actor": "key:a", "status": "error", "at": "1970-01-01T00:00:01.000Z", "error": "bad"},
+        )
+
+    def test_stopped(self) -> None:
+        """A server that ended says so, and when."""
+        state = ServerState(generation=1, digest="d", bindings=[]).stopped(2.0)
+        document = describe(FACTS, state)
+        self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
+        self.assertIsNone(document["last_reload"])
+
+    def test_addresses(self) -> None:
+        """A wildcard is written as loopback, IPv6 in brackets, TLS as https."""
+        self.assertEqual(listener_url("0.0.0.0", 1, False), "http://127.0.0.1:1")
+        self.assertEqual(listener_url("::", 1, True), "https://[::1]:1")
+        self.assertEqual(listener_url("10.0.0.1", 1, False), "http://10.0.0.1:1")
+        self.assertEqual(bind_address("::", 1), "[::]:1")
+
+
+class StateFileTests(SynchronousTestCase):
+    """Replacing the file."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        self.clock = Clock()
+        self.now = {"n": 0}
+        self.threads: list[Callable[[], Deferred[None]]] = []
+        self.path = state_path(self.directory)
+        self.file = StateFile(self.path, self.clock, self.in_thread, lambda: dict(self.now))
+
+    def in_thread(self, function: Callable[[], None]) -> Deferred[None]:
+        """Keep the function until the test lets the thread run it."""
+        done: Deferred[None] = Deferred()
+        self.threads.append(lambda: maybeDeferred(function).chainDeferred(done))
+        return done
+
+    def run_thread(self) -> None:
+        """Let the thread run its oldest function."""
+        self.threads.pop(0)()
+
+    def save(self) -> Deferred[None]:
+        """Begin to save."""
+        return Deferred.fromCoroutine(self.file.save())
+
+    def test_saved_when_it_fires(self) -> None:
+        """`save` fires once the file says what was so when the writing began."""
+        saving = self.save()
+        self.now["n"] = 1
+        self.assertNoResult(saving)
+        self.run_thread()
+        self.successResultOf(saving)
+        self.assertEqual(read_state(self.directory), {"n": 0})
+        self.assertEqual(os.listdir(self.directory), [os.path.basename(self.path)])
+
+    def test_one_at_a_time(self) -> None:
+        """A second save begins when the first is over, so that the newest is what stays."""
+        first, second = self.save(), self.save()
+        self.now["n"] = 2
+        self.assertEqual(len(self.threads), 1)
+        self.run_thread()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.run_thread()
+        self.successResultOf(second)
+        self.assertEqual(read_state(self.directory), {"n": 2})
+
+    def test_who_stops_waiting_leaves_the_writing_be(self) -> None:
+        """A save that is cancelled goes on, and the next one still waits for it."""
+        first = self.save()
+        first.addErrback(lambda _: None)
+        first.cancel()
+        second = self.save()
+        self.assertEqual(len(self.threads), 1)
+        self.run_thread()
+        self.run_thread()
+        self.successResultOf(second)
+
+    def test_failure_is_the_callers(self) -> None:
+        """A file that cannot be written fails the save; the next one is tried anew."""
+        os.mkdir(self.path)
+        saving = self.save()
+        self.run_thread()
+        self.failureResultOf(saving, OSError)
+        self.assertEqual(os.listdir(self.directory), [os.path.basename(self.path)])
+        os.rmdir(self.path)
+        saving = self.save()
+        self.run_thread()
+        self.successResultOf(saving)
+
+    def test_soon_is_once_a_second(self) -> None:
+        """Many calls of `save_soon` within a second are one replacement, told at its end."""
+        self.file.save_soon()
+        self.clock.advance(0)
+        self.run_thread()
+        for self.now["n"] in range(1, 10):
+            self.file.save_soon()
+        self.clock.advance(INTERVAL / 2)
+        self.assertEqual(self.threads, [])
+        self.clock.advance(INTERVAL / 2)
+        self.run_thread()
+        self.assertEqual(read_state(self.directory), {"n": 9})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_save_tells_what_was_to_be_told_soon(self) -> None:
+        """A save in between takes the place of the one that was planned."""
+        self.save()
+        self.run_thread()
+        self.file.save_soon()
+        self.save()
+        self.run_thread()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failure_of_soon_is_logged(self) -> None:
+        """Nobody waits for `save_soon`: its failure is in the log."""
+        os.mkdir(self.path)
+        self.file.save_soon()
+        self.clock.advance(0)
+        self.run_thread()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_close_waits(self) -> None:
+        """`close` plans nothing more and waits for what is being written."""
+        self.save()
+        self.file.save_soon()
+        closing = Deferred.fromCoroutine(self.file.close())
+        self.assertNoResult(closing)
+        self.run_thread()
+        self.successResultOf(closing)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class ReadingTests(SynchronousTestCase):
+    """What other processes make of the file."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+
+    def write(self, **more: object) -> None:
+        """Write a state file as a running server does."""
+        document = {"status": "running", "pid": os.getpid(), "listener_url": "http://127.0.0.1:1", **more}
+        replace_file(state_path(self.directory), document)
+
+    def test_garbage_is_nothing(self) -> None:
+        """A file that is missing, torn, or no JSON object tells nothing."""
+        self.assertIsNone(read_state(self.directory))
+        for text in ('{"status": "run', "[]", "", "\x00"):
+            with open(state_path(self.directory), "w", encoding="utf-8") as file:
+                file.write(text)
+            self.assertIsNone(read_state(self.directory), text)
+            self.assertIsNone(running_url(self.directory))
+
+    def test_running_needs_its_lock(self) -> None:
+        """A server runs when its file says so, its process lives, and it holds the directory."""
+        self.write()
+        self.assertIsNone(running_url(self.directory))
+        lock = StateDirectoryLock(self.directory)
+        lock.acquire()
+        self.addCleanup(lock.release)
+        self.assertEqual(running_url(self.directory), "http://127.0.0.1:1")
+        self.write(status="stopped")
+        self.assertIsNone(running_url(self.directory))
+        for wrong in ({"pid": None}, {"pid": 2**70}, {"pid": -1}, {"listener_url": 5}):
+            self.write(**wrong)
+            self.assertIsNone(running_url(self.directory), wrong)
+
+    def test_who_is_alive(self) -> None:
+        """Our own process is alive, and process 1 as well; no process has a number below 1."""
+        self.assertTrue(is_alive(os.getpid()))
+        self.assertTrue(is_alive(1))
+        self.assertFalse(is_alive(0))
+
+    def test_file_is_for_people_too(self) -> None:
+        """The file is indented JSON that ends with a line end."""
+        self.write(digest="ä")
+        with open(state_path(self.directory), encoding="utf-8") as file:
+            text = file.read()
+        self.assertEqual(json.loads(text)["digest"], "ä")
+        self.assertTrue(text.startswith('{\n  "status"') and text.endswith("}\n"))

@@ -1,0 +1,26 @@
+"""A test case with an open store on SQLite."""
+
+import os
+import sqlite3
+
+from harn.store.sqlite.store import SQLiteStore
+from harn.testing.stores.kit import StoreTestCase
+
+
+class SQLiteTestCase(StoreTestCase):
+    busy_timeout = 5.0
+
+    def make_store(self):
+        if not hasattr(self, "path"):
+            directory = self.mktemp()
+            os.makedirs(directory)
+            self.path = os.path.join(directory, "events.sqlite")
+        return SQLiteStore(self.path, self.clock, busy_timeout=self.busy_timeout)
+
+    def query(self, statement, *values):
+        """What another process would see."""
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()

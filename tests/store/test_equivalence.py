@@ -1,0 +1,208 @@
+"""Any sequence of units comes to the same in every store."""
+
+import os
+import shutil
+import tempfile
+
+from attrs import evolve
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.defer import DeferredList
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.model.delivery import DEAD, DONE, READY, WAITING, Claim
+from harn.store.memory.store import MemoryStore
+from harn.store.model import RetentionPolicy
+from harn.store.sqlite.store import SQLiteStore
+from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.testing.stores.kit import (
+    NOW,
+    StoreClock,
+    accept_of,
+    attempt_of,
+    binding_of,
+    dead_letter,
+    dedupe,
+    generation_of,
+    new_delivery,
+    settlement_of,
+)
+
+KEYS = st.sampled_from("abcd")
+EVENTS = st.sampled_from(["e1", "e2", "e3"])
+TRIGGERS = st.sampled_from(["gh", "other"])
+VERSIONS = st.integers(1, 3)
+IDS = st.integers(1, 12)
+WAITS = st.integers(0, 30)
+POLICY = RetentionPolicy(events=15.0, dead=40.0)
+
+
+@st.composite
+def deliveries(draw):
+    expires_at = NOW + draw(WAITS)
+    claim = draw(st.none() | st.builds(dedupe, KEYS, st.just(expires_at)))
+    dead = draw(st.none() | st.none() | st.just(dead_letter("no")))
+    return new_delivery(
+        draw(EVENTS), trigger_id=draw(TRIGGERS), version=draw(VERSIONS), claim=claim, dead=dead, received_at=NOW
+    )
+
+
+@st.composite
+def acceptances(draw):
+    guard = draw(
+        st.none() | st.none() | st.builds(Claim, scope=st.just("admin"), key=KEYS, expires_at=st.just(NOW + 9))
+    )
+    return accept_of(*draw(st.lists(deliveries(), max_size=3)), guard=guard)
+
+
+@st.composite
+def settlements(draw):
+    state = draw(st.sampled_from([READY, WAITING, DONE, DEAD]))
+    attempts = draw(st.integers(0, 3))
+    return settlement_of(
+        draw(IDS),
+        state,
+        version=draw(VERSIONS),
+        attempts=attempts,
+        passed=draw(st.booleans()),
+        due_at=NOW + draw(WAITS) if state == WAITING else None,
+        attempt=draw(st.none() | st.just(attempt_of(attempts, "success" if state == DONE else "failed"))),
+        result=b"[1]" if state == DONE else None,
+        dead=dead_letter("no") if state == DEAD else None,
+    )
+
+
+UNITS = st.one_of(
+    st.tuples(st.just("accept"), acceptances()),
+    st.tuples(st.just("settle"), settlements()),
+    st.tuples(st.just("claim"), st.just("admin"), KEYS, WAITS.map(lambda wait: NOW + wait)),
+    st.tuples(st.just("append"), st.sampled_from(["t1", "t2"]), st.just("kind"), st.just({"a": 1})),
+    st.tuples(st.just("move"), TRIGGERS, VERSIONS, st.none() | VERSIONS, st.just(NOW + 5), st.sets(IDS, max_size=3)),
+)
+
+
+class StoresAgree(RuleBasedStateMachine):
+    """Drives a store on SQLite and one in memory with the same units, a turn's at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.directory = tempfile.mkdtemp(dir=os.getcwd())
+        self.clock = StoreClock()
+        self.memory = MemoryStore(self.clock)
+
+    @initialize()
+    def begin(self):
+        self.generation = 0
+        self.open()
+
+    def open(self):
+        path = os.path.join(self.directory, "events.sqlite")
+        self.sqlite = SQLiteStore(path, self.clock, synchronous="OFF")
+        self.both(lambda store: store.open())
+
+    def both(self, ask):
+        """Ask both; their answers, or the classes of their failures, are the same."""
+        answers = []
+        for store in (self.memory, self.sqlite):
+            ((succeeded, result),) = self.clock.result_of(DeferredList([ask(store)], consumeErrors=True))
+            answers.append(result if succeeded else result.type)
+        assert answers[0] == answers[1], answers
+
+    @rule(units=st.lists(UNITS, min_size=1, max_size=6))
+    def turn(self, units):
+        units = [self.possible(*unit) for unit in units]
+        if any(name == "settle" and values[0].state == DEAD for name, *values in units):
+            # In which order the dead of one commit are numbered is nobody's promise.
+            units = [unit for unit in units if unit[0] != "accept"]
+        answers = []
+        for store in (self.memory, self.sqlite):
+            asked = [getattr(store, name)(*values) for name, *values in units]
+            results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
+            answers.append([result if succeeded else result.type for succeeded, result in results])
+        assert answers[0] == answers[1], answers
+
+    def possible(self, name, *values):
+        """A delivery's id is known when its acceptance is committed: what names a later one names none at all."""
+        if name == "settle" and values[0].delivery_id > self.clock.result_of(self.memory.latest(INBOX)):
+            return (name, evolve(values[0], delivery_id=values[0].delivery_id + 1_000_000))
+        return (name, *values)
+
+    @rule(seconds=st.integers(1, 20))
+    def wait(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule(limit=st.integers(1, 3), before=st.none() | WAITS.map(lambda wait: NOW + wait - 10))
+    def restart(self, limit, before):
+        self.both(lambda store: store.close())
+        self.open()
+        self.both(lambda store: store.recover(NOW, limit, before))
+
+    @rule(limit=st.integers(1, 3))
+    def trim(self, limit):
+        now = self.clock.seconds()
+        self.both(lambda store: store.trim(POLICY, now, limit))
+
+    @rule(version=VERSIONS, skip=st.booleans())
+    def reserve(self, version, skip):
+        number = self.generation + 1 + skip
+        generation = generation_of(number, binding_of(version, number), bundle_id=f"b{version}")
+        self.both(lambda store: store.reserve(generation, b"bundle" if version < 3 else None))
+
+    @precondition(lambda self: self.generation < 100)
+    @rule()
+    def adopt(self):
+        self.both(lambda store: store.adopted(self.generation + 1, NOW + 1))
+        known = self.clock.result_of(self.memory.last())
+        if known is not None and known.number == self.generation + 1:
+            self.generation = known.number
+
+    @invariant()
+    def same_answers(self):
+        if not hasattr(self, "sqlite"):
+            return
+        for name, *values in (
+            ("ready", 0, 5, 20),
+            ("ready", 3, 100, 1 << 20),
+            ("due", NOW + 15, 3, (2, 5)),
+            ("next_due", NOW + 5),
+            ("backlog",),
+            ("stranded", NOW + 1, 5),
+            ("topics",),
+            ("last",),
+            ("history", 3),
+            ("latest_bindings",),
+            ("bindings", [("gh", version) for version in range(4)]),
+            ("bundle", "b1"),
+            *(("find", event) for event in ("e1", "e2", "e3")),
+            *(("read", topic, 1, 50) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1", "t2")),
+            *(("latest", topic) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1")),
+        ):
+            self.both(lambda store, name=name, values=values: getattr(store, name)(*values))
+
+    def teardown(self):
+        if hasattr(self, "sqlite"):
+            self.both(lambda store: store.close())
+        shutil.rmtree(self.directory)
+
+
+class EquivalenceTests(SynchronousTestCase):
+    def test_stores_agree(self):
+        """After any turns, restarts and trims, a store on SQLite and one in memory answer everything alike."""
+        run_state_machine_as_test(
+            StoresAgree,
+            settings=settings(
+                max_examples=30,
+                stateful_step_count=15,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )

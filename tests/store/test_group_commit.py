@@ -1,0 +1,93 @@
+"""Group commit: one commit for a turn, order, and threads that begin and end with the store."""
+
+import threading
+
+from twisted.internet.defer import gatherResults
+
+from harn.model.delivery import DONE
+from harn.testing.stores.kit import NOW, accept_of, attempt_of, dedupe, new_delivery, settlement_of
+from tests.store.sqlite_case import SQLiteTestCase
+
+
+def store_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("harn-store")]
+
+
+class GroupCommitTests(SQLiteTestCase):
+    def test_one_turn_is_one_commit(self):
+        """Twenty-seven units of every sort, asked for in one turn, are one commit."""
+        first = self.accept_one("e0")
+        before = self.store.commits
+        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(1, 20)]
+        units += [self.store.append("audit.test", "kind", {"n": n}) for n in range(6)]
+        units += [self.store.settle(settlement_of(first, DONE, attempt=attempt_of())), self.store.heartbeat(NOW)]
+        self.assertEqual(len(units), 27)
+        self.result_of(gatherResults(units))
+        self.assertEqual(self.store.commits - before, 1)
+
+    def test_a_batch_larger_than_a_statement(self):
+        """A batch of more rows than one statement takes is one commit, with ids in the order asked for."""
+        before = self.store.commits
+        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(100)]
+        ids = [ids[0] for ids in self.result_of(gatherResults(units))]
+        self.assertEqual(ids, list(range(1, 101)))
+        self.result_of(gatherResults([self.store.settle(settlement_of(number)) for number in ids]))
+        self.assertEqual(self.store.commits - before, 2)
+        self.assertEqual(self.query("SELECT count(*), min(state), max(state) FROM deliveries"), [(100, 2, 2)])
+
+    def test_what_comes_during_a_batch_is_the_next_one(self):
+        """While a batch is written, units are collected; they share the next commit."""
+        release = threading.Event()
+        self.store._writer._worker.post(release.wait)
+        before = self.store.commits
+        first = self.store.append("audit.test", "first", {})
+        self.clock.turn()
+        later = []
+        for n in range(5):
+            later.append(self.store.append("audit.test", "later", {"n": n}))
+            self.clock.turn()
+        release.set()
+        self.result_of(gatherResults([first, *later]))
+        self.assertEqual(self.store.commits - before, 2)
+
+    def test_nothing_fires_before_it_is_on_disk(self):
+        """A Deferred does not fire in the turn of its asking, and what it tells of is committed when it fires."""
+        seen = []
+        accepting = self.store.accept(accept_of(new_delivery("e1")))
+        self.clock.turn()
+        self.assertNoResult(accepting)
+        accepting.addCallback(lambda _: seen.extend(self.query("SELECT event_id FROM deliveries")))
+        self.result_of(accepting)
+        self.assertEqual(seen, [("e1",)])
+
+    def test_reads_do_not_wait_for_writes(self):
+        """While the writer's thread is busy, a read is answered, with what was committed before."""
+        self.accept_one("e1")
+        release = threading.Event()
+        self.store._writer._worker.post(release.wait)
+        writing = self.store.accept(accept_of(new_delivery("e2")))
+        self.clock.turn()
+        self.assertEqual(len(self.ready_ids()), 1)
+        self.assertNoResult(writing)
+        release.set()
+        self.result_of(writing)
+        self.assertEqual(len(self.ready_ids()), 2)
+
+    def test_threads_begin_at_open_and_end_at_close(self):
+        """A store that is not open has no thread (a daemon forks then); `close` fires when both are gone."""
+        self.assertEqual(sorted(store_threads()), ["harn-store-reader", "harn-store-writer"])
+        self.result_of(self.store.close())
+        self.assertEqual(store_threads(), [])
+        self.make_store()
+        self.assertEqual(store_threads(), [])
+
+    def test_close_waits_for_several_batches(self):
+        """`close` fires after the batch that is being written and the one behind it."""
+        first = self.store.append("audit.test", "first", {})
+        self.clock.turn()
+        second = self.store.append("audit.test", "second", {})
+        closing = self.store.close()
+        again = self.store.close()
+        self.result_of(gatherResults([closing, again]))
+        self.assertLess(self.successResultOf(first), self.successResultOf(second))
+        self.assertEqual(self.query("SELECT kind FROM log ORDER BY number"), [("first",), ("second",)])

@@ -1,0 +1,79 @@
+"""Reading an event log when no server runs, after a crash too."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from harn.errors import StateDirectoryUnusable
+from harn.model.delivery import WAITING
+from harn.store.sqlite.offline import open_readonly
+from harn.store.topics import INBOX
+from harn.testing.stores.kit import NOW, attempt_of
+from tests.store.sqlite_case import SQLiteTestCase
+
+
+class OfflineTests(SQLiteTestCase):
+    def fill(self):
+        self.accept_one("e1")
+        self.settle(self.accept_one("e2"), WAITING, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
+        self.result_of(self.store.append("audit.test", "kind", {"a": 1}))
+
+    def check(self, path):
+        with open_readonly(path) as offline:
+            self.assertEqual([record.payload["event"]["id"] for record in offline.read(INBOX, 0, 10)], ["e1", "e2"])
+            self.assertEqual([row.delivery_id for row in offline.find("e2")], [2])
+            self.assertEqual(offline.latest("audit.test"), 1)
+            self.assertIn("audit.test", offline.topics())
+            self.assertEqual([(entry.ready, entry.waiting) for entry in offline.backlog()], [(1, 1)])
+            self.assertEqual(len(offline.stranded(NOW + 1, 10)), 2)
+            self.assertEqual((offline.last(), offline.history(5), offline.latest_bindings()), (None, [], {}))
+
+    def test_after_a_clean_end(self):
+        """What a server wrote is read after it closed its store."""
+        self.fill()
+        self.result_of(self.store.close())
+        self.check(self.path)
+
+    def test_while_a_server_runs(self):
+        """Reading needs no lock, and does not hinder the server."""
+        self.fill()
+        self.check(self.path)
+        self.accept_one("e3")
+
+    def test_after_a_crash(self):
+        """What only the write-ahead log holds is read, too, and stays there."""
+        self.fill()
+        copy = self.mktemp()
+        os.makedirs(copy)
+        for suffix in ("", "-wal"):
+            shutil.copy(self.path + suffix, os.path.join(copy, "events.sqlite" + suffix))
+        size = os.path.getsize(os.path.join(copy, "events.sqlite-wal"))
+        self.assertGreater(size, 0)
+        self.check(os.path.join(copy, "events.sqlite"))
+        self.assertEqual(os.path.getsize(os.path.join(copy, "events.sqlite-wal")), size)
+
+    def test_nothing_there(self):
+        """A state directory without an event log is named, and none is made."""
+        path = self.mktemp()
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            open_readonly(path)
+        self.assertIn(path, str(raised.exception))
+        self.assertFalse(os.path.exists(path))
+
+    def test_no_database(self):
+        """A file of something else is refused."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"something else entirely, of some length" * 100)
+        with self.assertRaises(StateDirectoryUnusable):
+            open_readonly(path)
+
+    def test_nothing_of_twisted_is_imported(self):
+        """The command line reads an event log without paying for Twisted."""
+        program = (
+            "import sys, harn.store.sqlite.offline; print(any(name.startswith('twisted') for name in sys.modules))"
+        )
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)
+        self.assertEqual((printed.stdout, printed.stderr), ("False\n", ""))

@@ -1,0 +1,110 @@
+"""The store's background services: heartbeat and retention."""
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import EventLogUnavailable
+from harn.store.heartbeat import HeartbeatService
+from harn.store.memory.store import MemoryStore
+from harn.store.model import RetentionPolicy
+from harn.store.retention import PAUSE, RetentionService
+
+POLICY = RetentionPolicy(events=10.0, dead=10.0)
+
+
+class HeartbeatTests(SynchronousTestCase):
+    def setUp(self):
+        self.clock = Clock()
+        self.store = MemoryStore(self.clock)
+        self.successResultOf(self.store.open())
+        self.service = HeartbeatService(self.clock, self.store, interval=5.0)
+
+    def test_ends_a_time_of_unavailability(self):
+        """A store that was away is found to be back at the next heartbeat, with nobody else asking."""
+        self.service.startService()
+        self.store.fail_writes = True
+        self.clock.advance(5)
+        self.assertFalse(self.store.available())
+        self.store.fail_writes = False
+        self.clock.advance(5)
+        self.assertTrue(self.store.available())
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_survives_errors_of_ours(self):
+        """An error that nobody expected is logged, and the next heartbeat is given."""
+        beats = []
+
+        def heartbeat(now):
+            beats.append(now)
+            return fail(ValueError("surprise"))
+
+        self.store.heartbeat = heartbeat
+        self.service.startService()
+        self.clock.advance(5)
+        self.assertEqual(beats, [0.0, 5.0])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+        self.service.stopService()
+
+
+class TrimmedStore:
+    """Has so many slices to trim; each call takes one."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def trim(self, policy, now, limit):
+        self.asked.append((policy, now))
+        answer = self.answers.pop(0) if self.answers else 0
+        return answer if isinstance(answer, Deferred) else succeed(answer)
+
+
+class RetentionTests(SynchronousTestCase):
+    def start(self, *answers, policy=lambda: POLICY):
+        self.clock = Clock()
+        self.store = TrimmedStore(*answers)
+        self.service = RetentionService(self.clock, self.store, policy, interval=60.0)
+        self.service.startService()
+
+    def test_trims_until_nothing_is_left(self):
+        """A sweep goes on, with a pause between slices, until one removes nothing; the next comes in its time."""
+        self.start(200, 7)
+        self.assertEqual(len(self.store.asked), 1)
+        self.clock.pump([PAUSE] * 10)
+        self.assertEqual(len(self.store.asked), 3)
+        self.clock.advance(60)
+        self.assertEqual(len(self.store.asked), 4)
+
+    def test_asks_for_the_policy_each_time(self):
+        """A policy that a reload changed holds from the next slice on."""
+        policies = [POLICY, RetentionPolicy(events=1.0, dead=1.0)]
+        self.start(200, policy=lambda: policies[min(len(self.store.asked), 1)])
+        self.clock.advance(PAUSE)
+        self.assertEqual([policy for policy, _ in self.store.asked], policies)
+
+    def test_store_that_is_away_costs_a_turn(self):
+        """A sweep that fails ends; the next one comes in its time."""
+        self.start(fail(EventLogUnavailable("away")))
+        self.assertEqual(len(self.store.asked), 1)
+        self.clock.advance(60)
+        self.assertEqual(len(self.store.asked), 2)
+
+    def test_error_of_ours_costs_a_turn(self):
+        """An error that nobody expected is logged, and the service goes on."""
+        self.start(fail(ValueError("surprise")))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.clock.advance(60)
+        self.assertEqual(len(self.store.asked), 2)
+
+    def test_stop_waits_for_the_slice_under_way(self):
+        """Stopping waits for the slice that was begun, and begins no other."""
+        slice_ = Deferred()
+        self.start(slice_)
+        stopped = self.service.stopService()
+        self.assertNoResult(stopped)
+        slice_.callback(200)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.store.asked), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

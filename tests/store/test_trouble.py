@@ -1,0 +1,181 @@
+"""Full, locked, damaged: nothing is half written, no number lost, and the store recovers by itself."""
+
+import os
+import sqlite3
+
+from twisted.internet.defer import gatherResults
+
+from harn.errors import EventLogUnavailable, StateDirectoryUnusable, StoreError
+from harn.model.delivery import READY
+from harn.store.sqlite.schema import SCHEMA_VERSION
+from harn.store.sqlite.store import SQLiteStore
+from harn.testing.stores.kit import NOW, accept_of, dedupe, new_delivery
+from tests.store.sqlite_case import SQLiteTestCase
+
+
+class FullDiskTests(SQLiteTestCase):
+    def limit_pages(self, pages):
+        """Give the database at most so many pages, as a full disk would."""
+        writer = self.store._writer
+        statement = f"PRAGMA max_page_count = {pages}"
+        self.result_of(writer._worker.call(lambda: writer._session.connection.execute(statement).fetchone()))
+
+    def fill(self):
+        self.limit_pages(1)
+        return self.store.accept(accept_of(new_delivery("full", body=b"x" * 100_000, claim=dedupe("k"))))
+
+    def test_nothing_is_kept_and_no_claim_used_up(self):
+        """On a full disk a unit fails with the path and the reason; the same claim succeeds once there is room."""
+        before = self.accept_one("e1")
+        with self.assertRaises(EventLogUnavailable) as raised:
+            self.result_of(self.fill())
+        self.assertIn(self.path, str(raised.exception))
+        self.assertIn("full", str(raised.exception))
+        self.assertFalse(self.store.available())
+        self.assertEqual(self.state_of("full"), [])
+        self.limit_pages(100_000)
+        self.assertEqual(self.accept(new_delivery("e2", claim=dedupe("k"))), (before + 1,))
+        self.assertTrue(self.store.available())
+
+    def test_all_units_of_the_batch_fail(self):
+        """Everything that shares the failed commit fails, and nothing of it is there."""
+        units = [self.fill(), self.store.append("audit.test", "kind", {}), self.store.claim("admin", "k", NOW + 10)]
+        for unit in units:
+            with self.assertRaises(EventLogUnavailable):
+                self.result_of(unit)
+        self.assertEqual(self.query("SELECT (SELECT count(*) FROM log), (SELECT count(*) FROM claims)"), [(0, 0)])
+
+    def test_reads_go_on(self):
+        """What was kept before can be read while nothing can be written."""
+        self.accept_one("e1")
+        with self.assertRaises(EventLogUnavailable):
+            self.result_of(self.fill())
+        self.assertEqual(self.state_of("e1"), [READY])
+
+    def test_heartbeat_ends_it(self):
+        """A heartbeat is the probe: once it can be written, the store is available again."""
+        with self.assertRaises(EventLogUnavailable):
+            self.result_of(self.fill())
+        self.limit_pages(100_000)
+        self.result_of(self.store.heartbeat(NOW + 5))
+        self.assertTrue(self.store.available())
+
+
+class LockedTests(SQLiteTestCase):
+    busy_timeout = 0.01
+
+    def test_locked_by_another_process(self):
+        """A database that another process locks is unavailable until it lets go."""
+        other = sqlite3.connect(self.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        accepting = self.store.accept(accept_of(new_delivery("e1", claim=dedupe("k"))))
+        with self.assertRaises(EventLogUnavailable) as raised:
+            self.result_of(accepting)
+        self.assertIn("locked", str(raised.exception))
+        self.assertFalse(self.store.available())
+        other.execute("ROLLBACK")
+        other.close()
+        self.assertEqual(self.accept(new_delivery("e2", claim=dedupe("k"))), (1,))
+        self.assertTrue(self.store.available())
+
+
+class DisconnectedTests(SQLiteTestCase):
+    def disconnect(self):
+        """Break the writer's connection, as an I/O error may."""
+        writer = self.store._writer
+        self.result_of(writer._worker.call(lambda: writer._session.connection.close()))
+
+    def test_a_new_connection_takes_over(self):
+        """A batch that fails over a broken connection is followed by one over a new connection, with the same owner."""
+        before = self.accept_one("e1")
+        self.disconnect()
+        with self.assertRaises(EventLogUnavailable):
+            self.result_of(self.store.accept(accept_of(new_delivery("lost"))))
+        self.assertEqual(self.accept(new_delivery("e2")), (before + 1,))
+        self.assertEqual(self.ready_ids(), [before, before + 1])
+
+    def test_a_removed_database_is_not_made_anew(self):
+        """When the file is gone, the store stays away: an empty one in its place would hide the loss."""
+        self.disconnect()
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(self.path + suffix):
+                os.unlink(self.path + suffix)
+        for _ in range(2):
+            with self.assertRaises(EventLogUnavailable):
+                self.result_of(self.store.accept(accept_of(new_delivery("e1"))))
+        self.assertFalse(os.path.exists(self.path))
+
+
+class BadUnitTests(SQLiteTestCase):
+    def test_bad_text_fails_alone(self):
+        """A unit with text that is no Unicode fails; its neighbours in the batch are kept, each whole, in order."""
+        units = [
+            self.store.accept(accept_of(new_delivery("e1", claim=dedupe("k1")))),
+            self.store.accept(accept_of(new_delivery("e2", claim=dedupe("k2")), new_delivery("bad", kind="\ud800"))),
+            self.store.accept(accept_of(new_delivery("e3", claim=dedupe("k3")))),
+        ]
+        self.assertEqual(self.result_of(units[0]), (1,))
+        with self.assertRaises(StoreError) as raised:
+            self.result_of(units[1])
+        self.assertNotIsInstance(raised.exception, EventLogUnavailable)
+        self.assertEqual(self.result_of(units[2]), (2,))
+        self.assertEqual(self.state_of("e2"), [])
+        self.assertEqual(self.accept(new_delivery("e4", claim=dedupe("k2"))), (3,))
+        self.assertTrue(self.store.available())
+
+    def test_bad_unit_beside_duplicates(self):
+        """Duplicates stay duplicates when their batch is written unit by unit."""
+        self.accept_one("e1", claim=dedupe("k"))
+        units = [
+            self.store.accept(accept_of(new_delivery("e2", claim=dedupe("k")))),
+            self.store.accept(accept_of(new_delivery("e3", version=1 << 70))),
+            self.store.accept(accept_of(new_delivery("e4", claim=dedupe("l")))),
+            self.store.accept(accept_of(new_delivery("e5", claim=dedupe("l")))),
+        ]
+        units[1].addErrback(lambda failure: failure.type)
+        self.assertEqual(self.result_of(gatherResults(units)), [(None,), StoreError, (2,), (None,)])
+
+
+class UnusableTests(SQLiteTestCase):
+    def open_fails(self, path):
+        store = SQLiteStore(path, self.clock)
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            self.result_of(store.open())
+        self.result_of(store.close())
+        self.assertIn(path, str(raised.exception))
+        return str(raised.exception)
+
+    def test_no_database(self):
+        """A file of something else is named, with what to do."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"not a database at all, but long enough to have a header" * 100)
+        self.assertIn("backup", self.open_fails(path))
+
+    def test_no_directory(self):
+        """A path in a directory that is missing is named."""
+        self.assertIn("unable to open", self.open_fails(os.path.join(self.mktemp(), "events.sqlite")))
+
+    def test_database_of_another_program(self):
+        """Another program's database is not touched."""
+        path = self.mktemp()
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE theirs (id)")
+        connection.close()
+        self.assertIn("another program", self.open_fails(path))
+
+    def test_newer_schema(self):
+        """A database that a newer version wrote is refused, and says so."""
+        self.result_of(self.store.close())
+        self.query(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        self.assertIn("newer", self.open_fails(self.path))
+
+    def test_open_again_after_a_failure(self):
+        """A store whose `open` failed can be opened once the cause is gone."""
+        directory = self.mktemp()
+        store = SQLiteStore(os.path.join(directory, "events.sqlite"), self.clock)
+        with self.assertRaises(StateDirectoryUnusable):
+            self.result_of(store.open())
+        os.makedirs(directory)
+        self.result_of(store.open())
+        self.result_of(store.close())

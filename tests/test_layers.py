@@ -1,0 +1,178 @@
+"""The architecture, as a table that the imports of every module are held to."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import harn
+
+ROOT = Path(harn.__file__).parent
+
+LAYERS: dict[str, int] = {
+    "": 0,
+    "errors": 0,
+    "model": 0,
+    "wire": 0,
+    "clocks": 0,
+    "observability": 0,
+    "handlers": 0,
+    "secrets": 1,
+    "auth": 1,
+    "store": 1,
+    "manifest": 1,
+    "vm": 1,
+    "triggers": 2,
+    "connectors": 3,
+    "queues": 3,
+    "plugins": 4,
+    "dispatch": 4,
+    "reload": 4,
+    "listener": 5,
+    "watch": 5,
+    "orchestrator": 6,
+    "tap": 7,
+    "cli": 7,
+    "__main__": 8,
+}
+"""Layer by room: a room is a package or module directly in ``harn``. Imports point down."""
+
+FACADES = frozenset(("interfaces", "testing"))
+"""Rooms for others to import from; they may import anything public, and no room of ours imports them."""
+
+SIDEWAYS = frozenset((("auth", "secrets"),))
+"""Pairs of rooms of one layer of which the first may import the second."""
+
+VALUES = frozenset(("errors", "model", "wire", "clocks"))
+"""Rooms of the lowest layer that the others in it may import, as they are one idea in several modules."""
+
+CHILD_MAY = frozenset(("handlers", "model", "vm"))
+"""What the child's program may import of ours: an interpreter holds neither Twisted nor the store."""
+
+FORBIDDEN_NAMES = frozenset(("util", "utils", "common", "helper", "helpers", "manager", "misc"))
+LONGEST = 400
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Give every module's dotted name and file."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Give line and dotted name of everything that a module imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def room(name: str) -> str:
+    """Give the room of a module of ours: ``harn.store.sqlite`` is in ``store``."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """Tell whether a module in the first room may import from the second."""
+    if importer in FACADES or importer == imported:
+        return True
+    if imported in FACADES:
+        return False
+    if LAYERS[imported] < LAYERS[importer] or (importer, imported) in SIDEWAYS:
+        return True
+    return LAYERS[imported] == 0 and imported in VALUES | {""}
+
+
+class LayerTests(SynchronousTestCase):
+    """The table of layers."""
+
+    def test_every_room_has_a_layer(self) -> None:
+        """A new room must be given its place in the table."""
+        rooms = {room(name) for name, _ in modules()}
+        self.assertEqual(rooms - LAYERS.keys() - FACADES, set())
+
+    def test_imports_point_down(self) -> None:
+        """No module imports from a layer above its own, or from its neighbours."""
+        wrong = []
+        for name, path in modules():
+            for line, imported in imports(path):
+                if imported.split(".")[0] != "harn":
+                    continue
+                target = room(imported) if room(imported) in LAYERS or room(imported) in FACADES else ""
+                if not may_import(room(name), target):
+                    wrong.append(f"{path.relative_to(ROOT.parent)}:{line}: {imported}")
+        self.assertEqual(wrong, [])
+
+    def test_the_rule_can_be_broken(self) -> None:
+        """The rule turns away what points up or sideways, and takes what points down."""
+        self.assertFalse(may_import("store", "dispatch"))
+        self.assertFalse(may_import("store", "manifest"))
+        self.assertFalse(may_import("dispatch", "reload"))
+        self.assertFalse(may_import("secrets", "auth"))
+        self.assertTrue(may_import("auth", "secrets"))
+        self.assertTrue(may_import("listener", "reload"))
+
+    def test_only_the_outermost_import_the_reactor(self) -> None:
+        """Everything below ``harn.tap`` and ``harn.cli`` is given its reactor."""
+        wrong = [
+            f"{path.relative_to(ROOT.parent)}:{line}"
+            for name, path in modules()
+            if room(name) not in ("tap", "cli")
+            for line, imported in imports(path)
+            if imported.startswith("twisted.internet.reactor")
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_the_handlers_room_is_light(self) -> None:
+        """What the interpreter's child process imports of ours leads to msgspec and the standard library alone."""
+        todo, seen, foreign = ["harn.vm.program", "harn.handlers"], set[str](), set[str]()
+        files = dict(modules())
+        while todo:
+            name = todo.pop()
+            if name in seen or name not in files:
+                continue
+            seen.add(name)
+            for _, imported in imports(files[name]):
+                if imported.split(".")[0] == "harn":
+                    todo += [imported, imported.rpartition(".")[0]]
+                else:
+                    foreign.add(imported.split(".")[0])
+        self.assertEqual(foreign & {"twisted", "zope", "attr", "attrs", "klein", "treq", "OpenSSL"}, set())
+        self.assertEqual({room(name) for name in seen} - CHILD_MAY - {""}, set())
+
+
+class ModuleTests(SynchronousTestCase):
+    """What holds for every module."""
+
+    def test_no_module_is_named_for_nothing(self) -> None:
+        """A module is named for what it is, never for being of use."""
+        wrong = [name for name, _ in modules() if name.rpartition(".")[2] in FORBIDDEN_NAMES]
+        self.assertEqual(wrong, [])
+
+    def test_no_module_is_too_long(self) -> None:
+        """A module that grew past the limit is two ideas."""
+        wrong = [name for name, path in modules() if len(path.read_text("utf-8").splitlines()) > LONGEST]
+        self.assertEqual(wrong, [])
+
+    def test_every_module_says_what_it_is(self) -> None:
+        """Each module opens with a docstring whose first line is a sentence."""
+        wrong = []
+        for name, path in modules():
+            said = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").strip()
+            if not said or said.split("\n\n")[0].rstrip()[-1] not in ".:":
+                wrong.append(name)
+        self.assertEqual(wrong, [])
+
+    def test_no_inline_callbacks(self) -> None:
+        """Coroutines are the one way to wait."""
+        wrong = [name for name, path in modules() if "inlineCallbacks" in path.read_text("utf-8")]
+        self.assertEqual(wrong, [])

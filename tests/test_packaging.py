@@ -1,0 +1,102 @@
+"""What is installed: the wheel's contents, its metadata, and that twistd finds the plugin."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+import harn
+from harn.tap import Options, makeService
+
+SOURCE = Path(harn.__file__).parent.parent
+
+
+class PluginTests(SynchronousTestCase):
+    """``twistd harn-orchestrator``."""
+
+    def test_twistd_lists_it(self) -> None:
+        """Twisted's plugin system finds it, and it leads to our options and our service."""
+        [plugin] = [each for each in getPlugins(IServiceMaker) if each.tapname == "harn-orchestrator"]
+        verifyObject(IServiceMaker, plugin)
+        verifyObject(IPlugin, plugin)
+        self.assertIs(plugin.options, Options)
+        self.assertIs(plugin.makeService, makeService)
+
+
+class WheelTests(SynchronousTestCase):
+    """The built wheel; built from a copy, so that nothing is left beside the source."""
+
+    def setUp(self) -> None:
+        if not (SOURCE / "setup.cfg").exists():
+            raise SkipTest("the source is not here")
+
+    def build(self) -> zipfile.ZipFile:
+        """Build it, with the build system that is installed."""
+        copy, out = Path(self.mktemp()), Path(self.mktemp())
+        copy.mkdir()
+        for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+            if (SOURCE / name).exists():
+                shutil.copy(SOURCE / name, copy)
+        for name in ("harn", "twisted"):
+            shutil.copytree(SOURCE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
+        program = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+        command = [sys.executable, "-c", program, str(out.resolve())]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        [wheel] = out.glob("*.whl")
+        return zipfile.ZipFile(wheel)
+
+    def test_contents(self) -> None:
+        """Every module of ours is in it, the plugin too, and nothing that would shadow Twisted or be strange to it."""
+        with self.build() as wheel:
+            names = set(wheel.namelist())
+            metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
+            said = wheel.read(metadata).decode("utf-8")
+            entry = wheel.read(metadata.replace("METADATA", "entry_points.txt")).decode("utf-8")
+        modules = {str(path.relative_to(SOURCE)) for path in (SOURCE / "harn").rglob("*.py")}
+        self.assertEqual(modules - names, set())
+        self.assertEqual(
+            {name for name in names if name.startswith("twisted/")}, {"twisted/plugins/harn_orchestrator.py"}
+        )
+        self.assertIn("harn/py.typed", names)
+        self.assertEqual({name.split("/")[0] for name in names if ".dist-info" not in name}, {"harn", "twisted"})
+        self.assertIn(f"\nVersion: {harn.__version__}\n", said)
+        self.assertRegex(said, r"\nRequires-Python: >=3\.11\n")
+        self.assertIn("harn = harn.cli.main:main", entry)
+
+
+class DependencyTests(SynchronousTestCase):
+    """What ``setup.cfg`` says is needed."""
+
+    def test_everything_imported_is_named(self) -> None:
+        """Each third-party package that a module imports is a dependency, so that a fresh install has it."""
+        if not (SOURCE / "setup.cfg").exists():
+            raise SkipTest("the source is not here")
+        from tests.test_layers import imports, modules
+
+        parsed = ConfigParser()
+        parsed.read(SOURCE / "setup.cfg", encoding="utf-8")
+        lines = parsed["options"]["install_requires"].split("\n") + parsed["options.extras_require"]["keyring"].split(
+            "\n"
+        )
+        named = {re.split(r"[ <>=]", line.strip())[0].lower() for line in lines if line.strip()}
+        owners = importlib.metadata.packages_distributions()
+        imported = {name.split(".")[0] for _, path in modules() for _, name in imports(path)}
+        foreign = imported - sys.stdlib_module_names - {"harn"}
+        missing = {
+            name
+            for name in foreign
+            if name in owners and not named & {owner.lower().replace("_", "-") for owner in owners[name]}
+        }
+        self.assertEqual(missing, set())

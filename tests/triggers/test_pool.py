@@ -1,0 +1,102 @@
+"""Things shared by key, and counted."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.triggers.pool import KeyedPool
+
+
+class KeyedPoolTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.closed: list[str] = []
+        self.closing: list[Deferred[object]] = []
+
+    def close(self, thing: str) -> Deferred[object]:
+        self.closed.append(thing)
+        waiting: Deferred[object] = Deferred()
+        self.closing.append(waiting)
+        return waiting
+
+    def test_closed_when_the_last_holder_lets_go(self) -> None:
+        """Only the last release closes, and closes once."""
+        pool = KeyedPool(self.close)
+        first = pool.add("a", "thing")
+        second = pool.acquire("a")
+        assert second is not None
+        self.assertEqual((first.holders, len(pool)), (2, 1))
+        first.release()
+        self.assertEqual(self.closed, [])
+        second.release()
+        self.assertEqual((self.closed, len(pool), list(pool)), (["thing"], 0, []))
+
+    def test_unknown_key(self) -> None:
+        """There is nothing to hold under a key that nobody put in."""
+        self.assertIsNone(KeyedPool(self.close).acquire("a"))
+
+    def test_a_thing_that_closes_is_found_no_more(self) -> None:
+        """While one closes, its key is free: the next is another thing, which the first one's end leaves alone."""
+        pool = KeyedPool(self.close)
+        pool.add("a", "old").release()
+        self.assertIsNone(pool.acquire("a"))
+        new = pool.add("a", "new")
+        self.closing[0].callback(None)
+        self.assertIs(pool.acquire("a"), new)
+        self.assertEqual(self.closed, ["old"])
+
+    def test_from_a_to_b_and_back(self) -> None:
+        """A is found again as long as something holds it, and the same thing then serves both."""
+        pool = KeyedPool(self.close)
+        a = pool.add("a", "A")
+        b = pool.add("b", "B")
+        draining = a.retain()
+        a.release()
+        again = pool.acquire("a")
+        assert again is not None
+        b.release()
+        draining.release()
+        self.assertEqual((again.value, again.holders, self.closed), ("A", 1, ["B"]))
+
+    def test_a_replaced_thing_keeps_its_holders(self) -> None:
+        """A second thing under one key hides the first; each closes when its own holders are gone."""
+        pool = KeyedPool(self.close)
+        first = pool.add("a", "first")
+        second = pool.add("a", "second")
+        first.release()
+        self.assertIs(pool.acquire("a"), second)
+        self.assertEqual(self.closed, ["first"])
+
+    def test_idle_waits_for_what_closes(self) -> None:
+        """It fires when everything let go of so far is closed, and does not wait for what comes later."""
+        pool = KeyedPool(self.close)
+        self.successResultOf(pool.idle())
+        pool.add("a", "a").release()
+        pool.add("b", "b").release()
+        idle = pool.idle()
+        pool.add("c", "c").release()
+        self.closing[0].callback(None)
+        self.assertNoResult(idle)
+        self.closing[1].callback(None)
+        self.successResultOf(idle)
+        self.assertNoResult(pool.idle())
+        self.closing[2].callback(None)
+        self.successResultOf(pool.idle())
+
+    def test_a_close_that_fails_is_logged(self) -> None:
+        """Whether it raises or its Deferred fails, the holder who let go learns nothing of it."""
+
+        def raising(thing: str) -> Deferred[object]:
+            raise RuntimeError(thing)
+
+        for close in (raising, lambda thing: fail(RuntimeError(thing))):
+            pool: KeyedPool[str] = KeyedPool(close)
+            pool.add("a", "bad").release()
+            self.successResultOf(pool.idle())
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_close_at_once(self) -> None:
+        """A thing that closes at once leaves nothing to wait for."""
+        pool: KeyedPool[str] = KeyedPool(lambda thing: succeed(None))
+        pool.add("a", "a").release()
+        self.successResultOf(pool.idle())
