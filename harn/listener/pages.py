@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harn.errors import PayloadInvalid, Refused
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.errors import HarnError, PayloadInvalid, Refused
 from harn.listener.place import READ_METHODS, Place
 from harn.listener.problem import Answer, problem
 from harn.listener.request import HarnRequest
 from harn.listener.statuses import Status
 from harn.observability.metrics import CONTENT_TYPE, Metrics
 
+log = Logger(namespace="harn.listener")
+
+InThread = Callable[[Callable[[], bytes]], Deferred[bytes]]
 TEXT = b"text/plain; charset=utf-8"
 _NOT_READY = Status(503, "Not ready")
 
@@ -48,9 +55,41 @@ class Page(Place):
         request.answer(answer)
 
 
-def make_pages(metrics: Metrics, not_ready: Callable[[], Sequence[str]]) -> dict[str, Place]:
+class Exposition(Page):
+    """
+    The metrics, rendered in a thread: those of ten thousand triggers take seconds.
+
+    :param in_thread: runs a function in a thread; the Deferred fires on the reactor thread.
+    """
+
+    outlives_client = True
+
+    def __init__(self, name: str, metrics: Metrics, in_thread: InThread) -> None:
+        super().__init__(name, lambda request: Answer(200, metrics.render(), CONTENT_TYPE))
+        self._metrics = metrics
+        self._in_thread = in_thread
+
+    def serve(self, request: HarnRequest) -> None:
+        """Read the gauges now, render them elsewhere."""
+
+        def failed(failure: Failure) -> None:
+            log.failure("rendering the metrics failed", failure)
+            request.answer(request.problem(failure.value or HarnError("unknown")))
+
+        self._in_thread(self._metrics.scrape()).addCallbacks(
+            lambda text: request.answer(Answer(200, text, CONTENT_TYPE)), failed
+        )
+
+
+def make_pages(
+    metrics: Metrics,
+    not_ready: Callable[[], Sequence[str]],
+    in_thread: InThread,
+) -> dict[str, Place]:
     """
     Make the pages, by path.
+
+    :param in_thread: runs a function in a thread.
 
     :param not_ready: says why the server should get no traffic now (``starting``, ``draining``, ``event log away``,
         ``interpreter down``); nothing when it should.
@@ -73,12 +112,9 @@ def make_pages(metrics: Metrics, not_ready: Callable[[], Sequence[str]]) -> dict
             return problem(_NOT_READY, "; ".join(reasons), headers=b"Retry-After: 1\r\n", extra={"reasons": reasons})
         return Answer(200, b"ready", TEXT, request.tree.header)
 
-    def exposition(request: HarnRequest) -> Answer:
-        return Answer(200, metrics.render(), CONTENT_TYPE)
-
     return {
         "/health": Page("/health", health),
         "/healthz": Page("/healthz", health),
         "/readyz": Page("/readyz", ready),
-        "/metrics": Page("/metrics", exposition),
+        "/metrics": Exposition("/metrics", metrics, in_thread),
     }

@@ -188,12 +188,12 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
     dispatcher = Dispatcher(reactor, store, registry, metrics, random.random)
     intake = Intake(reactor, store, dispatcher.submit, metrics)
     admission = Admission(reactor, **admission_defaults(environ))
-    settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher, metrics=metrics)
+    settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher)
     ingest = Ingest(reactor, intake, admission, metrics, in_thread)
     push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     resolution = Resolution(interpreters)
     readiness = Readiness(store_available=store.available, interpreter_up=resolution.all_up)
-    site = HarnSite(reactor, metrics, ingest, push, pages=make_pages(metrics, readiness.reasons))
+    site = HarnSite(reactor, metrics, ingest, push, pages=make_pages(metrics, readiness.reasons, in_thread))
     settings.site = site
 
     hash_key = read_or_make_key(options.state_dir)
@@ -205,6 +205,13 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
     publisher = Publisher(reactor, store, state_file, metrics)
     drains = Drains(reactor, dispatcher.move_on, lambda binding: state_file.save_soon())
     registry.observe(drains.ended)
+
+    def forget(binding: BindingVersion) -> None:
+        """Drop the series of a trigger that is gone, when the last of it has ended."""
+        if registry.newest(binding.id) is None:
+            metrics.forget([binding.id], [binding.spec.path])
+
+    registry.observe(forget)
     freezer = Freezer(reactor)
 
     def adopted(candidate: Candidate) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials
 from harn.dispatch.dispatcher import Dispatcher
 from harn.listener.admission import Admission
 from harn.listener.site import HarnSite
 from harn.manifest.model import OrchestratorSettings
-from harn.observability.metrics import Metrics
 from harn.orchestrator.options import ServeOptions
 from harn.reload.generation import Candidate
 from harn.store.model import RetentionPolicy
+
+REMEMBERED = 86400.0
+"""Seconds after a trigger's removal for which its rate is remembered."""
 
 
 class LiveSettings:
@@ -23,12 +27,12 @@ class LiveSettings:
 
     site: HarnSite
 
-    def __init__(self, options: ServeOptions, admission: Admission, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(self, options: ServeOptions, admission: Admission, dispatcher: Dispatcher) -> None:
         self._options = options
         self._admission = admission
         self._dispatcher = dispatcher
-        self._metrics = metrics
         self._settings = OrchestratorSettings()
+        self._removed_at: dict[str, float] = {}
         self._authenticator = Authenticator(Credentials())
 
     def apply(self, candidate: Candidate) -> None:
@@ -37,9 +41,21 @@ class LiveSettings:
         settings = self._settings = inputs.manifest.orchestrator
         self._authenticator = Authenticator(inputs.credentials)
         self.site.apply(settings.allowed_origins, settings.max_body_bytes)
-        self._admission.apply(settings.admission, inputs.manifest.triggers)
+        self._admission.apply(settings.admission, self._remembered(candidate))
         self._dispatcher.apply(self._options.pump_max_outstanding or settings.pumps.max_outstanding)
-        self._metrics.forget(candidate.plan.removed)
+
+    def _remembered(self, candidate: Candidate) -> Collection[str]:
+        """Give the triggers whose rate buckets stay: those in force, and for a day those that were removed."""
+        now = candidate.generation.since
+        for trigger_id in candidate.plan.removed:
+            self._removed_at[trigger_id] = now
+        for trigger_id in candidate.plan.added:
+            self._removed_at.pop(trigger_id, None)
+        gone = [trigger_id for trigger_id, at in self._removed_at.items() if at + REMEMBERED <= now]
+        for trigger_id in gone:
+            del self._removed_at[trigger_id]
+        triggers = candidate.generation.inputs.manifest.triggers
+        return {*triggers, *self._removed_at} if self._removed_at else triggers
 
     def current_authenticator(self) -> Authenticator:
         """The one that checks the credentials of now."""

@@ -22,7 +22,12 @@ def mentions(source: bytes, path: str, name: str, *, is_package: bool) -> tuple[
     :raises ValueError: the source holds a null byte.
     :raises RecursionError: it nests deeper than the parser follows.
     """
-    tree = ast.parse(source, path)
+    try:
+        tree = ast.parse(source, path)
+    except SystemError:
+        # CPython counts depth for all threads together: a finalizer that formats a traceback (which parses) while
+        # this runs upsets the count. Nothing is wrong with the source.
+        tree = ast.parse(source, path)
     package = name if is_package else name.rpartition(".")[0]
     found: dict[str, None] = {}
     for node in ast.walk(tree):

@@ -42,6 +42,10 @@ class MisbehaviourTests(ServerCase):
 
     def assert_given_up(self, server: ServerProcess, attempts: int = 2) -> dict[str, Any]:
         """See that the bad delivery, and it alone, becomes a dead letter after its attempts; give the letter."""
+        wait_until(lambda: server.records("trigger.dlq") or self.begun().count("long") > 2, "two deaths, or the end")
+        if not server.records("trigger.dlq"):
+            # Present at two deaths, the bystander runs alone now; the culprit's turn may come after it.
+            self.release()
         [letter] = self.wait_records(server, "trigger.dlq", 1)
         payload: dict[str, Any] = letter["payload"]
         self.assertEqual(payload["trigger_id"], "bad", payload)

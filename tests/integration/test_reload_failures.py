@@ -103,8 +103,8 @@ class FailureCase(ServerCase):
         """Tell what a failed reload must not change."""
         live = server.generation()
         return {
-            "generation": {name: live[name] for name in live if name not in ("drift", "last_failed")},
-            "bindings": [{**each, "received": 0, "dispatched": 0} for each in server.bindings()],
+            "generation": [live[name] for name in ("generation", "digest", "source", "actor")],
+            "bindings": [(each["id"], each["version"], each["state"]) for each in server.bindings()],
             "unknown": server.request("POST", "/nope").body,
             "refused": server.request("POST", "/triggers/gh", b"{}").body,
             "children": len(server.children()),
@@ -129,9 +129,10 @@ class FailureCase(ServerCase):
         self.assertEqual((seen["version"], seen["binding"]), ("one", "gh@v1"))
 
     def settled(self, server: ServerProcess) -> tuple[dict[str, Any], int]:
-        """Give the likeness and the number of open files, once the interpreter has been used."""
+        """Give the likeness and the number of open files at rest: an interpreter, and a warm spare."""
         self.assert_accepted(server.deliver("/triggers/gh", delivery="before"))
         self.wait_handled("before")
+        wait_until(lambda: len(server.children()) == 2, "the interpreter and its spare")
         return self.likeness(server), server.descriptors()
 
 

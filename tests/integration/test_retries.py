@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from harn.testing.server import wait_until
 from tests.integration.case import ServerCase, trigger_text
 
 HANDLERS = """
@@ -33,7 +34,7 @@ HANDLERS = """
 class RetryTests(ServerCase):
     """What follows a failed attempt."""
 
-    def fail(self, handler: str, extra: str = "") -> None:
+    def begin(self, handler: str, extra: str = "") -> None:
         """Start a server with this handler and send it one delivery."""
         self.write_handlers(more=HANDLERS)
         self.write_manifest(trigger_text("gh", handler=f"handlers:{handler}", extra=extra))
@@ -46,7 +47,7 @@ class RetryTests(ServerCase):
 
     def test_success_at_last(self) -> None:
         """What succeeds at the third attempt is recorded as three attempts, and is no dead letter."""
-        self.fail("third_time")
+        self.begin("third_time")
         [seen] = self.wait_handled("d1")
         self.assertEqual(seen["attempt"], 3)
         records = self.wait_records(self.server, "trigger.attempts", 3)
@@ -60,7 +61,7 @@ class RetryTests(ServerCase):
 
     def test_exhausted(self) -> None:
         """After ``retry.max`` attempts the event is a dead letter that says why, by class and in words."""
-        self.fail("failing", "[triggers.retry]\nmax = 3")
+        self.begin("failing", "[triggers.retry]\nmax = 3")
         [letter] = self.wait_records(self.server, "trigger.dlq", 1)
         payload = letter["payload"]
         self.assertEqual((payload["reason"], payload["error_class"]), ("retry_exhausted", "handler_error"))
@@ -76,13 +77,13 @@ class RetryTests(ServerCase):
 
     def test_default_is_seven(self) -> None:
         """Without a ``retry`` table there are seven attempts, at once."""
-        self.fail("failing")
+        self.begin("failing")
         self.wait_records(self.server, "trigger.dlq", 1)
         self.assertEqual(self.attempts(), [1, 2, 3, 4, 5, 6, 7])
 
     def test_reject(self) -> None:
         """``Reject`` makes a dead letter of the first attempt."""
-        self.fail("rejecting")
+        self.begin("rejecting")
         [letter] = self.wait_records(self.server, "trigger.dlq", 1)
         self.assertEqual((letter["payload"]["reason"], letter["payload"]["attempt_count"]), ("rejected", 1))
         self.assertIn("not for us", letter["payload"]["final_error"])
@@ -90,14 +91,14 @@ class RetryTests(ServerCase):
 
     def test_retry_after(self) -> None:
         """``RetryAfter`` sets the next attempt's time."""
-        self.fail("later")
+        self.begin("later")
         self.wait_handled("d1")
         first, second = [each["at"] for each in self.seen() if "at" in each]
         self.assertTrue(0.95 <= second - first < 10.0, second - first)
 
     def test_waiting_retry_survives_a_crash(self) -> None:
         """A retry that waits is a row: after kill -9 it is made at its time, with its number."""
-        self.fail("later")
+        self.begin("later")
         self.wait_records(self.server, "trigger.attempts", 1)
         self.server.kill()
         self.serve()
@@ -120,5 +121,5 @@ class RetryTests(ServerCase):
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
         self.wait_handled("d1")
         self.assertLess(time.monotonic() - started, 10.0)
-        self.assertEqual({each["in_flight"] for each in server.bindings()}, {0})
+        wait_until(lambda: {each["in_flight"] for each in server.bindings()} == {0}, "nothing to be in flight")
         self.assertEqual(server.terminate(15.0), 0)

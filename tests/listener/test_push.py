@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from harn.auth.signed_requests import sign_request
-from harn.listener.interfaces import IAuthenticator
 from harn.testing.clients import WireAnswer, request_bytes
 from tests.listener.world import KEY, World
 
@@ -20,10 +18,6 @@ class PushTests(SynchronousTestCase):
 
     def sign(self, target: str = "/a2a/push", body: bytes = b'{"n":1}') -> dict[str, str]:
         return {"Authorization": sign_request(b"hmac-secret", "POST", target, body, self.world.clock.seconds())}
-
-    def test_authenticator(self) -> None:
-        """Ours provides what the listener asks for."""
-        verifyObject(IAuthenticator, self.world.authenticator, tentative=True)
 
     def test_keys(self) -> None:
         """A key is accepted in either header; a wrong one, and none, are 401 with the schemes there are."""

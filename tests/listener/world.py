@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -249,7 +249,7 @@ class World:
             self.metrics,
             self.ingest,
             Push(*parts, lambda: self.authenticator),
-            pages=make_pages(self.metrics, lambda: self.not_ready),
+            pages=make_pages(self.metrics, lambda: self.not_ready, maybeDeferred),
             limits=limits,
             access_log=access_log,
         )

@@ -1,0 +1,129 @@
+"""From normalized events to what is durably accepted."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from harn.errors import ClaimTaken, EventLogUnavailable
+from harn.manifest.model import RetrySpec
+from harn.model.delivery import Claim
+from harn.model.event import decode_envelope
+from harn.store.interfaces import IDeliveries, IInbox
+from harn.triggers.binding import TERMINATED
+from harn.vm.interfaces import IInterpreter
+from tests.dispatch.world import START, ScriptedInterpreter, World, happened, one_trigger
+
+
+class WorldTests(SynchronousTestCase):
+    def test_interfaces(self) -> None:
+        """What the tests of dispatch put in the place of real parts promises the same."""
+        world = World()
+        verifyObject(IInbox, world.store)
+        verifyObject(IDeliveries, world.store)
+        verifyObject(IInterpreter, ScriptedInterpreter())
+
+
+class IntakeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = World()
+        self.world.adopt(one_trigger(dedupe_key="event.dedupe_key", events=["issues.*"], filter="event.kind"))
+
+    def test_one_event(self) -> None:
+        """It is durable when the answer comes, under its version, with its bytes; its lease is held."""
+        taken = self.successResultOf(self.world.take(body=b'{"a": 1}'))
+        (row,) = self.world.rows()
+        self.assertEqual((taken.event_ids, taken.duplicates, taken.ignored), ((row.event_id,), 0, 0))
+        self.assertEqual((row.trigger_id, row.version, row.kind, row.body), ("gh", 1, "issues.opened", b'{"a": 1}'))
+        envelope = decode_envelope(row.envelope)
+        self.assertEqual((envelope.id, envelope.headers, envelope.dedupe_key), (row.event_id, {"x-id": "h-1"}, "d-1"))
+        self.assertEqual(self.world.version().in_flight, 1)
+        self.assertEqual(self.world.metrics.trigger("gh", "github").accepted, 1)
+
+    def test_duplicate(self) -> None:
+        """The second event with a key is not kept, and holds nothing."""
+        self.successResultOf(self.world.take())
+        taken = self.successResultOf(self.world.take())
+        self.assertEqual((taken.event_ids, taken.duplicates, len(self.world.rows())), ((), 1, 1))
+        self.assertEqual(self.world.version().in_flight, 1)
+        self.assertEqual(self.world.metrics.trigger("gh", "github").deduped, 1)
+
+    def test_claims_expire(self) -> None:
+        """After ``retention_days`` the key is free again."""
+        self.world.adopt(one_trigger(dedupe_key="event.dedupe_key", retry=RetrySpec(retention_days=2)))
+        self.successResultOf(self.world.take())
+        self.world.clock.advance(2 * 86400.0)
+        self.assertEqual(len(self.successResultOf(self.world.take()).event_ids), 1)
+
+    def test_ignored(self) -> None:
+        """What does not match or is filtered out is counted apart, not stored, and claims nothing."""
+        self.world.adopt(one_trigger(events=["issues.*"], filter="event.provider_payload.yes", dedupe_key="'k'"))
+        for kind, body in (("push", b'{"yes": true}'), ("issues.opened", b"{}")):
+            event = happened(kind, lifted={"yes": ["yes"]})
+            taken = self.successResultOf(self.world.take(None, event, body=body))
+            self.assertEqual((taken.event_ids, taken.ignored), ((), 1))
+        stats = self.world.metrics.trigger("gh", "github")
+        self.assertEqual((stats.ignored, stats.filtered, self.world.rows()), (1, 1, []))
+        kept = self.world.take(None, happened(lifted={"yes": ["yes"]}), body=b'{"yes": true}')
+        self.assertEqual(self.successResultOf(kept).duplicates, 0)
+        self.assertEqual(self.world.version().in_flight, 1)
+
+    def test_several_events(self) -> None:
+        """One request's events are one unit: kept, duplicate of each other, and ignored are told apart, in order."""
+        events = [
+            happened(dedupe_key="a"),
+            happened("push", dedupe_key="b"),
+            happened(dedupe_key="a"),
+            happened(dedupe_key="c"),
+        ]
+        taken = self.successResultOf(self.world.take(None, *events))
+        rows = self.world.rows()
+        self.assertEqual(taken.event_ids, tuple(row.event_id for row in rows))
+        self.assertEqual((len(rows), taken.duplicates, taken.ignored), (2, 1, 1))
+        self.assertEqual(self.world.version().in_flight, 2)
+        self.assertEqual(len({decode_envelope(row.envelope).trace_id for row in rows}), 1)
+
+    def test_a_filter_that_fails(self) -> None:
+        """The event is kept as a dead letter that says why, briefly; nothing is claimed and nothing runs."""
+        self.world.adopt(one_trigger(filter="abs(event.provider_payload.n)", dedupe_key="event.dedupe_key"))
+        event = happened(lifted={"n": ["n"]})
+        for _ in range(2):
+            taken = self.successResultOf(self.world.take(None, event, body=b'{"n": "' + b"x" * 100_000 + b'"}'))
+            self.assertEqual((len(taken.event_ids), taken.dead), (1, 1))
+        self.assertEqual((self.world.states(), self.world.calls), (["dead", "dead"], []))
+        self.assertEqual(self.world.dead_reasons(), {"filter_error": 2})
+        self.assertEqual((self.world.version().in_flight, self.world.version().dead), (0, 2))
+
+    def test_event_log_away(self) -> None:
+        """Nothing is kept, the lease is given back, and the key is free for the next try."""
+        self.world.memory.fail_writes = True
+        self.failureResultOf(self.world.take(), EventLogUnavailable)
+        self.assertEqual((self.world.version().in_flight, self.world.rows()), (0, []))
+        self.world.memory.fail_writes = False
+        self.assertEqual(len(self.successResultOf(self.world.take()).event_ids), 1)
+
+    def test_guard(self) -> None:
+        """A guard that was used refuses the whole request; one that is new is used up, events or none."""
+        guard = Claim(scope="admin", key="nonce", expires_at=START + 300.0)
+        taken = self.successResultOf(self.world.take(None, happened("push"), guard=guard))
+        self.assertEqual((taken.event_ids, taken.ignored), ((), 1))
+        self.failureResultOf(self.world.take(None, happened(dedupe_key="x"), guard=guard), ClaimTaken)
+        self.assertEqual((self.world.rows(), self.world.version().in_flight), ([], 0))
+        self.assertEqual(len(self.successResultOf(self.world.take(None, happened(dedupe_key="x"))).event_ids), 1)
+
+    def test_an_event_that_cannot_be_encoded(self) -> None:
+        """It fails the Deferred, so that whoever holds a lease gives it back."""
+        self.failureResultOf(self.world.take(None, happened(payload={"a": object()})), TypeError)
+        self.assertEqual(self.world.version().in_flight, 0)
+
+    def test_a_version_does_not_end_between_commit_and_its_news(self) -> None:
+        """A request that began on a version has its event handled by it, whatever is adopted meanwhile."""
+        self.world.store.writer.held = True
+        old = self.world.version()
+        taking = self.world.take()
+        self.world.adopt({})
+        self.world.store.writer.let_go()
+        self.successResultOf(taking)
+        self.assertEqual(self.world.call().call.binding, "gh@v1")
+        self.world.call().returns()
+        self.assertEqual((old.state, self.world.states()), (TERMINATED, ["done"]))

@@ -1,0 +1,262 @@
+"""Any order of accepting, failing, reloading, moving on and losing the store: nothing is lost, nothing leaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import (
+    AttemptFailed,
+    CallInterrupted,
+    HandlerRaised,
+    HandlerRejected,
+    HandlerRetryAfter,
+    HandlerTimedOut,
+    InterpreterDied,
+)
+from harn.manifest.model import RetrySpec, TriggerSpec
+from harn.model.identifiers import parse_binding_key
+from harn.triggers.binding import DRAINING, BindingVersion
+from tests.dispatch.world import World, happened
+from tests.triggers.examples import spec
+
+IDS = ("a", "b")
+TRIGGERS = st.sampled_from(IDS)
+RETRIES = st.sampled_from(
+    (
+        RetrySpec(max=3),
+        RetrySpec(max=3, version="pinned"),
+        RetrySpec(max=3, backoff="svix"),
+        RetrySpec(max=3, backoff="svix", version="pinned"),
+    )
+)
+FAILURES = st.sampled_from(
+    (
+        HandlerRaised("no"),
+        HandlerTimedOut("no"),
+        HandlerRejected("no"),
+        HandlerRetryAfter("later", 2.0),
+        HandlerRetryAfter("now", 0.0),
+        InterpreterDied("no"),
+    )
+)
+
+
+class Dispatching(RuleBasedStateMachine):
+    """
+    A server's life, in any order.
+
+    The store's two threads do their work, and tell of it, when a rule says so: every interleaving that the store on
+    SQLite may show.
+    """
+
+    @initialize(max_deliveries=st.integers(1, 3), max_outstanding=st.integers(1, 3), retry=RETRIES)
+    def begin(self, max_deliveries: int, max_outstanding: int, retry: RetrySpec) -> None:
+        """Start with both triggers, and a window of hardly any size."""
+        self.world = World(max_deliveries=max_deliveries, max_outstanding=max_outstanding)
+        self.accepted: dict[str, int] = {}
+        self.ran: dict[str, int] = {}
+        self.leased: list[BindingVersion] = []
+        self.edits = 0
+        self.triggers: dict[str, TriggerSpec] = {}
+        for trigger_id in IDS:
+            self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key")
+        self.world.adopt(self.triggers)
+
+    # Requests
+
+    @precondition(lambda self: self.triggers)
+    @rule(data=st.data(), keys=st.lists(st.integers(0, 40), min_size=1, max_size=3))
+    def accept(self, data: st.DataObject, keys: list[int]) -> None:
+        """A request with one or more events, some of them duplicates, for a live version or one it began on."""
+        live = [self.world.version(trigger_id) for trigger_id in sorted(self.triggers)]
+        binding = data.draw(st.sampled_from([*live, *self.leased]))
+
+        def kept(taken: Any) -> None:
+            for event_id in taken.event_ids:
+                self.accepted[event_id] = binding.version
+
+        self.world.take(binding, *(happened(dedupe_key=str(key)) for key in keys)).addCallbacks(kept, lambda _: None)
+
+    @precondition(lambda self: self.triggers and len(self.leased) < 3)
+    @rule(data=st.data())
+    def headers_are_in(self, data: st.DataObject) -> None:
+        """A request begins, and holds its version until it ends."""
+        binding = self.world.version(data.draw(st.sampled_from(sorted(self.triggers))))
+        binding.lease()
+        self.leased.append(binding)
+
+    @precondition(lambda self: self.leased)
+    @rule()
+    def request_ends(self) -> None:
+        """It gives its version back."""
+        self.leased.pop(0).release()
+
+    # Handlers
+
+    @precondition(lambda self: self.world.calls)
+    @rule(data=st.data(), result=st.sampled_from((b"null", None)))
+    def returns(self, data: st.DataObject, result: bytes | None) -> None:
+        """A handler ends well, or its predicate says no."""
+        data.draw(st.sampled_from(self.world.calls)).returns(result)
+
+    @precondition(lambda self: self.world.calls)
+    @rule(data=st.data(), error=FAILURES)
+    def fails(self, data: st.DataObject, error: AttemptFailed) -> None:
+        """A handler fails."""
+        data.draw(st.sampled_from(self.world.calls)).raises(error)
+
+    @precondition(lambda self: self.world.calls)
+    @rule(data=st.data(), suspect=st.booleans())
+    def interpreter_dies(self, data: st.DataObject, suspect: bool) -> None:
+        """All calls of one interpreter are interrupted."""
+        interpreter = data.draw(st.sampled_from(self.world.calls)).interpreter
+        for running in list(interpreter.calls):
+            running.raises(CallInterrupted("died", suspect=suspect))
+
+    # Reloads
+
+    @rule(trigger_id=TRIGGERS, retry=RETRIES)
+    def edit(self, trigger_id: str, retry: RetrySpec) -> None:
+        """A trigger is added, or changed."""
+        self.edits += 1
+        timeout = 30.0 + self.edits
+        self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key", timeout=timeout)
+        self.world.adopt(self.triggers)
+
+    @rule(trigger_id=TRIGGERS)
+    def remove(self, trigger_id: str) -> None:
+        """A trigger is removed."""
+        self.triggers.pop(trigger_id, None)
+        self.world.adopt(self.triggers)
+
+    @rule()
+    def touch(self) -> None:
+        """Nothing changes but the interpreter."""
+        self.world.adopt(self.triggers)
+
+    @precondition(lambda self: any(not binding.moved for binding in self.world.registry.draining()))
+    @rule(data=st.data())
+    def deadline(self, data: st.DataObject) -> None:
+        """A draining version's time is up."""
+        due = [binding for binding in self.world.registry.draining() if not binding.moved]
+        self.world.dispatcher.move_on(data.draw(st.sampled_from(due)))
+
+    # The store and time
+
+    @rule(held=st.booleans(), writer=st.booleans())
+    def hold(self, held: bool, writer: bool) -> None:
+        """One of the store's threads is slow, or fast again."""
+        thread = self.world.store.writer if writer else self.world.store.reader
+        if held:
+            thread.held = True
+        else:
+            thread.let_go()
+
+    @rule(writer=st.booleans())
+    def store_does(self, writer: bool) -> None:
+        """One of them does what waits, and does not tell yet."""
+        (self.world.store.writer if writer else self.world.store.reader).do()
+
+    @rule(writer=st.booleans())
+    def store_tells(self, writer: bool) -> None:
+        """One of them tells of what it did."""
+        (self.world.store.writer if writer else self.world.store.reader).tell()
+
+    @rule(writes=st.booleans(), reads=st.booleans())
+    def store_fails(self, writes: bool, reads: bool) -> None:
+        """The disk is full, or gone, or back."""
+        self.world.memory.fail_writes, self.world.memory.fail_reads = writes, reads
+
+    @rule(seconds=st.sampled_from((0.0, 0.05, 1.0, 5.0, 400.0)))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.world.clock.advance(seconds)
+
+    # What always holds
+
+    @invariant()
+    def nothing_runs_twice(self) -> None:
+        """No delivery runs twice at once, and never more run than may."""
+        if not hasattr(self, "world"):
+            return
+        running = [each.call.event_id for each in self.world.calls]
+        assert len(set(running)) == len(running), running
+        assert len(running) <= self.world.dispatcher.max_outstanding
+
+    @invariant()
+    def versions_only_rise(self) -> None:
+        """A delivery runs on the version that accepted it, or on a later one, and never goes back."""
+        if not hasattr(self, "world"):
+            return
+        for running in self.world.calls:
+            event_id, (_, version) = running.call.event_id, parse_binding_key(running.call.binding)
+            assert version >= self.accepted.get(event_id, 1), running.call.binding
+            assert version >= self.ran.get(event_id, 1), running.call.binding
+            self.ran[event_id] = version
+
+    @invariant()
+    def leases_are_counted(self) -> None:
+        """No count is negative; an interpreter that is closed runs nothing, and one that a version needs is open."""
+        if not hasattr(self, "world"):
+            return
+        for binding in self.world.registry:
+            assert binding.in_flight >= 0, binding
+            assert binding.in_flight > 0 or binding.state != DRAINING or self.world.registry.waiting[binding.id], (
+                binding
+            )
+            assert binding.interpreter is not None
+            assert binding.interpreter.holders > 0
+        for interpreter in self.world.interpreters:
+            assert interpreter.closed <= 1
+            assert not (interpreter.closed and interpreter.calls)
+
+    def teardown(self) -> None:
+        """Let everything end: every accepted delivery has an end, and nothing is held any more."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.memory.fail_writes = world.memory.fail_reads = False
+        world.store.writer.let_go()
+        world.store.reader.let_go()
+        while self.leased:
+            self.request_ends()
+        for _ in range(200):
+            for running in list(world.calls):
+                running.returns()
+            for binding in world.registry.draining():
+                if not binding.moved:
+                    world.dispatcher.move_on(binding)
+            world.clock.advance(400.0 if not world.calls else 0.05)
+        rows = world.rows()
+        assert {row.state for row in rows} <= {"done", "dead"}, [(row.delivery_id, row.state) for row in rows]
+        assert {row.event_id for row in rows} == set(self.accepted)
+        assert [binding for binding in world.registry if binding.in_flight or binding.stored] == []
+        assert list(world.registry) == list(world.registry.active.values())
+        assert not +world.registry.waiting, world.registry.waiting
+        open_still = [interpreter for interpreter in world.interpreters if not interpreter.closed]
+        assert open_still == world.interpreters[-1:]
+        assert world.clock.getDelayedCalls() == []
+
+
+class DispatchingTests(SynchronousTestCase):
+    def test_any_order(self) -> None:
+        """Whatever happens in whatever order, the invariants hold, and in the end everything has ended."""
+        profile = settings(
+            max_examples=150,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(Dispatching, settings=profile)  # type: ignore[no-untyped-call]
