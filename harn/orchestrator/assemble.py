@@ -56,6 +56,7 @@ from harn.store.heartbeat import HeartbeatService
 from harn.store.lock import StateDirectoryLock
 from harn.store.retention import RetentionService
 from harn.store.sqlite.store import SQLiteStore
+from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 from harn.watch import Watched, Watcher
 

@@ -65,10 +65,11 @@ class Parts:
         self.started_at = self.reactor.seconds()
         numbers = VersionNumbers(await self.store.latest_bindings())
         last = await self.store.last()
-        adopted = await self.store.history(1)
-        return await self.coordinator.start(
-            numbers, 0 if last is None else last.number, adopted[0].digest if adopted else None
-        )
+        digest = None
+        if last is not None and last.adopted_at is not None:
+            # One that was only reserved may have served unnoted: what comes now gets a number above it.
+            digest = last.digest
+        return await self.coordinator.start(numbers, 0 if last is None else last.number, digest)
 
     async def recover(self, limit: int) -> int:
         """Take over what an earlier server left unfinished, unless the manifest leaves that to an operator."""

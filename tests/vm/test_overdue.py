@@ -1,0 +1,158 @@
+"""Deadlines by a clock: whose time runs, who is asked to end, who pays."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.testing.interpreters import make_call
+from harn.vm.deadlines import Verdict, judge
+from harn.vm.frames import BLOCKED_BY_NOBODY, LOOP_TURNS, Pong
+from harn.vm.overdue import GRACE, PING_INTERVAL, SILENCE, Overdue, Running
+
+
+class JudgeTests(SynchronousTestCase):
+    """The pure decision."""
+
+    def test_table(self):
+        """Each situation has its verdict."""
+        table = [
+            # cancelled, culprit, alone, verdict
+            (False, LOOP_TURNS, False, Verdict.CANCEL),
+            (True, LOOP_TURNS, False, Verdict.CONVICT),
+            (False, 7, False, Verdict.CANCEL),
+            (True, 7, False, Verdict.CONVICT),
+            (False, 8, False, Verdict.WAIT),
+            (True, 8, False, Verdict.WAIT),
+            (False, BLOCKED_BY_NOBODY, False, Verdict.CANCEL),
+            (True, BLOCKED_BY_NOBODY, False, Verdict.SUSPECT),
+            (True, BLOCKED_BY_NOBODY, True, Verdict.CONVICT),
+            (False, None, False, Verdict.SUSPECT),
+            (False, None, True, Verdict.CONVICT),
+        ]
+        for cancelled, culprit, alone, verdict in table:
+            self.assertIs(judge(7, cancelled=cancelled, culprit=culprit, alone=alone), verdict)
+
+    @given(st.booleans(), st.sampled_from([None, LOOP_TURNS, BLOCKED_BY_NOBODY, 7, 8]), st.booleans())
+    def test_nobody_pays_for_another(self, cancelled, culprit, alone):
+        """A call is convicted only if it was alone, or had its chance to end and no other one is named."""
+        if judge(7, cancelled=cancelled, culprit=culprit, alone=alone) is Verdict.CONVICT:
+            self.assertTrue(alone or (cancelled and culprit in (LOOP_TURNS, 7)))
+
+
+class Holder:
+    """Records what `Overdue` asks for; answers pings as told."""
+
+    def __init__(self):
+        self.calls = {}
+        self.pings = []
+        self.cancelled = []
+        self.ended = []
+
+    def ping(self, number):
+        self.pings.append(number)
+
+    def cancel(self, running):
+        self.cancelled.append(running.number)
+
+    def end(self, guilty, why):
+        self.ended.append(None if guilty is None else guilty.number)
+        self.calls = {}
+
+
+class OverdueTests(SynchronousTestCase):
+    """`Overdue` with a clock."""
+
+    def setUp(self):
+        self.clock, self.holder = Clock(), Holder()
+        self.overdue = Overdue(self.clock, self.holder)
+
+    def begin(self, number, timeout):
+        running = Running(number=number, call=make_call("f", timeout=timeout), returned=Deferred())
+        self.holder.calls[number] = running
+        self.overdue.began(running)
+        return running
+
+    def answer(self, culprit):
+        self.overdue.pong_received(Pong(self.holder.pings[-1], culprit))
+
+    def test_idle_is_silent(self):
+        """With no calls there are no pings, and after a while no timer."""
+        self.begin(1, 30)
+        del self.holder.calls[1]
+        self.clock.pump([0.5] * 10)
+        self.assertEqual((self.holder.pings, self.clock.getDelayedCalls()), ([], []))
+
+    def test_pings_while_calls_run(self):
+        """About once a second, one at a time."""
+        self.begin(1, 30)
+        for _ in range(10):
+            self.clock.advance(PING_INTERVAL)
+            self.answer(LOOP_TURNS)
+        self.assertEqual(len(self.holder.pings), 10)
+        self.assertEqual(self.holder.cancelled, [])
+
+    def test_cancel_then_convict(self):
+        """A call over its time is asked to end; after the grace the process is ended for it."""
+        self.begin(1, 0.3)
+        self.begin(2, 30)
+        self.clock.advance(0.3)
+        self.answer(LOOP_TURNS)
+        self.assertEqual((self.holder.cancelled, self.holder.ended), ([1], []))
+        self.clock.advance(GRACE)
+        self.answer(LOOP_TURNS)
+        self.assertEqual((self.holder.cancelled, self.holder.ended), ([1], [1]))
+
+    def test_silence(self):
+        """Without an answer several calls are suspects, and one alone is guilty."""
+        for numbers, ended in (((1, 2), None), ((3,), 3)):
+            for number in numbers:
+                self.begin(number, 0.3)
+            self.clock.pump([0.3] + [0.25] * int(SILENCE / 0.25 + 1))
+            self.assertEqual(self.holder.ended[-1:], [ended])
+            self.overdue.stop()
+
+    def test_silence_before_anybody_is_overdue(self):
+        """A process that does not answer is left alone while no call is over its time."""
+        self.begin(1, 30)
+        self.clock.pump([0.5] * 50)
+        self.assertEqual((self.holder.ended, len(self.holder.pings)), ([], 1))
+
+    def test_blocked_time_is_given_back(self):
+        """A call that another one keeps from the loop gets that time back; the other does not."""
+        self.begin(1, 5)
+        victim = self.begin(2, 1.5)
+        self.clock.advance(1)
+        self.answer(1)
+        self.clock.advance(0.5)
+        self.answer(1)
+        self.assertEqual(self.holder.cancelled, [])
+        self.clock.advance(0.5)
+        self.answer(LOOP_TURNS)
+        self.assertEqual(self.holder.cancelled, [])
+        self.assertAlmostEqual(victim.due_at - self.clock.seconds(), 1.5, delta=0.3)
+        self.assertEqual(self.holder.calls[1].due_at, 5)
+
+    def test_waiting_for_a_thread(self):
+        """A queued call has all its time once it starts."""
+        running = self.begin(1, 1)
+        self.overdue.queued(running, waits=True)
+        for _ in range(5):
+            self.clock.advance(1)
+            self.answer(LOOP_TURNS)
+        self.assertEqual(self.holder.cancelled, [])
+        self.overdue.queued(running, waits=False)
+        self.clock.advance(1)
+        self.answer(LOOP_TURNS)
+        self.assertEqual(self.holder.cancelled, [1])
+
+    def test_late_answers(self):
+        """An answer to an earlier ping, or to none, decides nothing."""
+        self.begin(1, 0.3)
+        self.overdue.pong_received(Pong(1, LOOP_TURNS))
+        self.clock.advance(0.3)
+        self.overdue.pong_received(Pong(self.holder.pings[-1] - 1, LOOP_TURNS))
+        self.assertEqual(self.holder.cancelled, [])
+        self.overdue.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
