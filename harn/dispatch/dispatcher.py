@@ -158,32 +158,40 @@ class Dispatcher:
         binding.moved = True
         binding.lease()  # until it is on disk
         target = self._registry.active.get(binding.id)
+        binding.abandoned = target is None
         stored, binding.stored = binding.stored, 0
         if target is None:
             for delivery in self._window.remove(lambda delivery: delivery.binding is binding):
                 self._settle(delivery, self._removed(delivery))
         else:
-            target.lease(stored)
-            target.stored += stored
             for delivery in self._window:
                 if delivery.binding is binding:
                     self._hand_to(delivery, target)
         done: Deferred[int] = Deferred()
-        self._move(binding, target, stored, done)
+        self._move(binding, None, stored, done)
         self._pump()
         return done
 
     # Moving on
 
     def _move(self, binding: BindingVersion, target: BindingVersion | None, stored: int, done: Deferred[int]) -> None:
-        """Note in the store that a version was moved on; ``stored`` is how many leases that frees."""
+        """
+        Note in the store that a version was moved on.
+
+        :param target: the version that took the leases of the ``stored`` rows over at an earlier try, if any.
+        """
+        if target is None:
+            target = self._registry.active.get(binding.id)
+            binding.abandoned = target is None
+            if target is not None:
+                target.lease(stored)
+                target.stored += stored
 
         def moved(count: int) -> None:
             if target is None:
                 binding.dead += count
                 self._metrics.trigger(binding.id, binding.spec.provider).dead(BINDING_REMOVED, count)
-                if self._registry.newest(binding.id) is binding:
-                    self._registry.retries_over(binding.id)
+                self._registry.retries_died(binding, count - stored)
             binding.release(stored + 1)
             done.callback(count)
 
@@ -198,8 +206,9 @@ class Dispatcher:
         ).addErrback(lambda failure: log.failure("moving {binding} on failed", failure, binding=binding.key))
 
     def _moved_along(self, delivery: Delivery) -> bool:
-        """Hand over a delivery of a version that was moved on; False if the trigger is gone, and it is given up."""
-        target = self._registry.active.get(delivery.binding.id)
+        """Hand over a delivery of a version that was moved on; False if that was abandoned, and it is given up."""
+        binding = delivery.binding
+        target = None if binding.abandoned else self._registry.for_retry(binding.id, binding)
         if target is None:
             self._settle(delivery, self._removed(delivery))
             return False

@@ -24,12 +24,12 @@ from twisted.web.http import RESPONSES
 from harn.errors import BodyTooLarge, MethodNotAllowed, OriginRefused, PayloadInvalid, Refused, RouteUnknown
 from harn.listener.place import Place
 from harn.listener.problem import Answer, problem_of
+from harn.listener.tree import EMPTY, Tree
 from harn.triggers.route import Route
 
 if TYPE_CHECKING:
     from harn.listener.channel import HarnChannel
     from harn.listener.site import HarnSite
-    from harn.listener.tree import Tree
 
 JSON = b"application/json"
 _BODILESS = frozenset((204, 304))
@@ -46,7 +46,7 @@ def _lower(name: bytes) -> str:
 
 class HarnRequest(server.Request):
     """
-    :ivar tree: what the site served when the headers were in; the request stays with it.
+    :ivar tree: what the site served when the headers were in; the request stays with it until it is over.
     :ivar route: the route of a trigger, else None.
     :ivar place: what answers, once it is known.
     :ivar query: the query as received, without ``?``.
@@ -316,6 +316,8 @@ class HarnRequest(server.Request):
             place.over(self, status)
             if site.quiescing:
                 site.check_quiet()
+        # Klein's closures keep a request in a cycle; frozen in that moment, it would never be freed, nor what it holds.
+        self.tree = EMPTY
 
 
 def unknown_path(request: Any) -> RouteUnknown:

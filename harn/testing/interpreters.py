@@ -19,168 +19,20 @@ from zope.interface.verify import verifyObject
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,
-    HandlerRaised,
-    HandlerRejected,
     HandlerRetryAfter,
     HandlerTimedOut,
     PredicateRaised,
-    ResultInvalid,
-    ResultTooLarge,
     SecretUnavailable,
 )
-from harn.model.event import Envelope, encode_envelope
 from harn.model.problem import Problem
-from harn.model.references import FunctionReference, parse_function_reference
+from harn.testing.calls import FAILURES, HANDLERS, RESULTS, SECRETS, make_call, refer
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter, IInterpreters
-from harn.vm.model import Call, Returned
+from harn.vm.model import Returned
 from harn.vm.sources import read_bundle
-
-SECRETS = {"github/token": "gehéim".encode()}
 
 InterpretersFactory = Callable[[Callable[[str, str], Deferred[bytes]]], Any]
 """Makes an `IInterpreters` that is a service, given what reads secrets."""
-
-HANDLERS = """
-    import asyncio
-    import sys
-    from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
-
-    async def async_one(event): return event.id
-    async def async_two(event, context): return [event.kind, context.trigger_id]
-    def plain_one(event): return event.id
-    def plain_two(event, context=None): return [event.kind, context.trigger_id]
-    def gives_coroutine(event): return async_one(event)
-    class Callable:
-        async def __call__(self, event, context): return "called " + context.binding
-    an_object = Callable()
-    async def nothing(event): pass
-
-    async def describe(event, context):
-        assert isinstance(event, TriggerEvent) and isinstance(context, Context)
-        return {"event": event.to_dict(), "attempt": context.attempt, "replay_of": context.replay_of,
-                "binding": context.binding, "deadline": context.deadline}
-    def size(event): return [len(event.raw_body), sum(event.raw_body)]
-    def echo(event): return event.provider_payload["raw"]
-
-    def yes(event): return True
-    async def no(event): return False
-    def raises(event): raise ValueError("a böse \\ud800 message")
-    async def async_raises(event): raise KeyError("k")
-    def truthy(event): return 1
-    async def rejects(event): raise Reject("not ours")
-    def retries(event): raise RetryAfter(90, "busy")
-    def retries_wrongly(event): raise RetryAfter(-1)
-    async def exits(event): sys.exit(4)
-    def plain_exits(event): sys.exit(4)
-    async def interrupts(event): raise KeyboardInterrupt
-    async def cancels_itself(event): raise asyncio.CancelledError
-    async def exits_in_task(event):
-        async def inner(): sys.exit(5)
-        task = asyncio.ensure_future(inner())
-        await asyncio.wait([task])
-        return "lived"
-    class Unprintable(Exception):
-        def __str__(self): raise RuntimeError
-    def unprintable(event): raise Unprintable
-
-    def gives_object(event): return object()
-    def gives_nan(event): return {"a": [1.0, float("nan")], "b": None}
-    def gives_cycle(event):
-        cycle = []
-        cycle.append(cycle)
-        return cycle
-    def gives_surrogate(event): return "\\ud800"
-    async def gives_much(event): return "x" * (1 << 20)
-
-    async def sleeps(event): await asyncio.sleep(60)
-    async def secret(event, context): return await context.secret("github/token")
-    async def no_secret(event, context):
-        try:
-            return await context.secret("github/none")
-        except SecretMissing as error:
-            return str(error)
-    async def logs(event, context):
-        context.log.info("note", number=1, thing=object())
-        print("printed")
-        return "ok"
-    not_callable = 5
-    def three(a, b, c): pass
-    def none_at_all(): pass
-"""
-
-RESULTS = {
-    "async_one": "trigger_evt_1",
-    "async_two": ["issues.opened", "gh"],
-    "plain_one": "trigger_evt_1",
-    "plain_two": ["issues.opened", "gh"],
-    "gives_coroutine": "trigger_evt_1",
-    "an_object": "called gh@v2",
-    "nothing": None,
-    "secret": "gehéim",
-    "logs": "ok",
-    "exits_in_task": "lived",
-}
-
-FAILURES: dict[str, tuple[type[AttemptFailed], str]] = {
-    "raises": (HandlerRaised, r"^ValueError: a böse \\ud800 message$"),
-    "async_raises": (HandlerRaised, "^KeyError: 'k'$"),
-    "exits": (HandlerRaised, "^SystemExit: 4$"),
-    "plain_exits": (HandlerRaised, "^SystemExit: 4$"),
-    "interrupts": (HandlerRaised, "^KeyboardInterrupt$"),
-    "cancels_itself": (HandlerRaised, "^CancelledError$"),
-    "unprintable": (HandlerRaised, "^Unprintable: "),
-    "retries_wrongly": (HandlerRaised, "^ValueError: .*give seconds"),
-    "rejects": (HandlerRejected, "^not ours$"),
-    "retries": (HandlerRetryAfter, "^busy$"),
-    "gives_object": (ResultInvalid, "no JSON"),
-    "gives_nan": (ResultInvalid, "NaN"),
-    "gives_cycle": (ResultInvalid, "no JSON"),
-    "gives_surrogate": (ResultInvalid, "no JSON"),
-    "gives_much": (ResultTooLarge, "1048578 bytes"),
-}
-
-
-def make_call(
-    handler: str,
-    *,
-    predicate: str | None = None,
-    body: bytes = b'{"action": "opened"}',
-    timeout: float = 30.0,
-    attempt: int = 1,
-    replay_of: str | None = None,
-) -> Call:
-    """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``."""
-    envelope = Envelope(
-        id="trigger_evt_1",
-        provider="github",
-        kind="issues.opened",
-        received_at="2026-01-02T03:04:05.678Z",
-        dedupe_key="d-1",
-        trace_id="trace_1",
-        headers={"x-github-event": "issues"},
-        signature_status={"state": "verified"},
-        payload={"event": "issues"},
-        lifted={"action": ["action"]},
-        body_format="json",
-    )
-    return Call(
-        binding="gh@v2",
-        trigger_id="gh",
-        event_id=envelope.id,
-        handler=refer(handler),
-        predicate=None if predicate is None else refer(predicate),
-        envelope=encode_envelope(envelope),
-        body=body,
-        attempt=attempt,
-        timeout=timeout,
-        replay_of=replay_of,
-    )
-
-
-def refer(text: str) -> FunctionReference:
-    """Read a reference; a plain name is a function of module ``handlers``."""
-    return parse_function_reference(text if ":" in text else f"handlers:{text}")
 
 
 async def read_secret(reference: str) -> bytes:
@@ -378,11 +230,13 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
                 interpreter = await self.interpreters.create(bundle)
                 self.assertEqual(await interpreter.resolve({refer("f")}), [])
                 made.append(interpreter)
-            for value, interpreter in zip((1, 2), made, strict=True):
-                self.assertEqual(await self.result(interpreter, "f"), [*[value] * 5, 1])
+            for number, interpreter in enumerate(made, 1):
+                self.assertEqual(await self.result(interpreter, "f"), [*[number] * 5, 1])
             for interpreter in made:
                 await interpreter.close()
-            self.assertEqual({name for name in set(sys.modules) - before if "handlers" in name or "pack" in name}, set())
+            self.assertEqual(
+                {name for name in set(sys.modules) - before if "handlers" in name or "pack" in name}, set()
+            )
 
         async def test_close(self) -> None:
             """Closing interrupts what runs, refuses what comes, and may be asked for twice."""
@@ -405,6 +259,3 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             self.assertEqual({(await each).result for each in calls}, {b'"trigger_evt_1"'})
 
     return InterpreterTests
-
-
-__all__ = ["HANDLERS", "InterpreterCase", "make_call", "make_interpreter_tests", "refer"]

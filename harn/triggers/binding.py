@@ -61,10 +61,12 @@ class BindingVersion:
         refused and attempts failed; ``dead``: deliveries given up. Since the server's start.
     :ivar stored: of the leases, how many belong to deliveries that are in the store alone.
     :ivar moved: its drain ran out of time: what it has not begun goes to the newest version.
+    :ivar abandoned: it was moved on when its trigger was gone: what it has not begun goes to the dead letters.
     """
 
     __slots__ = (
         "__weakref__",
+        "abandoned",
         "bundle_id",
         "dead",
         "definition",
@@ -102,7 +104,7 @@ class BindingVersion:
         self.interpreter: Shared[IInterpreter] | None = None
         self.in_flight = 0
         self.stored = 0
-        self.moved = False
+        self.moved = self.abandoned = False
         self.received = self.dispatched = self.failed = self.dead = 0
         self.draining_since: float | None = None
         self.on_idle: Callable[[BindingVersion], None] | None = None

@@ -134,14 +134,22 @@ class Registry:
 
     def retry_is_due(self, trigger_id: str) -> None:
         """Count one waiting delivery less."""
-        self.waiting[trigger_id] -= 1
-        if self.waiting[trigger_id] <= 0:
-            self.retries_over(trigger_id)
+        self._wait_less(trigger_id, 1)
 
-    def retries_over(self, trigger_id: str) -> None:
-        """Count no waiting delivery any more: the last one is due, or they were given up."""
-        del self.waiting[trigger_id]
-        if trigger_id not in self.active:
-            newest = self.newest(trigger_id)
-            if newest is not None:
-                self.check(newest)
+    def retries_died(self, binding: BindingVersion, count: int) -> None:
+        """
+        Count less what waited for ``binding`` and was given up.
+
+        After the last version of a trigger that is gone, nothing counts any more: what still waits has no version left.
+        """
+        is_last = self.newest(binding.id) is binding
+        self._wait_less(binding.id, self.waiting[binding.id] if is_last else max(0, count))
+
+    def _wait_less(self, trigger_id: str, count: int) -> None:
+        self.waiting[trigger_id] -= count
+        if self.waiting[trigger_id] <= 0:
+            del self.waiting[trigger_id]
+            if trigger_id not in self.active:
+                newest = self.newest(trigger_id)
+                if newest is not None:
+                    self.check(newest)

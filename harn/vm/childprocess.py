@@ -48,7 +48,11 @@ class ProcessOwner(Protocol):
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`."""
+    """
+    Give the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`.
+
+    One process runs many calls, so nothing here is of one call: that a delivery is a replay, the context says.
+    """
     return {
         name: value
         for name, value in environ.items()

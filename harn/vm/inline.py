@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -211,7 +211,7 @@ class InlineInterpreter:
         def unavailable(failure: Failure) -> None:
             self._send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
 
-        self._secrets(entry[0].call.trigger_id, asked.reference).addCallback(
+        maybeDeferred(self._secrets, entry[0].call.trigger_id, asked.reference).addCallback(
             lambda value: self._send(SecretAnswer(asked.number, value, ""))
         ).addErrback(unavailable)
 

@@ -60,8 +60,24 @@ class CallsHolder(Protocol):
     def cancel(self, running: Running) -> None:
         """Ask a call to end."""
 
-    def end(self, guilty: Running | None, why: str) -> None:
+    def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
         """End the process."""
+
+
+class _Nobody:
+    """Holds no calls, ever."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, Running] = {}
+
+    def ping(self, number: int) -> None:
+        pass
+
+    def cancel(self, running: Running) -> None:
+        pass
+
+    def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
+        pass
 
 
 class Overdue:
@@ -69,7 +85,7 @@ class Overdue:
 
     def __init__(self, reactor: Any, holder: CallsHolder) -> None:
         self._reactor = reactor
-        self._holder = holder
+        self._holder: CallsHolder = holder
         self._timer: Any = None
         self._number = 0
         self._pinged_at: float | None = None  # of the ping that is not answered yet
@@ -110,6 +126,11 @@ class Overdue:
         self._timer = None
         self._pinged_at = self._blocked_since = None
         self._culprits.clear()
+
+    def close(self) -> None:
+        """Stop, and let go of the worker, which holds this object."""
+        self.stop()
+        self._holder = _Nobody()
 
     # Time
 
@@ -177,12 +198,15 @@ class Overdue:
 
     def _decide(self, now: float, pong: Pong | None) -> None:
         calls = self._holder.calls
+        since = self._blocked_since
+        left_behind = pong is not None and pong.culprit not in calls and since is not None and now - since >= SILENCE
         for running in [running for running in calls.values() if running.due_at <= now]:
             verdict = judge(
                 running.number,
                 cancelled=running.cancelled,
                 culprit=None if pong is None else pong.culprit,
                 alone=len(calls) == 1,
+                left_behind=left_behind,
             )
             if verdict is Verdict.WAIT:
                 running.due_at = now + RECHECK
@@ -191,8 +215,14 @@ class Overdue:
                 running.due_at = now + GRACE
                 self._holder.cancel(running)
             else:
-                guilty = running if verdict is Verdict.CONVICT else None
-                said = f"{running.call.binding} did not end when its time was up"
-                self._holder.end(guilty, "some call held it, nobody can tell which" if guilty is None else said)
+                self._end(verdict, running)
                 return
             self._wake_by(running.due_at)
+
+    def _end(self, verdict: Verdict, running: Running) -> None:
+        if verdict is Verdict.CONVICT:
+            self._holder.end(running, f"{running.call.binding} did not end when its time was up", suspect=False)
+        elif verdict is Verdict.ACQUIT:
+            self._holder.end(None, "what an earlier call left behind blocked it", suspect=False)
+        else:
+            self._holder.end(None, "some call held it, nobody can tell which", suspect=True)

@@ -11,7 +11,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
-from harn.errors import CallInterrupted, StageFailed
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter, IInterpreters
@@ -32,9 +31,7 @@ class ChildInterpreter:
         self._references: set[str] = set()
         self._closed = closed
         self._worker = Worker(surroundings, bundle)
-        self._quarantine = Quarantine(
-            surroundings.reactor, lambda: Worker(surroundings, bundle), lambda: self._references
-        )
+        self._quarantine = Quarantine(surroundings.reactor, lambda: Worker(surroundings, bundle), self._references)
         self._closing: Deferred[Any] | None = None
         self._waiters: list[Deferred[None]] = []
 
@@ -65,7 +62,7 @@ class ChildInterpreter:
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """See `IInterpreter`."""
         if alone and self._closing is None:
-            return self._quarantine.call(call).addErrback(_as_interrupted)
+            return self._quarantine.call(call)
         return self._worker.call(call)
 
     def is_up(self) -> bool:
@@ -88,13 +85,6 @@ class ChildInterpreter:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)
-
-
-def _as_interrupted(failure: Any) -> Any:
-    """No process for a call is no fault of the call's."""
-    if failure.check(StageFailed):
-        raise CallInterrupted(failure.getErrorMessage(), suspect=False)
-    return failure
 
 
 @implementer(IInterpreters)

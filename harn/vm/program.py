@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import asyncio
 import atexit
 import contextlib
+import faulthandler
 import gc
 import os
 import signal
@@ -139,6 +140,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     program = Program(loop, data, control)
     start_new_thread(program.watchdog.run, ())
+    faulthandler.enable(2)  # a crash tells the log where it was
     capture_output(program.session)
     program.send(Ready())
     gc.collect()

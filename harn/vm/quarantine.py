@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, fail
 
 from harn.errors import CallInterrupted
 from harn.vm.model import Call, Returned
@@ -20,13 +20,11 @@ IDLE_LIMIT = 30.0
 class Quarantine:
     """Runs calls one after another."""
 
-    def __init__(
-        self, reactor: Any, make_worker: Callable[[], Worker], references: Callable[[], Collection[str]]
-    ) -> None:
+    def __init__(self, reactor: Any, make_worker: Callable[[], Worker], references: Collection[str]) -> None:
         """
         Start nothing yet.
 
-        :param references: what the interpreter has resolved, to import before the first call's time runs.
+        :param references: what the interpreter has resolved by then; imported before the first call's time runs.
         """
         self.running = 0
         self._reactor = reactor
@@ -55,22 +53,13 @@ class Quarantine:
         return worker.close()
 
     def _run(self, call: Call) -> Deferred[Returned]:
-        return Deferred.fromCoroutine(self._run_alone(call))
-
-    async def _run_alone(self, call: Call) -> Returned:
         self._stop_idling()
-        worker = self._worker
-        if worker is None and not self._closed:
-            worker = self._worker = self._make_worker()
-            try:
-                await worker.start()
-            except BaseException:
-                self._worker = None
-                raise
-            await worker.resolve(self._references())
-        if worker is None or self._closed:
-            raise CallInterrupted("the interpreter is closed", suspect=False)
-        return await worker.call(call)
+        if self._closed:
+            return fail(CallInterrupted("the interpreter is closed", suspect=False))
+        if self._worker is None:
+            self._worker = self._make_worker()
+            self._worker.serve(self._references)
+        return self._worker.call(call)
 
     def _over(self, result: Any) -> Any:
         self.running -= 1

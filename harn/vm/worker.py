@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from attrs import define
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import define, frozen
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -48,7 +48,7 @@ SecretReader = Callable[[str, str], Deferred[bytes]]
 """From a trigger's id and a secret's reference to its value."""
 
 
-@define
+@frozen
 class Surroundings:
     """
     What all workers of a server share.
@@ -133,6 +133,12 @@ class Worker:
         self._starting = None
         return failure
 
+    def serve(self, references: Collection[str]) -> None:
+        """Take a process and import what ``references`` need, again and again until that works; calls wait for it."""
+        self._references.update(references)
+        self._serves = True
+        self._restart_later()
+
     def resolve(self, references: Collection[str]) -> Deferred[list[BundleProblem]]:
         """Import and look up; see `harn.vm.interfaces.IInterpreter`."""
         resolving = self._send_resolve(references, lambda _: self.kill("its imports were cut off"))
@@ -185,6 +191,7 @@ class Worker:
             starting.addErrback(lambda _: None).cancel()
         process, self._process = self._process, None
         self._end_resolving("the interpreter was closed")
+        self._overdue.close()
         if process is None:
             gone: Deferred[None] = Deferred()
             gone.callback(None)
@@ -246,7 +253,7 @@ class Worker:
         def unavailable(failure: Failure) -> None:
             process.send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
 
-        self._surroundings.secrets(running.call.trigger_id, asked.reference).addCallback(
+        maybeDeferred(self._surroundings.secrets, running.call.trigger_id, asked.reference).addCallback(
             lambda value: process.send(SecretAnswer(asked.number, value, ""))
         ).addErrback(unavailable)
 
@@ -266,11 +273,11 @@ class Worker:
         if self._process is not None:
             self._process.send(Cancel(running.number))
 
-    def end(self, guilty: Running | None, why: str) -> None:
-        """End the process for a call's sake: its own, or nobody's that could be told."""
+    def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
+        """End the process: ``guilty`` has timed out; the others are interrupted, as suspects or not."""
         self.up = False  # who is told now may call again at once
         convicted: dict[int, Exception] = {} if guilty is None else {guilty.number: timed_out(guilty.call)}
-        self._interrupt(convicted, why, suspect=guilty is None)
+        self._interrupt(convicted, why, suspect=suspect)
         self.kill(why)
 
     # How it ends, and begins again

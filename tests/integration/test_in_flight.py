@@ -180,6 +180,22 @@ class QueuedTests(InFlightCase):
         self.assertEqual(self.versions(*keys), expected)
 
 
+class SettingsTests(InFlightCase):
+    """Settings of the whole server."""
+
+    def test_max_outstanding_applies_on_reload(self) -> None:
+        """More handlers at once are allowed from the reload on that says so."""
+        self.write_manifest(HELD, head=ONE_AT_A_TIME)
+        server = self.serve()
+        for key in ("a", "b", "c"):
+            self.assert_accepted(server.deliver("/triggers/gh", delivery=key))
+        self.wait_begun("a")
+        self.assertEqual(self.begun(), ["a"])
+        self.write_manifest(HELD, head=ONE_AT_A_TIME.replace("1", "3"))
+        self.assert_reloaded(server.reload(), unchanged=["gh"])
+        self.wait_begun("a", "b", "c")
+
+
 class WaitingTests(InFlightCase):
     """Retries that wait for their time while a reload goes by."""
 

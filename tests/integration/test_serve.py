@@ -145,10 +145,10 @@ class RefusalTests(ServerCase):
         self.assertIn("github/other-secret", self.refused())
 
     def test_port_in_use(self) -> None:
-        """An address that somebody else has is named."""
+        """A port that somebody else has is named."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            address = f"127.0.0.1:{taken.getsockname()[1]}"
-            self.assertIn(address, self.refused(bind=address))
+            port = taken.getsockname()[1]
+            self.assertIn(str(port), self.refused(bind=f"127.0.0.1:{port}"))
 
     def test_state_directory_in_use(self) -> None:
         """A second server on one state directory is refused, with the directory and the first one's pid."""

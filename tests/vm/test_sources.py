@@ -30,9 +30,9 @@ class SourcesCase(SynchronousTestCase):
         self.root.mkdir(parents=True)
 
     def write(self, **files):
-        """Write modules: ``a__b`` is ``a/b.py``."""
+        """Write modules: ``a__b`` is ``a/b.py``, ``a__INIT`` is ``a/__init__.py``."""
         for name, text in files.items():
-            self.write_path(name.replace("__", "/") + ".py", text)
+            self.write_path(name.replace("__", "/").replace("INIT", "__init__") + ".py", text)
 
     def write_path(self, relative, text):
         path = self.root / relative
@@ -79,7 +79,7 @@ class FollowingTests(SourcesCase):
                     except ImportError:
                         import eight
             """,
-            pack____init__="__all__ = ['listed']\n",
+            pack__INIT="__all__ = ['listed']\n",
             pack__two="from .sub import three\nfrom . import nine\nfrom .. import beyond\n",
             pack__listed="",
             pack__nine="",
@@ -108,18 +108,18 @@ class FollowingTests(SourcesCase):
 
     def test_exported_package(self):
         """A directory with ``__init__.py`` can be exported, and its modules lie in it."""
-        self.write(src__code____init__="from . import more\n", src__code__more="")
+        self.write(src__code__INIT="from . import more\n", src__code__more="")
         bundle = self.good("app:f", "app.more:f", exports={"app": "src/code"})
         self.assertEqual(set(bundle.modules), {"app", "app.more"})
 
     def test_packages_of_references(self):
         """The packages that a module lies in belong to it."""
-        self.write(a____init__="import rules\n", a__b____init__="", a__b__c="", rules="")
+        self.write(a__INIT="import rules\n", a__b__INIT="", a__b__c="", rules="")
         self.assertEqual(set(self.good("a.b.c:f").modules), {"a", "a.b", "a.b.c", "rules"})
 
     def test_package_before_module(self):
         """Of a package and a module of one name the package wins, as in Python; data directories are no modules."""
-        self.write(a____init__="", a="", handlers="import a, yaml\n")
+        self.write(a__INIT="", a="", handlers="import a, yaml\n")
         self.write_path("yaml/data.txt", "")
         bundle = self.good("handlers:f")
         self.assertTrue(bundle.modules["a"].is_package)
@@ -296,12 +296,15 @@ class MentionsTests(SynchronousTestCase):
     def test_relative(self):
         """Relative imports are made absolute, from a module and from a package; those that climb out are dropped."""
         source = b"from . import x\nfrom .y import z\nfrom ..u import v\nfrom .... import w\n"
-        self.assertEqual(mentions(source, "p", "a.b.c", is_package=False), ("a", "a.b", "a.b.x", "a.b.y", "a.b.y.z", "a.u", "a.u.v"))  # fmt: skip
+        expected = ("a", "a.b", "a.b.x", "a.b.y", "a.b.y.z", "a.u", "a.u.v")
+        self.assertEqual(mentions(source, "p", "a.b.c", is_package=False), expected)
         self.assertIn("a.b.c.x", mentions(source, "p", "a.b.c", is_package=True))
 
     def test_dynamic(self):
         """Only plain texts are read from calls."""
-        source = b"import_module(name)\nimportlib.import_module('a.b')\n__import__('not a name')\nimport_module('.c', 'p')\n"
+        source = (
+            b"import_module(name)\nimportlib.import_module('a.b')\n__import__('not a name')\nimport_module('.c', 'p')\n"
+        )
         self.assertEqual(mentions(source, "p", "m.n", is_package=False), ("a", "a.b", "m", "m.c"))
 
     @given(st.binary(max_size=200))

@@ -195,7 +195,6 @@ def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> N
     # SQLite moves the log into the database each 1,000 pages (a longer interval was measured as slower); a log that
     # one large transaction made longer than this is cut back.
     connection.execute("PRAGMA journal_size_limit = 67108864")
-    connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA temp_store = MEMORY")
     # Some builds overwrite with zeros all that is deleted; retention would write as much as it removes.
     connection.execute("PRAGMA secure_delete = FAST")

@@ -1,0 +1,84 @@
+"""Interpreters in the server's process: what is reported of a call that cannot be ended."""
+
+import sys
+import threading
+
+from twisted.internet import reactor
+from twisted.logger import globalLogPublisher
+
+from harn.errors import HandlerTimedOut
+from harn.testing.calls import make_call
+from harn.testing.interpreters import InterpreterCase
+from harn.vm import inline
+from harn.vm.inline import InlineInterpreters
+
+STUCK = """
+    import threading
+    released = threading.Event()
+    def stuck(event):
+        released.wait(30)
+        return 1
+    def thread(event): return threading.current_thread().name
+    async def async_thread(event): return threading.current_thread().name
+    def fine(event): return __name__
+"""
+
+
+class InlineTests(InterpreterCase):
+    """`InlineInterpreters`."""
+
+    timeout = 60
+    factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
+
+    def setUp(self):
+        super().setUp()
+        self.events = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def release(self):
+        """Let every stuck handler go on."""
+        for name, module in list(sys.modules.items()):
+            if name.startswith("_harn_inline_") and hasattr(module, "released"):
+                module.released.set()
+
+    async def test_stuck_call_is_reported(self):
+        """A call over its time fails its attempt, and the log names the call and where its thread is."""
+        interpreter = await self.make(STUCK, "stuck")
+        error = await self.failure(interpreter.call(make_call("stuck", timeout=0.05)), HandlerTimedOut)
+        self.assertEqual(str(error), "ran longer than 0.05 s")
+        (report,) = [event for event in self.events if "stack" in event]
+        self.assertEqual((report["binding_key"], report["event_id"]), ("gh@v2", "trigger_evt_1"))
+        self.assertIn("released.wait(30)", report["stack"])
+        self.release()
+        self.assertRegex(await self.result(interpreter, "fine"), r"^_harn_inline_\d+\.handlers$")
+
+    async def test_one_thread(self):
+        """Plain and async handlers run on the interpreter's one thread, which ends with it."""
+        interpreter = await self.make(STUCK, "thread")
+        names = {await self.result(interpreter, each) for each in ("thread", "async_thread")}
+        (name,) = names
+        self.assertIn(name, {thread.name for thread in threading.enumerate()})
+        await interpreter.close()
+        self.assertNotIn(name, {thread.name for thread in threading.enumerate()})
+
+    async def test_close_does_not_wait_for_ever(self):
+        """A thread that does not end is reported and left behind."""
+        self.patch(inline, "CLOSE_GRACE", 0.05)
+        interpreter = await self.make(STUCK, "stuck")
+        calling = interpreter.call(make_call("stuck"))
+        await self.result_of_turns(interpreter)
+        await interpreter.close()
+        await self.failure(calling, Exception)
+        self.assertTrue([event for event in self.events if "left behind" in event.get("log_format", "")])
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("_harn_inline_")]
+        self.release()
+        for thread in threads:
+            thread.join(10)
+
+    async def result_of_turns(self, interpreter):
+        """Wait until the stuck handler has the thread."""
+        while "released.wait" not in interpreter._stack():
+            turned = inline.Deferred()
+            reactor.callLater(0, turned.callback, None)
+            await turned

@@ -1,0 +1,187 @@
+"""The parts of an interpreter's inside that need no process to be seen at work."""
+
+import asyncio
+import sys
+from contextvars import copy_context
+
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.handlers import LONGEST_WAIT, Context, Log, RetryAfter
+from harn.testing.calls import make_call
+from harn.vm.child.calls import CURRENT
+from harn.vm.child.output import BURST, RATE, Allowance
+from harn.vm.child.tracebacks import LONGEST_LINE, LONGEST_TRACEBACK, one_line, user_traceback
+from harn.vm.child.watchdog import find_culprit
+from harn.vm.frames import BLOCKED_BY_NOBODY, Failed, Printed, Source
+from harn.vm.imports import Scope
+from harn.vm.printing import Printing
+
+
+class HandlersTests(SynchronousTestCase):
+    """`harn.handlers`."""
+
+    def test_retry_after(self):
+        """The wait is checked where the handler can see it, and bounded."""
+        self.assertEqual(RetryAfter(1.5).seconds, 1.5)
+        self.assertEqual(RetryAfter(1e12).seconds, LONGEST_WAIT)
+        for wrong in (-1, float("nan"), float("inf")):
+            self.assertRaises(ValueError, RetryAfter, wrong)
+
+    def test_blocking_for_a_secret(self):
+        """``secret_sync`` refuses to block a loop."""
+        context = Context(
+            binding="gh@v1", trigger_id="gh", attempt=1, deadline=0.0, replay_of=None, log=Log(print), ask=None
+        )
+
+        async def wrong():
+            context.secret_sync("github/token")
+
+        self.assertRaisesRegex(RuntimeError, "await context.secret", asyncio.run, wrong())
+
+    def test_log(self):
+        """Each method logs at its level, with its fields."""
+        said = []
+        log = Log(lambda *record: said.append(record))
+        log.debug("a")
+        log.info(1)
+        log.warning("c", number=2)
+        log.error("d")
+        self.assertEqual(
+            said, [("debug", "a", {}), ("info", "1", {}), ("warn", "c", {"number": 2}), ("error", "d", {})]
+        )
+
+
+class AllowanceTests(SynchronousTestCase):
+    """How much may be printed."""
+
+    def test_burst_and_refill(self):
+        """A burst passes, the rest is counted, and time brings more."""
+        now = [0.0]
+        allowance = Allowance(lambda: now[0])
+        self.assertEqual(allowance.take(BURST), 0)
+        self.assertEqual([allowance.take(10), allowance.take(5)], [-1, -1])
+        now[0] = 10 / RATE
+        self.assertEqual(allowance.take(10), 15)
+        self.assertEqual(allowance.take(1), -1)
+
+
+class PrintingTests(SynchronousTestCase):
+    """Records of the server's log."""
+
+    def setUp(self):
+        self.events = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.clock = Clock()
+        self.printing = Printing(self.clock.seconds)
+
+    def test_ids_and_fields(self):
+        """A record has its call's ids; one of no call has none; braces are no formats."""
+        self.printing.printed(Printed(1, "error", "log", "a {b}", b'{"n":1}'), make_call("f"))
+        self.printing.printed(Printed(0, "nonsense", "stdout", "c"), None)
+        first, second = self.events
+        self.assertEqual((first["text"], first["fields"], first["log_level"].name), ("a {b}", {"n": 1}, "error"))
+        self.assertEqual((first["binding_key"], first["event_id"]), ("gh@v2", "trigger_evt_1"))
+        self.assertEqual(second["log_level"].name, "info")
+        self.assertNotIn("binding_key", second)
+
+    def test_bounded(self):
+        """A flood is cut off; when it is over, the log says how much is missing."""
+        for _ in range(100):
+            self.printing.raw(b"x" * 100_000)
+        self.assertLess(len(self.events), 15)
+        self.printing.failed(Failed(1, 0, "E", "t" * 100_000), make_call("f"))
+        self.clock.advance(60)
+        before = len(self.events)
+        self.printing.raw(b"again\n")
+        self.assertRegex(self.events[before]["log_format"], "dropped")
+        self.assertEqual(self.events[before + 1]["text"], "again")
+
+
+class TracebackTests(SynchronousTestCase):
+    """What is shown of exceptions."""
+
+    def test_bounded(self):
+        """Messages and tracebacks are cut, and always text that can be encoded."""
+        try:
+            exec(compile("def f(n):\n    raise ValueError('\\ud800' * n)\nf(10**6)", "user.py", "exec"))
+        except ValueError as error:
+            self.assertLess(len(one_line(error)), 7 * LONGEST_LINE)
+            one_line(error).encode("utf-8")
+            text = user_traceback(error, {"user.py"})
+            self.assertLess(len(text), 7 * LONGEST_TRACEBACK)
+            text.encode("utf-8")
+
+
+class CulpritTests(SynchronousTestCase):
+    """Who blocks a loop."""
+
+    def test_by_the_handle_that_runs(self):
+        """The call is found by the context of the handle; without one, it is nobody."""
+
+        class Call:
+            number = 7
+
+        found = []
+
+        async def look():
+            CURRENT.set(Call())
+            asyncio.get_running_loop().call_soon(lambda: found.append(find_culprit(sys._getframe(), {__file__})))
+            found.append(find_culprit(sys._getframe(), ()))
+            await asyncio.sleep(0)
+
+        copy_context().run(asyncio.run, look())
+        self.assertEqual([culprit for culprit, _ in found], [7, 7])
+        self.assertRegex(found[1][1], r"test_inside\.py:\d+$")
+        self.assertEqual(find_culprit(sys._getframe(), ())[0], BLOCKED_BY_NOBODY)
+        self.assertEqual(find_culprit(None, ()), (BLOCKED_BY_NOBODY, ""))
+
+
+class ScopeTests(SynchronousTestCase):
+    """The finder, under the modules' own names."""
+
+    def install(self, *sources):
+        scope = Scope([Source(name, path, text.encode(), package) for name, path, text, package in sources])
+        scope.install()
+        self.addCleanup(self.forget, {source[0].partition(".")[0] for source in sources})
+        self.addCleanup(scope.remove)
+        return scope
+
+    def forget(self, tops):
+        for name in [name for name in sys.modules if name.partition(".")[0] in tops]:
+            del sys.modules[name]
+
+    def test_module(self):
+        """A module has its file, its source, and tracebacks that show what really ran."""
+        scope = self.install(("scoped_one", "/nowhere/scoped_one.py", "def f():\n    raise ValueError\n", False))
+        module = scope.import_module("scoped_one")
+        self.assertEqual(module.__file__, "/nowhere/scoped_one.py")
+        self.assertIn("raise ValueError", module.__loader__.get_source("scoped_one"))
+        try:
+            module.f()
+        except ValueError as error:
+            self.assertIn("    raise ValueError", user_traceback(error, scope.paths))
+
+    def test_packages_hold_what_was_read_and_no_more(self):
+        """A module that a local package does not hold is not looked for on disk; the message says what to do."""
+        scope = self.install(
+            ("scoped_pack", "/nowhere/scoped_pack/__init__.py", "", True),
+            ("scoped_space.deep.mod", "/nowhere/scoped_space/deep/mod.py", "x = 1\n", False),
+        )
+        self.assertEqual(scope.import_module("scoped_space.deep.mod").x, 1)
+        self.assertEqual(list(scope.import_module("scoped_pack").__path__), ["/nowhere/scoped_pack"])
+        self.assertRaisesRegex(ModuleNotFoundError, r"\[orchestrator.vm\]", scope.import_module, "scoped_pack.absent")
+        self.assertRaises(ModuleNotFoundError, scope.import_module, "scoped_space.absent")
+
+    def test_directories(self):
+        """Where the modules would be found on disk is known, to be kept off the path."""
+        scope = Scope(
+            [
+                Source("a.b", "/r/a/b.py", b"", False),
+                Source("p", "/s/p/__init__.py", b"", True),
+                Source("h", "/r/src/h.py", b"", False),
+            ]
+        )
+        self.assertEqual(scope.directories(), {"/r", "/s", "/r/src"})

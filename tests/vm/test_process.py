@@ -1,0 +1,229 @@
+"""The life of interpreters in child processes: what they leave behind, and what they do without their parent."""
+
+import gc
+import os
+import select
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+import harn
+from harn.errors import CallInterrupted, StageFailed
+from harn.testing.calls import HANDLERS, make_call, refer
+from harn.testing.interpreters import InterpreterCase
+from harn.vm import childprocess
+from harn.vm.printing import Printing
+from harn.vm.process import ChildInterpreters
+from harn.vm.spare import REFILL_DELAY, Spare
+
+
+def descriptors():
+    """Count this process's open descriptors."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def children():
+    """Name this process's children, dead ones that nobody fetched too."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+LATE = """
+def f(event):
+    from late import value
+    return value
+def leave(event):
+    import os
+    os._exit(1)
+"""
+
+
+class LifeTests(InterpreterCase):
+    """Starting and closing."""
+
+    def write(self, text):
+        """Write a file of its own."""
+        path = Path(self.mktemp())
+        path.write_text(text)
+        return path
+
+    def edit_and_compile(self, path, text):
+        """Change a module on disk, byte code and all."""
+        path.write_text(text)
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(path.parent)], check=True)
+
+    timeout = 100
+    factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
+
+    async def test_nothing_is_left_behind(self):
+        """A hundred interpreters leave no descriptor, process, thread or timer."""
+        bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
+        await (await self.interpreters.create(bundle)).close()
+        await self.interpreters.stopService()
+        gc.collect()
+        before = descriptors(), children(), threading.active_count(), len(reactor.getDelayedCalls())
+        self.interpreters.startService()
+        for number in range(100):
+            interpreter = await self.interpreters.create(bundle)
+            if number % 10 == 0:
+                self.assertEqual(await interpreter.resolve({refer("async_one")}), [])
+                self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+            await interpreter.close()
+        await self.interpreters.stopService()
+        after = descriptors(), children(), threading.active_count(), len(reactor.getDelayedCalls())
+        self.assertEqual(after, before)
+
+    async def test_an_interpreter_dies_by_reference_count(self):
+        """A closed interpreter is in no cycle that only a collection could end."""
+        interpreter = await self.make()
+        await self.result(interpreter, "async_one")
+        await self.failure(interpreter.call(make_call("sleeps", timeout=0.01)), Exception)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        await interpreter.close()
+        dead = weakref.ref(interpreter), weakref.ref(interpreter._worker)
+        del interpreter
+        turned = Deferred()
+        reactor.callLater(0, turned.callback, None)  # so that nothing of the closing is on the stack any more
+        await turned
+        self.assertEqual([each() for each in dead], [None, None])
+
+    async def test_stop_closes_everything(self):
+        """Stopping the service ends interpreters that are still open, and interrupts what runs in them."""
+        before = children()
+        self.interpreters.spare.take().addCallback(lambda process: process.close())
+        one, two = await self.make(), await self.make()
+        running = [one.call(make_call("sleeps")), two.call(make_call("sleeps"), alone=True)]
+        await self.interpreters.stopService()
+        for calling in running:
+            self.assertFalse((await self.failure(calling, CallInterrupted)).suspect)
+        self.assertLessEqual(children(), before)
+        await self.failure(self.interpreters.create(self.bundle({"handlers.py": ""}, ["handlers:f"])), StageFailed)
+
+    async def test_no_process(self):
+        """Without processes, a reload fails at its stage, with what the program said."""
+        await self.interpreters.stopService()
+        self.patch(childprocess, "PROGRAM", self.write("raise SystemExit('this Python is broken')"))
+        self.interpreters.startService()
+        bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
+        error = await self.failure(self.interpreters.create(bundle), StageFailed)
+        self.assertEqual(error.stage, "resolve")
+        self.assertRegex(str(error), "status 1 before it was ready: this Python is broken")
+
+    async def test_the_bundle_is_what_runs(self):
+        """Neither an edit nor byte code on disk changes what an interpreter runs, before or after a restart."""
+        bundle = self.bundle({"handlers.py": LATE, "late.py": "value = 1\n"}, ["f"])
+        self.edit_and_compile(Path(bundle.modules["late"].path), "value = 2\n")
+        interpreter = await self.interpreters.create(bundle)
+        self.assertEqual(await interpreter.resolve({refer("f")}), [])
+        self.assertEqual(await self.result(interpreter, "f"), 1)
+        await self.failure(interpreter.call(make_call("leave")), Exception)
+        self.assertEqual(await self.result(interpreter, "f"), 1)
+
+
+PARENT = """
+import sys
+from twisted.internet import reactor
+from harn.testing.calls import make_call, refer
+from harn.vm.process import ChildInterpreters
+from harn.vm.sources import read_bundle
+
+async def main():
+    interpreters = ChildInterpreters(reactor, None)
+    interpreters.startService()
+    bundle, _ = read_bundle(sys.argv[1], {}, {refer("blocks")})
+    interpreter = await interpreters.create(bundle)
+    await interpreter.resolve({refer("blocks")})
+    for handler in sys.argv[2:]:
+        interpreter.call(make_call(handler))
+    await interpreter.call(make_call("fine"))
+    print(interpreter.pid, flush=True)
+
+from twisted.internet.defer import Deferred
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()))
+reactor.run()
+"""
+
+ORPHANS = """
+import asyncio, time
+def fine(event): return 1
+async def blocks(event): pass
+async def blocks_later(event): asyncio.get_running_loop().call_later(0.3, time.sleep, 1000)
+async def waits(event): await asyncio.sleep(1000)
+def loops(event):
+    while True: pass
+"""
+
+
+class OrphanTests(SynchronousTestCase):
+    """A child whose parent was killed."""
+
+    def orphan(self, *handlers):
+        """Kill a parent whose child runs ``handlers``; give the child's descriptor for waiting."""
+        root = Path(self.mktemp())
+        root.mkdir(parents=True)
+        (root / "handlers.py").write_text(ORPHANS)
+        environment = {**os.environ, "PYTHONPATH": str(Path(harn.__file__).parent.parent)}
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, str(root), *handlers], stdout=subprocess.PIPE, env=environment
+        )
+        with parent:
+            child = int(parent.stdout.readline())
+            waiting = os.pidfd_open(child)
+            self.addCleanup(os.close, waiting)
+            parent.kill()
+        return waiting
+
+    def assert_ends(self, waiting):
+        poll = select.poll()
+        poll.register(waiting, select.POLLIN)
+        self.assertTrue(poll.poll(10_000), "the child lives on")
+
+    def test_idle(self):
+        """It ends when it has nothing to do."""
+        self.assert_ends(self.orphan())
+
+    def test_busy(self):
+        """It ends under its calls."""
+        self.assert_ends(self.orphan("waits", "loops"))
+
+    def test_blocked(self):
+        """It ends although a handler blocks its loop for good."""
+        self.assert_ends(self.orphan("blocks_later"))
+
+
+class NoProcesses(Clock):
+    """A reactor on which no process starts."""
+
+    def spawnProcess(self, *args, **kwargs):
+        raise OSError(11, "Resource temporarily unavailable")
+
+
+class SpareTests(SynchronousTestCase):
+    """The spare by a clock."""
+
+    def test_backoff(self):
+        """A spare that cannot be started is tried again, ever later; stopping ends that, and nothing leaks."""
+        clock = NoProcesses()
+        before = descriptors()
+        spare = Spare(clock, Printing(clock.seconds))
+        spare.start()
+        self.assertIsInstance(self.failureResultOf(spare.take()).value, StageFailed)
+        delays = []
+        for _ in range(12):
+            (call,) = clock.getDelayedCalls()
+            delays.append(call.getTime() - clock.seconds())
+            clock.advance(delays[-1])
+        self.assertEqual(delays[1], REFILL_DELAY * 4)
+        self.assertEqual(delays, sorted(delays))
+        self.assertEqual(delays[-1], 30.0)
+        self.successResultOf(spare.stop())
+        self.assertEqual((clock.getDelayedCalls(), descriptors()), ([], before))
+        self.flushLoggedErrors()
