@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from harn.dispatch.attempt import failed, removed, succeeded
 from harn.dispatch.delivery import Delivery
+from harn.dispatch.notes import note_settled
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
@@ -337,6 +338,7 @@ class Dispatcher:
         del self._unsettled[delivery.delivery_id]
         binding = delivery.binding
         self._count(binding, delivery, settlement)
+        note_settled(delivery, settlement)
         delivery.attempts = settlement.attempts
         delivery.passed = settlement.passed
         self._readback.settled(delivery.delivery_id, in_hand=settlement.state == READY)

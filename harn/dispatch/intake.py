@@ -18,6 +18,7 @@ from harn.clocks import rfc3339
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.attempt import shortened
 from harn.dispatch.delivery import Delivery
+from harn.dispatch.notes import note_accepted
 from harn.model.delivery import FILTER_ERROR, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.identifiers import new_event_id, new_trace_id
@@ -180,6 +181,7 @@ class Intake:
                 binding.release()
                 continue
             event_ids.append(new.event_id)
+            note_accepted(binding, new)
             if new.dead is not None:
                 stats.dead(new.dead.reason)
                 binding.dead += 1

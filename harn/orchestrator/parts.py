@@ -60,6 +60,12 @@ class Parts:
         live = self.coordinator.current
         return OrchestratorSettings() if live is None else live.inputs.manifest.orchestrator
 
+    @property
+    def has_credentials(self) -> bool:
+        """Tell whether anybody can use the admin API."""
+        live = self.coordinator.current
+        return live is not None and live.inputs.credentials.configured
+
     async def first_generation(self) -> ReloadReport:
         """Build and adopt the first generation, under the numbers that the store remembers."""
         self.started_at = self.reactor.seconds()

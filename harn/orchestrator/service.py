@@ -116,6 +116,12 @@ class Orchestrator(Service):
         await parts.publisher.save_state()
         await parts.publisher.note(LIFECYCLE, "startup", parts.identity())
         await parts.publisher.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
+        if not parts.has_credentials:
+            log.warn(
+                "no credentials are configured: the admin API and a2a-push routes answer 401;"
+                " set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
+                announce=True,
+            )
         log.info("HTTP listener ready on {url}", url=url, announce=True)
         self.started.callback(url)
         if self._hung_up:

@@ -193,6 +193,11 @@ class Builder:
         return Candidate(
             generation=generation,
             plan=plan,
+            numbered=tuple(
+                trigger_id
+                for trigger_id in (*plan.added, *plan.modified)
+                if live is not None or numbers.kept(prepared.definitions[trigger_id]) is None
+            ),
             fresh=tuple(connectors.values()),
             replaced=tuple(
                 live_connectors[trigger_id]
@@ -229,7 +234,7 @@ def _generation_record(candidate: Candidate) -> GenerationRecord:
                 bundle_id=generation.inputs.bundle.bundle_id,
                 spec=encode(generation.bindings[trigger_id].spec),
             )
-            for trigger_id in (*plan.added, *plan.modified)
+            for trigger_id in candidate.numbered
         ),
         removed=plan.removed,
     )

@@ -90,7 +90,8 @@ class Candidate:
     """
     The next generation, ready to be adopted, and what adopting it replaces.
 
-    :ivar plan: what it does to the bindings.
+    :ivar plan: what it does to the bindings. ``numbered``: ids of those that get a version number that is new; at a
+        start the others keep what the store remembers.
     :ivar fresh: connectors that are new in it: their gates open. ``replaced``: connectors that it lets go.
     :ivar ended: live binding versions that are in it no more.
     :ivar reinterpreted: unchanged bindings that move to its interpreter.
@@ -98,6 +99,7 @@ class Candidate:
 
     generation: Generation
     plan: Plan
+    numbered: tuple[str, ...]
     fresh: tuple[Shared[RunningConnector], ...]
     replaced: tuple[Shared[RunningConnector], ...]
     ended: tuple[BindingVersion, ...]

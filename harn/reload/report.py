@@ -91,7 +91,6 @@ class ReloadReport:
                 "error": self.error,
                 "problems": [problem.to_dict() for problem in self.problems],
                 "generation": self.generation,
-                "duration_ms": round(self.duration_ms, 3),
             }
         return {
             "status": "ok",

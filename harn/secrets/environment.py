@@ -75,7 +75,10 @@ class FileSecrets:
             return None
         # Kept even when reading fails: whoever watches files sees it appear.
         self._files.add(os.path.abspath(path))
-        value = read_secret_file(variable, path)
+        try:
+            value = read_secret_file(variable, path)
+        except SecretUnavailable as error:
+            raise SecretUnavailable(f"secret {reference} is not to be had: {error}") from error
         if not value:
             raise SecretUnavailable(f"{variable} names {path!r}, which is empty; write the value of {reference} to it")
         return value
