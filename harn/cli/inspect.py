@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ def inspect(
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    if sys.stdout.isatty():
+        from harn.cli.terminal import print_inspection
+
+        print_inspection(found, SHOWN)
+        return
     for line in describe(found):
         click.echo(line)
 
@@ -84,7 +90,7 @@ def inspect_offline(place: Place) -> dict[str, Any]:
 
 
 def describe(found: Mapping[str, Any]) -> Iterator[str]:
-    """Give the lines for people: sections of ``- name=value name=value``."""
+    """Give the lines where there is no terminal: sections of ``- name=value name=value``."""
     yield from section("Triggers:", found.get("triggers", ()))
     yield from section("Connectors:", [{"provider": name} for name in found.get("connectors", ())])
     yield from section("Snapshot:", [{name: value} for name, value in found.get("snapshot", {}).items()])

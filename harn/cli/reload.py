@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from urllib.parse import urlencode
 
@@ -45,7 +46,8 @@ def reload(
     headers = {"If-Match": if_match} if if_match else {}
     client = make_client(url, os.environ, cacert, insecure, timeout)
     try:
-        answer = client.post(target, {"source": "cli"}, headers)
+        with waiting("reloading ...", as_json):
+            answer = client.post(target, {"source": "cli"}, headers)
     except AnswerTimedOut as late:
         goes_on = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
         raise AnswerTimedOut(f"{late}; {goes_on}") from late
@@ -71,41 +73,59 @@ def exit_status(answer: Answer, dry_run: bool) -> int:
     return CHANGES if summary["added"] or summary["modified"] or summary["removed"] else UNCHANGED
 
 
+def waiting(text: str, as_json: bool) -> AbstractContextManager[object]:
+    """Show at a terminal that something goes on; elsewhere do nothing."""
+    if as_json or not sys.stdout.isatty():
+        return nullcontext()
+    from harn.cli.terminal import spinner
+
+    return spinner(text)
+
+
 def show(report: Mapping[str, Any]) -> None:
-    """Print a report for people: a success on stdout, an error on stderr."""
+    """Print a report for people: a success on stdout, an error on stderr; in colours where that is a terminal."""
     is_error = report["status"] != "ok"
-    for line in describe_error(report) if is_error else describe_success(report):
-        click.echo(line, err=is_error)
+    lines = describe_error(report) if is_error else describe_success(report)
+    stream = sys.stderr if is_error else sys.stdout
+    if stream.isatty():
+        from harn.cli.terminal import print_lines
+
+        print_lines(lines, stream)
+        return
+    for text, _ in lines:
+        click.echo(text, err=is_error)
 
 
-def describe_success(report: Mapping[str, Any]) -> Iterator[str]:
-    """Give the lines for a reload that went well, or would."""
+def describe_success(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the lines, each with its style, for a reload that went well, or would."""
     summary, changes = report["summary"], report.get("changes", {})
     added, modified, removed = summary["added"], summary["modified"], summary["removed"]
     said = "reload (dry run)" if report.get("dry_run") else "reload ok"
-    yield f"{said} via {report['source']} (+{len(added)} ~{len(modified)} -{len(removed)})"
+    yield f"{said} via {report['source']} (+{len(added)} ~{len(modified)} -{len(removed)})", "bold"
     for trigger_id in added:
-        yield click.style(f"  + {trigger_id}", fg="green")
+        yield f"  + {trigger_id}", "green"
     for trigger_id in modified:
         why = ", ".join(changes.get(trigger_id, ()))
-        yield click.style(f"  ~ {trigger_id}" + (f": {why}" if why else ""), fg="yellow")
+        yield f"  ~ {trigger_id}" + (f": {why}" if why else ""), "yellow"
     for trigger_id in removed:
-        yield click.style(f"  - {trigger_id}", fg="red")
+        yield f"  - {trigger_id}", "red"
     for each in report.get("draining", ()):
-        yield f"  draining {each['binding']}: {each['in_flight']} in flight"
+        yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
     for setting in report.get("requires_restart", ()):
-        yield f"  requires a restart: {setting}"
+        yield f"  requires a restart: {setting}", "magenta"
     for warning in report.get("warnings", ()):
-        yield f"  warning: {warning}"
-    yield f"  generation {report['generation']}"
+        yield f"  warning: {warning}", "magenta"
+    yield f"  generation {report['generation']}", ""
 
 
-def describe_error(report: Mapping[str, Any]) -> Iterator[str]:
-    """Give the lines for a reload that failed."""
-    yield f"error: reload failed at {report['stage']}: {report['error']}"
-    for problem in report["problems"]:
-        yield describe_problem(problem)
-    yield f"generation {report['generation']} goes on serving"
+def describe_error(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the lines, each with its style, for a reload that failed: how many problems, then each of them once."""
+    problems = report["problems"]
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    yield f"error: reload failed at {report['stage']}: {count if problems else report['error']}", "bold red"
+    for problem in problems:
+        yield describe_problem(problem), ""
+    yield f"generation {report['generation']} goes on serving", "bold"
 
 
 def describe_problem(problem: Mapping[str, Any]) -> str:

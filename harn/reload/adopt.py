@@ -32,6 +32,7 @@ def adopt(
     serving = generation.connectors
     for shared in candidate.replaced:
         if serving.get(shared.value.trigger_id) is not shared:
+            shared.withdraw()  # requests may hold it still, but what has stopped serves no later generation
             quiesce(shared.value)
     for shared in candidate.fresh:
         shared.value.gate.open(sink)

@@ -95,7 +95,7 @@ class Builder:
 
         :raises ManifestInvalid: of stage ``resolve``.
         """
-        previous = None if live is None else live.inputs.bundle
+        previous = None if live is None else live.inputs
         inputs: Inputs = await self._in_thread(read_inputs, loaded, self.surroundings, previous)
         return inputs
 
@@ -136,7 +136,7 @@ class Builder:
         encoded = None if known else await self._in_thread(encode_bundle, bundle)
         await generations.reserve(record, encoded)
 
-    def candidate(
+    async def candidate(
         self,
         prepared: Prepared,
         connectors: Mapping[str, Shared[RunningConnector]],
@@ -148,9 +148,10 @@ class Builder:
         now: float,
     ) -> Candidate:
         """
-        Put the candidate together: bindings, routes, what it replaces. Synchronous; shows nothing outside.
+        Put the candidate together: bindings, routes, what it replaces. Waits for nothing; shows nothing outside.
 
         :param now: seconds, Unix.
+        :raises StageFailed: of stage ``swap``: the table cannot be built.
         """
         plan, inputs = prepared.plan, prepared.inputs
         changed = {*plan.added, *plan.modified}
@@ -167,7 +168,9 @@ class Builder:
         interpreter = prepared.interpreter
         routes = {} if live is None else dict(live.routes)
         for trigger_id in (*plan.removed, *plan.modified):
-            routes.pop(live_bindings[trigger_id].spec.path, None)
+            path = live_bindings[trigger_id].spec.path
+            if path in routes and routes[path].binding.id == trigger_id:
+                del routes[path]
         for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
             binding, shared = bindings[trigger_id], serving[trigger_id]
             if shared.value.takes_requests:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.gate import Gate
+from harn.connectors.interfaces import IConnector
 from harn.connectors.model import ConnectorBinding, ConnectorContext
 from harn.errors import StageFailed
 from harn.manifest.model import TriggerSpec
@@ -27,6 +29,9 @@ from harn.triggers.reconcile import Plan
 from harn.wire import digest_value
 
 log = Logger(namespace="harn.reload")
+
+CLOSING = 5.0
+"""Seconds that a connector may take to close; it is not waited for any longer."""
 
 
 def connector_key(spec: TriggerSpec, secret_hashes: Mapping[str, str]) -> str:
@@ -57,7 +62,7 @@ class Connections:
     def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
         self._clock = clock
         self._catalog = catalog
-        self.pool: KeyedPool[RunningConnector] = KeyedPool(_close)
+        self.pool: KeyedPool[RunningConnector] = KeyedPool(self._close)
 
     async def prepare(
         self, inputs: Inputs, trigger_ids: list[str], stack: AsyncExitStack
@@ -93,12 +98,15 @@ class Connections:
                 settings=settings,
                 secrets={name: tuple(inputs.secrets[text] for text in texts) for name, texts in spec.secrets.items()},
             )
-            return plugin.connector(ConnectorContext(clock=self._clock, binding=binding, emit=gate.emit))
+            made = plugin.connector(ConnectorContext(clock=self._clock, binding=binding, emit=gate.emit))
+            if not IConnector.providedBy(made):
+                raise TypeError(f"its plugin made {made!r}, which is no IConnector")
+            return RunningConnector.of(spec.id, made, gate, plugin.authentication)
 
-        connector = await self._ask("prepare", spec.id, make, inputs)
-        shared = self.pool.add(key, RunningConnector.of(spec.id, connector, gate, plugin.authentication))
+        running: RunningConnector = await self._ask("prepare", spec.id, make, inputs)
+        shared = self.pool.add(key, running)
         try:
-            await self._ask("prepare", spec.id, connector.prepare, inputs)
+            await self._ask("prepare", spec.id, lambda: running.connector.prepare(), inputs)
         except BaseException:
             shared.release()
             raise
@@ -112,25 +120,56 @@ class Connections:
         """
         for trigger_id, shared in fresh.items():
             if shared.holders == 1:
-                await self._ask("activate", trigger_id, shared.value.connector.activate, inputs)
+                connector = shared.value.connector
+                await self._ask("activate", trigger_id, lambda connector=connector: connector.activate(), inputs)
 
     async def _ask(self, stage: str, trigger_id: str, question: Callable[[], Any], inputs: Inputs) -> Any:
         """Call into a plugin, whatever it returns or raises."""
-        try:
-            answer = question()
-            if isinstance(answer, Deferred) or hasattr(answer, "__await__"):
-                answer = await answer
-            return answer
-        except (CancelledError, GeneratorExit):
-            raise
-        except StageFailed as error:
+        (outcome,) = await ask(question)
+        if not isinstance(outcome, Failure):
+            return outcome
+        error = outcome.value
+        if isinstance(error, StageFailed):
             message = str(error)
-        except BaseException as error:
-            # SystemExit and KeyboardInterrupt of a plugin are its problem, not the server's end.
-            log.failure("connector of trigger {trigger} failed to {stage}", trigger=trigger_id, stage=stage)
+        else:
+            log.failure("connector of trigger {trigger} failed to {stage}", outcome, trigger=trigger_id, stage=stage)
             message = f"{type(error).__name__}: {error}"
         problem = inputs.loaded.problem(trigger_id, "provider", f"its connector failed to {stage}: {message}", "")
         raise StageFailed(stage, f"connector of trigger {trigger_id!r} failed to {stage}: {message}", [problem])
+
+    async def _close(self, running: RunningConnector) -> None:
+        """Close a connector; one that fails to, or does not come to an end, keeps nobody waiting."""
+        try:
+            (outcome,) = await ask(lambda: running.connector.close()).addTimeout(CLOSING, self._clock)
+        except TimeoutError:
+            log.error("the connector of {trigger} did not close in {seconds} s", trigger=running.trigger_id, seconds=CLOSING)
+            return
+        if isinstance(outcome, Failure):
+            log.failure("the connector of {trigger} failed to close", outcome, trigger=running.trigger_id)
+
+
+def ask(question: Callable[[], Any]) -> Deferred[tuple[Any]]:
+    """
+    Ask somebody else's code something, and fire with what comes of it, in a tuple: its answer, or a Failure.
+
+    What it raises is thereby never taken for ours, a `CancelledError` or `SystemExit` neither. When the waiting is
+    cancelled, the code is told so, but not waited for.
+    """
+    answering = maybeDeferred(question)
+    cut: list[bool] = []
+
+    def cut_off(_: object) -> None:
+        cut.append(True)
+        answering.cancel()
+
+    waiting: Deferred[tuple[Any]] = Deferred(cut_off)
+
+    def answered(outcome: Any) -> None:
+        if not cut:
+            waiting.callback((outcome,))
+
+    answering.addBoth(answered)
+    return waiting
 
 
 def quiesce(running: RunningConnector) -> None:
@@ -140,11 +179,3 @@ def quiesce(running: RunningConnector) -> None:
         running.connector.quiesce()
     except BaseException:
         log.failure("a connector failed to quiesce")
-
-
-async def _close(running: RunningConnector) -> object:
-    try:
-        return await maybeDeferred(running.connector.close)
-    except BaseException:
-        log.failure("a connector failed to close")
-        return None

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, field, frozen
 
 from harn.auth.credentials import Credentials
-from harn.errors import ManifestInvalid, SecretUnavailable
+from harn.errors import ListenerUnusable, ManifestInvalid, SecretUnavailable
 from harn.manifest.load import LoadedManifest
 from harn.manifest.model import Manifest
 from harn.manifest.uses import function_references, secret_references
@@ -34,11 +35,13 @@ class Surroundings:
 
     :ivar environ: the process's environment.
     :ivar certificate_files: the files of ``--cert`` and ``--key``, if any.
+    :ivar load_certificate: makes of these what the listener shows; raises `ListenerUnusable`. Blocks: for a thread.
     :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
     """
 
     environ: Mapping[str, str] = field(repr=False)
     certificate_files: tuple[str, ...] = ()
+    load_certificate: Callable[[], Any] = lambda: None
     hash_key: bytes = field(repr=False)
 
 
@@ -50,6 +53,7 @@ class Inputs:
     :ivar secrets: value by reference text.
     :ivar secret_hashes: keyed hash by reference text.
     :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
+    :ivar certificate: what the listener shows; None without TLS.
     :ivar references: every function that the manifest names.
     """
 
@@ -62,6 +66,7 @@ class Inputs:
     references: frozenset[FunctionReference]
     digest: str
     secret_chain: str
+    certificate: Any = field(default=None, repr=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -115,23 +120,42 @@ def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[S
     return values, problems
 
 
-def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: Bundle | None) -> Inputs:
+def _read_certificate(surroundings: Surroundings, previous: Inputs | None) -> tuple[dict[str, str], Any]:
+    """
+    Give the keyed hashes of the certificate's files, and what the listener shows: the live one while they are the same.
+
+    Hashed before they are loaded: what is replaced in between has another hash at the next reload.
+    """
+    hashes = {path: hash_file(path, surroundings.hash_key) for path in surroundings.certificate_files}
+    if previous is not None and all(previous.files.get(path) == each for path, each in hashes.items()):
+        return hashes, previous.certificate
+    return hashes, surroundings.load_certificate()
+
+
+def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: Inputs | None) -> Inputs:
     """
     Read sources, secrets, credentials and certificates. Blocks: for a thread.
 
-    :param previous: the live bundle: what is unchanged in it is not analysed again.
+    :param previous: the live ones: what is unchanged in them is not analysed again.
     :raises ManifestInvalid: of stage ``resolve``, with every problem.
     """
     manifest = loaded.manifest
     problems: list[Problem] = []
     references = named_functions(manifest)
     root = Path(manifest.path).parent
-    bundle, wrong = read_bundle(root, manifest.exports, references, manifest.orchestrator.vm.include, previous)
+    known = None if previous is None else previous.bundle
+    bundle, wrong = read_bundle(root, manifest.exports, references, manifest.orchestrator.vm.include, known)
     problems.extend(locate(loaded, wrong))
     secrets: dict[SecretReference, bytes] = {}
     credentials = Credentials()
-    files: set[str] = set(surroundings.certificate_files)
+    files: set[str] = set()
     description = ""
+    shown: dict[str, str] = {}
+    certificate: Any = None
+    try:
+        shown, certificate = _read_certificate(surroundings, previous)
+    except ListenerUnusable as error:
+        problems.append(Problem(file=surroundings.certificate_files[0], message=str(error)))
     try:
         chain = SecretChain.from_environment(surroundings.environ)
         secrets, missing = _resolve_secrets(loaded, chain)
@@ -148,6 +172,7 @@ def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: Bu
     hashes = {str(reference): secret_hash(key, value) for reference, value in secrets.items()}
     digests = {manifest.path: manifest.digest, **bundle_files(bundle)}
     digests.update((path, hash_file(path, key)) for path in sorted(files))
+    digests.update(shown)
     credential_hashes = [secret_hash(key, each) for each in credentials.keys]
     if credentials.hmac_secret is not None:
         credential_hashes.append(secret_hash(key, credentials.hmac_secret))
@@ -161,6 +186,7 @@ def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: Bu
         references=references,
         digest=digest_value([manifest.digest, bundle.bundle_id, hashes, credential_hashes, sorted(digests.values())]),
         secret_chain=description,
+        certificate=certificate,
     )
 
 

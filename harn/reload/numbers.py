@@ -19,6 +19,10 @@ class VersionNumbers:
         known = self._known.get(definition.spec.id)
         return known.version if known is not None and known.fingerprint == definition.fingerprint else None
 
+    def keeps(self, definitions: Iterable[Definition]) -> bool:
+        """At a start: tell whether every trigger keeps its number."""
+        return all(self.kept(definition) is not None for definition in definitions)
+
     def following(self, trigger_id: str) -> int:
         """The number that a new definition of the trigger gets."""
         known = self._known.get(trigger_id)

@@ -31,19 +31,24 @@ class Stages:
 
     async def run(self, stage: str, work: Coroutine[Deferred[Any], Any, T]) -> T:
         """
-        Run one stage.
+        Run one stage, or a further part of it: all parts share its time.
 
         :raises ManifestInvalid: what the author can mend; as the stage raised it.
         :raises StageTimedOut: it took longer than it may; its work was cancelled.
         :raises StageFailed: anything else went wrong in it.
         """
         self.current = stage
+        spent = self.durations.get(stage, 0.0)
         started = self._clock.seconds()
-        running = Deferred.fromCoroutine(work).addTimeout(self._timeout, self._clock)
+        running = Deferred.fromCoroutine(work).addTimeout(max(0.0, self._timeout - spent), self._clock)
         try:
             return await running
-        except (ManifestInvalid, StageFailed, PreconditionFailed, ShuttingDown, CancelledError, GeneratorExit):
+        except (ManifestInvalid, StageFailed, PreconditionFailed, ShuttingDown, CancelledError):
             raise
+        except GeneratorExit as error:
+            if not running.called:
+                raise  # nobody runs us any more
+            raise StageFailed(stage, "GeneratorExit") from error
         except TimeoutError:
             allowed = format_duration(self._timeout)
             raise StageTimedOut(
@@ -53,4 +58,4 @@ class Stages:
             # A plugin may raise anything, SystemExit too: that is a problem of the reload, not the server's end.
             raise StageFailed(stage, f"{type(error).__name__}: {error}") from error
         finally:
-            self.durations[stage] = self._clock.seconds() - started
+            self.durations[stage] = spent + self._clock.seconds() - started

@@ -40,6 +40,10 @@ class Shared(Generic[T]):
         self._count += 1
         return self
 
+    def withdraw(self) -> None:
+        """Give it to nobody else from now on; those who hold it keep it."""
+        self._pool._take_out(self)
+
     def release(self) -> None:
         """Let go of it once; the last one closes it, in the background."""
         self._count -= 1
@@ -56,29 +60,39 @@ class KeyedPool(Generic[T]):
 
     def __init__(self, close: Close[T]) -> None:
         self._close = close
-        self._entries: dict[Hashable, Shared[T]] = {}
+        self._entries: dict[Hashable, list[Shared[T]]] = {}
         self._closing: set[Deferred[object]] = set()
 
     def __iter__(self) -> Iterator[Shared[T]]:
-        return iter(list(self._entries.values()))
+        return iter([entry for entries in self._entries.values() for entry in entries])
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(map(len, self._entries.values()))
 
     def acquire(self, key: Hashable) -> Shared[T] | None:
         """Hold the thing of this key, if there is one."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.retain()
+        entries = self._entries.get(key)
+        return entries[-1].retain() if entries else None
 
     def add(self, key: Hashable, value: T) -> Shared[T]:
-        """Put in a new thing, held once. A thing that has the key already keeps its holders but is found no more."""
+        """
+        Put in a new thing, held once.
+
+        A thing that has the key already keeps its holders, and is found again when the new one is gone before it.
+        """
         entry = Shared(self, key, value)
-        self._entries[key] = entry
+        self._entries.setdefault(key, []).append(entry)
         return entry
 
+    def _take_out(self, entry: Shared[T]) -> None:
+        entries = self._entries.get(entry.key, [])
+        if entry in entries:
+            entries.remove(entry)
+            if not entries:
+                del self._entries[entry.key]
+
     def _last_left(self, entry: Shared[T]) -> None:
-        if self._entries.get(entry.key) is entry:
-            del self._entries[entry.key]
+        self._take_out(entry)
 
         async def close() -> object:
             return await self._close(entry.value)

@@ -227,6 +227,26 @@ class RetryTests(DispatcherTests):
         world.clock.advance(0.1)
         self.assertEqual(len(world.calls), 2)
 
+    def test_due_before_the_news_that_it_waits(self) -> None:
+        """A retry that is read as due before its settling was told runs once, when that is told."""
+        world = self.world(WAITS)
+        world.take()
+        world.take()
+        first, second = world.calls
+        first.raises(HandlerRaised("no"))
+        world.clock.advance(4.9)
+        world.store.writer.held = True
+        second.raises(HandlerRetryAfter("soon", 0.05))
+        world.store.writer.do()
+        world.clock.advance(0.1)
+        self.assertEqual([running.call.event_id for running in world.calls], [first.call.event_id])
+        world.store.writer.let_go()
+        world.clock.advance(0)
+        self.assertEqual({running.call.event_id for running in world.calls}, {row.event_id for row in world.rows()})
+        while world.calls:
+            world.calls[0].returns()
+        self.assertEqual((world.states(), world.version().in_flight), (["done"] * 2, 0))
+
     def test_many_due_at_once(self) -> None:
         """Due retries come in as there is room, and all come."""
         world = self.world(WAITS, max_deliveries=3)

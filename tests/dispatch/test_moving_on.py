@@ -175,6 +175,40 @@ class RemovedTests(SynchronousTestCase):
         old.release()
         self.assertEqual(world.ended, ["gh@v1"])
 
+    def test_news_of_a_commit_after_the_deadline(self) -> None:
+        """What was on disk by the deadline is a dead letter, though its trigger came back before that was told."""
+        world = World()
+        world.adopt(one_trigger())
+        world.store.writer.held = True
+        taking = world.take()
+        old = world.version()
+        world.adopt({})
+        moving = world.dispatcher.move_on(old)
+        world.adopt(one_trigger())
+        world.store.writer.let_go()
+        self.successResultOf(taking)
+        self.successResultOf(moving)
+        self.assertEqual((world.states(), world.calls, world.version().in_flight), (["dead"], [], 0))
+        self.assertEqual((old.in_flight, world.ended), (0, ["gh@v1"]))
+
+    def test_a_trigger_that_comes_back_while_the_store_is_away(self) -> None:
+        """What could not be noted as dead in time goes to the trigger's new version."""
+        world = World()
+        world.adopt(one_trigger(retry=WAITS))
+        world.take()
+        world.call().raises(HandlerRaised("no"))
+        old = world.version()
+        world.adopt({})
+        world.memory.fail_writes = True
+        moving = world.dispatcher.move_on(old)
+        world.adopt(one_trigger(retry=WAITS))
+        world.memory.fail_writes = False
+        world.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(moving), 1)
+        world.clock.advance(4.0)
+        self.assertEqual((finish(world), world.states()), (["gh@v2"], ["done"]))
+        self.assertEqual((dict(world.registry.waiting), world.ended), ({}, ["gh@v1"]))
+
     def test_while_the_store_is_away(self) -> None:
         """Each dead letter is written when the store is back, and the version ends then."""
         world = crowded()

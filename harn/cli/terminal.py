@@ -1,0 +1,92 @@
+"""What people see at a terminal, made with rich; imported only where an output is one, since its import takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from typing import IO, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harn.cli.fire import written
+
+_STATES = {"active": "green", "draining": "yellow", "running": "green", "stopped": "yellow", "crashed": "red"}
+_OUTCOMES = {
+    "dispatch_succeeded": ("succeeded", "green"),
+    "dispatch_skipped": ("skipped", "yellow"),
+    "dispatch_failed": ("failed", "red"),
+}
+_COUNTS = ("received", "dispatched", "failed", "dlq", "in_flight")
+
+
+def spinner(text: str) -> AbstractContextManager[object]:
+    """Turn at the cursor, beside ``text``, until the context is left; then leave no trace."""
+    return Console().status(Text(text))
+
+
+def print_lines(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
+    """Print lines, each given as its text and a style of rich."""
+    console = Console(file=stream, highlight=False)
+    for text, style in lines:
+        console.print(shown(text, style), soft_wrap=True)
+
+
+def print_inspection(found: Mapping[str, Any], shown_dispatches: int, console: Console | None = None) -> None:
+    """Print what ``inspect`` found as tables."""
+    console = Console() if console is None else console
+    console.print(server_table(found.get("snapshot", {}), found.get("dispatcher", {})))
+    console.print(trigger_table(found.get("triggers", ())))
+    console.print(dispatch_table(found.get("recent_dispatches", ())[-shown_dispatches:]))
+
+
+def shown(value: Any, style: str = "") -> Text:
+    """Write a value as text that cannot steer the terminal: senders have a hand in kinds, results and errors."""
+    text = written(value)
+    return Text("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text), style)
+
+
+def server_table(snapshot: Mapping[str, Any], dispatcher: Mapping[str, Any]) -> Table:
+    """Show the server: a line for each fact."""
+    table = Table("Server", "", box=SIMPLE_HEAD, show_header=False)
+    for name, value in (*snapshot.items(), *dispatcher.items()):
+        if isinstance(value, Mapping):
+            value = " ".join(written(each) for each in value.values() if each is not None)
+        table.add_row(name, shown(value, _STATES.get(str(value), "") if name == "status" else ""))
+    return table
+
+
+def trigger_table(triggers: Sequence[Mapping[str, Any]]) -> Table:
+    """Show each live or draining version, and its counts since the server's start."""
+    table = Table("Trigger", "Provider", "State", box=SIMPLE_HEAD, title="Triggers", title_justify="left")
+    for name in _COUNTS:
+        table.add_column(name.replace("_", " "), justify="right")
+    for each in triggers:
+        state = written(each.get("state"))
+        table.add_row(
+            shown(f"{each.get('id')}@v{each.get('version')}"),
+            shown(each.get("provider")),
+            shown(state, _STATES.get(state, "")),
+            *(shown(each.get(name)) for name in _COUNTS),
+        )
+    return table
+
+
+def dispatch_table(dispatches: Sequence[Mapping[str, Any]]) -> Table:
+    """Show attempts, the newest last: when (UTC), of what, and what came of it."""
+    table = Table("At", "Binding", "Attempt", "Outcome", "Result or error", box=SIMPLE_HEAD)
+    table.title, table.title_justify = "Recent dispatches", "left"
+    for each in dispatches:
+        outcome, style = _OUTCOMES.get(written(each.get("kind")), (written(each.get("kind")), ""))
+        at = datetime.fromtimestamp(each.get("occurred_at_ms", 0) / 1000, tz=timezone.utc)
+        table.add_row(
+            f"{at:%Y-%m-%d %H:%M:%S}",
+            shown(each.get("binding_key")),
+            shown(each.get("attempt")),
+            shown(outcome, style),
+            shown(each["error"] if each.get("error") else each.get("result")),
+        )
+    return table
