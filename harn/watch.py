@@ -33,6 +33,10 @@ SETTLE = 0.05
 """Seconds between two readings that must be equal."""
 POLL = 5.0
 """Seconds between looks without any event."""
+DEEPEST = 3
+"""Levels of directories below the manifest's that are searched for modules."""
+MOST_MODULES = 500
+"""Modules after which no further directory is searched."""
 MOST_LINKS = 40
 """Links that are followed from one name, as the system itself limits them."""
 
@@ -193,8 +197,8 @@ class Watcher(Service):
 
     async def _compare(self) -> None:
         watched = self._watched()
-        paths = watched.paths | modules_beside(watched.manifest)
-        await self._in_thread(self._follow, paths)
+        await self._in_thread(self._follow, watched)
+        paths = watched.paths | await self._in_thread(modules_below, watched.manifest)
         content = await self._in_thread(self._read, paths)
         if self._is_known(content, watched):
             return
@@ -208,8 +212,7 @@ class Watcher(Service):
             return
         succeeded = await self._reload()
         self._turned_away = None if succeeded else content
-        watched = self._watched()
-        await self._in_thread(self._follow, watched.paths | modules_beside(watched.manifest))
+        await self._in_thread(self._follow, self._watched())
 
     def _is_known(self, content: Content, watched: Watched) -> bool:
         """Tell whether this content is live, or was turned away before."""
@@ -221,11 +224,16 @@ class Watcher(Service):
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
 
-    def _follow(self, paths: Iterable[str]) -> None:
-        """Watch the directory of every name that matters, and no other. In a thread: it asks the file system."""
+    def _follow(self, watched: Watched) -> None:
+        """
+        Watch the directory of every name that matters, and no other. In a thread: it asks the file system.
+
+        A watched directory costs two threads: what lies deeper and is not part of the generation, the poll sees.
+        """
         observer = self._observer
         if observer is None:
             return
+        paths = watched.paths | modules_below(watched.manifest, depth=0)
         names = frozenset(name for path in paths for name in link_chain(path))
         self._handler.names = names
         wanted = {directory for directory in map(os.path.dirname, names) if os.path.isdir(directory)}
@@ -238,13 +246,26 @@ class Watcher(Service):
                 log.warn("cannot watch {directory}, polling it: {why}", directory=directory, why=str(error))
 
 
-def modules_beside(manifest: str) -> frozenset[str]:
-    """List the Python files next to the manifest: one of them may be what a refused reload missed."""
-    directory = os.path.dirname(manifest)
-    try:
-        return frozenset(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".py"))
-    except OSError:
-        return frozenset()
+def modules_below(manifest: str, depth: int = DEEPEST) -> frozenset[str]:
+    """
+    List the Python files next to the manifest and below: one of them may be what a refused reload missed.
+
+    :param depth: of the directories that are looked into; hidden ones and virtual environments are not.
+    """
+    found: set[str] = set()
+    root = os.path.dirname(manifest)
+    for directory, inner, names in os.walk(root):
+        found.update(os.path.join(directory, name) for name in names if name.endswith(".py"))
+        level = 0 if directory == root else os.path.relpath(directory, root).count(os.sep) + 1
+        if level >= depth or len(found) >= MOST_MODULES:
+            inner.clear()
+        inner[:] = sorted(name for name in inner if not _is_foreign(os.path.join(directory, name)))
+    return frozenset(found)
+
+
+def _is_foreign(directory: str) -> bool:
+    name = os.path.basename(directory)
+    return name.startswith((".", "__")) or name == "node_modules" or os.path.exists(f"{directory}/pyvenv.cfg")
 
 
 def is_whole(path: str) -> bool:

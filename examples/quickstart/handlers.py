@@ -20,7 +20,7 @@ async def on_issue(event: TriggerEvent, context: Context) -> dict:
         line = f"{event.kind}: an event that nobody sent"
     else:
         line = f"{event.kind}: #{issue['number']} {issue['title']!r} by {issue['user']['login']}"
-    print(f"{context.binding} says: {line}")
+    print(f"heard of {line}")
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("a") as log:
         log.write(f"{context.binding} {line}\n")

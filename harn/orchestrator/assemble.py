@@ -28,6 +28,7 @@ from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
+from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
 from harn.observability.metrics import Metrics
 from harn.orchestrator.hash_key import read_or_make_key
@@ -86,6 +87,19 @@ def secret_reader(reactor: Any, environ: Mapping[str, str]) -> Callable[[str, st
         return reading
 
     return read
+
+
+def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> Surroundings:
+    """Say what each reload reads beside the manifest and its modules."""
+    certificate, key = options.cert, options.key
+    if certificate is None or key is None:
+        return Surroundings(environ=environ, hash_key=hash_key)
+    return Surroundings(
+        environ=environ,
+        certificate_files=(certificate, key),
+        load_certificate=lambda: load_context(certificate, key),
+        hash_key=hash_key,
+    )
 
 
 def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], metrics: Metrics) -> Any:
@@ -198,8 +212,7 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
     settings.site = site
 
     hash_key = read_or_make_key(options.state_dir)
-    certificate_files = tuple(path for path in (options.cert, options.key) if path is not None)
-    surroundings = Surroundings(environ=environ, certificate_files=certificate_files, hash_key=hash_key)
+    surroundings = make_surroundings(options, environ, hash_key)
     connections = Connections(reactor, catalog)
     builder = Builder(reactor, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
     state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
@@ -217,6 +230,7 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
 
     def adopted(candidate: Candidate) -> None:
         settings.apply(candidate)
+        parts.show_certificate(candidate.generation.inputs)
         freezer.soon()
 
     hooks = Hooks(adopted=adopted, publish=publisher.reload_ended)

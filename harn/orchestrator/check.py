@@ -14,12 +14,11 @@ from harn.connectors.catalog import Catalog
 from harn.errors import ManifestInvalid, StageFailed
 from harn.model.problem import Problem
 from harn.observability.metrics import Metrics
-from harn.orchestrator.assemble import make_interpreters
+from harn.orchestrator.assemble import make_interpreters, make_surroundings
 from harn.orchestrator.options import ServeOptions
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import DEFAULT_TIMEOUT
-from harn.reload.inputs import Surroundings
 from harn.reload.resolution import Resolution
 from harn.reload.stages import Stages
 
@@ -46,11 +45,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         reactor=reactor,
         manifest_path=options.manifest,
         manifest_name=options.manifest_name,
-        surroundings=Surroundings(
-            environ=environ,
-            certificate_files=tuple(path for path in (options.cert, options.key) if path is not None),
-            hash_key=token_bytes(32),
-        ),
+        surroundings=make_surroundings(options, environ, token_bytes(32)),
         catalog=catalog,
         resolution=Resolution(interpreters),
         connections=Connections(reactor, catalog),
@@ -72,5 +67,6 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         problems = error.problems or (Problem(file=options.manifest_name, message=str(error)),)
     finally:
         await builder.resolution.pool.idle()
+        await builder.connections.pool.idle()
         await interpreters.stopService()
     return Checked(problems, triggers, modules)

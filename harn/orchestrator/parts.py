@@ -7,12 +7,11 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.threads import deferToThreadPool
 
 from harn.dispatch.dispatcher import Dispatcher
 from harn.listener.endpoint import Bind, Listening, listen
 from harn.listener.site import HarnSite
-from harn.listener.tls import TlsContext, load_context
+from harn.listener.tls import TlsContext
 from harn.manifest.model import OrchestratorSettings
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.publish import Publisher
@@ -21,6 +20,7 @@ from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_file import ServerFacts, ServerState, describe
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
+from harn.reload.inputs import Inputs
 from harn.reload.numbers import VersionNumbers
 from harn.reload.report import ReloadReport
 from harn.store.interfaces import IStore
@@ -89,13 +89,16 @@ class Parts:
 
         :raises ListenerUnusable: with a message that says what to do.
         """
-        options = self.options
-        if options.cert is not None and options.key is not None:
-            pool = self.reactor.getThreadPool()
-            context = await deferToThreadPool(self.reactor, pool, load_context, options.cert, options.key)
-            self.tls = TlsContext(context)
+        options, live = self.options, self.coordinator.current
+        if live is not None and live.inputs.certificate is not None:
+            self.tls = TlsContext(live.inputs.certificate)
         self.listening = listen(self.reactor, Bind(options.host, options.port), self.site, self.tls)
         return self.listening.url
+
+    def show_certificate(self, inputs: Inputs) -> None:
+        """Show the certificate of a new generation from the next handshake on."""
+        if self.tls is not None:
+            self.tls.replace(inputs.certificate)
 
     def close_port(self) -> Deferred[Any] | None:
         """Listen no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -58,6 +59,7 @@ class Recovery:
         self._dispatcher = dispatcher
         self._drains = drains
         self._drain_timeout = drain_timeout
+        self._lock = DeferredLock()
 
     async def count(self) -> int:
         """Count what an earlier server left unfinished, and leave it alone."""
@@ -72,6 +74,14 @@ class Recovery:
         return await self._take_over(limit, None)
 
     async def _take_over(self, limit: int, received_before: float | None) -> int:
+        # One after the other: two must not bring back the same version.
+        await self._lock.acquire()
+        try:
+            return await self._take_over_now(limit, received_before)
+        finally:
+            self._lock.release()
+
+    async def _take_over_now(self, limit: int, received_before: float | None) -> int:
         recovery = await self._store.recover(self._clock.seconds(), limit, received_before)
         if recovery.dead:
             log.warn(

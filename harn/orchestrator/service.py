@@ -8,14 +8,16 @@ requests, what runs finishes within its time, and what did not stays in the stor
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.errors import HarnError
+from harn.errors import HarnError, ShuttingDown
 from harn.orchestrator.limits import raise_open_files
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.signals import Signals
@@ -94,7 +96,8 @@ class Orchestrator(Service):
 
     def _end_reactor(self) -> None:
         if self._reactor.running:
-            self._reactor.stop()
+            with suppress(ReactorNotRunning):  # it is stopping already
+                self._reactor.stop()
 
     # Starting
 
@@ -128,7 +131,7 @@ class Orchestrator(Service):
             self._hang_up()
 
     def _not_started(self, failure: Failure) -> None:
-        if failure.check(CancelledError) and self._is_stopping:
+        if failure.check(CancelledError, ShuttingDown) and self._is_stopping:
             return
         if not failure.check(HarnError, OSError):
             log.failure("the server cannot start", failure)
@@ -143,23 +146,25 @@ class Orchestrator(Service):
 
     async def _stop(self) -> None:
         parts = self._parts
-        if self._starting is not None and not self._is_ready:
+        served = self._is_ready
+        if self._starting is not None and not served:
+            if parts is not None:
+                await self._guarded(parts.coordinator.close())
             self._starting.cancel()
         if parts is not None:
-            if self._is_ready:
+            if served:
                 await self._drain(parts)
             await self._close(parts)
         self._lock.release()
         self._signals.restore()
-        if self._is_ready:
+        if served:
             log.info("graceful shutdown complete", announce=True)
 
     async def _drain(self, parts: Parts) -> None:
         """Let what is in hand end, within the time there is."""
         ends_at = self._reactor.seconds() + parts.options.shutdown_timeout
         parts.stops()
-        for service in parts.background:
-            await self._guarded(service.stopService())
+        await self._stop_background(parts)
         await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand()})
         await self._guarded(parts.coordinator.close())
         await self._until(ends_at, parts.site.quiesce())
@@ -178,6 +183,7 @@ class Orchestrator(Service):
 
     async def _close(self, parts: Parts) -> None:
         """Release everything, whatever state it is in; one that fails does not keep the others."""
+        await self._stop_background(parts)
         parts.drains.stop()
         parts.dispatcher.close()
         await self._guarded(parts.close_port())
@@ -186,6 +192,11 @@ class Orchestrator(Service):
         await self._guarded(parts.interpreters.stopService())
         await self._guarded(parts.publisher.close())
         await self._guarded(parts.store.close())
+
+    async def _stop_background(self, parts: Parts) -> None:
+        for service in parts.background:
+            if service.running:
+                await self._guarded(service.stopService())
 
     async def _guarded(self, ending: Awaitable[Any] | None) -> None:
         if ending is None:

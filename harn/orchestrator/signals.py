@@ -31,7 +31,8 @@ class Signals:
         self._hang_up = hang_up
         self._terminate = terminate
         self._terminating = False
-        self._previous: dict[int, Any] = {}
+        self._restored = False
+        self._previous: dict[int, tuple[Any, Any]] = {}
 
     def install(self) -> None:
         """Catch SIGHUP now, and the others as soon as the reactor runs."""
@@ -39,19 +40,23 @@ class Signals:
         self._reactor.callWhenRunning(self._install_termination)
 
     def restore(self) -> None:
-        """Give SIGHUP back to whoever had it."""
-        previous = self._previous.pop(signal.SIGHUP, None)
-        if previous is not None:
-            signal.signal(signal.SIGHUP, previous)
+        """Give them back to whoever had them."""
+        self._restored = True
+        for number, (handler, previous) in self._previous.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        self._previous.clear()
 
     def _catch(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         try:
-            self._previous[number] = signal.signal(number, handler)
+            self._previous[number] = (handler, signal.signal(number, handler))
         except ValueError:
             # Not the main thread: a test runs the server, and no signal is meant for it.
             return
 
     def _install_termination(self) -> None:
+        if self._restored:
+            return
         self._catch(signal.SIGTERM, self._on_termination)
         self._catch(signal.SIGINT, self._on_termination)
 

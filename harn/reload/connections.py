@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
@@ -120,8 +121,7 @@ class Connections:
         """
         for trigger_id, shared in fresh.items():
             if shared.holders == 1:
-                connector = shared.value.connector
-                await self._ask("activate", trigger_id, lambda connector=connector: connector.activate(), inputs)
+                await self._ask("activate", trigger_id, partial(_activate, shared.value), inputs)
 
     async def _ask(self, stage: str, trigger_id: str, question: Callable[[], Any], inputs: Inputs) -> Any:
         """Call into a plugin, whatever it returns or raises."""
@@ -142,10 +142,16 @@ class Connections:
         try:
             (outcome,) = await ask(lambda: running.connector.close()).addTimeout(CLOSING, self._clock)
         except TimeoutError:
-            log.error("the connector of {trigger} did not close in {seconds} s", trigger=running.trigger_id, seconds=CLOSING)
+            log.error(
+                "the connector of {trigger} did not close in {seconds} s", trigger=running.trigger_id, seconds=CLOSING
+            )
             return
         if isinstance(outcome, Failure):
             log.failure("the connector of {trigger} failed to close", outcome, trigger=running.trigger_id)
+
+
+def _activate(running: RunningConnector) -> Any:
+    return running.connector.activate()
 
 
 def ask(question: Callable[[], Any]) -> Deferred[tuple[Any]]:

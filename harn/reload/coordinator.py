@@ -8,8 +8,8 @@ signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from attrs import evolve, frozen
@@ -20,7 +20,6 @@ from zope.interface import implementer
 
 from harn.connectors.gate import Sink
 from harn.errors import (
-    HarnError,
     ManifestInvalid,
     PreconditionFailed,
     ShuttingDown,
@@ -28,12 +27,14 @@ from harn.errors import (
     StageTimedOut,
 )
 from harn.manifest.changes import settings_requiring_restart
+from harn.manifest.model import OrchestratorSettings
 from harn.reload.adopt import adopt
-from harn.reload.build import Builder, Prepared
+from harn.reload.build import Builder
 from harn.reload.connections import quiesce
 from harn.reload.description import describe_generation
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate, Generation
+from harn.reload.inputs import Inputs
 from harn.reload.interfaces import IReloader, IRouteTable
 from harn.reload.numbers import VersionNumbers
 from harn.reload.report import Draining, ReloadReport, ReloadRequest
@@ -46,6 +47,10 @@ log = Logger(namespace="harn.reload")
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds that each stage may take before a manifest has said otherwise."""
+PARSING = 5.0
+"""Seconds that parsing may take at least: a manifest that allows too little time must not keep out the next one."""
+NOTING = 5.0
+"""Seconds that a caller waits for the note that a generation serves."""
 
 
 @frozen
@@ -105,6 +110,7 @@ class Coordinator:
         self._highest = 0
         self._tasks: set[Deferred[Any]] = set()
         self._closed = False
+        self._started_with: OrchestratorSettings | None = None
         self.current: Generation | None = None
         self.last: ReloadReport | None = None
         self.last_failed: ReloadReport | None = None
@@ -130,20 +136,20 @@ class Coordinator:
         self._numbers = numbers
         self._highest = last_number
         request = ReloadRequest(source="start", actor="start")
-        return self._spawn(self._run_alone(request, last_digest))
+        return self._begin(self._run_alone(request, last_digest))
 
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
         if self._closed:
             return fail(ShuttingDown("the server is shutting down; it reloads no more", retry_after=5))
         if not request.is_plain:
-            return self._spawn(self._run_alone(request, None))
+            return self._begin(self._run_alone(request, None))
         answer: Deferred[ReloadReport] = Deferred()
         if self._following is not None:
             self._following.append((request, answer))
             return answer
         self._following = [(request, answer)]
-        self._spawn(self._run_following()).addErrback(lambda failure: log.failure("reload failed", failure=failure))
+        self._spawn(self._run_following(self._following))
         return answer
 
     def describe(self) -> Deferred[dict[str, Any]]:
@@ -165,15 +171,19 @@ class Coordinator:
     async def release(self) -> None:
         """At the server's end: let go of the live generation, and wait until its connectors are closed."""
         live, self.current = self.current, None
-        if live is None:
-            return
-        for shared in live.connectors.values():
+        for shared in () if live is None else live.connectors.values():
             quiesce(shared.value)
             shared.release()
         await self._builder.connections.pool.idle()
 
-    def _spawn(self, work: Any) -> Deferred[ReloadReport]:
-        task: Deferred[ReloadReport] = Deferred.fromCoroutine(work)
+    def _begin(self, work: Any) -> Deferred[ReloadReport]:
+        """Begin a reload; who stops waiting for its report does not end it."""
+        answer: Deferred[ReloadReport] = Deferred()
+        self._spawn(work).addCallbacks(answer.callback, answer.errback)
+        return answer
+
+    def _spawn(self, work: Any) -> Deferred[Any]:
+        task: Deferred[Any] = Deferred.fromCoroutine(work)
         self._tasks.add(task)
 
         def ended(result: Any) -> Any:
@@ -182,34 +192,34 @@ class Coordinator:
 
         return task.addBoth(ended)
 
-    async def _run_following(self) -> None:
-        await self._lock.acquire()
-        requests, self._following = self._following or [], None
+    async def _run_following(self, requests: list[tuple[ReloadRequest, Deferred[ReloadReport]]]) -> None:
         try:
-            first = requests[0][0]
-            report = await self._reload(first, len(requests), None)
-        except BaseException:
-            refusal = ShuttingDown("the server is shutting down; the reload was cut off", retry_after=5)
+            async with self._turn():
+                self._following = None
+                report = await self._reload(requests[0][0], len(requests), None)
+        except BaseException as error:
+            self._following = None if self._following is requests else self._following
             for _, answer in requests:
-                answer.errback(refusal)
-            if not self._closed:
-                raise
+                answer.errback(error)
             return
-        finally:
-            self._lock.release()
         for request, answer in requests:
             answer.callback(evolve(report, source=request.source, actor=request.actor))
 
     async def _run_alone(self, request: ReloadRequest, last_digest: str | None) -> ReloadReport:
-        await self._lock.acquire()
-        try:
-            if self._closed:
-                raise ShuttingDown("the server is shutting down; it reloads no more", retry_after=5)
+        async with self._turn():
             return await self._reload(request, 1, last_digest)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for the reloads before; a wait or a reload that is cut off is so because the server ends."""
+        try:
+            await self._lock.acquire()
+            try:
+                yield
+            finally:
+                self._lock.release()
         except CancelledError:
             raise ShuttingDown("the server is shutting down; the reload was cut off", retry_after=5) from None
-        finally:
-            self._lock.release()
 
     # Doing
 
@@ -218,7 +228,7 @@ class Coordinator:
         started = self._clock.seconds()
         timeout = DEFAULT_TIMEOUT
         if self.current is not None:
-            timeout = self.current.inputs.manifest.orchestrator.reload.timeout
+            timeout = max(PARSING, self.current.inputs.manifest.orchestrator.reload.timeout)
         stages = Stages(self._clock, timeout)
         self._check_precondition(request)
         before = self.current
@@ -226,6 +236,10 @@ class Coordinator:
             report = await self._attempt(request, stages, last_digest)
         except (ManifestInvalid, StageFailed) as error:
             report = self._failure(request, error)
+        except CancelledError:
+            if self._closed:
+                raise
+            report = self._failure(request, StageFailed(stages.current, "what it waited for was cancelled"))
         elapsed = (self._clock.seconds() - started) * 1000.0
         report = evolve(report, duration_ms=elapsed, at=self._clock.seconds())
         if request.dry_run:
@@ -241,35 +255,36 @@ class Coordinator:
     async def _note_adopted(self, generation: Generation) -> list[str]:
         """Note durably that the generation serves; if that fails, the next server gives it a new number."""
         try:
-            await self._generations.adopted(generation.number, generation.since).addTimeout(5.0, self._clock)
-        except (HarnError, TimeoutError) as error:
-            return [f"that generation {generation.number} serves could not be noted: {error}"]
+            await self._generations.adopted(generation.number, generation.since).addTimeout(NOTING, self._clock)
+        except Exception as error:
+            return [f"that generation {generation.number} serves could not be noted: {_said(error)}"]
         return []
 
     async def _publish(self, finished: Finished) -> list[str]:
         try:
             return await self._hooks.publish(finished)
-        except HarnError as error:
-            return [str(error)]
+        except Exception as error:
+            return [f"the reload could not be published: {_said(error)}"]
 
     async def _attempt(self, request: ReloadRequest, stages: Stages, last_digest: str | None) -> ReloadReport:
         live, builder = self.current, self._builder
         async with AsyncExitStack() as stack:
             loaded = await stages.run("parse", builder.load(None if live is None else live.inputs.loaded))
+            stages.timeout = loaded.manifest.orchestrator.reload.timeout
             inputs = await stages.run("resolve", builder.read(loaded, live))
             if live is not None and inputs.digest == live.digest and not request.force:
                 return self._success(request, live, Plan(unchanged=tuple(sorted(live.bindings))))
             prepared = await stages.run("resolve", builder.resolve(inputs, live, stack, afresh=request.force))
             connectors = await stages.run("prepare", builder.connect(prepared, live, stack))
             if request.dry_run:
-                return self._success(request, live, prepared.plan, dry_run=True, next_inputs=prepared)
-            number = self._highest + 1
+                return self._success(request, live, prepared.plan, next_inputs=prepared.inputs)
             keeps_number = live is None and last_digest == inputs.digest
-            if keeps_number:
-                number = self._highest
-            candidate = builder.candidate(
+            keeps_number = keeps_number and self._numbers.keeps(prepared.definitions.values())
+            number = self._highest if keeps_number else self._highest + 1
+            building = builder.candidate(
                 prepared, connectors, live, self._numbers, number, request, self._table, self._clock.seconds()
             )
+            candidate = await stages.run("swap", building)
             if not keeps_number:
                 await stages.run("prepare", builder.reserve(self._generations, candidate, live))
             await stages.run("activate", builder.connections.activate(connectors, inputs))
@@ -277,7 +292,7 @@ class Coordinator:
             # From here to the end of the step there is no await.
             stack.pop_all()
             self._adopt(candidate, live)
-            return self._success(request, candidate.generation, prepared.plan, previous=live)
+            return self._success(request, candidate.generation, prepared.plan)
 
     async def _last_checks(self, request: ReloadRequest) -> None:
         self._check_precondition(request)
@@ -296,7 +311,9 @@ class Coordinator:
         self._highest = max(self._highest, generation.number)
         changed = (*candidate.plan.added, *candidate.plan.modified)
         self._numbers.adopted(generation.bindings[trigger_id] for trigger_id in changed)
-        timeout = generation.inputs.manifest.orchestrator.reload.drain_timeout
+        settings = generation.inputs.manifest.orchestrator
+        self._started_with = self._started_with or settings
+        timeout = settings.reload.drain_timeout
         self._drains.begin(0 if live is None else live.number, candidate.ended, timeout)
         try:
             self._hooks.adopted(candidate)
@@ -311,19 +328,14 @@ class Coordinator:
         generation: Generation | None,
         plan: Plan,
         *,
-        dry_run: bool = False,
-        previous: Generation | None = None,
-        next_inputs: Prepared | None = None,
+        next_inputs: Inputs | None = None,
     ) -> ReloadReport:
-        manifest = None if generation is None else generation.inputs.manifest
-        before = None
-        if next_inputs is not None:
-            before, manifest = manifest, next_inputs.inputs.manifest
-        elif previous is not None:
-            before = previous.inputs.manifest
+        """:param next_inputs: of a dry run: what would be adopted."""
+        inputs = next_inputs or (None if generation is None else generation.inputs)
         restart: tuple[str, ...] = ()
-        if before is not None and manifest is not None:
-            restart = tuple(settings_requiring_restart(before.orchestrator, manifest.orchestrator))
+        if self._started_with is not None and inputs is not None:
+            # As long as it waits for a restart, also when this reload did not bring it.
+            restart = settings_requiring_restart(self._started_with, inputs.manifest.orchestrator)
         return ReloadReport(
             status="ok",
             source=request.source,
@@ -339,7 +351,7 @@ class Coordinator:
                 Draining(binding=binding.key, in_flight=binding.in_flight) for binding in self._registry.draining()
             ),
             requires_restart=restart,
-            dry_run=dry_run,
+            dry_run=request.dry_run,
         )
 
     def _failure(self, request: ReloadRequest, error: ManifestInvalid | StageFailed) -> ReloadReport:
@@ -360,6 +372,10 @@ class Coordinator:
             problems=problems,
             timed_out=isinstance(error, StageTimedOut),
         )
+
+
+def _said(error: Exception) -> str:
+    return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
 def etag_of(number: int, digest: str) -> str:

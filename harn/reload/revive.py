@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -20,11 +21,16 @@ from harn.reload.resolution import Resolution
 from harn.store.interfaces import IGenerations
 from harn.store.model import Backlog, BindingRecord
 from harn.triggers.binding import DRAINING, BindingVersion, Definition
+from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
+from harn.vm.interfaces import IInterpreter
 from harn.vm.sources import decode_bundle
 from harn.wire import digest_bytes
 
 log = Logger(namespace="harn.reload")
+
+PATIENCE = 30.0
+"""Seconds that an earlier version's code may take to load."""
 
 
 def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, int]]:
@@ -75,6 +81,8 @@ class Reviver:
                 _take_over(own, entry)
         for binding in revived:
             self._registry.drain(binding, self._clock.seconds())
+        for binding in revived:
+            self._registry.check(binding)  # of a trigger that is gone, the retries keep the newest only
         for entry in entries:
             if (entry.trigger_id, entry.version) in by_key:
                 continue
@@ -84,6 +92,7 @@ class Reviver:
         return [binding for binding in revived if binding.state == DRAINING]
 
     async def _version(self, record: BindingRecord) -> BindingVersion | None:
+        shared: Shared[IInterpreter] | None = None
         try:
             data = await self._generations.bundle(record.bundle_id)
             if data is None:
@@ -92,20 +101,23 @@ class Reviver:
             spec = msgspec.json.decode(record.spec, type=TriggerSpec)
             predicate = spec.predicate_reference()
             references = frozenset((spec.handler_reference(), *(() if predicate is None else (predicate,))))
-            shared = await self._resolution.revive(bundle, references)
-        except (HarnError, LookupError, ValueError, msgspec.MsgspecError) as error:
+            reviving = Deferred.fromCoroutine(self._resolution.revive(bundle, references))
+            shared = await reviving.addTimeout(PATIENCE, self._clock)
+            code = code_digest_of(bundle)
+            definition = Definition.of(
+                spec, digest_bytes(record.spec), code(spec.handler), None if spec.when is None else code(spec.when)
+            )
+            binding = BindingVersion(definition, record.version, record.bundle_id)
+        except (HarnError, LookupError, ValueError, msgspec.MsgspecError, TimeoutError) as error:
+            if shared is not None:
+                shared.release()
             log.warn(
                 "{trigger}@v{version} cannot be revived; what it accepted goes to the newest version: {error}",
                 trigger=record.trigger_id,
                 version=record.version,
-                error=str(error),
+                error=f"its code did not load in {PATIENCE} s" if isinstance(error, TimeoutError) else str(error),
             )
             return None
-        code = code_digest_of(bundle)
-        definition = Definition.of(
-            spec, digest_bytes(record.spec), code(spec.handler), None if spec.when is None else code(spec.when)
-        )
-        binding = BindingVersion(definition, record.version, record.bundle_id)
         binding.interpreter = shared
         return binding
 

@@ -18,14 +18,14 @@ class Stages:
     """
     Runs the stages of one reload.
 
-    :param timeout: seconds that each stage may take.
+    :ivar timeout: seconds that each stage may take.
     :ivar durations: by stage, seconds that it took.
     :ivar current: the stage that runs, or ran last.
     """
 
     def __init__(self, clock: IReactorTime, timeout: float) -> None:
         self._clock = clock
-        self._timeout = timeout
+        self.timeout = timeout
         self.durations: dict[str, float] = {}
         self.current = "parse"
 
@@ -40,7 +40,7 @@ class Stages:
         self.current = stage
         spent = self.durations.get(stage, 0.0)
         started = self._clock.seconds()
-        running = Deferred.fromCoroutine(work).addTimeout(max(0.0, self._timeout - spent), self._clock)
+        running = Deferred.fromCoroutine(work).addTimeout(max(0.0, self.timeout - spent), self._clock)
         try:
             return await running
         except (ManifestInvalid, StageFailed, PreconditionFailed, ShuttingDown, CancelledError):
@@ -50,7 +50,7 @@ class Stages:
                 raise  # nobody runs us any more
             raise StageFailed(stage, "GeneratorExit") from error
         except TimeoutError:
-            allowed = format_duration(self._timeout)
+            allowed = format_duration(self.timeout)
             raise StageTimedOut(
                 stage, f"stage {stage} did not end within {allowed} ([orchestrator.reload] timeout)"
             ) from None

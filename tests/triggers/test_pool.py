@@ -67,6 +67,24 @@ class KeyedPoolTests(SynchronousTestCase):
         self.assertIs(pool.acquire("a"), second)
         self.assertEqual(self.closed, ["first"])
 
+    def test_the_older_thing_is_found_again(self) -> None:
+        """When a second thing of a key goes first, as that of a failed candidate does, the first serves as before."""
+        pool = KeyedPool(self.close)
+        first = pool.add("a", "first")
+        pool.add("a", "second").release()
+        self.assertEqual((pool.acquire("a"), len(pool), self.closed), (first, 1, ["second"]))
+
+    def test_withdraw(self) -> None:
+        """What is withdrawn is given to nobody else, keeps its holders, and closes with the last of them."""
+        pool = KeyedPool(self.close)
+        held = pool.add("a", "A").retain()
+        held.withdraw()
+        held.withdraw()
+        self.assertEqual((pool.acquire("a"), len(pool), self.closed), (None, 0, []))
+        held.release()
+        held.release()
+        self.assertEqual(self.closed, ["A"])
+
     def test_idle_waits_for_what_closes(self) -> None:
         """It fires when everything let go of so far is closed, and does not wait for what comes later."""
         pool = KeyedPool(self.close)

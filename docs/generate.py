@@ -1,0 +1,292 @@
+"""
+Write the generated parts of docs/reference: what the code itself knows better than anybody who describes it.
+
+A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the words around it are written by hand.
+``python docs/generate.py`` renews every part; a test holds that there is nothing to renew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from harn.cli.main import cli
+from harn.connectors.catalog import Catalog
+from harn.manifest.json_schema import manifest_json_schema
+from harn.manifest.model import RetrySpec
+from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDERS
+from harn.model.durations import format_duration
+from harn.observability.exposition import ServerCollector
+from harn.observability.metrics import Metrics
+from harn.orchestrator.assemble import add_gauges
+from harn.orchestrator.options import OPTIONS
+from harn.triggers.registry import Registry
+
+REFERENCE = Path(__file__).parent / "reference"
+PART = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Schema = Mapping[str, Any]
+
+
+def main() -> None:
+    """Renew the pages."""
+    for page in sorted(REFERENCE.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        renewed = renew(text)
+        if renewed != text:
+            page.write_text(renewed, encoding="utf-8")
+            click.echo(f"renewed {page.relative_to(REFERENCE.parent.parent)}")
+
+
+def renew(page: str) -> str:
+    """
+    Give a page with every generated part as it should be.
+
+    :raises KeyError: it has a part that nobody generates.
+    """
+    return PART.sub(lambda found: found[1] + "\n" + PARTS[found["name"]]() + "\n" + found[3], page)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+# The manifest
+
+
+def manifest_schema() -> Schema:
+    """Give the JSON schema of this installation's manifests."""
+    ours = {name: rule for name, rule in Catalog.discover().providers.items() if name in OURS}
+    return manifest_json_schema(ours)
+
+
+OURS = ("a2a-push", "github", "webhook")
+"""Providers that come with harn; what else is installed here is not our documentation's business."""
+
+
+def keys_of(schema: Schema, defaults: Mapping[str, str] | None = None) -> str:
+    """Write the keys of one table, those that are other spellings or not supported yet left out."""
+    required = schema.get("required", ())
+    rows = []
+    for key, value in schema["properties"].items():
+        if not isinstance(value, Mapping) or value.get("deprecated") or "const" in value:
+            continue
+        default = (defaults or {}).get(key) or (shown(value["default"]) if value.get("default") is not None else "")
+        rows.append((f"`{key}`", type_of(value), "required" if key in required else default, meaning_of(value)))
+    return table(("key", "value", "default", "meaning"), rows)
+
+
+def shown(value: Any) -> str:
+    """Write a value as TOML would."""
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+def meaning_of(schema: Schema) -> str:
+    """Give the description, without a default that has a column of its own."""
+    return re.sub(r'; "?[^";]+"? by default\.$', ".", schema.get("description", ""))
+
+
+def type_of(schema: Schema) -> str:
+    """Say in a few words what a value may be."""
+    if "enum" in schema:
+        return ", ".join(shown(each) for each in schema["enum"])
+    if "anyOf" in schema:
+        kinds = dict.fromkeys(type_of(each) for each in schema["anyOf"] if each.get("type") != "null")
+        return " or ".join(kinds)
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return span_of("whole number" if kind == "integer" else "number", schema)
+    if kind == "string":
+        return "duration" if "(ms|s|m|h|d|w)" in schema.get("pattern", "") else "text"
+    if kind == "array":
+        return "array of texts"
+    return {"boolean": "`true`, `false`", "object": "table"}.get(str(kind), str(kind))
+
+
+def span_of(kind: str, schema: Schema) -> str:
+    """Say between which bounds a number lies."""
+    low, high = schema.get("minimum"), schema.get("maximum", 2**53)
+    above = schema.get("exclusiveMinimum")
+    if above is not None:
+        return f"{kind} over {above}"
+    return f"{kind}, {low} or more" if high >= 2**53 else f"{kind}, {low} to {high}"
+
+
+def orchestrator_part() -> str:
+    """Describe ``[orchestrator]`` and its tables."""
+    schema = manifest_schema()["properties"]["orchestrator"]
+    plain = {key: value for key, value in schema["properties"].items() if value.get("type") != "object"}
+    sections = [keys_of({"properties": plain})]
+    for key, inner in schema["properties"].items():
+        if inner.get("type") == "object":
+            sections.append(f"### `[orchestrator.{key}]`\n\n{inner['description']}\n\n{keys_of(inner)}")
+    return "\n".join(sections)
+
+
+def trigger_schema() -> Schema:
+    """Give the schema of one trigger."""
+    schema: Schema = manifest_schema()["properties"]["triggers"]["items"]
+    return schema
+
+
+def trigger_part() -> str:
+    """Describe the keys of ``[[triggers]]``."""
+    return keys_of(trigger_schema(), {"path": "`/triggers/<id>`"})
+
+
+def match_part() -> str:
+    """Describe ``match``."""
+    return keys_of(trigger_schema()["properties"]["match"])
+
+
+def retry_part() -> str:
+    """Describe ``[triggers.retry]``."""
+    spec = RetrySpec()
+    defaults = {name: shown(getattr(spec, name)) for name in RetrySpec.__struct_fields__}
+    defaults |= {name: f'`"{format_duration(getattr(spec, name))}"`' for name in ("base", "cap")}
+    return keys_of(trigger_schema()["properties"]["retry"], defaults)
+
+
+def provider_part() -> str:
+    """Describe what each provider adds to a trigger."""
+    return "\n".join(_of_provider(each["if"], each["then"]) for each in trigger_schema()["allOf"])
+
+
+def _of_provider(condition: Schema, then: Schema) -> str:
+    provider = condition["properties"]["provider"]["const"]
+    properties = then["properties"]
+    kinds = " or ".join(f"`{kind}`" for kind in properties["kind"]["enum"])
+    secrets = ", ".join(
+        f"`{name}` (required)" if name in properties["secrets"]["required"] else f"`{name}`"
+        for name in properties["secrets"]["propertyNames"]["enum"]
+    )
+    lines = [f"### `{provider}`\n", f"Kind: {kinds}. Secrets: {secrets or 'none'}.\n"]
+    for key, value in properties.items():
+        if isinstance(value, Mapping) and value.get("properties"):
+            lines.append(f"`[triggers.{key}]`:\n\n{keys_of(value)}")
+    return "\n".join(lines)
+
+
+def later_part() -> str:
+    """List what is known and not supported yet."""
+    fixed = ", ".join(f"`{key} = {msgspec.json.encode(value).decode()}`" for key, value in sorted(DEFAULTS.items()))
+    keys = ", ".join(f"`{key}`" for key in sorted(LATER - set(DEFAULTS)))
+    kinds = ", ".join(f"`{kind}`" for kind in LATER_KINDS)
+    providers = ", ".join(f"`{provider}`" for provider in sorted(set(LATER_PROVIDERS) - set(OURS)))
+    return (
+        f"- kinds: {kinds}\n- providers: {providers}\n- keys of a trigger: {keys}\n"
+        f"- keys of a trigger that may be given with the value that holds anyway, and no other: {fixed}\n"
+    )
+
+
+# The command line
+
+
+PLACE = ("config", "state_dir")
+SERVER = ("admin_url", "cacert", "insecure", "timeout")
+
+
+def commands_part() -> str:
+    """Describe every command, without the options that several have."""
+    return "\n".join(_of_command(words, command) for words, command in commands("harn", cli))
+
+
+def commands(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Give every command that does something, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command, info_name=words)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from commands(f"{words} {name}", inner)
+
+
+def _of_command(words: str, command: click.Command) -> str:
+    arguments = "".join(f" {each.human_readable_name}" for each in command.params if isinstance(each, click.Argument))
+    about = " ".join((command.help or "").split())
+    options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
+    told = [*(("place",) if is_common(options, PLACE) else ()), *(("server",) if is_common(options, SERVER) else ())]
+    also = f" Takes the options of {' and '.join(told)}." if told else ""
+    common = (*PLACE, *SERVER) if told else ()
+    rows = [_of_option(each) for name, each in options.items() if name not in common]
+    return f"### `{words}{arguments}`\n\n{about}{also}\n" + (f"\n{table(HEADS, rows)}" if rows else "")
+
+
+HEADS = ("option", "meaning")
+
+
+def is_common(options: Mapping[str, click.Option], names: Sequence[str]) -> bool:
+    """Tell whether a command has these options, as clients of a server have them; ``serve`` has all of its own."""
+    return all(name in options for name in names) and "bind" not in options
+
+
+def common_part(names: Sequence[str]) -> str:
+    """Describe options that several commands have."""
+    params = {each.name: each for _, command in commands("harn", cli) for each in command.params}
+    return table(HEADS, [_of_option(each) for name in names if isinstance(each := params[name], click.Option)])
+
+
+def _of_option(option: click.Option) -> tuple[str, str]:
+    value = "" if option.is_flag else f" {option.metavar or 'TEXT'}"
+    meaning = option.help or ""
+    if option.required:
+        meaning += " Required."
+    if option.show_default:
+        meaning += f" (default: {option.default:g})" if isinstance(option.default, float) else f" ({option.default})"
+    return ", ".join(f"`{name}{value}`" for name in option.opts), meaning
+
+
+def environment_part() -> str:
+    """Describe the variables that stand for options of ``serve``."""
+    return table(("variable", "stands for"), [(f"`{each.env}`", f"`--{each.name}`") for each in OPTIONS])
+
+
+# The metrics
+
+
+def metrics_part() -> str:
+    """Describe every family of metrics."""
+    metrics = Metrics()
+    unread: Any = None  # gauges are named here, and not read
+    add_gauges(metrics, Registry(), unread, unread)
+    rows = []
+    for family in ServerCollector(metrics, []).collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels: Sequence[str] = family._labelnames  # type: ignore[attr-defined]  # a family says its labels nowhere else
+        rows.append((name, family.type, labels, family.documentation))
+    rows += [(each.name, "gauge", each.labelnames, each.documentation) for each in metrics.gauges.values()]
+    return table(
+        ("metric", "type", "labels", "meaning"),
+        [
+            (f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels), meaning)
+            for name, kind, labels, meaning in sorted(rows)
+        ],
+    )
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "orchestrator": orchestrator_part,
+    "trigger": trigger_part,
+    "match": match_part,
+    "retry": retry_part,
+    "providers": provider_part,
+    "later": later_part,
+    "commands": commands_part,
+    "place": lambda: common_part(PLACE),
+    "server": lambda: common_part(SERVER),
+    "environment": environment_part,
+    "metrics": metrics_part,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,451 @@
+"""What outlives a generation and what does not: numbers, connectors, interpreters, leases, and nothing else."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.connectors.model import NormalizedEvent
+from harn.errors import GateShut, HandlerRetryAfter
+from harn.reload.report import ReloadReport
+from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
+from tests.reload.world import HANDLERS, World, fake, github
+
+
+class GenerationCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = World(Path(self.mktemp()))
+
+    def started(self, *triggers: str, **more: str) -> ReloadReport:
+        """Write the manifest and start."""
+        self.world.manifest(*triggers, **more)
+        report = self.successResultOf(self.world.start())
+        self.assertTrue(report.ok, report)
+        return report
+
+    def reloaded(self, *triggers: str, **more: str) -> ReloadReport:
+        """Write the manifest, if any triggers are given, and reload."""
+        if triggers:
+            self.world.manifest(*triggers, **more)
+        report = self.successResultOf(self.world.reload())
+        self.assertTrue(report.ok, report)
+        return report
+
+    def restarted(self) -> ReloadReport:
+        """End the server and start the next one on the same folder and store."""
+        self.world = self.world.restarted()
+        report = self.successResultOf(self.world.start())
+        self.assertTrue(report.ok, report)
+        return report
+
+
+class NumberTests(GenerationCase):
+    def test_a_b_a(self) -> None:
+        """From A to B and back to A are three versions and three generations."""
+        a, b = fake("t"), fake("t", extra="timeout = '3s'")
+        self.started(a)
+        seen = [self.world.live()["t"]]
+        for text in (b, a):
+            self.reloaded(text)
+            seen.append(self.world.live()["t"])
+        self.assertEqual((seen, self.world.coordinator.generation), ([1, 2, 3], 3))
+
+    def test_restart_with_the_same_digest(self) -> None:
+        """A start that finds what was adopted last keeps generation and versions, and reserves nothing."""
+        self.started(fake("a"), fake("b"))
+        self.reloaded(fake("a"), fake("b", extra="timeout = '3s'"))
+        digest = self.world.coordinator.current.digest
+        report = self.restarted()
+        self.assertEqual((report.generation, report.digest), (2, digest))
+        self.assertEqual(self.world.live(), {"a": 1, "b": 2})
+        self.assertEqual(len(self.successResultOf(self.world.store.history(9))), 2)
+
+    def test_restart_with_another_digest(self) -> None:
+        """A start that finds something else is the next generation; what did not change keeps its version."""
+        self.started(fake("a"), fake("b"))
+        self.world.manifest(fake("a"), fake("b", extra="timeout = '3s'"), fake("c"))
+        self.assertEqual(self.restarted().generation, 2)
+        self.assertEqual(self.world.live(), {"a": 1, "b": 2, "c": 1})
+        self.assertEqual(self.restarted().generation, 2)
+        self.assertEqual(self.world.live(), {"a": 1, "b": 2, "c": 1})
+
+    def test_removed_and_added_again(self) -> None:
+        """A trigger that comes back, the same or not, before or after a restart, goes on counting."""
+        self.started(fake("a"), fake("b"))
+        self.reloaded(fake("a"))
+        self.reloaded(fake("a"), fake("b"))
+        self.assertEqual(self.world.live(), {"a": 1, "b": 2})
+        self.reloaded(fake("a"))
+        self.restarted()
+        self.reloaded(fake("a"), fake("b"))
+        self.assertEqual(self.world.live(), {"a": 1, "b": 3})
+
+    def test_reserved_and_not_adopted(self) -> None:
+        """A number that was reserved and perhaps served without a note is given to nothing else after a restart."""
+        self.started(fake("a"))
+        self.world.plugin.script["activate"] = lambda: 1 / 0
+        self.world.manifest(fake("b"))
+        self.assertFalse(self.successResultOf(self.world.reload()).ok)
+        self.flushLoggedErrors(ZeroDivisionError)
+        self.assertEqual(self.successResultOf(self.world.store.last()).number, 2)
+        self.world.manifest(fake("c"))
+        self.assertEqual(self.restarted().generation, 3)
+        self.assertEqual(self.world.live(), {"c": 1})
+
+    def test_numbers_that_the_definitions_do_not_bear_out(self) -> None:
+        """A digest that is known with fingerprints that are not (another release made them) gets new numbers."""
+        self.started(fake("a"))
+        self.patch(self.world.store, "latest_bindings", self.with_other_fingerprints(self.world))
+        self.assertEqual((self.restarted().generation, self.world.live()), (2, {"a": 2}))
+
+    @staticmethod
+    def with_other_fingerprints(world: World) -> object:
+        """Give a ``latest_bindings`` that tells of other fingerprints."""
+        from attrs import evolve
+
+        known = world.store.latest_bindings
+
+        def latest() -> object:
+            return known().addCallback(
+                lambda found: {key: evolve(each, fingerprint="sha256:other") for key, each in found.items()}
+            )
+
+        return latest
+
+
+class ConnectorTests(GenerationCase):
+    def test_only_what_changed(self) -> None:
+        """Editing one trigger's settings replaces its connector; the others' are not asked anything."""
+        self.started(fake("a"), fake("b"))
+        kept, old = self.world.plugin.of("a"), self.world.plugin.of("b")
+        self.reloaded(fake("a"), fake("b", path="/other"))
+        self.assertIs(self.world.plugin.of("a"), kept)
+        self.assertEqual((kept.life, old.life), (["prepare", "activate"], ["prepare", "activate", "quiesce", "close"]))
+        self.assertEqual(set(self.world.table.tree), {"/triggers/a", "/other"})
+
+    def test_settings_of_ours_alone(self) -> None:
+        """An edit that the connector does not see gives a new version on the same connector, its gate still open."""
+        self.started(fake("a"))
+        kept = self.world.plugin.of("a")
+        self.reloaded(fake("a", extra="[triggers.retry]\nmax = 9\n"))
+        self.assertEqual((self.world.live(), kept.life), ({"a": 2}, ["prepare", "activate"]))
+        self.successResultOf(kept.context.emit("a", NormalizedEvent(kind="k", dedupe_key="d")))
+        (shared,) = self.world.connections.pool
+        self.assertEqual(shared.holders, 1)
+
+    def test_rotated_secret(self) -> None:
+        """A secret with another value replaces the connectors that use it, and no version."""
+        self.started(github("a"), fake("b"), fake("c", extra='secrets = { token = "fake/token" }'))
+        before = {shared.value.trigger_id: shared for shared in self.world.connections.pool}
+        self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
+        report = self.reloaded()
+        after = {shared.value.trigger_id: shared for shared in self.world.connections.pool}
+        self.assertEqual({each for each in "abc" if before[each] is not after[each]}, {"c"})
+        self.assertEqual((report.generation, report.modified, self.world.live()["c"]), (2, (), 1))
+        self.assertEqual(self.world.plugin.of("c").context.binding.secrets, {"token": (b"t-2",)})
+        self.assertIs(self.world.table.tree["/triggers/c"].receiver, after["c"])
+
+    def test_what_has_stopped_serves_no_more(self) -> None:
+        """A connector that a request still holds is not taken into a later generation of the same settings."""
+        self.started(fake("a"))
+        old, route = self.world.plugin.of("a"), self.world.table.tree["/triggers/a"]
+        route.lease()
+        self.reloaded(fake("a", path="/other"))
+        self.reloaded(fake("a"))
+        new = self.world.table.tree["/triggers/a"].receiver.value.connector
+        self.assertIsNot(new, old)
+        self.assertEqual((new.life, old.life), (["prepare", "activate"], ["prepare", "activate", "quiesce"]))
+        route.release()
+        self.assertEqual(old.life[-1], "close")
+
+    def test_gates(self) -> None:
+        """A connector's own events pass from the step on, those of the one it replaces until then, and no others."""
+        self.started(fake("a"))
+        event = NormalizedEvent(kind="k", dedupe_key="d")
+        old = self.world.plugin.of("a")
+        refused: list[object] = []
+
+        def activate() -> None:
+            new = next(each for each in self.world.plugin.alive if each is not old)
+            refused.append(self.failureResultOf(new.context.emit("a", event), GateShut))
+            self.successResultOf(old.context.emit("a", event))
+
+        self.world.plugin.script["activate"] = activate
+        self.reloaded(fake("a", path="/other"))
+        self.assertEqual((len(refused), self.world.emitted), (1, ["a"]))
+        self.successResultOf(self.world.plugin.of("a").context.emit("a", event))
+        self.failureResultOf(old.context.emit("a", event), GateShut)
+
+    def test_quiesce_that_raises(self) -> None:
+        """Whatever a connector raises when it is told to stop, the step goes through."""
+        for number, kind in enumerate((ValueError, SystemExit, KeyboardInterrupt, GeneratorExit)):
+            world = self.world = World(Path(self.mktemp()))
+            self.started(fake("a"))
+
+            def script(kind: type[BaseException] = kind) -> None:
+                raise kind("why")
+
+            world.plugin.script["quiesce"] = script
+            report = self.reloaded(fake("b"))
+            self.assertEqual((report.generation, set(world.table.tree)), (2, {"/triggers/b"}), number)
+            self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
+
+    def test_paths_change_hands(self) -> None:
+        """Two triggers may exchange their paths in one reload."""
+        self.started(fake("a", path="/x"), fake("b", path="/y"))
+        self.reloaded(fake("a", path="/y"), fake("b", path="/x"))
+        found = {path: route.binding.key for path, route in self.world.table.tree.items()}
+        self.assertEqual(found, {"/x": "b@v2", "/y": "a@v2"})
+
+
+class InterpreterTests(GenerationCase):
+    def test_same_bundle(self) -> None:
+        """An edit of the manifest alone keeps the live interpreter, also when it names a further function."""
+        self.world.write("handlers.py", HANDLERS + "def other(event): ...\n")
+        self.started(fake("a"))
+        (live,) = self.world.interpreters.alive
+        self.reloaded(fake("a"), fake("b"))
+        self.assertEqual(len(self.world.interpreters.made), 1)
+        self.reloaded(fake("a"), fake("b", handler="handlers:other"))
+        self.assertEqual(self.world.interpreters.alive, {live})
+        self.assertEqual(len(self.world.interpreters.made), 2)
+        self.reloaded(fake("a", handler="handlers:other"), fake("b"))
+        self.assertEqual(len(self.world.interpreters.made), 2)
+
+    def test_unchanged_bindings_move(self) -> None:
+        """When another module changes, an unchanged binding keeps its version and gets the new interpreter."""
+        self.world.write("more.py", HANDLERS)
+        self.started(fake("a"), fake("b", handler="more:on_event"))
+        self.successResultOf(self.world.take("a"))
+        (running,) = self.world.calls
+        kept = self.world.version("a")
+        self.world.write("more.py", HANDLERS + "#")
+        self.assertEqual(self.reloaded().modified, ("b",))
+        old, new = self.world.interpreters.made
+        self.assertIs(self.world.version("a"), kept)
+        self.assertIs(kept.interpreter.value, new)
+        self.assertEqual((old.closed, kept.in_flight), (0, 1))
+        running.returns()
+        self.assertEqual((old.closed, new.closed, kept.in_flight), (1, 0, 0))
+
+    def test_back_to_what_still_runs(self) -> None:
+        """Going back to code whose interpreter still has work takes that interpreter up again."""
+        self.started(fake("a"))
+        self.successResultOf(self.world.take("a"))
+        first = self.world.interpreters.made[0]
+        self.world.write("handlers.py", HANDLERS + "#")
+        self.reloaded()
+        self.world.write("handlers.py", HANDLERS)
+        self.reloaded()
+        self.assertEqual((self.world.live(), self.world.interpreters.alive), ({"a": 3}, {first}))
+        self.world.calls[0].returns()
+        self.assertEqual(first.closed, 0)
+
+
+class DrainTests(GenerationCase):
+    """Versions with a call that runs, and one that waits behind it."""
+
+    def edit(self, number: int) -> ReloadReport:
+        """Edit the handler's code."""
+        self.world.write("handlers.py", HANDLERS + f"# {number}\n")
+        return self.reloaded()
+
+    def test_draining_until_idle(self) -> None:
+        """A replaced version finishes what it holds, on its own code, then ends; nothing is left of it."""
+        self.started(fake("a"))
+        self.successResultOf(self.world.take("a"))
+        old = self.world.version("a")
+        report = self.edit(1)
+        self.assertEqual([(each.binding, each.in_flight) for each in report.draining], [("a@v1", 1)])
+        self.assertEqual((old.state, self.world.version("a").state), (DRAINING, ACTIVE))
+        self.assertEqual(self.world.drains.generations, (1,))
+        self.world.calls[0].returns()
+        self.assertEqual((old.state, self.world.retired), (TERMINATED, ["a@v1"]))
+        self.assertEqual((self.world.drains.generations, self.world.clock.getDelayedCalls()), ((), []))
+
+    def test_deadline(self) -> None:
+        """At the deadline what was not begun goes to the newest version; what runs goes on."""
+        self.world.dispatcher.max_outstanding = 1
+        self.started(fake("a"), head='[orchestrator]\npumps.max_outstanding = 1\nreload.drain_timeout = "10s"\n')
+        self.world.dispatcher.apply(1)
+        for key in ("d1", "d2"):
+            self.successResultOf(self.world.take("a", key))
+        self.edit(1)
+        old, new = self.world.registry.draining()[0], self.world.version("a")
+        self.world.clock.advance(9.0)
+        self.assertEqual((old.in_flight, new.in_flight), (2, 0))
+        self.world.clock.advance(1.0)
+        self.assertEqual((old.in_flight, new.in_flight, old.state), (1, 1, DRAINING))
+        self.world.calls[0].returns()
+        self.assertEqual(old.state, TERMINATED)
+        self.assertEqual(self.world.calls[0].call.binding, "a@v2")
+
+    def test_at_most_four(self) -> None:
+        """When a fifth generation begins to drain, the oldest is moved on as at its deadline."""
+        self.started(fake("a"))
+        self.world.dispatcher.apply(1)
+        for number in range(5):
+            self.successResultOf(self.world.take("a", f"d{number}"))
+            self.edit(number)
+        moved = [binding.key for binding in self.world.registry.draining() if binding.moved]
+        self.assertEqual((moved, len(self.world.drains.generations)), (["a@v1"], 5))
+        self.world.calls[0].returns()
+        self.assertEqual(self.world.drains.generations, (2, 3, 4, 5))
+
+    def test_stop(self) -> None:
+        """At the server's end no deadline is left."""
+        self.started(fake("a"))
+        self.successResultOf(self.world.take("a"))
+        self.edit(1)
+        self.world.drains.stop()
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+
+class ReviveTests(GenerationCase):
+    """After a restart, what earlier versions accepted."""
+
+    def stored(self, count: int = 1) -> None:
+        """Accept deliveries that are not begun."""
+        self.world.dispatcher.apply(0)
+        for number in range(count):
+            self.successResultOf(self.world.take("a", f"d{number}"))
+
+    def recovered(self) -> int:
+        """Recover as a start does."""
+        return self.successResultOf(Deferred.fromCoroutine(self.world.recovery.automatic(10)))
+
+    def test_on_its_own_code(self) -> None:
+        """What was accepted runs on its own version, from the stored bundle, whatever the files say now."""
+        self.started(fake("a"))
+        self.stored()
+        self.world.write("handlers.py", HANDLERS + "# another\n")
+        self.restarted()
+        self.assertEqual(self.recovered(), 1)
+        (running,) = self.world.calls
+        self.assertEqual(running.call.binding, "a@v1")
+        self.assertNotIn(b"another", running.interpreter.bundle.modules["handlers"].source)
+        running.returns()
+        self.assertEqual((self.world.retired, len(self.world.interpreters.alive)), (["a@v1"], 1))
+        self.assertEqual(self.world.drains.generations, ())
+
+    def test_removed_trigger(self) -> None:
+        """What was accepted for a trigger that the manifest has no more is finished, too."""
+        self.started(fake("a"), fake("b"))
+        self.stored()
+        self.world.manifest(fake("b"))
+        self.restarted()
+        self.recovered()
+        self.world.calls[0].returns()
+        self.assertEqual(self.world.retired, ["a@v1"])
+
+    def test_unrevivable(self) -> None:
+        """What cannot be brought back, for whatever reason, goes to the newest version."""
+
+        def unresolvable() -> None:
+            resolved = [Deferred(), Deferred()]
+            resolved[0].callback([])
+            self.world.interpreters.on_resolve = lambda: resolved.pop(0) if resolved else Deferred()
+
+        for number in range(2):
+            self.world = World(Path(self.mktemp()))
+            self.started(fake("a"))
+            self.stored()
+            self.world.write("handlers.py", HANDLERS + "# another\n")
+            self.world = self.world.restarted()
+            if number:
+                unresolvable()  # the import hangs
+            else:
+                self.patch(self.world.store, "bundle", lambda _: _fired(b"rubbish"))
+            self.assertTrue(self.successResultOf(self.world.start()).ok)
+            recovering = Deferred.fromCoroutine(self.world.recovery.automatic(10))
+            self.world.clock.advance(30.0)
+            self.assertEqual(self.successResultOf(recovering), 1)
+            self.assertEqual([each.call.binding for each in self.world.calls], ["a@v2"])
+            self.world.calls[0].returns()
+            self.assertEqual(self.world.version("a").in_flight, 0)
+
+    def test_waiting_retries_of_several_versions(self) -> None:
+        """Retries of a trigger that is gone keep its newest version alone."""
+        self.started(fake("a"), fake("b"))
+        for number in range(2):
+            self.successResultOf(self.world.take("a", f"d{number}"))
+            self.world.calls[0].raises(HandlerRetryAfter("later", 600.0))
+            if not number:
+                self.world.write("handlers.py", HANDLERS + "# another\n")
+                self.reloaded()
+        self.world.manifest(fake("b"))
+        self.restarted()
+        self.assertEqual(self.recovered(), 2)
+        self.assertEqual([binding.key for binding in self.world.registry.draining()], ["a@v2"])
+
+    def test_on_request(self) -> None:
+        """With ``recover = "manual"`` nothing runs by itself; a request lists, or runs, all of it, old ids and new."""
+        self.started(fake("a"))
+        self.stored(3)
+        self.restarted()
+        self.successResultOf(self.world.take("a", "new"))
+        self.world.calls[0].returns()
+        on_request = self.world.recovery.on_request
+        listed = self.successResultOf(Deferred.fromCoroutine(on_request(0.0, dry_run=True)))
+        self.assertEqual((listed["stranded_envelopes"], listed["recovered"], self.world.calls), (0, 0, []))
+        self.world.clock.advance(60.0)
+        listed = self.successResultOf(Deferred.fromCoroutine(on_request(30.0, dry_run=True)))
+        self.assertEqual((listed["stranded_envelopes"], listed["recovered"], self.world.calls), (3, 0, []))
+        done = self.successResultOf(Deferred.fromCoroutine(on_request(30.0, dry_run=False)))
+        self.assertEqual((done["recovered"], len(self.world.calls)), (3, 3))
+        for running in list(self.world.calls):
+            running.returns()
+        self.assertEqual(self.world.version("a").in_flight, 0)
+        self.assertEqual(self.successResultOf(self.world.store.backlog()), [])
+
+    def test_two_requests_at_once(self) -> None:
+        """Two requests take over everything once."""
+        self.started(fake("a"))
+        self.stored(2)
+        self.world.write("handlers.py", HANDLERS + "# another\n")
+        self.restarted()
+        self.world.clock.advance(1.0)
+        both = [Deferred.fromCoroutine(self.world.recovery.on_request(0.0, dry_run=False)) for _ in range(2)]
+        self.assertEqual([self.successResultOf(each)["recovered"] for each in both], [2, 0])
+        for running in list(self.world.calls):
+            running.returns()
+        self.assertEqual(self.world.retired, ["a@v1"])
+
+
+class LifetimeTests(GenerationCase):
+    def test_an_old_generation_dies(self) -> None:
+        """Once a generation is replaced and drained, nothing refers to it: its count frees it, not the collector."""
+        self.started(fake("a"), github("b"))
+        self.successResultOf(self.world.take("a"))
+        generation = self.world.coordinator.current
+        references = {
+            "generation": weakref.ref(generation),
+            "binding": weakref.ref(generation.bindings["a"]),
+            "connector": weakref.ref(generation.connectors["a"].value.connector),
+            "interpreter": weakref.ref(self.world.interpreters.made[0]),
+            "bundle": weakref.ref(generation.inputs.bundle),
+            "route": weakref.ref(generation.routes["/triggers/a"]),
+            "inputs": weakref.ref(generation.inputs),
+        }
+        del generation
+        self.world.clock.calls.clear()
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.world.write("handlers.py", HANDLERS + "# another\n")
+        self.reloaded(fake("a", path="/other"), github("b"))
+        self.world.calls[0].returns()
+        self.world.interpreters.made.pop(0)
+        self.world.told.finished.clear()
+        alive = {name for name, reference in references.items() if reference() is not None}
+        self.assertEqual(alive, set())
+
+
+def _fired(value: object) -> Deferred[object]:
+    done: Deferred[object] = Deferred()
+    done.callback(value)
+    return done
