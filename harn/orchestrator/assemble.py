@@ -231,7 +231,7 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
     def adopted(candidate: Candidate) -> None:
         settings.apply(candidate)
         parts.show_certificate(candidate.generation.inputs)
-        freezer.soon()
+        freezer.adopted(len(candidate.plan.added) + len(candidate.plan.modified))
 
     hooks = Hooks(adopted=adopted, publish=publisher.reload_ended)
     coordinator = Coordinator(

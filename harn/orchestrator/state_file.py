@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -28,6 +28,8 @@ log = Logger()
 
 INTERVAL = 1.0
 """Seconds between two replacements that only tell of retired versions."""
+
+_encoder = msgspec.json.Encoder()
 
 InThread = Callable[[Callable[[], None]], Deferred[None]]
 """Runs a function off the reactor thread; fires when it has returned, fails as it raised."""
@@ -112,7 +114,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "last_reload": None if state.last_reload is None else describe_reload(state.last_reload),
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
-        "triggers": [describe_binding(binding) for binding in bindings],
+        "triggers": list(map(entry, bindings)),
     }
 
 
@@ -127,21 +129,52 @@ def describe_reload(report: ReloadReport) -> dict[str, Any]:
     }
 
 
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One entry of ``triggers``; counts are since the server's start. A quarter of what a dict costs to make."""
+
+    id: str
+    provider: str
+    kind: str
+    handler: str
+    version: int
+    state: str
+    received: int
+    dispatched: int
+    failed: int
+    dlq: int
+    in_flight: int
+
+
+def entry(binding: BindingVersion) -> Entry:
+    """Make the entry of one version; by position, since there may be ten thousand."""
+    spec = binding.spec
+    return Entry(
+        binding.id,
+        spec.provider,
+        spec.kind,
+        "local",
+        binding.version,
+        binding.state,
+        binding.received,
+        binding.dispatched,
+        binding.failed,
+        binding.dead,
+        binding.in_flight,
+    )
+
+
 def describe_binding(binding: BindingVersion) -> dict[str, Any]:
-    """Make one entry of ``triggers``; counts are since the server's start."""
-    return {
-        "id": binding.id,
-        "provider": binding.spec.provider,
-        "kind": binding.spec.kind,
-        "handler": "local",
-        "version": binding.version,
-        "state": binding.state,
-        "received": binding.received,
-        "dispatched": binding.dispatched,
-        "failed": binding.failed,
-        "dlq": binding.dead,
-        "in_flight": binding.in_flight,
-    }
+    """Give the entry of one version as a dict, for documents that say more of it."""
+    return msgspec.structs.asdict(entry(binding))
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """Write the document for people, too: a line for each value, and one for each of perhaps ten thousand triggers."""
+    rest = {key: value for key, value in document.items() if key != "triggers"}
+    head = msgspec.json.format(msgspec.json.encode(rest), indent=2).removesuffix(b"\n}")
+    lines = _encoder.encode_lines(document.get("triggers", ())).rstrip(b"\n").replace(b"\n", b",\n    ")
+    triggers = b"[\n    " + lines + b"\n  ]" if lines else b"[]"
+    return head + b',\n  "triggers": ' + triggers + b"\n}\n"
 
 
 def replace_file(path: str, document: Any) -> None:
@@ -152,7 +185,7 @@ def replace_file(path: str, document: Any) -> None:
 
     :raises OSError: the file is as it was.
     """
-    data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    data = encode_document(document)
     beside = path + ".tmp"
     try:
         with open(beside, "wb") as file:

@@ -18,8 +18,11 @@ def define(inputs: Inputs, live: Mapping[str, Definition]) -> dict[str, Definiti
     code = code_digest_of(inputs.bundle)
     fingerprints = inputs.manifest.fingerprints
     definitions: dict[str, Definition] = {}
+    handlers: dict[str, str] = {}
     for trigger_id, spec in inputs.manifest.triggers.items():
-        handler_code = code(spec.handler)
+        handler_code = handlers.get(spec.handler)
+        if handler_code is None:
+            handler_code = handlers[spec.handler] = code(spec.handler)
         predicate_code = None if spec.when is None else code(spec.when)
         known = live.get(trigger_id)
         if (

@@ -7,7 +7,7 @@ certificate; so two equal digests are the same generation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,10 @@ def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
     return frozenset(FunctionReference(*text.split(":")) for text in texts)
 
 
-def locate(loaded: LoadedManifest, problems: Iterable[BundleProblem]) -> list[Problem]:
+def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Problem]:
     """Say for each problem with a function which triggers name it, and where."""
+    if not problems:
+        return []  # the usual case, which must not cost a look at ten thousand triggers
     uses = function_references(loaded.manifest)
     located: list[Problem] = []
     for problem in problems:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 
+import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -63,7 +64,7 @@ class DescribeTests(SynchronousTestCase):
             FACTS, ServerState(generation=2, digest="sha256:0", bindings=[new, old], last_reload=report)
         )
         self.assertEqual(
-            document["triggers"],
+            msgspec.to_builtins(document["triggers"]),
             [
                 {
                     "id": "gh",

@@ -88,7 +88,9 @@ class ReportTests(CoordinatorCase):
         before, told = self.world.stands(), list(self.world.told.finished)
         for force in (False, True):
             report = self.reloaded(dry_run=True, force=force)
-            self.assertEqual((report.dry_run, report.generation, report.added, report.removed), (True, 1, ("c",), ("a",)))
+            self.assertEqual(
+                (report.dry_run, report.generation, report.added, report.removed), (True, 1, ("c",), ("a",))
+            )
         self.assertEqual((self.world.stands(), self.world.told.finished), (before, told))
         self.assertEqual(self.successResultOf(self.world.store.last()).number, 1)
         self.assertEqual(self.reloaded().generation, 2)
