@@ -152,7 +152,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertNoResult(saving)
         self.run_thread()
         self.successResultOf(saving)
-        self.assertEqual(read_state(self.directory), {"n": 0})
+        self.assertEqual(read_state(self.directory), {"n": 0, "triggers": []})
         self.assertEqual(os.listdir(self.directory), [os.path.basename(self.path)])
 
     def test_one_at_a_time(self) -> None:
@@ -165,7 +165,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertNoResult(second)
         self.run_thread()
         self.successResultOf(second)
-        self.assertEqual(read_state(self.directory), {"n": 2})
+        self.assertEqual(read_state(self.directory), {"n": 2, "triggers": []})
 
     def test_who_stops_waiting_leaves_the_writing_be(self) -> None:
         """A save that is cancelled goes on, and the next one still waits for it."""
@@ -201,7 +201,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(self.threads, [])
         self.clock.advance(INTERVAL / 2)
         self.run_thread()
-        self.assertEqual(read_state(self.directory), {"n": 9})
+        self.assertEqual(read_state(self.directory), {"n": 9, "triggers": []})
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_save_tells_what_was_to_be_told_soon(self) -> None:
