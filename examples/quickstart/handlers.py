@@ -13,7 +13,7 @@ def should_handle(event: TriggerEvent) -> bool:
     return payload.get("sender", {}).get("type") != "Bot"
 
 
-async def on_issue(event: TriggerEvent, context: Context) -> dict:
+def on_issue(event: TriggerEvent, context: Context) -> dict:
     """Say which issue it is, and who wrote it."""
     issue = event.provider_payload.get("issue")
     if issue is None:

@@ -25,7 +25,7 @@ from harn.listener.channel import IDLE, HarnChannel
 from harn.listener.limits import Limits
 from harn.listener.place import Place
 from harn.listener.request import HarnRequest, unknown_path
-from harn.listener.tree import EMPTY, Tree, index_routes
+from harn.listener.tree import EMPTY, Tree
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics
 from harn.reload.interfaces import IRouteTable
 from harn.triggers.route import Route
@@ -112,7 +112,7 @@ class HarnSite(Site):
 
     def build(self, routes: Mapping[str, Route], changed: Any) -> Tree:
         """Index the routes off to the side."""
-        return Tree.of(0, index_routes(routes))
+        return Tree.of(0, routes)
 
     def swap(self, tree: Tree, generation: int) -> None:
         """Serve ``tree`` from now on, on fresh connections and on kept ones. Requests under way stay with theirs."""

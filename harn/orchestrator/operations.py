@@ -92,7 +92,7 @@ class Operations:
         recovery: Recovery,
         snapshot: Any,
     ) -> None:
-        """:param snapshot: gives what the state file says now."""
+        """:param snapshot: gives the function that makes what the state file says now."""
         self._clock = clock
         self._store = store
         self._registry = registry

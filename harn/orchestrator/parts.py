@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import define
@@ -144,8 +146,12 @@ class Parts:
             "tls_enabled": self.tls is not None,
         }
 
-    def snapshot(self) -> dict[str, Any]:
-        """Make the document of the state file, as things stand."""
+    def snapshot(self) -> Callable[[], dict[str, Any]]:
+        """
+        Note how things stand, and give what makes the state file's document of it.
+
+        That may be called in a thread: it takes a while for ten thousand triggers.
+        """
         live, bound = self.coordinator.current, self.listening
         facts = ServerFacts(
             host=self.options.host if bound is None else bound.bind.host,
@@ -162,8 +168,8 @@ class Parts:
         state = ServerState(
             generation=self.coordinator.generation,
             digest="" if live is None else live.digest,
-            bindings=self.registry,
+            bindings=list(self.registry),
             last_reload=self.coordinator.last,
             stopped_at=self.stopped_at,
         )
-        return describe(facts, state)
+        return partial(describe, facts, state)

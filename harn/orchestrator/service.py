@@ -21,6 +21,7 @@ from harn.errors import HarnError, ShuttingDown
 from harn.orchestrator.limits import raise_open_files
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.signals import Signals
+from harn.orchestrator.turns import take_short_turns
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.lock import StateDirectoryLock
 
@@ -103,6 +104,7 @@ class Orchestrator(Service):
 
     async def _start(self) -> None:
         raise_open_files()
+        take_short_turns()
         self._lock.acquire()
         parts = self._parts = self._assemble()
         parts.interpreters.startService()

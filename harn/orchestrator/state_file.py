@@ -199,12 +199,14 @@ def replace_file(path: str, document: Any) -> None:
 
 class StateFile:
     """
-    The file, replaced with what ``document`` gives at that moment.
+    The file, replaced with what the function that ``document`` gives at that moment makes, in the thread.
 
     Replacements follow one another, so that the newest is what stays.
     """
 
-    def __init__(self, path: str, clock: IReactorTime, in_thread: InThread, document: Callable[[], Any]) -> None:
+    def __init__(
+        self, path: str, clock: IReactorTime, in_thread: InThread, document: Callable[[], Callable[[], Any]]
+    ) -> None:
         self.path = path
         self._clock = clock
         self._in_thread = in_thread
@@ -240,8 +242,8 @@ class StateFile:
             if self._later is not None:  # what it would tell is told now
                 self._later.cancel()
                 self._later = None
-            document = self._document()
-            await self._in_thread(lambda: replace_file(self.path, document))
+            make = self._document()
+            await self._in_thread(lambda: replace_file(self.path, make()))
         finally:
             self._lock.release()
 

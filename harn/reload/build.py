@@ -158,7 +158,7 @@ class Builder:
         live_bindings = {} if live is None else live.bindings
         live_connectors = {} if live is None else live.connectors
         # Copied whole and then edited: a copy of ten thousand entries costs less than a look at each.
-        bindings, serving = dict(live_bindings), dict(live_connectors)
+        bindings, serving = live_bindings.copy(), live_connectors.copy()
         for trigger_id in plan.removed:
             del bindings[trigger_id], serving[trigger_id]
         for trigger_id in prepared.definitions if live is None else changed:
@@ -167,11 +167,11 @@ class Builder:
         serving.update(connectors)
         interpreter = prepared.interpreter
         keeps_interpreter = live is not None and live.interpreter is interpreter
-        routes = {} if live is None else dict(live.routes)
+        routes = {} if live is None else live.routes.copy()
         for trigger_id in (*plan.removed, *plan.modified):
             path = live_bindings[trigger_id].spec.path
-            if path in routes and routes[path].binding.id == trigger_id:
-                del routes[path]
+            if trigger_id not in bindings or bindings[trigger_id].spec.path != path:
+                routes.pop(path, None)
         for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
             binding, shared = bindings[trigger_id], serving[trigger_id]
             if shared.value.takes_requests:

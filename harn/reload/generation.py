@@ -71,9 +71,9 @@ class Generation:
     inputs: Inputs
     interpreter: Shared[IInterpreter]
     definitions: Mapping[str, Definition]
-    bindings: Mapping[str, BindingVersion]
-    connectors: Mapping[str, Shared[RunningConnector]]
-    routes: Mapping[str, Route]
+    bindings: dict[str, BindingVersion]
+    connectors: dict[str, Shared[RunningConnector]]
+    routes: dict[str, Route]
     tree: Any
     source: str
     actor: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -129,7 +130,7 @@ class StateFileTests(SynchronousTestCase):
         self.now = {"n": 0}
         self.threads: list[Callable[[], Deferred[None]]] = []
         self.path = state_path(self.directory)
-        self.file = StateFile(self.path, self.clock, self.in_thread, lambda: dict(self.now))
+        self.file = StateFile(self.path, self.clock, self.in_thread, lambda: partial(dict, self.now.copy()))
 
     def in_thread(self, function: Callable[[], None]) -> Deferred[None]:
         """Keep the function until the test lets the thread run it."""

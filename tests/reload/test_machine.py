@@ -131,11 +131,12 @@ class ReloadMachine(RuleBasedStateMachine):
         assert isinstance(report, ReloadReport), report
         return report
 
-    def adopted(self, report: ReloadReport) -> None:
+    def adopted(self, *reports: ReloadReport) -> None:
         """Compare what was adopted with what is on disk, and the numbers with those before."""
-        assert report.ok, report
+        assert all(report.ok for report in reports), reports
         assert not self.is_bad
         world = self.world
+        added = {trigger_id for report in reports for trigger_id in report.added}
         assert set(world.live()) == set(self.wanted)
         for trigger_id, binding in world.registry.active.items():
             spec = binding.spec
@@ -143,10 +144,10 @@ class ReloadMachine(RuleBasedStateMachine):
             before = self.known.get(trigger_id)
             if before is not None:
                 version, known = before
-                is_same = known == content and trigger_id not in report.added
+                is_same = known == content and trigger_id not in added
                 assert binding.version >= version
                 assert (binding.version == version) <= (known == content), (before, binding)
-                assert not is_same or binding.version == version, (before, binding, report)
+                assert not is_same or binding.version == version, (before, binding, reports)
             self.known[trigger_id] = (binding.version, content)
         assert world.coordinator.generation >= self.generation
         self.generation = world.coordinator.generation
@@ -209,7 +210,7 @@ class ReloadMachine(RuleBasedStateMachine):
         assert [report.actor for report in reports] == [str(number) for number in range(count)]
         assert len(world.told.finished) == before + 2
         if not self.is_bad:
-            self.adopted(reports[-1])
+            self.adopted(*reports)
 
     # Deliveries and time
 

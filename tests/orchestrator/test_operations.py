@@ -1,0 +1,148 @@
+"""What an operator asks of a running server: fire, inspect, bindings, generations, recover."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
+from harn.listener.interfaces import IOperations
+from harn.orchestrator.operations import PATIENCE, Operations, synthetic_kind
+from harn.wire import canonical_json
+from tests.reload.world import World, fake, github
+from tests.triggers.examples import spec
+
+
+class OperationsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = World(Path(self.mktemp()))
+        self.world.manifest(fake("a"), github("gh"))
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.operations = self.operations_of(self.world)
+
+    @staticmethod
+    def operations_of(world: World) -> Operations:
+        def snapshot() -> Any:
+            keys = ("triggers", "connectors", "activations", "status", "bind", "generation", "digest", "last_reload")
+            return lambda: dict.fromkeys(keys)
+
+        return Operations(
+            world.clock,
+            world.store,
+            world.registry,
+            world.intake,
+            world.dispatcher,
+            world.coordinator,
+            world.recovery,
+            snapshot,
+        )
+
+    def test_interface(self) -> None:
+        """It is what the admin API expects."""
+        verifyObject(IOperations, self.operations)
+
+    def fire(self, trigger_id: str = "a", payload: Any = None) -> Deferred[Any]:
+        return self.operations.fire(trigger_id, payload, "cli")
+
+    def test_fire(self) -> None:
+        """A made-up event goes the whole way, and the answer tells of its end."""
+        fired = self.fire(payload={"x": 1})
+        self.assertNoResult(fired)
+        (running,) = self.world.calls
+        self.assertEqual(running.call.body, canonical_json({"x": 1}))
+        running.returns(b'{"seen": 1}')
+        answer = self.successResultOf(fired)
+        self.assertEqual((answer["status"], answer["result"], answer["error"]), ("dispatched", {"seen": 1}, None))
+        self.assertEqual((answer["binding_id"], answer["binding_version"]), ("a", 1))
+        self.assertEqual(self.world.version("a").in_flight, 0)
+
+    def test_fire_that_fails(self) -> None:
+        """A handler that gives up, or wants to wait, is told of as such."""
+        for error, status in ((HandlerRejected("never"), "dlq"), (HandlerRetryAfter("later", 60.0), "waiting")):
+            fired = self.fire()
+            self.world.calls[0].raises(error)
+            answer = self.successResultOf(fired)
+            self.assertEqual((answer["status"], answer["error"]), (status, str(error)))
+            self.assertEqual(answer["dlq_entry_id"], answer["event_id"] if status == "dlq" else None)
+
+    def test_fire_that_takes_too_long(self) -> None:
+        """Who fires waits for the handler's time and a little more; the delivery goes on."""
+        fired = self.fire()
+        self.world.clock.advance(self.world.version("a").spec.timeout + PATIENCE)
+        self.assertEqual(self.successResultOf(fired)["status"], "pending")
+        self.world.calls[0].returns()
+        self.assertEqual(self.world.version("a").dispatched, 1)
+
+    def test_fire_at_nothing(self) -> None:
+        """A trigger that is not in force is refused with the names of those that are."""
+        refused = self.failureResultOf(self.fire("none"), RouteUnknown)
+        self.assertIn("a, gh", str(refused.value))
+
+    def test_fire_that_is_filtered_or_known(self) -> None:
+        """What the trigger's rules keep out is said to be ignored, or a duplicate; nothing runs, nothing is held."""
+        rules = ("filter = 'event.headers.none'", "dedupe_key = \"'always the same'\"")
+        for rule, statuses in zip(rules, (["ignored"], ["dispatched", "duplicate_dropped"]), strict=True):
+            self.world.manifest(fake("a", extra=rule))
+            self.assertTrue(self.successResultOf(self.world.reload()).ok)
+            for status in statuses:
+                fired = self.fire()
+                for running in self.world.calls:
+                    running.returns()
+                self.assertEqual(self.successResultOf(fired)["status"], status)
+                self.world.clock.advance(1.0)
+            self.assertEqual(self.world.version("a").in_flight, 0)
+
+    def test_synthetic_kind(self) -> None:
+        """A made-up event is of a kind that the trigger matches."""
+        patterns = {("issues.opened",): "issues.opened", ("issues.*", "x"): "issues.synthetic", (): "webhook"}
+        for events, kind in patterns.items():
+            self.assertEqual(synthetic_kind(spec("t", events=events)), kind)
+
+    def test_bindings(self) -> None:
+        """Every live and draining version is shown with what it holds."""
+        self.successResultOf(self.world.take("a"))
+        self.world.manifest(fake("a", extra="timeout = '3s'"))
+        self.assertTrue(self.successResultOf(self.world.reload()).ok)
+        found = {each["binding"]: each for each in self.successResultOf(self.operations.bindings())}
+        self.assertEqual({key: each["state"] for key, each in found.items()}, {"a@v2": "active", "a@v1": "draining"})
+        self.assertEqual((found["a@v1"]["in_flight"], found["a@v2"]["in_flight"]), (1, 0))
+        self.assertIsNotNone(found["a@v1"]["draining_since"])
+
+    def test_generations(self) -> None:
+        """The newest adopted generations are listed, and which one is live."""
+        self.assertTrue(self.successResultOf(self.world.reload(force=True)).ok)
+        found = self.successResultOf(self.operations.generations())
+        self.assertEqual([(each["generation"], each["live"]) for each in found], [(2, True), (1, False)])
+        self.assertEqual((found[0]["source"], found[0]["actor"]), ("cli", "test"))
+
+    def test_inspect_and_events(self) -> None:
+        """What was dispatched lately is shown, and each topic can be read."""
+        for _ in range(2):
+            fired = self.fire()
+            self.world.calls[0].returns()
+            self.successResultOf(fired)
+            self.world.clock.advance(1.0)
+        shown = self.successResultOf(self.operations.inspect())
+        self.assertEqual((len(shown["recent_dispatches"]), shown["dispatcher"]["in_flight"]), (2, 0))
+        page = self.successResultOf(self.operations.events("trigger.outbox", 1, 10))
+        self.assertEqual((len(page.records), page.latest), (1, 2))
+
+    def test_recover(self) -> None:
+        """What an earlier server left is listed, and run when it is asked for."""
+        self.world.dispatcher.apply(0)
+        self.successResultOf(self.world.take("a"))
+        world = self.world.restarted()
+        self.assertTrue(self.successResultOf(world.start()).ok)
+        world.clock.advance(10.0)
+        operations = self.operations_of(world)
+        listed = self.successResultOf(operations.recover(0.0, True, "cli"))
+        self.assertEqual((listed["stranded_envelopes"], world.calls), (1, []))
+        self.assertEqual(listed["candidates"][0]["age_seconds"], 10.0)
+        self.assertEqual(self.successResultOf(operations.recover(60.0, False, "cli"))["recovered"], 0)
+        self.assertEqual(self.successResultOf(operations.recover(0.0, False, "cli"))["recovered"], 1)
+        world.calls[0].returns()
+        self.assertEqual(self.successResultOf(operations.recover(0.0, True, "cli"))["stranded_envelopes"], 0)

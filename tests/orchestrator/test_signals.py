@@ -1,0 +1,118 @@
+"""Signals as calls on the reactor thread, and given back at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.orchestrator.signals import Signals
+
+TWICE = """
+import os, signal, sys
+from twisted.internet import reactor
+from harn.orchestrator.signals import Signals
+
+def told():
+    print("told", flush=True)
+    reactor.callLater(0, os.kill, os.getpid(), second)
+    reactor.callLater(20, reactor.stop)
+
+first, second = (getattr(signal, name) for name in sys.argv[1:])
+signals = Signals(reactor, lambda: None, told)
+signals.install()
+reactor.callWhenRunning(os.kill, os.getpid(), first)
+reactor.run()
+print("ended by itself")
+"""
+
+
+class NotingReactor:
+    """Keeps what is to be called from threads, and when it runs."""
+
+    def __init__(self) -> None:
+        self.called: list[Any] = []
+        self.when_running: list[Callable[[], None]] = []
+
+    def callFromThread(self, function: Any) -> None:
+        self.called.append(function)
+
+    def callWhenRunning(self, function: Any) -> None:
+        self.when_running.append(function)
+
+
+class SignalsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.before = self.handlers()
+        self.reactor = NotingReactor()
+        self.told: list[str] = []
+        self.signals = Signals(self.reactor, lambda: self.told.append("hup"), lambda: self.told.append("term"))
+        self.addCleanup(self.signals.restore)
+
+    @staticmethod
+    def handlers() -> list[Any]:
+        return [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)]
+
+    def send(self, number: int) -> None:
+        """Send a signal to this process, and run what the reactor was asked to."""
+        os.kill(os.getpid(), number)
+        called, self.reactor.called = self.reactor.called, []
+        for function in called:
+            function()
+
+    def test_hang_up_at_once(self) -> None:
+        """SIGHUP is caught from `install` on, each time; the others are nobody's yet."""
+        self.signals.install()
+        self.send(signal.SIGHUP)
+        self.send(signal.SIGHUP)
+        self.assertEqual(self.told, ["hup", "hup"])
+        self.assertEqual(self.handlers()[1:], self.before[1:])
+
+    def test_termination(self) -> None:
+        """SIGTERM and SIGINT are caught when the reactor runs."""
+        self.signals.install()
+        self.reactor.when_running[0]()
+        self.send(signal.SIGTERM)
+        self.assertEqual(self.told, ["term"])
+
+    def test_restore(self) -> None:
+        """Everything is given back to whoever had it; a reactor that runs after that changes nothing."""
+        self.signals.install()
+        self.reactor.when_running[0]()
+        self.assertTrue(all(now != before for now, before in zip(self.handlers(), self.before, strict=True)))
+        self.signals.restore()
+        self.assertEqual(self.handlers(), self.before)
+        self.reactor.when_running[0]()
+        self.assertEqual(self.handlers(), self.before)
+
+    def test_restore_leaves_what_came_later(self) -> None:
+        """A handler that somebody else has put there since stays."""
+
+        def other(number: int, frame: object) -> None: ...
+
+        self.addCleanup(signal.signal, signal.SIGHUP, self.before[0])
+        self.signals.install()
+        signal.signal(signal.SIGHUP, other)
+        self.signals.restore()
+        self.assertIs(signal.getsignal(signal.SIGHUP), other)
+
+    def test_another_thread(self) -> None:
+        """Outside the main thread no signal is caught, and nothing fails."""
+        thread = threading.Thread(target=self.signals.install)
+        thread.start()
+        thread.join()
+        self.assertEqual(self.handlers(), self.before)
+
+    def test_second_termination(self) -> None:
+        """A second SIGTERM or SIGINT ends the process at once, with status 1."""
+        for first, second in (("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM")):
+            done = subprocess.run(
+                [sys.executable, "-c", TWICE, first, second], capture_output=True, text=True, timeout=60, check=False
+            )
+            self.assertEqual((done.returncode, done.stdout), (1, "told\n"), done.stderr)

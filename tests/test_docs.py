@@ -1,0 +1,147 @@
+"""The documentation: what is generated is up to date, what it links to is there, and its examples are right."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SkipTest, TestCase
+
+import harn
+from harn.connectors.catalog import Catalog
+from harn.errors import AttemptFailed
+from harn.manifest.load import load_manifest
+from harn.manifest.source import ManifestSource
+from harn.model import delivery
+from harn.store.topics import VIEWS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+BLOCK = re.compile(r"^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+VARIABLE = re.compile(r"HARN_(?:ORCHESTRATOR|SECRET)_[A-Z_]*[A-Z]")
+EXAMPLES = frozenset(("HARN_SECRET_GITHUB_WEBHOOK_SECRET", "HARN_SECRET_GITHUB_WEBHOOK_SECRET_V"))
+"""Variables that docstrings name as examples of secrets."""
+
+
+def pages() -> list[Path]:
+    """Give every page."""
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """Give the examples of one language on a page."""
+    for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if found["language"] == language:
+            yield found["text"]
+
+
+def anchors(page: Path) -> set[str]:
+    """Give what can follow ``#`` in a link to a page, as Git hosts make it of headings."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+class DocumentationCase(TestCase):
+    """A test of the pages, where they are: a wheel does not have them."""
+
+    def setUp(self) -> None:
+        if not DOCS.is_dir():
+            raise SkipTest("the documentation is not here")
+
+
+class GeneratedTests(DocumentationCase):
+    """``docs/generate.py``."""
+
+    def generate(self) -> Any:
+        """Import the script."""
+        spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_up_to_date(self) -> None:
+        """Every generated part is as the code would have it; else run ``python docs/generate.py``."""
+        generate = self.generate()
+        used: list[str] = []
+        for page in sorted((DOCS / "reference").glob("*.md")):
+            text = page.read_text(encoding="utf-8")
+            used += [found["name"] for found in generate.PART.finditer(text)]
+            self.assertEqual(text, generate.renew(text), f"{page.name} is out of date; run: python docs/generate.py")
+        self.assertEqual(sorted(used), sorted(generate.PARTS))
+
+
+class PageTests(DocumentationCase):
+    """What the pages say."""
+
+    def test_links(self) -> None:
+        """Every link within the project leads to a file that is there, and to a heading that is in it."""
+        broken = []
+        for page in pages():
+            for link in LINK.finditer(BLOCK.sub("", page.read_text(encoding="utf-8"))):
+                target = (page.parent / link["path"]).resolve() if link["path"] else page
+                if not target.exists() or (link["anchor"] and link["anchor"] not in anchors(target)):
+                    broken.append(f"{page.relative_to(ROOT)}: {link[0]}")
+        self.assertEqual(broken, [])
+
+    def test_every_page_is_on_the_map(self) -> None:
+        """The map leads to every other page."""
+        linked = {link["path"] for link in LINK.finditer((DOCS / "index.md").read_text(encoding="utf-8"))}
+        there = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+        self.assertEqual(there - linked, {"index.md"})
+
+    def test_every_variable_is_described(self) -> None:
+        """Each environment variable that the code names is in the reference of the command line."""
+        said = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
+        sources = [path.read_text(encoding="utf-8") for path in sorted(Path(harn.__file__).parent.rglob("*.py"))]
+        named = {name for source in sources for name in VARIABLE.findall(source)} - EXAMPLES
+        self.assertIn("HARN_ORCHESTRATOR_API_KEYS", named)
+        self.assertEqual({name for name in named if name not in said}, set())
+
+    def test_every_reason_is_described(self) -> None:
+        """Each topic, each reason of a dead letter and each class of an attempt's error is in the reference."""
+        said = (DOCS / "reference" / "events.md").read_text(encoding="utf-8")
+        reasons = (
+            *(delivery.RETRY_EXHAUSTED, delivery.REJECTED, delivery.FILTER_ERROR),
+            *(delivery.BINDING_REMOVED, delivery.RECOVERY_LIMIT),
+        )
+        classes = [each.error_class for each in AttemptFailed.__subclasses__()]
+        self.assertEqual([name for name in (*VIEWS, *reasons, *classes) if f"`{name}`" not in said], [])
+
+
+class ExampleTests(DocumentationCase):
+    """The examples."""
+
+    def plugin(self) -> Any:
+        """Run the example of a connector; give its plugin."""
+        first = next(blocks(DOCS / "howto" / "write-a-connector.md", "python"))
+        names: dict[str, Any] = {"__name__": "acme"}
+        exec(compile(first, "acme.py", "exec"), names)
+        return names["acme"]
+
+    async def test_manifests(self) -> None:
+        """Every example of a whole manifest is valid."""
+        ours = Catalog.discover()
+        catalog = Catalog.of([*ours.plugins.values(), self.plugin()])
+        self.assertEqual(catalog.problems, ())
+        seen = 0
+        for page in pages():
+            for text in blocks(page, "toml"):
+                if "[[triggers]]" in text:
+                    source = ManifestSource.of(str(page), text.encode("utf-8"))
+                    await load_manifest(source, None, catalog.providers, reactor)
+                    seen += 1
+        self.assertGreater(seen, 3)
+
+    def test_python(self) -> None:
+        """Every example in Python compiles."""
+        for page in pages():
+            for text in blocks(page, "python"):
+                compile(text, str(page), "exec")
