@@ -258,9 +258,7 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
         publisher=publisher,
         background=tuple(background),
     )
-    operations = Operations(
-        reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()()
-    )
+    operations = Operations(reactor, store, registry, intake, dispatcher, coordinator, recovery, parts.snapshot)
     site.mount("/admin", Admin(reactor, settings.current_authenticator, store, coordinator, operations))
     return parts
 

@@ -92,7 +92,7 @@ class Operations:
         recovery: Recovery,
         snapshot: Any,
     ) -> None:
-        """:param snapshot: gives the function that makes what the state file says now."""
+        """:param snapshot: gives what the state file says now."""
         self._clock = clock
         self._store = store
         self._registry = registry
@@ -138,7 +138,7 @@ class Operations:
         return Deferred.fromCoroutine(self._inspect())
 
     async def _inspect(self) -> Mapping[str, Any]:
-        snapshot = self._snapshot()
+        snapshot = self._snapshot()()
         newest = await self._store.latest("trigger.outbox")
         recent = await self._store.read("trigger.outbox", max(0, newest - RECENT), RECENT)
         return {

@@ -26,9 +26,9 @@ class OperationsTests(SynchronousTestCase):
 
     @staticmethod
     def operations_of(world: World) -> Operations:
-        def snapshot() -> Any:
+        def snapshot() -> dict[str, Any]:
             keys = ("triggers", "connectors", "activations", "status", "bind", "generation", "digest", "last_reload")
-            return lambda: dict.fromkeys(keys)
+            return dict.fromkeys(keys)
 
         return Operations(
             world.clock,
