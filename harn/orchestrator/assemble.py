@@ -258,7 +258,9 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
         publisher=publisher,
         background=tuple(background),
     )
-    operations = Operations(reactor, store, registry, intake, dispatcher, coordinator, recovery, parts.snapshot)
+    operations = Operations(
+        reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()()
+    )
     site.mount("/admin", Admin(reactor, settings.current_authenticator, store, coordinator, operations))
     return parts
 

@@ -138,7 +138,7 @@ class Operations:
         return Deferred.fromCoroutine(self._inspect())
 
     async def _inspect(self) -> Mapping[str, Any]:
-        snapshot = self._snapshot()()
+        snapshot = self._snapshot()
         newest = await self._store.latest("trigger.outbox")
         recent = await self._store.read("trigger.outbox", max(0, newest - RECENT), RECENT)
         return {
