@@ -28,6 +28,8 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignore
 
 DAY = 86400.0
+INBOX_TOPIC = "trigger.inbox.envelopes"
+"""What the metrics call the inbox."""
 
 
 @frozen(kw_only=True)
@@ -109,7 +111,10 @@ class Intake:
         deliveries = tuple(kept)
         binding.lease(len(deliveries))
         return self._inbox.accept(Acceptance(deliveries=deliveries, guard=arrival.guard)).addCallbacks(
-            self._accepted, self._failed, callbackArgs=(binding, deliveries, ignored), errbackArgs=(binding, deliveries)
+            self._accepted,
+            self._failed,
+            callbackArgs=(binding, deliveries, ignored, self._clock.seconds()),
+            errbackArgs=(binding, deliveries),
         )
 
     def _decide(
@@ -170,8 +175,10 @@ class Intake:
         binding: BindingVersion,
         deliveries: tuple[NewDelivery, ...],
         ignored: int,
+        began_at: float,
     ) -> Taken:
         """Hand over what is new; give back the leases of what is not."""
+        self._metrics.append_observed(INBOX_TOPIC, self._clock.seconds() - began_at)
         stats = self._metrics.trigger(binding.id, binding.spec.provider)
         event_ids: list[str] = []
         duplicates = dead = 0

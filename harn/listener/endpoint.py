@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
-from ipaddress import ip_address
 from typing import Any
 
 from attrs import frozen
@@ -16,8 +14,6 @@ from harn.errors import ListenerUnusable
 from harn.listener.tls import TlsContext
 
 BACKLOG = 1024
-
-_SHAPE = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:/\s]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 
 
 @frozen
@@ -39,24 +35,6 @@ class Bind:
         """Give the URL by which this machine reaches it: a wildcard is written as loopback."""
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"{'https' if tls else 'http'}://{Bind(host, self.port)}"
-
-
-def parse_bind(text: str) -> Bind:
-    """
-    Read ``host:port``, ``[v6]:port`` or ``:port``.
-
-    :raises ValueError: anything else; the message says what to write.
-    """
-    found = _SHAPE.fullmatch(text.strip())
-    if found is None or int(found["port"]) > 65535:
-        raise ValueError(f"{text!r} is no address; write host:port, for example 127.0.0.1:8080 or [::1]:8080")
-    host = found["six"] or found["host"]
-    if found["six"]:
-        try:
-            ip_address(host)
-        except ValueError:
-            raise ValueError(f"{text!r} is no address: {host} is no IPv6 address") from None
-    return Bind(host, int(found["port"]))
 
 
 @frozen

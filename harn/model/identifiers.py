@@ -35,15 +35,3 @@ def new_trace_id(now: float) -> str:
 def binding_key(trigger_id: str, version: int) -> str:
     """Name one version of one binding, for example ``gh@v2``."""
     return f"{trigger_id}@v{version}"
-
-
-def parse_binding_key(text: str) -> tuple[str, int]:
-    """
-    Take a binding key apart.
-
-    :raises ValueError: ``text`` is not ``id@vN`` with N of at least 1.
-    """
-    trigger_id, separator, digits = text.rpartition("@v")
-    if not separator or not trigger_id or not digits.isdecimal() or int(digits) < 1:
-        raise ValueError(f"not a binding key: {text!r}; write it as id@vN, for example gh@v2")
-    return trigger_id, int(digits)

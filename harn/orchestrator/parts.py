@@ -23,7 +23,7 @@ from harn.orchestrator.state_file import ServerFacts, ServerState, describe
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.inputs import Inputs
-from harn.reload.numbers import VersionNumbers
+from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import ReloadReport
 from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry
@@ -72,12 +72,8 @@ class Parts:
         """Build and adopt the first generation, under the numbers that the store remembers."""
         self.started_at = self.reactor.seconds()
         numbers = VersionNumbers(await self.store.latest_bindings())
-        last = await self.store.last()
-        digest = None
-        if last is not None and last.adopted_at is not None:
-            # One that was only reserved may have served unnoted: what comes now gets a number above it.
-            digest = last.digest
-        return await self.coordinator.start(numbers, 0 if last is None else last.number, digest)
+        last = await LastGeneration.of(self.store)
+        return await self.coordinator.start(numbers, last.number, last.digest)
 
     async def recover(self, limit: int) -> int:
         """Take over what an earlier server left unfinished, unless the manifest leaves that to an operator."""

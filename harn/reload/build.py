@@ -23,7 +23,7 @@ from harn.reload.definitions import compare
 from harn.reload.generation import Candidate, Generation, RunningConnector
 from harn.reload.inputs import Inputs, Surroundings, read_inputs, without_secrets
 from harn.reload.interfaces import IRouteTable
-from harn.reload.numbers import VersionNumbers
+from harn.reload.numbers import WITHDRAWN, VersionNumbers
 from harn.reload.report import ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.store.interfaces import IGenerations
@@ -135,6 +135,22 @@ class Builder:
         record = await self._in_thread(_generation_record, candidate)
         encoded = None if known else await self._in_thread(encode_bundle, bundle)
         await generations.reserve(record, encoded)
+
+    async def withdraw(self, generations: IGenerations, candidate: Candidate) -> None:
+        """
+        Take back what `reserve` made durable, for a candidate that failed after it.
+
+        :raises EventLogUnavailable: the numbers stay reserved.
+        """
+        generation = candidate.generation
+        record = GenerationRecord(
+            number=generation.number,
+            digest=WITHDRAWN,
+            bundle_id=generation.inputs.bundle.bundle_id,
+            source=generation.source,
+            actor=generation.actor,
+        )
+        await generations.reserve(record, None)
 
     async def candidate(
         self,

@@ -287,12 +287,25 @@ class Coordinator:
             candidate = await stages.run("swap", building)
             if not keeps_number:
                 await stages.run("prepare", builder.reserve(self._generations, candidate, live))
-            await stages.run("activate", builder.connections.activate(connectors, inputs))
-            await stages.run("swap", self._last_checks(request))
+            try:
+                await stages.run("activate", builder.connections.activate(connectors, inputs))
+                await stages.run("swap", self._last_checks(request))
+            except Exception:
+                if not keeps_number:
+                    await self._withdraw(candidate)
+                raise
             # From here to the end of the step there is no await.
             stack.pop_all()
             self._adopt(candidate, live)
             return self._success(request, candidate.generation, prepared.plan)
+
+    async def _withdraw(self, candidate: Candidate) -> None:
+        """Note that the reserved numbers were never used; if that fails, the next server leaves them out."""
+        try:
+            withdrawing = Deferred.fromCoroutine(self._builder.withdraw(self._generations, candidate))
+            await withdrawing.addTimeout(NOTING, self._clock)
+        except Exception as error:
+            log.warn("generation {number} stays reserved: {why}", number=candidate.generation.number, why=_said(error))
 
     async def _last_checks(self, request: ReloadRequest) -> None:
         self._check_precondition(request)

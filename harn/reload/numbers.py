@@ -1,11 +1,42 @@
-"""The highest version number ever given to each trigger, and its definition then. A mirror of the store's."""
+"""The highest numbers ever given to generations and to each trigger's versions. A mirror of the store's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from attrs import frozen
+
+from harn.store.interfaces import IGenerations
 from harn.store.model import LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
+
+WITHDRAWN = ""
+"""What stands for the digest of a generation that was reserved and then failed: its number was never used."""
+
+
+@frozen
+class LastGeneration:
+    """
+    What a store remembers of generations.
+
+    :ivar number: the highest that may have served; 0 for none.
+    :ivar digest: the digest of that one, if it is known to have served.
+    """
+
+    number: int = 0
+    digest: str | None = None
+
+    @classmethod
+    async def of(cls, generations: IGenerations) -> LastGeneration:
+        """Ask the store."""
+        last = await generations.last()
+        if last is not None and last.digest == WITHDRAWN:
+            adopted = await generations.history(1)
+            last = adopted[0] if adopted else None
+        if last is None:
+            return cls()
+        # One that was only reserved may have served unnoted: what comes now gets a number above it.
+        return cls(last.number, None if last.adopted_at is None else last.digest)
 
 
 class VersionNumbers:

@@ -24,11 +24,6 @@ class Plan:
     unchanged: tuple[str, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(factory=dict)
 
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether no binding changes."""
-        return not (self.added or self.modified or self.removed)
-
 
 def differences(live: Definition, following: Definition) -> tuple[str, ...]:
     """Name what differs between two definitions of one trigger, in a person's words."""

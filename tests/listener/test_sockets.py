@@ -9,7 +9,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
-from harn.listener.endpoint import listen, parse_bind
+from harn.listener.endpoint import Bind, listen
 from harn.listener.limits import Limits
 from harn.testing.clients import SocketClient, parse_answers, request_bytes
 from tests.listener.world import World, signed_post
@@ -18,7 +18,7 @@ from tests.listener.world import World, signed_post
 class SocketTests(TestCase):
     def setUp(self) -> None:
         self.world = World(Limits(linger=0.5, headers=0.5), clock=reactor)
-        self.listening = listen(reactor, parse_bind("127.0.0.1:0"), self.world.site)
+        self.listening = listen(reactor, Bind("127.0.0.1", 0), self.world.site)
         self.clients: list[SocketClient] = []
 
     async def tearDown(self) -> None:

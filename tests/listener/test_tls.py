@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from harn.errors import ListenerUnusable
-from harn.listener.endpoint import listen, parse_bind
+from harn.listener.endpoint import Bind, listen
 from harn.listener.tls import TlsContext, load_context
 from harn.testing.clients import SocketClient
 from tests.listener.world import World, signed_post
@@ -115,7 +115,7 @@ class ServedTests(TestCase):
         self.first = make_pair(self.mktemp(), "first")
         self.second = make_pair(self.mktemp(), "second")
         self.tls = TlsContext(load_context(*self.first))
-        self.listening = listen(reactor, parse_bind("127.0.0.1:0"), self.world.site, self.tls)
+        self.listening = listen(reactor, Bind("127.0.0.1", 0), self.world.site, self.tls)
 
     async def tearDown(self) -> None:
         await self.listening.port.stopListening()

@@ -6,11 +6,11 @@ import gc
 import weakref
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.model import NormalizedEvent
-from harn.errors import GateShut, HandlerRetryAfter
+from harn.errors import EventLogUnavailable, GateShut, HandlerRetryAfter
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
 from tests.reload.world import HANDLERS, World, fake, github
@@ -84,17 +84,51 @@ class NumberTests(GenerationCase):
         self.reloaded(fake("a"), fake("b"))
         self.assertEqual(self.world.live(), {"a": 1, "b": 3})
 
-    def test_reserved_and_not_adopted(self) -> None:
-        """A number that was reserved and perhaps served without a note is given to nothing else after a restart."""
+    def test_reserved_and_perhaps_adopted(self) -> None:
+        """A number that may have served without a note is given to nothing else after a restart."""
         self.started(fake("a"))
+        self.patch(self.world.store, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
+        self.assertEqual(self.reloaded(fake("b")).generation, 2)
+        self.world.manifest(fake("a"))
+        self.assertEqual(self.restarted().generation, 3)
+        self.assertEqual(self.world.live(), {"a": 1})
+
+    def test_reserved_and_failed(self) -> None:
+        """A reload that fails after its numbers are durable uses none of them, over a restart neither."""
+        self.started(fake("a"))
+        for text in (fake("b"), fake("c")):
+            self.world.manifest(fake("a"), text)
+            self.world.plugin.script["activate"] = lambda: 1 / 0
+            self.assertFalse(self.successResultOf(self.world.reload()).ok)
+            self.flushLoggedErrors(ZeroDivisionError)
+        self.world.manifest(fake("a"))
+        self.assertEqual((self.restarted().generation, self.world.live()), (1, {"a": 1}))
+        self.assertEqual(self.reloaded(fake("b")).generation, 2)
+        self.assertEqual((self.restarted().generation, self.world.live()), (2, {"b": 1}))
+
+    def test_first_start_that_fails(self) -> None:
+        """The first generation is 1, however often a start failed before."""
         self.world.plugin.script["activate"] = lambda: 1 / 0
+        self.world.manifest(fake("a"))
+        self.assertFalse(self.successResultOf(self.world.start()).ok)
+        self.flushLoggedErrors(ZeroDivisionError)
+        self.assertEqual((self.restarted().generation, self.world.live()), (1, {"a": 1}))
+
+    def test_withdrawing_fails(self) -> None:
+        """Numbers that cannot be taken back are left out by the next server."""
+        self.started(fake("a"))
+
+        def fills() -> None:
+            self.world.store.fail_writes = True
+            raise RuntimeError
+
+        self.world.plugin.script["activate"] = fills
         self.world.manifest(fake("b"))
         self.assertFalse(self.successResultOf(self.world.reload()).ok)
-        self.flushLoggedErrors(ZeroDivisionError)
-        self.assertEqual(self.successResultOf(self.world.store.last()).number, 2)
-        self.world.manifest(fake("c"))
-        self.assertEqual(self.restarted().generation, 3)
-        self.assertEqual(self.world.live(), {"c": 1})
+        self.flushLoggedErrors(RuntimeError)
+        self.world.store.fail_writes = False
+        self.world.manifest(fake("a"))
+        self.assertEqual((self.restarted().generation, self.world.live()), (3, {"a": 1}))
 
     def test_numbers_that_the_definitions_do_not_bear_out(self) -> None:
         """A digest that is known with fingerprints that are not (another release made them) gets new numbers."""

@@ -29,7 +29,7 @@ from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
 from harn.reload.inputs import Surroundings
 from harn.reload.interfaces import IRouteTable
-from harn.reload.numbers import VersionNumbers
+from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
@@ -343,9 +343,8 @@ class World:
 
         async def begin() -> ReloadReport:
             numbers = VersionNumbers(await self.store.latest_bindings())
-            last = await self.store.last()
-            digest = None if last is None or last.adopted_at is None else last.digest
-            return await self.coordinator.start(numbers, 0 if last is None else last.number, digest)
+            last = await LastGeneration.of(self.store)
+            return await self.coordinator.start(numbers, last.number, last.digest)
 
         return Deferred.fromCoroutine(begin())
 

@@ -44,12 +44,12 @@ class ReconcileTests(SynchronousTestCase):
     @given(SIDES)
     def test_the_same_again_changes_nothing(self, side: Side) -> None:
         """A side against itself, and against an equal one, is an empty plan."""
-        self.assertTrue(reconcile(definitions(side), definitions(side)).is_empty)
+        plan = reconcile(definitions(side), definitions(side))
+        self.assertEqual((plan.added, plan.modified, plan.removed, dict(plan.changes)), ((), (), (), {}))
 
-    def test_empty_plan(self) -> None:
-        """Nothing against nothing is empty; one addition is not."""
-        self.assertTrue(Plan().is_empty)
-        self.assertFalse(reconcile({}, {"gh": definition()}).is_empty)
+    def test_first(self) -> None:
+        """Against nothing, everything is added."""
+        self.assertEqual(reconcile({}, {"gh": definition()}), Plan(added=("gh",)))
 
 
 class DifferencesTests(SynchronousTestCase):
