@@ -80,7 +80,7 @@ def print_commands(url: str, environment: dict[str, str]) -> None:
     print(shlex.join(curl))
     print("\nOr an event that nobody sent:\n")
     print(f"HARN_ORCHESTRATOR_API_KEYS={key} {shlex.join(fire)}")
-    print("\nEdit handlers.py or harn.toml, reload with SIGHUP, and send it again. Ctrl-C ends it.\n", flush=True)
+    print("\nEdit handlers.py or harn.toml, reload, and fire again. Ctrl-C ends it.\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Catalog:
                     Problem(
                         file=_home(plugin),
                         message=f"{type(plugin).__name__} is no usable connector plugin: {error}",
-                        hint="mend or uninstall the package; `harn connector check` tells more",
+                        hint="mend or uninstall the package that brings it",
                     )
                 )
                 continue

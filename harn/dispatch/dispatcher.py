@@ -100,6 +100,10 @@ class Dispatcher:
             self._window.offer(delivery)
             self._pump()
 
+    def hold(self) -> None:
+        """Bring back nothing from the store until `resume`: while rows are taken over, their leases are missing."""
+        self._readback.hold()
+
     def resume(self, next_due: float | None) -> None:
         """Run what the store holds of earlier servers. The leases of ready rows are taken already."""
         self._readback.resume(next_due)

@@ -60,10 +60,17 @@ class ReadBack:
         self._wakeups = Wakeups(clock, self._wake)
         self._due: set[int] = set()
         self._reading_due = False
+        self._held = False
         self._open = True
+
+    def hold(self) -> None:
+        """Bring nothing back until `resume`."""
+        self._held = True
+        self.window.hold()
 
     def resume(self, next_due: float | None) -> None:
         """Read back what the store holds, whatever its age; ``next_due`` (seconds, Unix) is of the earliest retry."""
+        self._held = False
         self.window.start_over()
         if next_due is not None:
             self._wakeups.notice(next_due)
@@ -129,6 +136,9 @@ class ReadBack:
     def _wake(self) -> None:
         if self._reading_due or not self._open:
             return
+        if self._held:
+            self._wakeups.notice(self._clock.seconds() + INTERVAL)
+            return
         now = self._clock.seconds()
         limit = min(DUE_BATCH, self.window.room)
         if not limit:
@@ -148,6 +158,9 @@ class ReadBack:
     def _woken(self, rows: Sequence[StoredDelivery], now: float, limit: int) -> None:
         self._reading_due = False
         if not self._open:
+            return
+        if self._held:
+            self._wake()
             return
         for row in rows:
             if row.delivery_id in self.window.in_hand:

@@ -60,6 +60,7 @@ class Window:
         self._missed = False
         self._reading = False
         self._outdated = False
+        self._held = False
         self._left_meanwhile: set[int] = set()
 
     def __len__(self) -> int:
@@ -130,8 +131,13 @@ class Window:
             self._bytes -= sum(delivery.size for delivery in taken)
         return taken
 
+    def hold(self) -> None:
+        """Take nothing from the store until `start_over`; what is being read is dropped."""
+        self._held = True
+
     def start_over(self) -> None:
         """Look through the whole store again: it holds ready deliveries of any age, as after a restart."""
+        self._held = False
         self._overflowing = self._missed = True
         self._newest = 0
         self._outdated = self._reading
@@ -140,7 +146,7 @@ class Window:
     def fill(self) -> None:
         """Read more from the store, if it has more than memory and nobody reads already."""
         room = self.room
-        if not self._overflowing or self._reading or not room:
+        if not self._overflowing or self._reading or self._held or not room:
             return
         self._missed = False
         self._reading = True
@@ -151,7 +157,7 @@ class Window:
     def _filled(self, rows: Sequence[StoredDelivery]) -> None:
         self._reading = False
         left, self._left_meanwhile = self._left_meanwhile, set()
-        if self._outdated:
+        if self._outdated or self._held:
             self._outdated = False
             self.fill()
             return

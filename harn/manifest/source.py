@@ -69,11 +69,8 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
     shown = shown or path
     try:
         # Without O_NONBLOCK a named pipe would keep this thread for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if stat.S_ISDIR(found.st_mode):
-                raise _unreadable(shown, f"{shown} is a directory", "name the file in it, for example harn.toml")
+        with open(path, "rb", opener=_open_now) as file:
+            found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise _unreadable(shown, f"{shown} is not a regular file", "write the manifest to a file")
             if found.st_size > LARGEST:
@@ -88,6 +85,11 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
     except OSError as error:
         raise _unreadable(shown, f"{shown} cannot be read: {error.strerror}", "check its owner and mode") from None
     return ManifestSource(path=os.path.abspath(path), data=data, shown=shown)
+
+
+def _open_now(path: str, flags: int) -> int:
+    """Open without waiting."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _unreadable(shown: str, message: str, hint: str) -> ManifestInvalid:

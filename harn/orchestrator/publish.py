@@ -72,7 +72,7 @@ def announce(report: ReloadReport) -> None:
         )
     else:
         log.error(
-            "manifest reload ({source}) failed: {why}; generation {generation} goes on serving",
+            "manifest reload ({source}) failed; generation {generation} goes on serving:\n{why}",
             source=report.source,
             why="\n".join(str(problem) for problem in report.problems) or report.error,
             generation=report.generation,

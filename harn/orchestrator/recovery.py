@@ -74,11 +74,14 @@ class Recovery:
         return await self._take_over(limit, None)
 
     async def _take_over(self, limit: int, received_before: float | None) -> int:
-        # One after the other: two must not bring back the same version.
+        # One after the other: two must not bring back the same version. And no row may run before its lease is taken.
         await self._lock.acquire()
+        self._dispatcher.hold()
         try:
             return await self._take_over_now(limit, received_before)
         finally:
+            # It looks for retries that are due by now, and sees from these when the next ones are.
+            self._dispatcher.resume(self._clock.seconds())
             self._lock.release()
 
     async def _take_over_now(self, limit: int, received_before: float | None) -> int:
@@ -93,7 +96,6 @@ class Recovery:
             revived = await self._reviver.revive(recovery.backlog)
             if revived:
                 self._drains.begin(0, revived, self._drain_timeout())
-            self._dispatcher.resume(await self._store.next_due())
             log.info("{count} unfinished deliveries go on", count=recovery.recovered)
         return recovery.recovered
 

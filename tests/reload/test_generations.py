@@ -436,6 +436,29 @@ class ReviveTests(GenerationCase):
         self.assertEqual(self.world.version("a").in_flight, 0)
         self.assertEqual(self.successResultOf(self.world.store.backlog()), [])
 
+    def test_nothing_runs_before_it_is_taken_over(self) -> None:
+        """While versions are brought back, no row of theirs runs, ready or due; then each runs once."""
+        self.started(fake("a"))
+        self.successResultOf(self.world.take("a", "d1"))
+        self.world.calls[0].raises(HandlerRetryAfter("later", 5.0))
+        self.stored()
+        self.world.write("handlers.py", HANDLERS + "# another\n")
+        self.restarted()
+        self.successResultOf(self.world.take("a", "d2"))
+        self.world.calls[0].raises(HandlerRetryAfter("later", 1.0))
+        resolving: Deferred[object] = Deferred()
+        self.world.interpreters.on_resolve = lambda: resolving
+        recovering = Deferred.fromCoroutine(self.world.recovery.on_request(-1.0, dry_run=False))
+        self.world.clock.advance(10.0)
+        self.assertEqual(self.world.calls, [])
+        resolving.callback([])
+        self.assertEqual(self.successResultOf(recovering)["recovered"], 2)
+        self.world.clock.advance(1.0)
+        self.assertEqual(sorted(each.call.binding for each in self.world.calls), ["a@v1", "a@v2", "a@v2"])
+        for running in list(self.world.calls):
+            running.returns()
+        self.assertEqual((dict(self.world.registry.waiting), self.world.retired), ({}, ["a@v1"]))
+
     def test_two_requests_at_once(self) -> None:
         """Two requests take over everything once."""
         self.started(fake("a"))
