@@ -23,6 +23,8 @@ log = Logger(namespace="harn")
 MANIFEST = "orchestrator.manifest"
 START = "start"
 """The source of a server's first generation."""
+MOST_NAMED = 20
+"""Triggers that the line at start names."""
 PATIENCE = 5.0
 """Seconds that a caller waits for a record or a file that cannot be written."""
 
@@ -60,8 +62,16 @@ def manifest_payload(finished: Finished) -> dict[str, Any]:
 
 
 def announce(report: ReloadReport) -> None:
-    """Log a reload's outcome as one line."""
-    if report.ok:
+    """Log a reload's outcome, or what the server starts with."""
+    if report.ok and report.source == START:
+        named = ", ".join(report.added[:MOST_NAMED]) + (", ..." if len(report.added) > MOST_NAMED else "")
+        log.info(
+            "registered triggers ({count}): {named}; generation {generation}",
+            count=len(report.added),
+            named=named or "none",
+            generation=report.generation,
+        )
+    elif report.ok:
         log.info(
             "manifest reload ({source}) applied: +{added} ~{modified} -{removed}, generation {generation}",
             source=report.source,
@@ -70,7 +80,7 @@ def announce(report: ReloadReport) -> None:
             removed=len(report.removed),
             generation=report.generation,
         )
-    else:
+    elif report.source != START:  # a start that failed is told by `Orchestrator` itself
         log.error(
             "manifest reload ({source}) failed; generation {generation} goes on serving:\n{why}",
             source=report.source,

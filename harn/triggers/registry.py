@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from twisted.logger import Logger
+
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+
+log = Logger(namespace="harn.triggers")
 
 Observer = Callable[[BindingVersion], None]
 
@@ -126,7 +130,11 @@ class Registry:
         if interpreter is not None:
             interpreter.release()
         for observer in self._observers:
-            observer(binding)
+            try:
+                observer(binding)
+            except Exception:
+                # This may be part of a reload's step, which cannot fail.
+                log.failure("an observer of {binding}'s end failed", binding=binding.key)
 
     def retry_waits(self, trigger_id: str) -> None:
         """Count one more waiting delivery of a trigger."""

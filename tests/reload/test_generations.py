@@ -500,6 +500,35 @@ class LifetimeTests(GenerationCase):
         alive = {name for name, reference in references.items() if reference() is not None}
         self.assertEqual(alive, set())
 
+    def test_a_failed_candidate_dies(self) -> None:
+        """Nothing refers to what a failed reload has made, either."""
+        self.started(fake("a"))
+        made: list[weakref.ref[object]] = []
+
+        def fails() -> None:
+            made.append(weakref.ref(self.world.interpreters.made.pop()))
+            made.append(weakref.ref(self.world.plugin.of("b")))
+            raise RuntimeError("no")
+
+        self.world.plugin.script["activate"] = fails
+        self.world.write("handlers.py", HANDLERS + "# another\n")
+        self.world.manifest(fake("a"), fake("b"))
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.assertFalse(self.successResultOf(self.world.reload()).ok)
+        self.world.told.finished.clear()
+        self.flushLoggedErrors(RuntimeError)
+        self.assertEqual([reference() for reference in made], [None, None])
+
+    def test_an_observer_that_fails(self) -> None:
+        """Whoever watches versions end cannot break the step."""
+        self.started(fake("a"))
+        self.world.registry.observe(lambda binding: 1 / 0)
+        self.assertEqual(self.reloaded(fake("b")).removed, ("a",))
+        self.assertEqual((self.world.table.generation, self.world.retired), (2, ["a@v1"]))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
 
 def _fired(value: object) -> Deferred[object]:
     done: Deferred[object] = Deferred()

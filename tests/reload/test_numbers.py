@@ -1,0 +1,77 @@
+"""What a store remembers of generations, as the next server takes it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from harn.reload.numbers import WITHDRAWN, LastGeneration, VersionNumbers
+from harn.store.memory.store import MemoryStore
+from harn.store.model import BindingRecord, GenerationRecord, LiveBinding
+from harn.store.sqlite.store import SQLiteStore
+from tests.triggers.examples import definition, spec
+
+
+class LastGenerationTests(TestCase):
+    """Over each sort of store, since the life of a server hangs on it."""
+
+    def stores(self) -> list[Any]:
+        """Make one of each."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        return [MemoryStore(Clock()), SQLiteStore(os.path.join(directory, "events.sqlite"), reactor)]
+
+    async def test_reserved_adopted_withdrawn(self) -> None:
+        """The highest number counts that may have served; its digest only when it is known to."""
+        for store in self.stores():
+            await store.open()
+            self.addCleanup(store.close)
+            seen = [await LastGeneration.of(store)]
+            await store.reserve(generation(1), b"bundle")
+            seen.append(await LastGeneration.of(store))
+            await store.reserve(generation(1, WITHDRAWN), None)
+            seen.append(await LastGeneration.of(store))
+            await store.reserve(generation(1, "sha256:one"), None)
+            await store.adopted(1, 1.0)
+            seen.append(await LastGeneration.of(store))
+            await store.reserve(generation(2, "sha256:two", "a"), None)
+            seen.append(await LastGeneration.of(store))
+            await store.reserve(generation(2, WITHDRAWN), None)
+            seen.append(await LastGeneration.of(store))
+            self.assertEqual(await store.latest_bindings(), {})
+            await store.reserve(generation(2, "sha256:other", "a"), None)
+            await store.adopted(2, 2.0)
+            seen.append(await LastGeneration.of(store))
+            expected = [(0, None), (1, None), (0, None), (1, "sha256:one"), (2, None), (1, "sha256:one")]
+            self.assertEqual([(each.number, each.digest) for each in seen], [*expected, (2, "sha256:other")])
+            self.assertEqual((await store.latest_bindings())["a"].version, 1)
+
+
+class VersionNumbersTests(TestCase):
+    def test_numbers(self) -> None:
+        """A known definition keeps its number at a start; any other gets the next, and a new trigger 1."""
+        known = definition(spec("a"), "code-1")
+        numbers = VersionNumbers({"a": LiveBinding(version=4, fingerprint=known.fingerprint, bundle_id="b")})
+        other = definition(spec("a"), "code-2")
+        self.assertEqual((numbers.kept(known), numbers.kept(other)), (4, None))
+        self.assertEqual((numbers.following("a"), numbers.following("b")), (5, 1))
+        self.assertEqual(
+            (numbers.keeps([known]), numbers.keeps([known, other]), numbers.keeps([])), (True, False, True)
+        )
+
+
+def generation(number: int, digest: str = "sha256:x", trigger_id: str | None = None) -> GenerationRecord:
+    """Make a record, perhaps with one new binding."""
+    new = () if trigger_id is None else (record(trigger_id, number, digest),)
+    return GenerationRecord(number=number, digest=digest, bundle_id="b", source="cli", actor="me", bindings=new)
+
+
+def record(trigger_id: str, number: int, fingerprint: str) -> BindingRecord:
+    """Make the record of a trigger's first version."""
+    return BindingRecord(
+        trigger_id=trigger_id, version=1, fingerprint=fingerprint, generation=number, bundle_id="b", spec=b"{}"
+    )
