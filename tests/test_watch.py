@@ -14,7 +14,7 @@ from watchdog.events import DirModifiedEvent, FileModifiedEvent, FileMovedEvent,
 from harn.errors import ShuttingDown
 from harn.reload.inputs import current_digests
 from harn.watch import LONGEST_WAIT, POLL, QUIET, SETTLE, Watched, Watcher, is_whole, link_chain, modules_below
-from tests.reload.world import ThreadClock
+from tests.reload.fakes import ThreadClock
 
 HAIR = 0.001
 """Seconds that floating point may take from a sum of others."""

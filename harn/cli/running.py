@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -9,6 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 _Result = TypeVar("_Result")
+
+LINGER = 5.0
+"""Seconds that the reactor's threads may take to end once the service has: one may wait for a file system for ever."""
 
 
 class RunnableService(Protocol):
@@ -29,7 +34,16 @@ class RunnableService(Protocol):
 
 def run_service(service: RunnableService, reactor: Any) -> int:
     """Run ``service`` until the reactor stops; give the process's exit status."""
+
+    def end_anyway() -> None:
+        """Let no thread that hangs keep the process: the service has ended, and everything is written."""
+        timer = threading.Timer(LINGER, lambda: os._exit(service.exit_code))
+        timer.daemon = True
+        timer.start()
+
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    # Called before the reactor waits for its threads: that trigger is added with the first of them.
+    reactor.addSystemEventTrigger("during", "shutdown", end_anyway)
     reactor.callWhenRunning(service.startService)
     reactor.run()
     return service.exit_code

@@ -77,7 +77,12 @@ class Spare:
         self._timer = self._reactor.callLater(REFILL_DELAY, self._fill)
         process.owner = None
         handed: Deferred[ChildProcess] = Deferred(lambda _: process.kill())
-        process.ready.chainDeferred(handed)
+
+        def hand_over(outcome: ChildProcess | Failure) -> None:
+            if not handed.called:  # else nobody waits any more, and the process was killed
+                handed.callback(outcome)
+
+        process.ready.addBoth(hand_over)
         return handed
 
     # The idle spare

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.cli import running
 from harn.cli.running import run_service, run_until
 
 
@@ -30,8 +32,12 @@ class StubReactor:
 
     def addSystemEventTrigger(self, phase: str, event: str, function: Callable[[], Any]) -> None:
         """Keep it until the end."""
-        assert (phase, event) == ("before", "shutdown")
-        self.ending.append(function)
+        assert event == "shutdown"
+        if phase == "before":
+            self.ending.insert(0, function)
+        else:
+            assert phase == "during"
+            self.ending.append(function)
 
     def run(self) -> None:
         """Begin, wait, end."""
@@ -72,6 +78,14 @@ class RunServiceTests(SynchronousTestCase):
         reactor = StubReactor(lambda: service.calls.append("running"))
         self.assertEqual(run_service(service, reactor), 3)
         self.assertEqual(service.calls, ["start", "running", "stop"])
+
+    def test_a_thread_that_hangs(self) -> None:
+        """What keeps the reactor's threads from ending does not keep the process, once the service has ended."""
+        self.patch(running, "LINGER", 0.01)
+        ended = SimpleQueue[int]()
+        self.patch(running.os, "_exit", ended.put)
+        self.assertEqual(run_service(StubService(), StubReactor()), 3)
+        self.assertEqual(ended.get(timeout=10), 3)
 
 
 class RunUntilTests(SynchronousTestCase):

@@ -33,7 +33,8 @@ from harn.reload.coordinator import Finished
 from harn.reload.report import ReloadReport
 from harn.store.memory.store import MemoryStore
 from harn.triggers.registry import Registry
-from tests.reload.world import START, World, fake
+from tests.reload.fakes import START
+from tests.reload.world import World, fake
 
 
 class LiveSettingsTests(SynchronousTestCase):

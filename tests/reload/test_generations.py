@@ -6,41 +6,12 @@ import gc
 import weakref
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, fail
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import fail
 
 from harn.connectors.model import NormalizedEvent
-from harn.errors import EventLogUnavailable, GateShut, HandlerRetryAfter
-from harn.reload.report import ReloadReport
-from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
+from harn.errors import EventLogUnavailable, GateShut
+from tests.reload.case import GenerationCase
 from tests.reload.world import HANDLERS, World, fake, github
-
-
-class GenerationCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.world = World(Path(self.mktemp()))
-
-    def started(self, *triggers: str, **more: str) -> ReloadReport:
-        """Write the manifest and start."""
-        self.world.manifest(*triggers, **more)
-        report = self.successResultOf(self.world.start())
-        self.assertTrue(report.ok, report)
-        return report
-
-    def reloaded(self, *triggers: str, **more: str) -> ReloadReport:
-        """Write the manifest, if any triggers are given, and reload."""
-        if triggers:
-            self.world.manifest(*triggers, **more)
-        report = self.successResultOf(self.world.reload())
-        self.assertTrue(report.ok, report)
-        return report
-
-    def restarted(self) -> ReloadReport:
-        """End the server and start the next one on the same folder and store."""
-        self.world = self.world.restarted()
-        report = self.successResultOf(self.world.start())
-        self.assertTrue(report.ok, report)
-        return report
 
 
 class NumberTests(GenerationCase):
@@ -280,199 +251,6 @@ class InterpreterTests(GenerationCase):
         self.assertEqual(first.closed, 0)
 
 
-class DrainTests(GenerationCase):
-    """Versions with a call that runs, and one that waits behind it."""
-
-    def edit(self, number: int) -> ReloadReport:
-        """Edit the handler's code."""
-        self.world.write("handlers.py", HANDLERS + f"# {number}\n")
-        return self.reloaded()
-
-    def test_draining_until_idle(self) -> None:
-        """A replaced version finishes what it holds, on its own code, then ends; nothing is left of it."""
-        self.started(fake("a"))
-        self.successResultOf(self.world.take("a"))
-        old = self.world.version("a")
-        report = self.edit(1)
-        self.assertEqual([(each.binding, each.in_flight) for each in report.draining], [("a@v1", 1)])
-        self.assertEqual((old.state, self.world.version("a").state), (DRAINING, ACTIVE))
-        self.assertEqual(self.world.drains.generations, (1,))
-        self.world.calls[0].returns()
-        self.assertEqual((old.state, self.world.retired), (TERMINATED, ["a@v1"]))
-        self.assertEqual((self.world.drains.generations, self.world.clock.getDelayedCalls()), ((), []))
-
-    def test_deadline(self) -> None:
-        """At the deadline what was not begun goes to the newest version; what runs goes on."""
-        self.world.dispatcher.max_outstanding = 1
-        self.started(fake("a"), head='[orchestrator]\npumps.max_outstanding = 1\nreload.drain_timeout = "10s"\n')
-        self.world.dispatcher.apply(1)
-        for key in ("d1", "d2"):
-            self.successResultOf(self.world.take("a", key))
-        self.edit(1)
-        old, new = self.world.registry.draining()[0], self.world.version("a")
-        self.world.clock.advance(9.0)
-        self.assertEqual((old.in_flight, new.in_flight), (2, 0))
-        self.world.clock.advance(1.0)
-        self.assertEqual((old.in_flight, new.in_flight, old.state), (1, 1, DRAINING))
-        self.world.calls[0].returns()
-        self.assertEqual(old.state, TERMINATED)
-        self.assertEqual(self.world.calls[0].call.binding, "a@v2")
-
-    def test_at_most_four(self) -> None:
-        """When a fifth generation begins to drain, the oldest is moved on as at its deadline."""
-        self.started(fake("a"))
-        self.world.dispatcher.apply(1)
-        for number in range(5):
-            self.successResultOf(self.world.take("a", f"d{number}"))
-            self.edit(number)
-        moved = [binding.key for binding in self.world.registry.draining() if binding.moved]
-        self.assertEqual((moved, len(self.world.drains.generations)), (["a@v1"], 5))
-        self.world.calls[0].returns()
-        self.assertEqual(self.world.drains.generations, (2, 3, 4, 5))
-
-    def test_stop(self) -> None:
-        """At the server's end no deadline is left."""
-        self.started(fake("a"))
-        self.successResultOf(self.world.take("a"))
-        self.edit(1)
-        self.world.drains.stop()
-        self.assertEqual(self.world.clock.getDelayedCalls(), [])
-
-
-class ReviveTests(GenerationCase):
-    """After a restart, what earlier versions accepted."""
-
-    def stored(self, count: int = 1) -> None:
-        """Accept deliveries that are not begun."""
-        self.world.dispatcher.apply(0)
-        for number in range(count):
-            self.successResultOf(self.world.take("a", f"d{number}"))
-
-    def recovered(self) -> int:
-        """Recover as a start does."""
-        return self.successResultOf(Deferred.fromCoroutine(self.world.recovery.automatic(10)))
-
-    def test_on_its_own_code(self) -> None:
-        """What was accepted runs on its own version, from the stored bundle, whatever the files say now."""
-        self.started(fake("a"))
-        self.stored()
-        self.world.write("handlers.py", HANDLERS + "# another\n")
-        self.restarted()
-        self.assertEqual(self.recovered(), 1)
-        (running,) = self.world.calls
-        self.assertEqual(running.call.binding, "a@v1")
-        self.assertNotIn(b"another", running.interpreter.bundle.modules["handlers"].source)
-        running.returns()
-        self.assertEqual((self.world.retired, len(self.world.interpreters.alive)), (["a@v1"], 1))
-        self.assertEqual(self.world.drains.generations, ())
-
-    def test_removed_trigger(self) -> None:
-        """What was accepted for a trigger that the manifest has no more is finished, too."""
-        self.started(fake("a"), fake("b"))
-        self.stored()
-        self.world.manifest(fake("b"))
-        self.restarted()
-        self.recovered()
-        self.world.calls[0].returns()
-        self.assertEqual(self.world.retired, ["a@v1"])
-
-    def test_unrevivable(self) -> None:
-        """What cannot be brought back, for whatever reason, goes to the newest version."""
-
-        def unresolvable() -> None:
-            resolved = [Deferred(), Deferred()]
-            resolved[0].callback([])
-            self.world.interpreters.on_resolve = lambda: resolved.pop(0) if resolved else Deferred()
-
-        for number in range(2):
-            self.world = World(Path(self.mktemp()))
-            self.started(fake("a"))
-            self.stored()
-            self.world.write("handlers.py", HANDLERS + "# another\n")
-            self.world = self.world.restarted()
-            if number:
-                unresolvable()  # the import hangs
-            else:
-                self.patch(self.world.store, "bundle", lambda _: _fired(b"rubbish"))
-            self.assertTrue(self.successResultOf(self.world.start()).ok)
-            recovering = Deferred.fromCoroutine(self.world.recovery.automatic(10))
-            self.world.clock.advance(30.0)
-            self.assertEqual(self.successResultOf(recovering), 1)
-            self.assertEqual([each.call.binding for each in self.world.calls], ["a@v2"])
-            self.world.calls[0].returns()
-            self.assertEqual(self.world.version("a").in_flight, 0)
-
-    def test_waiting_retries_of_several_versions(self) -> None:
-        """Retries of a trigger that is gone keep its newest version alone."""
-        self.started(fake("a"), fake("b"))
-        for number in range(2):
-            self.successResultOf(self.world.take("a", f"d{number}"))
-            self.world.calls[0].raises(HandlerRetryAfter("later", 600.0))
-            if not number:
-                self.world.write("handlers.py", HANDLERS + "# another\n")
-                self.reloaded()
-        self.world.manifest(fake("b"))
-        self.restarted()
-        self.assertEqual(self.recovered(), 2)
-        self.assertEqual([binding.key for binding in self.world.registry.draining()], ["a@v2"])
-
-    def test_on_request(self) -> None:
-        """With ``recover = "manual"`` nothing runs by itself; a request lists, or runs, all of it, old ids and new."""
-        self.started(fake("a"))
-        self.stored(3)
-        self.restarted()
-        self.successResultOf(self.world.take("a", "new"))
-        self.world.calls[0].returns()
-        on_request = self.world.recovery.on_request
-        listed = self.successResultOf(Deferred.fromCoroutine(on_request(0.0, dry_run=True)))
-        self.assertEqual((listed["stranded_envelopes"], listed["recovered"], self.world.calls), (0, 0, []))
-        self.world.clock.advance(60.0)
-        listed = self.successResultOf(Deferred.fromCoroutine(on_request(30.0, dry_run=True)))
-        self.assertEqual((listed["stranded_envelopes"], listed["recovered"], self.world.calls), (3, 0, []))
-        done = self.successResultOf(Deferred.fromCoroutine(on_request(30.0, dry_run=False)))
-        self.assertEqual((done["recovered"], len(self.world.calls)), (3, 3))
-        for running in list(self.world.calls):
-            running.returns()
-        self.assertEqual(self.world.version("a").in_flight, 0)
-        self.assertEqual(self.successResultOf(self.world.store.backlog()), [])
-
-    def test_nothing_runs_before_it_is_taken_over(self) -> None:
-        """While versions are brought back, no row of theirs runs, ready or due; then each runs once."""
-        self.started(fake("a"))
-        self.successResultOf(self.world.take("a", "d1"))
-        self.world.calls[0].raises(HandlerRetryAfter("later", 5.0))
-        self.stored()
-        self.world.write("handlers.py", HANDLERS + "# another\n")
-        self.restarted()
-        self.successResultOf(self.world.take("a", "d2"))
-        self.world.calls[0].raises(HandlerRetryAfter("later", 1.0))
-        resolving: Deferred[object] = Deferred()
-        self.world.interpreters.on_resolve = lambda: resolving
-        recovering = Deferred.fromCoroutine(self.world.recovery.on_request(-1.0, dry_run=False))
-        self.world.clock.advance(10.0)
-        self.assertEqual(self.world.calls, [])
-        resolving.callback([])
-        self.assertEqual(self.successResultOf(recovering)["recovered"], 2)
-        self.world.clock.advance(1.0)
-        self.assertEqual(sorted(each.call.binding for each in self.world.calls), ["a@v1", "a@v2", "a@v2"])
-        for running in list(self.world.calls):
-            running.returns()
-        self.assertEqual((dict(self.world.registry.waiting), self.world.retired), ({}, ["a@v1"]))
-
-    def test_two_requests_at_once(self) -> None:
-        """Two requests take over everything once."""
-        self.started(fake("a"))
-        self.stored(2)
-        self.world.write("handlers.py", HANDLERS + "# another\n")
-        self.restarted()
-        self.world.clock.advance(1.0)
-        both = [Deferred.fromCoroutine(self.world.recovery.on_request(0.0, dry_run=False)) for _ in range(2)]
-        self.assertEqual([self.successResultOf(each)["recovered"] for each in both], [2, 0])
-        for running in list(self.world.calls):
-            running.returns()
-        self.assertEqual(self.world.retired, ["a@v1"])
-
-
 class LifetimeTests(GenerationCase):
     def test_an_old_generation_dies(self) -> None:
         """Once a generation is replaced and drained, nothing refers to it: its count frees it, not the collector."""
@@ -500,27 +278,6 @@ class LifetimeTests(GenerationCase):
         alive = {name for name, reference in references.items() if reference() is not None}
         self.assertEqual(alive, set())
 
-    def test_a_failed_candidate_dies(self) -> None:
-        """Nothing refers to what a failed reload has made, either."""
-        self.started(fake("a"))
-        made: list[weakref.ref[object]] = []
-
-        def fails() -> None:
-            made.append(weakref.ref(self.world.interpreters.made.pop()))
-            made.append(weakref.ref(self.world.plugin.of("b")))
-            raise RuntimeError("no")
-
-        self.world.plugin.script["activate"] = fails
-        self.world.write("handlers.py", HANDLERS + "# another\n")
-        self.world.manifest(fake("a"), fake("b"))
-        gc.collect()
-        gc.disable()
-        self.addCleanup(gc.enable)
-        self.assertFalse(self.successResultOf(self.world.reload()).ok)
-        self.world.told.finished.clear()
-        self.flushLoggedErrors(RuntimeError)
-        self.assertEqual([reference() for reference in made], [None, None])
-
     def test_an_observer_that_fails(self) -> None:
         """Whoever watches versions end cannot break the step."""
         self.started(fake("a"))
@@ -528,9 +285,3 @@ class LifetimeTests(GenerationCase):
         self.assertEqual(self.reloaded(fake("b")).removed, ("a",))
         self.assertEqual((self.world.table.generation, self.world.retired), (2, ["a@v1"]))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-
-def _fired(value: object) -> Deferred[object]:
-    done: Deferred[object] = Deferred()
-    done.callback(value)
-    return done

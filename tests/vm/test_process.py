@@ -10,8 +10,8 @@ import weakref
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
@@ -106,6 +106,20 @@ class LifeTests(InterpreterCase):
             self.assertFalse((await self.failure(calling, CallInterrupted)).suspect)
         self.assertLessEqual(children(), before)
         await self.failure(self.interpreters.create(self.bundle({"handlers.py": ""}, ["handlers:f"])), StageFailed)
+
+    async def test_nobody_waits_any_more(self):
+        """Who is cut off while the spare starts ends it, and hears of that once."""
+        spare = Spare(reactor, Printing(reactor.seconds))
+        spare.start()
+        self.addCleanup(spare.stop)
+        pid = spare.pid
+        taking = spare.take()
+        taking.cancel()
+        await self.failure(taking, CancelledError)
+        while Path(f"/proc/{pid}").exists():
+            await deferLater(reactor, 0.01)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_no_process(self):
         """Without processes, a reload fails at its stage, with what the program said."""
