@@ -33,19 +33,20 @@ class RunnableService(Protocol):
 
 
 def run_service(service: RunnableService, reactor: Any) -> int:
-    """Run ``service`` until the reactor stops; give the process's exit status."""
+    """
+    Run ``service`` until the reactor stops; give the process's exit status.
 
-    def end_anyway() -> None:
-        """Let no thread that hangs keep the process: the service has ended, and everything is written."""
-        timer = threading.Timer(LINGER, lambda: os._exit(service.exit_code))
-        timer.daemon = True
-        timer.start()
-
+    A thread that hangs in a system call, on a named pipe or a dead file server, does not keep the process: `LINGER`
+    seconds after the service has ended, the process does, too.
+    """
+    overdue = threading.Timer(LINGER, lambda: os._exit(service.exit_code))
+    overdue.daemon = True
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    # Called before the reactor waits for its threads: that trigger is added with the first of them.
-    reactor.addSystemEventTrigger("during", "shutdown", end_anyway)
+    # By then everything is written. Called before the reactor waits for its threads: that comes with the first of them.
+    reactor.addSystemEventTrigger("during", "shutdown", overdue.start)
     reactor.callWhenRunning(service.startService)
     reactor.run()
+    overdue.cancel()
     return service.exit_code
 
 

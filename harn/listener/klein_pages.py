@@ -59,7 +59,7 @@ def shielded(work: Awaitable[T]) -> Deferred[T]:
     def failed(failure: Failure) -> None:
         if not waiting.called:
             waiting.errback(failure)
-        else:
+        elif not failure.check(Refused):
             log.failure("work whose client had gone failed", failure)
 
     running.addCallbacks(succeeded, failed)

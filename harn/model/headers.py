@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 REDACTED = "[redacted]"
 
-_TELLING = ("authorization", "cookie", "secret", "token", "key", "password", "credential")
+_TELLING = ("authorization", "cookie", "secret", "token", "key", "password", "credential", "jwt", "session", "x-auth")
 _SAFE_PARTS = ("timestamp", "request-id")
 _SAFE_ENDINGS = ("-event", "-delivery")
 

@@ -89,6 +89,11 @@ def announce(report: ReloadReport) -> None:
         )
 
 
+def reason_of(error: Exception) -> str:
+    """Say why something could not be written; a time-out's own text is none for people."""
+    return f"it took longer than {PATIENCE:g} s" if isinstance(error, TimeoutError) else str(error)
+
+
 class Publisher:
     """Publishes reloads and the server's life."""
 
@@ -103,8 +108,9 @@ class Publisher:
         try:
             await self._event_log.append(topic, kind, payload).addTimeout(PATIENCE, self._clock)
         except (EventLogUnavailable, TimeoutError) as error:
-            log.warn("cannot write a record of {topic}: {why}", topic=topic, why=str(error))
-            return f"the record on {topic} could not be written: {error}"
+            why = reason_of(error)
+            log.warn("cannot write a record of {topic}: {why}", topic=topic, why=why)
+            return f"the record on {topic} could not be written: {why}"
         return None
 
     async def save_state(self) -> str | None:
@@ -112,8 +118,9 @@ class Publisher:
         try:
             await Deferred.fromCoroutine(self._state_file.save()).addTimeout(PATIENCE, self._clock)
         except (OSError, TimeoutError) as error:
-            log.warn("cannot write {path}: {why}", path=self._state_file.path, why=str(error))
-            return f"the state file {self._state_file.path} could not be written: {error}"
+            why = reason_of(error)
+            log.warn("cannot write {path}: {why}", path=self._state_file.path, why=why)
+            return f"the state file {self._state_file.path} could not be written: {why}"
         return None
 
     def reload_ended(self, finished: Finished) -> Deferred[list[str]]:

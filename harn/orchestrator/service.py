@@ -28,6 +28,8 @@ from harn.store.lock import StateDirectoryLock
 log = Logger(namespace="harn")
 
 LIFECYCLE = "orchestrator.lifecycle"
+LONGEST_END = 10.0
+"""Seconds that one part may take to end: a thread that hangs, on a dead file server for example, keeps nobody."""
 RECOVERY_LIMIT = 10
 """Restarts at which a delivery may be unfinished until it is given up."""
 
@@ -127,6 +129,8 @@ class Orchestrator(Service):
                 " set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
                 announce=True,
             )
+        if self._is_stopping:
+            return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
         self.started.callback(url)
         if self._hung_up:
@@ -203,8 +207,14 @@ class Orchestrator(Service):
     async def _guarded(self, ending: Awaitable[Any] | None) -> None:
         if ending is None:
             return
-        try:
+
+        async def end() -> None:
             await ending
+
+        try:
+            await Deferred.fromCoroutine(end()).addTimeout(LONGEST_END, self._reactor)
+        except TimeoutError:
+            log.error("a part of the server did not end within {seconds:g} s", seconds=LONGEST_END)
         except Exception:
             log.failure("a part of the server failed to end")
 

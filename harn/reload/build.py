@@ -186,8 +186,8 @@ class Builder:
         routes = {} if live is None else live.routes.copy()
         for trigger_id in (*plan.removed, *plan.modified):
             path = live_bindings[trigger_id].spec.path
-            if trigger_id not in bindings or bindings[trigger_id].spec.path != path:
-                routes.pop(path, None)
+            if path in routes and routes[path].binding.id == trigger_id:
+                del routes[path]  # who takes requests is put in again below
         for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
             binding, shared = bindings[trigger_id], serving[trigger_id]
             if shared.value.takes_requests:

@@ -7,6 +7,9 @@ certificate; so two equal digests are the same generation.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -197,10 +200,18 @@ def bundle_files(bundle: Bundle) -> dict[str, str]:
     return {module.path: digest_bytes(module.source) for module in bundle.modules.values()}
 
 
+def _read_now(path: str) -> bytes:
+    """Read a regular file; any other, a named pipe for example, might keep the thread for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        return file.read()
+
+
 def hash_file(path: str, key: bytes) -> str:
     """Give the keyed hash of a file that holds something secret; of one that cannot be read, a constant."""
     try:
-        return secret_hash(key, Path(path).read_bytes())
+        return secret_hash(key, _read_now(path))
     except OSError:
         return "unreadable"
 
@@ -217,7 +228,7 @@ def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) 
             found[path] = hash_file(path, key)
             continue
         try:
-            found[path] = digest_bytes(Path(path).read_bytes())
+            found[path] = digest_bytes(_read_now(path))
         except OSError:
             found[path] = "unreadable"
     return found

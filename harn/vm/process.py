@@ -16,7 +16,7 @@ from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.model import Call, Returned
 from harn.vm.printing import Printing
-from harn.vm.quarantine import Quarantine
+from harn.vm.quarantine import Cells, Quarantine
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
 from harn.vm.worker import SecretReader, Surroundings, Worker
@@ -28,17 +28,17 @@ class ChildInterpreter:
 
     def __init__(self, surroundings: Surroundings, bundle: Bundle, closed: Callable[[ChildInterpreter], None]) -> None:
         self.bundle_id = bundle.bundle_id
-        self._references: set[str] = set()
+        references = self._references = set[str]()
         self._closed = closed
         self._worker = Worker(surroundings, bundle)
-        self._quarantine = Quarantine(surroundings.reactor, lambda: Worker(surroundings, bundle), self._references)
+        self._cells = Cells(lambda: Quarantine(surroundings.reactor, lambda: Worker(surroundings, bundle), references))
         self._closing: Deferred[Any] | None = None
         self._waiters: list[Deferred[None]] = []
 
     @property
     def running(self) -> int:
         """How many calls are in it."""
-        return self._worker.running + self._quarantine.running
+        return self._worker.running + self._cells.running
 
     @property
     def pid(self) -> int | None:
@@ -62,7 +62,7 @@ class ChildInterpreter:
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """See `IInterpreter`."""
         if alone and self._closing is None:
-            return self._quarantine.call(call)
+            return self._cells.call(call)
         return self._worker.call(call)
 
     def is_up(self) -> bool:
@@ -74,7 +74,7 @@ class ChildInterpreter:
         done: Deferred[None] = Deferred()
         self._waiters.append(done)
         if self._closing is None:
-            self._closing = gatherResults([self._worker.close(), self._quarantine.close()])
+            self._closing = gatherResults([self._worker.close(), self._cells.close()])
             self._closing.addBoth(self._gone)
         elif self._closing.called:
             self._gone(None)

@@ -1,18 +1,18 @@
-"""
-Where a call runs alone: a second process of the same bundle, started when it is needed, one call in it at a time.
-"""
+"""Where a call runs alone: further processes of the same bundle, started when needed, one call in each at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.defer import Deferred, DeferredLock, fail, gatherResults
 
 from harn.errors import CallInterrupted
 from harn.vm.model import Call, Returned
 from harn.vm.worker import Worker
 
+MOST_CELLS = 4
+"""Processes for lone calls, of one bundle."""
 IDLE_LIMIT = 30.0
 """Seconds without a call after which the process is closed."""
 
@@ -78,3 +78,28 @@ class Quarantine:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
+
+
+class Cells:
+    """A few quarantines, so that a slow innocent keeps no culprit waiting; each is made when all others are in use."""
+
+    def __init__(self, make_quarantine: Callable[[], Quarantine]) -> None:
+        self._make = make_quarantine
+        self._cells: list[Quarantine] = []
+
+    @property
+    def running(self) -> int:
+        """How many calls are in them, or wait for their turn."""
+        return sum(cell.running for cell in self._cells)
+
+    def call(self, call: Call) -> Deferred[Returned]:
+        """Run ``call`` alone, in the quarantine that has the least to do."""
+        least = min(self._cells, key=lambda cell: cell.running, default=None)
+        if least is None or (least.running and len(self._cells) < MOST_CELLS):
+            least = self._make()
+            self._cells.append(least)
+        return least.call(call)
+
+    def close(self) -> Deferred[Any]:
+        """Interrupt what runs, end the processes; fires when they are gone."""
+        return gatherResults([cell.close() for cell in self._cells])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -23,6 +24,7 @@ class StubReactor:
     def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.begun: list[Callable[[], None]] = []
         self.ending: list[Callable[[], Any]] = []
+        self.last: list[Callable[[], Any]] = []
         self.meanwhile = meanwhile
         self.stops = 0
 
@@ -34,17 +36,17 @@ class StubReactor:
         """Keep it until the end."""
         assert event == "shutdown"
         if phase == "before":
-            self.ending.insert(0, function)
+            self.ending.append(function)
         else:
             assert phase == "during"
-            self.ending.append(function)
+            self.last.append(function)
 
     def run(self) -> None:
         """Begin, wait, end."""
         for function in self.begun:
             function()
         self.meanwhile()
-        for function in self.ending:
+        for function in (*self.ending, *self.last):
             function()
 
     def stop(self) -> None:
@@ -84,8 +86,15 @@ class RunServiceTests(SynchronousTestCase):
         self.patch(running, "LINGER", 0.01)
         ended = SimpleQueue[int]()
         self.patch(running.os, "_exit", ended.put)
-        self.assertEqual(run_service(StubService(), StubReactor()), 3)
-        self.assertEqual(ended.get(timeout=10), 3)
+        reactor = StubReactor(lambda: reactor.last.append(lambda: self.assertEqual(ended.get(timeout=10), 3)))
+        self.assertEqual(run_service(StubService(), reactor), 3)
+
+    def test_threads_that_end(self) -> None:
+        """Else nothing is cut off, and no timer stays."""
+        run_service(StubService(), StubReactor())
+        for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
+            timer.join(10)
+            self.assertFalse(timer.is_alive())
 
 
 class RunUntilTests(SynchronousTestCase):

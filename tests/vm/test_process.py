@@ -116,7 +116,7 @@ class LifeTests(InterpreterCase):
         taking = spare.take()
         taking.cancel()
         await self.failure(taking, CancelledError)
-        while Path(f"/proc/{pid}").exists():
+        while str(pid) in children():
             await deferLater(reactor, 0.01)
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
