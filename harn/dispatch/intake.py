@@ -63,6 +63,90 @@ class Taken:
     dead: int = 0
 
 
+@frozen
+class Decided:
+    """
+    What a binding's rules say of a request's events: what to keep, and how many did not match or were filtered out.
+
+    :ivar guard: the arrival's.
+    """
+
+    deliveries: tuple[NewDelivery, ...]
+    ignored: int
+    filtered: int
+    guard: Claim | None
+
+
+def decide(
+    binding: BindingVersion, arrival: Arrival, events: Sequence[NormalizedEvent], *, always_claim: bool = False
+) -> Decided:
+    """
+    Apply the binding's rules to each event. Pure computation: of a big body, to be done in a thread.
+
+    :param always_claim: claim the provider's own key where the trigger names none.
+    """
+    kept: list[NewDelivery] = []
+    ignored = filtered = 0
+    trace_id = new_trace_id(arrival.received_at)
+    for normalized in events:
+        found = _decide_one(binding, arrival, normalized, trace_id, always_claim)
+        if not isinstance(found, Ignore):
+            kept.append(found)
+        elif found.stage == "filter":
+            filtered += 1
+        else:
+            ignored += 1
+    return Decided(tuple(kept), ignored, filtered, arrival.guard)
+
+
+def _decide_one(
+    binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, trace_id: str, always_claim: bool
+) -> NewDelivery | Ignore:
+    """Apply the rules to one event: what to keep of it, or why nothing."""
+    body = arrival.body if normalized.body is None else normalized.body
+    spec = binding.spec
+    envelope = Envelope(
+        id=new_event_id(arrival.received_at),
+        provider=spec.provider,
+        kind=normalized.kind,
+        received_at=rfc3339(arrival.received_at),
+        occurred_at=normalized.occurred_at,
+        dedupe_key=normalized.dedupe_key,
+        trace_id=trace_id,
+        headers=dict(arrival.headers),
+        signature_status=normalized.signature_status,
+        payload=normalized.payload,
+        lifted=normalized.lifted,
+        body_format=normalized.body_format,
+    )
+    verdict = binding.rules.decide(TriggerEvent(envelope, body), always_claim=always_claim)
+    claim: Claim | None = None
+    dead: DeadLetter | None = None
+    if isinstance(verdict, Ignore):
+        return verdict
+    if isinstance(verdict, FilterFailed):
+        dead = DeadLetter(reason=FILTER_ERROR, error_class=FILTER_ERROR, error=shortened(verdict.error))
+    elif verdict.dedupe_key is not None:
+        claim = Claim(
+            scope="trigger:" + spec.id,
+            key=verdict.dedupe_key,
+            expires_at=arrival.received_at + spec.retry.retention_days * DAY,
+        )
+    return NewDelivery(
+        event_id=envelope.id,
+        trigger_id=spec.id,
+        version=binding.version,
+        provider=spec.provider,
+        kind=normalized.kind,
+        envelope=encode_envelope(envelope),
+        body=body,
+        received_at=arrival.received_at,
+        claim=claim,
+        dead=dead,
+        replay_of=arrival.replay_of,
+    )
+
+
 class Intake:
     """Accepts events for bindings."""
 
@@ -93,80 +177,28 @@ class Intake:
         :raises ClaimTaken: the arrival's guard was used before.
         :raises EventLogUnavailable: nothing is kept, no dedupe key is used up.
         """
-        ignored = 0
-        kept: list[NewDelivery] = []
-        trace_id = new_trace_id(arrival.received_at)
         try:
-            for normalized in events:
-                new = self._decide(binding, arrival, normalized, trace_id, always_claim)
-                if new is None:
-                    ignored += 1
-                else:
-                    kept.append(new)
+            decided = decide(binding, arrival, events, always_claim=always_claim)
         except Exception:
             # For example a plugin's event that has no form in JSON. Whoever holds a lease waits for a Deferred.
             return fail()
-        if not kept and arrival.guard is None:
+        return self.keep(binding, decided)
+
+    def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
+        """Accept what was decided to be kept, as `take` does."""
+        deliveries, ignored = decided.deliveries, decided.ignored + decided.filtered
+        if ignored:
+            stats = self._metrics.trigger(binding.id, binding.spec.provider)
+            stats.ignored += decided.ignored
+            stats.filtered += decided.filtered
+        if not deliveries and decided.guard is None:
             return succeed(Taken((), 0, ignored))
-        deliveries = tuple(kept)
         binding.lease(len(deliveries))
-        return self._inbox.accept(Acceptance(deliveries=deliveries, guard=arrival.guard)).addCallbacks(
+        return self._inbox.accept(Acceptance(deliveries=deliveries, guard=decided.guard)).addCallbacks(
             self._accepted,
             self._failed,
             callbackArgs=(binding, deliveries, ignored, self._clock.seconds()),
             errbackArgs=(binding, deliveries),
-        )
-
-    def _decide(
-        self, binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, trace_id: str, always_claim: bool
-    ) -> NewDelivery | None:
-        """Apply the binding's rules to one event: what to keep of it, or None."""
-        body = arrival.body if normalized.body is None else normalized.body
-        spec = binding.spec
-        envelope = Envelope(
-            id=new_event_id(arrival.received_at),
-            provider=spec.provider,
-            kind=normalized.kind,
-            received_at=rfc3339(arrival.received_at),
-            occurred_at=normalized.occurred_at,
-            dedupe_key=normalized.dedupe_key,
-            trace_id=trace_id,
-            headers=dict(arrival.headers),
-            signature_status=normalized.signature_status,
-            payload=normalized.payload,
-            lifted=normalized.lifted,
-            body_format=normalized.body_format,
-        )
-        verdict = binding.rules.decide(TriggerEvent(envelope, body), always_claim=always_claim)
-        claim: Claim | None = None
-        dead: DeadLetter | None = None
-        if isinstance(verdict, Ignore):
-            stats = self._metrics.trigger(spec.id, spec.provider)
-            if verdict.stage == "filter":
-                stats.filtered += 1
-            else:
-                stats.ignored += 1
-            return None
-        if isinstance(verdict, FilterFailed):
-            dead = DeadLetter(reason=FILTER_ERROR, error_class=FILTER_ERROR, error=shortened(verdict.error))
-        elif verdict.dedupe_key is not None:
-            claim = Claim(
-                scope="trigger:" + spec.id,
-                key=verdict.dedupe_key,
-                expires_at=arrival.received_at + spec.retry.retention_days * DAY,
-            )
-        return NewDelivery(
-            event_id=envelope.id,
-            trigger_id=spec.id,
-            version=binding.version,
-            provider=spec.provider,
-            kind=normalized.kind,
-            envelope=encode_envelope(envelope),
-            body=body,
-            received_at=arrival.received_at,
-            claim=claim,
-            dead=dead,
-            replay_of=arrival.replay_of,
         )
 
     def _accepted(

@@ -8,16 +8,16 @@ were in. 200 is said when the event is on disk.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.connectors.model import Events, Normalized, Reject, Respond
-from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
 from harn.errors import ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
 from harn.listener.admission import Admission
 from harn.listener.place import POST_METHODS, Place
@@ -38,7 +38,7 @@ _SEVERAL = (
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 log = Logger(namespace="harn.listener")
-InThread = Callable[[Callable[[], Normalized]], Deferred[Normalized]]
+InThread = Callable[[Callable[[], "Reject | Examined"]], Deferred["Reject | Examined"]]
 
 
 class Ingest(Place):
@@ -127,7 +127,7 @@ class Ingest(Place):
         """
         request.entered = True
         self._admission.enter()
-        receiver = _route(request).receiver.value
+        route = _route(request)
         inbound = InboundRequest(
             method="POST",
             path=request.path.decode("latin-1"),
@@ -137,41 +137,30 @@ class Ingest(Place):
             received_at=request.received_at,
         )
         if len(inbound.body) > request.site.limits.threaded_body:
-            examined = self._in_thread(lambda: _examine(receiver, inbound))
-            examined.addCallbacks(
-                lambda normalized: self._normalized(normalized, inbound, request, guard),
+            examining = self._in_thread(lambda: _examine(route, inbound, guard))
+            examining.addCallbacks(
+                lambda examined: self._examined(examined, request),
                 lambda failure: self._failed(failure.value, request),
             )
-            examined.addErrback(self._stumbled, request)
+            examining.addErrback(self._stumbled, request)
             return
         try:
-            self._normalized(_examine(receiver, inbound), inbound, request, guard)
+            self._examined(_examine(route, inbound, guard), request)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a third party's code may raise anything; it costs this request alone
             self._failed(error, request)
 
-    def _normalized(
-        self, normalized: Normalized, inbound: InboundRequest, request: HarnRequest, guard: Claim | None
-    ) -> None:
-        """Hand over what the connector made of it."""
-        if isinstance(normalized, Reject):
-            request.answer(problem_for(normalized.status, normalized.detail))
+    def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
+        """Keep what is to be kept."""
+        if isinstance(examined, Reject):
+            request.answer(problem_for(examined.status, examined.detail))
             return
-        if not isinstance(normalized, Events | Respond):
-            self._failed(TypeError(f"normalize gave {type(normalized).__name__}"), request)
-            return
-        route = _route(request)
-        taken = self._intake.take(
-            route.binding,
-            Arrival(headers=redact(inbound.headers), body=inbound.body, received_at=inbound.received_at, guard=guard),
-            normalized.events,
-            always_claim=getattr(route.receiver.value, "always_claim", False),
-        )
+        taken = self._intake.keep(_route(request).binding, examined.decided)
         taken.addCallbacks(
             self._taken,
             lambda failure: self._failed(failure.value, request),
-            callbackArgs=(normalized, request),
+            callbackArgs=(examined.normalized, request),
         )
         taken.addErrback(self._stumbled, request)
 
@@ -214,11 +203,26 @@ def _route(request: HarnRequest) -> Route:
     return route
 
 
-def _examine(receiver: Any, inbound: InboundRequest) -> Normalized:
-    """Do the connector's part. Pure computation, so it may run in a thread."""
+@frozen
+class Examined:
+    """What the connector made of a request, and what the binding's rules say of it."""
+
+    normalized: Events | Respond
+    decided: Decided
+
+
+def _examine(route: Route, inbound: InboundRequest, guard: Claim | None) -> Reject | Examined:
+    """Do the connector's part and the rules'. Pure computation, so it may run in a thread."""
+    receiver = route.receiver.value
     receiver.verify(inbound, inbound.received_at)
     normalized: Normalized = receiver.normalize(inbound)
-    return normalized
+    if isinstance(normalized, Reject):
+        return normalized
+    if not isinstance(normalized, Events | Respond):
+        raise TypeError(f"normalize gave {type(normalized).__name__}")
+    arrival = Arrival(headers=redact(inbound.headers), body=inbound.body, received_at=inbound.received_at, guard=guard)
+    claims = getattr(receiver, "always_claim", False)
+    return Examined(normalized, decide(route.binding, arrival, normalized.events, always_claim=claims))
 
 
 def _media_type(text: str) -> bytes:

@@ -29,6 +29,7 @@ class RunningConnector:
     A connector of one trigger, and the gate before what it starts itself.
 
     :ivar verify: of a receiver, its method; requests go straight to it. So does ``normalize``. None for others.
+    :ivar always_claim: the provider's own key is claimed where the trigger names none.
     """
 
     trigger_id: str
@@ -37,6 +38,7 @@ class RunningConnector:
     authentication: str
     verify: Callable[[InboundRequest, float], None] | None = None
     normalize: Callable[[InboundRequest], Normalized] | None = None
+    always_claim: bool = False
 
     @classmethod
     def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
@@ -50,6 +52,7 @@ class RunningConnector:
             authentication=authentication,
             verify=connector.verify,
             normalize=connector.normalize,
+            always_claim=bool(getattr(connector, "always_claim", False)),
         )
 
     @property

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import treq
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn.connectors.interfaces import IReceiver
 from harn.connectors.model import Events, Reject, Respond
 from harn.errors import SignatureStale
+from harn.model.event import TriggerEvent
 from harn.store.interfaces import IInbox
 from harn.testing.clients import Wire, WireAnswer, request_bytes
+from harn.triggers.matching import Rules
 from tests.listener.world import MemoryInbox, SignedReceiver, World, event, signed, signed_post
 
 
@@ -305,6 +309,22 @@ class LargeBodyTests(IngestCase):
         self.assertEqual(wire.answer().status, 200)
         self.assertEqual(self.world.gh.receiver.seen[0].body, body)
         self.assert_quiet()
+
+    def test_rules_in_a_thread(self) -> None:
+        """Filter and dedupe key of such a body are evaluated there, too: nothing of it is parsed on the reactor."""
+        asked: list[bytes] = []
+        examined: list[Any] = []
+
+        def look(event: TriggerEvent) -> bool:
+            asked.append(event.raw_body)
+            return True
+
+        self.world.gh.binding.rules = Rules((), look, None)
+        self.world.ingest._in_thread = lambda function: examined.append(function()) or Deferred()
+        body = b"x" * (256 * 1024 + 1)
+        self.world.wire().send(signed_post("/hooks/gh", body)).drop()
+        self.assertEqual((asked, len(examined)), ([body], 1))
+        self.assertEqual([new.body for new in examined[0].decided.deliveries], [body])
 
     def test_refused_in_a_thread(self) -> None:
         """What fails in the thread is answered as what fails outside of one."""
