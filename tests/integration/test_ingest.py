@@ -27,7 +27,8 @@ class AnswerTests(ServerCase):
         self.assertTrue(answer.headers["content-type"].startswith("application/json"))
         [seen] = self.wait_handled("d1")
         self.assertEqual(seen["id"], event_id)
-        self.assertEqual([record["payload"]["event_id"] for record in server.records("trigger.outbox")][-1], event_id)
+        [record] = self.wait_records(server, "trigger.outbox", 1)
+        self.assertEqual(record["payload"]["event_id"], event_id)
 
     def test_refused_credentials(self) -> None:
         """A signature that is missing, wrong, malformed or of another body gives 401, and nothing is handled."""

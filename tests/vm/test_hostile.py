@@ -166,10 +166,20 @@ class DeathTests(HostileCase):
         two = interpreter.call(make_call("pid"), alone=True)
         self.assertEqual(interpreter.running, 3)
         await self.failure(one, InterpreterDied)
-        other = (await two).result
-        self.assertNotEqual(other, (await interpreter.call(make_call("pid"))).result)
+        shared = (await interpreter.call(make_call("pid"))).result
+        self.assertNotEqual((await two).result, shared)
         self.assertEqual((await beside).result, b'"waited"')
-        self.assertEqual((await interpreter.call(make_call("pid"), alone=True)).result, other)
+        self.assertNotEqual((await interpreter.call(make_call("pid"), alone=True)).result, shared)
+
+    async def test_slow_innocent_keeps_nobody_waiting(self):
+        """Lone calls have a process each, up to four; the fifth waits for the one that has the least to do."""
+        interpreter = await self.make_hostile()
+        slow = interpreter.call(make_call("waits_a_little"), alone=True)
+        quick = [interpreter.call(make_call("pid"), alone=True) for _ in range(4)]
+        self.assertEqual(interpreter.running, 5)
+        pids = [(await calling).result for calling in quick]
+        self.assertEqual(len(set(pids[:3])), 3)
+        self.assertEqual((await slow).result, b'"waited"')
 
     async def test_calls_wait_for_the_replacement(self):
         """A call made while the process is replaced runs in the new one; meanwhile it is not up."""
