@@ -1,4 +1,4 @@
-"""Where the listener listens: ``--bind`` read, the port opened, and its URL."""
+"""Where the listener listens: an address and its URL, and the port opened there."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
+from harn.listener.endpoint import Bind
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
@@ -81,27 +82,17 @@ class ServerState:
         return evolve(self, stopped_at=at)
 
 
-def bind_address(host: str, port: int) -> str:
-    """Write ``host:port``, an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def listener_url(host: str, port: int, tls: bool) -> str:
-    """Give the URL by which a process on this machine reaches the listener: a wildcard is no address to call."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
-    return f"{'https' if tls else 'http'}://{bind_address(reachable, port)}"
-
-
 def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
     """Make the document."""
+    bind = Bind(facts.host, facts.port)
     bindings = list(state.bindings)
     providers = Counter(binding.spec.provider for binding in bindings if binding.state == ACTIVE)
     return {
         "status": RUNNING if state.stopped_at is None else STOPPED,
         "role": facts.role,
         "pid": facts.pid,
-        "bind": bind_address(facts.host, facts.port),
-        "listener_url": listener_url(facts.host, facts.port, facts.tls),
+        "bind": str(bind),
+        "listener_url": bind.url(tls=facts.tls),
         "manifest_path": facts.manifest_path,
         "state_dir": facts.state_dir,
         "started_at": rfc3339(facts.started_at),

@@ -19,9 +19,7 @@ from harn.orchestrator.state_file import (
     ServerFacts,
     ServerState,
     StateFile,
-    bind_address,
     describe,
-    listener_url,
     replace_file,
 )
 from harn.reload.report import ReloadReport
@@ -111,13 +109,6 @@ class DescribeTests(SynchronousTestCase):
         document = describe(FACTS, state)
         self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
         self.assertIsNone(document["last_reload"])
-
-    def test_addresses(self) -> None:
-        """A wildcard is written as loopback, IPv6 in brackets, TLS as https."""
-        self.assertEqual(listener_url("0.0.0.0", 1, False), "http://127.0.0.1:1")
-        self.assertEqual(listener_url("::", 1, True), "https://[::1]:1")
-        self.assertEqual(listener_url("10.0.0.1", 1, False), "http://10.0.0.1:1")
-        self.assertEqual(bind_address("::", 1), "[::]:1")
 
 
 class StateFileTests(SynchronousTestCase):
