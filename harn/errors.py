@@ -17,6 +17,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── RouteUnknown            404
     │   ├── MethodNotAllowed        405
     │   ├── BodyTimedOut            408
+    │   ├── NothingPending          409
     │   ├── PreconditionFailed      412
     │   ├── BodyTooLarge            413
     │   ├── RateExceeded            429
@@ -130,6 +131,10 @@ class MethodNotAllowed(Refused):
 
 class BodyTimedOut(Refused):
     """The body was not complete in time."""
+
+
+class NothingPending(Refused):
+    """There is nothing to confirm, finish or abort."""
 
 
 class PreconditionFailed(Refused):

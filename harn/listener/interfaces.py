@@ -54,3 +54,76 @@ class IOperations(Interface):
 
     def recover(older_than: float, dry_run: bool, actor: str) -> Deferred[Mapping[str, Any]]:
         """Go on with stranded deliveries that are older than so many seconds; or only list them."""
+
+
+class IReloadOperations(Interface):
+    """
+    What an operator may ask about generations, beside adopting one.
+
+    Each method gives a JSON value. Each may fail as those of `IOperations` do; those that act fail with
+    `NothingPending` (409) when there is nothing to act on. ``actor`` is the credential that asked.
+    """
+
+    def show(number: int, sources: bool) -> Deferred[Mapping[str, Any]]:
+        """
+        One generation with its manifest's text and its modules: ``{generation digest manifest_digest source actor
+        adopted_at live recalled reason summary manifest modules: [{name path digest, source}]}``.
+
+        :param sources: each module's text, too.
+        :raises RouteUnknown: its content is not kept.
+        """
+
+    def diff(old: int, new: int) -> Deferred[Mapping[str, Any]]:
+        """
+        What differs between two generations; see `harn.reload.differences`.
+
+        :raises RouteUnknown: the content of one is not kept.
+        """
+
+    def confirm(generation: int | None, actor: str) -> Deferred[Mapping[str, Any]]:
+        """
+        Keep the generation that is on probation: ``{generation status: "confirmed"}``.
+
+        :param generation: only if it is this one.
+        :raises NothingPending: none is, or another.
+        """
+
+    def ramps() -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Every trigger whose versions share its deliveries, or whose last ramp was aborted: ``{trigger_id state:
+        "running"|"aborted" stable fresh percent ...}``.
+        """
+
+    def finish_ramp(trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Give all deliveries of the trigger, or of every ramping one, to the fresh version.
+
+        :raises NothingPending: there is no such ramp.
+        """
+
+    def abort_ramp(trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Give all deliveries of the trigger, or of every ramping one, to the stable version.
+
+        :raises NothingPending: there is no such ramp.
+        """
+
+    def drains() -> Deferred[Sequence[Mapping[str, Any]]]:
+        """
+        Every draining version, the longest draining first: ``{binding trigger_id version generation draining_since
+        age_seconds deadline in_flight running queued waiting moved oldest_event: {event_id received_at} | null}``.
+        """
+
+    def cancel_drain(binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
+        """
+        Give up what a draining version still holds, what runs too: ``{binding cancelled}``, to the dead letters.
+
+        :raises RouteUnknown: no such version drains.
+        """
+
+    def move_drain(binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
+        """
+        Do at once what the drain's deadline would do: ``{binding moved to: "gh@v2" | null}``.
+
+        :raises RouteUnknown: no such version drains.
+        """

@@ -27,6 +27,7 @@ _TABLE: dict[type[BaseException], Status] = {
     errors.RouteUnknown: Status(404, "Not found"),
     errors.MethodNotAllowed: Status(405, "Method not allowed"),
     errors.BodyTimedOut: Status(408, "Request timed out"),
+    errors.NothingPending: Status(409, "Nothing pending"),
     errors.PreconditionFailed: Status(412, "Precondition failed"),
     errors.BodyTooLarge: Status(413, "Body too large"),
     errors.RateExceeded: Status(429, "Rate exceeded"),

@@ -8,10 +8,20 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.model.problem import Problem
+from harn.model.shares import FailureLimit
 
 STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
 AUTHOR_STAGES = frozenset(("parse", "validate", "resolve"))
 """Stages whose failure the manifest's author can mend."""
+
+OK, ERROR = "ok", "error"
+NEEDS_CONFIRMATION = "needs_confirmation"
+"""A reload that nobody asked for would remove most triggers: held until somebody asks."""
+UNSETTLED = "unsettled"
+"""The watched files do not come to rest, or are missing or empty: there is nothing to adopt."""
+
+PREVIOUS = 0
+"""As `ReloadRequest.recall`: the last generation before the live one with another content."""
 
 
 @frozen(kw_only=True)
@@ -22,6 +32,15 @@ class ReloadRequest:
     :ivar source: a label of at most 32 characters: ``signal``, ``cli``, ``admin_api``, ``file_watch`` or another.
     :ivar actor: who asked: a credential's name, ``signal``, ``watch``; never from the request's body.
     :ivar if_match: reload only if the live generation has this ``ETag``.
+    :ivar recall: adopt the content of this earlier generation, from the store, and not what the files say; `PREVIOUS`
+        for the last one before.
+    :ivar replay: of a dry run: over how many recorded events of each trigger to evaluate the new rules.
+    :ivar ramp: the share (0 to 1) of new deliveries that modified triggers take on first; None leaves it to the
+        manifest.
+    :ivar confirm_within: seconds after which it is undone unless somebody confirms it; None leaves it to the manifest.
+    :ivar revert_limit: failed attempts of the new versions at which it is undone; None leaves it to the manifest.
+    :ivar revert_for: seconds for which these are counted; None leaves it to the manifest.
+    :ivar reason: why it happens, for the record; empty when nobody said.
     """
 
     source: str
@@ -29,11 +48,18 @@ class ReloadRequest:
     force: bool = False
     dry_run: bool = False
     if_match: str | None = None
+    recall: int | None = None
+    replay: int = 0
+    ramp: float | None = None
+    confirm_within: float | None = None
+    revert_limit: FailureLimit | None = None
+    revert_for: float | None = None
+    reason: str = ""
 
     @property
     def is_plain(self) -> bool:
         """Tell whether it may be merged with other plain requests."""
-        return not (self.force or self.dry_run or self.if_match is not None)
+        return self == ReloadRequest(source=self.source, actor=self.actor)
 
 
 @frozen(kw_only=True)
@@ -49,10 +75,18 @@ class ReloadReport:
     """
     The outcome of one reload.
 
-    :ivar status: ``ok`` or ``error``.
+    :ivar reload_id: names this run in records.
+    :ivar status: `OK`, `ERROR`, `NEEDS_CONFIRMATION` or `UNSETTLED`.
     :ivar generation: the generation that serves now.
     :ivar stage: for an error: where it failed. ``timed_out``: because the stage ran out of time.
+    :ivar plan: of a dry run: what would change, in every detail (see `harn.reload.plan`).
+    :ivar recalled: the earlier generation whose content was adopted.
+    :ivar probation: what undoes it (see `harn.reload.probation`), as a JSON value.
+    :ivar ramps: the triggers whose new version takes a share only, as JSON values.
+    :ivar reason: why it happened.
     """
+
+    reload_id: str = ""
 
     status: str
     source: str
@@ -74,25 +108,33 @@ class ReloadReport:
     problems: tuple[Problem, ...] = ()
     timed_out: bool = False
     at: float = 0.0
+    plan: Mapping[str, Any] | None = None
+    recalled: int | None = None
+    probation: Mapping[str, Any] | None = None
+    ramps: tuple[Mapping[str, Any], ...] = ()
+    reason: str = ""
 
     @property
     def ok(self) -> bool:
         """Tell whether the reload succeeded."""
-        return self.status == "ok"
+        return self.status == OK
 
     def to_dict(self) -> dict[str, Any]:
         """Give the shape of the admin API's answer."""
         if not self.ok:
             return {
-                "status": "error",
+                **({"reload_id": self.reload_id} if self.reload_id else {}),
+                "status": self.status,
                 "source": self.source,
                 "actor": self.actor,
                 "stage": self.stage,
                 "error": self.error,
                 "problems": [problem.to_dict() for problem in self.problems],
                 "generation": self.generation,
+                **({"removed": list(self.removed)} if self.status == NEEDS_CONFIRMATION else {}),
             }
         return {
+            **({"reload_id": self.reload_id} if self.reload_id else {}),
             "status": "ok",
             "source": self.source,
             "actor": self.actor,
@@ -110,4 +152,9 @@ class ReloadReport:
             "warnings": list(self.warnings),
             "duration_ms": round(self.duration_ms, 3),
             **({"dry_run": True} if self.dry_run else {}),
+            **({"plan": self.plan} if self.plan is not None else {}),
+            **({"recalled": self.recalled} if self.recalled is not None else {}),
+            **({"reason": self.reason} if self.reason else {}),
+            **({"probation": self.probation} if self.probation is not None else {}),
+            **({"ramps": list(self.ramps)} if self.ramps else {}),
         }

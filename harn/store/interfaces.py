@@ -14,11 +14,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from harn.model.delivery import Acceptance, Settlement, StoredDelivery
+from harn.model.delivery import Acceptance, DeadLetter, Settlement, StoredDelivery
 from harn.store.model import (
     Backlog,
     GenerationRecord,
     LiveBinding,
+    RecentEvent,
     Record,
     Recovery,
     RetentionPolicy,
@@ -81,19 +82,50 @@ class IDeliveries(Interface):
         :return: how many.
         """
 
-    def recover(now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
+    def bury(
+        trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
+    ) -> Deferred[int]:
+        """
+        Give up a version's unfinished deliveries: make them dead letters of this reason.
+
+        :param excluding: ids that run now and stay as they are.
+        :param waiting: those that wait for a retry, too.
+        :return: how many.
+        """
+
+    def take_back(trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
+        """
+        Make the dead letters of a version ready again, for another version and with all of their attempts: those that
+        used up their attempts (``retry_exhausted``) and died at ``since`` (seconds, Unix) or later. This server's.
+
+        :return: how many.
+        """
+
+    def oldest(trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+        """The unfinished delivery of a version that was accepted first (without its event's bytes)."""
+
+    def recent(trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
+        """
+        The newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
+        """
+
+    def recover(
+        now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+    ) -> Deferred[Recovery]:
         """
         Take over every unfinished delivery that is not this server's (``owner``, ``recoveries`` + 1), as one unit;
         those that reach ``limit`` recoveries become dead letters (``recovery_limit``).
 
         :param received_before: only those received earlier (seconds, Unix); None for all.
+        :param leaving: but not those of this server (its incarnation), which still runs and ends what it has.
         """
 
-    def stranded(older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+    def stranded(older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
         """
         Unfinished deliveries that are not this server's, and wait for a `recover`, by id.
 
         :param older_than: only those received earlier (seconds, Unix).
+        :param leaving: see `recover`.
         """
 
 
@@ -143,17 +175,30 @@ class IGenerations(Interface):
     def bindings(keys: Collection[tuple[str, int]]) -> Deferred[Sequence[Any]]:
         """The `harn.store.model.BindingRecord` of each (trigger id, version) that is known."""
 
-    def reserve(generation: GenerationRecord, bundle: bytes | None) -> Deferred[None]:
+    def reserve(generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None) -> Deferred[None]:
         """
-        Write numbers, fingerprints and the bundle (unless it is None: known already) in one durable unit.
-        A generation of the same number that was only reserved is replaced, with the bindings it brought.
+        Write numbers, fingerprints, the bundle and the manifest's text (each unless it is None: known already) in one
+        durable unit. A generation of the same number that was only reserved is replaced, with the bindings it brought.
 
-        :raises StoreError: the generation's number, or a binding version's, was adopted before; or the bundle is None
-            and not known.
+        :param manifest: the text, encoded as the caller likes; kept under the generation's ``manifest_digest``.
+        :raises StoreError: the generation's number, or a binding version's, was adopted before; or the bundle, or the
+            manifest that it names, is None and not known.
         """
 
-    def adopted(number: int, at: float) -> Deferred[None]:
-        """Note that a reserved generation serves."""
+    def adopted(number: int, at: float, standing: Mapping[str, Any] = {}) -> Deferred[None]:
+        """Note that a reserved generation serves, and `keep` each of ``standing``, in one durable unit."""
+
+    def keep(name: str, value: Any) -> Deferred[None]:
+        """Keep a JSON value under a name, over restarts, in place of what was kept there; None removes it."""
+
+    def kept(name: str) -> Deferred[Any]:
+        """What is kept under a name, or None."""
+
+    def generation(number: int) -> Deferred[GenerationRecord | None]:
+        """One adopted generation (without bindings), or None."""
+
+    def manifest(digest: str) -> Deferred[bytes | None]:
+        """The manifest's text as it was handed over, or None."""
 
     def history(limit: int) -> Deferred[Sequence[GenerationRecord]]:
         """The newest adopted generations, newest first (without bindings)."""

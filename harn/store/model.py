@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -44,6 +45,10 @@ class GenerationRecord:
     :ivar adopted_at: seconds, Unix; None while it is only reserved.
     :ivar bindings: the definitions that are new in it (unchanged ones keep the record they have).
     :ivar removed: ids of triggers that it no longer has.
+    :ivar manifest_digest: names the manifest's text in the store; empty in records of before there were any.
+    :ivar recalled: the earlier generation whose content this is, for one that was rolled back to.
+    :ivar reason: why it was made, where somebody said.
+    :ivar summary: what it changed, as a JSON value.
     """
 
     number: int
@@ -54,6 +59,10 @@ class GenerationRecord:
     adopted_at: float | None = None
     bindings: tuple[BindingRecord, ...] = ()
     removed: tuple[str, ...] = ()
+    manifest_digest: str = ""
+    recalled: int | None = None
+    reason: str = ""
+    summary: Mapping[str, Any] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -96,11 +105,33 @@ class RetentionPolicy:
     :ivar events: seconds that finished deliveries and log records are kept.
     :ivar dead: seconds that dead letters are kept.
     :ivar max_bytes: when the data is larger, the oldest finished deliveries go first; None for no limit.
+    :ivar generations: how many adopted generations are kept with their content; ``kept``: numbers of further ones.
     """
 
     events: float
     dead: float
     max_bytes: int | None = None
+    generations: int = 20
+    kept: tuple[int, ...] = ()
+
+
+@frozen(kw_only=True)
+class RecentEvent:
+    """
+    A recorded event, and how its delivery was treated.
+
+    :ivar treatment: ``handled`` (its handler was called), ``skipped`` (its predicate said no), ``filter_error``,
+        or ``unknown`` while it has not come that far.
+    """
+
+    event_id: str
+    trigger_id: str
+    version: int
+    kind: str
+    received_at: float
+    treatment: str
+    envelope: bytes
+    body: bytes
 
 
 @frozen(kw_only=True)

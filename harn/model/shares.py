@@ -1,0 +1,43 @@
+"""Shares as people write them, ``10%``, and the share of failures that is too much."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+_SHAPE = re.compile(r"(?P<percent>[0-9]+(?:\.[0-9]+)?)\s*%?", re.ASCII)
+
+
+def parse_share(text: str) -> float:
+    """
+    Give the share, from 0 to 1, that ``text`` names in percent; the sign may be left out.
+
+    :raises ValueError: no number of percent, or more than 100.
+    """
+    found = _SHAPE.fullmatch(text.strip())
+    if found is None or float(found["percent"]) > 100:
+        raise ValueError(f'{text!r} is no share; write a number of percent from 0 to 100, for example "10%"')
+    return float(found["percent"]) / 100
+
+
+def format_share(share: float) -> str:
+    """Write a share in percent, for example ``12.5%``."""
+    return f"{share * 100:.4f}".rstrip("0").rstrip(".") + "%"
+
+
+@frozen(kw_only=True)
+class FailureLimit:
+    """
+    How many failed attempts are too many.
+
+    :ivar rate: the share of attempts (0 to 1) that may fail.
+    :ivar minimum: attempts below which nothing is judged.
+    """
+
+    rate: float
+    minimum: int
+
+    def is_exceeded(self, attempts: int, failures: int) -> bool:
+        """Tell whether so many failures of so many attempts are too many."""
+        return attempts >= self.minimum and failures > self.rate * attempts
