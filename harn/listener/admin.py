@@ -184,7 +184,7 @@ class Admin(Place):
     @app.route("/admin/generations", methods=["GET"])
     async def generations(self, request: HarnRequest) -> None:
         """Show the generations that served."""
-        await self._show(request, self._operations.generations, "generations")
+        await self._show(request, lambda: self._operations.generations(20), "generations")
 
     @app.route("/admin/bindings", methods=["GET"])
     async def bindings(self, request: HarnRequest) -> None:

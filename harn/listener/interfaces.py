@@ -33,8 +33,8 @@ class IOperations(Interface):
     `PayloadInvalid` (400), `ShuttingDown` or `EventLogUnavailable` (503). ``actor`` is the credential that asked.
     """
 
-    def generations() -> Deferred[Sequence[Mapping[str, Any]]]:
-        """The generations that served, newest first."""
+    def generations(limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """The last ``limit`` generations that served, newest first; see `harn.reload.recorded`."""
 
     def bindings() -> Deferred[Sequence[Mapping[str, Any]]]:
         """Every live or draining binding version, with its state, counts and leases."""

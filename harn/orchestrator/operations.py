@@ -22,12 +22,11 @@ from harn.model.event import UNSIGNED
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_file import describe_binding
 from harn.reload.coordinator import Coordinator
+from harn.reload.recorded import describe_history
 from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
-HISTORY = 20
-"""Generations that are listed."""
 RECENT = 20
 """Attempts that ``inspect`` shows."""
 PATIENCE = 30.0
@@ -102,23 +101,12 @@ class Operations:
         self._recovery = recovery
         self._snapshot = snapshot
 
-    def generations(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+    def generations(self, limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
         """See `IOperations.generations`."""
-        return Deferred.fromCoroutine(self._generations())
+        return Deferred.fromCoroutine(self._generations(limit))
 
-    async def _generations(self) -> Sequence[Mapping[str, Any]]:
-        live = self._coordinator.generation
-        return [
-            {
-                "generation": record.number,
-                "digest": record.digest,
-                "source": record.source,
-                "actor": record.actor,
-                "adopted_at": None if record.adopted_at is None else rfc3339(record.adopted_at),
-                "live": record.number == live,
-            }
-            for record in await self._store.history(HISTORY)
-        ]
+    async def _generations(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        return describe_history(await self._store.history(limit), self._coordinator.generation)
 
     def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
         """See `IOperations.bindings`."""

@@ -191,8 +191,8 @@ class StubOperations:
         self.calls.append(call)
         return succeed({"did": call[0]}) if self.error is None else fail(self.error)
 
-    def generations(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("generations")
+    def generations(self, limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("generations", limit)
 
     def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
         return self._did("bindings")

@@ -115,9 +115,10 @@ class OperationsTests(SynchronousTestCase):
     def test_generations(self) -> None:
         """The newest adopted generations are listed, and which one is live."""
         self.assertTrue(self.successResultOf(self.world.reload(force=True)).ok)
-        found = self.successResultOf(self.operations.generations())
+        found = self.successResultOf(self.operations.generations(20))
         self.assertEqual([(each["generation"], each["live"]) for each in found], [(2, True), (1, False)])
         self.assertEqual((found[0]["source"], found[0]["actor"]), ("cli", "test"))
+        self.assertEqual(self.successResultOf(self.operations.generations(1)), found[:1])
 
     def test_inspect_and_events(self) -> None:
         """What was dispatched lately is shown, and each topic can be read."""
