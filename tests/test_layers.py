@@ -18,6 +18,7 @@ LAYERS: dict[str, int] = {
     "model": 0,
     "wire": 0,
     "clocks": 0,
+    "files": 0,
     "observability": 0,
     "handlers": 0,
     "secrets": 1,
@@ -46,7 +47,7 @@ FACADES = frozenset(("interfaces", "testing"))
 SIDEWAYS = frozenset((("auth", "secrets"),))
 """Pairs of rooms of one layer of which the first may import the second."""
 
-VALUES = frozenset(("errors", "model", "wire", "clocks"))
+VALUES = frozenset(("errors", "model", "wire", "clocks", "files"))
 """Rooms of the lowest layer that the others in it may import, as they are one idea in several modules."""
 
 CHILD_MAY = frozenset(("handlers", "model", "vm"))

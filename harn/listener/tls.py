@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_certificate, load_privatekey
 from OpenSSL.SSL import Connection, Context
 from OpenSSL.SSL import Error as SslError
@@ -13,7 +11,10 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from harn.errors import ListenerUnusable
+from harn.files import read_regular
 
+LARGEST = 1024 * 1024
+"""Bytes; a chain or a key is far smaller, so a larger file is a mistake."""
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
@@ -61,10 +62,9 @@ class TlsContext:
 
 def _read(path: str, what: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path, LARGEST)
     except OSError as error:
-        raise ListenerUnusable(f"the {what} {path} cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise ListenerUnusable(f"the {what} {path} cannot be read: {error.strerror}") from None
 
 
 def _load_chain(path: str) -> list[X509]:

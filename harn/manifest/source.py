@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from attrs import field, frozen
 
 from harn.errors import ManifestInvalid
+from harn.files import NotRegular, TooLarge, read_regular
 from harn.model.problem import Problem
 
 LARGEST = 64 * 1024 * 1024
@@ -68,28 +68,19 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
     """
     shown = shown or path
     try:
-        # Without O_NONBLOCK a named pipe would keep this thread for ever.
-        with open(path, "rb", opener=_open_now) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise _unreadable(shown, f"{shown} is not a regular file", "write the manifest to a file")
-            if found.st_size > LARGEST:
-                raise _unreadable(shown, f"{shown} has {found.st_size} bytes", f"a manifest may have {LARGEST}")
-            data = file.read()
+        data = read_regular(path, LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         raise _unreadable(shown, f"manifest not found: {shown}", "say where it is with --config") from None
-    except ValueError:
-        raise _unreadable(shown, "manifest not found: its path holds a NUL", "say where it is with --config") from None
+    except NotRegular:
+        raise _unreadable(shown, f"{shown} is not a regular file", "write the manifest to a file") from None
+    except TooLarge:
+        said = f"{shown} is larger than {LARGEST // 1024**2} MiB"
+        raise _unreadable(shown, said, "is it a manifest?") from None
     except IsADirectoryError:
         raise _unreadable(shown, f"{shown} is a directory", "name the file in it, for example harn.toml") from None
     except OSError as error:
         raise _unreadable(shown, f"{shown} cannot be read: {error.strerror}", "check its owner and mode") from None
     return ManifestSource(path=os.path.abspath(path), data=data, shown=shown)
-
-
-def _open_now(path: str, flags: int) -> int:
-    """Open without waiting."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _unreadable(shown: str, message: str, hint: str) -> ManifestInvalid:

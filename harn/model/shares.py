@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from attrs import frozen
 
-_SHAPE = re.compile(r"(?P<percent>[0-9]+(?:\.[0-9]+)?)\s*%?", re.ASCII)
+_SHAPE = re.compile(r"(?P<percent>[0-9]{1,3}(?:\.[0-9]{1,20})?)\s*%?", re.ASCII)
 
 
 def parse_share(text: str) -> float:
@@ -18,11 +19,12 @@ def parse_share(text: str) -> float:
     found = _SHAPE.fullmatch(text.strip())
     if found is None or float(found["percent"]) > 100:
         raise ValueError(f'{text!r} is no share; write a number of percent from 0 to 100, for example "10%"')
-    return float(found["percent"]) / 100
+    # Of all floats the nearest: a count of failures that is just this share must not seem to be over it.
+    return float(Fraction(found["percent"]) / 100)
 
 
 def format_share(share: float) -> str:
-    """Write a share in percent, for example ``12.5%``."""
+    """Write a share in percent, at most four digits after the point, for example ``12.5%``."""
     return f"{share * 100:.4f}".rstrip("0").rstrip(".") + "%"
 
 
@@ -40,4 +42,4 @@ class FailureLimit:
 
     def is_exceeded(self, attempts: int, failures: int) -> bool:
         """Tell whether so many failures of so many attempts are too many."""
-        return attempts >= self.minimum and failures > self.rate * attempts
+        return attempts > 0 and attempts >= self.minimum and failures / attempts > self.rate

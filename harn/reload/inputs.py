@@ -7,9 +7,6 @@ certificate; so two equal digests are the same generation.
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,8 +16,10 @@ from attrs import evolve, field, frozen
 
 from harn.auth.credentials import Credentials
 from harn.errors import ListenerUnusable, ManifestInvalid, SecretUnavailable
+from harn.files import read_regular
 from harn.manifest.load import LoadedManifest
 from harn.manifest.model import Manifest
+from harn.manifest.source import LARGEST
 from harn.manifest.uses import function_references, secret_references
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference, SecretReference, parse_secret_reference
@@ -137,11 +136,14 @@ def _read_certificate(surroundings: Surroundings, previous: Inputs | None) -> tu
     return hashes, surroundings.load_certificate()
 
 
-def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: Inputs | None) -> Inputs:
+def read_inputs(
+    loaded: LoadedManifest, surroundings: Surroundings, previous: Inputs | None, bundle: Bundle | None = None
+) -> Inputs:
     """
     Read sources, secrets, credentials and certificates. Blocks: for a thread.
 
     :param previous: the live ones: what is unchanged in them is not analysed again.
+    :param bundle: the sources, where they are not to be read from files: those of an earlier generation.
     :raises ManifestInvalid: of stage ``resolve``, with every problem.
     """
     manifest = loaded.manifest
@@ -149,8 +151,11 @@ def read_inputs(loaded: LoadedManifest, surroundings: Surroundings, previous: In
     references = named_functions(manifest)
     root = Path(manifest.path).parent
     known = None if previous is None else previous.bundle
-    bundle, wrong = read_bundle(root, manifest.exports, references, manifest.orchestrator.vm.include, known)
-    problems.extend(locate(loaded, wrong))
+    if bundle is None:
+        bundle, wrong = read_bundle(root, manifest.exports, references, manifest.orchestrator.vm.include, known)
+        problems.extend(locate(loaded, wrong))
+    elif known is not None and known.bundle_id == bundle.bundle_id:
+        bundle = known
     secrets: dict[SecretReference, bytes] = {}
     credentials = Credentials()
     files: set[str] = set()
@@ -201,11 +206,8 @@ def bundle_files(bundle: Bundle) -> dict[str, str]:
 
 
 def _read_now(path: str) -> bytes:
-    """Read a regular file; any other, a named pipe for example, might keep the thread for ever."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "no regular file", path)
-        return file.read()
+    """Read a regular file of a sensible size."""
+    return read_regular(path, LARGEST)
 
 
 def hash_file(path: str, key: bytes) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from harn.files import NotRegular, TooLarge, read_regular
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference
 from harn.vm.bundle import (
@@ -266,16 +266,14 @@ class _Reading:
     def _load(self, name: str, place: _Place) -> Module | None:
         path = place.path
         try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                self._problem(f"module {name!r} is {what}, not Python source", "", file=path)
-                return None
-            if status.st_size > LARGEST_FILE:
-                self._problem(f"module {name!r} has more than {LARGEST_FILE} bytes", "keep data elsewhere", file=path)
-                return None
-            with open(path, "rb") as file:
-                source = file.read()
+            source = read_regular(path, LARGEST_FILE)
+        except (NotRegular, IsADirectoryError) as error:
+            what = "a directory" if isinstance(error, IsADirectoryError) else "no regular file"
+            self._problem(f"module {name!r} is {what}, not Python source", "write it to a file", file=path)
+            return None
+        except TooLarge:
+            self._problem(f"module {name!r} has more than {LARGEST_FILE} bytes", "keep data elsewhere", file=path)
+            return None
         except OSError as error:
             self._problem(f"module {name!r} cannot be read: {error.strerror}", "", file=path)
             return None

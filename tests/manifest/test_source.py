@@ -65,7 +65,7 @@ class ReadTests(SynchronousTestCase):
         path = self.mktemp()
         with open(path, "wb") as file:
             file.truncate(65 * 1024 * 1024)
-        self.assertIn("has 68157440 bytes", self.refusal(path))
+        self.assertIn("is larger than 64 MiB", self.refusal(path))
 
 
 class TextTests(SynchronousTestCase):

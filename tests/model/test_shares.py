@@ -1,0 +1,76 @@
+"""Shares as people write them, and limits of failures."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.model.shares import FailureLimit, format_share, parse_share
+
+PERCENT = st.decimals(0, 100, places=4)
+
+
+class ShareTests(SynchronousTestCase):
+    """From text to a share, and back."""
+
+    def test_reads(self) -> None:
+        """The sign may be left out, and white space may stand around."""
+        for text, share in (("10%", 0.1), ("10", 0.1), (" 12.5 % ", 0.125), ("0%", 0.0), ("100%", 1.0), ("007%", 0.07)):
+            self.assertEqual(parse_share(text), share)
+
+    def test_refuses(self) -> None:
+        """What is no number of percent from 0 to 100 is told what to write."""
+        wrong = ("", "%", "-1%", "101%", "100.01%", "1e1", "10%%", ".5", "5.", "0x1", "٣%", "ten", "nan", "9" * 5000)
+        for text in (*wrong, "0." + "1" * 5000, "10 percent"):
+            error = self.assertRaises(ValueError, parse_share, text)
+            self.assertIn('write a number of percent from 0 to 100, for example "10%"', str(error))
+
+    @given(PERCENT)
+    def test_there_and_back(self, percent: object) -> None:
+        """A share is written as it was read."""
+        share = parse_share(f"{percent}%")
+        self.assertEqual(parse_share(format_share(share)), share)
+
+    @given(st.text(max_size=12))
+    def test_total(self, text: str) -> None:
+        """Any text is a share from 0 to 1, or a ValueError."""
+        try:
+            share = parse_share(text)
+        except ValueError:
+            return
+        self.assertTrue(0 <= share <= 1)
+
+    def test_format(self) -> None:
+        """No more digits than there are."""
+        for share, text in ((0.1, "10%"), (0.125, "12.5%"), (0.0, "0%"), (1.0, "100%"), (1 / 3, "33.3333%")):
+            self.assertEqual(format_share(share), text)
+
+
+class FailureLimitTests(SynchronousTestCase):
+    """`FailureLimit`."""
+
+    def test_enough_to_judge(self) -> None:
+        """Nothing is judged below the minimum; at the limit all is well, above it is not."""
+        limit = FailureLimit(rate=0.2, minimum=20)
+        self.assertFalse(limit.is_exceeded(19, 19))
+        self.assertFalse(limit.is_exceeded(20, 4))
+        self.assertTrue(limit.is_exceeded(20, 5))
+        self.assertFalse(FailureLimit(rate=0.0, minimum=0).is_exceeded(0, 0))
+        self.assertTrue(FailureLimit(rate=0.0, minimum=1).is_exceeded(1, 1))
+        self.assertFalse(FailureLimit(rate=1.0, minimum=1).is_exceeded(5, 5))
+
+    @given(st.integers(0, 100), st.integers(1, 1000))
+    def test_exact(self, percent: int, hundreds: int) -> None:
+        """So many failures as the limit allows are allowed, and one more is not, whatever floats make of it."""
+        limit = FailureLimit(rate=parse_share(f"{percent}%"), minimum=1)
+        self.assertFalse(limit.is_exceeded(hundreds * 100, percent * hundreds))
+        self.assertTrue(limit.is_exceeded(hundreds * 100, percent * hundreds + 1) or percent == 100)
+
+    @given(st.floats(0, 1), st.integers(0, 50), st.integers(0, 200), st.integers(0, 200))
+    def test_monotone(self, rate: float, minimum: int, attempts: int, failures: int) -> None:
+        """One more failure never makes too many into few enough."""
+        limit = FailureLimit(rate=rate, minimum=minimum)
+        if limit.is_exceeded(attempts, failures):
+            self.assertTrue(limit.is_exceeded(attempts, failures + 1))
+            self.assertGreaterEqual(attempts, minimum)
