@@ -65,22 +65,32 @@ def sorted_modules(modules: Mapping[str, Module]) -> list[Module]:
     return [modules[name] for name in sorted(modules)]
 
 
+def closure(bundle: Bundle, module: str) -> tuple[str, ...]:
+    """
+    Name a module with every local module that it imports, however deep, and all that the manifest includes; in order.
+
+    :raises KeyError: the bundle has no such module.
+    """
+    todo = [bundle.modules[module].name, *bundle.included]
+    found: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo.extend(bundle.modules[name].imports - found)
+    return tuple(sorted(found))
+
+
 def source_digest(bundle: Bundle, module: str) -> str:
     """
-    Digest a module with every local module that it imports, however deep, and all that the manifest includes.
+    Digest a module's `closure`.
 
     :raises KeyError: the bundle has no such module.
     """
     known = bundle._closures.get(module)
     if known is None:
-        todo = [bundle.modules[module].name, *bundle.included]
-        closure: set[str] = set()
-        while todo:
-            name = todo.pop()
-            if name not in closure:
-                closure.add(name)
-                todo.extend(bundle.modules[name].imports - closure)
-        content = [(name, bundle.modules[name].is_package, bundle.modules[name].digest) for name in sorted(closure)]
+        modules = [bundle.modules[name] for name in closure(bundle, module)]
+        content = [(each.name, each.is_package, each.digest) for each in modules]
         known = bundle._closures[module] = digest_value([module, content])
     return known
 
