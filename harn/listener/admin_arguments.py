@@ -12,6 +12,7 @@ from harn.errors import PayloadInvalid
 from harn.model.durations import parse_duration
 
 DEFAULT_SOURCE = "admin_api"
+ROLLBACK_SOURCE = "rollback"
 _RESERVED = ("signal", "file_watch")
 _LONGEST_SOURCE = 32
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:@/+-]")
@@ -69,14 +70,19 @@ def parse_flag(options: Mapping[str, Any], name: str) -> bool:
     raise PayloadInvalid(f"{name} is neither true nor false")
 
 
-def parse_number(options: Mapping[str, str], name: str, default: int, lowest: int, highest: int = _BIGGEST) -> int:
+def parse_number(
+    options: Mapping[str, str], name: str, default: int | None, lowest: int, highest: int = _BIGGEST
+) -> int:
     """
     Read a whole number.
 
+    :param default: None for a number that must be there.
     :raises PayloadInvalid: it is none, or outside ``lowest`` to ``highest``.
     """
     text = options.get(name)
     if text is None:
+        if default is None:
+            raise PayloadInvalid(f"{name} is missing; give a whole number of at least {lowest}")
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and lowest <= int(text) <= highest):
         upper = "" if highest == _BIGGEST else f" and at most {highest}"
@@ -97,17 +103,58 @@ def parse_seconds(options: Mapping[str, Any], name: str) -> float:
         raise PayloadInvalid(f'{name} is no duration; write for example "10m"') from None
 
 
-def parse_source(value: Any) -> str:
+def parse_generation(body: Mapping[str, Any], name: str) -> int | None:
+    """
+    Read the number of a generation out of JSON, None if there is none.
+
+    :raises PayloadInvalid: it is no whole number of at least 1.
+    """
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _BIGGEST:
+        raise PayloadInvalid(f"{name} is no generation's number: a whole number of at least 1")
+    return value
+
+
+def parse_name(body: Mapping[str, Any], name: str) -> str:
+    """
+    Read what an action is about, for example a binding.
+
+    :raises PayloadInvalid: it is missing, or no text.
+    """
+    value = parse_optional_name(body, name)
+    if value is None:
+        raise PayloadInvalid(f"{name} is missing; the body names what to act on")
+    return value
+
+
+def parse_optional_name(body: Mapping[str, Any], name: str) -> str | None:
+    """
+    Read what an action is about, None if that is left open.
+
+    :raises PayloadInvalid: it is no text.
+    """
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise PayloadInvalid(f"{name} is no text that names something")
+    return value
+
+
+def parse_source(value: Any, default: str = DEFAULT_SOURCE) -> str:
     """
     Read the label of a reload: at most 32 characters, those that are unfit to be shown replaced.
 
+    :param default: what stands for none, and for a blank one.
     :raises PayloadInvalid: no string, or a source that only the server itself may name.
     """
     if value is None:
-        return DEFAULT_SOURCE
+        return default
     if not isinstance(value, str):
         raise PayloadInvalid('source is no string; it is a label, for example "cli"')
     label = _UNFIT.sub("_", value.strip()[:_LONGEST_SOURCE])
     if label in _RESERVED:
         raise PayloadInvalid(f"source {label!r} is the server's own; choose another label")
-    return label or DEFAULT_SOURCE
+    return label or default

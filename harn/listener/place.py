@@ -27,6 +27,10 @@ class Place:
     challenge = b""
     outlives_client = False
 
+    def place_for(self, request: HarnRequest) -> Place:
+        """Give the place that answers: this one, or one of those that it is made of."""
+        return self
+
     def endpoint(self, request: HarnRequest) -> str:
         """The path's name in the metrics; never what a stranger sent."""
         raise NotImplementedError

@@ -10,12 +10,38 @@ from zope.interface.verify import verifyObject
 
 from harn.auth.signed_requests import sign_request
 from harn.errors import EventLogUnavailable, PreconditionFailed, RouteUnknown, ShuttingDown
-from harn.listener.interfaces import IOperations
+from harn.listener.admin_generations import GenerationPages
+from harn.listener.admin_operations import OperationPages
+from harn.listener.admin_reload import ReloadPages
+from harn.listener.interfaces import IOperations, IReloadOperations
 from harn.model.problem import Problem
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport
 from harn.testing.clients import Wire, WireAnswer, request_bytes
-from tests.listener.world import KEY, START, StubOperations, StubReloader, World
+from tests.listener.world import KEY, START, StubOperations, StubReloader, StubReloadOperations, World
+
+PAGES = (
+    ("POST", "/admin/reload"),
+    ("POST", "/admin/plan"),
+    ("POST", "/admin/rollback"),
+    ("GET", "/admin/generation"),
+    ("GET", "/admin/generations"),
+    ("GET", "/admin/generations/7"),
+    ("GET", "/admin/diff?from=6"),
+    ("POST", "/admin/confirm"),
+    ("GET", "/admin/ramps"),
+    ("POST", "/admin/ramps/finish"),
+    ("POST", "/admin/ramps/abort"),
+    ("GET", "/admin/drains"),
+    ("POST", "/admin/drains/cancel"),
+    ("POST", "/admin/drains/move"),
+    ("GET", "/admin/bindings"),
+    ("GET", "/admin/inspect"),
+    ("GET", "/admin/events/t"),
+    ("POST", "/admin/fire/gh"),
+    ("POST", "/admin/recover"),
+)
+"""Every page."""
 
 
 class AdminCase(SynchronousTestCase):
@@ -39,26 +65,31 @@ class DoublesTests(SynchronousTestCase):
         """The doubles of these tests provide what they stand for."""
         verifyObject(IReloader, StubReloader())
         verifyObject(IOperations, StubOperations())
+        verifyObject(IReloadOperations, StubReloadOperations())
 
 
 class AuthenticationTests(AdminCase):
     def test_every_route(self) -> None:
         """No admin route does anything for who has no credentials."""
-        for method, target in (
-            ("POST", "/admin/reload"),
-            ("GET", "/admin/generation"),
-            ("GET", "/admin/generations"),
-            ("GET", "/admin/bindings"),
-            ("GET", "/admin/inspect"),
-            ("GET", "/admin/events/t"),
-            ("POST", "/admin/fire/gh"),
-            ("POST", "/admin/recover"),
-        ):
+        for method, target in PAGES:
             for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}):
                 answer = self.world.wire().send(request_bytes(method, target, headers)).answer()
                 self.assertEqual((answer.status, answer.json()["title"]), (401, "Unauthorized"), target)
                 self.assertIn("www-authenticate", answer.headers)
         self.assertEqual((self.reloader.asked, self.operations.calls), ([], []))
+        self.assertEqual(self.world.reload_operations.calls, [])
+
+    def test_every_route_is_listed(self) -> None:
+        """The list of pages that these tests go by has every page of the three places."""
+        rules = {
+            (method, rule.rule)
+            for app in (OperationPages.app, ReloadPages.app, GenerationPages.app)
+            for rule in app.url_map.iter_rules()
+            for method in rule.methods - {"HEAD", "OPTIONS"}
+        }
+        self.assertEqual(len(rules), len(PAGES))
+        for method, target in PAGES:
+            self.assertNotIn(self.ask(method, target).status, (404, 405, 500), target)
 
     def test_signature_counts_once(self) -> None:
         """A signed POST is carried out once; a signed GET may come again."""
@@ -83,6 +114,8 @@ class AuthenticationTests(AdminCase):
             "/admin/nowhere",
             "/admin//reload",
             "/admin/reload/",
+            "/admin/ramps/begin",
+            "/admin/generations/7/x",
             "/admin/fire/a%2Fb",
             "/admin/fire/%ff",
             "/admin/%ff",
@@ -177,6 +210,16 @@ class ReloadTests(AdminCase):
             document = answer.json()
             self.assertEqual((answer.status, document["status"], document["generation"]), (status, "error", 6))
 
+    def test_held(self) -> None:
+        """What was held back until somebody confirms it is 409, and names what would go."""
+        self.reloader.report = self.report(status="needs_confirmation", error="most would go", removed=("a", "b"))
+        answer = self.ask("POST", "/admin/reload")
+        document = answer.json()
+        self.assertEqual((answer.status, document["status"]), (409, "needs_confirmation"))
+        self.assertEqual(document["removed"], ["a", "b"])
+        self.reloader.report = self.report(status="unsettled", error="the files do not come to rest")
+        self.assertEqual(self.ask("POST", "/admin/reload").status, 409)
+
     def test_precondition_failed(self) -> None:
         """When another reload came between, 412 names both tags."""
         self.reloader.report = PreconditionFailed("another reload came between")
@@ -236,6 +279,9 @@ class ReadingTests(AdminCase):
         ):
             self.assertEqual(list(self.ask("GET", target).json()), [name])
         self.assertEqual(self.ask("GET", "/admin/inspect").json(), {"did": "inspect"})
+        self.ask("GET", "/admin/generations?limit=3")
+        limits = [call[1] for call in self.operations.calls if call[0] == "generations"]
+        self.assertEqual(limits, [20, 3])
 
     def test_events(self) -> None:
         """Records of a topic come with their numbers, and the topic's latest."""
@@ -257,6 +303,8 @@ class ReadingTests(AdminCase):
         """Limits and positions that are none are 400."""
         for query in ("limit=0", "limit=1001", "limit=x", "after=-1", "after=" + "9" * 5000, "first=1"):
             self.assertEqual(self.ask("GET", f"/admin/events/t?{query}").status, 400, query)
+        for query in ("limit=0", "limit=1001", "limit=", "after=1"):
+            self.assertEqual(self.ask("GET", f"/admin/generations?{query}").status, 400, query)
         self.assertEqual(self.operations.calls, [])
 
     def test_unknown_topic(self) -> None:
@@ -298,7 +346,7 @@ class CommandTests(AdminCase):
         self.assertEqual(self.operations.calls, [])
 
     def test_metrics_know_no_names(self) -> None:
-        """The metrics name the kind of command, never what it was about."""
-        self.ask("POST", "/admin/fire/gh")
-        self.ask("POST", "/admin/nowhere/x")
-        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/fire", "/admin"})
+        """The metrics name the kind of command, never what it was about, nor how a stranger spelt it."""
+        for target in ("/admin/fire/gh", "/admin/nowhere/x", "/admin/r%65load", "/admin/drains/move"):
+            self.ask("POST", target)
+        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/fire", "/admin", "/admin/drains"})

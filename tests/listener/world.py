@@ -20,7 +20,7 @@ from harn.errors import ClaimTaken, EventLogUnavailable, PayloadInvalid, Signatu
 from harn.listener.admin import Admin
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
-from harn.listener.interfaces import IOperations, RecordPage
+from harn.listener.interfaces import IOperations, IReloadOperations, RecordPage
 from harn.listener.limits import Limits
 from harn.listener.pages import make_pages
 from harn.listener.push import Push
@@ -214,6 +214,46 @@ class StubOperations:
         return self._did("recover", older_than, dry_run, actor)
 
 
+@implementer(IReloadOperations)
+class StubReloadOperations:
+    """Notes what it was asked; fails with what it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+
+    def _did(self, *call: Any) -> Deferred[Any]:
+        self.calls.append(call)
+        return succeed({"did": call[0]}) if self.error is None else fail(self.error)
+
+    def show(self, number: int, sources: bool) -> Deferred[Mapping[str, Any]]:
+        return self._did("show", number, sources)
+
+    def diff(self, old: int, new: int) -> Deferred[Mapping[str, Any]]:
+        return self._did("diff", old, new)
+
+    def confirm(self, generation: int | None, actor: str) -> Deferred[Mapping[str, Any]]:
+        return self._did("confirm", generation, actor)
+
+    def ramps(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("ramps")
+
+    def finish_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("finish_ramp", trigger_id, actor)
+
+    def abort_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("abort_ramp", trigger_id, actor)
+
+    def drains(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        return self._did("drains")
+
+    def cancel_drain(self, binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
+        return self._did("cancel_drain", binding, actor)
+
+    def move_drain(self, binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
+        return self._did("move_drain", binding, actor)
+
+
 @frozen
 class Trigger:
     """One trigger of the world: its binding version, its receiver, its route."""
@@ -240,6 +280,7 @@ class World:
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
         self.operations = StubOperations()
+        self.reload_operations = StubReloadOperations()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
         self.not_ready: list[str] = []
         self.ingest = Ingest(self.clock, self.intake, self.admission, self.metrics, self.in_thread)
@@ -255,7 +296,14 @@ class World:
         )
         self.site.mount(
             "/admin",
-            Admin(self.clock, lambda: self.authenticator, self.inbox, self.reloader, self.operations),
+            Admin(
+                self.clock,
+                lambda: self.authenticator,
+                self.inbox,
+                self.reloader,
+                self.operations,
+                self.reload_operations,
+            ),
         )
         self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
         self.gh = self.trigger("gh", "/hooks/gh")

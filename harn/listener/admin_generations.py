@@ -1,0 +1,112 @@
+"""The admin pages about generations that were adopted: their content, probation, ramps and drains."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from harn.listener.admin_arguments import (
+    parse_flag,
+    parse_generation,
+    parse_name,
+    parse_number,
+    parse_optional_name,
+)
+from harn.listener.admin_place import AdminPlace, Door, make_admin_app
+from harn.listener.interfaces import IReloadOperations
+from harn.listener.request import HarnRequest
+from harn.reload.interfaces import IReloader
+
+
+class GenerationPages(AdminPlace):
+    """What an operator may read of generations, and have done with what they left running."""
+
+    app = make_admin_app()
+
+    def __init__(self, door: Door, reloader: IReloader, operations: IReloadOperations) -> None:
+        super().__init__(door)
+        self._reloader = reloader
+        self._operations = operations
+
+    # Content
+
+    @app.route("/admin/generations/<number>", methods=["GET"])
+    async def generation(self, request: HarnRequest, number: str) -> None:
+        """Show one generation with its manifest and its modules."""
+
+        async def read(options: Mapping[str, str]) -> Any:
+            wanted = parse_number({"generation": number}, "generation", None, 1)
+            return await self._operations.show(wanted, parse_flag(options, "sources"))
+
+        await self.show(request, read, options=("sources",))
+
+    @app.route("/admin/diff", methods=["GET"])
+    async def diff(self, request: HarnRequest) -> None:
+        """Show what differs between two generations, by default from the first to the live one."""
+
+        async def read(options: Mapping[str, str]) -> Any:
+            old = parse_number(options, "from", None, 1)
+            return await self._operations.diff(old, parse_number(options, "to", self._reloader.generation, 1))
+
+        await self.show(request, read, options=("from", "to"))
+
+    # Probation
+
+    @app.route("/admin/confirm", methods=["POST"])
+    async def confirm(self, request: HarnRequest) -> None:
+        """Keep the generation that is on probation."""
+
+        def confirm(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
+            return self._operations.confirm(parse_generation(body, "generation"), actor)
+
+        await self.act(request, confirm, ("generation",))
+
+    # Ramps
+
+    @app.route("/admin/ramps", methods=["GET"])
+    async def ramps(self, request: HarnRequest) -> None:
+        """Show the triggers whose versions share their deliveries."""
+        await self.show(request, lambda _: self._operations.ramps(), "ramps")
+
+    @app.route("/admin/ramps/finish", methods=["POST"])
+    async def finish_ramp(self, request: HarnRequest) -> None:
+        """Give everything to the fresh version."""
+
+        def finish(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
+            return self._operations.finish_ramp(parse_optional_name(body, "trigger"), actor)
+
+        await self.act(request, finish, ("trigger",), "ramps")
+
+    @app.route("/admin/ramps/abort", methods=["POST"])
+    async def abort_ramp(self, request: HarnRequest) -> None:
+        """Give everything to the stable version."""
+
+        def abort(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
+            return self._operations.abort_ramp(parse_optional_name(body, "trigger"), actor)
+
+        await self.act(request, abort, ("trigger",), "ramps")
+
+    # Drains
+
+    @app.route("/admin/drains", methods=["GET"])
+    async def drains(self, request: HarnRequest) -> None:
+        """Show every draining version."""
+        await self.show(request, lambda _: self._operations.drains(), "drains")
+
+    @app.route("/admin/drains/cancel", methods=["POST"])
+    async def cancel_drain(self, request: HarnRequest) -> None:
+        """Give up what a draining version still holds."""
+
+        def cancel(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
+            return self._operations.cancel_drain(parse_name(body, "binding"), actor)
+
+        await self.act(request, cancel, ("binding",))
+
+    @app.route("/admin/drains/move", methods=["POST"])
+    async def move_drain(self, request: HarnRequest) -> None:
+        """Move what a draining version has not begun to the newest version."""
+
+        def move(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
+            return self._operations.move_drain(parse_name(body, "binding"), actor)
+
+        await self.act(request, move, ("binding",))

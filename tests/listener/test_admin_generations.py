@@ -1,0 +1,245 @@
+"""Plans, rollbacks and what is done with generations, through the whole tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import NothingPending, PreconditionFailed, RouteUnknown
+from harn.listener.admin import Admin
+from harn.model.shares import FailureLimit
+from harn.reload.report import PREVIOUS
+from harn.testing.clients import request_bytes
+from tests.listener.test_admin import AdminCase
+from tests.listener.world import KEY, StubReloadOperations, World
+
+
+class PlanTests(AdminCase):
+    """``/admin/plan``, and what else a reload may be asked."""
+
+    def test_plan_is_a_dry_run(self) -> None:
+        """A plan is a reload that changes nothing, with the same options."""
+        self.ask("POST", "/admin/plan?force=true&replay=50&ramp=10%25", b'{"source":"ci"}', If_Match='"7-abc"')
+        self.ask(
+            "POST", "/admin/reload?dry_run=true&force=true&replay=50&ramp=10", b'{"source":"ci"}', If_Match="7-abc"
+        )
+        planned, tried = self.reloader.asked
+        self.assertEqual(planned, tried)
+        self.assertEqual((planned.dry_run, planned.force, planned.replay, planned.ramp), (True, True, 50, 0.1))
+
+    def test_wishes(self) -> None:
+        """Share, time to confirm and limit of failures reach the reloader as numbers."""
+        query = "ramp=12.5%&confirm_within=90s&revert_on_failures=20%25&min=5&for=2m"
+        self.ask("POST", f"/admin/reload?{query}")
+        (asked,) = self.reloader.asked
+        self.assertEqual((asked.ramp, asked.confirm_within, asked.revert_for), (0.125, 90.0, 120.0))
+        self.assertEqual(asked.revert_limit, FailureLimit(rate=0.2, minimum=5))
+        self.assertFalse(asked.is_plain)
+
+    def test_limit_of_failures_alone(self) -> None:
+        """Nothing is judged below 20 attempts, and the manifest says for how long, unless the request does."""
+        self.ask("POST", "/admin/reload?revert_on_failures=0%25")
+        (asked,) = self.reloader.asked
+        self.assertEqual((asked.revert_limit, asked.revert_for), (FailureLimit(rate=0.0, minimum=20), None))
+
+    def test_refused(self) -> None:
+        """What cannot be meant, alone or together, is 400, says which option is wrong, and reloads nothing."""
+        for query, named in (
+            ("replay=5", "dry_run"),
+            ("dry_run=true&replay=0", "replay"),
+            ("dry_run=true&replay=1001", "replay"),
+            ("dry_run=true&replay=", "replay"),
+            ("ramp=0%25", "ramp"),
+            ("ramp=100%25", "ramp"),
+            ("ramp=-5%25", "ramp"),
+            ("ramp=1e1", "ramp"),
+            ("ramp=", "ramp"),
+            ("ramp=" + "9" * 5000, "ramp"),
+            ("confirm_within=60", "confirm_within"),
+            ("confirm_within=0s", "confirm_within"),
+            ("confirm_within=", "confirm_within"),
+            ("confirm_within=99999d", "confirm_within"),
+            ("revert_on_failures=100%25", "revert_on_failures"),
+            ("revert_on_failures=some", "revert_on_failures"),
+            ("min=5", "revert_on_failures"),
+            ("for=2m", "revert_on_failures"),
+            ("revert_on_failures=5&min=0", "min"),
+            ("revert_on_failures=5&min=x", "min"),
+            ("revert_on_failures=5&for=0s", "for"),
+            ("recall=3", "recall"),
+        ):
+            answer = self.ask("POST", f"/admin/reload?{query}")
+            self.assertEqual(answer.status, 400, query)
+            self.assertIn(named, answer.json()["detail"], query)
+        for query in ("dry_run=false", "dry_run=true", "replay=x"):
+            self.assertEqual(self.ask("POST", f"/admin/plan?{query}").status, 400, query)
+        self.assertEqual(self.reloader.asked, [])
+
+
+class RollbackTests(AdminCase):
+    """``/admin/rollback``."""
+
+    def test_to_the_one_before(self) -> None:
+        """Without a number it goes to the last other content, and is labelled so."""
+        answer = self.ask("POST", "/admin/rollback")
+        (asked,) = self.reloader.asked
+        self.assertEqual((asked.recall, asked.source, asked.dry_run), (PREVIOUS, "rollback", False))
+        self.assertTrue(asked.actor.startswith("key:"))
+        self.assertEqual((answer.status, answer.headers["etag"]), (200, '"7-abc"'))
+
+    def test_options(self) -> None:
+        """A number, a label, a precondition, force and a dry run reach the reloader."""
+        body = b'{"generation":3,"source":"cli","request_id":"x"}'
+        self.ask("POST", "/admin/rollback?dry_run=1&force=1", body, If_Match='"6-x"')
+        (asked,) = self.reloader.asked
+        self.assertEqual((asked.recall, asked.source, asked.if_match), (3, "cli", '"6-x"'))
+        self.assertEqual((asked.dry_run, asked.force), (True, True))
+
+    def test_another_came_between(self) -> None:
+        """A precondition that fails is 412 with both tags, as on a reload."""
+        self.reloader.report = PreconditionFailed("another reload came between")
+        answer = self.ask("POST", "/admin/rollback", If_Match='"6-x"')
+        self.assertEqual((answer.status, answer.json()["if_match"]), (412, '"6-x"'))
+
+    def test_unknown_generation(self) -> None:
+        """A generation that is not kept is 404 with what is."""
+        self.reloader.report = RouteUnknown("the content of generation 3 is not kept; kept are: 5, 6")
+        answer = self.ask("POST", "/admin/rollback", b'{"generation":3}')
+        self.assertEqual((answer.status, "kept are: 5, 6" in answer.json()["detail"]), (404, True))
+
+    def test_refused(self) -> None:
+        """What is no generation's number, and what belongs to a reload of the files, is 400."""
+        for target, body in (
+            ("/admin/rollback", b'{"generation":0}'),
+            ("/admin/rollback", b'{"generation":-1}'),
+            ("/admin/rollback", b'{"generation":true}'),
+            ("/admin/rollback", b'{"generation":"3"}'),
+            ("/admin/rollback", b'{"generation":3.5}'),
+            ("/admin/rollback", b'{"generation":99999999999999999999999}'),
+            ("/admin/rollback", b'{"source":"signal"}'),
+            ("/admin/rollback", b'{"to":3}'),
+            ("/admin/rollback?ramp=10", b""),
+            ("/admin/rollback?generation=3", b""),
+        ):
+            self.assertEqual(self.ask("POST", target, body).status, 400, (target, body))
+        self.assertEqual(self.reloader.asked, [])
+
+
+class OperationTests(AdminCase):
+    """The pages that `IReloadOperations` answers."""
+
+    def test_each_reaches_its_operation(self) -> None:
+        """Each page asks for what it names; those that act say who asked."""
+        for method, target, body, call in (
+            ("GET", "/admin/generations/7", b"", ("show", 7, False)),
+            ("GET", "/admin/generations/7?sources=true", b"", ("show", 7, True)),
+            ("GET", "/admin/diff?from=3&to=5", b"", ("diff", 3, 5)),
+            ("GET", "/admin/diff?from=3", b"", ("diff", 3, 7)),
+            ("POST", "/admin/confirm", b"", ("confirm", None, "actor")),
+            ("POST", "/admin/confirm", b'{"generation":8}', ("confirm", 8, "actor")),
+            ("GET", "/admin/ramps", b"", ("ramps",)),
+            ("POST", "/admin/ramps/finish", b"", ("finish_ramp", None, "actor")),
+            ("POST", "/admin/ramps/finish", b'{"trigger":"gh"}', ("finish_ramp", "gh", "actor")),
+            ("POST", "/admin/ramps/abort", b'{"trigger":null}', ("abort_ramp", None, "actor")),
+            ("GET", "/admin/drains", b"", ("drains",)),
+            ("POST", "/admin/drains/cancel", b'{"binding":"gh@v1"}', ("cancel_drain", "gh@v1", "actor")),
+            ("POST", "/admin/drains/move", b'{"binding":"gh@v1"}', ("move_drain", "gh@v1", "actor")),
+        ):
+            answer = self.ask(method, target, body)
+            self.assertEqual(answer.status, 200, target)
+            made = self.world.reload_operations.calls[-1]
+            if call[-1] == "actor":
+                self.assertTrue(made[-1].startswith("key:"))
+                made, call = made[:-1], call[:-1]
+            self.assertEqual(made, call, target)
+
+    def test_lists_have_names(self) -> None:
+        """Lists come under their names, single things as they are."""
+        for method, target, name in (
+            ("GET", "/admin/ramps", "ramps"),
+            ("POST", "/admin/ramps/finish", "ramps"),
+            ("POST", "/admin/ramps/abort", "ramps"),
+            ("GET", "/admin/drains", "drains"),
+        ):
+            self.assertEqual(list(self.ask(method, target).json()), [name])
+        self.assertEqual(self.ask("GET", "/admin/diff?from=1").json(), {"did": "diff"})
+
+    def test_refused(self) -> None:
+        """What cannot be meant is 400 and asks for nothing."""
+        for method, target, body in (
+            ("GET", "/admin/generations/seven", b""),
+            ("GET", "/admin/generations/0", b""),
+            ("GET", "/admin/generations/" + "9" * 30, b""),
+            ("GET", "/admin/generations/7?source=true", b""),
+            ("GET", "/admin/generations/7?sources=perhaps", b""),
+            ("GET", "/admin/diff", b""),
+            ("GET", "/admin/diff?to=3", b""),
+            ("GET", "/admin/diff?from=x", b""),
+            ("GET", "/admin/diff?from=1&to=0", b""),
+            ("POST", "/admin/confirm", b'{"generation":"8"}'),
+            ("POST", "/admin/confirm", b'{"trigger":"gh"}'),
+            ("POST", "/admin/confirm?generation=8", b""),
+            ("POST", "/admin/ramps/finish", b'{"trigger":7}'),
+            ("POST", "/admin/ramps/abort", b'{"trigger":""}'),
+            ("POST", "/admin/drains/cancel", b""),
+            ("POST", "/admin/drains/cancel", b'{"binding":["gh@v1"]}'),
+            ("POST", "/admin/drains/move", b'{"trigger":"gh"}'),
+        ):
+            self.assertEqual(self.ask(method, target, body).status, 400, (target, body))
+        self.assertEqual(self.world.reload_operations.calls, [])
+
+    def test_nothing_to_act_on(self) -> None:
+        """Nothing to confirm is 409, a version that does not drain 404, each with the server's words."""
+        for error, status in ((NothingPending("nothing is on probation"), 409), (RouteUnknown("gh@v1 does not"), 404)):
+            self.world.reload_operations.error = error
+            answer = self.ask("POST", "/admin/drains/move", b'{"binding":"gh@v1"}')
+            self.assertEqual((answer.status, answer.json()["detail"]), (status, str(error)))
+
+    def test_live_one_is_asked_late(self) -> None:
+        """A diff to the live generation means the one that is live when it is asked."""
+        self.reloader.generation = 12
+        self.ask("GET", "/admin/diff?from=3")
+        self.assertEqual(self.world.reload_operations.calls, [("diff", 3, 12)])
+
+
+class WithoutOperationsTests(SynchronousTestCase):
+    """A server that has nothing to answer for generations."""
+
+    def test_pages_are_unknown(self) -> None:
+        """Their pages are 404; reloads, and the list of generations, are there all the same."""
+        world = World()
+        admin = Admin(world.clock, lambda: world.authenticator, world.inbox, world.reloader, world.operations)
+        world.site.mount("/admin", admin)
+
+        def status(method: str, target: str) -> Any:
+            return world.wire().send(request_bytes(method, target, {"X-API-Key": KEY})).answer().status
+
+        for method, target in (("GET", "/admin/generations/7"), ("POST", "/admin/confirm"), ("GET", "/admin/drains")):
+            self.assertEqual(status(method, target), 404, target)
+        for method, target in (("POST", "/admin/reload"), ("GET", "/admin/generations")):
+            self.assertEqual(status(method, target), 200, target)
+
+
+class LongWorkTests(AdminCase):
+    """Actions whose client goes away."""
+
+    def test_cancel_goes_on(self) -> None:
+        """What was asked for is not taken back when its client goes away."""
+        cancelled: list[object] = []
+        waiting: Deferred[Any] = Deferred(cancelled.append)
+
+        class Slow(StubReloadOperations):
+            def cancel_drain(self, binding: str, actor: str) -> Deferred[Any]:
+                return waiting
+
+        admin = Admin(
+            self.world.clock, lambda: self.world.authenticator, self.world.inbox, self.reloader, self.operations, Slow()
+        )
+        self.world.site.mount("/admin", admin)
+        wire = self.wire("POST", "/admin/drains/cancel", b'{"binding":"gh@v1"}')
+        wire.drop()
+        self.assertEqual((cancelled, self.world.site.in_flight), ([], 0))
+        waiting.callback({})
+        self.assertEqual(self.flushLoggedErrors(), [])
