@@ -8,46 +8,50 @@ from typing import Any
 import msgspec
 
 from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.settings import needing_restart
 
 _MISSING = object()
 _WRITTEN = {"events": "match.events"}
 
-LIVE_SETTINGS = frozenset(
-    (
-        *("allow_empty", "allowed_origins", "max_body_bytes"),
-        *("drain.max_items", "drain.deadline_seconds", "pumps.max_outstanding"),
-        *("retention.events", "retention.dead", "retention.max_bytes"),
-        *("reload.drain_timeout", "reload.timeout", "vm.include"),
-        *("admission.max_pending_events", "admission.max_pending_bytes"),
-        *("admission.global_rate", "admission.rate", "admission.burst"),
-    )
-)
-"""Settings that a reload applies."""
+RESTART_SETTINGS = frozenset(key for key, only_restart in needing_restart() if only_restart)
+"""Settings that are read once, when the server starts, for example ``recover``."""
 
-RESTART_SETTINGS = frozenset(("recover",))
-"""Settings that are read once, when the server starts."""
+LIVE_SETTINGS = frozenset(key for key, only_restart in needing_restart() if not only_restart)
+"""Settings that a reload applies, for example ``drain.max_items``."""
 
 
 def changed_fields(old: TriggerSpec, new: TriggerSpec, table: str | None = None) -> tuple[str, ...]:
     """
     Name the keys in which two specs of one trigger differ, sorted, for example ``("path", "retry.max")``.
 
+    Never ``rollout``, which changes nothing by itself.
+
     :param table: the name of the provider's own table; by default its id, with underscores.
     """
+    return tuple(sorted({key for key, _, _ in field_differences(old, new, table)}))
+
+
+def field_differences(old: TriggerSpec, new: TriggerSpec, table: str | None = None) -> Iterator[tuple[str, Any, Any]]:
+    """Give each key that `changed_fields` names, with both values as plain JSON; None where there is none."""
     own = table if table is not None else new.provider.replace("-", "_")
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    changed: set[str] = set()
     for name in TriggerSpec.__struct_fields__:
+        if name == "rollout":
+            continue
         key = own if name == "settings" else _WRITTEN.get(name, name)
-        changed.update(_differences(key, before[name], after[name]))
-    return tuple(sorted(changed))
+        yield from _differences(key, before[name], after[name])
 
 
 def changed_settings(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[str, ...]:
     """Name the keys of ``[orchestrator]`` that differ, sorted, for example ``("drain.max_items",)``."""
+    return tuple(sorted({key for key, _, _ in setting_differences(old, new)}))
+
+
+def setting_differences(old: OrchestratorSettings, new: OrchestratorSettings) -> Iterator[tuple[str, Any, Any]]:
+    """Give each key that `changed_settings` names, with both values as plain JSON; None where there is none."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    changed = {key for name in before for key in _differences(name, before[name], after[name])}
-    return tuple(sorted(changed))
+    for name in before:
+        yield from _differences(name, before[name], after[name])
 
 
 def settings_requiring_restart(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[str, ...]:
@@ -55,9 +59,9 @@ def settings_requiring_restart(old: OrchestratorSettings, new: OrchestratorSetti
     return tuple(f"orchestrator.{key}" for key in changed_settings(old, new) if key in RESTART_SETTINGS)
 
 
-def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
+def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:
             yield from _differences(f"{key}.{name}", old.get(name, _MISSING), new.get(name, _MISSING))
     elif type(old) is not type(new) or old != new:
-        yield key
+        yield key, None if old is _MISSING else old, None if new is _MISSING else new

@@ -19,6 +19,7 @@ from harn.manifest.findings import Findings, describe, nearest, quote
 from harn.manifest.lines import Path
 from harn.model.durations import parse_duration
 from harn.model.references import parse_function_reference
+from harn.model.shares import parse_share
 
 
 class Field(Protocol):
@@ -156,6 +157,51 @@ class Duration:
     def json_schema(self) -> dict[str, Any]:
         """Describe as JSON schema."""
         return {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h|d|w)\s*$"}
+
+
+@frozen
+class Share:
+    """
+    A share in percent, written ``"10%"`` or 10; from 0 to 1 once read.
+
+    With ``positive`` it is over 0, with ``partial`` under 100 %.
+    """
+
+    description: str
+    positive: bool = False
+    partial: bool = False
+
+    def read(self, value: Any, path: Path, findings: Findings) -> float | None:
+        """Read as `Field.read` says."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            findings.add(path, f"must be a share, not {describe(value)}", 'write for example "10%"')
+            return None
+        if isinstance(value, float) and 0 < value < 1:
+            # Half of those who write 0.1 mean a tenth, the others a thousandth.
+            findings.add(
+                path, f"{value} could be {value:.12g} % or {value * 100:.12g} %", "write it with a % in quotes"
+            )
+            return None
+        try:
+            share = parse_share(value if isinstance(value, str) else str(value))
+        except ValueError:
+            shown = _shown(value) if isinstance(value, int) else quote(str(value))
+            findings.add(path, f"{shown} is no share", 'write a number of percent from 0 to 100, for example "10%"')
+            return None
+        if self.positive and not share > 0:
+            findings.add(path, "must be over 0%")
+        elif self.partial and not share < 1:
+            findings.add(path, "must be under 100%")
+        else:
+            return share
+        return None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Describe as JSON schema."""
+        lowest = "exclusiveMinimum" if self.positive else "minimum"
+        highest = "exclusiveMaximum" if self.partial else "maximum"
+        shape = r"^\s*[0-9]{1,3}(\.[0-9]{1,20})?\s*%?\s*$"
+        return {"type": ["number", "string"], lowest: 0, highest: 100, "pattern": shape}
 
 
 @frozen

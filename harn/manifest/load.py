@@ -28,7 +28,7 @@ from harn.manifest.source import ManifestSource
 from harn.manifest.trigger import check_trigger
 from harn.manifest.validate import check_head, check_together
 from harn.model.problem import Problem
-from harn.wire import digest_bytes, digest_value
+from harn.wire import digest_bytes
 
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
 
@@ -229,9 +229,10 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
         before = len(findings.found)
         spec = check_trigger(raw, index, draft.rules, findings)
         if spec is not None and len(findings.found) == before:
-            fingerprint = digest_value(spec)
+            fingerprint = spec.fingerprint()
             if old is not None and old.fingerprints.get(spec.id) == fingerprint:
-                spec = old.triggers[spec.id]
+                known = old.triggers[spec.id]
+                spec = known if known.rollout == spec.rollout else spec
             fingerprints[spec.id] = fingerprint
         specs[index] = spec
     if "triggers" not in values.head:
@@ -242,8 +243,8 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     checked = [spec for spec in specs if spec is not None]
     triggers = {spec.id: spec for spec in checked}
     if old is not None:
-        known = old.fingerprints
-        fingerprints = {key: fingerprints.get(key) or known[key] for key in triggers}
+        earlier = old.fingerprints
+        fingerprints = {key: fingerprints.get(key) or earlier[key] for key in triggers}
     manifest = Manifest(
         path=draft.source.path,
         digest=draft.digest,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harn.model.references import FunctionReference
+from harn.wire import digest_value
 
 
 class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +30,26 @@ class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "latest"
 
 
+class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How a changed trigger comes into force: ``percent`` of new deliveries first, ``step`` more after every ``every``
+    (seconds); without a step it stays there. More failures than ``max_failures`` take it back; None is no limit.
+    Shares are from 0 to 1.
+    """
+
+    percent: float
+    step: float = 0.0
+    every: float = 60.0
+    max_failures: float | None = None
+
+
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     One trigger. Strings are as written in the manifest, defaults filled in.
 
     ``handler`` and ``when`` are normalized to ``module:function``; ``secrets`` maps a name to references in order;
     ``settings`` is the provider's own table after its schema checked it (as plain JSON values); ``timeout`` is seconds.
+    ``rollout`` is about the next change: no part of what runs, nor of the `fingerprint`.
     """
 
     id: str
@@ -50,6 +65,11 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 30.0
     secrets: dict[str, tuple[str, ...]] = {}
     settings: dict[str, Any] | None = None
+    rollout: RolloutSpec | None = None
+
+    def fingerprint(self) -> str:
+        """Digest what runs."""
+        return digest_value(_Running(*[getattr(self, name) for name in _RUNNING]))
 
     def handler_reference(self) -> FunctionReference:
         """The handler as a reference."""
@@ -62,6 +82,11 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             return None
         module, _, function = self.when.partition(":")
         return FunctionReference(module, function)
+
+
+_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name != "rollout")
+# A struct, since its fields are encoded in this order, and those of a dict are not: fingerprints outlive a program.
+_Running: Any = msgspec.defstruct("_Running", _RUNNING, frozen=True)
 
 
 class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,18 +103,27 @@ class PumpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.retention]``: seconds; ``max_bytes`` None for no limit."""
+    """``[orchestrator.retention]``: seconds; ``max_bytes`` None for no limit; ``generations`` a number of them."""
 
     events: float = 7 * 86400.0
     dead: float = 30 * 86400.0
     max_bytes: int | None = None
+    generations: int = 20
 
 
 class ReloadSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.reload]``: seconds; ``timeout`` is for each stage."""
+    """
+    ``[orchestrator.reload]``: seconds; ``timeout`` is for each stage. A new generation is rolled back unless somebody
+    confirms it within ``confirm_within``, or when, for ``revert_for`` and of at least ``revert_min`` attempts, more
+    than the share ``revert_on_failures`` (0 to 1) fail; None turns either off.
+    """
 
     drain_timeout: float = 300.0
     timeout: float = 30.0
+    confirm_within: float | None = None
+    revert_on_failures: float | None = None
+    revert_min: int = 20
+    revert_for: float = 120.0
 
 
 class VmSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +152,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     max_body_bytes: int = 10_485_760
     recover: str = "auto"
+    log_level: str = "info"
     drain: DrainSettings = DrainSettings()
     pumps: PumpSettings = PumpSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -129,7 +164,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """
     ``path`` is absolute; ``digest`` is of the file's bytes; ``exports`` maps a module name to a path relative to the
-    manifest; ``fingerprints`` maps a trigger id to the digest of its spec.
+    manifest; ``fingerprints`` maps a trigger id to its spec's `TriggerSpec.fingerprint`.
     """
 
     path: str

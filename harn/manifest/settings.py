@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from attrs import field, frozen
 
-from harn.manifest.fields import Choice, Duration, Field, Flag, Integer, Number, Text, Texts
+from harn.manifest.fields import Choice, Duration, Field, Flag, Integer, Number, Share, Text, Texts
 from harn.manifest.findings import Findings, quote, suggest
 from harn.manifest.model import (
     AdmissionSettings,
@@ -21,6 +21,7 @@ from harn.manifest.model import (
     VmSettings,
 )
 from harn.manifest.tables import Table
+from harn.observability.levels import LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
 _YEARS = 10 * 366 * 86400
@@ -43,17 +44,23 @@ def fault_of_glob(text: str) -> tuple[str, str] | None:
 
 @frozen(kw_only=True)
 class Shape:
-    """A table of settings: the struct that it becomes, its keys, and its sub-tables."""
+    """
+    A table of settings: the struct that it becomes, its keys, and its sub-tables.
+
+    :ivar restart: the keys that only a start reads. A reload applies all others, and a test asks for each how.
+    """
 
     struct: type[msgspec.Struct]
     description: str
     fields: Mapping[str, Field]
     tables: Mapping[str, Shape] = field(factory=dict)
+    restart: frozenset[str] = frozenset()
 
 
 ORCHESTRATOR = Shape(
     struct=OrchestratorSettings,
     description="Settings of the server; they apply on reload too.",
+    restart=frozenset(("recover",)),
     fields={
         "allow_empty": Flag("Accept a manifest without triggers."),
         "allowed_origins": Texts(
@@ -61,6 +68,7 @@ ORCHESTRATOR = Shape(
         ),
         "max_body_bytes": Integer("The biggest request body, in bytes.", 1, 2**31),
         "recover": Choice("What happens to unfinished deliveries after a restart.", ("auto", "manual")),
+        "log_level": Choice("The least urgent records to log.", LEVELS),
     },
     tables={
         "drain": Shape(
@@ -78,19 +86,26 @@ ORCHESTRATOR = Shape(
         ),
         "retention": Shape(
             struct=RetentionSettings,
-            description="How long finished deliveries are kept; unfinished ones always are.",
+            description="What is kept, and how long; unfinished deliveries always are.",
             fields={
                 "events": Duration('Age at which finished deliveries go; "7d" by default.'),
                 "dead": Duration('Age at which dead letters go; "30d" by default.'),
                 "max_bytes": Integer("Size at which the oldest finished ones go early; no limit by default.", 1),
+                "generations": Integer("Adopted generations kept for history and rollback.", 2, 1000),
             },
         ),
         "reload": Shape(
             struct=ReloadSettings,
-            description="How long a reload may take.",
+            description="How long a reload may take, and what takes it back.",
             fields={
                 "drain_timeout": Duration('How long a replaced version may drain; "5m" by default.'),
                 "timeout": Duration('How long each stage may take; "30s" by default.'),
+                "confirm_within": Duration("Time to confirm a new generation, else it is rolled back; off by default."),
+                "revert_on_failures": Share(
+                    "Share of failed attempts of new versions above which they are rolled back; off by default."
+                ),
+                "revert_min": Integer("Attempts of new versions before they are judged.", 1),
+                "revert_for": Duration('How long new versions are judged; "2m" by default.'),
             },
         ),
         "vm": Shape(
@@ -121,6 +136,14 @@ def spellings(shape: Shape) -> dict[str, str]:
     return {key.replace("_", "-"): key for key in (*shape.fields, *shape.tables) if "_" in key}
 
 
+def needing_restart(shape: Shape = ORCHESTRATOR, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Give every setting, dotted, for example ``drain.max_items``, and whether only a restart can change it."""
+    for key in shape.fields:
+        yield prefix + key, key in shape.restart
+    for name, inner in shape.tables.items():
+        yield from needing_restart(inner, f"{prefix}{name}.")
+
+
 def check_orchestrator(raw: Any, findings: Findings) -> OrchestratorSettings:
     """Check ``[orchestrator]`` (None when it is absent); what is wrong keeps its default."""
     if raw is None:
@@ -133,7 +156,18 @@ def check_orchestrator(raw: Any, findings: Findings) -> OrchestratorSettings:
     if settings.admission.burst is not None and not given.keys() & {"rate", "global_rate", "global-rate"}:
         path = ("orchestrator", "admission", "burst")
         findings.add(path, "counts only with rate or global_rate", "set one of them, or remove burst")
+    _check_revert(raw.get("reload"), findings)
     return msgspec.structs.replace(settings, allowed_origins=_origins(settings.allowed_origins, findings))
+
+
+def _check_revert(given: Any, findings: Findings) -> None:
+    """Refuse what is about failures where none are watched for."""
+    if not isinstance(given, dict) or given.keys() & {"revert_on_failures", "revert-on-failures"}:
+        return
+    for key in ("revert_min", "revert-min", "revert_for", "revert-for"):
+        if key in given:
+            path = ("orchestrator", "reload", key)
+            findings.add(path, "counts only with revert_on_failures", f"set that, or remove {key}")
 
 
 def _origins(given: tuple[str, ...], findings: Findings) -> tuple[str, ...]:

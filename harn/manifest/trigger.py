@@ -10,15 +10,27 @@ import msgspec
 from harn.manifest.findings import Findings, describe, parse_key, quote, suggest
 from harn.manifest.interfaces import ProviderRules
 from harn.manifest.lines import Path
-from harn.manifest.model import RetrySpec, TriggerSpec
+from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.routes import default_path, fault_of_path
 from harn.manifest.tables import Table
-from harn.manifest.vocabulary import DEFAULTS, KINDS, KNOWN, LATER, LATER_KINDS, LATER_PROVIDERS, MATCH, RETRY, TRIGGER
+from harn.manifest.vocabulary import (
+    DEFAULTS,
+    KINDS,
+    KNOWN,
+    LATER,
+    LATER_KINDS,
+    LATER_PROVIDERS,
+    MATCH,
+    RETRY,
+    ROLLOUT,
+    TRIGGER,
+)
 from harn.model.references import parse_secret_reference
 from harn.wire import canonical_json
 
 _KNOWN_MATCH = frozenset(MATCH)
 _KNOWN_RETRY = frozenset(RETRY)
+_KNOWN_ROLLOUT = frozenset(ROLLOUT)
 _PLAIN_RETRY = RetrySpec()
 
 
@@ -56,6 +68,7 @@ def check_trigger(raw: Any, index: int, rules: Mapping[str, ProviderRules], find
         timeout=take("timeout", TRIGGER["timeout"], 30.0),
         secrets=_check_secrets(trigger, rule),
         settings=_check_settings(trigger, rule),
+        rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
     )
 
 
@@ -160,6 +173,24 @@ def _check_retry(trigger: Table) -> RetrySpec:
     elif spec.cap < spec.base:
         retry.problem("cap" if "cap" in given else "base", "cap must not be shorter than base", "raise the cap")
     return spec
+
+
+def _check_rollout(trigger: Table) -> RolloutSpec | None:
+    rollout = trigger.table("rollout")
+    if rollout is None:
+        return None
+    rollout.refuse_unknown(_KNOWN_ROLLOUT)
+    _require(rollout, "percent", "say which share begins, for example percent = 10")
+    given = {key: rollout.take(key, ROLLOUT[key]) for key in rollout.raw.keys() & _KNOWN_ROLLOUT}
+    right = {key: value for key, value in given.items() if value is not None}
+    if right.get("step") and "every" not in given:
+        path: Path = (*rollout.path, "every")
+        rollout.findings.add(
+            path, "is missing: step needs it", 'say how long each step lasts, for example every = "1m"'
+        )
+    if "every" in given and "step" not in given:
+        rollout.problem("every", "counts only with step", "set that, or remove every")
+    return RolloutSpec(**{"percent": 0.0, **right})
 
 
 def _check_secrets(trigger: Table, rule: ProviderRules | None) -> dict[str, tuple[str, ...]]:

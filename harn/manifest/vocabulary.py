@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Number, Text, Texts
+from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Number, Share, Text, Texts
 from harn.manifest.findings import quote
 from harn.manifest.routes import fault_of_path
 
@@ -85,9 +85,16 @@ RETRY: Mapping[str, Field] = {
     "retention_days": Integer("Days for which a dedupe key is remembered.", 1, 3650),
     "version": Choice("Which version of the trigger runs a retry.", ("latest", "pinned")),
 }
+ROLLOUT: Mapping[str, Field] = {
+    "percent": Share("The share of new deliveries that a changed trigger begins with.", positive=True, partial=True),
+    "step": Share("What each step adds to the share; none: it stays until somebody finishes or aborts."),
+    "every": Duration("How long a step lasts."),
+    "max_failures": Share("Share of failed attempts above which all go back to the old version; no limit by default."),
+}
 TABLES: Mapping[str, str] = {
     "match": "Which events are for this trigger.",
     "retry": "What follows a failed attempt.",
+    "rollout": "How a change of this trigger comes into force; all at once by default.",
     "secrets": "Name of a secret -> namespace/name, or an array of them to try in order.",
 }
 KNOWN = frozenset(TRIGGER) | frozenset(TABLES)

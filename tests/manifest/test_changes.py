@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.changes import changed_fields, changed_settings, settings_requiring_restart
-from harn.manifest.model import DrainSettings, OrchestratorSettings, RetrySpec, TriggerSpec
+from harn.manifest.model import DrainSettings, OrchestratorSettings, RetrySpec, RolloutSpec, TriggerSpec
 
 SPEC = TriggerSpec(
     id="gh",
@@ -53,6 +55,27 @@ class ChangedFieldsTests(SynchronousTestCase):
             ),
         )
         self.assertIn("push.x", changed_fields(SPEC, new, "push"))
+
+    def test_rollout(self) -> None:
+        """How a change comes into force is never named as one."""
+        new = msgspec.structs.replace(SPEC, rollout=RolloutSpec(percent=0.1))
+        self.assertEqual(changed_fields(SPEC, new), ())
+        self.assertEqual(changed_fields(SPEC, msgspec.structs.replace(new, path="/b")), ("path",))
+
+    @given(
+        st.builds(RolloutSpec, percent=st.floats(0, 1), step=st.floats(0, 1), max_failures=st.none() | st.floats(0, 1))
+    )
+    def test_rollout_is_no_part_of_what_runs(self, rollout: RolloutSpec) -> None:
+        """Whatever the rollout, the fingerprint is that of the trigger without one."""
+        self.assertEqual(msgspec.structs.replace(SPEC, rollout=rollout).fingerprint(), SPEC.fingerprint())
+
+    def test_every_other_field_is_part_of_what_runs(self) -> None:
+        """A field that is added to a trigger counts in its fingerprint, unless it says otherwise there."""
+        other = {"id": "b", "retry": RetrySpec(max=3), "timeout": 1.0, "secrets": {}, "settings": {}, "events": ("x",)}
+        for name in TriggerSpec.__struct_fields__:
+            if name != "rollout":
+                new = msgspec.structs.replace(SPEC, **{name: other.get(name, "other")})
+                self.assertNotEqual(new.fingerprint(), SPEC.fingerprint(), name)
 
     def test_table_gone(self) -> None:
         """A table of settings that is there on one side alone is named whole."""

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -16,7 +17,7 @@ from harn.manifest.load import LoadedManifest, check_document, load_manifest
 from harn.manifest.source import ManifestSource
 from harn.manifest.uses import Use, function_references, secret_references
 from harn.testing.manifests import manifest_text, trigger_text
-from harn.wire import digest_bytes, digest_value
+from harn.wire import digest_bytes
 from tests.manifest.rules import RULES, load, source
 
 
@@ -40,7 +41,7 @@ class ResultTests(SynchronousTestCase):
         self.assertEqual((manifest.path, manifest.package), ("/srv/demo/harn.toml", "demo"))
         self.assertEqual(manifest.exports, {"handlers": "src/handlers.py"})
         self.assertEqual(manifest.digest, digest_bytes(text.encode()))
-        self.assertEqual(manifest.fingerprints, {"hook": digest_value(spec)})
+        self.assertEqual(manifest.fingerprints, {"hook": spec.fingerprint()})
         self.assertEqual((spec.handler, spec.when, spec.path, spec.timeout), ("handlers:on_x", "lib:check", "/in", 60))
         self.assertEqual((spec.events, spec.filter, spec.dedupe_key), (("a.*",), "event.kind", "event.id"))
         self.assertEqual(spec.secrets, {"signing_secret": ("webhook/new", "webhook/old@2")})
@@ -123,6 +124,31 @@ class ReuseTests(SynchronousTestCase):
         old = load(uncut)
         self.assertEqual(self.kept(old, load(uncut + "# x\n", old)), ["t0", "t1", "t2"])
         self.assertEqual(self.kept(old, load(text, old)), ["t0", "t1", "t2"])
+
+    def test_another_rollout(self) -> None:
+        """How a change comes into force is no change: the fingerprint stays, and the spec carries the new value."""
+        text = trigger_text("a", extra="rollout = { percent = 10 }") + trigger_text("b")
+        old = load(text)
+        new = load(text.replace("10", "20"), old)
+        self.assertEqual(new.manifest.fingerprints, old.manifest.fingerprints)
+        self.assertEqual(self.kept(old, new), ["b"])
+        rollout = new.manifest.triggers["a"].rollout
+        self.assertEqual(rollout and rollout.percent, 0.2)
+        without = load(text.replace("rollout = { percent = 10 }", ""), new)
+        self.assertEqual(without.manifest.fingerprints, old.manifest.fingerprints)
+        self.assertIsNone(without.manifest.triggers["a"].rollout)
+        same = load(text.replace("10", '"10 %"'), old)
+        self.assertEqual(self.kept(old, same), ["a", "b"])
+
+    def test_fingerprints_outlive_a_program(self) -> None:
+        """A trigger has the fingerprint that earlier versions of harn gave it: an update is no change of triggers."""
+        text = trigger_text("a", provider="webhook", extra='timeout = "1m"\n[triggers.retry]\nmax = 3\n')
+        spec = load(text).manifest.triggers["a"]
+        settings = {"signature_scheme": "standard", "source": None, "timestamp_tolerance_secs": 300}
+        self.assertEqual(
+            msgspec.structs.replace(spec, settings=settings).fingerprint(),
+            "sha256:f2e831ed88f9c581c78a4a8d47308ddc643849720b678e1aa2a8410e3be896ff",
+        )
 
     def test_moved_added_removed(self) -> None:
         """The order of the file is that of the triggers, whatever was kept."""

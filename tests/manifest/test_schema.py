@@ -27,7 +27,12 @@ _TYPES: dict[str, Any] = {
     "null": type(None),
 }
 
-_OUTSIDE: dict[str, Any] = {"minimum": operator.lt, "maximum": operator.gt, "exclusiveMinimum": operator.le}
+_OUTSIDE: dict[str, Any] = {
+    "minimum": operator.lt,
+    "maximum": operator.gt,
+    "exclusiveMinimum": operator.le,
+    "exclusiveMaximum": operator.ge,
+}
 
 
 def faults(schema: Any, value: Any, at: str = "$") -> list[str]:
@@ -37,7 +42,9 @@ def faults(schema: Any, value: Any, at: str = "$") -> list[str]:
     found: list[str] = []
     for keyword, rule in schema.items():
         if keyword == "type":
-            wrong = not isinstance(value, _TYPES[rule]) or (rule in ("integer", "number") and isinstance(value, bool))
+            kinds = [rule] if isinstance(rule, str) else rule
+            wrong = not any(isinstance(value, _TYPES[kind]) for kind in kinds)
+            wrong = wrong or (isinstance(value, bool) and "boolean" not in kinds)
         elif keyword == "enum":
             wrong = value not in rule
         elif keyword == "const":
@@ -205,6 +212,8 @@ GOOD = [
     '[package]\nname = "x"\n[exports]\nh = "h.py"\n[orchestrator]\nallow_empty = true\nmax-body-bytes = 5\n'
     'allowed_origins = ["*"]\n[orchestrator.retention]\nevents = "1d"\n[orchestrator.admission]\nrate = 0.5\n',
     "[orchestrator]\nallow_empty = true\n",
+    trigger_text("a", extra="rollout = { percent = '10%', step = 20, every = '1m', max_failures = 2.5 }\n"),
+    '[orchestrator]\nallow_empty = true\nlog-level = "warn"\n[orchestrator.reload]\nrevert-on-failures = "20 %"\n',
 ]
 BAD = [
     "nmae = 1\n" + trigger_text("a"),
@@ -218,6 +227,19 @@ BAD = [
     trigger_text("a", extra="timeout = 30\n"),
     trigger_text("a", extra="throttle = {}\n"),
     "[orchestrator]\nallow_empty = 1\n",
+    '[orchestrator]\nallow_empty = true\nlog_level = "loud"\n',
+    '[orchestrator]\nallow_empty = true\n[orchestrator.reload]\nrevert_on_failures = "20 percent"\n',
+    *(
+        trigger_text("a", extra=f"rollout = {{ {text} }}\n")
+        for text in (
+            "step = 10",
+            "percent = 0",
+            "percent = 100",
+            "percent = 'x'",
+            "percent = true",
+            "percent = 5, x = 1",
+        )
+    ),
 ]
 
 

@@ -50,9 +50,10 @@ class OrchestratorTests(SynchronousTestCase):
         self.assertEqual(leaves(ORCHESTRATOR), struct_leaves(OrchestratorSettings()))
 
     def test_every_setting_is_live_or_needs_a_restart(self) -> None:
-        """A new setting must say which."""
-        self.assertEqual(LIVE_SETTINGS | RESTART_SETTINGS, leaves(ORCHESTRATOR))
+        """Each setting of the model is in one list and in one only; what needs a restart is known by name."""
+        self.assertEqual(LIVE_SETTINGS | RESTART_SETTINGS, struct_leaves(OrchestratorSettings()))
         self.assertEqual(LIVE_SETTINGS & RESTART_SETTINGS, frozenset())
+        self.assertEqual(RESTART_SETTINGS, {"recover"})
 
     def test_defaults(self) -> None:
         """Without the table, and without keys, the defaults of the model count."""
@@ -62,10 +63,11 @@ class OrchestratorTests(SynchronousTestCase):
     def test_values(self) -> None:
         """Every key arrives, durations in seconds."""
         settings = self.settings(
-            'allowed_origins = ["https://a.test", " "]\nmax_body_bytes = 5\nrecover = "manual"\n'
+            'allowed_origins = ["https://a.test", " "]\nmax_body_bytes = 5\nrecover = "manual"\nlog_level = "warn"\n'
             "[orchestrator.drain]\nmax_items = 2\ndeadline_seconds = 1.5\n[orchestrator.pumps]\nmax_outstanding = 3\n"
             '[orchestrator.retention]\nevents = "1d"\ndead = "2d"\nmax_bytes = 9\n'
-            '[orchestrator.reload]\ndrain_timeout = "1m"\ntimeout = "5s"\n[orchestrator.vm]\ninclude = ["r/*.py"]\n'
+            'generations = 2\n[orchestrator.reload]\ndrain_timeout = "1m"\ntimeout = "5s"\nconfirm_within = "60s"\n'
+            'revert_on_failures = "20%"\nrevert_min = 5\nrevert_for = "30s"\n[orchestrator.vm]\ninclude = ["r/*.py"]\n'
             "[orchestrator.admission]\nmax_pending_events = 1\nmax_pending_bytes = 2\nglobal_rate = 3\nrate = 4.5\n"
             "burst = 6\n"
         )
@@ -75,6 +77,9 @@ class OrchestratorTests(SynchronousTestCase):
         retention = settings.retention
         self.assertEqual((retention.events, retention.dead, retention.max_bytes), (86400.0, 172800.0, 9))
         self.assertEqual((settings.reload.drain_timeout, settings.reload.timeout), (60.0, 5.0))
+        self.assertEqual((settings.log_level, retention.generations), ("warn", 2))
+        self.assertEqual((settings.reload.confirm_within, settings.reload.revert_on_failures), (60.0, 0.2))
+        self.assertEqual((settings.reload.revert_min, settings.reload.revert_for), (5, 30.0))
         self.assertEqual(settings.vm.include, ("r/*.py",))
         self.assertEqual(msgspec.structs.astuple(settings.admission), (1, 2, 3.0, 4.5, 6))
 
@@ -124,12 +129,47 @@ class OrchestratorTests(SynchronousTestCase):
             "orchestrator.admission.burst: counts only with rate or global_rate; set one of them, or remove burst",
         )
         self.check("[orchestrator.admission]\nrate = 0\nburst = 1\n", "orchestrator.admission.rate: must be over 0")
+        self.check(
+            'log_level = "warning"\n',
+            'orchestrator.log_level: "warning" is not known; '
+            'did you mean "warn"? known: "debug", "info", "warn", "error", "critical"',
+        )
+        self.check(
+            "[orchestrator.retention]\ngenerations = 1\n",
+            "orchestrator.retention.generations: must be from 2 to 1000, not 1",
+        )
         for include in ("/x.py", "../x.py", "a/../../x.py", "x", "~/x.py", "a\\\\b.py"):
             self.assertEqual(len(complaints(EMPTY + f'[orchestrator.vm]\ninclude = ["{include}"]\n')), 1, include)
         self.assertEqual(
             complaints("orchestrator = 1\n" + trigger_text("a")),
             ["harn.toml:1: orchestrator: must be a table, not an integer"],
         )
+
+    def test_reverts(self) -> None:
+        """Both guards are off by default; what is about failures counts only where they are watched for."""
+        reload = self.settings("").reload
+        self.assertEqual((reload.confirm_within, reload.revert_on_failures), (None, None))
+        self.assertEqual((reload.revert_min, reload.revert_for), (20, 120.0))
+        table = "[orchestrator.reload]\n"
+        alone = "counts only with revert_on_failures; set that, or remove"
+        self.check(
+            table + 'revert_min = 5\nrevert-for = "1m"\n',
+            f"orchestrator.reload.revert_min: {alone} revert_min",
+            f"orchestrator.reload.revert-for: {alone} revert-for",
+        )
+        settings = self.settings(table + 'revert-on-failures = 0\nrevert_min = 1\nrevert-for = "1m"\n').reload
+        self.assertEqual((settings.revert_on_failures, settings.revert_min, settings.revert_for), (0.0, 1, 60.0))
+        # Who got the share wrong is told of that alone.
+        self.check(
+            table + 'revert_on_failures = "many"\nrevert_min = 5\n',
+            'orchestrator.reload.revert_on_failures: "many" is no share; '
+            'write a number of percent from 0 to 100, for example "10%"',
+        )
+        self.check(
+            table + "confirm_within = '0s'\n",
+            'orchestrator.reload.confirm_within: must be longer than 0; write for example "30s"',
+        )
+        self.check("reload = 3\n", "orchestrator.reload: must be a table, not an integer")
 
     def test_no_triggers(self) -> None:
         """A manifest without triggers must say that it means it."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import ManifestInvalid
 from harn.manifest.interfaces import ProviderRules, SettingProblem
 from harn.manifest.load import check_document
+from harn.manifest.model import RolloutSpec
 from harn.testing.manifests import trigger_text
 from tests.manifest.rules import RULES, UNHURRIED, complaints, load, source
 
@@ -23,6 +24,7 @@ KEYS = [
     "handler",
     "secrets",
     "retry",
+    "rollout",
     "path",
     "when",
     "filter",
@@ -124,9 +126,68 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(**{"dedupe-key": '"x"'}), 'dedupe-key: unknown key; did you mean "dedupe_key"?')
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
-        known = "unknown key; known: dedupe_key, filter, handler, id, kind, match, path, provider, retry, secrets, "
+        known = "unknown key; known: dedupe_key, filter, handler, id, kind, match, path, provider, retry, "
+        known += "rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, when")
         self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, when')
+
+    def test_rollout(self) -> None:
+        """Shares in percent become shares of 1, durations seconds; all but the first share may be left out."""
+        text = one(rollout='{ percent = 10, step = "20%", every = "5m", max_failures = 2.5 }')
+        spec = load(text).manifest.triggers["gh"].rollout
+        self.assertEqual(spec, RolloutSpec(percent=0.1, step=0.2, every=300.0, max_failures=0.025))
+        self.assertEqual(
+            load(one() + '[triggers.rollout]\npercent = "0.5%"\n').manifest.triggers["gh"].rollout,
+            RolloutSpec(percent=0.005, step=0.0, every=60.0, max_failures=None),
+        )
+        held = load(one(rollout='{ percent = 99.9, step = 0, every = "1m" }')).manifest.triggers["gh"].rollout
+        self.assertEqual(held, RolloutSpec(percent=0.999))
+        self.assertIsNone(load(one()).manifest.triggers["gh"].rollout)
+
+    def test_wrong_rollouts(self) -> None:
+        """Types, ranges, keys that are unknown, missing, or count only with another."""
+        self.check(one(rollout="10"), "rollout: must be a table, not an integer")
+        self.check(one(rollout="{}"), "rollout.percent: is missing; say which share begins, for example percent = 10")
+        what = 'write a number of percent from 0 to 100, for example "10%"'
+        for value, said in (
+            ("0", "must be over 0%"),
+            ('"0%"', "must be over 0%"),
+            ("100", "must be under 100%"),
+            ("100.0", "must be under 100%"),
+            ("-1", f"-1 is no share; {what}"),
+            ("nan", f'"nan" is no share; {what}'),
+            ("1e300", f'"1e+300" is no share; {what}'),
+            ("9" * 18, f"{'9' * 18} is no share; {what}"),
+            ("9" * 19, None),  # no number of TOML's
+            ('"ten"', f'"ten" is no share; {what}'),
+            ('""', f'"" is no share; {what}'),
+            ('"ten; or so"', f'"ten; or so" is no share; {what}'),
+            ("0.1", "0.1 could be 0.1 % or 10 %; write it with a % in quotes"),
+            ("true", 'must be a share, not a boolean; write for example "10%"'),
+            ("[10]", 'must be a share, not an array; write for example "10%"'),
+        ):
+            if said is None:
+                self.assertEqual(len(complaints(one(rollout=f"{{ percent = {value} }}"))), 1)
+            else:
+                self.check(one(rollout=f"{{ percent = {value} }}"), f"rollout.percent: {said}")
+        for more, *said in (
+            ("step = -1", f"rollout.step: -1 is no share; {what}"),
+            ("max_failures = 101", f"rollout.max_failures: 101 is no share; {what}"),
+            (
+                "step = 5",
+                'rollout.every: is missing: step needs it; say how long each step lasts, for example every = "1m"',
+            ),
+            ("every = '1m'", "rollout.every: counts only with step; set that, or remove every"),
+            (
+                "step = 5, every = 60",
+                'rollout.every: must be a string with a unit, not an integer; write it as "60s"',
+            ),
+            ("max-failures = 5", 'rollout.max-failures: unknown key; did you mean "max_failures"?'),
+        ):
+            self.check(one(rollout=f"{{ percent = 10, {more} }}"), *said)
+        place = "harn.toml:10: triggers[0] (gh): rollout.step: "
+        found = complaints(one() + "[triggers.rollout]\npercent = 5\nstep = 'x'\n")
+        self.assertEqual(found, [f'{place}"x" is no share; {what}'])
 
     def test_not_supported_yet(self) -> None:
         """Keys of the public system that are not built are refused, unless they ask for what happens anyway."""
