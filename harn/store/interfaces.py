@@ -186,10 +186,19 @@ class IGenerations(Interface):
         """
 
     def adopted(number: int, at: float, standing: Mapping[str, Any] = {}) -> Deferred[None]:
-        """Note that a reserved generation serves, and `keep` each of ``standing``, in one durable unit."""
+        """
+        Note that a reserved generation serves, and `keep` each of ``standing``, in one durable unit.
+
+        :raises TypeError: at once: a value is no JSON.
+        :raises StoreError: there is no such generation; nothing was kept.
+        """
 
     def keep(name: str, value: Any) -> Deferred[None]:
-        """Keep a JSON value under a name, over restarts, in place of what was kept there; None removes it."""
+        """
+        Keep a JSON value under a name, over restarts, in place of what was kept there; None removes it.
+
+        :raises TypeError: at once: the value is no JSON.
+        """
 
     def kept(name: str) -> Deferred[Any]:
         """What is kept under a name, or None."""
@@ -228,7 +237,10 @@ class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
         """Renew this server's row; also the cheap probe that ends a time of unavailability."""
 
     def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
-        """Remove up to ``limit`` rows that nobody keeps: old events, expired claims, unnamed bundles; count them."""
+        """
+        Remove up to ``limit`` rows that nobody keeps: old events, expired claims, old generations, and the bundles and
+        manifests that no other names; count them. The newest adopted generation is always kept.
+        """
 
     def close() -> Deferred[None]:
         """Write what was handed over, then close. Idempotent."""

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, HarnError, StoreError
-from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
+from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
 from harn.store.interfaces import IStore
 from harn.store.memory.definitions import DefinitionTables
 from harn.store.memory.tables import DeliveryTables
@@ -23,11 +23,13 @@ from harn.store.model import (
     BindingRecord,
     GenerationRecord,
     LiveBinding,
+    RecentEvent,
     Record,
     Recovery,
     RetentionPolicy,
     ServerRow,
 )
+from harn.store.standing import encode_standing
 from harn.store.topics import VIEWS, check_appendable, encode_record
 
 T = TypeVar("T")
@@ -99,7 +101,7 @@ class MemoryStore:
                 removed += self._trim_servers(now - policy.events)
             if removed < limit and policy.max_bytes is not None:
                 removed += self._deliveries.trim_excess(policy.max_bytes, limit - removed)
-            return removed or self._definitions.trim(limit, self._deliveries.has_unfinished)
+            return removed or self._definitions.trim(policy, limit, self._deliveries.has_unfinished)
 
         return self._write(trim)
 
@@ -157,13 +159,35 @@ class MemoryStore:
         running = frozenset(excluding)
         return self._write(lambda: self._deliveries.move(trigger_id, version, to_version, now, running))
 
-    def recover(self, now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
-        """See `IDeliveries.recover`."""
-        return self._write(lambda: self._deliveries.recover(self.incarnation, now, limit, received_before))
+    def bury(
+        self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
+    ) -> Deferred[int]:
+        """See `IDeliveries.bury`."""
+        running = frozenset(excluding)
+        return self._write(lambda: self._deliveries.bury(trigger_id, version, dead, now, running, waiting))
 
-    def stranded(self, older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+    def take_back(self, trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
+        """See `IDeliveries.take_back`."""
+        return self._write(lambda: self._deliveries.take_back(self.incarnation, trigger_id, version, to_version, since))
+
+    def oldest(self, trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+        """See `IDeliveries.oldest`."""
+        return self._read(lambda: self._deliveries.oldest(trigger_id, version))
+
+    def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
+        """See `IDeliveries.recent`."""
+        wanted = frozenset(trigger_ids)
+        return self._read(lambda: self._deliveries.recent(wanted, limit, depth))
+
+    def recover(
+        self, now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+    ) -> Deferred[Recovery]:
+        """See `IDeliveries.recover`."""
+        return self._write(lambda: self._deliveries.recover(self.incarnation, now, limit, received_before, leaving))
+
+    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.stranded`."""
-        return self._read(lambda: self._deliveries.stranded(self.incarnation, older_than, limit))
+        return self._read(lambda: self._deliveries.stranded(self.incarnation, older_than, limit, leaving))
 
     # Event log
 
@@ -222,13 +246,33 @@ class MemoryStore:
         wanted = tuple(keys)
         return self._read(lambda: self._definitions.bindings(wanted))
 
-    def reserve(self, generation: GenerationRecord, bundle: bytes | None) -> Deferred[None]:
+    def reserve(
+        self, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None
+    ) -> Deferred[None]:
         """See `IGenerations.reserve`."""
-        return self._write(lambda: self._definitions.reserve(generation, bundle))
+        return self._write(lambda: self._definitions.reserve(generation, bundle, manifest))
 
-    def adopted(self, number: int, at: float) -> Deferred[None]:
+    def adopted(self, number: int, at: float, standing: Mapping[str, Any] = {}) -> Deferred[None]:
         """See `IGenerations.adopted`."""
-        return self._write(lambda: self._definitions.adopted(number, at))
+        encoded = encode_standing(standing)
+        return self._write(lambda: self._definitions.adopted(number, at, encoded))
+
+    def keep(self, name: str, value: Any) -> Deferred[None]:
+        """See `IGenerations.keep`."""
+        encoded = encode_standing({name: value})
+        return self._write(lambda: self._definitions.keep(encoded))
+
+    def kept(self, name: str) -> Deferred[Any]:
+        """See `IGenerations.kept`."""
+        return self._read(lambda: self._definitions.kept(name))
+
+    def generation(self, number: int) -> Deferred[GenerationRecord | None]:
+        """See `IGenerations.generation`."""
+        return self._read(lambda: self._definitions.generation(number))
+
+    def manifest(self, digest: str) -> Deferred[bytes | None]:
+        """See `IGenerations.manifest`."""
+        return self._read(lambda: self._definitions.manifest(digest))
 
     def history(self, limit: int) -> Deferred[Sequence[GenerationRecord]]:
         """See `IGenerations.history`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from attrs import define, evolve
@@ -12,6 +12,7 @@ from harn.model.delivery import (
     DEAD,
     DONE,
     READY,
+    RETRY_EXHAUSTED,
     WAITING,
     Acceptance,
     Attempt,
@@ -22,8 +23,9 @@ from harn.model.delivery import (
     StoredDelivery,
 )
 from harn.store.burial import REMOVED, given_up
-from harn.store.model import Backlog, Record, Recovery, RetentionPolicy
+from harn.store.model import Backlog, RecentEvent, Record, Recovery, RetentionPolicy
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.treatment import treatment
 from harn.store.views import RecordedAttempt, attempt_record, dead_record, envelope_record, outbox_record
 
 
@@ -106,7 +108,7 @@ class DeliveryTables:
         """See `IDeliveries.ready`."""
         found: list[StoredDelivery] = []
         size = 0
-        for row in self._unfinished(READY):
+        for row in self._in_state(READY):
             if row.owner != owner or row.stored.delivery_id <= after:
                 continue
             size += len(row.stored.body)
@@ -119,14 +121,14 @@ class DeliveryTables:
         """See `IDeliveries.due`."""
         rows = [
             row
-            for row in self._unfinished(WAITING)
+            for row in self._in_state(WAITING)
             if row.owner == owner and row.due_at() <= now and row.stored.delivery_id not in excluding
         ]
         return [row.stored for row in sorted(rows, key=Row.due_at)[:limit]]
 
     def next_due(self, owner: int, after: float) -> float | None:
         """See `IDeliveries.next_due`."""
-        times = (row.due_at() for row in self._unfinished(WAITING) if row.owner == owner)
+        times = (row.due_at() for row in self._in_state(WAITING) if row.owner == owner)
         return min((at for at in times if at > after), default=None)
 
     def find(self, event_id: str) -> Sequence[StoredDelivery]:
@@ -135,34 +137,69 @@ class DeliveryTables:
 
     def backlog(self) -> Sequence[Backlog]:
         """See `IDeliveries.backlog`."""
-        return count(self._unfinished())
+        return count(self._in_state())
 
-    def stranded(self, owner: int, older_than: float, limit: int) -> Sequence[StoredDelivery]:
+    def oldest(self, trigger_id: str, version: int) -> StoredDelivery | None:
+        """See `IDeliveries.oldest`."""
+        rows = self._of_version(trigger_id, version, READY, WAITING)
+        return evolve(rows[0].stored, envelope=b"", body=b"") if rows else None
+
+    def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Sequence[RecentEvent]:
+        """See `IDeliveries.recent`."""
+        found: list[RecentEvent] = []
+        counts: Counter[str] = Counter()
+        for delivery_id in sorted(self._rows, reverse=True)[:depth]:
+            trigger_id = self._rows[delivery_id].stored.trigger_id
+            if trigger_id in trigger_ids and counts[trigger_id] < limit:
+                counts[trigger_id] += 1
+                found.append(self._recent(self._rows[delivery_id]))
+        return found
+
+    def stranded(self, owner: int, older_than: float, limit: int, leaving: int | None) -> Sequence[StoredDelivery]:
         """See `IDeliveries.stranded`."""
-        return [row.stored for row in self._left_behind(owner, older_than)][:limit]
+        return [row.stored for row in self._left_behind((owner, leaving), older_than)][:limit]
 
     def move(
         self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
     ) -> int:
         """See `IDeliveries.move`."""
-        rows = [
-            row
-            for row in self._unfinished()
-            if (row.stored.trigger_id, row.stored.version) == (trigger_id, version)
-            and row.stored.delivery_id not in excluding
-        ]
+        if to_version is None:
+            return self.bury(trigger_id, version, REMOVED, now, excluding, waiting=True)
+        rows = self._of_version(trigger_id, version, READY, WAITING, excluding=excluding)
         for row in rows:
-            if to_version is None:
-                self._bury(row, REMOVED, now)
-            else:
-                row.stored = evolve(row.stored, version=to_version)
+            row.stored = evolve(row.stored, version=to_version)
         return len(rows)
 
-    def recover(self, owner: int, now: float, limit: int, received_before: float | None) -> Recovery:
+    def bury(
+        self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
+    ) -> int:
+        """See `IDeliveries.bury`."""
+        states = (READY, WAITING) if waiting else (READY,)
+        rows = self._of_version(trigger_id, version, *states, excluding=excluding)
+        for row in rows:
+            self._bury(row, dead, now)
+        return len(rows)
+
+    def take_back(self, owner: int, trigger_id: str, version: int, to_version: int, since: float) -> int:
+        """See `IDeliveries.take_back`."""
+        rows = [
+            row
+            for row in self._of_version(trigger_id, version, DEAD)
+            if row.dead is not None and row.dead.reason == RETRY_EXHAUSTED and (row.settled_at or 0.0) >= since
+        ]
+        for row in rows:
+            row.stored = evolve(row.stored, state=READY, version=to_version, attempts=0, passed=False, due_at=None)
+            row.owner = owner
+            row.settled_at = row.dead_number = row.dead = None
+        return len(rows)
+
+    def recover(
+        self, owner: int, now: float, limit: int, received_before: float | None, leaving: int | None
+    ) -> Recovery:
         """See `IDeliveries.recover`."""
         going_on: list[Row] = []
         dead = 0
-        for row in list(self._left_behind(owner, received_before)):
+        for row in list(self._left_behind((owner, leaving), received_before)):
             row.owner = owner
             row.stored = evolve(row.stored, recoveries=row.stored.recoveries + 1)
             if row.stored.recoveries >= limit:
@@ -174,7 +211,7 @@ class DeliveryTables:
 
     def has_unfinished(self, trigger_id: str, version: int) -> bool:
         """Tell whether an unfinished delivery belongs to that version."""
-        return any((row.stored.trigger_id, row.stored.version) == (trigger_id, version) for row in self._unfinished())
+        return bool(self._of_version(trigger_id, version, READY, WAITING))
 
     def records(self, topic: str) -> list[Record]:
         """Give all records of a topic that is a view of deliveries; none for any other."""
@@ -245,12 +282,20 @@ class DeliveryTables:
         self._highest[name] += 1
         return self._highest[name]
 
-    def _unfinished(self, *states: str) -> Iterator[Row]:
+    def _in_state(self, *states: str) -> Iterator[Row]:
         return (row for row in self._rows.values() if row.stored.state in (states or (READY, WAITING)))
 
-    def _left_behind(self, owner: int, received_before: float | None) -> Iterator[Row]:
-        for row in self._unfinished():
-            if row.owner != owner and (received_before is None or row.stored.received_at < received_before):
+    def _of_version(self, trigger_id: str, version: int, *states: str, excluding: Collection[int] = ()) -> list[Row]:
+        return [
+            row
+            for row in self._in_state(*states)
+            if (row.stored.trigger_id, row.stored.version) == (trigger_id, version)
+            and row.stored.delivery_id not in excluding
+        ]
+
+    def _left_behind(self, but_of: Collection[int | None], received_before: float | None) -> Iterator[Row]:
+        for row in self._in_state():
+            if row.owner not in but_of and (received_before is None or row.stored.received_at < received_before):
                 yield row
 
     def _finished(self, state: str) -> list[Row]:
@@ -262,6 +307,29 @@ class DeliveryTables:
             del self._rows[row.stored.delivery_id]
         self._attempts = {number: entry for number, entry in self._attempts.items() if entry[0] in self._rows}
         return len(rows)
+
+    def _recent(self, row: Row) -> RecentEvent:
+        stored = row.stored
+        outcomes = [attempt.outcome for attempt in self._attempts_of(stored.delivery_id)]
+        return RecentEvent(
+            event_id=stored.event_id,
+            trigger_id=stored.trigger_id,
+            version=stored.version,
+            kind=stored.kind,
+            received_at=stored.received_at,
+            treatment=treatment(
+                stored.state,
+                None if row.dead is None else row.dead.reason,
+                stored.passed,
+                outcomes[-1] if outcomes else None,
+                "success" in outcomes,
+            ),
+            envelope=stored.envelope,
+            body=stored.body,
+        )
+
+    def _attempts_of(self, delivery_id: int) -> list[Attempt]:
+        return [attempt for of_id, attempt in self._attempts.values() if of_id == delivery_id]
 
     def _recorded(self, number: int) -> RecordedAttempt:
         delivery_id, attempt = self._attempts[number]
@@ -278,9 +346,7 @@ class DeliveryTables:
         )
 
     def _dead_record(self, row: Row) -> Record:
-        attempts = [
-            attempt for delivery_id, attempt in self._attempts.values() if delivery_id == row.stored.delivery_id
-        ]
+        attempts = self._attempts_of(row.stored.delivery_id)
         dead = row.dead or DeadLetter(reason="", error_class="", error="")
         return dead_record(row.dead_number or 0, row.stored, dead, row.settled_at or 0.0, attempts)
 

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harn.model import delivery as model
-from harn.model.delivery import StoredDelivery
+from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, StoredDelivery
 from harn.store.burial import REMOVED, given_up
-from harn.store.model import Backlog, Recovery
+from harn.store.model import Backlog, RecentEvent, Recovery
+from harn.store.sqlite.schema import READY, WAITING
+from harn.store.treatment import treatment
 
 if TYPE_CHECKING:
     from harn.store.sqlite.session import Session
@@ -25,6 +27,8 @@ COLUMNS = (
     " d.due_at, d.received_at, d.replay_of, e.envelope, e.body"
 )
 """What `stored` reads, in its order."""
+
+_WITHOUT_EVENT = COLUMNS.replace("e.envelope, e.body", "x'', x''")
 
 FROM = " FROM deliveries d JOIN events e ON e.id = d.id "
 
@@ -40,12 +44,39 @@ _BACKLOG = (
     "SELECT trigger_id, version, sum(state = 0), sum(state = 1) FROM deliveries INDEXED BY deliveries_unfinished"
     " WHERE state < 2 GROUP BY trigger_id, version"
 )
+# Neither this server's, nor those of one that is still leaving; ``owner`` is never null, and a null here names nobody.
+_NOT_OURS = "state < 2 AND owner IS NOT ? AND owner IS NOT ? AND received_at < ?"
 _STRANDED = (
-    _SELECT + "WHERE d.id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished"
-    " WHERE state < 2 AND owner IS NOT ? AND received_at < ? ORDER BY id LIMIT ?) ORDER BY d.id"
+    _SELECT
+    + "WHERE d.id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE "
+    + _NOT_OURS
+    + " ORDER BY id LIMIT ?) ORDER BY d.id"
+)
+# Two steps in the index: within one state, its entries are in the order of ids.
+_FIRST_IN = (
+    "SELECT min(id) AS first FROM deliveries INDEXED BY deliveries_unfinished"
+    " WHERE state < 2 AND trigger_id = ?1 AND version = ?2 AND state = {}"
+)
+_OLDEST = (
+    "SELECT " + _WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="
+    " (SELECT min(first) FROM (" + _FIRST_IN.format(0) + " UNION ALL " + _FIRST_IN.format(1) + "))"
+)
+# The innermost query ends after so many rows, whosever they are; only of those that are chosen, more is read.
+_RECENT = (
+    "SELECT d.event_id, d.trigger_id, d.version, d.kind, d.received_at, e.envelope, e.body,"
+    " d.state, d.reason, d.passed,"
+    " (SELECT outcome FROM attempts a WHERE a.delivery_id = d.id ORDER BY a.id DESC LIMIT 1),"
+    " EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id AND a.outcome = 'success')"
+    " FROM (SELECT id, row_number() OVER (PARTITION BY trigger_id ORDER BY id DESC) AS place"
+    " FROM (SELECT id, trigger_id FROM deliveries ORDER BY id DESC LIMIT ?)"
+    " WHERE trigger_id IN (SELECT value FROM json_each(?))) AS chosen"
+    " CROSS JOIN deliveries d ON d.id = chosen.id CROSS JOIN events e ON e.id = d.id"
+    " WHERE place <= ? ORDER BY d.id DESC"
 )
 
-_OF_VERSION = "state < 2 AND trigger_id = ? AND version = ? AND id NOT IN (SELECT value FROM json_each(?))"
+_OF_VERSION = (
+    "state < 2 AND trigger_id = ? AND version = ? AND state <= ? AND id NOT IN (SELECT value FROM json_each(?))"
+)
 _MOVE = "UPDATE deliveries INDEXED BY deliveries_unfinished SET version = ? WHERE " + _OF_VERSION
 _BURY_SOME = (
     "UPDATE deliveries SET state = 3, due_at = NULL, settled_at = ?, dead_number = ? + place, reason = ?,"
@@ -53,7 +84,6 @@ _BURY_SOME = (
     " FROM deliveries INDEXED BY deliveries_unfinished WHERE {}) WHERE id = dying"
 )
 _BURY_VERSION = _BURY_SOME.format("", _OF_VERSION)
-_NOT_OURS = "state < 2 AND owner <> ? AND received_at < ?"
 _BURY_INCURABLE = _BURY_SOME.format(", owner = ?, recoveries = recoveries + 1", _NOT_OURS + " AND recoveries + 1 >= ?")
 _LEFT_BEHIND = (
     "SELECT trigger_id, version, sum(state = 0), sum(state = 1) FROM deliveries INDEXED BY deliveries_unfinished WHERE "
@@ -62,6 +92,11 @@ _LEFT_BEHIND = (
 )
 _TAKE_OVER = (
     "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ?, recoveries = recoveries + 1 WHERE " + _NOT_OURS
+)
+_TAKE_BACK = (
+    "UPDATE deliveries INDEXED BY deliveries_finished SET state = 0, version = ?, owner = ?, attempts = 0, passed = 0,"
+    " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
+    " WHERE state >= 2 AND state = 3 AND settled_at >= ? AND trigger_id = ? AND version = ? AND reason = ?"
 )
 
 
@@ -128,36 +163,93 @@ def backlog(connection: sqlite3.Connection) -> Sequence[Backlog]:
     return list(map(_count, connection.execute(_BACKLOG)))
 
 
+def oldest(connection: sqlite3.Connection, trigger_id: str, version: int) -> StoredDelivery | None:
+    """See `IDeliveries.oldest`."""
+    row = connection.execute(_OLDEST, (trigger_id, version)).fetchone()
+    return None if row is None else stored(row)
+
+
+def recent(
+    connection: sqlite3.Connection, trigger_ids: Collection[str], limit: int, depth: int
+) -> Sequence[RecentEvent]:
+    """See `IDeliveries.recent`."""
+    values = (depth, json.dumps(list(trigger_ids)), limit)
+    return [
+        RecentEvent(
+            event_id=row[0],
+            trigger_id=row[1],
+            version=row[2],
+            kind=row[3],
+            received_at=row[4],
+            treatment=treatment(_STATES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
+            envelope=row[5],
+            body=row[6],
+        )
+        for row in connection.execute(_RECENT, values)
+    ]
+
+
 def stranded(
-    connection: sqlite3.Connection, owner: int | None, older_than: float, limit: int
+    connection: sqlite3.Connection, owner: int | None, older_than: float, limit: int, leaving: int | None = None
 ) -> Sequence[StoredDelivery]:
     """See `IDeliveries.stranded`; with no ``owner``, everybody's."""
-    return list(map(stored, connection.execute(_STRANDED, (owner, older_than, limit))))
+    return list(map(stored, connection.execute(_STRANDED, (owner, leaving, older_than, limit))))
 
 
 def move(
     session: Session, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
 ) -> int:
     """See `IDeliveries.move`."""
-    which = (trigger_id, version, json.dumps(list(excluding)))
-    if to_version is not None:
-        return session.connection.execute(_MOVE, (to_version, *which)).rowcount
-    values = (now, session.numbers.dead, REMOVED.reason, REMOVED.error_class, REMOVED.error, *which)
-    dead = session.connection.execute(_BURY_VERSION, values).rowcount
-    session.numbers.dead += dead
-    return dead
+    if to_version is None:
+        return bury(session, trigger_id, version, REMOVED, now, excluding, waiting=True)
+    values = (to_version, *_of_version(trigger_id, version, excluding, waiting=True))
+    return session.connection.execute(_MOVE, values).rowcount
 
 
-def recover(session: Session, now: float, limit: int, received_before: float | None) -> Recovery:
+def bury(
+    session: Session,
+    trigger_id: str,
+    version: int,
+    dead: DeadLetter,
+    now: float,
+    excluding: Collection[int],
+    waiting: bool,
+) -> int:
+    """See `IDeliveries.bury`."""
+    why = (dead.reason, dead.error_class, dead.error)
+    which = _of_version(trigger_id, version, excluding, waiting)
+    count = session.connection.execute(_BURY_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
+    session.numbers.dead += count
+    # An attempt that ran on may settle one of them anew; then no row has its number any more.
+    session.keep_numbers()
+    return count
+
+
+def take_back(session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:
+    """See `IDeliveries.take_back`."""
+    # No row has the numbers of these dead letters any more, and they are not given again.
+    session.keep_numbers()
+    values = (to_version, session.incarnation, since, trigger_id, version, RETRY_EXHAUSTED)
+    return session.connection.execute(_TAKE_BACK, values).rowcount
+
+
+def recover(
+    session: Session, now: float, limit: int, received_before: float | None, leaving: int | None = None
+) -> Recovery:
     """See `IDeliveries.recover`."""
     execute, ours, why = session.connection.execute, session.incarnation, given_up(limit)
-    which = (ours, float("inf") if received_before is None else received_before)
+    which = (ours, leaving, float("inf") if received_before is None else received_before)
     values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *which, limit)
     dead = execute(_BURY_INCURABLE, values).rowcount
     session.numbers.dead += dead
     counts = tuple(map(_count, execute(_LEFT_BEHIND, which)))
     recovered = execute(_TAKE_OVER, (ours, *which)).rowcount
     return Recovery(recovered=recovered, dead=dead, backlog=counts)
+
+
+def _of_version(trigger_id: str, version: int, excluding: Collection[int], waiting: bool) -> tuple[Any, ...]:
+    """Give the values of `_OF_VERSION`."""
+    return (trigger_id, version, WAITING if waiting else READY, json.dumps(list(excluding)))
 
 
 def _count(row: Sequence[Any]) -> Backlog:

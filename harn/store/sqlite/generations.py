@@ -1,4 +1,4 @@
-"""Queries over generations, binding versions and bundles, and the statements that write them."""
+"""Queries over generations and what they were made of, and the statements that write them."""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608
@@ -17,9 +17,10 @@ from harn.store.model import BindingRecord, GenerationRecord, LiveBinding
 if TYPE_CHECKING:
     from harn.store.sqlite.session import Session
 
-_COLUMNS = "number, digest, bundle_id, source, actor, adopted_at, removed"
+_COLUMNS = "number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary"
 _LAST = "SELECT " + _COLUMNS + " FROM generations ORDER BY number DESC LIMIT 1"
 _HISTORY = "SELECT " + _COLUMNS + " FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT ?"
+_GENERATION = "SELECT " + _COLUMNS + " FROM generations WHERE number = ? AND adopted_at IS NOT NULL"
 
 # A reservation on which no other followed, and that was never adopted, has never served: its versions are not given.
 NEVER_SERVED = (
@@ -37,7 +38,7 @@ _BINDING = (
 
 _UNRESERVE = "DELETE FROM generations WHERE number = ? AND adopted_at IS NULL"
 _UNRESERVE_BINDINGS = "DELETE FROM binding_versions WHERE generation = ?"
-_INSERT_GENERATION = "INSERT INTO generations (" + _COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_GENERATION = "INSERT INTO generations (" + _COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BINDING = (
     "INSERT INTO binding_versions (trigger_id, version, fingerprint, generation, bundle_id, spec)"
     " VALUES (?, ?, ?, ?, ?, ?)"
@@ -46,6 +47,7 @@ _INSERT_BINDING = (
     " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
 )
 _INSERT_BUNDLE = "INSERT OR IGNORE INTO bundles (bundle_id, data) VALUES (?, ?)"
+_INSERT_MANIFEST = "INSERT OR IGNORE INTO manifests (digest, data) VALUES (?, ?)"
 
 
 def last(connection: sqlite3.Connection) -> GenerationRecord | None:
@@ -79,13 +81,31 @@ def history(connection: sqlite3.Connection, limit: int) -> Sequence[GenerationRe
     return [_generation(row) for row in connection.execute(_HISTORY, (limit,))]
 
 
+def generation(connection: sqlite3.Connection, number: int) -> GenerationRecord | None:
+    """See `IGenerations.generation`."""
+    row = connection.execute(_GENERATION, (number,)).fetchone()
+    return None if row is None else _generation(row)
+
+
 def bundle(connection: sqlite3.Connection, bundle_id: str) -> bytes | None:
     """See `IGenerations.bundle`."""
     row = connection.execute("SELECT data FROM bundles WHERE bundle_id = ?", (bundle_id,)).fetchone()
     return None if row is None else bytes(row[0])
 
 
-def reserve(session: Session, generation: GenerationRecord, data: bytes | None) -> None:
+def manifest(connection: sqlite3.Connection, digest: str) -> bytes | None:
+    """See `IGenerations.manifest`."""
+    row = connection.execute("SELECT data FROM manifests WHERE digest = ?", (digest,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def kept(connection: sqlite3.Connection, name: str) -> Any:
+    """See `IGenerations.kept`."""
+    row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
+    return None if row is None else msgspec.json.decode(row[0])
+
+
+def reserve(session: Session, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None) -> None:
     """See `IGenerations.reserve`."""
     connection, number = session.connection, generation.number
     found = connection.execute("SELECT adopted_at FROM generations WHERE number = ?", (number,)).fetchone()
@@ -105,6 +125,10 @@ def reserve(session: Session, generation: GenerationRecord, data: bytes | None) 
             generation.actor,
             generation.adopted_at,
             removed,
+            generation.manifest_digest,
+            generation.recalled,
+            generation.reason,
+            msgspec.json.encode(generation.summary),
         ),
     )
     rows = [
@@ -113,21 +137,38 @@ def reserve(session: Session, generation: GenerationRecord, data: bytes | None) 
     ]
     if rows and connection.executemany(_INSERT_BINDING, rows).rowcount != len(rows):
         raise StoreError(f"generation {number} brings a binding version whose number was given before")
-    if data is not None:
-        connection.execute(_INSERT_BUNDLE, (generation.bundle_id, data))
+    if bundle is not None:
+        connection.execute(_INSERT_BUNDLE, (generation.bundle_id, bundle))
     elif connection.execute("SELECT 1 FROM bundles WHERE bundle_id = ?", (generation.bundle_id,)).fetchone() is None:
         raise StoreError(f"bundle {generation.bundle_id} is not in the store, and was not handed over")
+    digest = generation.manifest_digest
+    if manifest is not None:
+        if not digest:
+            raise StoreError(f"generation {number} has a manifest, but no digest to keep it under")
+        connection.execute(_INSERT_MANIFEST, (digest, manifest))
+    elif digest and connection.execute("SELECT 1 FROM manifests WHERE digest = ?", (digest,)).fetchone() is None:
+        raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
 
 
-def adopted(session: Session, number: int, at: float) -> None:
-    """See `IGenerations.adopted`."""
+def adopted(session: Session, number: int, at: float, standing: Mapping[str, bytes | None]) -> None:
+    """See `IGenerations.adopted`; the values are encoded already."""
     changed = session.connection.execute("UPDATE generations SET adopted_at = ? WHERE number = ?", (at, number))
     if not changed.rowcount:
         raise StoreError(f"generation {number} was never reserved")
+    keep(session, standing)
+
+
+def keep(session: Session, standing: Mapping[str, bytes | None]) -> None:
+    """See `IGenerations.keep`; the values are encoded already."""
+    for name, value in standing.items():
+        if value is None:
+            session.connection.execute("DELETE FROM standing WHERE name = ?", (name,))
+        else:
+            session.connection.execute("INSERT OR REPLACE INTO standing (name, value) VALUES (?, ?)", (name, value))
 
 
 def _generation(row: Sequence[Any]) -> GenerationRecord:
-    number, digest, bundle_id, source, actor, adopted_at, removed = row
+    number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary = row
     return GenerationRecord(
         number=number,
         digest=digest,
@@ -136,4 +177,8 @@ def _generation(row: Sequence[Any]) -> GenerationRecord:
         actor=actor,
         adopted_at=adopted_at,
         removed=msgspec.json.decode(removed, type=tuple[str, ...]),
+        manifest_digest=manifest_digest,
+        recalled=recalled,
+        reason=reason,
+        summary=msgspec.json.decode(summary, type=dict[str, Any]),
     )

@@ -89,6 +89,18 @@ class OfflineStore:
         """See `IGenerations.history`."""
         return self._run(generations.history, limit)
 
+    def generation(self, number: int) -> GenerationRecord | None:
+        """See `IGenerations.generation`."""
+        return self._run(generations.generation, number)
+
+    def manifest(self, digest: str) -> bytes | None:
+        """See `IGenerations.manifest`."""
+        return self._run(generations.manifest, digest)
+
+    def bundle(self, bundle_id: str) -> bytes | None:
+        """See `IGenerations.bundle`."""
+        return self._run(generations.bundle, bundle_id)
+
     def latest_bindings(self) -> Mapping[str, LiveBinding]:
         """See `IGenerations.latest_bindings`."""
         return self._run(generations.latest_bindings)

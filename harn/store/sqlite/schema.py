@@ -8,10 +8,12 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
+from harn.store.sqlite.migrations import migrate
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""A new one needs a step in `harn.store.sqlite.migrations`, too."""
 
 APPLICATION_ID = 0x6861726E
 """``harn`` in ASCII, so that nobody takes another program's database for ours."""
@@ -107,7 +109,11 @@ CREATE TABLE generations (
     source TEXT NOT NULL,
     actor TEXT NOT NULL,
     adopted_at REAL,
-    removed BLOB NOT NULL
+    removed BLOB NOT NULL,
+    manifest_digest TEXT NOT NULL DEFAULT '',
+    recalled INTEGER,
+    reason TEXT NOT NULL DEFAULT '',
+    summary BLOB NOT NULL DEFAULT x'7b7d'
 );
 CREATE TABLE binding_versions (
     trigger_id TEXT NOT NULL,
@@ -123,6 +129,15 @@ CREATE TABLE bundles (
     bundle_id TEXT PRIMARY KEY,
     data BLOB NOT NULL
 );
+CREATE TABLE manifests (
+    digest TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+);
+-- Values by name, as JSON, that outlive a restart.
+CREATE TABLE standing (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE servers (
     incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -136,7 +151,7 @@ CREATE TABLE servers (
 
 def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: float) -> sqlite3.Connection:
     """
-    Open the database for writing.
+    Open the database for writing; one of an older schema is brought up to date.
 
     :param create: make it if it is missing.
     :param synchronous: ``FULL`` (a commit is on disk when it returns), or for measurements ``NORMAL`` or ``OFF``.
@@ -163,12 +178,17 @@ def connect_reader(path: str) -> sqlite3.Connection:
     """
     Open an existing database for reading; a write through the connection fails, and the file is never made.
 
-    :raises StateDirectoryUnusable: it is not ours, or newer than we are.
+    :raises StateDirectoryUnusable: it is not ours, or newer or older than we are.
     :raises sqlite3.Error: it cannot be opened or read.
     """
     connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
     try:
-        _check_schema(connection, path)
+        version = _check_schema(connection, path)
+        if version is not None and version < SCHEMA_VERSION:
+            raise StateDirectoryUnusable(
+                f"{path} was written by an older harn (schema {version}, this one reads {SCHEMA_VERSION}); "
+                "start a server on its state directory once, which brings it up to date"
+            )
     except BaseException:
         connection.close()
         raise
@@ -205,15 +225,19 @@ def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> N
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
-    if _check_schema(connection, path):
+    if _check_schema(connection, path) == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _check_schema(connection, path):
+        # Another process may have done it while this one waited for the lock.
+        version = _check_schema(connection, path)
+        if version is None:
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version < SCHEMA_VERSION:
+            migrate(connection, version, SCHEMA_VERSION)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -221,13 +245,13 @@ def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def _check_schema(connection: sqlite3.Connection, path: str) -> bool:
-    """Tell whether the schema is there; an empty database has none yet."""
+def _check_schema(connection: sqlite3.Connection, path: str) -> int | None:
+    """Give the schema's version; an empty database has none yet."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables == 0 and version == 0:
-        return False
+        return None
     if application != APPLICATION_ID:
         raise StateDirectoryUnusable(f"{path} is a database of another program; move it away, or choose another place")
     if version > SCHEMA_VERSION:
@@ -235,4 +259,4 @@ def _check_schema(connection: sqlite3.Connection, path: str) -> bool:
             f"{path} was written by a newer harn (schema {version}, this one knows {SCHEMA_VERSION}); "
             "run that version again, or choose another state directory"
         )
-    return True
+    return int(version)

@@ -64,8 +64,8 @@ class Session:
     """
     Writes units through one connection; the transaction around them is the caller's.
 
-    Numbers are counted here rather than asked of SQLite for each row: the state directory's lock makes this the one
-    writer. After a transaction that failed they are read again.
+    Numbers are counted here rather than asked of SQLite for each row. They are read again after a transaction that
+    failed, and when another process wrote: while a server takes over from another, the two share the database.
 
     :param incarnation: the ``owner`` of what is accepted; 0 until this server is registered.
     """
@@ -74,7 +74,21 @@ class Session:
         self.connection = connection
         self.incarnation = incarnation
         self.numbers = Numbers(delivery=0, attempt=0, dead=0, record=0)
+        self._seen: int | None = None
         self.read_numbers()
+
+    def begin(self) -> None:
+        """
+        Begin a transaction as the only writer, with the right numbers.
+
+        :raises sqlite3.OperationalError: another process held the database for longer than the busy timeout.
+        """
+        self.connection.execute("BEGIN IMMEDIATE")
+        # It changes when another connection has committed, and only then.
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        if version != self._seen:
+            self.read_numbers()
+            self._seen = version
 
     def read_numbers(self) -> None:
         """Take the numbers given last from the database."""

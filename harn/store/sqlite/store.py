@@ -16,13 +16,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import ClaimTaken, StateDirectoryUnusable
-from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
+from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
 from harn.store.interfaces import IStore
 from harn.store.model import (
     Backlog,
     BindingRecord,
     GenerationRecord,
     LiveBinding,
+    RecentEvent,
     Record,
     Recovery,
     RetentionPolicy,
@@ -33,6 +34,7 @@ from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.schema import connect_writer
 from harn.store.sqlite.units import Accept, Append, Call, Settle
 from harn.store.sqlite.writer import Writer
+from harn.store.standing import encode_standing
 from harn.store.topics import check_appendable, encode_record
 
 log = Logger(namespace="harn.store")
@@ -47,7 +49,8 @@ class SQLiteStore:
     A store in one SQLite file.
 
     Nothing is opened and no thread started before `open`. What keeps a second server off the file is the state
-    directory's lock (`harn.store.lock`), which the caller holds.
+    directory's lock (`harn.store.lock`), which the caller holds; while one server takes over from another, both may
+    write: each waits for the other's commit, and neither gives a number that the other gave.
 
     :param path: the database file; its directory exists.
     :param reactor: an `IReactorTime`, whose turns end the batches and whose time decides what has expired; and an
@@ -180,13 +183,40 @@ class SQLiteStore:
             Call(lambda session: deliveries.move(session, trigger_id, version, to_version, now, running))
         )
 
-    def recover(self, now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
-        """See `IDeliveries.recover`."""
-        return self._writer.write(Call(lambda session: deliveries.recover(session, now, limit, received_before)))
+    def bury(
+        self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
+    ) -> Deferred[int]:
+        """See `IDeliveries.bury`."""
+        running = tuple(excluding)
+        return self._writer.write(
+            Call(lambda session: deliveries.bury(session, trigger_id, version, dead, now, running, waiting))
+        )
 
-    def stranded(self, older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+    def take_back(self, trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
+        """See `IDeliveries.take_back`."""
+        return self._writer.write(
+            Call(lambda session: deliveries.take_back(session, trigger_id, version, to_version, since))
+        )
+
+    def oldest(self, trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+        """See `IDeliveries.oldest`."""
+        return self._reader.read(deliveries.oldest, trigger_id, version)
+
+    def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
+        """See `IDeliveries.recent`."""
+        return self._reader.read(deliveries.recent, tuple(trigger_ids), limit, depth)
+
+    def recover(
+        self, now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+    ) -> Deferred[Recovery]:
+        """See `IDeliveries.recover`."""
+        return self._writer.write(
+            Call(lambda session: deliveries.recover(session, now, limit, received_before, leaving))
+        )
+
+    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.stranded`."""
-        return self._reader.read(deliveries.stranded, self.incarnation, older_than, limit)
+        return self._reader.read(deliveries.stranded, self.incarnation, older_than, limit, leaving)
 
     # Event log
 
@@ -224,13 +254,33 @@ class SQLiteStore:
         """See `IGenerations.bindings`."""
         return self._reader.read(generations.bindings, tuple(keys))
 
-    def reserve(self, generation: GenerationRecord, bundle: bytes | None) -> Deferred[None]:
+    def reserve(
+        self, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None
+    ) -> Deferred[None]:
         """See `IGenerations.reserve`."""
-        return self._writer.write(Call(lambda session: generations.reserve(session, generation, bundle)))
+        return self._writer.write(Call(lambda session: generations.reserve(session, generation, bundle, manifest)))
 
-    def adopted(self, number: int, at: float) -> Deferred[None]:
+    def adopted(self, number: int, at: float, standing: Mapping[str, Any] = {}) -> Deferred[None]:
         """See `IGenerations.adopted`."""
-        return self._writer.write(Call(lambda session: generations.adopted(session, number, at)))
+        encoded = encode_standing(standing)
+        return self._writer.write(Call(lambda session: generations.adopted(session, number, at, encoded)))
+
+    def keep(self, name: str, value: Any) -> Deferred[None]:
+        """See `IGenerations.keep`."""
+        encoded = encode_standing({name: value})
+        return self._writer.write(Call(lambda session: generations.keep(session, encoded)))
+
+    def kept(self, name: str) -> Deferred[Any]:
+        """See `IGenerations.kept`."""
+        return self._reader.read(generations.kept, name)
+
+    def generation(self, number: int) -> Deferred[GenerationRecord | None]:
+        """See `IGenerations.generation`."""
+        return self._reader.read(generations.generation, number)
+
+    def manifest(self, digest: str) -> Deferred[bytes | None]:
+        """See `IGenerations.manifest`."""
+        return self._reader.read(generations.manifest, digest)
 
     def history(self, limit: int) -> Deferred[Sequence[GenerationRecord]]:
         """See `IGenerations.history`."""

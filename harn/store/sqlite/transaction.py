@@ -31,8 +31,8 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
     :raises Exception: a storage failure; nothing was written, and the session's numbers are to be read again.
     """
     execute = session.connection.execute
+    session.begin()
     numbers = evolve(session.numbers)
-    execute("BEGIN IMMEDIATE")
     try:
         _write_grouped(session, units, now)
         execute("COMMIT")
@@ -42,7 +42,7 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
         # A statement for many units does not say which of them it is about.
         execute("ROLLBACK")
         session.numbers = numbers
-        execute("BEGIN IMMEDIATE")
+        session.begin()
         for unit in units:
             _write_alone(session, unit, now)
         execute("COMMIT")

@@ -13,9 +13,6 @@ from harn.store.model import RetentionPolicy
 from harn.store.sqlite.schema import DEAD, DONE
 from harn.store.sqlite.session import Session
 
-KEPT_GENERATIONS = 20
-"""Adopted generations whose binding versions and bundles are kept, for history, rollback and reverts."""
-
 MOST_BYTES = 8 << 20
 """Bodies of one slice: SQLite walks along the pages of each that it removes."""
 
@@ -40,22 +37,33 @@ _REMOVE = (
 _SILENT_SERVERS = "DELETE FROM servers WHERE seen_at < ? AND incarnation <> ?"
 
 _FLOOR = (
-    "SELECT min(number) FROM"
-    f" (SELECT number FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT {KEPT_GENERATIONS})"
+    "SELECT min(number) FROM (SELECT number FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT ?)"
 )
+_FURTHER = "IN (SELECT value FROM json_each(?2))"
 # Kept: a trigger's newest version (numbers never go back), and one that an unfinished delivery names.
 _OLD_VERSIONS = (
-    "DELETE FROM binding_versions WHERE rowid IN (SELECT b.rowid FROM binding_versions b WHERE b.generation < ?"
-    " AND EXISTS (SELECT 1 FROM binding_versions n WHERE n.trigger_id = b.trigger_id AND n.version > b.version)"
+    "DELETE FROM binding_versions WHERE rowid IN (SELECT b.rowid FROM binding_versions b WHERE b.generation < ?1"
+    " AND b.generation NOT " + _FURTHER + " AND EXISTS"
+    " (SELECT 1 FROM binding_versions n WHERE n.trigger_id = b.trigger_id AND n.version > b.version)"
     " AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_unfinished"
-    " WHERE d.state < 2 AND d.trigger_id = b.trigger_id AND d.version = b.version) LIMIT ?)"
+    " WHERE d.state < 2 AND d.trigger_id = b.trigger_id AND d.version = b.version)"
+    " ORDER BY b.generation, b.trigger_id, b.version LIMIT ?3)"
 )
-_OLD_GENERATIONS = "DELETE FROM generations WHERE number IN (SELECT number FROM generations WHERE number < ? LIMIT ?)"
+_OLD_GENERATIONS = (
+    "DELETE FROM generations WHERE number IN (SELECT number FROM generations WHERE number < ?1"
+    " AND number NOT " + _FURTHER + " ORDER BY number LIMIT ?3)"
+)
 _UNNAMED_BUNDLES = (
     "DELETE FROM bundles WHERE bundle_id IN (SELECT bundle_id FROM bundles WHERE bundle_id NOT IN"
-    " (SELECT bundle_id FROM generations WHERE number >= ?"
-    " UNION SELECT bundle_id FROM binding_versions) LIMIT ?)"
+    " (SELECT bundle_id FROM generations WHERE number >= ?1 OR number " + _FURTHER + " UNION"
+    " SELECT bundle_id FROM binding_versions) ORDER BY bundle_id LIMIT ?3)"
 )
+_UNNAMED_MANIFESTS = (
+    "DELETE FROM manifests WHERE digest IN (SELECT digest FROM manifests WHERE digest NOT IN"
+    " (SELECT manifest_digest FROM generations WHERE number >= ?1 OR number " + _FURTHER + ")"
+    " ORDER BY digest LIMIT ?3)"
+)
+_DEFINITIONS = (_OLD_VERSIONS, _OLD_GENERATIONS, _UNNAMED_BUNDLES, _UNNAMED_MANIFESTS)
 
 
 def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> int:
@@ -74,7 +82,7 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
         removed += _remove_excess(session, policy.max_bytes, limit - removed)
     if not removed:
         # Once in a sweep, at its end: these look at every binding version.
-        removed = _remove_definitions(session.connection, limit)
+        removed = _remove_definitions(session.connection, policy, limit)
     return removed
 
 
@@ -116,10 +124,14 @@ def _remove(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
     return len(ids)
 
 
-def _remove_definitions(connection: sqlite3.Connection, limit: int) -> int:
-    (floor,) = connection.execute(_FLOOR).fetchone()
+def _remove_definitions(connection: sqlite3.Connection, policy: RetentionPolicy, limit: int) -> int:
+    # The newest that was adopted is the live one, or the last good one: it stays whatever the policy says.
+    (floor,) = connection.execute(_FLOOR, (max(1, policy.generations),)).fetchone()
     if floor is None:
         return 0
-    removed = connection.execute(_OLD_VERSIONS, (floor, limit)).rowcount
-    removed += connection.execute(_OLD_GENERATIONS, (floor, limit)).rowcount
-    return removed + connection.execute(_UNNAMED_BUNDLES, (floor, limit)).rowcount
+    further = json.dumps(policy.kept)
+    removed = 0
+    for statement in _DEFINITIONS:
+        if removed < limit:
+            removed += connection.execute(statement, (floor, further, limit - removed)).rowcount
+    return removed

@@ -1,0 +1,35 @@
+"""
+Brings a database of an older schema up to date, without harm to a server of that schema that still writes to it.
+
+So each step only adds: columns with a default, which an INSERT that does not know them leaves out, and tables, which it
+does not look at. What would change or remove anything waits until nobody can run a server of before.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+_STEPS: dict[int, tuple[str, ...]] = {
+    # 2: what a generation was made of, so that it can be shown and recalled; values that outlive a restart.
+    2: (
+        "ALTER TABLE generations ADD COLUMN manifest_digest TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN recalled INTEGER",
+        "ALTER TABLE generations ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE generations ADD COLUMN summary BLOB NOT NULL DEFAULT x'7b7d'",
+        "CREATE TABLE manifests (digest TEXT PRIMARY KEY, data BLOB NOT NULL)",
+        "CREATE TABLE standing (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    ),
+}
+"""For each version of the schema, the statements that make it out of the one before."""
+
+
+def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
+    """
+    Take the steps from ``version`` to ``wanted``, within the caller's transaction.
+
+    :raises sqlite3.Error: a step failed; the caller rolls back, and all is as before.
+    """
+    for step in range(version + 1, wanted + 1):
+        for statement in _STEPS[step]:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {wanted}")
