@@ -39,7 +39,9 @@ HANDLERS = """
     def echo(event): return event.provider_payload["raw"]
 
     def yes(event): return True
+    async def async_yes(event): return True
     async def no(event): return False
+    def plain_no(event): return False
     def raises(event): raise ValueError("a böse \\ud800 message")
     async def async_raises(event): raise KeyError("k")
     def truthy(event): return 1
@@ -70,6 +72,9 @@ HANDLERS = """
     async def gives_much(event): return "x" * (1 << 20)
 
     async def sleeps(event): await asyncio.sleep(60)
+    async def naps(event):
+        await asyncio.sleep(0.2)
+        return "rested"
     async def secret(event, context): return await context.secret("github/token")
     async def no_secret(event, context):
         try:
@@ -118,7 +123,7 @@ FAILURES: dict[str, tuple[type[AttemptFailed], str]] = {
 
 
 def make_call(
-    handler: str,
+    handler: str | None,
     *,
     predicate: str | None = None,
     body: bytes = b'{"action": "opened"}',
@@ -126,7 +131,7 @@ def make_call(
     attempt: int = 1,
     replay_of: str | None = None,
 ) -> Call:
-    """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``."""
+    """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``, None no handler at all."""
     envelope = Envelope(
         id="trigger_evt_1",
         provider="github",
@@ -144,7 +149,7 @@ def make_call(
         binding="gh@v2",
         trigger_id="gh",
         event_id=envelope.id,
-        handler=refer(handler),
+        handler=None if handler is None else refer(handler),
         predicate=None if predicate is None else refer(predicate),
         envelope=encode_envelope(envelope),
         body=body,

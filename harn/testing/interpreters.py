@@ -12,7 +12,7 @@ from textwrap import dedent
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -77,7 +77,7 @@ class InterpreterCase(TestCase):
         self.assertEqual(await interpreter.resolve({refer(each) for each in references}), [])
         return interpreter
 
-    async def result(self, interpreter: IInterpreter, handler: str, **options: Any) -> Any:
+    async def result(self, interpreter: IInterpreter, handler: str | None, **options: Any) -> Any:
         """Run a call and decode its result."""
         returned = await interpreter.call(make_call(handler, **options))
         return None if returned.result is None else msgspec.json.decode(returned.result)
@@ -155,6 +155,50 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
                 for handler in ("async_one", "plain_one"):
                     calling = interpreter.call(make_call(handler, predicate=predicate))
                     self.assertRegex(str(await self.failure(calling, PredicateRaised)), message)
+
+        async def test_predicates_alone(self) -> None:
+            """Without a handler, a predicate's answer is the result, and its failures are what they always are."""
+            interpreter = await self.make()
+            for predicate, expected in (("yes", b"true"), ("async_yes", b"true"), ("no", None), ("plain_no", None)):
+                returned = await interpreter.call(make_call(None, predicate=predicate))
+                self.assertEqual(returned.result, expected, predicate)
+            for predicate, message in (
+                ("raises", "ValueError"),
+                ("async_raises", "KeyError"),
+                ("truthy", "gave int"),
+                ("rejects", "Reject"),
+                ("retries", "RetryAfter"),
+                ("exits", "SystemExit"),
+            ):
+                calling = interpreter.call(make_call(None, predicate=predicate))
+                self.assertRegex(str(await self.failure(calling, PredicateRaised)), message)
+            late = interpreter.call(make_call(None, predicate="sleeps", timeout=0.05))
+            await self.failure(late, HandlerTimedOut)
+            self.assertEqual(await self.result(interpreter, None, predicate="yes"), True)
+            self.assertEqual(interpreter.running, 0)
+            self.assertRaises(ValueError, make_call, None)
+
+        async def test_cancelling(self) -> None:
+            """A call whose caller lets go of it ends as if its time were up; one beside it is not affected."""
+            interpreter = await self.make()
+            running = interpreter.call(make_call("sleeps"))
+            beside = interpreter.call(make_call("naps"))
+            self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+            running.cancel()
+            await self.failure(running, CancelledError)
+            self.assertEqual((await beside).result, b'"rested"')
+            self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+            self.assertTrue(interpreter.is_up())
+
+        async def test_without_the_spare(self) -> None:
+            """An interpreter that leaves the spare alone does what others do, and they do not notice it."""
+            interpreter = await self.make()
+            bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
+            beside = await self.interpreters.create(bundle, spare=False)
+            self.assertEqual(await beside.resolve({refer("async_one")}), [])
+            self.assertEqual(await self.result(beside, "async_one"), "trigger_evt_1")
+            await beside.close()
+            self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
 
         async def test_timeout(self) -> None:
             """A call that is over its time is cancelled, and says so; one beside it is not affected."""

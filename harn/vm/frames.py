@@ -55,7 +55,7 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Begin a call; see `harn.vm.model.Call`. ``number`` is 1 or more."""
 
     number: int
-    handler: str
+    handler: str | None
     predicate: str | None
     binding: str
     trigger_id: str
@@ -117,7 +117,7 @@ class Resolved(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """A call's result as JSON, or None when its predicate said no."""
+    """A call's result as JSON (``true`` where there is only a predicate), or None when its predicate said no."""
 
     number: int
     result: bytes | None

@@ -286,8 +286,8 @@ class InlineInterpreters(Service):
         for closing in [interpreter.close() for interpreter in tuple(self._open)]:
             await closing
 
-    def create(self, bundle: Bundle) -> Deferred[IInterpreter]:
-        """See `IInterpreters`."""
+    def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
+        """See `IInterpreters`; there is no spare here."""
         interpreter = InlineInterpreter(self._reactor, self._secrets, self._printing, bundle, self._open.discard)
         self._open.add(interpreter)
         return succeed(interpreter)

@@ -31,6 +31,8 @@ class IInterpreter(Interface):
         """
         Run one call. With ``alone``, in a process of its own in which nothing else runs meanwhile.
 
+        Cancelling the Deferred ends the call as if its time were up.
+
         :raises AttemptFailed: the call's own failure, one class for each kind.
         :raises CallInterrupted: the process died or was killed under this call.
         """
@@ -45,9 +47,11 @@ class IInterpreter(Interface):
 class IInterpreters(Interface):
     """Makes interpreters; a service that keeps a warm spare."""
 
-    def create(bundle: Bundle) -> Deferred[IInterpreter]:
+    def create(bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """
         Give an interpreter with the bundle's finder installed and nothing imported yet.
 
+        :param spare: take the warm spare, which is replaced; else start a process for this one alone, so that after
+            its `close` the processes, and the count of restarts, are what they were.
         :raises StageFailed: no process can be started.
         """

@@ -12,6 +12,7 @@ class Call:
     """
     One attempt of one delivery: the predicate first (if any), then the handler.
 
+    :ivar handler: None to ask the predicate alone and call nothing else.
     :ivar envelope: encoded `harn.model.event.Envelope`.
     :ivar timeout: seconds that predicate and handler may run together.
     """
@@ -19,7 +20,7 @@ class Call:
     binding: str
     trigger_id: str
     event_id: str
-    handler: FunctionReference
+    handler: FunctionReference | None
     predicate: FunctionReference | None
     envelope: bytes
     body: bytes
@@ -27,13 +28,18 @@ class Call:
     timeout: float
     replay_of: str | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.handler is None and self.predicate is None:
+            raise ValueError("a call needs a handler or a predicate")
+
 
 @frozen
 class Returned:
     """
     A call that did not fail.
 
-    :ivar result: the handler's result as JSON, or None when the predicate said no.
+    :ivar result: the handler's result as JSON, or None when the predicate said no. Of a call without a handler,
+        ``true`` when it said yes.
     """
 
     result: bytes | None

@@ -57,10 +57,10 @@ def timed_out(call: Call) -> HandlerTimedOut:
 
 def begin_frame(number: int, call: Call) -> Begin:
     """Give the frame that begins a call."""
-    predicate = call.predicate
+    handler, predicate = call.handler, call.predicate
     return Begin(
         number,
-        f"{call.handler.module}:{call.handler.function}",
+        None if handler is None else f"{handler.module}:{handler.function}",
         None if predicate is None else f"{predicate.module}:{predicate.function}",
         call.binding,
         call.trigger_id,

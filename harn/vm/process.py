@@ -102,7 +102,8 @@ class ChildInterpreters(Service):
         """
         printing = Printing(reactor.seconds)
         self.spare = Spare(reactor, printing)
-        self._surroundings = Surroundings(reactor, self.spare, secrets, printing, on_restart)
+        self._surroundings = Surroundings(reactor, self.spare.take, secrets, printing, on_restart)
+        self._beside = Surroundings(reactor, self.spare.beside, secrets, printing, lambda: None)
         self._open: set[ChildInterpreter] = set()
 
     def startService(self) -> None:
@@ -116,9 +117,10 @@ class ChildInterpreters(Service):
         ending = [self.spare.stop(), *(interpreter.close() for interpreter in tuple(self._open))]
         return gatherResults(ending).addCallback(lambda _: None)
 
-    def create(self, bundle: Bundle) -> Deferred[IInterpreter]:
+    def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`."""
-        interpreter = ChildInterpreter(self._surroundings, bundle, self._open.discard)
+        surroundings = self._surroundings if spare else self._beside
+        interpreter = ChildInterpreter(surroundings, bundle, self._open.discard)
         self._open.add(interpreter)
 
         def not_started(failure: Any) -> Any:

@@ -76,6 +76,25 @@ class Spare:
         self._cancel_timer()
         self._timer = self._reactor.callLater(REFILL_DELAY, self._fill)
         process.owner = None
+        return self._hand_over(process)
+
+    def beside(self) -> Deferred[ChildProcess]:
+        """
+        Start a process that has nothing to do with the spare, and give it when it is ready.
+
+        :raises StageFailed: it cannot be started.
+        """
+        if not self._running:
+            return fail(StageFailed("resolve", "no interpreter: the server ends"))
+        process = ChildProcess(self._reactor, self._printing.raw)
+        try:
+            process.spawn()
+        except OSError as error:
+            return fail(StageFailed("resolve", f"no interpreter: no process can be started: {error}"))
+        return self._hand_over(process)
+
+    @staticmethod
+    def _hand_over(process: ChildProcess) -> Deferred[ChildProcess]:
         handed: Deferred[ChildProcess] = Deferred(lambda _: process.kill())
 
         def hand_over(outcome: ChildProcess | Failure) -> None:

@@ -35,7 +35,6 @@ from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, prob
 from harn.vm.overdue import Overdue, Running
 from harn.vm.printing import Printing
 from harn.vm.sources import BundleProblem
-from harn.vm.spare import Spare
 
 log = Logger(namespace="harn.vm")
 
@@ -54,11 +53,12 @@ class Surroundings:
     What all workers of a server share.
 
     :ivar reactor: the reactor.
+    :ivar take: gives a process that is ready and has imported nothing of the user's.
     :ivar restarted: called when a process that served has died or was killed.
     """
 
     reactor: Any
-    spare: Spare
+    take: Callable[[], Deferred[ChildProcess]]
     secrets: SecretReader
     printing: Printing
     restarted: Callable[[], None]
@@ -112,11 +112,11 @@ class Worker:
 
     def start(self) -> Deferred[None]:
         """
-        Take the spare and send it the bundle.
+        Take a process and send it the bundle.
 
         :raises StageFailed: there is no process to be had.
         """
-        starting = self._starting = self._surroundings.spare.take()
+        starting = self._starting = self._surroundings.take()
         return starting.addCallbacks(self._started, self._not_started)
 
     def _started(self, process: ChildProcess) -> None:

@@ -114,7 +114,7 @@ class FakeInterpreters:
         self.alive: set[FakeInterpreter] = set()
         self.made: list[FakeInterpreter] = []
 
-    def create(self, bundle: Bundle) -> Deferred[Any]:
+    def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[Any]:
         """See `IInterpreters`."""
         if self.on_create is not None:
             return self.on_create()

@@ -12,7 +12,7 @@ FRAMES = st.lists(
         st.builds(
             Begin,
             number=st.integers(1, 1000),
-            handler=st.text(st.characters(codec="utf-8"), max_size=20),
+            handler=st.none() | st.text(st.characters(codec="utf-8"), max_size=20),
             predicate=st.none() | st.just("a:b"),
             binding=st.just("gh@v1"),
             trigger_id=st.just("gh"),

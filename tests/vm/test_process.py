@@ -15,7 +15,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
-from harn.errors import CallInterrupted, StageFailed
+from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.testing.calls import HANDLERS, make_call, refer
 from harn.testing.interpreters import InterpreterCase
 from harn.vm import childprocess
@@ -120,6 +120,52 @@ class LifeTests(InterpreterCase):
             await deferLater(reactor, 0.01)
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_a_process_of_its_own(self):
+        """One that leaves the spare alone starts one process and ends it: before and after, the same run."""
+        while self.interpreters.spare.pid is None:
+            await deferLater(reactor, 0.01)
+        before = self.interpreters.spare.pid, children()
+        bundle = self.bundle({"handlers.py": HANDLERS}, ["yes"])
+        interpreter = await self.interpreters.create(bundle, spare=False)
+        self.assertEqual((self.interpreters.spare.pid, len(children())), (before[0], len(before[1]) + 1))
+        self.assertEqual(await interpreter.resolve({refer("yes")}), [])
+        self.assertEqual(await self.result(interpreter, None, predicate="yes"), True)
+        self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
+        await interpreter.close()
+        await deferLater(reactor, REFILL_DELAY * 2)
+        self.assertEqual((self.interpreters.spare.pid, children()), before)
+
+    async def test_a_process_of_its_own_dies(self):
+        """Its successors leave the spare alone too, lone calls do, and none of its deaths is counted."""
+        restarts = []
+        interpreters = ChildInterpreters(reactor, None, on_restart=lambda: restarts.append(1))
+        interpreters.startService()
+        self.addCleanup(interpreters.stopService)
+        before = interpreters.spare.pid, children()
+        bundle = self.bundle({"handlers.py": LATE, "late.py": "value = 1\n"}, ["f", "leave"])
+        interpreter = await interpreters.create(bundle, spare=False)
+        self.assertEqual(await interpreter.resolve({refer("f"), refer("leave")}), [])
+        await self.failure(interpreter.call(make_call("leave")), InterpreterDied)
+        self.assertEqual(await self.result(interpreter, "f"), 1)
+        self.assertEqual((await interpreter.call(make_call("f"), alone=True)).result, b"1")
+        await interpreter.close()
+        self.assertEqual((interpreters.spare.pid, children(), restarts), (*before, []))
+
+    async def test_no_process_of_its_own(self):
+        """Without processes it fails as any other, and the spare's turn comes none the sooner."""
+        await self.interpreters.stopService()
+        self.patch(childprocess, "PROGRAM", self.write("raise SystemExit('this Python is broken')"))
+        bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
+        error = await self.failure(self.interpreters.create(bundle, spare=False), StageFailed)
+        self.assertRegex(str(error), "the server ends")
+        spare = Spare(NoProcesses(), Printing(reactor.seconds))
+        spare._running = True
+        error = await self.failure(spare.beside(), StageFailed)
+        self.assertRegex(str(error), "no process can be started: .*unavailable")
+        self.interpreters.startService()
+        error = await self.failure(self.interpreters.create(bundle, spare=False), StageFailed)
+        self.assertRegex(str(error), "status 1 before it was ready: this Python is broken")
 
     async def test_no_process(self):
         """Without processes, a reload fails at its stage, with what the program said."""

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 LARGEST_RESULT = 1024 * 1024
 """Bytes of JSON."""
 
+SAID_YES = b"true"
+"""The result of a call that only asks the predicate."""
+
 CURRENT: ContextVar[RunningCall | None] = ContextVar("harn_call", default=None)
 """The call that the running code belongs to; what it starts inherits it."""
 
@@ -76,7 +79,7 @@ class RunningCall:
         "task",
     )
 
-    def __init__(self, begin: Begin, handler: Function, predicate: Function | None, session: Session) -> None:
+    def __init__(self, begin: Begin, handler: Function | None, predicate: Function | None, session: Session) -> None:
         self.number = begin.number
         self.context: Context | None = None
         self.logged = 0
@@ -94,7 +97,8 @@ class RunningCall:
         """Begin to run, on the loop or on a thread."""
         handler, predicate = self._functions
         session = self._session
-        if session.threads is None or handler.is_async or (predicate is not None and predicate.is_async):
+        is_async = (handler is not None and handler.is_async) or (predicate is not None and predicate.is_async)
+        if session.threads is None or is_async:
             self.task = session.loop.create_task(self._run_on_loop())
         elif not session.threads.submit(self._thread_job(self._run_in_thread)):
             session.queued(self)
@@ -125,7 +129,9 @@ class RunningCall:
                 self._in_predicate = True
                 wanted = self._verdict(await self._apply(predicate, event))
                 self._in_predicate = False
-            result = encode_result(await self._apply(handler, event)) if wanted else None
+            result: bytes | None = None
+            if wanted:
+                result = SAID_YES if handler is None else encode_result(await self._apply(handler, event))
             answer: Done | Failed = Done(self.number, result)
         except BaseException as error:  # SystemExit too: it would end the loop
             answer = self._failure(error)
@@ -163,11 +169,16 @@ class RunningCall:
                 self._in_predicate = True
                 wanted = self._verdict(self._call_in_thread(predicate, event))
                 self._in_predicate = False
-            result = self._call_in_thread(handler, event) if wanted else None
-            if hasattr(result, "__await__"):  # a plain function that gave a coroutine
-                self._session.call_soon(self._go_on, result)
-                return
-            answer: Done | Failed = Done(self.number, encode_result(result) if wanted else None)
+            encoded: bytes | None = None
+            if wanted and handler is None:
+                encoded = SAID_YES
+            elif wanted and handler is not None:
+                result = self._call_in_thread(handler, event)
+                if hasattr(result, "__await__"):  # a plain function that gave a coroutine
+                    self._session.call_soon(self._go_on, result)
+                    return
+                encoded = encode_result(result)
+            answer: Done | Failed = Done(self.number, encoded)
         except BaseException as error:
             answer = self._failure(error)
         self._session.call_soon(self._session.finish, self, answer)

@@ -124,7 +124,7 @@ class Session:
     def _begin(self, begin: Begin) -> None:
         functions = self._loaded()
         try:
-            handler = functions.get(begin.handler)
+            handler = None if begin.handler is None else functions.get(begin.handler)
             predicate = None if begin.predicate is None else functions.get(begin.predicate)
         except Unusable as error:
             self._send(Failed(begin.number, RAISED, plain_text(error.message, 4096)))
