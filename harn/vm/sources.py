@@ -13,7 +13,7 @@ import difflib
 import glob
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import evolve, field, frozen
@@ -39,6 +39,7 @@ __all__ = [
     "changed_modules",
     "decode_bundle",
     "encode_bundle",
+    "find_modules",
     "read_bundle",
     "source_digest",
 ]
@@ -88,6 +89,26 @@ def read_bundle(
     for pattern in include:
         reading.include(pattern)
     return reading.bundle(), reading.problems
+
+
+def find_modules(
+    root: str | Path, exports: Mapping[str, str], names: Iterable[str], include: Sequence[str]
+) -> set[str]:
+    """
+    Say from which files a reading now would take modules, without reading any. Blocks: for a thread.
+
+    :param root: as of `read_bundle`, like ``exports`` and ``include``.
+    :param names: dotted; those that are not local now are left out.
+    :return: absolute paths; also what a pattern matches and Python could not import, which a reading complains of.
+    """
+    reading = _Reading(os.path.abspath(root), exports, None)
+    paths = {reading.path_of(name) for name in names}
+    for pattern in include:
+        for match, name in reading.matches(pattern):
+            paths.add(
+                reading.path_of(name) if _is_importable(name) else os.path.normpath(os.path.join(reading.root, match))
+            )
+    return paths - {""}
 
 
 @frozen
@@ -152,17 +173,14 @@ class _Reading:
                 f"[orchestrator.vm] include: {pattern!r} leaves the manifest's directory", "name files below it"
             )
             return
-        matches = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))
-        files = [match for match in matches if match.endswith(".py")]
-        if not files:
+        found = list(self.matches(pattern))
+        if not found:
             self._problem(
                 f"[orchestrator.vm] include: {pattern!r} matches no Python file",
                 f"patterns are relative to {self.root}",
             )
-        for match in files:
-            steps = os.path.normpath(match)[: -len(".py")].split(os.sep)
-            name = ".".join(steps[:-1] if steps[-1] == "__init__" and len(steps) > 1 else steps)
-            if not all(step.isidentifier() for step in steps) or steps[0] in RESERVED:
+        for match, name in found:
+            if not _is_importable(name):
                 self._problem(
                     f"[orchestrator.vm] include: {match} cannot be imported under the name {name!r}",
                     "give it a name that Python can import and that is not taken",
@@ -203,6 +221,20 @@ class _Reading:
         return make_bundle(finished, included)
 
     # Where it is
+
+    def matches(self, pattern: str) -> Iterator[tuple[str, str]]:
+        """Give each Python file that a pattern inside the root matches, relative to that, and its module's name."""
+        if self._inside(pattern) is None:
+            return
+        for match in sorted(glob.glob(pattern, root_dir=self.root, recursive=True)):
+            if match.endswith(".py"):
+                steps = os.path.normpath(match)[: -len(".py")].split(os.sep)
+                yield match, ".".join(steps[:-1] if steps[-1] == "__init__" and len(steps) > 1 else steps)
+
+    def path_of(self, name: str) -> str:
+        """Give the file of a module; empty if it is not local."""
+        place = None if name.partition(".")[0] in RESERVED else self._place(name)
+        return "" if place is None else place.path
 
     def _place(self, name: str) -> _Place | None:
         if name not in self._places:
@@ -329,6 +361,11 @@ class _Reading:
                 reference=reference,
             )
         )
+
+
+def _is_importable(name: str) -> bool:
+    steps = name.split(".")
+    return all(step.isidentifier() for step in steps) and steps[0] not in RESERVED
 
 
 def _parents(name: str) -> list[str]:

@@ -17,6 +17,7 @@ from harn.vm.sources import (
     changed_modules,
     decode_bundle,
     encode_bundle,
+    find_modules,
     read_bundle,
     source_digest,
 )
@@ -136,6 +137,27 @@ class FollowingTests(SourcesCase):
         self.assertNotEqual(before, source_digest(plain, "handlers"))
         self.write(deep="x = 1\n")
         self.assertNotEqual(before, source_digest(self.good("handlers:f", include=["rules/*.py"]), "handlers"))
+
+    def test_finding(self):
+        """Finding names the files that reading takes: new ones too, and those that come in front of others."""
+        include, exports = ["./rules/*.py"], {"out": "elsewhere/out.py"}
+        self.write(handlers="import late, os, missing.deep\n", rules__one="", elsewhere__out="import beside\n")
+        self.write(elsewhere__beside="")
+        bundle = self.good("handlers:f", "out:f", include=include, exports=exports)
+        names = {name for module in bundle.modules.values() for name in (module.name, *module.mentions)}
+
+        def found():
+            return find_modules(self.root, exports, names, include)
+
+        self.assertEqual(found(), set(bundle_files(bundle)))
+        self.write(late="", missing__deep="", rules__two="", os="", unrelated="")
+        self.write_path("rules/not-a-name.py", "")
+        news = {"late.py", "missing/deep.py", "rules/two.py", "rules/not-a-name.py"}
+        self.assertEqual(found() - set(bundle_files(bundle)), {str(self.root / each) for each in news})
+        self.write(handlers__INIT="")
+        self.assertIn(str(self.root / "handlers/__init__.py"), found())
+        self.assertNotIn(str(self.root / "handlers.py"), found())
+        self.assertEqual(find_modules(self.root, {}, ["os"], ["../*.py", "none/*.py"]), set())
 
     def test_links(self):
         """Links are followed, and a module's path is the link's."""
