@@ -1,8 +1,9 @@
 """
 The intake: from normalized events to what is durably accepted.
 
-Match, filter and dedupe key are decided on the binding version whose lease the caller took; what is kept is one durable
-unit; then each delivery is handed over to the dispatcher in memory.
+Match, filter and dedupe key are decided on the binding version whose lease the caller took; of the two versions of a
+ramp, on the one that is chosen for the event. What is kept is one durable unit; then each delivery is handed over to
+the dispatcher in memory.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from harn.observability.metrics import Metrics
 from harn.store.interfaces import IInbox
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignore
+from harn.triggers.ramp import Ramp
 
 DAY = 86400.0
 INBOX_TOPIC = "trigger.inbox.envelopes"
@@ -55,12 +57,14 @@ class Taken:
     What became of a request's events: ids of the accepted ones in order, and counts.
 
     :ivar dead: how many of the accepted were kept as dead letters at once.
+    :ivar bindings: for each accepted event the key of the version that took it.
     """
 
     event_ids: tuple[str, ...]
     duplicates: int
     ignored: int
     dead: int = 0
+    bindings: tuple[str, ...] = ()
 
 
 @frozen
@@ -69,45 +73,65 @@ class Decided:
     What a binding's rules say of a request's events: what to keep, and how many did not match or were filtered out.
 
     :ivar guard: the arrival's.
+    :ivar holders: for each of the deliveries the version that it is for.
+    :ivar reached: on a ramp: each version that was chosen for an event, whether that is kept or not. Else empty.
     """
 
     deliveries: tuple[NewDelivery, ...]
     ignored: int
     filtered: int
     guard: Claim | None
+    holders: tuple[BindingVersion, ...]
+    reached: frozenset[BindingVersion] = frozenset()
 
 
 def decide(
-    binding: BindingVersion, arrival: Arrival, events: Sequence[NormalizedEvent], *, always_claim: bool = False
+    binding: BindingVersion,
+    arrival: Arrival,
+    events: Sequence[NormalizedEvent],
+    *,
+    always_claim: bool = False,
+    ramp: Ramp | None = None,
 ) -> Decided:
     """
     Apply the binding's rules to each event. Pure computation: of a big body, to be done in a thread.
 
     :param always_claim: claim the provider's own key where the trigger names none.
+    :param ramp: chooses for each event whose rules are applied: those of ``binding``, its fresh version, or of the
+        stable one.
     """
     kept: list[NewDelivery] = []
+    holders: list[BindingVersion] = []
+    reached: frozenset[BindingVersion] = frozenset()
     ignored = filtered = 0
     trace_id = new_trace_id(arrival.received_at)
     for normalized in events:
-        found = _decide_one(binding, arrival, normalized, trace_id, always_claim)
+        holder, found = _decide_one(binding, ramp, arrival, normalized, trace_id, always_claim)
+        if ramp is not None:
+            reached |= {holder}
         if not isinstance(found, Ignore):
             kept.append(found)
+            holders.append(holder)
         elif found.stage == "filter":
             filtered += 1
         else:
             ignored += 1
-    return Decided(tuple(kept), ignored, filtered, arrival.guard)
+    return Decided(tuple(kept), ignored, filtered, arrival.guard, tuple(holders), reached)
 
 
 def _decide_one(
-    binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, trace_id: str, always_claim: bool
-) -> NewDelivery | Ignore:
-    """Apply the rules to one event: what to keep of it, or why nothing."""
+    binding: BindingVersion,
+    ramp: Ramp | None,
+    arrival: Arrival,
+    normalized: NormalizedEvent,
+    trace_id: str,
+    always_claim: bool,
+) -> tuple[BindingVersion, NewDelivery | Ignore]:
+    """Apply the rules to one event: whose, and what to keep of it or why nothing."""
     body = arrival.body if normalized.body is None else normalized.body
-    spec = binding.spec
     envelope = Envelope(
         id=new_event_id(arrival.received_at),
-        provider=spec.provider,
+        provider=binding.spec.provider,
         kind=normalized.kind,
         received_at=rfc3339(arrival.received_at),
         occurred_at=normalized.occurred_at,
@@ -119,11 +143,15 @@ def _decide_one(
         lifted=normalized.lifted,
         body_format=normalized.body_format,
     )
-    verdict = binding.rules.decide(TriggerEvent(envelope, body), always_claim=always_claim)
+    event = TriggerEvent(envelope, body)
+    if ramp is not None:
+        binding = ramp.choose(ramp.stable.rules.key_of(event))
+    spec = binding.spec
+    verdict = binding.rules.decide(event, always_claim=always_claim)
     claim: Claim | None = None
     dead: DeadLetter | None = None
     if isinstance(verdict, Ignore):
-        return verdict
+        return binding, verdict
     if isinstance(verdict, FilterFailed):
         dead = DeadLetter(reason=FILTER_ERROR, error_class=FILTER_ERROR, error=shortened(verdict.error))
     elif verdict.dedupe_key is not None:
@@ -132,11 +160,11 @@ def _decide_one(
             key=verdict.dedupe_key,
             expires_at=arrival.received_at + spec.retry.retention_days * DAY,
         )
-    return NewDelivery(
+    return binding, NewDelivery(
         event_id=envelope.id,
         trigger_id=spec.id,
         version=binding.version,
-        provider=spec.provider,
+        provider=envelope.provider,
         kind=normalized.kind,
         envelope=encode_envelope(envelope),
         body=body,
@@ -169,23 +197,30 @@ class Intake:
         events: Sequence[NormalizedEvent],
         *,
         always_claim: bool = False,
+        ramp: Ramp | None = None,
     ) -> Deferred[Taken]:
         """
         Accept ``events`` for ``binding``, on which the caller holds a lease.
 
+        :param ramp: chooses for each event between ``binding`` and its stable version, on which the caller holds a
+            lease, too. Only then it is counted as received here: nobody knew before by which of them.
         :return: fires when everything that is kept is on disk.
         :raises ClaimTaken: the arrival's guard was used before.
         :raises EventLogUnavailable: nothing is kept, no dedupe key is used up.
         """
         try:
-            decided = decide(binding, arrival, events, always_claim=always_claim)
+            decided = decide(binding, arrival, events, always_claim=always_claim, ramp=ramp)
         except Exception:
             # For example a plugin's event that has no form in JSON. Whoever holds a lease waits for a Deferred.
+            if ramp is not None:
+                binding.received += 1
             return fail()
         return self.keep(binding, decided)
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
         """Accept what was decided to be kept, as `take` does."""
+        for version in decided.reached:
+            version.received += 1
         deliveries, ignored = decided.deliveries, decided.ignored + decided.filtered
         if ignored:
             stats = self._metrics.trigger(binding.id, binding.spec.provider)
@@ -193,19 +228,20 @@ class Intake:
             stats.filtered += decided.filtered
         if not deliveries and decided.guard is None:
             return succeed(Taken((), 0, ignored))
-        binding.lease(len(deliveries))
+        for holder in decided.holders:
+            holder.lease()
         return self._inbox.accept(Acceptance(deliveries=deliveries, guard=decided.guard)).addCallbacks(
             self._accepted,
             self._failed,
-            callbackArgs=(binding, deliveries, ignored, self._clock.seconds()),
-            errbackArgs=(binding, deliveries),
+            callbackArgs=(binding, decided, ignored, self._clock.seconds()),
+            errbackArgs=(decided.holders,),
         )
 
     def _accepted(
         self,
         delivery_ids: tuple[int | None, ...],
         binding: BindingVersion,
-        deliveries: tuple[NewDelivery, ...],
+        decided: Decided,
         ignored: int,
         began_at: float,
     ) -> Taken:
@@ -213,27 +249,30 @@ class Intake:
         self._metrics.append_observed(INBOX_TOPIC, self._clock.seconds() - began_at)
         stats = self._metrics.trigger(binding.id, binding.spec.provider)
         event_ids: list[str] = []
+        bindings: list[str] = []
         duplicates = dead = 0
-        for delivery_id, new in zip(delivery_ids, deliveries, strict=True):
+        for delivery_id, new, holder in zip(delivery_ids, decided.deliveries, decided.holders, strict=True):
             if delivery_id is None:
                 duplicates += 1
-                binding.release()
+                holder.release()
                 continue
             event_ids.append(new.event_id)
-            note_accepted(binding, new)
+            bindings.append(holder.key)
+            note_accepted(holder, new)
             if new.dead is not None:
                 stats.dead(new.dead.reason)
-                binding.dead += 1
+                holder.dead += 1
                 dead += 1
-                binding.release()
+                holder.release()
             else:
-                self._submit(Delivery.accepted(delivery_id, binding, new))
+                self._submit(Delivery.accepted(delivery_id, holder, new))
         stats.accepted += len(event_ids)
         stats.deduped += duplicates
-        return Taken(tuple(event_ids), duplicates, ignored, dead)
+        return Taken(tuple(event_ids), duplicates, ignored, dead, tuple(bindings))
 
     @staticmethod
-    def _failed(failure: Failure, binding: BindingVersion, deliveries: tuple[NewDelivery, ...]) -> Failure:
+    def _failed(failure: Failure, holders: tuple[BindingVersion, ...]) -> Failure:
         """Nothing was kept: no lease is needed."""
-        binding.release(len(deliveries))
+        for holder in holders:
+            holder.release()
         return failure

@@ -2,7 +2,7 @@
 Ingest: a request to a trigger's route, from its lease to its answer. The hot path: plain callbacks.
 
 verify, normalize, match, filter, dedupe key, accept: all on the version whose lease the request took when its headers
-were in. 200 is said when the event is on disk.
+were in; on a ramp it took two, and it is the one that is chosen for the event. 200 is said when the event is on disk.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from harn.model.delivery import Claim
 from harn.model.headers import redact
 from harn.model.inbound import InboundRequest
 from harn.observability.metrics import Metrics
+from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
 
 _encode = msgspec.json.Encoder().encode
@@ -83,7 +84,8 @@ class Ingest(Place):
         """Take the lease, unless the server is going down or has enough to do."""
         route = _route(request)
         binding = route.binding
-        binding.received += 1
+        if route.ramp is None:
+            binding.received += 1
         self._metrics.trigger(binding.id, binding.spec.provider).received += 1
         try:
             if request.site.quiescing:
@@ -91,6 +93,8 @@ class Ingest(Place):
             self._check_sender(request)
             self._admission.admit(binding.id, length)
         except Refused as error:
+            if route.ramp is not None:
+                binding.received += 1  # nothing will be chosen
             binding.failed += 1
             if isinstance(error, RateExceeded | Saturated):
                 self._metrics.backpressure("ingest", "reject")
@@ -109,9 +113,20 @@ class Ingest(Place):
         """Release the lease, and what was counted."""
         self._admission.release(request.held, entered=request.entered)
         route = _route(request)
-        if status is not None and _FIRST_ERROR <= status <= _LAST_ERROR:
+        failed = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR
+        if route.ramp is not None:
+            self._count_on_ramp(route.binding, request, failed=failed)
+        elif failed:
             route.binding.failed += 1
         route.release()
+
+    @staticmethod
+    def _count_on_ramp(binding: BindingVersion, request: HarnRequest, *, failed: bool) -> None:
+        """Count a request where its events went, or on the newest version where there were none."""
+        if not request.reached:
+            binding.received += 1
+        for version in request.reached or (binding,):
+            version.failed += failed
 
     # When the body is complete
 
@@ -156,6 +171,7 @@ class Ingest(Place):
         if isinstance(examined, Reject):
             request.answer(problem_for(examined.status, examined.detail))
             return
+        request.reached = examined.decided.reached
         taken = self._intake.keep(_route(request).binding, examined.decided)
         taken.addCallbacks(
             self._taken,
@@ -169,13 +185,12 @@ class Ingest(Place):
         if isinstance(normalized, Respond):
             request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
             return
-        binding = _route(request).binding
-        trigger_id = _encode(binding.id)
+        trigger_id = _encode(_route(request).binding.id)
         if len(normalized.events) > 1:
             ids = _encode(taken.event_ids)
             body = _SEVERAL % (len(taken.event_ids), taken.duplicates, taken.ignored, ids, trigger_id)
         elif taken.event_ids:
-            body = _ACCEPTED % (taken.event_ids[0].encode("ascii"), trigger_id, _encode(binding.key))
+            body = _ACCEPTED % (taken.event_ids[0].encode("ascii"), trigger_id, _encode(taken.bindings[0]))
         else:
             body = _ONE % (b"duplicate_dropped" if taken.duplicates else b"ignored", trigger_id)
         request.send(200, body)
@@ -222,7 +237,8 @@ def _examine(route: Route, inbound: InboundRequest, guard: Claim | None) -> Reje
         raise TypeError(f"normalize gave {type(normalized).__name__}")
     arrival = Arrival(headers=redact(inbound.headers), body=inbound.body, received_at=inbound.received_at, guard=guard)
     claims = getattr(receiver, "always_claim", False)
-    return Examined(normalized, decide(route.binding, arrival, normalized.events, always_claim=claims))
+    decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)
+    return Examined(normalized, decided)
 
 
 def _media_type(text: str) -> bytes:

@@ -25,6 +25,7 @@ from harn.errors import BodyTooLarge, MethodNotAllowed, OriginRefused, PayloadIn
 from harn.listener.place import Place
 from harn.listener.problem import Answer, problem_of
 from harn.listener.tree import EMPTY, Tree
+from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class HarnRequest(server.Request):
     :ivar body: the whole body, when it is complete.
     :ivar began_at: when the headers were in; ``received_at``: when the body was (seconds, Unix).
     :ivar entered: for its place: whether it is counted as undurable work; ``held``: how many bytes of it are.
+        ``reached``: on a route with a ramp, the versions that were chosen for its events.
     """
 
     channel: HarnChannel | None  # type: ignore[assignment]  # None once the client is gone; the parent forgets to say so
@@ -69,6 +71,7 @@ class HarnRequest(server.Request):
     received_at = 0.0
     entered = False
     held = 0
+    reached: frozenset[BindingVersion] = frozenset()
     is_complete = False
     answered: int | None = None
     _buffer: bytearray | None = None
@@ -236,7 +239,7 @@ class HarnRequest(server.Request):
             self.code = status
             self.startedWriting = 1
             self.sentLength = len(body)
-            if self.site.quiescing:
+            if self.site.closes:
                 channel.persistent = False
             parts = [
                 self.clientproto,

@@ -121,13 +121,18 @@ def make_sink(clock: Any, registry: Registry, intake: Intake) -> Callable[[str, 
         binding = registry.active.get(trigger_id)
         if binding is None:
             return fail(GateShut(f"trigger {trigger_id} is not in force; keep this event"))
-        binding.lease()
-        binding.received += 1
+        ramp = registry.ramps.get(trigger_id)
+        versions = (binding,) if ramp is None else ramp.versions
+        for version in versions:
+            version.lease()
+        if ramp is None:
+            binding.received += 1
         arrival = Arrival(headers={}, body=event.body or b"", received_at=clock.seconds())
-        taking = intake.take(binding, arrival, [event], always_claim=True)
+        taking = intake.take(binding, arrival, [event], always_claim=True, ramp=ramp)
 
         def over(result: Any) -> Any:
-            binding.release()
+            for version in versions:
+                version.release()
             return result
 
         return taking.addBoth(over).addCallback(lambda _: None)
@@ -147,7 +152,16 @@ def add_gauges(metrics: Metrics, registry: Registry, dispatcher: Dispatcher, dra
             counts[(binding.id,)] += binding.in_flight
         return {key: float(count) for key, count in counts.items()}
 
+    def shares() -> dict[tuple[str, ...], float]:
+        return {(binding.key,): registry.share(binding) for binding in registry.ramping()}
+
     metrics.gauge("harn_binding_in_flight", "Leases held on each binding version.", in_flight, ("binding_key", "state"))
+    metrics.gauge(
+        "harn_binding_share",
+        "Share (0 to 1) of new deliveries that each version of a ramping trigger takes.",
+        shares,
+        ("binding_key",),
+    )
     metrics.gauge("harn_trigger_inflight", "Leases held on each trigger.", trigger_in_flight, ("trigger_id",))
     metrics.gauge(
         "harn_orchestrator_pump_outstanding", "Handlers that run now.", lambda: float(len(dispatcher.in_progress))

@@ -35,10 +35,10 @@ SYNTHETIC_KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
 """Kind of a made-up event by kind of trigger, where the trigger names none."""
 
 
-def describe_version(binding: BindingVersion, waiting: int) -> dict[str, Any]:
-    """Make one entry of ``GET /admin/bindings``."""
+def describe_version(binding: BindingVersion, share: float, waiting: int) -> dict[str, Any]:
+    """Make one entry of ``GET /admin/bindings``; ``share`` (0 to 1) is of its trigger's new deliveries."""
     return {
-        **describe_binding(binding),
+        **describe_binding(binding, share),
         "binding": binding.key,
         "path": binding.spec.path,
         "handler_name": binding.spec.handler,
@@ -110,8 +110,8 @@ class Operations:
 
     def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
         """See `IOperations.bindings`."""
-        waiting = self._registry.waiting
-        return succeed([describe_version(binding, waiting[binding.id]) for binding in self._registry])
+        registry = self._registry
+        return succeed([describe_version(each, registry.share(each), registry.waiting[each.id]) for each in registry])
 
     def events(self, topic: str, after: int, limit: int) -> Deferred[RecordPage]:
         """See `IOperations.events`."""
@@ -154,16 +154,20 @@ class Operations:
         if binding is None:
             known = ", ".join(sorted(self._registry.active)[:10])
             raise RouteUnknown(f"unknown manifest binding {trigger_id!r}; the live generation has: {known}")
+        now = self._clock.seconds()
+        dedupe_key = f"fire:{trigger_id}:{now}"
+        ramp = self._registry.ramps.get(trigger_id)
+        if ramp is not None:
+            binding = ramp.choose(dedupe_key)
         spec = binding.spec
         kind = synthetic_kind(spec)
-        now = self._clock.seconds()
         body = b"" if payload is None else msgspec.json.encode(payload)
         arrival = Arrival(
             headers={"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}, body=body, received_at=now
         )
         event = NormalizedEvent(
             kind=kind,
-            dedupe_key=f"fire:{trigger_id}:{now}",
+            dedupe_key=dedupe_key,
             payload={"synthetic": True},
             lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},
             body_format="json" if body else "none",

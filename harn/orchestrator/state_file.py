@@ -24,6 +24,7 @@ from harn.listener.endpoint import Bind
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 
 log = Logger()
 
@@ -66,7 +67,7 @@ class ServerState:
     """
     What changes while a server runs.
 
-    :ivar bindings: every live and draining version.
+    :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -74,6 +75,7 @@ class ServerState:
     generation: int
     digest: str
     bindings: Iterable[BindingVersion]
+    ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
 
@@ -85,8 +87,10 @@ class ServerState:
 def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
     """Make the document."""
     bind = Bind(facts.host, facts.port)
-    bindings = list(state.bindings)
-    providers = Counter(binding.spec.provider for binding in bindings if binding.state == ACTIVE)
+    bindings, ramps = list(state.bindings), state.ramps
+    replaced = {ramp.stable for ramp in ramps.values()}  # a trigger on a ramp is in force once
+    in_force = (binding for binding in bindings if binding.state == ACTIVE and binding not in replaced)
+    providers = Counter(binding.spec.provider for binding in in_force)
     return {
         "status": RUNNING if state.stopped_at is None else STOPPED,
         "role": facts.role,
@@ -105,7 +109,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "last_reload": None if state.last_reload is None else describe_reload(state.last_reload),
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
-        "triggers": list(map(entry, bindings)),
+        "triggers": [entry(binding, share_of(binding, ramps)) for binding in bindings],
     }
 
 
@@ -121,7 +125,11 @@ def describe_reload(report: ReloadReport) -> dict[str, Any]:
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One entry of ``triggers``; counts are since the server's start. A quarter of what a dict costs to make."""
+    """
+    One entry of ``triggers``; counts are since the server's start. A quarter of what a dict costs to make.
+
+    :ivar share: percent of its trigger's new deliveries that the version takes.
+    """
 
     id: str
     provider: str
@@ -129,6 +137,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     handler: str
     version: int
     state: str
+    share: float
     received: int
     dispatched: int
     failed: int
@@ -136,8 +145,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     in_flight: int
 
 
-def entry(binding: BindingVersion) -> Entry:
-    """Make the entry of one version; by position, since there may be ten thousand."""
+def entry(binding: BindingVersion, share: float) -> Entry:
+    """
+    Make the entry of one version; by position, since there may be ten thousand.
+
+    :param share: of its trigger's new deliveries (0 to 1).
+    """
     spec = binding.spec
     return Entry(
         binding.id,
@@ -146,6 +159,7 @@ def entry(binding: BindingVersion) -> Entry:
         "local",
         binding.version,
         binding.state,
+        round(share * 100.0, 4),
         binding.received,
         binding.dispatched,
         binding.failed,
@@ -154,9 +168,9 @@ def entry(binding: BindingVersion) -> Entry:
     )
 
 
-def describe_binding(binding: BindingVersion) -> dict[str, Any]:
-    """Give the entry of one version as a dict, for documents that say more of it."""
-    return msgspec.structs.asdict(entry(binding))
+def describe_binding(binding: BindingVersion, share: float) -> dict[str, Any]:
+    """Give the entry of one version as a dict, for documents that say more of it; ``share`` is from 0 to 1."""
+    return msgspec.structs.asdict(entry(binding, share))
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:

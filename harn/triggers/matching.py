@@ -128,10 +128,29 @@ class Rules:
                 return Ignore("filter")
             if self.dedupe_key is None:
                 return Keep(event.dedupe_key if always_claim else None)
-            key = self.dedupe_key(event)
-            if key is None:
-                return Keep(event.dedupe_key)
-            return Keep(key if isinstance(key, str) else canonical_json(key).decode("utf-8"))
+            return Keep(_evaluated(self.dedupe_key, event))
         except Exception as error:
             # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
             return FilterFailed(f"{type(error).__name__}: {error}")
+
+    def key_of(self, event: TriggerEvent) -> str:
+        """
+        Give the key by which these rules know an event again, whether they would keep it or not.
+
+        That is what it would be claimed under; the provider's own key where the trigger names none or its expression
+        fails.
+        """
+        if self.dedupe_key is None:
+            return event.dedupe_key
+        try:
+            return _evaluated(self.dedupe_key, event)
+        except Exception:
+            return event.dedupe_key
+
+
+def _evaluated(dedupe_key: Expression, event: TriggerEvent) -> str:
+    """Evaluate a dedupe key: null is the provider's own, what is no text is its canonical JSON."""
+    key = dedupe_key(event)
+    if key is None:
+        return event.dedupe_key
+    return key if isinstance(key, str) else canonical_json(key).decode("utf-8")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from twisted.logger import Logger
 
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 
 log = Logger(namespace="harn.triggers")
 
@@ -23,12 +24,15 @@ class Registry:
     """
     Binding versions by trigger id and number.
 
-    :ivar active: the newest version of each trigger of the live manifest. Replaced whole by `adopt`.
+    :ivar active: the newest version of each trigger of the live manifest. Replaced whole by `adopt` and `end_ramp`.
+    :ivar ramps: by trigger id, those that run: the fresh version is in ``active``, the stable one is here alone.
+        Replaced whole, too.
     :ivar waiting: for each trigger id, how many of its deliveries wait for a retry's time.
     """
 
     def __init__(self) -> None:
         self.active: Mapping[str, BindingVersion] = {}
+        self.ramps: Mapping[str, Ramp] = NO_RAMPS
         self._draining: dict[str, dict[int, BindingVersion]] = {}
         self.waiting: Counter[str] = Counter()
         self._observers: list[Observer] = []
@@ -38,8 +42,10 @@ class Registry:
         self._observers.append(observer)
 
     def __iter__(self) -> Iterator[BindingVersion]:
-        """Every live version, then every draining one."""
+        """Every live version, those that ramps replace after the newest ones; then every draining one."""
         yield from self.active.values()
+        for ramp in self.ramps.values():
+            yield ramp.stable
         yield from self.draining()
 
     def draining(self) -> list[BindingVersion]:
@@ -52,6 +58,9 @@ class Registry:
         live = self.active.get(trigger_id)
         if live is not None and live.version == version:
             return live
+        ramp = self.ramps.get(trigger_id)
+        if ramp is not None and ramp.stable.version == version:
+            return ramp.stable
         return self._draining.get(trigger_id, {}).get(version)
 
     def newest(self, trigger_id: str) -> BindingVersion | None:
@@ -64,37 +73,83 @@ class Registry:
 
     def versions(self, trigger_id: str) -> list[BindingVersion]:
         """Every version of one trigger that is live or drains, the oldest first."""
-        found = sorted(self._draining.get(trigger_id, {}).items())
-        live = self.active.get(trigger_id)
-        return [version for _, version in found] + ([] if live is None else [live])
+        found = list(self._draining.get(trigger_id, {}).values())
+        live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
+        if live is not None:
+            found.append(live)
+        if ramp is not None:
+            found.append(ramp.stable)
+        return sorted(found, key=lambda version: version.version)
+
+    def ramping(self) -> list[BindingVersion]:
+        """Both versions of every ramp."""
+        return [version for ramp in self.ramps.values() for version in ramp.versions]
+
+    def share(self, binding: BindingVersion) -> float:
+        """Give the share (0 to 1) of its trigger's new deliveries that a version takes now."""
+        return share_of(binding, self.ramps)
 
     def for_retry(self, trigger_id: str, own: BindingVersion | None) -> BindingVersion | None:
         """
         Choose the version that a retry runs on.
 
         :param own: the version it ran on before, or None when that has ended.
-        :return: the newest; its own when pinned or when the trigger is gone; None when there is none to run on.
+        :return: the newest; its own when pinned, when the trigger is gone, or while it is one of a ramp's two; None
+            when there is none to run on.
         """
-        live = self.active.get(trigger_id)
-        if own is not None and not own.moved and (live is None or live.spec.retry.version == "pinned"):
+        live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
+        if (
+            own is not None
+            and not own.moved
+            and (live is None or live.spec.retry.version == "pinned" or (ramp is not None and own in ramp.versions))
+        ):
             return own
         newest = self.newest(trigger_id)
         return None if newest is None or (live is None and newest.moved) else newest
 
-    def adopt(self, active: Mapping[str, BindingVersion], replaced: Iterable[BindingVersion], now: float) -> None:
+    def adopt(
+        self,
+        active: Mapping[str, BindingVersion],
+        replaced: Iterable[BindingVersion],
+        now: float,
+        ramps: Mapping[str, Ramp] = NO_RAMPS,
+    ) -> None:
         """
         Take the bindings of a new generation, in one step that cannot fail.
 
         :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
+        :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
         """
-        previous = list(replaced)
+        previous = dict.fromkeys((*replaced, *self._left_behind(active, ramps)))
         for binding in active.values():
             binding.state = ACTIVE
         self.active = active
+        self.ramps = ramps
         for binding in previous:
             self.drain(binding, now)
         for binding in self.draining():
             self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
+
+    def _left_behind(self, active: Mapping[str, BindingVersion], ramps: Mapping[str, Ramp]) -> list[BindingVersion]:
+        """Name what the ramps of now hold and the bindings to come do not: none of it may get out of sight."""
+        kept = {ramp.stable for ramp in ramps.values()}
+        return [each for each in self.ramping() if each not in kept and active.get(each.id) is not each]
+
+    def end_ramp(
+        self, trigger_id: str, winner: BindingVersion, active: Mapping[str, BindingVersion], now: float
+    ) -> None:
+        """
+        Give all deliveries of a trigger to one of its ramp's versions, in one step that cannot fail.
+
+        :param active: the live bindings from now on: as before, and ``winner`` for the trigger.
+        :param now: seconds, Unix: the other version drains from then on.
+        """
+        ramp = self.ramps[trigger_id]
+        self.active = active
+        self.ramps = {each: running for each, running in self.ramps.items() if each != trigger_id}
+        for version in ramp.versions:
+            if version is not winner:
+                self.drain(version, now)
 
     def drain(self, binding: BindingVersion, now: float) -> None:
         """Let a version finish what it holds, then end it."""

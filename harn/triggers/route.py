@@ -1,5 +1,5 @@
 """
-Where requests for a binding enter: one path, one binding version, one receiver.
+Where requests for a binding enter: one path, one binding version (two while it is on a ramp), one receiver.
 
 A route is made whole with its generation and never changed; whoever takes a lease on it may finish on it after any
 number of reloads.
@@ -13,12 +13,16 @@ from attrs import frozen
 
 from harn.triggers.binding import BindingVersion
 from harn.triggers.pool import Shared
+from harn.triggers.ramp import Ramp
 
 
 @frozen(kw_only=True, eq=False)
 class Route:
     """
+    :ivar binding: the newest version of its trigger.
     :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes.
+    :ivar ramp: chooses between ``binding``, which is its fresh version, and the one before; None where all deliveries
+        are ``binding``'s.
     :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (ours, first).
     """
 
@@ -26,13 +30,18 @@ class Route:
     binding: BindingVersion
     receiver: Shared[Any]
     authentication: str
+    ramp: Ramp | None = None
 
     def lease(self) -> None:
-        """Hold binding and receiver for one request."""
+        """Hold binding and receiver for one request; on a ramp both versions, since the choice is made later."""
         self.binding.lease()
+        if self.ramp is not None:
+            self.ramp.stable.lease()
         self.receiver.retain()
 
     def release(self) -> None:
-        """Give both back. What the request's deliveries need they hold themselves."""
+        """Give all back. What the request's deliveries need they hold themselves."""
         self.receiver.release()
+        if self.ramp is not None:
+            self.ramp.stable.release()
         self.binding.release()
