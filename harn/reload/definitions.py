@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harn.manifest.model import Manifest
 from harn.reload.inputs import Inputs, code_digest_of
 from harn.triggers.binding import Definition
 from harn.triggers.reconcile import Plan, reconcile
+from harn.vm.bundle import Bundle
 
 
-def define(inputs: Inputs, live: Mapping[str, Definition]) -> dict[str, Definition]:
+def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -> dict[str, Definition]:
     """
-    Define every trigger of the manifest.
+    Define every trigger of the manifest, whose functions lie in the bundle.
 
     The definition of a trigger that did not change is the live object itself, so that comparing it costs nothing.
     """
-    code = code_digest_of(inputs.bundle)
-    fingerprints = inputs.manifest.fingerprints
+    code = code_digest_of(bundle)
+    fingerprints = manifest.fingerprints
     definitions: dict[str, Definition] = {}
     handlers: dict[str, str] = {}
-    for trigger_id, spec in inputs.manifest.triggers.items():
+    for trigger_id, spec in manifest.triggers.items():
         handler_code = handlers.get(spec.handler)
         if handler_code is None:
             handler_code = handlers[spec.handler] = code(spec.handler)
@@ -39,5 +41,5 @@ def define(inputs: Inputs, live: Mapping[str, Definition]) -> dict[str, Definiti
 
 def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, Definition], Plan]:
     """Define every trigger and reconcile with the live ones."""
-    definitions = define(inputs, live)
+    definitions = define(inputs.manifest, inputs.bundle, live)
     return definitions, reconcile(live, definitions)

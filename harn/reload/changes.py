@@ -1,0 +1,222 @@
+"""
+What changed from one state of things to the next: fields, settings, files, a trigger's code, secrets. Pure.
+
+Of a secret there is never more than the beginning of its keyed digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from attrs import field, frozen
+
+from harn.manifest.changes import field_differences, setting_differences, settings_requiring_restart
+from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.written import written_field, written_setting
+from harn.reload.text_diff import LONGEST, text_diff
+from harn.vm.bundle import Bundle, bundle_files, closure
+
+ADDED, MODIFIED, REMOVED = "added", "modified", "removed"
+KEYED = "keyed:"
+"""What the digest of something secret begins with."""
+_SHOWN = 12
+"""Hexadecimal digits of such a digest that are shown."""
+_LONGEST_OF_ALL = 5 * LONGEST
+"""Characters of the diffs of all files together."""
+
+
+CodeComparison = Callable[["TriggerSpec | None", "TriggerSpec | None"], "tuple[FileChange, ...]"]
+
+
+@frozen
+class FieldChange:
+    """A key of a trigger, dotted, and its values as people write them; None where there is none."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {"key": self.key, "old": self.old, "new": self.new}
+
+
+@frozen
+class SettingChange:
+    """
+    A key of ``[orchestrator]``, for example ``orchestrator.drain.max_items``, and its values as people write them.
+
+    :ivar applies: ``reload`` or ``restart``: what brings it into force.
+    """
+
+    key: str
+    old: Any
+    new: Any
+    applies: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {"key": self.key, "old": self.old, "new": self.new, "applies": self.applies}
+
+
+@frozen
+class FileChange:
+    """
+    A file that was added, modified or removed.
+
+    :ivar old: its digest before, or None; ``new``: its digest now, or None.
+    :ivar diff: where it was asked for.
+    """
+
+    path: str
+    change: str
+    old: str | None
+    new: str | None
+    diff: str | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        shown = {} if self.diff is None else {"diff": self.diff}
+        return {"path": self.path, "change": self.change, "old": self.old, "new": self.new, **shown}
+
+
+@frozen
+class SecretChange:
+    """A secret's reference, and the beginning of its keyed digests; None where it is not named."""
+
+    reference: str
+    old: str | None
+    new: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {"reference": self.reference, "old": self.old, "new": self.new}
+
+
+def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[FieldChange, ...]:
+    """
+    Give the keys in which two specs of one trigger differ, sorted.
+
+    Of a trigger that is on one side alone (the other is None): all that it says beside the defaults.
+    """
+    known = new if old is None else old
+    if known is None:
+        return ()
+    blank = TriggerSpec(id=known.id, kind="", provider="", path="", handler="")
+    table = (known if new is None else new).provider.replace("-", "_")
+    found = field_differences(blank if old is None else old, blank if new is None else new, table)
+    return tuple(
+        FieldChange(
+            key,
+            None if old is None else written_field(key, before),
+            None if new is None else written_field(key, after),
+        )
+        for key, before, after in sorted(found, key=lambda each: each[0])
+    )
+
+
+def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[SettingChange, ...]:
+    """Give the settings that differ, sorted by key."""
+    restart = frozenset(settings_requiring_restart(old, new))
+    return tuple(
+        SettingChange(
+            name := f"orchestrator.{key}",
+            written_setting(key, before),
+            written_setting(key, after),
+            "restart" if name in restart else "reload",
+        )
+        for key, before, after in sorted(setting_differences(old, new), key=lambda each: each[0])
+    )
+
+
+def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[SecretChange, ...]:
+    """
+    Give the secrets that were added, removed, or have another value, by reference.
+
+    :param old: keyed digest by reference; so ``new``.
+    """
+    return tuple(
+        SecretChange(reference, shown_digest(old.get(reference)), shown_digest(new.get(reference)))
+        for reference in _differing(old, new)
+    )
+
+
+def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[FileChange, ...]:
+    """
+    Give the files that differ, by path.
+
+    :param old: digest by path; so ``new``.
+    """
+    return tuple(
+        FileChange(
+            path, _change(old.get(path), new.get(path)), shown_digest(old.get(path)), shown_digest(new.get(path))
+        )
+        for path in _differing(old, new)
+    )
+
+
+def file_changes(old: Bundle, new: Bundle, *, diffs: bool = False) -> tuple[FileChange, ...]:
+    """
+    Give the files of two bundles that differ, by path.
+
+    :param diffs: with the unified diff of each, as long as they are not too long together.
+    """
+    changes = digest_changes(bundle_files(old), bundle_files(new))
+    return tuple(_with_diffs(changes, _sources(old), _sources(new))) if diffs and changes else changes
+
+
+def _sources(bundle: Bundle) -> dict[str, bytes]:
+    return {module.path: module.source for module in bundle.modules.values()}
+
+
+def _with_diffs(
+    changes: Iterable[FileChange], old: Mapping[str, bytes], new: Mapping[str, bytes]
+) -> Iterable[FileChange]:
+    left = _LONGEST_OF_ALL
+    for each in changes:
+        before, after = old.get(each.path), new.get(each.path)
+        diff = text_diff(before, after, each.path, each.path, min(left, LONGEST))
+        left = max(0, left - len(diff))
+        yield FileChange(each.path, each.change, each.old, each.new, diff)
+
+
+def code_comparison(old: Bundle, new: Bundle) -> CodeComparison:
+    """
+    Give the function from a trigger's specs with two bundles (None where it has none) to what differs in its code.
+
+    Its code are the files of its handler and predicate, and of every local module that they import. A file may come
+    into it or leave it and be the same all the while. Triggers of the same modules cost one comparison.
+    """
+
+    @cache
+    def compare(before: frozenset[str], after: frozenset[str]) -> tuple[FileChange, ...]:
+        return digest_changes(_code(old, before), _code(new, after))
+
+    return lambda before, after: compare(_modules(before), _modules(after))
+
+
+def _code(bundle: Bundle, modules: frozenset[str]) -> dict[str, str]:
+    """Digest the files that these modules and their imports are, by path."""
+    found = [bundle.modules[name] for module in modules for name in closure(bundle, module)]
+    return {each.path: each.digest for each in found}
+
+
+def _modules(spec: TriggerSpec | None) -> frozenset[str]:
+    """Name the modules that a trigger's functions lie in."""
+    texts = () if spec is None else (spec.handler, *(() if spec.when is None else (spec.when,)))
+    return frozenset(text.partition(":")[0] for text in texts)
+
+
+def shown_digest(digest: str | None) -> str | None:
+    """Give a digest as it may be shown: of a keyed one the beginning."""
+    return digest[: len(KEYED) + _SHOWN] if digest is not None and digest.startswith(KEYED) else digest
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def _change(old: str | None, new: str | None) -> str:
+    return ADDED if old is None else REMOVED if new is None else MODIFIED

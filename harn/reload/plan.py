@@ -1,0 +1,178 @@
+"""
+What a reload would do, in every detail: the ``plan`` of a dry run's report. Pure, for a thread.
+
+What does not change is not looked at: of ten thousand triggers with one change, the cost is that of the one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from harn.manifest.changes import settings_requiring_restart
+from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.model.identifiers import binding_key
+from harn.reload.changes import (
+    ADDED,
+    MODIFIED,
+    REMOVED,
+    FileChange,
+    code_comparison,
+    digest_changes,
+    field_changes,
+    secret_changes,
+    setting_changes,
+)
+from harn.reload.connections import connector_key, needing_connectors
+from harn.reload.guard import would_remove_most
+from harn.reload.inputs import Inputs
+from harn.triggers.binding import BindingVersion
+from harn.triggers.reconcile import Plan
+from harn.vm.bundle import Bundle, changed_modules, make_bundle
+
+_OF_CONNECTOR = frozenset(("kind", "provider", "path", "match"))
+"""Keys, and tables, that a connector is made of, beside the provider's own table and the secrets."""
+_NOTHING = make_bundle({})
+
+
+@frozen(kw_only=True)
+class Work:
+    """
+    What a trigger's versions have in hand.
+
+    :ivar in_flight: leases held. ``running``: handlers that run. ``queued``: accepted, not begun. ``waiting``: for the
+        time of a retry.
+    """
+
+    in_flight: int = 0
+    running: int = 0
+    queued: int = 0
+    waiting: int = 0
+
+
+@frozen(kw_only=True)
+class Planned:
+    """
+    Everything that a plan tells of.
+
+    :ivar plan: what a reload makes of the triggers.
+    :ivar live: what serves; None before the first generation. ``following``: what would be adopted.
+    :ivar bindings: the versions in force, by trigger id.
+    :ivar following_version: gives the number that a new version of a trigger would get.
+    :ivar work: by trigger id, where there is any.
+    :ivar started_with: the settings that the server was started with.
+    :ivar ramps: of those that would begin, their JSON values.
+    """
+
+    plan: Plan
+    live: Inputs | None
+    following: Inputs
+    bindings: Mapping[str, BindingVersion]
+    following_version: Callable[[str], int]
+    work: Mapping[str, Work] = field(factory=dict)
+    started_with: OrchestratorSettings | None = None
+    ramps: Sequence[Mapping[str, Any]] = ()
+
+
+def describe_plan(planned: Planned) -> dict[str, Any]:
+    """
+    Give the JSON value of a plan::
+
+        {"triggers": {"gh": {"action": "modified", "fields": [{"key", "old", "new"}],
+                             "code": [{"path", "change", "old", "new"}],
+                             "versions": {"live": "gh@v2", "next": "gh@v3"},
+                             "in_flight": 1, "running": 1, "queued": 0, "waiting": 0}},
+         "connectors": [{"trigger_id", "action": "start|replace|stop", "why": ["path", "value of github/token"]}],
+         "secrets": [{"reference", "old", "new"}], "files": [{"path", "change", "old", "new"}],
+         "settings": [{"key", "old", "new", "applies"}], "requires_restart": [], "would_hold": false, "ramps": []}
+
+    ``would_hold``: the watcher would not adopt it without being told to. ``requires_restart`` names what has waited for
+    a restart before, too.
+    """
+    plan, live, following = planned.plan, planned.live, planned.following
+    settings = following.manifest.orchestrator
+    before = settings if live is None else live.manifest.orchestrator
+    restart = () if planned.started_with is None else settings_requiring_restart(planned.started_with, settings)
+    secrets = secret_changes({} if live is None else live.secret_hashes, following.secret_hashes)
+    files = digest_changes({} if live is None else live.files, following.files)
+    return {
+        "triggers": dict(_triggers(planned)),
+        "connectors": list(_connectors(plan, live, following)),
+        "secrets": [each.to_dict() for each in secrets],
+        "files": [each.to_dict() for each in files],
+        "settings": [each.to_dict() for each in setting_changes(before, settings)],
+        "requires_restart": list(restart),
+        "would_hold": would_remove_most(len(plan.removed), len(planned.bindings)),
+        "ramps": [dict(each) for each in planned.ramps],
+    }
+
+
+def _triggers(planned: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
+    plan, live, following = planned.plan, planned.live, planned.following
+    bundle: Bundle = _NOTHING if live is None else live.bundle
+    code = code_comparison(bundle, following.bundle)
+    changed_files = frozenset(changed_modules(bundle, following.bundle))
+
+    def code_changes(was: TriggerSpec | None, would_be: TriggerSpec | None) -> Iterator[FileChange]:
+        whole = was is not None and would_be is not None
+        # Files of a trigger that comes or goes are worth a word only when they come, go or change themselves.
+        return (each for each in code(was, would_be) if whole or each.path in changed_files)
+
+    for action, trigger_ids in ((ADDED, plan.added), (MODIFIED, plan.modified), (REMOVED, plan.removed)):
+        for trigger_id in trigger_ids:
+            was = None if live is None or action == ADDED else live.manifest.triggers[trigger_id]
+            would_be = None if action == REMOVED else following.manifest.triggers[trigger_id]
+            binding = planned.bindings.get(trigger_id)
+            work = planned.work.get(trigger_id, Work())
+            version = None if would_be is None else planned.following_version(trigger_id)
+            yield (
+                trigger_id,
+                {
+                    "action": action,
+                    "fields": [each.to_dict() for each in field_changes(was, would_be)],
+                    "code": [each.to_dict() for each in code_changes(was, would_be)],
+                    "versions": {
+                        "live": None if binding is None else binding.key,
+                        "next": None if version is None else binding_key(trigger_id, version),
+                    },
+                    "in_flight": work.in_flight,
+                    "running": work.running,
+                    "queued": work.queued,
+                    "waiting": work.waiting,
+                },
+            )
+
+
+def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[dict[str, Any]]:
+    """Say which connectors would start, be replaced or stop, and why; by the keys under which they are shared."""
+    for trigger_id in needing_connectors(following, plan, live):
+        spec = following.manifest.triggers[trigger_id]
+        was = None if live is None else live.manifest.triggers.get(trigger_id)
+        if live is None or was is None:
+            yield {"trigger_id": trigger_id, "action": "start", "why": ["the trigger is new"]}
+        elif connector_key(was, live.secret_hashes) != connector_key(spec, following.secret_hashes):
+            why = list(_why(was, live.secret_hashes, spec, following.secret_hashes))
+            yield {"trigger_id": trigger_id, "action": "replace", "why": why}
+    for trigger_id in plan.removed:
+        yield {"trigger_id": trigger_id, "action": "stop", "why": ["the trigger is removed"]}
+
+
+def _why(
+    was: TriggerSpec, old_hashes: Mapping[str, str], would_be: TriggerSpec, new_hashes: Mapping[str, str]
+) -> Iterator[str]:
+    """Name what differs in what the connector is made of. A secret under another name is the same one."""
+    own = would_be.provider.replace("-", "_")
+    for change in field_changes(was, would_be):
+        table, _, name = change.key.partition(".")
+        if table == "secrets":
+            before = [old_hashes[text] for text in was.secrets.get(name, ())]
+            if before != [new_hashes[text] for text in would_be.secrets.get(name, ())]:
+                yield change.key
+        elif table in _OF_CONNECTOR or table == own:
+            yield change.key
+    kept = {text for texts in was.secrets.values() for text in texts}
+    for text in sorted({text for texts in would_be.secrets.values() for text in texts} & kept):
+        if old_hashes[text] != new_hashes[text]:
+            yield f"value of {text}"
