@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harn.model.references import FunctionReference
+from harn.observability.levels import DEFAULT
 from harn.wire import digest_value
 
 
@@ -152,7 +153,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     max_body_bytes: int = 10_485_760
     recover: str = "auto"
-    log_level: str = "info"
+    log_level: str = DEFAULT
     drain: DrainSettings = DrainSettings()
     pumps: PumpSettings = PumpSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -4,3 +4,5 @@ from __future__ import annotations
 
 LEVELS = ("debug", "info", "warn", "error", "critical")
 """Those of ``twisted.logger``; not asked of it there, since who only names them need not import it."""
+
+DEFAULT = "info"

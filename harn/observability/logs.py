@@ -3,7 +3,8 @@ Logging of a server: which records go where, and in which form.
 
 Text and pretty records go to standard error. JSON records go to standard output and, through a file that rotates, to
 ``logs/orchestrator.log`` in the state directory; then only announcements (records with ``announce=True``, such as the
-one that tells the URL) are on standard error too, as text. Announcements pass every level.
+one that tells the URL) are on standard error too, as text. Announcements pass every level. The level may change while
+records are written: see `Threshold`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from twisted.logger import (
 )
 from zope.interface import implementer, provider
 
+from harn.observability.levels import DEFAULT
 from harn.observability.logfile import RotatingFile
 from harn.observability.records import as_json, as_pretty, as_text
 
@@ -59,30 +61,67 @@ class DeliveryLog:
 
 
 deliveries = DeliveryLog(Logger(namespace="harn.deliveries"))
-"""The one log of deliveries; `start_logging` says whether anybody reads it."""
+"""The one log of deliveries; `threshold` says whether anybody reads it."""
+
+
+class Threshold:
+    """
+    How urgent a record must be to be logged.
+
+    Of ours, records from the level up pass; of libraries, warnings and worse, and at ``debug`` their ``info`` too.
+
+    :ivar level: one of `LEVELS`.
+    :ivar predicate: asks it of each record.
+    """
+
+    def __init__(self) -> None:
+        self.level = DEFAULT
+        self.predicate = LogLevelFilterPredicate()
+        self._log_format: str | None = None
+        self.change(DEFAULT)
+
+    def begin(self, log_format: str, level: str | None) -> None:
+        """Logging begins; None is `DEFAULT`, until a manifest says otherwise."""
+        self._log_format = log_format
+        self.change(level or DEFAULT)
+
+    def change(self, level: str) -> None:
+        """Use another level from the next record on."""
+        self.level = level
+        ours = LogLevel.lookupByName(level)
+        # Each is one assignment: a record that another thread writes meanwhile is judged by the old one or the new.
+        self.predicate.setLogLevelForNamespace("", LogLevel.info if level == "debug" else max(LogLevel.warn, ours))
+        self.predicate.setLogLevelForNamespace("harn", ours)
+        deliveries.active = self._log_format is not None and wants_deliveries(self._log_format, level)
+
+
+threshold = Threshold()
+"""The one of this process, whose records all go through one publisher of Twisted's."""
 
 
 def start_logging(
-    log_format: str, log_level: str, state_dir: str, stdout: TextSink, stderr: TextSink, beginner: LogBeginner
+    log_format: str, log_level: str | None, state_dir: str, stdout: TextSink, stderr: TextSink, beginner: LogBeginner
 ) -> None:
     """
     Send every record where it belongs from now on, those that were kept since the process began too.
 
-    :param log_format: ``text``, ``pretty`` or ``json``; ``log_level``: a name of ``twisted.logger.LogLevel``.
+    :param log_format: ``text``, ``pretty`` or ``json``.
+    :param log_level: one of `LEVELS`; None for the default, until `threshold` is changed.
     """
-    deliveries.active = wants_deliveries(log_format, log_level)
-    observers = make_observers(log_format, log_level, state_dir, stdout, stderr)
-    beginner.beginLoggingTo(observers, redirectStandardIO=False)
+    threshold.begin(log_format, log_level)
+    beginner.beginLoggingTo(make_observers(log_format, state_dir, stdout, stderr), redirectStandardIO=False)
 
 
-def add_logging(log_format: str, log_level: str, state_dir: str, stderr: TextSink, publisher: LogPublisher) -> None:
+def add_logging(
+    log_format: str, log_level: str | None, state_dir: str, stderr: TextSink, publisher: LogPublisher
+) -> None:
     """
-    Send every record where it belongs beside what others, such as twistd, do with it.
+    Send every record where it belongs beside what others, such as twistd, do with it; see `start_logging`.
 
     Standard output is theirs: JSON records go to the file alone.
     """
-    deliveries.active = wants_deliveries(log_format, log_level)
-    for observer in make_observers(log_format, log_level, state_dir, None, stderr):
+    threshold.begin(log_format, log_level)
+    for observer in make_observers(log_format, state_dir, None, stderr):
         publisher.addObserver(observer)
 
 
@@ -91,32 +130,23 @@ def wants_deliveries(log_format: str, log_level: str) -> bool:
     return log_level == "debug" or (log_format == "json" and log_level == "info")
 
 
-def make_observers(
-    log_format: str, log_level: str, state_dir: str, stdout: TextSink | None, stderr: TextSink
-) -> list[ILogObserver]:
+def make_observers(log_format: str, state_dir: str, stdout: TextSink | None, stderr: TextSink) -> list[ILogObserver]:
     """Make the observers of one format; see the module's description."""
     if log_format == "json":
         file = RotatingFile(os.path.join(state_dir, LOG_FILE))
         return [
-            wanted(log_level, writer(as_json, [file] if stdout is None else [stdout, file])),
+            wanted(writer(as_json, [file] if stdout is None else [stdout, file])),
             FilteringLogObserver(writer(as_text, [stderr]), [only_announcements]),
         ]
     if log_format == "pretty":
         is_terminal = getattr(stderr, "isatty", lambda: False)()
-        return [wanted(log_level, writer(partial(as_pretty, colours=is_terminal), [stderr]))]
-    return [wanted(log_level, writer(as_text, [stderr]))]
+        return [wanted(writer(partial(as_pretty, colours=is_terminal), [stderr]))]
+    return [wanted(writer(as_text, [stderr]))]
 
 
-def wanted(log_level: str, observer: ILogObserver) -> ILogObserver:
-    """
-    Pass on our records from ``log_level`` up and announcements; of libraries, warnings and worse.
-
-    At ``debug`` the libraries' ``info`` passes, too.
-    """
-    of_libraries = LogLevel.info if log_level == "debug" else max(LogLevel.warn, LogLevel.lookupByName(log_level))
-    levels = LogLevelFilterPredicate(defaultLogLevel=of_libraries)
-    levels.setLogLevelForNamespace("harn", LogLevel.lookupByName(log_level))
-    return FilteringLogObserver(observer, [announcements_pass, levels])
+def wanted(observer: ILogObserver) -> ILogObserver:
+    """Pass on announcements, and what passes the `threshold`."""
+    return FilteringLogObserver(observer, [announcements_pass, threshold.predicate])
 
 
 @provider(ILogFilterPredicate)

@@ -1,8 +1,8 @@
 """
 What ``serve`` can be told, defined once for the command line, the environment and twistd.
 
-A flag wins over its environment variable, which wins over the default. What the manifest may also say (drain, pumps)
-stays None here when nobody said it.
+A flag wins over its environment variable, which wins over the default. What the manifest may also say (drain, pumps,
+log level) stays None here when nobody said it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 from attrs import frozen
 
+from harn.observability.levels import LEVELS
+
 DEFAULT_MANIFEST = "harn.toml"
 DEFAULT_STATE_DIR = ".harn/orchestrator"
 LOG_FORMATS = ("text", "pretty", "json")
-LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 VMS = ("child", "inline")
 ROLES = ("single-tenant", "multi-tenant")
 
@@ -222,10 +223,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="log-level",
         env="HARN_ORCHESTRATOR_LOG_LEVEL",
-        default="info",
-        read=one_of(LOG_LEVELS),
-        metavar="|".join(LOG_LEVELS),
-        help="The least urgent records to log.",
+        read=one_of(LEVELS),
+        metavar="|".join(LEVELS),
+        help="The least urgent records to log; wins over orchestrator.log_level.",
     ),
     Option(
         name="vm",
@@ -252,9 +252,9 @@ class ServeOptions:
     What ``serve`` was told. Paths are absolute; ``manifest_name`` is the manifest's as it was given, for messages.
 
     :ivar shutdown_timeout: seconds, at least 1.
-    :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds) and
-        ``pump_max_outstanding`` (at least 1).
-    :ivar log_format: `LOG_FORMATS`; ``log_level``: `LOG_LEVELS`; ``vm``: `VMS`.
+    :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``
+        (at least 1) and ``log_level`` (`LEVELS`).
+    :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`.
     """
 
     manifest: str
@@ -270,7 +270,7 @@ class ServeOptions:
     pump_max_outstanding: int | None = None
     watch: bool = False
     log_format: str = "text"
-    log_level: str = "info"
+    log_level: str | None = None
     vm: str = "child"
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials
@@ -10,6 +10,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.listener.admission import Admission
 from harn.listener.site import HarnSite
 from harn.manifest.model import OrchestratorSettings
+from harn.observability.logs import threshold
 from harn.orchestrator.options import ServeOptions
 from harn.reload.generation import Candidate
 from harn.store.model import RetentionPolicy
@@ -27,8 +28,15 @@ class LiveSettings:
 
     site: HarnSite
 
-    def __init__(self, options: ServeOptions, admission: Admission, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        admission: Admission,
+        dispatcher: Dispatcher,
+        set_log_level: Callable[[str], None] = threshold.change,
+    ) -> None:
         self._options = options
+        self._set_log_level = set_log_level
         self._admission = admission
         self._dispatcher = dispatcher
         self._settings = OrchestratorSettings()
@@ -43,6 +51,8 @@ class LiveSettings:
         self.site.apply(settings.allowed_origins, settings.max_body_bytes)
         self._admission.apply(settings.admission, self._remembered(candidate))
         self._dispatcher.apply(self._options.pump_max_outstanding or settings.pumps.max_outstanding)
+        if self._options.log_level is None:
+            self._set_log_level(settings.log_level)
 
     def _remembered(self, candidate: Candidate) -> Collection[str]:
         """Give the triggers whose rate buckets stay: those in force, and for a day those that were removed."""
@@ -64,7 +74,12 @@ class LiveSettings:
     def retention(self) -> RetentionPolicy:
         """What the background trimming keeps."""
         retention = self._settings.retention
-        return RetentionPolicy(events=retention.events, dead=retention.dead, max_bytes=retention.max_bytes)
+        return RetentionPolicy(
+            events=retention.events,
+            dead=retention.dead,
+            max_bytes=retention.max_bytes,
+            generations=retention.generations,
+        )
 
     def drain_timeout(self) -> float:
         """Seconds that a version may drain."""

@@ -13,8 +13,18 @@ from twisted.logger import ILogObserver, LogBeginner, Logger, LogLevel, LogPubli
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.observability import logs
+from harn.observability.levels import DEFAULT, LEVELS
 from harn.observability.logfile import RotatingFile
-from harn.observability.logs import Writer, add_logging, deliveries, make_observers, start_logging, wants_deliveries
+from harn.observability.logs import (
+    Threshold,
+    Writer,
+    add_logging,
+    deliveries,
+    make_observers,
+    start_logging,
+    wants_deliveries,
+)
 from harn.observability.records import REDACTED, as_json, as_pretty, as_text, looks_secret
 
 
@@ -114,8 +124,9 @@ class LoggingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.out, self.err, self.state_dir = io.StringIO(), io.StringIO(), self.mktemp()
         self.addCleanup(setattr, deliveries, "active", deliveries.active)
+        self.patch(logs, "threshold", Threshold())
 
-    def begin(self, log_format: str, log_level: str = "info") -> LogPublisher:
+    def begin(self, log_format: str, log_level: str | None = "info") -> LogPublisher:
         """Start logging to a publisher of our own."""
         publisher = LogPublisher()
         beginner = LogBeginner(publisher, io.StringIO(), SimpleNamespace(), SimpleNamespace(showwarning=None))
@@ -162,6 +173,62 @@ class LoggingTests(SynchronousTestCase):
         self.assertIn("twisted.web: chatter", self.err.getvalue())
         self.assertIn("harn.x: detail  a=1", self.err.getvalue())
 
+    def test_level_changes(self) -> None:
+        """Another level counts from the next record on, for ours and for the libraries'; announcements pass all."""
+        publisher = self.begin("text", None)
+        ours, library = Logger("harn.x", observer=publisher), Logger("twisted.web", observer=publisher)
+        for level in ("info", "debug", "error", "warn", "info"):
+            logs.threshold.change(level)
+            self.assertEqual(logs.threshold.level, level)
+            for log in (ours, library):
+                for each in LEVELS:
+                    log.emit(LogLevel.lookupByName(each), f"{level} {log.namespace} {each}")
+            ours.debug(f"{level} aloud", announce=True)
+        lines = [line.rpartition("] ")[2].removeprefix("warning: ") for line in self.err.getvalue().splitlines()]
+        said = [line.removeprefix("error: ").split() for line in lines]
+        passed = {
+            (level, where): [words[2] for words in said if words[:2] == [level, where]]
+            for level in ("debug", "warn", "error")
+            for where in ("harn.x", "twisted.web")
+        }
+        self.assertEqual(passed["debug", "harn.x"], list(LEVELS))
+        self.assertEqual(passed["debug", "twisted.web"], list(LEVELS[1:]))
+        self.assertEqual((passed["warn", "harn.x"], passed["warn", "twisted.web"]), (list(LEVELS[2:]),) * 2)
+        self.assertEqual((passed["error", "harn.x"], passed["error", "twisted.web"]), (list(LEVELS[3:]),) * 2)
+        at_info = [words[1:] for words in said if words[0] == "info"]
+        self.assertEqual(at_info[: len(at_info) // 2], at_info[len(at_info) // 2 :])
+        self.assertEqual([words[2] for words in said if words[:2] == ["info", "harn.x"]], list(LEVELS[1:]) * 2)
+        self.assertEqual(len([words for words in said if words[1] == "aloud"]), 5)
+
+    def test_level_changes_in_json(self) -> None:
+        """Both sinks of JSON follow the level, and so do the records of single deliveries; twistd's log too."""
+        ours = Logger("harn", observer=self.begin("json", None))
+        ours.debug("unseen")
+        self.assertTrue(deliveries.active)
+        logs.threshold.change("debug")
+        ours.debug("seen")
+        logs.threshold.change("warn")
+        self.assertFalse(deliveries.active)
+        ours.info("unseen")
+        self.assertEqual([json.loads(line)["message"] for line in self.out.getvalue().splitlines()], ["seen"])
+        self.assertEqual(self.log_file(), self.out.getvalue())
+        logs.threshold.change("info")
+        self.assertTrue(deliveries.active)
+
+    def test_no_logging_no_deliveries(self) -> None:
+        """Before logging has begun a level is kept, and no records are made that nobody reads."""
+        self.assertEqual((logs.threshold.level, deliveries.active), (DEFAULT, False))
+        logs.threshold.change("debug")
+        self.assertFalse(deliveries.active)
+        self.begin("text", None)
+        self.assertEqual((logs.threshold.level, deliveries.active), (DEFAULT, False))
+        logs.threshold.change("debug")
+        self.assertTrue(deliveries.active)
+
+    def test_levels_are_those_of_twisted(self) -> None:
+        """Our names are its names, in its order."""
+        self.assertEqual(LEVELS, tuple(level.name for level in LogLevel.iterconstants()))
+
     def test_deliveries_are_for_machines(self) -> None:
         """Records of single deliveries are made for JSON at info, and for people at debug alone."""
         wanted = [
@@ -178,7 +245,7 @@ class LoggingTests(SynchronousTestCase):
 
     def test_a_sink_that_is_gone_costs_nothing(self) -> None:
         """When standard output is closed, the file still gets the record and the caller no exception."""
-        observers = make_observers("json", "info", self.state_dir, ClosedSink(), ClosedSink())
+        observers = make_observers("json", self.state_dir, ClosedSink(), ClosedSink())
         for observer in observers:
             Logger("harn", observer=observer).info("said", announce=True)
         self.assertEqual(json.loads(self.log_file())["message"], "said")
@@ -191,6 +258,11 @@ class LoggingTests(SynchronousTestCase):
         Logger("harn", observer=publisher).info("said")
         self.assertEqual([json.loads(line)["message"] for line in self.log_file().splitlines()], ["ready", "said"])
         self.assertEqual((self.out.getvalue(), self.err.getvalue()), ("", "[harn] ready\n"))
+        logs.threshold.change("debug")
+        Logger("harn", observer=publisher).debug("detail")
+        logs.threshold.change("error")
+        Logger("harn", observer=publisher).warn("unseen")
+        self.assertEqual(json.loads(self.log_file().splitlines()[-1])["message"], "detail")
 
     def test_writer_is_an_observer(self) -> None:
         """What is given to the publisher is what it asks for."""

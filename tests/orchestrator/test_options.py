@@ -39,7 +39,7 @@ class ServeOptionsTests(SynchronousTestCase):
                 pump_max_outstanding=None,
                 watch=False,
                 log_format="text",
-                log_level="info",
+                log_level=None,
                 vm="child",
             ),
         )
