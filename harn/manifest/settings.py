@@ -102,7 +102,8 @@ ORCHESTRATOR = Shape(
                 "timeout": Duration('How long each stage may take; "30s" by default.'),
                 "confirm_within": Duration("Time to confirm a new generation, else it is rolled back; off by default."),
                 "revert_on_failures": Share(
-                    "Share of failed attempts of new versions above which they are rolled back; off by default."
+                    "Share of failed attempts of new versions above which they are rolled back; off by default.",
+                    partial=True,
                 ),
                 "revert_min": Integer("Attempts of new versions before they are judged.", 1),
                 "revert_for": Duration('How long new versions are judged; "2m" by default.'),

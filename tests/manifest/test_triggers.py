@@ -173,6 +173,7 @@ class TriggerTests(SynchronousTestCase):
         for more, *said in (
             ("step = -1", f"rollout.step: -1 is no share; {what}"),
             ("max_failures = 101", f"rollout.max_failures: 101 is no share; {what}"),
+            ("max_failures = 100", "rollout.max_failures: must be under 100%"),
             (
                 "step = 5",
                 'rollout.every: is missing: step needs it; say how long each step lasts, for example every = "1m"',
