@@ -42,8 +42,7 @@ class StateDirectoryLock:
             raise _unusable(self.directory, error) from error
         try:
             _lock(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+            _write_pid(descriptor)
         except BlockingIOError:
             pid = _read_pid(descriptor)
             os.close(descriptor)
@@ -56,8 +55,44 @@ class StateDirectoryLock:
             raise _unusable(self.directory, error) from error
         self._descriptor = descriptor
 
+    @property
+    def descriptor(self) -> int | None:
+        """The lock's, for a process that is to hold the directory together with this one; None when it is not held."""
+        return self._descriptor
+
+    def inherit(self, descriptor: int) -> None:
+        """
+        Hold the directory together with the process that gave us its lock: it is held until both have let go.
+
+        The process id in the file stays the other's until `claim`.
+
+        :raises StateDirectoryUnusable: the descriptor is not that of this directory's lock.
+        """
+        path = os.path.join(self.directory, LOCK_FILE)
+        try:
+            os.set_inheritable(descriptor, False)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: nothing happens
+            is_ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except OSError as error:
+            raise _unusable(self.directory, error) from error
+        if not is_ours:
+            raise StateDirectoryUnusable(f"the lock that was inherited is not that of {self.directory}; start anew")
+        self._descriptor = descriptor
+
+    def claim(self) -> None:
+        """
+        Write this process's id into a lock that is held.
+
+        :raises StateDirectoryUnusable: it cannot be written.
+        """
+        assert self._descriptor is not None
+        try:
+            _write_pid(self._descriptor)
+        except OSError as error:
+            raise _unusable(self.directory, error) from error
+
     def release(self) -> None:
-        """Let go of the directory. Idempotent."""
+        """Let go of the directory; a process that holds it with this one still does. Idempotent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -129,6 +164,12 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
+def _write_pid(descriptor: int) -> None:
+    text = f"{os.getpid()}\n".encode("ascii")
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
+
+
 def _read_pid(descriptor: int) -> int:
-    text = os.pread(descriptor, 32, 0).strip()
+    text = os.pread(descriptor, 32, 0).partition(b"\n")[0].strip()
     return int(text) if text.isdigit() else 0

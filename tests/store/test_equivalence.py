@@ -43,6 +43,10 @@ VERSIONS = st.integers(1, 3)
 IDS = st.integers(1, 12)
 WAITS = st.integers(0, 30)
 POLICY = RetentionPolicy(events=15.0, dead=40.0)
+NUMBERS = st.integers(1, 6)
+NAMES = st.sampled_from(["probation", "ramp"])
+JSON = st.sampled_from([None, False, "é", [1, {"a": None}]])
+DIED = dead_letter("given up")
 
 
 @st.composite
@@ -86,6 +90,17 @@ UNITS = st.one_of(
     st.tuples(st.just("claim"), st.just("admin"), KEYS, WAITS.map(lambda wait: NOW + wait)),
     st.tuples(st.just("append"), st.sampled_from(["t1", "t2"]), st.just("kind"), st.just({"a": 1})),
     st.tuples(st.just("move"), TRIGGERS, VERSIONS, st.none() | VERSIONS, st.just(NOW + 5), st.sets(IDS, max_size=3)),
+    st.tuples(
+        st.just("bury"),
+        TRIGGERS,
+        VERSIONS,
+        st.just(DIED),
+        st.just(NOW + 5),
+        st.sets(IDS, max_size=3),
+        st.booleans(),
+    ),
+    st.tuples(st.just("take_back"), TRIGGERS, VERSIONS, VERSIONS, WAITS.map(lambda wait: NOW + wait - 10)),
+    st.tuples(st.just("keep"), NAMES, JSON),
 )
 
 
@@ -139,27 +154,40 @@ class StoresAgree(RuleBasedStateMachine):
     def wait(self, seconds):
         self.clock.advance(seconds)
 
-    @rule(limit=st.integers(1, 3), before=st.none() | WAITS.map(lambda wait: NOW + wait - 10))
-    def restart(self, limit, before):
+    @rule(
+        limit=st.integers(1, 3),
+        before=st.none() | WAITS.map(lambda wait: NOW + wait - 10),
+        leaving=st.none() | st.integers(1, 3),
+    )
+    def restart(self, limit, before, leaving):
         self.both(lambda store: store.close())
         self.open()
-        self.both(lambda store: store.recover(NOW, limit, before))
+        self.both(lambda store: store.stranded(NOW + 1, 5, leaving))
+        self.both(lambda store: store.recover(NOW, limit, before, leaving))
 
-    @rule(limit=st.integers(1, 3))
-    def trim(self, limit):
+    @rule(limit=st.integers(1, 3), generations=st.integers(0, 2), kept=st.sets(NUMBERS, max_size=2).map(tuple))
+    def trim(self, limit, generations, kept):
         now = self.clock.seconds()
-        self.both(lambda store: store.trim(POLICY, now, limit))
+        policy = evolve(POLICY, generations=generations, kept=kept)
+        self.both(lambda store: store.trim(policy, now, limit))
 
-    @rule(version=VERSIONS, skip=st.booleans())
-    def reserve(self, version, skip):
+    @rule(version=VERSIONS, skip=st.booleans(), manifest=st.none() | st.just(b"text"), digest=st.sampled_from("mn"))
+    def reserve(self, version, skip, manifest, digest):
         number = self.generation + 1 + skip
-        generation = generation_of(number, binding_of(version, number), bundle_id=f"b{version}")
-        self.both(lambda store: store.reserve(generation, b"bundle" if version < 3 else None))
+        generation = generation_of(
+            number,
+            binding_of(version, number, bundle_id=f"b{version}"),
+            bundle_id=f"b{version}",
+            manifest_digest=digest,
+            recalled=number - 2,
+            summary={"added": [number]},
+        )
+        self.both(lambda store: store.reserve(generation, b"bundle" if version < 3 else None, manifest))
 
     @precondition(lambda self: self.generation < 100)
-    @rule()
-    def adopt(self):
-        self.both(lambda store: store.adopted(self.generation + 1, NOW + 1))
+    @rule(name=NAMES, value=JSON)
+    def adopt(self, name, value):
+        self.both(lambda store: store.adopted(self.generation + 1, NOW + 1, {name: value}))
         known = self.clock.result_of(self.memory.last())
         if known is not None and known.number == self.generation + 1:
             self.generation = known.number
@@ -175,12 +203,18 @@ class StoresAgree(RuleBasedStateMachine):
             ("next_due", NOW + 5),
             ("backlog",),
             ("stranded", NOW + 1, 5),
+            *(("oldest", trigger, version) for trigger in ("gh", "other") for version in (1, 2)),
+            ("recent", ("gh", "other"), 2, 5),
+            ("recent", ("other",), 9, 100),
             ("topics",),
             ("last",),
             ("history", 3),
             ("latest_bindings",),
             ("bindings", [("gh", version) for version in range(4)]),
-            ("bundle", "b1"),
+            *(("bundle", f"b{version}") for version in (1, 2)),
+            *(("manifest", digest) for digest in "mn"),
+            *(("generation", number) for number in range(1, 5)),
+            *(("kept", name) for name in ("probation", "ramp")),
             *(("find", event) for event in ("e1", "e2", "e3")),
             *(("read", topic, 1, 50) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1", "t2")),
             *(("latest", topic) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1")),

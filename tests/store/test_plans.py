@@ -12,9 +12,30 @@ from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
 from harn.store.sqlite.units import Accept, Append, Call, Settle
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
-from harn.testing.stores.kit import NOW, accept_of, attempt_of, dedupe, new_delivery, settlement_of
+from harn.testing.stores.kit import (
+    NOW,
+    accept_of,
+    attempt_of,
+    binding_of,
+    dead_letter,
+    dedupe,
+    generation_of,
+    new_delivery,
+    settlement_of,
+)
+
+DIED = dead_letter("given up")
 
 GROWING = ("deliveries", "events", "attempts", "claims", "log", "d", "e", "a")
+
+
+def accept_one(event_id):
+    return Accept(accept_of(new_delivery(event_id)))
+
+
+def reserve_and_adopt(session):
+    generations.reserve(session, generation_of(1, binding_of(1, 1)), b"bundle", None)
+    generations.adopted(session, 1, NOW, {})
 
 
 class Watched:
@@ -64,10 +85,13 @@ class PlanTests(SynchronousTestCase):
             Append("audit.test", "kind", b"{}", b"{}", NOW),
             Call(lambda session: deliveries.move(session, "gh", 1, 2, NOW, (1, 2))),
             Call(lambda session: deliveries.move(session, "gh", 1, None, NOW, (1, 2))),
+            Call(lambda session: deliveries.bury(session, "gh", 1, DIED, NOW, (1, 2), False)),
+            Call(lambda session: deliveries.take_back(session, "gh", 1, 2, NOW)),
             Call(lambda session: deliveries.recover(session, NOW, 10, None)),
+            Call(lambda session: deliveries.recover(session, NOW, 10, None, 7)),
         ]
         write_batch(self.session, units, NOW)
-        self.assertEqual([unit.error for unit in units], [None] * 5)
+        self.assertEqual([unit.error for unit in units], [None] * 8)
         self.assertEqual(self.scans(), [])
 
     def test_retention(self):
@@ -78,6 +102,47 @@ class PlanTests(SynchronousTestCase):
         bounded = "FROM log ORDER BY number LIMIT"
         self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
 
+    def test_definitions(self):
+        """What decides which generations go looks up unfinished deliveries by their index, whatever is finished."""
+        write_batch(self.session, [Call(reserve_and_adopt)], NOW)
+        trimming.trim(self.session, RetentionPolicy(events=1.0, dead=1.0, generations=1, kept=(1, 2)), NOW, 10)
+        self.assertTrue([statement for statement, _ in self.watched.plans if "FROM manifests" in statement])
+        bounded = "FROM log ORDER BY number LIMIT"
+        self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
+
+    def test_recent(self):
+        """The newest events are found by walking back from the newest id, and no index is gone through."""
+        deliveries.recent(self.watched, ("gh", "other"), 10, 1000)
+        walks = [step for statement, step in self.scans()]
+        self.assertEqual(walks, ["SCAN deliveries"])
+
+    def test_recent_reads_no_more_than_it_may(self):
+        """However many deliveries there are, what is read for the newest is the same."""
+        counts = []
+        for total in (200, 2000):
+            write_batch(self.session, [accept_one(f"e{total}-{n}") for n in range(total)], NOW)
+            counts.append(self.steps_of(lambda: deliveries.recent(self.watched, ("gh",), 3, 100)))
+        self.assertEqual(counts[0], counts[1])
+
+    def test_oldest_takes_two_steps(self):
+        """However many of a version are unfinished, the oldest is found as fast."""
+        counts = []
+        for total in (200, 2000):
+            write_batch(self.session, [accept_one(f"e{total}-{n}") for n in range(total)], NOW)
+            counts.append(self.steps_of(lambda: deliveries.oldest(self.watched, "gh", 1)))
+        self.assertEqual(counts[0], counts[1])
+
+    def steps_of(self, look):
+        """How many hundreds of instructions of SQLite's machine ``look`` takes."""
+        steps = []
+        connection = self.watched._connection
+        connection.set_progress_handler(lambda: steps.append(1), 100)
+        try:
+            look()
+        finally:
+            connection.set_progress_handler(None, 0)
+        return len(steps)
+
     def test_reads(self):
         """Looking for work, and reading a topic on from a number, scan nothing that grows."""
         connection = self.watched
@@ -86,6 +151,8 @@ class PlanTests(SynchronousTestCase):
         deliveries.next_due(connection, 1, 0.0)
         deliveries.find(connection, "e1")
         deliveries.stranded(connection, 1, NOW, 10)
+        deliveries.stranded(connection, 1, NOW, 10, 7)
+        deliveries.oldest(connection, "gh", 1)
         deliveries.backlog(connection)
         for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "audit.test"):
             records.read(connection, topic, 5, 10)

@@ -54,8 +54,8 @@ _STRANDED = (
 )
 # Two steps in the index: within one state, its entries are in the order of ids.
 _FIRST_IN = (
-    "SELECT min(id) AS first FROM deliveries INDEXED BY deliveries_unfinished"
-    " WHERE state < 2 AND trigger_id = ?1 AND version = ?2 AND state = {}"
+    "SELECT (SELECT id FROM deliveries INDEXED BY deliveries_unfinished"
+    " WHERE state < 2 AND trigger_id = ?1 AND version = ?2 AND state = {} ORDER BY id LIMIT 1) AS first"
 )
 _OLDEST = (
     "SELECT " + _WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="

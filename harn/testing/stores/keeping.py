@@ -16,7 +16,7 @@ from harn.model.delivery import (
     READY,
     WAITING,
 )
-from harn.store.model import GenerationRecord, LiveBinding
+from harn.store.model import LiveBinding
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS
 from harn.testing.stores.kit import (
     DAY,
@@ -53,11 +53,6 @@ class KeepingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.bindings([("gh", 1), ("gh", 9)])), [binding_of(1, 1)])
         self.assertEqual(self.result_of(self.store.bundle("sha256:b1")), b"bundle")
         self.assertIsNone(self.result_of(self.store.bundle("sha256:unknown")))
-
-    def adopt(self, generation: GenerationRecord, bundle: bytes | None = b"bundle") -> None:
-        """Reserve and adopt."""
-        self.result_of(self.store.reserve(generation, bundle))
-        self.result_of(self.store.adopted(generation.number, NOW))
 
     def test_numbers_outlive_a_restart(self) -> None:
         """Generations, the newest versions and bundles are known after a restart; history has the newest first."""
@@ -198,6 +193,10 @@ class KeepingTests(StoreTestCase):
             self.store.settle(settlement_of(1)),
             self.store.append("audit.test", "kind", {}),
             self.store.heartbeat(NOW),
+            self.store.keep("name", 1),
+            self.store.kept("name"),
+            self.store.take_back("gh", 1, 2, NOW),
+            self.store.recent(["gh"], 1, 1),
             self.store.trim(KEEP, NOW, 10),
             self.store.find("e1"),
             self.store.last(),

@@ -193,6 +193,13 @@ class StoreTestCase(SynchronousTestCase):
         """Settle a delivery."""
         self.result_of(self.store.settle(settlement_of(delivery_id, state, **changes)))
 
+    def adopt(
+        self, generation: GenerationRecord, bundle: bytes | None = b"bundle", manifest: bytes | None = None
+    ) -> None:
+        """Reserve a generation, and adopt it."""
+        self.result_of(self.store.reserve(generation, bundle, manifest))
+        self.result_of(self.store.adopted(generation.number, NOW))
+
     def ready_ids(self, after: int = 0, limit: int = 100, max_bytes: int = 1 << 30) -> list[int]:
         """Ids of what is ready."""
         return [row.delivery_id for row in self.result_of(self.store.ready(after, limit, max_bytes))]

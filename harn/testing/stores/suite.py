@@ -11,7 +11,9 @@ from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
 from harn.testing.stores.keeping import KeepingTests
 from harn.testing.stores.kit import StoreClock, StoreTestCase
+from harn.testing.stores.operating import OperatingTests
 from harn.testing.stores.recording import RecordingTests
+from harn.testing.stores.remembering import RememberingTests
 
 
 def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> type[StoreTestCase]:
@@ -22,7 +24,7 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
         (for its ``mktemp``) and the reactor to use.
     """
 
-    class StoreTests(AcceptingTests, DeliveringTests, RecordingTests, KeepingTests):
+    class StoreTests(AcceptingTests, DeliveringTests, OperatingTests, RecordingTests, KeepingTests, RememberingTests):
         """Every promise of `IStore`, kept by the stores of ``factory``."""
 
         def make_store(self) -> IStore:

@@ -1,0 +1,220 @@
+"""What an operator does with deliveries: giving them up, taking them back, looking at the oldest and the newest."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from harn.model.delivery import (
+    DEAD,
+    DONE,
+    FILTER_ERROR,
+    READY,
+    REJECTED,
+    WAITING,
+    DeadLetter,
+)
+from harn.store.topics import ATTEMPTS, DEAD_LETTERS
+from harn.testing.stores.kit import (
+    KEEP,
+    NOW,
+    StoreTestCase,
+    attempt_of,
+    backlog_of,
+    dead_letter,
+    new_delivery,
+)
+
+CANCELLED = DeadLetter(reason="cancelled", error_class="cancelled", error="key:1 gave it up")
+
+
+class OperatingTests(StoreTestCase):
+    """What is promised to who looks into deliveries, and acts on many of them."""
+
+    def die(self, event_id: str, at: float = NOW, dead: DeadLetter | None = None, version: int = 1) -> int:
+        """Accept a delivery, and let its only attempt fail at a time."""
+        delivery_id = self.accept_one(event_id, version=version)
+        failed = attempt_of(1, "failed", version=version, completed_at=at, error_class="handler_error", error="no")
+        dead = dead or dead_letter("no")
+        self.settle(delivery_id, DEAD, version=version, passed=True, attempt=failed, dead=dead)
+        return delivery_id
+
+    def recent(self, *trigger_ids: str, limit: int = 10, depth: int = 100) -> list[str]:
+        """Ids of the newest events."""
+        found = self.result_of(self.store.recent(trigger_ids or ("gh",), limit, depth))
+        return [event.event_id for event in found]
+
+    # bury
+
+    def test_bury(self) -> None:
+        """A version's unfinished deliveries die with the reason given, but not those that run, are done, or others'."""
+        running, _, waiting, done, other = (self.accept_one(f"e{n}") for n in range(5))
+        self.settle(waiting, WAITING, due_at=NOW + 5)
+        self.settle(done)
+        self.settle(other, READY, version=3)
+        buried = self.result_of(self.store.bury("gh", 1, CANCELLED, NOW + 7, {running}, True))
+        self.assertEqual(buried, 2)
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([running, other], []))
+        self.assertEqual([self.state_of(f"e{n}")[0] for n in range(5)], [READY, DEAD, DEAD, DONE, READY])
+        records = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        said = [(r.payload["event"]["id"], r.payload["reason"], r.payload["final_error"]) for r in records]
+        self.assertEqual(said, [(f"e{n}", "cancelled", "key:1 gave it up") for n in (1, 2)])
+        self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
+        self.assertEqual(self.result_of(self.store.bury("gh", 1, CANCELLED, NOW, {running}, True)), 0)
+
+    def test_bury_but_not_what_waits(self) -> None:
+        """Waiting retries may be left as they are."""
+        ready, waiting = self.accept_one("e1"), self.accept_one("e2")
+        self.settle(waiting, WAITING, due_at=NOW + 5)
+        self.assertEqual(self.result_of(self.store.bury("gh", 1, CANCELLED, NOW, (), False)), 1)
+        self.assertEqual((self.ready_ids(ready - 1), self.due_ids(NOW + 5)), ([], [waiting]))
+
+    def test_numbers_of_the_buried_are_not_given_again(self) -> None:
+        """An attempt that ran on may settle what was buried; the number of its dead letter stays used, always."""
+        delivery_id = self.accept_one("e1")
+        self.result_of(self.store.bury("gh", 1, CANCELLED, NOW, (), True))
+        number = self.result_of(self.store.latest(DEAD_LETTERS))
+        self.settle(delivery_id, attempt=attempt_of())
+        self.restart()
+        self.die("e2")
+        self.assertGreater(self.result_of(self.store.latest(DEAD_LETTERS)), number)
+
+    # take_back
+
+    def test_take_back(self) -> None:
+        """What used up its attempts since a time is ready again, for the other version, as if it were new."""
+        early, late = self.die("early", NOW + 4), self.die("late", NOW + 5)
+        self.die("rejected", NOW + 9, DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
+        self.die("other", NOW + 9, version=2)
+        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 3, NOW + 5)), 1)
+        self.assertEqual(self.ready_ids(), [late])
+        (row,) = self.result_of(self.store.find("late"))
+        fresh = (row.state, row.version, row.attempts, row.passed, row.due_at, row.recoveries)
+        self.assertEqual(fresh, (READY, 3, 0, False, None, 0))
+        records = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        self.assertEqual([r.payload["event"]["id"] for r in records], ["early", "rejected", "other"])
+        self.assertEqual(self.result_of(self.store.find("early"))[0].delivery_id, early)
+        self.assertEqual(len(self.kinds(ATTEMPTS)), 4)
+        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 3, NOW + 5)), 0)
+
+    def test_taken_back_lives_again(self) -> None:
+        """What was taken back is counted as unfinished, is not trimmed, and dies again with a number of its own."""
+        delivery_id = self.die("e1")
+        before = self.result_of(self.store.latest(DEAD_LETTERS))
+        self.result_of(self.store.take_back("gh", 1, 2, NOW))
+        self.assertEqual(self.result_of(self.store.backlog()), [backlog_of("gh", 2, 1, 0)])
+        self.trim_all(KEEP, NOW * 2)
+        self.assertEqual(self.ready_ids(), [delivery_id])
+        self.restart()
+        failed = attempt_of(1, "failed", version=2)
+        self.settle(delivery_id, DEAD, version=2, attempt=failed, dead=dead_letter("again"))
+        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        self.assertGreater(record.number, before)
+        self.assertEqual((record.payload["final_error"], record.payload["attempt_count"]), ("again", 1))
+
+    def test_take_back_from_an_earlier_server(self) -> None:
+        """Whosever a dead letter was, once it is taken back it is this server's to run."""
+        delivery_id = self.die("e1")
+        self.restart()
+        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 2, 0.0)), 1)
+        self.assertEqual(self.ready_ids(), [delivery_id])
+        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+
+    # oldest
+
+    def test_oldest(self) -> None:
+        """A version's oldest unfinished delivery is known, waiting or ready, without its event's bytes."""
+        self.assertIsNone(self.result_of(self.store.oldest("gh", 1)))
+        done, waiting, ready, _ = (self.accept_one(f"e{n}", received_at=NOW + n) for n in range(4))
+        self.accept_one("other", version=2)
+        self.settle(done)
+        self.settle(waiting, WAITING, due_at=NOW + 5)
+        row = self.result_of(self.store.oldest("gh", 1))
+        assert row is not None
+        said = (row.delivery_id, row.event_id, row.received_at, row.state, row.envelope, row.body)
+        self.assertEqual(said, (waiting, "e1", NOW + 1, WAITING, b"", b""))
+        self.settle(waiting)
+        row = self.result_of(self.store.oldest("gh", 1))
+        assert row is not None
+        self.assertEqual((row.delivery_id, row.state), (ready, READY))
+        self.assertIsNone(self.result_of(self.store.oldest("gh", 9)))
+
+    # recent
+
+    def test_recent_is_the_newest_of_each(self) -> None:
+        """So many of each trigger come, newest first, and of no other; finished or not."""
+        for number in range(6):
+            self.settle(self.accept_one(f"a{number}", trigger_id="a"))
+            self.accept_one(f"b{number}", trigger_id="b")
+        self.accept_one("c", trigger_id="c")
+        self.assertEqual(self.recent("a", "b", limit=2), ["b5", "a5", "b4", "a4"])
+        self.assertEqual(self.recent("a", "unknown", limit=100), [f"a{number}" for number in reversed(range(6))])
+        self.assertEqual((self.recent("unknown"), self.recent("a", limit=0)), ([], []))
+        self.assertEqual(self.result_of(self.store.recent((), 5, 5)), [])
+
+    def test_recent_looks_no_deeper(self) -> None:
+        """What is older than so many deliveries, whosever they are, does not come."""
+        self.accept_one("rare", trigger_id="rare")
+        for number in range(3):
+            self.accept_one(f"e{number}")
+        self.assertEqual(self.recent("rare", depth=3), [])
+        self.assertEqual(self.recent("rare", depth=4), ["rare"])
+        self.assertEqual(self.recent("rare", depth=0), [])
+
+    def test_recent_event(self) -> None:
+        """A recent event comes with its bytes."""
+        new = new_delivery("e1", version=3, kind="push", received_at=NOW + 0.5, body=b"\x00\xff")
+        self.accept(new)
+        (event,) = self.result_of(self.store.recent(["gh"], 1, 1))
+        said = (event.event_id, event.trigger_id, event.version, event.kind, event.received_at)
+        self.assertEqual(said, ("e1", "gh", 3, "push", NOW + 0.5))
+        self.assertEqual((event.envelope, event.body, event.treatment), (new.envelope, b"\x00\xff", "unknown"))
+
+    def test_how_recent_events_were_treated(self) -> None:
+        """It is told whether the handler was called, the predicate said no, the filter failed, or none of it yet."""
+        self.accept_one("fresh")
+        skipped, handled, retried, refused = (self.accept_one(name) for name in ("skip", "done", "retry", "refused"))
+        self.settle(skipped, attempt=attempt_of(1, "skipped"))
+        self.settle(handled, passed=True, attempt=attempt_of(), result=b"1")
+        self.settle(retried, WAITING, passed=True, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
+        self.settle(refused, WAITING, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
+        filter_error = DeadLetter(reason=FILTER_ERROR, error_class="filter_error", error="no such function")
+        self.accept(new_delivery("filter", dead=filter_error))
+        again = self.accept_one("again")
+        self.settle(again, WAITING, due_at=NOW + 5, attempt=attempt_of(1, "skipped"))
+        self.settle(again, attempts=2, attempt=attempt_of(2))
+        found = self.result_of(self.store.recent(["gh"], 10, 10))
+        expected = {
+            "again": "handled",
+            "filter": "filter_error",
+            "refused": "unknown",
+            "retry": "handled",
+            "done": "handled",
+            "skip": "skipped",
+            "fresh": "unknown",
+        }
+        self.assertEqual({event.event_id: event.treatment for event in found}, expected)
+
+    # leaving
+
+    def test_recovery_leaves_a_server_that_still_runs(self) -> None:
+        """What a server that is leaving has stays its own, until a recovery that does not except it."""
+        gone = self.accept_one("gone")
+        self.restart()
+        leaving = self.store.incarnation
+        running = self.accept_one("running")
+        self.settle(self.accept_one("waits"), WAITING, due_at=NOW + 5)
+        self.restart()
+        ours = self.accept_one("ours")
+        stranded = self.result_of(self.store.stranded(NOW + 1, 10, leaving))
+        self.assertEqual([row.event_id for row in stranded], ["gone"])
+        recovery = self.result_of(self.store.recover(NOW, 1, None, leaving))
+        self.assertEqual((recovery.recovered, recovery.dead, recovery.backlog), (0, 1, ()))
+        self.assertEqual((self.state_of("gone"), self.state_of("running")), ([DEAD], [READY]))
+        self.assertEqual(self.result_of(self.store.find("running"))[0].recoveries, 0)
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ours], []))
+        stranded = self.result_of(self.store.stranded(NOW + 1, 10))
+        self.assertEqual([row.event_id for row in stranded], ["running", "waits"])
+        recovery = self.result_of(self.store.recover(NOW, 10))
+        self.assertEqual((recovery.recovered, recovery.backlog), (2, (backlog_of("gh", 1, 1, 1),)))
+        self.assertEqual(self.ready_ids(gone), [running, ours])

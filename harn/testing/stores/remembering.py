@@ -1,0 +1,182 @@
+"""What is remembered of generations: their content, for how long, and values that outlive a restart."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from harn.errors import StoreError
+from harn.testing.stores.kit import KEEP, NOW, StoreTestCase, binding_of, generation_of
+
+SUMMARY = {"added": ["gh"], "modified": {"é": [1, None, 0.5]}, "unchanged": 10_000}
+
+
+class RememberingTests(StoreTestCase):
+    """What is promised of the content of generations, and of standing values."""
+
+    def adopt_content(self, number: int, content: str, **changes: Any) -> None:
+        """Adopt a generation with a bundle and a manifest of its own; each is handed over if it is not there."""
+        generation = generation_of(number, bundle_id=f"sha256:b{content}", manifest_digest=f"sha256:m{content}")
+        self.adopt(evolve(generation, **changes), f"bundle {content}".encode(), f"manifest {content}".encode())
+
+    def contents(self, *names: str) -> list[str]:
+        """Those of ``names`` whose bundle and manifest are both kept."""
+        found = []
+        for name in names:
+            bundle = self.result_of(self.store.bundle(f"sha256:b{name}"))
+            manifest = self.result_of(self.store.manifest(f"sha256:m{name}"))
+            self.assertEqual(bundle is None, manifest is None)
+            if bundle is not None and manifest is not None:
+                self.assertEqual((bundle, manifest), (f"bundle {name}".encode(), f"manifest {name}".encode()))
+                found.append(name)
+        return found
+
+    # Generations
+
+    def test_what_a_generation_was_made_of(self) -> None:
+        """A generation comes back with all that was said of it, and its manifest byte for byte, after a restart too."""
+        text = b"\x00\xff# not even text"
+        generation = generation_of(
+            7, manifest_digest="sha256:m", recalled=3, reason="the last one was no good", summary=SUMMARY
+        )
+        self.adopt(generation, b"bundle", text)
+        self.restart()
+        adopted = evolve(generation, adopted_at=NOW)
+        self.assertEqual(self.result_of(self.store.generation(7)), adopted)
+        self.assertEqual(self.result_of(self.store.last()), adopted)
+        self.assertEqual(self.result_of(self.store.history(5)), [adopted])
+        self.assertEqual(self.result_of(self.store.manifest("sha256:m")), text)
+        self.assertIsNone(self.result_of(self.store.manifest("sha256:other")))
+
+    def test_only_adopted_generations_are_shown(self) -> None:
+        """A number that was only reserved, or never given, is no generation to show."""
+        self.result_of(self.store.reserve(generation_of(1), b"bundle"))
+        self.assertIsNone(self.result_of(self.store.generation(1)))
+        self.assertIsNone(self.result_of(self.store.generation(2)))
+        self.result_of(self.store.adopted(1, NOW))
+        self.assertEqual(self.result_of(self.store.generation(1)), generation_of(1, adopted_at=NOW))
+
+    def test_a_manifest_is_kept_once(self) -> None:
+        """The manifest of an earlier generation need not be handed over again, and is not replaced."""
+        self.adopt_content(1, "a")
+        self.adopt(generation_of(2, bundle_id="sha256:ba", manifest_digest="sha256:ma"), None)
+        self.adopt(generation_of(3, bundle_id="sha256:ba", manifest_digest="sha256:ma"), None, b"other")
+        self.assertEqual(self.contents("a"), ["a"])
+
+    def test_a_manifest_must_be_known(self) -> None:
+        """A manifest that is named must be there or handed over, and one handed over must be named; else nothing is."""
+        self.adopt_content(1, "a")
+        for refused in (
+            self.store.reserve(generation_of(2, bundle_id="sha256:ba", manifest_digest="sha256:unknown"), None),
+            self.store.reserve(generation_of(2, bundle_id="sha256:ba"), None, b"nameless"),
+            self.store.reserve(generation_of(2, bundle_id="sha256:ba", summary={"no": object()}), None),
+        ):
+            with self.assertRaises(StoreError):
+                self.result_of(refused)
+        last = self.result_of(self.store.last())
+        assert last is not None
+        self.assertEqual(last.number, 1)
+        self.assertIsNone(self.result_of(self.store.manifest("")))
+
+    # Standing values
+
+    def test_values_are_kept(self) -> None:
+        """A value is kept under its name, in place of the one before, over restarts, until it is removed."""
+        self.assertIsNone(self.result_of(self.store.kept("probation")))
+        for value in ([1, None, {"é": 0.5}], False, 0, "", {"generation": 7}):
+            self.result_of(self.store.keep("probation", value))
+            self.assertEqual(self.result_of(self.store.kept("probation")), value)
+        self.result_of(self.store.keep("other", "x"))
+        self.restart()
+        self.assertEqual(self.result_of(self.store.kept("probation")), {"generation": 7})
+        for _ in range(2):
+            self.result_of(self.store.keep("probation", None))
+            self.assertIsNone(self.result_of(self.store.kept("probation")))
+        self.assertEqual(self.result_of(self.store.kept("other")), "x")
+
+    def test_a_value_is_kept_as_it_was(self) -> None:
+        """What is done to a value afterwards, or to one that was read, does not change what is kept."""
+        value = {"a": [1]}
+        keeping = self.store.keep("name", value)
+        value["a"].append(2)
+        self.result_of(keeping)
+        self.result_of(self.store.kept("name"))["a"].append(3)
+        self.assertEqual(self.result_of(self.store.kept("name")), {"a": [1]})
+
+    def test_a_value_must_be_json(self) -> None:
+        """A value that JSON has no form for is refused at once."""
+        with self.assertRaises(TypeError):
+            self.store.keep("name", object())
+        with self.assertRaises(TypeError):
+            self.store.adopted(1, NOW, {"name": object()})
+        self.assertIsNone(self.result_of(self.store.kept("name")))
+
+    def test_adopted_with_values(self) -> None:
+        """With the note that a generation serves, values are kept or removed, in one unit: all or nothing."""
+        self.result_of(self.store.keep("old", 1))
+        self.result_of(self.store.reserve(generation_of(1), b"bundle"))
+        with self.assertRaises(StoreError):
+            self.result_of(self.store.adopted(2, NOW, {"old": None, "new": 2}))
+        self.assertEqual([self.result_of(self.store.kept(name)) for name in ("old", "new")], [1, None])
+        self.result_of(self.store.adopted(1, NOW, {"old": None, "new": 2}))
+        self.assertEqual([self.result_of(self.store.kept(name)) for name in ("old", "new")], [None, 2])
+
+    # Retention
+
+    def test_so_many_generations_are_kept(self) -> None:
+        """So many adopted generations are kept with their content, and no more."""
+        for number in range(1, 7):
+            self.adopt_content(number, str(number))
+        self.trim_all(evolve(KEEP, generations=2), NOW)
+        self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [6, 5])
+        self.assertEqual(self.contents(*"123456"), ["5", "6"])
+
+    def test_the_newest_is_always_kept(self) -> None:
+        """Whatever the policy says, the newest adopted generation stays, and what is reserved above it."""
+        for number in range(1, 4):
+            self.adopt_content(number, str(number))
+        reserved = generation_of(4, bundle_id="sha256:b4", manifest_digest="sha256:m4")
+        self.result_of(self.store.reserve(reserved, b"bundle 4", b"manifest 4"))
+        for generations in (1, 0, -5):
+            self.trim_all(evolve(KEEP, generations=generations), NOW)
+            self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [3])
+            self.assertEqual(self.contents(*"1234"), ["3", "4"])
+        self.assertEqual(self.result_of(self.store.last()), reserved)
+
+    def test_named_generations_are_kept(self) -> None:
+        """Generations that the policy names stay with their bundles, manifests and versions, however old they are."""
+        for number in range(1, 6):
+            self.adopt_content(
+                number, str(number), bindings=(binding_of(number, number, bundle_id=f"sha256:b{number}"),)
+            )
+        policy = evolve(KEEP, generations=1, kept=(2, 99))
+        self.trim_all(policy, NOW)
+        self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [5, 2])
+        self.assertEqual(self.contents(*"12345"), ["2", "5"])
+        versions = self.result_of(self.store.bindings([("gh", version) for version in range(1, 6)]))
+        self.assertEqual([record.version for record in versions], [2, 5])
+        self.trim_all(evolve(policy, kept=()), NOW)
+        self.assertEqual(self.contents(*"12345"), ["5"])
+
+    def test_content_that_came_back_is_kept(self) -> None:
+        """A bundle and a manifest that a kept generation shares with one that went stay."""
+        self.adopt_content(1, "a")
+        self.adopt_content(2, "b")
+        self.adopt_content(3, "a", recalled=1)
+        self.trim_all(evolve(KEEP, generations=1), NOW)
+        self.assertEqual(self.contents("a", "b"), ["a"])
+        self.assertIsNone(self.result_of(self.store.generation(1)))
+
+    def test_definitions_are_trimmed_in_slices(self) -> None:
+        """One call removes no more than it may, of definitions too."""
+        for number in range(1, 4):
+            self.adopt_content(
+                number, str(number), bindings=(binding_of(number, number, bundle_id=f"sha256:b{number}"),)
+            )
+        policy = evolve(KEEP, generations=1)
+        counts = [self.result_of(self.store.trim(policy, NOW, 3)) for _ in range(4)]
+        self.assertEqual(counts, [3, 3, 2, 0])
