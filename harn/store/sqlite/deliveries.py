@@ -52,14 +52,15 @@ _STRANDED = (
     + _NOT_OURS
     + " ORDER BY id LIMIT ?) ORDER BY d.id"
 )
-# Two steps in the index: within one state, its entries are in the order of ids.
-_FIRST_IN = (
-    "SELECT (SELECT id FROM deliveries INDEXED BY deliveries_unfinished"
-    " WHERE state < 2 AND trigger_id = ?1 AND version = ?2 AND state = {} ORDER BY id LIMIT 1) AS first"
+# Two steps in the index, whose order is that of states, then of ids: the first that is ready (or, for want of any,
+# that waits), and the first that waits.
+_FIRST_FROM = (
+    "SELECT (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE state < 2"
+    " AND trigger_id = ?1 AND version = ?2 AND state >= {} ORDER BY state, id LIMIT 1) AS first"
 )
 _OLDEST = (
     "SELECT " + _WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="
-    " (SELECT min(first) FROM (" + _FIRST_IN.format(0) + " UNION ALL " + _FIRST_IN.format(1) + "))"
+    " (SELECT min(first) FROM (" + _FIRST_FROM.format(0) + " UNION ALL " + _FIRST_FROM.format(1) + "))"
 )
 # The innermost query ends after so many rows, whosever they are; only of those that are chosen, more is read.
 _RECENT = (
