@@ -15,6 +15,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── PayloadInvalid          400
     │   ├── OriginRefused           403
     │   ├── RouteUnknown            404
+    │   │   └── GenerationUnknown   a generation whose content is not kept
     │   ├── MethodNotAllowed        405
     │   ├── BodyTimedOut            408
     │   ├── NothingPending          409
@@ -119,6 +120,10 @@ class OriginRefused(Refused):
 
 class RouteUnknown(Refused):
     """No trigger and no resource of ours lives at this path."""
+
+
+class GenerationUnknown(RouteUnknown):
+    """No generation of this number served, or its content is not kept any more."""
 
 
 class MethodNotAllowed(Refused):

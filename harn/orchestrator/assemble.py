@@ -52,6 +52,7 @@ from harn.reload.inputs import Surroundings, current_digests
 from harn.reload.report import ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
+from harn.reload.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
 from harn.store.heartbeat import HeartbeatService
 from harn.store.lock import StateDirectoryLock
@@ -248,10 +249,10 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
         freezer.adopted(len(candidate.plan.added) + len(candidate.plan.modified))
 
     hooks = Hooks(adopted=adopted, publish=publisher.reload_ended)
-    coordinator = Coordinator(
-        reactor, builder, store, registry, site, drains, make_sink(reactor, registry, intake), hooks
-    )
     reviver = Reviver(reactor, store, resolution, registry)
+    trials = Trials(reactor, store, registry, Deeds(take_back=dispatcher.take_back, note=publisher.note_soon))
+    sink = make_sink(reactor, registry, intake)
+    coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials)
     recovery = Recovery(reactor, store, reviver, dispatcher, drains, settings.drain_timeout)
     add_gauges(metrics, registry, dispatcher, drains)
     background: list[Any] = [HeartbeatService(reactor, store), RetentionService(reactor, store, settings.retention)]

@@ -54,7 +54,8 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
     triggers = modules = 0
     try:
         async with AsyncExitStack() as stack:
-            loaded = await stages.run("parse", builder.load(None))
+            source = await stages.run("parse", builder.source(None))
+            loaded = await stages.run("parse", builder.load(source, None))
             triggers = len(loaded.manifest.triggers)
             inputs = await stages.run("resolve", builder.read(loaded, None))
             modules = len(inputs.bundle.modules)

@@ -15,14 +15,20 @@ from harn.errors import EventLogUnavailable
 from harn.observability.metrics import Metrics
 from harn.orchestrator.state_file import StateFile
 from harn.reload.coordinator import Finished
-from harn.reload.report import ReloadReport
+from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport
+from harn.reload.trials import START
 from harn.store.interfaces import IEventLog
 
 log = Logger(namespace="harn")
 
 MANIFEST = "orchestrator.manifest"
-START = "start"
-"""The source of a server's first generation."""
+KINDS = {
+    OK: "reload_succeeded",
+    ERROR: "reload_failed",
+    NEEDS_CONFIRMATION: "reload_held",
+    UNSETTLED: "reload_unsettled",
+}
+"""Kind of record by a report's status."""
 MOST_NAMED = 20
 """Triggers that the line at start names."""
 PATIENCE = 5.0
@@ -33,6 +39,8 @@ def manifest_payload(finished: Finished) -> dict[str, Any]:
     """Make the payload of a record on ``orchestrator.manifest``: counts of what is unchanged, not ids."""
     report = finished.report
     payload: dict[str, Any] = {
+        "reload_id": report.reload_id,
+        "status": report.status,
         "source": report.source,
         "actor": report.actor,
         "generation": report.generation,
@@ -40,13 +48,23 @@ def manifest_payload(finished: Finished) -> dict[str, Any]:
         "duration_ms": round(report.duration_ms, 3),
         "stages_ms": {stage: round(seconds * 1000.0, 3) for stage, seconds in finished.stages.items()},
     }
+    for name, value in (("reason", report.reason), ("recalled", report.recalled)):
+        if value:
+            payload[name] = value
     if not report.ok:
         return {
             **payload,
             "stage": report.stage,
             "error": report.error,
             "problems": [problem.to_dict() for problem in report.problems[:100]],
+            **({"would_remove": list(report.removed)} if report.removed else {}),
         }
+    if report.drifted_files:
+        payload["drifted_files"] = list(report.drifted_files)
+    if report.probation is not None:
+        payload["probation"] = dict(report.probation)
+    if report.ramps:
+        payload["ramps"] = list(report.ramps)
     return {
         **payload,
         "digest": report.digest,
@@ -79,6 +97,14 @@ def announce(report: ReloadReport) -> None:
             modified=len(report.modified),
             removed=len(report.removed),
             generation=report.generation,
+        )
+    elif report.status in (NEEDS_CONFIRMATION, UNSETTLED):
+        log.warn(
+            "manifest reload ({source}) {status}; generation {generation} goes on serving: {why}",
+            source=report.source,
+            status=report.status,
+            generation=report.generation,
+            why=report.error,
         )
     elif report.source != START:  # a start that failed is told by `Orchestrator` itself
         log.error(
@@ -113,6 +139,12 @@ class Publisher:
             return f"the record on {topic} could not be written: {why}"
         return None
 
+    def note_soon(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Append a record about what became of a generation; nobody waits for it."""
+        self._state_file.save_soon()
+        noting = Deferred.fromCoroutine(self.note(MANIFEST, kind, payload))
+        noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=kind))
+
     async def save_state(self) -> str | None:
         """Replace the state file; give what went wrong, or None."""
         try:
@@ -130,9 +162,12 @@ class Publisher:
     async def _reload_ended(self, finished: Finished) -> list[str]:
         report = finished.report
         announce(report)
-        outcome = "error" if not report.ok else "ok"
-        self._metrics.reload_finished(report.source, outcome, finished.stages, report.generation, report.at, report.ok)
-        kind = "reload_succeeded" if report.ok else "reload_failed"
+        # A start from the last good generation is none that its operator can be content with.
+        is_good = report.ok and not (report.source == START and report.recalled is not None)
+        self._metrics.reload_finished(
+            report.source, report.status, finished.stages, report.generation, report.at, is_good
+        )
+        kind = KINDS[report.status]
         if report.source == START:
             kind = "generation_started"
         noted = Deferred.fromCoroutine(self.note(MANIFEST, kind, manifest_payload(finished)))

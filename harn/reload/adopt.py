@@ -36,7 +36,7 @@ def adopt(
             quiesce(shared.value)
     for shared in candidate.fresh:
         shared.value.gate.open(sink)
-    registry.adopt(generation.bindings, candidate.ended, now)
+    registry.adopt(generation.bindings, candidate.ended, now, generation.ramps)
     table.swap(generation.tree, generation.number)
     for shared in candidate.replaced:
         shared.release()

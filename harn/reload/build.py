@@ -7,43 +7,33 @@ ever touched. Undo is not doing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
-from attrs import frozen
 from twisted.internet.threads import deferToThreadPool
 
 from harn.connectors.catalog import Catalog
 from harn.manifest.load import LoadedManifest, load_manifest
-from harn.manifest.source import read_manifest
+from harn.manifest.source import ManifestSource, read_manifest
+from harn.reload.archive import Content, pack_manifest
+from harn.reload.candidate import Prepared
 from harn.reload.connections import Connections, needing_connectors
 from harn.reload.definitions import compare
 from harn.reload.generation import Candidate, Generation, RunningConnector
-from harn.reload.inputs import Inputs, Surroundings, read_inputs, without_secrets
-from harn.reload.interfaces import IRouteTable
-from harn.reload.numbers import WITHDRAWN, VersionNumbers
-from harn.reload.report import ReloadRequest
+from harn.reload.inputs import Inputs, Surroundings, current_digests, read_inputs
+from harn.reload.numbers import WITHDRAWN
 from harn.reload.resolution import Resolution
 from harn.store.interfaces import IGenerations
 from harn.store.model import BindingRecord, GenerationRecord
-from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
-from harn.triggers.route import Route
-from harn.vm.interfaces import IInterpreter
+from harn.vm.bundle import Bundle
 from harn.vm.sources import encode_bundle
 
-
-@frozen(kw_only=True)
-class Prepared:
-    """What the stages up to resolve gave: enough to say what a reload would do."""
-
-    inputs: Inputs
-    interpreter: Shared[IInterpreter]
-    definitions: Mapping[str, Definition]
-    plan: Plan
+MOST_NAMED = 100
+"""Triggers of each sort that a generation's record names."""
 
 
 class Builder:
@@ -72,43 +62,63 @@ class Builder:
         self.resolution = resolution
         self.connections = connections
 
-    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+    async def in_thread(self, function: Any, *arguments: Any) -> Any:
+        """Call a function off the reactor thread."""
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
 
-    async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
-        """Digest the files of ``inputs`` as they read now."""
-        files: Mapping[str, str] = await self._in_thread(inputs.files_now, self.surroundings.hash_key)
+    async def files_now(self, inputs: Inputs, paths: Collection[str] = ()) -> Mapping[str, str]:
+        """
+        Digest the files of ``inputs`` as they read now.
+
+        :param paths: further ones: manifests and sources.
+        """
+        plain = inputs.plain_files.union(paths)
+        every = {*inputs.files, *paths}
+        files: Mapping[str, str] = await self.in_thread(current_digests, every, plain, self.surroundings.hash_key)
         return files
 
-    async def load(self, previous: LoadedManifest | None) -> LoadedManifest:
+    async def source(self, content: Content | None) -> ManifestSource:
         """
-        Read, parse and validate the manifest.
+        Read the manifest's text: out of its file, or, where there is one, an earlier generation's.
+
+        :raises ManifestInvalid: of stage ``parse``.
+        """
+        if content is not None:
+            shown = f"{self._manifest_name} of generation {content.record.number}"
+            return ManifestSource.of(self._manifest_path, content.manifest, shown)
+        source: ManifestSource = await self.in_thread(read_manifest, self._manifest_path, self._manifest_name)
+        return source
+
+    async def load(self, source: ManifestSource, previous: LoadedManifest | None) -> LoadedManifest:
+        """
+        Parse and validate the manifest.
 
         :raises ManifestInvalid: of stage ``parse`` or ``validate``.
         """
-        source = await self._in_thread(read_manifest, self._manifest_path, self._manifest_name)
         return await load_manifest(source, previous, self._catalog.providers, self._reactor)
 
-    async def read(self, loaded: LoadedManifest, live: Generation | None) -> Inputs:
+    async def read(self, loaded: LoadedManifest, live: Generation | None, bundle: Bundle | None = None) -> Inputs:
         """
         Read everything else that the generation is made of.
 
+        :param bundle: its code, where that is not to be read from files.
         :raises ManifestInvalid: of stage ``resolve``.
         """
         previous = None if live is None else live.inputs
-        inputs: Inputs = await self._in_thread(read_inputs, loaded, self.surroundings, previous)
+        inputs: Inputs = await self.in_thread(read_inputs, loaded, self.surroundings, previous, bundle)
         return inputs
 
     async def resolve(
-        self, inputs: Inputs, live: Generation | None, stack: AsyncExitStack, *, afresh: bool
+        self, inputs: Inputs, live: Generation | None, stack: AsyncExitStack, *, afresh: bool, spare: bool = True
     ) -> Prepared:
         """
         Resolve every function, and reconcile with the live definitions.
 
+        :param spare: the warm spare may be used up for it.
         :raises ManifestInvalid: of stage ``resolve``.
         """
-        interpreter = await self.resolution.resolve(inputs, stack, afresh=afresh)
-        definitions, plan = await self._in_thread(compare, inputs, {} if live is None else live.definitions)
+        interpreter = await self.resolution.resolve(inputs, stack, afresh=afresh, spare=spare)
+        definitions, plan = await self.in_thread(compare, inputs, {} if live is None else live.definitions)
         return Prepared(inputs=inputs, interpreter=interpreter, definitions=definitions, plan=plan)
 
     async def connect(
@@ -123,18 +133,24 @@ class Builder:
         needing = needing_connectors(inputs, prepared.plan, None if live is None else live.inputs)
         return await self.connections.prepare(inputs, needing, stack)
 
-    async def reserve(self, generations: IGenerations, candidate: Candidate, live: Generation | None) -> None:
+    async def reserve(
+        self, generations: IGenerations, candidate: Candidate, text: bytes, live: Generation | None
+    ) -> None:
         """
-        Make the candidate's numbers durable. If the disk is full, the reload fails here.
+        Make the candidate's numbers durable, and its content. If the disk is full, the reload fails here.
 
+        :param text: the manifest's.
         :raises EventLogUnavailable: nothing was written.
         """
-        generation = candidate.generation
-        bundle = generation.inputs.bundle
-        known = live is not None and live.inputs.bundle.bundle_id == bundle.bundle_id
-        record = await self._in_thread(_generation_record, candidate)
-        encoded = None if known else await self._in_thread(encode_bundle, bundle)
-        await generations.reserve(record, encoded)
+        inputs = candidate.generation.inputs
+        known = None if live is None else live.inputs
+        record = await self.in_thread(_generation_record, candidate)
+        encoded = packed = None
+        if known is None or known.bundle.bundle_id != inputs.bundle.bundle_id:
+            encoded = await self.in_thread(encode_bundle, inputs.bundle)
+        if known is None or known.manifest.digest != inputs.manifest.digest:
+            packed = await self.in_thread(pack_manifest, text)
+        await generations.reserve(record, encoded, packed)
 
     async def withdraw(self, generations: IGenerations, candidate: Candidate) -> None:
         """
@@ -151,90 +167,6 @@ class Builder:
             actor=generation.actor,
         )
         await generations.reserve(record, None)
-
-    async def candidate(
-        self,
-        prepared: Prepared,
-        connectors: Mapping[str, Shared[RunningConnector]],
-        live: Generation | None,
-        numbers: VersionNumbers,
-        number: int,
-        request: ReloadRequest,
-        table: IRouteTable,
-        now: float,
-    ) -> Candidate:
-        """
-        Put the candidate together: bindings, routes, what it replaces. Waits for nothing; shows nothing outside.
-
-        :param now: seconds, Unix.
-        :raises StageFailed: of stage ``swap``: the table cannot be built.
-        """
-        plan, inputs = prepared.plan, prepared.inputs
-        changed = {*plan.added, *plan.modified}
-        live_bindings = {} if live is None else live.bindings
-        live_connectors = {} if live is None else live.connectors
-        # Copied whole and then edited: a copy of ten thousand entries costs less than a look at each.
-        bindings, serving = live_bindings.copy(), live_connectors.copy()
-        for trigger_id in plan.removed:
-            del bindings[trigger_id], serving[trigger_id]
-        for trigger_id in prepared.definitions if live is None else changed:
-            definition = prepared.definitions[trigger_id]
-            bindings[trigger_id] = _new_binding(definition, inputs, numbers, starting=live is None)
-        serving.update(connectors)
-        interpreter = prepared.interpreter
-        keeps_interpreter = live is not None and live.interpreter is interpreter
-        routes = {} if live is None else live.routes.copy()
-        for trigger_id in (*plan.removed, *plan.modified):
-            path = live_bindings[trigger_id].spec.path
-            if path in routes and routes[path].binding.id == trigger_id:
-                del routes[path]  # who takes requests is put in again below
-        for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
-            binding, shared = bindings[trigger_id], serving[trigger_id]
-            if shared.value.takes_requests:
-                routes[binding.spec.path] = Route(
-                    path=binding.spec.path,
-                    binding=binding,
-                    receiver=shared,
-                    authentication=shared.value.authentication,
-                )
-        generation = Generation(
-            number=number,
-            inputs=without_secrets(inputs),
-            interpreter=interpreter,
-            definitions=prepared.definitions,
-            bindings=bindings,
-            connectors=serving,
-            routes=routes,
-            tree=table.build(routes, None if live is None else live.tree),
-            source=request.source,
-            actor=request.actor,
-            since=now,
-        )
-        return Candidate(
-            generation=generation,
-            plan=plan,
-            numbered=tuple(
-                trigger_id
-                for trigger_id in (*plan.added, *plan.modified)
-                if live is not None or numbers.kept(prepared.definitions[trigger_id]) is None
-            ),
-            fresh=tuple(connectors.values()),
-            replaced=tuple(
-                live_connectors[trigger_id]
-                for trigger_id in (*plan.removed, *connectors)
-                if trigger_id in live_connectors
-            ),
-            ended=tuple(live_bindings[trigger_id] for trigger_id in (*plan.removed, *plan.modified)),
-            reinterpreted=(
-                tuple(bindings[trigger_id] for trigger_id in changed) if keeps_interpreter else tuple(bindings.values())
-            ),
-        )
-
-
-def _new_binding(definition: Definition, inputs: Inputs, numbers: VersionNumbers, *, starting: bool) -> BindingVersion:
-    kept = numbers.kept(definition) if starting else None
-    version = numbers.following(definition.spec.id) if kept is None else kept
-    return BindingVersion(definition, version, inputs.bundle.bundle_id)
 
 
 def _generation_record(candidate: Candidate) -> GenerationRecord:
@@ -259,4 +191,18 @@ def _generation_record(candidate: Candidate) -> GenerationRecord:
             for trigger_id in candidate.numbered
         ),
         removed=plan.removed,
+        manifest_digest=generation.inputs.manifest.digest,
+        recalled=generation.recalled,
+        reason=generation.reason,
+        summary=summarize(plan),
     )
+
+
+def summarize(plan: Plan) -> dict[str, Any]:
+    """Say for the history what a generation changed: how many triggers, and the first of them with what changed."""
+    ids = {"added": plan.added, "modified": plan.modified, "removed": plan.removed}
+    return {
+        **{name: list(found[:MOST_NAMED]) for name, found in ids.items()},
+        "counts": {**{name: len(found) for name, found in ids.items()}, "unchanged": len(plan.unchanged)},
+        "changes": {trigger_id: list(plan.changes[trigger_id]) for trigger_id in plan.modified[:MOST_NAMED]},
+    }

@@ -1,46 +1,45 @@
 """
-The coordinator: one reload at a time, each whole or not at all, each with a true report.
+The coordinator: adopts one generation after the other, each whole or not at all, each with a true report.
 
-Plain requests that come while a reload runs share one following reload, so that every caller gets the report of a
-reload that began after it asked. A reload is a task of its own: whatever hangs in it is cut off, and never holds up a
-signal.
+It holds which generation is live; everything that is done to that happens in its turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from attrs import evolve, frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError, fail
+from attrs import evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.connectors.gate import Sink
-from harn.errors import (
-    ManifestInvalid,
-    PreconditionFailed,
-    ShuttingDown,
-    StageFailed,
-    StageTimedOut,
-)
-from harn.manifest.changes import settings_requiring_restart
+from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
 from harn.manifest.model import OrchestratorSettings
+from harn.model.identifiers import uuid7
+from harn.reload import answers
 from harn.reload.adopt import adopt
+from harn.reload.archive import Archive
+from harn.reload.attempt import NOTING, Attempts, Before, Draft, Result
 from harn.reload.build import Builder
+from harn.reload.candidate import Held, Prepared, make_route
 from harn.reload.connections import quiesce
 from harn.reload.description import describe_generation
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate, Generation
-from harn.reload.inputs import Inputs
 from harn.reload.interfaces import IReloader, IRouteTable
 from harn.reload.numbers import VersionNumbers
-from harn.reload.report import Draining, ReloadReport, ReloadRequest
+from harn.reload.ramping import RUNNING, RampRecord
+from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.revive import Reviver
 from harn.reload.stages import Stages
+from harn.reload.trials import START, Trials
+from harn.reload.turns import Turns
 from harn.store.interfaces import IGenerations
-from harn.triggers.reconcile import Plan
+from harn.triggers.binding import BindingVersion
+from harn.triggers.ramp import Ramp
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.reload")
@@ -49,8 +48,6 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds that each stage may take before a manifest has said otherwise."""
 PARSING = 5.0
 """Seconds that parsing may take at least: a manifest that allows too little time must not keep out the next one."""
-NOTING = 5.0
-"""Seconds that a caller waits for the note that a generation serves."""
 
 
 @frozen
@@ -62,18 +59,28 @@ class Finished:
     merged: int = 1
 
 
+async def _no_details(draft: Draft) -> Mapping[str, Any]:
+    return {}
+
+
 @frozen(kw_only=True)
 class Hooks:
     """
     What the coordinator's composer wants to do at its turns.
 
+    :ivar began: at the begin of each run that may change something. ``ended``: at its end, however it ended; with its
+        report, if it has one. Must not raise.
     :ivar adopted: right after the swap, in the same turn: apply the generation's settings. Must not raise; is logged
         if it does.
     :ivar publish: before the caller is answered: record and state file; gives warnings, one for each failure.
+    :ivar describe: makes the details of a dry run.
     """
 
     adopted: Callable[[Candidate], None]
     publish: Callable[[Finished], Deferred[list[str]]]
+    began: Callable[[], None] = lambda: None
+    ended: Callable[[ReloadReport | None], None] = lambda report: None
+    describe: Callable[[Draft], Awaitable[Mapping[str, Any]]] = field(default=_no_details)
 
 
 @implementer(IReloader)
@@ -83,6 +90,8 @@ class Coordinator:
 
     :ivar current: the live generation, None before the first.
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
+    :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
+        is adopted or finds nothing changed.
     """
 
     def __init__(
@@ -95,6 +104,8 @@ class Coordinator:
         drains: Drains,
         sink: Sink,
         hooks: Hooks,
+        reviver: Reviver,
+        trials: Trials,
     ) -> None:
         self._clock = clock
         self._builder = builder
@@ -104,16 +115,28 @@ class Coordinator:
         self._drains = drains
         self._sink = sink
         self._hooks = hooks
-        self._lock = DeferredLock()
-        self._following: list[tuple[ReloadRequest, Deferred[ReloadReport]]] | None = None
+        self._reviver = reviver
+        self._trials = trials
+        trials.host = self
+        self.archive = Archive(generations, builder.in_thread)
+        self._attempts = Attempts(
+            clock=clock,
+            builder=builder,
+            generations=generations,
+            archive=self.archive,
+            table=table,
+            check=self._last_checks,
+            adopt=self._adopt,
+            describe=hooks.describe,
+        )
+        self._turns = Turns(self._reload)
         self._numbers = VersionNumbers({})
         self._highest = 0
-        self._tasks: set[Deferred[Any]] = set()
-        self._closed = False
         self._started_with: OrchestratorSettings | None = None
         self.current: Generation | None = None
         self.last: ReloadReport | None = None
         self.last_failed: ReloadReport | None = None
+        self.waiting: ReloadReport | None = None
 
     @property
     def generation(self) -> int:
@@ -127,30 +150,38 @@ class Coordinator:
 
     # Asking
 
-    def start(self, numbers: VersionNumbers, last_number: int, last_digest: str | None) -> Deferred[ReloadReport]:
+    def start(
+        self,
+        numbers: VersionNumbers,
+        last_number: int,
+        last_digest: str | None,
+        *,
+        recall: int | None = None,
+        reason: str = "",
+    ) -> Deferred[ReloadReport]:
         """
         Build and adopt the first generation.
 
         :param last_number: the highest generation number ever reserved; ``last_digest``: the digest last adopted.
+        :param recall: adopt the content of this earlier generation, or `PREVIOUS`; ``reason``: why.
         """
         self._numbers = numbers
         self._highest = last_number
-        request = ReloadRequest(source="start", actor="start")
-        return self._begin(self._run_alone(request, last_digest))
+        request = ReloadRequest(source=START, actor=START, recall=recall, reason=reason)
+        return self._turns.begin(self._start(request, last_digest))
+
+    async def _start(self, request: ReloadRequest, last_digest: str | None) -> ReloadReport:
+        records = await self._trials.load()
+
+        async def revive(prepared: Prepared) -> Mapping[str, Held]:
+            return await self._hold(records, prepared)
+
+        async with self._turns.turn():
+            return await self._reload(request, 1, last_digest, revive)
 
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
-        if self._closed:
-            return fail(ShuttingDown("the server is shutting down; it reloads no more", retry_after=5))
-        if not request.is_plain:
-            return self._begin(self._run_alone(request, None))
-        answer: Deferred[ReloadReport] = Deferred()
-        if self._following is not None:
-            self._following.append((request, answer))
-            return answer
-        self._following = [(request, answer)]
-        self._spawn(self._run_following(self._following))
-        return answer
+        return self._turns.ask(request)
 
     def describe(self) -> Deferred[dict[str, Any]]:
         """See `IReloader.describe`."""
@@ -159,14 +190,23 @@ class Coordinator:
     async def _describe(self) -> dict[str, Any]:
         live = self.current
         files = {} if live is None else await self._builder.files_now(live.inputs)
-        return describe_generation(live, self.last_failed, files)
+        return {
+            **describe_generation(live, self.last_failed, self.waiting, files),
+            "probation": self._trials.probations.describe(),
+            "ramps": self._trials.ramps.describe(),
+        }
+
+    async def unsettled(self, source: str, actor: str, why: str) -> None:
+        """Report files that cannot be adopted as they are; nothing changes."""
+        now = self._clock.seconds()
+        report = evolve(answers.unsettled(self.current, source, actor, why), reload_id=f"reload_{uuid7(now)}", at=now)
+        self.last = self.waiting = report
+        await self._publish(Finished(report, {}, 1))
 
     def close(self) -> Deferred[None]:
         """Reload no more: what runs is cut off, and undone by not being done."""
-        self._closed = True
-        for task in list(self._tasks):
-            task.cancel()
-        return self._lock.run(lambda: None)
+        self._trials.close()
+        return self._turns.close()
 
     async def release(self) -> None:
         """At the server's end: let go of the live generation, and wait until its connectors are closed."""
@@ -176,86 +216,90 @@ class Coordinator:
             shared.release()
         await self._builder.connections.pool.idle()
 
-    def _begin(self, work: Any) -> Deferred[ReloadReport]:
-        """Begin a reload; who stops waiting for its report does not end it."""
-        answer: Deferred[ReloadReport] = Deferred()
-        self._spawn(work).addCallbacks(answer.callback, answer.errback)
-        return answer
-
-    def _spawn(self, work: Any) -> Deferred[Any]:
-        task: Deferred[Any] = Deferred.fromCoroutine(work)
-        self._tasks.add(task)
-
-        def ended(result: Any) -> Any:
-            self._tasks.discard(task)
-            return result
-
-        return task.addBoth(ended)
-
-    async def _run_following(self, requests: list[tuple[ReloadRequest, Deferred[ReloadReport]]]) -> None:
-        try:
-            async with self._turn():
-                self._following = None
-                report = await self._reload(requests[0][0], len(requests), None)
-        except BaseException as error:
-            self._following = None if self._following is requests else self._following
-            for _, answer in requests:
-                answer.errback(error)
-            return
-        for request, answer in requests:
-            answer.callback(evolve(report, source=request.source, actor=request.actor))
-
-    async def _run_alone(self, request: ReloadRequest, last_digest: str | None) -> ReloadReport:
-        async with self._turn():
-            return await self._reload(request, 1, last_digest)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait for the reloads before; a wait or a reload that is cut off is so because the server ends."""
-        try:
-            await self._lock.acquire()
-            try:
-                yield
-            finally:
-                self._lock.release()
-        except CancelledError:
-            raise ShuttingDown("the server is shutting down; the reload was cut off", retry_after=5) from None
-
     # Doing
 
-    async def _reload(self, request: ReloadRequest, merged: int, last_digest: str | None) -> ReloadReport:
-        """Reload under the lock: every end of it but a cut-off is a report."""
-        started = self._clock.seconds()
-        timeout = DEFAULT_TIMEOUT
-        if self.current is not None:
-            timeout = max(PARSING, self.current.inputs.manifest.orchestrator.reload.timeout)
-        stages = Stages(self._clock, timeout)
+    async def _reload(
+        self,
+        request: ReloadRequest,
+        merged: int,
+        last_digest: str | None = None,
+        revive: Callable[[Prepared], Awaitable[Mapping[str, Held]]] | None = None,
+    ) -> ReloadReport:
+        """Reload under the lock: every end of it but a cut-off or a refusal is a report."""
         self._check_precondition(request)
-        before = self.current
-        try:
-            report = await self._attempt(request, stages, last_digest)
-        except (ManifestInvalid, StageFailed) as error:
-            report = self._failure(request, error)
-        except CancelledError:
-            if self._closed:
-                raise
-            report = self._failure(request, StageFailed(stages.current, "what it waited for was cancelled"))
-        elapsed = (self._clock.seconds() - started) * 1000.0
-        report = evolve(report, duration_ms=elapsed, at=self._clock.seconds())
         if request.dry_run:
-            return report
+            return (await self._attempt(request, last_digest, revive))[0]
+        report: ReloadReport | None = None
+        self._hooks.began()
+        try:
+            before = self.current
+            ended, stages = await self._attempt(request, last_digest, revive)
+            report = ended
+            self._remember(report)
+            warnings: list[str] = []
+            if self.current is not None and self.current is not before:
+                warnings.extend(await self._note_adopted(self.current))
+            warnings.extend(await self._publish(Finished(report, dict(stages.durations), merged)))
+            return evolve(report, warnings=(*report.warnings, *warnings))
+        finally:
+            self._hooks.ended(report)
+
+    async def _attempt(
+        self,
+        request: ReloadRequest,
+        last_digest: str | None,
+        revive: Callable[[Prepared], Awaitable[Mapping[str, Held]]] | None,
+    ) -> tuple[ReloadReport, Stages]:
+        started, live = self._clock.seconds(), self.current
+        timeout = DEFAULT_TIMEOUT
+        if live is not None:
+            timeout = max(PARSING, live.inputs.manifest.orchestrator.reload.timeout)
+        stages = Stages(self._clock, timeout)
+        before = Before(live=live, numbers=self._numbers, highest=self._highest, last_digest=last_digest, revive=revive)
+        try:
+            report = self._success(request, await self._attempts.run(request, stages, before))
+        except (ManifestInvalid, StageFailed) as error:
+            report = answers.failed(request, error, self.current)
+        except CancelledError:
+            if self._turns.closed:
+                raise
+            cut_off = StageFailed(stages.current, "what it waited for was cancelled")
+            report = answers.failed(request, cut_off, self.current)
+        now = self._clock.seconds()
+        return evolve(report, reload_id=f"reload_{uuid7(now)}", duration_ms=(now - started) * 1000.0, at=now), stages
+
+    def _success(self, request: ReloadRequest, result: Result) -> ReloadReport:
+        live = self.current
+        if result.held and live is not None:
+            return answers.held_back(request, result, live)
+        adopted = result.adopted is not None
+        return answers.succeeded(
+            request,
+            result,
+            live,
+            self._registry.draining(),
+            self._started_with,
+            probation=self._trials.probations.describe() if adopted else None,
+            ramps=self._trials.ramps.describe() if adopted else (),
+        )
+
+    def _remember(self, report: ReloadReport) -> None:
         self.last = report
-        self.last_failed = None if report.ok else report
-        warnings: list[str] = []
-        if self.current is not None and self.current is not before:
-            warnings.extend(await self._note_adopted(self.current))
-        warnings.extend(await self._publish(Finished(report, dict(stages.durations), merged)))
-        return evolve(report, warnings=(*report.warnings, *warnings))
+        if report.status in (NEEDS_CONFIRMATION, UNSETTLED):
+            self.waiting = report
+        elif not report.ok:
+            self.last_failed = report
+        else:
+            self.waiting = None
+            if report.source != START or report.recalled is None:  # else the files are as bad as they were
+                self.last_failed = None
 
     async def _note_adopted(self, generation: Generation) -> list[str]:
         """Note durably that the generation serves; if that fails, the next server gives it a new number."""
         try:
-            await self._generations.adopted(generation.number, generation.since).addTimeout(NOTING, self._clock)
+            standing = self._trials.standing()
+            noting = self._generations.adopted(generation.number, generation.since, standing)
+            await noting.addTimeout(NOTING, self._clock)
         except Exception as error:
             return [f"that generation {generation.number} serves could not be noted: {_said(error)}"]
         return []
@@ -266,57 +310,29 @@ class Coordinator:
         except Exception as error:
             return [f"the reload could not be published: {_said(error)}"]
 
-    async def _attempt(self, request: ReloadRequest, stages: Stages, last_digest: str | None) -> ReloadReport:
-        live, builder = self.current, self._builder
-        async with AsyncExitStack() as stack:
-            loaded = await stages.run("parse", builder.load(None if live is None else live.inputs.loaded))
-            stages.timeout = loaded.manifest.orchestrator.reload.timeout
-            inputs = await stages.run("resolve", builder.read(loaded, live))
-            if live is not None and inputs.digest == live.digest and not request.force:
-                return self._success(request, live, Plan(unchanged=tuple(sorted(live.bindings))))
-            prepared = await stages.run("resolve", builder.resolve(inputs, live, stack, afresh=request.force))
-            connectors = await stages.run("prepare", builder.connect(prepared, live, stack))
-            if request.dry_run:
-                return self._success(request, live, prepared.plan, next_inputs=prepared.inputs)
-            keeps_number = live is None and last_digest == inputs.digest
-            keeps_number = keeps_number and self._numbers.keeps(prepared.definitions.values())
-            number = self._highest if keeps_number else self._highest + 1
-            building = builder.candidate(
-                prepared, connectors, live, self._numbers, number, request, self._table, self._clock.seconds()
-            )
-            candidate = await stages.run("swap", building)
-            if not keeps_number:
-                await stages.run("prepare", builder.reserve(self._generations, candidate, live))
-            try:
-                await stages.run("activate", builder.connections.activate(connectors, inputs))
-                await stages.run("swap", self._last_checks(request))
-            except Exception:
-                if not keeps_number:
-                    await self._withdraw(candidate)
-                raise
-            # From here to the end of the step there is no await.
-            stack.pop_all()
-            self._adopt(candidate, live)
-            return self._success(request, candidate.generation, prepared.plan)
+    async def _hold(self, records: Mapping[str, RampRecord], prepared: Prepared) -> Mapping[str, Held]:
+        """At a start: bring back the stable versions of ramps whose fresh version the manifest still says."""
+        held: dict[str, Held] = {}
+        for trigger_id, record in records.items():
+            definition = prepared.definitions.get(trigger_id)
+            if definition is None or self._numbers.kept(definition) != record.fresh:
+                continue
+            stable = await self._reviver.version(trigger_id, record.stable)
+            if stable is not None:
+                held[trigger_id] = Held(stable, record.share if record.state == RUNNING else None)
+        self._trials.ramps.remember({trigger_id: records[trigger_id] for trigger_id in held})
+        return held
 
-    async def _withdraw(self, candidate: Candidate) -> None:
-        """Note that the reserved numbers were never used; if that fails, the next server leaves them out."""
-        try:
-            withdrawing = Deferred.fromCoroutine(self._builder.withdraw(self._generations, candidate))
-            await withdrawing.addTimeout(NOTING, self._clock)
-        except Exception as error:
-            log.warn("generation {number} stays reserved: {why}", number=candidate.generation.number, why=_said(error))
-
-    async def _last_checks(self, request: ReloadRequest) -> None:
+    def _last_checks(self, request: ReloadRequest) -> None:
         self._check_precondition(request)
-        if self._closed:
+        if self._turns.closed:
             raise ShuttingDown("the server is shutting down", retry_after=5)
 
     def _check_precondition(self, request: ReloadRequest) -> None:
         if request.if_match is not None and request.if_match not in ("*", self.etag):
             raise PreconditionFailed(f"the live generation is {self.etag}, not {request.if_match}")
 
-    def _adopt(self, candidate: Candidate, live: Generation | None) -> None:
+    def _adopt(self, candidate: Candidate, live: Generation | None, request: ReloadRequest) -> None:
         now = self._clock.seconds()
         adopt(candidate, live, self._registry, self._table, self._sink, now)
         generation = candidate.generation
@@ -332,59 +348,40 @@ class Coordinator:
             self._hooks.adopted(candidate)
         except Exception:
             log.failure("applying the settings of generation {number} failed", number=generation.number)
+        try:
+            self._trials.adopted(candidate, request, 0 if live is None else live.number)
+        except Exception:
+            log.failure("beginning the trials of generation {number} failed", number=generation.number)
 
-    # Saying
+    async def reroute(self, ramp: Ramp, winner: BindingVersion) -> bool:
+        """
+        Let one version of a ramp take all deliveries of its trigger from now on, and the other drain.
 
-    def _success(
-        self,
-        request: ReloadRequest,
-        generation: Generation | None,
-        plan: Plan,
-        *,
-        next_inputs: Inputs | None = None,
-    ) -> ReloadReport:
-        """:param next_inputs: of a dry run: what would be adopted."""
-        inputs = next_inputs or (None if generation is None else generation.inputs)
-        restart: tuple[str, ...] = ()
-        if self._started_with is not None and inputs is not None:
-            # As long as it waits for a restart, also when this reload did not bring it.
-            restart = settings_requiring_restart(self._started_with, inputs.manifest.orchestrator)
-        return ReloadReport(
-            status="ok",
-            source=request.source,
-            actor=request.actor,
-            generation=0 if generation is None else generation.number,
-            digest="" if generation is None else generation.digest,
-            added=plan.added,
-            modified=plan.modified,
-            removed=plan.removed,
-            unchanged=plan.unchanged,
-            changes=plan.changes,
-            draining=tuple(
-                Draining(binding=binding.key, in_flight=binding.in_flight) for binding in self._registry.draining()
-            ),
-            requires_restart=restart,
-            dry_run=request.dry_run,
-        )
-
-    def _failure(self, request: ReloadRequest, error: ManifestInvalid | StageFailed) -> ReloadReport:
-        problems = error.problems
-        if isinstance(error, ManifestInvalid):
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            line = f"{problems[0]}{more}"
-        else:
-            line = str(error)
-        return ReloadReport(
-            status="error",
-            source=request.source,
-            actor=request.actor,
-            generation=self.generation,
-            digest="" if self.current is None else self.current.digest,
-            stage=error.stage,
-            error=line,
-            problems=problems,
-            timed_out=isinstance(error, StageTimedOut),
-        )
+        :return: False if the ramp is in force no more: a reload has put something else in its place.
+        """
+        async with self._turns.turn():
+            live, trigger_id = self.current, winner.id
+            if live is None or live.ramps.get(trigger_id) is not ramp:
+                return False
+            now = self._clock.seconds()
+            bindings, routes = {**live.bindings, trigger_id: winner}, live.routes.copy()
+            route = make_route(winner, live.connectors[trigger_id], None)
+            if route is not None:
+                routes[route.path] = route
+            generation = evolve(
+                live,
+                bindings=bindings,
+                routes=routes,
+                tree=self._table.build(routes, live.tree),
+                ramps={key: each for key, each in live.ramps.items() if each is not ramp},
+            )
+            # From here on nothing waits, as in `adopt`: it is the same generation with one route changed.
+            self._registry.end_ramp(trigger_id, winner, bindings, now)
+            self._table.swap(generation.tree, generation.number)
+            self.current = generation
+            loser = ramp.stable if winner is ramp.fresh else ramp.fresh
+            self._drains.begin(live.number, [loser], live.inputs.manifest.orchestrator.reload.drain_timeout)
+            return True
 
 
 def _said(error: Exception) -> str:

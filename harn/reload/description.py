@@ -11,16 +11,20 @@ from harn.reload.report import ReloadReport
 
 
 def describe_generation(
-    live: Generation | None, last_failed: ReloadReport | None, files_now: Mapping[str, str]
+    live: Generation | None,
+    last_failed: ReloadReport | None,
+    waiting: ReloadReport | None,
+    files_now: Mapping[str, str],
 ) -> dict[str, Any]:
     """
     Describe the live generation.
 
+    :param waiting: the report of what waits for somebody: a reload that is held, or files that do not settle.
     :param files_now: digests of its files as they read now; what differs from its own is drift.
     """
-    failed = None if last_failed is None else {**last_failed.to_dict(), "at": rfc3339(last_failed.at)}
+    told = {"last_failed": _told(last_failed), "waiting": _told(waiting)}
     if live is None:
-        return {"generation": 0, "digest": None, "drift": False, "last_failed": failed}
+        return {"generation": 0, "digest": None, "drift": False, **told}
     manifest, files = live.inputs.manifest, live.inputs.files
     drifted = sorted(path for path, digest in files.items() if files_now.get(path) != digest)
     return {
@@ -33,5 +37,11 @@ def describe_generation(
         "files": dict(files),
         "drift": bool(drifted),
         "drifted_files": drifted,
-        "last_failed": failed,
+        "recalled": live.recalled,
+        "reason": live.reason,
+        **told,
     }
+
+
+def _told(report: ReloadReport | None) -> dict[str, Any] | None:
+    return None if report is None else {**report.to_dict(), "at": rfc3339(report.at)}

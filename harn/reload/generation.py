@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from harn.connectors.gate import Gate
 from harn.connectors.interfaces import IConnector, IReceiver
 from harn.connectors.model import Normalized
+from harn.manifest.model import RolloutSpec
 from harn.model.inbound import InboundRequest
 from harn.reload.inputs import Inputs
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
+from harn.triggers.ramp import Ramp
 from harn.triggers.reconcile import Plan
 from harn.triggers.route import Route
 from harn.vm.interfaces import IInterpreter
@@ -66,8 +68,15 @@ class Generation:
     """
     :ivar number: from 1; never goes back.
     :ivar interpreter: held for the generation itself, beside what its bindings hold.
+    :ivar definitions: what the manifest says. ``bindings``: what is in force, which is an earlier version where a ramp
+        was aborted.
     :ivar connectors: one for each trigger; each held once.
+    :ivar ramps: of the triggers whose deliveries two versions share.
     :ivar since: when it was adopted (seconds, Unix).
+    :ivar recalled: the earlier generation whose content it is; None when it was read from files.
+    :ivar replaced: of a recalled one: the digests of the files as they read when it was adopted. They say something
+        else, on purpose.
+    :ivar reason: why it was adopted, where somebody said.
     """
 
     number: int
@@ -81,6 +90,10 @@ class Generation:
     source: str
     actor: str
     since: float
+    ramps: Mapping[str, Ramp] = field(factory=dict)
+    recalled: int | None = None
+    replaced: Mapping[str, str] = field(factory=dict)
+    reason: str = ""
 
     @property
     def digest(self) -> str:
@@ -97,7 +110,8 @@ class Candidate:
         start the others keep what the store remembers.
     :ivar fresh: connectors that are new in it: their gates open. ``replaced``: connectors that it lets go.
     :ivar ended: live binding versions that are in it no more.
-    :ivar reinterpreted: unchanged bindings that move to its interpreter.
+    :ivar reinterpreted: bindings, new and unchanged ones, that run in its interpreter from now on.
+    :ivar rollouts: how the ramps that begin with it go on, by trigger id.
     """
 
     generation: Generation
@@ -107,3 +121,4 @@ class Candidate:
     replaced: tuple[Shared[RunningConnector], ...]
     ended: tuple[BindingVersion, ...]
     reinterpreted: tuple[BindingVersion, ...]
+    rollouts: Mapping[str, RolloutSpec] = field(factory=dict)

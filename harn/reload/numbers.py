@@ -35,8 +35,10 @@ class LastGeneration:
             last = adopted[0] if adopted else None
         if last is None:
             return cls()
-        # One that was only reserved may have served unnoted: what comes now gets a number above it.
-        return cls(last.number, None if last.adopted_at is None else last.digest)
+        # One that was only reserved may have served unnoted, and one of before there was an archive cannot be gone back
+        # to: what comes now gets a number above it.
+        keeps = last.adopted_at is not None and last.manifest_digest
+        return cls(last.number, last.digest if keeps else None)
 
 
 class VersionNumbers:
@@ -60,8 +62,11 @@ class VersionNumbers:
         return 1 if known is None else known.version + 1
 
     def adopted(self, bindings: Iterable[BindingVersion]) -> None:
-        """Note the numbers of bindings that are in force now."""
+        """Note the numbers of bindings that are in force now; one that is in force again gives none anew."""
         for binding in bindings:
+            known = self._known.get(binding.id)
+            if known is not None and known.version >= binding.version:
+                continue
             self._known[binding.id] = LiveBinding(
                 version=binding.version, fingerprint=binding.definition.fingerprint, bundle_id=binding.bundle_id
             )

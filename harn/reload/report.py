@@ -80,7 +80,7 @@ class ReloadReport:
     :ivar generation: the generation that serves now.
     :ivar stage: for an error: where it failed. ``timed_out``: because the stage ran out of time.
     :ivar plan: of a dry run: what would change, in every detail (see `harn.reload.plan`).
-    :ivar recalled: the earlier generation whose content was adopted.
+    :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: what says something else now.
     :ivar probation: what undoes it (see `harn.reload.probation`), as a JSON value.
     :ivar ramps: the triggers whose new version takes a share only, as JSON values.
     :ivar reason: why it happened.
@@ -110,6 +110,7 @@ class ReloadReport:
     at: float = 0.0
     plan: Mapping[str, Any] | None = None
     recalled: int | None = None
+    drifted_files: tuple[str, ...] = ()
     probation: Mapping[str, Any] | None = None
     ramps: tuple[Mapping[str, Any], ...] = ()
     reason: str = ""
@@ -153,7 +154,11 @@ class ReloadReport:
             "duration_ms": round(self.duration_ms, 3),
             **({"dry_run": True} if self.dry_run else {}),
             **({"plan": self.plan} if self.plan is not None else {}),
-            **({"recalled": self.recalled} if self.recalled is not None else {}),
+            **(
+                {"recalled": self.recalled, "drifted_files": list(self.drifted_files)}
+                if self.recalled is not None
+                else {}
+            ),
             **({"reason": self.reason} if self.reason else {}),
             **({"probation": self.probation} if self.probation is not None else {}),
             **({"ramps": list(self.ramps)} if self.ramps else {}),

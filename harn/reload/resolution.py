@@ -37,11 +37,14 @@ class Resolution:
             self._resolved.pop(interpreter.bundle_id, None)
         await interpreter.close()
 
-    async def resolve(self, inputs: Inputs, stack: AsyncExitStack, *, afresh: bool) -> Shared[IInterpreter]:
+    async def resolve(
+        self, inputs: Inputs, stack: AsyncExitStack, *, afresh: bool, spare: bool = True
+    ) -> Shared[IInterpreter]:
         """
         Give the interpreter for ``inputs``, held once by ``stack``.
 
         :param afresh: never take one that serves already.
+        :param spare: a fresh one may use up the warm spare.
         :raises ManifestInvalid: of stage ``resolve``: functions that cannot be used, located in the manifest.
         """
         bundle, references = inputs.bundle, inputs.references
@@ -50,7 +53,7 @@ class Resolution:
             stack.callback(shared.release)
             if references <= self._resolved.get(bundle.bundle_id, frozenset()):
                 return shared
-        fresh, problems = await self._fresh(bundle, references, keep=shared is None)
+        fresh, problems = await self._fresh(bundle, references, keep=shared is None, spare=spare)
         if problems:
             raise ManifestInvalid(locate(inputs.loaded, problems), stage="resolve")
         if fresh is not None:
@@ -75,10 +78,10 @@ class Resolution:
         return fresh
 
     async def _fresh(
-        self, bundle: Bundle, references: Collection[FunctionReference], *, keep: bool
+        self, bundle: Bundle, references: Collection[FunctionReference], *, keep: bool, spare: bool = True
     ) -> tuple[Shared[IInterpreter] | None, Sequence[BundleProblem]]:
         """Make an interpreter and resolve everything in it; close it again unless it is good and to be kept."""
-        interpreter = await self._interpreters.create(bundle)
+        interpreter = await self._interpreters.create(bundle, spare=spare)
         try:
             problems = await interpreter.resolve(references)
         except BaseException:

@@ -91,6 +91,14 @@ class Reviver:
                 _take_over(holder, entry)
         return [binding for binding in revived if binding.state == DRAINING]
 
+    async def version(self, trigger_id: str, version: int) -> BindingVersion | None:
+        """Bring back one version, which is in no registry yet; None, and a warning in the log, if that cannot be."""
+        records: list[BindingRecord] = list(await self._generations.bindings([(trigger_id, version)]))
+        if not records:
+            log.warn("{trigger}@v{version} is not in the store", trigger=trigger_id, version=version)
+            return None
+        return await self._version(records[0])
+
     async def _version(self, record: BindingRecord) -> BindingVersion | None:
         shared: Shared[IInterpreter] | None = None
         try:

@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
-from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed, StageTimedOut
+from harn.errors import (
+    GenerationUnknown,
+    ManifestInvalid,
+    PreconditionFailed,
+    ShuttingDown,
+    StageFailed,
+    StageTimedOut,
+)
 from harn.model.durations import format_duration
 
 T = TypeVar("T")
@@ -36,6 +43,7 @@ class Stages:
         :raises ManifestInvalid: what the author can mend; as the stage raised it.
         :raises StageTimedOut: it took longer than it may; its work was cancelled.
         :raises StageFailed: anything else went wrong in it.
+        :raises GenerationUnknown, PreconditionFailed, ShuttingDown: as the stage raised it.
         """
         self.current = stage
         spent = self.durations.get(stage, 0.0)
@@ -43,7 +51,7 @@ class Stages:
         running = Deferred.fromCoroutine(work).addTimeout(max(0.0, self.timeout - spent), self._clock)
         try:
             return await running
-        except (ManifestInvalid, StageFailed, PreconditionFailed, ShuttingDown, CancelledError):
+        except (ManifestInvalid, StageFailed, GenerationUnknown, PreconditionFailed, ShuttingDown, CancelledError):
             raise
         except GeneratorExit as error:
             if not running.called:

@@ -31,7 +31,7 @@ class LastGenerationTests(TestCase):
             await store.open()
             self.addCleanup(store.close)
             seen = [await LastGeneration.of(store)]
-            await store.reserve(generation(1), b"bundle")
+            await store.reserve(generation(1), b"bundle", b"manifest")
             seen.append(await LastGeneration.of(store))
             await store.reserve(generation(1, WITHDRAWN), None)
             seen.append(await LastGeneration.of(store))
@@ -67,7 +67,15 @@ class VersionNumbersTests(TestCase):
 def generation(number: int, digest: str = "sha256:x", trigger_id: str | None = None) -> GenerationRecord:
     """Make a record, perhaps with one new binding."""
     new = () if trigger_id is None else (record(trigger_id, number, digest),)
-    return GenerationRecord(number=number, digest=digest, bundle_id="b", source="cli", actor="me", bindings=new)
+    return GenerationRecord(
+        number=number,
+        digest=digest,
+        bundle_id="b",
+        source="cli",
+        actor="me",
+        bindings=new,
+        manifest_digest="m",
+    )
 
 
 def record(trigger_id: str, number: int, fingerprint: str) -> BindingRecord:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
 from harn.connectors.catalog import Catalog
@@ -26,6 +27,7 @@ from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
+from harn.reload.trials import Deeds, Trials
 from harn.store.memory.store import MemoryStore
 from harn.testing.manifests import trigger_text
 from harn.triggers.binding import BindingVersion
@@ -44,6 +46,7 @@ class Publications:
     adopted: list[int]
     warnings: list[str]
     fails: Exception | None = None
+    runs: list[str] = field(factory=list)
 
 
 def fake(trigger_id: str, **more: Any) -> str:
@@ -95,11 +98,31 @@ class World:
             self.connections,
         )
         self.emitted: list[str] = []
-        hooks = Hooks(adopted=self._adopted, publish=self._publish)
-        self.coordinator = Coordinator(
-            self.clock, self.builder, self.store, self.registry, self.table, self.drains, self._sink, hooks
+        self.notes: list[tuple[str, Mapping[str, Any]]] = []
+        hooks = Hooks(
+            adopted=self._adopted,
+            publish=self._publish,
+            began=lambda: self.told.runs.append("began"),
+            ended=lambda report: self.told.runs.append("refused" if report is None else report.status),
         )
         reviver = Reviver(self.clock, self.store, self.resolution, self.registry)
+        deeds = Deeds(
+            take_back=lambda binding, since: self.dispatcher.take_back(binding, since),
+            note=lambda kind, payload: self.notes.append((kind, payload)),
+        )
+        self.trials = Trials(self.clock, self.store, self.registry, deeds)
+        self.coordinator = Coordinator(
+            self.clock,
+            self.builder,
+            self.store,
+            self.registry,
+            self.table,
+            self.drains,
+            self._sink,
+            hooks,
+            reviver,
+            self.trials,
+        )
         self.recovery = Recovery(self.clock, self.store, reviver, self.dispatcher, self.drains, lambda: 300.0)
 
     def _adopted(self, candidate: Candidate) -> None:

@@ -1,0 +1,68 @@
+"""Which modified triggers ramp, and how: what the manifest and the request say of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from harn.manifest.model import RolloutSpec, TriggerSpec
+from harn.reload.generation import Generation
+from harn.reload.report import ReloadRequest
+from harn.triggers.binding import BindingVersion
+from harn.triggers.reconcile import Plan
+
+
+def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
+    """
+    Give how a modified trigger is rolled out; None for all at once.
+
+    A rollback takes effect at once: it is there to end something.
+    """
+    if request.recall is not None:
+        return None
+    if request.ramp is None:
+        return spec.rollout
+    if spec.rollout is None:
+        return RolloutSpec(percent=request.ramp)
+    return msgspec.structs.replace(spec.rollout, percent=request.ramp)
+
+
+def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
+    """
+    Say why two versions of a trigger cannot share its deliveries; None when they can.
+
+    One receiver takes and verifies the requests for both, so what it is made of must be the same.
+    """
+    for name in ("provider", "kind", "path", "settings", "secrets"):
+        if getattr(old, name) != getattr(new, name):
+            return f"its {name} changed"
+    return None
+
+
+def stable_of(live: Generation, trigger_id: str) -> BindingVersion:
+    """Give the version that a ramp of this trigger would go out from: where one runs already, that one's."""
+    running = live.ramps.get(trigger_id)
+    return live.bindings[trigger_id] if running is None else running.stable
+
+
+def plan_rollouts(
+    plan: Plan, live: Generation, following: Mapping[str, TriggerSpec], request: ReloadRequest
+) -> tuple[dict[str, RolloutSpec], tuple[str, ...]]:
+    """
+    Give the rollout of each modified trigger that has one, and a warning for each that cannot.
+
+    :param following: the specs of the next generation.
+    """
+    rollouts: dict[str, RolloutSpec] = {}
+    warnings: list[str] = []
+    for trigger_id in plan.modified:
+        policy = policy_of(following[trigger_id], request)
+        if policy is None:
+            continue
+        why = why_not_shared(stable_of(live, trigger_id).spec, following[trigger_id])
+        if why is None:
+            rollouts[trigger_id] = policy
+        else:
+            warnings.append(f"{trigger_id} is not ramped, its new version takes all deliveries: {why}")
+    return rollouts, tuple(warnings)

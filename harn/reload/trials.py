@@ -1,0 +1,214 @@
+"""
+What becomes of a generation after it was adopted: its probation and its ramps, kept over restarts, and the undoing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from attrs import frozen
+from msgspec import ValidationError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from harn.errors import GenerationUnknown, HarnError, PreconditionFailed, ShuttingDown
+from harn.reload import probation as terms_of_probation
+from harn.reload import ramping
+from harn.reload.generation import Candidate
+from harn.reload.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown
+from harn.reload.ramping import Ramps, RampSteps
+from harn.reload.report import ReloadReport, ReloadRequest
+from harn.store.interfaces import IGenerations
+from harn.triggers.binding import BindingVersion
+from harn.triggers.ramp import Ramp
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.reload")
+
+START = "start"
+"""The source of a server's first generation."""
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+"""Seconds before a reload that should undo a generation, and failed, is tried again."""
+
+
+class Host(Protocol):
+    """What carries out a trial's decisions: the coordinator."""
+
+    @property
+    def etag(self) -> str:
+        """Of the live generation."""
+
+    def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
+        """Reload."""
+
+    async def reroute(self, ramp: Ramp, winner: BindingVersion) -> bool:
+        """End a ramp; False if it is in force no more."""
+
+
+@frozen(kw_only=True)
+class Deeds:
+    """
+    What trials do beside.
+
+    :ivar take_back: give what a version that was judged bad has not begun, or failed at since then (seconds, Unix), to
+        the version in force: `harn.dispatch.dispatcher.Dispatcher.take_back`.
+    :ivar note: append a record: a kind and a payload.
+    """
+
+    take_back: Callable[[BindingVersion, float], Deferred[int]]
+    note: Callable[[str, Mapping[str, Any]], None]
+
+
+class Trials:
+    """
+    The trials of the live generation.
+
+    :ivar host: what carries out their decisions; given once it is made.
+    """
+
+    host: Host
+
+    def __init__(self, clock: IReactorTime, generations: IGenerations, registry: Registry, deeds: Deeds) -> None:
+        self._clock = clock
+        self._generations = generations
+        self._registry = registry
+        self._deeds = deeds
+        self.probations = Probations(clock, Endings(undo=self._undo, over=self._over))
+        self.ramps = Ramps(
+            clock,
+            RampSteps(
+                reroute=lambda ramp, winner: self.host.reroute(ramp, winner),
+                aborted=lambda fresh, since: self._take_back([fresh], since),
+                note=deeds.note,
+                keep=lambda records: self._keep(ramping.NAME, records),
+            ),
+        )
+        self._kept: Probation | None = None
+        self._kept_bindings: frozenset[str] = frozenset()
+        self._reverting: Deferred[None] | None = None
+        self._closed = False
+
+    # Over restarts
+
+    async def load(self) -> dict[str, ramping.RampRecord]:
+        """
+        Read what an earlier server left under way; give its ramps, by trigger id.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        kept = await self._generations.kept(terms_of_probation.NAME)
+        records = await self._generations.kept(ramping.NAME)
+        try:
+            if kept is not None:
+                self._kept = Probation.from_dict(kept)
+                self._kept_bindings = frozenset(kept.get("bindings", ()))
+            return ramping.read_records(records)
+        except (LookupError, TypeError, ValueError, ValidationError) as error:
+            log.warn("what was under way with the last generation cannot be read: {why}", why=str(error))
+            return {}
+
+    def standing(self) -> dict[str, Any]:
+        """Give what is to be kept of now, by name."""
+        current = self.probations.current
+        kept = None
+        if current is not None:
+            kept = {**current.to_dict(), "bindings": [binding.key for binding in self.probations.bindings]}
+        return {terms_of_probation.NAME: kept, ramping.NAME: self.ramps.records()}
+
+    # What the coordinator tells
+
+    def adopted(self, candidate: Candidate, request: ReloadRequest, live: int) -> None:
+        """
+        Take notice of a new generation, in the step that adopts it.
+
+        :param live: the number of the one before; 0 for none.
+        """
+        generation, plan = candidate.generation, candidate.plan
+        self.ramps.adopted(candidate)
+        if request.source == START:
+            self._resume(generation.number)
+            return
+        settings = generation.inputs.manifest.orchestrator.reload
+        fallback = self.probations.fallback(live)
+        probation = terms_of_probation.terms(request, settings, generation.number, fallback, self._clock.seconds())
+        fresh = [generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified)]
+        self.probations.adopted(probation, fresh, request.actor)
+
+    def close(self) -> None:
+        """Decide nothing more; the next server goes on."""
+        self._closed = True
+        self.probations.close()
+        self.ramps.close()
+        if self._reverting is not None:
+            self._reverting.cancel()
+
+    def _resume(self, number: int) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.generation == number:
+            self.probations.resume(kept, [each for each in self._registry if each.key in self._kept_bindings])
+
+    # Endings
+
+    def _over(self, probation: Probation, how: str, actor: str) -> None:
+        log.info("generation {number}: probation {how}", number=probation.generation, how=how)
+        self._deeds.note("probation_ended", {**shown(probation), "outcome": how, "actor": actor})
+        if how != SUPERSEDED:
+            self._keep(terms_of_probation.NAME, None)
+
+    def _undo(self, probation: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
+        log.warn("generation {number} is undone: {why}", number=probation.generation, why=why)
+        self._deeds.note("probation_ended", {**shown(probation), "outcome": REVERTED, "why": why})
+        reverting = self._reverting = Deferred.fromCoroutine(self._revert(probation, bindings, why))
+        reverting.addErrback(self._not_reverted, probation).addBoth(self._reverted)
+
+    def _reverted(self, _: object) -> None:
+        self._reverting = None
+
+    def _not_reverted(self, failure: Any, probation: Probation) -> None:
+        if not failure.check(CancelledError):
+            log.failure("undoing generation {number} failed", failure, number=probation.generation)
+
+    async def _revert(self, probation: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
+        """Adopt what served before, as long as nothing else has taken its place; try again until that works."""
+        etag, pause = self.host.etag, FIRST_PAUSE
+        request = ReloadRequest(
+            source="revert", actor="probation", recall=probation.fallback, if_match=etag, reason=why
+        )
+        while not self._closed:
+            try:
+                report = await self.host.reload(request)
+            except (PreconditionFailed, ShuttingDown):
+                return
+            except GenerationUnknown as error:
+                log.error("generation {number} cannot be undone: {why}", number=probation.generation, why=str(error))
+                return
+            if report.ok:
+                alive = [binding for binding in bindings if binding.id in self._registry.active]
+                self._take_back(alive, probation.began_at)
+                return
+            log.error(
+                "undoing generation {number} failed, trying again in {pause:g} s: {why}",
+                number=probation.generation,
+                pause=pause,
+                why=report.error,
+            )
+            await deferLater(self._clock, pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+
+    def _take_back(self, bindings: Iterable[BindingVersion], since: float) -> None:
+        for binding in bindings:
+            self._deeds.take_back(binding, since).addErrback(
+                lambda failure, key: log.failure("taking back what {binding} failed at failed", failure, binding=key),
+                binding.key,
+            )
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Keep something over restarts; if that fails, the next server goes on from what was kept before."""
+        self._generations.keep(name, value).addErrback(self._not_kept, name)
+
+    def _not_kept(self, failure: Any, name: str) -> None:
+        failure.trap(HarnError)
+        log.warn("what is under way ({name}) cannot be kept: {why}", name=name, why=failure.getErrorMessage())
