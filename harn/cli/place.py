@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from harn.auth.credentials import Credentials
 from harn.cli.client import AdminClient
@@ -70,3 +71,52 @@ def make_client(
     """
     credentials = Credentials.from_environment(environ)
     return AdminClient(url=url, credentials=credentials, timeout=timeout, cacert=cacert, insecure=insecure)
+
+
+@frozen(kw_only=True)
+class Reach:
+    """
+    Which server a command is about, and how it is reached: what `with_place` and `with_server` give a command.
+
+    :ivar admin_url: where it was pointed to, if it was; see `AdminClient` for the rest.
+    """
+
+    place: Place
+    environ: Mapping[str, str] = field(repr=False)
+    admin_url: str | None
+    cacert: str | None
+    insecure: bool
+    timeout: float
+
+    @classmethod
+    def told(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Reach:
+        """Put together what flags, environment and defaults say; ``given`` has the flags' values by name."""
+        return cls(
+            place=Place.told(given["config"], given["state_dir"], environ),
+            environ=environ,
+            admin_url=given["admin_url"],
+            cacert=given["cacert"],
+            insecure=given["insecure"],
+            timeout=given["timeout"],
+        )
+
+    def client(self) -> AdminClient:
+        """
+        Make a client of the server.
+
+        :raises NoServer: none runs; says how to start one.
+        :raises SecretUnavailable: a file of credentials cannot be read.
+        """
+        return self._client(self.admin_url or self.place.needed_url())
+
+    def client_if_any(self) -> AdminClient | None:
+        """
+        Make a client of the server, None if none runs.
+
+        :raises SecretUnavailable: a file of credentials cannot be read.
+        """
+        url = self.admin_url or self.place.server_url()
+        return None if url is None else self._client(url)
+
+    def _client(self, url: str) -> AdminClient:
+        return make_client(url, self.environ, self.cacert, self.insecure, self.timeout)

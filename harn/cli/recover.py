@@ -10,9 +10,8 @@ import click
 
 from harn.cli.fire import written
 from harn.cli.place import Place, make_client
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.shared import check_duration, with_json, with_place, with_server
 from harn.errors import HarnError
-from harn.model.durations import parse_duration
 
 CANDIDATE = ("event_id", "trigger_id", "binding_version", "provider", "kind", "age", "received_at", "inbox_offset")
 HANDED_OUT = ("event_id", "trigger_id", "status")
@@ -22,19 +21,14 @@ class NotConfirmed(HarnError):
     """A command that changes something was not told that it may."""
 
 
-def check_age(context: click.Context, option: click.Parameter, text: str) -> str:
-    """Refuse what is no duration with its unit."""
-    try:
-        parse_duration(text)
-    except ValueError as wrong:
-        raise click.BadParameter(str(wrong)) from None
-    return text
-
-
 @click.command()
 @with_place
 @click.option(
-    "--envelope-age", callback=check_age, required=True, metavar="DURATION", help="Only what is older, for example 5m."
+    "--envelope-age",
+    callback=check_duration,
+    required=True,
+    metavar="DURATION",
+    help="Only what is older, for example 5m.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list what would be taken up.")
 @click.option("--yes", is_flag=True, help="Take it up.")

@@ -1,76 +1,155 @@
-"""``harn orchestrator reload``: ask a running server to reload, and say what came of it."""
+"""``harn orchestrator reload`` and ``plan``: have a running server reload, or say what that would change."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from urllib.parse import urlencode
 
 import click
 
-from harn.cli.client import Answer, AnswerTimedOut, ServerUnreachable
-from harn.cli.place import Place, make_client
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.client import AnswerTimedOut
+from harn.cli.place import Reach
+from harn.cli.reports import PROBLEMS, exit_status, report_of, show
+from harn.cli.shared import check_duration, check_share, with_json, with_place, with_server
+from harn.errors import HarnError
 
-UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
-"""Exit statuses of a dry run."""
+WISHES = ("force", "ramp", "confirm_within", "revert_on_failures", "min", "for", "replay")
+"""Options of the query, as flags of the same names."""
+
+
+def with_wishes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what a reload may be asked beside to happen."""
+    for option in reversed(
+        (
+            click.option("--force", is_flag=True, help="Reload even if nothing has changed."),
+            click.option(
+                "--if-match",
+                metavar="ETAG",
+                help="Only if this is still the live generation (GET /admin/generation).",
+            ),
+            click.option(
+                "--ramp",
+                callback=check_share,
+                metavar="PERCENT",
+                help="Let modified triggers take this share of new deliveries first; see `ramp`.",
+            ),
+            click.option(
+                "--confirm-within",
+                callback=check_duration,
+                metavar="DURATION",
+                help="Roll back by itself unless `confirm` comes in this time, for example 60s.",
+            ),
+            click.option(
+                "--revert-on-failures",
+                callback=check_share,
+                metavar="PERCENT",
+                help="Roll back by itself when more attempts of the new versions fail, for example 20%.",
+            ),
+            click.option(
+                "--min",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="With --revert-on-failures: judge nothing before N attempts; 20 if not given.",
+            ),
+            click.option(
+                "--for",
+                callback=check_duration,
+                metavar="DURATION",
+                help="With --revert-on-failures: for how long, if not what the manifest says.",
+            ),
+            click.option(
+                "--replay",
+                type=click.IntRange(1, 1000),
+                metavar="N",
+                help="In a dry run: try the new rules on the last N recorded events of each changed trigger.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @with_place
 @click.option("--dry-run", is_flag=True, help="Only say what would change: exit 0 nothing, 1 something, 2 problems.")
-@click.option("--force", is_flag=True, help="Reload even if nothing has changed.")
-@click.option("--if-match", metavar="ETAG", help="Only if this is still the live generation (GET /admin/generation).")
+@with_wishes
 @with_server
 @with_json
-def reload(
-    config: str | None,
-    state_dir: str | None,
-    dry_run: bool,
-    force: bool,
-    if_match: str | None,
-    admin_url: str | None,
-    cacert: str | None,
-    insecure: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
+def reload(dry_run: bool, as_json: bool, **given: Any) -> None:
     """Reload the manifest and the code of the handlers; what is in flight ends as it began."""
-    url = admin_url or Place.told(config, state_dir, os.environ).needed_url()
-    asked = {name: "true" for name, wanted in (("dry_run", dry_run), ("force", force)) if wanted}
-    target = "/admin/reload" + (f"?{urlencode(asked)}" if asked else "")
-    headers = {"If-Match": if_match} if if_match else {}
-    client = make_client(url, os.environ, cacert, insecure, timeout)
+    if given["replay"] is not None and not dry_run:
+        raise click.UsageError("--replay changes nothing and goes with --dry-run, or with `plan`")
+    wishes = wishes_of(given)
+    target = "/admin/reload?" + urlencode({**({"dry_run": "true"} if dry_run else {}), **wishes})
+    carry_out(Reach.told(given, os.environ), target.rstrip("?"), {"source": "cli"}, given["if_match"], dry_run, as_json)
+
+
+@click.command()
+@with_place
+@with_wishes
+@with_server
+@with_json
+def plan(as_json: bool, **given: Any) -> None:
+    """Say all that a reload would change, and change nothing: exit 0 nothing, 1 something, 2 problems."""
+    target = "/admin/plan?" + urlencode(wishes_of(given))
+    carry_out(Reach.told(given, os.environ), target.rstrip("?"), {"source": "cli"}, given["if_match"], True, as_json)
+
+
+def wishes_of(given: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Give the options of the query.
+
+    :raises click.UsageError: some of them do not go together.
+    """
+    if given["revert_on_failures"] is None:
+        for name in ("min", "for"):
+            if given[name] is not None:
+                raise click.UsageError(f"--{name} says when failures are too many; it needs --revert-on-failures")
+    found = {name: given[name] for name in WISHES if given[name] not in (None, False)}
+    return {name: "true" if value is True else str(value) for name, value in found.items()}
+
+
+def carry_out(
+    reach: Reach, target: str, body: Mapping[str, Any], if_match: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """
+    Ask, print the report, and end the process with the exit status that it means.
+
+    A dry run that could not be made is a problem (2): 1 means that something would change.
+    """
     try:
-        with waiting("reloading ...", as_json):
-            answer = client.post(target, {"source": "cli"}, headers)
-    except AnswerTimedOut as late:
-        goes_on = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
-        raise AnswerTimedOut(f"{late}; {goes_on}") from late
-    report = answer.document
-    if not (isinstance(report, dict) and report.get("status") in ("ok", "error")):
-        answer.expect_ok()
-        raise ServerUnreachable(f"{url} does not answer as a harn orchestrator does")
+        report = ask(reach, target, body, if_match, as_json)
+    except HarnError as error:
+        if not dry_run:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(PROBLEMS)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
         show(report)
-    sys.exit(exit_status(answer, dry_run))
+    sys.exit(exit_status(report, dry_run))
 
 
-def exit_status(answer: Answer, dry_run: bool) -> int:
-    """Give the exit status for a report."""
-    report = answer.document
-    if report["status"] != "ok":
-        return PROBLEMS if dry_run else 1
-    if not dry_run:
-        return 0
-    summary = report["summary"]
-    return CHANGES if summary["added"] or summary["modified"] or summary["removed"] else UNCHANGED
+def ask(reach: Reach, target: str, body: Mapping[str, Any], if_match: str | None, as_json: bool) -> Mapping[str, Any]:
+    """
+    Ask for a reload; give its report.
+
+    :raises AnswerTimedOut: the reload goes on; says how to see how it ends.
+    """
+    client = reach.client()
+    try:
+        with waiting("reloading ...", as_json):
+            answer = client.post(target, body, {"If-Match": if_match} if if_match else {})
+    except AnswerTimedOut as late:
+        goes_on = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
+        raise AnswerTimedOut(f"{late}; {goes_on}") from late
+    return report_of(answer, client.url)
 
 
 def waiting(text: str, as_json: bool) -> AbstractContextManager[object]:
@@ -80,56 +159,3 @@ def waiting(text: str, as_json: bool) -> AbstractContextManager[object]:
     from harn.cli.terminal import spinner
 
     return spinner(text)
-
-
-def show(report: Mapping[str, Any]) -> None:
-    """Print a report for people: a success on stdout, an error on stderr; in colours where that is a terminal."""
-    is_error = report["status"] != "ok"
-    lines = describe_error(report) if is_error else describe_success(report)
-    stream = sys.stderr if is_error else sys.stdout
-    if stream.isatty():
-        from harn.cli.terminal import print_lines
-
-        print_lines(lines, stream)
-        return
-    for text, _ in lines:
-        click.echo(text, err=is_error)
-
-
-def describe_success(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the lines, each with its style, for a reload that went well, or would."""
-    summary, changes = report["summary"], report.get("changes", {})
-    added, modified, removed = summary["added"], summary["modified"], summary["removed"]
-    said = "reload (dry run)" if report.get("dry_run") else "reload ok"
-    yield f"{said} via {report['source']} (+{len(added)} ~{len(modified)} -{len(removed)})", "bold"
-    for trigger_id in added:
-        yield f"  + {trigger_id}", "green"
-    for trigger_id in modified:
-        why = ", ".join(changes.get(trigger_id, ()))
-        yield f"  ~ {trigger_id}" + (f": {why}" if why else ""), "yellow"
-    for trigger_id in removed:
-        yield f"  - {trigger_id}", "red"
-    for each in report.get("draining", ()):
-        yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
-    for setting in report.get("requires_restart", ()):
-        yield f"  requires a restart: {setting}", "magenta"
-    for warning in report.get("warnings", ()):
-        yield f"  warning: {warning}", "magenta"
-    yield f"  generation {report['generation']}", ""
-
-
-def describe_error(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the lines, each with its style, for a reload that failed: how many problems, then each of them once."""
-    problems = report["problems"]
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    yield f"error: reload failed at {report['stage']}: {count if problems else report['error']}", "bold red"
-    for problem in problems:
-        yield describe_problem(problem), ""
-    yield f"generation {report['generation']} goes on serving", "bold"
-
-
-def describe_problem(problem: Mapping[str, Any]) -> str:
-    """Write a problem as ``file:line: where: message; hint``."""
-    place = problem["file"] if problem.get("line") is None else f"{problem['file']}:{problem['line']}"
-    said = f"{problem['message']}; {problem['hint']}" if problem.get("hint") else problem["message"]
-    return ": ".join(part for part in (place, problem.get("where"), said) if part)

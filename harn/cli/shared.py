@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
+from harn.model.durations import parse_duration
+from harn.model.shares import parse_share
 from harn.orchestrator.options import MANIFEST, STATE_DIR, Option
+
+Line = tuple[str, str]
+"""A line for people: its text, and a style of rich."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -67,3 +73,42 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def check_duration(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """
+    Let through what is a duration with its unit, as it was written.
+
+    :raises click.BadParameter: it is none.
+    """
+    return _checked(parse_duration, text)
+
+
+def check_share(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """
+    Let through what is a share in percent, as it was written.
+
+    :raises click.BadParameter: it is none.
+    """
+    return _checked(parse_share, text)
+
+
+def _checked(parse: Callable[[str], float], text: str | None) -> str | None:
+    if text is not None:
+        try:
+            parse(text)
+        except ValueError as wrong:
+            raise click.BadParameter(str(wrong)) from None
+    return text
+
+
+def say(lines: Iterable[Line], *, is_error: bool = False) -> None:
+    """Print lines, on stdout or stderr: in colours where that is a terminal."""
+    stream = sys.stderr if is_error else sys.stdout
+    if stream.isatty():
+        from harn.cli.terminal import print_lines
+
+        print_lines(lines, stream)
+        return
+    for text, _ in lines:
+        click.echo(text, err=is_error)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import IO, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from harn.cli.fire import written
 
-_STATES = {"active": "green", "draining": "yellow", "running": "green", "stopped": "yellow", "crashed": "red"}
+_STATES = {
+    "active": "green",
+    "draining": "yellow",
+    "running": "green",
+    "finished": "green",
+    "stopped": "yellow",
+    "aborted": "red",
+    "crashed": "red",
+}
 _OUTCOMES = {
     "dispatch_succeeded": ("succeeded", "green"),
     "dispatch_skipped": ("skipped", "yellow"),
     "dispatch_failed": ("failed", "red"),
 }
+_HELD = ("in_flight", "running", "queued", "waiting", "moved")
 _COUNTS = ("received", "dispatched", "failed", "dlq", "in_flight")
 
 
@@ -32,7 +42,7 @@ def print_lines(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
     """Print lines, each given as its text and a style of rich."""
     console = Console(file=stream, highlight=False)
     for text, style in lines:
-        console.print(shown(text, style), soft_wrap=True)
+        console.print(shown(text.replace("\t", "    "), style), soft_wrap=True)
 
 
 def print_inspection(found: Mapping[str, Any], shown_dispatches: int, console: Console | None = None) -> None:
@@ -88,5 +98,68 @@ def dispatch_table(dispatches: Sequence[Mapping[str, Any]]) -> Table:
             shown(each.get("attempt")),
             shown(outcome, style),
             shown(each["error"] if each.get("error") else each.get("result")),
+        )
+    return table
+
+
+def print_history(entries: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print the generations that served; the live one has a star, ``summary`` is a text."""
+    table = Table("", "Generation", "Adopted at", "Changes", "Source", "Actor", "Why", box=SIMPLE_HEAD)
+    for each in entries:
+        recalled = f"content of {each['recalled']}" if each.get("recalled") is not None else ""
+        table.add_row(
+            "*" if each.get("live") else "",
+            shown(each.get("generation"), "bold green" if each.get("live") else ""),
+            *(shown(each.get(name)) for name in ("adopted_at", "summary", "source", "actor")),
+            shown(": ".join(part for part in (recalled, each.get("reason") or "") if part)),
+        )
+    (Console() if console is None else console).print(table)
+
+
+def print_ramps(ramps: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print each ramp: what share the fresh version has, and how it fares."""
+    table = Table("Trigger", "State", "Fresh", "Share", "Stable", "Next step", box=SIMPLE_HEAD)
+    for name in ("Attempts", "Failures", "Why"):
+        table.add_column(name)
+    for each in ramps:
+        state = written(each.get("state"))
+        table.add_row(
+            shown(each.get("trigger_id")),
+            shown(state, _STATES.get(state, "")),
+            shown(each.get("fresh")),
+            shown(f"{each['percent']:g} %" if isinstance(each.get("percent"), int | float) else None),
+            *(shown(each.get(name)) for name in ("stable", "next_step_at", "attempts", "failures", "why")),
+        )
+    (Console() if console is None else console).print(table)
+
+
+def print_drains(drains: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print each draining version, and what it still holds."""
+    (Console() if console is None else console).print(drain_table(drains))
+
+
+def watch_drains(found: Iterator[Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:
+    """Draw what drains, again and again in one place, as long as there is more to come."""
+    with Live(console=console, auto_refresh=False) as live:
+        for drains in found:
+            live.update(drain_table(drains), refresh=True)
+
+
+def drain_table(drains: Sequence[Mapping[str, Any]]) -> Table | Text:
+    """Show each draining version, and what it still holds."""
+    if not drains:
+        return Text("nothing drains", "green")
+    table = Table("Binding", "Age", "Deadline", box=SIMPLE_HEAD)
+    for name in _HELD:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column("Oldest event")
+    for each in drains:
+        age, oldest = each.get("age_seconds"), each.get("oldest_event") or {}
+        table.add_row(
+            shown(each.get("binding"), "yellow"),
+            shown(f"{age:.0f} s" if isinstance(age, int | float) else None),
+            shown(each.get("deadline")),
+            *(shown(each.get(name)) for name in _HELD),
+            shown(" ".join(written(value) for value in oldest.values())),
         )
     return table

@@ -243,6 +243,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="|".join(ROLES),
         help="Whom it serves.",
     ),
+    Option(
+        name="last-good",
+        env="HARN_ORCHESTRATOR_LAST_GOOD",
+        default="false",
+        read=read_switch,
+        metavar=None,
+        help="When the files cannot be served at the start, serve what served last.",
+    ),
 )
 
 
@@ -255,6 +263,7 @@ class ServeOptions:
     :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``
         (at least 1) and ``log_level`` (`LEVELS`).
     :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`.
+    :ivar last_good: at a start: serve what served last when the files cannot be served.
     """
 
     manifest: str
@@ -272,6 +281,7 @@ class ServeOptions:
     log_format: str = "text"
     log_level: str | None = None
     vm: str = "child"
+    last_good: bool = False
 
     @classmethod
     def from_values(
@@ -308,6 +318,7 @@ class ServeOptions:
             log_format=values["log_format"],
             log_level=values["log_level"],
             vm=values["vm"],
+            last_good=values["last_good"],
         )
 
 

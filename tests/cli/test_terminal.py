@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.reload import describe_error, describe_success
+from harn.cli.reports import describe_error, describe_success
 from harn.cli.terminal import print_inspection, print_lines, shown
 from tests.cli.test_commands import ERROR, REPORT
 

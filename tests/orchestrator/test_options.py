@@ -41,6 +41,7 @@ class ServeOptionsTests(SynchronousTestCase):
                 log_format="text",
                 log_level=None,
                 vm="child",
+                last_good=False,
             ),
         )
 
@@ -66,6 +67,7 @@ class ServeOptionsTests(SynchronousTestCase):
             "HARN_ORCHESTRATOR_LOG_LEVEL": "warn",
             "HARN_ORCHESTRATOR_VM": "inline",
             "HARN_ORCHESTRATOR_ROLE": "single-tenant",
+            "HARN_ORCHESTRATOR_LAST_GOOD": "1",
         }
         options = told(environ=environ)
         self.assertEqual((options.manifest, options.manifest_name), ("/at/other.toml", "other.toml"))
@@ -73,7 +75,7 @@ class ServeOptionsTests(SynchronousTestCase):
         self.assertEqual((options.shutdown_timeout, options.pump_max_outstanding), (1.0, 1))
         self.assertEqual((options.drain_max_items, options.drain_deadline), (10, 1.5))
         self.assertEqual((options.watch, options.log_format, options.log_level), (True, "json", "warn"))
-        self.assertEqual(options.vm, "inline")
+        self.assertEqual((options.vm, options.last_good), ("inline", True))
         self.assertLessEqual(set(environ), {option.env for option in OPTIONS})
 
     def test_bad_values_name_who_said_them(self) -> None:

@@ -1,0 +1,86 @@
+"""A plan in lines for people: for each trigger what would change, and what else a reload would touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harn.cli.fire import written
+from harn.cli.shared import Line
+
+ACTIONS = {"added": ("+", "green"), "modified": ("~", "yellow"), "removed": ("-", "red")}
+COUNTS = ("in_flight", "running", "queued", "waiting")
+
+
+def describe_plan(plan: Mapping[str, Any]) -> Iterator[Line]:
+    """Give the lines of a whole plan."""
+    triggers: Mapping[str, Mapping[str, Any]] = plan.get("triggers", {})
+    for action in ACTIONS:
+        for trigger_id, change in triggers.items():
+            if change.get("action") == action:
+                yield from describe_change(trigger_id, change)
+    if plan.get("would_hold"):
+        yield "  removes most triggers: --watch would hold it back until somebody reloads", "bold red"
+    for each in plan.get("connectors", ()):
+        why = ", ".join(each.get("why", ()))
+        yield f"  connector of {each.get('trigger_id')}: {each.get('action')}" + (f" ({why})" if why else ""), ""
+    for each in plan.get("secrets", ()):
+        yield f"  secret {each.get('reference', each.get('key'))}: {was_and_is(each)}", ""
+    yield from describe_settings(plan.get("settings", ()))
+    for each in plan.get("files", ()):
+        yield f"  file {each.get('path')}: {each.get('change')}", ""
+    for each in plan.get("ramps", ()):
+        yield "  ramp " + facts(each), ""
+    for each in plan.get("replay", ()):
+        yield from describe_replay(each)
+
+
+def describe_change(trigger_id: str, change: Mapping[str, Any]) -> Iterator[Line]:
+    """Give the lines of one trigger."""
+    sign, style = ACTIONS[change["action"]]
+    versions = change.get("versions", {})
+    names = [name for name in (versions.get("live"), versions.get("next")) if name is not None]
+    counts = [f"{change[name]} {name.replace('_', ' ')}" for name in COUNTS if change.get(name)]
+    said = ", ".join((" -> ".join(names), *counts) if names else counts)
+    yield f"  {sign} {trigger_id}" + (f" ({said})" if said else ""), style
+    yield from describe_fields(change.get("fields", ()))
+    for file in change.get("code", ()):
+        yield f"      code {file.get('path')}: {file.get('change')}", ""
+
+
+def describe_fields(fields: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """Give a line for each field: old and new."""
+    for each in fields:
+        yield f"      {each.get('key')}: {was_and_is(each)}", ""
+
+
+def describe_settings(settings: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """Give a line for each setting: old and new, and whether a reload is enough."""
+    for each in settings:
+        needs = " (requires a restart)" if each.get("applies") == "restart" else ""
+        yield f"  setting {each.get('key')}: {was_and_is(each)}{needs}", "magenta" if needs else ""
+
+
+def describe_replay(found: Mapping[str, Any]) -> Iterator[Line]:
+    """Give the lines of one trigger whose recorded events were evaluated again."""
+    different: Sequence[Mapping[str, Any]] = found.get("different", ())
+    more = found.get("more") or 0
+    count = len(different) + (more if isinstance(more, int) else 0)
+    style = "yellow" if count else "green"
+    yield f"  replay {found.get('trigger_id')}: {found.get('events')} events, {count} treated differently", style
+    for each in different:
+        why = f": {each['error']}" if each.get("error") else ""
+        at = f"{each.get('event_id')} {each.get('kind')}"
+        yield f"      {at}: {written(each.get('before'))} -> {written(each.get('now'))}{why}", ""
+    if more:
+        yield "      and more" if more is True else f"      and {more} more", ""
+
+
+def was_and_is(change: Mapping[str, Any]) -> str:
+    """Write ``old -> new``; ``-`` stands for none."""
+    return f"{written(change.get('old'))} -> {written(change.get('new'))}"
+
+
+def facts(row: Mapping[str, Any]) -> str:
+    """Write ``name=value name=value``."""
+    return " ".join(f"{name}={written(value)}" for name, value in row.items())

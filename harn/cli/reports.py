@@ -1,0 +1,136 @@
+"""The report of a reload in lines for people, and what it means for the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harn.cli.client import Answer, ServerUnreachable
+from harn.cli.plans import describe_plan
+from harn.cli.shared import Line, say
+
+UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
+"""Exit statuses of a dry run."""
+
+STATUSES = ("ok", "error", "needs_confirmation", "unsettled")
+
+
+def report_of(answer: Answer, url: str) -> Mapping[str, Any]:
+    """
+    Give the report that the server answered with.
+
+    :raises RequestRefused: it answered with a problem document.
+    :raises ServerUnreachable: with something else.
+    """
+    report = answer.document
+    if isinstance(report, dict) and report.get("status") in STATUSES:
+        return report
+    answer.expect_ok()
+    raise ServerUnreachable(f"{url} does not answer as a harn orchestrator does")
+
+
+def exit_status(report: Mapping[str, Any], dry_run: bool) -> int:
+    """Give the exit status for a report."""
+    if report["status"] != "ok":
+        return PROBLEMS if dry_run else 1
+    if not dry_run:
+        return 0
+    summary = report["summary"]
+    return CHANGES if summary["added"] or summary["modified"] or summary["removed"] else UNCHANGED
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """Print a report for people: a success on stdout, an error on stderr."""
+    if report["status"] == "ok":
+        say(describe_success(report))
+    else:
+        say(describe_error(report), is_error=True)
+
+
+def describe_success(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Give the lines for a reload that went well, or would."""
+    summary = report["summary"]
+    counts = f"+{len(summary['added'])} ~{len(summary['modified'])} -{len(summary['removed'])}"
+    what = "reload" if report.get("recalled") is None else f"rollback to the content of generation {report['recalled']}"
+    said = f"{what} (dry run)" if report.get("dry_run") else f"{what} ok"
+    yield f"{said} via {report['source']} ({counts})", "bold"
+    plan = report.get("plan")
+    yield from describe_summary(report) if plan is None else describe_plan(plan)
+    for each in report.get("draining", ()):
+        yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
+    for each in report.get("ramps", ()):
+        yield f"  ramp: {describe_ramp(each)}", "yellow"
+    for setting in report.get("requires_restart", ()):
+        yield f"  requires a restart: {setting}", "magenta"
+    for warning in report.get("warnings", ()):
+        yield f"  warning: {warning}", "magenta"
+    yield f"  generation {report['generation']}", ""
+    yield from describe_drift(report)
+    yield from describe_probation(report)
+
+
+def describe_summary(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Give a line for each trigger that changed, with what changed."""
+    summary, changes = report["summary"], report.get("changes", {})
+    for trigger_id in summary["added"]:
+        yield f"  + {trigger_id}", "green"
+    for trigger_id in summary["modified"]:
+        why = ", ".join(changes.get(trigger_id, ()))
+        yield f"  ~ {trigger_id}" + (f": {why}" if why else ""), "yellow"
+    for trigger_id in summary["removed"]:
+        yield f"  - {trigger_id}", "red"
+
+
+def describe_ramp(ramp: Mapping[str, Any]) -> str:
+    """Say how two versions of a trigger share its deliveries."""
+    said = f"{ramp.get('fresh')} takes {ramp.get('percent'):g} % of the new deliveries of {ramp.get('trigger_id')}"
+    if ramp.get("step"):
+        return f"{said}, {ramp['step']:g} % more every {ramp.get('every')}"
+    return f"{said}, until: harn orchestrator ramp --finish {ramp.get('trigger_id')}"
+
+
+def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Say that the files are not what serves, where they are not."""
+    drifted = report.get("drifted_files", ())
+    if drifted:
+        yield "  the files differ from what serves (drift); a reload or restart adopts them:", "bold magenta"
+        for path in drifted:
+            yield f"    {path}", "magenta"
+
+
+def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Say what undoes the new generation, and how to keep it."""
+    probation = report.get("probation")
+    if not probation:
+        return
+    confirm_by, rate = probation.get("confirm_by"), probation.get("revert_on_failures")
+    if confirm_by:
+        yield f"  rolled back at {confirm_by} unless: harn orchestrator confirm {report['generation']}", "bold yellow"
+    if rate:
+        least = f" of at least {probation['min']}" if probation.get("min") else ""
+        until = f" until {probation['until']}" if probation.get("until") else ""
+        yield f"  rolled back when more than {rate}{least} attempts of the new versions fail{until}", "yellow"
+
+
+def describe_error(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Give the lines for a reload that failed: how many problems, then each of them once."""
+    problems = report.get("problems", ())
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    if report["status"] == "needs_confirmation":
+        yield f"error: reload held back: {report['error']}", "bold red"
+        for trigger_id in report.get("removed", ()):
+            yield f"  - {trigger_id}", "red"
+    elif report.get("stage") is None:
+        yield f"error: reload failed: {report['error']}", "bold red"
+    else:
+        yield f"error: reload failed at {report['stage']}: {count if problems else report['error']}", "bold red"
+    for problem in problems:
+        yield describe_problem(problem), ""
+    yield f"generation {report['generation']} goes on serving", "bold"
+
+
+def describe_problem(problem: Mapping[str, Any]) -> str:
+    """Write a problem as ``file:line: where: message; hint``."""
+    place = problem["file"] if problem.get("line") is None else f"{problem['file']}:{problem['line']}"
+    said = f"{problem['message']}; {problem['hint']}" if problem.get("hint") else problem["message"]
+    return ": ".join(part for part in (place, problem.get("where"), said) if part)
