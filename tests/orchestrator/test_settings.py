@@ -1,0 +1,298 @@
+"""Each live setting, in a server that is given two manifests in turn: the second one's value is what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.dispatch.dispatcher import Dispatcher
+from harn.errors import RateExceeded, Saturated
+from harn.listener.admission import Admission
+from harn.listener.site import HarnSite
+from harn.manifest.changes import LIVE_SETTINGS
+from harn.orchestrator.options import ServeOptions
+from harn.orchestrator.parts import Parts
+from harn.orchestrator.settings import LiveSettings
+from harn.reload.probation import Probation, terms
+from harn.reload.report import ReloadReport, ReloadRequest
+from harn.triggers.registry import Registry
+from tests.reload.fakes import START
+from tests.reload.world import HANDLERS, World, fake
+
+OPTIONS = ServeOptions(manifest="", manifest_name="", state_dir="", host="", port=0)
+A_DAY = 86400.0
+
+
+class Server:
+    """What of a server takes settings, made as `harn.orchestrator.assemble` makes it."""
+
+    def __init__(self, root: Path, options: ServeOptions = OPTIONS) -> None:
+        self.world = World(root)
+        self.world.write("handlers.py", HANDLERS)
+        self.world.write("rules/one.py", "X = 1\n")
+        self.world.write("rules/two.py", "X = 2\n")
+        clock = self.world.clock
+        self.admission = Admission(clock)
+        self.dispatcher = Dispatcher(clock, self.world.store, Registry(), self.world.metrics, lambda: 0.0)
+        self.levels: list[str] = []
+        self.settings = LiveSettings(options, self.admission, self.dispatcher, self.levels.append)
+        place: Any = None
+        self.settings.site = HarnSite(clock, self.world.metrics, place, place)
+        coordinator = self.world.coordinator
+        coordinator._hooks = evolve(coordinator._hooks, adopted=lambda candidate: self.settings.apply(candidate))
+        # Of the parts only what their settings come from.
+        self.parts = object.__new__(Parts)
+        self.parts.options, self.parts.coordinator = options, coordinator
+
+    def ask(self, head: str, *triggers: str) -> Deferred[ReloadReport]:
+        """Write a manifest, and start or reload with it."""
+        self.world.manifest(*triggers, head=head)
+        return self.world.reload() if self.world.coordinator.current else self.world.start()
+
+    def request(self) -> str:
+        """Ask for admission to trigger ``a``; give the refusal, and "" when there is none."""
+        try:
+            self.admission.admit("a", 0)
+        except (RateExceeded, Saturated) as refusal:
+            return f"{type(refusal).__name__}, {refusal.retry_after} s"
+        return ""
+
+    def requests(self) -> tuple[int, str]:
+        """How many requests pass at once when every bucket is full, and how the next is refused."""
+        self.world.clock.advance(A_DAY)
+        for count in range(50):
+            refusal = self.request()
+            if refusal:
+                return count, refusal
+        return 50, ""
+
+    def pending(self, events: int, length: int) -> list[str]:
+        """Ask for admission while so many undurable events, of this size each, are in hand."""
+        answers = []
+        for _ in range(events):
+            answers.append(self.request())
+            self.admission.pending_bytes += length
+            self.admission.pending_events += 1
+        self.admission.pending_bytes = self.admission.pending_events = 0
+        return answers
+
+    def drains_for(self) -> float:
+        """Replace a version that is busy; give the seconds after which it is moved on."""
+        world = self.world
+        world.clock.advance(1.0)  # each edit is another
+        busy = world.version("a")
+        busy.lease()
+        before = {call.getTime() for call in world.clock.getDelayedCalls()}
+        world.write("handlers.py", HANDLERS + f"# {world.clock.seconds()}\n")
+        done: list[Any] = []
+        world.reload().addCallback(done.append)
+        (timer,) = (call for call in world.clock.getDelayedCalls() if call.getTime() not in before)
+        seconds = timer.getTime() - world.clock.seconds()
+        busy.release()
+        return seconds
+
+    def stage_takes(self) -> float:
+        """Reload with a connector that hangs; give the seconds after which that is given up."""
+        world = self.world
+        world.plugin.script["prepare"] = Deferred
+        world.write("harn.toml", (world.root / "harn.toml").read_text() + fake("slow"))
+        done: list[ReloadReport] = []
+        world.reload().addCallback(done.append)
+        started = world.clock.seconds()
+        while not done and world.clock.seconds() < started + 100:
+            world.clock.advance(0.5)
+        del world.plugin.script["prepare"]
+        assert done[0].timed_out, done
+        return world.clock.seconds() - started
+
+    def probation(self) -> Probation | None:
+        """Give the probation that a generation adopted now would be on."""
+        current = self.world.coordinator.current
+        assert current is not None
+        plain = ReloadRequest(source="cli", actor="test")
+        return terms(plain, current.inputs.manifest.orchestrator.reload, 2, 1, START)
+
+    def limited(self) -> tuple[float, int, float]:
+        """Give that probation's limit: share, attempts, seconds."""
+        probation = self.probation()
+        assert probation is not None and probation.limit is not None and probation.watch_until is not None
+        return probation.limit.rate, probation.limit.minimum, probation.watch_until - START
+
+
+@frozen
+class Proof:
+    """Two settings in turn, what to look at, and what is to be seen there with each."""
+
+    first: str
+    second: str
+    look: Callable[[Server], Any]
+    seen: tuple[Any, Any]
+
+
+def retained(name: str) -> Callable[[Server], Any]:
+    """Look at one limit of what is kept."""
+    return lambda server: getattr(server.settings.retention(), name)
+
+
+SATURATED, RATE = "Saturated, 1 s", "RateExceeded"
+ON_FAILURES = 'reload.revert_on_failures = "10%"\n'
+PROOFS = {
+    "allowed_origins": Proof(
+        'allowed_origins = ["https://a.test"]',
+        'allowed_origins = ["https://b.test"]',
+        lambda server: server.settings.site.origins,
+        ({b"https://a.test"}, {b"https://b.test"}),
+    ),
+    "max_body_bytes": Proof(
+        "max_body_bytes = 5", "max_body_bytes = 6", lambda server: server.settings.site.max_body_bytes, (5, 6)
+    ),
+    "log_level": Proof('log_level = "warn"', "", lambda server: server.levels[-1], ("warn", "info")),
+    "drain.max_items": Proof(
+        "drain.max_items = 5", "drain.max_items = 6", lambda server: server.parts.drain_limits()[0], (5, 6)
+    ),
+    "drain.deadline_seconds": Proof(
+        "drain.deadline_seconds = 5",
+        "drain.deadline_seconds = 6",
+        lambda server: server.parts.drain_limits()[1],
+        (5, 6),
+    ),
+    "pumps.max_outstanding": Proof(
+        "pumps.max_outstanding = 5", "", lambda server: server.dispatcher.max_outstanding, (5, 64)
+    ),
+    "retention.events": Proof('retention.events = "1h"', "", retained("events"), (3600.0, 7 * A_DAY)),
+    "retention.dead": Proof('retention.dead = "1h"', "", retained("dead"), (3600.0, 30 * A_DAY)),
+    "retention.max_bytes": Proof("retention.max_bytes = 5", "", retained("max_bytes"), (5, None)),
+    "retention.generations": Proof("retention.generations = 5", "", retained("generations"), (5, 20)),
+    "reload.drain_timeout": Proof(
+        'reload.drain_timeout = "5s"',
+        'reload.drain_timeout = "6s"',
+        lambda server: (server.settings.drain_timeout(), server.drains_for()),
+        ((5.0, 5.0), (6.0, 6.0)),
+    ),
+    "reload.timeout": Proof(
+        'reload.timeout = "6s"', 'reload.timeout = "7s"', lambda server: server.stage_takes(), (6.0, 7.0)
+    ),
+    "reload.confirm_within": Proof(
+        'reload.confirm_within = "5s"',
+        'reload.confirm_within = "6s"',
+        lambda server: server.probation() and server.probation().confirm_by - START,
+        (5.0, 6.0),
+    ),
+    "reload.revert_on_failures": Proof(
+        'reload.revert_on_failures = "10%"',
+        'reload.revert_on_failures = "20%"',
+        lambda server: server.limited(),
+        ((0.1, 20, 120.0), (0.2, 20, 120.0)),
+    ),
+    "reload.revert_min": Proof(
+        ON_FAILURES + "reload.revert_min = 5", ON_FAILURES, lambda server: server.limited()[1], (5, 20)
+    ),
+    "reload.revert_for": Proof(
+        ON_FAILURES + 'reload.revert_for = "5s"', ON_FAILURES, lambda server: server.limited()[2], (5.0, 120.0)
+    ),
+    "vm.include": Proof(
+        'vm.include = ["rules/one.py"]',
+        'vm.include = ["rules/*.py"]',
+        lambda server: sorted(server.world.coordinator.current.inputs.bundle.included),
+        (["rules.one"], ["rules.one", "rules.two"]),
+    ),
+    "admission.max_pending_events": Proof(
+        "admission.max_pending_events = 1",
+        "admission.max_pending_events = 2",
+        lambda server: server.pending(3, 0),
+        (["", SATURATED, SATURATED], ["", "", SATURATED]),
+    ),
+    "admission.max_pending_bytes": Proof(
+        "admission.max_pending_bytes = 10",
+        "admission.max_pending_bytes = 20",
+        lambda server: server.pending(3, 11),
+        (["", SATURATED, SATURATED], ["", "", SATURATED]),
+    ),
+    "admission.global_rate": Proof(
+        "admission.global_rate = 0.5",
+        "admission.global_rate = 0.25",
+        lambda server: server.requests(),
+        ((1, "Saturated, 2 s"), (1, "Saturated, 4 s")),
+    ),
+    "admission.rate": Proof(
+        "admission.rate = 0.5",
+        "",
+        lambda server: server.requests(),
+        ((1, f"{RATE}, 2 s"), (50, "")),
+    ),
+    "admission.burst": Proof(
+        "admission.rate = 0.5\nadmission.burst = 5",
+        "admission.rate = 0.5\nadmission.burst = 6",
+        lambda server: server.requests(),
+        ((5, f"{RATE}, 2 s"), (6, f"{RATE}, 2 s")),
+    ),
+}
+ELSEWHERE = {"allow_empty"}
+"""Settings that decide on the manifest itself: see `LiveSettingsTests.test_allow_empty`."""
+
+
+class LiveSettingsTests(SynchronousTestCase):
+    """A reload applies a setting: each of them, seen in what it is for."""
+
+    def server(self, options: ServeOptions = OPTIONS) -> Server:
+        """Make one."""
+        return Server(Path(self.mktemp()), options)
+
+    def adopt(self, server: Server, settings: str, *triggers: str) -> ReloadReport:
+        """Adopt a manifest with these settings."""
+        report = self.successResultOf(server.ask(f"[orchestrator]\n{settings}\n", *(triggers or (fake("a"),))))
+        self.assertTrue(report.ok, report)
+        return report
+
+    def test_every_live_setting_has_a_proof(self) -> None:
+        """A new setting is live unless its shape says otherwise, and must be proved here to be so."""
+        self.assertEqual(PROOFS.keys() | ELSEWHERE, LIVE_SETTINGS)
+
+    def test_proofs(self) -> None:
+        """What is to be seen with each of two settings is seen, and a third reload goes back to the first."""
+        for name, proof in PROOFS.items():
+            server = self.server()
+            self.adopt(server, proof.first)
+            self.assertEqual(proof.look(server), proof.seen[0], name)
+            report = self.adopt(server, proof.second)
+            self.assertEqual(report.requires_restart, (), name)
+            self.assertEqual(proof.look(server), proof.seen[1], name)
+            self.adopt(server, proof.first)
+            self.assertEqual(proof.look(server), proof.seen[0], name)
+
+    def test_allow_empty(self) -> None:
+        """Whether a manifest may be empty is decided by that manifest itself."""
+        server = self.server()
+        self.adopt(server, "allow_empty = true")
+        refused = self.successResultOf(server.ask("[orchestrator]\nallow_empty = false\n"))
+        self.assertEqual((refused.ok, refused.stage), (False, "validate"))
+        self.assertTrue(self.successResultOf(server.ask("[orchestrator]\nallow_empty = true\n")).ok)
+
+    def test_flags_win(self) -> None:
+        """What a flag says no manifest changes, neither the first nor a reload."""
+        told = evolve(OPTIONS, pump_max_outstanding=9, drain_max_items=0, drain_deadline=0.0, log_level="error")
+        server = self.server(told)
+        for number in (3, 4):
+            self.adopt(
+                server,
+                f'log_level = "debug"\npumps.max_outstanding = {number}\n'
+                f"drain = {{ max_items = {number}, deadline_seconds = {number} }}",
+            )
+            self.assertEqual((server.dispatcher.max_outstanding, server.parts.drain_limits()), (9, (0, 0.0)))
+        self.assertEqual(server.levels, [])
+
+    def test_failed_reload_applies_nothing(self) -> None:
+        """Settings are part of the generation: one that is refused changes none."""
+        server = self.server()
+        self.adopt(server, "max_body_bytes = 5\npumps.max_outstanding = 5")
+        failed = self.successResultOf(
+            server.ask('[orchestrator]\nmax_body_bytes = 6\nlog_level = "debug"\n', fake("a", handler="none:f"))
+        )
+        self.assertFalse(failed.ok)
+        self.assertEqual((server.settings.site.max_body_bytes, server.dispatcher.max_outstanding), (5, 5))
+        self.assertEqual(server.levels, ["info"])
