@@ -84,6 +84,16 @@ class LoadTests(SynchronousTestCase):
         self.assert_unusable("/nowhere.crt", self.key, "the certificate /nowhere.crt", "No such file")
         self.assert_unusable(self.certificate, "/nowhere.key", "the key /nowhere.key", "No such file")
 
+    def test_no_file(self) -> None:
+        """A pipe is not waited for, and a device not read to an end that it may not have."""
+        pipe = os.path.join(self.directory, "pipe")
+        os.mkfifo(pipe)
+        for path in (pipe, "/dev/zero"):
+            self.assert_unusable(path, self.key, f"the certificate {path} cannot be read", "no regular file")
+            self.assert_unusable(self.certificate, path, f"the key {path} cannot be read", "no regular file")
+        large = self.write("large", b"x" * (1024 * 1024 + 1))
+        self.assert_unusable(large, self.key, "larger than 1 MiB")
+
     def test_no_pem(self) -> None:
         """A file that holds something else is named, with what belongs there."""
         junk = self.write("junk", b"junk")
