@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from harn.dispatch.attempt import removed
 from harn.dispatch.delivery import Delivery
+from harn.dispatch.leaving import Leavings
 from harn.dispatch.second_tries import INTERVAL, SecondTries
 from harn.dispatch.wakeups import Wakeups
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES, Window
@@ -22,7 +23,7 @@ from harn.errors import EventLogUnavailable
 from harn.model.delivery import BINDING_REMOVED, WAITING, StoredDelivery
 from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
-from harn.triggers.binding import BindingVersion
+from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.dispatch")
@@ -35,6 +36,7 @@ class ReadBack:
     """
     Brings rows back into the window.
 
+    :param leavings: of which nothing is brought back.
     :param pump: called when something has come.
     :ivar window: what it brings them into.
     """
@@ -46,6 +48,7 @@ class ReadBack:
         registry: Registry,
         metrics: Metrics,
         second_tries: SecondTries,
+        leavings: Leavings,
         pump: Callable[[], None],
         max_deliveries: int = MAX_DELIVERIES,
         max_bytes: int = MAX_BYTES,
@@ -55,11 +58,13 @@ class ReadBack:
         self._registry = registry
         self._metrics = metrics
         self._second_tries = second_tries
+        self._leavings = leavings
         self._pump = pump
         self.window = Window(deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes)
         self._wakeups = Wakeups(clock, self._wake)
         self._due: set[int] = set()
-        self._reading_due = False
+        self._reading_due = self._due_outdated = False
+        self._passed_over: set[int] = set()
         self._held = False
         self._open = True
 
@@ -90,6 +95,20 @@ class ReadBack:
         if not in_hand:
             self.window.let_go(delivery_id)
 
+    @property
+    def held(self) -> set[int]:
+        """Ids of all deliveries that memory answers for: whoever changes many rows at once leaves these alone."""
+        return self.window.in_hand | self._due
+
+    def left(self) -> None:
+        """Take notice that rows have left a version in the store: what is being read may show them as they were."""
+        self.window.read_again()
+        self._due_outdated = self._reading_due
+        if self._passed_over:
+            self._passed_over.clear()
+            self.window.look_through()
+            self._wakeups.notice(self._clock.seconds())
+
     def stop_retries(self) -> None:
         """Take up no further due retry."""
         self._open = False
@@ -102,7 +121,15 @@ class ReadBack:
 
     # Ready rows
 
+    def _is_leaving(self, row: StoredDelivery) -> bool:
+        if not self._leavings.holds(row, self._registry):
+            return False
+        self._passed_over.add(row.delivery_id)
+        return True
+
     def _admit(self, row: StoredDelivery) -> Delivery | None:
+        if self._is_leaving(row):
+            return None
         binding = self._holder(row)
         if binding is None:
             self._give_up(row)
@@ -114,17 +141,18 @@ class ReadBack:
         """
         Find the version that holds a lease for a ready row.
 
-        That is the row's own; or, if that was moved on or could not be revived, a later one that took its leases over.
+        That is the row's own; or, if that was moved on or could not be revived, one that took its leases over: a later
+        one, or the live one, which is the earlier after an aborted ramp.
         """
         own = self._registry.get(row.trigger_id, row.version)
-        if own is not None and own.stored > 0:
+        if own is not None and (own.stored > 0 or own.state == ACTIVE):
             return own
-        for later in self._registry.versions(row.trigger_id):
-            if later.version > row.version and later.stored > 0:
-                return later
+        newest = self._registry.newest(row.trigger_id)
+        for other in self._registry.versions(row.trigger_id):
+            if other.stored > 0 and (other.version > row.version or other is newest):
+                return other
         if own is not None and not own.moved:
             return own  # committed just now, and the news of it is under way
-        newest = self._registry.newest(row.trigger_id)
         if newest is None or newest.moved:
             return None
         newest.lease()
@@ -146,24 +174,25 @@ class ReadBack:
             return
         self._reading_due = True
         # A copy: the store may read it on another thread.
-        self._deliveries.due(now, limit, tuple(self._due)).addCallbacks(
+        self._deliveries.due(now, limit, (*self._due, *self._passed_over)).addCallbacks(
             self._woken, self._not_woken, callbackArgs=(now, limit)
         ).addErrback(lambda failure: log.failure("taking up due retries failed", failure=failure))
 
     def _not_woken(self, failure: Failure) -> None:
-        self._reading_due = False
+        self._reading_due = self._due_outdated = False
         self._wakeups.notice(self._clock.seconds() + INTERVAL)
         failure.trap(EventLogUnavailable)
 
     def _woken(self, rows: Sequence[StoredDelivery], now: float, limit: int) -> None:
         self._reading_due = False
+        outdated, self._due_outdated = self._due_outdated, False
         if not self._open:
             return
-        if self._held:
+        if self._held or outdated:
             self._wake()
             return
         for row in rows:
-            if row.delivery_id in self.window.in_hand:
+            if row.delivery_id in self.window.in_hand or self._is_leaving(row):
                 continue
             self._due.add(row.delivery_id)
             binding = self._registry.for_retry(row.trigger_id, self._registry.get(row.trigger_id, row.version))
@@ -198,6 +227,7 @@ class ReadBack:
 
     def _give_up(self, row: StoredDelivery) -> None:
         """Dead-letter a row of a trigger of which no version is left."""
+        self._due.add(row.delivery_id)
 
         def given_up(_: None) -> None:
             self._due.discard(row.delivery_id)

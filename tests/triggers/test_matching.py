@@ -116,3 +116,30 @@ class DecideTests(SynchronousTestCase):
         self.assertEqual(decide(dedupe_key="event.provider_payload.n"), Keep("1"))
         found = decide(event(body=b'{"n": {"b": 1, "a": [2]}}'), dedupe_key="event.provider_payload.n")
         self.assertEqual(found, Keep('{"a":[2],"b":1}'))
+
+
+class KeyTests(SynchronousTestCase):
+    def key(self, of: Any = None, **rules: Any) -> str:
+        """Give the key of one event by the given rules."""
+        return Rules.of(spec(**rules)).key_of(event() if of is None else of)
+
+    def test_what_it_would_be_claimed_under(self) -> None:
+        """The key is the claim's: the expression's value, or the provider's own for null and where there is none."""
+        for expression in ('event.headers."x-id"', "event.missing", "event.provider_payload.n", "event.headers"):
+            self.assertEqual(Keep(self.key(dedupe_key=expression)), decide(dedupe_key=expression), expression)
+        self.assertEqual(self.key(), "d-1")
+
+    def test_of_any_event(self) -> None:
+        """An event that the rules would not keep has its key, too."""
+        rules = {"events": ("push",), "filter": "event.missing", "dedupe_key": "event.kind"}
+        self.assertEqual(self.key(**rules), "issues.opened")
+
+    def test_an_expression_that_fails(self) -> None:
+        """Whatever an expression does on an event, there is a key: the provider's own."""
+        for text in ("abs('x')", "ceil(`1e400`)", "values(event.headers)[::0]", "sort(event)", "&id"):
+            self.assertEqual(self.key(dedupe_key=text), "d-1", text)
+
+    @given(st.binary(max_size=40))
+    def test_any_body(self, body: bytes) -> None:
+        """Of any bytes there is a key, and it is a text."""
+        self.assertIsInstance(self.key(event(body=body), dedupe_key="event.provider_payload.raw"), str)
