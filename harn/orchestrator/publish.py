@@ -48,9 +48,10 @@ def manifest_payload(finished: Finished) -> dict[str, Any]:
         "duration_ms": round(report.duration_ms, 3),
         "stages_ms": {stage: round(seconds * 1000.0, 3) for stage, seconds in finished.stages.items()},
     }
-    for name, value in (("reason", report.reason), ("recalled", report.recalled)):
-        if value:
-            payload[name] = value
+    if report.recalled is not None:
+        payload["recalled"] = report.recalled
+    if report.reason:
+        payload["reason"] = report.reason
     if not report.ok:
         return {
             **payload,
@@ -173,6 +174,15 @@ class Publisher:
         noted = Deferred.fromCoroutine(self.note(MANIFEST, kind, manifest_payload(finished)))
         saved = Deferred.fromCoroutine(self.save_state())
         return [warning for warning in (await noted, await saved) if warning is not None]
+
+    def take_state(self) -> None:
+        """Write the state file from now on."""
+        self._state_file.is_ours = True
+
+    async def leave_state(self) -> None:
+        """Leave the state file to another program from now on; returns when nothing of ours is being written."""
+        self._state_file.is_ours = False
+        await self._state_file.close()
 
     async def close(self) -> None:
         """Wait for what is being written."""

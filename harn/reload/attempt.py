@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harn.manifest.model import RolloutSpec
+from harn.manifest.model import OrchestratorSettings, RolloutSpec
 from harn.reload.archive import Archive, Content
 from harn.reload.build import Builder
 from harn.reload.candidate import Held, Making, Prepared, make_candidate
@@ -46,6 +46,7 @@ class Before:
 
     :ivar highest: the highest generation number ever reserved.
     :ivar last_digest: at a start: the digest that served last, whose number is kept if it is found again.
+    :ivar started_with: the settings of the server's first generation, once there was one.
     :ivar revive: at a start: gives the earlier versions that are in force again, by trigger id.
     """
 
@@ -53,6 +54,7 @@ class Before:
     numbers: VersionNumbers
     highest: int
     last_digest: str | None = None
+    started_with: OrchestratorSettings | None = None
     revive: Callable[[Prepared], Awaitable[Mapping[str, Held]]] | None = None
 
 
@@ -83,9 +85,10 @@ class Draft:
 
     live: Generation | None
     prepared: Prepared
-    replacing: tuple[str, ...]
     rollouts: Mapping[str, RolloutSpec]
     request: ReloadRequest
+    numbers: VersionNumbers
+    started_with: OrchestratorSettings | None
 
 
 @frozen(kw_only=True)
@@ -139,7 +142,9 @@ class Attempts:
         if live is not None and inputs.digest == live.digest and not request.force and not request.dry_run:
             plan = Plan(unchanged=tuple(sorted(live.bindings)))
             return Result(plan=plan, inputs=inputs, recalled=recalled, drifted=drifted)
-        resolving = builder.resolve(inputs, live, stack, afresh=request.force, spare=not request.dry_run)
+        # Recorded events are replayed in an interpreter that serves nobody: a predicate may bring it down.
+        afresh = request.force or request.replay > 0
+        resolving = builder.resolve(inputs, live, stack, afresh=afresh, spare=not request.dry_run)
         prepared = await stages.run("resolve", resolving)
         plan = prepared.plan
         if (
@@ -155,7 +160,14 @@ class Attempts:
             rollouts, warnings = plan_rollouts(plan, live, inputs.manifest.triggers, request)
         connectors = await stages.run("prepare", builder.connect(prepared, live, stack))
         if request.dry_run:
-            draft = Draft(live=live, prepared=prepared, replacing=tuple(connectors), rollouts=rollouts, request=request)
+            draft = Draft(
+                live=live,
+                prepared=prepared,
+                rollouts=rollouts,
+                request=request,
+                numbers=before.numbers,
+                started_with=before.started_with,
+            )
             details = await stages.run("resolve", _wait(self.describe(draft)))
             return Result(
                 plan=plan, inputs=inputs, warnings=warnings, details=details, recalled=recalled, drifted=drifted

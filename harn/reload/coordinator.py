@@ -92,6 +92,7 @@ class Coordinator:
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
+    :ivar turns: who takes one keeps reloads out.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Coordinator:
             adopt=self._adopt,
             describe=hooks.describe,
         )
-        self._turns = Turns(self._reload)
+        self.turns = Turns(self._reload)
         self._numbers = VersionNumbers({})
         self._highest = 0
         self._started_with: OrchestratorSettings | None = None
@@ -168,7 +169,7 @@ class Coordinator:
         self._numbers = numbers
         self._highest = last_number
         request = ReloadRequest(source=START, actor=START, recall=recall, reason=reason)
-        return self._turns.begin(self._start(request, last_digest))
+        return self.turns.begin(self._start(request, last_digest))
 
     async def _start(self, request: ReloadRequest, last_digest: str | None) -> ReloadReport:
         records = await self._trials.load()
@@ -176,12 +177,12 @@ class Coordinator:
         async def revive(prepared: Prepared) -> Mapping[str, Held]:
             return await self._hold(records, prepared)
 
-        async with self._turns.turn():
+        async with self.turns.turn():
             return await self._reload(request, 1, last_digest, revive)
 
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
-        return self._turns.ask(request)
+        return self.turns.ask(request)
 
     def describe(self) -> Deferred[dict[str, Any]]:
         """See `IReloader.describe`."""
@@ -206,7 +207,7 @@ class Coordinator:
     def close(self) -> Deferred[None]:
         """Reload no more: what runs is cut off, and undone by not being done."""
         self._trials.close()
-        return self._turns.close()
+        return self.turns.close()
 
     async def release(self) -> None:
         """At the server's end: let go of the live generation, and wait until its connectors are closed."""
@@ -215,6 +216,10 @@ class Coordinator:
             quiesce(shared.value)
             shared.release()
         await self._builder.connections.pool.idle()
+
+    def renumber(self, numbers: VersionNumbers, highest: int) -> None:
+        """Go on from these numbers: in this turn another program gave some."""
+        self._numbers, self._highest = numbers, max(self._highest, highest)
 
     # Doing
 
@@ -261,7 +266,7 @@ class Coordinator:
         except (ManifestInvalid, StageFailed) as error:
             report = answers.failed(request, error, self.current)
         except CancelledError:
-            if self._turns.closed:
+            if self.turns.closed:
                 raise
             cut_off = StageFailed(stages.current, "what it waited for was cancelled")
             report = answers.failed(request, cut_off, self.current)
@@ -325,7 +330,7 @@ class Coordinator:
 
     def _last_checks(self, request: ReloadRequest) -> None:
         self._check_precondition(request)
-        if self._turns.closed:
+        if self.turns.closed:
             raise ShuttingDown("the server is shutting down", retry_after=5)
 
     def _check_precondition(self, request: ReloadRequest) -> None:
@@ -359,7 +364,7 @@ class Coordinator:
 
         :return: False if the ramp is in force no more: a reload has put something else in its place.
         """
-        async with self._turns.turn():
+        async with self.turns.turn():
             live, trigger_id = self.current, winner.id
             if live is None or live.ramps.get(trigger_id) is not ramp:
                 return False

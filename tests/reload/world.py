@@ -154,13 +154,13 @@ class World:
 
     # Its life
 
-    def start(self) -> Deferred[ReloadReport]:
+    def start(self, **more: Any) -> Deferred[ReloadReport]:
         """Build the first generation, with the numbers that the store remembers."""
 
         async def begin() -> ReloadReport:
             numbers = VersionNumbers(await self.store.latest_bindings())
             last = await LastGeneration.of(self.store)
-            return await self.coordinator.start(numbers, last.number, last.digest)
+            return await self.coordinator.start(numbers, last.number, last.digest, **more)
 
         return Deferred.fromCoroutine(begin())
 

@@ -1,0 +1,87 @@
+"""The details of a dry run: what a reload would do, what is in hand meanwhile, and how recorded events would fare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harn.dispatch.dispatcher import Dispatcher
+from harn.manifest.model import RolloutSpec
+from harn.model.durations import format_duration
+from harn.model.identifiers import binding_key
+from harn.model.shares import format_share
+from harn.reload.archive import InThread
+from harn.reload.attempt import Draft
+from harn.reload.plan import Planned, Work, describe_plan
+from harn.reload.replay import Replayer
+from harn.reload.rollout import stable_of
+from harn.triggers.registry import Registry
+
+
+class Planner:
+    """Makes the details of dry runs."""
+
+    def __init__(self, registry: Registry, dispatcher: Dispatcher, replayer: Replayer, in_thread: InThread) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._replayer = replayer
+        self._in_thread = in_thread
+
+    async def describe(self, draft: Draft) -> Mapping[str, Any]:
+        """Give the JSON value ``plan`` of a dry run's report; see `harn.reload.plan.describe_plan`."""
+        prepared, live, plan = draft.prepared, draft.live, draft.prepared.plan
+        planned = Planned(
+            plan=plan,
+            live=None if live is None else live.inputs,
+            following=prepared.inputs,
+            bindings={} if live is None else live.bindings,
+            following_version=draft.numbers.following,
+            work=self._work((*plan.modified, *plan.removed)),
+            started_with=draft.started_with,
+            ramps=list(self._ramps(draft)),
+        )
+        found: dict[str, Any] = await self._in_thread(describe_plan, planned)
+        if draft.request.replay:
+            found["replay"] = await self._replayer.replay(
+                prepared.interpreter.value,
+                prepared.definitions,
+                (*plan.modified, *plan.added),
+                draft.request.replay,
+            )
+        return found
+
+    def _work(self, trigger_ids: Iterable[str]) -> dict[str, Work]:
+        """Count what the versions of each trigger have in hand."""
+        versions = {trigger_id: self._registry.versions(trigger_id) for trigger_id in trigger_ids}
+        loads = self._dispatcher.workload([binding for bindings in versions.values() for binding in bindings])
+        return {
+            trigger_id: Work(
+                in_flight=sum(binding.in_flight for binding in bindings),
+                running=sum(loads[binding].running for binding in bindings),
+                queued=sum(loads[binding].queued for binding in bindings),
+                waiting=self._registry.waiting[trigger_id],
+            )
+            for trigger_id, bindings in versions.items()
+        }
+
+    def _ramps(self, draft: Draft) -> Iterable[Mapping[str, Any]]:
+        if draft.live is None:
+            return
+        for trigger_id, rollout in draft.rollouts.items():
+            fresh = binding_key(trigger_id, draft.numbers.following(trigger_id))
+            yield {
+                "trigger_id": trigger_id,
+                "stable": stable_of(draft.live, trigger_id).key,
+                "fresh": fresh,
+                **describe_rollout(rollout),
+            }
+
+
+def describe_rollout(rollout: RolloutSpec) -> dict[str, Any]:
+    """Show how a change is rolled out."""
+    return {
+        "percent": round(rollout.percent * 100, 4),
+        "step": round(rollout.step * 100, 4),
+        "every": format_duration(rollout.every) if rollout.step else None,
+        "max_failures": None if rollout.max_failures is None else format_share(rollout.max_failures),
+    }

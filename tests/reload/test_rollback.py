@@ -1,0 +1,202 @@
+"""Rolling back: an earlier generation's content as a new, higher generation, out of the store and not from disk."""
+
+from __future__ import annotations
+
+from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed
+from harn.reload.archive import pack_manifest, unpack_manifest
+from harn.reload.report import PREVIOUS
+from harn.store.model import RetentionPolicy
+from tests.reload.case import CoordinatorCase
+from tests.reload.world import HANDLERS, fake
+
+TOKEN = 'secrets = { token = "fake/token" }'
+
+
+class RollbackTests(CoordinatorCase):
+    def edit(self, number: int) -> None:
+        """Change the code, the manifest's settings and a trigger, and reload."""
+        self.world.write("handlers.py", f"{HANDLERS}# {number}\n")
+        self.world.manifest(fake("a", extra=f"timeout = '{number}s'"), fake("b"))
+        self.reloaded()
+
+    def code_of(self, trigger_id: str) -> bytes:
+        """Give the source that a trigger's live version runs."""
+        interpreter = self.world.version(trigger_id).interpreter.value
+        return interpreter.bundle.modules["handlers"].source
+
+    def test_previous(self) -> None:
+        """The generation before is adopted again, manifest and code, under a number and versions that are new."""
+        self.edit(2)
+        report = self.reloaded(recall=PREVIOUS, source="rollback")
+        self.assertEqual((report.generation, report.recalled, self.world.live()), (3, 1, {"a": 3, "b": 3}))
+        self.assertEqual(report.modified, ("a", "b"))
+        self.assertEqual(self.code_of("a"), HANDLERS.encode())
+        self.assertEqual(self.world.version("a").spec.timeout, 30.0)
+
+    def test_tells_of_drift(self) -> None:
+        """The report and the description say that the files say something else, and name them."""
+        self.edit(2)
+        report = self.reloaded(recall=1)
+        root = self.world.root.absolute()
+        self.assertEqual(report.drifted_files, (str(root / "handlers.py"), str(root / "harn.toml")))
+        self.assertIn("drift", report.warnings[0])
+        described = self.successResultOf(self.world.coordinator.describe())
+        self.assertEqual((described["drift"], described["recalled"]), (True, 1))
+        self.assertEqual(described["drifted_files"], list(report.drifted_files))
+
+    def test_files_put_back_are_no_drift(self) -> None:
+        """Where the files already say what is recalled, there is no drift to tell of."""
+        self.edit(2)
+        self.world.write("handlers.py", HANDLERS)
+        self.world.manifest(fake("a"), fake("b"))
+        report = self.reloaded(recall=1)
+        self.assertEqual((report.generation, report.drifted_files, report.warnings), (3, (), ()))
+
+    def test_back_and_forth(self) -> None:
+        """A rollback of a rollback goes back to what was rolled back; numbers only rise."""
+        self.edit(2)
+        self.reloaded(recall=PREVIOUS)
+        report = self.reloaded(recall=PREVIOUS)
+        self.assertEqual((report.generation, report.recalled, self.world.live()), (4, 2, {"a": 4, "b": 4}))
+        self.assertEqual(self.world.version("a").spec.timeout, 2.0)
+
+    def test_far_back(self) -> None:
+        """Any generation that is kept can be named; a trigger that it does not have drains, one that it has comes."""
+        self.world.manifest(fake("c"))
+        self.reloaded()
+        self.edit(3)
+        report = self.reloaded(recall=2)
+        self.assertEqual((report.added, report.removed), (("c",), ("a", "b")))
+        self.assertEqual(self.world.live(), {"c": 2})
+
+    def test_no_files_are_needed(self) -> None:
+        """The store has all that it takes: manifest and module may be gone."""
+        self.edit(2)
+        for name in ("harn.toml", "handlers.py"):
+            (self.world.root / name).unlink()
+        report = self.reloaded(recall=1)
+        self.assertEqual((report.generation, len(report.drifted_files)), (3, 2))
+
+    def test_unknown(self) -> None:
+        """A generation that never served, or whose content is gone, is refused; the message says what is kept."""
+        self.edit(2)
+        error = self.failureResultOf(self.world.reload(recall=99), GenerationUnknown).value
+        self.assertIn("kept are: 1, 2", str(error))
+        self.assertEqual(self.world.coordinator.generation, 2)
+        self.failureResultOf(self.world.reload(recall=99, dry_run=True), GenerationUnknown)
+        self.assertEqual(self.world.told.runs[-1], "refused")
+
+    def test_nothing_before(self) -> None:
+        """Without an earlier generation of other content there is nothing to go back to."""
+        self.failureResultOf(self.world.reload(recall=PREVIOUS), GenerationUnknown)
+        self.reloaded(force=True)
+        self.failureResultOf(self.world.reload(recall=PREVIOUS), GenerationUnknown)
+
+    def test_live_content(self) -> None:
+        """To recall what is live changes nothing."""
+        before = self.world.stands()
+        report = self.reloaded(recall=1)
+        self.assertEqual((report.generation, report.unchanged), (1, ("a", "b")))
+        self.assertEqual(self.world.stands(), before)
+
+    def test_dry_run(self) -> None:
+        """A dry run of a rollback says what it would do and leaves everything as it is."""
+        self.edit(2)
+        before = self.world.stands()
+        report = self.reloaded(recall=1, dry_run=True)
+        self.assertEqual((report.generation, report.modified, report.recalled), (2, ("a", "b"), 1))
+        self.assertEqual(len(report.drifted_files), 2)
+        self.assertEqual(self.world.stands(), before)
+
+    def test_if_match(self) -> None:
+        """Of two who roll back for the same generation one wins."""
+        self.edit(2)
+        etag = self.world.coordinator.etag
+        self.reloaded(recall=1, if_match=etag)
+        self.failureResultOf(self.world.reload(recall=1, if_match=etag), PreconditionFailed)
+        self.assertEqual(self.world.coordinator.generation, 3)
+
+    def test_secrets_are_those_of_now(self) -> None:
+        """Secrets are never kept: a recalled trigger uses the value of today."""
+        self.world.manifest(fake("a", extra=TOKEN))
+        self.reloaded()
+        self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
+        self.reloaded()
+        self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
+        self.reloaded(recall=2)
+        self.assertEqual(self.world.plugin.of("a").context.binding.secrets, {"token": (b"t-2",)})
+
+    def test_secret_that_is_gone(self) -> None:
+        """What is recalled is checked as any manifest is: a problem names the generation, and nothing changes."""
+        self.world.manifest(fake("a", extra=TOKEN))
+        self.reloaded()
+        self.world.manifest(fake("a"))
+        self.reloaded()
+        del self.world.environ["HARN_SECRET_FAKE_TOKEN"]
+        before = self.world.stands()
+        report = self.reload(recall=2)
+        self.assertEqual((report.ok, report.stage), (False, "resolve"))
+        self.assertIn("of generation 2", report.problems[0].file)
+        self.assertEqual(self.world.stands(), before)
+
+    def test_store_away(self) -> None:
+        """A store that cannot be read fails the rollback, and what serves goes on."""
+        self.edit(2)
+        self.world.store.fail_reads = True
+        report = self.reload(recall=1)
+        self.assertEqual((report.ok, report.generation), (False, 2))
+        self.assertIn("EventLogUnavailable", report.error)
+
+    def test_a_reload_adopts_the_files_again(self) -> None:
+        """An explicit reload after a rollback takes what the files say."""
+        self.edit(2)
+        self.reloaded(recall=1)
+        report = self.reloaded()
+        self.assertEqual((report.generation, report.recalled), (4, None))
+        self.assertEqual(self.world.version("a").spec.timeout, 2.0)
+
+    def test_history(self) -> None:
+        """The record says who went back to what, and what each generation changed."""
+        self.edit(2)
+        self.reloaded(recall=1, source="rollback", actor="me", reason="it was bad")
+        record = self.successResultOf(self.world.store.history(1))[0]
+        self.assertEqual((record.recalled, record.source, record.actor, record.reason), (1, "rollback", "me", "it was bad"))
+        self.assertEqual(record.summary["counts"], {"added": 0, "modified": 2, "removed": 0, "unchanged": 0})
+        self.assertEqual(record.summary["changes"]["a"], ["handler code", "timeout"])
+
+    def test_only_so_many_are_kept(self) -> None:
+        """What retention took cannot be gone back to; the newest stay."""
+        for number in range(2, 6):
+            self.edit(number)
+        policy = RetentionPolicy(events=1e9, dead=1e9, generations=2)
+        while self.successResultOf(self.world.store.trim(policy, self.world.clock.seconds(), 100)):
+            pass
+        self.failureResultOf(self.world.reload(recall=3), GenerationUnknown)
+        self.assertEqual(self.reloaded(recall=4).generation, 6)
+
+    def test_start_from_last_good(self) -> None:
+        """With files that are broken the first generation may be the last one that served, and keeps its number."""
+        self.edit(2)
+        self.world.write("harn.toml", "broken [")
+        self.world = self.world.restarted()
+        self.assertFalse(self.successResultOf(self.world.start()).ok)
+        report = self.successResultOf(self.world.start(recall=PREVIOUS, reason="the files are broken"))
+        self.assertEqual((report.ok, report.generation, report.recalled), (True, 2, 2))
+        self.assertEqual(self.world.live(), {"a": 2, "b": 2})
+        described = self.successResultOf(self.world.coordinator.describe())
+        self.assertEqual((described["drift"], described["last_failed"]["stage"]), (True, "parse"))
+
+    def test_no_last_good(self) -> None:
+        """Where nothing has served, there is nothing to start from."""
+        self.world = self.world.restarted()
+        self.world.store.fail_reads = True
+        self.failureResultOf(self.world.start(recall=PREVIOUS), EventLogUnavailable)
+
+
+class PackingTests(CoordinatorCase):
+    def test_damaged(self) -> None:
+        """A text comes back as it was; damaged ones are told, not adopted."""
+        text = b"\xff\x00 any bytes" * 1000
+        self.assertEqual(unpack_manifest(pack_manifest(text)), text)
+        for data in (b"", b"nothing", pack_manifest(text)[:-9]):
+            self.assertRaises(ValueError, unpack_manifest, data)
