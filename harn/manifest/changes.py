@@ -32,7 +32,7 @@ def changed_fields(old: TriggerSpec, new: TriggerSpec, table: str | None = None)
 
 
 def field_differences(old: TriggerSpec, new: TriggerSpec, table: str | None = None) -> Iterator[tuple[str, Any, Any]]:
-    """Give each key that `changed_fields` names, with both values as plain JSON; None where there is none."""
+    """Give each key that `changed_fields` names, with both values as built-in types; None where there is none."""
     own = table if table is not None else new.provider.replace("-", "_")
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
     for name in TriggerSpec.__struct_fields__:
@@ -48,7 +48,7 @@ def changed_settings(old: OrchestratorSettings, new: OrchestratorSettings) -> tu
 
 
 def setting_differences(old: OrchestratorSettings, new: OrchestratorSettings) -> Iterator[tuple[str, Any, Any]]:
-    """Give each key that `changed_settings` names, with both values as plain JSON; None where there is none."""
+    """Give each key that `changed_settings` names, with both values as built-in types; None where there is none."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
     for name in before:
         yield from _differences(name, before[name], after[name])

@@ -17,13 +17,13 @@ def written_field(key: str, value: Any) -> Any:
     """
     Write a value of a trigger's spec.
 
-    :param key: dotted, as `harn.manifest.changes` names it; ``value`` is plain JSON.
+    :param key: dotted, as `harn.manifest.changes` names it; ``value`` as that gives it.
     """
     table, _, name = key.partition(".")
-    if table == "secrets":
-        return value[0] if isinstance(value, list) and len(value) == 1 else value
+    if table == "secrets" and value is not None and len(value) == 1:
+        return value[0]
     if name and table not in _TABLES:
-        return value  # of the provider's own table
+        return _written(None, value)  # a secret's references, or of the provider's own table
     return _written(_TABLES[table].get(name) if name else TRIGGER.get(key), value)
 
 
@@ -31,7 +31,7 @@ def written_setting(key: str, value: Any) -> Any:
     """
     Write a value of ``[orchestrator]``.
 
-    :param key: dotted, for example ``reload.drain_timeout``; ``value`` is plain JSON.
+    :param key: dotted, for example ``reload.drain_timeout``; ``value`` as `harn.manifest.changes` gives it.
     """
     *tables, name = key.split(".")
     shape = ORCHESTRATOR
@@ -42,7 +42,7 @@ def written_setting(key: str, value: Any) -> Any:
 
 def _written(shape: Field | None, value: Any) -> Any:
     if not isinstance(value, int | float):
-        return value
+        return list(value) if isinstance(value, tuple) else value
     if isinstance(shape, Duration):
         return format_duration(value)
     return format_share(value) if isinstance(shape, Share) else value

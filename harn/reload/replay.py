@@ -1,0 +1,219 @@
+"""
+Replaying recorded events under new rules: which of them a reload's triggers would treat differently.
+
+Match, filter and predicate are evaluated again, on what was recorded; no handler is called and nothing is kept. What a
+connector made of a request is not made again, and what did not match in its time was never recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from attrs import frozen
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from harn.clocks import rfc3339
+from harn.errors import AttemptFailed, CallInterrupted
+from harn.manifest.model import TriggerSpec
+from harn.model.delivery import FILTER_ERROR
+from harn.model.event import TriggerEvent, decode_envelope
+from harn.model.identifiers import binding_key
+from harn.reload.archive import InThread
+from harn.store.interfaces import IDeliveries
+from harn.store.model import RecentEvent
+from harn.store.treatment import HANDLED, SKIPPED, UNKNOWN
+from harn.triggers.binding import Definition
+from harn.triggers.matching import FilterFailed, Ignore, Rules
+from harn.vm.interfaces import IInterpreter
+from harn.vm.model import Call
+
+NO_MATCH, FILTERED, PREDICATE_ERROR = "no_match", "filtered", "predicate_error"
+
+MOST_LISTED = 100
+"""Events of one trigger that are listed as treated differently."""
+DEPTH = 20_000
+"""Deliveries, of all triggers, among which recorded events are looked for."""
+_CALLS = 16
+"""Predicates that run at once."""
+_IN_MEMORY = 1000
+"""Events, with their bodies, that are held at once; more only when one trigger alone is to have more."""
+_IN_ONE_GO = 32
+"""Events that a thread decides before it may be told that nobody waits any more."""
+_LONGEST_ERROR = 1000
+
+
+@frozen
+class Treatment:
+    """How an event would be treated, and the error where there was one."""
+
+    name: str
+    error: str | None = None
+
+
+class Replayer:
+    """
+    Replays recorded events.
+
+    :param in_thread: runs the rules: bodies may be big.
+    """
+
+    def __init__(self, store: IDeliveries, in_thread: InThread) -> None:
+        self._store = store
+        self._in_thread = in_thread
+
+    async def replay(
+        self,
+        interpreter: IInterpreter,
+        definitions: Mapping[str, Definition],
+        trigger_ids: Sequence[str],
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """
+        Evaluate the rules of ``definitions`` over the newest ``limit`` recorded events of each trigger.
+
+        Cancelling it ends the predicates that run.
+
+        :param interpreter: holds the predicates, and serves nobody else: one of them may bring it down.
+        :return: for each trigger that has recorded events, in the order of ``trigger_ids``: ``{trigger_id events same
+            undecided different: [{event_id kind received_at before now error?}] more}``, newest first. At most
+            `MOST_LISTED` are listed; ``more`` is how many are not. ``undecided`` were accepted and never came as far as
+            their predicate.
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        found: list[dict[str, Any]] = []
+        together = max(1, _IN_MEMORY // limit)
+        for start in range(0, len(trigger_ids), together):
+            some = trigger_ids[start : start + together]
+            events: dict[str, list[RecentEvent]] = {trigger_id: [] for trigger_id in some}
+            for event in await self._store.recent(some, limit, DEPTH):
+                events[event.trigger_id].append(event)
+            recorded = [event for trigger_id in some for event in events[trigger_id]]
+            specs = {trigger_id: definitions[trigger_id].spec for trigger_id in some if events[trigger_id]}
+            treatments = iter(await self._treat(interpreter, specs, recorded))
+            for trigger_id in specs:
+                compared = [(event, next(treatments)) for event in events[trigger_id]]
+                found.append({"trigger_id": trigger_id, **compare(compared)})
+        return found
+
+    async def _treat(
+        self, interpreter: IInterpreter, specs: Mapping[str, TriggerSpec], events: Sequence[RecentEvent]
+    ) -> list[Treatment]:
+        """Treat each event by the rules of its trigger."""
+        rules = {trigger_id: Rules.of(spec) for trigger_id, spec in specs.items()}
+        treated: dict[int, Treatment] = {}
+        calls: dict[int, Call] = {}
+        for start in range(0, len(events), _IN_ONE_GO):
+            decided = await self._in_thread(decide, rules, events[start : start + _IN_ONE_GO])
+            for place, verdict in enumerate(decided, start):
+                spec = specs[events[place].trigger_id]
+                if verdict is None and spec.when is not None:
+                    calls[place] = _call(spec, events[place])
+                else:
+                    treated[place] = Treatment(HANDLED) if verdict is None else verdict
+        if calls:
+            treated.update(await _ask(interpreter, calls))
+        return [treated[place] for place in range(len(events))]
+
+
+def decide(rules: Mapping[str, Rules], events: Sequence[RecentEvent]) -> list[Treatment | None]:
+    """Give how each event would be treated before its predicate is asked; None when it would be kept. For a thread."""
+    return [_decide(rules[event.trigger_id], event) for event in events]
+
+
+def _decide(rules: Rules, event: RecentEvent) -> Treatment | None:
+    try:
+        envelope = decode_envelope(event.envelope)
+    except msgspec.MsgspecError as error:
+        return Treatment(UNKNOWN, _shortened(f"the recorded event cannot be read: {error}"))
+    verdict = rules.decide(TriggerEvent(envelope, event.body))
+    if isinstance(verdict, FilterFailed):
+        return Treatment(FILTER_ERROR, _shortened(verdict.error))
+    if isinstance(verdict, Ignore):
+        return Treatment(NO_MATCH if verdict.stage == "match" else FILTERED)
+    return None
+
+
+def compare(events: Sequence[tuple[RecentEvent, Treatment]]) -> dict[str, Any]:
+    """Count one trigger's events, and list those that would be treated differently."""
+    different: list[dict[str, Any]] = []
+    undecided = more = 0
+    for event, now in events:
+        if event.treatment == now.name != UNKNOWN:
+            continue
+        if event.treatment == UNKNOWN and now.name in (HANDLED, SKIPPED):
+            undecided += 1
+        elif len(different) == MOST_LISTED:
+            more += 1
+        else:
+            different.append(
+                {
+                    "event_id": event.event_id,
+                    "kind": event.kind,
+                    "received_at": rfc3339(event.received_at),
+                    "before": event.treatment,
+                    "now": now.name,
+                    **({} if now.error is None else {"error": now.error}),
+                }
+            )
+    same = len(events) - undecided - more - len(different)
+    return {"events": len(events), "same": same, "undecided": undecided, "different": different, "more": more}
+
+
+def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
+    """Ask the predicate as the first attempt would; its context says that it is a replay."""
+    return Call(
+        binding=binding_key(spec.id, event.version),
+        trigger_id=spec.id,
+        event_id=event.event_id,
+        handler=None,
+        predicate=spec.predicate_reference(),
+        envelope=event.envelope,
+        body=event.body,
+        attempt=1,
+        timeout=spec.timeout,
+        replay_of=event.event_id,
+    )
+
+
+async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int, Treatment]:
+    """Ask every predicate, some at once; then, one by one, those that were interrupted by another's end."""
+    treated: dict[int, Treatment] = {}
+    interrupted: list[int] = []
+    waiting = iter(calls)
+
+    async def ask_on() -> None:
+        for place in waiting:
+            try:
+                treated[place] = await _ask_one(interpreter, calls[place])
+            except CallInterrupted:
+                interrupted.append(place)
+
+    asking = [Deferred.fromCoroutine(ask_on()) for _ in range(min(_CALLS, len(calls)))]
+    try:
+        await gatherResults(asking, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    finally:
+        for each in asking:
+            each.cancel()
+    for place in interrupted:
+        try:
+            treated[place] = await _ask_one(interpreter, calls[place])
+        except CallInterrupted as error:
+            treated[place] = Treatment(UNKNOWN, _shortened(str(error)))
+    return treated
+
+
+async def _ask_one(interpreter: IInterpreter, call: Call) -> Treatment:
+    try:
+        returned = await interpreter.call(call)
+    except AttemptFailed as error:
+        return Treatment(PREDICATE_ERROR, _shortened(str(error)))
+    return Treatment(SKIPPED if returned.result is None else HANDLED)
+
+
+def _shortened(text: str) -> str:
+    """Cut an error's text; what has no form in UTF-8 is replaced."""
+    return text[:_LONGEST_ERROR].encode("utf-8", "replace").decode("utf-8")
