@@ -23,7 +23,7 @@ from harn.errors import EventLogUnavailable
 from harn.model.delivery import BINDING_REMOVED, WAITING, StoredDelivery
 from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
-from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.dispatch")
@@ -64,7 +64,8 @@ class ReadBack:
         self._wakeups = Wakeups(clock, self._wake)
         self._due: set[int] = set()
         self._reading_due = self._due_outdated = False
-        self._passed_over: set[int] = set()
+        self._passed_over = False  # ready rows that were leaving
+        self._left_waiting: set[int] = set()  # due retries that were
         self._held = False
         self._open = True
 
@@ -105,8 +106,10 @@ class ReadBack:
         self.window.read_again()
         self._due_outdated = self._reading_due
         if self._passed_over:
-            self._passed_over.clear()
+            self._passed_over = False
             self.window.look_through()
+        if self._left_waiting:
+            self._left_waiting.clear()
             self._wakeups.notice(self._clock.seconds())
 
     def stop_retries(self) -> None:
@@ -121,14 +124,9 @@ class ReadBack:
 
     # Ready rows
 
-    def _is_leaving(self, row: StoredDelivery) -> bool:
-        if not self._leavings.holds(row, self._registry):
-            return False
-        self._passed_over.add(row.delivery_id)
-        return True
-
     def _admit(self, row: StoredDelivery) -> Delivery | None:
-        if self._is_leaving(row):
+        if self._leavings.holds(row, self._registry):
+            self._passed_over = True
             return None
         binding = self._holder(row)
         if binding is None:
@@ -145,7 +143,7 @@ class ReadBack:
         one, or the live one, which is the earlier after an aborted ramp.
         """
         own = self._registry.get(row.trigger_id, row.version)
-        if own is not None and (own.stored > 0 or own.state == ACTIVE):
+        if own is not None and own.stored > 0:
             return own
         newest = self._registry.newest(row.trigger_id)
         for other in self._registry.versions(row.trigger_id):
@@ -174,7 +172,7 @@ class ReadBack:
             return
         self._reading_due = True
         # A copy: the store may read it on another thread.
-        self._deliveries.due(now, limit, (*self._due, *self._passed_over)).addCallbacks(
+        self._deliveries.due(now, limit, (*self._due, *self._left_waiting)).addCallbacks(
             self._woken, self._not_woken, callbackArgs=(now, limit)
         ).addErrback(lambda failure: log.failure("taking up due retries failed", failure=failure))
 
@@ -192,7 +190,10 @@ class ReadBack:
             self._wake()
             return
         for row in rows:
-            if row.delivery_id in self.window.in_hand or self._is_leaving(row):
+            if row.delivery_id in self.window.in_hand:
+                continue
+            if self._leavings.holds(row, self._registry):
+                self._left_waiting.add(row.delivery_id)
                 continue
             self._due.add(row.delivery_id)
             binding = self._registry.for_retry(row.trigger_id, self._registry.get(row.trigger_id, row.version))
