@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 
+from attrs import evolve
+
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import WAITING
 from harn.store.sqlite.offline import open_readonly
 from harn.store.topics import INBOX
-from harn.testing.stores.kit import NOW, attempt_of
+from harn.testing.stores.kit import NOW, attempt_of, generation_of
 from tests.store.sqlite_case import SQLiteTestCase
 
 
@@ -28,6 +30,19 @@ class OfflineTests(SQLiteTestCase):
             self.assertEqual([(entry.ready, entry.waiting) for entry in offline.backlog()], [(1, 1)])
             self.assertEqual(len(offline.stranded(NOW + 1, 10)), 2)
             self.assertEqual((offline.last(), offline.history(5), offline.latest_bindings()), (None, [], {}))
+
+    def test_history(self):
+        """Adopted generations are shown with what they were made of; one that was only reserved is not."""
+        generation = generation_of(1, manifest_digest="sha256:m", reason="first", summary={"added": ["gh"]})
+        self.adopt(generation, b"bundle", b"text")
+        self.result_of(self.store.reserve(generation_of(2), None))
+        self.result_of(self.store.close())
+        with open_readonly(self.path) as offline:
+            adopted = evolve(generation, adopted_at=NOW)
+            self.assertEqual((offline.generation(1), offline.history(5)), (adopted, [adopted]))
+            self.assertEqual((offline.generation(2), offline.generation(3)), (None, None))
+            self.assertEqual((offline.manifest("sha256:m"), offline.manifest("sha256:no")), (b"text", None))
+            self.assertEqual((offline.bundle("sha256:b1"), offline.bundle("sha256:no")), (b"bundle", None))
 
     def test_after_a_clean_end(self):
         """What a server wrote is read after it closed its store."""

@@ -112,6 +112,15 @@ class OperatingTests(StoreTestCase):
         self.assertGreater(record.number, before)
         self.assertEqual((record.payload["final_error"], record.payload["attempt_count"]), ("again", 1))
 
+    def test_numbers_of_what_was_taken_back_are_not_given_again(self) -> None:
+        """The number of a dead letter that was taken back stays used, over a restart too."""
+        self.die("e1")
+        number = self.result_of(self.store.latest(DEAD_LETTERS))
+        self.result_of(self.store.take_back("gh", 1, 2, NOW))
+        self.restart()
+        self.die("e2")
+        self.assertGreater(self.result_of(self.store.latest(DEAD_LETTERS)), number)
+
     def test_take_back_from_an_earlier_server(self) -> None:
         """Whosever a dead letter was, once it is taken back it is this server's to run."""
         delivery_id = self.die("e1")

@@ -1,0 +1,305 @@
+"""A database of an older schema is brought up to date on open, with all that is in it, or is left as it was."""
+
+import os
+import sqlite3
+import threading
+
+from harn.errors import StateDirectoryUnusable
+from harn.model.delivery import DEAD, READY, WAITING
+from harn.store.model import BindingRecord, GenerationRecord
+from harn.store.sqlite.offline import open_readonly
+from harn.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect_writer
+from harn.store.sqlite.store import SQLiteStore
+from harn.store.topics import DEAD_LETTERS
+from harn.testing.stores.kit import NOW, dedupe, generation_of, new_delivery
+from tests.store.sqlite_case import SQLiteTestCase
+
+SCHEMA_1 = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    envelope BLOB NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    trigger_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    owner INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    replay_of TEXT,
+    state INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    passed INTEGER NOT NULL DEFAULT 0,
+    recoveries INTEGER NOT NULL DEFAULT 0,
+    due_at REAL,
+    settled_at REAL,
+    dead_number INTEGER,
+    reason TEXT,
+    error_class TEXT,
+    error TEXT,
+    result BLOB
+);
+CREATE INDEX deliveries_event ON deliveries (event_id);
+CREATE INDEX deliveries_ready ON deliveries (owner) WHERE state = 0;
+CREATE INDEX deliveries_waiting ON deliveries (owner, due_at) WHERE state = 1;
+CREATE INDEX deliveries_unfinished ON deliveries (trigger_id, version, state) WHERE state < 2;
+CREATE INDEX deliveries_finished ON deliveries (state, settled_at) WHERE state >= 2;
+CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_number IS NOT NULL;
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    completed_at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    error_class TEXT,
+    error TEXT
+);
+CREATE INDEX attempts_delivery ON attempts (delivery_id);
+CREATE TABLE claims (
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX claims_expiry ON claims (expires_at);
+CREATE TABLE log (
+    number INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    occurred_at REAL NOT NULL,
+    headers BLOB NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX log_topic ON log (topic);
+CREATE TABLE numbers (
+    name TEXT PRIMARY KEY,
+    highest INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,
+    bundle_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    adopted_at REAL,
+    removed BLOB NOT NULL
+);
+CREATE TABLE binding_versions (
+    trigger_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    bundle_id TEXT NOT NULL,
+    spec BLOB NOT NULL,
+    PRIMARY KEY (trigger_id, version)
+);
+CREATE INDEX binding_versions_generation ON binding_versions (generation);
+CREATE TABLE bundles (
+    bundle_id TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+);
+CREATE TABLE servers (
+    incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
+    pid INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    seen_at REAL NOT NULL
+);
+"""
+"""The schema as version 1 made it."""
+
+ROWS_1 = (
+    "INSERT INTO deliveries VALUES (5, 'ready', 'gh', 2, 'webhook', 'ping', 1, {now}, NULL, 0, 0, 0, 0,"
+    " NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "INSERT INTO deliveries VALUES (6, 'waiting', 'gh', 2, 'webhook', 'ping', 1, {now}, 'e0', 1, 1, 1, 2,"
+    " {now} + 5, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "INSERT INTO deliveries VALUES (7, 'dead', 'gh', 1, 'webhook', 'ping', 1, {now}, NULL, 3, 1, 1, 0,"
+    " NULL, {now} + 1, 3, 'retry_exhausted', 'handler_error', 'no', NULL)",
+    "INSERT INTO events VALUES (5, x'7b7d', x'00ff'), (6, x'7b7d', x''), (7, x'7b7d', x'')",
+    "INSERT INTO attempts VALUES (9, 7, 1, 1, {now}, {now} + 1, 'failed', 'handler_error', 'no')",
+    "INSERT INTO claims VALUES ('trigger:gh', 'k', {now} + 1000)",
+    "INSERT INTO log VALUES (11, 'audit.test', 'kind', {now}, x'7b7d', x'7b7d')",
+    "INSERT INTO numbers VALUES ('delivery', 20), ('attempt', 4), ('dead', 8), ('record', 30)",
+    "INSERT INTO generations VALUES (1, 'd1', 'b1', 'start', 'start', {now}, x'5b5d')",
+    "INSERT INTO generations VALUES (2, 'd2', 'b1', 'cli', 'key:1', {now} + 1, x'5b226f6c64225d')",
+    "INSERT INTO binding_versions VALUES ('gh', 2, 'f2', 2, 'b1', x'7b7d')",
+    "INSERT INTO bundles VALUES ('b1', x'00')",
+    "INSERT INTO servers VALUES (4, 1234, 'host', {now}, {now})",
+)
+"""One row or more of each table, as a server of version 1 wrote them."""
+
+
+class MigrationTests(SQLiteTestCase):
+    def setUp(self):
+        """Make a database of version 1, with the connection of a server that still runs; no store is open."""
+        directory = self.mktemp()
+        os.makedirs(directory)
+        self.path = os.path.join(directory, "events.sqlite")
+        self.old = self.make_old(self.path)
+        super().setUp()
+
+    def make_old(self, path):
+        connection = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(connection.close)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA_1)
+        for statement in ROWS_1:
+            connection.execute(statement.format(now=NOW))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        return connection
+
+    def another_old(self):
+        path = self.mktemp()
+        return path, self.make_old(path)
+
+    def test_deliveries_are_found(self):
+        """What was accepted, waits, or is dead is as it was, and goes on."""
+        self.assertEqual([self.state_of(name) for name in ("ready", "waiting", "dead")], [[READY], [WAITING], [DEAD]])
+        (row,) = self.result_of(self.store.find("ready"))
+        self.assertEqual((row.delivery_id, row.version, row.envelope, row.body), (5, 2, b"{}", b"\x00\xff"))
+        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        self.assertEqual((record.number, record.payload["final_error"]), (3, "no"))
+        self.assertEqual([attempt["outcome"] for attempt in record.payload["attempts"]], ["failed"])
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 2)
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([5], [6]))
+        self.assertEqual(self.accept(new_delivery("again", claim=dedupe("k"))), (None,))
+
+    def test_numbers_go_on(self):
+        """Numbers of deliveries, records and servers go on above those that were given."""
+        self.assertEqual(self.accept_one("new"), 21)
+        self.assertEqual(self.result_of(self.store.append("audit.test", "kind", {})), 31)
+        self.assertEqual(self.result_of(self.store.read("audit.test", 0, 10))[0].number, 11)
+        self.assertEqual(self.store.incarnation, 5)
+
+    def test_generations_are_found(self):
+        """Generations of before have no manifest, reason or summary; everything else of theirs is there."""
+        expected = GenerationRecord(
+            number=2,
+            digest="d2",
+            bundle_id="b1",
+            source="cli",
+            actor="key:1",
+            adopted_at=NOW + 1,
+            removed=("old",),
+        )
+        self.assertEqual(self.result_of(self.store.generation(2)), expected)
+        self.assertEqual(expected.summary, {})
+        self.assertEqual([record.number for record in self.result_of(self.store.history(5))], [2, 1])
+        binding = BindingRecord(trigger_id="gh", version=2, fingerprint="f2", generation=2, bundle_id="b1", spec=b"{}")
+        self.assertEqual(self.result_of(self.store.bindings([("gh", 2)])), [binding])
+        self.assertEqual(self.result_of(self.store.bundle("b1")), b"\x00")
+
+    def test_new_things_work(self):
+        """A migrated database keeps what is new, too."""
+        generation = generation_of(3, bundle_id="b1", manifest_digest="m", recalled=1, summary={"added": []})
+        self.adopt(generation, None, b"text")
+        self.result_of(self.store.keep("name", [1]))
+        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 2, NOW)), 1)
+        self.restart()
+        found = self.result_of(self.store.generation(3))
+        self.assertEqual((found.recalled, found.summary), (1, {"added": []}))
+        self.assertEqual(self.result_of(self.store.manifest("m")), b"text")
+        self.assertEqual(self.result_of(self.store.kept("name")), [1])
+
+    def test_same_schema_as_a_new_database(self):
+        """A migrated database has the tables, columns, defaults and indexes of a new one."""
+        other = self.mktemp()
+        connect_writer(other, create=True, synchronous="OFF", busy_timeout=1.0).close()
+        self.assertEqual(shape_of(self.path), shape_of(other))
+        self.assertEqual(self.query("PRAGMA user_version"), [(SCHEMA_VERSION,)])
+
+    def test_a_server_of_before_goes_on_writing(self):
+        """A server of the older schema, whose connection was open before, writes and reads as it did."""
+        self.old.execute(
+            "INSERT INTO generations (number, digest, bundle_id, source, actor, adopted_at, removed)"
+            " VALUES (3, 'd3', 'b1', 'cli', 'key:1', ?, ?)",
+            (NOW, b"[]"),
+        )
+        self.old.execute("UPDATE deliveries SET state = 2, settled_at = ? WHERE id = 5", (NOW,))
+        columns = "number, digest, bundle_id, source, actor, adopted_at, removed"
+        self.assertEqual(
+            self.old.execute(f"SELECT {columns} FROM generations WHERE number = 3").fetchone(),
+            (3, "d3", "b1", "cli", "key:1", NOW, b"[]"),
+        )
+        found = self.result_of(self.store.generation(3))
+        self.assertEqual((found.manifest_digest, found.recalled, found.reason, found.summary), ("", None, "", {}))
+
+    def test_a_reader_says_what_to_do(self):
+        """A database that no new server has opened is not read; the message says what brings it up to date."""
+        path, _ = self.another_old()
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            open_readonly(path)
+        self.assertIn(path, str(raised.exception))
+        self.assertIn("start a server on its state directory once", str(raised.exception))
+        self.assertEqual(shape_of(path)["user_version"], 1)
+
+    def test_a_step_that_fails_changes_nothing(self):
+        """A migration that cannot be done whole is not done at all, and can be done once the cause is gone."""
+        path, connection = self.another_old()
+        connection.execute("CREATE TABLE standing (theirs)")
+        before = shape_of(path)
+        store = SQLiteStore(path, self.clock)
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            self.result_of(store.open())
+        self.assertIn(path, str(raised.exception))
+        self.assertEqual(shape_of(path), before)
+        connection.execute("DROP TABLE standing")
+        self.result_of(store.open())
+        self.assertEqual(len(self.result_of(store.history(5))), 2)
+        self.result_of(store.close())
+
+    def test_two_open_at_once(self):
+        """Of two that find an old database at once, one migrates it, and the other finds it done."""
+        path, _ = self.another_old()
+        start = threading.Barrier(2)
+        failures = []
+
+        def migrate():
+            start.wait()
+            try:
+                connect_writer(path, create=False, synchronous="OFF", busy_timeout=30.0).close()
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=migrate) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(failures, [])
+        self.assertEqual(shape_of(path), shape_of(self.path))
+
+    def test_it_waits_for_a_server_of_before(self):
+        """A transaction that the older server has begun is waited for, and what it wrote is there."""
+        path, old = self.another_old()
+        old.execute("BEGIN IMMEDIATE")
+        old.execute("UPDATE generations SET actor = 'late' WHERE number = 2")
+        store = SQLiteStore(path, self.clock, busy_timeout=30.0)
+        opening = store.open()
+        self.assertNoResult(opening)
+        old.execute("COMMIT")
+        self.result_of(opening)
+        self.assertEqual(self.result_of(store.generation(2)).actor, "late")
+        self.result_of(store.close())
+
+
+def shape_of(path):
+    """What there is of a database beside its rows."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        shape = {name: connection.execute(f"PRAGMA table_xinfo({name})").fetchall() for (name,) in tables}
+        shape["indexes"] = connection.execute(
+            "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' ORDER BY name, tbl_name"
+        ).fetchall()
+        for name in ("user_version", "application_id"):
+            (shape[name],) = connection.execute(f"PRAGMA {name}").fetchone()
+        return shape
+    finally:
+        connection.close()
