@@ -25,6 +25,7 @@ from harn.orchestrator.state_file import (
 from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
+from harn.triggers.ramp import Ramp
 
 
 def binding(trigger_id: str, version: int, state: str) -> BindingVersion:
@@ -104,6 +105,20 @@ class DescribeTests(SynchronousTestCase):
             document["last_reload"],
             {"source": "cli", "actor": "key:a", "status": "error", "at": "1970-01-01T00:00:01.000Z", "error": "bad"},
         )
+
+    def test_on_a_ramp(self) -> None:
+        """Both versions have their entry and their share; the trigger counts once, as what its newest version is."""
+        stable, fresh, other = binding("gh", 1, ACTIVE), binding("gh", 2, ACTIVE), binding("other", 1, ACTIVE)
+        state = ServerState(
+            generation=2,
+            digest="d",
+            bindings=[fresh, other, stable],
+            ramps={"gh": Ramp(stable, fresh, 0.07)},
+        )
+        document = describe(FACTS, state)
+        shown = [(each["id"], each["version"], each["share"]) for each in msgspec.to_builtins(document["triggers"])]
+        self.assertEqual(shown, [("gh", 2, 7.0), ("other", 1, 100.0), ("gh", 1, 93.0)])
+        self.assertEqual(document["activations"], [{"provider": "github", "binding_count": 2}])
 
     def test_stopped(self) -> None:
         """A server that ended says so, and when."""

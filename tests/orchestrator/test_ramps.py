@@ -1,0 +1,137 @@
+"""What drives itself, what is fired and what is shown, while a trigger is on a ramp."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.connectors.model import NormalizedEvent
+from harn.errors import EventLogUnavailable, HandlerRaised
+from harn.observability.metrics import Metrics
+from harn.orchestrator.assemble import add_gauges, make_sink
+from harn.orchestrator.operations import Operations
+from tests.dispatch.test_ramps import TO_FRESH, TO_STABLE, RampWorld
+
+
+def tick(key: str, **fields: Any) -> NormalizedEvent:
+    """Make an event as a connector emits it."""
+    return NormalizedEvent(kind="tick", dedupe_key=key, **fields)
+
+
+class SinkTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = RampWorld({"dedupe_key": None}, {"dedupe_key": None}, max_outstanding=100)
+        self.sink = make_sink(self.world.clock, self.world.registry, self.world.intake)
+
+    def test_by_key(self) -> None:
+        """An emission goes to the version that its key chooses, once, and is counted there alone."""
+        keys = (TO_STABLE[0], TO_FRESH[0], TO_FRESH[0], TO_FRESH[1])
+        for key in keys:
+            self.assertIsNone(self.successResultOf(self.sink("gh", tick(key))))
+        self.assertEqual([running.call.binding for running in self.world.calls], ["gh@v1", "gh@v2", "gh@v2"])
+        self.assertEqual(self.world.counts(), [(1, 1), (3, 2)])
+
+    def test_both_are_held(self) -> None:
+        """Until it is on disk either may get it; afterwards only the delivery is held, or nothing if it failed."""
+        self.world.store.writer.held = True
+        emitting = self.sink("gh", tick(TO_STABLE[0]))
+        self.assertEqual(self.world.counts(), [(1, 2), (0, 1)])
+        self.world.end(self.world.fresh)
+        self.world.store.writer.let_go()
+        self.successResultOf(emitting)
+        self.assertEqual((self.world.counts(), self.world.ended), ([(1, 1), (0, 0)], []))
+        self.assertEqual((self.world.ran(), self.world.ended), (["gh@v1"], ["gh@v1"]))
+
+    def test_failures(self) -> None:
+        """What cannot be kept, or has no form in JSON, leaves no lease behind."""
+        self.failureResultOf(self.sink("gh", tick("a", payload={"a": object()})), TypeError)
+        self.world.memory.fail_writes = True
+        self.failureResultOf(self.sink("gh", tick("a")), EventLogUnavailable)
+        self.assertEqual([in_flight for _, in_flight in self.world.counts()], [0, 0])
+
+
+class FireTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = RampWorld({"events": ("old",)}, {"events": ("new",)}, share=0.0)
+        world: Any = self.world
+        unused: Any = None
+        self.operations = Operations(
+            world.clock,
+            world.store,
+            world.registry,
+            world.intake,
+            world.dispatcher,
+            coordinator=unused,
+            recovery=unused,
+            snapshot=unused,
+        )
+
+    def fire(self) -> Deferred[Any]:
+        """Fire."""
+        return self.operations.fire("gh", None, "cli")
+
+    def test_by_its_key(self) -> None:
+        """The chosen version gets an event of a kind that it matches, and the answer names it."""
+        for share, number, kind in ((0.0, 1, b'"old"'), (1.0, 2, b'"new"')):
+            self.world.ramp.share = share
+            self.world.clock.advance(1.0)
+            fired = self.fire()
+            running = self.world.call()
+            self.assertIn(b'"kind":' + kind, running.call.envelope)
+            running.returns()
+            answer = self.successResultOf(fired)
+            self.assertEqual((answer["status"], answer["binding_version"]), ("dispatched", number))
+        self.assertEqual(self.world.counts(), [(0, 0), (0, 0)])
+
+    def test_duplicate(self) -> None:
+        """One that was accepted before names the version that found that out."""
+        self.fire()
+        answer = self.successResultOf(self.fire())
+        self.assertEqual((answer["status"], answer["binding_version"]), ("duplicate_dropped", 1))
+
+    def test_bindings(self) -> None:
+        """Every version is shown with the percentage that it takes."""
+        self.world.ramp.share = 0.07
+        self.world.fresh.lease()
+        shown = {each["binding"]: each for each in self.successResultOf(self.operations.bindings())}
+        self.assertEqual([shown[key]["share"] for key in ("gh@v1", "gh@v2")], [93.0, 7.0])
+        self.assertEqual([shown[key]["state"] for key in ("gh@v1", "gh@v2")], ["active", "active"])
+        self.world.end(self.world.stable)
+        shown = {each["binding"]: each for each in self.successResultOf(self.operations.bindings())}
+        self.assertEqual([shown[key]["share"] for key in ("gh@v1", "gh@v2")], [100.0, 0.0])
+        msgspec.json.encode(shown)
+
+
+class GaugesTests(SynchronousTestCase):
+    def read(self, metrics: Metrics, name: str) -> Any:
+        """Read a gauge."""
+        return metrics.gauges[name].read()
+
+    def test_while_it_runs(self) -> None:
+        """Both versions have their share and their attempts, until the ramp ends."""
+        world = RampWorld({}, {}, max_outstanding=100)
+        drains: Any = SimpleNamespace(generations=())
+        add_gauges(world.metrics, world.registry, world.dispatcher, drains)
+        world.arrive_each([TO_STABLE[0], TO_FRESH[0], TO_FRESH[1]])
+        stable, fresh, other = world.calls
+        fresh.raises(HandlerRaised("no"))
+        stable.returns()
+        other.returns()
+        self.assertEqual(self.read(world.metrics, "harn_binding_share"), {("gh@v1",): 0.5, ("gh@v2",): 0.5})
+        self.assertEqual(
+            self.read(world.metrics, "harn_binding_attempts"),
+            {
+                ("gh@v1", "succeeded"): 1.0,
+                ("gh@v1", "failed"): 0.0,
+                ("gh@v2", "succeeded"): 1.0,
+                ("gh@v2", "failed"): 1.0,
+            },
+        )
+        world.end(world.fresh)
+        for name in ("harn_binding_share", "harn_binding_attempts"):
+            self.assertEqual(self.read(world.metrics, name), {})
+            self.assertNotIn(name.encode() + b"{", world.metrics.render())
