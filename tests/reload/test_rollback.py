@@ -160,7 +160,9 @@ class RollbackTests(CoordinatorCase):
         self.edit(2)
         self.reloaded(recall=1, source="rollback", actor="me", reason="it was bad")
         record = self.successResultOf(self.world.store.history(1))[0]
-        self.assertEqual((record.recalled, record.source, record.actor, record.reason), (1, "rollback", "me", "it was bad"))
+        self.assertEqual(
+            (record.recalled, record.source, record.actor, record.reason), (1, "rollback", "me", "it was bad")
+        )
         self.assertEqual(record.summary["counts"], {"added": 0, "modified": 2, "removed": 0, "unchanged": 0})
         self.assertEqual(record.summary["changes"]["a"], ["handler code", "timeout"])
 

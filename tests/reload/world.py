@@ -194,7 +194,7 @@ class World:
             return result
 
         event = NormalizedEvent(kind="thing", dedupe_key=dedupe_key)
-        return self.intake.take(route.binding, arrival, [event]).addBoth(over)
+        return self.intake.take(route.binding, arrival, [event], ramp=route.ramp).addBoth(over)
 
     @property
     def calls(self) -> list[Running]:

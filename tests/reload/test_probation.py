@@ -1,0 +1,334 @@
+"""Probation: a generation that is undone by itself, unless it is confirmed, or proves good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import HandlerRaised, HandlerRejected, NothingPending
+from harn.manifest.model import ReloadSettings
+from harn.model.shares import FailureLimit
+from harn.reload.probation import Probation, terms
+from harn.reload.report import PREVIOUS, ReloadRequest
+from tests.reload.case import CoordinatorCase
+from tests.reload.world import HANDLERS, fake
+
+LIMIT = FailureLimit(rate=0.2, minimum=5)
+
+
+class ProbationCase(CoordinatorCase):
+    def adopt(self, number: int = 2, **more: Any) -> Any:
+        """Change the code and trigger ``a``, and reload."""
+        self.world.write("handlers.py", f"{HANDLERS}# {number}\n")
+        self.world.manifest(fake("a", extra=f"timeout = '{number}s'"), fake("b"))
+        return self.reloaded(**more)
+
+    def attempt(self, trigger_id: str, key: str, error: Exception | None = None) -> None:
+        """Deliver an event, and let its call end."""
+        self.successResultOf(self.world.take(trigger_id, key))
+        self.end(error)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Let the call end that began last."""
+        running = self.world.calls[-1]
+        if error is None:
+            running.returns()
+        else:
+            running.raises(error)
+
+    @property
+    def generation(self) -> int:
+        """The live one."""
+        return self.world.coordinator.generation
+
+    def noted(self, kind: str) -> list[Any]:
+        """Give the payloads of one kind of record."""
+        return [payload for noted, payload in self.world.notes if noted == kind]
+
+
+class ConfirmTests(ProbationCase):
+    def test_reverted(self) -> None:
+        """Unless somebody confirms it in time, what served before is adopted again, as a generation of its own."""
+        report = self.adopt(confirm_within=60.0)
+        self.assertEqual((report.generation, report.probation["generation"], report.probation["fallback"]), (2, 2, 1))
+        self.world.clock.advance(59.9)
+        self.assertEqual(self.generation, 2)
+        self.world.clock.advance(0.2)
+        last = self.world.coordinator.last
+        self.assertEqual((self.generation, last.source, last.actor, last.recalled), (3, "revert", "probation", 1))
+        self.assertIn("nobody confirmed it within 1m", last.reason)
+        self.assertEqual(self.world.version("a").spec.timeout, 30.0)
+        self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
+        record = self.successResultOf(self.world.store.history(1))[0]
+        self.assertIn("nobody confirmed", record.reason)
+
+    def test_confirmed(self) -> None:
+        """Once confirmed it stays, and no timer is left."""
+        timers = len(self.world.clock.getDelayedCalls())
+        self.adopt(confirm_within=60.0)
+        self.assertEqual(self.world.trials.probations.confirm(None, "me"), 2)
+        self.assertEqual(len(self.world.clock.getDelayedCalls()), timers)
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 2)
+        (ended,) = self.noted("probation_ended")
+        self.assertEqual((ended["outcome"], ended["actor"]), ("confirmed", "me"))
+        self.assertIsNone(self.successResultOf(self.world.store.kept("probation")))
+
+    def test_nothing_to_confirm(self) -> None:
+        """To confirm what is on no probation, or another generation than is meant, is refused with a reason."""
+        confirm = self.world.trials.probations.confirm
+        self.assertRaises(NothingPending, confirm, None, "me")
+        self.adopt(confirm_within=60.0)
+        self.assertIn("generation 2", str(self.assertRaises(NothingPending, confirm, 1, "me")))
+        self.assertEqual(confirm(2, "me"), 2)
+        self.assertRaises(NothingPending, confirm, 2, "me")
+
+    def test_from_the_manifest(self) -> None:
+        """The manifest may put every generation on probation, those that the watcher adopts too."""
+        self.world.manifest(fake("a"), head="[orchestrator.reload]\nconfirm_within = '10s'\n")
+        self.reloaded(source="file_watch", actor="watch")
+        self.world.clock.advance(10.0)
+        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+
+    def test_falls_back_to_what_was_confirmed(self) -> None:
+        """Two unconfirmed generations in a row fall back to the one before both."""
+        self.adopt(2, confirm_within=60.0)
+        self.world.clock.advance(30.0)
+        report = self.adopt(3, confirm_within=60.0)
+        self.assertEqual(report.probation["fallback"], 1)
+        self.world.clock.advance(40.0)
+        self.assertEqual(self.generation, 3)
+        self.world.clock.advance(20.0)
+        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+
+    def test_another_takes_its_place(self) -> None:
+        """A generation that is adopted on no probation ends the one before: nothing is undone later."""
+        self.adopt(2, confirm_within=60.0)
+        self.adopt(3)
+        self.assertEqual(self.noted("probation_ended")[0]["outcome"], "superseded")
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 3)
+
+    def test_rolled_back_by_hand(self) -> None:
+        """A rollback ends it, and is itself on none, whatever the manifest says."""
+        self.adopt(2, confirm_within=60.0)
+        self.reloaded(recall=PREVIOUS, confirm_within=5.0)
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 3)
+
+    def test_nothing_changed(self) -> None:
+        """A reload that adopts nothing begins no probation, says so, and leaves the one under way as it is."""
+        report = self.reloaded(confirm_within=60.0)
+        self.assertIn("nothing changed", report.warnings[0])
+        self.adopt(2, confirm_within=60.0)
+        self.reloaded(confirm_within=5.0)
+        self.world.clock.advance(10.0)
+        self.assertEqual(self.generation, 2)
+        self.world.clock.advance(50.0)
+        self.assertEqual(self.generation, 3)
+
+    def test_reverting_fails(self) -> None:
+        """An undoing that fails is tried again until it works; the failure is told."""
+        self.adopt(confirm_within=10.0)
+        self.world.store.fail_reads = True
+        self.world.clock.advance(10.0)
+        self.assertEqual(self.generation, 2)
+        self.assertEqual(self.world.coordinator.last_failed.source, "revert")
+        self.world.clock.advance(5.0)
+        self.assertEqual(self.generation, 2)
+        self.world.store.fail_reads = False
+        self.world.clock.advance(10.0)
+        self.assertEqual(self.generation, 3)
+
+    def test_mended_while_reverting_fails(self) -> None:
+        """Who adopts something else meanwhile is not overruled by an undoing that comes late."""
+        self.adopt(2, confirm_within=10.0)
+        self.world.store.fail_reads = True
+        self.world.clock.advance(10.0)
+        self.world.store.fail_reads = False
+        self.adopt(3)
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 3)
+
+    def test_restart(self) -> None:
+        """A restart goes on with it: the time that is left is what is left."""
+        self.adopt(confirm_within=60.0)
+        self.world.clock.advance(30.0)
+        self.world = self.world.restarted()
+        report = self.successResultOf(self.world.start())
+        self.assertEqual(report.generation, 2)
+        self.world.clock.advance(29.0)
+        self.assertEqual(self.generation, 2)
+        self.world.clock.advance(1.5)
+        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (3, 1))
+
+    def test_restart_too_late(self) -> None:
+        """What ran out while no server ran is undone at once."""
+        self.adopt(confirm_within=60.0)
+        self.world = self.world.restarted()
+        self.world.clock.advance(100.0)
+        self.successResultOf(self.world.start())
+        self.world.clock.advance(0)
+        self.assertEqual(self.generation, 3)
+
+    def test_restart_with_other_files(self) -> None:
+        """A start that finds other files makes another generation, which is on no probation."""
+        self.adopt(confirm_within=60.0)
+        self.world = self.world.restarted()
+        self.world.write("handlers.py", HANDLERS + "# another\n")
+        self.assertEqual(self.successResultOf(self.world.start()).generation, 3)
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 3)
+
+    def test_confirmed_and_restarted(self) -> None:
+        """What was confirmed is on probation no more after a restart."""
+        self.adopt(confirm_within=60.0)
+        self.world.trials.probations.confirm(None, "me")
+        self.world = self.world.restarted()
+        self.successResultOf(self.world.start())
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 2)
+
+
+class FailureTests(ProbationCase):
+    def test_too_many(self) -> None:
+        """When more attempts of the new versions fail than may, it is undone, and the reason says how many."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        for number in range(3):
+            self.attempt("a", f"good {number}")
+        self.attempt("a", "bad", HandlerRaised("no"))
+        self.assertEqual(self.generation, 2)
+        self.end(HandlerRaised("no"))
+        self.assertEqual(self.generation, 3)
+        self.assertIn("2 of 5 attempts", self.world.coordinator.last.reason)
+
+    def test_below_the_minimum(self) -> None:
+        """Few attempts prove nothing, even if all of them fail."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        for number in range(4):
+            self.attempt("a", str(number), HandlerRejected("no"))
+        self.attempt("a", "one", HandlerRaised("no"))
+        self.assertEqual(self.generation, 2)
+
+    def test_what_a_handler_means(self) -> None:
+        """A delivery that a handler rejects on purpose is no failure of the code."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        for number in range(20):
+            self.attempt("a", str(number), HandlerRejected("no"))
+        self.assertEqual(self.generation, 2)
+
+    def test_old_versions_do_not_count(self) -> None:
+        """Attempts of versions that were there before say nothing about the new ones."""
+        self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b"))
+        self.reloaded(revert_limit=LIMIT, revert_for=60.0)
+        for number in range(3):
+            self.successResultOf(self.world.take("b", str(number)))
+            for _ in range(7):
+                self.end(HandlerRaised("no"))
+        self.assertEqual(self.generation, 2)
+
+    def test_time_is_over(self) -> None:
+        """After its time failures are everyday ones; the generation stays."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        self.world.clock.advance(60.0)
+        self.assertEqual(self.noted("probation_ended")[0]["outcome"], "passed")
+        for number in range(10):
+            self.attempt("a", str(number), HandlerRaised("no"))
+        self.assertEqual(self.generation, 2)
+        self.assertIsNone(self.world.version("a").judge)
+
+    def test_what_failed_is_retried_on_the_old_code(self) -> None:
+        """Deliveries that wait, or have not begun, or used up their attempts, all run on what is adopted again."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        bad = self.world.version("a")
+        self.successResultOf(self.world.take("a", "running"))
+        self.successResultOf(self.world.take("a", "failing"))
+        for _ in range(5):
+            self.end(HandlerRaised("no"))
+        self.assertEqual(self.generation, 3)
+        good = self.world.version("a")
+        self.assertEqual((bad.key, good.key), ("a@v2", "a@v3"))
+        running, again = self.world.calls
+        self.assertEqual((running.call.binding, again.call.binding), (bad.key, good.key))
+        running.raises(HandlerRaised("no"))
+        self.assertEqual([each.call.binding for each in self.world.calls], [good.key] * 2)
+        for each in tuple(self.world.calls):
+            each.returns()
+        self.assertEqual(self.states(), ["done", "done"])
+        self.assertEqual(bad.state, "terminated")
+
+    def test_dead_letters_come_back(self) -> None:
+        """A delivery that used up its attempts on the bad version gets all of them again on the good one."""
+        self.world.manifest(
+            fake("a", extra="timeout = '9s'\n[triggers.retry]\nmax = 1"), fake("b", extra="timeout = '9s'")
+        )
+        self.reloaded(revert_limit=FailureLimit(rate=0.5, minimum=3), revert_for=60.0)
+        for number in range(3):
+            self.attempt("a", str(number), HandlerRaised("no"))
+        self.assertEqual(self.generation, 3)
+        self.assertEqual(self.states(), ["ready"] * 3)
+        self.assertEqual([each.call.binding for each in self.world.calls], ["a@v3"] * 3)
+        for each in tuple(self.world.calls):
+            each.returns()
+        self.assertEqual(self.states(), ["done"] * 3)
+        self.assertEqual(sum(binding.in_flight for binding in self.world.registry), 0)
+
+    def test_both(self) -> None:
+        """With both terms it is undone by whichever comes first; a confirmation ends both."""
+        self.adopt(2, confirm_within=90.0, revert_limit=LIMIT, revert_for=60.0)
+        self.world.clock.advance(70.0)
+        self.assertEqual(self.generation, 2)
+        self.assertIsNotNone(self.world.trials.probations.current)
+        self.world.clock.advance(20.0)
+        self.assertEqual(self.generation, 3)
+        self.adopt(3, confirm_within=90.0, revert_limit=LIMIT, revert_for=60.0)
+        self.world.trials.probations.confirm(None, "me")
+        for number in range(10):
+            self.attempt("a", str(number), HandlerRaised("no"))
+        self.assertEqual(self.generation, 4)
+
+    def states(self) -> list[str]:
+        """Give the state of each delivery."""
+        return [row.stored.state for row in self.world.store._deliveries._rows.values()]
+
+
+class TermsTests(SynchronousTestCase):
+    def test_request_wins(self) -> None:
+        """What a request says wins over the manifest; a rollback is on no probation."""
+        settings = ReloadSettings(confirm_within=60.0, revert_on_failures=0.5, revert_min=7, revert_for=90.0)
+        made = terms(ReloadRequest(source="cli", actor="me"), settings, 2, 1, 100.0)
+        self.assertEqual(
+            (made.confirm_by, made.limit, made.watch_until), (160.0, FailureLimit(rate=0.5, minimum=7), 190.0)
+        )
+        asked = ReloadRequest(source="cli", actor="me", confirm_within=5.0, revert_limit=LIMIT, revert_for=10.0)
+        made = terms(asked, settings, 2, 1, 100.0)
+        self.assertEqual((made.confirm_by, made.limit, made.watch_until), (105.0, LIMIT, 110.0))
+        self.assertIsNone(terms(ReloadRequest(source="cli", actor="me", recall=1), settings, 2, 1, 100.0))
+        self.assertIsNone(terms(ReloadRequest(source="cli", actor="me"), ReloadSettings(), 2, 1, 100.0))
+
+    @given(
+        st.builds(
+            Probation,
+            generation=st.integers(1, 10**6),
+            fallback=st.integers(1, 10**6),
+            began_at=st.floats(0, 1e10),
+            confirm_by=st.none() | st.floats(0, 1e10),
+            limit=st.builds(FailureLimit, rate=st.floats(0, 1), minimum=st.integers(0, 10**6)),
+            watch_until=st.floats(0, 1e10),
+        )
+    )
+    def test_kept(self, probation: Probation) -> None:
+        """What is kept over a restart is what was meant."""
+        self.assertEqual(Probation.from_dict(probation.to_dict()), probation)
+
+    @given(st.floats(0, 1e9), st.floats(0.001, 1e5), st.integers(0, 1000), st.integers(0, 1000))
+    def test_total(self, now: float, span: float, attempts: int, failures: int) -> None:
+        """At each moment it is undone, passed, or has a next time to be looked at; never none of them."""
+        probation = Probation(
+            generation=2, fallback=1, began_at=0.0, confirm_by=span, limit=LIMIT, watch_until=span * 2
+        )
+        undone = probation.lapsed(now) or probation.failed(now, attempts, failures)
+        self.assertTrue(undone or probation.is_passed(now) or probation.next_turn(now) is not None)

@@ -1,0 +1,389 @@
+"""Ramps: a modified trigger takes a share of new deliveries, more of them step by step, or none when it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from harn.errors import HandlerRaised, NothingPending
+from harn.reload.report import PREVIOUS
+from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
+from tests.reload.case import CoordinatorCase
+from tests.reload.world import HANDLERS, fake
+
+ROLLOUT = 'rollout = { percent = 10, step = 30, every = "1m", max_failures = "20%" }'
+
+
+class RampCase(CoordinatorCase):
+    taken = 0
+
+    def edit(self, number: int, rollout: str = "", **more: Any) -> Any:
+        """Change trigger ``a``, its code too, and reload."""
+        self.world.write("handlers.py", f"{HANDLERS}# {number}\n")
+        self.world.manifest(fake("a", extra=f"timeout = '{number}s'\n{rollout}"), fake("b"))
+        return self.reloaded(**more)
+
+    def deliver(self, count: int) -> dict[str, int]:
+        """Deliver so many events with keys of their own; tell how many each version took."""
+        taken: dict[str, int] = {}
+        for _ in range(count):
+            self.taken += 1
+            found = self.successResultOf(self.world.take("a", f"key {self.taken}"))
+            (key,) = found.bindings
+            taken[key] = taken.get(key, 0) + 1
+        return taken
+
+    def end_all(self, binding: str = "", error: Exception | None = None) -> None:
+        """Let all calls end, or those of one version."""
+        for running in tuple(self.world.calls):
+            if binding in ("", running.call.binding):
+                running.returns() if error is None else running.raises(error)
+
+    def ramps(self) -> list[tuple[str, str, float]]:
+        """Give trigger, state and percent of all ramps."""
+        described = self.world.trials.ramps.describe()
+        return [(each["trigger_id"], each["state"], each["percent"]) for each in described]
+
+    def noted(self) -> list[str]:
+        """Give the kinds of what was recorded of ramps."""
+        return [kind for kind, _ in self.world.notes if kind.startswith("ramp")]
+
+    def do(self, action: str, trigger_id: str | None = None) -> Any:
+        """Finish or abort."""
+        return self.successResultOf(
+            Deferred.fromCoroutine(getattr(self.world.trials.ramps, action)(trigger_id, "key:me"))
+        )
+
+
+class CourseTests(RampCase):
+    def test_share(self) -> None:
+        """The new version takes its share of new deliveries, the one before the rest; each runs its own code."""
+        report = self.edit(2, ROLLOUT)
+        self.assertEqual(
+            [(each["stable"], each["fresh"], each["percent"]) for each in report.ramps], [("a@v1", "a@v2", 10)]
+        )
+        taken = self.deliver(400)
+        self.assertEqual(sum(taken.values()), 400)
+        self.assertTrue(20 <= taken["a@v2"] <= 60, taken)
+        by_code = {each.call.binding: each.interpreter.bundle.modules["handlers"].source for each in self.world.calls}
+        self.assertNotIn(b"# 2", by_code["a@v1"])
+        self.assertIn(b"# 2", by_code["a@v2"])
+
+    def test_sticky(self) -> None:
+        """The same key goes to the same version each time, and never back to the old one while the share rises."""
+        self.edit(2, ROLLOUT)
+
+        def versions() -> list[str]:
+            return [self.successResultOf(self.world.take("a", f"key {n}")).bindings[0] for n in range(100)]
+
+        first = versions()
+        self.assertEqual(versions(), first)
+        self.world.clock.advance(60.0)
+        for before, after in zip(first, versions(), strict=True):
+            self.assertGreaterEqual(after, before)
+
+    def test_steps(self) -> None:
+        """It rises by steps; when it has all, the old version drains and ends."""
+        self.edit(2, ROLLOUT)
+        old = self.world.registry.ramps["a"].stable
+        for percent in (10, 40, 70):
+            self.assertEqual(self.ramps(), [("a", "running", percent)])
+            self.world.clock.advance(60.0)
+        self.assertEqual((self.ramps(), old.state), ([], TERMINATED))
+        self.assertEqual(set(self.deliver(50)), {"a@v2"})
+        self.assertEqual(self.noted(), ["ramp_started", "ramp_stepped", "ramp_stepped", "ramp_finished"])
+        self.assertEqual(self.world.coordinator.generation, 2)
+
+    def test_what_the_old_version_has_drains(self) -> None:
+        """Deliveries that the old version had taken end on it after the ramp is finished."""
+        self.edit(2, ROLLOUT)
+        taken = self.deliver(20)
+        self.do("finish", "a")
+        (old,) = self.world.registry.draining()
+        self.assertEqual((old.key, old.in_flight), ("a@v1", taken["a@v1"]))
+        self.end_all()
+        self.assertEqual(old.state, TERMINATED)
+
+    def test_failures(self) -> None:
+        """When too many attempts of the new version fail, it takes none any more, and what it failed at goes back."""
+        self.edit(2, ROLLOUT)
+        ramp = self.world.registry.ramps["a"]
+        ramp.share = 1.0
+        self.deliver(10)
+        self.end_all("a@v2", HandlerRaised("no"))
+        self.assertEqual(self.ramps()[0][:2], ("a", "aborted"))
+        self.assertIn("10 of 10 attempts failed", self.world.trials.ramps.describe()[0]["why"])
+        self.assertIs(self.world.version("a"), ramp.stable)
+        self.assertEqual(set(self.deliver(30)), {"a@v1"})
+        self.end_all("a@v2", HandlerRaised("no"))
+        self.assertEqual({each.call.binding for each in self.world.calls}, {"a@v1"})
+        self.end_all()
+        self.assertEqual((ramp.fresh.state, ramp.stable.in_flight), (TERMINATED, 0))
+        self.assertEqual(ramp.stable.state, ACTIVE)
+
+    def test_few_failures(self) -> None:
+        """Fewer failures than the limit, or too few attempts, let it go on."""
+        self.edit(2, ROLLOUT)
+        self.world.registry.ramps["a"].share = 1.0
+        self.deliver(9)
+        self.end_all("a@v2", HandlerRaised("no"))
+        self.assertEqual(self.ramps()[0][1], "running")
+
+    def test_abort(self) -> None:
+        """An operator may end it: the old version takes all again."""
+        self.edit(2, ROLLOUT)
+        self.deliver(50)
+        (told,) = self.do("abort")
+        self.assertEqual((told["state"], told["why"]), ("aborted", "aborted by key:me"))
+        self.assertEqual(set(self.deliver(50)), {"a@v1"})
+        self.assertEqual(self.world.registry.active["a"].version, 1)
+
+    def test_nothing_to_end(self) -> None:
+        """Where nothing ramps there is nothing to finish or abort; the message says what does ramp."""
+        for action in ("finish", "abort"):
+            asked = getattr(self.world.trials.ramps, action)("a", "me")
+            self.failureResultOf(Deferred.fromCoroutine(asked), NothingPending)
+        self.edit(2, ROLLOUT)
+        failure = self.failureResultOf(
+            Deferred.fromCoroutine(self.world.trials.ramps.finish("b", "me")), NothingPending
+        )
+        self.assertIn("ramping are: a", failure.getErrorMessage())
+
+    def test_by_request(self) -> None:
+        """A reload may ask for a share: it holds until somebody finishes it."""
+        report = self.edit(2, ramp=0.25)
+        self.assertEqual(report.ramps[0]["percent"], 25)
+        self.world.clock.advance(10_000.0)
+        self.assertEqual(self.ramps(), [("a", "running", 25), ("b", "running", 25)])
+        self.do("finish", "a")
+        self.assertEqual(self.ramps(), [("b", "running", 25)])
+        self.do("finish")
+        self.assertEqual((self.ramps(), self.world.version("a").version), ([], 2))
+
+    def test_by_request_with_rollout(self) -> None:
+        """With a rollout in the manifest the request says where it begins, and the manifest how it goes on."""
+        self.edit(2, ROLLOUT, ramp=0.5)
+        self.world.clock.advance(60.0)
+        self.assertEqual(self.ramps(), [("a", "running", 80), ("b", "running", 50)])
+
+    def test_new_triggers_do_not_ramp(self) -> None:
+        """A trigger that is new has no version to share with."""
+        self.world.manifest(fake("a"), fake("b"), fake("c", extra=ROLLOUT))
+        self.assertEqual(self.reloaded().ramps, ())
+
+    def test_only_the_rollout(self) -> None:
+        """An edit of the rollout alone modifies nothing."""
+        self.world.manifest(fake("a", extra=ROLLOUT), fake("b"))
+        report = self.reloaded()
+        self.assertEqual((report.modified, report.ramps, self.world.live()), ((), (), {"a": 1, "b": 1}))
+
+    def test_another_path(self) -> None:
+        """Versions that listen in different places cannot share: the new one takes all, and a warning says why."""
+        self.world.manifest(fake("a", path="/elsewhere", extra=ROLLOUT), fake("b"))
+        report = self.reloaded()
+        self.assertEqual((report.ramps, report.modified), ((), ("a",)))
+        self.assertIn("its path changed", report.warnings[0])
+
+    def test_plan(self) -> None:
+        """A dry run begins no ramp."""
+        before = self.world.stands()
+        self.edit(2, ROLLOUT, dry_run=True)
+        self.assertEqual((self.world.stands(), self.ramps(), self.noted()), (before, [], []))
+
+
+class ReloadsMeanwhileTests(RampCase):
+    def test_another_trigger(self) -> None:
+        """A reload that changes another trigger lets the ramp go on, its timer and its old code too."""
+        self.edit(2, ROLLOUT)
+        self.world.clock.advance(30.0)
+        self.world.manifest(fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", extra="timeout = '9s'"))
+        report = self.reloaded()
+        self.assertEqual((report.modified, report.unchanged), (("b",), ("a",)))
+        self.world.clock.advance(30.0)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
+        self.assertEqual(set(self.deliver(60)), {"a@v1", "a@v2"})
+        by_code = {each.call.binding: each.interpreter.bundle.modules["handlers"].source for each in self.world.calls}
+        self.assertNotIn(b"# 2", by_code["a@v1"])
+
+    def test_modified_again(self) -> None:
+        """Another change ramps from the same old version, from the beginning; the one in between drains."""
+        self.edit(2, ROLLOUT)
+        self.world.clock.advance(60.0)
+        self.deliver(20)
+        middle = self.world.registry.ramps["a"].fresh
+        self.edit(3, ROLLOUT)
+        ramp = self.world.registry.ramps["a"]
+        self.assertEqual((ramp.stable.key, ramp.fresh.key, ramp.share), ("a@v1", "a@v3", 0.1))
+        self.assertEqual(middle.state, DRAINING)
+        self.end_all("a@v2")
+        self.assertEqual(middle.state, TERMINATED)
+
+    def test_modified_without_rollout(self) -> None:
+        """A change that is not rolled out ends the ramp: both versions drain."""
+        self.edit(2, ROLLOUT)
+        self.deliver(50)
+        self.edit(3)
+        self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 3))
+        self.assertEqual({each.key for each in self.world.registry.draining()}, {"a@v1", "a@v2"})
+        self.end_all()
+        self.assertEqual(self.world.registry.draining(), [])
+
+    def test_removed(self) -> None:
+        """A trigger that goes takes its ramp along: both versions drain."""
+        self.edit(2, ROLLOUT)
+        self.deliver(50)
+        self.world.manifest(fake("b"))
+        self.reloaded()
+        self.assertEqual(self.ramps(), [])
+        self.end_all()
+        self.assertEqual((self.world.registry.draining(), self.world.registry.ramps), ([], {}))
+
+    def test_rolled_back(self) -> None:
+        """A rollback takes effect at once, without a ramp."""
+        self.edit(2, ROLLOUT)
+        report = self.reloaded(recall=PREVIOUS)
+        self.assertEqual((report.ramps, self.ramps(), self.world.live()["a"]), ((), [], 3))
+
+    def test_failed_reload(self) -> None:
+        """A reload that fails leaves the ramp as it is."""
+        self.edit(2, ROLLOUT)
+        before = self.world.stands()
+        self.world.write("harn.toml", "broken [")
+        self.assertFalse(self.reload().ok)
+        self.assertEqual((self.world.stands(), self.ramps()), (before, [("a", "running", 10)]))
+
+    def test_ends_during_a_reload(self) -> None:
+        """What is decided while a reload runs takes effect on new deliveries at once, and is in force after it."""
+        self.edit(2, ROLLOUT)
+        self.world.manifest(fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", extra="timeout = '9s'"))
+        self.world.clock.pool.held = True
+        reloading = self.world.reload()
+        aborting = Deferred.fromCoroutine(self.world.trials.ramps.abort("a", "me"))
+        self.assertNoResult(aborting)
+        self.assertEqual(set(self.deliver(30)), {"a@v1"})
+        self.world.clock.pool.let_go()
+        self.assertTrue(self.successResultOf(reloading).ok)
+        self.assertEqual(self.successResultOf(aborting)[0]["state"], "aborted")
+        self.assertEqual(self.world.live(), {"a": 1, "b": 3})
+
+    def test_superseded_while_it_ends(self) -> None:
+        """An end that is overtaken by a reload of the trigger changes nothing any more."""
+        self.edit(2, ROLLOUT)
+        self.world.manifest(fake("a", extra="timeout = '3s'"), fake("b"))
+        self.world.clock.pool.held = True
+        reloading = self.world.reload()
+        aborting = Deferred.fromCoroutine(self.world.trials.ramps.abort("a", "me"))
+        self.world.clock.pool.let_go()
+        self.successResultOf(reloading)
+        self.assertEqual(self.successResultOf(aborting)[0]["state"], "superseded")
+        self.assertEqual((self.world.live()["a"], self.ramps()), (3, []))
+
+
+class AbortedTests(RampCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.edit(2, ROLLOUT)
+        self.do("abort")
+
+    def test_other_changes(self) -> None:
+        """What was aborted stays so while other things change; the old version keeps its own code."""
+        self.world.write("more.py", HANDLERS)
+        self.world.manifest(
+            fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", handler="more:on_event", extra="timeout = '9s'")
+        )
+        report = self.reloaded()
+        self.assertEqual((report.modified, self.world.live()), (("b",), {"a": 1, "b": 3}))
+        self.deliver(1)
+        source = self.world.calls[-1].interpreter.bundle.modules["handlers"].source
+        self.assertNotIn(b"# 2", source)
+        self.assertEqual(self.ramps(), [("a", "aborted", 0)])
+
+    def test_changed_again(self) -> None:
+        """The next change of the trigger is a new try, under a number that was never given."""
+        self.edit(3, ROLLOUT)
+        ramp = self.world.registry.ramps["a"]
+        self.assertEqual((ramp.stable.key, ramp.fresh.key), ("a@v1", "a@v3"))
+        self.assertEqual(self.ramps(), [("a", "running", 10)])
+
+    def test_forced(self) -> None:
+        """A forced reload of the same content tries nothing again."""
+        self.reloaded(force=True)
+        self.assertEqual((self.world.live(), self.ramps()), ({"a": 1, "b": 2}, [("a", "aborted", 0)]))
+
+    def test_restart(self) -> None:
+        """After a restart the version that was aborted is not in force, and the old one runs its own code."""
+        self.world = self.world.restarted()
+        report = self.successResultOf(self.world.start())
+        self.assertEqual(
+            (report.generation, self.world.live(), self.ramps()), (2, {"a": 1, "b": 2}, [("a", "aborted", 0)])
+        )
+        self.assertEqual(set(self.deliver(20)), {"a@v1"})
+        self.assertNotIn(b"# 2", self.world.calls[-1].interpreter.bundle.modules["handlers"].source)
+        self.edit(3)
+        self.assertEqual(self.world.live()["a"], 3)
+
+
+class RestartTests(RampCase):
+    def restart(self) -> Any:
+        """Go on with another server."""
+        self.world = self.world.restarted()
+        return self.successResultOf(self.world.start())
+
+    def test_goes_on(self) -> None:
+        """After a restart both versions share as before, and the next step comes when it was to come."""
+        self.edit(2, ROLLOUT)
+        self.world.clock.pump((60.0, 10.0))
+        self.assertEqual(self.restart().generation, 2)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
+        self.world.clock.advance(49.0)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
+        self.world.clock.advance(1.5)
+        self.assertEqual(self.ramps(), [("a", "running", 70)])
+        taken = self.deliver(100)
+        self.assertEqual(set(taken), {"a@v1", "a@v2"})
+        self.world.clock.advance(60.0)
+        self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 2))
+
+    def test_same_keys(self) -> None:
+        """A key keeps its version over a restart."""
+        self.edit(2, ROLLOUT)
+
+        def versions() -> list[str]:
+            return [self.successResultOf(self.world.take("a", f"key {n}")).bindings[0] for n in range(60)]
+
+        before = versions()
+        self.restart()
+        self.assertEqual(versions(), before)
+
+    def test_other_files(self) -> None:
+        """A start that finds another trigger than the one that ramped ramps nothing."""
+        self.edit(2, ROLLOUT)
+        self.world = self.world.restarted()
+        self.world.manifest(fake("a", extra="timeout = '3s'"), fake("b"))
+        self.assertEqual(self.successResultOf(self.world.start()).generation, 3)
+        self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 3))
+
+    def test_finished(self) -> None:
+        """What was finished is over after a restart."""
+        self.edit(2, ROLLOUT)
+        self.do("finish")
+        self.restart()
+        self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 2))
+
+    def test_old_version_is_lost(self) -> None:
+        """Where the old version's code cannot be brought back, the new one takes all, rather than no one."""
+        self.edit(2, ROLLOUT)
+        self.world = self.world.restarted()
+        definitions = self.world.store._definitions
+        definitions._bundles.pop(next(r.bundle_id for r in definitions._bindings.values() if r.version == 1))
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.assertEqual(set(self.deliver(20)), {"a@v2"})
+
+    def test_damaged_note(self) -> None:
+        """A note that nobody can read does not keep a server from starting."""
+        self.edit(2, ROLLOUT)
+        self.successResultOf(self.world.store.keep("ramps", [{"what": "is this"}]))
+        self.successResultOf(self.world.store.keep("probation", "and this"))
+        self.assertTrue(self.restart().ok)
+        self.assertEqual(self.ramps(), [])
