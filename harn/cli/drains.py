@@ -43,7 +43,7 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
 
     if cancel is not None or move is not None:
         action = "cancel" if move is None else "move"
-        done = client.post(f"/admin/drains/{action}", {"binding": cancel or move}).expect_ok()
+        done = client.post(f"/admin/drains/{action}", {"binding": cancel if move is None else move}).expect_ok()
         click.echo(json.dumps(done, indent=2) if as_json else describe_done(done))
     elif watch:
         try:
@@ -104,8 +104,9 @@ def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
     before: dict[str, Drain] = {}
     for drains_now in found:
         now: dict[str, Drain] = {str(each["binding"]): each for each in drains_now}
-        for binding in before.keys() - now.keys():
-            yield f"- binding={binding} drained"
+        for binding in before:
+            if binding not in now:
+                yield f"- binding={binding} drained"
         for binding, each in now.items():
             if lasting(each) != lasting(before.get(binding, {})):
                 yield f"- {facts(each)}"

@@ -17,6 +17,7 @@ from harn.cli.place import Reach
 from harn.cli.plans import describe_fields, describe_settings
 from harn.cli.shared import Line, say, with_json, with_place, with_server
 
+SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
 GENERATION = click.IntRange(1, 2**63 - 1)
 
@@ -76,13 +77,8 @@ def diff(old: int, new: int | None, as_json: bool, **given: Any) -> None:
 
 def counts(summary: Mapping[str, Any]) -> str:
     """Write how many triggers came, changed and went: ``+1 ~2 -0``."""
-    signs = (("+", "added"), ("~", "modified"), ("-", "removed"))
-    return " ".join(f"{sign}{count_of(summary.get(name))}" for sign, name in signs)
-
-
-def count_of(value: Any) -> int:
-    """Count what a summary may give as a list or as a number."""
-    return value if isinstance(value, int) else len(value or ())
+    numbers: Mapping[str, Any] = summary.get("counts") or {name: len(summary.get(name) or ()) for _, name in SIGNS}
+    return " ".join(f"{sign}{numbers.get(name, 0)}" for sign, name in SIGNS)
 
 
 def describe(found: Mapping[str, Any]) -> Iterator[Line]:

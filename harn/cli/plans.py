@@ -25,12 +25,12 @@ def describe_plan(plan: Mapping[str, Any]) -> Iterator[Line]:
         why = ", ".join(each.get("why", ()))
         yield f"  connector of {each.get('trigger_id')}: {each.get('action')}" + (f" ({why})" if why else ""), ""
     for each in plan.get("secrets", ()):
-        yield f"  secret {each.get('reference', each.get('key'))}: {was_and_is(each)}", ""
+        yield f"  secret {each.get('reference')}: {was_and_is(each)}", ""
     yield from describe_settings(plan.get("settings", ()))
     for each in plan.get("files", ()):
         yield f"  file {each.get('path')}: {each.get('change')}", ""
     for each in plan.get("ramps", ()):
-        yield "  ramp " + facts(each), ""
+        yield f"  ramp: {describe_ramp(each)}", "yellow"
     for each in plan.get("replay", ()):
         yield from describe_replay(each)
 
@@ -43,7 +43,8 @@ def describe_change(trigger_id: str, change: Mapping[str, Any]) -> Iterator[Line
     counts = [f"{change[name]} {name.replace('_', ' ')}" for name in COUNTS if change.get(name)]
     said = ", ".join((" -> ".join(names), *counts) if names else counts)
     yield f"  {sign} {trigger_id}" + (f" ({said})" if said else ""), style
-    yield from describe_fields(change.get("fields", ()))
+    if change["action"] != "removed":
+        yield from describe_fields(change.get("fields", ()))
     for file in change.get("code", ()):
         yield f"      code {file.get('path')}: {file.get('change')}", ""
 
@@ -61,19 +62,28 @@ def describe_settings(settings: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
         yield f"  setting {each.get('key')}: {was_and_is(each)}{needs}", "magenta" if needs else ""
 
 
+def describe_ramp(ramp: Mapping[str, Any]) -> str:
+    """Say how two versions of a trigger share its deliveries."""
+    said = f"{ramp['fresh']} takes {ramp['percent']:g} % of the new deliveries of {ramp['trigger_id']}"
+    if ramp.get("step"):
+        return f"{said}, {ramp['step']:g} % more every {ramp['every']}"
+    return f"{said}, until: harn orchestrator ramp --finish {ramp['trigger_id']}"
+
+
 def describe_replay(found: Mapping[str, Any]) -> Iterator[Line]:
     """Give the lines of one trigger whose recorded events were evaluated again."""
     different: Sequence[Mapping[str, Any]] = found.get("different", ())
     more = found.get("more") or 0
-    count = len(different) + (more if isinstance(more, int) else 0)
-    style = "yellow" if count else "green"
-    yield f"  replay {found.get('trigger_id')}: {found.get('events')} events, {count} treated differently", style
+    count = len(different) + more
+    said = f"  replay {found['trigger_id']}: {found['events']} events, {count} treated differently"
+    if found.get("undecided"):
+        said += f", {found['undecided']} undecided"
+    yield said, "yellow" if count else "green"
     for each in different:
         why = f": {each['error']}" if each.get("error") else ""
-        at = f"{each.get('event_id')} {each.get('kind')}"
-        yield f"      {at}: {written(each.get('before'))} -> {written(each.get('now'))}{why}", ""
+        yield f"      {each['event_id']} {each['kind']}: {each['before']} -> {each['now']}{why}", ""
     if more:
-        yield "      and more" if more is True else f"      and {more} more", ""
+        yield f"      and {more} more", ""
 
 
 def was_and_is(change: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harn.cli.client import Answer, ServerUnreachable
-from harn.cli.plans import describe_plan
+from harn.cli.plans import describe_plan, describe_ramp
 from harn.cli.shared import Line, say
 
 UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
@@ -81,19 +81,12 @@ def describe_summary(report: Mapping[str, Any]) -> Iterator[Line]:
         yield f"  - {trigger_id}", "red"
 
 
-def describe_ramp(ramp: Mapping[str, Any]) -> str:
-    """Say how two versions of a trigger share its deliveries."""
-    said = f"{ramp.get('fresh')} takes {ramp.get('percent'):g} % of the new deliveries of {ramp.get('trigger_id')}"
-    if ramp.get("step"):
-        return f"{said}, {ramp['step']:g} % more every {ramp.get('every')}"
-    return f"{said}, until: harn orchestrator ramp --finish {ramp.get('trigger_id')}"
-
-
 def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
     """Say that the files are not what serves, where they are not."""
     drifted = report.get("drifted_files", ())
     if drifted:
-        yield "  the files differ from what serves (drift); a reload or restart adopts them:", "bold magenta"
+        differ = "would differ" if report.get("dry_run") else "differ"
+        yield f"  the files {differ} from what serves (drift); a reload or restart adopts them:", "bold magenta"
         for path in drifted:
             yield f"    {path}", "magenta"
 

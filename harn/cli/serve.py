@@ -10,6 +10,7 @@ import click
 
 from harn.cli.shared import with_flags
 from harn.orchestrator.options import OPTIONS, ServeOptions
+from harn.orchestrator.signals import hold_back
 
 
 @click.command()
@@ -18,8 +19,9 @@ def serve(**given: Any) -> None:
     """
     Serve the triggers of a manifest, until SIGTERM or SIGINT.
 
-    SIGHUP reloads the manifest and the code of its handlers.
+    SIGHUP reloads the manifest and the code of its handlers; SIGUSR2 starts the program anew, and hands over to it.
     """
+    hold_back()
     try:
         options = ServeOptions.from_values(given, os.environ)
     except ValueError as wrong:
@@ -29,6 +31,9 @@ def serve(**given: Any) -> None:
 
 def run(options: ServeOptions) -> int:
     """Serve as told; give the process's exit status."""
+    from harn.orchestrator.handover import Inheritance, Program
+
+    inheritance = Inheritance.taken_from(os.environ)
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner
 
@@ -36,5 +41,6 @@ def run(options: ServeOptions) -> int:
     from harn.observability.logs import start_logging
     from harn.orchestrator.assemble import make_service
 
+    program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
     start_logging(options.log_format, options.log_level, options.state_dir, sys.stdout, sys.stderr, globalLogBeginner)
-    return run_service(make_service(options, reactor, os.environ), reactor)
+    return run_service(make_service(options, reactor, os.environ, program, inheritance), reactor)

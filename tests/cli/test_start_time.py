@@ -39,6 +39,7 @@ class StartTests(SynchronousTestCase):
 
     def test_clients_do_not_import_twisted(self) -> None:
         """A command that only talks to a server does without Twisted."""
-        _, modules = self.imported("orchestrator", "reload", "--state-dir", "/nonexistent")
-        self.assertIn("harn.cli.client", modules)
-        self.assertEqual([name for name in ("twisted", "sqlite3", "rich") if name in modules], [])
+        for command in ("reload", "rollback", "ramp", "drains"):
+            _, modules = self.imported("orchestrator", command, "--state-dir", "/nonexistent")
+            self.assertIn("harn.cli.client", modules)
+            self.assertEqual([name for name in ("twisted", "sqlite3", "rich") if name in modules], [], command)

@@ -8,8 +8,17 @@ from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.reports import describe_error, describe_success
-from harn.cli.terminal import print_inspection, print_lines, shown
+from harn.cli.terminal import (
+    print_drains,
+    print_history,
+    print_inspection,
+    print_lines,
+    print_ramps,
+    shown,
+    watch_drains,
+)
 from tests.cli.test_commands import ERROR, REPORT
+from tests.cli.test_drains import HELD
 
 FOUND = {
     "triggers": [
@@ -68,3 +77,53 @@ class TerminalTests(SynchronousTestCase):
             stream = io.StringIO()
             print_lines(lines, stream)
             self.assertEqual(stream.getvalue().splitlines(), [text for text, _ in lines])
+
+
+class ReloadTableTests(SynchronousTestCase):
+    """The tables of history, ramps and drains."""
+
+    def setUp(self) -> None:
+        self.stream = io.StringIO()
+        self.console = Console(file=self.stream, width=160)
+
+    def test_history(self) -> None:
+        """The live generation has a star; a rollback says what it went back to, and why."""
+        entry = {"adopted_at": "2026", "summary": "+1 ~0 -0", "source": "cli", "actor": "key:1", "live": False}
+        rolled = {**entry, "generation": 8, "live": True, "recalled": 5, "reason": "not confirmed"}
+        print_history([rolled, {**entry, "generation": 7, "recalled": None, "reason": ""}], self.console)
+        said = self.stream.getvalue()
+        self.assertRegex(said, r"\* +8 +2026 +\+1 ~0 -0 +cli +key:1 +content of 5: not confirmed")
+        self.assertRegex(said, r"\n +7 +2026")
+
+    def test_ramps(self) -> None:
+        """A ramp shows both versions, the share, and how the new one fares; one that was aborted, why."""
+        ramp = {"trigger_id": "gh", "state": "running", "stable": "gh@v2", "fresh": "gh@v3", "percent": 12.5}
+        aborted = {**ramp, "state": "aborted", "percent": 0.0, "why": "3 of 4 failed", "attempts": 4, "failures": 3}
+        print_ramps([{**ramp, "attempts": 9, "failures": 0, "next_step_at": "soon"}, aborted], self.console)
+        said = self.stream.getvalue()
+        self.assertRegex(said, r"gh +running +gh@v3 +12.5 % +gh@v2 +soon +9 +0")
+        self.assertRegex(said, r"gh +aborted +gh@v3 +0 % +gh@v2 +- +4 +3 +3 of 4 failed")
+
+    def test_drains(self) -> None:
+        """A version shows its age, its deadline, what it holds, and its oldest event; none is said."""
+        print_drains([HELD], self.console)
+        self.assertRegex(self.stream.getvalue(), r"gh@v1 +2 s +2026\S+ +3 +2 +1 +0 +false +trigger_evt_1 2026")
+        print_drains([], self.console)
+        self.assertTrue(self.stream.getvalue().endswith("nothing drains\n"))
+
+    def test_watching(self) -> None:
+        """What is drawn last stays: that nothing drains."""
+        watch_drains(iter([[HELD], []]), self.console)
+        self.assertTrue(self.stream.getvalue().rstrip().endswith("nothing drains"))
+
+    def test_nothing_steers_the_terminal(self) -> None:
+        """Neither a trigger's name nor a reason has a meaning to the terminal."""
+        hostile = "[red]\x1b[2J"
+        print_ramps([{"trigger_id": hostile, "why": hostile}], self.console)
+        print_drains([{"binding": hostile, "oldest_event": {"event_id": hostile}}], self.console)
+        print_history([{"generation": 1, "reason": hostile, "actor": hostile}], self.console)
+        print_lines([(f"a\t{hostile}", "")], self.stream)
+        said = self.stream.getvalue()
+        self.assertNotIn("\x1b", said)
+        self.assertEqual(said.count("[red]\N{REPLACEMENT CHARACTER}[2J"), 7)
+        self.assertIn("a    [red]", said)

@@ -1,0 +1,193 @@
+"""``drains`` and ``ramp``: lists, watching, and the actions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.client import ServerUnreachable
+from harn.cli.drains import INTERVAL, Drain, news, snapshots
+from tests.cli.test_commands import CommandCase
+
+HELD = {
+    "binding": "gh@v1",
+    "trigger_id": "gh",
+    "version": 1,
+    "generation": 3,
+    "draining_since": "2026-01-02T03:04:05.000Z",
+    "age_seconds": 2.5,
+    "deadline": "2026-01-02T03:09:05.000Z",
+    "in_flight": 3,
+    "running": 2,
+    "queued": 1,
+    "waiting": 0,
+    "moved": False,
+    "oldest_event": {"event_id": "trigger_evt_1", "received_at": "2026-01-02T03:04:00.000Z"},
+}
+
+
+def drain(binding: str, in_flight: int, age: float = 0.0) -> Drain:
+    """Make the entry of one version."""
+    return {"binding": binding, "in_flight": in_flight, "age_seconds": age}
+
+
+class WatchTests(SynchronousTestCase):
+    """Watching without a terminal."""
+
+    def test_a_line_for_each_change(self) -> None:
+        """A version is shown when it is new or changed, not when it grew older; then that it has ended."""
+        looks: list[Sequence[Drain]] = [
+            [drain("a@v1", 2, 1.0)],
+            [drain("a@v1", 2, 2.0)],
+            [drain("a@v1", 1, 3.0), drain("b@v4", 7)],
+            [drain("b@v4", 7, 1.0)],
+            [],
+        ]
+        waits: list[float] = []
+        said = list(news(snapshots(lambda: looks.pop(0), waits.append)))
+        self.assertEqual(
+            said,
+            [
+                "- binding=a@v1 in_flight=2 age_seconds=1.0",
+                "- binding=a@v1 in_flight=1 age_seconds=3.0",
+                "- binding=b@v4 in_flight=7 age_seconds=0.0",
+                "- binding=a@v1 drained",
+                "- binding=b@v4 drained",
+                "nothing drains",
+            ],
+        )
+        self.assertEqual(waits, [INTERVAL] * 4)
+
+    def test_lines_come_at_once(self) -> None:
+        """What changed is said before the next look."""
+        said = news(snapshots(lambda: [drain("a@v1", 2)], lambda _: self.fail("waited before it spoke")))
+        self.assertEqual(next(said), "- binding=a@v1 in_flight=2 age_seconds=0.0")
+
+    def test_server_goes_away(self) -> None:
+        """A server that goes away ends the watching with its error."""
+
+        def read() -> Sequence[Drain]:
+            raise ServerUnreachable("gone")
+
+        self.assertRaises(ServerUnreachable, list, news(snapshots(read, lambda _: None)))
+
+    @given(st.lists(st.dictionaries(st.sampled_from(("a@v1", "a@v2", "b@v1")), st.integers(0, 2)), max_size=8))
+    def test_the_last_word_is_true(self, looks: list[dict[str, int]]) -> None:
+        """Whatever comes and goes: who reads the lines knows at the end what drains, and how much it holds."""
+
+        def found() -> Iterator[Sequence[Drain]]:
+            for look in looks:
+                yield [drain(binding, count) for binding, count in look.items()]
+
+        known: dict[str, int] = {}
+        for line in news(found()):
+            if line == "nothing drains":
+                self.assertEqual(known, {})
+                continue
+            words = dict(word.split("=") for word in line.removeprefix("- ").split() if "=" in word)
+            if line.endswith(" drained"):
+                del known[words["binding"]]
+            else:
+                known[words["binding"]] = int(words["in_flight"])
+        self.assertEqual(known, looks[-1] if looks else {})
+
+
+class DrainsTests(CommandCase):
+    """``drains``."""
+
+    def test_list(self) -> None:
+        """Each version is a line with all that is known of it; none is said as none."""
+        self.serve((200, {"drains": [HELD]}), (200, {"drains": []}), (200, {"drains": [HELD]}))
+        said = self.harn("drains").stdout
+        self.assertTrue(said.startswith("Drains:\n- binding=gh@v1 trigger_id=gh version=1 generation=3 "), said)
+        self.assertIn('oldest_event={"event_id":"trigger_evt_1",', said)
+        self.assertEqual(self.harn("drains").stdout, "Drains:\n- none\n")
+        self.assertEqual(json.loads(self.harn("drains", "--json").stdout), [HELD])
+
+    def test_watch_ends_by_itself(self) -> None:
+        """Watching ends when nothing drains; as JSON each look is a line."""
+        server = self.serve((200, {"drains": []}), (200, {"drains": []}))
+        self.assertEqual(self.harn("drains", "--watch").stdout, "nothing drains\n")
+        self.assertEqual(self.harn("drains", "--watch", "--json").stdout, "[]\n")
+        self.assertEqual([seen.target for seen in server.seen], ["/admin/drains"] * 2)
+
+    def test_actions(self) -> None:
+        """``--cancel`` and ``--move`` name the version, and say what became of what it held."""
+        moved = {"binding": "gh@v1", "moved": 4, "to": "gh@v2"}
+        server = self.serve(
+            (200, {"binding": "gh@v1", "cancelled": 4}), (200, moved), (200, {**moved, "to": None}), (200, moved)
+        )
+        said = [self.harn("drains", option, "gh@v1").stdout for option in ("--cancel", "--move", "--move")]
+        self.assertEqual(
+            said,
+            ["gh@v1: 4 cancelled, to the dead letters\n", "gh@v1: 4 moved to gh@v2\n", "gh@v1: 4 moved\n"],
+        )
+        self.assertEqual(json.loads(self.harn("drains", "--move", "gh@v1", "--json").stdout), moved)
+        targets = [seen.target for seen in server.seen]
+        self.assertEqual(targets, ["/admin/drains/cancel", *["/admin/drains/move"] * 3])
+        self.assertEqual({seen.json()["binding"] for seen in server.seen}, {"gh@v1"})
+
+    def test_unknown(self) -> None:
+        """A version that does not drain exits 1 with the server's words."""
+        self.serve((404, {"status": 404, "detail": "gh@v9 does not drain; these do: gh@v1"}))
+        self.assert_failed(self.harn("drains", "--cancel", "gh@v9"), "these do: gh@v1")
+
+    def test_usage(self) -> None:
+        """One thing at a time."""
+        server = self.serve()
+        for words in (["--watch", "--cancel", "a@v1"], ["--cancel", "a@v1", "--move", "a@v1"], ["--cancel"]):
+            self.assertEqual(self.harn("drains", *words).exit_code, 2, words)
+        self.assertEqual(server.seen, [])
+
+    def test_no_server(self) -> None:
+        """Without a server nothing drains that could be shown."""
+        self.assert_failed(self.harn("drains"), "no server runs on")
+
+
+class RampTests(CommandCase):
+    """``ramp``."""
+
+    RUNNING: dict[str, Any] = {
+        "trigger_id": "gh",
+        "state": "running",
+        "stable": "gh@v2",
+        "fresh": "gh@v3",
+        "percent": 10.0,
+        "next_step_at": None,
+    }
+
+    def test_list(self) -> None:
+        """All are listed, or that of one trigger; none is said as none."""
+        other = {**self.RUNNING, "trigger_id": "x"}
+        self.serve(*[(200, {"ramps": [self.RUNNING, other]})] * 3, (200, {"ramps": []}))
+        self.assertEqual(len(self.harn("ramp").stdout.splitlines()), 3)
+        self.assertEqual(
+            self.harn("ramp", "gh").stdout,
+            "Ramps:\n- trigger_id=gh state=running stable=gh@v2 fresh=gh@v3 percent=10.0 next_step_at=-\n",
+        )
+        self.assertEqual(json.loads(self.harn("ramp", "--json").stdout), [self.RUNNING, other])
+        self.assertEqual(self.harn("ramp").stdout, "Ramps:\n- none\n")
+
+    def test_actions(self) -> None:
+        """``--finish`` and ``--abort`` act on one trigger, or on all; the trigger may come after the flag."""
+        ended = {"ramps": [{**self.RUNNING, "state": "finished"}]}
+        server = self.serve(*[(200, ended)] * 4)
+        for words in (["--finish", "gh"], ["gh", "--finish"], ["--finish"], ["--abort", "gh"]):
+            self.assertIn("state=finished", self.harn("ramp", *words).stdout)
+        finish, abort = "/admin/ramps/finish", "/admin/ramps/abort"
+        self.assertEqual([seen.target for seen in server.seen], [finish, finish, finish, abort])
+        self.assertEqual([seen.json().get("trigger") for seen in server.seen], ["gh", "gh", None, "gh"])
+
+    def test_no_such_ramp(self) -> None:
+        """Where there is no ramp to end the command exits 1."""
+        self.serve((409, {"status": 409, "detail": "no trigger ramps"}))
+        self.assert_failed(self.harn("ramp", "--abort"), "409: no trigger ramps")
+
+    def test_usage(self) -> None:
+        """A ramp ends one way or the other."""
+        self.assertEqual(self.harn("ramp", "--finish", "--abort").exit_code, 2)

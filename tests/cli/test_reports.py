@@ -1,0 +1,216 @@
+"""What people read of a reload: its plan, its probation, its ramps, and what it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.reports import describe_error, describe_success, exit_status
+from harn.cli.shared import Line
+from tests.cli.test_commands import ERROR, NOTHING, REPORT
+
+RAMP = {"trigger_id": "gh", "stable": "gh@v2", "fresh": "gh@v3", "percent": 10.0, "step": 0.0, "every": None}
+PLAN: dict[str, Any] = {
+    "triggers": {
+        "gh": {
+            "action": "modified",
+            "fields": [
+                {"key": "retry.max", "old": 3, "new": 5},
+                {"key": "when", "old": None, "new": "rules:wanted"},
+                {"key": "match.events", "old": ["issues.*"], "new": []},
+            ],
+            "code": [{"path": "/srv/handlers.py", "change": "modified", "old": "sha256:1", "new": "sha256:2"}],
+            "versions": {"live": "gh@v2", "next": "gh@v3"},
+            "in_flight": 3,
+            "running": 2,
+            "queued": 0,
+            "waiting": 1,
+        },
+        "old": {
+            "action": "removed",
+            "fields": [{"key": "path", "old": "/old", "new": None}],
+            "code": [],
+            "versions": {"live": "old@v1", "next": None},
+            "queued": 7,
+        },
+        "new": {
+            "action": "added",
+            "fields": [{"key": "path", "old": None, "new": "/new"}],
+            "code": [],
+            "versions": {"live": None, "next": "new@v1"},
+        },
+    },
+    "connectors": [{"trigger_id": "gh", "action": "replace", "why": ["path", "value of github/secret"]}],
+    "secrets": [{"reference": "github/secret", "old": "keyed:aaaa", "new": "keyed:bbbb"}],
+    "files": [{"path": "/srv/handlers.py", "change": "modified", "old": "sha256:1", "new": "sha256:2"}],
+    "settings": [
+        {"key": "orchestrator.pumps.max_outstanding", "old": 64, "new": 8, "applies": "reload"},
+        {"key": "orchestrator.recover", "old": "auto", "new": "manual", "applies": "restart"},
+    ],
+    "requires_restart": ["orchestrator.recover"],
+    "would_hold": True,
+    "ramps": [RAMP],
+    "replay": [
+        {
+            "trigger_id": "gh",
+            "events": 102,
+            "same": 0,
+            "undecided": 1,
+            "different": [
+                {"event_id": "e1", "kind": "k", "before": "handled", "now": "skipped"},
+                {
+                    "event_id": "e2",
+                    "kind": "k",
+                    "before": "handled",
+                    "now": "predicate_error",
+                    "error": "KeyError",
+                },
+            ],
+            "more": 99,
+        }
+    ],
+}
+
+
+def texts(lines: Iterable[Line]) -> list[str]:
+    """Give the lines without their styles."""
+    return [text for text, _ in lines]
+
+
+class PlanTests(SynchronousTestCase):
+    """The report of a dry run."""
+
+    def test_everything_is_said(self) -> None:
+        """Each trigger comes with its versions, counts, fields and code; then all the rest that would change."""
+        self.assertEqual(
+            texts(describe_success({**REPORT, "dry_run": True, "plan": PLAN, "requires_restart": [], "draining": []})),
+            [
+                "reload (dry run) via cli (+1 ~2 -1)",
+                "  + new (new@v1)",
+                "      path: - -> /new",
+                "  ~ gh (gh@v2 -> gh@v3, 3 in flight, 2 running, 1 waiting)",
+                "      retry.max: 3 -> 5",
+                "      when: - -> rules:wanted",
+                '      match.events: ["issues.*"] -> []',
+                "      code /srv/handlers.py: modified",
+                "  - old (old@v1, 7 queued)",
+                "  removes most triggers: --watch would hold it back until somebody reloads",
+                "  connector of gh: replace (path, value of github/secret)",
+                "  secret github/secret: keyed:aaaa -> keyed:bbbb",
+                "  setting orchestrator.pumps.max_outstanding: 64 -> 8",
+                "  setting orchestrator.recover: auto -> manual (requires a restart)",
+                "  file /srv/handlers.py: modified",
+                "  ramp: gh@v3 takes 10 % of the new deliveries of gh, until: harn orchestrator ramp --finish gh",
+                "  replay gh: 102 events, 101 treated differently, 1 undecided",
+                "      e1 k: handled -> skipped",
+                "      e2 k: handled -> predicate_error: KeyError",
+                "      and 99 more",
+                "  warning: slow disk",
+                "  generation 7",
+            ],
+        )
+
+    def test_empty_plan(self) -> None:
+        """A plan in which nothing changes is its first line and the generation."""
+        report = {**NOTHING, "dry_run": True, "draining": [], "requires_restart": [], "warnings": []}
+        empty = {name: [] for name in ("connectors", "secrets", "files", "settings", "ramps")}
+        for plan in ({}, {**empty, "triggers": {}, "would_hold": False}):
+            said = texts(describe_success({**report, "plan": plan}))
+            self.assertEqual(said, ["reload (dry run) via cli (+0 ~0 -0)", "  generation 7"])
+
+
+class AftermathTests(SynchronousTestCase):
+    """What is to be done, or to be known, after a reload."""
+
+    def said(self, **more: Any) -> list[str]:
+        return texts(describe_success({**NOTHING, "draining": [], "requires_restart": [], "warnings": [], **more}))
+
+    def test_rollback_says_that_the_files_differ(self) -> None:
+        """After a rollback the drifted files are named, and what adopts them."""
+        said = self.said(recalled=3, drifted_files=["/srv/harn.toml", "/srv/handlers.py"])
+        self.assertEqual(said[0], "rollback to the content of generation 3 ok via cli (+0 ~0 -0)")
+        self.assertEqual(
+            said[2:],
+            [
+                "  the files differ from what serves (drift); a reload or restart adopts them:",
+                "    /srv/harn.toml",
+                "    /srv/handlers.py",
+            ],
+        )
+        planned = self.said(recalled=3, dry_run=True, drifted_files=["/srv/harn.toml"])
+        self.assertIn("would differ from what serves", planned[2])
+
+    def test_no_drift(self) -> None:
+        """Where the files are what serves, nothing is said of drift."""
+        self.assertEqual([line for line in self.said(recalled=3, drifted_files=[]) if "drift" in line], [])
+
+    def test_probation(self) -> None:
+        """A reload that may undo itself says when and why, and how to keep it."""
+        both = {
+            "confirm_by": "2026-01-02T03:04:05.000Z",
+            "revert_on_failures": "20%",
+            "min": 5,
+            "until": "2026-01-02T03:06:05.000Z",
+        }
+        self.assertEqual(
+            self.said(probation=both)[2:],
+            [
+                "  rolled back at 2026-01-02T03:04:05.000Z unless: harn orchestrator confirm 7",
+                "  rolled back when more than 20% of at least 5 attempts of the new versions fail until "
+                "2026-01-02T03:06:05.000Z",
+            ],
+        )
+        self.assertEqual(self.said(probation=None)[2:], [])
+
+    def test_ramps(self) -> None:
+        """A ramp says its share, its steps, or how to end it where it has none."""
+        stepped = {**RAMP, "percent": 12.5, "step": 20.0, "every": "1m"}
+        self.assertIn(
+            "  ramp: gh@v3 takes 12.5 % of the new deliveries of gh, 20 % more every 1m", self.said(ramps=[stepped])
+        )
+        self.assertIn("ramp --finish gh", self.said(ramps=[RAMP])[1])
+
+
+class ErrorTests(SynchronousTestCase):
+    """Reloads that did not happen."""
+
+    def test_held(self) -> None:
+        """What was held back names every trigger that would go."""
+        report = {**ERROR, "status": "needs_confirmation", "stage": None, "problems": [], "removed": ["a", "b"]}
+        said = texts(describe_error({**report, "error": "it would remove 2 of 3 triggers"}))
+        self.assertEqual(
+            said,
+            [
+                "error: reload held back: it would remove 2 of 3 triggers",
+                "  - a",
+                "  - b",
+                "generation 6 goes on serving",
+            ],
+        )
+
+    def test_no_stage(self) -> None:
+        """A report that names no stage says what is wrong all the same."""
+        said = texts(
+            describe_error({**ERROR, "status": "unsettled", "stage": None, "problems": [], "error": "restless"})
+        )
+        self.assertEqual(said, ["error: reload failed: restless", "generation 6 goes on serving"])
+
+    @given(
+        st.sampled_from(("ok", "error", "needs_confirmation", "unsettled")),
+        st.lists(st.text(max_size=3), max_size=2),
+        st.lists(st.text(max_size=3), max_size=2),
+        st.lists(st.text(max_size=3), max_size=2),
+        st.booleans(),
+    )
+    def test_exit_status(self, status: str, added: Any, modified: Any, removed: Any, dry_run: bool) -> None:
+        """A dry run exits 0, 1, 2 for nothing, something, problems; a reload 0 or 1."""
+        summary = {"added": added, "modified": modified, "removed": removed, "unchanged": []}
+        found = exit_status({"status": status, "summary": summary}, dry_run)
+        if status != "ok":
+            self.assertEqual(found, 2 if dry_run else 1)
+        else:
+            self.assertEqual(found, int(bool(added or modified or removed)) if dry_run else 0)
