@@ -93,7 +93,6 @@ class Coordinator:
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
-    :ivar turns: who takes one keeps reloads out.
     """
 
     def __init__(
@@ -180,11 +179,6 @@ class Coordinator:
 
         async with self.turns.turn():
             return await self._reload(request, 1, last_digest, revive)
-
-    def renumber(self, numbers: VersionNumbers, last_number: int) -> None:
-        """Go on from numbers that somebody else has given meanwhile; to be called in a turn."""
-        self._numbers = numbers
-        self._highest = max(self._highest, last_number)
 
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
