@@ -90,7 +90,7 @@ class HarnChannel(HTTPChannel):
         """Forget the connection."""
         self.site.channels.discard(self)
         super().connectionLost(reason)
-        if self.site.quiescing:
+        if self.site.closes:
             self.site.check_quiet()
 
     def pauseProducing(self) -> None:

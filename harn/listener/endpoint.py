@@ -1,12 +1,13 @@
-"""Where the listener listens: an address and its URL, and the port opened there."""
+"""Where the listener listens: an address and its URL, and the port on a socket of our own or an inherited one."""
 
 from __future__ import annotations
 
 import errno
+import os
+import socket
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -39,38 +40,117 @@ class Bind:
 
 @frozen
 class Listening:
-    """An open port, and where it really is."""
+    """
+    An open port, and where it really is.
+
+    Stopping the port closes our descriptor of its socket and no more: another process may hold the socket, too.
+    """
 
     port: IListeningPort
     bind: Bind
     url: str
 
+    @property
+    def descriptor(self) -> int:
+        """The socket's, for a process that is to inherit it."""
+        number: int = self.port.fileno()  # type: ignore[attr-defined]  # every port of a descriptor has it
+        return number
 
-def listen(reactor: Any, bind: Bind, factory: IProtocolFactory, tls: TlsContext | None = None) -> Listening:
+    def pause(self) -> None:
+        """Leave connections to the socket's queue, or to another process that has it."""
+        self.port.stopReading()  # type: ignore[attr-defined]  # see above
+
+    def resume(self) -> None:
+        """Take them from there again."""
+        self.port.startReading()  # type: ignore[attr-defined]  # see above
+
+
+def listen(
+    reactor: Any,
+    bind: Bind,
+    factory: IProtocolFactory,
+    tls: TlsContext | None = None,
+    inherited: int | None = None,
+) -> Listening:
     """
     Open the port.
 
-    :param reactor: an ``IReactorTCP``.
+    :param reactor: an ``IReactorSocket``.
     :param tls: speak TLS with this certificate, and nothing else.
-    :raises ListenerUnusable: says which address, why not, and what to do.
+    :param inherited: the descriptor of a listening socket to serve instead of ``bind``; it is closed.
+    :raises ListenerUnusable: says which address or descriptor, why not, and what to do.
     """
     served: Any = factory if tls is None else TLSMemoryBIOFactory(tls, False, factory, reactor)
-    # Twisted resolves no name here; the few that have a fixed meaning are written out.
-    host = "127.0.0.1" if bind.host == "localhost" else bind.host
-    try:
-        port = reactor.listenTCP(bind.port, served, backlog=BACKLOG, interface=host)
-    except CannotListenError as error:
-        raise ListenerUnusable(_why(bind, error.socketError)) from None
-    except OSError as error:
-        raise ListenerUnusable(_why(bind, error)) from None
-    real = Bind(host, port.getHost().port)
+    with _open(bind) if inherited is None else inherited_socket(inherited) as listening:
+        host, number = listening.getsockname()[:2]
+        port = reactor.adoptStreamPort(listening.fileno(), listening.family, served)
+    # Of our own, the name is the one that was asked for; an address that was inherited has none.
+    real = Bind(bind.host if inherited is None else host, number)
     return Listening(port, real, real.url(tls=tls is not None))
 
 
-def _why(bind: Bind, error: Any) -> str:
+def inherited_socket(descriptor: int) -> socket.socket:
+    """
+    Take over an inherited descriptor.
+
+    :raises ListenerUnusable: it is no listening stream socket of IPv4 or IPv6.
+    """
+    try:
+        os.set_inheritable(descriptor, False)
+        found = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise _unfit(descriptor, f"is no open socket ({error.strerror})") from None
+    why = None
+    if found.family not in (socket.AF_INET, socket.AF_INET6):
+        why = f"is a socket of the family {getattr(found.family, 'name', found.family)}"
+    elif found.type != socket.SOCK_STREAM:
+        why = f"is a socket of the type {getattr(found.type, 'name', found.type)}"
+    elif not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        why = "is a socket that does not listen"
+    if why is not None:
+        found.close()
+        raise _unfit(descriptor, why)
+    found.setblocking(False)
+    return found
+
+
+def _open(bind: Bind) -> socket.socket:
+    """Make a listening socket."""
+    # Of IPv4, whatever a resolver would prefer.
+    host = "127.0.0.1" if bind.host == "localhost" else bind.host
+    opened: socket.socket | None = None
+    try:
+        opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(_address(host, bind.port))
+        opened.listen(BACKLOG)
+    except OSError as error:
+        if opened is not None:
+            opened.close()
+        raise ListenerUnusable(_why(bind, error)) from None
+    return opened
+
+
+def _address(host: str, port: int) -> Any:
+    """Write an address for its family; one of IPv6 may name its zone (``fe80::1%eth0``)."""
+    if ":" not in host:
+        return (host, port)
+    flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    return socket.getaddrinfo(host, port, socket.AF_INET6, socket.SOCK_STREAM, 0, flags)[0][4]
+
+
+def _unfit(descriptor: int, why: str) -> ListenerUnusable:
+    return ListenerUnusable(
+        f"the inherited descriptor {descriptor} {why}; the server can serve a listening TCP socket: in a systemd socket"
+        " unit, ListenStream= with a port, and Accept=no"
+    )
+
+
+def _why(bind: Bind, error: OSError) -> str:
     """Say why a port cannot be opened."""
     host = bind.host or "every address"
-    code = getattr(error, "errno", None)
+    code = error.errno
     if code == errno.EADDRINUSE:
         return f"port {bind.port} on {host} is in use; choose another with --bind"
     if code in (errno.EACCES, errno.EPERM):

@@ -59,6 +59,7 @@ class HarnSite(Site):
     :ivar max_body_bytes: of an ingest request.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
+    :ivar retiring: whether another process takes the new connections, and this one serves out those that it has.
     """
 
     protocol = HarnChannel  # type: ignore[assignment]  # HTTPFactory's is a function that wraps one for HTTP/2
@@ -91,6 +92,7 @@ class HarnSite(Site):
         self.channels: set[HarnChannel] = set()
         self.in_flight = 0
         self.quiescing = False
+        self.retiring = False
         self._public = public
         self._credentials = credentials
         self._pages = {path.encode("ascii"): place for path, place in (pages or {}).items()}
@@ -101,7 +103,9 @@ class HarnSite(Site):
         self._date = b""
         self._date_of = -1
         self._quiet: list[Deferred[None]] = []
+        self._served_out: list[Deferred[None]] = []
         self._quiet_by = 0.0
+        self._patience = 0.0
 
     # The route table
 
@@ -214,9 +218,11 @@ class HarnSite(Site):
     def _check_times(self) -> None:
         self._sweep = None
         now = self.clock.seconds()
+        if self.retiring:
+            self._hurry()  # for those whose last answer left just before
         for channel in tuple(self.channels):
             channel.check_time(now)
-        if self.quiescing:
+        if self.closes:
             self.check_quiet()
         if self._listening or self.channels:
             self._sweep = self.clock.callLater(_SWEEP, self._check_times)
@@ -227,6 +233,34 @@ class HarnSite(Site):
             sweep.cancel()
 
     # Going down
+
+    @property
+    def closes(self) -> bool:
+        """Tell whether each connection is closed after its next answer."""
+        return self.quiescing or self.retiring
+
+    def retire(self, patience: float) -> Deferred[None]:
+        """
+        Serve out the connections that there are, now that another process takes the new ones: nobody is turned away.
+
+        Each connection gets a full answer to its next request, and is closed after it; one that is idle waits for that
+        request for up to ``patience`` seconds.
+
+        :return: fires when no connection is left.
+        """
+        self.retiring = True
+        self._patience = patience
+        self._hurry()
+        waiting: Deferred[None] = Deferred()
+        self._served_out.append(waiting)
+        self.check_quiet()
+        return waiting
+
+    def _hurry(self) -> None:
+        leave_by = self.clock.seconds() + self._patience
+        for channel in self.channels:
+            if channel.phase is IDLE:
+                channel.deadline = min(channel.deadline, leave_by)
 
     def quiesce(self) -> Deferred[None]:
         """
@@ -247,6 +281,10 @@ class HarnSite(Site):
 
     def check_quiet(self) -> None:
         """Tell those who wait for quiet, when it is."""
+        if not self.channels:
+            served_out, self._served_out = self._served_out, []
+            for each in served_out:
+                each.callback(None)
         if self.in_flight:
             self._quiet_by = self.clock.seconds() + self.limits.linger
         elif not self.channels or self.clock.seconds() >= self._quiet_by:

@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -22,6 +22,7 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
+from harn.listener.activation import passed_descriptor
 from harn.listener.admin import Admin
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
@@ -31,16 +32,19 @@ from harn.listener.site import HarnSite
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
 from harn.observability.metrics import Metrics
+from harn.orchestrator.handover import Inheritance, Program
 from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.memory import Freezer
+from harn.orchestrator.notify import Supervisor, Watchdog
 from harn.orchestrator.operations import Operations
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
+from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.running import state_path
-from harn.orchestrator.service import Orchestrator
+from harn.orchestrator.service import Launch, Orchestrator
 from harn.orchestrator.settings import LiveSettings
 from harn.orchestrator.state_file import StateFile
 from harn.reload.build import Builder
@@ -67,14 +71,33 @@ log = Logger(namespace="harn")
 DATABASE = "events.sqlite"
 
 
-def make_service(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) -> Orchestrator:
-    """Make the server as a service; it is put together when it starts."""
+def make_service(
+    options: ServeOptions,
+    reactor: Any,
+    environ: MutableMapping[str, str],
+    program: Program | None = None,
+    inheritance: Inheritance | None = None,
+) -> Orchestrator:
+    """
+    Make the server as a service; it is put together when it starts.
+
+    :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
+    """
 
     def say_error(message: str) -> None:
         print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever is logged
 
     lock = StateDirectoryLock(options.state_dir)
-    return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ), say_error)
+    supervisor = Supervisor.of(reactor, environ)
+    launch = Launch(
+        supervisor=supervisor,
+        program=program,
+        environ=environ,
+        predecessor=None if inheritance is None else Predecessor(reactor, inheritance),
+        passed=lambda: passed_descriptor(environ),
+        watchdog=lambda: Watchdog.of(reactor, supervisor, environ),
+    )
+    return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ, supervisor), say_error, launch)
 
 
 def secret_reader(reactor: Any, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:
@@ -156,12 +179,25 @@ def add_gauges(metrics: Metrics, registry: Registry, dispatcher: Dispatcher, dra
     def shares() -> dict[tuple[str, ...], float]:
         return {(binding.key,): registry.share(binding) for binding in registry.ramping()}
 
+    def attempts() -> dict[tuple[str, ...], float]:
+        counts: dict[tuple[str, ...], float] = {}
+        for binding in registry.ramping():
+            counts[(binding.key, "failed")] = float(binding.attempts_failed)
+            counts[(binding.key, "succeeded")] = float(binding.attempted - binding.attempts_failed)
+        return counts
+
     metrics.gauge("harn_binding_in_flight", "Leases held on each binding version.", in_flight, ("binding_key", "state"))
     metrics.gauge(
         "harn_binding_share",
         "Share (0 to 1) of new deliveries that each version of a ramping trigger takes.",
         shares,
         ("binding_key",),
+    )
+    metrics.gauge(
+        "harn_binding_attempts",
+        "Attempts that ended on each version of a ramping trigger, since the server's start.",
+        attempts,
+        ("binding_key", "outcome"),
     )
     metrics.gauge("harn_trigger_inflight", "Leases held on each trigger.", trigger_in_flight, ("trigger_id",))
     metrics.gauge(
@@ -198,10 +234,13 @@ def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key
     return Watcher(reactor, watched, read, reload)
 
 
-def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) -> Parts:
+def assemble(
+    options: ServeOptions, reactor: Any, environ: Mapping[str, str], supervisor: Supervisor | None = None
+) -> Parts:
     """
     Put a server together; its state directory is locked already.
 
+    :param supervisor: hears of reloads.
     :raises OSError: the state directory cannot be used.
     """
 
@@ -248,7 +287,13 @@ def assemble(options: ServeOptions, reactor: Any, environ: Mapping[str, str]) ->
         parts.show_certificate(candidate.generation.inputs)
         freezer.adopted(len(candidate.plan.added) + len(candidate.plan.modified))
 
-    hooks = Hooks(adopted=adopted, publish=publisher.reload_ended)
+    supervisor = Supervisor(reactor, None) if supervisor is None else supervisor
+    hooks = Hooks(
+        adopted=adopted,
+        publish=publisher.reload_ended,
+        began=supervisor.reload_began,
+        ended=supervisor.reload_ended,
+    )
     reviver = Reviver(reactor, store, resolution, registry)
     trials = Trials(reactor, store, registry, Deeds(take_back=dispatcher.take_back, note=publisher.note_soon))
     sink = make_sink(reactor, registry, intake)

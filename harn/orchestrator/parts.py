@@ -28,6 +28,9 @@ from harn.reload.report import ReloadReport
 from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry
 
+FAREWELL = 5.0
+"""Seconds that an idle connection may wait for one more request when another process takes the new ones."""
+
 
 @define(kw_only=True, eq=False)
 class Parts:
@@ -68,6 +71,11 @@ class Parts:
         live = self.coordinator.current
         return live is not None and live.inputs.credentials.configured
 
+    @property
+    def status(self) -> str:
+        """Say in one line what serves."""
+        return f"generation {self.coordinator.generation} serves"
+
     async def first_generation(self) -> ReloadReport:
         """Build and adopt the first generation, under the numbers that the store remembers."""
         self.started_at = self.reactor.seconds()
@@ -75,22 +83,33 @@ class Parts:
         last = await LastGeneration.of(self.store)
         return await self.coordinator.start(numbers, last.number, last.digest)
 
-    async def recover(self, limit: int) -> int:
-        """Take over what an earlier server left unfinished, unless the manifest leaves that to an operator."""
+    async def renumber(self) -> None:
+        """Read again which numbers were given last: another program gave some and did not come to serve."""
+        numbers = VersionNumbers(await self.store.latest_bindings())
+        self.coordinator.renumber(numbers, (await LastGeneration.of(self.store)).number)
+
+    async def recover(self, limit: int, leaving: int | None = None) -> int:
+        """
+        Take over what an earlier server left unfinished, unless the manifest leaves that to an operator.
+
+        :param leaving: the incarnation of one that still runs and ends what it has.
+        """
+        self.recovery.leaving = leaving
         if self.settings.recover == "auto":
             return await self.recovery.automatic(limit)
         return await self.recovery.count()
 
-    async def open_port(self) -> str:
+    async def open_port(self, inherited: int | None = None) -> str:
         """
         Listen; give the URL.
 
+        :param inherited: the descriptor of a socket to listen on, whatever the options say.
         :raises ListenerUnusable: with a message that says what to do.
         """
         options, live = self.options, self.coordinator.current
         if live is not None and live.inputs.certificate is not None:
             self.tls = TlsContext(live.inputs.certificate)
-        self.listening = listen(self.reactor, Bind(options.host, options.port), self.site, self.tls)
+        self.listening = listen(self.reactor, Bind(options.host, options.port), self.site, self.tls, inherited)
         return self.listening.url
 
     def show_certificate(self, inputs: Inputs) -> None:
@@ -103,6 +122,12 @@ class Parts:
         if self.listening is None:
             return None
         return maybeDeferred(self.listening.port.stopListening)
+
+    def retire(self) -> Deferred[None]:
+        """Leave new connections to another process; fires when ours are served out."""
+        if self.listening is not None:
+            self.listening.pause()
+        return self.site.retire(min(FAREWELL, self.options.shutdown_timeout / 2.0))
 
     def serves(self) -> None:
         """Be ready."""

@@ -42,6 +42,7 @@ class Recovery:
     Recovers after a restart.
 
     :param drain_timeout: gives the seconds that revived versions may drain.
+    :ivar leaving: the incarnation of a server that still ends what it has, which is left alone; None for nobody's.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Recovery:
         self._drains = drains
         self._drain_timeout = drain_timeout
         self._lock = DeferredLock()
+        self.leaving: int | None = None
 
     async def count(self) -> int:
         """Count what an earlier server left unfinished, and leave it alone."""
-        return len(await self._store.stranded(self._clock.seconds(), MOST_LISTED))
+        return len(await self._store.stranded(self._clock.seconds(), MOST_LISTED, self.leaving))
 
     async def automatic(self, limit: int) -> int:
         """
@@ -85,7 +87,7 @@ class Recovery:
             self._lock.release()
 
     async def _take_over_now(self, limit: int, received_before: float | None) -> int:
-        recovery = await self._store.recover(self._clock.seconds(), limit, received_before)
+        recovery = await self._store.recover(self._clock.seconds(), limit, received_before, self.leaving)
         if recovery.dead:
             log.warn(
                 "{count} deliveries were unfinished at {limit} restarts and are dead letters now (recovery_limit)",
@@ -106,7 +108,7 @@ class Recovery:
         :param older_than: only what was received at least so many seconds ago.
         """
         now = self._clock.seconds()
-        rows = await self._store.stranded(now - older_than, MOST_LISTED)
+        rows = await self._store.stranded(now - older_than, MOST_LISTED, self.leaving)
         found: dict[str, Any] = {
             "dry_run": dry_run,
             "min_envelope_age_seconds": older_than,

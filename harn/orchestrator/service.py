@@ -2,15 +2,17 @@
 The life of one server: what starts after what, and what ends before what.
 
 Starting: lock, store, interpreters, first generation, unfinished deliveries, listener. Ending: no more reloads, no more
-requests, what runs finishes within its time, and what did not stays in the store for the next server.
+requests, what runs finishes within its time, and what did not stays in the store for the next server. A server that
+takes another's place, or hands its own over, begins and ends a little otherwise: nobody is turned away in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from attrs import field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ReactorNotRunning
@@ -18,10 +20,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import HarnError, ShuttingDown
+from harn.orchestrator.handover import Program
 from harn.orchestrator.limits import raise_open_files
+from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import Parts
+from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.signals import Signals
+from harn.orchestrator.successor import Successor
 from harn.orchestrator.turns import take_short_turns
+from harn.orchestrator.upgrade import Upgrade
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.lock import StateDirectoryLock
 
@@ -38,12 +45,33 @@ class NotStarted(HarnError):
     """The server cannot start; the message is for its operator."""
 
 
+@frozen
+class Launch:
+    """
+    What started this program, and what it was given.
+
+    :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
+    :ivar environ: what a new program of an upgrade is started with.
+    :ivar predecessor: whose place it takes, if any.
+    :ivar passed: takes the listening socket that the service manager passed: its descriptor, or None.
+    :ivar watchdog: makes what tells the service manager that we live, if it wants to know.
+    """
+
+    supervisor: Supervisor
+    program: Program | None = None
+    environ: Mapping[str, str] = field(factory=dict)
+    predecessor: Predecessor | None = None
+    passed: Callable[[], int | None] = lambda: None
+    watchdog: Callable[[], Service | None] = lambda: None
+
+
 class Orchestrator(Service):
     """
     The server, as a Twisted service.
 
     :param assemble: puts the parts together; called when the service starts, after any fork.
     :param say_error: shows an operator why the server did not start.
+    :param launch: what started this program, and what it was given.
     :ivar exit_code: what the process should exit with.
     :ivar started: fires when it serves, with its URL; fails with `NotStarted`.
     """
@@ -54,6 +82,7 @@ class Orchestrator(Service):
         lock: StateDirectoryLock,
         assemble: Callable[[], Parts],
         say_error: Callable[[str], None],
+        launch: Launch | None = None,
     ) -> None:
         self._reactor = reactor
         self._lock = lock
@@ -64,7 +93,16 @@ class Orchestrator(Service):
         self._hung_up = False
         self._is_ready = False
         self._is_stopping = False
-        self._signals = Signals(reactor, self._hang_up, self._terminate)
+        self._signals = Signals(reactor, self._hang_up, self._terminate, self._upgrade)
+        launch = Launch(Supervisor(reactor, None)) if launch is None else launch
+        self._launch = launch
+        self._supervisor = launch.supervisor
+        self._upgrading = Upgrade(
+            reactor, launch.program, launch.environ, lock, launch.supervisor, self._handed_over, self._not_handed_over
+        )
+        self._heir: Successor | None = None
+        self._served_out: Deferred[None] | None = None
+        self._watchdog: Service | None = None
         self.exit_code = 0
         self.started: Deferred[str] = Deferred()
 
@@ -86,12 +124,45 @@ class Orchestrator(Service):
     # Signals
 
     def _hang_up(self) -> None:
-        """Reload; what comes before the first generation serves is kept until then."""
-        if not self._is_ready or self._parts is None:
+        """Reload; what comes before the first generation serves, or during an upgrade, is kept until then."""
+        if self._heir is not None:
+            self._heir.send_signal("HUP")
+        elif not self._is_ready or self._parts is None or self._upgrading.is_under_way:
             self._hung_up = True
         elif not self._is_stopping:
             reloading = self._parts.coordinator.reload(ReloadRequest(source="signal", actor="signal"))
             reloading.addErrback(lambda failure: log.warn("no reload: {why}", why=failure.getErrorMessage()))
+
+    def _upgrade(self) -> None:
+        """Begin to hand over to a new program."""
+        before = self._launch.predecessor
+        if not self._is_ready or self._parts is None or self._is_stopping or self._heir is not None:
+            log.warn("SIGUSR2: this server does not serve, so there is nothing to hand over; this signal is ignored")
+        elif before is not None and not before.is_gone:
+            log.warn(
+                "SIGUSR2: the program before this one (pid {pid}) still ends what it has; send it again later",
+                pid=before.pid,
+            )
+        else:
+            self._upgrading.begin(self._parts)
+
+    def _handed_over(self, heir: Successor) -> None:
+        """Leave everything new to the new program; what this one has, it ends."""
+        assert self._parts is not None
+        self._heir = heir
+        self._served_out = self._parts.retire()
+        self._parts.coordinator.close()
+        self._hang_up_if_kept()
+        self._end_reactor()
+
+    def _not_handed_over(self) -> None:
+        if not self._is_stopping:
+            self._hang_up_if_kept()
+
+    def _hang_up_if_kept(self) -> None:
+        kept, self._hung_up = self._hung_up, False
+        if kept:
+            self._hang_up()
 
     def _terminate(self) -> None:
         log.info("shutting down; a second signal ends the server at once")
@@ -107,15 +178,28 @@ class Orchestrator(Service):
     async def _start(self) -> None:
         raise_open_files()
         take_short_turns()
-        self._lock.acquire()
+        before = self._launch.predecessor
+        if before is None:
+            self._lock.acquire()
+            self._supervisor.status("starting")
+        else:
+            before.inherit(self._lock)
         parts = self._parts = self._assemble()
+        if before is not None:
+            await parts.publisher.leave_state()
         parts.interpreters.startService()
         await parts.store.open()
         report = await parts.first_generation()
         if not report.ok:
             raise NotStarted(problems_of(report))
-        recovered = await parts.recover(RECOVERY_LIMIT)
-        url = await parts.open_port()
+        if before is None:
+            recovered = await parts.recover(RECOVERY_LIMIT)
+            passed = self._launch.passed()
+            url = await parts.open_port(passed)
+            if passed is not None:
+                log.info("listening on the socket that the service manager passed, whatever --bind says")
+        else:
+            url, recovered = await before.relieve(parts, self._lock, RECOVERY_LIMIT)
         for service in parts.background:
             service.startService()
         self._is_ready = True
@@ -132,9 +216,14 @@ class Orchestrator(Service):
         if self._is_stopping:
             return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
+        self._supervisor.ready(parts.status)
+        self._watchdog = self._launch.watchdog()
+        if self._watchdog is not None:
+            self._watchdog.startService()
+        if before is not None:
+            before.take_over(parts, RECOVERY_LIMIT)
         self.started.callback(url)
-        if self._hung_up:
-            self._hang_up()
+        self._hang_up_if_kept()
 
     def _not_started(self, failure: Failure) -> None:
         if failure.check(CancelledError, ShuttingDown) and self._is_stopping:
@@ -151,29 +240,42 @@ class Orchestrator(Service):
     # Ending
 
     async def _stop(self) -> None:
-        parts = self._parts
+        parts, heir, before = self._parts, self._heir, self._launch.predecessor
         served = self._is_ready
+        self._supervisor.stopping()
+        self._upgrading.cancel()
         if self._starting is not None and not served:
             if parts is not None:
                 await self._guarded(parts.coordinator.close())
             self._starting.cancel()
+        if before is not None:
+            before.close()
         if parts is not None:
             if served:
                 await self._drain(parts)
             await self._close(parts)
         self._lock.release()
         self._signals.restore()
-        if served:
+        if self._watchdog is not None and self._watchdog.running:
+            await self._guarded(self._watchdog.stopService())
+        self._supervisor.close()
+        if heir is not None:
+            log.info("this process ends; {pid} serves", pid=heir.pid, announce=True)
+        elif served:
             log.info("graceful shutdown complete", announce=True)
 
     async def _drain(self, parts: Parts) -> None:
         """Let what is in hand end, within the time there is."""
         ends_at = self._reactor.seconds() + parts.options.shutdown_timeout
-        parts.stops()
+        served_out = self._served_out
+        if served_out is None:
+            parts.stops()
         await self._stop_background(parts)
-        await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand()})
+        await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand(), **self._to()})
         await self._guarded(parts.coordinator.close())
-        await self._until(ends_at, parts.site.quiesce())
+        if served_out is not None:
+            await self._guarded(parts.close_port())
+        await self._until(ends_at, parts.site.quiesce() if served_out is None else served_out)
         max_items, deadline = parts.drain_limits()
         drain_by = min(ends_at, self._reactor.seconds() + deadline)
         in_time = await self._until(drain_by, parts.dispatcher.drain(max_items))
@@ -186,6 +288,10 @@ class Orchestrator(Service):
         parts.stopped_at = self._reactor.seconds()
         await parts.publisher.note(LIFECYCLE, "stopped", {**parts.identity(), **left, "timed_out": not in_time})
         await parts.publisher.save_state()
+
+    def _to(self) -> dict[str, int]:
+        """Say for records to which process this one hands over."""
+        return {} if self._heir is None else {"handed_over_to": self._heir.pid}
 
     async def _close(self, parts: Parts) -> None:
         """Release everything, whatever state it is in; one that fails does not keep the others."""

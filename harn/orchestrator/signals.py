@@ -1,9 +1,9 @@
 """
 Signals, as calls on the reactor thread.
 
-SIGHUP is caught from the first moment, since its default action ends the process; what comes before the server is
-ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs, which sets its own then;
-a second one ends the process at once.
+SIGHUP and SIGUSR2 are held back or caught from the first moment, since their default action ends the process; what
+comes before the server is ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs, which
+sets its own then; a second one ends the process at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+KEPT = frozenset((signal.SIGHUP, signal.SIGUSR2))
+"""Signals that must not end a process that is about to catch them."""
 ENDED_AT_ONCE = 1
 """Exit status after a second SIGTERM or SIGINT."""
+
+
+def hold_back() -> None:
+    """Let the signals of `KEPT` wait until `Signals.install`. To be called before anything that takes time."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
 
 
 class Signals:
@@ -23,20 +30,25 @@ class Signals:
     Turns signals into calls.
 
     :param reactor: an `IReactorCore` and `IReactorFromThreads`.
-    :param hang_up: called for each SIGHUP; ``terminate`` for the first SIGTERM or SIGINT.
+    :param hang_up: called for each SIGHUP; ``upgrade`` for each SIGUSR2; ``terminate`` for the first SIGTERM or SIGINT.
     """
 
-    def __init__(self, reactor: Any, hang_up: Callable[[], None], terminate: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: Any, hang_up: Callable[[], None], terminate: Callable[[], None], upgrade: Callable[[], None]
+    ) -> None:
         self._reactor = reactor
         self._hang_up = hang_up
+        self._upgrade = upgrade
         self._terminate = terminate
         self._terminating = False
         self._restored = False
         self._previous: dict[int, tuple[Any, Any]] = {}
 
     def install(self) -> None:
-        """Catch SIGHUP now, and the others as soon as the reactor runs."""
+        """Catch SIGHUP and SIGUSR2 now, also those held back, and the others as soon as the reactor runs."""
         self._catch(signal.SIGHUP, self._on_hang_up)
+        self._catch(signal.SIGUSR2, self._on_upgrade)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
         self._reactor.callWhenRunning(self._install_termination)
 
     def restore(self) -> None:
@@ -62,6 +74,9 @@ class Signals:
 
     def _on_hang_up(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._hang_up)
+
+    def _on_upgrade(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._upgrade)
 
     def _on_termination(self, number: int, frame: FrameType | None) -> None:
         if self._terminating:

@@ -207,12 +207,15 @@ class StateFile:
     The file, replaced with what the function that ``document`` gives at that moment makes, in the thread.
 
     Replacements follow one another, so that the newest is what stays.
+
+    :ivar is_ours: False while another program's is there, which is left alone.
     """
 
     def __init__(
         self, path: str, clock: IReactorTime, in_thread: InThread, document: Callable[[], Callable[[], Any]]
     ) -> None:
         self.path = path
+        self.is_ours = True
         self._clock = clock
         self._in_thread = in_thread
         self._document = document
@@ -243,6 +246,8 @@ class StateFile:
         """Replace the file once those before have done so."""
         await self._lock.acquire()
         try:
+            if not self.is_ours:
+                return
             self._written_at = self._clock.seconds()
             if self._later is not None:  # what it would tell is told now
                 self._later.cancel()

@@ -30,6 +30,10 @@ START_LIMIT = 30.0
 CLOSE_GRACE = 2.0
 """Seconds that a process may take to end by itself."""
 
+_KEPT_FROM_HANDLERS = (
+    *("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET"),
+    *("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"),
+)
 _TAIL = 2000
 """Bytes of its last raw output that are kept to explain a death."""
 
@@ -49,15 +53,12 @@ class ProcessOwner(Protocol):
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Give the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`.
+    Give the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`, and
+    without what the service manager told the server alone: a handler must not speak for it.
 
     One process runs many calls, so nothing here is of one call: that a delivery is a replay, the context says.
     """
-    return {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET"))
-    }
+    return {name: value for name, value in environ.items() if not name.startswith(_KEPT_FROM_HANDLERS)}
 
 
 class ChildProcess(ProcessProtocol):

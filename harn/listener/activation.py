@@ -1,0 +1,39 @@
+"""
+The listening socket that a service manager opened for us, as ``sd_listen_fds(3)`` has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+from twisted.logger import Logger
+from twisted.python.systemd import ListenFDs
+
+log = Logger(namespace="harn.listener")
+
+COUNT, PID, NAMES = "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"
+MOST = 1024
+"""Sockets that anybody passes."""
+
+
+def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
+    """
+    Give the descriptor of the first socket that was passed to this process, None when none was.
+
+    The variables are taken out of ``environ``: they are this process's alone.
+    """
+    found = {name: environ.pop(name) for name in (COUNT, PID, NAMES) if name in environ}
+    text = found.get(COUNT, "")
+    count = min(MOST, int(text)) if text.isascii() and text.isdecimal() else 0
+    # Not everybody that passes sockets names them, and Twisted takes none without a name for each.
+    found.update({COUNT: str(count), NAMES: ":".join(["unknown"] * count)})
+    descriptors = ListenFDs.fromEnvironment(found).inheritedDescriptors()
+    if not descriptors:
+        return None
+    if len(descriptors) > 1:
+        log.warn(
+            "{count} sockets were passed; only the first, descriptor {descriptor}, is served",
+            count=len(descriptors),
+            descriptor=descriptors[0],
+        )
+    return descriptors[0]

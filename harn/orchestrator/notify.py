@@ -1,0 +1,184 @@
+"""
+What the service manager that started us is told: ready, reloading, status, stopping, alive. None of it can fail.
+
+The protocol is that of ``sd_notify(3)``: datagrams of ``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``. Without
+that variable nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from twisted.application.internet import TimerService
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from harn.reload.report import ERROR, ReloadReport
+
+log = Logger(namespace="harn")
+
+SOCKET = "NOTIFY_SOCKET"
+WATCHDOG_INTERVAL = "WATCHDOG_USEC"
+WATCHDOG_PID = "WATCHDOG_PID"
+SECOND_TRY = 0.05
+"""Seconds until a message is sent again for which the receiver had no room."""
+MOST_WAITING = 64
+"""Messages kept for a receiver without room; the oldest go first, since the newest says how things are."""
+LONGEST_STATUS = 500
+"""Characters."""
+
+
+class Supervisor:
+    """
+    The service manager, as far as we talk to it. It hears of reloads only between `ready` and `stopping`.
+
+    :ivar address: the receiver's socket: a path, or ``@`` and an abstract name; None when nobody listens.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, address: str | None, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.address = address
+        self._clock = clock
+        self._monotonic_ns = monotonic_ns
+        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
+        self._second_try: IDelayedCall | None = None
+        self._serves = False
+        self._silent = address is None
+        self._has_failed = False
+
+    @classmethod
+    def of(cls, clock: IReactorTime, environ: Mapping[str, str]) -> Supervisor:
+        """Give the one that the environment names. An address of a kind that we do not know is logged and left out."""
+        address = environ.get(SOCKET) or None
+        if address is not None and address[0] not in "/@":
+            log.warn("{name}={address} is neither a path nor @NAME; nobody is notified", name=SOCKET, address=address)
+            address = None
+        return cls(clock, address)
+
+    # The messages
+
+    def ready(self, status: str) -> None:
+        """Say that the server serves."""
+        self._serves = True
+        self._tell("READY=1", _status(status))
+
+    def reloading(self, now: int) -> None:
+        """Say that a reload began at ``now`` (microseconds of CLOCK_MONOTONIC); `ready` must follow."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
+
+    def status(self, text: str) -> None:
+        """Say in one line how things are."""
+        self._tell(_status(text))
+
+    def stopping(self) -> None:
+        """Say that the server goes down; of one that never was ready, its end says all."""
+        if self._serves:
+            self._serves = False
+            self._tell("STOPPING=1", _status("stopping"))
+
+    def main_pid(self, pid: int) -> None:
+        """Say that another process is the service from now on. It speaks then, and this one no more."""
+        self._tell(f"MAINPID={pid}")
+        self._serves = False
+        self._silent = True
+
+    def alive(self) -> None:
+        """Say that the reactor turns."""
+        self._tell("WATCHDOG=1")
+
+    # Reloads
+
+    def reload_began(self) -> None:
+        """Know that a reload has begun."""
+        if self._serves:
+            self.reloading(self._monotonic_ns() // 1000)
+
+    def reload_ended(self, report: ReloadReport | None) -> None:
+        """Know how a reload ended; None when it ended without a report. Ready again in any case."""
+        if self._serves:
+            self._tell("READY=1", *(() if report is None else (_status(status_of(report)),)))
+
+    # Sending
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._silent = True
+        self._waiting.clear()
+        if self._second_try is not None:
+            self._second_try.cancel()
+            self._second_try = None
+
+    def _tell(self, *lines: str) -> None:
+        if not self._silent:
+            self._waiting.append("\n".join(lines).encode("utf-8", "replace"))
+            if self._second_try is None:
+                self._send()
+
+    def _send_again(self) -> None:
+        self._second_try = None
+        self._send()
+
+    def _send(self) -> None:
+        """Send what waits, in order."""
+        assert self.address is not None
+        address = "\0" + self.address[1:] if self.address[0] == "@" else self.address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                while self._waiting:
+                    sender.sendto(self._waiting[0], address)
+                    self._waiting.popleft()
+        except BlockingIOError:
+            self._second_try = self._clock.callLater(SECOND_TRY, self._send_again)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the address
+            self._waiting.clear()
+            if not self._has_failed:
+                self._has_failed = True
+                log.warn("cannot notify {address}: {error}", address=self.address, error=str(error))
+
+
+class Watchdog(TimerService):
+    """Says at twice the rate that the service manager asks for that the reactor turns; one that hangs says nothing."""
+
+    def __init__(self, clock: IReactorTime, supervisor: Supervisor, limit: float) -> None:
+        """:param limit: seconds of silence after which the service manager acts."""
+        TimerService.__init__(self, limit / 2.0, supervisor.alive)
+        self.clock: IReactorTime = clock
+
+    @classmethod
+    def of(
+        cls, clock: IReactorTime, supervisor: Supervisor, environ: Mapping[str, str], pid: int | None = None
+    ) -> Watchdog | None:
+        """Give the one that the environment asks this process for, or None."""
+        meant = environ.get(WATCHDOG_PID)
+        if meant and meant != str(os.getpid() if pid is None else pid):
+            return None
+        text = environ.get(WATCHDOG_INTERVAL, "")
+        limit = int(text) if text.isascii() and text.isdecimal() else 0
+        return cls(clock, supervisor, limit / 1e6) if limit else None
+
+
+def status_of(report: ReloadReport) -> str:
+    """Say in one line how a reload ended, and what serves."""
+    serves = f"generation {report.generation} serves"
+    if report.ok:
+        return serves
+    why = shortened(report.error or "unknown", LONGEST_STATUS - len(serves) - 60)
+    what = f"reload failed at {report.stage or 'unknown'}" if report.status == ERROR else f"reload {report.status}"
+    return f"{what}: {why}; {serves}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Make one line of ``text``, of at most ``limit`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _status(text: str) -> str:
+    # On one line: what follows a line's end would be a message of its own.
+    return f"STATUS={shortened(text, LONGEST_STATUS)}"

@@ -1,0 +1,115 @@
+"""The old program of an upgrade, as the new one that takes its place sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable
+from harn.orchestrator.handover import SERVES, YOURS, Inheritance, Pair
+from harn.orchestrator.parts import Parts
+from harn.store.lock import StateDirectoryLock
+
+log = Logger(namespace="harn")
+
+SECOND_TRY = 1.0
+"""Seconds until deliveries are taken over that could not be, since the event log was away."""
+
+
+class Predecessor:
+    """
+    The old program: serves until we could, then ends what it has; the rest is ours when it is gone.
+
+    :ivar is_gone: whether its process has ended, in whatever way.
+    """
+
+    def __init__(self, reactor: Any, inheritance: Inheritance) -> None:
+        """Listen to nothing yet. ``reactor`` is an ``IReactorSocket`` and ``IReactorTime``."""
+        self.is_gone = False
+        self._inheritance = inheritance
+        self._reactor = reactor
+        self._pair: Pair | None = None
+        self._yours: Deferred[None] = Deferred()
+        self._gone: Deferred[None] = Deferred()
+        self._taking_over: Deferred[None] | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._inheritance.pid
+
+    def inherit(self, lock: StateDirectoryLock) -> None:
+        """
+        Hold the state directory together with it, and listen to it.
+
+        :raises StateDirectoryUnusable: the lock that we inherited is another's.
+        :raises HandoverFailed: what we inherited is no end of a pair.
+        """
+        lock.inherit(self._inheritance.lock)
+        self._pair = Pair.on(self._reactor, self._inheritance.pair, self._heard, self._lost)
+
+    async def relieve(self, parts: Parts, lock: StateDirectoryLock, limit: int) -> tuple[str, int]:
+        """
+        Serve in its place; give the URL, and how many deliveries of still earlier servers were taken over.
+
+        :param limit: see `Parts.recover`.
+        """
+        assert self._pair is not None
+        url = await parts.open_port(self._inheritance.listening)
+        listening = parts.listening
+        assert listening is not None
+        listening.pause()
+        self._pair.say(SERVES)
+        await self._yours
+        lock.claim()
+        parts.publisher.take_state()
+        listening.resume()
+        return url, await parts.recover(limit, None if self.is_gone else self._inheritance.incarnation)
+
+    def take_over(self, parts: Parts, limit: int) -> None:
+        """Go on with what it leaves, once it is gone."""
+
+        def gone(_: None) -> None:
+            if self._closed:
+                return
+            self._taking_over = Deferred.fromCoroutine(self._take_over(parts, limit))
+            self._taking_over.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+        self._gone.addCallback(gone).addErrback(
+            lambda failure: log.failure("taking over from the old program failed", failure)
+        )
+
+    def close(self) -> None:
+        """Listen no more, and take nothing over."""
+        self._closed = True
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+        if self._pair is not None:
+            self._pair.close()
+
+    async def _take_over(self, parts: Parts, limit: int) -> None:
+        while True:
+            try:
+                await parts.recover(limit)
+            except EventLogUnavailable as error:
+                log.warn("what the old program left is not taken over yet: {why}", why=str(error))
+                await deferLater(self._reactor, SECOND_TRY)
+            else:
+                return
+
+    def _heard(self, word: bytes) -> None:
+        if word == YOURS and not self._yours.called:
+            self._yours.callback(None)
+
+    def _lost(self) -> None:
+        self.is_gone = True
+        self._pair = None
+        if not self._yours.called:
+            log.warn("the old program (pid {pid}) ended before it handed over", pid=self.pid)
+            self._yours.callback(None)
+        if not self._gone.called:
+            self._gone.callback(None)

@@ -1,0 +1,139 @@
+"""The new program of an upgrade, as the old one that starts it sees it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from harn.listener import activation
+from harn.orchestrator.handover import (
+    LISTENING,
+    LOCK,
+    PAIR,
+    SERVES,
+    VARIABLE,
+    YOURS,
+    HandoverFailed,
+    Inheritance,
+    Pair,
+    Program,
+)
+from harn.orchestrator.notify import WATCHDOG_PID
+from harn.orchestrator.signals import KEPT
+
+_OURS_ALONE = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
+"""Variables that are about this very process."""
+
+
+class Successor(ProcessProtocol):
+    """
+    The new program's process.
+
+    :ivar serves: fires when it could serve; fails with `HandoverFailed` when it ends before.
+    :ivar pid: its number.
+    :ivar is_alive: whether it runs; ``end`` says how it ended.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        """Start nothing yet. ``reactor`` is an ``IReactorProcess`` and ``IReactorSocket``."""
+        self.serves: Deferred[None] = Deferred()
+        self.pid = 0
+        self.is_alive = False
+        self.end = ""
+        self._reactor = reactor
+        self._pair: Pair | None = None
+
+    def spawn(
+        self, program: Program, environ: Mapping[str, str], inheritance: Inheritance, listening: int, lock: int
+    ) -> None:
+        """
+        Start it.
+
+        :param listening: our descriptor of the listening socket; ``lock`` is that of the state directory's.
+        :raises HandoverFailed: the system cannot.
+        """
+        ours, theirs = socket.socketpair()
+        with ours, theirs, signals_kept():
+            try:
+                transport = self._reactor.spawnProcess(
+                    self,
+                    program.executable,
+                    list(program.arguments),
+                    env=program_environment(environ, inheritance),
+                    path=program.directory,
+                    childFDs={0: 0, 1: 1, 2: 2, LISTENING: listening, LOCK: lock, PAIR: theirs.fileno()},
+                )
+            except OSError as error:
+                raise HandoverFailed(f"{program.executable} could not be started: {error}") from None
+            self.pid = transport.pid
+            self.is_alive = not self.end
+            self._pair = Pair.on(self._reactor, ours.detach(), self._heard, self._lost)
+
+    def hand_over(self) -> None:
+        """Let it serve."""
+        assert self._pair is not None
+        self._pair.say(YOURS)
+
+    def send_signal(self, name: str) -> None:
+        """Send it a signal, for example ``HUP``; to one that has ended none is sent."""
+        if self.is_alive and self.transport is not None:
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess(name)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal("KILL")
+        if self._pair is not None:
+            self._pair.close()
+
+    # What becomes of it
+
+    def processExited(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
+        """Say that it has ended."""
+        self.is_alive = False
+        self.end = f"it ended {_how(reason)} before it took over"
+        if not self.serves.called:
+            self.serves.errback(Failure(HandoverFailed(self.end)))
+            self.serves.addErrback(lambda failure: failure.trap(HandoverFailed) and None)  # if nobody waits
+
+    def processEnded(self, reason: Failure) -> None:
+        """Let go of the transport, which holds this object."""
+        self.transport = None
+
+    def _heard(self, word: bytes) -> None:
+        if word == SERVES and not self.serves.called:
+            self.serves.callback(None)
+
+    def _lost(self) -> None:
+        self._pair = None
+
+
+def program_environment(environ: Mapping[str, str], inheritance: Inheritance) -> dict[str, str]:
+    """Give the new program's environment: ours, without what is about this very process."""
+    kept = {name: value for name, value in environ.items() if name not in _OURS_ALONE}
+    return {**kept, VARIABLE: inheritance.encode()}
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Let a process that is started meanwhile begin with our signals held back, until it can take them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _how(reason: Failure) -> str:
+    error = reason.value
+    if isinstance(error, ProcessTerminated) and error.signal:
+        return f"by signal {error.signal}"
+    return f"with status {0 if isinstance(error, ProcessDone) else getattr(error, 'exitCode', None)}"

@@ -1,0 +1,142 @@
+"""
+The upgrade in place: a new program is started beside this one and takes over when it could serve, or never was.
+
+Until then nothing changes here but that reloads wait. The step in which it takes over has no ``await`` in it, like the
+one that adopts a generation.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable, ShuttingDown
+from harn.orchestrator.handover import HandoverFailed, Inheritance, Program
+from harn.orchestrator.notify import Supervisor
+from harn.orchestrator.parts import Parts
+from harn.orchestrator.successor import Successor
+from harn.store.lock import StateDirectoryLock
+
+log = Logger(namespace="harn")
+
+START_LIMIT = 60.0
+"""Seconds that a new program may take until it could serve."""
+
+
+class Upgrade:
+    """
+    Hands over to a new program, or goes on as if nothing had happened.
+
+    :param program: how this program was started; None when that is not known.
+    :param environ: what the new program is started with.
+    :param handed_over: called in the step, with the new program; ``failed`` when it will not take over.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        program: Program | None,
+        environ: Mapping[str, str],
+        lock: StateDirectoryLock,
+        supervisor: Supervisor,
+        handed_over: Callable[[Successor], None],
+        failed: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._program = program
+        self._environ = environ
+        self._lock = lock
+        self._supervisor = supervisor
+        self._handed_over = handed_over
+        self._failed = failed
+        self._task: Deferred[None] | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Tell whether a new program is being started."""
+        return self._task is not None
+
+    def begin(self, parts: Parts) -> None:
+        """Start the new program, unless one is being started."""
+        if self._program is None:
+            log.error(
+                "SIGUSR2: only a server that was started by `harn orchestrator serve` can be upgraded in place;"
+                " restart this one"
+            )
+        elif self._task is not None:
+            log.warn("SIGUSR2: an upgrade is under way; this signal is ignored")
+        else:
+            self._task = Deferred()  # it may be over before it is known
+            task = Deferred.fromCoroutine(self._run(parts, self._program))
+            if self._task is not None:
+                self._task = task
+            task.addErrback(lambda failure: log.failure("the upgrade ended in an unexpected way", failure))
+
+    def cancel(self) -> None:
+        """Give up what is under way, since this server ends: the new program is killed."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # One try
+
+    async def _run(self, parts: Parts, program: Program) -> None:
+        heir = Successor(self._reactor)
+        try:
+            async with parts.coordinator.turns.turn():
+                why = await self._prepared(parts, program, heir)
+                if why is None:
+                    self._hand_over(parts, heir)
+                else:
+                    await self._go_on(parts, heir, why)
+        except ShuttingDown:  # what a turn makes of its cancelling
+            heir.kill()
+            parts.publisher.take_state()
+            log.info("the upgrade was given up: this server ends")
+            return
+        finally:
+            self._task = None
+        if why is not None:
+            self._failed()
+
+    async def _prepared(self, parts: Parts, program: Program, heir: Successor) -> str | None:
+        """Start the new program and wait until it could serve; say why it cannot, or None."""
+        listening, lock = parts.listening, self._lock.descriptor
+        assert listening is not None
+        assert lock is not None
+        inheritance = Inheritance(pid=os.getpid(), incarnation=parts.store.incarnation)
+        try:
+            heir.spawn(program, self._environ, inheritance, listening.descriptor, lock)
+            command = shlex.join(program.arguments)
+            log.info("upgrade: process {pid} starts: {command}", pid=heir.pid, command=command)
+            self._supervisor.status(f"process {heir.pid} starts to take over; {parts.status}")
+            await heir.serves.addTimeout(START_LIMIT, self._reactor)
+            await parts.publisher.leave_state()
+        except HandoverFailed as error:
+            return str(error)
+        except TimeoutError:
+            return f"it could not serve within {START_LIMIT:g} s"
+        # It may have ended while the state file was being written.
+        return None if heir.is_alive else heir.end
+
+    def _hand_over(self, parts: Parts, heir: Successor) -> None:
+        self._supervisor.main_pid(heir.pid)
+        self._handed_over(heir)
+        heir.hand_over()
+        log.info("process {pid} serves now; this one ends what it has", pid=heir.pid, announce=True)
+
+    async def _go_on(self, parts: Parts, heir: Successor, why: str) -> None:
+        heir.kill()
+        parts.publisher.take_state()
+        log.error(
+            "the upgrade failed, and this process goes on serving: the new program: {why}", why=why, announce=True
+        )
+        self._supervisor.status(f"upgrade failed: {why}; {parts.status}")
+        try:
+            await parts.renumber()
+        except EventLogUnavailable as error:
+            log.warn("numbers that the new program gave are not known: {why}", why=str(error))
