@@ -22,6 +22,7 @@ from harn.store.model import RecentEvent
 from harn.testing.interpreters import InterpreterCase
 from harn.triggers.binding import Definition
 from harn.vm.inline import InlineInterpreters
+from harn.vm.process import ChildInterpreters
 from tests.dispatch.world import ScriptedInterpreter
 from tests.triggers.examples import definition, spec
 
@@ -346,20 +347,26 @@ class CompareTests(SynchronousTestCase):
 
 
 PREDICATES = """
+    import os
+
     def on_event(event): return 1
     def even(event, context):
         assert context.replay_of == event.id
         return event.provider_payload["raw"]["n"] % 2 == 0
+    def fatal(event):
+        if event.provider_payload["raw"]["n"] == 1:
+            os._exit(9)
+        return True
 """
 
 
-class RealTests(InterpreterCase):
-    """With a store and an interpreter that are no stand-ins."""
+class RealCase(InterpreterCase):
+    """A store and an interpreter that are no stand-ins; events ``e-0`` skipped, ``e-1`` handled, two not yet run."""
 
-    factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
+    timeout = 60
 
-    async def test_new_predicate(self) -> None:
-        """Of recorded events that were handled and skipped, those are found that a new predicate sees differently."""
+    async def replay(self, predicate: str) -> dict[str, Any]:
+        """Replay with another predicate."""
         store = MemoryStore(Clock())
         await store.open()
         for number in range(4):
@@ -377,12 +384,35 @@ class RealTests(InterpreterCase):
             assert delivery_id is not None
             if number < 2:
                 await store.settle(settled(delivery_id, skipped=number == 0))
-        interpreter = await self.make(PREDICATES, "on_event", "even")
-        definitions = {"gh": definition(spec("gh", when="handlers:even"))}
+        interpreter = await self.make(PREDICATES, "on_event", predicate)
+        definitions = {"gh": definition(spec("gh", when=f"handlers:{predicate}"))}
         (found,) = await Replayer(store, at_once).replay(interpreter, definitions, ["gh"], 10)
-        changes = [(each["event_id"], each["before"], each["now"]) for each in found.pop("different")]
-        self.assertEqual(changes, [("e-1", "handled", "skipped"), ("e-0", "skipped", "handled")])
-        self.assertEqual(found, {"trigger_id": "gh", "events": 4, "same": 0, "undecided": 2, "more": 0})
+        found["different"] = [(each["event_id"], each["before"], each["now"]) for each in found["different"]]
+        return found
+
+
+class InlineReplayTests(RealCase):
+    factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
+
+    async def test_new_predicate(self) -> None:
+        """Of recorded events that were handled and skipped, those are found that a new predicate sees differently."""
+        different = [("e-1", "handled", "skipped"), ("e-0", "skipped", "handled")]
+        self.assertEqual(
+            await self.replay("even"),
+            {"trigger_id": "gh", "events": 4, "same": 0, "undecided": 2, "different": different, "more": 0},
+        )
+
+
+class ChildReplayTests(RealCase):
+    factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
+
+    async def test_fatal_predicate(self) -> None:
+        """A predicate that ends its process on one event fails on that one alone."""
+        different = [("e-1", "handled", "predicate_error"), ("e-0", "skipped", "handled")]
+        self.assertEqual(
+            await self.replay("fatal"),
+            {"trigger_id": "gh", "events": 4, "same": 0, "undecided": 2, "different": different, "more": 0},
+        )
 
 
 def settled(delivery_id: int, *, skipped: bool) -> Settlement:
