@@ -211,7 +211,8 @@ def commands(words: str, command: click.Command) -> Iterator[tuple[str, click.Co
 
 
 def _of_command(words: str, command: click.Command) -> str:
-    arguments = "".join(f" {each.human_readable_name}" for each in command.params if isinstance(each, click.Argument))
+    named = ((each.human_readable_name, each.required) for each in command.params if isinstance(each, click.Argument))
+    arguments = "".join(f" {name}" if required else f" [{name}]" for name, required in named)
     about = " ".join((command.help or "").split())
     options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
     told = [*(("place",) if is_common(options, PLACE) else ()), *(("server",) if is_common(options, SERVER) else ())]

@@ -55,7 +55,7 @@ def describe_success(report: Mapping[str, Any]) -> Iterator[Line]:
     said = f"{what} (dry run)" if report.get("dry_run") else f"{what} ok"
     yield f"{said} via {report['source']} ({counts})", "bold"
     plan = report.get("plan")
-    yield from describe_summary(report) if plan is None else describe_plan(plan)
+    yield from describe_plan(plan) if plan else describe_summary(report)
     for each in report.get("draining", ()):
         yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
     for each in report.get("ramps", ()):
