@@ -110,7 +110,7 @@ class PageTests(DocumentationCase):
         said = (DOCS / "reference" / "events.md").read_text(encoding="utf-8")
         reasons = (
             *(delivery.RETRY_EXHAUSTED, delivery.REJECTED, delivery.FILTER_ERROR),
-            *(delivery.BINDING_REMOVED, delivery.RECOVERY_LIMIT),
+            *(delivery.BINDING_REMOVED, delivery.RECOVERY_LIMIT, delivery.DRAIN_CANCELLED),
         )
         classes = [each.error_class for each in AttemptFailed.__subclasses__()]
         self.assertEqual([name for name in (*VIEWS, *reasons, *classes) if f"`{name}`" not in said], [])

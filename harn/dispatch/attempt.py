@@ -18,6 +18,7 @@ from harn.model.delivery import (
     BINDING_REMOVED,
     DEAD,
     DONE,
+    DRAIN_CANCELLED,
     READY,
     REJECTED,
     RETRY_EXHAUSTED,
@@ -138,4 +139,30 @@ def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, p
             error_class=BINDING_REMOVED,
             error=f"trigger {trigger_id!r} was removed before the delivery could be handled",
         ),
+    )
+
+
+def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
+    """
+    Settle a delivery of a version whose drain was cancelled. That is no attempt of its own.
+
+    :param running: its handler was cut off.
+    """
+    when = "while it ran; it may have taken effect" if running else "before it was begun"
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        state=DEAD,
+        version=delivery.binding.version,
+        attempts=delivery.attempts,
+        passed=delivery.passed,
+        dead=cancelled_letter(delivery.binding.key, when),
+    )
+
+
+def cancelled_letter(binding: str, when: str) -> DeadLetter:
+    """Say that the drain of a version was cancelled, and when in the delivery's life that was."""
+    return DeadLetter(
+        reason=DRAIN_CANCELLED,
+        error_class=DRAIN_CANCELLED,
+        error=f"an operator cancelled the drain of {binding} {when}",
     )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from harn.model.delivery import NewDelivery, StoredDelivery
 from harn.triggers.binding import BindingVersion
+from harn.vm.model import Returned
 
 
 class Delivery:
     """
     One accepted event for one binding version, from accept to settled.
 
-    It holds one lease on ``binding``. ``attempts`` are used up so far; ``interruptions`` counts the calls that ended
-    with their interpreter, ``deaths`` those of them that it may be guilty of; ``first_seen`` is when it was accepted
-    (seconds, Unix).
+    It holds one lease on ``binding``. ``calling`` is its call while that runs; ``attempts`` are used up so far;
+    ``interruptions`` counts the calls that ended with their interpreter, ``deaths`` those of them that it may be guilty
+    of; ``first_seen`` is when it was accepted (seconds, Unix).
     """
 
     __slots__ = (
         "attempts",
         "binding",
         "body",
+        "calling",
         "deaths",
         "delivery_id",
         "envelope",
@@ -50,6 +54,7 @@ class Delivery:
         self.passed = False
         self.interruptions = 0
         self.deaths = 0
+        self.calling: Deferred[Returned] | None = None
 
     @classmethod
     def accepted(cls, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> Delivery:

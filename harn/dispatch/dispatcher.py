@@ -7,8 +7,9 @@ can be lost at any moment and is found again by the next server.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -16,14 +17,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.dispatch.attempt import failed, removed, succeeded
+from harn.dispatch.attempt import failed, succeeded
+from harn.dispatch.cancelling import Cancels
+from harn.dispatch.counting import Workload, count_settled, let_judge, workload
 from harn.dispatch.delivery import Delivery
+from harn.dispatch.leaving import Leavings
+from harn.dispatch.moving import Moves, given_up, hand_to
 from harn.dispatch.notes import note_settled
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
 from harn.errors import AttemptFailed, CallInterrupted, EventLogUnavailable
-from harn.model.delivery import BINDING_REMOVED, DONE, READY, WAITING, Settlement
+from harn.model.delivery import READY, WAITING, Settlement
 from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
 from harn.triggers.binding import BindingVersion
@@ -80,12 +85,24 @@ class Dispatcher:
         self.max_outstanding = max_outstanding
         self.in_progress: dict[int, Delivery] = {}
         self._unsettled: dict[int, Delivery] = {}
-        self._returning: dict[int, IDelayedCall] = {}
+        self._returning: dict[int, tuple[Delivery, IDelayedCall]] = {}
         self._second_tries = SecondTries(clock)
+        self._leavings = Leavings()
         self._readback = ReadBack(
-            clock, deliveries, registry, metrics, self._second_tries, self._pump, max_deliveries, max_bytes
+            clock,
+            deliveries,
+            registry,
+            metrics,
+            self._second_tries,
+            self._leavings,
+            self._pump,
+            max_deliveries,
+            max_bytes,
         )
         self._window = self._readback.window
+        shared = (clock, deliveries, registry, metrics, self._readback, self._leavings, self._second_tries)
+        self._moves = Moves(*shared, self._busy, self._settle)
+        self._cancels = Cancels(*shared, self._end_held, self._settle)
         self._watchers: dict[str, list[Deferred[Outcome]]] = {}
         self._idle: Deferred[None] | None = None
         self._open = True
@@ -96,7 +113,8 @@ class Dispatcher:
 
     def submit(self, delivery: Delivery) -> None:
         """Take a delivery that has just become durable; it holds a lease on its binding."""
-        if not delivery.binding.moved or self._moved_along(delivery):
+        binding = delivery.binding
+        if not binding.moved or (not self._leavings.join(binding) and self._moves.moved_along(delivery)):
             self._window.offer(delivery)
             self._pump()
 
@@ -150,86 +168,67 @@ class Dispatcher:
         self._open = False
         self._readback.close()
         self._second_tries.close()
-        for call in self._returning.values():
+        for _, call in self._returning.values():
             call.cancel()
         self._returning.clear()
 
+    def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
+        """Tell what each of these versions has in hand; cost grows with what memory holds."""
+        returning = (delivery for delivery, _ in self._returning.values())
+        return workload(bindings, self.in_progress.values(), chain(self._window, returning))
+
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
         """
-        Give what a draining version has not begun to the trigger's newest version, or to the dead letters.
+        Give what a draining version has not begun to the trigger's live version, or to the dead letters.
 
         :return: how many rows of the store were changed, when they are.
         """
-        binding.moved = True
-        binding.lease()  # until it is on disk
-        target = self._registry.active.get(binding.id)
-        binding.abandoned = target is None
-        stored, binding.stored = binding.stored, 0
-        if target is None:
-            for delivery in self._window.remove(lambda delivery: delivery.binding is binding):
-                self._settle(delivery, self._removed(delivery))
-        else:
-            for delivery in self._window:
-                if delivery.binding is binding:
-                    self._hand_to(delivery, target)
-        done: Deferred[int] = Deferred()
-        self._move(binding, None, stored, done)
+        done = self._moves.move_on(binding)
         self._pump()
         return done
 
-    # Moving on
-
-    def _move(self, binding: BindingVersion, target: BindingVersion | None, stored: int, done: Deferred[int]) -> None:
+    def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """
-        Note in the store that a version was moved on.
+        Give what a draining version has not begun, and what it has failed for good, to the trigger's live version.
 
-        :param target: the version that took the leases of the ``stored`` rows over at an earlier try, if any.
+        What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
+        still runs too, should that fail for good. When the trigger is gone: as `move_on`.
+
+        :return: how many rows of the store were changed, when they are.
         """
-        if target is None:
-            target = self._registry.active.get(binding.id)
-            binding.abandoned = target is None
-            if target is not None:
-                target.lease(stored)
-                target.stored += stored
+        done = self._moves.take_back(binding, since)
+        self._pump()
+        return done
 
-        def moved(count: int) -> None:
-            if target is None:
-                binding.dead += count
-                self._metrics.trigger(binding.id, binding.spec.provider).dead(BINDING_REMOVED, count)
-                self._registry.retries_died(binding, count - stored)
-            binding.release(stored + 1)
-            done.callback(count)
+    def cancel(self, binding: BindingVersion) -> Deferred[int]:
+        """
+        Give up what a draining version still holds, queued or running; of a trigger that is gone its retries, too.
 
-        def not_moved(failure: Failure) -> None:
-            self._second_tries.add(partial(self._move, binding, target, stored, done))
-            failure.trap(EventLogUnavailable)
+        What runs is cut off. What waits for a retry, while the trigger lives, is its newest version's, and stays.
 
-        busy = (*self.in_progress, *self._unsettled, *self._returning)
-        to_version = None if target is None else target.version
-        self._deliveries.move(binding.id, binding.version, to_version, self._clock.seconds(), busy).addCallbacks(
-            moved, not_moved
-        ).addErrback(lambda failure: log.failure("moving {binding} on failed", failure, binding=binding.key))
+        :return: how many deliveries were given up, when they are.
+        """
+        done = self._cancels.cancel(binding)
+        self._pump()
+        return done
 
-    def _moved_along(self, delivery: Delivery) -> bool:
-        """Hand over a delivery of a version that was moved on; False if that was abandoned, and it is given up."""
-        binding = delivery.binding
-        target = None if binding.abandoned else self._registry.for_retry(binding.id, binding)
-        if target is None:
-            self._settle(delivery, self._removed(delivery))
-            return False
-        self._hand_to(delivery, target)
-        return True
+    def _end_held(self, binding: BindingVersion) -> None:
+        """Give up what memory holds of a cancelled version; what is being settled, when that is done."""
+        held = self._window.remove(lambda delivery: delivery.binding is binding)
+        for delivery, again in list(self._returning.values()):
+            if delivery.binding is binding:
+                again.cancel()
+                del self._returning[delivery.delivery_id]
+                held.append(delivery)
+        running = [delivery for delivery in self.in_progress.values() if delivery.binding is binding]
+        for delivery in held:
+            self._cancels.give_up(delivery)
+        for delivery in running:
+            if delivery.calling is not None:
+                delivery.calling.cancel()
 
-    @staticmethod
-    def _hand_to(delivery: Delivery, target: BindingVersion) -> None:
-        target.lease()
-        old, delivery.binding = delivery.binding, target
-        old.release()
-
-    @staticmethod
-    def _removed(delivery: Delivery) -> Settlement:
-        binding = delivery.binding
-        return removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
+    def _busy(self) -> tuple[int, ...]:
+        return (*self.in_progress, *self._unsettled, *self._returning)
 
     # Beginning
 
@@ -254,12 +253,12 @@ class Dispatcher:
             self._pumping = False
 
     def _begin(self, delivery: Delivery) -> None:
-        if delivery.binding.moved and not self._moved_along(delivery):
+        if delivery.binding.moved and not self._moves.moved_along(delivery):
             return
         binding = delivery.binding
         shared = binding.interpreter
         if shared is None:
-            self._settle(delivery, self._removed(delivery))
+            self._settle(delivery, given_up(delivery))
             return
         shared.retain()
         self.in_progress[delivery.delivery_id] = delivery
@@ -276,7 +275,7 @@ class Dispatcher:
             timeout=binding.spec.timeout,
             replay_of=delivery.replay_of,
         )
-        calling = shared.value.call(call, alone=delivery.deaths >= DEATHS_UNTIL_ALONE)
+        calling = delivery.calling = shared.value.call(call, alone=delivery.deaths >= DEATHS_UNTIL_ALONE)
         calling.addCallbacks(
             self._returned,
             self._raised,
@@ -287,16 +286,16 @@ class Dispatcher:
     def _returned(
         self, returned: Returned, delivery: Delivery, shared: Shared[IInterpreter], started_at: float
     ) -> None:
-        del self.in_progress[delivery.delivery_id]
-        shared.release()
+        self._ended(delivery, shared)
         self._settle(delivery, succeeded(delivery, started_at, self._clock.seconds(), returned.result))
         self._pump()
 
     def _raised(self, failure: Failure, delivery: Delivery, shared: Shared[IInterpreter], started_at: float) -> None:
-        del self.in_progress[delivery.delivery_id]
-        shared.release()
+        self._ended(delivery, shared)
         error = failure.value
-        if isinstance(error, CallInterrupted):
+        if delivery.binding.cancelled:
+            self._cancels.give_up(delivery, running=True)  # nothing of it runs on: it was cut off just now
+        elif isinstance(error, CallInterrupted):
             self._interrupted(delivery, error)
         else:
             if not isinstance(error, AttemptFailed):
@@ -307,6 +306,11 @@ class Dispatcher:
             self._settle(delivery, failed(delivery, started_at, now, error, self._random, gone=gone))
         self._pump()
 
+    def _ended(self, delivery: Delivery, shared: Shared[IInterpreter]) -> None:
+        del self.in_progress[delivery.delivery_id]
+        delivery.calling = None
+        shared.release()
+
     def _interrupted(self, delivery: Delivery, error: CallInterrupted) -> None:
         """Begin it again soon: that was no attempt."""
         pause = 0.0
@@ -315,7 +319,8 @@ class Dispatcher:
         delivery.interruptions += 1
         delivery.deaths += error.suspect
         if self._open:
-            self._returning[delivery.delivery_id] = self._clock.callLater(pause, self._give_back, delivery)
+            again = self._clock.callLater(pause, self._give_back, delivery)
+            self._returning[delivery.delivery_id] = delivery, again
 
     def _give_back(self, delivery: Delivery) -> None:
         del self._returning[delivery.delivery_id]
@@ -341,48 +346,34 @@ class Dispatcher:
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
         del self._unsettled[delivery.delivery_id]
         binding = delivery.binding
-        self._count(binding, delivery, settlement)
+        count_settled(self._metrics, delivery, settlement)
         note_settled(delivery, settlement)
         delivery.attempts = settlement.attempts
         delivery.passed = settlement.passed
-        self._readback.settled(delivery.delivery_id, in_hand=settlement.state == READY)
-        if settlement.state == READY:
+        goes_on = settlement.state in (READY, WAITING)
+        is_over = goes_on and binding.cancelled and self._registry.for_retry(binding.id, binding) is None
+        self._readback.settled(delivery.delivery_id, in_hand=settlement.state == READY or is_over)
+        if is_over:
+            self._cancels.give_up(delivery)
+        elif settlement.state == READY:
             self._retry_now(delivery)
         else:
             if settlement.state == WAITING and settlement.due_at is not None:
                 self._readback.waits(binding.id, settlement.due_at)
+            self._moves.settled(binding, settlement)
             binding.release()
             for watcher in self._watchers.pop(delivery.event_id, ()):
                 watcher.callback(Outcome(delivery, settlement))
+        if settlement.attempt is not None:
+            let_judge(binding)
         self._pump()
         self._check_idle()
 
     def _retry_now(self, delivery: Delivery) -> None:
         target = self._registry.for_retry(delivery.binding.id, delivery.binding)
         if target is not None and target is not delivery.binding:
-            self._hand_to(delivery, target)
+            hand_to(delivery, target)
         self._window.push(delivery)
-
-    def _count(self, binding: BindingVersion, delivery: Delivery, settlement: Settlement) -> None:
-        stats = self._metrics.trigger(binding.id, binding.spec.provider)
-        if binding.predicate is not None and settlement.passed and not delivery.passed:
-            stats.predicate_true += 1
-        if settlement.state == DONE:
-            binding.dispatched += 1
-            if settlement.result is None:
-                stats.dispatched_skipped += 1
-                stats.predicate_false += 1
-            else:
-                stats.dispatched_ok += 1
-            return
-        if settlement.attempt is not None:
-            binding.failed += 1
-            stats.dispatched_failed += 1
-        if settlement.dead is not None:
-            binding.dead += 1
-            stats.dead(settlement.dead.reason)
-        else:
-            stats.retries += 1
 
     def _check_idle(self) -> None:
         if self._idle is None or self.in_progress or self._unsettled or self._returning:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable
+
+log = Logger(namespace="harn.dispatch")
+
+T = TypeVar("T")
 
 INTERVAL = 1.0
 """Seconds between tries while the event log is away."""
@@ -26,6 +36,19 @@ class SecondTries:
         self._calls.append(call)
         if self._timer is None:
             self._timer = self._clock.callLater(INTERVAL, self._fire)
+
+    async def insist(self, what: str, work: Callable[[], Deferred[T]]) -> T:
+        """Do ``work`` again and again until the event log has done it; ``what`` is said where it fails otherwise."""
+        while True:
+            try:
+                return await work()
+            except EventLogUnavailable:
+                pass
+            except Exception:
+                log.failure("{what} failed, trying again", what=what)
+            again: Deferred[None] = Deferred()
+            self.add(partial(again.callback, None))
+            await again
 
     def close(self) -> None:
         """Forget everything: what was not written is found again by the next server."""

@@ -136,12 +136,20 @@ class Window:
         self._held = True
 
     def start_over(self) -> None:
-        """Look through the whole store again: it holds ready deliveries of any age, as after a restart."""
+        """End `hold`, and look through the whole store again, as after a restart."""
         self._held = False
+        self.look_through()
+
+    def look_through(self) -> None:
+        """Look through the whole store again: it holds ready deliveries of any age."""
         self._overflowing = self._missed = True
         self._newest = 0
-        self._outdated = self._reading
+        self.read_again()
         self.fill()
+
+    def read_again(self) -> None:
+        """Drop what is being read: rows have changed since, which nobody would see."""
+        self._outdated = self._reading
 
     def fill(self) -> None:
         """Read more from the store, if it has more than memory and nobody reads already."""

@@ -14,6 +14,7 @@ REJECTED = "rejected"
 FILTER_ERROR = "filter_error"
 BINDING_REMOVED = "binding_removed"
 RECOVERY_LIMIT = "recovery_limit"
+DRAIN_CANCELLED = "drain_cancelled"
 
 
 @frozen(kw_only=True)

@@ -59,15 +59,22 @@ class BindingVersion:
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
     :ivar received: requests and emissions that reached it; ``dispatched``: deliveries done; ``failed``: requests
         refused and attempts failed; ``dead``: deliveries given up. Since the server's start.
+    :ivar attempted: attempts of its code that ended, since the server's start; ``attempts_failed``: those of them that
+        count against the code (`harn.dispatch.counting`).
+    :ivar judge: told after each of them, when what became of it is on disk.
     :ivar stored: of the leases, how many belong to deliveries that are in the store alone.
     :ivar moved: its drain ran out of time: what it has not begun goes to the newest version.
     :ivar abandoned: it was moved on when its trigger was gone: what it has not begun goes to the dead letters.
+    :ivar cancelled: an operator cancelled its drain: what it held goes to the dead letters.
     """
 
     __slots__ = (
         "__weakref__",
         "abandoned",
+        "attempted",
+        "attempts_failed",
         "bundle_id",
+        "cancelled",
         "dead",
         "definition",
         "dispatched",
@@ -77,6 +84,7 @@ class BindingVersion:
         "id",
         "in_flight",
         "interpreter",
+        "judge",
         "key",
         "moved",
         "on_idle",
@@ -104,8 +112,10 @@ class BindingVersion:
         self.interpreter: Shared[IInterpreter] | None = None
         self.in_flight = 0
         self.stored = 0
-        self.moved = self.abandoned = False
+        self.moved = self.abandoned = self.cancelled = False
         self.received = self.dispatched = self.failed = self.dead = 0
+        self.attempted = self.attempts_failed = 0
+        self.judge: Callable[[BindingVersion], None] | None = None
         self.draining_since: float | None = None
         self.on_idle: Callable[[BindingVersion], None] | None = None
 

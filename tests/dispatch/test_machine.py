@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -68,6 +69,15 @@ class Dispatching(RuleBasedStateMachine):
         self.ran: dict[str, int] = {}
         self.leased: list[BindingVersion] = []
         self.edits = 0
+        self.cancels: set[str] = set()
+        self.taken_back = 0
+        take_back = self.world.memory.take_back
+
+        def count(count: int) -> int:
+            self.taken_back += count
+            return count
+
+        self.world.memory.take_back = lambda *which: take_back(*which).addCallback(count)  # type: ignore[method-assign]
         self.triggers: dict[str, TriggerSpec] = {}
         for trigger_id in IDS:
             self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key")
@@ -152,6 +162,22 @@ class Dispatching(RuleBasedStateMachine):
         due = [binding for binding in self.world.registry.draining() if not binding.moved]
         self.world.dispatcher.move_on(data.draw(st.sampled_from(due)))
 
+    @precondition(lambda self: self.world.registry.draining())
+    @rule(data=st.data(), ago=st.sampled_from((0.0, 1.0, 1000.0)))
+    def judged_bad(self, data: st.DataObject, ago: float) -> None:
+        """A version that was replaced had failed too often: what it failed is tried again."""
+        binding = data.draw(st.sampled_from(self.world.registry.draining()))
+        self.world.dispatcher.take_back(binding, self.world.clock.seconds() - ago)
+
+    @precondition(lambda self: self.world.registry.draining())
+    @rule(data=st.data())
+    def cancelled(self, data: st.DataObject) -> None:
+        """An operator gives up what a draining version holds; nothing of it runs on, or begins on it any more."""
+        binding = data.draw(st.sampled_from(self.world.registry.draining()))
+        self.world.dispatcher.cancel(binding)
+        assert binding.key not in [running.call.binding for running in self.world.calls]
+        self.cancels.add(binding.key)
+
     # The store and time
 
     @rule(held=st.booleans(), writer=st.booleans())
@@ -204,6 +230,16 @@ class Dispatching(RuleBasedStateMachine):
             assert version >= self.accepted.get(event_id, 1), running.call.binding
             assert version >= self.ran.get(event_id, 1), running.call.binding
             self.ran[event_id] = version
+            assert running.call.binding not in self.cancels, running.call.binding
+
+    @invariant()
+    def what_runs_is_unfinished(self) -> None:
+        """Nothing that is done or dead runs, and memory holds each delivery once."""
+        if not hasattr(self, "world"):
+            return
+        states = {row.event_id: row.state for row in self.world.rows()} if not self.world.memory.fail_reads else {}
+        for running in self.world.calls:
+            assert states.get(running.call.event_id) not in ("done", "dead"), running.call.event_id
 
     @invariant()
     def leases_are_counted(self) -> None:
@@ -241,6 +277,11 @@ class Dispatching(RuleBasedStateMachine):
         rows = world.rows()
         assert {row.state for row in rows} <= {"done", "dead"}, [(row.delivery_id, row.state) for row in rows]
         assert {row.event_id for row in rows} == set(self.accepted)
+        counted = Counter[str]()
+        for trigger_id in IDS:
+            counted.update(world.dead_reasons(trigger_id))
+        died = len([row for row in rows if row.state == "dead"])
+        assert counted.total() == died + self.taken_back, (died, counted, self.taken_back)
         assert [binding for binding in world.registry if binding.in_flight or binding.stored] == []
         assert list(world.registry) == list(world.registry.active.values())
         assert not +world.registry.waiting, world.registry.waiting

@@ -17,13 +17,13 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.errors import CallInterrupted
 from harn.manifest.model import TriggerSpec
-from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
+from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference
 from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries, IInbox
 from harn.store.memory.store import MemoryStore
-from harn.store.model import Backlog, Recovery
+from harn.store.model import Backlog, RecentEvent, Recovery
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import reconcile
@@ -76,6 +76,7 @@ class ScriptedInterpreter:
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """Begin a call."""
         running = Running(call, alone, self)
+        running.ended = Deferred(lambda _: self.calls.remove(running))
         self.calls.append(running)
         if self.closed:
             running.raises(CallInterrupted("it is closed", suspect=False))
@@ -172,9 +173,21 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.writer.add(lambda: self.store.move(trigger_id, version, to_version, now, excluding))
 
-    def recover(self, now: float, limit: int, received_before: float | None = None) -> Deferred[Recovery]:
+    def bury(
+        self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
+    ) -> Deferred[int]:
         """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.recover(now, limit, received_before))
+        return self.writer.add(lambda: self.store.bury(trigger_id, version, dead, now, excluding, waiting))
+
+    def take_back(self, trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
+        """See `IDeliveries`."""
+        return self.writer.add(lambda: self.store.take_back(trigger_id, version, to_version, since))
+
+    def recover(
+        self, now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+    ) -> Deferred[Recovery]:
+        """See `IDeliveries`."""
+        return self.writer.add(lambda: self.store.recover(now, limit, received_before, leaving))
 
     def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries`."""
@@ -196,9 +209,17 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.reader.add(self.store.backlog)
 
-    def stranded(self, older_than: float, limit: int) -> Deferred[Sequence[StoredDelivery]]:
+    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.stranded(older_than, limit))
+        return self.reader.add(lambda: self.store.stranded(older_than, limit, leaving))
+
+    def oldest(self, trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.oldest(trigger_id, version))
+
+    def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.recent(trigger_ids, limit, depth))
 
 
 class World:

@@ -1,0 +1,141 @@
+"""
+Cancelling a drain: what a version still holds is given up, in memory and in the store, what runs too.
+
+What memory holds is settled one by one; the rest of its rows in one unit. Nothing is in both: that unit leaves alone
+what memory answers for, and until it is on disk nothing of the version is read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from harn.dispatch.attempt import cancelled, cancelled_letter
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.leaving import Leavings
+from harn.dispatch.readback import ReadBack
+from harn.dispatch.second_tries import SecondTries
+from harn.model.delivery import DRAIN_CANCELLED, Settlement
+from harn.observability.metrics import Metrics
+from harn.store.interfaces import IDeliveries
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+T = TypeVar("T")
+
+
+class Cancels:
+    """
+    Cancels drains.
+
+    :param end_held: settles, or ends, all that memory holds of a cancelled version; calls `give_up` for each.
+    :param settle: makes an outcome durable.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        deliveries: IDeliveries,
+        registry: Registry,
+        metrics: Metrics,
+        readback: ReadBack,
+        leavings: Leavings,
+        second_tries: SecondTries,
+        end_held: Callable[[BindingVersion], None],
+        settle: Callable[[Delivery, Settlement], None],
+    ) -> None:
+        self._clock = clock
+        self._deliveries = deliveries
+        self._registry = registry
+        self._metrics = metrics
+        self._readback = readback
+        self._leavings = leavings
+        self._second_tries = second_tries
+        self._end_held = end_held
+        self._settle = settle
+        self._counts: dict[BindingVersion, int] = {}
+        self._waiters: dict[BindingVersion, list[Deferred[int]]] = {}
+
+    def cancel(self, binding: BindingVersion) -> Deferred[int]:
+        """See `harn.dispatch.dispatcher.Dispatcher.cancel`."""
+        done: Deferred[int] = Deferred()
+        waiters = self._waiters.get(binding)
+        if waiters is not None:
+            waiters.append(done)
+            return done
+        self._waiters[binding] = [done]
+        self._counts[binding] = 0
+        Deferred.fromCoroutine(self._cancel(binding)).addBoth(self._over, binding)
+        return done
+
+    def give_up(self, delivery: Delivery, *, running: bool = False) -> None:
+        """Settle a delivery of a cancelled version; ``running``: its handler was cut off."""
+        binding = delivery.binding
+        if binding in self._counts:
+            self._counts[binding] += 1
+        self._settle(delivery, cancelled(delivery, running=running))
+
+    def _over(self, result: int | Failure, binding: BindingVersion) -> None:
+        for waiter in self._waiters.pop(binding):
+            waiter.callback(result)
+
+    async def _cancel(self, binding: BindingVersion) -> int:
+        was_moved, binding.moved, binding.cancelled = binding.moved, True, True
+        if was_moved:
+            # What it had not begun is another's by now, or dead.
+            binding.lease()
+            self._end_held(binding)
+            binding.release()
+            return self._counts.pop(binding)
+        binding.abandoned = self._is_gone(binding)
+        leaving = self._leavings.begin(binding)
+        self._end_held(binding)
+        buried, with_retries = await self._insist(binding, partial(self._bury, binding, binding.version))
+        self._leavings.written(leaving)
+        if with_retries:
+            retries = buried - leaving.stored
+            others = await self._bury_others(binding, retries)
+            self._registry.retries_died(binding, retries + others)
+            buried += others
+        binding.dead += buried
+        self._metrics.trigger(binding.id, binding.spec.provider).dead(DRAIN_CANCELLED, buried)
+        self._readback.left()
+        self._leavings.end(leaving)
+        return self._counts.pop(binding) + buried
+
+    async def _bury_others(self, binding: BindingVersion, retries: int) -> int:
+        """
+        Give up what waits for the trigger of its last version, and is an ended version's: those would have run on it.
+
+        :param retries: how many of its own there were.
+        """
+        if self._registry.newest(binding.id) is not binding or self._registry.waiting[binding.id] <= retries:
+            return 0
+        count = 0
+        self._leavings.burying.add(binding.id)
+        for entry in await self._insist(binding, self._deliveries.backlog):
+            if entry.trigger_id == binding.id and self._registry.get(binding.id, entry.version) is None:
+                count += (await self._insist(binding, partial(self._bury, binding, entry.version)))[0]
+        self._leavings.burying.discard(binding.id)
+        return count
+
+    async def _insist(self, binding: BindingVersion, work: Callable[[], Deferred[T]]) -> T:
+        return await self._second_tries.insist(f"cancelling the drain of {binding.key}", work)
+
+    def _bury(self, binding: BindingVersion, version: int) -> Deferred[tuple[int, bool]]:
+        """Give up a version's rows; while the trigger is gone its waiting retries, too: then the answer says so."""
+        is_gone = self._is_gone(binding)
+        if version != binding.version and not is_gone:
+            return succeed((0, False))  # it came back: they are its newest version's
+        dead = cancelled_letter(binding.key, "before it was done")
+        now, held = self._clock.seconds(), tuple(self._readback.held)
+        burying = self._deliveries.bury(binding.id, version, dead, now, held, is_gone)
+        return burying.addCallback(lambda count: (count, is_gone))
+
+    def _is_gone(self, binding: BindingVersion) -> bool:
+        return binding.id not in self._registry.active

@@ -1,0 +1,170 @@
+"""
+Moving on: what a version has not begun goes to the trigger's live version, or, when there is none, to the dead letters.
+
+So it is at a drain's deadline; and when a version was judged bad, with the dead letters that it made back again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.attempt import cancelled, removed
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.leaving import Leaving, Leavings
+from harn.dispatch.readback import ReadBack
+from harn.dispatch.second_tries import SecondTries
+from harn.model.delivery import BINDING_REMOVED, RETRY_EXHAUSTED, Settlement
+from harn.observability.metrics import Metrics
+from harn.store.interfaces import IDeliveries
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.dispatch")
+
+
+def hand_to(delivery: Delivery, target: BindingVersion) -> None:
+    """Let a delivery in memory, which does not run, be another version's."""
+    target.lease()
+    old, delivery.binding = delivery.binding, target
+    old.release()
+
+
+def given_up(delivery: Delivery) -> Settlement:
+    """Settle a delivery that no version may run any more."""
+    binding = delivery.binding
+    if binding.cancelled:
+        return cancelled(delivery)
+    return removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
+
+
+class Moves:
+    """
+    Moves versions on.
+
+    :param busy: gives the ids of deliveries that run, are being settled, or are to run again.
+    :param settle: makes an outcome durable.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        deliveries: IDeliveries,
+        registry: Registry,
+        metrics: Metrics,
+        readback: ReadBack,
+        leavings: Leavings,
+        second_tries: SecondTries,
+        busy: Callable[[], Collection[int]],
+        settle: Callable[[Delivery, Settlement], None],
+    ) -> None:
+        self._clock = clock
+        self._deliveries = deliveries
+        self._registry = registry
+        self._metrics = metrics
+        self._readback = readback
+        self._leavings = leavings
+        self._second_tries = second_tries
+        self._busy = busy
+        self._settle = settle
+        self._judged: WeakKeyDictionary[BindingVersion, float] = WeakKeyDictionary()
+
+    def move_on(self, binding: BindingVersion) -> Deferred[int]:
+        """See `harn.dispatch.dispatcher.Dispatcher.move_on`."""
+        if binding.cancelled:
+            return succeed(0)  # it has nothing to give
+        binding.moved = True
+        target = self._registry.active.get(binding.id)
+        binding.abandoned = target is None
+        leaving = self._leavings.begin(binding)
+        if target is None:
+            for delivery in self._readback.window.remove(lambda delivery: delivery.binding is binding):
+                self._settle(delivery, given_up(delivery))
+        else:
+            for delivery in self._readback.window:
+                if delivery.binding is binding:
+                    hand_to(delivery, target)
+        return Deferred.fromCoroutine(self._move(leaving))
+
+    async def _move(self, leaving: Leaving) -> int:
+        binding = leaving.binding
+        count = await self._second_tries.insist(f"moving {binding.key} on", partial(self._write_move, leaving))
+        self._leavings.written(leaving)
+        if leaving.target is None:
+            binding.dead += count
+            self._metrics.trigger(binding.id, binding.spec.provider).dead(BINDING_REMOVED, count)
+            self._registry.retries_died(binding, count - leaving.stored)
+        self._readback.left()
+        self._leavings.end(leaving)
+        return count
+
+    def _write_move(self, leaving: Leaving) -> Deferred[int]:
+        binding, target = leaving.binding, leaving.target
+        if target is None:
+            target = leaving.target = self._registry.active.get(binding.id)
+            binding.abandoned = target is None
+            if target is not None:
+                target.lease(leaving.stored)
+                target.stored += leaving.stored
+        if target is None:
+            to_version, excluding = None, tuple(self._readback.held)
+        else:
+            to_version, excluding = target.version, tuple(self._busy())
+        return self._deliveries.move(binding.id, binding.version, to_version, self._clock.seconds(), excluding)
+
+    def moved_along(self, delivery: Delivery) -> bool:
+        """Hand over a delivery of a version that was moved on; False if that was abandoned, and it is given up."""
+        binding = delivery.binding
+        target = None if binding.abandoned else self._registry.for_retry(binding.id, binding)
+        if target is None:
+            self._settle(delivery, given_up(delivery))
+            return False
+        hand_to(delivery, target)
+        return True
+
+    # Versions that were judged bad
+
+    def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
+        """See `harn.dispatch.dispatcher.Dispatcher.take_back`."""
+        moving = self.move_on(binding)
+        if binding.id not in self._registry.active:
+            return moving
+        self._judged[binding] = since
+        taking = Deferred.fromCoroutine(self._take_back(binding, since))
+        return gatherResults([moving, taking]).addCallback(sum)
+
+    def settled(self, binding: BindingVersion, settlement: Settlement) -> None:
+        """Take back what a version that was judged bad has used up since: it ran already then."""
+        since = self._judged.get(binding)
+        if since is None or settlement.dead is None or settlement.dead.reason != RETRY_EXHAUSTED:
+            return
+        Deferred.fromCoroutine(self._take_back(binding, since)).addErrback(
+            lambda failure: log.failure("taking back from {binding} failed", failure, binding=binding.key)
+        )
+
+    async def _take_back(self, binding: BindingVersion, since: float) -> int:
+        def write() -> Deferred[int]:
+            target = self._registry.active.get(binding.id)
+            if target is None:
+                return succeed(0)  # the trigger is gone by now: they stay where they are
+            target.lease()  # its rows may be read before they are counted
+            return self._deliveries.take_back(binding.id, binding.version, target.version, since).addBoth(told, target)
+
+        def told(result: int | Failure, target: BindingVersion) -> int | Failure:
+            if not isinstance(result, Failure):
+                self._leavings.hold_stored(target, result)
+                # The metrics' counters never go down: these letters count as dead once more if they die again.
+                binding.dead = max(0, binding.dead - result)
+            target.release()
+            return result
+
+        count = await self._second_tries.insist(f"taking back from {binding.key}", write)
+        if count:
+            self._readback.window.look_through()
+        return count
