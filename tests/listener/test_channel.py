@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.limits import Limits
@@ -393,6 +395,76 @@ class QuiesceTests(ChannelCase):
         self.wire.drop()
         self.successResultOf(first)
         self.successResultOf(second)
+
+
+class RetireTests(ChannelCase):
+    """Another process takes the new connections; these are served out, and nobody is turned away."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.half = self.world.wire().send(signed_post("/hooks/gh")[:-1])
+        self.served_out = self.world.site.retire(5.0)
+
+    def assert_last(self, wire: Any, status: int = 200) -> None:
+        """See that a connection got a whole answer, which says that it is the last, and was closed after it."""
+        answer = wire.answer()
+        self.assertEqual((answer.status, answer.headers["connection"]), (status, "close"))
+        self.assertTrue(wire.closing)
+
+    def test_requests(self) -> None:
+        """A request under way and one on an idle connection are answered in full; the connection ends with that."""
+        self.half.send(b"}")
+        self.assert_last(self.half)
+        self.wire.send(signed_post("/hooks/gh"))
+        self.assert_last(self.wire)
+        self.assertEqual(len(self.world.inbox.accepted), 2)
+        self.assertNoResult(self.served_out)
+        self.half.drop()
+        self.wire.drop()
+        self.successResultOf(self.served_out)
+
+    def test_ready(self) -> None:
+        """It is as ready as before: nobody is to be sent elsewhere."""
+        self.wire.send(request_bytes("GET", "/readyz"))
+        self.assert_last(self.wire)
+
+    def test_refusals(self) -> None:
+        """An error is an answer, too."""
+        self.wire.send(request_bytes("GET", "/nowhere"))
+        self.assert_last(self.wire, 404)
+
+    def test_idle(self) -> None:
+        """An idle connection may wait for one more request, and is then closed in good order."""
+        self.world.advance(4)
+        self.assertFalse(self.wire.closing)
+        self.world.advance(2)
+        self.assertTrue(self.wire.closing)
+        self.assertFalse(self.wire.aborted)
+        self.assertFalse(self.half.closing)
+
+    def test_answered_before(self) -> None:
+        """A connection whose last answer was already sent, without that word, waits as long as the idle ones."""
+        world = World()
+        early = world.wire().send(request_bytes("POST", "/nowhere", {}, b"12")[:-1])
+        self.assertEqual(early.answer().status, 404)
+        world.site.retire(5.0)
+        early.send(b"2")
+        self.assertFalse(early.closing)
+        world.advance(5)
+        self.assertFalse(early.closing)
+        world.advance(2)
+        self.assertTrue(early.closing)
+
+    def test_nobody(self) -> None:
+        """Without a connection it is over at once; two may wait for it."""
+        site = World().site
+        self.successResultOf(site.retire(5.0))
+        self.successResultOf(site.retire(5.0))
+
+    def test_server_that_ends_then(self) -> None:
+        """Going down afterwards closes what is left."""
+        self.world.site.quiesce()
+        self.assertTrue(self.wire.closing)
 
 
 class LimitTests(SynchronousTestCase):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
 
 from twisted.internet import reactor
-from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.errors import ListenerUnusable
+from harn.listener import endpoint
+from harn.listener.activation import passed_descriptor
 from harn.listener.endpoint import BACKLOG, Bind, listen
 
 
@@ -28,16 +33,6 @@ class BindTests(SynchronousTestCase):
         self.assertEqual(Bind("", 1).url(tls=True), "https://127.0.0.1:1")
 
 
-class StubReactor:
-    """Fails to listen, in the way it is told to."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def listenTCP(self, port: int, factory: object, backlog: int, interface: str) -> None:
-        raise self.error
-
-
 class FailureTests(SynchronousTestCase):
     def test_reasons(self) -> None:
         """Each reason is said with what to do about it."""
@@ -47,9 +42,40 @@ class FailureTests(SynchronousTestCase):
             (errno.EADDRNOTAVAIL, "h is no address of this machine"),
             (errno.EINVAL, "cannot listen on h:80"),
         ):
-            for error in (CannotListenError("h", 80, OSError(code, "words")), OSError(code, "words")):
-                raised = self.assertRaises(ListenerUnusable, listen, StubReactor(error), Bind("h", 80), Factory())
+
+            def failing(*_: object, code: int = code) -> None:
+                raise OSError(code, "words")
+
+            self.patch(endpoint, "_address", failing)
+            raised = self.assertRaises(ListenerUnusable, listen, None, Bind("h", 80), Factory())
+            self.assertIn(words, str(raised))
+
+    def test_addresses_that_are_none(self) -> None:
+        """An address of no machine, or of another, is told as such."""
+        for host, words in (("192.0.2.1", "no address of this machine"), ("fe80::1%none", "cannot listen on")):
+            raised = self.assertRaises(ListenerUnusable, listen, None, Bind(host, 0), Factory())
+            self.assertIn(words, str(raised))
+
+    def test_unfit_descriptors(self) -> None:
+        """Only a listening TCP socket can be served; anything else is told with what it is and what to do."""
+        with (
+            socket.socket() as idle,
+            socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+            socket.socket(socket.AF_UNIX) as local,
+            open(os.devnull) as file,
+        ):
+            for given, words in (
+                (idle.fileno(), "does not listen"),
+                (datagrams.fileno(), "SOCK_DGRAM"),
+                (local.fileno(), "AF_UNIX"),
+                (file.fileno(), "is no open socket"),
+            ):
+                descriptor = os.dup(given)
+                raised = self.assertRaises(ListenerUnusable, listen, None, Bind("h", 0), Factory(), None, descriptor)
                 self.assertIn(words, str(raised))
+                self.assertIn("ListenStream=", str(raised))
+        raised = self.assertRaises(ListenerUnusable, listen, None, Bind("h", 0), Factory(), None, 9999)
+        self.assertIn("9999 is no open socket", str(raised))
 
 
 class PortTests(TestCase):
@@ -62,3 +88,87 @@ class PortTests(TestCase):
         error = self.assertRaises(ListenerUnusable, listen, reactor, opened.bind, Factory())
         self.assertEqual(str(error), f"port {opened.bind.port} on 127.0.0.1 is in use; choose another with --bind")
         self.assertGreaterEqual(BACKLOG, 1024)
+
+    async def test_names_and_families(self) -> None:
+        """A name stays in the URL; IPv6 works."""
+        for host, url in (("localhost", "http://localhost:{}"), ("::1", "http://[::1]:{}")):
+            opened = listen(reactor, Bind(host, 0), Factory())
+            self.addCleanup(opened.port.stopListening)
+            self.assertEqual(opened.url, url.format(opened.bind.port))
+
+
+class Greeting(Protocol):
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"hello")
+        self.transport.loseConnection()
+
+
+class InheritedTests(TestCase):
+    def setUp(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.socket.close)
+        self.opened = listen(
+            reactor, Bind("192.0.2.1", 1), Factory.forProtocol(Greeting), None, os.dup(self.socket.fileno())
+        )
+        self.addCleanup(self.opened.port.stopListening)
+
+    def greeting(self) -> bytes:
+        with socket.create_connection(self.socket.getsockname(), 10) as client:
+            return client.recv(10)
+
+    async def test_served(self) -> None:
+        """The socket that was inherited is served, whatever address was asked for, and the real one is told."""
+        self.assertEqual(self.opened.bind, Bind("127.0.0.1", self.socket.getsockname()[1]))
+        self.assertFalse(os.get_inheritable(self.opened.descriptor))
+        self.assertEqual(await deferToThread(self.greeting), b"hello")
+
+    async def test_stopping_leaves_it_to_others(self) -> None:
+        """Stopping closes our descriptor; a process that has the socket, too, goes on to accept."""
+        await self.opened.port.stopListening()
+        client = socket.create_connection(self.socket.getsockname(), 10)
+        self.addCleanup(client.close)
+        accepted, _ = self.socket.accept()
+        accepted.close()
+
+    async def test_pause(self) -> None:
+        """Paused, connections wait in the socket's queue; nobody is turned away."""
+        self.opened.pause()
+        client = socket.create_connection(self.socket.getsockname(), 10)
+        self.addCleanup(client.close)
+        client.setblocking(False)
+        for _ in range(20):
+            await deferLater(reactor, 0)
+        self.assertRaises(BlockingIOError, client.recv, 10)
+        client.setblocking(True)
+        self.opened.resume()
+        self.assertEqual(await deferToThread(client.recv, 10), b"hello")
+
+
+class ActivationTests(SynchronousTestCase):
+    def test_passed(self) -> None:
+        """The first socket that was passed to this process is found, named or not, and the variables are gone."""
+        mine = {"LISTEN_PID": str(os.getpid()), "OTHER": "x"}
+        for more in (
+            {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "harn.socket"},
+            {"LISTEN_FDS": "1"},
+            {"LISTEN_FDS": "2"},
+            {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "one"},
+            {"LISTEN_FDS": "9" * 30},
+        ):
+            environ = {**mine, **more}
+            self.assertEqual(passed_descriptor(environ), 3, more)
+            self.assertEqual(environ, {"OTHER": "x"})
+
+    def test_none_passed(self) -> None:
+        """Sockets for another process, none, or nonsense: there is none, and the variables are gone all the same."""
+        for environ in (
+            {},
+            {"LISTEN_FDS": "1"},
+            {"LISTEN_FDS": "1", "LISTEN_PID": "1"},
+            {"LISTEN_FDS": "0", "LISTEN_PID": str(os.getpid())},
+            {"LISTEN_FDS": "-1", "LISTEN_PID": str(os.getpid())},
+            {"LISTEN_FDS": "two", "LISTEN_PID": str(os.getpid())},
+        ):
+            self.assertIsNone(passed_descriptor(environ))
+            self.assertEqual(environ, {})

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.orchestrator.signals import Signals
+from harn.orchestrator.signals import KEPT, Signals, hold_back
 
 TWICE = """
 import os, signal, sys
@@ -25,7 +25,7 @@ def told():
     reactor.callLater(20, reactor.stop)
 
 first, second = (getattr(signal, name) for name in sys.argv[1:])
-signals = Signals(reactor, lambda: None, told)
+signals = Signals(reactor, lambda: None, told, lambda: None)
 signals.install()
 reactor.callWhenRunning(os.kill, os.getpid(), first)
 reactor.run()
@@ -52,12 +52,17 @@ class SignalsTests(SynchronousTestCase):
         self.before = self.handlers()
         self.reactor = NotingReactor()
         self.told: list[str] = []
-        self.signals = Signals(self.reactor, lambda: self.told.append("hup"), lambda: self.told.append("term"))
+        self.signals = Signals(
+            self.reactor,
+            lambda: self.told.append("hup"),
+            lambda: self.told.append("term"),
+            lambda: self.told.append("usr2"),
+        )
         self.addCleanup(self.signals.restore)
 
     @staticmethod
     def handlers() -> list[Any]:
-        return [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)]
+        return [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)]
 
     def send(self, number: int) -> None:
         """Send a signal to this process, and run what the reactor was asked to."""
@@ -67,12 +72,25 @@ class SignalsTests(SynchronousTestCase):
             function()
 
     def test_hang_up_at_once(self) -> None:
-        """SIGHUP is caught from `install` on, each time; the others are nobody's yet."""
+        """SIGHUP and SIGUSR2 are caught from `install` on, each time; the others are nobody's yet."""
         self.signals.install()
-        self.send(signal.SIGHUP)
-        self.send(signal.SIGHUP)
-        self.assertEqual(self.told, ["hup", "hup"])
-        self.assertEqual(self.handlers()[1:], self.before[1:])
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+            self.send(number)
+        self.assertEqual(self.told, ["hup", "usr2", "hup"])
+        self.assertEqual(self.handlers()[2:], self.before[2:])
+
+    def test_held_back(self) -> None:
+        """What comes before `install` waits for it, and is told then; SIGTERM is not held back."""
+        self.addCleanup(signal.pthread_sigmask, signal.SIG_UNBLOCK, KEPT)
+        hold_back()
+        self.assertEqual(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}, set())
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+        self.assertEqual(self.reactor.called, [])
+        self.signals.install()
+        for function in self.reactor.called:
+            function()
+        self.assertEqual(sorted(self.told), ["hup", "usr2"])
 
     def test_termination(self) -> None:
         """SIGTERM and SIGINT are caught when the reactor runs."""

@@ -95,6 +95,39 @@ class LockTests(SynchronousTestCase):
         self.assertIsNone(holder(self.directory))
         self.lock.acquire()
 
+    def test_two_hold_it(self):
+        """Who inherits the lock holds it, too: it is free when both have let go, in any order; the id is who claims."""
+        self.lock.acquire()
+        heir = StateDirectoryLock(self.directory)
+        self.addCleanup(heir.release)
+        heir.inherit(os.dup(self.lock.descriptor))
+        self.assertFalse(os.get_inheritable(heir.descriptor))
+        with open(os.path.join(self.directory, "lock"), "w") as file:
+            file.write("123456789\n")
+        self.assertEqual(holder(self.directory), 123456789)
+        heir.claim()
+        self.assertEqual(holder(self.directory), os.getpid())
+        self.lock.release()
+        self.assertIn(f"pid {os.getpid()}", self.refusal())
+        heir.release()
+        self.assertIsNone(holder(self.directory))
+
+    def test_inheriting_something_else(self):
+        """A descriptor that is not the lock of this directory, or none, or one that another holds, is refused."""
+        self.lock.acquire()
+        other = StateDirectoryLock(self.directory + "-other")
+        other.acquire()
+        self.addCleanup(other.release)
+        heir = StateDirectoryLock(self.directory)
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            heir.inherit(other.descriptor)
+        self.assertIn("is not that of", str(raised.exception))
+        self.assertRaises(StateDirectoryUnusable, heir.inherit, 9999)
+        opened_again = os.open(os.path.join(self.directory, "lock"), os.O_RDWR)
+        self.addCleanup(os.close, opened_again)
+        self.assertRaises(StateDirectoryUnusable, heir.inherit, opened_again)
+        self.assertIsNone(heir.descriptor)
+
     def test_nobody_holds_what_is_not_there(self):
         """A directory that is missing, or without a lock, is held by nobody."""
         self.assertIsNone(holder(self.directory))
