@@ -64,7 +64,7 @@ from harn.store.retention import RetentionService
 from harn.store.sqlite.store import SQLiteStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
-from harn.watch import Watched, Watcher
+from harn.watch import Outcome, Watched, Watcher, outcome_of
 
 log = Logger(namespace="harn")
 
@@ -219,19 +219,23 @@ def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key
 
     def watched() -> Watched:
         live = coordinator.current
-        files = {} if live is None else live.inputs.files
-        return Watched(paths=frozenset((*files, manifest)), live=files, manifest=manifest)
+        inputs, replaced = (None, {}) if live is None else (live.inputs, live.replaced)
+        failing = coordinator.last_failed is not None or coordinator.waiting is not None
+        return Watched.of(inputs, manifest, replaced, failing=failing)
 
     def read(paths: Iterable[str]) -> Mapping[str, str]:
         live, wanted = coordinator.current, frozenset(paths)
         keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
         return current_digests(wanted, wanted - keyed, hash_key)
 
-    def reload() -> Deferred[bool]:
+    def reload() -> Deferred[Outcome]:
         request = ReloadRequest(source="file_watch", actor="watch")
-        return coordinator.reload(request).addCallback(lambda report: report.ok)
+        return coordinator.reload(request).addCallback(outcome_of)
 
-    return Watcher(reactor, watched, read, reload)
+    def unsettled(why: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
+
+    return Watcher(reactor, watched, read, reload, unsettled)
 
 
 def assemble(

@@ -1,0 +1,120 @@
+"""Which names matter, and what the files behind them say: all of it asks the file system, in a thread."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+
+from harn.vm.sources import find_modules
+from harn.watch.model import Content, Seen, Watched
+
+DEEPEST = 3
+"""Levels of directories below the manifest's that are searched for modules."""
+MOST_MODULES = 500
+"""Modules after which no further directory is searched."""
+MOST_DIRECTORIES = 1000
+"""Directories after which no further one is searched."""
+MOST_LINKS = 40
+"""Links that are followed from one name, as the system itself limits them."""
+
+
+def link_chain(path: str) -> set[str]:
+    """Give every name whose replacement may change what ``path`` reads as: itself, and each link on the way."""
+    names: set[str] = set()
+    pending = [os.path.abspath(path)]
+    while pending and len(names) < MOST_LINKS:
+        current = pending.pop()
+        if current in names:
+            continue
+        names.add(current)
+        parts = current.split(os.sep)[1:]
+        prefix = os.sep
+        for index, part in enumerate(parts):
+            prefix = os.path.join(prefix, part)
+            target = _target(prefix)
+            if target is not None:
+                names.add(prefix)
+                onward = os.path.join(os.path.dirname(prefix), target, *parts[index + 1 :])
+                pending.append(os.path.normpath(onward))
+                break
+    return names
+
+
+def _target(path: str) -> str | None:
+    """Give what a link says; None of anything else. One call, as the link may go in between two."""
+    try:
+        return os.readlink(path)
+    except (OSError, ValueError):
+        return None
+
+
+def look(watched: Watched, read: Callable[[Iterable[str]], Content]) -> Seen:
+    """See what the files say now. While that is what is live, no other file is looked for or read."""
+    newcomers = find_newcomers(watched)
+    wanted = watched.paths | newcomers
+    content = read(wanted)
+    differing = {path for path, digest in watched.live.items() if content.get(path) != digest}
+    sizes = {path: _size(path) for path in differing | {watched.manifest}}
+    return Seen(
+        content=content,
+        beside=read(modules_below(watched.manifest) - wanted) if differing or newcomers else {},
+        newcomers=newcomers,
+        empty=frozenset(path for path, size in sizes.items() if size == 0),
+        missing=frozenset(path for path, size in sizes.items() if size is None),
+    )
+
+
+def find_newcomers(watched: Watched) -> frozenset[str]:
+    """Name the modules that a reload would read and that are not live, as far as the live generation knows of them."""
+    bundle = watched.bundle
+    if bundle is None:
+        return frozenset()
+    names: set[str] = set()
+    for module in bundle.modules.values():
+        names.add(module.name)
+        names.update(module.mentions)
+    for name in tuple(names):
+        while name := name.rpartition(".")[0]:
+            names.add(name)
+    root = os.path.dirname(watched.manifest)
+    return frozenset(find_modules(root, watched.exports, names, watched.include) - watched.live.keys())
+
+
+def _size(path: str) -> int | None:
+    """Give the bytes of a regular file; -1 for what is no such; None if there is nothing."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def modules_below(manifest: str) -> frozenset[str]:
+    """
+    List the Python modules next to the manifest and below, as far as `DEEPEST`.
+
+    Hidden directories and virtual environments are not looked into.
+    """
+    found: set[str] = set()
+    root = os.path.dirname(manifest)
+    for count, (directory, inner, names) in enumerate(os.walk(root), 1):
+        found.update(os.path.join(directory, name) for name in names if _is_module(name))
+        if len(found) >= MOST_MODULES or count >= MOST_DIRECTORIES:
+            break
+        level = 0 if directory == root else os.path.relpath(directory, root).count(os.sep) + 1
+        if level >= DEEPEST:
+            inner.clear()
+        inner[:] = sorted(name for name in inner if not _is_foreign(os.path.join(directory, name)))
+    return frozenset(found)
+
+
+def _is_module(name: str) -> bool:
+    return name.endswith(".py") and name[: -len(".py")].isidentifier()
+
+
+def _is_foreign(directory: str) -> bool:
+    name = os.path.basename(directory)
+    return name.startswith((".", "__")) or name == "node_modules" or os.path.exists(f"{directory}/pyvenv.cfg")
