@@ -39,6 +39,7 @@ from harn.orchestrator.notify import Supervisor, Watchdog
 from harn.orchestrator.operations import Operations
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
+from harn.orchestrator.planning import Planner
 from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
@@ -49,10 +50,12 @@ from harn.orchestrator.settings import LiveSettings
 from harn.orchestrator.state_file import StateFile
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
-from harn.reload.coordinator import Coordinator, Hooks
+from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
+from harn.reload.hooks import Hooks
 from harn.reload.inputs import Surroundings, current_digests
+from harn.reload.replay import Replayer
 from harn.reload.report import ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
@@ -297,6 +300,7 @@ def assemble(
         publish=publisher.reload_ended,
         began=supervisor.reload_began,
         ended=supervisor.reload_ended,
+        describe=Planner(registry, dispatcher, Replayer(store, builder.in_thread), builder.in_thread).describe,
     )
     reviver = Reviver(reactor, store, resolution, registry)
     trials = Trials(reactor, store, registry, Deeds(take_back=dispatcher.take_back, note=publisher.note_soon))

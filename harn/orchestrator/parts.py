@@ -9,8 +9,10 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 
 from harn.dispatch.dispatcher import Dispatcher
+from harn.errors import GenerationUnknown
 from harn.listener.endpoint import Bind, Listening, listen
 from harn.listener.site import HarnSite
 from harn.listener.tls import TlsContext
@@ -24,9 +26,11 @@ from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.inputs import Inputs
 from harn.reload.numbers import LastGeneration, VersionNumbers
-from harn.reload.report import ReloadReport
+from harn.reload.report import PREVIOUS, ReloadReport
 from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn")
 
 FAREWELL = 5.0
 """Seconds that an idle connection may wait for one more request when another process takes the new ones."""
@@ -77,11 +81,38 @@ class Parts:
         return f"generation {self.coordinator.generation} serves"
 
     async def first_generation(self) -> ReloadReport:
-        """Build and adopt the first generation, under the numbers that the store remembers."""
+        """
+        Build and adopt the first generation, under the numbers that the store remembers.
+
+        With ``--last-good``, and files that are broken, that is the last one that served.
+        """
         self.started_at = self.reactor.seconds()
         numbers = VersionNumbers(await self.store.latest_bindings())
         last = await LastGeneration.of(self.store)
-        return await self.coordinator.start(numbers, last.number, last.digest)
+        report = await self.coordinator.start(numbers, last.number, last.digest)
+        if report.ok or not self.options.last_good:
+            return report
+        return await self._last_good(report, numbers, last)
+
+    async def _last_good(self, broken: ReloadReport, numbers: VersionNumbers, last: LastGeneration) -> ReloadReport:
+        """Start from the last generation that served; where there is none, what is broken is all there is to say."""
+        reason = f"the files are broken: {broken.error}"
+        try:
+            report = await self.coordinator.start(numbers, last.number, last.digest, recall=PREVIOUS, reason=reason)
+        except GenerationUnknown as error:
+            log.error("--last-good: {why}", why=str(error), announce=True)
+            return broken
+        if not report.ok:
+            log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
+            return broken
+        log.warn(
+            "--last-good: generation {generation} serves (the content of {recalled}), not what the files say: {why}",
+            generation=report.generation,
+            recalled=report.recalled,
+            why=broken.error,
+            announce=True,
+        )
+        return report
 
     async def renumber(self) -> None:
         """Read again which numbers were given last: another program gave some and did not come to serve."""

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from harn.errors import EventLogUnavailable
 from harn.observability.metrics import Metrics
 from harn.orchestrator.state_file import StateFile
-from harn.reload.coordinator import Finished
+from harn.reload.hooks import Finished
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport
 from harn.reload.trials import START
 from harn.store.interfaces import IEventLog

@@ -37,8 +37,6 @@ def succeeded(
     plan = result.plan
     settings = result.inputs.manifest.orchestrator
     warnings = list(result.warnings)
-    if result.drifted:
-        warnings.append(f"the files differ from what {'would be adopted' if request.dry_run else 'serves'} (drift)")
     if result.adopted is None and not request.dry_run and _has_terms(request):
         warnings.append("nothing changed, so nothing is on probation, and nothing ramps")
     return ReloadReport(

@@ -129,6 +129,8 @@ class Attempts:
         live, builder = before.live, self.builder
         content = await stages.run("parse", self._content(request, live))
         recalled = None if content is None else content.record.number
+        if content is not None and live is None:
+            recalled = content.record.recalled or recalled  # a restart recalls what was recalled already
         source = await stages.run("parse", builder.source(content))
         loaded = await stages.run("parse", builder.load(source, None if live is None else live.inputs.loaded))
         stages.timeout = loaded.manifest.orchestrator.reload.timeout
@@ -136,9 +138,10 @@ class Attempts:
         inputs = await stages.run("resolve", builder.read(loaded, live, bundle))
         replaced: Mapping[str, str] = {}
         if content is not None:
-            known = () if live is None else live.inputs.plain_files
-            replaced = await stages.run("resolve", builder.files_now(inputs, known))
-        drifted = tuple(sorted(path for path, digest in inputs.files.items() if replaced.get(path, digest) != digest))
+            paths = inputs.plain_files | (frozenset() if live is None else live.inputs.plain_files)
+            replaced = await stages.run("resolve", builder.plain_files_now(paths))
+        files = inputs.files
+        drifted = tuple(sorted(path for path in files if replaced.get(path, files[path]) != files[path]))
         if live is not None and inputs.digest == live.digest and not request.force and not request.dry_run:
             plan = Plan(unchanged=tuple(sorted(live.bindings)))
             return Result(plan=plan, inputs=inputs, recalled=recalled, drifted=drifted)

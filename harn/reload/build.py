@@ -66,15 +66,18 @@ class Builder:
         """Call a function off the reactor thread."""
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
 
-    async def files_now(self, inputs: Inputs, paths: Collection[str] = ()) -> Mapping[str, str]:
-        """
-        Digest the files of ``inputs`` as they read now.
+    async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
+        """Digest the files of ``inputs`` as they read now."""
+        return await self._digests(inputs.files, inputs.plain_files)
 
-        :param paths: further ones: manifests and sources.
-        """
-        plain = inputs.plain_files.union(paths)
-        every = {*inputs.files, *paths}
-        files: Mapping[str, str] = await self.in_thread(current_digests, every, plain, self.surroundings.hash_key)
+    async def plain_files_now(self, paths: Collection[str]) -> Mapping[str, str]:
+        """Digest files as they read now: manifests and sources, nothing secret."""
+        return await self._digests(paths, paths)
+
+    async def _digests(self, paths: Collection[str], plain: Collection[str]) -> Mapping[str, str]:
+        files: Mapping[str, str] = await self.in_thread(
+            current_digests, tuple(paths), plain, self.surroundings.hash_key
+        )
         return files
 
     async def source(self, content: Content | None) -> ManifestSource:

@@ -9,26 +9,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.connectors.gate import Sink
-from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
+from harn.errors import GenerationUnknown, ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
 from harn.manifest.model import OrchestratorSettings
 from harn.model.identifiers import uuid7
 from harn.reload import answers
 from harn.reload.adopt import adopt
 from harn.reload.archive import Archive
-from harn.reload.attempt import NOTING, Attempts, Before, Draft, Result
+from harn.reload.attempt import NOTING, Attempts, Before, Result
 from harn.reload.build import Builder
 from harn.reload.candidate import Held, Prepared, make_route
 from harn.reload.connections import quiesce
 from harn.reload.description import describe_generation
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate, Generation
+from harn.reload.hooks import Finished, Hooks
 from harn.reload.interfaces import IReloader, IRouteTable
 from harn.reload.numbers import VersionNumbers
 from harn.reload.ramping import RUNNING, RampRecord
@@ -48,39 +49,6 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds that each stage may take before a manifest has said otherwise."""
 PARSING = 5.0
 """Seconds that parsing may take at least: a manifest that allows too little time must not keep out the next one."""
-
-
-@frozen
-class Finished:
-    """What observers learn of a reload that ended: its report, and how long each stage took (seconds)."""
-
-    report: ReloadReport
-    stages: dict[str, float]
-    merged: int = 1
-
-
-async def _no_details(draft: Draft) -> Mapping[str, Any]:
-    return {}
-
-
-@frozen(kw_only=True)
-class Hooks:
-    """
-    What the coordinator's composer wants to do at its turns.
-
-    :ivar began: at the begin of each run that may change something. ``ended``: at its end, however it ended; with its
-        report, if it has one. Must not raise.
-    :ivar adopted: right after the swap, in the same turn: apply the generation's settings. Must not raise; is logged
-        if it does.
-    :ivar publish: before the caller is answered: record and state file; gives warnings, one for each failure.
-    :ivar describe: makes the details of a dry run.
-    """
-
-    adopted: Callable[[Candidate], None]
-    publish: Callable[[Finished], Deferred[list[str]]]
-    began: Callable[[], None] = lambda: None
-    ended: Callable[[ReloadReport | None], None] = lambda report: None
-    describe: Callable[[Draft], Awaitable[Mapping[str, Any]]] = field(default=_no_details)
 
 
 @implementer(IReloader)
@@ -178,7 +146,21 @@ class Coordinator:
             return await self._hold(records, prepared)
 
         async with self.turns.turn():
+            if request.recall is None and last_digest is not None and await self._is_rolled_back():
+                log.warn("the files say what was rolled back from, and have not changed since: they are not adopted")
+                again = evolve(request, recall=self._highest, reason="what was rolled back to goes on")
+                try:
+                    report = await self._reload(again, 1, last_digest, revive)
+                    if report.ok:
+                        return report
+                except GenerationUnknown as error:
+                    log.error("what was rolled back to cannot go on, the files are adopted: {why}", why=str(error))
             return await self._reload(request, 1, last_digest, revive)
+
+    async def _is_rolled_back(self) -> bool:
+        """Tell whether the files still read as when the last generation took their place on purpose."""
+        replaced = self._trials.replaced
+        return bool(replaced) and await self._builder.plain_files_now(replaced) == replaced
 
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
@@ -243,7 +225,7 @@ class Coordinator:
             self._remember(report)
             warnings: list[str] = []
             if self.current is not None and self.current is not before:
-                warnings.extend(await self._note_adopted(self.current))
+                warnings.extend(await self._note_adopted(self.current, request))
             warnings.extend(await self._publish(Finished(report, dict(stages.durations), merged)))
             return evolve(report, warnings=(*report.warnings, *warnings))
         finally:
@@ -299,10 +281,10 @@ class Coordinator:
             if report.source != START or report.recalled is None:  # else the files are as bad as they were
                 self.last_failed = None
 
-    async def _note_adopted(self, generation: Generation) -> list[str]:
+    async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
         """Note durably that the generation serves; if that fails, the next server gives it a new number."""
         try:
-            standing = self._trials.standing()
+            standing = self._trials.standing(generation, request)
             noting = self._generations.adopted(generation.number, generation.since, standing)
             await noting.addTimeout(NOTING, self._clock)
         except Exception as error:

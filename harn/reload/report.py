@@ -155,7 +155,11 @@ class ReloadReport:
             **({"dry_run": True} if self.dry_run else {}),
             **({"plan": self.plan} if self.plan is not None else {}),
             **(
-                {"recalled": self.recalled, "drifted_files": list(self.drifted_files)}
+                {
+                    "recalled": self.recalled,
+                    "drift": bool(self.drifted_files),
+                    "drifted_files": list(self.drifted_files),
+                }
                 if self.recalled is not None
                 else {}
             ),

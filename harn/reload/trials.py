@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from harn.errors import GenerationUnknown, HarnError, PreconditionFailed, ShuttingDown
 from harn.reload import probation as terms_of_probation
 from harn.reload import ramping
-from harn.reload.generation import Candidate
+from harn.reload.generation import Candidate, Generation
 from harn.reload.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown
 from harn.reload.ramping import Ramps, RampSteps
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -28,6 +28,8 @@ from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.reload")
 
+REPLACED = "replaced"
+"""What the store keeps the digests under of files that a rollback took the place of."""
 START = "start"
 """The source of a server's first generation."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
@@ -67,6 +69,7 @@ class Trials:
     The trials of the live generation.
 
     :ivar host: what carries out their decisions; given once it is made.
+    :ivar replaced: what an earlier server kept of a rollback: digests of the files that it took the place of.
     """
 
     host: Host
@@ -86,6 +89,7 @@ class Trials:
                 keep=lambda records: self._keep(ramping.NAME, records),
             ),
         )
+        self.replaced: Mapping[str, str] = {}
         self._kept: Probation | None = None
         self._kept_bindings: frozenset[str] = frozenset()
         self._reverting: Deferred[None] | None = None
@@ -99,6 +103,7 @@ class Trials:
 
         :raises EventLogUnavailable: the store cannot be read.
         """
+        self.replaced = await self._generations.kept(REPLACED) or {}
         kept = await self._generations.kept(terms_of_probation.NAME)
         records = await self._generations.kept(ramping.NAME)
         try:
@@ -110,13 +115,16 @@ class Trials:
             log.warn("what was under way with the last generation cannot be read: {why}", why=str(error))
             return {}
 
-    def standing(self) -> dict[str, Any]:
-        """Give what is to be kept of now, by name."""
+    def standing(self, generation: Generation, request: ReloadRequest) -> dict[str, Any]:
+        """Give what is to be kept of now, by name, when a generation has been adopted."""
         current = self.probations.current
         kept = None
         if current is not None:
             kept = {**current.to_dict(), "bindings": [binding.key for binding in self.probations.bindings]}
-        return {terms_of_probation.NAME: kept, ramping.NAME: self.ramps.records()}
+        standing = {terms_of_probation.NAME: kept, ramping.NAME: self.ramps.records()}
+        if request.source != START or request.recall is None:  # else it goes on as it was
+            standing[REPLACED] = dict(generation.replaced) or None
+        return standing
 
     # What the coordinator tells
 

@@ -29,7 +29,7 @@ from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, manifest_pa
 from harn.orchestrator.readiness import DRAINING, EVENT_LOG_AWAY, INTERPRETER_DOWN, Readiness
 from harn.orchestrator.settings import REMEMBERED, LiveSettings
 from harn.orchestrator.state_file import StateFile
-from harn.reload.coordinator import Finished
+from harn.reload.hooks import Finished
 from harn.reload.report import ReloadReport
 from harn.store.memory.store import MemoryStore
 from harn.triggers.registry import Registry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed
 from harn.reload.archive import pack_manifest, unpack_manifest
 from harn.reload.report import PREVIOUS
@@ -39,7 +41,7 @@ class RollbackTests(CoordinatorCase):
         report = self.reloaded(recall=1)
         root = self.world.root.absolute()
         self.assertEqual(report.drifted_files, (str(root / "handlers.py"), str(root / "harn.toml")))
-        self.assertIn("drift", report.warnings[0])
+        self.assertEqual((report.to_dict()["drift"], report.warnings), (True, ()))
         described = self.successResultOf(self.world.coordinator.describe())
         self.assertEqual((described["drift"], described["recalled"]), (True, 1))
         self.assertEqual(described["drifted_files"], list(report.drifted_files))
@@ -202,3 +204,37 @@ class PackingTests(CoordinatorCase):
         self.assertEqual(unpack_manifest(pack_manifest(text)), text)
         for data in (b"", b"nothing", pack_manifest(text)[:-9]):
             self.assertRaises(ValueError, unpack_manifest, data)
+
+
+class RestartTests(CoordinatorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.write("handlers.py", f"{HANDLERS}# bad\n")
+        self.reloaded()
+        self.reloaded(recall=1)
+
+    def restart(self) -> Any:
+        """Go on with another server."""
+        self.world = self.world.restarted()
+        return self.successResultOf(self.world.start())
+
+    def test_goes_on(self) -> None:
+        """A restart does not adopt what was rolled back from, as long as the files are as they were then."""
+        for _ in range(2):
+            report = self.restart()
+            self.assertEqual((report.generation, report.recalled, self.world.live()), (3, 1, {"a": 3, "b": 3}))
+            self.assertEqual(len(report.drifted_files), 1)
+        self.assertEqual(self.reloaded().generation, 4)
+        self.assertEqual(self.restart().recalled, None)
+
+    def test_files_changed(self) -> None:
+        """Files that have changed since are adopted, by a restart as by the watcher."""
+        self.world.write("handlers.py", f"{HANDLERS}# good\n")
+        report = self.restart()
+        self.assertEqual((report.generation, report.recalled), (4, None))
+
+    def test_content_lost(self) -> None:
+        """Where what was rolled back to is gone, the files are what there is."""
+        self.world.store._definitions._bundles.clear()
+        report = self.restart()
+        self.assertEqual((report.ok, report.generation, report.recalled), (True, 4, None))

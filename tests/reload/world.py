@@ -19,9 +19,10 @@ from harn.observability.metrics import Metrics
 from harn.orchestrator.recovery import Recovery
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
-from harn.reload.coordinator import Coordinator, Finished, Hooks
+from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
+from harn.reload.hooks import Finished, Hooks
 from harn.reload.inputs import Surroundings
 from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import ReloadReport, ReloadRequest
