@@ -1,0 +1,92 @@
+"""Half a file: a reload that nobody asked for, and that would remove most triggers, waits for somebody."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED
+from tests.reload.case import CoordinatorCase
+from tests.reload.world import fake
+
+
+class HeldTests(CoordinatorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.manifest(*map(fake, "abcde"))
+        self.reloaded()
+
+    def watch(self) -> object:
+        """Reload as the watcher does."""
+        return self.reload(source="file_watch", actor="watch")
+
+    def test_held(self) -> None:
+        """Most triggers gone: nothing changes, and the report names them and says what to do."""
+        self.world.manifest(fake("a"), fake("f"))
+        before = self.world.stands()
+        report = self.watch()
+        self.assertEqual((report.status, report.ok, report.generation), (NEEDS_CONFIRMATION, False, 2))
+        self.assertEqual(report.removed, ("b", "c", "d", "e"))
+        self.assertIn("4 of 5 triggers (b, c, d, e)", report.error)
+        self.assertIn("reload explicitly", report.error)
+        self.assertEqual(report.to_dict()["removed"], ["b", "c", "d", "e"])
+        self.assertEqual(self.world.stands(), before)
+        self.assertEqual(self.world.told.finished[-1].report.status, NEEDS_CONFIRMATION)
+        described = self.successResultOf(self.world.coordinator.describe())
+        self.assertEqual((described["waiting"]["status"], described["last_failed"]), (NEEDS_CONFIRMATION, None))
+
+    def test_confirmed(self) -> None:
+        """An explicit reload adopts it, and nothing waits any more."""
+        self.world.manifest(fake("a"))
+        self.watch()
+        report = self.reloaded()
+        self.assertEqual((report.generation, report.removed), (3, ("b", "c", "d", "e")))
+        self.assertIsNone(self.world.coordinator.waiting)
+
+    def test_made_whole(self) -> None:
+        """A later write that makes the file whole is adopted without anybody's word."""
+        self.world.manifest(fake("a"))
+        self.watch()
+        self.world.manifest(*map(fake, "abcde"), fake("f"))
+        report = self.watch()
+        self.assertEqual((report.ok, report.added, report.generation), (True, ("f",), 3))
+        self.assertIsNone(self.world.coordinator.waiting)
+
+    def test_put_back(self) -> None:
+        """So is a file that says again what is live: that is a success."""
+        self.world.manifest(fake("a"))
+        self.watch()
+        self.world.manifest(*map(fake, "abcde"))
+        self.assertEqual((self.watch().ok, self.world.coordinator.waiting), (True, None))
+
+    def test_half(self) -> None:
+        """Half of them is not most of them."""
+        self.world.manifest(*map(fake, "abcd"))
+        self.reloaded()
+        self.world.manifest(*map(fake, "ab"))
+        self.assertTrue(self.watch().ok)
+
+    def test_one(self) -> None:
+        """One trigger may always go, even if it is the last."""
+        self.world.manifest(fake("a"))
+        self.reloaded()
+        self.world.manifest()
+        self.assertTrue(self.watch().ok)
+
+    def test_plan(self) -> None:
+        """A dry run is never held; it says what it would do."""
+        self.world.manifest(fake("a"))
+        report = self.reload(dry_run=True, source="file_watch")
+        self.assertEqual((report.ok, report.removed), (True, ("b", "c", "d", "e")))
+
+    def test_unsettled(self) -> None:
+        """Files that do not settle are told of, and nothing changes; the next success ends that."""
+        before = self.world.stands()
+        told = self.world.coordinator.unsettled("file_watch", "watch", "harn.toml is empty")
+        self.successResultOf(Deferred.fromCoroutine(told))
+        self.assertEqual(self.world.stands(), before)
+        self.assertEqual(
+            (self.world.coordinator.last.status, self.world.coordinator.last.error), (UNSETTLED, "harn.toml is empty")
+        )
+        self.assertEqual(self.world.told.finished[-1].report.status, UNSETTLED)
+        self.assertTrue(self.watch().ok)
+        self.assertIsNone(self.world.coordinator.waiting)
