@@ -35,7 +35,10 @@ def history(limit: int, as_json: bool, **given: Any) -> None:
     if as_json:
         click.echo(json.dumps(entries, indent=2))
         return
-    rows = [{**entry, "summary": counts(entry.get("summary") or {})} for entry in entries]
+    rows = [
+        {**entry, "reason": entry.get("reason") or None, "summary": counts(entry.get("summary") or {})}
+        for entry in entries
+    ]
     if sys.stdout.isatty():
         from harn.cli.terminal import print_history
 

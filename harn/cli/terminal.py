@@ -59,6 +59,11 @@ def shown(value: Any, style: str = "") -> Text:
     return Text("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text), style)
 
 
+def percent(value: Any) -> Text:
+    """Write a share in percent."""
+    return shown(f"{value:g} %" if isinstance(value, int | float) else None)
+
+
 def server_table(snapshot: Mapping[str, Any], dispatcher: Mapping[str, Any]) -> Table:
     """Show the server: a line for each fact."""
     table = Table("Server", "", box=SIMPLE_HEAD, show_header=False)
@@ -70,8 +75,9 @@ def server_table(snapshot: Mapping[str, Any], dispatcher: Mapping[str, Any]) -> 
 
 
 def trigger_table(triggers: Sequence[Mapping[str, Any]]) -> Table:
-    """Show each live or draining version, and its counts since the server's start."""
+    """Show each live or draining version, its share of new deliveries, and its counts since the server's start."""
     table = Table("Trigger", "Provider", "State", box=SIMPLE_HEAD, title="Triggers", title_justify="left")
+    table.add_column("Share", justify="right")
     for name in _COUNTS:
         table.add_column(name.replace("_", " "), justify="right")
     for each in triggers:
@@ -80,6 +86,7 @@ def trigger_table(triggers: Sequence[Mapping[str, Any]]) -> Table:
             shown(f"{each.get('id')}@v{each.get('version')}"),
             shown(each.get("provider")),
             shown(state, _STATES.get(state, "")),
+            percent(each.get("share")),
             *(shown(each.get(name)) for name in _COUNTS),
         )
     return table
@@ -127,7 +134,7 @@ def print_ramps(ramps: Sequence[Mapping[str, Any]], console: Console | None = No
             shown(each.get("trigger_id")),
             shown(state, _STATES.get(state, "")),
             shown(each.get("fresh")),
-            shown(f"{each['percent']:g} %" if isinstance(each.get("percent"), int | float) else None),
+            percent(each.get("percent")),
             *(shown(each.get(name)) for name in ("stable", "next_step_at", "attempts", "failures", "why")),
         )
     (Console() if console is None else console).print(table)

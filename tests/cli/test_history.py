@@ -142,7 +142,7 @@ class ServerTests(CommandCase):
                 "- generation=7 digest=sha256:7 source=cli actor=key:1 adopted_at=1970-01-01T00:00:01.000Z live=true"
                 " recalled=5 reason=not confirmed summary=+12 ~0 -3",
                 "- generation=6 digest=sha256:7 source=cli actor=key:1 adopted_at=1970-01-01T00:00:01.000Z live=false"
-                " recalled=- reason= summary=+12 ~0 -3",
+                " recalled=- reason=- summary=+12 ~0 -3",
             ],
         )
         self.assertEqual(json.loads(self.harn("history", "--limit", "3", "--json").stdout), entries)

@@ -27,6 +27,7 @@ FOUND = {
             "provider": "github",
             "version": 2,
             "state": "draining",
+            "share": 12.5,
             "received": 7,
             "dispatched": 5,
             "failed": 1,
@@ -55,7 +56,12 @@ class TerminalTests(SynchronousTestCase):
     def test_inspection(self) -> None:
         """The tables have the server's facts, each version with its counts, and the newest attempts."""
         said = self.inspected(1)
-        for pattern in (r"status +running", r"last_reload +cli ok", r"queued +12", r"gh@v2 +github +draining +7 +5 +1"):
+        for pattern in (
+            r"status +running",
+            r"last_reload +cli ok",
+            r"queued +12",
+            r"gh@v2 +github +draining +12.5 % +7 +5 +1",
+        ):
             self.assertRegex(said, pattern)
         self.assertRegex(said, r"1970-01-01 00:00:00 +gh@v2 +3 +failed")
         self.assertNotIn("old", said)
