@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 from harn.testing.server import API_KEY, Answer, ServerProcess
@@ -90,6 +91,65 @@ class PushTests(CredentialCase):
         server = self.serve()
         self.assert_problem(self.signed(server, "POST", "/triggers/push", b"["), 400)
         self.assert_accepted(self.signed(server, "POST", "/triggers/push", b"{}"), "push")
+
+
+class RotationTests(CredentialCase):
+    """Credentials in files, which each reload reads again."""
+
+    def setUp(self) -> None:
+        """Name the files instead of the values."""
+        super().setUp()
+        self.keys, self.secret = self.write("keys", "old, stays"), self.write("secret", "old secret\n")
+        for name, path in (("API_KEYS", self.keys), ("HMAC_SECRET", self.secret)):
+            del self.environ[f"HARN_ORCHESTRATOR_{name}"]
+            self.environ[f"HARN_ORCHESTRATOR_{name}_FILE"] = str(path)
+
+    def known(self, server: ServerProcess, *credentials: str) -> list[str]:
+        """Tell which of these count, as a key or (``hmac`` before it) as a shared secret, on both kinds of route."""
+        found = []
+        for each in credentials:
+            statuses = set()
+            for method, target in (("GET", "/admin/generation"), ("POST", "/triggers/push")):
+                body = json.dumps({"task": {"id": each + target}, "at": time.time()}).encode() * (method == "POST")
+                headers = {"X-API-Key": each}
+                if each.startswith("hmac "):
+                    headers = admin_headers(each.removeprefix("hmac ").encode(), method, target, body, time.time())
+                statuses.add(server.request(method, target, body, headers).status)
+            self.assertIn(statuses, ({200}, {401}), each)
+            if statuses == {200}:
+                found.append(each)
+        return found
+
+    def test_rotation(self) -> None:
+        """From the reload on the new values count and the old ones do not, for the admin API and for routes."""
+        server = self.serve()
+        asked = ("old", "new", "stays", "hmac old secret", "hmac new secret")
+        self.assertEqual(self.known(server, *asked), ["old", "stays", "hmac old secret"])
+        self.keys.write_text("new\nstays\n")
+        self.secret.write_text("new secret")
+        self.assertEqual(self.known(server, *asked), ["old", "stays", "hmac old secret"])
+        report = self.assert_reloaded(server.admin("POST", "/admin/reload", {}, key="stays"), unchanged=["gh", "push"])
+        self.assertEqual((report["generation"], report["requires_restart"]), (2, []))
+        self.assertEqual(self.known(server, *asked), ["new", "stays", "hmac new secret"])
+
+    def test_file_that_cannot_be_read(self) -> None:
+        """A file that is gone, a pipe, or huge refuses the reload, is named, and the old values stay."""
+        server = self.serve()
+        for path in (self.keys, self.secret):
+            kept = path.read_bytes()
+            for spoil in (
+                lambda: None,
+                lambda path=path: os.mkfifo(path),
+                lambda path=path: path.write_bytes(b"x" * 70_000),
+            ):
+                path.unlink()
+                spoil()
+                report = self.assert_failed(server.admin("POST", "/admin/reload", {}, key="stays"), "resolve")
+                self.assertIn(str(path), str(report["problems"]))
+                self.assertEqual(self.known(server, "old", "hmac old secret"), ["old", "hmac old secret"])
+                if not path.exists():
+                    path.touch()
+            path.write_bytes(kept)
 
 
 class AdminTests(CredentialCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
+import socket
 import ssl
 
 from cryptography import x509
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from harn.testing.server import ServerProcess, wait_until
+from harn.testing.server import API_KEY, GITHUB_SECRET, ServerProcess, wait_until
+from harn.testing.signers import github_headers
 from tests.integration.case import ServerCase
 
 TLS = ("--cert", "cert.pem", "--key", "key.pem")
@@ -103,6 +105,64 @@ class TLSTests(ServerCase):
         self.assertEqual(done.status, 1, done)
         self.assertIn("key.pem", done.stderr)
         self.assertEqual(self.served(server), before)
+
+    def test_broken_files(self) -> None:
+        """Whatever is wrong with the files: a reload over an open connection fails at resolve; then it heals."""
+        server = self.serve(*TLS)
+        connection = server.connect(context=self.context())
+        self.addCleanup(connection.close)
+        before = self.served(server)
+        certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
+        right = {path: path.read_bytes() for path in (certificate, key)}
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        self.make_certificate("other.pem", "other-key.pem")
+        for path, content, said in (
+            (certificate, None, "cannot be read"),
+            (key, None, "cannot be read"),
+            (certificate, b"", "holds no PEM certificate"),
+            (certificate, right[certificate][:200], "holds no PEM certificate"),
+            (key, right[key][:100] + right[key][110:], "is damaged"),
+            (key, (self.directory / "other-key.pem").read_bytes(), "does not belong to"),
+            (certificate, (self.directory / "other.pem").read_bytes(), "does not belong to"),
+        ):
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+            report = self.assert_failed(connection.request("POST", "/admin/reload", b"{}", headers), "resolve")
+            self.assertEqual(report["generation"], 1)
+            self.assertIn(said, str(report["problems"]))
+            self.assertIn(path.name, str(report["problems"]))
+            self.assertEqual(self.served(server), before)
+            self.assert_accepted(connection.deliver("/triggers/gh", delivery=f"{path.name} {said} {content!r}"))
+            path.write_bytes(right[path])
+        self.make_certificate("cert.pem", "key.pem")
+        report = self.assert_reloaded(connection.request("POST", "/admin/reload", b"{}", headers), unchanged=["gh"])
+        self.assertEqual(report["generation"], 2)
+        self.assertNotEqual(self.served(server), before)
+        self.assertTrue(connection.is_open)
+
+    def test_request_under_way(self) -> None:
+        """A request that began under the old certificate is read and answered to its end."""
+        server = self.serve(*TLS)
+        host, _, port = server.url.removeprefix("https://").rpartition(":")
+        body = b'{"action": "opened"}'
+        headers = github_headers(GITHUB_SECRET, body, "issues", "d1")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode()
+        plain = socket.create_connection((host, int(port)), 20.0)
+        with self.context().wrap_socket(plain, server_hostname=host) as half:
+            half.sendall(head + body[:5])
+            old = half.getpeercert(binary_form=True)
+            self.make_certificate("cert.pem", "key.pem")
+            self.write_handlers("two")
+            done = self.orchestrator("reload", "--insecure")
+            self.assertEqual(done.status, 0, done)
+            self.assertNotEqual(self.served(server), hashlib.sha256(old or b"").hexdigest())
+            half.sendall(body[5:])
+            answer = half.recv(65536)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        self.assertIn(b"gh@v1", answer)  # its headers were in before the reload
+        self.assertEqual([each["version"] for each in self.wait_handled("d1")], ["one"])
 
     def test_missing_files(self) -> None:
         """A certificate that is not there is named."""

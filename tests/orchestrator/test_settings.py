@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.dispatcher import Dispatcher
@@ -20,6 +20,8 @@ from harn.orchestrator.parts import Parts
 from harn.orchestrator.settings import LiveSettings
 from harn.reload.probation import Probation, terms
 from harn.reload.report import ReloadReport, ReloadRequest
+from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionService
 from harn.triggers.registry import Registry
 from tests.reload.fakes import START
 from tests.reload.world import HANDLERS, World, fake
@@ -110,6 +112,22 @@ class Server:
         assert done[0].timed_out, done
         return world.clock.seconds() - started
 
+    def trims_by(self) -> RetentionPolicy:
+        """Let the background service take its turn; give what it trims by."""
+        policies: list[RetentionPolicy] = []
+
+        class Store:
+            """One that has nothing to trim."""
+
+            def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
+                policies.append(policy)
+                return succeed(0)
+
+        store: Any = Store()
+        Deferred.fromCoroutine(RetentionService(self.world.clock, store, self.settings.retention).sweep())
+        (policy,) = policies
+        return policy
+
     def probation(self) -> Probation | None:
         """Give the probation that a generation adopted now would be on."""
         current = self.world.coordinator.current
@@ -135,8 +153,8 @@ class Proof:
 
 
 def retained(name: str) -> Callable[[Server], Any]:
-    """Look at one limit of what is kept."""
-    return lambda server: getattr(server.settings.retention(), name)
+    """Look at one limit by which the background service trims."""
+    return lambda server: getattr(server.trims_by(), name)
 
 
 SATURATED, RATE = "Saturated, 1 s", "RateExceeded"
