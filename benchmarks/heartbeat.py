@@ -7,10 +7,14 @@ A heartbeat: a cheap request every few milliseconds on a connection of its own, 
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +31,8 @@ class Beats:
     """
     How it was answered.
 
-    :ivar failed: answers that were not 200.
+    :ivar failed: requests with another answer than 200, or none.
+    :ivar closed: connections that the server closed with an answer; each was replaced.
     :ivar gap: the longest time between two answers (ms); ``p99``: of these times; ``late``: how many were over 30 ms.
     """
 
@@ -36,26 +41,34 @@ class Beats:
     gap: float
     p99: float
     late: int
+    closed: int = 0
 
 
-def beat(url: str, seconds: float) -> Beats:
-    """Ask every 5 ms for so long."""
+def beat(url: str, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> Beats:
+    """Ask every 5 ms for so long, or while it ``goes_on``."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
-    connection = socket.create_connection((parts.hostname, parts.port or 80), 10.0)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
     gaps: list[float] = []
-    failed = 0
+    failed = closed = 0
+    connection = _connect(url)
     due = last = time.perf_counter()
     ends = due + seconds
-    while due < ends:
-        connection.sendall(request)
-        answer = connection.recv(4096)
+    while due < ends and goes_on():
+        answer = b""
+        with suppress(OSError):  # then there is no answer
+            connection.sendall(request)
+            answer = connection.recv(4096)
         now = time.perf_counter()
-        failed += not answer.startswith(b"HTTP/1.1 200 ")
-        gaps.append((now - last) * 1e3)
-        last = now
+        if answer.startswith(b"HTTP/1.1 200 "):
+            gaps.append((now - last) * 1e3)
+            last = now
+        else:
+            failed += 1
+        is_closing = b"\r\nConnection: close" in answer
+        if not answer or is_closing:
+            closed += is_closing
+            connection.close()
+            connection = _connect(url)
         due = max(due + EVERY, now)
         time.sleep(max(0.0, due - now))
     ordered = sorted(gaps[1:])
@@ -65,7 +78,16 @@ def beat(url: str, seconds: float) -> Beats:
         gap=ordered[-1],
         p99=ordered[len(ordered) * 99 // 100],
         late=sum(gap > 30.0 for gap in ordered),
+        closed=closed,
     )
+
+
+def _connect(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    connection = socket.create_connection((parts.hostname, parts.port or 80), 10.0)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 class Beating:
@@ -78,6 +100,11 @@ class Beating:
                 [sys.executable, "-m", "benchmarks.heartbeat", told], stdout=subprocess.PIPE, text=True
             )
 
+    def stop(self) -> Beats:
+        """End it before its time; give how it was answered."""
+        self._process.terminate()
+        return self.result()
+
     def result(self) -> Beats:
         """Wait for its end."""
         output, _ = self._process.communicate()
@@ -85,8 +112,10 @@ class Beating:
 
 
 def main(told: dict[str, Any]) -> None:
-    """Beat as told."""
-    print(json.dumps(asdict(beat(told["url"], told["seconds"]))))
+    """Beat as told, or until SIGTERM."""
+    stopped = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    print(json.dumps(asdict(beat(told["url"], told["seconds"], lambda: not stopped.is_set()))))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ GRACE = 15.0
 """Seconds after the end in which the last answers may come."""
 
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
+_CLOSES = re.compile(rb"\r\n[Cc]onnection: *close")
 
 
 @frozen(kw_only=True)
@@ -39,6 +41,7 @@ class Result:
     What came of a load. Times in milliseconds, ``rate`` in answers a second.
 
     :ivar failed: requests with another answer than 2xx, or none.
+    :ivar closed: connections that the server closed with an answer; each was replaced.
     """
 
     answered: int
@@ -47,6 +50,7 @@ class Result:
     p50: float
     p99: float
     longest: float
+    closed: int = 0
 
 
 def _body_of(data: bytes) -> int | None:
@@ -88,24 +92,23 @@ class Load:
         self._count = connections
         self._keep = keep
         self._sent = 0
-        self.failed = 0
+        self._ends = 0.0
+        self.failed = self.closed = 0
         self.latencies = array("d")
         self.answers: list[bytes] = []
 
     def run(self, seconds: float) -> Result:
-        """Load for so long; then wait for the answers that are due."""
+        """Load for so long, or until `stop`; then wait for the answers that are due."""
         poll = select.epoll()
-        connections = {}
+        connections: dict[int, _Connection] = {}
         for _ in range(self._count):
-            connection = _Connection(self._address)
-            connections[connection.socket.fileno()] = connection
-            poll.register(connection.socket, select.EPOLLIN)
+            self._connect(poll, connections)
         began = now = time.perf_counter()
-        ends = began + seconds
+        self._ends = began + seconds
         for connection in connections.values():
             self._send(connection)
         waiting = len(connections)
-        while waiting and now < ends + GRACE:
+        while waiting and now < self._ends + GRACE:
             for descriptor, _ in poll.poll(0.5):
                 connection = connections[descriptor]
                 done = self._receive(connection)
@@ -114,14 +117,12 @@ class Load:
                     del connections[descriptor]
                     connection.socket.close()
                     waiting -= 1
-                    if now < ends:
-                        connection = _Connection(self._address)
-                        connections[connection.socket.fileno()] = connection
-                        poll.register(connection.socket, select.EPOLLIN)
-                        self._send(connection)
+                    fresh = self._connect(poll, connections) if now < self._ends else None
+                    if fresh is not None:
+                        self._send(fresh)
                         waiting += 1
                 elif done:
-                    if now < ends:
+                    if now < self._ends:
                         self._send(connection)
                     else:
                         waiting -= 1
@@ -130,6 +131,21 @@ class Load:
         for connection in connections.values():
             connection.socket.close()
         return self._result(time.perf_counter() - began)
+
+    def stop(self) -> None:
+        """End it before its time: nothing new is sent."""
+        self._ends = time.perf_counter()
+
+    def _connect(self, poll: select.epoll, connections: dict[int, _Connection]) -> _Connection | None:
+        """Open a connection; one that is refused is a request that failed."""
+        try:
+            connection = _Connection(self._address)
+        except OSError:
+            self.failed += 1
+            return None
+        connections[connection.socket.fileno()] = connection
+        poll.register(connection.socket, select.EPOLLIN)
+        return connection
 
     def _send(self, connection: _Connection) -> None:
         self._sent += 1
@@ -158,6 +174,9 @@ class Load:
                 self.answers.append(data[start:])
         else:
             self.failed += 1
+        if _CLOSES.search(data, 0, start):
+            self.closed += 1
+            return None
         return True
 
     def _result(self, seconds: float) -> Result:
@@ -169,6 +188,7 @@ class Load:
             p50=ordered[len(ordered) // 2] * 1e3,
             p99=ordered[len(ordered) * 99 // 100] * 1e3,
             longest=ordered[-1] * 1e3,
+            closed=self.closed,
         )
 
 
@@ -187,6 +207,11 @@ class Running:
         output, _ = self._process.communicate()
         return Result(**json.loads(output))
 
+    def stop(self) -> Result:
+        """End it before its time, without a request that fails for it; give what came of it."""
+        self._process.terminate()
+        return self.result()
+
     @property
     def is_running(self) -> bool:
         """Tell whether it goes on."""
@@ -196,6 +221,7 @@ class Running:
 def main(told: dict[str, Any]) -> None:
     """Run one load as told; write accepted answers to the file ``answers``, one a line, if it is named."""
     load = Load(told["url"], told["connections"], keep=told["answers"] is not None)
+    signal.signal(signal.SIGTERM, lambda *_: load.stop())
     result = load.run(told["seconds"])
     if told["answers"] is not None:
         with open(told["answers"], "wb") as file:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from attrs import frozen
 
 from benchmarks.cores import SERVER, on_core
 from harn.testing.manifests import manifest_text
-from harn.testing.server import ServerProcess
+from harn.testing.server import SERVE, ServerProcess
 
 QUICK = '''"""Handlers of a benchmark."""
 
@@ -53,7 +53,9 @@ class Harn:
     :ivar manifest: its manifest's path; ``handlers``: that of its handlers.
     """
 
-    def __init__(self, directory: Path, triggers: int, handlers: str, head: str, extra: str) -> None:
+    def __init__(
+        self, directory: Path, triggers: int, handlers: str, head: str, extra: str, launcher: Sequence[str]
+    ) -> None:
         self._head, self._extra = head, extra
         self.triggers = triggers
         self.manifest = directory / "harn.toml"
@@ -61,7 +63,7 @@ class Harn:
         self.handlers.write_text(handlers)
         self.write_manifest()
         with on_core(SERVER):
-            self.server = ServerProcess(directory)
+            self.server = ServerProcess(directory, launcher=launcher)
         self.server.wait_ready(120.0)
 
     @property
@@ -135,15 +137,20 @@ def replace(path: Path, text: str) -> None:
 
 @contextmanager
 def harn_server(
-    triggers: int = 10, handlers: str = QUICK, head: str = HEAD, extra: str = 'timeout = "1h"\n'
+    triggers: int = 10,
+    handlers: str = QUICK,
+    head: str = HEAD,
+    extra: str = 'timeout = "1h"\n',
+    launcher: Sequence[str] = SERVE,
 ) -> Iterator[Harn]:
     """
     Serve ``triggers`` triggers that call ``on_event`` in ``handlers``, and end it.
 
     :param head: of the manifest; ``extra``: further lines of each trigger's table.
+    :param launcher: what Python runs as the server; see `ServerProcess`.
     """
     with tempfile.TemporaryDirectory(prefix="harn-benchmark-") as directory:
-        subject = Harn(Path(directory), triggers, handlers, head, extra)
+        subject = Harn(Path(directory), triggers, handlers, head, extra, launcher)
         try:
             yield subject
         finally:
