@@ -107,7 +107,6 @@ class Predecessor:
 
     def _lost(self) -> None:
         self.is_gone = True
-        self._pair = None
         if not self._yours.called:
             log.warn("the old program (pid {pid}) ended before it handed over", pid=self.pid)
             self._yours.callback(None)

@@ -75,7 +75,7 @@ class Successor(ProcessProtocol):
                 raise HandoverFailed(f"{program.executable} could not be started: {error}") from None
             self.pid = transport.pid
             self.is_alive = not self.end
-            self._pair = Pair.on(self._reactor, ours.detach(), self._heard, self._lost)
+            self._pair = Pair.on(self._reactor, ours.detach(), self._heard, lambda: None)
 
     def hand_over(self) -> None:
         """Let it serve."""
@@ -111,9 +111,6 @@ class Successor(ProcessProtocol):
     def _heard(self, word: bytes) -> None:
         if word == SERVES and not self.serves.called:
             self.serves.callback(None)
-
-    def _lost(self) -> None:
-        self._pair = None
 
 
 def program_environment(environ: Mapping[str, str], inheritance: Inheritance) -> dict[str, str]:
