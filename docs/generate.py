@@ -101,6 +101,8 @@ def type_of(schema: Schema) -> str:
         kinds = dict.fromkeys(type_of(each) for each in schema["anyOf"] if each.get("type") != "null")
         return " or ".join(kinds)
     kind = schema.get("type")
+    if isinstance(kind, list):
+        return span_of_share(schema)
     if kind in ("integer", "number"):
         return span_of("whole number" if kind == "integer" else "number", schema)
     if kind == "string":
@@ -117,6 +119,12 @@ def span_of(kind: str, schema: Schema) -> str:
     if above is not None:
         return f"{kind} over {above}"
     return f"{kind}, {low} or more" if high >= 2**53 else f"{kind}, {low} to {high}"
+
+
+def span_of_share(schema: Schema) -> str:
+    """Say between which bounds a share lies."""
+    low = "over 0%" if "exclusiveMinimum" in schema else "0%"
+    return f"share, {low} to {'under ' if 'exclusiveMaximum' in schema else ''}100%"
 
 
 def orchestrator_part() -> str:
@@ -152,6 +160,11 @@ def retry_part() -> str:
     defaults = {name: shown(getattr(spec, name)) for name in RetrySpec.__struct_fields__}
     defaults |= {name: f'`"{format_duration(getattr(spec, name))}"`' for name in ("base", "cap")}
     return keys_of(trigger_schema()["properties"]["retry"], defaults)
+
+
+def rollout_part() -> str:
+    """Describe ``[triggers.rollout]``."""
+    return keys_of(trigger_schema()["properties"]["rollout"])
 
 
 def provider_part() -> str:
@@ -279,6 +292,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "trigger": trigger_part,
     "match": match_part,
     "retry": retry_part,
+    "rollout": rollout_part,
     "providers": provider_part,
     "later": later_part,
     "commands": commands_part,
