@@ -136,7 +136,7 @@ class Watcher(Service):
         assert self._first_event is not None
         wait = min(self.events.latest + QUIET, self._first_event + LONGEST_WAIT) - now
         if wait > 0:
-            self._timer = self._reactor.callLater(wait, self._look_if_quiet)
+            self._timer = self._reactor.callLater(min(wait, QUIET), self._look_if_quiet)
             return
         self.events.rearm()
         self._look()
@@ -230,7 +230,6 @@ class Watcher(Service):
         self._spell = Spell(self._spell.since, told=True)
         self._owes = True
         self._asked = None  # what was refused before is no longer what was said last
-        log.warn("{why}", why=why)
         await self._unsettled(why)
 
     async def _ask(self, seen: Seen) -> None:

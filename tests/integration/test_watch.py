@@ -48,6 +48,11 @@ class WatchCase(ServerCase):
         records = server.records("orchestrator.manifest")
         return [(each["payload"]["source"], each["kind"]) for each in records if each["payload"]["source"] != "start"]
 
+    def assert_reloads(self, server: ServerProcess, *expected: tuple[str, str]) -> None:
+        """Wait until there have been so many reloads, and see that they are these, by source and outcome."""
+        wait_until(lambda: len(self.reloads(server)) >= len(expected), f"{len(expected)} records of reloads")
+        self.assertEqual([(source, kind.removeprefix("reload_")) for source, kind in self.reloads(server)], [*expected])
+
     def assert_adopted(self, server: ServerProcess) -> None:
         """See one more reload than before, no other, and that what is live is what the files say."""
         self.expected += 1
@@ -241,8 +246,57 @@ class FailureTests(WatchCase):
         metrics = server.request("GET", "/metrics").body.decode()
         self.assertIn("harn_reload_last_status 1.0", metrics)
         self.assertEqual(server.generation()["generation"], 1)
-        kinds = [("file_watch", "reload_failed"), ("file_watch", "reload_succeeded")]
-        self.assertEqual(self.reloads(server), kinds)
+        self.assert_reloads(server, ("file_watch", "failed"), ("file_watch", "succeeded"))
+
+    def test_held(self) -> None:
+        """What would remove most triggers is held; made whole it needs nobody, once confirmed it is left alone."""
+        whole = tuple(trigger_text(f"t{index}") for index in range(4))
+        self.write_manifest(*whole)
+        server = self.serve("--watch")
+        self.write_manifest(whole[0])
+        self.wait_last_reload(server, lambda last: last["status"] == "needs_confirmation")
+        self.write_manifest(*whole)
+        self.wait_last_reload(server, lambda last: last["status"] == "ok")
+        self.assertEqual(server.generation()["generation"], 1)
+        self.write_manifest(whole[0])
+        self.wait_last_reload(server, lambda last: last["status"] == "needs_confirmation")
+        self.assert_reloaded(server.reload(), removed=["t1", "t2", "t3"], unchanged=["t0"])
+        os.utime(self.directory / "harn.toml")
+        self.write_handlers("two")
+        self.wait_generation(server, 3)
+        held, good = ("file_watch", "held"), ("file_watch", "succeeded")
+        self.assert_reloads(server, held, good, held, ("admin_api", "succeeded"), good)
+
+    def test_unsettled(self) -> None:
+        """A manifest that is missing for half a minute is reported; back as it was, all is well again."""
+        server = self.serve("--watch")
+        before = (self.directory / "harn.toml").read_text()
+        (self.directory / "harn.toml").unlink()
+        wait_until(lambda: server.state()["last_reload"]["status"] == "unsettled", "the report", timeout=60.0)
+        last = server.state()["last_reload"]
+        self.assertIn("harn.toml is missing; put it back", last["error"])
+        self.assertEqual(last["source"], "file_watch")
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"), binding="gh@v1")
+        self.replace("harn.toml", before)
+        self.wait_last_reload(server, lambda last: last["status"] == "ok")
+        self.assertEqual(server.generation()["generation"], 1)
+
+    def test_rollback(self) -> None:
+        """What a rollback replaced is left alone while nothing of it changes, touched or written again."""
+        server = self.serve("--watch")
+        self.write_handlers("two")
+        self.assert_adopted(server)
+        self.assertEqual(server.admin("POST", "/admin/rollback", {}).status, 200)
+        self.assertTrue(server.generation()["drift"])
+        self.assert_version(server, "one")
+        os.utime(self.directory / "handlers.py")
+        self.write_handlers("two")
+        self.write("unrelated.py", "")
+        self.write_handlers("six")
+        wait_until(lambda: not server.generation()["drift"], "the edit to be adopted")
+        self.assert_version(server, "six")
+        good = ("file_watch", "succeeded")
+        self.assert_reloads(server, good, ("rollback", "succeeded"), good)
 
     def test_manifest_that_goes_and_comes(self) -> None:
         """A manifest that is deleted changes nothing; one that comes back with other triggers is adopted."""
