@@ -123,7 +123,7 @@ def carry_out(
     A dry run that could not be made is a problem (2): 1 means that something would change.
     """
     try:
-        report = ask(reach, target, body, if_match, as_json)
+        report = ask(reach, target, body, if_match, "planning ..." if dry_run else "reloading ...", as_json)
     except HarnError as error:
         if not dry_run:
             raise
@@ -136,15 +136,18 @@ def carry_out(
     sys.exit(exit_status(report, dry_run))
 
 
-def ask(reach: Reach, target: str, body: Mapping[str, Any], if_match: str | None, as_json: bool) -> Mapping[str, Any]:
+def ask(
+    reach: Reach, target: str, body: Mapping[str, Any], if_match: str | None, doing: str, as_json: bool
+) -> Mapping[str, Any]:
     """
     Ask for a reload; give its report.
 
+    :param doing: what a terminal shows meanwhile.
     :raises AnswerTimedOut: the reload goes on; says how to see how it ends.
     """
     client = reach.client()
     try:
-        with waiting("reloading ...", as_json):
+        with waiting(doing, as_json):
             answer = client.post(target, body, {"If-Match": if_match} if if_match else {})
     except AnswerTimedOut as late:
         goes_on = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"

@@ -31,9 +31,11 @@ def serve(**given: Any) -> None:
 
 def run(options: ServeOptions) -> int:
     """Serve as told; give the process's exit status."""
+    from harn.listener.activation import passed_descriptor
     from harn.orchestrator.handover import Inheritance, Program
 
     inheritance = Inheritance.taken_from(os.environ)
+    passed = passed_descriptor(os.environ)
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner
 
@@ -43,4 +45,4 @@ def run(options: ServeOptions) -> int:
 
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
     start_logging(options.log_format, options.log_level, options.state_dir, sys.stdout, sys.stderr, globalLogBeginner)
-    return run_service(make_service(options, reactor, os.environ, program, inheritance), reactor)
+    return run_service(make_service(options, reactor, os.environ, program, inheritance, passed), reactor)
