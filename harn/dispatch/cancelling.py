@@ -95,6 +95,7 @@ class Cancels:
         binding.abandoned = self._is_gone(binding)
         leaving = self._leavings.begin(binding)
         self._end_held(binding)
+        await self._leavings.arrived(binding)
         buried, with_retries = await self._insist(binding, partial(self._bury, binding, binding.version))
         self._leavings.written(leaving)
         if with_retries:

@@ -113,8 +113,7 @@ class Dispatcher:
 
     def submit(self, delivery: Delivery) -> None:
         """Take a delivery that has just become durable; it holds a lease on its binding."""
-        binding = delivery.binding
-        if not binding.moved or (not self._leavings.join(binding) and self._moves.moved_along(delivery)):
+        if not delivery.binding.moved or self._moves.accepted(delivery):
             self._window.offer(delivery)
             self._pump()
 

@@ -3,12 +3,13 @@ What leaves a version in the store, all at once: to another version, or to the d
 
 From the moment that this begins until it is on disk, the rows are nobody's to run. Whatever becomes a row of that
 version meanwhile leaves with the others, and so do the leases that wait for it: the store does its units in order, so
-that what is told before a unit's end was written before that unit.
+that what is told before a unit's end was written before that unit. A version leaves once.
 """
 
 from __future__ import annotations
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 
 from harn.model.delivery import StoredDelivery
 from harn.triggers.binding import BindingVersion
@@ -21,12 +22,16 @@ class Leaving:
     The rows of one version, on their way.
 
     :ivar stored: leases of the version that are held for rows which nobody has in memory.
-    :ivar target: the version that has taken such leases over; None while the rows go to the dead letters.
+    :ivar target: the version that has taken such leases over, and is held; None while the rows go to the dead letters.
+    :ivar joined: some of these rows have never been the window's to know of.
+    :ivar waiters: fired when it is on disk.
     """
 
     binding: BindingVersion
     stored: int
     target: BindingVersion | None = None
+    joined: bool = False
+    waiters: list[Deferred[None]] = field(factory=list)
 
 
 @define(eq=False)
@@ -41,36 +46,50 @@ class Leavings:
     _under_way: dict[BindingVersion, Leaving] = field(factory=dict)
 
     def begin(self, binding: BindingVersion) -> Leaving:
-        """Let what the version has in the store alone leave it; it is held until `end`."""
+        """Let what the version has in the store alone leave it, once `arrived`; it is held until `end`."""
         binding.lease()
         leaving = self._under_way[binding] = Leaving(binding, binding.stored)
         binding.stored = 0
         return leaving
 
+    async def arrived(self, binding: BindingVersion) -> None:
+        """Wait until what is on its way to this version is there: before that it cannot leave again."""
+        for leaving in [each for each in self._under_way.values() if each.target is binding]:
+            waiter: Deferred[None] = Deferred()
+            leaving.waiters.append(waiter)
+            await waiter
+
     def written(self, leaving: Leaving) -> None:
         """Take notice that it is on disk: nothing leaves with it any more."""
-        if self._under_way.get(leaving.binding) is leaving:
-            del self._under_way[leaving.binding]
+        del self._under_way[leaving.binding]
+        for waiter in leaving.waiters:
+            waiter.callback(None)
+
+    @staticmethod
+    def aim(leaving: Leaving, target: BindingVersion) -> None:
+        """Let another version take over the leases for what is leaving; it is held, too."""
+        leaving.target = target
+        target.lease(leaving.stored + 1)
+        target.stored += leaving.stored
 
     @staticmethod
     def end(leaving: Leaving) -> None:
-        """Let go of the version, and of what it was held for."""
+        """Let go of both versions, and of what the first was held for."""
         leaving.binding.release(leaving.stored + 1)
+        if leaving.target is not None:
+            leaving.target.release()
 
-    def join(self, binding: BindingVersion) -> bool:
-        """Let a row that has become known just now, and has its lease, leave too; False if it does not."""
-        leaving = self._under_way.get(binding)
-        if leaving is None or leaving.target is not None:
-            return False
-        leaving.stored += 1
-        return True
-
-    def hold_stored(self, binding: BindingVersion, count: int) -> None:
-        """Take the leases of ``count`` rows that have just become this version's in the store, wherever these go."""
+    def follow(self, binding: BindingVersion) -> tuple[BindingVersion, Leaving | None]:
+        """Tell where a row ends up that has just become this version's: with whom, and if it leaves that for good."""
         leaving = self._under_way.get(binding)
         while leaving is not None and leaving.target is not None:
             binding = leaving.target
             leaving = self._under_way.get(binding)
+        return binding, leaving
+
+    def hold_stored(self, binding: BindingVersion, count: int) -> None:
+        """Take the leases of ``count`` rows that have just become this version's in the store alone."""
+        binding, leaving = self.follow(binding)
         binding.lease(count)
         if leaving is None:
             binding.stored += count

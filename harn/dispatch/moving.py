@@ -77,8 +77,8 @@ class Moves:
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
         """See `harn.dispatch.dispatcher.Dispatcher.move_on`."""
-        if binding.cancelled:
-            return succeed(0)  # it has nothing to give
+        if binding.moved:
+            return succeed(0)  # it has nothing more to give
         binding.moved = True
         target = self._registry.active.get(binding.id)
         binding.abandoned = target is None
@@ -94,12 +94,15 @@ class Moves:
 
     async def _move(self, leaving: Leaving) -> int:
         binding = leaving.binding
+        await self._leavings.arrived(binding)
         count = await self._second_tries.insist(f"moving {binding.key} on", partial(self._write_move, leaving))
         self._leavings.written(leaving)
         if leaving.target is None:
             binding.dead += count
             self._metrics.trigger(binding.id, binding.spec.provider).dead(BINDING_REMOVED, count)
             self._registry.retries_died(binding, count - leaving.stored)
+        elif leaving.joined:
+            self._readback.window.look_through()  # the trigger came back: they are to be found
         self._readback.left()
         self._leavings.end(leaving)
         return count
@@ -107,16 +110,30 @@ class Moves:
     def _write_move(self, leaving: Leaving) -> Deferred[int]:
         binding, target = leaving.binding, leaving.target
         if target is None:
-            target = leaving.target = self._registry.active.get(binding.id)
+            target = self._registry.active.get(binding.id)
             binding.abandoned = target is None
             if target is not None:
-                target.lease(leaving.stored)
-                target.stored += leaving.stored
+                self._leavings.aim(leaving, target)
         if target is None:
             to_version, excluding = None, tuple(self._readback.held)
         else:
             to_version, excluding = target.version, tuple(self._busy())
         return self._deliveries.move(binding.id, binding.version, to_version, self._clock.seconds(), excluding)
+
+    def accepted(self, delivery: Delivery) -> bool:
+        """
+        Hand over a delivery that has just become known, of a version that was moved on.
+
+        :return: False if that is not its dispatcher's any more: it leaves with others in the store, or was given up.
+        """
+        target, leaving = self._leavings.follow(delivery.binding)
+        if target is not delivery.binding:
+            hand_to(delivery, target)
+        if leaving is not None:
+            leaving.stored += 1
+            leaving.joined = True
+            return False
+        return not target.moved or self.moved_along(delivery)
 
     def moved_along(self, delivery: Delivery) -> bool:
         """Hand over a delivery of a version that was moved on; False if that was abandoned, and it is given up."""
