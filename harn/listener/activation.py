@@ -5,6 +5,7 @@ The listening socket that a service manager opened for us, as ``sd_listen_fds(3)
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.systemd import ListenFDs
@@ -20,7 +21,8 @@ def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
     """
     Give the descriptor of the first socket that was passed to this process, None when none was.
 
-    The variables are taken out of ``environ``: they are this process's alone.
+    To be asked before ``twisted.internet.endpoints`` is imported, which takes the variables (see `taken_by_twisted`).
+    They are taken out of ``environ`` here, too: they are this process's alone.
     """
     found = {name: environ.pop(name) for name in (COUNT, PID, NAMES) if name in environ}
     text = found.get(COUNT, "")
@@ -37,3 +39,16 @@ def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
             descriptor=descriptors[0],
         )
     return descriptors[0]
+
+
+def taken_by_twisted(reactor: Any) -> int | None:
+    """Give the first socket that was passed, after Twisted has taken the variables; None when none was."""
+    # Here, since it takes them when it is imported.
+    from twisted.internet.endpoints import serverFromString
+
+    try:
+        endpoint: Any = serverFromString(reactor, "systemd:domain=INET:index=0")
+    except IndexError:
+        return None
+    descriptor: int = endpoint.fileno
+    return descriptor

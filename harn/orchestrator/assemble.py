@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -22,7 +22,6 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
-from harn.listener.activation import passed_descriptor
 from harn.listener.admin import Admin
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
@@ -77,14 +76,16 @@ DATABASE = "events.sqlite"
 def make_service(
     options: ServeOptions,
     reactor: Any,
-    environ: MutableMapping[str, str],
+    environ: Mapping[str, str],
     program: Program | None = None,
     inheritance: Inheritance | None = None,
+    passed: int | None = None,
 ) -> Orchestrator:
     """
     Make the server as a service; it is put together when it starts.
 
     :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
+    :param passed: the descriptor of a listening socket that the service manager passed.
     """
 
     def say_error(message: str) -> None:
@@ -97,7 +98,7 @@ def make_service(
         program=program,
         environ=environ,
         predecessor=None if inheritance is None else Predecessor(reactor, inheritance),
-        passed=lambda: passed_descriptor(environ),
+        passed=passed,
         watchdog=lambda: Watchdog.of(reactor, supervisor, environ),
     )
     return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ, supervisor), say_error, launch)

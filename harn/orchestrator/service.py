@@ -53,7 +53,7 @@ class Launch:
     :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
     :ivar environ: what a new program of an upgrade is started with.
     :ivar predecessor: whose place it takes, if any.
-    :ivar passed: takes the listening socket that the service manager passed: its descriptor, or None.
+    :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
     :ivar watchdog: makes what tells the service manager that we live, if it wants to know.
     """
 
@@ -61,7 +61,7 @@ class Launch:
     program: Program | None = None
     environ: Mapping[str, str] = field(factory=dict)
     predecessor: Predecessor | None = None
-    passed: Callable[[], int | None] = lambda: None
+    passed: int | None = None
     watchdog: Callable[[], Service | None] = lambda: None
 
 
@@ -194,9 +194,8 @@ class Orchestrator(Service):
             raise NotStarted(problems_of(report))
         if before is None:
             recovered = await parts.recover(RECOVERY_LIMIT)
-            passed = self._launch.passed()
-            url = await parts.open_port(passed)
-            if passed is not None:
+            url = await parts.open_port(self._launch.passed)
+            if self._launch.passed is not None:
                 log.info("listening on the socket that the service manager passed, whatever --bind says")
         else:
             url, recovered = await before.relieve(parts, self._lock, RECOVERY_LIMIT)

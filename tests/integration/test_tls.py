@@ -20,8 +20,8 @@ from tests.integration.case import ServerCase
 TLS = ("--cert", "cert.pem", "--key", "key.pem")
 
 
-class TLSTests(ServerCase):
-    """A server with a certificate of its own."""
+class TLSCase(ServerCase):
+    """Servers with a certificate of their own."""
 
     def setUp(self) -> None:
         """Make a certificate."""
@@ -57,6 +57,10 @@ class TLSTests(ServerCase):
         host, _, port = server.url.removeprefix("https://").rpartition(":")
         shown = ssl.get_server_certificate((host, int(port)), timeout=10.0)
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()
+
+
+class TLSTests(TLSCase):
+    """HTTPS."""
 
     def test_serving_and_commands(self) -> None:
         """The URL is https; deliveries arrive; commands need ``--cacert`` or ``--insecure``."""

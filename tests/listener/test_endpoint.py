@@ -6,15 +6,16 @@ import errno
 import os
 import socket
 
-from twisted.internet import reactor
+from twisted.internet import endpoints, reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.errors import ListenerUnusable
 from harn.listener import endpoint
-from harn.listener.activation import passed_descriptor
+from harn.listener.activation import passed_descriptor, taken_by_twisted
 from harn.listener.endpoint import BACKLOG, Bind, listen
 
 
@@ -172,3 +173,10 @@ class ActivationTests(SynchronousTestCase):
         ):
             self.assertIsNone(passed_descriptor(environ))
             self.assertEqual(environ, {})
+
+    def test_taken_by_twisted(self) -> None:
+        """What Twisted has taken when it was imported is found there, and so is that there was nothing."""
+        self.patch(endpoints._SystemdParser, "_sddaemon", ListenFDs([3, 4], ["a", "b"]))
+        self.assertEqual(taken_by_twisted(reactor), 3)
+        self.patch(endpoints._SystemdParser, "_sddaemon", ListenFDs([]))
+        self.assertIsNone(taken_by_twisted(reactor))
