@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
@@ -17,13 +17,26 @@ from benchmarks.cores import SERVER, on_core
 from benchmarks.figures import Goals, Table, spread
 from benchmarks.heartbeat import Beating, Beats
 from benchmarks.load import CONNECTIONS, Result, Running
-from benchmarks.subjects import BLOCKING, ONE_AT_A_TIME, Harn, harn_server
+from benchmarks.subjects import BLOCKING, ONE_AT_A_TIME, Harn, harn_server, replace
+from harn.testing.server import Answer
 
 FEW_TRIGGERS, MANY_TRIGGERS = 10, 10_000
 PAUSE = 0.5
 """Seconds between two reloads."""
 IDLE, LOADED = 8, 8
 """Reloads in each round, without and with load."""
+BESIDE = 4
+"""Of each other kind, without load."""
+LIMIT = 600.0
+"""Seconds for which a heartbeat lasts at most that is stopped before."""
+
+
+@frozen(kw_only=True)
+class Timed:
+    """Orders of one kind: how long each took (ms), and the heartbeat meanwhile."""
+
+    times: list[float]
+    beats: Beats
 
 
 @frozen(kw_only=True)
@@ -35,6 +48,7 @@ class Round:
     :ivar idle: from the order to the report, without load; ``loaded``: under load.
     :ivar quiet: the load without reloads; ``busy``: with them.
     :ivar idle_beats: the heartbeat during reloads without load; ``loaded_beats``: with load.
+    :ivar beside: orders of other kinds, without load.
     """
 
     parse: float
@@ -45,6 +59,7 @@ class Round:
     idle_beats: Beats
     quiet_beats: Beats
     loaded_beats: Beats
+    beside: dict[str, Timed]
 
 
 def parse_time(text: str) -> float:
@@ -59,7 +74,7 @@ def parse_time(text: str) -> float:
 
 
 class Reloads:
-    """Reloads one server, each time with another single trigger changed."""
+    """Reloads one server, each time with another single trigger changed; or orders something else of it."""
 
     def __init__(self, subject: Harn) -> None:
         self._subject = subject
@@ -78,13 +93,62 @@ class Reloads:
         assert f"t{changed}" in summary["modified"], summary["modified"]
         return took
 
+    def plan(self) -> float:
+        """Ask what a reload with another trigger changed would do; give how long that took (ms)."""
+        self._count += 1
+        changed = self._count % self._subject.triggers
+        self._subject.write_manifest(changed)
+        took, answer = self._asked("POST", "/admin/plan")
+        assert f"t{changed}" in answer.json()["plan"]["triggers"], answer
+        return took
+
+    def diff(self) -> float:
+        """Ask what differs between the last two generations; give how long that took (ms)."""
+        live = self._subject.server.generation()["generation"]
+        took, answer = self._asked("GET", f"/admin/diff?from={live - 1}&to={live}")
+        assert answer.json()["changes"], answer
+        return took
+
+    def roll_back(self) -> float:
+        """Adopt the content before the live one; give how long that took (ms)."""
+        took, answer = self._asked("POST", "/admin/rollback")
+        assert answer.json()["summary"]["modified"], answer
+        return took
+
+    def edit_code(self) -> float:
+        """Change the module that all handlers are in, and reload: all triggers are modified; give the time (ms)."""
+        self._count += 1
+        replace(self._subject.handlers, f"{BLOCKING}\nEDIT = {self._count}\n")
+        took, answer = self._asked("POST", "/admin/reload")
+        assert len(answer.json()["summary"]["modified"]) == self._subject.triggers, answer
+        return took
+
+    def _asked(self, method: str, target: str) -> tuple[float, Answer]:
+        began = time.perf_counter()
+        answer = self._subject.server.admin(method, target)
+        took = (time.perf_counter() - began) * 1e3
+        assert answer.status == 200, answer
+        return took, answer
+
     def several(self, count: int) -> list[float]:
         """Reload so many times, with pauses; give each time (ms)."""
-        times = []
-        for _ in range(count):
-            time.sleep(PAUSE)
-            times.append(self.one())
-        return times
+        return repeated(self.one, count)
+
+
+def repeated(order: Callable[[], float], count: int) -> list[float]:
+    """Give an order so many times, with pauses; give each time (ms)."""
+    times = []
+    for _ in range(count):
+        time.sleep(PAUSE)
+        times.append(order())
+    return times
+
+
+def timed(site: str, order: Callable[[], float]) -> Timed:
+    """Give an order `BESIDE` times, beside a heartbeat."""
+    beating = Beating(site, LIMIT)
+    times = repeated(order, BESIDE)
+    return Timed(times=times, beats=beating.stop())
 
 
 def measure(subject: Harn, reloads: Reloads) -> Round:
@@ -95,6 +159,12 @@ def measure(subject: Harn, reloads: Reloads) -> Round:
     beating = Beating(site, IDLE * (PAUSE + 0.06))
     idle = reloads.several(IDLE)
     idle_beats = beating.result()
+    beside = {
+        "plan of 1 change": timed(site, reloads.plan),
+        "diff of two generations": timed(site, reloads.diff),
+        "rollback": timed(site, reloads.roll_back),
+        "code of all triggers": timed(site, reloads.edit_code),
+    }
     running, beating = Running(url, span), Beating(site, span)
     quiet, quiet_beats = running.result(), beating.result()
     running, beating = Running(url, span), Beating(site, span)
@@ -108,6 +178,7 @@ def measure(subject: Harn, reloads: Reloads) -> Round:
         idle_beats=idle_beats,
         quiet_beats=quiet_beats,
         loaded_beats=beating.result(),
+        beside=beside,
     )
 
 
@@ -135,6 +206,9 @@ def show(count: int, rounds: Sequence[Round]) -> None:
         ("heartbeat's longest gap, reloads under load", [each.loaded_beats.gap for each in rounds]),
     ):
         table.add(what, spread(values), "")
+    for kind in rounds[0].beside:
+        add(kind, [took for each in rounds for took in each.beside[kind].times])
+        table.add(f"heartbeat's longest gap, {kind}", spread([each.beside[kind].beats.gap for each in rounds]), "")
     failed = sum(each.busy.failed + each.quiet.failed + each.loaded_beats.failed for each in rounds)
     table.add("requests failed, of all", f"{failed} of {sum(e.busy.answered + e.quiet.answered for e in rounds):,}", "")
     table.show()
@@ -155,6 +229,9 @@ def judge(goals: Goals, count: int, rounds: Sequence[Round]) -> None:
     goals.at_most(
         f"{count:,} triggers: longest gap of the heartbeat, load (ms)", 30, [e.loaded_beats.gap for e in rounds], 1
     )
+    for kind in rounds[0].beside:
+        gaps = [each.beside[kind].beats.gap for each in rounds]
+        goals.at_most(f"{count:,} triggers: longest gap of the heartbeat, {kind} (ms)", 30, gaps, 1)
     goals.at_most(f"{count:,} triggers: requests failed", 0, [float(each.busy.failed) for each in rounds], 0)
 
 
