@@ -24,9 +24,11 @@ class LiveSettings:
     Applies each generation's settings, within the turn that adopts it, and answers for those that are asked for.
 
     :ivar site: what takes the listener's settings; given once it is made.
+    :ivar needed: names generations that must be kept however old they are; given once there is somebody who knows.
     """
 
     site: HarnSite
+    needed: Callable[[], tuple[int, ...]]
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class LiveSettings:
         self._settings = OrchestratorSettings()
         self._removed_at: dict[str, float] = {}
         self._authenticator = Authenticator(Credentials())
+        self.needed = tuple
 
     def apply(self, candidate: Candidate) -> None:
         """Apply; a flag of the command line wins over the manifest."""
@@ -79,6 +82,7 @@ class LiveSettings:
             dead=retention.dead,
             max_bytes=retention.max_bytes,
             generations=retention.generations,
+            kept=self.needed(),
         )
 
     def drain_timeout(self) -> float:

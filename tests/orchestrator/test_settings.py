@@ -45,6 +45,7 @@ class Server:
         self.settings = LiveSettings(options, self.admission, self.dispatcher, self.levels.append)
         place: Any = None
         self.settings.site = HarnSite(clock, self.world.metrics, place, place)
+        self.settings.needed = self.world.trials.probations.needed
         coordinator = self.world.coordinator
         coordinator._hooks = evolve(coordinator._hooks, adopted=lambda candidate: self.settings.apply(candidate))
         # Of the parts only what their settings come from.
@@ -290,6 +291,26 @@ class LiveSettingsTests(SynchronousTestCase):
         refused = self.successResultOf(server.ask("[orchestrator]\nallow_empty = false\n"))
         self.assertEqual((refused.ok, refused.stage), (False, "validate"))
         self.assertTrue(self.successResultOf(server.ask("[orchestrator]\nallow_empty = true\n")).ok)
+
+    def test_what_may_be_gone_back_to_is_kept(self) -> None:
+        """However few generations are kept, the one that an unconfirmed one falls back to is among them."""
+        server = self.server()
+        world = server.world
+        self.adopt(server, "retention.generations = 2")
+        kept = 'retention.generations = 2\nreload.confirm_within = "1h"\n'
+        for number in range(5):
+            self.adopt(server, f"{kept}max_body_bytes = {number + 5}")
+        self.assertEqual(server.settings.retention().kept, (1,))
+        sweeping = RetentionService(world.clock, world.store, server.settings.retention).sweep()
+        Deferred.fromCoroutine(sweeping)
+        world.clock.pump([1.0] * 5)
+        self.assertEqual([each.number for each in self.successResultOf(world.store.history(9))], [6, 5, 1])
+        world.clock.advance(3600.0)
+        last = world.coordinator.last
+        assert last is not None
+        self.assertEqual((last.ok, last.source, last.recalled, last.generation), (True, "revert", 1, 7))
+        self.assertEqual(server.settings.site.max_body_bytes, 10_485_760)
+        self.assertEqual(server.settings.retention().kept, ())
 
     def test_flags_win(self) -> None:
         """What a flag says no manifest changes, neither the first nor a reload."""
