@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -31,6 +31,7 @@ from harn.listener.site import HarnSite
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
 from harn.observability.metrics import Metrics
+from harn.orchestrator.drain_operations import DrainOperations
 from harn.orchestrator.handover import Inheritance, Program
 from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.memory import Freezer
@@ -43,19 +44,20 @@ from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
 from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.reload_operations import ReloadOperations
 from harn.orchestrator.running import state_path
 from harn.orchestrator.service import Launch, Orchestrator
 from harn.orchestrator.settings import LiveSettings
 from harn.orchestrator.state_file import StateFile
+from harn.orchestrator.watching import make_watcher
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
 from harn.reload.hooks import Hooks
-from harn.reload.inputs import Surroundings, current_digests
+from harn.reload.inputs import Surroundings
 from harn.reload.replay import Replayer
-from harn.reload.report import ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.reload.trials import Deeds, Trials
@@ -66,7 +68,6 @@ from harn.store.retention import RetentionService
 from harn.store.sqlite.store import SQLiteStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
-from harn.watch import Outcome, Watched, Watcher, outcome_of
 
 log = Logger(namespace="harn")
 
@@ -218,30 +219,6 @@ def add_gauges(metrics: Metrics, registry: Registry, dispatcher: Dispatcher, dra
     )
 
 
-def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
-    """Make the service that reloads when a file of the live generation changes."""
-
-    def watched() -> Watched:
-        live = coordinator.current
-        inputs, replaced = (None, {}) if live is None else (live.inputs, live.replaced)
-        failing = coordinator.last_failed is not None or coordinator.waiting is not None
-        return Watched.of(inputs, manifest, replaced, failing=failing)
-
-    def read(paths: Iterable[str]) -> Mapping[str, str]:
-        live, wanted = coordinator.current, frozenset(paths)
-        keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
-        return current_digests(wanted, wanted - keyed, hash_key)
-
-    def reload() -> Deferred[Outcome]:
-        request = ReloadRequest(source="file_watch", actor="watch")
-        return coordinator.reload(request).addCallback(outcome_of)
-
-    def unsettled(why: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
-
-    return Watcher(reactor, watched, read, reload, unsettled)
-
-
 def assemble(
     options: ServeOptions, reactor: Any, environ: Mapping[str, str], supervisor: Supervisor | None = None
 ) -> Parts:
@@ -279,7 +256,7 @@ def assemble(
     builder = Builder(reactor, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
     state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
     publisher = Publisher(reactor, store, state_file, metrics)
-    drains = Drains(reactor, dispatcher.move_on, lambda binding: state_file.save_soon())
+    drains = Drains(reactor, dispatcher.move_on, dispatcher.cancel, lambda binding: state_file.save_soon())
     registry.observe(drains.ended)
 
     def forget(binding: BindingVersion) -> None:
@@ -305,6 +282,7 @@ def assemble(
     )
     reviver = Reviver(reactor, store, resolution, registry)
     trials = Trials(reactor, store, registry, Deeds(take_back=dispatcher.take_back, note=publisher.note_soon))
+    settings.needed = trials.probations.needed
     sink = make_sink(reactor, registry, intake)
     coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials)
     recovery = Recovery(reactor, store, reviver, dispatcher, drains, settings.drain_timeout)
@@ -330,7 +308,16 @@ def assemble(
     operations = Operations(
         reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()()
     )
-    site.mount("/admin", Admin(reactor, settings.current_authenticator, store, coordinator, operations))
+    reload_operations = ReloadOperations(
+        coordinator=coordinator,
+        trials=trials,
+        drained=DrainOperations(reactor, store, registry, dispatcher, drains),
+        catalog=catalog,
+        manifest=options.manifest,
+        in_thread=builder.in_thread,
+    )
+    admin = Admin(reactor, settings.current_authenticator, store, coordinator, operations, reload_operations)
+    site.mount("/admin", admin)
     return parts
 
 

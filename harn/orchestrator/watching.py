@@ -1,0 +1,37 @@
+"""The watcher of one server: what it watches, how that reads, and whom it asks for a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from harn.reload.coordinator import Coordinator
+from harn.reload.inputs import current_digests
+from harn.reload.report import ReloadRequest
+from harn.watch import Outcome, Watched, Watcher, outcome_of
+
+
+def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
+    """Make the service that reloads when a file of the live generation changes."""
+
+    def watched() -> Watched:
+        live = coordinator.current
+        inputs, replaced = (None, {}) if live is None else (live.inputs, live.replaced)
+        failing = coordinator.last_failed is not None or coordinator.waiting is not None
+        return Watched.of(inputs, manifest, replaced, failing=failing)
+
+    def read(paths: Iterable[str]) -> Mapping[str, str]:
+        live, wanted = coordinator.current, frozenset(paths)
+        keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
+        return current_digests(wanted, wanted - keyed, hash_key)
+
+    def reload() -> Deferred[Outcome]:
+        request = ReloadRequest(source="file_watch", actor="watch")
+        return coordinator.reload(request).addCallback(outcome_of)
+
+    def unsettled(why: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
+
+    return Watcher(reactor, watched, read, reload, unsettled)
