@@ -178,9 +178,9 @@ class Dispatcher:
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
         """
-        Give what a draining version has not begun to the trigger's live version, or to the dead letters.
+        Give what a draining version has not begun to the trigger's live version, or to the dead letters; once.
 
-        :return: how many rows of the store were changed, when they are.
+        :return: how many deliveries that are, when it is on disk.
         """
         done = self._moves.move_on(binding)
         self._pump()
@@ -193,7 +193,7 @@ class Dispatcher:
         What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
         still runs too, should that fail for good. When the trigger is gone: as `move_on`.
 
-        :return: how many rows of the store were changed, when they are.
+        :return: how many deliveries that are, when it is on disk.
         """
         done = self._moves.take_back(binding, since)
         self._pump()

@@ -83,16 +83,18 @@ class Moves:
         target = self._registry.active.get(binding.id)
         binding.abandoned = target is None
         leaving = self._leavings.begin(binding)
+        dead: list[Delivery] = []
         if target is None:
-            for delivery in self._readback.window.remove(lambda delivery: delivery.binding is binding):
+            dead = self._readback.window.remove(lambda delivery: delivery.binding is binding)
+            for delivery in dead:
                 self._settle(delivery, given_up(delivery))
         else:
             for delivery in self._readback.window:
                 if delivery.binding is binding:
                     hand_to(delivery, target)
-        return Deferred.fromCoroutine(self._move(leaving))
+        return Deferred.fromCoroutine(self._move(leaving, len(dead)))
 
-    async def _move(self, leaving: Leaving) -> int:
+    async def _move(self, leaving: Leaving, dead: int) -> int:
         binding = leaving.binding
         await self._leavings.arrived(binding)
         count = await self._second_tries.insist(f"moving {binding.key} on", partial(self._write_move, leaving))
@@ -105,7 +107,7 @@ class Moves:
             self._readback.window.look_through()  # the trigger came back: they are to be found
         self._readback.left()
         self._leavings.end(leaving)
-        return count
+        return dead + count
 
     def _write_move(self, leaving: Leaving) -> Deferred[int]:
         binding, target = leaving.binding, leaving.target

@@ -2,33 +2,43 @@
 Draining: what a reload replaced finishes in the background, within a limit.
 
 Each adopt that replaced versions leaves one group. At its deadline, or when more groups drain than may, what its
-versions have not begun is moved on; what runs keeps running until its own time-out. Nothing is dropped.
+versions have not begun is moved on; what runs keeps running until its own time-out. Nothing is dropped. An operator may
+move a version on before that, or cancel its drain: then what it holds is given up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import define
+from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.errors import RouteUnknown
 from harn.triggers.binding import DRAINING, BindingVersion
 
 log = Logger(namespace="harn.reload")
 
 MOST_DRAINING = 4
 """Generations that drain at once; the oldest is moved on to make room for one more."""
+MOST_NAMED = 20
+"""Draining versions that an error names."""
 
 
 @define(eq=False)
 class Group:
-    """The versions that one adopt replaced, as long as they drain."""
+    """
+    The versions that one adopt replaced, as long as they drain. Times are seconds, Unix.
+
+    :ivar generation: the number of the generation that they served last; 0 for what an earlier server left.
+    """
 
     generation: int
     bindings: set[BindingVersion]
+    began_at: float
+    deadline_at: float
     deadline: IDelayedCall | None = None
 
     def move_on(self, move: Callable[[BindingVersion], Deferred[int]]) -> None:
@@ -41,6 +51,22 @@ class Group:
                 move(binding).addErrback(_not_moved, binding.key)
 
 
+@frozen(kw_only=True)
+class Draining:
+    """
+    One draining version.
+
+    :ivar generation: see `Group`.
+    :ivar since: when it began to drain (seconds, Unix).
+    :ivar deadline: when what it has not begun is moved on (seconds, Unix); None when that was done.
+    """
+
+    binding: BindingVersion
+    generation: int
+    since: float
+    deadline: float | None
+
+
 def _not_moved(failure: Failure, key: str) -> None:
     log.failure("moving {binding} on failed", failure, binding=key)
 
@@ -50,6 +76,7 @@ class Drains:
     All draining groups, the oldest first.
 
     :param move_on: `harn.dispatch.dispatcher.Dispatcher.move_on`.
+    :param cancel: `harn.dispatch.dispatcher.Dispatcher.cancel`.
     :param retired: called after each version that has ended.
     """
 
@@ -57,10 +84,12 @@ class Drains:
         self,
         clock: IReactorTime,
         move_on: Callable[[BindingVersion], Deferred[int]],
+        cancel: Callable[[BindingVersion], Deferred[int]],
         retired: Callable[[BindingVersion], None],
     ) -> None:
         self._clock = clock
         self._move_on = move_on
+        self._cancel = cancel
         self._retired = retired
         self._groups: list[Group] = []
 
@@ -79,11 +108,56 @@ class Drains:
         still = {binding for binding in bindings if binding.state == DRAINING}
         if not still:
             return
-        group = Group(generation, still)
+        now = self._clock.seconds()
+        group = Group(generation, still, now, now + timeout)
         group.deadline = self._clock.callLater(timeout, group.move_on, self._move_on)
         self._groups.append(group)
         for oldest in self._groups[:-MOST_DRAINING]:
             oldest.move_on(self._move_on)
+
+    def describe(self, now: float) -> list[Draining]:
+        """Describe every draining version as of ``now`` (seconds, Unix), the longest draining first."""
+        found = [
+            Draining(
+                binding=binding,
+                generation=group.generation,
+                since=group.began_at if binding.draining_since is None else binding.draining_since,
+                deadline=None if binding.moved or now >= group.deadline_at else group.deadline_at,
+            )
+            for group in self._groups
+            for binding in group.bindings
+        ]
+        return sorted(found, key=lambda each: (each.since, each.binding.id, each.binding.version))
+
+    def move(self, key: str) -> Deferred[int]:
+        """
+        Do at once what the deadline would do to one version (``gh@v1``); 0 when that was done already.
+
+        :raises RouteUnknown: at once: no such version drains.
+        """
+        return self._move_on(self.find(key))
+
+    def cancel(self, key: str) -> Deferred[int]:
+        """
+        Give up what one version (``gh@v1``) still holds, what runs too.
+
+        :raises RouteUnknown: at once: no such version drains.
+        """
+        return self._cancel(self.find(key))
+
+    def find(self, key: str) -> BindingVersion:
+        """
+        Find a draining version by its key.
+
+        :raises RouteUnknown: no such version drains; says which do.
+        """
+        draining = {each.binding.key: each.binding for each in self.describe(self._clock.seconds())}
+        if key not in draining:
+            names = list(draining)
+            more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            known = f"draining now: {', '.join(names[:MOST_NAMED])}{more}" if names else "nothing drains now"
+            raise RouteUnknown(f"no version {key!r} drains; {known}")
+        return draining[key]
 
     def ended(self, binding: BindingVersion) -> None:
         """Take notice of a version's end: an observer of the registry."""

@@ -83,7 +83,12 @@ class World:
         self.dispatcher = Dispatcher(self.clock, self.store, self.registry, self.metrics, lambda: 0.0)
         self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.metrics)
         self.retired: list[str] = []
-        self.drains = Drains(self.clock, self.dispatcher.move_on, lambda binding: self.retired.append(binding.key))
+        self.drains = Drains(
+            self.clock,
+            self.dispatcher.move_on,
+            self.dispatcher.cancel,
+            lambda binding: self.retired.append(binding.key),
+        )
         self.registry.observe(self.drains.ended)
         self.resolution = Resolution(self.interpreters)
         catalog = Catalog.of([*Catalog.discover().plugins.values(), self.plugin])
