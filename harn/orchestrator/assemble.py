@@ -282,7 +282,7 @@ def assemble(
     )
     reviver = Reviver(reactor, store, resolution, registry)
     trials = Trials(reactor, store, registry, Deeds(take_back=dispatcher.take_back, note=publisher.note_soon))
-    settings.needed = trials.probations.needed
+    settings.needed = trials.needed
     sink = make_sink(reactor, registry, intake)
     coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials)
     recovery = Recovery(reactor, store, reviver, dispatcher, drains, settings.drain_timeout)

@@ -13,6 +13,7 @@ from harn.manifest.model import OrchestratorSettings
 from harn.observability.logs import threshold
 from harn.orchestrator.options import ServeOptions
 from harn.reload.generation import Candidate
+from harn.reload.trials import Needed
 from harn.store.model import RetentionPolicy
 
 REMEMBERED = 86400.0
@@ -24,11 +25,11 @@ class LiveSettings:
     Applies each generation's settings, within the turn that adopts it, and answers for those that are asked for.
 
     :ivar site: what takes the listener's settings; given once it is made.
-    :ivar needed: names generations that must be kept however old they are; given once there is somebody who knows.
+    :ivar needed: names what must be kept however old it is; given once there is somebody who knows.
     """
 
     site: HarnSite
-    needed: Callable[[], tuple[int, ...]]
+    needed: Callable[[], Needed]
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class LiveSettings:
         self._settings = OrchestratorSettings()
         self._removed_at: dict[str, float] = {}
         self._authenticator = Authenticator(Credentials())
-        self.needed = tuple
+        self.needed = Needed
 
     def apply(self, candidate: Candidate) -> None:
         """Apply; a flag of the command line wins over the manifest."""
@@ -76,13 +77,14 @@ class LiveSettings:
 
     def retention(self) -> RetentionPolicy:
         """What the background trimming keeps."""
-        retention = self._settings.retention
+        retention, needed = self._settings.retention, self.needed()
         return RetentionPolicy(
             events=retention.events,
             dead=retention.dead,
             max_bytes=retention.max_bytes,
             generations=retention.generations,
-            kept=self.needed(),
+            kept=needed.generations,
+            versions=needed.versions,
         )
 
     def drain_timeout(self) -> float:

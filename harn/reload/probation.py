@@ -188,10 +188,6 @@ class Probations:
         attempts, failures = self._trial.counts()
         return {**shown(self._trial.probation), "attempts": attempts, "failures": failures}
 
-    def needed(self) -> tuple[int, ...]:
-        """Number the generations whose content may yet be gone back to, however many have served since."""
-        return () if self._trial is None else (self._trial.probation.fallback,)
-
     def fallback(self, live: int) -> int:
         """Give the generation that a new one falls back to: never one that is itself on probation."""
         return live if self._trial is None else self._trial.probation.fallback

@@ -174,6 +174,12 @@ class Ramps:
             shown[trigger_id] = {**describe_record(running.record()), "attempts": attempts, "failures": failures}
         return [shown[trigger_id] for trigger_id in sorted(shown)]
 
+    def needed(self) -> tuple[tuple[str, int], ...]:
+        """Name the stable versions, by trigger id and number: the next server may have to bring them back."""
+        stable = [running.ramp.stable for running in self._running.values()]
+        aborted = ((record.trigger_id, record.stable) for record in self._aborted.values())
+        return (*((binding.id, binding.version) for binding in stable), *aborted)
+
     def remember(self, records: Mapping[str, RampRecord]) -> None:
         """At a start: take over what an earlier server kept, for those that the first generation goes on with."""
         self._remembered = records

@@ -64,6 +64,14 @@ class Deeds:
     note: Callable[[str, Mapping[str, Any]], None]
 
 
+@frozen
+class Needed:
+    """What must be kept of earlier generations, however many have served since; see `RetentionPolicy`."""
+
+    generations: tuple[int, ...] = ()
+    versions: tuple[tuple[str, int], ...] = ()
+
+
 class Trials:
     """
     The trials of the live generation.
@@ -92,6 +100,7 @@ class Trials:
         self.replaced: Mapping[str, str] = {}
         self._kept: Probation | None = None
         self._kept_bindings: frozenset[str] = frozenset()
+        self._undoing: Probation | None = None
         self._reverting: Deferred[None] | None = None
         self._closed = False
 
@@ -125,6 +134,11 @@ class Trials:
         if request.source != START or request.recall is None:  # else it goes on as it was
             standing[REPLACED] = dict(generation.replaced) or None
         return standing
+
+    def needed(self) -> Needed:
+        """Name what may yet be gone back to."""
+        trials = (self.probations.current, self._undoing)
+        return Needed(tuple(each.fallback for each in trials if each is not None), self.ramps.needed())
 
     # What the coordinator tells
 
@@ -169,11 +183,12 @@ class Trials:
     def _undo(self, probation: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
         log.warn("generation {number} is undone: {why}", number=probation.generation, why=why)
         self._deeds.note("probation_ended", {**shown(probation), "outcome": REVERTED, "why": why})
+        self._undoing = probation
         reverting = self._reverting = Deferred.fromCoroutine(self._revert(probation, bindings, why))
         reverting.addErrback(self._not_reverted, probation).addBoth(self._reverted)
 
     def _reverted(self, _: object) -> None:
-        self._reverting = None
+        self._reverting = self._undoing = None
 
     def _not_reverted(self, failure: Any, probation: Probation) -> None:
         if not failure.check(CancelledError):
@@ -194,6 +209,8 @@ class Trials:
                 log.error("generation {number} cannot be undone: {why}", number=probation.generation, why=str(error))
                 return
             if report.ok:
+                if report.generation == probation.generation:
+                    self._keep(terms_of_probation.NAME, None)  # a forced one of the same content: there is no other
                 alive = [binding for binding in bindings if binding.id in self._registry.active]
                 self._take_back(alive, probation.began_at)
                 return

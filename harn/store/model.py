@@ -106,6 +106,7 @@ class RetentionPolicy:
     :ivar dead: seconds that dead letters are kept.
     :ivar max_bytes: when the data is larger, the oldest finished deliveries go first; None for no limit.
     :ivar generations: how many adopted generations are kept with their content; ``kept``: numbers of further ones.
+    :ivar versions: binding versions (trigger id, number) that are kept beside those.
     """
 
     events: float
@@ -113,6 +114,7 @@ class RetentionPolicy:
     max_bytes: int | None = None
     generations: int = 20
     kept: tuple[int, ...] = ()
+    versions: tuple[tuple[str, int], ...] = ()
 
 
 @frozen(kw_only=True)

@@ -45,7 +45,7 @@ class Server:
         self.settings = LiveSettings(options, self.admission, self.dispatcher, self.levels.append)
         place: Any = None
         self.settings.site = HarnSite(clock, self.world.metrics, place, place)
-        self.settings.needed = self.world.trials.probations.needed
+        self.settings.needed = self.world.trials.needed
         coordinator = self.world.coordinator
         coordinator._hooks = evolve(coordinator._hooks, adopted=lambda candidate: self.settings.apply(candidate))
         # Of the parts only what their settings come from.

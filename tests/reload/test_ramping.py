@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 
 from harn.errors import HandlerRaised, NothingPending
 from harn.reload.report import PREVIOUS
+from harn.store.model import RetentionPolicy
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -387,3 +388,22 @@ class RestartTests(RampCase):
         self.successResultOf(self.world.store.keep("probation", "and this"))
         self.assertTrue(self.restart().ok)
         self.assertEqual(self.ramps(), [])
+
+    def test_outlasts_retention(self) -> None:
+        """However many generations have served since, the old version can be brought back, running or aborted."""
+        for action in ("", "abort"):
+            self.edit(2, ROLLOUT)
+            if action:
+                self.do(action)
+            for number in range(4):
+                self.world.manifest(
+                    fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", extra=f"timeout = '{number + 5}s'")
+                )
+                self.reloaded()
+            needed = self.world.trials.needed()
+            policy = RetentionPolicy(events=1e9, dead=1e9, generations=1, versions=needed.versions)
+            while self.successResultOf(self.world.store.trim(policy, self.world.clock.seconds(), 100)):
+                pass
+            self.restart()
+            self.assertEqual([each[:2] for each in self.ramps()], [("a", "aborted" if action else "running")])
+            self.assertIn("a@v1", self.deliver(30))

@@ -128,6 +128,7 @@ class DefinitionTables:
                 for record in sorted(self._bindings.values(), key=_age)
                 if is_old(record.generation)
                 and record.version < newest[record.trigger_id]
+                and (record.trigger_id, record.version) not in policy.versions
                 and not is_needed(record.trigger_id, record.version)
             ),
             limit,

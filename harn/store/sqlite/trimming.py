@@ -47,6 +47,8 @@ _OLD_VERSIONS = (
     " (SELECT 1 FROM binding_versions n WHERE n.trigger_id = b.trigger_id AND n.version > b.version)"
     " AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_unfinished"
     " WHERE d.state < 2 AND d.trigger_id = b.trigger_id AND d.version = b.version)"
+    " AND NOT EXISTS (SELECT 1 FROM json_each(?4)"
+    " WHERE json_extract(value, '$[0]') = b.trigger_id AND json_extract(value, '$[1]') = b.version)"
     " ORDER BY b.generation, b.trigger_id, b.version LIMIT ?3)"
 )
 _OLD_GENERATIONS = (
@@ -63,7 +65,7 @@ _UNNAMED_MANIFESTS = (
     " (SELECT manifest_digest FROM generations WHERE number >= ?1 OR number " + _FURTHER + ")"
     " ORDER BY digest LIMIT ?3)"
 )
-_DEFINITIONS = (_OLD_VERSIONS, _OLD_GENERATIONS, _UNNAMED_BUNDLES, _UNNAMED_MANIFESTS)
+_REST = (_OLD_GENERATIONS, _UNNAMED_BUNDLES, _UNNAMED_MANIFESTS)
 
 
 def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> int:
@@ -129,9 +131,9 @@ def _remove_definitions(connection: sqlite3.Connection, policy: RetentionPolicy,
     (floor,) = connection.execute(_FLOOR, (max(1, policy.generations),)).fetchone()
     if floor is None:
         return 0
-    further = json.dumps(policy.kept)
-    removed = 0
-    for statement in _DEFINITIONS:
+    further, versions = json.dumps(policy.kept), json.dumps(policy.versions)
+    removed = connection.execute(_OLD_VERSIONS, (floor, further, limit, versions)).rowcount
+    for statement in _REST:
         if removed < limit:
             removed += connection.execute(statement, (floor, further, limit - removed)).rowcount
     return removed
