@@ -7,8 +7,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from harn.errors import EventLogUnavailable
+from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.orchestrator.handover import SERVES, YOURS, Inheritance, Pair
 from harn.orchestrator.parts import Parts
 from harn.store.lock import StateDirectoryLock
@@ -34,7 +35,7 @@ class Predecessor:
         self._pair: Pair | None = None
         self._yours: Deferred[None] = Deferred()
         self._gone: Deferred[None] = Deferred()
-        self._taking_over: Deferred[None] | None = None
+        self._tasks: list[Deferred[None]] = []  # two at most
         self._closed = False
 
     @property
@@ -65,41 +66,56 @@ class Predecessor:
         listening.pause()
         self._pair.say(SERVES)
         await self._yours
-        lock.claim()
-        parts.publisher.take_state()
+        # From here on there is no other server: what can be done later is no reason to fail.
         listening.resume()
-        return url, await parts.recover(limit, None if self.is_gone else self._inheritance.incarnation)
+        try:
+            lock.claim()
+        except StateDirectoryUnusable as error:
+            log.warn("the lock still names the old program: {why}", why=str(error))
+        parts.publisher.take_state()
+        await parts.publisher.save_state()
+        try:
+            return url, await self._recover(parts, limit)
+        except EventLogUnavailable:
+            self._begin(parts, limit)
+            return url, 0
 
     def take_over(self, parts: Parts, limit: int) -> None:
         """Go on with what it leaves, once it is gone."""
+        self._gone.addCallback(lambda _: self._begin(parts, limit))
 
-        def gone(_: None) -> None:
-            if self._closed:
-                return
-            self._taking_over = Deferred.fromCoroutine(self._take_over(parts, limit))
-            self._taking_over.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    def _begin(self, parts: Parts, limit: int) -> None:
+        """Take over what there is to take over, as soon as that can be done."""
+        if not self._closed:
+            task = Deferred.fromCoroutine(self._take_over(parts, limit))
+            self._tasks.append(task)
+            task.addErrback(self._not_taken_over)
 
-        self._gone.addCallback(gone).addErrback(
-            lambda failure: log.failure("taking over from the old program failed", failure)
-        )
+    async def _recover(self, parts: Parts, limit: int) -> int:
+        return await parts.recover(limit, None if self.is_gone else self._inheritance.incarnation)
 
     def close(self) -> None:
         """Listen no more, and take nothing over."""
         self._closed = True
-        if self._taking_over is not None:
-            self._taking_over.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._pair is not None:
             self._pair.close()
 
     async def _take_over(self, parts: Parts, limit: int) -> None:
         while True:
             try:
-                await parts.recover(limit)
+                await self._recover(parts, limit)
             except EventLogUnavailable as error:
                 log.warn("what the old program left is not taken over yet: {why}", why=str(error))
                 await deferLater(self._reactor, SECOND_TRY)
             else:
                 return
+
+    @staticmethod
+    def _not_taken_over(failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            log.failure("taking over from the old program failed", failure)
 
     def _heard(self, word: bytes) -> None:
         if word == YOURS and not self._yours.called:

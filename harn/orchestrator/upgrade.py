@@ -24,6 +24,8 @@ from harn.store.lock import StateDirectoryLock
 
 log = Logger(namespace="harn")
 
+FIRST = 1
+"""The process with whose end everything ends."""
 START_LIMIT = 60.0
 """Seconds that a new program may take until it could serve."""
 
@@ -67,6 +69,10 @@ class Upgrade:
             log.error(
                 "SIGUSR2: only a server that was started by `harn orchestrator serve` can be upgraded in place;"
                 " restart this one"
+            )
+        elif os.getpid() == FIRST:
+            log.error(
+                "SIGUSR2: this server is process 1 of its container, which would end with it; restart the container"
             )
         elif self._task is not None:
             log.warn("SIGUSR2: an upgrade is under way; this signal is ignored")

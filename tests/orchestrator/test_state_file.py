@@ -164,6 +164,21 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(read_state(self.directory), {"n": 0, "triggers": []})
         self.assertEqual(os.listdir(self.directory), [os.path.basename(self.path)])
 
+    def test_of_another(self) -> None:
+        """While the file is another program's, nothing is written, not even what waited; then it is ours again."""
+        first, second = self.save(), self.save()
+        self.file.is_ours = False
+        self.file.save_soon()
+        closing = Deferred.fromCoroutine(self.file.close())
+        self.assertNoResult(closing)
+        self.run_thread()
+        for each in (first, second, closing, self.save()):
+            self.successResultOf(each)
+        self.assertEqual((self.threads, self.clock.getDelayedCalls()), ([], []))
+        self.file.is_ours = True
+        self.save()
+        self.assertEqual(len(self.threads), 1)
+
     def test_one_at_a_time(self) -> None:
         """A second save begins when the first is over, so that the newest is what stays."""
         first, second = self.save(), self.save()
