@@ -86,7 +86,7 @@ def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
     drifted = report.get("drifted_files", ())
     if drifted:
         differ = "would differ" if report.get("dry_run") else "differ"
-        yield f"  the files {differ} from what serves (drift); a reload or restart adopts them:", "bold magenta"
+        yield f"  the files {differ} from what serves (drift); a reload adopts them:", "bold magenta"
         for path in drifted:
             yield f"    {path}", "magenta"
 

@@ -136,7 +136,7 @@ class AftermathTests(SynchronousTestCase):
         self.assertEqual(
             said[2:],
             [
-                "  the files differ from what serves (drift); a reload or restart adopts them:",
+                "  the files differ from what serves (drift); a reload adopts them:",
                 "    /srv/harn.toml",
                 "    /srv/handlers.py",
             ],
