@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable
 
 from harn.vm.sources import find_modules
 from harn.watch.model import Content, Seen, Watched
+from harn.wire import digest_bytes
 
+NOTHING = digest_bytes(b"")
+"""The digest of an empty file; a keyed one is another, and its file is known by its size alone."""
 DEEPEST = 3
 """Levels of directories below the manifest's that are searched for modules."""
 MOST_MODULES = 500
@@ -60,7 +63,8 @@ def look(watched: Watched, read: Callable[[Iterable[str]], Content]) -> Seen:
         content=content,
         beside=read(modules_below(watched.manifest) - wanted) if differing or newcomers else {},
         newcomers=newcomers,
-        empty=frozenset(path for path, size in sizes.items() if size == 0),
+        # Read and measured at two moments: in a flood of writes each may find what is truncated only for that moment.
+        empty=frozenset(path for path, size in sizes.items() if size == 0 or content.get(path) == NOTHING),
         missing=frozenset(path for path, size in sizes.items() if size is None),
     )
 

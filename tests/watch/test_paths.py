@@ -173,6 +173,20 @@ class LookTests(FolderCase):
         self.assertEqual(seen.missing, {str(self.root / "b.py")})
         self.assertEqual(look(watched, self.read), seen)
 
+    def test_empty_for_a_moment(self) -> None:
+        """A file that was read while it was truncated is empty, though it is no longer when its size is asked for."""
+        path = self.write("a.py", "x")
+        self.write("harn.toml", "x")
+        watched = Watched(paths=frozenset((path, self.manifest)), live={path: "before"}, manifest=self.manifest)
+
+        def read(wanted: Iterable[str]) -> Content:
+            self.write("a.py", "")
+            content = self.read(wanted)
+            self.write("a.py", "x")
+            return content
+
+        self.assertEqual(look(watched, read).empty, {path})
+
     def test_no_files(self) -> None:
         """What is a directory, a pipe, a socket or a loop of links now cannot be read, and nobody waits for it."""
         names = ("directory.py", "pipe.py", "socket.py", "loop.py")
