@@ -28,7 +28,7 @@ class Edits:
     def __init__(self, subject: Harn) -> None:
         self._subject = subject
         self._server = subject.server
-        self._count = 0
+        self._rounds = self._count = 0
         self._extra = ""
         self._extra_id = ""
         self.adopted = self.refused = self.dry = 0
@@ -36,10 +36,11 @@ class Edits:
 
     def round(self) -> Iterator[None]:
         """Make one round; yields after each edit."""
-        last_step = self._finish if self._count % 2 else self._abort
+        self._rounds += 1
+        end_of_ramp = self._finish if self._rounds % 2 else self._abort
         steps: tuple[Callable[[], None], ...] = (
             *(self._code, self._manifest, self._add, self._no_toml, self._code),
-            *(self._ramp(last_step), self._dry, self._manifest, self._unknown_key, self._remove),
+            *(self._ramp(end_of_ramp), self._dry, self._manifest, self._unknown_key, self._remove),
             *(self._code, self._rollback, self._confirmed, self._raising_module, self._hang_up),
             *(self._dry, self._no_secret, self._code, self._rollback, self._both),
         )
