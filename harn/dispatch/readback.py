@@ -128,6 +128,8 @@ class ReadBack:
         if self._leavings.holds(row, self._registry):
             self._passed_over = True
             return None
+        if row.delivery_id in self._due:
+            return None  # it is being given up already
         binding = self._holder(row)
         if binding is None:
             self._give_up(row)
@@ -231,7 +233,7 @@ class ReadBack:
         self._due.add(row.delivery_id)
 
         def given_up(_: None) -> None:
-            self._due.discard(row.delivery_id)
+            self.settled(row.delivery_id, in_hand=False)
             if row.state == WAITING:
                 self._registry.retry_is_due(row.trigger_id)
             self._metrics.trigger(row.trigger_id, row.provider).dead(BINDING_REMOVED)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.wakeups import LONGEST_SLEEP, Wakeups
+from harn.errors import EventLogUnavailable
 
 
 class WakeupsTests(SynchronousTestCase):
@@ -85,6 +87,19 @@ class SecondTriesTests(SynchronousTestCase):
         self.assertEqual(called, ["a", "b"])
         clock.advance(1.0)
         self.assertEqual((called, clock.getDelayedCalls()), (["a", "b", "c"], []))
+
+    def test_insisting(self) -> None:
+        """Work is done again until it is done, whatever it fails with; what nobody expects is logged."""
+        clock = Clock()
+        again = SecondTries(clock)
+        outcomes: list[Deferred[int]] = [fail(EventLogUnavailable("away")), fail(ZeroDivisionError()), succeed(5)]
+        done = Deferred.fromCoroutine(again.insist("the work", lambda: outcomes.pop(0)))
+        self.assertNoResult(done)
+        clock.advance(1.0)
+        self.assertNoResult(done)
+        clock.advance(1.0)
+        self.assertEqual((self.successResultOf(done), clock.getDelayedCalls()), (5, []))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_close(self) -> None:
         """Afterwards nothing is called, and nothing waits."""

@@ -6,11 +6,16 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
-from harn.errors import HandlerRetryAfter
+from harn.errors import HandlerRetryAfter, RouteUnknown
+from harn.reload.drain import MOST_NAMED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
 from tests.reload.case import GenerationCase
+from tests.reload.fakes import START
 from tests.reload.world import HANDLERS, World, fake
+
+FASTER = 'timeout = "5s"'
+TEN_SECONDS = '[orchestrator]\nallow_empty = true\nreload.drain_timeout = "10s"\n'
 
 
 class DrainTests(GenerationCase):
@@ -62,6 +67,91 @@ class DrainTests(GenerationCase):
         self.assertEqual((moved, len(self.world.drains.generations)), (["a@v1"], 5))
         self.world.calls[0].returns()
         self.assertEqual(self.world.drains.generations, (2, 3, 4, 5))
+
+    def drained(self, trigger_text: str, count: int = 3) -> None:
+        """Accept deliveries of ``a``, of which one runs, and replace or remove their version five seconds later."""
+        self.world.dispatcher.apply(1)
+        for number in range(count):
+            self.successResultOf(self.world.take("a", f"d{number}"))
+        self.world.clock.advance(5.0)
+        self.world.manifest(trigger_text, head=TEN_SECONDS)
+        self.assertTrue(self.reloaded().ok)
+
+    def described(self) -> list[tuple[str, int, float, float | None]]:
+        """Describe what drains: times as seconds from the start."""
+        return [
+            (each.binding.key, each.generation, each.since - START, each.deadline and each.deadline - START)
+            for each in self.world.drains.describe(self.world.clock.seconds())
+        ]
+
+    def test_describe(self) -> None:
+        """Each version with its generation, since when, and its deadline, until that has passed or it was moved."""
+        self.started(fake("a"), fake("b"), head=TEN_SECONDS)
+        self.assertEqual(self.described(), [])
+        self.drained(fake("a", extra=FASTER) + fake("b"))
+        self.assertEqual(self.described(), [("a@v1", 1, 5.0, 15.0)])
+        self.successResultOf(self.world.take("b"))
+        self.world.clock.advance(1.0)
+        self.world.manifest(fake("a", extra=FASTER), head=TEN_SECONDS)
+        self.reloaded()
+        self.assertEqual(self.described(), [("a@v1", 1, 5.0, 15.0), ("b@v1", 2, 6.0, 16.0)])
+        self.assertEqual([each.deadline for each in self.world.drains.describe(START + 15.0)], [None, START + 16.0])
+        self.successResultOf(self.world.drains.move("b@v1"))
+        self.assertEqual(self.described(), [("a@v1", 1, 5.0, 15.0)])
+        self.world.clock.advance(9.0)
+        self.assertEqual(self.described(), [("a@v1", 1, 5.0, None)])
+        self.world.calls[0].returns()
+        self.assertEqual(self.described(), [])
+
+    def test_move(self) -> None:
+        """An operator does at once what the deadline would have done; then it does nothing more."""
+        self.started(fake("a"), head=TEN_SECONDS)
+        self.drained(fake("a", extra=FASTER))
+        self.assertEqual(self.successResultOf(self.world.drains.move("a@v1")), 2)
+        old, new = self.world.registry.draining()[0], self.world.version("a")
+        self.assertEqual((old.in_flight, new.in_flight, self.described()), (1, 2, [("a@v1", 1, 5.0, None)]))
+        self.assertEqual(self.successResultOf(self.world.drains.move("a@v1")), 0)
+        self.world.clock.advance(60.0)
+        self.assertEqual((old.in_flight, new.in_flight), (1, 2))
+        ran = []
+        while self.world.calls:
+            ran.append(self.world.calls[0].call.binding)
+            self.world.calls[0].returns()
+        self.assertEqual((ran, self.world.retired), (["a@v1", "a@v2", "a@v2"], ["a@v1"]))
+
+    def test_cancel(self) -> None:
+        """An operator gives up what a version holds; with its last one the group, and its deadline, are gone."""
+        for following in (fake("a", extra=FASTER), ""):
+            self.world = World(Path(self.mktemp()))
+            self.started(fake("a"), head=TEN_SECONDS)
+            self.drained(following)
+            self.assertEqual(self.successResultOf(self.world.drains.cancel("a@v1")), 3)
+            self.assertEqual((self.world.retired, self.world.calls, self.described()), (["a@v1"], [], []))
+            self.assertEqual((self.world.drains.generations, self.world.clock.getDelayedCalls()), ((), []))
+
+    def test_no_such_version(self) -> None:
+        """What does not drain can neither be moved nor cancelled; the answer says what does."""
+        self.started(fake("a"), head=TEN_SECONDS)
+        for act in (self.world.drains.move, self.world.drains.cancel):
+            error = self.assertRaises(RouteUnknown, act, "a@v1")
+            self.assertEqual(str(error), "no version 'a@v1' drains; nothing drains now")
+        self.drained(fake("a", extra=FASTER))
+        for key in ("a@v2", "a", "", "a@v1 ", "\ud800", "b@v1"):
+            error = self.assertRaises(RouteUnknown, self.world.drains.cancel, key)
+            self.assertEqual(str(error), f"no version {key!r} drains; draining now: a@v1")
+        self.assertEqual(len(self.world.calls), 1)
+
+    def test_a_long_list(self) -> None:
+        """An error names so many of what drains, and says how many there are besides."""
+        names = [f"t{number:02}" for number in range(MOST_NAMED + 2)]
+        self.started(*(fake(name) for name in names))
+        self.world.dispatcher.apply(0)
+        for name in names:
+            self.successResultOf(self.world.take(name))
+        self.world.manifest()
+        self.reloaded()
+        error = self.assertRaises(RouteUnknown, self.world.drains.move, "gh@v1")
+        self.assertRegex(str(error), r"draining now: t00@v1, t01@v1, .*t19@v1, and 2 more$")
 
     def test_stop(self) -> None:
         """At the server's end no deadline is left."""

@@ -1,0 +1,330 @@
+"""Cancelling a drain: what a version still holds goes to the dead letters, once, whatever happens at that moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import AttemptFailed, CallInterrupted, HandlerRaised
+from harn.manifest.model import RetrySpec
+from harn.store.topics import DEAD_LETTERS
+from harn.triggers.binding import DRAINING, TERMINATED, BindingVersion
+from harn.vm.model import Returned
+from tests.dispatch.test_moving_on import WAITS, crowded, finish
+from tests.dispatch.world import Running, World, one_trigger
+
+
+def letters(world: World) -> list[dict[str, Any]]:
+    """Give the payloads of all dead letters."""
+    found: list[dict[str, Any]] = []
+    world.memory.read(DEAD_LETTERS, 0, 1000).addCallback(
+        lambda records: found.extend(record.payload for record in records)
+    )
+    return found
+
+
+def answering(running: Running, answer: Returned | Exception) -> None:
+    """Let a call that is cancelled end by itself at that moment."""
+
+    def ends(ended: Deferred[Returned]) -> None:
+        running.interpreter.calls.remove(running)
+        if isinstance(answer, Exception):
+            ended.errback(answer)
+        else:
+            ended.callback(answer)
+
+    running.ended._canceller = ends
+
+
+class CancelTests(SynchronousTestCase):
+    """A version of a trigger that lives, or is gone."""
+
+    def replaced(self, world: World, **settings: Any) -> BindingVersion:
+        """Replace the live version; give the old one."""
+        old = world.version()
+        world.adopt(one_trigger(**{"timeout": 5.0, **settings}))
+        return old
+
+    def assert_cancelled(self, world: World, old: BindingVersion, count: int) -> None:
+        """Everything that it held is dead, counted once, and it has ended."""
+        self.assertEqual(world.dead_reasons(), {"drain_cancelled": count})
+        self.assertEqual((old.dead, old.in_flight, old.state), (count, 0, TERMINATED))
+        self.assertEqual({letter["reason"] for letter in letters(world)}, {"drain_cancelled"})
+        self.assertEqual(len(letters(world)), count)
+
+    def test_everything_it_holds(self) -> None:
+        """What runs, what waits in memory, what the store alone has: all of it, and nothing runs on."""
+        for following in (one_trigger(timeout=5.0), {}):
+            world = crowded()
+            old = world.version()
+            world.adopt(following)
+            self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 5)
+            self.assertEqual((world.calls, world.states()), ([], ["dead"] * 5))
+            self.assert_cancelled(world, old, 5)
+            self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_what_the_letters_say(self) -> None:
+        """A handler that was cut off may have taken effect; that is no attempt, and the letter says it."""
+        world = crowded()
+        old = self.replaced(world)
+        self.successResultOf(world.dispatcher.cancel(old))
+        errors = [letter["final_error"] for letter in letters(world)]
+        self.assertEqual(len([error for error in errors if "while it ran; it may have taken effect" in error]), 1)
+        self.assertTrue(all("gh@v1" in error for error in errors), errors)
+        self.assertEqual({letter["attempt_count"] for letter in letters(world)}, {0})
+        self.assertEqual((old.failed, old.attempted, old.attempts_failed), (0, 0, 0))
+
+    def test_others_are_left_alone(self) -> None:
+        """Its successor's deliveries run on; and of a trigger that lives, waiting retries stay its newest version's."""
+        world = World()
+        world.adopt(one_trigger(retry=WAITS))
+        world.take()
+        world.take()
+        world.calls[0].raises(HandlerRaised("no"))
+        old = self.replaced(world, retry=RetrySpec(backoff="svix", version="pinned"))
+        world.take()
+        self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 1)
+        self.assertEqual((world.states(), world.ended), (["waiting", "dead", "ready"], ["gh@v1"]))
+        world.clock.advance(5.0)
+        self.assertEqual(finish(world), ["gh@v2", "gh@v2"])
+        self.assertEqual((world.states(), dict(world.registry.waiting)), (["done", "dead", "done"], {}))
+
+    def test_retries_of_a_trigger_that_is_gone(self) -> None:
+        """They are given up too, those of versions that have ended as well; nothing of it is left."""
+        world = World()
+        world.adopt(one_trigger(retry=WAITS))
+        for timeout in (5.0, 6.0, 7.0):
+            world.take()
+            world.calls[-1].raises(HandlerRaised("no"))
+            world.adopt(one_trigger(retry=WAITS, timeout=timeout))
+        world.take()
+        old = world.version()
+        world.adopt({})
+        self.assertEqual((world.ended, old.state), (["gh@v1", "gh@v2", "gh@v3"], DRAINING))
+        self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 4)
+        self.assert_cancelled(world, old, 4)
+        self.assertEqual((dict(world.registry.waiting), world.interpreters[3].closed), ({}, 1))
+        world.clock.advance(100.0)
+        self.assertEqual((world.calls, world.clock.getDelayedCalls()), ([], []))
+
+    def test_due_retries_that_are_read_meanwhile(self) -> None:
+        """A due retry that was read before it was given up is not given up once more."""
+        for held_before in (True, False):
+            world = World()
+            world.adopt(one_trigger(retry=WAITS))
+            world.take()
+            world.call().raises(HandlerRaised("no"))
+            old = world.version()
+            world.adopt({})
+            world.store.reader.held = True
+            world.store.writer.held = not held_before
+            world.clock.advance(5.0)
+            world.store.reader.do()
+            cancelling = world.dispatcher.cancel(old)
+            world.store.reader.let_go()
+            world.store.writer.let_go()
+            self.assertEqual(self.successResultOf(cancelling), 1)
+            self.assert_cancelled(world, old, 1)
+            world.clock.advance(0)
+            self.assertEqual((dict(world.registry.waiting), world.calls), ({}, []))
+
+    def test_ready_rows_that_are_read_meanwhile(self) -> None:
+        """Rows that were read before they were given up run on no other version; later ones are not missed."""
+        for writer_held in (True, False):
+            world = crowded()
+            world.store.reader.held = True
+            world.call().returns()
+            world.call().returns()
+            world.store.reader.do()
+            old = self.replaced(world)
+            world.store.writer.held = writer_held
+            cancelling = world.dispatcher.cancel(old)
+            world.take()
+            world.store.reader.let_go()
+            world.store.writer.let_go()
+            self.successResultOf(cancelling)
+            self.assertEqual(finish(world), ["gh@v2"])
+            self.assertEqual(sorted(world.states()), ["dead"] * 3 + ["done"] * 3)
+            self.assert_cancelled(world, old, 3)
+            self.assertEqual(world.version().in_flight, 0)
+
+    def test_twice(self) -> None:
+        """Who asks while it is under way gets the same answer; who asks later, that nothing was left."""
+        world = crowded()
+        old = self.replaced(world)
+        old.lease()
+        world.store.writer.held = True
+        both = [world.dispatcher.cancel(old), world.dispatcher.cancel(old)]
+        world.store.writer.let_go()
+        self.assertEqual([self.successResultOf(each) for each in both], [5, 5])
+        self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 0)
+        old.release()
+        self.assert_cancelled(world, old, 5)
+
+    def test_the_event_log_is_away(self) -> None:
+        """It is tried again until it is on disk; nothing runs meanwhile, and the version does not end before."""
+        world = crowded()
+        old = self.replaced(world)
+        world.memory.fail_writes = True
+        cancelling = world.dispatcher.cancel(old)
+        for _ in range(3):
+            world.clock.advance(1.0)
+            self.assertNoResult(cancelling)
+            self.assertEqual((world.calls, old.state), ([], DRAINING))
+        world.memory.fail_writes = False
+        world.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(cancelling), 5)
+        self.assert_cancelled(world, old, 5)
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_the_deadline_passes(self) -> None:
+        """Before, meanwhile or after: what moved on has moved on, the rest is given up, and nothing is both."""
+        world = crowded()
+        old = self.replaced(world)
+        self.successResultOf(world.dispatcher.move_on(old))
+        self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 1)
+        self.assertEqual(finish(world), ["gh@v2"] * 4)
+        self.assert_cancelled(world, old, 1)
+
+        world = crowded()
+        old = self.replaced(world)
+        world.memory.fail_writes = True
+        cancelling = world.dispatcher.cancel(old)
+        self.assertEqual(self.successResultOf(world.dispatcher.move_on(old)), 0)
+        world.memory.fail_writes = False
+        world.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(cancelling), 5)
+        self.assert_cancelled(world, old, 5)
+
+    def test_a_settlement_under_way(self) -> None:
+        """What a handler came to just before stands; only what would have been tried again is given up."""
+        for retry in (WAITS, RetrySpec()):
+            world = World()
+            world.adopt(one_trigger(retry=retry))
+            world.take()
+            world.take()
+            world.store.writer.held = True
+            world.calls[0].returns()
+            world.calls[0].raises(HandlerRaised("no"))
+            old = world.version()
+            world.adopt({})
+            cancelling = world.dispatcher.cancel(old)
+            world.store.writer.let_go()
+            self.assertEqual(self.successResultOf(cancelling), 1)
+            world.clock.advance(0)
+            self.assertEqual((world.states(), world.calls), (["done", "dead"], []))
+            self.assert_cancelled(world, old, 1)
+            self.assertEqual((old.attempted, old.failed), (2, 1))
+            world.clock.advance(60.0)
+            self.assertEqual((dict(world.registry.waiting), world.clock.getDelayedCalls()), ({}, []))
+
+    def test_a_settlement_under_way_of_a_trigger_that_lives(self) -> None:
+        """A retry that it leads to is the newest version's, at once or later."""
+        for retry, wait in ((WAITS, 5.0), (RetrySpec(), 0.0)):
+            world = World()
+            world.adopt(one_trigger(retry=retry))
+            world.take()
+            world.store.writer.held = True
+            world.call().raises(HandlerRaised("no"))
+            old = self.replaced(world, retry=retry)
+            cancelling = world.dispatcher.cancel(old)
+            world.store.writer.let_go()
+            self.assertEqual(self.successResultOf(cancelling), 0)
+            world.clock.advance(wait)
+            self.assertEqual((finish(world), world.states(), world.ended), (["gh@v2"], ["done"], ["gh@v1"]))
+
+    def test_a_call_that_ends_at_that_moment(self) -> None:
+        """A result stands; a failure, or an interruption, is not tried again."""
+        cases: tuple[tuple[Returned | Exception, str], ...] = (
+            (Returned(b"1"), "done"),
+            (HandlerRaised("no"), "dead"),
+            (CallInterrupted("died", suspect=True), "dead"),
+            (AttemptFailed("odd"), "dead"),
+        )
+        for answer, state in cases:
+            world = World()
+            world.adopt(one_trigger())
+            world.take()
+            answering(world.call(), answer)
+            old = self.replaced(world)
+            self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), int(state == "dead"))
+            self.assertEqual((world.states(), world.calls, old.in_flight), ([state], [], 0))
+            self.assertEqual((world.clock.getDelayedCalls(), world.ended), ([], ["gh@v1"]))
+
+    def test_what_was_interrupted_and_comes_back(self) -> None:
+        """A bystander that was to run again does not, and leaves no timer."""
+        world = World()
+        world.adopt(one_trigger())
+        world.take()
+        world.call().raises(CallInterrupted("killed", suspect=False))
+        old = self.replaced(world)
+        self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 1)
+        self.assert_cancelled(world, old, 1)
+        self.assertEqual((world.clock.getDelayedCalls(), world.calls), ([], []))
+
+    def test_news_of_a_commit(self) -> None:
+        """What was on disk by then is given up with the rest, once, though that is told later."""
+        for following in (one_trigger(timeout=5.0), {}):
+            world = World()
+            world.adopt(one_trigger())
+            world.store.writer.held = True
+            taking = world.take()
+            old = world.version()
+            world.adopt(following)
+            cancelling = world.dispatcher.cancel(old)
+            world.store.writer.let_go()
+            self.assertEqual(len(self.successResultOf(taking).event_ids), 1)
+            self.assertEqual((self.successResultOf(cancelling), world.calls), (1, []))
+            self.assert_cancelled(world, old, 1)
+
+    def test_news_of_a_commit_while_the_event_log_is_away(self) -> None:
+        """What was kept when the giving up was not is given up at the next try."""
+        world = World()
+        world.adopt(one_trigger())
+        old = world.version()
+        old.lease()
+        self.replaced(world)
+        world.memory.fail_writes = True
+        cancelling = world.dispatcher.cancel(old)
+        world.memory.fail_writes = False
+        self.successResultOf(world.take(old))
+        self.assertEqual(world.calls, [])
+        world.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(cancelling), 1)
+        old.release()
+        self.assert_cancelled(world, old, 1)
+
+    def test_a_late_request(self) -> None:
+        """What a request on it brings afterwards goes to the newest version; of a trigger that is gone it is dead."""
+        world = World()
+        world.adopt(one_trigger())
+        old = world.version()
+        old.lease()
+        self.replaced(world)
+        self.successResultOf(world.dispatcher.cancel(old))
+        self.successResultOf(world.take(old))
+        self.assertEqual(finish(world), ["gh@v2"])
+        old.release()
+        world.adopt(one_trigger(timeout=6.0))
+        last = world.version()
+        last.lease()
+        world.adopt({})
+        self.successResultOf(world.dispatcher.cancel(last))
+        self.successResultOf(world.take(last))
+        last.release()
+        self.assertEqual((world.states(), world.dead_reasons()), (["done", "dead"], {"drain_cancelled": 1}))
+        self.assertEqual((world.ended, world.clock.getDelayedCalls()), (["gh@v1", "gh@v2", "gh@v3"], []))
+
+    def test_after_the_end(self) -> None:
+        """A dispatcher that is closed writes nothing more, and leaves no timer."""
+        world = crowded()
+        old = self.replaced(world)
+        world.memory.fail_writes = True
+        cancelling = world.dispatcher.cancel(old)
+        world.dispatcher.close()
+        world.memory.fail_writes = False
+        world.clock.advance(10.0)
+        self.assertNoResult(cancelling)
+        self.assertEqual((world.states(), world.clock.getDelayedCalls()), (["ready"] * 5, []))

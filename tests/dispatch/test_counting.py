@@ -1,0 +1,192 @@
+"""Counts of attempts, who judges them, and what a version has in hand."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.dispatch.counting import Workload
+from harn.errors import (
+    AttemptFailed,
+    CallInterrupted,
+    HandlerRaised,
+    HandlerRejected,
+    HandlerRetryAfter,
+    HandlerTimedOut,
+    InterpreterDied,
+    PredicateRaised,
+    ResultInvalid,
+    ResultTooLarge,
+)
+from harn.manifest.model import RetrySpec
+from harn.triggers.binding import BindingVersion
+from tests.dispatch.test_moving_on import crowded
+from tests.dispatch.world import World, one_trigger
+
+COUNTED = (
+    HandlerRaised("no"),
+    HandlerTimedOut("no"),
+    ResultInvalid("no"),
+    ResultTooLarge("no"),
+    PredicateRaised("no"),
+    InterpreterDied("no"),
+)
+ASKED_FOR = (HandlerRejected("no"), HandlerRetryAfter("later", 0.0))
+ONCE = RetrySpec(max=1)
+
+
+class AttemptTests(SynchronousTestCase):
+    """``attempted`` and ``attempts_failed``."""
+
+    def test_every_kind(self) -> None:
+        """Failures of the code count against it; what a handler asks for itself, and what is nobody's fault, not."""
+        cases: list[tuple[Exception, tuple[int, int]]] = [
+            *((error, (1, 1)) for error in COUNTED),
+            *((error, (1, 0)) for error in ASKED_FOR),
+            (AttemptFailed("ours"), (1, 0)),
+            (CallInterrupted("died", suspect=True), (0, 0)),
+        ]
+        for error, expected in cases:
+            world = World()
+            world.adopt(one_trigger(retry=ONCE))
+            world.take()
+            world.call().raises(error)
+            version = world.version()
+            self.assertEqual((version.attempted, version.attempts_failed), expected, repr(error))
+
+    def test_results(self) -> None:
+        """A handler that succeeds, and a predicate that says no, are attempts that did not fail."""
+        world = World()
+        world.adopt(one_trigger())
+        for result in (b"1", None):
+            world.take()
+            world.call().returns(result)
+        self.assertEqual((world.version().attempted, world.version().attempts_failed), (2, 0))
+
+    def test_each_version_its_own(self) -> None:
+        """A retry on the newest version is that one's attempt."""
+        world = World()
+        world.adopt(one_trigger(retry=RetrySpec(max=2)))
+        world.take()
+        old = world.version()
+        world.adopt(one_trigger(retry=RetrySpec(max=2), timeout=5.0))
+        world.call().raises(HandlerRaised("no"))
+        world.call().returns()
+        counts = [(each.attempted, each.attempts_failed) for each in (old, world.version())]
+        self.assertEqual(counts, [(1, 1), (1, 0)])
+
+
+class JudgeTests(SynchronousTestCase):
+    """``judge``."""
+
+    def judged(self) -> tuple[World, list[tuple[int, int]]]:
+        """Make a world whose version is judged; give what the judge saw."""
+        world = World()
+        world.adopt(one_trigger())
+        seen: list[tuple[int, int]] = []
+
+        def judge(binding: BindingVersion) -> None:
+            self.assertIs(binding, world.version())
+            seen.append((binding.attempted, binding.attempts_failed))
+
+        world.version().judge = judge
+        return world, seen
+
+    def test_after_each_attempt(self) -> None:
+        """It is told when the attempt was counted, which is when it is on disk."""
+        world, seen = self.judged()
+        world.take()
+        world.store.writer.held = True
+        world.call().raises(HandlerRaised("no"))
+        self.assertEqual(seen, [])
+        world.store.writer.let_go()
+        self.assertEqual(seen, [(1, 1)])
+        world.call().returns()
+        self.assertEqual(seen, [(1, 1), (2, 1)])
+
+    def test_what_is_no_attempt(self) -> None:
+        """A delivery that is given up without one is not judged."""
+        world, seen = self.judged()
+        world.take()
+        version = world.version()
+        world.adopt({})
+        self.successResultOf(world.dispatcher.cancel(version))
+        self.assertEqual((world.states(), seen), (["dead"], []))
+
+    def test_one_that_raises(self) -> None:
+        """It is logged, and costs the delivery nothing."""
+        world, _ = self.judged()
+
+        def judge(binding: BindingVersion) -> None:
+            raise ZeroDivisionError
+
+        world.version().judge = judge
+        world.take()
+        world.call().raises(HandlerRaised("no"))
+        world.call().returns()
+        self.assertEqual((world.states(), world.version().in_flight), (["done"], 0))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_one_that_acts_at_once(self) -> None:
+        """A judge may have the version replaced and taken back while it is told: the next attempt is the new one's."""
+        world = World(max_outstanding=1)
+        world.adopt(one_trigger(retry=RetrySpec(max=2)))
+        bad = world.version()
+
+        def judge(binding: BindingVersion) -> None:
+            if binding.attempts_failed == 3:
+                world.adopt(one_trigger(timeout=5.0))
+                world.dispatcher.take_back(binding, 0.0)
+
+        bad.judge = judge
+        for _ in range(4):
+            world.take()
+        for _ in range(3):
+            world.call().raises(HandlerRaised("no"))
+        ran = []
+        while world.calls:
+            ran.append(world.call().call.binding)
+            world.call().returns()
+        self.assertEqual((ran, world.states()), (["gh@v2"] * 4, ["done"] * 4))
+        self.assertEqual((world.ended, bad.dead, world.version().in_flight), (["gh@v1"], 0, 0))
+
+
+class WorkloadTests(SynchronousTestCase):
+    """`Dispatcher.workload`."""
+
+    def test_memory_and_store(self) -> None:
+        """What runs, what waits in memory or in the store alone, and what was interrupted and comes back."""
+        world = crowded(max_outstanding=2)
+        version = world.version()
+        self.assertEqual(world.dispatcher.workload([version]), {version: Workload(2, 3)})
+        world.calls[0].raises(CallInterrupted("killed", suspect=False))
+        self.assertEqual(world.dispatcher.workload([version]), {version: Workload(2, 3)})
+        world.dispatcher.apply(1)
+        world.calls[0].returns()
+        world.calls[0].returns()
+        self.assertEqual(world.dispatcher.workload([version]), {version: Workload(1, 2)})
+
+    def test_each_version_its_own(self) -> None:
+        """Versions that are not asked for are not in it; one without work is."""
+        world = crowded(3)
+        old = world.version()
+        world.adopt(one_trigger(timeout=5.0))
+        world.take()
+        self.assertEqual(
+            world.dispatcher.workload([old, world.version()]), {old: Workload(1, 2), world.version(): Workload(0, 1)}
+        )
+        self.assertEqual(world.dispatcher.workload([]), {})
+        self.assertEqual(world.dispatcher.workload([world.version()]), {world.version(): Workload(0, 1)})
+
+    @given(st.integers(0, 12), st.integers(1, 4), st.integers(1, 4), st.integers(0, 12))
+    def test_it_adds_up(self, count: int, outstanding: int, window: int, ends: int) -> None:
+        """Whatever fits where: running and queued are together the deliveries that are not done."""
+        world = crowded(count, max_outstanding=outstanding, max_deliveries=window)
+        for _ in range(min(ends, count)):
+            world.calls[0].returns()
+        version = world.version()
+        load = world.dispatcher.workload([version])[version]
+        self.assertEqual(load.running, len(world.calls))
+        self.assertEqual(load.running + load.queued, version.in_flight)
+        self.assertEqual(version.in_flight, count - min(ends, count))

@@ -1,0 +1,148 @@
+"""Drains in sight: what an operator is shown of them, and what asking to end one does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harn.errors import EventLogUnavailable, HandlerRetryAfter, RouteUnknown
+from harn.orchestrator.drain_operations import DrainOperations
+from harn.wire import canonical_json
+from tests.reload.case import GenerationCase
+from tests.reload.fakes import START
+from tests.reload.world import fake
+
+FASTER = 'timeout = "5s"'
+HEAD = '[orchestrator]\nallow_empty = true\nreload.drain_timeout = "10s"\n'
+
+
+class DrainOperationsTests(GenerationCase):
+    """`DrainOperations`."""
+
+    def begun(self, *triggers: str, count: int = 3) -> DrainOperations:
+        """Accept deliveries of ``a@v1`` of which one runs, then have these triggers; what drains is 1.5 s old."""
+        self.started(fake("a"), fake("b"), head=HEAD)
+        world = self.world
+        world.dispatcher.apply(1)
+        for number in range(count):
+            self.successResultOf(world.take("a", f"d{number}"))
+            world.clock.advance(1.0)
+        world.manifest(*triggers, head=HEAD)
+        self.assertTrue(self.reloaded().ok)
+        world.clock.advance(1.5)
+        return DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+
+    def shown(self, operations: DrainOperations) -> list[dict[str, Any]]:
+        """Give what is shown; all of it must have a form in JSON."""
+        found = [dict(each) for each in self.successResultOf(operations.drains())]
+        canonical_json(found)
+        return found
+
+    def outcome(self, deferred: Any) -> Mapping[str, Any]:
+        """Give the answer of one that must have one."""
+        found: Mapping[str, Any] = self.successResultOf(deferred)
+        return found
+
+    def test_nothing_drains(self) -> None:
+        """There is nothing to show, and nothing to act on."""
+        operations = self.begun(fake("a"), fake("b"), count=0)
+        self.assertEqual(self.shown(operations), [])
+        for act in (operations.cancel, operations.move):
+            error = self.failureResultOf(act("a@v1", "me"), RouteUnknown).value
+            self.assertEqual(str(error), "no version 'a@v1' drains; nothing drains now")
+
+    def test_everything_that_is_shown(self) -> None:
+        """Of each draining version."""
+        operations = self.begun(fake("a", extra=FASTER), fake("b"))
+        oldest = self.world.calls[0].call.event_id
+        self.assertEqual(
+            self.shown(operations),
+            [
+                {
+                    "binding": "a@v1",
+                    "trigger_id": "a",
+                    "version": 1,
+                    "generation": 1,
+                    "draining_since": "2023-11-14T22:13:23.000Z",
+                    "age_seconds": 1.5,
+                    "deadline": "2023-11-14T22:13:33.000Z",
+                    "in_flight": 3,
+                    "running": 1,
+                    "queued": 2,
+                    "waiting": 0,
+                    "moved": False,
+                    "oldest_event": {"event_id": oldest, "received_at": "2023-11-14T22:13:20.000Z"},
+                }
+            ],
+        )
+        self.assertEqual(START, 1_700_000_000.0)  # which these times are of
+
+    def test_requests_alone(self) -> None:
+        """A version that only a request holds has nothing accepted to show."""
+        self.started(fake("a"))
+        binding = self.world.version("a")
+        binding.lease()
+        self.world.manifest(fake("a", extra=FASTER))
+        self.reloaded()
+        world = self.world
+        operations = DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+        (shown,) = self.shown(operations)
+        self.assertEqual((shown["in_flight"], shown["queued"], shown["oldest_event"]), (1, 0, None))
+        binding.release()
+        self.assertEqual(self.shown(operations), [])
+
+    def test_waiting_retries(self) -> None:
+        """Those of a trigger that is gone are its last version's; of one that lives, none are."""
+        for triggers, waiting in (((fake("b"),), 1), ((fake("a", extra=FASTER), fake("b")), 0)):
+            self.setUp()
+            self.started(fake("a"), fake("b"))
+            for number in range(2):
+                self.successResultOf(self.world.take("a", f"d{number}"))
+            self.world.calls[0].raises(HandlerRetryAfter("later", 600.0))
+            self.world.manifest(*triggers)
+            self.reloaded()
+            world = self.world
+            operations = DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+            (shown,) = self.shown(operations)
+            self.assertEqual((shown["running"], shown["waiting"]), (1, waiting))
+
+    def test_the_event_log_is_away(self) -> None:
+        """What cannot be read is not made up."""
+        operations = self.begun(fake("a", extra=FASTER), fake("b"))
+        self.world.store.fail_reads = True
+        self.failureResultOf(operations.drains(), EventLogUnavailable)
+
+    def test_what_ends_meanwhile(self) -> None:
+        """A version that ends while the store is asked is shown no more."""
+        operations = self.begun(fake("a", extra=FASTER), fake("b"), count=1)
+        read, self.world.store.oldest = self.world.store.oldest, self._ends_first  # type: ignore[method-assign]
+        self.read = read
+        self.assertEqual(self.shown(operations), [])
+
+    def _ends_first(self, trigger_id: str, version: int) -> Any:
+        self.world.calls[0].returns()
+        return self.read(trigger_id, version)
+
+    def test_move(self) -> None:
+        """What was not begun goes to the live version at once; what runs, runs."""
+        operations = self.begun(fake("a", extra=FASTER), fake("b"))
+        self.assertEqual(self.outcome(operations.move("a@v1", "me")), {"binding": "a@v1", "moved": 2, "to": "a@v2"})
+        (shown,) = self.shown(operations)
+        self.assertEqual(
+            (shown["moved"], shown["deadline"], shown["running"], shown["queued"], shown["in_flight"]),
+            (True, None, 1, 0, 1),
+        )
+        self.assertEqual(self.outcome(operations.move("a@v1", "me"))["moved"], 0)
+
+    def test_move_of_a_trigger_that_is_gone(self) -> None:
+        """There is no version to name, and all that was queued, in memory too, is a dead letter."""
+        operations = self.begun(fake("b"))
+        self.assertEqual(self.outcome(operations.move("a@v1", "me")), {"binding": "a@v1", "moved": 2, "to": None})
+        self.assertEqual(self.world.metrics.trigger("a", "fake").dead_reasons, {"binding_removed": 2})
+
+    def test_cancel(self) -> None:
+        """All that it holds is given up, and it is gone."""
+        operations = self.begun(fake("b"))
+        self.assertEqual(self.outcome(operations.cancel("a@v1", "me")), {"binding": "a@v1", "cancelled": 3})
+        self.assertEqual((self.shown(operations), self.world.retired), ([], ["a@v1"]))
+        self.failureResultOf(operations.cancel("a@v1", "me"), RouteUnknown)
