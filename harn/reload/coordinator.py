@@ -242,7 +242,14 @@ class Coordinator:
         if live is not None:
             timeout = max(PARSING, live.inputs.manifest.orchestrator.reload.timeout)
         stages = Stages(self._clock, timeout)
-        before = Before(live=live, numbers=self._numbers, highest=self._highest, last_digest=last_digest, revive=revive)
+        before = Before(
+            live=live,
+            numbers=self._numbers,
+            highest=self._highest,
+            last_digest=last_digest,
+            revive=revive,
+            started_with=self._started_with,
+        )
         try:
             report = self._success(request, await self._attempts.run(request, stages, before))
         except (ManifestInvalid, StageFailed) as error:
