@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -199,6 +199,7 @@ class ErrorTests(SynchronousTestCase):
         )
         self.assertEqual(said, ["error: reload failed: restless", "generation 6 goes on serving"])
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.sampled_from(("ok", "error", "needs_confirmation", "unsettled")),
         st.lists(st.text(max_size=3), max_size=2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from attrs import evolve
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -89,6 +89,7 @@ class ContentTests(SynchronousTestCase):
         ):
             self.assertEqual(source_text(source), text, source)
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=40), st.sampled_from((b"", b"# coding: utf-7\n", b"# coding: unicode_escape\n")))
     def test_any_bytes_make_json(self, source: bytes, first: bytes) -> None:
         """Whatever a module holds, its text is text that JSON can carry."""
