@@ -113,7 +113,7 @@ class ContentTests(PlanCase):
     """What a plan says."""
 
     def test_everything_is_told(self) -> None:
-        """Fields and settings old and new, code by file, connectors and why, secrets as digests, what needs a restart."""
+        """Fields and settings old and new, code by file, connectors and why, secrets as digests, needs of a restart."""
         secret = self.write("secret", "first-value\n")
         self.environ["HARN_SECRET_GITHUB_ROTATING_FILE"] = str(secret)
         self.write("deep.py", "VALUE = 1\n")
