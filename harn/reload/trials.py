@@ -211,8 +211,9 @@ class Trials:
             if report.ok:
                 if report.generation == probation.generation:
                     self._keep(terms_of_probation.NAME, None)  # a forced one of the same content: there is no other
-                alive = [binding for binding in bindings if binding.id in self._registry.active]
-                self._take_back(alive, probation.began_at)
+                # What the undoing left in force was good before: a change that had been taken back already.
+                replaced = [each for each in bindings if self._registry.active.get(each.id) not in (None, each)]
+                self._take_back(replaced, probation.began_at)
                 return
             log.error(
                 "undoing generation {number} failed, trying again in {pause:g} s: {why}",

@@ -1,0 +1,44 @@
+"""Trials together: what one of them leaves behind for the next, and for the next server."""
+
+from __future__ import annotations
+
+from harn.model.shares import FailureLimit
+from harn.triggers.binding import ACTIVE
+from tests.reload.case import CoordinatorCase
+from tests.reload.world import HANDLERS, fake
+
+
+class TrialsTests(CoordinatorCase):
+    def edit(self, number: int, **more: object) -> None:
+        """Change trigger ``b`` and its code, and reload."""
+        self.world.write("more.py", f"{HANDLERS}# {number}\n")
+        self.world.manifest(fake("a"), fake("b", handler="more:on_event", extra=f"timeout = '{number}s'"))
+        self.reloaded(**more)
+
+    def test_undoing_leaves_alone_what_was_put_back(self) -> None:
+        """A trigger that is as it was before the first of two changes on probation goes on serving when these lapse."""
+        self.edit(1)
+        self.edit(2, confirm_within=20.0)
+        self.edit(1, confirm_within=20.0)
+        put_back = self.world.version("b")
+        self.world.clock.advance(20.0)
+        self.assertEqual(self.world.coordinator.last.source, "revert")
+        self.assertIs(self.world.version("b"), put_back)
+        self.assertEqual((put_back.state, put_back.moved), (ACTIVE, False))
+
+    def test_undoing_of_the_same_content(self) -> None:
+        """A forced reload of what is live has nothing to fall back to: its probation ends, for the next server too."""
+        self.reloaded(force=True, confirm_within=20.0)
+        self.world.clock.advance(20.0)
+        self.assertEqual((self.world.coordinator.generation, self.world.trials.probations.current), (2, None))
+        self.world = self.world.restarted()
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.assertIsNone(self.world.trials.probations.current)
+
+    def test_stable_version_serves_after_a_restart(self) -> None:
+        """Both versions of a ramp that goes on after a restart are in force, and are shown so."""
+        self.edit(1)
+        self.edit(2, ramp=0.5, revert_limit=FailureLimit(rate=0.5, minimum=5))
+        self.world = self.world.restarted()
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.assertEqual([each.state for each in self.world.registry.ramps["b"].versions], [ACTIVE, ACTIVE])
