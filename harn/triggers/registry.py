@@ -123,6 +123,8 @@ class Registry:
         previous = dict.fromkeys((*replaced, *self._left_behind(active, ramps)))
         for binding in active.values():
             binding.state = ACTIVE
+        for ramp in ramps.values():
+            ramp.stable.state = ACTIVE  # at a start it was revived
         self.active = active
         self.ramps = ramps
         for binding in previous:
