@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from harn.store.lock import holder
-from harn.testing.server import TWISTD, Answer, Connection, ServerProcess, is_alive, wait_until
+from harn.testing.server import READY, TWISTD, Answer, Connection, ServerProcess, is_alive, wait_until
 from tests.integration.case import ServerCase, trigger_text
 
 HELD = trigger_text("gh", handler="handlers:held")
@@ -49,9 +49,16 @@ class UpgradeCase(ServerCase):
 
     def upgrade(self, server: ServerProcess, pid: int) -> int:
         """Upgrade a program; give the number of the one that serves then."""
+        before = self.ready_lines(server)
         new = self.begin(server, pid)
-        wait_until(lambda: self.state_pid(server) == new, f"process {new} to serve; {server.lines[-5:]}", 60.0)
+        wait_until(lambda: self.ready_lines(server) > before, f"process {new} to serve; {server.lines[-5:]}", 60.0)
+        self.assertEqual(self.state_pid(server), new)
         return new
+
+    @staticmethod
+    def ready_lines(server: ServerProcess) -> int:
+        """Count how often a program said that it takes requests."""
+        return sum(READY.search(line) is not None for line in list(server.lines))
 
     def state_pid(self, server: ServerProcess) -> int:
         """Give the number that the state file tells."""
