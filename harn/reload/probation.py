@@ -241,7 +241,7 @@ class Probations:
 
     def _set_timer(self, probation: Probation) -> None:
         now = self._clock.seconds()
-        turn = probation.next_turn(now)
+        turn = None if probation.lapsed(now) else probation.next_turn(now)  # what lapsed while no server ran: at once
         self._timer = self._clock.callLater(0.0 if turn is None else turn - now, self._look)
 
     def _attempted(self, binding: BindingVersion) -> None:

@@ -35,6 +35,16 @@ class TrialsTests(CoordinatorCase):
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.assertIsNone(self.world.trials.probations.current)
 
+    def test_lapsed_while_no_server_ran(self) -> None:
+        """What nobody confirmed in time is undone at the next start, also if its failures are to be watched longer."""
+        limit = FailureLimit(rate=0.5, minimum=5)
+        self.edit(1, confirm_within=20.0, revert_limit=limit, revert_for=100.0)
+        self.world = self.world.restarted()
+        self.world.clock.advance(30.0)
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.world.clock.advance(0)
+        self.assertEqual(self.world.coordinator.last.source, "revert")
+
     def test_stable_version_serves_after_a_restart(self) -> None:
         """Both versions of a ramp that goes on after a restart are in force, and are shown so."""
         self.edit(1)
