@@ -27,8 +27,8 @@ def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key
         keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
         return current_digests(wanted, wanted - keyed, hash_key)
 
-    def reload() -> Deferred[Outcome]:
-        request = ReloadRequest(source="file_watch", actor="watch")
+    def reload(content: Mapping[str, str]) -> Deferred[Outcome]:
+        request = ReloadRequest(source="file_watch", actor="watch", expected=content)
         return coordinator.reload(request).addCallback(outcome_of)
 
     def unsettled(why: str) -> Deferred[None]:

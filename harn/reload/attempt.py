@@ -65,6 +65,7 @@ class Result:
 
     :ivar inputs: what it found. ``adopted``: the candidate, if it was adopted. ``held``: it was not, since it would
         remove most triggers and nobody asked for it.
+    :ivar torn: files that were written while they were read; nothing was adopted.
     :ivar details: of a dry run.
     :ivar drifted: files that say something else than what was adopted.
     """
@@ -73,6 +74,7 @@ class Result:
     inputs: Inputs
     adopted: Candidate | None = None
     held: bool = False
+    torn: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] | None = None
     recalled: int | None = None
@@ -136,11 +138,14 @@ class Attempts:
         stages.timeout = loaded.manifest.orchestrator.reload.timeout
         bundle = None if content is None else content.bundle
         inputs = await stages.run("resolve", builder.read(loaded, live, bundle))
+        files, expected = inputs.files, request.expected
+        torn = tuple(sorted(path for path in inputs.plain_files if expected.get(path, files[path]) != files[path]))
+        if torn:
+            return Result(plan=Plan(), inputs=inputs, torn=torn)
         replaced: Mapping[str, str] = {}
         if content is not None:
             paths = inputs.plain_files | (frozenset() if live is None else live.inputs.plain_files)
             replaced = await stages.run("resolve", builder.plain_files_now(paths))
-        files = inputs.files
         drifted = tuple(sorted(path for path in files if replaced.get(path, files[path]) != files[path]))
         if live is not None and inputs.digest == live.digest and not request.force and not request.dry_run:
             plan = Plan(unchanged=tuple(sorted(live.bindings)))

@@ -264,6 +264,9 @@ class Coordinator:
 
     def _success(self, request: ReloadRequest, result: Result) -> ReloadReport:
         live = self.current
+        if result.torn:
+            why = f"{', '.join(result.torn)}: written while it was read"
+            return answers.unsettled(live, request.source, request.actor, why)
         if result.held and live is not None:
             return answers.held_back(request, result, live)
         adopted = result.adopted is not None

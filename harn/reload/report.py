@@ -41,6 +41,8 @@ class ReloadRequest:
     :ivar revert_limit: failed attempts of the new versions at which it is undone; None leaves it to the manifest.
     :ivar revert_for: seconds for which these are counted; None leaves it to the manifest.
     :ivar reason: why it happens, for the record; empty when nobody said.
+    :ivar expected: digests of manifest and modules by path, as whoever asks has seen them come to rest: what reads
+        otherwise is being written, and is not adopted.
     """
 
     source: str
@@ -55,6 +57,7 @@ class ReloadRequest:
     revert_limit: FailureLimit | None = None
     revert_for: float | None = None
     reason: str = ""
+    expected: Mapping[str, str] = field(factory=dict)
 
     @property
     def is_plain(self) -> bool:

@@ -83,7 +83,7 @@ class Watcher(Service):
         reactor: Any,
         watched: Callable[[], Watched],
         read: Callable[[Iterable[str]], Content],
-        reload: Callable[[], Deferred[Outcome]],
+        reload: Callable[[Content], Deferred[Outcome]],
         unsettled: Callable[[str], Deferred[None]],
     ) -> None:
         self._reactor = reactor
@@ -235,7 +235,7 @@ class Watcher(Service):
     async def _ask(self, seen: Seen) -> None:
         """Ask for a reload, and remember for what as long as it may not be asked for again."""
         try:
-            outcome = await self._reload()
+            outcome = await self._reload(seen.content)
         except CancelledError:
             raise
         except Exception:

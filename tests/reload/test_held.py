@@ -90,3 +90,16 @@ class HeldTests(CoordinatorCase):
         self.assertEqual(self.world.told.finished[-1].report.status, UNSETTLED)
         self.assertTrue(self.watch().ok)
         self.assertIsNone(self.world.coordinator.waiting)
+
+    def test_written_while_it_is_read(self) -> None:
+        """Files that read otherwise than whoever asks has seen them at rest are not adopted."""
+        seen = self.successResultOf(
+            Deferred.fromCoroutine(self.world.builder.files_now(self.world.coordinator.current.inputs))
+        )
+        self.world.manifest(*map(fake, "abcdef"))
+        before = self.world.stands()
+        report = self.reload(source="file_watch", expected=seen)
+        self.assertEqual((report.status, report.generation), (UNSETTLED, 2))
+        self.assertIn("harn.toml: written while it was read", report.error)
+        self.assertEqual(self.world.stands(), before)
+        self.assertTrue(self.watch().ok)

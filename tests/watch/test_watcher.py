@@ -91,7 +91,8 @@ class WatcherCase(SynchronousTestCase):
         self.on_read()
         return self.read(paths)
 
-    def reload(self) -> Deferred[Outcome]:
+    def reload(self, content: Content) -> Deferred[Outcome]:
+        self.expected = content
         self.reloads += 1
         if self.on_reload is not None:
             return self.on_reload()
