@@ -74,7 +74,7 @@ class Watcher(Service):
     :param reactor: for time and threads.
     :param watched: gives what to watch, asked before each look.
     :param read: ``read(paths) -> Content``; blocks, is called in a thread.
-    :param reload: asks for a reload; fires with what became of it.
+    :param reload: asks for a reload that adopts this content or nothing; fires with what became of it.
     :param unsettled: called once in each spell of `UNSETTLED` seconds in which nothing could be adopted; says why.
     """
 
