@@ -154,7 +154,9 @@ class Trials:
             self._resume(generation.number)
             return
         settings = generation.inputs.manifest.orchestrator.reload
-        fallback = self.probations.fallback(live)
+        undoing, fallback = self._undoing, self.probations.fallback(live)
+        if undoing is not None and undoing.generation == live:
+            fallback = undoing.fallback  # what served until now was judged bad, and could not be undone yet
         probation = terms_of_probation.terms(request, settings, generation.number, fallback, self._clock.seconds())
         fresh = [generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified)]
         self.probations.adopted(probation, fresh, request.actor)
@@ -183,6 +185,8 @@ class Trials:
     def _undo(self, probation: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
         log.warn("generation {number} is undone: {why}", number=probation.generation, why=why)
         self._deeds.note("probation_ended", {**shown(probation), "outcome": REVERTED, "why": why})
+        if self._reverting is not None:
+            self._reverting.cancel()  # what that is to undo serves no more
         self._undoing = probation
         reverting = self._reverting = Deferred.fromCoroutine(self._revert(probation, bindings, why))
         reverting.addErrback(self._not_reverted, probation).addBoth(self._reverted)

@@ -35,6 +35,20 @@ class TrialsTests(CoordinatorCase):
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.assertIsNone(self.world.trials.probations.current)
 
+    def test_another_while_undoing_fails(self) -> None:
+        """What is adopted while an undoing fails falls back to what was good; only the last undoing goes on."""
+        self.edit(1, confirm_within=20.0)
+        self.world.store.fail_reads = True
+        self.world.clock.advance(20.0)
+        self.edit(2, confirm_within=2.0)
+        self.assertEqual(self.world.trials.probations.current.fallback, 1)
+        self.world.clock.advance(2.0)
+        self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)
+        self.world.store.fail_reads = False
+        self.world.clock.advance(10.0)
+        self.assertEqual((self.world.coordinator.generation, self.world.coordinator.last.recalled), (4, 1))
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
     def test_lapsed_while_no_server_ran(self) -> None:
         """What nobody confirmed in time is undone at the next start, also if its failures are to be watched longer."""
         limit = FailureLimit(rate=0.5, minimum=5)
