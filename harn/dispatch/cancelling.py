@@ -103,6 +103,9 @@ class Cancels:
             others = await self._bury_others(binding, retries)
             self._registry.retries_died(binding, retries + others)
             buried += others
+        elif binding.id in self._registry.active and leaving.stored > buried:
+            # It stood in for an earlier version, whose rows are the live one's now.
+            self._leavings.hold_stored(self._registry.active[binding.id], leaving.stored - buried)
         binding.dead += buried
         self._metrics.trigger(binding.id, binding.spec.provider).dead(DRAIN_CANCELLED, buried)
         self._readback.left()

@@ -113,9 +113,11 @@ class Dispatcher:
 
     def submit(self, delivery: Delivery) -> None:
         """Take a delivery that has just become durable; it holds a lease on its binding."""
-        if not delivery.binding.moved or self._moves.accepted(delivery):
+        if not delivery.binding.moved:
             self._window.offer(delivery)
-            self._pump()
+        elif self._moves.accepted(delivery):
+            self._window.offer_late(delivery)
+        self._pump()
 
     def hold(self) -> None:
         """Bring back nothing from the store until `resume`: while rows are taken over, their leases are missing."""

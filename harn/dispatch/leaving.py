@@ -96,6 +96,14 @@ class Leavings:
         else:
             leaving.stored += count
 
+    def may_hold(self, trigger_id: str) -> bool:
+        """
+        Tell whether the lease of a row of this trigger may be among those that are leaving.
+
+        A version may stand in for an earlier one that could not be revived: then it holds leases for that one's rows.
+        """
+        return any(each.binding.id == trigger_id and each.target is None for each in self._under_way.values())
+
     def holds(self, row: StoredDelivery, registry: Registry) -> bool:
         """Tell whether a row that was read is on its way to the dead letters."""
         if not self._under_way and not self.burying:
@@ -103,5 +111,4 @@ class Leavings:
         own = registry.get(row.trigger_id, row.version)
         if own is None:
             return row.trigger_id in self.burying
-        leaving = self._under_way.get(own)
-        return leaving is not None and leaving.target is None
+        return self.follow(own)[1] is not None

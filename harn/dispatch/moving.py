@@ -89,6 +89,7 @@ class Moves:
             for delivery in dead:
                 self._settle(delivery, given_up(delivery))
         else:
+            self._leavings.aim(leaving, target)
             for delivery in self._readback.window:
                 if delivery.binding is binding:
                     hand_to(delivery, target)
@@ -132,6 +133,7 @@ class Moves:
         if target is not delivery.binding:
             hand_to(delivery, target)
         if leaving is not None:
+            self._readback.window.announce(delivery.delivery_id)
             leaving.stored += 1
             leaving.joined = True
             return False

@@ -132,7 +132,10 @@ class ReadBack:
             return None  # it is being given up already
         binding = self._holder(row)
         if binding is None:
-            self._give_up(row)
+            if self._leavings.may_hold(row.trigger_id):
+                self._passed_over = True
+            else:
+                self._give_up(row)
             return None
         binding.stored -= 1
         return Delivery.stored(row, binding)
@@ -147,6 +150,8 @@ class ReadBack:
         own = self._registry.get(row.trigger_id, row.version)
         if own is not None and own.stored > 0:
             return own
+        if (own is None or own.moved) and self._leavings.may_hold(row.trigger_id):
+            return None
         newest = self._registry.newest(row.trigger_id)
         for other in self._registry.versions(row.trigger_id):
             if other.stored > 0 and (other.version > row.version or other is newest):

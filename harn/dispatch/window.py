@@ -81,7 +81,7 @@ class Window:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery just accepted, or leave it to the store; ids rise from call to call."""
-        self._announced = delivery.delivery_id
+        self.announce(delivery.delivery_id)
         if delivery.delivery_id <= self._newest or delivery.delivery_id in self.in_hand:
             # A read of the store was faster than the news of the first commit, and has brought it already.
             delivery.binding.stored += 1
@@ -92,6 +92,22 @@ class Window:
             return
         self._newest = delivery.delivery_id
         self.push(delivery)
+
+    def offer_late(self, delivery: Delivery) -> None:
+        """
+        Take a delivery just accepted in any case: it is another version's by now than its row in the store says.
+
+        Only requests that began on a version before it was moved on bring any.
+        """
+        self.announce(delivery.delivery_id)
+        if delivery.delivery_id in self.in_hand:
+            delivery.binding.stored += 1
+        else:
+            self.push(delivery)
+
+    def announce(self, delivery_id: int) -> None:
+        """Take notice that the news of a commit is here: from now on its row may be read back."""
+        self._announced = delivery_id
 
     def push(self, delivery: Delivery) -> None:
         """Take a delivery in any case, for example a retry that is due."""
