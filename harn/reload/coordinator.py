@@ -350,35 +350,38 @@ class Coordinator:
         except Exception:
             log.failure("beginning the trials of generation {number} failed", number=generation.number)
 
-    async def reroute(self, ramp: Ramp, winner: BindingVersion) -> bool:
+    async def reroute(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
         """
-        Let one version of a ramp take all deliveries of its trigger from now on, and the other drain.
+        Let one version of each ramp take all deliveries of its trigger from now on, and the other drain.
 
-        :return: False if the ramp is in force no more: a reload has put something else in its place.
+        :return: those that were still in force; in the place of the others a reload has put something else.
         """
         async with self.turns.turn():
-            live, trigger_id = self.current, winner.id
-            if live is None or live.ramps.get(trigger_id) is not ramp:
-                return False
+            live = self.current
+            ending = {
+                ramp: winner
+                for ramp, winner in winners.items()
+                if live is not None and live.ramps.get(winner.id) is ramp
+            }
+            if live is None or not ending:
+                return frozenset()
             now = self._clock.seconds()
-            bindings, routes = {**live.bindings, trigger_id: winner}, live.routes.copy()
-            route = make_route(winner, live.connectors[trigger_id], None)
-            if route is not None:
-                routes[route.path] = route
-            generation = evolve(
-                live,
-                bindings=bindings,
-                routes=routes,
-                tree=self._table.build(routes, live.tree),
-                ramps={key: each for key, each in live.ramps.items() if each is not ramp},
-            )
-            # From here on nothing waits, as in `adopt`: it is the same generation with one route changed.
-            self._registry.end_ramp(trigger_id, winner, bindings, now)
-            self._table.swap(generation.tree, generation.number)
-            self.current = generation
-            loser = ramp.stable if winner is ramp.fresh else ramp.fresh
-            self._drains.begin(live.number, [loser], live.inputs.manifest.orchestrator.reload.drain_timeout)
-            return True
+            bindings, routes = live.bindings.copy(), live.routes.copy()
+            for winner in ending.values():
+                bindings[winner.id] = winner
+                route = make_route(winner, live.connectors[winner.id], None)
+                if route is not None:
+                    routes[route.path] = route
+            tree = self._table.build(routes, live.tree)
+            ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if ramp not in ending}
+            # From here on nothing waits, as in `adopt`: it is the same generation with some routes changed.
+            for winner in ending.values():
+                self._registry.end_ramp(winner.id, winner, bindings, now)
+            self._table.swap(tree, live.number)
+            self.current = evolve(live, bindings=bindings, routes=routes, tree=tree, ramps=ramps)
+            losers = [ramp.stable if winner is ramp.fresh else ramp.fresh for ramp, winner in ending.items()]
+            self._drains.begin(live.number, losers, live.inputs.manifest.orchestrator.reload.drain_timeout)
+            return frozenset(ending)
 
 
 def _said(error: Exception) -> str:

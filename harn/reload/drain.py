@@ -96,7 +96,7 @@ class Drains:
     @property
     def generations(self) -> tuple[int, ...]:
         """Numbers of the generations of which something drains, the oldest first."""
-        return tuple(group.generation for group in self._groups)
+        return tuple(dict.fromkeys(group.generation for group in self._groups))
 
     def begin(self, generation: int, bindings: Sequence[BindingVersion], timeout: float) -> None:
         """
@@ -112,8 +112,11 @@ class Drains:
         group = Group(generation, still, now, now + timeout)
         group.deadline = self._clock.callLater(timeout, group.move_on, self._move_on)
         self._groups.append(group)
-        for oldest in self._groups[:-MOST_DRAINING]:
-            oldest.move_on(self._move_on)
+        # By generation: a generation that lets go of one ramp after the other is one all the same.
+        served = list(dict.fromkeys(each.generation for each in self._groups))
+        for each in self._groups:
+            if each.generation in served[:-MOST_DRAINING]:
+                each.move_on(self._move_on)
 
     def describe(self, now: float) -> list[Draining]:
         """Describe every draining version as of ``now`` (seconds, Unix), the longest draining first."""

@@ -6,7 +6,7 @@ What a ramp is to a single delivery is `harn.triggers.ramp`; this is who changes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,9 +14,10 @@ from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
-from harn.errors import NothingPending
+from harn.errors import NothingPending, ShuttingDown
 from harn.manifest.model import RolloutSpec
 from harn.model.durations import format_duration
 from harn.model.shares import FailureLimit, format_share
@@ -32,7 +33,10 @@ NAME = "ramps"
 MINIMUM = 10
 """Attempts of the fresh version below which its failures are not judged."""
 
-RUNNING, ABORTED = "running", "aborted"
+MOST_NAMED = 10
+"""Versions that one line of the log names."""
+
+RUNNING, FINISHED, ABORTED = "running", "finished", "aborted"
 
 
 class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,17 +72,17 @@ class RampSteps:
     """
     What the holder of ramps does at their turns.
 
-    :ivar reroute: let one version of a ramp take all deliveries, from the next one on, and the other drain; fires with
-        False if the ramp is in force no more.
+    :ivar reroute: let one version of each of these ramps take all deliveries, and the other drain; fires with those
+        that were still in force.
     :ivar aborted: called with the fresh version and when its ramp began: its failures go back to the stable one.
     :ivar note: record what happened: a kind and a payload.
-    :ivar keep: keep these values over restarts.
+    :ivar keep: keep over restarts how they are now.
     """
 
-    reroute: Callable[[Ramp, BindingVersion], Awaitable[bool]]
+    reroute: Callable[[Mapping[Ramp, BindingVersion]], Awaitable[frozenset[Ramp]]]
     aborted: Callable[[BindingVersion, float], None]
     note: Callable[[str, Mapping[str, Any]], None]
-    keep: Callable[[list[dict[str, Any]] | None], None]
+    keep: Callable[[], None]
 
 
 @define(eq=False)
@@ -95,7 +99,6 @@ class Running:
     began_at: float
     next_at: float | None
     before: tuple[int, int]
-    timer: IDelayedCall | None = None
     is_ending: bool = False
 
     @property
@@ -150,7 +153,11 @@ def describe_record(record: RampRecord) -> dict[str, Any]:
 
 
 class Ramps:
-    """The ramps of the live generation, and those that were aborted and not yet replaced by another change."""
+    """
+    The ramps of the live generation, and those that were aborted and not yet replaced by another change.
+
+    One timer serves them all, and what becomes of many at once is one step: thousands of triggers may ramp together.
+    """
 
     def __init__(self, clock: IReactorTime, steps: RampSteps) -> None:
         self._clock = clock
@@ -158,6 +165,7 @@ class Ramps:
         self._running: dict[str, Running] = {}
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}
+        self._timer: IDelayedCall | None = None
 
     # What others ask
 
@@ -192,7 +200,8 @@ class Ramps:
             del self._aborted[trigger_id]
         for trigger_id, running in tuple(self._running.items()):
             if generation.ramps.get(trigger_id) is not running.ramp:
-                self._forget(running)
+                remove_judge(running.ramp.fresh, self._attempted)
+                del self._running[trigger_id]
         for trigger_id, ramp in generation.ramps.items():
             if trigger_id not in self._running:
                 self._begin(ramp, candidate.rollouts.get(trigger_id), now)
@@ -201,6 +210,7 @@ class Ramps:
             if record.state == ABORTED and held is not None and held.version == record.stable:
                 self._aborted[trigger_id] = record
         self._remembered = {}
+        self._set_timer()
 
     async def finish(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
@@ -208,9 +218,7 @@ class Ramps:
 
         :raises NothingPending: there is no such ramp.
         """
-        return [
-            await self._end(running, running.ramp.fresh, f"finished by {actor}") for running in self._chosen(trigger_id)
-        ]
+        return await self._end(self._chosen(trigger_id), f"finished by {actor}", won=True)
 
     async def abort(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
@@ -218,18 +226,18 @@ class Ramps:
 
         :raises NothingPending: there is no such ramp.
         """
-        return [
-            await self._end(running, running.ramp.stable, f"aborted by {actor}") for running in self._chosen(trigger_id)
-        ]
+        return await self._end(self._chosen(trigger_id), f"aborted by {actor}", won=False)
 
     def close(self) -> None:
         """Step no more; the next server goes on with them."""
         for running in self._running.values():
-            self._stop(running)
+            remove_judge(running.ramp.fresh, self._attempted)
+            running.next_at = None
+        self._set_timer()
 
     # Their course
 
-    def _chosen(self, trigger_id: str | None) -> Iterable[Running]:
+    def _chosen(self, trigger_id: str | None) -> list[Running]:
         running = [each for each in self._running.values() if not each.is_ending]
         chosen = [each for each in running if trigger_id in (None, each.trigger_id)]
         if not chosen:
@@ -246,29 +254,35 @@ class Ramps:
         else:
             policy = policy or RolloutSpec(percent=ramp.share)
             began_at, next_at = now, now + policy.every if policy.step else None
-        running = Running(ramp, policy, began_at, next_at, (fresh.attempted, fresh.attempts_failed))
-        self._running[fresh.id] = running
+        self._running[fresh.id] = Running(ramp, policy, began_at, next_at, (fresh.attempted, fresh.attempts_failed))
         if policy.max_failures is not None:
             add_judge(fresh, self._attempted)
-        self._set_timer(running)
-        self._steps.note("ramp_started", describe_record(running.record()))
 
-    def _set_timer(self, running: Running) -> None:
-        if running.next_at is not None:
-            wait = max(0.0, running.next_at - self._clock.seconds())
-            running.timer = self._clock.callLater(wait, self._step, running)
+    def _set_timer(self) -> None:
+        """Wake up for the next step of any of them."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        turn = min((each.next_at for each in self._running.values() if each.next_at is not None), default=None)
+        if turn is not None:
+            self._timer = self._clock.callLater(max(0.0, turn - self._clock.seconds()), self._step)
 
-    def _step(self, running: Running) -> None:
-        running.timer = None
-        share = running.ramp.share + running.policy.step
-        if share >= 1.0:
-            self._decide(running, running.ramp.fresh, "every step went well")
-            return
-        running.ramp.share = share
-        running.next_at = self._clock.seconds() + running.policy.every
-        self._set_timer(running)
-        self._steps.note("ramp_stepped", describe_record(running.record()))
-        self._steps.keep(self.records())
+    def _step(self) -> None:
+        """Take the steps that are due; those that have all of them are finished."""
+        self._timer = None
+        now = self._clock.seconds()
+        due = [each for each in self._running.values() if each.next_at is not None and each.next_at <= now]
+        over = [each for each in due if each.ramp.share + each.policy.step >= 1.0]
+        stepped = [each for each in due if each.ramp.share + each.policy.step < 1.0]
+        for running in stepped:
+            running.ramp.share += running.policy.step
+            running.next_at = now + running.policy.every
+        if stepped:
+            self._steps.note("ramp_stepped", {"ramps": [describe_record(each.record()) for each in stepped]})
+            self._steps.keep()
+        if over:
+            self._decide(over, "every step went well", won=True)
+        self._set_timer()
 
     def _attempted(self, binding: BindingVersion) -> None:
         running = self._running.get(binding.id)
@@ -276,46 +290,54 @@ class Ramps:
             return
         why = why_failed(running.policy, *running.counts())
         if why is not None:
-            self._decide(running, running.ramp.stable, why)
+            self._decide([running], why, won=False)
 
-    def _decide(self, running: Running, winner: BindingVersion, why: str) -> None:
-        """End it from within: nobody waits for that."""
-        Deferred.fromCoroutine(self._end(running, winner, why)).addErrback(
-            lambda failure: log.failure("ending the ramp of {trigger} failed", failure, trigger=running.trigger_id)
-        )
+    def _decide(self, ending: list[Running], why: str, *, won: bool) -> None:
+        """End ramps from within: nobody waits for that."""
+        Deferred.fromCoroutine(self._end(ending, why, won=won)).addErrback(self._not_ended)
 
-    async def _end(self, running: Running, winner: BindingVersion, why: str) -> dict[str, Any]:
-        ramp = running.ramp
-        won = winner is ramp.fresh
-        self._stop(running)
-        running.is_ending, running.next_at = True, None
-        ramp.share = 1.0 if won else 0.0  # at once, even if a reload runs that must be over first
-        if not await self._steps.reroute(ramp, winner):
-            return {**describe_record(running.record()), "state": "superseded"}
-        self._running.pop(running.trigger_id, None)
-        record = msgspec.structs.replace(running.record(), state="finished" if won else ABORTED, why=why)
-        attempts, failures = running.counts()
-        shown = {**describe_record(record), "attempts": attempts, "failures": failures}
-        if not won:
-            self._aborted[running.trigger_id] = record
-            self._steps.aborted(ramp.fresh, running.began_at)
-        log.info(
-            "ramp of {trigger} {state}: {binding} takes all deliveries: {why}",
-            trigger=running.trigger_id,
-            state=record.state,
-            binding=winner.key,
-            why=why,
-        )
-        self._steps.note("ramp_finished" if won else "ramp_aborted", shown)
-        self._steps.keep(self.records())
+    def _not_ended(self, failure: Failure) -> None:
+        if not failure.check(ShuttingDown):  # the next server decides that again
+            log.failure("ending ramps failed", failure)
+
+    async def _end(self, ending: list[Running], why: str, *, won: bool) -> list[dict[str, Any]]:
+        """
+        End ramps, for the fresh versions or against them; show what became of each.
+
+        Shares change at once; the rest must wait until a reload that runs is over.
+        """
+        for running in ending:
+            remove_judge(running.ramp.fresh, self._attempted)
+            running.is_ending, running.next_at = True, None
+            running.ramp.share = 1.0 if won else 0.0
+        self._set_timer()
+        winners = {each.ramp: each.ramp.fresh if won else each.ramp.stable for each in ending}
+        ended = await self._steps.reroute(winners)
+        shown: list[dict[str, Any]] = []
+        for running in ending:
+            if running.ramp not in ended:
+                shown.append({**describe_record(running.record()), "state": "superseded"})
+                continue
+            del self._running[running.trigger_id]
+            record = msgspec.structs.replace(running.record(), state=FINISHED if won else ABORTED, why=why)
+            attempts, failures = running.counts()
+            shown.append({**describe_record(record), "attempts": attempts, "failures": failures})
+            if not won:
+                self._aborted[running.trigger_id] = record
+                self._steps.aborted(running.ramp.fresh, running.began_at)
+        if ended:
+            self._tell(shown, why, won=won)
         return shown
 
-    def _forget(self, running: Running) -> None:
-        self._stop(running)
-        del self._running[running.trigger_id]
-
-    def _stop(self, running: Running) -> None:
-        remove_judge(running.ramp.fresh, self._attempted)
-        if running.timer is not None:
-            running.timer.cancel()
-            running.timer = None
+    def _tell(self, shown: list[dict[str, Any]], why: str, *, won: bool) -> None:
+        """Log and record how ramps ended, and keep that."""
+        told = [each for each in shown if each["state"] != "superseded"]
+        keys = [each["fresh" if won else "stable"] for each in told]
+        log.info(
+            "{what}: {bindings} take all deliveries: {why}",
+            what="ramp finished" if won else "ramp aborted",
+            bindings=", ".join(keys[:MOST_NAMED]) + (", ..." if len(keys) > MOST_NAMED else ""),
+            why=why,
+        )
+        self._steps.note("ramp_finished" if won else "ramp_aborted", {"ramps": told})
+        self._steps.keep()

@@ -46,8 +46,8 @@ class Host(Protocol):
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """Reload."""
 
-    async def reroute(self, ramp: Ramp, winner: BindingVersion) -> bool:
-        """End a ramp; False if it is in force no more."""
+    async def reroute(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
+        """End ramps; give those that were still in force."""
 
 
 @frozen(kw_only=True)
@@ -91,10 +91,10 @@ class Trials:
         self.ramps = Ramps(
             clock,
             RampSteps(
-                reroute=lambda ramp, winner: self.host.reroute(ramp, winner),
+                reroute=lambda winners: self.host.reroute(winners),
                 aborted=lambda fresh, since: self._take_back([fresh], since),
                 note=deeds.note,
-                keep=lambda records: self._keep(ramping.NAME, records),
+                keep=self._keep_ramps,
             ),
         )
         self.replaced: Mapping[str, str] = {}
@@ -103,6 +103,7 @@ class Trials:
         self._undoing: Probation | None = None
         self._reverting: Deferred[None] | None = None
         self._closed = False
+        self._keeping = self._unkept = False
 
     # Over restarts
 
@@ -234,6 +235,22 @@ class Trials:
                 lambda failure, key: log.failure("taking back what {binding} failed at failed", failure, binding=key),
                 binding.key,
             )
+
+    def _keep_ramps(self) -> None:
+        """Keep the ramps as they are now; what changes while that is being written is kept once more after it."""
+        self._unkept = True
+        if self._keeping:
+            return
+        self._keeping = True
+        Deferred.fromCoroutine(self._keep_until_kept()).addErrback(self._not_kept, ramping.NAME)
+
+    async def _keep_until_kept(self) -> None:
+        try:
+            while self._unkept:
+                self._unkept = False
+                await self._generations.keep(ramping.NAME, self.ramps.records())
+        finally:
+            self._keeping = False
 
     def _keep(self, name: str, value: Any) -> None:
         """Keep something over restarts; if that fails, the next server goes on from what was kept before."""

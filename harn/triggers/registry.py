@@ -32,7 +32,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.active: Mapping[str, BindingVersion] = {}
-        self.ramps: Mapping[str, Ramp] = NO_RAMPS
+        self.ramps: dict[str, Ramp] = {}
         self._draining: dict[str, dict[int, BindingVersion]] = {}
         self.waiting: Counter[str] = Counter()
         self._observers: list[Observer] = []
@@ -126,7 +126,7 @@ class Registry:
         for ramp in ramps.values():
             ramp.stable.state = ACTIVE  # at a start it was revived
         self.active = active
-        self.ramps = ramps
+        self.ramps = dict(ramps)  # ours: thousands may end one by one
         for binding in previous:
             self.drain(binding, now)
         for binding in self.draining():
@@ -148,7 +148,7 @@ class Registry:
         """
         ramp = self.ramps[trigger_id]
         self.active = active
-        self.ramps = {each: running for each, running in self.ramps.items() if each != trigger_id}
+        del self.ramps[trigger_id]
         for version in ramp.versions:
             if version is not winner:
                 self.drain(version, now)

@@ -300,3 +300,18 @@ def _fired(value: object) -> Deferred[object]:
     done: Deferred[object] = Deferred()
     done.callback(value)
     return done
+
+
+class RampsTests(GenerationCase):
+    def test_many_ramps_of_one_generation(self) -> None:
+        """Versions that one generation lets go of one after the other drain as that one generation, not as many."""
+        names = "abcdef"
+        self.started(*map(fake, names))
+        self.world.manifest(*(fake(name, extra="timeout = '9s'") for name in names))
+        self.successResultOf(self.world.reload(ramp=0.5))
+        stable = [ramp.stable for ramp in self.world.registry.ramps.values()]
+        for binding in stable:
+            binding.lease()
+        for name in names:
+            self.successResultOf(Deferred.fromCoroutine(self.world.trials.ramps.finish(name, "me")))
+        self.assertEqual((self.world.drains.generations, {binding.moved for binding in stable}), ((2,), {False}))

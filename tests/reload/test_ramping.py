@@ -93,7 +93,7 @@ class CourseTests(RampCase):
             self.world.clock.advance(60.0)
         self.assertEqual((self.ramps(), old.state), ([], TERMINATED))
         self.assertEqual(set(self.deliver(50)), {"a@v2"})
-        self.assertEqual(self.noted(), ["ramp_started", "ramp_stepped", "ramp_stepped", "ramp_finished"])
+        self.assertEqual(self.noted(), ["ramp_stepped", "ramp_stepped", "ramp_finished"])
         self.assertEqual(self.world.coordinator.generation, 2)
 
     def test_what_the_old_version_has_drains(self) -> None:
