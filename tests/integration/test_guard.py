@@ -68,8 +68,8 @@ class HeldTests(GuardCase):
         self.assertEqual((live["waiting"], live["generation"], live["drift"]), (None, 1, False))
         self.assertEqual(self.gauge(server), "1.0")
 
-    def test_made_whole_with_a_change(self) -> None:
-        """A later write that makes the file whole, and changes it, is adopted by itself."""
+    def test_ends(self) -> None:
+        """Made whole, with a change, it is adopted by itself; SIGHUP and a restart are explicit, and adopt it."""
         server = self.begin()
         self.hold(server, WHOLE[0])
         self.write_manifest(*WHOLE, trigger_text("t4"))
@@ -77,17 +77,17 @@ class HeldTests(GuardCase):
         self.assertEqual(self.live(server), ["t0", "t1", "t2", "t3", "t4"])
         self.wait_last_reload(server, lambda last: last["status"] == "ok")
         self.assertIsNone(server.generation()["waiting"])
-
-    def test_signal(self) -> None:
-        """SIGHUP is an explicit reload: it adopts what is held."""
-        server = self.begin()
-        self.hold(server, WHOLE[0])
+        self.hold(server, *WHOLE[:2])
         server.signal(signal.SIGHUP)
-        self.wait_generation(server, 2)
-        self.assertEqual(self.live(server), ["t0"])
+        self.wait_generation(server, 3)
+        self.assertEqual(self.live(server), ["t0", "t1"])
         self.wait_last_reload(server, lambda last: last["status"] == "ok" and last["source"] == "signal")
         self.assertIsNone(server.generation()["waiting"])
         self.assertEqual(self.gauge(server), "1.0")
+        self.hold(server, WHOLE[2])
+        server = self.restart(server, "--watch")
+        self.assertEqual(self.live(server), ["t2"])
+        self.assertIsNone(server.generation()["waiting"])
 
     def test_broken_meanwhile(self) -> None:
         """Half a file that becomes a broken one is a failure, then held again; an explicit reload ends it."""
@@ -101,13 +101,6 @@ class HeldTests(GuardCase):
         self.assertEqual(self.live(server), ["t1"])
         live = server.generation()
         self.assertEqual((live["waiting"], live["last_failed"]), (None, None))
-
-    def test_restart(self) -> None:
-        """A restart is explicit: it adopts what is there."""
-        server = self.begin()
-        self.hold(server, WHOLE[0])
-        server = self.restart(server, "--watch")
-        self.assertEqual(self.live(server), ["t0"])
 
 
 class NotHeldTests(GuardCase):

@@ -48,14 +48,10 @@ class StartTests(LastGoodCase):
         def broken_handler() -> None:
             self.write_handlers("three", "raise RuntimeError('not today')\n")
 
-        def gone_handler() -> None:
-            (self.directory / "handlers.py").unlink()
-
         cases: tuple[tuple[Callable[[], None], str], ...] = (
             (broken_manifest, r"harn\.toml:1"),
             (gone_manifest, r"harn\.toml"),
             (broken_handler, r"not today"),
-            (gone_handler, r"handlers"),
         )
         # The version stays: it is the same content. The generation is a new one each time.
         for number, (spoil, problem) in enumerate(cases):

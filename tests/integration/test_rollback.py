@@ -188,8 +188,8 @@ class RefusedTests(RollbackCase):
 class RestartTests(RollbackCase):
     """What the next server begins with."""
 
-    def test_unchanged_files(self) -> None:
-        """After a rollback a restart, and a kill, go on with what it brought back: number, version and code."""
+    def test_restart(self) -> None:
+        """A restart, and one after a kill, go on with what was rolled back to, until the files have changed."""
         server = self.serve()
         self.modify(server, "two")
         self.roll_back(server)
@@ -203,21 +203,13 @@ class RestartTests(RollbackCase):
         # An explicit reload always takes the files.
         self.assert_reloaded(server.reload(), modified=["gh"])
         self.assert_version(server, "d3", "two", "gh@v4")
-        server = self.restart(server)
-        self.assert_version(server, "d4", "two", "gh@v4")
-        self.assertFalse(server.generation()["drift"])
-
-    def test_changed_files(self) -> None:
-        """Files that have changed since the rollback are adopted by a restart."""
-        server = self.serve()
-        self.modify(server, "two")
-        self.roll_back(server)
+        # Files that have changed since a rollback are adopted by a restart.
+        self.assertEqual(self.roll_back(server)["generation"], 5)
         self.assertEqual(server.terminate(), 0)
         self.write_handlers("three")
         server = self.serve()
-        self.assertEqual(server.generation()["generation"], 4)
-        self.assertFalse(server.generation()["drift"])
-        self.assert_version(server, "d1", "three", "gh@v4")
+        self.assertEqual((server.generation()["generation"], server.generation()["drift"]), (6, False))
+        self.assert_version(server, "d4", "three", "gh@v6")
 
 
 class WatchTests(RollbackCase, WatchCase):
