@@ -173,7 +173,9 @@ class CourseTests(RampCase):
 
     def test_failures(self) -> None:
         """When too much fails all goes back to the old version, what failed too; an edit alone tries again."""
-        trigger = trigger_text("gh", extra='rollout = { percent = 50, max_failures = "10%" }')
+        # With one attempt each failure is a dead letter at once, which must be taken back.
+        extra = 'rollout = { percent = 50, max_failures = "10%" }\n[triggers.retry]\nmax = 1'
+        trigger = trigger_text("gh", extra=extra)
         self.write_manifest(trigger)
         server = self.serve()
         self.ramp(server, "two", "", FAILING)
