@@ -10,7 +10,7 @@ from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import OrchestratorSettings
 from harn.reload.attempt import Result
 from harn.reload.generation import Generation
-from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, Draining, ReloadReport, ReloadRequest
+from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, DrainingVersion, ReloadReport, ReloadRequest
 from harn.triggers.binding import BindingVersion
 
 MOST_NAMED = 10
@@ -50,7 +50,7 @@ def succeeded(
         removed=plan.removed,
         unchanged=plan.unchanged,
         changes=plan.changes,
-        draining=tuple(Draining(binding=binding.key, in_flight=binding.in_flight) for binding in draining),
+        draining=tuple(DrainingVersion(binding=binding.key, in_flight=binding.in_flight) for binding in draining),
         requires_restart=() if started_with is None else settings_requiring_restart(started_with, settings),
         warnings=tuple(warnings),
         dry_run=request.dry_run,

@@ -11,35 +11,11 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.manifest.model import Manifest
-from harn.reload.changes import (
-    FieldChange,
-    FileChange,
-    SecretChange,
-    SettingChange,
-    code_comparison,
-    field_changes,
-    file_changes,
-    secret_changes,
-    setting_changes,
-)
+from harn.reload.changes import code_comparison, field_changes, file_changes, setting_changes
 from harn.reload.definitions import define
 from harn.reload.text_diff import text_diff
 from harn.triggers.reconcile import reconcile
 from harn.vm.bundle import Bundle
-
-__all__ = [
-    "FieldChange",
-    "FileChange",
-    "Recorded",
-    "SecretChange",
-    "SettingChange",
-    "field_changes",
-    "file_changes",
-    "generation_diff",
-    "secret_changes",
-    "setting_changes",
-    "text_diff",
-]
 
 
 @frozen(kw_only=True)

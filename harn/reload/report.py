@@ -66,7 +66,7 @@ class ReloadRequest:
 
 
 @frozen(kw_only=True)
-class Draining:
+class DrainingVersion:
     """A version that drains, and its leases."""
 
     binding: str
@@ -101,7 +101,7 @@ class ReloadReport:
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(factory=dict)
-    draining: tuple[Draining, ...] = ()
+    draining: tuple[DrainingVersion, ...] = ()
     requires_restart: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     duration_ms: float = 0.0

@@ -21,15 +21,15 @@ from harn.manifest.model import (
     TriggerSpec,
     VmSettings,
 )
-from harn.reload.changes import code_comparison, digest_changes
-from harn.reload.differences import (
-    Recorded,
+from harn.reload.changes import (
+    code_comparison,
+    digest_changes,
     field_changes,
     file_changes,
-    generation_diff,
     secret_changes,
     setting_changes,
 )
+from harn.reload.differences import Recorded, generation_diff
 from harn.secrets.hashing import secret_hash
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.vm.bundle import Bundle, Module, closure, make_bundle, source_digest
