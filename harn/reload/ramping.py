@@ -166,6 +166,7 @@ class Ramps:
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}
         self._timer: IDelayedCall | None = None
+        self._closed = False
 
     # What others ask
 
@@ -229,10 +230,10 @@ class Ramps:
         return await self._end(self._chosen(trigger_id), f"aborted by {actor}", won=False)
 
     def close(self) -> None:
-        """Step no more; the next server goes on with them."""
+        """Step no more; the next server goes on with them, as they are."""
+        self._closed = True
         for running in self._running.values():
             remove_judge(running.ramp.fresh, self._attempted)
-            running.next_at = None
         self._set_timer()
 
     # Their course
@@ -263,6 +264,8 @@ class Ramps:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._closed:
+            return
         turn = min((each.next_at for each in self._running.values() if each.next_at is not None), default=None)
         if turn is not None:
             self._timer = self._clock.callLater(max(0.0, turn - self._clock.seconds()), self._step)

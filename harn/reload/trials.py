@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from harn.errors import GenerationUnknown, HarnError, PreconditionFailed, ShuttingDown
+from harn.errors import EventLogUnavailable, GenerationUnknown, HarnError, PreconditionFailed, ShuttingDown
 from harn.reload import probation as terms_of_probation
 from harn.reload import ramping
 from harn.reload.generation import Candidate, Generation
@@ -246,9 +246,14 @@ class Trials:
 
     async def _keep_until_kept(self) -> None:
         try:
-            while self._unkept:
+            while self._unkept and not self._closed:
                 self._unkept = False
-                await self._generations.keep(ramping.NAME, self.ramps.records())
+                try:
+                    await self._generations.keep(ramping.NAME, self.ramps.records())
+                except EventLogUnavailable as error:
+                    log.warn("how the ramps are cannot be kept, trying again: {why}", why=str(error))
+                    self._unkept = True
+                    await deferLater(self._clock, FIRST_PAUSE)
         finally:
             self._keeping = False
 

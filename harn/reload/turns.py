@@ -68,11 +68,14 @@ class Turns:
         """
         Wait for the reloads before, and keep out those behind.
 
-        :raises ShuttingDown: the wait, or what was done in the turn, was cut off, which only the server's end does.
+        :raises ShuttingDown: no more turns are given; or the wait, or what was done in the turn, was cut off, which only
+            the server's end does.
         """
         try:
             await self._lock.acquire()
             try:
+                if self.closed:  # whoever comes next decides what was asked of us
+                    raise ShuttingDown("the server is shutting down; ask again", retry_after=5)
                 yield
             finally:
                 self._lock.release()
