@@ -169,7 +169,7 @@ class Publisher:
             report.source, report.status, finished.stages, report.generation, report.at, is_good
         )
         kind = KINDS[report.status]
-        if report.source == START:
+        if report.source == START and report.ok:
             kind = "generation_started"
         noted = Deferred.fromCoroutine(self.note(MANIFEST, kind, manifest_payload(finished)))
         saved = Deferred.fromCoroutine(self.save_state())

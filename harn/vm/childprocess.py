@@ -30,10 +30,12 @@ START_LIMIT = 30.0
 CLOSE_GRACE = 2.0
 """Seconds that a process may take to end by itself."""
 
-_KEPT_FROM_HANDLERS = (
-    *("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET"),
-    *("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"),
+_SECRETS = ("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET")
+"""What the names of variables with secrets begin with."""
+_SUPERVISION = frozenset(
+    ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 )
+"""Variables by which the service manager speaks to the server."""
 _TAIL = 2000
 """Bytes of its last raw output that are kept to explain a death."""
 
@@ -58,7 +60,9 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     One process runs many calls, so nothing here is of one call: that a delivery is a replay, the context says.
     """
-    return {name: value for name, value in environ.items() if not name.startswith(_KEPT_FROM_HANDLERS)}
+    return {
+        name: value for name, value in environ.items() if name not in _SUPERVISION and not name.startswith(_SECRETS)
+    }
 
 
 class ChildProcess(ProcessProtocol):

@@ -127,7 +127,7 @@ def main() -> None:
     """Run until the server closes the channel."""
     # A terminal and a service manager send these to the whole family; the server alone decides. Handlers that do
     # nothing, and not SIG_IGN, which the programs that a handler starts would inherit.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
     # A session of its own: what a handler has started can be ended with it, as one group.
     with contextlib.suppress(OSError):

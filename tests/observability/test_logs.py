@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from harn.observability import logs
 from harn.observability.levels import DEFAULT, LEVELS
-from harn.observability.logfile import RotatingFile
+from harn.observability.logfile import UNSEEN, RotatingFile
 from harn.observability.logs import (
     Threshold,
     Writer,
@@ -302,3 +302,42 @@ class RotatingFileTests(SynchronousTestCase):
         file.write("kept\n")
         with open(file.path, encoding="ascii") as found:
             self.assertEqual(found.read(), "kept\n")
+
+    def test_two_writers(self) -> None:
+        """Of two processes one puts the full file aside; the other follows, and puts nothing aside that is not full."""
+        path = os.path.abspath(self.mktemp())
+        old, new = RotatingFile(path, largest=10_000), RotatingFile(path, largest=10_000)
+        old.write("x" * 9_900 + "\n")
+        new.write("new begins\n")
+        old.write("y" * 200 + "\n")
+        old.close()
+        new.write("z" * 100 + "\n")
+        new.write("new goes on\n")
+        with open(path, encoding="ascii") as newest, open(path + ".1", encoding="ascii") as aside:
+            self.assertEqual(newest.read(), "y" * 200 + "\n" + "z" * 100 + "\nnew goes on\n")
+            self.assertEqual(aside.read(), "x" * 9_900 + "\nnew begins\n")
+
+    def test_follows_one_that_was_put_aside(self) -> None:
+        """A file that another process put aside, or somebody took away, gets no more than `UNSEEN` bytes."""
+        path = os.path.abspath(self.mktemp())
+        for away in (lambda: os.replace(path, path + ".1"), lambda: os.unlink(path)):
+            file = RotatingFile(path)
+            file.write("before\n")
+            away()
+            for _ in range(2):
+                file.write("x" * UNSEEN)
+            file.write("after\n")
+            file.close()
+            with open(path, encoding="ascii") as newest:
+                self.assertEqual(newest.read()[-6:], "after\n")
+            os.unlink(path)
+
+    def test_size_of_two(self) -> None:
+        """What two processes write counts for both: neither lets the file grow past its size by more than `UNSEEN`."""
+        path = os.path.abspath(self.mktemp())
+        files = [RotatingFile(path, largest=20_000) for _ in range(2)]
+        for _ in range(300):
+            for file in files:
+                file.write("x" * 99 + "\n")
+            self.assertLessEqual(os.path.getsize(path), 20_000 + UNSEEN)
+        self.assertLessEqual(os.path.getsize(path + ".1"), 20_000 + UNSEEN)

@@ -16,6 +16,7 @@ from harn.errors import (
 )
 from harn.testing.calls import make_call, refer
 from harn.testing.interpreters import InterpreterCase
+from harn.vm.childprocess import child_environment
 from harn.vm.process import ChildInterpreters
 
 HOSTILE = """
@@ -94,7 +95,7 @@ HOSTILE = """
     def environment(event):
         return sorted(name for name in os.environ if name.startswith("HARN_"))
     async def signals_itself(event):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): os.kill(os.getpid(), number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2): os.kill(os.getpid(), number)
         return "alive"
     def leaks_thread(event):
         threading.Thread(target=time.sleep, args=(1000,)).start()
@@ -438,6 +439,12 @@ class SurroundingsTests(HostileCase):
         self.addCleanup(interpreters.stopService)
         interpreter = await interpreters.create(self.bundle({"handlers.py": HOSTILE}, ["environment"]))
         self.assertEqual(await self.result(interpreter, "environment"), ["HARN_OTHER"])
+
+    def test_environment_of_the_user(self):
+        """What the service manager says to the server alone is kept from handlers, and nothing of like names."""
+        names = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+        users = {"LISTEN_ADDR": "127.0.0.1", "WATCHDOG_URL": "x", "NOTIFY_SOCKETS": "y"}
+        self.assertEqual(child_environment({**users, **dict.fromkeys(names, "1")}), users)
 
     async def test_light(self):
         """The process holds nothing of the server, and finds local modules nowhere on disk."""
