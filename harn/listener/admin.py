@@ -1,7 +1,8 @@
 """
 The admin API, everything under ``/admin``: what an operator may ask of a running server.
 
-Every request is authenticated first. What it asks for goes on when its client goes away.
+Whose headers show no credentials is told nothing else, not even whether there is such a page. A signature covers the
+body, too, and is checked when that is there. What a request asks for goes on when its client goes away.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from harn.listener.admin_place import EVERYTHING, AdminPlace, Door
 from harn.listener.admin_reload import ReloadPages
 from harn.listener.interfaces import IOperations, IReloadOperations
 from harn.listener.place import Place
+from harn.listener.push import CHALLENGE
 from harn.listener.request import HarnRequest, unknown_path
 from harn.reload.interfaces import IReloader
 from harn.store.interfaces import IInbox
@@ -31,6 +33,8 @@ class Admin(Place):
     :param reload_operations: None where nothing answers for generations; their pages are unknown then.
     """
 
+    challenge = CHALLENGE
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -41,6 +45,7 @@ class Admin(Place):
         reload_operations: IReloadOperations | None = None,
     ) -> None:
         door = Door(clock=clock, authenticator=authenticator, inbox=inbox)
+        self._door = door
         places: list[AdminPlace] = [OperationPages(door, operations), ReloadPages(door, reloader)]
         if reload_operations is not None:
             places.append(GenerationPages(door, reloader, reload_operations))
@@ -58,6 +63,8 @@ class Admin(Place):
         """
         Know no path.
 
-        :raises RouteUnknown: always.
+        :raises CredentialsRejected: the headers show none.
+        :raises RouteUnknown: in every other case.
         """
+        self._door.check_headers(request)
         raise unknown_path(request)

@@ -40,6 +40,14 @@ class Door:
     authenticator: Callable[[], Authenticator]
     inbox: IInbox
 
+    def check_headers(self, request: HarnRequest) -> None:
+        """
+        Turn away whom the headers alone give away.
+
+        :raises CredentialsRejected: or one of its classes.
+        """
+        self.authenticator().authenticate_headers(request.lower_headers(), request.began_at)
+
     async def identify(self, request: HarnRequest) -> Identity:
         """
         Find out who asks, and use up a signature that counts once.
@@ -96,16 +104,17 @@ class AdminPlace(Place):
         return True
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
-        """What the app's rules say."""
+        """
+        What the app's rules say; only who may ask learns it.
+
+        :raises CredentialsRejected: the headers show none.
+        """
+        self._door.check_headers(request)
         return methods_of(self.app, request)
 
     def body_limit(self, request: HarnRequest) -> int:
         """Enough for any command."""
         return request.site.limits.admin_body
-
-    def admit(self, request: HarnRequest, length: int) -> None:
-        """Turn away whom the headers alone give away, before a body is read."""
-        self._door.authenticator().authenticate_headers(request.lower_headers(), request.began_at)
 
     def serve(self, request: HarnRequest) -> None:
         """Let ``twisted.web`` render the app."""

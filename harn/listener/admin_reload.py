@@ -16,7 +16,7 @@ from harn.listener.admin_arguments import (
 )
 from harn.listener.admin_place import AdminPlace, Door, etag_line, make_admin_app, reply
 from harn.listener.admin_wishes import WISHES, parse_wishes
-from harn.listener.etags import is_named, quoted, wanted
+from harn.listener.etags import quoted, wanted
 from harn.listener.klein_pages import shielded
 from harn.listener.problem import problem_of
 from harn.listener.request import HarnRequest
@@ -72,13 +72,14 @@ class ReloadPages(AdminPlace):
 
     @app.route("/admin/generation", methods=["GET"])
     async def generation(self, request: HarnRequest) -> None:
-        """Show the live generation, unless the caller knows it."""
+        """
+        Show the live generation, whatever the caller knows: most of the document changes while the tag stays.
+
+        The tag is for ``If-Match``, and names the generation alone.
+        """
         await self.identify(request)
         check_options(request.query_options())
         etag = etag_line(self._reloader.etag)
-        if is_named(request.getHeader("If-None-Match"), self._reloader.etag):
-            request.send(304, b"", headers=etag)
-            return
         reply(request, 200, await shielded(self._reloader.describe()), etag)
 
     async def _adopt(

@@ -1,4 +1,4 @@
-"""Entity tags: what ``If-Match`` and ``If-None-Match`` ask for (RFC 9110, 8.8.3 and 13.1)."""
+"""Entity tags: what ``If-Match`` asks for (RFC 9110, 8.8.3 and 13.1.1)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.auth.authenticator import Authenticator
+from harn.auth.credentials import Credentials
 from harn.auth.signed_requests import sign_request
 from harn.errors import EventLogUnavailable, PreconditionFailed, RouteUnknown, ShuttingDown
 from harn.listener.admin_generations import GenerationPages
@@ -90,6 +92,27 @@ class AuthenticationTests(AdminCase):
         self.assertEqual(len(rules), len(PAGES))
         for method, target in PAGES:
             self.assertNotIn(self.ask(method, target).status, (404, 405, 500), target)
+
+    def test_strangers_learn_nothing(self) -> None:
+        """Without credentials each path and method gets one answer, and its body is not read, however long."""
+        lengths = {"Content-Length": str(1024 * 1024 + 1)}
+        said = set()
+        for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "HMAC-SHA256 timestamp=1,signature=x"}):
+            for method in ("GET", "POST", "OPTIONS", "DELETE", "BREW"):
+                for target in ("/admin/reload", "/admin/nowhere", "/admin", "/admin/%ff", "/admin/fire/gh"):
+                    wire = self.world.wire().send(request_bytes(method, target, {**headers, **lengths}))
+                    answer = wire.answer()
+                    self.assertEqual((answer.status, wire.closing), (401, True), (method, target))
+                    said.add((tuple(headers), answer.body, answer.headers["www-authenticate"]))
+        self.assertEqual(len(said), 3)
+
+    def test_no_credentials_configured(self) -> None:
+        """Where none are configured every answer is 401, and says what to set."""
+        self.world.authenticator = Authenticator(Credentials())
+        for method, target in (*PAGES, ("GET", "/admin/nowhere"), ("GET", "/admin/reload")):
+            answer = self.ask(method, target)
+            self.assertEqual(answer.status, 401, target)
+            self.assertIn("HARN_ORCHESTRATOR_API_KEYS", answer.json()["detail"])
 
     def test_signature_counts_once(self) -> None:
         """A signed POST is carried out once; a signed GET may come again."""
@@ -257,13 +280,13 @@ class ReloadTests(AdminCase):
 
 class ReadingTests(AdminCase):
     def test_generation(self) -> None:
-        """The live generation has an entity tag; who knows it gets 304."""
+        """The live generation has an entity tag; who knows that is told all the rest, which changes while it stays."""
         answer = self.ask("GET", "/admin/generation")
         self.assertEqual((answer.status, answer.json()["generation"]), (200, 7))
         tag = answer.headers["etag"]
-        known = self.ask("GET", "/admin/generation", If_None_Match=tag)
-        self.assertEqual((known.status, known.body, known.headers["etag"]), (304, b"", tag))
-        self.assertEqual(self.ask("GET", "/admin/generation", If_None_Match='"6-x"').status, 200)
+        for known in (tag, f"W/{tag}", "*", '"6-x"'):
+            again = self.ask("GET", "/admin/generation", If_None_Match=known)
+            self.assertEqual((again.status, again.json(), again.headers["etag"]), (200, answer.json(), tag), known)
 
     def test_head(self) -> None:
         """HEAD works where GET does."""

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.listener.limits import Limits
 from harn.manifest.model import AdmissionSettings
 from harn.testing.clients import Wire, WireAnswer, request_bytes
-from tests.listener.world import World, signed, signed_post
+from tests.listener.world import KEY, World, signed, signed_post
 
 CHUNKED = {"Transfer-Encoding": "chunked"}
 EXPECT = {"Expect": "100-continue", "Content-Length": "7"}
@@ -53,7 +53,7 @@ class DecidedEarlyTests(ChannelCase):
             self.assertEqual((answer.status, answer.headers["allow"]), (405, "OPTIONS, POST"), method)
 
     def test_options(self) -> None:
-        """OPTIONS is answered with the methods there are, everywhere."""
+        """OPTIONS is answered with the methods there are, everywhere, to who may ask."""
         for target, allow in (
             ("/hooks/gh", "OPTIONS, POST"),
             ("/health", "GET, HEAD, OPTIONS"),
@@ -61,7 +61,7 @@ class DecidedEarlyTests(ChannelCase):
             ("/admin/generation", "GET, HEAD, OPTIONS"),
             ("*", "GET, HEAD, OPTIONS, POST"),
         ):
-            answer = self.world.wire().send(request_bytes("OPTIONS", target)).answer()
+            answer = self.world.wire().send(request_bytes("OPTIONS", target, {"X-API-Key": KEY})).answer()
             self.assertEqual((answer.status, answer.headers["allow"], answer.body), (204, allow, b""), target)
 
     def test_origin(self) -> None:
