@@ -15,7 +15,6 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.model.delivery import StoredDelivery
 from harn.reload.drain import Draining, Drains
 from harn.store.interfaces import IDeliveries
-from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.reload")
@@ -67,15 +66,14 @@ class DrainOperations:
         return Deferred.fromCoroutine(self._describe())
 
     async def _describe(self) -> Sequence[Mapping[str, Any]]:
-        oldest: dict[BindingVersion, StoredDelivery | None] = {}
-        for each in self._drains.describe(self._clock.seconds()):
-            oldest[each.binding] = await self._store.oldest(each.binding.id, each.binding.version)
+        asked = [each.binding for each in self._drains.describe(self._clock.seconds())]
+        oldest = await self._store.oldest([(binding.id, binding.version) for binding in asked]) if asked else {}
         # As of one moment: the store took its time, and what ended meanwhile drains no more.
         now = self._clock.seconds()
         draining = self._drains.describe(now)
         loads = self._dispatcher.workload([each.binding for each in draining])
         return [
-            describe_draining(each, now, loads[each.binding], self._waiting(each), oldest.get(each.binding))
+            describe_draining(each, now, loads[each.binding], self._waiting(each), oldest.get(each.version))
             for each in draining
         ]
 
@@ -104,8 +102,10 @@ class DrainOperations:
         return Deferred.fromCoroutine(self._move(binding, actor))
 
     async def _move(self, key: str, actor: str) -> Mapping[str, Any]:
-        live = self._registry.active.get(self._drains.find(key).id)
-        moved = await self._drains.move(key)
+        binding = self._drains.find(key)
+        moving = self._drains.move(key)
+        live = self._registry.active.get(binding.id)  # in the step that decided where to; a reload may come between
+        moved = await moving
         target = None if live is None else live.key
         log.info(
             "{actor} moved {binding} on: {count} to {target}",

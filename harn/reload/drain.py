@@ -66,6 +66,11 @@ class Draining:
     since: float
     deadline: float | None
 
+    @property
+    def version(self) -> tuple[str, int]:
+        """The trigger's id and the version's number."""
+        return self.binding.id, self.binding.version
+
 
 def _not_moved(failure: Failure, key: str) -> None:
     log.failure("moving {binding} on failed", failure, binding=key)
@@ -154,13 +159,14 @@ class Drains:
 
         :raises RouteUnknown: no such version drains; says which do.
         """
-        draining = {each.binding.key: each.binding for each in self.describe(self._clock.seconds())}
-        if key not in draining:
-            names = list(draining)
-            more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            known = f"draining now: {', '.join(names[:MOST_NAMED])}{more}" if names else "nothing drains now"
-            raise RouteUnknown(f"no version {key!r} drains; {known}")
-        return draining[key]
+        for group in self._groups:
+            for binding in group.bindings:
+                if binding.key == key:
+                    return binding
+        names = [each.binding.key for each in self.describe(self._clock.seconds())]
+        more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        known = f"draining now: {', '.join(names[:MOST_NAMED])}{more}" if names else "nothing drains now"
+        raise RouteUnknown(f"no version {key!r} drains; {known}")
 
     def ended(self, binding: BindingVersion) -> None:
         """Take notice of a version's end: an observer of the registry."""

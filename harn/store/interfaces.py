@@ -101,8 +101,8 @@ class IDeliveries(Interface):
         :return: how many.
         """
 
-    def oldest(trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
-        """The unfinished delivery of a version that was accepted first (without its event's bytes)."""
+    def oldest(versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
+        """Of each version (trigger id, number) the unfinished delivery that was accepted first, without its bytes."""
 
     def recent(trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
         """
@@ -169,7 +169,7 @@ class IGenerations(Interface):
         """
         For every trigger id ever seen: its highest version number.
 
-        Numbers of the last reservation do not count while it is not adopted: they have never served.
+        Those of a generation that was only reserved count: it may have served, and the note of that have failed.
         """
 
     def bindings(keys: Collection[tuple[str, int]]) -> Deferred[Sequence[Any]]:
@@ -239,7 +239,8 @@ class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
     def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """
         Remove up to ``limit`` rows that nobody keeps: old events, expired claims, old generations, and the bundles and
-        manifests that no other names; count them. The newest adopted generation is always kept.
+        manifests that no other names; count them. The newest adopted generation is always kept, and so is of each
+        trigger the newest version, and the newest of a generation that was adopted.
         """
 
     def close() -> Deferred[None]:

@@ -213,9 +213,9 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.reader.add(lambda: self.store.stranded(older_than, limit, leaving))
 
-    def oldest(self, trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+    def oldest(self, versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
         """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.oldest(trigger_id, version))
+        return self.reader.add(lambda: self.store.oldest(versions))
 
     def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
         """See `IDeliveries`."""

@@ -119,9 +119,24 @@ class DrainOperationsTests(GenerationCase):
         self.read = read
         self.assertEqual(self.shown(operations), [])
 
-    def _ends_first(self, trigger_id: str, version: int) -> Any:
+    def _ends_first(self, versions: Any) -> Any:
         self.world.calls[0].returns()
-        return self.read(trigger_id, version)
+        return self.read(versions)
+
+    def test_the_event_log_is_asked_once(self) -> None:
+        """However many versions drain, their oldest events are looked up together; when none does, nothing is."""
+        self.started(*(fake(name) for name in "abc"))
+        for name in "abc":
+            self.successResultOf(self.world.take(name))
+        world, asked = self.world, []
+        read = world.store.oldest
+        self.patch(world.store, "oldest", lambda versions: asked.append(len(versions)) or read(versions))
+        operations = DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+        self.assertEqual(self.shown(operations), [])
+        self.reloaded(*(fake(name, extra=FASTER) for name in "abc"))
+        events = {running.call.event_id for running in world.calls}
+        self.assertEqual({each["oldest_event"]["event_id"] for each in self.shown(operations)}, events)
+        self.assertEqual(asked, [3])
 
     def test_move(self) -> None:
         """What was not begun goes to the live version at once; what runs, runs."""
@@ -139,6 +154,16 @@ class DrainOperationsTests(GenerationCase):
         operations = self.begun(fake("b"))
         self.assertEqual(self.outcome(operations.move("a@v1", "me")), {"binding": "a@v1", "moved": 2, "to": None})
         self.assertEqual(self.world.metrics.trigger("a", "fake").dead_reasons, {"binding_removed": 2})
+
+    def test_move_before_another_reload(self) -> None:
+        """What was aimed at the version that was live goes there, whatever is adopted before that is on disk."""
+        operations = self.begun(fake("a", extra=FASTER), fake("b"))
+        self.world.store.fail_writes = True
+        moving = operations.move("a@v1", "me")
+        self.world.store.fail_writes = False
+        self.reloaded(fake("a", extra='timeout = "6s"'), fake("b"), head=HEAD)
+        self.world.clock.advance(1.0)
+        self.assertEqual(self.outcome(moving), {"binding": "a@v1", "moved": 2, "to": "a@v2"})
 
     def test_cancel(self) -> None:
         """All that it holds is given up, and it is gone."""

@@ -6,7 +6,7 @@ import gc
 import weakref
 from pathlib import Path
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
 from harn.connectors.model import NormalizedEvent
 from harn.errors import EventLogUnavailable, GateShut
@@ -63,6 +63,28 @@ class NumberTests(GenerationCase):
         self.world.manifest(fake("a"))
         self.assertEqual(self.restarted().generation, 3)
         self.assertEqual(self.world.live(), {"a": 1})
+
+    def test_version_that_served_unnoted(self) -> None:
+        """A version that served, though the note of it failed, keeps its number; what it accepted runs on it."""
+        self.started(fake("a"))
+        real = self.world.store.adopted
+        self.world.store.adopted = lambda *_: fail(EventLogUnavailable("disk full"))
+        self.reloaded(fake("a", extra="timeout = '2s'"))
+        self.world.store.adopted = real
+        self.world.dispatcher.apply(0)
+        self.assertEqual(self.successResultOf(self.world.take("a")).bindings, ("a@v2",))
+        self.world.manifest(fake("a", extra="timeout = '3s'"))
+        self.assertEqual((self.restarted().generation, self.world.live()), (3, {"a": 3}))
+        self.successResultOf(Deferred.fromCoroutine(self.world.recovery.automatic(10)))
+        (running,) = self.world.calls
+        self.assertEqual((running.call.binding, running.call.timeout), ("a@v2", 2.0))
+
+    def test_unnoted_and_still_the_same(self) -> None:
+        """What served unnoted, and is found again, keeps its version."""
+        self.started(fake("a"))
+        self.patch(self.world.store, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
+        self.reloaded(fake("a", extra="timeout = '2s'"))
+        self.assertEqual((self.restarted().generation, self.world.live()), (3, {"a": 2}))
 
     def test_reserved_and_failed(self) -> None:
         """A reload that fails after its numbers are durable uses none of them, over a restart neither."""

@@ -165,10 +165,15 @@ class StoresAgree(RuleBasedStateMachine):
         self.both(lambda store: store.stranded(NOW + 1, 5, leaving))
         self.both(lambda store: store.recover(NOW, limit, before, leaving))
 
-    @rule(limit=st.integers(1, 3), generations=st.integers(0, 2), kept=st.sets(NUMBERS, max_size=2).map(tuple))
-    def trim(self, limit, generations, kept):
+    @rule(
+        limit=st.integers(1, 3),
+        generations=st.integers(0, 2),
+        kept=st.sets(NUMBERS, max_size=2).map(tuple),
+        versions=st.sets(st.tuples(TRIGGERS, VERSIONS), max_size=2).map(tuple),
+    )
+    def trim(self, limit, generations, kept, versions):
         now = self.clock.seconds()
-        policy = evolve(POLICY, generations=generations, kept=kept)
+        policy = evolve(POLICY, generations=generations, kept=kept, versions=versions)
         self.both(lambda store: store.trim(policy, now, limit))
 
     @rule(version=VERSIONS, skip=st.booleans(), manifest=st.none() | st.just(b"text"), digest=st.sampled_from("mn"))
@@ -203,7 +208,7 @@ class StoresAgree(RuleBasedStateMachine):
             ("next_due", NOW + 5),
             ("backlog",),
             ("stranded", NOW + 1, 5),
-            *(("oldest", trigger, version) for trigger in ("gh", "other") for version in (1, 2)),
+            ("oldest", [(trigger, version) for trigger in ("gh", "other") for version in (1, 2)]),
             ("recent", ("gh", "other"), 2, 5),
             ("recent", ("other",), 9, 100),
             ("topics",),

@@ -110,6 +110,22 @@ class PlanTests(SynchronousTestCase):
         bounded = "FROM log ORDER BY number LIMIT"
         self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
 
+    def test_versions_that_are_kept(self):
+        """A version that is held for a ramp costs retention the same however many others are."""
+        steps = []
+        for count in (100, 400):
+            self.setUp()
+            old = [binding_of(1, 1, trigger_id=f"t{n}") for n in range(count)]
+            new = [binding_of(2, 2, trigger_id=f"t{n}") for n in range(count)]
+            for number, bindings in ((1, old), (2, new)):
+                generations.reserve(self.session, generation_of(number, *bindings), b"bundle", None)
+                generations.adopted(self.session, number, NOW, {})
+            versions = tuple((f"t{n}", 1) for n in range(count))
+            policy = RetentionPolicy(events=1.0, dead=1.0, generations=1, versions=versions)
+            steps.append(self.steps_of(lambda policy=policy: trimming.trim(self.session, policy, NOW, 10)))
+            self.assertEqual(len(generations.bindings(self.session.connection, versions)), count)
+        self.assertLess(steps[1], 5 * steps[0])
+
     def test_recent(self):
         """The newest events are found by walking back from the newest id, and no index is gone through."""
         deliveries.recent(self.watched, ("gh", "other"), 10, 1000)
@@ -128,9 +144,9 @@ class PlanTests(SynchronousTestCase):
         """However many of a version are unfinished, ready or waiting, the oldest is found as fast."""
         for state in (READY, WAITING):
             self.fill(200, state)
-            few = self.steps_of(lambda: deliveries.oldest(self.watched, "gh", 1))
+            few = self.steps_of(lambda: deliveries.oldest(self.watched, [("gh", 1)]))
             self.fill(2000, state)
-            many = self.steps_of(lambda: deliveries.oldest(self.watched, "gh", 1))
+            many = self.steps_of(lambda: deliveries.oldest(self.watched, [("gh", 1)]))
             self.assertLessEqual(many, few + 2)
 
     def fill(self, count, state=READY):
@@ -160,7 +176,7 @@ class PlanTests(SynchronousTestCase):
         deliveries.find(connection, "e1")
         deliveries.stranded(connection, 1, NOW, 10)
         deliveries.stranded(connection, 1, NOW, 10, 7)
-        deliveries.oldest(connection, "gh", 1)
+        deliveries.oldest(connection, [("gh", 1), ("other", 2)])
         deliveries.backlog(connection)
         for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "audit.test"):
             records.read(connection, topic, 5, 10)

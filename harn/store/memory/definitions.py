@@ -30,14 +30,11 @@ class DefinitionTables:
 
     def latest_bindings(self) -> Mapping[str, LiveBinding]:
         """See `IGenerations.latest_bindings`."""
-        last = self.last()
-        never_served = None if last is None or last.adopted_at is not None else last.number
         return {
             record.trigger_id: LiveBinding(
                 version=record.version, fingerprint=record.fingerprint, bundle_id=record.bundle_id
             )
-            for record in sorted(self._bindings.values(), key=lambda record: record.version)
-            if record.generation != never_served
+            for record in sorted(self._bindings.values(), key=_version)
         }
 
     def bindings(self, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
@@ -120,15 +117,18 @@ class DefinitionTables:
         def is_old(generation: int) -> bool:
             return generation < floor and generation not in policy.kept
 
-        newest = {record.trigger_id: record.version for record in sorted(self._bindings.values(), key=_version)}
+        by_version = sorted(self._bindings.values(), key=_version)
+        unadopted = {number for number, record in self._generations.items() if record.adopted_at is None}
+        newest = {record.trigger_id: record.version for record in by_version if record.generation not in unadopted}
+        versions = frozenset(policy.versions)
         removed = _remove(
             self._bindings,
             (
                 (record.trigger_id, record.version)
                 for record in sorted(self._bindings.values(), key=_age)
                 if is_old(record.generation)
-                and record.version < newest[record.trigger_id]
-                and (record.trigger_id, record.version) not in policy.versions
+                and record.version < newest.get(record.trigger_id, 0)
+                and (record.trigger_id, record.version) not in versions
                 and not is_needed(record.trigger_id, record.version)
             ),
             limit,

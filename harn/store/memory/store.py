@@ -170,9 +170,10 @@ class MemoryStore:
         """See `IDeliveries.take_back`."""
         return self._write(lambda: self._deliveries.take_back(self.incarnation, trigger_id, version, to_version, since))
 
-    def oldest(self, trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+    def oldest(self, versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
         """See `IDeliveries.oldest`."""
-        return self._read(lambda: self._deliveries.oldest(trigger_id, version))
+        wanted = tuple(versions)
+        return self._read(lambda: self._deliveries.oldest(wanted))
 
     def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
         """See `IDeliveries.recent`."""

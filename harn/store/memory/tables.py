@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from attrs import define, evolve
 
@@ -139,10 +139,10 @@ class DeliveryTables:
         """See `IDeliveries.backlog`."""
         return count(self._in_state())
 
-    def oldest(self, trigger_id: str, version: int) -> StoredDelivery | None:
+    def oldest(self, versions: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], StoredDelivery]:
         """See `IDeliveries.oldest`."""
-        rows = self._of_version(trigger_id, version, READY, WAITING)
-        return evolve(rows[0].stored, envelope=b"", body=b"") if rows else None
+        unfinished = {version: self._of_version(*version, READY, WAITING) for version in versions}
+        return {version: evolve(rows[0].stored, envelope=b"", body=b"") for version, rows in unfinished.items() if rows}
 
     def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Sequence[RecentEvent]:
         """See `IDeliveries.recent`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harn.model import delivery as model
@@ -164,10 +164,12 @@ def backlog(connection: sqlite3.Connection) -> Sequence[Backlog]:
     return list(map(_count, connection.execute(_BACKLOG)))
 
 
-def oldest(connection: sqlite3.Connection, trigger_id: str, version: int) -> StoredDelivery | None:
+def oldest(
+    connection: sqlite3.Connection, versions: Collection[tuple[str, int]]
+) -> Mapping[tuple[str, int], StoredDelivery]:
     """See `IDeliveries.oldest`."""
-    row = connection.execute(_OLDEST, (trigger_id, version)).fetchone()
-    return None if row is None else stored(row)
+    rows = ((version, connection.execute(_OLDEST, version).fetchone()) for version in versions)
+    return {version: stored(row) for version, row in rows if row is not None}
 
 
 def recent(

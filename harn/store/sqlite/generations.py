@@ -22,15 +22,9 @@ _LAST = "SELECT " + _COLUMNS + " FROM generations ORDER BY number DESC LIMIT 1"
 _HISTORY = "SELECT " + _COLUMNS + " FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT ?"
 _GENERATION = "SELECT " + _COLUMNS + " FROM generations WHERE number = ? AND adopted_at IS NOT NULL"
 
-# A reservation on which no other followed, and that was never adopted, has never served: its versions are not given.
-NEVER_SERVED = (
-    "(SELECT number FROM generations WHERE adopted_at IS NULL AND number = (SELECT max(number) FROM generations))"
-)
-_LATEST_BINDINGS = (
-    "SELECT trigger_id, max(version), fingerprint, bundle_id FROM binding_versions WHERE generation NOT IN "
-    + NEVER_SERVED
-    + " GROUP BY trigger_id"
-)
+# They may have served all the same: the note of it can have failed. What never did is withdrawn, rows and all.
+UNADOPTED = "(SELECT number FROM generations WHERE adopted_at IS NULL)"
+_LATEST_BINDINGS = "SELECT trigger_id, max(version), fingerprint, bundle_id FROM binding_versions GROUP BY trigger_id"
 _BINDING = (
     "SELECT trigger_id, version, fingerprint, generation, bundle_id, spec FROM binding_versions"
     " WHERE trigger_id = ? AND version = ?"

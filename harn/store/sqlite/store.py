@@ -198,9 +198,9 @@ class SQLiteStore:
             Call(lambda session: deliveries.take_back(session, trigger_id, version, to_version, since))
         )
 
-    def oldest(self, trigger_id: str, version: int) -> Deferred[StoredDelivery | None]:
+    def oldest(self, versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
         """See `IDeliveries.oldest`."""
-        return self._reader.read(deliveries.oldest, trigger_id, version)
+        return self._reader.read(deliveries.oldest, tuple(versions))
 
     def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
         """See `IDeliveries.recent`."""

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from harn.store.model import RetentionPolicy
+from harn.store.sqlite.generations import UNADOPTED
 from harn.store.sqlite.schema import DEAD, DONE
 from harn.store.sqlite.session import Session
 
@@ -40,15 +41,16 @@ _FLOOR = (
     "SELECT min(number) FROM (SELECT number FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT ?)"
 )
 _FURTHER = "IN (SELECT value FROM json_each(?2))"
-# Kept: a trigger's newest version (numbers never go back), and one that an unfinished delivery names.
+# Kept: a trigger's newest version (numbers never go back) and the newest that is known to have served, what an
+# unfinished delivery names, and what the policy does (as one list of texts, which SQLite sorts once).
 _OLD_VERSIONS = (
     "DELETE FROM binding_versions WHERE rowid IN (SELECT b.rowid FROM binding_versions b WHERE b.generation < ?1"
     " AND b.generation NOT " + _FURTHER + " AND EXISTS"
-    " (SELECT 1 FROM binding_versions n WHERE n.trigger_id = b.trigger_id AND n.version > b.version)"
+    " (SELECT 1 FROM binding_versions n WHERE n.trigger_id = b.trigger_id AND n.version > b.version"
+    " AND n.generation NOT IN " + UNADOPTED + ")"
     " AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_unfinished"
     " WHERE d.state < 2 AND d.trigger_id = b.trigger_id AND d.version = b.version)"
-    " AND NOT EXISTS (SELECT 1 FROM json_each(?4)"
-    " WHERE json_extract(value, '$[0]') = b.trigger_id AND json_extract(value, '$[1]') = b.version)"
+    " AND b.trigger_id || '@v' || b.version NOT IN (SELECT value FROM json_each(?4))"
     " ORDER BY b.generation, b.trigger_id, b.version LIMIT ?3)"
 )
 _OLD_GENERATIONS = (
@@ -131,7 +133,8 @@ def _remove_definitions(connection: sqlite3.Connection, policy: RetentionPolicy,
     (floor,) = connection.execute(_FLOOR, (max(1, policy.generations),)).fetchone()
     if floor is None:
         return 0
-    further, versions = json.dumps(policy.kept), json.dumps(policy.versions)
+    further = json.dumps(policy.kept)
+    versions = json.dumps([f"{trigger_id}@v{version}" for trigger_id, version in policy.versions])
     removed = connection.execute(_OLD_VERSIONS, (floor, further, limit, versions)).rowcount
     for statement in _REST:
         if removed < limit:

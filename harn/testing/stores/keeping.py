@@ -69,11 +69,23 @@ class KeepingTests(StoreTestCase):
         """A number that was only reserved is given again, and the versions it brought are forgotten."""
         self.adopt(generation_of(1, binding_of(1, 1)))
         self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None))
-        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].version, 1)
+        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].version, 2)
         self.adopt(generation_of(2, binding_of(1, 2, trigger_id="y")), None)
         latest = self.result_of(self.store.latest_bindings())
         self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1, "y": 1})
         self.assertEqual(self.result_of(self.store.bindings([("gh", 2), ("x", 1)])), [])
+
+    def test_unnoted_versions_count(self) -> None:
+        """Numbers of what was only reserved are the latest ones, and stay so: it may have served."""
+        self.adopt(generation_of(1, binding_of(1, 1)))
+        self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None))
+        for _ in range(2):
+            latest = self.result_of(self.store.latest_bindings())
+            self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 2, "x": 1})
+            self.restart()
+        self.result_of(self.store.reserve(generation_of(2, digest=""), None))  # it is withdrawn
+        latest = self.result_of(self.store.latest_bindings())
+        self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1})
 
     def test_number_after_a_reservation(self) -> None:
         """A reservation that a crash left may also be passed over: its versions are given again."""
@@ -169,6 +181,33 @@ class KeepingTests(StoreTestCase):
         bundles = [number for number in range(1, 26) if self.result_of(self.store.bundle(f"sha256:b{number}"))]
         self.assertEqual(bundles, [1, 3, *range(6, 26)])
         self.assertEqual(len(self.result_of(self.store.history(100))), 20)
+
+    def test_keeps_what_served_beside_what_did_not(self) -> None:
+        """A version stays while the only newer ones belong to generations that are not known to have served."""
+        self.adopt(generation_of(1, binding_of(1, 1), binding_of(1, 1, trigger_id="other")))
+        for number in range(2, 26):
+            self.adopt(generation_of(number, binding_of(number, number, trigger_id="other")), None)
+        self.result_of(self.store.reserve(generation_of(26, binding_of(2, 26)), None))
+        self.trim_all(KEEP, NOW)
+        self.assertEqual(len(self.result_of(self.store.bindings([("gh", 1), ("gh", 2)]))), 2)
+        self.assertEqual(self.result_of(self.store.bindings([("other", 1)])), [])
+        self.result_of(self.store.reserve(generation_of(26, digest=""), None))
+        self.trim_all(KEEP, NOW)
+        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].version, 1)
+        self.adopt(generation_of(26, binding_of(2, 26)), None)
+        self.trim_all(KEEP, NOW)
+        self.assertEqual(self.result_of(self.store.bindings([("gh", 1), ("gh", 2)])), [binding_of(2, 26)])
+
+    def test_trims_beside_the_versions_that_are_kept(self) -> None:
+        """Versions that the policy names stay, whatever their triggers are called; those like them do not."""
+        ids = ("gh", "gh@v1", "g", "é'\"")
+        old = [binding_of(version, 1, trigger_id=name) for name in ids for version in (1, 11)]
+        self.adopt(generation_of(1, *old))
+        self.adopt(generation_of(2, *(binding_of(12, 2, trigger_id=name) for name in ids)), None)
+        kept = (("gh", 1), ("gh@v1", 11), ("é'\"", 1), ("unknown", 1))
+        self.trim_all(evolve(KEEP, generations=1, versions=kept), NOW)
+        left = self.result_of(self.store.bindings([(name, version) for name in ids for version in (1, 11)]))
+        self.assertEqual([(record.trigger_id, record.version) for record in left], list(kept[:3]))
 
     def test_heartbeat(self) -> None:
         """A heartbeat may be given at any time, and leaves the store available."""

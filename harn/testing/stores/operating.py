@@ -133,20 +133,21 @@ class OperatingTests(StoreTestCase):
 
     def test_oldest(self) -> None:
         """A version's oldest unfinished delivery is known, waiting or ready, without its event's bytes."""
-        self.assertIsNone(self.result_of(self.store.oldest("gh", 1)))
+        self.assertEqual(self.result_of(self.store.oldest([("gh", 1)])), {})
+        self.assertEqual(self.result_of(self.store.oldest([])), {})
         done, waiting, ready, _ = (self.accept_one(f"e{n}", received_at=NOW + n) for n in range(4))
-        self.accept_one("other", version=2)
+        other = self.accept_one("other", version=2)
         self.settle(done)
         self.settle(waiting, WAITING, due_at=NOW + 5)
-        row = self.result_of(self.store.oldest("gh", 1))
-        assert row is not None
+        found = self.result_of(self.store.oldest([("gh", 1), ("gh", 9), ("gh", 2), ("else", 1)]))
+        self.assertEqual(found.keys(), {("gh", 1), ("gh", 2)})
+        self.assertEqual(found["gh", 2].delivery_id, other)
+        row = found["gh", 1]
         said = (row.delivery_id, row.event_id, row.received_at, row.state, row.envelope, row.body)
         self.assertEqual(said, (waiting, "e1", NOW + 1, WAITING, b"", b""))
         self.settle(waiting)
-        row = self.result_of(self.store.oldest("gh", 1))
-        assert row is not None
+        row = self.result_of(self.store.oldest([("gh", 1)]))["gh", 1]
         self.assertEqual((row.delivery_id, row.state), (ready, READY))
-        self.assertIsNone(self.result_of(self.store.oldest("gh", 9)))
 
     # recent
 
