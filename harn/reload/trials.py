@@ -104,6 +104,7 @@ class Trials:
         self._reverting: Deferred[None] | None = None
         self._closed = False
         self._keeping = self._unkept = False
+        self._pause: Deferred[None] | None = None
 
     # Over restarts
 
@@ -167,8 +168,9 @@ class Trials:
         self._closed = True
         self.probations.close()
         self.ramps.close()
-        if self._reverting is not None:
-            self._reverting.cancel()
+        for waiting in (self._reverting, self._pause):
+            if waiting is not None:
+                waiting.cancel()
 
     def _resume(self, number: int) -> None:
         kept, self._kept = self._kept, None
@@ -253,7 +255,8 @@ class Trials:
                 except EventLogUnavailable as error:
                     log.warn("how the ramps are cannot be kept, trying again: {why}", why=str(error))
                     self._unkept = True
-                    await deferLater(self._clock, FIRST_PAUSE)
+                    self._pause = deferLater(self._clock, FIRST_PAUSE)
+                    await self._pause
         finally:
             self._keeping = False
 
@@ -262,5 +265,6 @@ class Trials:
         self._generations.keep(name, value).addErrback(self._not_kept, name)
 
     def _not_kept(self, failure: Any, name: str) -> None:
-        failure.trap(HarnError)
+        if failure.trap(HarnError, CancelledError) is CancelledError:
+            return
         log.warn("what is under way ({name}) cannot be kept: {why}", name=name, why=failure.getErrorMessage())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from harn.model.shares import FailureLimit
 from harn.triggers.binding import ACTIVE
 from tests.reload.case import CoordinatorCase
@@ -66,3 +68,13 @@ class TrialsTests(CoordinatorCase):
         self.world = self.world.restarted()
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.assertEqual([each.state for each in self.world.registry.ramps["b"].versions], [ACTIVE, ACTIVE])
+
+    def test_closed_while_nothing_can_be_kept(self) -> None:
+        """A server that ends while the store is away leaves no timer behind."""
+        self.edit(1)
+        self.edit(2, ramp=0.5)
+        self.world.store.fail_writes = True
+        self.successResultOf(Deferred.fromCoroutine(self.world.trials.ramps.abort("b", "me")))
+        self.assertNotEqual(self.world.clock.getDelayedCalls(), [])
+        self.world.close()
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
