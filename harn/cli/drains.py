@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
 from harn.cli.inspect import section
-from harn.cli.place import Reach
+from harn.cli.place import NoServer, Reach
 from harn.cli.plans import facts
 from harn.cli.shared import with_json, with_place, with_server
+from harn.errors import HarnError
 
 INTERVAL = 1.0
 """Seconds between two looks."""
@@ -35,19 +37,20 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
     """List the versions that drain; a BINDING is for example gh@v1."""
     if sum((watch, cancel is not None, move is not None)) > 1:
         raise click.UsageError("--watch, --cancel and --move exclude each other")
-    client = Reach.told(given, os.environ).client()
+    reach = Reach.told(given, os.environ)
 
     def read() -> Sequence[Drain]:
-        found: Sequence[Drain] = client.get("/admin/drains").expect_ok()["drains"]
+        # Found anew each time: a server that was restarted may have another address.
+        found: Sequence[Drain] = reach.client().get("/admin/drains").expect_ok()["drains"]
         return found
 
     if cancel is not None or move is not None:
         action = "cancel" if move is None else "move"
-        done = client.post(f"/admin/drains/{action}", {"binding": cancel if move is None else move}).expect_ok()
+        done = reach.client().post(f"/admin/drains/{action}", {"binding": cancel if move is None else move}).expect_ok()
         click.echo(json.dumps(done, indent=2) if as_json else describe_done(done))
     elif watch:
         try:
-            show_watched(snapshots(read, time.sleep), as_json)
+            show_watched(snapshots(read, time.sleep, say_away), as_json)
         except KeyboardInterrupt:
             return
     else:
@@ -62,14 +65,45 @@ def describe_done(done: Mapping[str, Any]) -> str:
     return f"{done.get('binding')}: {done.get('moved')} moved" + (f" to {target}" if target else "")
 
 
-def snapshots(read: Callable[[], Sequence[Drain]], sleep: Callable[[float], None]) -> Iterator[Sequence[Drain]]:
-    """Give what drains, again and again; the last time when nothing does."""
+def snapshots(
+    read: Callable[[], Sequence[Drain]],
+    sleep: Callable[[float], None],
+    away: Callable[[HarnError], None],
+) -> Iterator[Sequence[Drain]]:
+    """
+    Give what drains, again and again; the last time when nothing does.
+
+    :param away: told once each time that a server which has answered does so no more: it is looked for until it does.
+    :raises HarnError: the first look failed already, or the server refuses to tell.
+    """
+    has_answered = is_away = False
     while True:
-        found = read()
-        yield found
-        if not found:
-            return
+        try:
+            found = read()
+        except HarnError as error:
+            if not has_answered or not may_come_back(error):
+                raise
+            if not is_away:
+                away(error)
+            is_away = True
+        else:
+            has_answered, is_away = True, False
+            yield found
+            if not found:
+                return
         sleep(INTERVAL)
+
+
+def may_come_back(error: HarnError) -> bool:
+    """Tell whether a server, or what stands before it, answers like this while it is restarted."""
+    if isinstance(error, RequestRefused):
+        return error.status >= 500
+    return isinstance(error, ServerUnreachable | AnswerTimedOut | NoServer)
+
+
+def say_away(error: HarnError) -> None:
+    """Say that the server does not answer now."""
+    click.echo(f"{error}; looking for it until it answers, or Ctrl-C", err=True)
 
 
 def show(found: Sequence[Drain], as_json: bool) -> None:

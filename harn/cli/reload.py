@@ -20,6 +20,8 @@ from harn.errors import HarnError
 
 WISHES = ("force", "ramp", "confirm_within", "revert_on_failures", "min", "for", "replay")
 """Options of the query, as flags of the same names."""
+LATE_RELOAD = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
+LATE_PLAN = "nothing changes, since this was a dry run; to see what it finds, ask again with a longer --timeout"
 
 
 def with_wishes(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +125,7 @@ def carry_out(
     A dry run that could not be made is a problem (2): 1 means that something would change.
     """
     try:
-        report = ask(reach, target, body, if_match, "planning ..." if dry_run else "reloading ...", as_json)
+        report = ask(reach, target, body, if_match, dry_run, as_json)
     except HarnError as error:
         if not dry_run:
             raise
@@ -137,21 +139,19 @@ def carry_out(
 
 
 def ask(
-    reach: Reach, target: str, body: Mapping[str, Any], if_match: str | None, doing: str, as_json: bool
+    reach: Reach, target: str, body: Mapping[str, Any], if_match: str | None, dry_run: bool, as_json: bool
 ) -> Mapping[str, Any]:
     """
-    Ask for a reload; give its report.
+    Ask for a reload, or what it would do; give the report.
 
-    :param doing: what a terminal shows meanwhile.
-    :raises AnswerTimedOut: the reload goes on; says how to see how it ends.
+    :raises AnswerTimedOut: says what becomes of what was asked for.
     """
     client = reach.client()
     try:
-        with waiting(doing, as_json):
+        with waiting("planning ..." if dry_run else "reloading ...", as_json):
             answer = client.post(target, body, {"If-Match": if_match} if if_match else {})
     except AnswerTimedOut as late:
-        goes_on = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
-        raise AnswerTimedOut(f"{late}; {goes_on}") from late
+        raise AnswerTimedOut(f"{late}; {LATE_PLAN if dry_run else LATE_RELOAD}") from late
     return report_of(answer, client.url)
 
 

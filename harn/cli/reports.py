@@ -113,6 +113,8 @@ def describe_error(report: Mapping[str, Any]) -> Iterator[Line]:
         yield f"error: reload held back: {report['error']}", "bold red"
         for trigger_id in report.get("removed", ()):
             yield f"  - {trigger_id}", "red"
+    elif report["status"] == "unsettled":
+        yield f"error: not adopted: {report['error']}", "bold red"
     elif report.get("stage") is None:
         yield f"error: reload failed: {report['error']}", "bold red"
     else:

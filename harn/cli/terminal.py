@@ -39,10 +39,14 @@ def spinner(text: str) -> AbstractContextManager[object]:
 
 
 def print_lines(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
-    """Print lines, each given as its text and a style of rich."""
+    """
+    Print lines, each given as its text and a style of rich.
+
+    A text may have lines that end as DOS has them. That belongs to the text, but is nothing to be seen.
+    """
     console = Console(file=stream, highlight=False)
     for text, style in lines:
-        console.print(shown(text.replace("\t", "    "), style), soft_wrap=True)
+        console.print(shown(text.removesuffix("\r").replace("\t", "    "), style), soft_wrap=True)
 
 
 def print_inspection(found: Mapping[str, Any], shown_dispatches: int, console: Console | None = None) -> None:

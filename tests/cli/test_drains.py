@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.client import ServerUnreachable
+from harn.cli import drains
+from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
 from harn.cli.drains import INTERVAL, Drain, news, snapshots
+from harn.cli.place import NoServer
+from harn.errors import HarnError, SecretUnavailable
 from tests.cli.test_commands import CommandCase
 
 HELD = {
@@ -52,7 +55,7 @@ class WatchTests(SynchronousTestCase):
             [],
         ]
         waits: list[float] = []
-        said = list(news(snapshots(lambda: looks.pop(0), waits.append)))
+        said = list(news(snapshots(lambda: looks.pop(0), waits.append, self.stays)))
         self.assertEqual(
             said,
             [
@@ -68,16 +71,58 @@ class WatchTests(SynchronousTestCase):
 
     def test_lines_come_at_once(self) -> None:
         """What changed is said before the next look."""
-        said = news(snapshots(lambda: [drain("a@v1", 2)], lambda _: self.fail("waited before it spoke")))
+        said = news(snapshots(lambda: [drain("a@v1", 2)], lambda _: self.fail("waited first"), self.stays))
         self.assertEqual(next(said), "- binding=a@v1 in_flight=2 age_seconds=0.0")
 
+    def stays(self, error: HarnError) -> None:
+        """Hear that the server went away, where it did not."""
+        self.fail(f"said to be away: {error}")
+
     def test_server_goes_away(self) -> None:
-        """A server that goes away ends the watching with its error."""
+        """While a server is away it is looked for, which is said once each time; then the watching goes on."""
+        gone, late, none = ServerUnreachable("gone"), AnswerTimedOut("late"), NoServer("none runs")
+        starting = RequestRefused("starting", 503)
+        held, less = [drain("a@v1", 2)], [drain("a@v1", 1)]
+        looks: list[HarnError | Sequence[Drain]] = [held, gone, none, starting, late, held, gone, gone, less, []]
+        waits: list[float] = []
+        away: list[HarnError] = []
 
         def read() -> Sequence[Drain]:
-            raise ServerUnreachable("gone")
+            look = looks.pop(0)
+            if isinstance(look, HarnError):
+                raise look
+            return look
 
-        self.assertRaises(ServerUnreachable, list, news(snapshots(read, lambda _: None)))
+        said = list(news(snapshots(read, waits.append, away.append)))
+        self.assertEqual(
+            said,
+            [
+                "- binding=a@v1 in_flight=2 age_seconds=0.0",
+                "- binding=a@v1 in_flight=1 age_seconds=0.0",
+                "- binding=a@v1 drained",
+                "nothing drains",
+            ],
+        )
+        self.assertEqual((away, waits), ([gone, gone], [INTERVAL] * 9))
+
+    def test_errors_that_nothing_waits_for(self) -> None:
+        """Who did not answer the first look, and who refuses to tell, ends the watching with the error."""
+        for looks in (
+            [ServerUnreachable("gone")],
+            [RequestRefused("starting", 503)],
+            [[drain("a@v1", 2)], RequestRefused("no such key", 401)],
+            [[drain("a@v1", 2)], SecretUnavailable("no file of keys")],
+        ):
+
+            def read(looks: list[Any] = looks) -> Sequence[Drain]:
+                look = looks.pop(0)
+                if isinstance(look, HarnError):
+                    raise look
+                return list(look)
+
+            last = looks[-1]
+            watched = news(snapshots(read, lambda _: None, self.stays))
+            self.assertIs(self.assertRaises(HarnError, list, watched), last)
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.tuples(HELD_NOW, HELD_NOW), max_size=8))
@@ -121,6 +166,18 @@ class DrainsTests(CommandCase):
         self.assertEqual(self.harn("drains", "--watch").stdout, "nothing drains\n")
         self.assertEqual(self.harn("drains", "--watch", "--json").stdout, "[]\n")
         self.assertEqual([seen.target for seen in server.seen], ["/admin/drains"] * 2)
+
+    def test_watch_over_a_restart(self) -> None:
+        """A server that breaks off is said to be away on stderr, and asked again."""
+        self.patch(drains, "INTERVAL", 0.0)
+        self.serve((200, {"drains": [HELD]}), (503, {"status": 503, "detail": "starting"}), (200, {"drains": []}))
+        watched = self.harn("drains", "--watch")
+        self.assertEqual(watched.exit_code, 0, watched.output)
+        self.assertEqual(watched.stdout.splitlines()[1:], ["- binding=gh@v1 drained", "nothing drains"])
+        self.assertEqual(
+            watched.stderr.splitlines(),
+            ["the server answered 503: starting; looking for it until it answers, or Ctrl-C"],
+        )
 
     def test_actions(self) -> None:
         """``--cancel`` and ``--move`` name the version, and say what became of what it held."""

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from harn.cli.history import counts, describe, describe_diff
+from harn.cli.history import counts, describe, describe_diff, diff_lines
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.shared import Line
@@ -120,6 +120,10 @@ class DescriptionTests(SynchronousTestCase):
         )
         styles = dict(describe_diff(DIFF))
         self.assertEqual((styles["+y"], styles["-x"], styles["+++ b"]), ("green", "red", "bold"))
+
+    def test_line_ends_are_part_of_a_text(self) -> None:
+        """Away from a terminal a line of a diff is as ``patch`` needs it, whatever it ends with."""
+        self.assertEqual(texts(diff_lines("-x\r\n+x\n")), ["-x\r", "+x"])
 
     def test_diff_that_compares_texts_only(self) -> None:
         """A note says that a manifest is not accepted any more."""

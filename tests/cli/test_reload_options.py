@@ -77,6 +77,14 @@ class WishTests(CommandCase):
             self.assert_failed(self.harn(*words), "401: no such key", status=2)
         self.assert_failed(self.harn("plan", "--admin-url", "http://127.0.0.1:1"), "no server answers", status=2)
 
+    def test_late_plan(self) -> None:
+        """A dry run whose answer is late goes on to nothing: the command says so, and not that a reload goes on."""
+        self.serve(None, None, None)
+        for words in (["plan"], ["reload", "--dry-run"], ["rollback", "--dry-run"]):
+            late = self.harn(*words, "--timeout", "0.1")
+            self.assert_failed(late, "within 0.1 s", "nothing changes", "longer --timeout", status=2)
+            self.assertNotIn("goes on", late.stderr)
+
 
 class RollbackTests(CommandCase):
     """``rollback``."""

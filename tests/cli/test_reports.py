@@ -194,10 +194,14 @@ class ErrorTests(SynchronousTestCase):
 
     def test_no_stage(self) -> None:
         """A report that names no stage says what is wrong all the same."""
-        said = texts(
-            describe_error({**ERROR, "status": "unsettled", "stage": None, "problems": [], "error": "restless"})
-        )
-        self.assertEqual(said, ["error: reload failed: restless", "generation 6 goes on serving"])
+        said = texts(describe_error({**ERROR, "stage": None, "problems": [], "error": "no numbers"}))
+        self.assertEqual(said, ["error: reload failed: no numbers", "generation 6 goes on serving"])
+
+    def test_unsettled(self) -> None:
+        """Files that do not come to rest are no reload that failed: there was none."""
+        unsettled = {**ERROR, "status": "unsettled", "stage": None, "problems": [], "error": "restless"}
+        said = texts(describe_error(unsettled))
+        self.assertEqual(said, ["error: not adopted: restless", "generation 6 goes on serving"])
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(

@@ -7,6 +7,7 @@ import io
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.cli.history import diff_lines, text_lines
 from harn.cli.reports import describe_error, describe_success
 from harn.cli.terminal import (
     print_drains,
@@ -52,6 +53,12 @@ class TerminalTests(SynchronousTestCase):
         stream = io.StringIO()
         print_inspection(FOUND, dispatches, Console(file=stream, width=120))
         return stream.getvalue()
+
+    def test_lines_that_end_as_dos_has_them(self) -> None:
+        """The end of a line of a manifest or a diff is not shown; any other carriage return is, and moves no cursor."""
+        stream = io.StringIO()
+        print_lines([*text_lines("m", "a = 1\r\nb\r = 2\r\n"), *diff_lines("-x\r\n+y\r\n")], stream)
+        self.assertEqual(stream.getvalue().splitlines()[2:], ["a = 1", "b\N{REPLACEMENT CHARACTER} = 2", "-x", "+y"])
 
     def test_inspection(self) -> None:
         """The tables have the server's facts, each version with its counts, and the newest attempts."""
