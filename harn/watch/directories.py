@@ -8,8 +8,9 @@ breaks: the watcher's poll sees what no event tells.
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -97,6 +98,8 @@ class Directories:
         self._followed: dict[str, Followed] = {}
         self._refused: frozenset[str] = frozenset()
         self._observer: Any = None
+        # Held by whoever changes what the observer follows, so that nothing is added to one that has ended.
+        self._changing = threading.Lock()
 
     def start(self) -> None:
         """Begin; where the system has no room for it, there are no events."""
@@ -111,7 +114,9 @@ class Directories:
 
     def stop(self) -> None:
         """Follow nothing more; returns when watchdog's threads have ended. Idempotent."""
-        observer, self._observer = self._observer, None
+        with self._changing:
+            observer, self._observer = self._observer, None
+            self._followed.clear()
         if observer is not None:
             observer.stop()
             observer.join()
@@ -133,8 +138,15 @@ class Directories:
             identity = _identity(directory)
             if identity is not None and len(identities) < MOST_FOLLOWED:
                 identities[directory] = identity
-        self._events.names = frozenset(os.path.join(reached[name], os.path.basename(name)) for name in reached)
-        self._events.directories = frozenset(identities)
+        names = frozenset(os.path.join(reached[name], os.path.basename(name)) for name in reached)
+        with self._changing:
+            # The file system took its time, in which somebody may have stopped this, or begun it anew.
+            if self._observer is observer:
+                self._events.names, self._events.directories = names, frozenset(identities)
+                self._follow(observer, identities)
+
+    def _follow(self, observer: Any, identities: Mapping[str, tuple[int, int]]) -> None:
+        """Follow these directories and no others; ``identities``: of each, as `Followed` has it."""
         lost = {self._events.lost.pop() for _ in range(len(self._events.lost))}
         for directory, followed in list(self._followed.items()):
             if identities.get(directory) != followed.identity or directory in lost:

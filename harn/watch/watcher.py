@@ -103,6 +103,7 @@ class Watcher(Service):
         self._timer: IDelayedCall | None = None
         self._poll: IDelayedCall | None = None
         self._looking: Deferred[None] | None = None
+        self._working: Deferred[None] | None = None
         self._again = False
 
     def startService(self) -> None:
@@ -119,7 +120,13 @@ class Watcher(Service):
                 timer.cancel()
         if self._looking is not None:
             self._looking.cancel()
-        return self._in_thread(self._directories.stop)
+        return Deferred.fromCoroutine(self._end())
+
+    async def _end(self) -> None:
+        # A look that is cancelled is waited for no more, but its thread goes on.
+        while self._working is not None:
+            await self._working
+        await self._in_thread(self._directories.stop)
 
     # Noticing
 
@@ -252,4 +259,15 @@ class Watcher(Service):
             self._again = True  # what is watched is another now
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
+        """Call ``function`` in a thread. Who cancels this waits no more; ``_working`` fires when the call is over."""
+        waiting: Deferred[Any] = Deferred()
+        working: Deferred[None] = Deferred()
+
+        def over(result: Any) -> None:
+            self._working = None
+            waiting.callback(result)
+            working.callback(None)
+
+        self._working = working
+        deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments).addBoth(over)
+        return waiting

@@ -23,6 +23,7 @@ from watchdog.events import (
 from harn.testing.server import wait_until
 from harn.watch import directories
 from harn.watch.directories import MOST_FOLLOWED, Directories, Events
+from harn.watch.paths import link_chain
 from tests.watch.fakes import FakeObserver
 
 
@@ -110,6 +111,34 @@ class FollowTests(DirectoriesCase):
         self.follow("harn.toml")
         self.assertEqual(self.observer.directories, set())
         Directories(self.events).stop()
+
+    def test_stopped_meanwhile(self) -> None:
+        """Who stops this while the file system is being asked finds nothing followed afterwards."""
+
+        def asked(path: str) -> set[str]:
+            self.directories.stop()
+            return link_chain(path)
+
+        self.patch(directories, "link_chain", asked)
+        self.follow("harn.toml")
+        self.assertEqual((self.observer.stopped, self.observer.scheduled), (True, []))
+
+    def test_begun_again_meanwhile(self) -> None:
+        """Who stops this and begins it anew meanwhile finds the same: what is to be followed may be another now."""
+        old, fresh = self.observer, FakeObserver()
+
+        def asked(path: str) -> set[str]:
+            self.observer = fresh
+            self.directories.stop()
+            self.directories.start()
+            return link_chain(path)
+
+        self.patch(directories, "link_chain", asked)
+        self.follow("harn.toml")
+        self.assertEqual((old.scheduled, fresh.scheduled), ([], []))
+        self.patch(directories, "link_chain", link_chain)
+        self.follow("harn.toml")
+        self.assertEqual((old.scheduled, fresh.scheduled), ([], [str(self.root)]))
 
     def test_linked_directories(self) -> None:
         """Behind links the real directories are followed, each once, and let go when no link leads there any more."""

@@ -220,6 +220,49 @@ class NoticeTests(WatcherCase):
         self.stop()
         self.assertEqual(self.reloads, 0)
 
+    def hold(self, begins: float) -> None:
+        """Let a thread begin with its work in so many seconds, and be at it until the pool is let go."""
+        self.clock.pool.held = True
+        self.clock.advance(begins + HAIR)
+        self.clock.pool.held = False  # whoever comes now has a thread of its own
+
+    def test_stop_waits_for_the_thread(self) -> None:
+        """What a thread is at, from the directories to the second reading, is over before the observer is stopped."""
+        for begins in ([], [QUIET + HAIR]):
+            self.edit("handlers.py", "two")
+            self.clock.pump(begins)
+            self.hold(SETTLE if begins else QUIET)
+            stopped = self.watcher.stopService()
+            self.assertNoResult(stopped)
+            self.assertFalse(self.observer.stopped)
+            self.clock.pool.let_go()
+            self.successResultOf(stopped)
+            self.assertTrue(self.observer.stopped)
+            self.assertEqual((self.reloads, self.clock.getDelayedCalls()), (0, []))
+            self.write("handlers.py", "one")
+            self.observer = FakeObserver()
+            self.watcher.startService()
+
+    def test_a_thread_that_fails_after_the_stop(self) -> None:
+        """What a thread comes to when nobody waits for it any more, a failure too, is nobody's business."""
+        self.edit("handlers.py", "two")
+        self.clock.advance(QUIET + HAIR)
+        self.hold(SETTLE)
+        stopped, reads = self.watcher.stopService(), self.reads
+        self.on_read = self.fail
+        self.clock.pool.let_go()
+        self.successResultOf(stopped)
+        self.assertEqual(self.reads, reads + 1)
+
+    def test_begun_again(self) -> None:
+        """A watcher that was stopped and is started again follows what it did, with an observer of its own."""
+        self.stop()
+        self.observer = FakeObserver()
+        self.watcher.startService()
+        self.assertEqual(self.observer.directories, {str(self.root)})
+        self.edit("handlers.py", "two")
+        self.assert_reloads(1)
+
 
 class ContentTests(WatcherCase):
     """What decides is what the files say."""
