@@ -54,10 +54,13 @@ class Leavings:
 
     async def arrived(self, binding: BindingVersion) -> None:
         """Wait until what is on its way to this version is there: before that it cannot leave again."""
-        for leaving in [each for each in self._under_way.values() if each.target is binding]:
-            waiter: Deferred[None] = Deferred()
-            leaving.waiters.append(waiter)
-            await waiter
+        arrivals: list[Deferred[None]] = []
+        for leaving in self._under_way.values():
+            if leaving.target is binding:
+                arrivals.append(Deferred())
+                leaving.waiters.append(arrivals[-1])
+        for arrival in arrivals:  # all are waited for from now on: one may come while another is awaited
+            await arrival
 
     def written(self, leaving: Leaving) -> None:
         """Take notice that it is on disk: nothing leaves with it any more."""

@@ -102,6 +102,51 @@ class ToTheNewestTests(SynchronousTestCase):
         self.assertEqual(finish(world), ["gh@v1", *["gh@v3"] * 4])
         self.assertEqual((world.ended, world.version().in_flight), (["gh@v2", "gh@v1"], 0))
 
+    def test_in_a_chain_while_the_store_is_away(self) -> None:
+        """What is on its way to a version goes on from there, whatever could not be written in which order."""
+        world = crowded()
+        first = world.version()
+        world.adopt(one_trigger(timeout=5.0))
+        second = world.version()
+        second.lease()
+        world.adopt(one_trigger(timeout=6.0))
+        third = world.version()
+        third.lease()
+        world.memory.fail_writes = True
+        moving = [world.dispatcher.move_on(first), world.dispatcher.move_on(second)]
+        world.adopt(one_trigger(timeout=7.0))
+        world.memory.fail_writes = False
+        moving.append(world.dispatcher.move_on(third))
+        self.assertEqual([row.version for row in world.rows()], [1] * 5)
+        world.clock.advance(1.0)
+        self.assertEqual([self.successResultOf(each) for each in moving], [4, 0, 4])
+        self.assertEqual([row.version for row in world.rows()], [1, 4, 4, 4, 4])
+        second.release()
+        third.release()
+        self.assertEqual(finish(world), ["gh@v1", *["gh@v4"] * 4])
+        self.assertEqual((sorted(world.ended), world.version().in_flight), (["gh@v1", "gh@v2", "gh@v3"], 0))
+
+    def test_a_late_delivery_while_the_store_is_away(self) -> None:
+        """It follows what it would have been with, to the dead letters, or back when its trigger comes back in time."""
+        for comes_back in (False, True):
+            world = World()
+            world.adopt(one_trigger())
+            old = world.version()
+            old.lease()
+            world.adopt({})
+            world.memory.fail_writes = True
+            moving = world.dispatcher.move_on(old)
+            world.memory.fail_writes = False
+            self.successResultOf(world.take(old))
+            if comes_back:
+                world.adopt(one_trigger(timeout=5.0))
+            world.clock.advance(1.0)
+            self.assertEqual(self.successResultOf(moving), 1)
+            old.release()
+            self.assertEqual(finish(world), ["gh@v2"] if comes_back else [])
+            self.assertEqual((world.states(), old.in_flight), (["done" if comes_back else "dead"], 0))
+            self.assertEqual(world.ended, ["gh@v1"])
+
 
 class RemovedTests(SynchronousTestCase):
     def test_everything_not_begun_is_a_dead_letter(self) -> None:
