@@ -96,7 +96,7 @@ class NothingChangesTests(PlanCase):
 
     def test_a_plan_that_is_cut_off(self) -> None:
         """A plan whose import hangs answers 504 in time, and leaves no process and nothing else behind."""
-        self.write_manifest(head='[orchestrator.reload]\ntimeout = "500ms"\n')
+        self.write_manifest(head='[orchestrator.reload]\ntimeout = "3s"\n')
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
         self.wait_records(server, "trigger.outbox", 1)
@@ -318,7 +318,7 @@ class ReplayTests(PlanCase):
     def test_predicate_that_ends_its_process(self) -> None:
         """A predicate that exits, or hangs, is an error of the events that it is asked about; the server lives."""
         self.write("rules.py", "def wanted(event):\n    return True\n")
-        self.write_manifest(trigger_text("gh", extra='when = "rules:wanted"\ntimeout = "500ms"'))
+        self.write_manifest(trigger_text("gh", extra='when = "rules:wanted"\ntimeout = "2s"'))
         server = self.serve()
         self.deliver(server, "opened", "closed", "edited")
         wait_until(lambda: len(server.children()) == 2, "the interpreter and its spare")
