@@ -17,7 +17,7 @@ from attrs import frozen
 from harn.manifest.expressions import fault_of_expression
 from harn.manifest.findings import Findings, describe, nearest, quote
 from harn.manifest.lines import Path
-from harn.model.durations import parse_duration
+from harn.model.durations import format_duration, parse_duration
 from harn.model.references import parse_function_reference
 from harn.model.shares import parse_share
 
@@ -133,9 +133,10 @@ class Choice:
 
 @frozen
 class Duration:
-    """A length of time over 0, written ``"30s"``; in seconds once read."""
+    """A length of time over 0, or of at least ``low`` seconds, written ``"30s"``; in seconds once read."""
 
     description: str
+    low: float = 0.0
 
     def read(self, value: Any, path: Path, findings: Findings) -> float | None:
         """Read as `Field.read` says."""
@@ -149,9 +150,13 @@ class Duration:
             message, _, hint = str(error).partition("; ")
             findings.add(path, message, hint)
             return None
-        if seconds > 0:
+        if seconds <= 0:
+            findings.add(path, "must be longer than 0", 'write for example "30s"')
+        elif seconds < self.low:
+            least = format_duration(self.low)
+            findings.add(path, f"must be at least {least}, not {quote(value)}", f'write for example "{least}"')
+        else:
             return seconds
-        findings.add(path, "must be longer than 0", 'write for example "30s"')
         return None
 
     def json_schema(self) -> dict[str, Any]:

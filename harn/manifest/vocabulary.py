@@ -88,7 +88,7 @@ RETRY: Mapping[str, Field] = {
 ROLLOUT: Mapping[str, Field] = {
     "percent": Share("The share of new deliveries that a changed trigger begins with.", positive=True, partial=True),
     "step": Share("What each step adds to the share; none: it stays until somebody finishes or aborts."),
-    "every": Duration("How long a step lasts."),
+    "every": Duration("How long a step lasts; at least 1s.", low=1.0),
     "max_failures": Share(
         "Share of failed attempts above which all go back to the old version; no limit by default.", partial=True
     ),

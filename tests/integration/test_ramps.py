@@ -156,10 +156,10 @@ class CourseTests(RampCase):
 
     def test_steps(self) -> None:
         """By its ``rollout`` the share rises step by step until the new version has everything."""
-        self.write_manifest(trigger_text("gh", extra='rollout = { percent = 20, step = 40, every = "500ms" }'))
+        self.write_manifest(trigger_text("gh", extra='rollout = { percent = 20, step = 40, every = "1s" }'))
         server = self.serve()
         ramp = self.ramp(server, "two", "")
-        self.assertEqual((ramp["percent"], ramp["step"], ramp["every"]), (20.0, 40.0, "500ms"))
+        self.assertEqual((ramp["percent"], ramp["step"], ramp["every"]), (20.0, 40.0, "1s"))
         keys = [f"d{index}" for index in range(40)]
         before = {key for key, binding in self.post(server, keys).items() if binding == "gh@v2"}
         while self.ramps(server):

@@ -140,6 +140,10 @@ class TriggerTests(SynchronousTestCase):
             load(one() + '[triggers.rollout]\npercent = "0.5%"\n').manifest.triggers["gh"].rollout,
             RolloutSpec(percent=0.005, step=0.0, every=60.0, max_failures=None),
         )
+        for shortest in ("1s", "1000ms", " 1.0s "):
+            text = one(rollout=f'{{ percent = 10, step = 20, every = "{shortest}" }}')
+            spec = load(text).manifest.triggers["gh"].rollout
+            self.assertEqual(spec, RolloutSpec(percent=0.1, step=0.2, every=1.0), shortest)
         held = load(one(rollout='{ percent = 99.9, step = 0, every = "1m" }')).manifest.triggers["gh"].rollout
         self.assertEqual(held, RolloutSpec(percent=0.999))
         self.assertIsNone(load(one()).manifest.triggers["gh"].rollout)
@@ -183,6 +187,8 @@ class TriggerTests(SynchronousTestCase):
                 "step = 5, every = 60",
                 'rollout.every: must be a string with a unit, not an integer; write it as "60s"',
             ),
+            ("step = 5, every = '999ms'", 'rollout.every: must be at least 1s, not "999ms"; write for example "1s"'),
+            ("step = 5, every = '0s'", 'rollout.every: must be longer than 0; write for example "30s"'),
             ("max-failures = 5", 'rollout.max-failures: unknown key; did you mean "max_failures"?'),
         ):
             self.check(one(rollout=f"{{ percent = 10, {more} }}"), *said)
