@@ -37,6 +37,7 @@ def describe_generation(
         "files": dict(files),
         "drift": bool(drifted),
         "drifted_files": drifted,
+        "drifted_digests": {path: files_now[path] for path in drifted if path in files_now},
         "recalled": live.recalled,
         "reason": live.reason,
         **told,

@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
+from harn.testing.manifests import trigger_text
 from harn.testing.server import Completed, ServerProcess, wait_until
 from tests.integration.case import ServerCase
 
@@ -136,6 +138,56 @@ class KubernetesTests(ServerCase):
         body = b'{"action": "opened", "issue": {"number": 8, "title": "still"}}'
         self.assert_accepted(server.deliver("/hooks/github", body, delivery="d1", secret=SECRET), "github-issues")
         server.wait_for_line("#8 'still'")
+
+    def refuse(self, server: ServerProcess) -> None:
+        """Apply files that are refused, and wait until they are."""
+        self.update("handlers.py", "def on_issue(", "def on_issue((")
+        wait_until(lambda: self.told(server)["last_failed"], "the refusal")
+
+    def told(self, server: ServerProcess) -> dict[str, Any]:
+        """Give what the server tells of its live generation."""
+        answer = server.request("GET", "/admin/generation", headers={"X-API-Key": "the-key"})
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def test_refused_before(self) -> None:
+        """An update that was refused before the pipeline asked ends it at once, with the reason."""
+        server = self.serve_example()
+        self.refuse(server)
+        done = self.ended_waiting(self.waiting(server))
+        self.assertEqual(done.status, 1)
+        self.assertIn("generation 1 still serves other files: ", done.stderr)
+        self.assertIn("SyntaxError", done.stderr)
+        self.assertNotIn("(after", done.stderr)
+
+    def test_an_earlier_one_was_refused(self) -> None:
+        """What is refused of earlier files, also of the same names, says nothing of those that are waited for."""
+        server = self.serve_example()
+        good = (self.files / "handlers.py").read_text()
+        self.refuse(server)
+        (self.files / "handlers.py").write_text(good + "# mended\n")
+        asked = self.asked(server)
+        waiting = self.waiting(server)
+        wait_until(lambda: self.asked(server) > asked + 1, "the pipeline's second question")
+        self.mount("mounted", {each.name: each.read_bytes() for each in self.files.iterdir()})
+        done = self.ended_waiting(waiting)
+        self.assertEqual((done.status, done.stdout), (0, f"generation 2 serves {self.files}\n"), done)
+
+    def test_held_before(self) -> None:
+        """An update that is held, since most triggers would go, ends the pipeline at once, with the reason."""
+        path = self.files / "harn.toml"
+        text = path.read_text()
+        more = [trigger_text(f"more-{index}", handler="handlers:on_issue") for index in range(2)]
+        path.write_text("\n".join((text, *more)))
+        self.mount("mounted", {each.name: each.read_bytes() for each in self.files.iterdir()})
+        server = self.serve_example()
+        path.write_text(text)
+        self.mount("mounted", {each.name: each.read_bytes() for each in self.files.iterdir()})
+        wait_until(lambda: self.told(server)["waiting"], "the reload to be held")
+        done = self.ended_waiting(self.waiting(server))
+        self.assertEqual(done.status, 1)
+        self.assertIn("it would remove 2 of 3 triggers", done.stderr)
+        self.assertNotIn("(after", done.stderr)
 
     def asked(self, server: ServerProcess) -> float:
         """Count the requests to the admin API that were answered."""

@@ -9,6 +9,7 @@ from harn.errors import EventLogUnavailable, PreconditionFailed, ShuttingDown
 from harn.reload.interfaces import IReloader, IRouteTable
 from harn.store.interfaces import IGenerations
 from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.wire import digest_bytes
 from tests.reload.case import CoordinatorCase
 from tests.reload.fakes import FakeTable
 from tests.reload.world import HANDLERS, fake
@@ -117,11 +118,13 @@ class ReportTests(CoordinatorCase):
         described = self.successResultOf(self.world.coordinator.describe())
         self.assertEqual((described["generation"], described["drift"]), (1, True))
         self.assertEqual(described["drifted_files"], [str(self.world.root.absolute() / "handlers.py")])
+        self.assertEqual(list(described["drifted_digests"].values()), [digest_bytes(b"def nothing(): ...\n")])
         self.assertEqual(described["last_failed"]["stage"], "resolve")
         self.world.write("handlers.py", HANDLERS)
         self.reloaded()
         described = self.successResultOf(self.world.coordinator.describe())
         self.assertEqual((described["drift"], described["last_failed"]), (False, None))
+        self.assertEqual(described["drifted_digests"], {})
 
 
 class MergingTests(CoordinatorCase):
