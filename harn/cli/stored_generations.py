@@ -6,16 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from attrs import frozen
 
 from harn.cli.offline import DATABASE
 from harn.errors import GenerationUnknown
-from harn.reload.archive import unpack_manifest
+from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.reload.recorded import describe_history, describe_recorded
 from harn.store.model import GenerationRecord
 from harn.store.sqlite.offline import OfflineStore, open_readonly
-from harn.vm.bundle import Bundle, decode_bundle
+from harn.vm.bundle import Bundle
 
 Content = tuple[GenerationRecord, bytes, Bundle]
 
@@ -89,6 +88,6 @@ def read_content(store: OfflineStore, number: int) -> Content:
     if record is None or text is None or data is None:
         raise GenerationUnknown(f"the content of generation {number} is not kept; `history` lists those that served")
     try:
-        return record, unpack_manifest(text), decode_bundle(data)
-    except (ValueError, msgspec.MsgspecError) as error:
+        return record, read_manifest_text(text, record.manifest_digest), read_kept_bundle(data, record.bundle_id)
+    except ValueError as error:
         raise GenerationUnknown(f"the content of generation {number} is damaged: {error}") from error

@@ -13,6 +13,7 @@ from harn.errors import GenerationUnknown
 from harn.store.interfaces import IGenerations
 from harn.store.model import GenerationRecord
 from harn.vm.bundle import Bundle, decode_bundle
+from harn.wire import digest_bytes
 
 MOST_KEPT = 1000
 """Generations that can be kept at the most, as the manifest's settings have it."""
@@ -49,6 +50,33 @@ def unpack_manifest(data: bytes) -> bytes:
         raise ValueError(f"the manifest's text cannot be read: {error}") from error
 
 
+def read_manifest_text(data: bytes, digest: str) -> bytes:
+    """
+    Decode a manifest's text out of the store.
+
+    :raises ValueError: it is damaged: what `pack_manifest` made of it had another digest, or this is something else.
+    """
+    text = unpack_manifest(data)
+    if digest_bytes(text) != digest:
+        raise ValueError("the manifest's text is not what was put there")
+    return text
+
+
+def read_kept_bundle(data: bytes, bundle_id: str) -> Bundle:
+    """
+    Decode a bundle out of the store.
+
+    :raises ValueError: it is damaged: it would have another id, or is something else.
+    """
+    try:
+        bundle = decode_bundle(data)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the sources cannot be read: {error}") from error
+    if bundle.bundle_id != bundle_id:
+        raise ValueError("the sources are not what was put there")
+    return bundle
+
+
 class Archive:
     """Reads earlier generations."""
 
@@ -71,9 +99,9 @@ class Archive:
         if packed is None or encoded is None:
             raise GenerationUnknown(f"the content of generation {number} is not kept; {await self._kept()}")
         try:
-            manifest = await self._in_thread(unpack_manifest, packed)
-            bundle = await self._in_thread(decode_bundle, encoded)
-        except (ValueError, msgspec.MsgspecError) as error:
+            manifest = await self._in_thread(read_manifest_text, packed, record.manifest_digest)
+            bundle = await self._in_thread(read_kept_bundle, encoded, record.bundle_id)
+        except ValueError as error:
             raise GenerationUnknown(f"the content of generation {number} is damaged: {error}") from error
         return Content(record=record, manifest=manifest, bundle=bundle)
 
@@ -81,12 +109,16 @@ class Archive:
         """
         Give the newest generation before ``number`` whose content is another than ``digest`` and still kept.
 
+        One that was itself rolled back to counts as the one whose content it has: what came between was got rid of.
+
         :raises GenerationUnknown: there is none.
         """
-        for record in await self._generations.history(MOST_KEPT):
-            if record.number < number and record.digest != digest and record.manifest_digest:
+        for record in await self._generations.history(MOST_KEPT):  # newest first
+            if record.number == number and record.recalled is not None:
+                number = record.recalled
+            elif record.number < number and record.digest != digest and record.manifest_digest:
                 return record.number
-        raise GenerationUnknown(f"no generation before {number} with another content is kept")
+        raise GenerationUnknown(f"no generation before {number} with another content is kept; {await self._kept()}")
 
     async def newest(self) -> int:
         """

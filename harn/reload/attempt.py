@@ -201,9 +201,10 @@ class Attempts:
             replaced=replaced,
         )
         candidate = await stages.run("swap", self._make(making))
-        if not keeps_number:
-            await stages.run("prepare", builder.reserve(self.generations, candidate, source.data, live))
         try:
+            if not keeps_number:
+                # What takes too long may be written yet; the store works in order, so that withdrawing it comes after.
+                await stages.run("prepare", builder.reserve(self.generations, candidate, source.data, live))
             await stages.run("activate", builder.connections.activate(connectors, inputs))
             await stages.run("swap", self._last_checks(request))
         except Exception:
@@ -222,7 +223,11 @@ class Attempts:
             return None
         number = request.recall
         if number == PREVIOUS:
-            number = await (self.archive.newest() if live is None else self.archive.before(live.number, live.digest))
+            if live is None:
+                number = await self.archive.newest()
+            else:
+                # After a rollback or a revert, from where that went: it is not to bring back what it got rid of.
+                number = await self.archive.before(live.recalled or live.number, live.digest)
         return await self.archive.content(number)
 
     async def _make(self, making: Making) -> Candidate:
@@ -232,12 +237,12 @@ class Attempts:
         self.check(request)
 
     async def _withdraw(self, candidate: Candidate) -> None:
-        """Note that the reserved numbers were never used; if that fails, the next server leaves them out."""
+        """Note that the numbers, if they were reserved, were never used; if that fails, they are not given again."""
         try:
             withdrawing = Deferred.fromCoroutine(self.builder.withdraw(self.generations, candidate))
             await withdrawing.addTimeout(NOTING, self.clock)
         except Exception as error:
-            log.warn("generation {number} stays reserved: {why}", number=candidate.generation.number, why=str(error))
+            log.warn("generation {number} may stay reserved: {why}", number=candidate.generation.number, why=str(error))
 
 
 async def _wait(work: Awaitable[Any]) -> Any:

@@ -33,7 +33,7 @@ from harn.reload.hooks import Finished, Hooks
 from harn.reload.interfaces import IReloader, IRouteTable
 from harn.reload.numbers import VersionNumbers
 from harn.reload.ramping import RUNNING, RampRecord
-from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
 from harn.reload.revive import Reviver
 from harn.reload.stages import Stages
 from harn.reload.trials import START, Trials
@@ -146,9 +146,9 @@ class Coordinator:
             return await self._hold(records, prepared)
 
         async with self.turns.turn():
-            if request.recall is None and last_digest is not None and await self._is_rolled_back():
+            if request.recall is None and self._highest and await self._is_rolled_back():
                 log.warn("the files say what was rolled back from, and have not changed since: they are not adopted")
-                again = evolve(request, recall=self._highest, reason="what was rolled back to goes on")
+                again = evolve(request, recall=PREVIOUS, reason="what was rolled back to goes on")
                 try:
                     report = await self._reload(again, 1, last_digest, revive)
                     if report.ok:
@@ -309,14 +309,16 @@ class Coordinator:
 
     async def _hold(self, records: Mapping[str, RampRecord], prepared: Prepared) -> Mapping[str, Held]:
         """At a start: bring back the stable versions of ramps whose fresh version the manifest still says."""
-        held: dict[str, Held] = {}
-        for trigger_id, record in records.items():
-            definition = prepared.definitions.get(trigger_id)
-            if definition is None or self._numbers.kept(definition) != record.fresh:
-                continue
-            stable = await self._reviver.version(trigger_id, record.stable)
-            if stable is not None:
-                held[trigger_id] = Held(stable, record.share if record.state == RUNNING else None)
+        wanted = {
+            (trigger_id, record.stable): record
+            for trigger_id, record in records.items()
+            if trigger_id in prepared.definitions
+            and self._numbers.kept(prepared.definitions[trigger_id]) == record.fresh
+        }
+        held = {
+            stable.id: Held(stable, wanted[key].share if wanted[key].state == RUNNING else None)
+            for key, stable in (await self._reviver.versions(tuple(wanted))).items()
+        }
         self._trials.ramps.remember({trigger_id: records[trigger_id] for trigger_id in held})
         return held
 

@@ -7,15 +7,19 @@ cannot be revived hands what it held to the trigger's newest version, or to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import msgspec
+from attrs import frozen
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from harn.errors import HarnError
 from harn.manifest.model import TriggerSpec
+from harn.model.references import FunctionReference
+from harn.reload.archive import read_kept_bundle
 from harn.reload.inputs import code_digest_of
 from harn.reload.resolution import Resolution
 from harn.store.interfaces import IGenerations
@@ -23,8 +27,8 @@ from harn.store.model import Backlog, BindingRecord
 from harn.triggers.binding import DRAINING, BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
+from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter
-from harn.vm.sources import decode_bundle
 from harn.wire import digest_bytes
 
 log = Logger(namespace="harn.reload")
@@ -46,13 +50,23 @@ def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, in
     ]
 
 
-class Reviver:
-    """Revives earlier versions into the registry, as draining ones."""
+@frozen
+class Readable:
+    """A version as it was read from the store: whole, but for an interpreter that has resolved ``references``."""
 
-    def __init__(
-        self, clock: IReactorTime, generations: IGenerations, resolution: Resolution, registry: Registry
-    ) -> None:
-        self._clock = clock
+    binding: BindingVersion
+    references: frozenset[FunctionReference]
+
+
+class Reviver:
+    """
+    Revives earlier versions into the registry, as draining ones.
+
+    :param reactor: an `IReactorTime`, `IReactorThreads`.
+    """
+
+    def __init__(self, reactor: Any, generations: IGenerations, resolution: Resolution, registry: Registry) -> None:
+        self._reactor = reactor
         self._generations = generations
         self._resolution = resolution
         self._registry = registry
@@ -64,23 +78,15 @@ class Reviver:
         :return: the versions that drain from now on.
         """
         entries = list(backlog)
-        keys = needed(entries, self._registry)
-        records: list[BindingRecord] = list(await self._generations.bindings(keys)) if keys else []
-        found = {(record.trigger_id, record.version): record for record in records}
-        revived: list[BindingVersion] = []
-        for key in keys:
-            record = found.get(key)
-            binding = None if record is None else await self._version(record)
-            if binding is not None:
-                revived.append(binding)
-        by_key = {(binding.id, binding.version): binding for binding in revived}
+        by_key = await self.versions(needed(entries, self._registry))
+        revived = list(by_key.values())
         for entry in entries:
             self._registry.waiting[entry.trigger_id] += entry.waiting
             own = by_key.get((entry.trigger_id, entry.version))
             if own is not None:
                 _take_over(own, entry)
         for binding in revived:
-            self._registry.drain(binding, self._clock.seconds())
+            self._registry.drain(binding, self._reactor.seconds())
         for binding in revived:
             self._registry.check(binding)  # of a trigger that is gone, the retries keep the newest only
         for entry in entries:
@@ -91,43 +97,112 @@ class Reviver:
                 _take_over(holder, entry)
         return [binding for binding in revived if binding.state == DRAINING]
 
-    async def version(self, trigger_id: str, version: int) -> BindingVersion | None:
-        """Bring back one version, which is in no registry yet; None, and a warning in the log, if that cannot be."""
-        records: list[BindingRecord] = list(await self._generations.bindings([(trigger_id, version)]))
-        if not records:
-            log.warn("{trigger}@v{version} is not in the store", trigger=trigger_id, version=version)
-            return None
-        return await self._version(records[0])
+    async def versions(self, keys: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], BindingVersion]:
+        """
+        Bring back versions (trigger id, number) that are in no registry yet, each bundle once, however many it serves.
 
-    async def _version(self, record: BindingRecord) -> BindingVersion | None:
-        shared: Shared[IInterpreter] | None = None
+        What cannot be brought back is left out, with a warning in the log.
+
+        :raises EventLogUnavailable: the store cannot say what they were; nothing is held.
+        """
+        records: list[BindingRecord] = list(await self._generations.bindings(keys)) if keys else []
+        by_bundle: dict[str, list[BindingRecord]] = {}
+        for record in records:
+            by_bundle.setdefault(record.bundle_id, []).append(record)
+        for trigger_id, version in set(keys).difference((record.trigger_id, record.version) for record in records):
+            _not_revived(trigger_id, version, "it is not in the store")
+        made: dict[tuple[str, int], BindingVersion] = {}
         try:
-            data = await self._generations.bundle(record.bundle_id)
+            for bundle_id, group in by_bundle.items():
+                await self._of_bundle(bundle_id, group, made)
+        except BaseException:
+            for binding in made.values():
+                if binding.interpreter is not None:
+                    binding.interpreter.release()
+            raise
+        return {key: made[key] for key in keys if key in made}
+
+    async def _of_bundle(
+        self, bundle_id: str, records: Collection[BindingRecord], made: dict[tuple[str, int], BindingVersion]
+    ) -> None:
+        """Bring back the versions of one bundle, into ``made``."""
+        try:
+            data = await self._generations.bundle(bundle_id)
             if data is None:
-                raise LookupError(f"bundle {record.bundle_id} is not in the store")
-            bundle = decode_bundle(data)
+                raise LookupError(f"bundle {bundle_id} is not in the store")
+            reading = deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), _read_versions, data, bundle_id, records
+            )
+            bundle, readable, unreadable = await reading
+        except (HarnError, LookupError, ValueError) as error:
+            for record in records:
+                _not_revived(record.trigger_id, record.version, str(error))
+            return
+        for record, why in unreadable:
+            _not_revived(record.trigger_id, record.version, why)
+        # Whether a function is there is its module's matter: one that does not load fails all of its own versions once.
+        by_modules: dict[frozenset[str], list[Readable]] = {}
+        for each in readable:
+            by_modules.setdefault(frozenset(name.module for name in each.references), []).append(each)
+        hangs = False
+        for group in by_modules.values():
+            wanted = frozenset[FunctionReference]().union(*(each.references for each in group))
+            why = f"its code did not load in {PATIENCE} s"
+            shared: Shared[IInterpreter] | None = None
+            if not hangs:
+                try:
+                    reviving = Deferred.fromCoroutine(self._resolution.revive(bundle, wanted))
+                    shared = await reviving.addTimeout(PATIENCE, self._reactor)
+                except TimeoutError:
+                    hangs = True
+                except (HarnError, LookupError, ValueError) as error:
+                    why = str(error)
+            for each in group:
+                binding = each.binding
+                if shared is None:
+                    _not_revived(binding.id, binding.version, why)
+                    continue
+                binding.interpreter = shared.retain()
+                made[binding.id, binding.version] = binding
+            if shared is not None:
+                shared.release()  # each has its own hold now
+
+
+def _read_versions(
+    data: bytes, bundle_id: str, records: Collection[BindingRecord]
+) -> tuple[Bundle, list[Readable], list[tuple[BindingRecord, str]]]:
+    """
+    Read the versions of one bundle. Computes: not for the reactor thread.
+
+    :return: the bundle, the versions, and those that cannot be read, each with why.
+    :raises ValueError: the bundle is damaged.
+    """
+    bundle = read_kept_bundle(data, bundle_id)
+    code = code_digest_of(bundle)
+    readable: list[Readable] = []
+    unreadable: list[tuple[BindingRecord, str]] = []
+    for record in records:
+        try:
             spec = msgspec.json.decode(record.spec, type=TriggerSpec)
-            predicate = spec.predicate_reference()
-            references = frozenset((spec.handler_reference(), *(() if predicate is None else (predicate,))))
-            reviving = Deferred.fromCoroutine(self._resolution.revive(bundle, references))
-            shared = await reviving.addTimeout(PATIENCE, self._clock)
-            code = code_digest_of(bundle)
             definition = Definition.of(
                 spec, digest_bytes(record.spec), code(spec.handler), None if spec.when is None else code(spec.when)
             )
-            binding = BindingVersion(definition, record.version, record.bundle_id)
-        except (HarnError, LookupError, ValueError, msgspec.MsgspecError, TimeoutError) as error:
-            if shared is not None:
-                shared.release()
-            log.warn(
-                "{trigger}@v{version} cannot be revived; what it accepted goes to the newest version: {error}",
-                trigger=record.trigger_id,
-                version=record.version,
-                error=f"its code did not load in {PATIENCE} s" if isinstance(error, TimeoutError) else str(error),
-            )
-            return None
-        binding.interpreter = shared
-        return binding
+            binding = BindingVersion(definition, record.version, bundle_id)
+        except (HarnError, LookupError, ValueError, msgspec.MsgspecError) as error:
+            unreadable.append((record, str(error)))
+            continue
+        references = frozenset(name for name in (binding.handler, binding.predicate) if name is not None)
+        readable.append(Readable(binding, references))
+    return bundle, readable, unreadable
+
+
+def _not_revived(trigger_id: str, version: int, why: str) -> None:
+    log.warn(
+        "{trigger}@v{version} cannot be revived; what it accepted goes to the newest version: {error}",
+        trigger=trigger_id,
+        version=version,
+        error=why,
+    )
 
 
 def _take_over(holder: BindingVersion, entry: Backlog) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed
 from harn.reload.archive import pack_manifest, unpack_manifest
+from harn.reload.build import Builder
 from harn.reload.report import PREVIOUS
 from harn.store.model import RetentionPolicy
 from tests.reload.case import CoordinatorCase
@@ -55,12 +58,43 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((report.generation, report.drifted_files, report.warnings), (3, (), ()))
 
     def test_back_and_forth(self) -> None:
-        """A rollback of a rollback goes back to what was rolled back; numbers only rise."""
+        """What was rolled back can be named, and comes again; numbers only rise."""
         self.edit(2)
         self.reloaded(recall=PREVIOUS)
-        report = self.reloaded(recall=PREVIOUS)
+        report = self.reloaded(recall=2)
         self.assertEqual((report.generation, report.recalled, self.world.live()), (4, 2, {"a": 4, "b": 4}))
         self.assertEqual(self.world.version("a").spec.timeout, 2.0)
+
+    def test_further_back(self) -> None:
+        """Each rollback without a number goes further back, over a restart too, until there is nothing before."""
+        for number in (2, 3, 4):
+            self.edit(number)
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 3)
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 2)
+        self.world = self.world.restarted()
+        self.assertEqual(self.successResultOf(self.world.start()).recalled, 2)
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 1)
+        error = self.failureResultOf(self.world.reload(recall=PREVIOUS), GenerationUnknown).value
+        self.assertIn("no generation before 1 with another content is kept; kept are: 1, 2, 3, 4", str(error))
+
+    def test_after_a_revert(self) -> None:
+        """What was undone by itself is not brought back by a rollback without a number."""
+        self.edit(2)
+        self.world.manifest(fake("a", extra="timeout = '3s'"), fake("b"))
+        self.reloaded(confirm_within=60.0)
+        self.world.clock.advance(61.0)
+        self.assertEqual((self.world.coordinator.generation, self.world.version("a").spec.timeout), (4, 2.0))
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 1)
+
+    def test_what_was_rolled_back_to_is_gone_back_to(self) -> None:
+        """To undo what followed on a rollback is to be where that went, and before that is what was before then."""
+        self.edit(2)
+        self.edit(3)
+        self.reloaded(recall=PREVIOUS)
+        self.edit(5)
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 4)
+        self.assertEqual(self.world.version("a").spec.timeout, 2.0)
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 1)
 
     def test_far_back(self) -> None:
         """Any generation that is kept can be named; a trigger that it does not have drains, one that it has comes."""
@@ -168,6 +202,21 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual(record.summary["counts"], {"added": 0, "modified": 2, "removed": 0, "unchanged": 0})
         self.assertEqual(record.summary["changes"]["a"], ["handler code", "timeout"])
 
+    def test_damaged(self) -> None:
+        """Content that is not what was put there is refused, whichever part it is, and nothing changes."""
+        self.edit(2)
+        definitions, before = self.world.store._definitions, self.world.stands()
+        record = self.successResultOf(self.world.store.generation(1))
+        bundle, manifest = definitions._bundles[record.bundle_id], definitions._manifests[record.manifest_digest]
+        readable = bundle.replace(b"return 1", b"return 9")
+        other = pack_manifest(unpack_manifest(manifest).replace(b"allow_empty = true", b"allow_empty=false"))
+        for spoilt in ((readable, manifest), (bundle[:-3], manifest), (bundle, other), (bundle, manifest[:-3])):
+            definitions._bundles[record.bundle_id], definitions._manifests[record.manifest_digest] = spoilt
+            self.assertNotEqual(spoilt, (bundle, manifest))
+            error = self.failureResultOf(self.world.reload(recall=1), GenerationUnknown).value
+            self.assertIn("the content of generation 1 is damaged", str(error))
+            self.assertEqual(self.world.stands(), before)
+
     def test_only_so_many_are_kept(self) -> None:
         """What retention took cannot be gone back to; the newest stay."""
         for number in range(2, 6):
@@ -232,6 +281,38 @@ class RestartTests(CoordinatorCase):
         self.world.write("handlers.py", f"{HANDLERS}# good\n")
         report = self.restart()
         self.assertEqual((report.generation, report.recalled), (4, None))
+
+    def stalled(self, **more: Any) -> None:
+        """Reload while the store takes what it is given, and gives no answer."""
+        real = self.world.store.reserve
+
+        def reserve(*values: Any) -> Deferred[None]:
+            self.successResultOf(real(*values))
+            return Deferred()
+
+        self.world.store.reserve = reserve
+        reloading = self.world.reload(**more)
+        self.world.clock.pump([31.0, 6.0])
+        self.assertFalse(self.successResultOf(reloading).ok)
+        self.world.store.reserve = real
+
+    def test_a_reservation_that_came_too_late(self) -> None:
+        """A reload that ran out of time while its numbers were written has used none: a restart goes on."""
+        self.stalled(recall=2)
+        report = self.restart()
+        self.assertEqual((report.generation, report.recalled, self.world.live()), (3, 1, {"a": 3, "b": 3}))
+
+    def test_a_reservation_that_stays(self) -> None:
+        """Where a number stays reserved a restart goes on with what was rolled back to all the same."""
+
+        async def withdraw(*_: Any) -> None:
+            raise EventLogUnavailable("disk full")
+
+        self.patch(Builder, "withdraw", withdraw)
+        self.stalled(recall=2)
+        report = self.restart()
+        self.assertEqual((report.generation, report.recalled), (5, 1))
+        self.assertEqual(self.world.version("a").interpreter.value.bundle.modules["handlers"].source, HANDLERS.encode())
 
     def test_content_lost(self) -> None:
         """Where what was rolled back to is gone, the files are what there is."""
