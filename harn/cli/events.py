@@ -6,11 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 
+from harn.cli.arguments import WholeNumber
 from harn.cli.client import ServerUnreachable
-from harn.cli.place import Place, make_client
+from harn.cli.place import Reach
 from harn.cli.records import Record, RecordSource, ServerRecords, read_pages
 from harn.cli.shared import with_json, with_place, with_server
 
@@ -21,38 +23,26 @@ INTERVAL = 0.5
 @click.command()
 @with_place
 @click.argument("topic")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Only records numbered above N.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N records.")
+@click.option("--after", type=WholeNumber(0), default=0, metavar="N", help="Only records numbered above N.")
+@click.option("--limit", type=WholeNumber(1), metavar="N", help="At most N records.")
 @click.option("--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
 @with_server
 @with_json
-def events(
-    config: str | None,
-    state_dir: str | None,
-    topic: str,
-    after: int,
-    limit: int | None,
-    follow: bool,
-    admin_url: str | None,
-    cacert: str | None,
-    insecure: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
+def events(topic: str, after: int, limit: int | None, follow: bool, as_json: bool, **given: Any) -> None:
     """
     Print the records of TOPIC as JSON lines.
 
     For example trigger.inbox.envelopes, trigger.outbox, trigger.attempts, trigger.dlq, orchestrator.manifest.
     """
-    place = Place.told(config, state_dir, os.environ)
+    reach = Reach.told(given, os.environ)
 
     def find_source() -> RecordSource:
-        url = admin_url or place.server_url()
-        if url is not None:
-            return ServerRecords(make_client(url, os.environ, cacert, insecure, timeout))
+        client = reach.client_if_any()
+        if client is not None:
+            return ServerRecords(client)
         from harn.cli.offline import StoredRecords
 
-        return StoredRecords(place.state_dir)
+        return StoredRecords(reach.place.state_dir)
 
     if not follow:
         for record in read_pages(find_source(), topic, after, limit):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from harn.cli.place import Place, make_client
+from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
 
 FIELDS = (
@@ -29,19 +29,9 @@ FIELDS = (
 @click.argument("trigger_id")
 @with_server
 @with_json
-def fire(
-    config: str | None,
-    state_dir: str | None,
-    trigger_id: str,
-    admin_url: str | None,
-    cacert: str | None,
-    insecure: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
+def fire(trigger_id: str, as_json: bool, **given: Any) -> None:
     """Make an event up for the trigger TRIGGER_ID, and say what became of it."""
-    url = admin_url or Place.told(config, state_dir, os.environ).needed_url()
-    client = make_client(url, os.environ, cacert, insecure, timeout)
+    client = Reach.told(given, os.environ).client()
     fired = client.post(f"/admin/fire/{quote(trigger_id, safe='')}", {}).expect_ok()
     if as_json:
         click.echo(json.dumps(fired, indent=2))

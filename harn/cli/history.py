@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from harn.cli.arguments import GENERATION, WholeNumber
 from harn.cli.fire import written
 from harn.cli.generations import find_source
 from harn.cli.inspect import section
@@ -19,13 +20,12 @@ from harn.cli.shared import Line, say, with_json, with_place, with_server
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
-GENERATION = click.IntRange(1, 2**63 - 1)
 
 
 @click.command()
 @with_place
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N", help="At most N generations."
+    "--limit", type=WholeNumber(1, 1000), default=20, show_default=True, metavar="N", help="At most N generations."
 )
 @with_server
 @with_json

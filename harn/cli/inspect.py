@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from harn.cli.fire import written
-from harn.cli.place import Place, make_client
+from harn.cli.place import Place, Reach
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
 from harn.orchestrator.running import read_state
@@ -32,22 +32,11 @@ class NeverRan(HarnError):
 @with_place
 @with_server
 @with_json
-def inspect(
-    config: str | None,
-    state_dir: str | None,
-    admin_url: str | None,
-    cacert: str | None,
-    insecure: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
+def inspect(as_json: bool, **given: Any) -> None:
     """Show triggers, connectors and recent dispatches."""
-    place = Place.told(config, state_dir, os.environ)
-    url = admin_url or place.server_url()
-    if url is not None:
-        found = make_client(url, os.environ, cacert, insecure, timeout).get("/admin/inspect").expect_ok()
-    else:
-        found = inspect_offline(place)
+    reach = Reach.told(given, os.environ)
+    client = reach.client_if_any()
+    found = inspect_offline(reach.place) if client is None else client.get("/admin/inspect").expect_ok()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

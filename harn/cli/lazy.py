@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,22 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the names, in the order of their places."""
         return list(self.places)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """
+        Find the subcommand that the first of ``args`` names.
+
+        :raises click.UsageError: there is none; says which one was meant, perhaps.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as wrong:
+            meant = get_close_matches(args[0], self.places, n=1)
+            if not meant:
+                raise
+            raise click.UsageError(f"{wrong.message} Did you mean {meant[0]!r}?", ctx) from wrong
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one subcommand."""

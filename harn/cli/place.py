@@ -6,17 +6,22 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import click
 from attrs import field, frozen
 
 from harn.auth.credentials import Credentials
 from harn.cli.client import AdminClient
 from harn.errors import HarnError
 from harn.orchestrator.options import MANIFEST, STATE_DIR, absolute, value_of
-from harn.orchestrator.running import running_url
+from harn.orchestrator.running import read_state, running_url
 
 
 class NoServer(HarnError):
     """No server runs on the state directory."""
+
+
+class OtherManifest(HarnError):
+    """The server that was found is not the one that was meant: it serves another manifest."""
 
 
 @frozen(kw_only=True)
@@ -24,11 +29,12 @@ class Place:
     """
     Which manifest and state directory a command is about.
 
-    :ivar manifest: as it was given.
+    :ivar manifest: as it was given; ``is_named``: by a flag, so that a server of another is not the one that is meant.
     :ivar state_dir: absolute; ``state_dir_name`` as it was given.
     """
 
     manifest: str
+    is_named: bool = False
     state_dir: str
     state_dir_name: str
 
@@ -38,19 +44,38 @@ class Place:
         name = value_of(STATE_DIR, {"state_dir": state_dir}, environ)
         return cls(
             manifest=value_of(MANIFEST, {"config": config}, environ),
+            is_named=config is not None,
             state_dir=absolute(os.getcwd(), name),
             state_dir_name=name,
         )
 
     def server_url(self) -> str | None:
-        """Give the URL of the server that runs here, None if none does."""
-        return running_url(self.state_dir)
+        """
+        Give the URL of the server that runs here, None if none does.
+
+        :raises OtherManifest: it serves another manifest than the one that was named.
+        """
+        url = running_url(self.state_dir)
+        if url is not None and self.is_named:
+            self._check_manifest()
+        return url
+
+    def _check_manifest(self) -> None:
+        served = (read_state(self.state_dir) or {}).get("manifest_path")
+        if not isinstance(served, str) or os.path.realpath(served) == os.path.realpath(self.manifest):
+            return
+        there = "" if os.path.exists(self.manifest) else ", which does not exist"
+        raise OtherManifest(
+            f"the server on {self.state_dir_name} serves {served}, not {self.manifest}{there}; leave out --config, or "
+            "name the other server's state directory with --state-dir"
+        )
 
     def needed_url(self) -> str:
         """
         Give the URL of the server that runs here.
 
         :raises NoServer: none does; says how to start one.
+        :raises OtherManifest: see `server_url`.
         """
         url = self.server_url()
         if url is None:
@@ -90,7 +115,15 @@ class Reach:
 
     @classmethod
     def told(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Reach:
-        """Put together what flags, environment and defaults say; ``given`` has the flags' values by name."""
+        """
+        Put together what flags, environment and defaults say; ``given`` has the flags' values by name.
+
+        :raises click.UsageError: the server is found by its URL, so that naming a manifest would do nothing.
+        """
+        if given["admin_url"] is not None and given["config"] is not None:
+            raise click.UsageError(
+                "--config tells which server on this machine is meant; it does not go with --admin-url"
+            )
         return cls(
             place=Place.told(given["config"], given["state_dir"], environ),
             environ=environ,

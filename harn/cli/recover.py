@@ -8,24 +8,20 @@ from typing import Any
 
 import click
 
+from harn.cli.arguments import check_age
 from harn.cli.fire import written
-from harn.cli.place import Place, make_client
-from harn.cli.shared import check_duration, with_json, with_place, with_server
-from harn.errors import HarnError
+from harn.cli.place import Reach
+from harn.cli.shared import with_json, with_place, with_server
 
 CANDIDATE = ("event_id", "trigger_id", "binding_version", "provider", "kind", "age", "received_at", "inbox_offset")
 HANDED_OUT = ("event_id", "trigger_id", "status")
-
-
-class NotConfirmed(HarnError):
-    """A command that changes something was not told that it may."""
 
 
 @click.command()
 @with_place
 @click.option(
     "--envelope-age",
-    callback=check_duration,
+    callback=check_age,
     required=True,
     metavar="DURATION",
     help="Only what is older, for example 5m.",
@@ -34,23 +30,11 @@ class NotConfirmed(HarnError):
 @click.option("--yes", is_flag=True, help="Take it up.")
 @with_server
 @with_json
-def recover(
-    config: str | None,
-    state_dir: str | None,
-    envelope_age: str,
-    dry_run: bool,
-    yes: bool,
-    admin_url: str | None,
-    cacert: str | None,
-    insecure: bool,
-    timeout: float,
-    as_json: bool,
-) -> None:
+def recover(envelope_age: str, dry_run: bool, yes: bool, as_json: bool, **given: Any) -> None:
     """Find accepted events that nothing has finished, and hand them out again."""
     if not dry_run and not yes:
-        raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
-    url = admin_url or Place.told(config, state_dir, os.environ).needed_url()
-    client = make_client(url, os.environ, cacert, insecure, timeout)
+        raise click.UsageError("refusing to recover without --yes; see what would be taken up with --dry-run")
+    client = Reach.told(given, os.environ).client()
     asked = {"envelope_age": envelope_age, "dry_run": dry_run}
     found = client.post("/admin/recover", asked).expect_ok()
     if as_json:

@@ -12,10 +12,11 @@ from urllib.parse import urlencode
 
 import click
 
+from harn.cli.arguments import WholeNumber, check_limit, check_part, check_while
 from harn.cli.client import AnswerTimedOut
 from harn.cli.place import Reach
 from harn.cli.reports import PROBLEMS, exit_status, report_of, show
-from harn.cli.shared import check_duration, check_share, with_json, with_place, with_server
+from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
 
 WISHES = ("force", "ramp", "confirm_within", "revert_on_failures", "min", "for", "replay")
@@ -36,37 +37,37 @@ def with_wishes(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--ramp",
-                callback=check_share,
+                callback=check_part,
                 metavar="PERCENT",
                 help="Let modified triggers take this share of new deliveries first; see `ramp`.",
             ),
             click.option(
                 "--confirm-within",
-                callback=check_duration,
+                callback=check_while,
                 metavar="DURATION",
                 help="Roll back by itself unless `confirm` comes in this time, for example 60s.",
             ),
             click.option(
                 "--revert-on-failures",
-                callback=check_share,
+                callback=check_limit,
                 metavar="PERCENT",
                 help="Roll back by itself when more attempts of the new versions fail, for example 20%.",
             ),
             click.option(
                 "--min",
-                type=click.IntRange(min=1),
+                type=WholeNumber(1, 1_000_000),
                 metavar="N",
                 help="With --revert-on-failures: judge nothing before N attempts; 20 if not given.",
             ),
             click.option(
                 "--for",
-                callback=check_duration,
+                callback=check_while,
                 metavar="DURATION",
                 help="With --revert-on-failures: for how long, if not what the manifest says.",
             ),
             click.option(
                 "--replay",
-                type=click.IntRange(1, 1000),
+                type=WholeNumber(1, 1000),
                 metavar="N",
                 help="In a dry run: try the new rules on the last N recorded events of each changed trigger.",
             ),

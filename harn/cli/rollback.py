@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harn.cli.history import GENERATION
+from harn.cli.arguments import GENERATION
 from harn.cli.place import Reach
 from harn.cli.reload import carry_out
 from harn.cli.shared import with_json, with_place, with_server

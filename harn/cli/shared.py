@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from harn.model.durations import parse_duration
-from harn.model.shares import parse_share
+from harn.cli.arguments import Seconds
 from harn.orchestrator.options import MANIFEST, STATE_DIR, Option
 
 Line = tuple[str, str]
@@ -58,7 +57,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--insecure", is_flag=True, help="Accept any certificate."),
             click.option(
                 "--timeout",
-                type=click.FloatRange(min=0, min_open=True),
+                type=Seconds(),
                 default=120.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -73,33 +72,6 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def check_duration(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """
-    Let through what is a duration with its unit, as it was written.
-
-    :raises click.BadParameter: it is none.
-    """
-    return _checked(parse_duration, text)
-
-
-def check_share(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """
-    Let through what is a share in percent, as it was written.
-
-    :raises click.BadParameter: it is none.
-    """
-    return _checked(parse_share, text)
-
-
-def _checked(parse: Callable[[str], float], text: str | None) -> str | None:
-    if text is not None:
-        try:
-            parse(text)
-        except ValueError as wrong:
-            raise click.BadParameter(str(wrong)) from None
-    return text
 
 
 def say(lines: Iterable[Line], *, is_error: bool = False) -> None:

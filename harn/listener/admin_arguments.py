@@ -97,10 +97,12 @@ def parse_seconds(options: Mapping[str, Any], name: str) -> float:
     :raises PayloadInvalid: it is none, or there is none.
     """
     value = options.get(name)
+    if value is None:
+        raise PayloadInvalid(f'{name} is missing; give a duration, for example "60s"')
     try:
-        return parse_duration(value if isinstance(value, str) else "")
-    except ValueError:
-        raise PayloadInvalid(f'{name} is no duration; write for example "10m"') from None
+        return parse_duration(value if isinstance(value, str) else f"{value}")
+    except ValueError as wrong:
+        raise PayloadInvalid(f"{name}: {wrong}") from None
 
 
 def parse_generation(body: Mapping[str, Any], name: str) -> int | None:

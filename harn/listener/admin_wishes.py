@@ -7,7 +7,7 @@ from typing import Any
 
 from harn.errors import PayloadInvalid
 from harn.listener.admin_arguments import parse_number, parse_seconds
-from harn.model.shares import FailureLimit, parse_share
+from harn.model.shares import FailureLimit, parse_clear_share
 
 WISHES = ("replay", "ramp", "confirm_within", "revert_on_failures", "min", "for")
 """Options of the query."""
@@ -49,7 +49,7 @@ def parse_wishes(options: Mapping[str, str], is_dry: bool) -> dict[str, Any]:
 
 def _share(options: Mapping[str, str], name: str) -> float:
     try:
-        return parse_share(options[name])
+        return parse_clear_share(options[name])
     except ValueError as wrong:
         raise PayloadInvalid(f"{name}: {wrong}") from None
 

@@ -23,6 +23,19 @@ def parse_share(text: str) -> float:
     return float(Fraction(found["percent"]) / 100)
 
 
+def parse_clear_share(text: str) -> float:
+    """
+    Give the share as `parse_share` does; but of less than one percent the sign may not be left out.
+
+    :raises ValueError: no share, or one that half of those who write it mean otherwise: 0.1 as a tenth.
+    """
+    share = parse_share(text)
+    if 0 < share < 0.01 and "%" not in text:
+        number = text.strip()
+        raise ValueError(f'{text!r} could be {number} % or {share * 10000:.12g} %; write it with its sign, "{number}%"')
+    return share
+
+
 def format_share(share: float) -> str:
     """Write a share in percent, at most four digits after the point, for example ``12.5%``."""
     return f"{share * 100:.4f}".rstrip("0").rstrip(".") + "%"

@@ -89,9 +89,9 @@ class StubServer:
         self._thread.join()
 
 
-def tell_of(url: str, state_dir: str) -> StateDirectoryLock:
-    """Make ``state_dir`` say that a server runs at ``url``, in this process."""
+def tell_of(url: str, state_dir: str, **more: Any) -> StateDirectoryLock:
+    """Make ``state_dir`` say that a server runs at ``url``, in this process; ``more``: what else it is to say."""
     lock = StateDirectoryLock(state_dir)
     lock.acquire()
-    replace_file(state_path(state_dir), {"status": "running", "pid": os.getpid(), "listener_url": url})
+    replace_file(state_path(state_dir), {"status": "running", "pid": os.getpid(), "listener_url": url, **more})
     return lock

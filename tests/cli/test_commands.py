@@ -50,11 +50,11 @@ class CommandCase(SynchronousTestCase):
         self.state_dir = os.path.abspath(self.mktemp())
         self.environ: dict[str, str | None] = {**dict.fromkeys(CREDENTIALS), **CREDENTIALS}
 
-    def serve(self, *answers: tuple[int, Any] | None) -> StubServer:
-        """Start a stand-in that the state directory tells of."""
+    def serve(self, *answers: tuple[int, Any] | None, **told: Any) -> StubServer:
+        """Start a stand-in that the state directory tells of; ``told``: what its state file says beside."""
         server = StubServer(*answers)
         self.addCleanup(server.close)
-        self.addCleanup(tell_of(server.url, self.state_dir).release)
+        self.addCleanup(tell_of(server.url, self.state_dir, **told).release)
         return server
 
     def harn(self, command: str, *arguments: str) -> Result:
@@ -166,6 +166,33 @@ class ReloadTests(CommandCase):
         result = self.harn("reload", "--config", "my.toml")
         self.assert_failed(result, f"no server runs on {self.state_dir}", "serve --config my.toml --state-dir")
 
+    def test_another_manifest(self) -> None:
+        """A manifest that is named must be the one that the server serves, by whatever path; else nothing is asked."""
+        there = self.mktemp()
+        with open(there, "w", encoding="utf-8"):
+            pass
+        os.symlink(os.path.abspath(there), there + ".link")
+        server = self.serve(*[(200, NOTHING)] * 3, manifest_path=os.path.abspath(there))
+        self.assert_failed(
+            self.harn("reload", "--config", "nope.toml"),
+            f"serves {os.path.abspath(there)}, not nope.toml, which does not exist",
+            "--state-dir",
+        )
+        other = os.path.abspath(__file__)
+        for command in (["inspect"], ["events", "t"], ["history"], ["fire", "gh"], ["confirm"], ["drains"]):
+            self.assert_failed(self.harn(*command, "--config", other), f"not {other}; leave out --config")
+        self.assertEqual(server.seen, [])
+        for words in (["--config", there], ["--config", there + ".link"], []):
+            self.environ["HARN_ORCHESTRATOR_MANIFEST"] = "elsewhere.toml"  # for servers to be started
+            self.assertEqual(self.harn("reload", *words).exit_code, 0, words)
+
+    def test_manifest_of_a_url(self) -> None:
+        """A server that is found by its URL may be on another machine: naming a manifest is wrong usage."""
+        server = self.serve()
+        result = self.harn("reload", "--admin-url", server.url, "--config", "harn.toml")
+        self.assertEqual((result.exit_code, server.seen), (2, []))
+        self.assertIn("does not go with --admin-url", result.stderr)
+
     def test_nobody_listens(self) -> None:
         """A URL at which nobody listens is named."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -263,9 +290,11 @@ class RecoverTests(CommandCase):
     }
 
     def test_must_be_told_to(self) -> None:
-        """Neither ``--yes`` nor ``--dry-run``: nothing is asked of the server."""
+        """Neither ``--yes`` nor ``--dry-run`` is wrong usage: nothing is asked of the server."""
         server = self.serve()
-        self.assert_failed(self.harn("recover", "--envelope-age", "0s"), "without --yes")
+        result = self.harn("recover", "--envelope-age", "0s")
+        self.assertEqual((result.exit_code, result.stdout), (2, ""))
+        self.assertIn("refusing to recover without --yes", result.stderr)
         self.assertEqual(server.seen, [])
 
     def test_age_needs_a_unit(self) -> None:

@@ -56,7 +56,17 @@ class WishTests(CommandCase):
             ["reload", "--confirm-within", "60"],
             ["reload", "--confirm-within", ""],
             ["reload", "--ramp", "some"],
+            ["reload", "--confirm-within", "0s"],
             ["reload", "--ramp", "101%"],
+            ["reload", "--ramp", "0"],
+            ["reload", "--ramp", "100%"],
+            ["reload", "--ramp", "0.1"],
+            ["reload", "--revert-on-failures", "0.5"],
+            ["reload", "--revert-on-failures", "100%"],
+            ["reload", "--revert-on-failures", "5%", "--for", "0s"],
+            ["reload", "--timeout", "0"],
+            ["reload", "--timeout", "nan"],
+            ["reload", "--timeout", "inf"],
             ["reload", "--revert-on-failures", "-1%"],
             ["reload", "--revert-on-failures", "5%", "--min", "0"],
             ["rollback", "0"],
@@ -68,6 +78,34 @@ class WishTests(CommandCase):
             self.assertEqual((result.exit_code, result.stdout), (2, ""), words)
             self.assertIn("Error", result.stderr, words)
         self.assertEqual(server.seen, [])
+
+    def test_what_is_wanted(self) -> None:
+        """A value that cannot be read is quoted, with what it should have been."""
+        for words, wanted in (
+            (["show", "abc"], "'abc' is no whole number of at least 1\n"),
+            (["history", "--limit", "5000"], "'5000' is no whole number of at least 1 and at most 1000"),
+            (["rollback", "1.5"], "'1.5' is no whole number of at least 1"),
+            (["reload", "--timeout", "soon"], "'soon' is no number of seconds over 0"),
+            (["reload", "--ramp", "0.1"], "'0.1' could be 0.1 % or 10 %"),
+            (["reload", "--ramp", "100%"], "'100%' is not over 0 % and under 100 %"),
+            (["reload", "--confirm-within", "0s"], "'0s' is no time at all"),
+        ):
+            result = self.harn(*words)
+            self.assertEqual(result.exit_code, 2, words)
+            self.assertIn(wanted, result.stderr)
+
+    def test_less_than_a_percent(self) -> None:
+        """With its sign a share of less than one percent is clear."""
+        server = self.serve((200, REPORT))
+        self.harn("reload", "--ramp", "0.1%")
+        self.assertEqual(server.seen[0].target, "/admin/reload?ramp=0.1%25")
+
+    def test_misspelt_command(self) -> None:
+        """The command that was meant is named."""
+        result = self.harn("rolback")
+        self.assertEqual(result.exit_code, 2)
+        self.assertIn("No such command 'rolback'. Did you mean 'rollback'?", result.stderr)
+        self.assertNotIn("Did you mean", self.harn("quux").stderr)
 
     def test_plan_that_could_not_be_made(self) -> None:
         """A dry run without a server, or without leave, is a problem (2), never "something would change" (1)."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.model.shares import FailureLimit, format_share, parse_share
+from harn.model.shares import FailureLimit, format_share, parse_clear_share, parse_share
 
 PERCENT = st.decimals(0, 100, places=4)
 
@@ -31,6 +33,15 @@ class ShareTests(SynchronousTestCase):
         """A share is written as it was read."""
         share = parse_share(f"{percent}%")
         self.assertEqual(parse_share(format_share(share)), share)
+
+    @given(PERCENT, st.booleans())
+    def test_clear(self, percent: Decimal, has_sign: bool) -> None:
+        """Of a number under 1 the sign may not be left out: half of those who write 0.1 mean a tenth."""
+        text = f"{percent}%" if has_sign else f"{percent}"
+        if has_sign or percent == 0 or percent >= 1:
+            self.assertEqual(parse_clear_share(text), parse_share(text))
+        else:
+            self.assertIn(f'"{text}%"', str(self.assertRaises(ValueError, parse_clear_share, text)))
 
     @given(st.text(max_size=12))
     def test_total(self, text: str) -> None:
