@@ -2,8 +2,9 @@
 What passes from an old program to the new one that takes its place: how it is started, what it inherits, what they say.
 
 The new program is a child of the old one. It gets the listening socket, the state directory's lock and one end of a
-socket pair; a variable of its environment says where. Over the pair it says `SERVES` when it could serve, and serves
-when the old one has said `YOURS`; that the pair closes tells either that the other is gone.
+socket pair; a variable of its environment says where. Over the pair it says `SERVES` when it could serve. When the old
+one has said `YOURS`, and takes no more connections, it takes them, and says `TAKEN`: until then the old one can go on.
+`MAIN` tells it that the service manager knows of it. That the pair closes tells either that the other is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from harn.errors import HarnError
 VARIABLE = "HARN_HANDOVER"
 LISTENING, LOCK, PAIR = 3, 4, 5
 """Descriptors in the new program."""
-SERVES, YOURS = b"serves", b"yours"
+SERVES, YOURS, TAKEN, MAIN = b"serves", b"yours", b"taken", b"main"
 LONGEST_WORD = 64
 _SCRIPT_HEAD = 1024
 

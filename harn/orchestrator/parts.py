@@ -80,25 +80,31 @@ class Parts:
         """Say in one line what serves."""
         return f"generation {self.coordinator.generation} serves"
 
-    async def first_generation(self) -> ReloadReport:
+    async def first_generation(self, *, waits: bool = False) -> ReloadReport:
         """
         Build and adopt the first generation, under the numbers that the store remembers.
 
         With ``--last-good``, and files that are broken, that is the last one that served.
+
+        :param waits: another program serves yet; see `Coordinator.start`.
         """
         self.started_at = self.reactor.seconds()
         numbers = VersionNumbers(await self.store.latest_bindings())
         last = await LastGeneration.of(self.store)
-        report = await self.coordinator.start(numbers, last.number, last.digest)
+        report = await self.coordinator.start(numbers, last.number, last.digest, waits=waits)
         if report.ok or not self.options.last_good:
             return report
-        return await self._last_good(report, numbers, last)
+        return await self._last_good(report, numbers, last, waits=waits)
 
-    async def _last_good(self, broken: ReloadReport, numbers: VersionNumbers, last: LastGeneration) -> ReloadReport:
+    async def _last_good(
+        self, broken: ReloadReport, numbers: VersionNumbers, last: LastGeneration, *, waits: bool
+    ) -> ReloadReport:
         """Start from the last generation that served; where there is none, what is broken is all there is to say."""
         reason = f"the files are broken: {broken.error}"
         try:
-            report = await self.coordinator.start(numbers, last.number, last.digest, recall=PREVIOUS, reason=reason)
+            report = await self.coordinator.start(
+                numbers, last.number, last.digest, recall=PREVIOUS, reason=reason, waits=waits
+            )
         except GenerationUnknown as error:
             log.error("--last-good: {why}", why=str(error), announce=True)
             return broken
@@ -113,11 +119,6 @@ class Parts:
             announce=True,
         )
         return report
-
-    async def renumber(self) -> None:
-        """Read again which numbers were given last: another program gave some and did not come to serve."""
-        numbers = VersionNumbers(await self.store.latest_bindings())
-        self.coordinator.renumber(numbers, (await LastGeneration.of(self.store)).number)
 
     async def recover(self, limit: int, leaving: int | None = None) -> int:
         """

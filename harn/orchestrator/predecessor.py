@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -9,13 +10,15 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.orchestrator.handover import SERVES, YOURS, Inheritance, Pair
+from harn.errors import EventLogUnavailable, ShuttingDown, StateDirectoryUnusable
+from harn.orchestrator.handover import MAIN, SERVES, TAKEN, YOURS, Inheritance, Pair
 from harn.orchestrator.parts import Parts
 from harn.store.lock import StateDirectoryLock
 
 log = Logger(namespace="harn")
 
+PATIENCE = 2.0
+"""Seconds in which the old program tells the service manager of us, or never."""
 SECOND_TRY = 1.0
 """Seconds until deliveries are taken over that could not be, since the event log was away."""
 
@@ -34,6 +37,7 @@ class Predecessor:
         self._reactor = reactor
         self._pair: Pair | None = None
         self._yours: Deferred[None] = Deferred()
+        self._main: Deferred[None] = Deferred()
         self._gone: Deferred[None] = Deferred()
         self._tasks: list[Deferred[None]] = []  # two at most
         self._closed = False
@@ -53,11 +57,14 @@ class Predecessor:
         lock.inherit(self._inheritance.lock)
         self._pair = Pair.on(self._reactor, self._inheritance.pair, self._heard, self._lost)
 
-    async def relieve(self, parts: Parts, lock: StateDirectoryLock, limit: int) -> tuple[str, int]:
+    async def relieve(
+        self, parts: Parts, lock: StateDirectoryLock, limit: int, serve: Callable[[], None]
+    ) -> tuple[str, int]:
         """
         Serve in its place; give the URL, and how many deliveries of still earlier servers were taken over.
 
         :param limit: see `Parts.recover`.
+        :param serve: called in the step in which this program takes over: be ready for requests.
         """
         assert self._pair is not None
         url = await parts.open_port(self._inheritance.listening)
@@ -66,19 +73,29 @@ class Predecessor:
         listening.pause()
         self._pair.say(SERVES)
         await self._yours
-        # From here on there is no other server: what can be done later is no reason to fail.
+        await parts.coordinator.take_over(serve)
         listening.resume()
+        self._pair.say(TAKEN)
+        # From here on there is no other server: what can be done later is no reason to fail.
+        recovered = 0
         try:
             lock.claim()
         except StateDirectoryUnusable as error:
             log.warn("the lock still names the old program: {why}", why=str(error))
-        parts.publisher.take_state()
-        await parts.publisher.save_state()
         try:
-            return url, await self._recover(parts, limit)
-        except EventLogUnavailable:
+            parts.publisher.take_state()
+            await parts.coordinator.note_taken_over()
+            await parts.publisher.save_state()
+            recovered = await self._recover(parts, limit)
+        except (CancelledError, ShuttingDown):
+            raise  # the server ends
+        except Exception as error:
+            if not isinstance(error, EventLogUnavailable):
+                log.failure("taking over from the old program is not complete, and is tried again")
             self._begin(parts, limit)
-            return url, 0
+        # What we say is heard only once the service manager knows of us, which the old program tells it.
+        await self._main.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=lambda *_: None)
+        return url, recovered
 
     def take_over(self, parts: Parts, limit: int) -> None:
         """Go on with what it leaves, once it is gone."""
@@ -120,11 +137,15 @@ class Predecessor:
     def _heard(self, word: bytes) -> None:
         if word == YOURS and not self._yours.called:
             self._yours.callback(None)
+        elif word == MAIN and not self._main.called:
+            self._main.callback(None)
 
     def _lost(self) -> None:
         self.is_gone = True
         if not self._yours.called:
             log.warn("the old program (pid {pid}) ended before it handed over", pid=self.pid)
             self._yours.callback(None)
+        if not self._main.called:
+            self._main.callback(None)
         if not self._gone.called:
             self._gone.callback(None)

@@ -21,6 +21,9 @@ from harn.store.interfaces import IEventLog
 
 log = Logger(namespace="harn")
 
+MOST_RAMPS = 100
+"""Ramps that the record of a reload describes, of as many as it begins."""
+
 MANIFEST = "orchestrator.manifest"
 KINDS = {
     OK: "reload_succeeded",
@@ -65,7 +68,8 @@ def manifest_payload(finished: Finished) -> dict[str, Any]:
     if report.probation is not None:
         payload["probation"] = dict(report.probation)
     if report.ramps:
-        payload["ramps"] = list(report.ramps)
+        payload["ramps"] = list(report.ramps[:MOST_RAMPS])
+        payload["ramping"] = len(report.ramps)
     return {
         **payload,
         "digest": report.digest,

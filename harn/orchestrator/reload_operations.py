@@ -72,7 +72,13 @@ class ReloadOperations:
         return Deferred.fromCoroutine(self._confirm(generation, actor))
 
     async def _confirm(self, generation: int | None, actor: str) -> Mapping[str, Any]:
-        number = self.trials.probations.confirm(generation, actor)
+        trial = self.trials.probations.hold(generation)  # its time does not run out while this waits for its turn
+        try:
+            # In a turn, so that no other program takes over what it does not know of.
+            async with self.coordinator.turns.turn():
+                number = await self.trials.confirm(generation, actor)
+        finally:
+            self.trials.probations.let_go(trial)
         return {"generation": number, "status": "confirmed"}
 
     def ramps(self) -> Deferred[Sequence[Mapping[str, Any]]]:

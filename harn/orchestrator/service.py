@@ -92,13 +92,21 @@ class Orchestrator(Service):
         self._starting: Deferred[None] | None = None
         self._hung_up = False
         self._is_ready = False
+        self._is_terminated = False
         self._is_stopping = False
         self._signals = Signals(reactor, self._hang_up, self._terminate, self._upgrade)
         launch = Launch(Supervisor(reactor, None)) if launch is None else launch
         self._launch = launch
         self._supervisor = launch.supervisor
         self._upgrading = Upgrade(
-            reactor, launch.program, launch.environ, lock, launch.supervisor, self._handed_over, self._not_handed_over
+            reactor,
+            launch.program,
+            launch.environ,
+            lock,
+            launch.supervisor,
+            self._handed_over,
+            self._not_handed_over,
+            lambda: self._is_stopping or self._is_terminated,
         )
         self._heir: Successor | None = None
         self._served_out: Deferred[None] | None = None
@@ -165,6 +173,7 @@ class Orchestrator(Service):
             self._hang_up()
 
     def _terminate(self) -> None:
+        self._is_terminated = True
         log.info("shutting down; a second signal ends the server at once")
         self._end_reactor()
 
@@ -189,7 +198,7 @@ class Orchestrator(Service):
             await parts.publisher.leave_state()
         parts.interpreters.startService()
         await parts.store.open()
-        report = await parts.first_generation()
+        report = await parts.first_generation(waits=before is not None)
         if not report.ok:
             raise NotStarted(problems_of(report))
         if before is None:
@@ -197,12 +206,9 @@ class Orchestrator(Service):
             url = await parts.open_port(self._launch.passed)
             if self._launch.passed is not None:
                 log.info("listening on the socket that the service manager passed, whatever --bind says")
+            self._serve(parts)
         else:
-            url, recovered = await before.relieve(parts, self._lock, RECOVERY_LIMIT)
-        for service in parts.background:
-            service.startService()
-        self._is_ready = True
-        parts.serves()
+            url, recovered = await before.relieve(parts, self._lock, RECOVERY_LIMIT, lambda: self._serve(parts))
         await parts.publisher.save_state()
         await parts.publisher.note(LIFECYCLE, "startup", parts.identity())
         await parts.publisher.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
@@ -224,6 +230,13 @@ class Orchestrator(Service):
         self.started.callback(url)
         self._hang_up_if_kept()
 
+    def _serve(self, parts: Parts) -> None:
+        """Be ready for the requests that come from now on, and for an end that lets them end."""
+        for service in parts.background:
+            service.startService()
+        self._is_ready = True
+        parts.serves()
+
     def _not_started(self, failure: Failure) -> None:
         if failure.check(CancelledError, ShuttingDown) and self._is_stopping:
             return
@@ -243,10 +256,10 @@ class Orchestrator(Service):
         served = self._is_ready
         self._supervisor.stopping()
         self._upgrading.cancel()
-        if self._starting is not None and not served:
-            if parts is not None:
+        if self._starting is not None:
+            if parts is not None and not served:
                 await self._guarded(parts.coordinator.close())
-            self._starting.cancel()
+            self._starting.cancel()  # of one that serves already: what remains to be noted
         if before is not None:
             before.close()
         if parts is not None:

@@ -17,8 +17,10 @@ from harn.listener import activation
 from harn.orchestrator.handover import (
     LISTENING,
     LOCK,
+    MAIN,
     PAIR,
     SERVES,
+    TAKEN,
     VARIABLE,
     YOURS,
     HandoverFailed,
@@ -37,7 +39,9 @@ class Successor(ProcessProtocol):
     """
     The new program's process.
 
-    :ivar serves: fires when it could serve; fails with `HandoverFailed` when it ends before.
+    :ivar serves: fires when it could serve; ``taken`` when it has taken over. Each fails with `HandoverFailed` when it
+        ends before.
+    :ivar was_told: whether it was told to take over.
     :ivar pid: its number.
     :ivar is_alive: whether it runs; ``end`` says how it ended.
     """
@@ -45,9 +49,12 @@ class Successor(ProcessProtocol):
     def __init__(self, reactor: Any) -> None:
         """Start nothing yet. ``reactor`` is an ``IReactorProcess`` and ``IReactorSocket``."""
         self.serves: Deferred[None] = Deferred()
+        self.taken: Deferred[None] = Deferred()
+        self.was_told = False
         self.pid = 0
         self.is_alive = False
         self.end = ""
+        self._gone: list[Deferred[None]] = []
         self._reactor = reactor
         self._pair: Pair | None = None
 
@@ -60,9 +67,9 @@ class Successor(ProcessProtocol):
         :param listening: our descriptor of the listening socket; ``lock`` is that of the state directory's.
         :raises HandoverFailed: the system cannot.
         """
-        ours, theirs = socket.socketpair()
-        with ours, theirs, signals_kept():
-            try:
+        try:
+            ours, theirs = socket.socketpair()
+            with ours, theirs, signals_kept():
                 transport = self._reactor.spawnProcess(
                     self,
                     program.executable,
@@ -71,16 +78,22 @@ class Successor(ProcessProtocol):
                     path=program.directory,
                     childFDs={0: 0, 1: 1, 2: 2, LISTENING: listening, LOCK: lock, PAIR: theirs.fileno()},
                 )
-            except OSError as error:
-                raise HandoverFailed(f"{program.executable} could not be started: {error}") from None
-            self.pid = transport.pid
-            self.is_alive = not self.end
-            self._pair = Pair.on(self._reactor, ours.detach(), self._heard, lambda: None)
+                self.pid = transport.pid
+                self.is_alive = not self.end
+                self._pair = Pair.on(self._reactor, ours.detach(), self._heard, self._lost)
+        except OSError as error:
+            raise HandoverFailed(f"{program.executable} could not be started: {error}") from None
 
     def hand_over(self) -> None:
-        """Let it serve."""
+        """Let it take over."""
         assert self._pair is not None
+        self.was_told = True
         self._pair.say(YOURS)
+
+    def is_main(self) -> None:
+        """Tell it that the service manager knows of it."""
+        assert self._pair is not None
+        self._pair.say(MAIN)
 
     def send_signal(self, name: str) -> None:
         """Send it a signal, for example ``HUP``; to one that has ended none is sent."""
@@ -88,11 +101,16 @@ class Successor(ProcessProtocol):
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess(name)
 
-    def kill(self) -> None:
-        """End it at once."""
+    def kill(self) -> Deferred[None]:
+        """End it at once; fires when it has ended."""
+        gone: Deferred[None] = Deferred()
+        self._gone.append(gone)
+        if not self.is_alive:
+            self._tell_gone()
         self.send_signal("KILL")
         if self._pair is not None:
             self._pair.close()
+        return gone
 
     # What becomes of it
 
@@ -100,9 +118,9 @@ class Successor(ProcessProtocol):
         """Say that it has ended."""
         self.is_alive = False
         self.end = f"it ended {_how(reason)} before it took over"
-        if not self.serves.called:
-            self.serves.errback(Failure(HandoverFailed(self.end)))
-            self.serves.addErrback(lambda failure: failure.trap(HandoverFailed) and None)  # if nobody waits
+        self._fail(self.serves, self.end)
+        self._fail(self.taken, self.end)
+        self._tell_gone()
 
     def processEnded(self, reason: Failure) -> None:
         """Let go of the transport, which holds this object."""
@@ -111,6 +129,24 @@ class Successor(ProcessProtocol):
     def _heard(self, word: bytes) -> None:
         if word == SERVES and not self.serves.called:
             self.serves.callback(None)
+        elif word == TAKEN and self.was_told and not self.taken.called:
+            self.taken.callback(None)
+
+    def _lost(self) -> None:
+        # Before it was told that is its end, or what kills it, and says more.
+        if self.was_told:
+            self._fail(self.taken, "it let go of us before it took over")
+
+    @staticmethod
+    def _fail(waiting: Deferred[None], why: str) -> None:
+        if not waiting.called:
+            waiting.errback(Failure(HandoverFailed(why)))
+            waiting.addErrback(lambda failure: failure.trap(HandoverFailed) and None)  # if nobody waits
+
+    def _tell_gone(self) -> None:
+        told, self._gone = self._gone, []
+        for gone in told:
+            gone.callback(None)
 
 
 def program_environment(environ: Mapping[str, str], inheritance: Inheritance) -> dict[str, str]:

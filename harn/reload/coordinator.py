@@ -6,7 +6,8 @@ It holds which generation is live; everything that is done to that happens in it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
@@ -16,24 +17,24 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.connectors.gate import Sink
-from harn.errors import GenerationUnknown, ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
+from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
 from harn.manifest.model import OrchestratorSettings
 from harn.model.identifiers import uuid7
 from harn.reload import answers
 from harn.reload.adopt import adopt
 from harn.reload.archive import Archive
 from harn.reload.attempt import NOTING, Attempts, Before, Result
+from harn.reload.beginning import Beginning, Begun, Revive
 from harn.reload.build import Builder
-from harn.reload.candidate import Held, Prepared, make_route
 from harn.reload.connections import quiesce
 from harn.reload.description import describe_generation
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate, Generation
 from harn.reload.hooks import Finished, Hooks
 from harn.reload.interfaces import IReloader, IRouteTable
-from harn.reload.numbers import VersionNumbers
-from harn.reload.ramping import RUNNING, RampRecord
-from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.numbers import VersionNumbers, read_again
+from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.reroute import reroute
 from harn.reload.revive import Reviver
 from harn.reload.stages import Stages
 from harn.reload.trials import START, Trials
@@ -59,6 +60,7 @@ class Coordinator:
     :ivar turns: who holds one keeps reloads out.
     :ivar current: the live generation, None before the first.
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
+    :ivar are_numbers_known: False when another program may have given some since; the next reload looks.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
     """
@@ -84,7 +86,6 @@ class Coordinator:
         self._drains = drains
         self._sink = sink
         self._hooks = hooks
-        self._reviver = reviver
         self._trials = trials
         trials.host = self
         self.archive = Archive(generations, builder.in_thread)
@@ -99,8 +100,12 @@ class Coordinator:
             describe=hooks.describe,
         )
         self.turns = Turns(self._reload)
+        self._beginning = Beginning(builder=builder, reviver=reviver, trials=trials, reload=self._reload)
+        self._waits = False
+        self._begun: Begun | None = None
         self._numbers = VersionNumbers({})
         self._highest = 0
+        self.are_numbers_known = True
         self._started_with: OrchestratorSettings | None = None
         self.current: Generation | None = None
         self.last: ReloadReport | None = None
@@ -115,7 +120,8 @@ class Coordinator:
     @property
     def etag(self) -> str:
         """Made of the live generation's number and digest."""
-        return etag_of(self.generation, "" if self.current is None else self.current.digest)
+        digest = "" if self.current is None else self.current.digest
+        return f'"{self.generation}-{digest.removeprefix("sha256:")[:16]}"'
 
     # Asking
 
@@ -127,40 +133,25 @@ class Coordinator:
         *,
         recall: int | None = None,
         reason: str = "",
+        waits: bool = False,
     ) -> Deferred[ReloadReport]:
         """
         Build and adopt the first generation.
 
         :param last_number: the highest generation number ever reserved; ``last_digest``: the digest last adopted.
         :param recall: adopt the content of this earlier generation, or `PREVIOUS`; ``reason``: why.
+        :param waits: another program serves until `take_over`: the numbers are reserved, and no more.
         """
         self._numbers = numbers
         self._highest = last_number
+        self._waits = waits
         request = ReloadRequest(source=START, actor=START, recall=recall, reason=reason)
         return self.turns.begin(self._start(request, last_digest))
 
     async def _start(self, request: ReloadRequest, last_digest: str | None) -> ReloadReport:
         records = await self._trials.load()
-
-        async def revive(prepared: Prepared) -> Mapping[str, Held]:
-            return await self._hold(records, prepared)
-
         async with self.turns.turn():
-            if request.recall is None and self._highest and await self._is_rolled_back():
-                log.warn("the files say what was rolled back from, and have not changed since: they are not adopted")
-                again = evolve(request, recall=PREVIOUS, reason="what was rolled back to goes on")
-                try:
-                    report = await self._reload(again, 1, last_digest, revive)
-                    if report.ok:
-                        return report
-                except GenerationUnknown as error:
-                    log.error("what was rolled back to cannot go on, the files are adopted: {why}", why=str(error))
-            return await self._reload(request, 1, last_digest, revive)
-
-    async def _is_rolled_back(self) -> bool:
-        """Tell whether the files still read as when the last generation took their place on purpose."""
-        replaced = self._trials.replaced
-        return bool(replaced) and await self._builder.plain_files_now(replaced) == replaced
+            return await self._beginning.run(request, records, self._numbers, self._highest, last_digest)
 
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
@@ -181,10 +172,14 @@ class Coordinator:
 
     async def unsettled(self, source: str, actor: str, why: str) -> None:
         """Report files that cannot be adopted as they are; nothing changes."""
-        now = self._clock.seconds()
-        report = evolve(answers.unsettled(self.current, source, actor, why), reload_id=f"reload_{uuid7(now)}", at=now)
-        self.last = self.waiting = report
-        await self._publish(Finished(report, {}, 1))
+        with suppress(ShuttingDown):  # the next server sees for itself
+            async with self.turns.turn():
+                now, report = self._clock.seconds(), answers.unsettled(self.current, source, actor, why)
+                report = evolve(report, reload_id=f"reload_{uuid7(now)}", at=now)
+                self._hooks.began()
+                self.last = self.waiting = report
+                await self._publish(Finished(report, {}, 1))
+                self._hooks.ended(report)
 
     def close(self) -> Deferred[None]:
         """Reload no more: what runs is cut off, and undone by not being done."""
@@ -199,9 +194,45 @@ class Coordinator:
             shared.release()
         await self._builder.connections.pool.idle()
 
-    def renumber(self, numbers: VersionNumbers, highest: int) -> None:
-        """Go on from these numbers: in this turn another program gave some."""
-        self._numbers, self._highest = numbers, max(self._highest, highest)
+    # Upgrades in place
+
+    async def take_over(self, serve: Callable[[], None]) -> None:
+        """
+        Serve in the place of another program, which decides nothing more.
+
+        :param serve: called in the step; what it raises undoes that.
+        """
+        await self._trials.catch_up()
+        # From here on nothing waits.
+        serve()
+        self._waits = False
+        self._trials.begin()
+
+    async def note_taken_over(self) -> None:
+        """Note durably, and publish, that the first generation serves since `take_over`."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        async with self.turns.turn():
+            report = evolve(
+                begun.finished.report,
+                probation=self._trials.probations.describe(),
+                ramps=tuple(self._trials.ramps.describe()),
+            )
+            for warning in await self._note_adopted(begun.generation, begun.request):
+                log.warn("{warning}", warning=warning)
+            await self._publish(evolve(begun.finished, report=report))
+
+    async def renumber(self) -> None:
+        """
+        Read again which numbers were given: another program gave some, and did not come to serve.
+
+        :raises EventLogUnavailable: it is tried again before the next reload.
+        """
+        self.are_numbers_known = False
+        self._numbers, highest = await read_again(self._generations, self.current)
+        self._highest = max(self._highest, highest)
+        self.are_numbers_known = True
 
     # Doing
 
@@ -210,7 +241,7 @@ class Coordinator:
         request: ReloadRequest,
         merged: int,
         last_digest: str | None = None,
-        revive: Callable[[Prepared], Awaitable[Mapping[str, Held]]] | None = None,
+        revive: Revive | None = None,
     ) -> ReloadReport:
         """Reload under the lock: every end of it but a cut-off or a refusal is a report."""
         self._check_precondition(request)
@@ -223,6 +254,10 @@ class Coordinator:
             ended, stages = await self._attempt(request, last_digest, revive)
             report = ended
             self._remember(report)
+            if self._waits and report.ok and self.current is not None:
+                finished = Finished(report, dict(stages.durations), merged)
+                self._begun = Begun(generation=self.current, request=request, finished=finished)
+                return report
             warnings: list[str] = []
             if self.current is not None and self.current is not before:
                 warnings.extend(await self._note_adopted(self.current, request))
@@ -235,22 +270,24 @@ class Coordinator:
         self,
         request: ReloadRequest,
         last_digest: str | None,
-        revive: Callable[[Prepared], Awaitable[Mapping[str, Held]]] | None,
+        revive: Revive | None,
     ) -> tuple[ReloadReport, Stages]:
         started, live = self._clock.seconds(), self.current
         timeout = DEFAULT_TIMEOUT
         if live is not None:
             timeout = max(PARSING, live.inputs.manifest.orchestrator.reload.timeout)
         stages = Stages(self._clock, timeout)
-        before = Before(
-            live=live,
-            numbers=self._numbers,
-            highest=self._highest,
-            last_digest=last_digest,
-            revive=revive,
-            started_with=self._started_with,
-        )
         try:
+            if not self.are_numbers_known and not request.dry_run:
+                await stages.run("prepare", self.renumber())
+            before = Before(
+                live=live,
+                numbers=self._numbers,
+                highest=self._highest,
+                last_digest=last_digest,
+                revive=revive,
+                started_with=self._started_with,
+            )
             report = self._success(request, await self._attempts.run(request, stages, before))
         except (ManifestInvalid, StageFailed) as error:
             report = answers.failed(request, error, self.current)
@@ -294,9 +331,7 @@ class Coordinator:
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
         """Note durably that the generation serves; if that fails, the next server gives it a new number."""
         try:
-            standing = self._trials.standing(generation, request)
-            noting = self._generations.adopted(generation.number, generation.since, standing)
-            await noting.addTimeout(NOTING, self._clock)
+            await self._trials.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
             return [f"that generation {generation.number} serves could not be noted: {_said(error)}"]
         return []
@@ -306,21 +341,6 @@ class Coordinator:
             return await self._hooks.publish(finished)
         except Exception as error:
             return [f"the reload could not be published: {_said(error)}"]
-
-    async def _hold(self, records: Mapping[str, RampRecord], prepared: Prepared) -> Mapping[str, Held]:
-        """At a start: bring back the stable versions of ramps whose fresh version the manifest still says."""
-        wanted = {
-            (trigger_id, record.stable): record
-            for trigger_id, record in records.items()
-            if trigger_id in prepared.definitions
-            and self._numbers.kept(prepared.definitions[trigger_id]) == record.fresh
-        }
-        held = {
-            stable.id: Held(stable, wanted[key].share if wanted[key].state == RUNNING else None)
-            for key, stable in (await self._reviver.versions(tuple(wanted))).items()
-        }
-        self._trials.ramps.remember({trigger_id: records[trigger_id] for trigger_id in held})
-        return held
 
     def _last_checks(self, request: ReloadRequest) -> None:
         self._check_precondition(request)
@@ -348,7 +368,10 @@ class Coordinator:
         except Exception:
             log.failure("applying the settings of generation {number} failed", number=generation.number)
         try:
-            self._trials.adopted(candidate, request, 0 if live is None else live.number)
+            if self._waits:
+                self._trials.expect(candidate, request)
+            else:
+                self._trials.adopted(candidate, request, 0 if live is None else live.number)
         except Exception:
             log.failure("beginning the trials of generation {number} failed", number=generation.number)
 
@@ -367,29 +390,9 @@ class Coordinator:
             }
             if live is None or not ending:
                 return frozenset()
-            now = self._clock.seconds()
-            bindings, routes = live.bindings.copy(), live.routes.copy()
-            for winner in ending.values():
-                bindings[winner.id] = winner
-                route = make_route(winner, live.connectors[winner.id], None)
-                if route is not None:
-                    routes[route.path] = route
-            tree = self._table.build(routes, live.tree)
-            ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if ramp not in ending}
-            # From here on nothing waits, as in `adopt`: it is the same generation with some routes changed.
-            for winner in ending.values():
-                self._registry.end_ramp(winner.id, winner, bindings, now)
-            self._table.swap(tree, live.number)
-            self.current = evolve(live, bindings=bindings, routes=routes, tree=tree, ramps=ramps)
-            losers = [ramp.stable if winner is ramp.fresh else ramp.fresh for ramp, winner in ending.items()]
-            self._drains.begin(live.number, losers, live.inputs.manifest.orchestrator.reload.drain_timeout)
+            self.current = reroute(live, ending, self._registry, self._table, self._drains, self._clock.seconds())
             return frozenset(ending)
 
 
 def _said(error: Exception) -> str:
     return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-
-
-def etag_of(number: int, digest: str) -> str:
-    """Make the ``ETag`` of a generation."""
-    return f'"{number}-{digest.removeprefix("sha256:")[:16]}"'

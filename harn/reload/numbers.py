@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
+from harn.reload.generation import Generation
 from harn.store.interfaces import IGenerations
-from harn.store.model import LiveBinding
+from harn.store.model import GenerationRecord, LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
 
 WITHDRAWN = ""
@@ -70,3 +71,24 @@ class VersionNumbers:
             self._known[binding.id] = LiveBinding(
                 version=binding.version, fingerprint=binding.definition.fingerprint, bundle_id=binding.bundle_id
             )
+
+
+async def read_again(generations: IGenerations, live: Generation | None) -> tuple[VersionNumbers, int]:
+    """
+    Read which numbers were given, after another program gave some and did not come to serve; it runs no more.
+
+    What it reserved is taken back: no number is used by it.
+
+    :return: the versions', and the highest of a generation that may have served.
+    :raises EventLogUnavailable: the store cannot be read or written.
+    """
+    last, number = await generations.last(), 0 if live is None else live.number
+    if last is not None and last.number > number and last.adopted_at is None and last.digest != WITHDRAWN:
+        withdrawn = GenerationRecord(
+            number=last.number, digest=WITHDRAWN, bundle_id=last.bundle_id, source=last.source, actor=last.actor
+        )
+        await generations.reserve(withdrawn, None)
+    numbers = VersionNumbers(await generations.latest_bindings())
+    if live is not None:
+        numbers.adopted(live.bindings.values())  # that these serve may not have been noted
+    return numbers, max(number, (await LastGeneration.of(generations)).number)

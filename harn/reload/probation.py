@@ -7,10 +7,10 @@ generation takes its place, or when it is undone: by a rollback to the generatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harn.clocks import rfc3339
@@ -37,6 +37,7 @@ class Probation:
     :ivar generation: the one that is on probation; ``fallback``: the one whose content takes its place.
     :ivar confirm_by: when it is undone unless it was confirmed; None when nobody need confirm it.
     :ivar limit: failed attempts of its new versions at which it is undone, until ``watch_until``; None for no such.
+    :ivar verdict: why it is to be undone, once that is decided and not done yet.
     """
 
     generation: int
@@ -45,6 +46,7 @@ class Probation:
     confirm_by: float | None = None
     limit: FailureLimit | None = None
     watch_until: float | None = None
+    verdict: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the shape in which it is shown and kept."""
@@ -61,6 +63,8 @@ class Probation:
             document["min"] = self.limit.minimum
             document["until"] = rfc3339(self.watch_until)
             document["limit"] = [self.limit.rate, self.limit.minimum]
+        if self.verdict is not None:
+            document["verdict"] = self.verdict
         return document
 
     @classmethod
@@ -79,6 +83,7 @@ class Probation:
             confirm_by=None if confirm_by is None else float(confirm_by),
             limit=None if limit is None else FailureLimit(rate=float(limit[0]), minimum=int(limit[1])),
             watch_until=None if watch_until is None else float(watch_until),
+            verdict=None if document.get("verdict") is None else str(document["verdict"]),
         )
 
     def failed(self, now: float, attempts: int, failures: int) -> str | None:
@@ -91,7 +96,9 @@ class Probation:
         return f"{failures} of {attempts} attempts of the new versions failed, more than {format_share(limit.rate)}"
 
     def lapsed(self, now: float) -> str | None:
-        """Say why the time that has passed undoes it; None when it does not."""
+        """Say why the time that has passed, or an earlier verdict, undoes it; None when it does not."""
+        if self.verdict is not None:
+            return self.verdict
         if self.confirm_by is None or now < self.confirm_by:
             return None
         return f"nobody confirmed it within {format_duration(round(self.confirm_by - self.began_at, 3))}"
@@ -132,21 +139,49 @@ def terms(
     )
 
 
-@frozen
+Counts = tuple[int, int]
+"""How many attempts ended, and how many of them failed."""
+
+
+def counts_of(binding: BindingVersion) -> Counts:
+    """Give what a version has attempted since the server's start."""
+    return binding.attempted, binding.attempts_failed
+
+
+@define(eq=False)
 class Trial:
-    """A probation under way: its new versions, and what they had attempted when it began."""
+    """
+    A probation under way.
+
+    :ivar before: its new versions, each with what it had attempted when its probation began.
+    :ivar seen: the same as last looked at; ``total``: what all of them attempted between the two. Kept as a sum: an
+        attempt costs the same however many versions there are.
+    :ivar is_held: somebody confirms it at this moment; until that is done nothing undoes it.
+    """
 
     probation: Probation
-    bindings: tuple[BindingVersion, ...]
-    before: tuple[int, int] = (0, 0)
+    before: Mapping[BindingVersion, Counts]
+    seen: dict[BindingVersion, Counts] = field(init=False)
+    total: Counts = field(init=False, default=(0, 0))
+    is_held: bool = False
 
-    def counts(self) -> tuple[int, int]:
-        """How many attempts its versions made since, and how many of them failed."""
-        attempts, failures = self.before
-        return (
-            sum(binding.attempted for binding in self.bindings) - attempts,
-            sum(binding.attempts_failed for binding in self.bindings) - failures,
-        )
+    def __attrs_post_init__(self) -> None:
+        self.seen = dict(self.before)
+        for binding in self.seen:
+            self.look(binding)
+
+    def look(self, binding: BindingVersion) -> Counts:
+        """Count what one of its versions has attempted since it was last looked at; give the total."""
+        now, before = counts_of(binding), self.seen[binding]
+        self.seen[binding] = now
+        self.total = self.total[0] + now[0] - before[0], self.total[1] + now[1] - before[1]
+        return self.total
+
+    def counts(self) -> Counts:
+        """Count what all of them have attempted."""
+        for binding in self.seen:
+            self.look(binding)
+        return self.total
 
 
 @frozen(kw_only=True)
@@ -163,13 +198,18 @@ class Endings:
 
 
 class Probations:
-    """The probation of the live generation, if it is on one: its timer, and who watches its attempts."""
+    """
+    The probation of the live generation, if it is on one: its timer, and who watches its attempts.
+
+    :ivar undoing: the one that is being undone.
+    """
 
     def __init__(self, clock: IReactorTime, endings: Endings) -> None:
         self._clock = clock
         self._endings = endings
         self._trial: Trial | None = None
         self._timer: IDelayedCall | None = None
+        self.undoing: Probation | None = None
 
     @property
     def current(self) -> Probation | None:
@@ -179,18 +219,30 @@ class Probations:
     @property
     def bindings(self) -> tuple[BindingVersion, ...]:
         """The new versions of the one under way."""
-        return () if self._trial is None else self._trial.bindings
+        return () if self._trial is None else tuple(self._trial.before)
 
     def describe(self) -> dict[str, Any] | None:
-        """Show the one under way, with what its new versions attempted so far."""
+        """Show the one under way, with what its new versions attempted so far, or the one that is being undone."""
         if self._trial is None:
-            return None
+            return None if self.undoing is None else shown(self.undoing)
         attempts, failures = self._trial.counts()
         return {**shown(self._trial.probation), "attempts": attempts, "failures": failures}
 
+    def record(self) -> dict[str, Any] | None:
+        """Give what is to be kept over restarts of the one under way, or being undone."""
+        if self._trial is None:
+            return None if self.undoing is None else {**self.undoing.to_dict(), "bindings": []}
+        if self._trial.is_held:
+            return None
+        return {**self._trial.probation.to_dict(), "bindings": [binding.key for binding in self._trial.before]}
+
     def fallback(self, live: int) -> int:
-        """Give the generation that a new one falls back to: never one that is itself on probation."""
-        return live if self._trial is None else self._trial.probation.fallback
+        """Give the generation that a new one falls back to: never one that is itself on probation, or judged bad."""
+        if self._trial is not None:
+            return self._trial.probation.fallback
+        if self.undoing is not None and self.undoing.generation == live:
+            return self.undoing.fallback  # it could not be undone yet
+        return live
 
     def adopted(self, probation: Probation | None, bindings: Iterable[BindingVersion], actor: str) -> None:
         """
@@ -199,19 +251,33 @@ class Probations:
         :param bindings: its new versions.
         :param actor: who adopted it.
         """
-        ended = self._stop()
+        ended, self.undoing = self._stop(), None
         if probation is not None:
-            self._begin(probation, tuple(bindings))
+            self._begin(probation, {binding: counts_of(binding) for binding in bindings})
         if ended is not None:
             self._endings.over(ended.probation, SUPERSEDED, actor)
 
+    def inherit(self, generation: int, bindings: Iterable[BindingVersion], active: Container[BindingVersion]) -> None:
+        """
+        Go on with what is left of the one under way, for a generation that has no terms of its own.
+
+        Only what it is there for ends it: to adopt something else is not to confirm.
+
+        :param bindings: what is new in it. ``active``: what is in force of it; the rest is watched no more.
+        """
+        ended, self.undoing = self._stop(), None
+        if ended is not None:
+            before = {binding: counts for binding, counts in ended.before.items() if binding in active}
+            before.update((binding, counts_of(binding)) for binding in bindings)
+            self._begin(evolve(ended.probation, generation=generation), before)
+
     def resume(self, probation: Probation, bindings: Iterable[BindingVersion]) -> None:
         """Go on with a probation that an earlier server began."""
-        self._begin(probation, tuple(bindings))
+        self._begin(probation, {binding: counts_of(binding) for binding in bindings})
 
-    def confirm(self, generation: int | None, actor: str) -> int:
+    def hold(self, generation: int | None) -> Trial:
         """
-        End it well; give the number of the generation that stays.
+        Let nothing undo the one under way, until it is either `confirmed` or `let_go`.
 
         :param generation: only if it is this one.
         :raises NothingPending: none is under way, or that of another generation.
@@ -222,20 +288,30 @@ class Probations:
         number = trial.probation.generation
         if generation is not None and generation != number:
             raise NothingPending(f"generation {number} waits for confirmation, not {generation}")
-        self._stop()
-        self._endings.over(trial.probation, CONFIRMED, actor)
-        return number
+        trial.is_held = True
+        return trial
+
+    def let_go(self, trial: Trial) -> None:
+        """It was not confirmed: go on with it."""
+        trial.is_held = False
+        if self._trial is trial:
+            self._stop_timer()
+            self._set_timer(trial.probation)
+
+    def confirmed(self, trial: Trial, actor: str) -> None:
+        """End it well."""
+        if self._trial is trial:
+            self._stop()
+            self._endings.over(trial.probation, CONFIRMED, actor)
 
     def close(self) -> None:
         """Look no more; the next server goes on with it."""
         self._stop()
 
-    def _begin(self, probation: Probation, bindings: tuple[BindingVersion, ...]) -> None:
-        attempts = sum(binding.attempted for binding in bindings)
-        failures = sum(binding.attempts_failed for binding in bindings)
-        self._trial = Trial(probation, bindings, (attempts, failures))
+    def _begin(self, probation: Probation, before: Mapping[BindingVersion, Counts]) -> None:
+        self._trial = Trial(probation, before)
         if probation.limit is not None:
-            for binding in bindings:
+            for binding in before:
                 add_judge(binding, self._attempted)
         self._set_timer(probation)
 
@@ -247,14 +323,14 @@ class Probations:
     def _attempted(self, binding: BindingVersion) -> None:
         trial = self._trial
         if trial is not None:
-            why = trial.probation.failed(self._clock.seconds(), *trial.counts())
-            if why is not None:
+            why = trial.probation.failed(self._clock.seconds(), *trial.look(binding))
+            if why is not None and not trial.is_held:
                 self._undo(trial, why)
 
     def _look(self) -> None:
         self._timer = None
         trial, now = self._trial, self._clock.seconds()
-        if trial is None:
+        if trial is None or trial.is_held:
             return
         why = trial.probation.lapsed(now)
         if why is not None:
@@ -267,17 +343,20 @@ class Probations:
 
     def _undo(self, trial: Trial, why: str) -> None:
         self._stop()
-        self._endings.undo(trial.probation, trial.bindings, why)
+        self._endings.undo(evolve(trial.probation, verdict=why), tuple(trial.before), why)
 
     def _stop(self) -> Trial | None:
         trial, self._trial = self._trial, None
+        self._stop_timer()
+        if trial is not None:
+            for binding in trial.before:
+                remove_judge(binding, self._attempted)
+        return trial
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if trial is not None:
-            for binding in trial.bindings:
-                remove_judge(binding, self._attempted)
-        return trial
 
 
 def shown(probation: Probation) -> dict[str, Any]:

@@ -10,19 +10,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import define, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.clocks import rfc3339
 from harn.errors import NothingPending, ShuttingDown
 from harn.manifest.model import RolloutSpec
-from harn.model.durations import format_duration
-from harn.model.shares import FailureLimit, format_share
 from harn.reload.generation import Candidate
 from harn.reload.judges import add_judge, remove_judge
+from harn.reload.ramp_record import (
+    ABORTED,
+    FINISHED,
+    SHARE_DIGITS,
+    SUPERSEDED,
+    RampRecord,
+    Running,
+    describe_record,
+    why_failed,
+)
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp
 
@@ -30,41 +37,12 @@ log = Logger(namespace="harn.reload")
 
 NAME = "ramps"
 """What the store keeps them under."""
-MINIMUM = 10
-"""Attempts of the fresh version below which its failures are not judged."""
-
 MOST_NAMED = 10
 """Versions that one line of the log names."""
-
-RUNNING, FINISHED, ABORTED = "running", "finished", "aborted"
-
-
-class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A ramp as the store keeps it, over restarts; one that was aborted as long as the manifest says what it tried.
-
-    ``share`` of the fresh version is 0 to 1; times are seconds, Unix.
-    """
-
-    trigger_id: str
-    state: str
-    stable: int
-    fresh: int
-    share: float
-    policy: RolloutSpec
-    began_at: float
-    next_at: float | None = None
-    why: str = ""
-
-
-def read_records(kept: Any) -> dict[str, RampRecord]:
-    """
-    Read what the store kept, by trigger id.
-
-    :raises msgspec.ValidationError: it is something else.
-    """
-    records = msgspec.convert(kept or [], type=list[RampRecord])
-    return {record.trigger_id: record for record in records}
+MOST_RECORDED = 100
+"""Ramps that one record describes, of as many as it tells of."""
+SPACING = 1.0
+"""Seconds from one verdict on ramps to the next: when thousands fail at once, their ends are few steps."""
 
 
 @frozen(kw_only=True)
@@ -76,80 +54,15 @@ class RampSteps:
         that were still in force.
     :ivar aborted: called with the fresh version and when its ramp began: its failures go back to the stable one.
     :ivar note: record what happened: a kind and a payload.
-    :ivar keep: keep over restarts how they are now.
+    :ivar keep: keep over restarts how they are now; raises `EventLogUnavailable`. ``keep_soon``: the same, sooner or
+        later.
     """
 
     reroute: Callable[[Mapping[Ramp, BindingVersion]], Awaitable[frozenset[Ramp]]]
     aborted: Callable[[BindingVersion, float], None]
     note: Callable[[str, Mapping[str, Any]], None]
-    keep: Callable[[], None]
-
-
-@define(eq=False)
-class Running:
-    """
-    One ramp under way.
-
-    :ivar before: attempts of the fresh version when it began, and those that failed.
-    :ivar is_ending: somebody has decided its end; that takes effect when the reload that runs is over.
-    """
-
-    ramp: Ramp
-    policy: RolloutSpec
-    began_at: float
-    next_at: float | None
-    before: tuple[int, int]
-    is_ending: bool = False
-
-    @property
-    def trigger_id(self) -> str:
-        """Whose it is."""
-        return self.ramp.fresh.id
-
-    def counts(self) -> tuple[int, int]:
-        """How many attempts of the fresh version there were, and how many failed."""
-        fresh, (attempts, failures) = self.ramp.fresh, self.before
-        return fresh.attempted - attempts, fresh.attempts_failed - failures
-
-    def record(self) -> RampRecord:
-        """Give what is kept of it."""
-        return RampRecord(
-            trigger_id=self.trigger_id,
-            state=RUNNING,
-            stable=self.ramp.stable.version,
-            fresh=self.ramp.fresh.version,
-            share=self.ramp.share,
-            policy=self.policy,
-            began_at=self.began_at,
-            next_at=self.next_at,
-        )
-
-
-def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
-    """Say why these attempts of the fresh version end its ramp; None when they do not."""
-    if policy.max_failures is None:
-        return None
-    if not FailureLimit(rate=policy.max_failures, minimum=MINIMUM).is_exceeded(attempts, failures):
-        return None
-    return f"{failures} of {attempts} attempts failed, more than {format_share(policy.max_failures)}"
-
-
-def describe_record(record: RampRecord) -> dict[str, Any]:
-    """Show a ramp."""
-    policy = record.policy
-    return {
-        "trigger_id": record.trigger_id,
-        "state": record.state,
-        "stable": f"{record.trigger_id}@v{record.stable}",
-        "fresh": f"{record.trigger_id}@v{record.fresh}",
-        "percent": round(record.share * 100, 4),
-        "step": round(policy.step * 100, 4),
-        "every": format_duration(policy.every) if policy.step else None,
-        "max_failures": None if policy.max_failures is None else format_share(policy.max_failures),
-        "began_at": rfc3339(record.began_at),
-        "next_step_at": None if record.next_at is None else rfc3339(record.next_at),
-        **({"why": record.why} if record.why else {}),
-    }
+    keep: Callable[[], Awaitable[None]]
+    keep_soon: Callable[[], None]
 
 
 class Ramps:
@@ -166,21 +79,22 @@ class Ramps:
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}
         self._timer: IDelayedCall | None = None
+        self._failed: list[Running] = []
+        self._next_verdict = 0.0
         self._closed = False
 
     # What others ask
 
     def records(self) -> list[dict[str, Any]] | None:
         """Give what is to be kept over restarts."""
-        records = [*(running.record() for running in self._running.values()), *self._aborted.values()]
+        running = (each.record() for each in self._running.values())
+        records = [*(record for record in running if record.state != FINISHED), *self._aborted.values()]
         return [msgspec.to_builtins(record) for record in records] or None
 
     def describe(self) -> list[dict[str, Any]]:
         """Show all of them, by trigger id."""
         shown = {trigger_id: describe_record(record) for trigger_id, record in self._aborted.items()}
-        for trigger_id, running in self._running.items():
-            attempts, failures = running.counts()
-            shown[trigger_id] = {**describe_record(running.record()), "attempts": attempts, "failures": failures}
+        shown.update((trigger_id, running.describe()) for trigger_id, running in self._running.items())
         return [shown[trigger_id] for trigger_id in sorted(shown)]
 
     def needed(self) -> tuple[tuple[str, int], ...]:
@@ -213,21 +127,40 @@ class Ramps:
         self._remembered = {}
         self._set_timer()
 
+    def settle(self, records: Mapping[str, RampRecord]) -> None:
+        """End what another program has ended, by these records, since it handed its ramps over."""
+        lost: list[Running] = []
+        won: list[Running] = []
+        for running in self._running.values():
+            record = records.get(running.trigger_id)
+            if record is None or record.fresh != running.ramp.fresh.version:
+                won.append(running)
+            elif record.state == ABORTED:
+                lost.append(running)
+        if lost:
+            self._decide(lost, records[lost[0].trigger_id].why, won=False)
+        if won:
+            self._decide(won, "it was finished", won=True)
+
     async def finish(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
         Give all deliveries of the trigger, or of every one that ramps, to the fresh version.
 
         :raises NothingPending: there is no such ramp.
+        :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
+        :raises ShuttingDown: the server's end came first.
         """
-        return await self._end(self._chosen(trigger_id), f"finished by {actor}", won=True)
+        return await self._ask(trigger_id, f"finished by {actor}", won=True)
 
     async def abort(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
         Give all deliveries of the trigger, or of every one that ramps, to the stable version.
 
         :raises NothingPending: there is no such ramp.
+        :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
+        :raises ShuttingDown: the server's end came first.
         """
-        return await self._end(self._chosen(trigger_id), f"aborted by {actor}", won=False)
+        return await self._ask(trigger_id, f"aborted by {actor}", won=False)
 
     def close(self) -> None:
         """Step no more; the next server goes on with them, as they are."""
@@ -260,87 +193,140 @@ class Ramps:
             add_judge(fresh, self._attempted)
 
     def _set_timer(self) -> None:
-        """Wake up for the next step of any of them."""
+        """Wake up for the next step of any of them, or for the next verdict."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._closed:
             return
-        turn = min((each.next_at for each in self._running.values() if each.next_at is not None), default=None)
-        if turn is not None:
-            self._timer = self._clock.callLater(max(0.0, turn - self._clock.seconds()), self._step)
+        turns = [each.next_at for each in self._running.values() if each.next_at is not None and not each.is_ending]
+        if self._failed:
+            turns.append(self._next_verdict)
+        if turns:
+            self._timer = self._clock.callLater(max(0.0, min(turns) - self._clock.seconds()), self._look)
 
-    def _step(self) -> None:
-        """Take the steps that are due; those that have all of them are finished."""
+    def _look(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        due = [each for each in self._running.values() if each.next_at is not None and each.next_at <= now]
-        over = [each for each in due if each.ramp.share + each.policy.step >= 1.0]
-        stepped = [each for each in due if each.ramp.share + each.policy.step < 1.0]
-        for running in stepped:
-            running.ramp.share += running.policy.step
-            running.next_at = now + running.policy.every
+        self._step(now)
+        if self._failed and self._next_verdict <= now:
+            self._judge(now)
+        self._set_timer()
+
+    def _step(self, now: float) -> None:
+        """Take the steps that are due; those that have all of them are finished."""
+        over: list[Running] = []
+        stepped: list[Running] = []
+        for running in self._running.values():
+            if running.next_at is None or running.next_at > now or running.is_ending:
+                continue
+            share = round(running.ramp.share + running.policy.step, SHARE_DIGITS)
+            if share >= 1.0:
+                over.append(running)
+            else:
+                running.ramp.share, running.next_at = share, now + running.policy.every
+                stepped.append(running)
         if stepped:
-            self._steps.note("ramp_stepped", {"ramps": [describe_record(each.record()) for each in stepped]})
-            self._steps.keep()
+            self._steps.note("ramp_stepped", _told([describe_record(each.record()) for each in stepped]))
+            self._steps.keep_soon()
         if over:
             self._decide(over, "every step went well", won=True)
-        self._set_timer()
 
     def _attempted(self, binding: BindingVersion) -> None:
         running = self._running.get(binding.id)
         if running is None or running.ramp.fresh is not binding or running.is_ending:
             return
         why = why_failed(running.policy, *running.counts())
-        if why is not None:
-            self._decide([running], why, won=False)
+        if why is None:
+            return
+        self._close_for(running, why, won=False)
+        self._failed.append(running)
+        now = self._clock.seconds()
+        if self._next_verdict <= now:
+            self._judge(now)
+        self._set_timer()
+
+    def _judge(self, now: float) -> None:
+        """End the ramps that failed since the last time."""
+        failed, self._failed = self._failed, []
+        self._next_verdict = now + SPACING
+        self._decide(failed, "", won=False)
 
     def _decide(self, ending: list[Running], why: str, *, won: bool) -> None:
         """End ramps from within: nobody waits for that."""
-        Deferred.fromCoroutine(self._end(ending, why, won=won)).addErrback(self._not_ended)
+        for running in ending:
+            self._close_for(running, running.verdict or why, won=won)
+        self._steps.keep_soon()
+        Deferred.fromCoroutine(self._end(ending)).addErrback(self._not_ended)
 
     def _not_ended(self, failure: Failure) -> None:
-        if not failure.check(ShuttingDown):  # the next server decides that again
+        if not failure.check(ShuttingDown):  # the next server goes on from what was kept
             log.failure("ending ramps failed", failure)
 
-    async def _end(self, ending: list[Running], why: str, *, won: bool) -> list[dict[str, Any]]:
-        """
-        End ramps, for the fresh versions or against them; show what became of each.
-
-        Shares change at once; the rest must wait until a reload that runs is over.
-        """
+    async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[dict[str, Any]]:
+        """End ramps as an operator wants it: first that is kept, so that no restart forgets it."""
+        ending = self._chosen(trigger_id)
+        shares = [running.ramp.share for running in ending]
         for running in ending:
-            remove_judge(running.ramp.fresh, self._attempted)
-            running.is_ending, running.next_at = True, None
-            running.ramp.share = 1.0 if won else 0.0
+            self._close_for(running, why, won=won)
         self._set_timer()
-        winners = {each.ramp: each.ramp.fresh if won else each.ramp.stable for each in ending}
+        try:
+            await self._steps.keep()
+        except BaseException:
+            for running, share in zip(ending, shares, strict=True):
+                self._open_again(running, share)
+            self._set_timer()
+            self._steps.keep_soon()
+            raise
+        return await self._end(ending)
+
+    def _close_for(self, running: Running, why: str, *, won: bool) -> None:
+        """Decide the end of a ramp: from now on new deliveries go where all of them will."""
+        remove_judge(running.ramp.fresh, self._attempted)
+        running.verdict, running.has_won = why, won
+        running.ramp.share = float(won)
+
+    def _open_again(self, running: Running, share: float) -> None:
+        """Take that back."""
+        running.verdict, running.ramp.share = None, share
+        if running.policy.max_failures is not None and not self._closed:
+            add_judge(running.ramp.fresh, self._attempted)
+
+    async def _end(self, ending: list[Running]) -> list[dict[str, Any]]:
+        """End ramps whose end is decided, as soon as no reload runs; show what became of each."""
+        winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
         ended = await self._steps.reroute(winners)
         shown: list[dict[str, Any]] = []
         for running in ending:
             if running.ramp not in ended:
-                shown.append({**describe_record(running.record()), "state": "superseded"})
+                shown.append({**running.describe(), "state": SUPERSEDED})
                 continue
             del self._running[running.trigger_id]
-            record = msgspec.structs.replace(running.record(), state=FINISHED if won else ABORTED, why=why)
-            attempts, failures = running.counts()
-            shown.append({**describe_record(record), "attempts": attempts, "failures": failures})
-            if not won:
-                self._aborted[running.trigger_id] = record
+            shown.append(running.describe())
+            if not running.has_won:
+                self._aborted[running.trigger_id] = running.record()
                 self._steps.aborted(running.ramp.fresh, running.began_at)
-        if ended:
-            self._tell(shown, why, won=won)
+        self._tell([each for each in shown if each["state"] != SUPERSEDED])
+        self._steps.keep_soon()
+        self._set_timer()
         return shown
 
-    def _tell(self, shown: list[dict[str, Any]], why: str, *, won: bool) -> None:
-        """Log and record how ramps ended, and keep that."""
-        told = [each for each in shown if each["state"] != "superseded"]
-        keys = [each["fresh" if won else "stable"] for each in told]
-        log.info(
-            "{what}: {bindings} take all deliveries: {why}",
-            what="ramp finished" if won else "ramp aborted",
-            bindings=", ".join(keys[:MOST_NAMED]) + (", ..." if len(keys) > MOST_NAMED else ""),
-            why=why,
-        )
-        self._steps.note("ramp_finished" if won else "ramp_aborted", {"ramps": told})
-        self._steps.keep()
+    def _tell(self, ended: list[dict[str, Any]]) -> None:
+        """Log and record how ramps ended."""
+        for state, winner in ((FINISHED, "fresh"), (ABORTED, "stable")):
+            told = [each for each in ended if each["state"] == state]
+            if not told:
+                continue
+            keys = ", ".join(each[winner] for each in told[:MOST_NAMED])
+            log.info(
+                "ramp {state}: {bindings} take all deliveries: {why}",
+                state=state,
+                bindings=f"{keys}, ..." if len(told) > MOST_NAMED else keys,
+                why=told[0]["why"],
+            )
+            self._steps.note(f"ramp_{state}", _told(told))
+
+
+def _told(ramps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make a record's payload: how many, and the first of them."""
+    return {"count": len(ramps), "ramps": ramps[:MOST_RECORDED]}

@@ -5,20 +5,21 @@ What becomes of a generation after it was adopted: its probation and its ramps, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from attrs import frozen
-from msgspec import ValidationError
-from twisted.internet.defer import CancelledError, Deferred
+import msgspec
+from attrs import evolve, frozen
+from msgspec import MsgspecError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from harn.errors import EventLogUnavailable, GenerationUnknown, HarnError, PreconditionFailed, ShuttingDown
-from harn.reload import probation as terms_of_probation
-from harn.reload import ramping
+from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed, ShuttingDown
+from harn.reload import probation, ramp_record, ramping
 from harn.reload.generation import Candidate, Generation
-from harn.reload.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown
+from harn.reload.keeping import FIRST_PAUSE, LONGEST_PAUSE, Keeper
+from harn.reload.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown, terms
 from harn.reload.ramping import Ramps, RampSteps
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.interfaces import IGenerations
@@ -28,12 +29,18 @@ from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.reload")
 
+Kept = TypeVar("Kept")
+
 REPLACED = "replaced"
 """What the store keeps the digests under of files that a rollback took the place of."""
 START = "start"
 """The source of a server's first generation."""
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
-"""Seconds before a reload that should undo a generation, and failed, is tried again."""
+PATIENCE = 2.0
+"""Seconds that taking over waits for what another program kept: meanwhile nobody takes connections."""
+NOTING = 5.0
+"""Seconds that a caller waits until the store has what was decided."""
+STUCK = "stuck"
+"""How a probation ends whose fallback is not kept any more: its generation stays."""
 
 
 class Host(Protocol):
@@ -94,52 +101,65 @@ class Trials:
                 reroute=lambda winners: self.host.reroute(winners),
                 aborted=lambda fresh, since: self._take_back([fresh], since),
                 note=deeds.note,
-                keep=self._keep_ramps,
+                keep=lambda: self._keep(ramping.NAME),
+                keep_soon=lambda: self._keep_soon(ramping.NAME),
             ),
         )
         self.replaced: Mapping[str, str] = {}
         self._kept: Probation | None = None
         self._kept_bindings: frozenset[str] = frozenset()
-        self._undoing: Probation | None = None
+        self._expected: tuple[Candidate, ReloadRequest] | None = None
+        self._caught_up: Mapping[str, ramp_record.RampRecord] | None = None
         self._reverting: Deferred[None] | None = None
         self._closed = False
-        self._keeping = self._unkept = False
-        self._pause: Deferred[None] | None = None
+        self._live = 0
+        self.keeper = Keeper(clock)
 
     # Over restarts
 
-    async def load(self) -> dict[str, ramping.RampRecord]:
+    async def load(self) -> dict[str, ramp_record.RampRecord]:
         """
         Read what an earlier server left under way; give its ramps, by trigger id.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
-        self.replaced = await self._generations.kept(REPLACED) or {}
-        kept = await self._generations.kept(terms_of_probation.NAME)
-        records = await self._generations.kept(ramping.NAME)
-        try:
-            if kept is not None:
-                self._kept = Probation.from_dict(kept)
-                self._kept_bindings = frozenset(kept.get("bindings", ()))
-            return ramping.read_records(records)
-        except (LookupError, TypeError, ValueError, ValidationError) as error:
-            log.warn("what was under way with the last generation cannot be read: {why}", why=str(error))
-            return {}
+        self.replaced = await self._read(REPLACED, _files) or {}
+        found = await self._read(probation.NAME, _probation)
+        self._kept, self._kept_bindings = (None, frozenset()) if found is None else found
+        return await self._read(ramping.NAME, ramp_record.read_records) or {}
 
-    def standing(self, generation: Generation, request: ReloadRequest) -> dict[str, Any]:
-        """Give what is to be kept of now, by name, when a generation has been adopted."""
-        current = self.probations.current
-        kept = None
-        if current is not None:
-            kept = {**current.to_dict(), "bindings": [binding.key for binding in self.probations.bindings]}
-        standing = {terms_of_probation.NAME: kept, ramping.NAME: self.ramps.records()}
+    async def _read(self, name: str, convert: Callable[[Any], Kept]) -> Kept | None:
+        """Read one thing that was kept; what is damaged counts as not kept, so that the server starts all the same."""
+        try:
+            kept = await self._generations.kept(name)
+            return None if kept is None else convert(kept)
+        except (LookupError, TypeError, ValueError, AttributeError, MsgspecError) as error:
+            log.error("what was under way ({name}) cannot be read, and is forgotten: {why}", name=name, why=str(error))
+            return None
+
+    def note(self, generation: Generation, request: ReloadRequest) -> Deferred[None]:
+        """
+        Note durably that a generation serves, and what is under way with it.
+
+        :return: fires when that is in the store; it fails if the first try fails. It is tried again all the same.
+        """
+
+        async def write() -> None:
+            standing = self._standing(generation, request) if generation.number == self._live else {}
+            await self._generations.adopted(generation.number, generation.since, standing)
+
+        return self.keeper.keep(f"generation {generation.number}", write)
+
+    def _standing(self, generation: Generation, request: ReloadRequest) -> dict[str, Any]:
+        """Give what is to be kept of now, by name."""
+        standing = {name: self._record(name) for name in (probation.NAME, ramping.NAME)}
         if request.source != START or request.recall is None:  # else it goes on as it was
             standing[REPLACED] = dict(generation.replaced) or None
         return standing
 
     def needed(self) -> Needed:
         """Name what may yet be gone back to."""
-        trials = (self.probations.current, self._undoing)
+        trials = (self.probations.current, self.probations.undoing)
         return Needed(tuple(each.fallback for each in trials if each is not None), self.ramps.needed())
 
     # What the coordinator tells
@@ -151,80 +171,145 @@ class Trials:
         :param live: the number of the one before; 0 for none.
         """
         generation, plan = candidate.generation, candidate.plan
+        self._live = generation.number
         self.ramps.adopted(candidate)
         if request.source == START:
-            self._resume(generation.number)
+            self._resume(candidate, request)
             return
         settings = generation.inputs.manifest.orchestrator.reload
-        undoing, fallback = self._undoing, self.probations.fallback(live)
-        if undoing is not None and undoing.generation == live:
-            fallback = undoing.fallback  # what served until now was judged bad, and could not be undone yet
-        probation = terms_of_probation.terms(request, settings, generation.number, fallback, self._clock.seconds())
         fresh = [generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified)]
-        self.probations.adopted(probation, fresh, request.actor)
+        fallback = self.probations.fallback(live)
+        begun = terms(request, settings, generation.number, fallback, self._clock.seconds())
+        if begun is None and request.recall is None:
+            self.probations.inherit(generation.number, fresh, frozenset(self._registry.active.values()))
+        else:
+            self.probations.adopted(begun, fresh, request.actor)
+
+    def expect(self, candidate: Candidate, request: ReloadRequest) -> None:
+        """Take notice of a first generation that is to serve in another program's place; `begin` its trials then."""
+        self._expected = candidate, request
+
+    async def catch_up(self) -> None:
+        """Read what the other program kept since `load`; if that cannot be read, what it kept before counts."""
+        try:
+            records = await Deferred.fromCoroutine(self.load()).addTimeout(PATIENCE, self._clock)
+        except (EventLogUnavailable, TimeoutError) as error:
+            why = str(error) or f"it took longer than {PATIENCE:g} s"
+            log.warn("what is under way cannot be read again, and goes on as it was some time ago: {why}", why=why)
+            return
+        for ramp in () if self._expected is None else self._expected[0].generation.ramps.values():
+            record = records.get(ramp.fresh.id)
+            if record is not None and record.fresh == ramp.fresh.version:
+                ramp.share = record.share
+        self.ramps.remember(records)
+        self._caught_up = records
+
+    def begin(self) -> None:
+        """Begin the trials of the generation that was expected."""
+        expected, self._expected = self._expected, None
+        if expected is not None and not self._closed:
+            candidate, request = expected
+            self._live = candidate.generation.number
+            self.ramps.adopted(candidate)
+            self._resume(candidate, request)
+            if self._caught_up is not None:
+                self.ramps.settle(self._caught_up)
 
     def close(self) -> None:
         """Decide nothing more; the next server goes on."""
         self._closed = True
         self.probations.close()
         self.ramps.close()
-        for waiting in (self._reverting, self._pause):
-            if waiting is not None:
-                waiting.cancel()
+        self.keeper.close()
+        if self._reverting is not None:
+            self._reverting.cancel()
 
-    def _resume(self, number: int) -> None:
+    def _resume(self, candidate: Candidate, request: ReloadRequest) -> None:
+        """Go on with the probation that an earlier server left, also if its files have changed since."""
         kept, self._kept = self._kept, None
-        if kept is not None and kept.generation == number:
-            self.probations.resume(kept, [each for each in self._registry if each.key in self._kept_bindings])
+        if kept is None:
+            return
+        number, bindings = candidate.generation.number, candidate.generation.bindings
+        if number != kept.generation and (request.recall is not None or kept.verdict is not None):
+            self._over(kept, SUPERSEDED, request.actor)
+            return
+        versions = {binding.key: binding for binding in self._registry}
+        triggers = {key: key.rpartition("@")[0] for key in self._kept_bindings}
+        watched = {versions.get(key) or bindings.get(trigger_id) for key, trigger_id in triggers.items()}
+        self.probations.resume(evolve(kept, generation=number), [binding for binding in watched if binding is not None])
+
+    async def confirm(self, generation: int | None, actor: str) -> int:
+        """
+        End the probation well, for good; give the number of the generation that stays.
+
+        :param generation: only if it is this one.
+        :raises NothingPending: none is under way, or that of another generation.
+        :raises EventLogUnavailable: the store cannot be written; the probation goes on.
+        """
+        trial = self.probations.hold(generation)
+        try:
+            await self._keep(probation.NAME)
+        except BaseException:
+            self.probations.let_go(trial)
+            self._keep_soon(probation.NAME)
+            raise
+        self.probations.confirmed(trial, actor)
+        return trial.probation.generation
 
     # Endings
 
-    def _over(self, probation: Probation, how: str, actor: str) -> None:
-        log.info("generation {number}: probation {how}", number=probation.generation, how=how)
-        self._deeds.note("probation_ended", {**shown(probation), "outcome": how, "actor": actor})
+    def _over(self, ended: Probation, how: str, actor: str) -> None:
+        log.info("generation {number}: probation {how}", number=ended.generation, how=how)
+        self._deeds.note("probation_ended", {**shown(ended), "outcome": how, "actor": actor})
         if how != SUPERSEDED:
-            self._keep(terms_of_probation.NAME, None)
+            self._keep_soon(probation.NAME)
 
-    def _undo(self, probation: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
-        log.warn("generation {number} is undone: {why}", number=probation.generation, why=why)
-        self._deeds.note("probation_ended", {**shown(probation), "outcome": REVERTED, "why": why})
+    def _undo(self, ended: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
+        log.warn("generation {number} is undone: {why}", number=ended.generation, why=why)
         if self._reverting is not None:
             self._reverting.cancel()  # what that is to undo serves no more
-        self._undoing = probation
-        reverting = self._reverting = Deferred.fromCoroutine(self._revert(probation, bindings, why))
-        reverting.addErrback(self._not_reverted, probation).addBoth(self._reverted)
+        self.probations.undoing = ended
+        self._keep_soon(probation.NAME)  # the verdict: if this server does not come to carry it out, the next does
+        reverting = self._reverting = Deferred.fromCoroutine(self._revert(ended, bindings, why))
+        reverting.addErrback(self._not_reverted, ended).addBoth(self._reverted)
 
     def _reverted(self, _: object) -> None:
-        self._reverting = self._undoing = None
+        self._reverting = self.probations.undoing = None
 
-    def _not_reverted(self, failure: Any, probation: Probation) -> None:
+    def _not_reverted(self, failure: Any, ended: Probation) -> None:
         if not failure.check(CancelledError):
-            log.failure("undoing generation {number} failed", failure, number=probation.generation)
+            log.failure("undoing generation {number} failed", failure, number=ended.generation)
 
-    async def _revert(self, probation: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
+    async def _revert(self, ended: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
         """Adopt what served before, as long as nothing else has taken its place; try again until that works."""
         etag, pause = self.host.etag, FIRST_PAUSE
-        request = ReloadRequest(
-            source="revert", actor="probation", recall=probation.fallback, if_match=etag, reason=why
-        )
+        request = ReloadRequest(source="revert", actor="probation", recall=ended.fallback, if_match=etag, reason=why)
         while not self._closed:
             try:
                 report = await self.host.reload(request)
-            except (PreconditionFailed, ShuttingDown):
+            except ShuttingDown:
+                return
+            except PreconditionFailed:
+                self._over(ended, SUPERSEDED, "probation")
                 return
             except GenerationUnknown as error:
-                log.error("generation {number} cannot be undone: {why}", number=probation.generation, why=str(error))
+                log.error("generation {number} cannot be undone: {why}", number=ended.generation, why=str(error))
+                self._deeds.note("probation_ended", {**shown(ended), "outcome": STUCK, "why": str(error)})
+                self.probations.undoing = None
+                self._keep_soon(probation.NAME)
                 return
             if report.ok:
-                if report.generation == probation.generation:
-                    self._keep(terms_of_probation.NAME, None)  # a forced one of the same content: there is no other
+                self._deeds.note("probation_ended", {**shown(ended), "outcome": REVERTED, "why": why})
+                if report.generation == ended.generation:  # a forced one of the same content: there is no other
+                    self.probations.undoing = None
+                    self._keep_soon(probation.NAME)
                 # What the undoing left in force was good before: a change that had been taken back already.
                 replaced = [each for each in bindings if self._registry.active.get(each.id) not in (None, each)]
-                self._take_back(replaced, probation.began_at)
+                self._take_back(replaced, ended.began_at)
                 return
             log.error(
                 "undoing generation {number} failed, trying again in {pause:g} s: {why}",
-                number=probation.generation,
+                number=ended.generation,
                 pause=pause,
                 why=report.error,
             )
@@ -238,33 +323,32 @@ class Trials:
                 binding.key,
             )
 
-    def _keep_ramps(self) -> None:
-        """Keep the ramps as they are now; what changes while that is being written is kept once more after it."""
-        self._unkept = True
-        if self._keeping:
-            return
-        self._keeping = True
-        Deferred.fromCoroutine(self._keep_until_kept()).addErrback(self._not_kept, ramping.NAME)
+    # The store
 
-    async def _keep_until_kept(self) -> None:
+    def _record(self, name: str) -> Any:
+        return self.probations.record() if name == probation.NAME else self.ramps.records()
+
+    def _keep_soon(self, name: str) -> None:
+        self.keeper.keep_soon(name, lambda: self._write(name))
+
+    async def _keep(self, name: str) -> None:
+        """
+        Keep how something is now, over restarts.
+
+        :raises EventLogUnavailable: the store cannot be written, or takes too long.
+        """
         try:
-            while self._unkept and not self._closed:
-                self._unkept = False
-                try:
-                    await self._generations.keep(ramping.NAME, self.ramps.records())
-                except EventLogUnavailable as error:
-                    log.warn("how the ramps are cannot be kept, trying again: {why}", why=str(error))
-                    self._unkept = True
-                    self._pause = deferLater(self._clock, FIRST_PAUSE)
-                    await self._pause
-        finally:
-            self._keeping = False
+            await self.keeper.keep(name, lambda: self._write(name)).addTimeout(NOTING, self._clock)
+        except TimeoutError:
+            raise EventLogUnavailable(f"the store did not answer within {NOTING:g} s; try again") from None
 
-    def _keep(self, name: str, value: Any) -> None:
-        """Keep something over restarts; if that fails, the next server goes on from what was kept before."""
-        self._generations.keep(name, value).addErrback(self._not_kept, name)
+    async def _write(self, name: str) -> None:
+        await self._generations.keep(name, self._record(name))
 
-    def _not_kept(self, failure: Any, name: str) -> None:
-        if failure.trap(HarnError, CancelledError) is CancelledError:
-            return
-        log.warn("what is under way ({name}) cannot be kept: {why}", name=name, why=failure.getErrorMessage())
+
+def _files(kept: Any) -> dict[str, str]:
+    return msgspec.convert(kept, type=dict[str, str])
+
+
+def _probation(kept: Any) -> tuple[Probation, frozenset[str]]:
+    return Probation.from_dict(kept), frozenset(msgspec.convert(kept.get("bindings", []), type=list[str]))

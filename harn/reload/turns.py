@@ -68,8 +68,8 @@ class Turns:
         """
         Wait for the reloads before, and keep out those behind.
 
-        :raises ShuttingDown: no more turns are given; or the wait, or what was done in the turn, was cut off, which only
-            the server's end does.
+        :raises ShuttingDown: no more turns are given; or the wait, or what was done in the turn, was cut off, which
+            only the server's end does.
         """
         try:
             await self._lock.acquire()

@@ -18,6 +18,7 @@ from harn.reload.interfaces import IRouteTable
 from harn.triggers.route import Route
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreters
+from harn.vm.model import Call, Returned
 from harn.vm.sources import BundleProblem
 from tests.dispatch.world import ScriptedInterpreter
 
@@ -95,6 +96,12 @@ class FakeInterpreter(ScriptedInterpreter):
         ]
         return succeed(missing)
 
+    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """Begin a call; tell who wants to know first."""
+        if self._maker.on_call is not None:
+            self._maker.on_call(self, call)
+        return super().call(call, alone=alone)
+
     def close(self) -> Deferred[None]:
         """Refuse further calls."""
         self._maker.alive.discard(self)
@@ -104,13 +111,14 @@ class FakeInterpreter(ScriptedInterpreter):
 @implementer(IInterpreters)
 class FakeInterpreters:
     """
-    :ivar on_resolve: what `FakeInterpreter.resolve` gives instead of looking.
+    :ivar on_resolve: what `FakeInterpreter.resolve` gives instead of looking. ``on_call`` is told of each call.
     :ivar alive: those that are not closed.
     """
 
     def __init__(self) -> None:
         self.on_resolve: Callable[[], Deferred[Any]] | None = None
         self.on_create: Callable[[], Deferred[Any]] | None = None
+        self.on_call: Callable[[FakeInterpreter, Call], None] | None = None
         self.alive: set[FakeInterpreter] = set()
         self.made: list[FakeInterpreter] = []
 
@@ -202,10 +210,11 @@ class FakePlugin:
 
 @implementer(IRouteTable)
 class FakeTable:
-    """A route table; ``fails`` is raised by `build`."""
+    """A route table; ``fails`` is raised by `build`, ``on_swap`` called by `swap`."""
 
     def __init__(self) -> None:
         self.fails: Exception | None = None
+        self.on_swap: Callable[[], None] = lambda: None
         self.tree: Mapping[str, Route] = {}
         self.generation = 0
 
@@ -218,3 +227,4 @@ class FakeTable:
     def swap(self, tree: Any, generation: int) -> None:
         """See `IRouteTable`."""
         self.tree, self.generation = tree, generation
+        self.on_swap()

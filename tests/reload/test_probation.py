@@ -6,12 +6,13 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.errors import HandlerRaised, HandlerRejected, NothingPending
+from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, NothingPending
 from harn.manifest.model import ReloadSettings
 from harn.model.shares import FailureLimit
-from harn.reload.probation import Probation, terms
+from harn.reload.probation import Probation, Trial, terms
 from harn.reload.report import PREVIOUS, ReloadRequest
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -44,6 +45,10 @@ class ProbationCase(CoordinatorCase):
         """The live one."""
         return self.world.coordinator.generation
 
+    def confirm(self, generation: int | None = None) -> Deferred[int]:
+        """Confirm."""
+        return Deferred.fromCoroutine(self.world.trials.confirm(generation, "me"))
+
     def noted(self, kind: str) -> list[Any]:
         """Give the payloads of one kind of record."""
         return [payload for noted, payload in self.world.notes if noted == kind]
@@ -69,7 +74,7 @@ class ConfirmTests(ProbationCase):
         """Once confirmed it stays, and no timer is left."""
         timers = len(self.world.clock.getDelayedCalls())
         self.adopt(confirm_within=60.0)
-        self.assertEqual(self.world.trials.probations.confirm(None, "me"), 2)
+        self.assertEqual(self.successResultOf(self.confirm()), 2)
         self.assertEqual(len(self.world.clock.getDelayedCalls()), timers)
         self.world.clock.advance(100.0)
         self.assertEqual(self.generation, 2)
@@ -79,12 +84,45 @@ class ConfirmTests(ProbationCase):
 
     def test_nothing_to_confirm(self) -> None:
         """To confirm what is on no probation, or another generation than is meant, is refused with a reason."""
-        confirm = self.world.trials.probations.confirm
-        self.assertRaises(NothingPending, confirm, None, "me")
+        self.failureResultOf(self.confirm(), NothingPending)
         self.adopt(confirm_within=60.0)
-        self.assertIn("generation 2", str(self.assertRaises(NothingPending, confirm, 1, "me")))
-        self.assertEqual(confirm(2, "me"), 2)
-        self.assertRaises(NothingPending, confirm, 2, "me")
+        self.assertIn("generation 2", str(self.failureResultOf(self.confirm(1), NothingPending).value))
+        self.assertEqual(self.successResultOf(self.confirm(2)), 2)
+        self.failureResultOf(self.confirm(2), NothingPending)
+
+    def test_confirmed_in_vain(self) -> None:
+        """What the store does not come to know is not confirmed: it is said, and the probation goes on, kept too."""
+        self.adopt(confirm_within=60.0)
+        self.world.store.fail_writes = True
+        self.failureResultOf(self.confirm(), EventLogUnavailable)
+        self.world.store.fail_writes = False
+        self.world.clock.advance(10.0)
+        self.assertEqual(self.successResultOf(self.world.store.kept("probation"))["generation"], 2)
+        self.world.clock.advance(50.0)
+        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+
+    def test_confirmed_while_the_store_is_slow(self) -> None:
+        """The time that runs out while the store writes undoes nothing that somebody has confirmed."""
+        self.adopt(confirm_within=4.0)
+        writing: Deferred[None] = Deferred()
+        self.patch(self.world.store, "keep", lambda name, value: writing)
+        confirming = self.confirm()
+        self.world.clock.advance(4.5)
+        self.assertNoResult(confirming)
+        writing.callback(None)
+        self.assertEqual((self.successResultOf(confirming), self.generation), (2, 2))
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.generation, 2)
+
+    def test_store_is_too_slow(self) -> None:
+        """A store that does not answer in time confirms nothing; what has run out by then is undone."""
+        self.adopt(confirm_within=4.0)
+        self.patch(self.world.store, "keep", lambda name, value: Deferred())
+        confirming = self.confirm()
+        self.world.clock.advance(5.0)
+        self.failureResultOf(confirming, EventLogUnavailable)
+        self.world.clock.advance(0)
+        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
 
     def test_from_the_manifest(self) -> None:
         """The manifest may put every generation on probation, those that the watcher adopts too."""
@@ -105,11 +143,22 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
 
     def test_another_takes_its_place(self) -> None:
-        """A generation that is adopted on no probation ends the one before: nothing is undone later."""
+        """To adopt something else is not to confirm: what is left of the time holds for that too."""
         self.adopt(2, confirm_within=60.0)
-        self.adopt(3)
+        self.world.clock.advance(40.0)
+        report = self.adopt(3)
+        self.assertEqual((report.probation["generation"], report.probation["fallback"]), (3, 1))
+        self.assertEqual(self.noted("probation_ended"), [])
+        self.world.clock.advance(20.0)
+        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+
+    def test_other_terms_take_its_place(self) -> None:
+        """A reload that says its own terms begins anew."""
+        self.adopt(2, confirm_within=60.0)
+        self.world.clock.advance(40.0)
+        self.adopt(3, confirm_within=60.0)
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "superseded")
-        self.world.clock.advance(100.0)
+        self.world.clock.advance(30.0)
         self.assertEqual(self.generation, 3)
 
     def test_rolled_back_by_hand(self) -> None:
@@ -175,18 +224,49 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(self.generation, 3)
 
     def test_restart_with_other_files(self) -> None:
-        """A start that finds other files makes another generation, which is on no probation."""
+        """A start that finds other files makes another generation, for which the time that is left holds too."""
         self.adopt(confirm_within=60.0)
         self.world = self.world.restarted()
         self.world.write("handlers.py", HANDLERS + "# another\n")
         self.assertEqual(self.successResultOf(self.world.start()).generation, 3)
+        self.world.clock.advance(59.0)
+        self.assertEqual(self.generation, 3)
+        self.world.clock.advance(1.0)
+        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+
+    def test_restart_before_it_is_undone(self) -> None:
+        """A verdict that one server did not come to carry out, the next one does."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        self.world.store.fail_reads = True
+        for number in range(5):
+            self.attempt("a", str(number), HandlerRaised("no"))
+        self.assertIn("5 of 5 attempts", self.world.trials.probations.describe()["verdict"])
+        self.assertEqual((self.generation, self.noted("probation_ended")), (2, []))
+        self.world = self.world.restarted()
+        self.world.store.fail_reads = False
+        self.successResultOf(self.world.start())
+        self.world.clock.advance(0)
+        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+        self.assertIn("5 of 5 attempts", self.world.coordinator.last.reason)
+        self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
+
+    def test_mended_before_it_is_undone(self) -> None:
+        """A start that finds other files than those that were judged bad does not undo these."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        self.world.store.fail_reads = True
+        for number in range(5):
+            self.attempt("a", str(number), HandlerRaised("no"))
+        self.world = self.world.restarted()
+        self.world.store.fail_reads = False
+        self.world.write("handlers.py", HANDLERS + "# mended\n")
+        self.successResultOf(self.world.start())
         self.world.clock.advance(100.0)
         self.assertEqual(self.generation, 3)
 
     def test_confirmed_and_restarted(self) -> None:
         """What was confirmed is on probation no more after a restart."""
         self.adopt(confirm_within=60.0)
-        self.world.trials.probations.confirm(None, "me")
+        self.successResultOf(self.confirm())
         self.world = self.world.restarted()
         self.successResultOf(self.world.start())
         self.world.clock.advance(100.0)
@@ -219,6 +299,29 @@ class FailureTests(ProbationCase):
         for number in range(20):
             self.attempt("a", str(number), HandlerRejected("no"))
         self.assertEqual(self.generation, 2)
+
+    def test_failures_of_what_came_before_count(self) -> None:
+        """What a later reload leaves in force of the new versions is watched on, with what it has failed at so far."""
+        self.adopt(revert_limit=LIMIT, revert_for=60.0)
+        for number in range(4):
+            self.attempt("a", str(number), HandlerRaised("no"))
+        self.world.write("more.py", HANDLERS)
+        self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b", handler="more:on_event"))
+        self.reloaded()
+        self.assertEqual(self.world.trials.probations.describe()["failures"], 4)
+        self.attempt("a", "one more", HandlerRaised("no"))
+        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+
+    def test_cost(self) -> None:
+        """An attempt is counted for its own version, however many there are."""
+        self.world.manifest(*(fake(f"t{number}", extra="timeout = '2s'") for number in range(20)))
+        self.reloaded(revert_limit=FailureLimit(rate=0.5, minimum=1000), revert_for=60.0)
+        trial, looked, look = self.world.trials.probations._trial, [], Trial.look
+        self.patch(Trial, "look", lambda trial, binding: looked.append(binding.key) or look(trial, binding))
+        self.attempt("t3", "one")
+        self.assertEqual(looked, ["t3@v1"])
+        self.attempt("t3", "two", HandlerRaised("no"))
+        self.assertEqual((trial.total, trial.counts()), ((2, 1), (2, 1)))
 
     def test_old_versions_do_not_count(self) -> None:
         """Attempts of versions that were there before say nothing about the new ones."""
@@ -285,7 +388,7 @@ class FailureTests(ProbationCase):
         self.world.clock.advance(20.0)
         self.assertEqual(self.generation, 3)
         self.adopt(3, confirm_within=90.0, revert_limit=LIMIT, revert_for=60.0)
-        self.world.trials.probations.confirm(None, "me")
+        self.successResultOf(self.confirm())
         for number in range(10):
             self.attempt("a", str(number), HandlerRaised("no"))
         self.assertEqual(self.generation, 4)
@@ -318,6 +421,7 @@ class TermsTests(SynchronousTestCase):
             confirm_by=st.none() | st.floats(0, 1e10),
             limit=st.builds(FailureLimit, rate=st.floats(0, 1), minimum=st.integers(0, 10**6)),
             watch_until=st.floats(0, 1e10),
+            verdict=st.none() | st.text(min_size=1),
         )
     )
     def test_kept(self, probation: Probation) -> None:

@@ -106,6 +106,33 @@ class CourseTests(RampCase):
         self.end_all()
         self.assertEqual(old.state, TERMINATED)
 
+    def test_all_of_it(self) -> None:
+        """Ten steps of a tenth are all of it: no step more is waited for."""
+        self.edit(2, 'rollout = { percent = 10, step = 10, every = "1m" }')
+        self.world.clock.pump([60.0] * 9)
+        self.assertEqual((self.ramps(), self.noted()[-1]), ([], "ramp_finished"))
+
+    def test_many_fail(self) -> None:
+        """Of many that fail at once each is closed at once, and their ends are few steps."""
+        many = [f"t{number}" for number in range(30)]
+        self.world.dispatcher.apply(1000)
+        self.world.manifest(*(fake(each) for each in many))
+        self.reloaded()
+        self.world.manifest(*(fake(each, extra=f"timeout = '9s'\n{ROLLOUT}") for each in many))
+        self.reloaded()
+        swaps: list[int] = []
+        self.world.table.on_swap = lambda: swaps.append(1)
+        for each in many:
+            self.world.registry.ramps[each].share = 1.0
+            for number in range(10):
+                self.successResultOf(self.world.take(each, f"key {number}"))
+        ramps = dict(self.world.registry.ramps)
+        self.end_all(error=HandlerRaised("no"))
+        self.assertEqual({ramp.share for ramp in ramps.values()}, {0.0})
+        self.world.clock.advance(1.0)
+        self.assertEqual({each["state"] for each in self.world.trials.ramps.describe()}, {"aborted"})
+        self.assertEqual((len(swaps), self.noted()), (2, ["ramp_aborted", "ramp_aborted"]))
+
     def test_failures(self) -> None:
         """When too many attempts of the new version fail, it takes none any more, and what it failed at goes back."""
         self.edit(2, ROLLOUT)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from typing import Any
 
+from twisted.internet.defer import Deferred, fail
+
+from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.model.shares import FailureLimit
+from harn.reload.report import PREVIOUS
 from harn.triggers.binding import ACTIVE
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -70,11 +74,90 @@ class TrialsTests(CoordinatorCase):
         self.assertEqual([each.state for each in self.world.registry.ramps["b"].versions], [ACTIVE, ACTIVE])
 
     def test_closed_while_nothing_can_be_kept(self) -> None:
-        """A server that ends while the store is away leaves no timer behind."""
+        """A server that ends while the store is away leaves no timer behind, and no answer open."""
         self.edit(1)
         self.edit(2, ramp=0.5)
         self.world.store.fail_writes = True
-        self.successResultOf(Deferred.fromCoroutine(self.world.trials.ramps.abort("b", "me")))
+        self.failureResultOf(self.abort("b"), EventLogUnavailable)
         self.assertNotEqual(self.world.clock.getDelayedCalls(), [])
         self.world.close()
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
+        self.failureResultOf(self.abort("b"), ShuttingDown)
+
+    def test_aborted_in_vain(self) -> None:
+        """An end that the store does not come to know is none: the ramp goes on as it was, and is kept so."""
+        self.edit(1)
+        self.edit(2, ramp=0.5, revert_limit=FailureLimit(rate=0.5, minimum=5))
+        self.world.store.fail_writes = True
+        self.failureResultOf(self.abort("b"), EventLogUnavailable)
+        self.world.store.fail_writes = False
+        (ramp,) = self.world.trials.ramps.describe()
+        self.assertEqual((ramp["state"], ramp["percent"]), ("running", 50))
+        self.world = self.world.restarted()
+        self.successResultOf(self.world.start())
+        (ramp,) = self.world.trials.ramps.describe()
+        self.assertEqual((ramp["state"], ramp["percent"]), ("running", 50))
+
+    def test_end_is_kept_before_it_takes_effect(self) -> None:
+        """A server that ends after an abort was kept, and before it took effect, leaves it to the next."""
+        self.edit(1)
+        self.edit(2, ramp=0.5)
+        self.world.clock.pool.held = True
+        reloading = self.world.reload(force=True)
+        aborting = self.abort("b")
+        self.assertNoResult(aborting)
+        self.world.coordinator.close()
+        for each in (aborting, reloading):
+            self.failureResultOf(each, ShuttingDown)
+        self.world.clock.pool.let_go()
+        self.world = self.world.restarted()
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.assertEqual([each["state"] for each in self.world.trials.ramps.describe()], ["aborted"])
+        self.assertEqual(self.world.live()["b"], 2)
+
+    def test_note_is_tried_again(self) -> None:
+        """A generation whose note failed is noted as soon as that works, with the probation that it is on by then."""
+        self.world.store.fail_writes = False
+        adopted, calls = self.world.store.adopted, []
+
+        def fail_once(*arguments: Any) -> Deferred[None]:
+            calls.append(arguments[0])
+            return fail(EventLogUnavailable("no")) if len(calls) == 1 else adopted(*arguments)
+
+        self.patch(self.world.store, "adopted", fail_once)
+        self.world.manifest(fake("a"), fake("b", extra="timeout = '7s'"))
+        report = self.reloaded(confirm_within=60.0)
+        self.assertIn("could not be noted", report.warnings[-1])
+        self.world.clock.advance(5.0)
+        self.assertEqual(calls, [2, 2])
+        self.assertEqual(self.successResultOf(self.world.store.history(1))[0].number, 2)
+        self.assertEqual(self.successResultOf(self.world.store.kept("probation"))["generation"], 2)
+
+    def test_late_note_says_nothing_of_what_is_over(self) -> None:
+        """A note that works only after the next generation serves does not bring back what was under way before."""
+        adopted, calls = self.world.store.adopted, []
+
+        def fail_once(*arguments: Any) -> Deferred[None]:
+            calls.append(arguments[0])
+            return fail(EventLogUnavailable("no")) if len(calls) == 1 else adopted(*arguments)
+
+        self.patch(self.world.store, "adopted", fail_once)
+        self.edit(1, confirm_within=60.0)
+        self.reloaded(recall=PREVIOUS)
+        self.world.clock.advance(5.0)
+        self.assertEqual(sorted(calls), [2, 2, 3])
+        self.assertIsNone(self.successResultOf(self.world.store.kept("probation")))
+        self.assertEqual([each.number for each in self.successResultOf(self.world.store.history(5))], [3, 2, 1])
+
+    def test_damaged(self) -> None:
+        """What cannot be read of an earlier server's trials is forgotten, and said; the server starts."""
+        for name in ("replaced", "probation", "ramps"):
+            for value in (["a"], {"a": 1}, {"times": 1}, "x", 7, {"generation": 1, "times": [0, 0, 0], "bindings": 3}):
+                self.successResultOf(self.world.store.keep(name, value))
+                self.world = self.world.restarted()
+                self.assertTrue(self.successResultOf(self.world.start()).ok, (name, value))
+            self.successResultOf(self.world.store.keep(name, None))
+
+    def abort(self, trigger_id: str) -> Deferred[Any]:
+        """Abort its ramp."""
+        return Deferred.fromCoroutine(self.world.trials.ramps.abort(trigger_id, "me"))

@@ -1,0 +1,121 @@
+"""
+Keeping: what must outlast a restart gets into the store, sooner or later, in its latest form.
+
+A write that fails is tried again until it works, something newer takes its place, or the server ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from harn.errors import EventLogUnavailable, ShuttingDown
+
+log = Logger(namespace="harn.reload")
+
+Write = Callable[[], Awaitable[None]]
+"""Writes something as it is when it is called; raises `EventLogUnavailable`."""
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+"""Seconds before something that failed is tried again."""
+
+
+class Keeper:
+    """Writes what is to be kept, one after the other, in the order in which it was asked for."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._writes: dict[str, Write] = {}
+        self._waiting: list[Deferred[None]] = []
+        self._is_working = False
+        self._pausing: Deferred[None] | None = None
+        self._closed = False
+
+    @property
+    def is_pausing(self) -> bool:
+        """Tell whether it waits before it tries again."""
+        return self._pausing is not None
+
+    def keep(self, name: str, write: Write) -> Deferred[None]:
+        """
+        Keep something; ``write`` takes the place of an earlier one of that name that has not worked yet.
+
+        :return: fires when it is in the store. It fails if the first try fails: it is tried again all the same.
+        :raises EventLogUnavailable: the store cannot be written; as a failure.
+        :raises ShuttingDown: nothing more is kept; as a failure.
+        """
+        if self._closed:
+            return fail(ShuttingDown("the server is shutting down; ask again", retry_after=5))
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        self.keep_soon(name, write)
+        return waiting
+
+    def keep_soon(self, name: str, write: Write) -> None:
+        """Keep something; nobody waits for that."""
+        if self._closed:
+            return
+        self._writes.pop(name, None)
+        self._writes[name] = write
+        if self._pausing is not None:
+            self._pausing.cancel()
+        elif not self._is_working:
+            self._is_working = True
+            Deferred.fromCoroutine(self._work()).addErrback(lambda failure: log.failure("keeping failed", failure))
+
+    def close(self) -> None:
+        """Write nothing more: the next server goes on from what is in the store."""
+        self._closed = True
+        if self._pausing is not None:
+            self._pausing.cancel()
+
+    async def _work(self) -> None:
+        pause = FIRST_PAUSE
+        try:
+            while self._writes and not self._closed:
+                waiting, self._waiting = self._waiting, []
+                error = await self._write_all()
+                for each in waiting:
+                    if error is None:
+                        each.callback(None)
+                    else:
+                        each.errback(error)
+                if not isinstance(error, EventLogUnavailable):
+                    pause = FIRST_PAUSE
+                elif not self._waiting and not self._closed:
+                    log.warn("what is under way cannot be kept, trying again: {why}", why=str(error))
+                    await self._pause(pause)
+                    pause = min(LONGEST_PAUSE, 2 * pause)
+        finally:
+            self._is_working = False
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.errback(ShuttingDown("the server is shutting down; ask again", retry_after=5))
+
+    async def _write_all(self) -> Exception | None:
+        """Write all of it; give what the first one failed with, which is then still to be written."""
+        writes, self._writes = self._writes, {}
+        for name, write in tuple(writes.items()):
+            try:
+                await write()
+            except EventLogUnavailable as error:
+                self._writes = {**writes, **self._writes}
+                return error
+            except Exception as error:
+                log.failure("keeping {name} failed", name=name)
+                self._writes = {**{left: writes[left] for left in writes if left != name}, **self._writes}
+                return error
+            del writes[name]
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        self._pausing = deferLater(self._clock, seconds)
+        try:
+            await self._pausing
+        except CancelledError:
+            pass  # there is something new to be kept, or the server ends
+        finally:
+            self._pausing = None

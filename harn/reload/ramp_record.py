@@ -1,0 +1,130 @@
+"""One ramp: what is kept of it over restarts, what it has come to, and what is shown of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from attrs import define
+
+from harn.clocks import rfc3339
+from harn.manifest.model import RolloutSpec
+from harn.model.durations import format_duration
+from harn.model.shares import FailureLimit, format_share
+from harn.triggers.ramp import Ramp
+
+MINIMUM = 10
+"""Attempts of the fresh version below which its failures are not judged."""
+
+RUNNING, FINISHED, ABORTED, SUPERSEDED = "running", "finished", "aborted", "superseded"
+SHARE_DIGITS = 9
+"""Digits of a share that mean something: ten steps of 10 % are all of it."""
+
+
+class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A ramp as the store keeps it, over restarts; one that was aborted as long as the manifest says what it tried.
+
+    ``share`` of the fresh version is 0 to 1; times are seconds, Unix.
+    """
+
+    trigger_id: str
+    state: str
+    stable: int
+    fresh: int
+    share: float
+    policy: RolloutSpec
+    began_at: float
+    next_at: float | None = None
+    why: str = ""
+
+
+def read_records(kept: Any) -> dict[str, RampRecord]:
+    """
+    Read what the store kept, by trigger id.
+
+    :raises msgspec.ValidationError: it is something else.
+    """
+    records = msgspec.convert(kept or [], type=list[RampRecord])
+    return {record.trigger_id: record for record in records}
+
+
+@define(eq=False)
+class Running:
+    """
+    One ramp under way.
+
+    :ivar before: attempts of the fresh version when it began, and those that failed.
+    :ivar verdict: why it ends, once that is decided, and ``has_won``: how. New deliveries follow at once, the
+        rest takes effect when the reload that runs is over.
+    """
+
+    ramp: Ramp
+    policy: RolloutSpec
+    began_at: float
+    next_at: float | None
+    before: tuple[int, int]
+    verdict: str | None = None
+    has_won: bool = False
+
+    @property
+    def trigger_id(self) -> str:
+        """Whose it is."""
+        return self.ramp.fresh.id
+
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether its end is decided."""
+        return self.verdict is not None
+
+    def counts(self) -> tuple[int, int]:
+        """How many attempts of the fresh version there were, and how many failed."""
+        fresh, (attempts, failures) = self.ramp.fresh, self.before
+        return fresh.attempted - attempts, fresh.attempts_failed - failures
+
+    def record(self) -> RampRecord:
+        """Give what is kept of it: of one whose end is decided, its end."""
+        state = RUNNING if self.verdict is None else FINISHED if self.has_won else ABORTED
+        return RampRecord(
+            trigger_id=self.trigger_id,
+            state=state,
+            stable=self.ramp.stable.version,
+            fresh=self.ramp.fresh.version,
+            share=self.ramp.share if state == RUNNING else float(self.has_won),
+            policy=self.policy,
+            began_at=self.began_at,
+            next_at=self.next_at if state == RUNNING else None,
+            why=self.verdict or "",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Show it, with what its fresh version attempted so far."""
+        attempts, failures = self.counts()
+        return {**describe_record(self.record()), "attempts": attempts, "failures": failures}
+
+
+def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
+    """Say why these attempts of the fresh version end its ramp; None when they do not."""
+    if policy.max_failures is None:
+        return None
+    if not FailureLimit(rate=policy.max_failures, minimum=MINIMUM).is_exceeded(attempts, failures):
+        return None
+    return f"{failures} of {attempts} attempts failed, more than {format_share(policy.max_failures)}"
+
+
+def describe_record(record: RampRecord) -> dict[str, Any]:
+    """Show a ramp."""
+    policy = record.policy
+    return {
+        "trigger_id": record.trigger_id,
+        "state": record.state,
+        "stable": f"{record.trigger_id}@v{record.stable}",
+        "fresh": f"{record.trigger_id}@v{record.fresh}",
+        "percent": round(record.share * 100, 4),
+        "step": round(policy.step * 100, 4),
+        "every": format_duration(policy.every) if policy.step else None,
+        "max_failures": None if policy.max_failures is None else format_share(policy.max_failures),
+        "began_at": rfc3339(record.began_at),
+        "next_step_at": None if record.next_at is None else rfc3339(record.next_at),
+        **({"why": record.why} if record.why else {}),
+    }
