@@ -69,7 +69,10 @@ class ManifestInvalid(HarnError):
     """
 
     def __init__(self, problems: Sequence[Problem], stage: str = "validate") -> None:
-        self.problems: tuple[Problem, ...] = tuple(problems)
+        files = {file: place for place, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
+        self.problems: tuple[Problem, ...] = tuple(
+            sorted(problems, key=lambda problem: (files[problem.file], problem.line or 0))
+        )
         self.stage = stage
         super().__init__("; ".join(str(problem) for problem in self.problems))
 

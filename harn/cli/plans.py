@@ -12,8 +12,8 @@ ACTIONS = {"added": ("+", "green"), "modified": ("~", "yellow"), "removed": ("-"
 COUNTS = ("in_flight", "running", "queued", "waiting")
 
 
-def describe_plan(plan: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines of a whole plan."""
+def describe_plan(plan: Mapping[str, Any], *, recalls: bool = False) -> Iterator[Line]:
+    """Give the lines of a whole plan; ``recalls``: what it adopts comes from the store, and no file is touched."""
     triggers: Mapping[str, Mapping[str, Any]] = plan.get("triggers", {})
     for action in ACTIONS:
         for trigger_id, change in triggers.items():
@@ -28,7 +28,8 @@ def describe_plan(plan: Mapping[str, Any]) -> Iterator[Line]:
         yield f"  secret {each.get('reference')}: {was_and_is(each)}", ""
     yield from describe_settings(plan.get("settings", ()))
     for each in plan.get("files", ()):
-        yield f"  file {each.get('path')}: {each.get('change')}", ""
+        what = f"content {each.get('change')}; the file stays as it is" if recalls else each.get("change")
+        yield f"  file {each.get('path')}: {what}", ""
     for each in plan.get("ramps", ()):
         yield f"  ramp: {describe_ramp(each)}", "yellow"
     for each in plan.get("replay", ()):
@@ -63,7 +64,10 @@ def describe_settings(settings: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
 
 
 def describe_ramp(ramp: Mapping[str, Any]) -> str:
-    """Say how two versions of a trigger share its deliveries."""
+    """Say how two versions of a trigger share its deliveries, or that they do so no more."""
+    if ramp.get("state") == "aborted":
+        why = f" ({ramp['why']})" if ramp.get("why") else ""
+        return f"{ramp['stable']} serves, {ramp['fresh']} was aborted{why}: edit the trigger to try again"
     said = f"{ramp['fresh']} takes {ramp['percent']:g} % of the new deliveries of {ramp['trigger_id']}"
     if ramp.get("step"):
         return f"{said}, {ramp['step']:g} % more every {ramp['every']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harn.cli.client import Answer, ServerUnreachable
@@ -12,6 +12,8 @@ from harn.cli.shared import Line, say
 UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
 """Exit statuses of a dry run."""
 
+MOST_PLACES = 10
+"""Places of one problem that are named beside the first."""
 STATUSES = ("ok", "error", "needs_confirmation", "unsettled")
 
 
@@ -55,11 +57,11 @@ def describe_success(report: Mapping[str, Any]) -> Iterator[Line]:
     said = f"{what} (dry run)" if report.get("dry_run") else f"{what} ok"
     yield f"{said} via {report['source']} ({counts})", "bold"
     plan = report.get("plan")
-    yield from describe_plan(plan) if plan else describe_summary(report)
+    yield from describe_plan(plan, recalls=report.get("recalled") is not None) if plan else describe_summary(report)
     for each in report.get("draining", ()):
         yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
     for each in report.get("ramps", ()):
-        yield f"  ramp: {describe_ramp(each)}", "yellow"
+        yield f"  ramp: {describe_ramp(each)}", "red" if each.get("state") == "aborted" else "yellow"
     for setting in report.get("requires_restart", ()):
         yield f"  requires a restart: {setting}", "magenta"
     for warning in report.get("warnings", ()):
@@ -106,7 +108,7 @@ def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def describe_error(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines for a reload that failed: how many problems, then each of them once."""
+    """Give the lines for a reload that failed: how many problems, then a line for all that are alike."""
     problems = report.get("problems", ())
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     if report["status"] == "needs_confirmation":
@@ -119,13 +121,32 @@ def describe_error(report: Mapping[str, Any]) -> Iterator[Line]:
         yield f"error: reload failed: {report['error']}", "bold red"
     else:
         yield f"error: reload failed at {report['stage']}: {count if problems else report['error']}", "bold red"
-    for problem in problems:
-        yield describe_problem(problem), ""
+    for said in describe_problems(problems):
+        yield said, ""
     yield f"generation {report['generation']} goes on serving", "bold"
 
 
-def describe_problem(problem: Mapping[str, Any]) -> str:
-    """Write a problem as ``file:line: where: message; hint``."""
+def describe_problems(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Write each problem once, where it is found first, with the other places of the same one."""
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for problem in problems:
+        alike.setdefault(tuple(problem.get(name) for name in ("file", "message", "hint")), []).append(problem)
+    for first, *others in alike.values():
+        yield describe_problem(first, others)
+
+
+def describe_problem(problem: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Write a problem as ``file:line: where: message; hint``; after ``where`` come its ``others`` places."""
     place = problem["file"] if problem.get("line") is None else f"{problem['file']}:{problem['line']}"
     said = f"{problem['message']}; {problem['hint']}" if problem.get("hint") else problem["message"]
-    return ": ".join(part for part in (place, problem.get("where"), said) if part)
+    also = [place_of(other) for other in others[:MOST_PLACES]]
+    if len(others) > MOST_PLACES:
+        also.append(f"{len(others) - MOST_PLACES} more")
+    where = " ".join(part for part in (problem.get("where"), f"(also {', '.join(also)})" if also else "") if part)
+    return ": ".join(part for part in (place, where, said) if part)
+
+
+def place_of(problem: Mapping[str, Any]) -> str:
+    """Name a place in a file of which it is known which."""
+    line, where = problem.get("line"), problem.get("where")
+    return " ".join(part for part in ("" if line is None else f"line {line}", where) if part) or "once more"

@@ -141,6 +141,9 @@ class AftermathTests(SynchronousTestCase):
                 "    /srv/handlers.py",
             ],
         )
+        files = {"files": [{"path": "/srv/harn.toml", "change": "modified", "old": "sha256:1", "new": "sha256:2"}]}
+        dry = self.said(recalled=3, dry_run=True, plan=files, drifted_files=["/srv/harn.toml"])
+        self.assertEqual(dry[1], "  file /srv/harn.toml: content modified; the file stays as it is")
         planned = self.said(recalled=3, dry_run=True, drifted_files=["/srv/harn.toml"])
         self.assertIn("would differ from what serves", planned[2])
 
@@ -174,6 +177,16 @@ class AftermathTests(SynchronousTestCase):
         )
         self.assertIn("ramp --finish gh", self.said(ramps=[RAMP])[1])
 
+    def test_aborted_ramp(self) -> None:
+        """After an abort there is nothing to finish: it says which version serves, why, and what to do."""
+        aborted = {**RAMP, "percent": 0.0, "state": "aborted", "why": "7 of 10 attempts failed, over 5%"}
+        said = self.said(ramps=[aborted])[1]
+        self.assertEqual(
+            said,
+            "  ramp: gh@v2 serves, gh@v3 was aborted (7 of 10 attempts failed, over 5%): edit the trigger to try again",
+        )
+        self.assertIn("gh@v3 was aborted: edit", self.said(ramps=[{**aborted, "why": ""}])[1])
+
 
 class ErrorTests(SynchronousTestCase):
     """Reloads that did not happen."""
@@ -196,6 +209,22 @@ class ErrorTests(SynchronousTestCase):
         """A report that names no stage says what is wrong all the same."""
         said = texts(describe_error({**ERROR, "stage": None, "problems": [], "error": "no numbers"}))
         self.assertEqual(said, ["error: reload failed: no numbers", "generation 6 goes on serving"])
+
+    def test_alike(self) -> None:
+        """What is wrong in many places is one line that names them, in the order of the first; others stay apart."""
+        missing = [
+            {"file": "harn.toml", "line": line, "where": f"triggers[{line}] (t{line}): handler", "message": "no h.py"}
+            for line in range(1, 14)
+        ]
+        other = {"file": "harn.toml", "line": 2, "where": "x", "message": "no h.py", "hint": "write it"}
+        anywhere = {"file": "environment", "message": "no key"}
+        problems = [missing[0], other, *missing[1:], anywhere, anywhere]
+        said = texts(describe_error({**ERROR, "problems": problems}))
+        self.assertEqual(said[0], "error: reload failed at validate: 16 problems")
+        self.assertIn("(also line 2 triggers[2] (t2): handler, line 3 triggers[3]", said[1])
+        self.assertTrue(said[1].startswith("harn.toml:1: triggers[1] (t1): handler (also "), said[1])
+        self.assertTrue(said[1].endswith("(t11): handler, 2 more): no h.py"), said[1])
+        self.assertEqual(said[2:-1], ["harn.toml:2: x: no h.py; write it", "environment: (also once more): no key"])
 
     def test_unsettled(self) -> None:
         """Files that do not come to rest are no reload that failed: there was none."""
