@@ -47,7 +47,8 @@ class Round:
     :ivar parse: what tomllib takes for the text.
     :ivar idle: from the order to the report, without load; ``loaded``: under load.
     :ivar quiet: the load without reloads; ``busy``: with them.
-    :ivar idle_beats: the heartbeat during reloads without load; ``loaded_beats``: with load.
+    :ivar still_beats: the heartbeat without reloads or load: what the machine alone does to it. ``idle_beats``: during
+        reloads without load; ``quiet_beats``, ``loaded_beats``: under load, without reloads and with them.
     :ivar beside: orders of other kinds, without load.
     """
 
@@ -56,6 +57,7 @@ class Round:
     loaded: list[float]
     quiet: Result
     busy: Result
+    still_beats: Beats
     idle_beats: Beats
     quiet_beats: Beats
     loaded_beats: Beats
@@ -156,6 +158,7 @@ def measure(subject: Harn, reloads: Reloads) -> Round:
     url, site = subject.route(subject.triggers - 1), subject.server.url
     span = LOADED * (PAUSE + 0.15) + 1.0
     Running(url, 1.0).result()
+    still_beats = Beating(site, IDLE * PAUSE).result()
     beating = Beating(site, IDLE * (PAUSE + 0.06))
     idle = reloads.several(IDLE)
     idle_beats = beating.result()
@@ -175,6 +178,7 @@ def measure(subject: Harn, reloads: Reloads) -> Round:
         loaded=loaded,
         quiet=quiet,
         busy=running.result(),
+        still_beats=still_beats,
         idle_beats=idle_beats,
         quiet_beats=quiet_beats,
         loaded_beats=beating.result(),
@@ -201,6 +205,7 @@ def show(count: int, rounds: Sequence[Round]) -> None:
         ("p99 of requests, during reloads", [each.busy.p99 for each in rounds]),
         ("slowest request, quiet", [each.quiet.longest for each in rounds]),
         ("slowest request, during reloads", [each.busy.longest for each in rounds]),
+        ("heartbeat's longest gap, neither reloads nor load", [each.still_beats.gap for each in rounds]),
         ("heartbeat's longest gap, reloads without load", [each.idle_beats.gap for each in rounds]),
         ("heartbeat's longest gap, load without reloads", [each.quiet_beats.gap for each in rounds]),
         ("heartbeat's longest gap, reloads under load", [each.loaded_beats.gap for each in rounds]),

@@ -30,6 +30,8 @@ TAIL = 1.0
 """Seconds for which it goes on once the old program is gone."""
 QUIET = 5.0
 """Seconds of the same load without an upgrade."""
+IDLE = 3
+"""Upgrades without load."""
 LIMIT = 60.0
 """Seconds in which an upgrade must be over."""
 
@@ -37,14 +39,15 @@ LIMIT = 60.0
 @frozen(kw_only=True)
 class Upgraded:
     """
-    What came of one upgrade under load. Times in milliseconds.
+    What came of one upgrade. Times in milliseconds.
 
     :ivar handed_over: from the signal until the new program served; ``ended``: until the old one was gone.
+    :ivar load: None where there was none.
     """
 
     handed_over: float
     ended: float
-    load: Result
+    load: Result | None
     beats: Beats
 
 
@@ -62,11 +65,12 @@ def serving(subject: Harn) -> int:
     return pid
 
 
-def upgrade(subject: Harn, answers: Path) -> Upgraded:
-    """Upgrade once, in the midst of a load."""
+def upgrade(subject: Harn, answers: Path | None) -> Upgraded:
+    """Upgrade once, in the midst of a load whose ``answers`` are kept, or with nothing but a heartbeat."""
     old = serving(subject)
     seconds = LEAD + LIMIT + TAIL
-    load, beating = Running(subject.route(), seconds, answers=str(answers)), Beating(subject.server.url, seconds)
+    load = None if answers is None else Running(subject.route(), seconds, answers=str(answers))
+    beating = Beating(subject.server.url, seconds)
     time.sleep(LEAD)
     lines = subject.server.lines
     before = len(lines)
@@ -75,40 +79,60 @@ def upgrade(subject: Harn, answers: Path) -> Upgraded:
     handed_over = wait_for(
         lambda: any(" serves now; this one ends " in line for line in lines[before:]), "the new program", began
     )
+    # The first of all is a child of this process, and stays a zombie until somebody asks for it.
     ended = wait_for(
         lambda: subject.server.process.poll() is not None and not is_alive(old), "the old one's end", began
     )
     time.sleep(TAIL)
-    beats, came = beating.stop(), load.stop()
+    beats, came = beating.stop(), None if load is None else load.stop()
     assert serving(subject) != old
     return Upgraded(handed_over=handed_over, ended=ended, load=came, beats=beats)
 
 
-def show(quiet: Beats, calm: Result, upgrades: Sequence[Upgraded]) -> None:
-    """Print what was measured."""
-    table = Table(f"{len(upgrades)} upgrades under load", ("what", "figure"))
-    table.add("from the signal until the new program served (ms)", spread([each.handed_over for each in upgrades]))
-    table.add("until the old one was gone (ms)", spread([each.ended for each in upgrades]))
-    table.add("requests answered", f"{sum(each.load.answered for each in upgrades):,}")
-    table.add("connections closed with an answer, each upgrade", spread([float(e.load.closed) for e in upgrades], 0))
-    table.add("p99 of requests (ms)", spread([each.load.p99 for each in upgrades]))
-    table.add("slowest request (ms)", spread([each.load.longest for each in upgrades]))
-    table.add("heartbeat's longest gap (ms)", spread([each.beats.gap for each in upgrades]))
-    table.add("p99 of requests without an upgrade (ms)", f"{calm.p99:.1f}")
-    table.add("slowest request without an upgrade (ms)", f"{calm.longest:.1f}")
-    table.add("heartbeat's longest gap without an upgrade (ms)", f"{quiet.gap:.1f}")
+def show(started: float, idle: Sequence[Upgraded], upgrades: Sequence[Upgraded], quiet: Beats, calm: Result) -> None:
+    """
+    Print what was measured.
+
+    :param started: how long the first server took to start, for comparison (ms).
+    :param quiet: the heartbeat, and ``calm`` the requests, of the same load without an upgrade.
+    """
+    loads = loads_of(upgrades)
+    table = Table(
+        f"{len(upgrades)} upgrades under load, {len(idle)} without",
+        ("what", "without load", "under load", "the load alone"),
+    )
+
+    def add(what: str, figure: Callable[[Upgraded], float], alone: str = "") -> None:
+        table.add(what, spread([figure(each) for each in idle]), spread([figure(each) for each in upgrades]), alone)
+
+    table.add("an ordinary start, until it serves (ms)", f"{started:.1f}", "", "")
+    add("from the signal until the new program served (ms)", lambda each: each.handed_over)
+    add("until the old one was gone (ms)", lambda each: each.ended)
+    add("heartbeat's longest gap (ms)", lambda each: each.beats.gap, f"{quiet.gap:.1f}")
+    table.add("p99 of requests (ms)", "", spread([load.p99 for load in loads]), f"{calm.p99:.1f}")
+    table.add("slowest request (ms)", "", spread([load.longest for load in loads]), f"{calm.longest:.1f}")
+    table.add("requests answered, of all", "", f"{sum(load.answered for load in loads):,}", f"{calm.answered:,}")
+    table.add("connections closed with an answer, each", "", spread([float(load.closed) for load in loads], 0), "")
     table.show()
+
+
+def loads_of(upgrades: Sequence[Upgraded]) -> list[Result]:
+    """Give what came of the loads."""
+    return [each.load for each in upgrades if each.load is not None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and give how many goals were missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks upgrade", description=__doc__)
-    parser.add_argument("--upgrades", type=int, default=10)
+    parser.add_argument("--upgrades", type=int, default=10, help="under load")
     told = parser.parse_args(arguments)
     accepted: list[str] = []
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory, harn_server() as subject:
+        started = (time.perf_counter() - began) * 1e3
         answers = Path(directory) / "answers"
         try:
+            idle = [upgrade(subject, None) for _ in range(IDLE)]
             load, beating = Running(subject.route(), QUIET), Beating(subject.server.url, QUIET)
             calm, quiet = load.result(), beating.result()
             upgrades = []
@@ -122,9 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Who serves now is none of ours: a child of a child, in the group of the first.
             with suppress(ProcessLookupError):
                 os.killpg(subject.pid, signal.SIGKILL)
-    show(quiet, calm, upgrades)
+    show(started, idle, upgrades, quiet, calm)
     goals = Goals()
-    failed = sum(each.load.failed + each.beats.failed for each in upgrades)
+    failed = sum(each.beats.failed for each in (*idle, *upgrades)) + sum(load.failed for load in loads_of(upgrades))
     goals.at_most("requests failed", 0, [float(failed)], 0)
     goals.at_most("accepted events that are not done in the end", 0, [float(lost)], 0)
     goals.show()
