@@ -25,6 +25,29 @@ class GroupCommitTests(SQLiteTestCase):
         self.result_of(gatherResults(units))
         self.assertEqual(self.store.commits - before, 1)
 
+    def test_one_event_takes_few_statements(self):
+        """
+        An event that comes alone is looked at for another server's numbers, claimed and written, and nothing else: each
+        statement is a turn that the writer's thread has to wait for.
+        """
+        self.accept_one("e0")
+        seen = []
+        writer = self.store._writer
+        self.result_of(writer._worker.call(lambda: writer._session.connection.set_trace_callback(seen.append)))
+        self.accept_one("e1", claim=dedupe("k"))
+        begun = ["BEGIN IMMEDIATE", "PRAGMA data_version", "INSERT INTO claims"]
+        written = ["INSERT INTO events", "INSERT INTO deliveries", "COMMIT"]
+        self.assertEqual(list(map(self.named(begun + written), seen)), begun + written)
+        seen.clear()
+        self.assertEqual(self.accept(new_delivery("e2", claim=dedupe("k"))), (None,))
+        self.assertEqual(seen[-1], "COMMIT")
+        self.assertEqual(self.query("SELECT event_id FROM deliveries ORDER BY id"), [("e0",), ("e1",)])
+
+    @staticmethod
+    def named(beginnings):
+        """Give the function that knows a statement by its beginning."""
+        return lambda statement: next((each for each in beginnings if statement.startswith(each)), statement)
+
     def test_a_batch_larger_than_a_statement(self):
         """A batch of more rows than one statement takes is one commit, with ids in the order asked for."""
         before = self.store.commits

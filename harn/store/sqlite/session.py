@@ -231,6 +231,9 @@ class Session:
                     values += (claim.scope, claim.key, claim.expires_at)
         if not values:
             return True
+        if len(values) == 3:
+            # What is not granted has taken nothing: no statement is needed to undo it.
+            return execute_rows(self.connection, _INSERT_CLAIMS, 3, values, _UNLESS_TAKEN, (now,)) == 1
         execute = self.connection.execute
         execute("SAVEPOINT claims")
         granted = execute_rows(self.connection, _INSERT_CLAIMS, 3, values, _UNLESS_TAKEN, (now,)) == len(values) // 3
