@@ -361,19 +361,19 @@ class Coordinator:
         self._numbers.adopted(generation.bindings[trigger_id] for trigger_id in changed)
         settings = generation.inputs.manifest.orchestrator
         self._started_with = self._started_with or settings
-        timeout = settings.reload.drain_timeout
-        self._drains.begin(0 if live is None else live.number, candidate.ended, timeout)
-        try:
-            self._hooks.adopted(candidate)
-        except Exception:
-            log.failure("applying the settings of generation {number} failed", number=generation.number)
-        try:
-            if self._waits:
-                self._trials.expect(candidate, request)
-            else:
-                self._trials.adopted(candidate, request, 0 if live is None else live.number)
-        except Exception:
-            log.failure("beginning the trials of generation {number} failed", number=generation.number)
+        timeout, before = settings.reload.drain_timeout, 0 if live is None else live.number
+
+        trials = self._trials.expect if self._waits else self._trials.adopted
+        steps: Mapping[str, Callable[[], None]] = {
+            "draining what was replaced": lambda: self._drains.begin(before, candidate.ended, timeout),
+            "applying the settings": lambda: self._hooks.adopted(candidate),
+            "beginning the trials": lambda: trials(candidate, request, before),
+        }
+        for what, step in steps.items():  # it serves: one that goes wrong keeps none of the others from their work
+            try:
+                step()
+            except Exception:
+                log.failure("{what} of generation {number} failed", what=what, number=generation.number)
 
     async def reroute(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
         """

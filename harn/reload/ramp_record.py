@@ -55,6 +55,7 @@ class Running:
     One ramp under way.
 
     :ivar before: attempts of the fresh version when it began, and those that failed.
+    :ivar share_before: the share when its end was decided.
     :ivar verdict: why it ends, once that is decided, and ``has_won``: how. New deliveries follow at once, the
         rest takes effect when the reload that runs is over.
     """
@@ -66,6 +67,7 @@ class Running:
     before: tuple[int, int]
     verdict: str | None = None
     has_won: bool = False
+    share_before: float = 0.0
 
     @property
     def trigger_id(self) -> str:

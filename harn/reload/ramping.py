@@ -266,36 +266,43 @@ class Ramps:
     async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[dict[str, Any]]:
         """End ramps as an operator wants it: first that is kept, so that no restart forgets it."""
         ending = self._chosen(trigger_id)
-        shares = [running.ramp.share for running in ending]
         for running in ending:
             self._close_for(running, why, won=won)
         self._set_timer()
         try:
             await self._steps.keep()
         except BaseException:
-            for running, share in zip(ending, shares, strict=True):
-                self._open_again(running, share)
-            self._set_timer()
-            self._steps.keep_soon()
+            self._open_again(ending)
             raise
         return await self._end(ending)
 
     def _close_for(self, running: Running, why: str, *, won: bool) -> None:
         """Decide the end of a ramp: from now on new deliveries go where all of them will."""
         remove_judge(running.ramp.fresh, self._attempted)
+        if not running.is_ending:
+            running.share_before = running.ramp.share
         running.verdict, running.has_won = why, won
         running.ramp.share = float(won)
 
-    def _open_again(self, running: Running, share: float) -> None:
-        """Take that back."""
-        running.verdict, running.ramp.share = None, share
-        if running.policy.max_failures is not None and not self._closed:
-            add_judge(running.ramp.fresh, self._attempted)
+    def _open_again(self, ending: list[Running]) -> None:
+        """Take that back: they go on as they were."""
+        for running in ending:
+            running.verdict, running.ramp.share = None, running.share_before
+            if running.policy.max_failures is not None and not self._closed:
+                add_judge(running.ramp.fresh, self._attempted)
+        self._set_timer()
+        self._steps.keep_soon()
 
     async def _end(self, ending: list[Running]) -> list[dict[str, Any]]:
         """End ramps whose end is decided, as soon as no reload runs; show what became of each."""
         winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
-        ended = await self._steps.reroute(winners)
+        try:
+            ended = await self._steps.reroute(winners)
+        except ShuttingDown:
+            raise  # what was decided is kept: the next server goes by that
+        except BaseException:
+            self._open_again([each for each in ending if self._running.get(each.trigger_id) is each])
+            raise
         shown: list[dict[str, Any]] = []
         for running in ending:
             if running.ramp not in ended:

@@ -185,7 +185,7 @@ class Trials:
         else:
             self.probations.adopted(begun, fresh, request.actor)
 
-    def expect(self, candidate: Candidate, request: ReloadRequest) -> None:
+    def expect(self, candidate: Candidate, request: ReloadRequest, live: int = 0) -> None:
         """Take notice of a first generation that is to serve in another program's place; `begin` its trials then."""
         self._expected = candidate, request
 

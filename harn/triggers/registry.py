@@ -64,12 +64,13 @@ class Registry:
         return self._draining.get(trigger_id, {}).get(version)
 
     def newest(self, trigger_id: str) -> BindingVersion | None:
-        """Find the live version of a trigger, or of a removed one the newest that still drains."""
+        """Find the live version of a trigger, or of a removed one the newest that still drains and was not moved on."""
         live = self.active.get(trigger_id)
         if live is not None:
             return live
-        versions = self._draining.get(trigger_id)
-        return versions[max(versions)] if versions else None
+        draining = self._draining.get(trigger_id, {}).values()
+        # What was moved on is there for what it runs at this moment alone: as after a ramp that was aborted.
+        return max(draining, key=lambda version: (not version.moved, version.version), default=None)
 
     def versions(self, trigger_id: str) -> list[BindingVersion]:
         """Every version of one trigger that is live or drains, the oldest first."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from harn.errors import HandlerRaised, NothingPending
+from harn.errors import HandlerRaised, HandlerRetryAfter, NothingPending
 from harn.reload.report import PREVIOUS
 from harn.store.model import RetentionPolicy
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
@@ -295,6 +295,17 @@ class ReloadsMeanwhileTests(RampCase):
         self.assertEqual(self.successResultOf(aborting)[0]["state"], "aborted")
         self.assertEqual(self.world.live(), {"a": 1, "b": 3})
 
+    def test_cannot_end(self) -> None:
+        """A ramp whose end cannot take effect goes on as it was, and may be ended later."""
+        self.edit(2, ROLLOUT)
+        self.world.table.fails = RuntimeError("no tree")
+        self.failureResultOf(Deferred.fromCoroutine(self.world.trials.ramps.finish("a", "me")), RuntimeError)
+        self.assertEqual(self.ramps(), [("a", "running", 10)])
+        self.world.table.fails = None
+        self.world.clock.advance(60.0)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
+        self.assertEqual(self.do("finish")[0]["state"], "finished")
+
     def test_superseded_while_it_ends(self) -> None:
         """An end that is overtaken by a reload of the trigger changes nothing any more."""
         self.edit(2, ROLLOUT)
@@ -326,6 +337,19 @@ class AbortedTests(RampCase):
         source = self.world.calls[-1].interpreter.bundle.modules["handlers"].source
         self.assertNotIn(b"# 2", source)
         self.assertEqual(self.ramps(), [("a", "aborted", 0)])
+
+    def test_removed(self) -> None:
+        """What the old version holds is retried after the trigger went, also while the new version still runs."""
+        self.edit(3, ROLLOUT)
+        self.world.dispatcher.apply(1000)
+        taken = self.deliver(40)
+        self.end_all("a@v1", HandlerRetryAfter("later", seconds=2.0))
+        self.do("abort")
+        self.world.manifest(fake("b"))
+        self.reloaded()
+        self.assertEqual({each.call.binding for each in self.world.calls}, {"a@v3"})
+        self.world.clock.advance(2.0)
+        self.assertEqual([each.call.binding for each in self.world.calls].count("a@v1"), taken["a@v1"])
 
     def test_changed_again(self) -> None:
         """The next change of the trigger is a new try, under a number that was never given."""

@@ -190,6 +190,22 @@ class TakenTests(TakeoverCase):
         self.assertAlmostEqual(self.kept(RAMPS)[0]["share"], 0.5)
         self.assertEqual([note[0] for note in self.world.notes + self.new.notes], ["ramp_stepped"] * 2)
 
+    def test_ramps_are_over(self) -> None:
+        """A ramp that the old program finished or aborted meanwhile is over in the new one too, the same way."""
+        for action in ("finish", "abort"):
+            self.edit(1)
+            self.reloaded(force=True)
+            self.edit(2)
+            self.reloaded(ramp=0.5)
+            stable, fresh = (each.version for each in self.world.registry.ramps["b"].versions)
+            self.successor()
+            ending = getattr(self.world.trials.ramps, action)("b", "me")
+            self.successResultOf(Deferred.fromCoroutine(ending))
+            self.take_over()
+            self.assertEqual(self.new.registry.ramps, {})
+            self.assertEqual(self.new.live()["b"], fresh if action == "finish" else stable)
+            self.world = self.new
+
     def test_store_away(self) -> None:
         """What cannot be read again goes on as it was; nobody waits for long."""
         for hangs in (False, True):
