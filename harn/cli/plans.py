@@ -32,8 +32,21 @@ def describe_plan(plan: Mapping[str, Any], *, recalls: bool = False) -> Iterator
         yield f"  file {each.get('path')}: {what}", ""
     for each in plan.get("ramps", ()):
         yield f"  ramp: {describe_ramp(each)}", "yellow"
+    yield from describe_terms(plan.get("probation") or {})
     for each in plan.get("replay", ()):
         yield from describe_replay(each)
+
+
+def describe_terms(probation: Mapping[str, Any]) -> Iterator[Line]:
+    """Give the lines of a probation that would begin."""
+    if "confirm_within" in probation:
+        yield f"  probation: rolled back after {probation['confirm_within']} unless it is confirmed", "yellow"
+    if "revert_on_failures" in probation:
+        yield (
+            f"  probation: rolled back when more than {probation['revert_on_failures']} of at least "
+            f"{probation.get('min')} attempts of the new versions fail within {probation.get('for')}",
+            "yellow",
+        )
 
 
 def describe_change(trigger_id: str, change: Mapping[str, Any]) -> Iterator[Line]:

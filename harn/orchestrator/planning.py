@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harn.dispatch.dispatcher import Dispatcher
-from harn.manifest.model import RolloutSpec
+from harn.manifest.model import ReloadSettings, RolloutSpec
 from harn.model.durations import format_duration
 from harn.model.identifiers import binding_key
 from harn.model.shares import format_share
 from harn.reload.archive import InThread
 from harn.reload.attempt import Draft
 from harn.reload.plan import Planned, Work, describe_plan
+from harn.reload.probation import terms
 from harn.reload.replay import Replayer
+from harn.reload.report import ReloadRequest
 from harn.reload.rollout import stable_of
 from harn.triggers.registry import Registry
 
@@ -28,7 +30,11 @@ class Planner:
         self._in_thread = in_thread
 
     async def describe(self, draft: Draft) -> Mapping[str, Any]:
-        """Give the JSON value ``plan`` of a dry run's report; see `harn.reload.plan.describe_plan`."""
+        """
+        Give the JSON value ``plan`` of a dry run's report; see `harn.reload.plan.describe_plan`.
+
+        Beside that it has the ``probation`` that would begin, and the ``replay`` if one was asked for.
+        """
         prepared, live, plan = draft.prepared, draft.live, draft.prepared.plan
         planned = Planned(
             plan=plan,
@@ -41,6 +47,10 @@ class Planner:
             ramps=list(self._ramps(draft)),
         )
         found: dict[str, Any] = await self._in_thread(describe_plan, planned)
+        if live is None or prepared.inputs.digest != live.digest or draft.request.force:
+            probation = describe_terms(draft.request, prepared.inputs.manifest.orchestrator.reload)
+            if probation is not None:
+                found["probation"] = probation
         if draft.request.replay:
             found["replay"] = await self._replayer.replay(
                 prepared.interpreter.value,
@@ -75,6 +85,21 @@ class Planner:
                 "fresh": fresh,
                 **describe_rollout(rollout),
             }
+
+
+def describe_terms(request: ReloadRequest, settings: ReloadSettings) -> dict[str, Any] | None:
+    """Show what would undo a generation that were adopted now, and within what time; None for nothing."""
+    probation = terms(request, settings, generation=0, fallback=0, now=0.0)
+    if probation is None:
+        return None
+    described: dict[str, Any] = {}
+    if probation.confirm_by is not None:
+        described["confirm_within"] = format_duration(probation.confirm_by)
+    if probation.limit is not None and probation.watch_until is not None:
+        described["revert_on_failures"] = format_share(probation.limit.rate)
+        described["min"] = probation.limit.minimum
+        described["for"] = format_duration(probation.watch_until)
+    return described
 
 
 def describe_rollout(rollout: RolloutSpec) -> dict[str, Any]:

@@ -54,6 +54,7 @@ PLAN: dict[str, Any] = {
     "requires_restart": ["orchestrator.recover"],
     "would_hold": True,
     "ramps": [RAMP],
+    "probation": {"confirm_within": "1m", "revert_on_failures": "20%", "min": 5, "for": "2m"},
     "replay": [
         {
             "trigger_id": "gh",
@@ -105,6 +106,8 @@ class PlanTests(SynchronousTestCase):
                 "  setting orchestrator.recover: auto -> manual (requires a restart)",
                 "  file /srv/handlers.py: modified",
                 "  ramp: gh@v3 takes 10 % of the new deliveries of gh, until: harn orchestrator ramp --finish gh",
+                "  probation: rolled back after 1m unless it is confirmed",
+                "  probation: rolled back when more than 20% of at least 5 attempts of the new versions fail within 2m",
                 "  replay gh: 102 events, 101 treated differently, 1 undecided",
                 "      e1 k: handled -> skipped",
                 "      e2 k: handled -> predicate_error: KeyError",

@@ -194,6 +194,17 @@ class ContentTests(PlanCase):
         self.assertEqual((after["summary"]["unchanged"], after["plan"]["triggers"]), (["gh", "new", "same"], {}))
         self.release()
 
+    def test_probation_is_told(self) -> None:
+        """A plan says what would undo what it adopts; where nothing would be adopted, there is nothing to undo."""
+        server = self.serve()
+        words = ("plan", "--confirm-within", "60s", "--revert-on-failures", "0.5%")
+        self.assertNotIn("probation", self.orchestrator(*words).stdout)
+        self.write_handlers("two")
+        said = self.orchestrator(*words).stdout
+        self.assertIn("probation: rolled back after 1m unless it is confirmed", said)
+        self.assertIn("more than 0.5% of at least 20 attempts of the new versions fail within 2m", said)
+        self.assertNotIn("probation", self.plan(server)["plan"])
+
     def test_would_hold(self) -> None:
         """A plan tells that ``--watch`` would hold it back, and which triggers would ramp."""
         self.write_manifest(*(trigger_text(f"t{index}") for index in range(3)))
