@@ -127,7 +127,6 @@ class ReloadReport:
         """Give the shape of the admin API's answer."""
         if not self.ok:
             return {
-                **({"reload_id": self.reload_id} if self.reload_id else {}),
                 "status": self.status,
                 "source": self.source,
                 "actor": self.actor,
@@ -138,7 +137,6 @@ class ReloadReport:
                 **({"removed": list(self.removed)} if self.status == NEEDS_CONFIRMATION else {}),
             }
         return {
-            **({"reload_id": self.reload_id} if self.reload_id else {}),
             "status": "ok",
             "source": self.source,
             "actor": self.actor,
