@@ -18,7 +18,7 @@ class GenerationSource(Protocol):
     """Gives generations; see `harn.reload.recorded` and `harn.reload.differences` for their shapes."""
 
     def history(self, limit: int) -> Sequence[Entry]:
-        """Give the last ``limit``, the newest first."""
+        """Give the last ``limit``, the newest first; one that is on probation has that as ``probation``."""
 
     def show(self, number: int, sources: bool) -> Entry:
         """Give one with its content."""
@@ -36,7 +36,11 @@ class ServerGenerations:
     def history(self, limit: int) -> Sequence[Entry]:
         """See `GenerationSource.history`."""
         entries: Sequence[Entry] = self.client.get(f"/admin/generations?limit={limit}").expect_ok()["generations"]
-        return entries
+        probation = self.client.get("/admin/generation").expect_ok().get("probation")
+        if probation is None:
+            return entries
+        number = probation["generation"]
+        return [{**each, "probation": probation} if each["generation"] == number else each for each in entries]
 
     def show(self, number: int, sources: bool) -> Entry:
         """See `GenerationSource.show`."""

@@ -30,15 +30,16 @@ DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
 @with_server
 @with_json
 def history(limit: int, as_json: bool, **given: Any) -> None:
-    """List the generations that served, the newest first."""
+    """
+    List the generations that served, the newest first.
+
+    A note says which is on probation, until when, and which ones were rolled back or reverted.
+    """
     entries = find_source(Reach.told(given, os.environ)).history(limit)
     if as_json:
         click.echo(json.dumps(entries, indent=2))
         return
-    rows = [
-        {**entry, "reason": entry.get("reason") or None, "summary": counts(entry.get("summary") or {})}
-        for entry in entries
-    ]
+    rows = [row(entry, newer) for entry, newer in zip(entries, (None, *entries), strict=False)]
     if sys.stdout.isatty():
         from harn.cli.terminal import print_history
 
@@ -76,6 +77,32 @@ def diff(old: int, new: int | None, as_json: bool, **given: Any) -> None:
         click.echo(json.dumps(found, indent=2))
     else:
         say(describe_diff(found))
+
+
+def row(entry: Mapping[str, Any], newer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Make a row for people of a generation and the one that came after it."""
+    shown = {name: value for name, value in entry.items() if name != "probation"}
+    note = note_of(entry, newer)
+    return {
+        **shown,
+        "reason": entry.get("reason") or None,
+        "summary": counts(entry.get("summary") or {}),
+        **({"note": note} if note else {}),
+    }
+
+
+def note_of(entry: Mapping[str, Any], newer: Mapping[str, Any] | None) -> str:
+    """Say how a generation stands: whether it is on probation, or was undone; empty when there is nothing to say."""
+    probation = entry.get("probation")
+    if probation is not None:
+        if probation.get("verdict"):
+            return "being undone"
+        return f"on probation until {probation.get('confirm_by') or probation.get('until')}"
+    recalled = None if newer is None else newer.get("recalled")
+    # One that goes on with the same content undoes nothing: a restart, or a reload that read the secrets anew.
+    if newer is None or recalled is None or recalled in (entry.get("generation"), entry.get("recalled")):
+        return ""
+    return f"{'reverted' if newer.get('source') == 'revert' else 'rolled back'} by generation {newer['generation']}"
 
 
 def counts(summary: Mapping[str, Any]) -> str:

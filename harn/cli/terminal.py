@@ -115,7 +115,7 @@ def dispatch_table(dispatches: Sequence[Mapping[str, Any]]) -> Table:
 
 def print_history(entries: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the generations that served; the live one has a star, ``summary`` is a text."""
-    table = Table("", "Generation", "Adopted at", "Changes", "Source", "Actor", "Why", box=SIMPLE_HEAD)
+    table = Table("", "Generation", "Adopted at", "Changes", "Source", "Actor", "Why", "Note", box=SIMPLE_HEAD)
     for each in entries:
         recalled = f"content of {each['recalled']}" if each.get("recalled") is not None else ""
         table.add_row(
@@ -123,6 +123,7 @@ def print_history(entries: Sequence[Mapping[str, Any]], console: Console | None 
             shown(each.get("generation"), "bold green" if each.get("live") else ""),
             *(shown(each.get(name)) for name in ("adopted_at", "summary", "source", "actor")),
             shown(": ".join(part for part in (recalled, each.get("reason") or "") if part)),
+            shown(each.get("note") or "", "yellow"),
         )
     (Console() if console is None else console).print(table)
 

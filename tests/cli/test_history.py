@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from harn.cli.history import counts, describe, describe_diff, diff_lines
+from harn.cli.history import counts, describe, describe_diff, diff_lines, note_of
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.shared import Line
@@ -68,6 +68,17 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(counts(RECORD.summary), "+12 ~0 -3")
         self.assertEqual(counts({"added": ["a"], "modified": [], "removed": ["b", "c"]}), "+1 ~0 -2")
         self.assertEqual(counts({}), "+0 ~0 -0")
+
+    def test_notes(self) -> None:
+        """A generation whose content gave way to an earlier one says to whom; one that goes on does not."""
+        plain: dict[str, Any] = {"generation": 5, "recalled": None, "source": "cli"}
+        back = {"generation": 6, "recalled": 3, "source": "cli"}
+        self.assertEqual(note_of(plain, None), "")
+        self.assertEqual(note_of(plain, {**back, "recalled": None}), "")
+        self.assertEqual(note_of(plain, back), "rolled back by generation 6")
+        self.assertEqual(note_of(plain, {**back, "source": "revert"}), "reverted by generation 6")
+        self.assertEqual(note_of({**plain, "recalled": 3}, back), "")
+        self.assertEqual(note_of(plain, {**back, "recalled": 5, "source": "file_watch"}), "")
 
     def test_generation(self) -> None:
         """The facts, the modules, the manifest; sources when they are there."""
@@ -138,7 +149,7 @@ class ServerTests(CommandCase):
     def test_history(self) -> None:
         """Each generation is a line; as JSON they are as the server gave them."""
         entries = describe_history([RECORD, evolve(RECORD, number=6, recalled=None, reason="")], 7)
-        server = self.serve(*[(200, {"generations": entries})] * 2)
+        server = self.serve(*[(200, {"generations": entries}), (200, {"generation": 7, "probation": None})] * 2)
         self.assertEqual(
             self.harn("history").stdout.splitlines(),
             [
@@ -146,11 +157,29 @@ class ServerTests(CommandCase):
                 "- generation=7 digest=sha256:7 source=cli actor=key:1 adopted_at=1970-01-01T00:00:01.000Z live=true"
                 " recalled=5 reason=not confirmed summary=+12 ~0 -3",
                 "- generation=6 digest=sha256:7 source=cli actor=key:1 adopted_at=1970-01-01T00:00:01.000Z live=false"
-                " recalled=- reason=- summary=+12 ~0 -3",
+                " recalled=- reason=- summary=+12 ~0 -3 note=rolled back by generation 7",
             ],
         )
         self.assertEqual(json.loads(self.harn("history", "--limit", "3", "--json").stdout), entries)
-        self.assertEqual([seen.target for seen in server.seen], [f"/admin/generations?limit={n}" for n in (20, 3)])
+        self.assertEqual([seen.target for seen in server.seen][::2], [f"/admin/generations?limit={n}" for n in (20, 3)])
+
+    def test_probation(self) -> None:
+        """The generation that is on probation says until when; as JSON it has all of that."""
+        entries = describe_history([evolve(RECORD, recalled=None), evolve(RECORD, number=6, recalled=None)], 7)
+        confirm, judged = {"confirm_by": "2026-01-02T03:04:05.000Z"}, {"until": "2026-01-02T03:06:05.000Z"}
+        cases = (
+            ({**confirm, **judged}, "on probation until 2026-01-02T03:04:05.000Z"),
+            (judged, "on probation until 2026-01-02T03:06:05.000Z"),
+            ({**judged, "verdict": "too many failures"}, "being undone"),
+        )
+        server = self.serve()
+        for terms, said in cases:
+            probation = {"generation": 7, "fallback": 6, **terms}
+            server.answers += [(200, {"generations": entries}), (200, {"generation": 7, "probation": probation})] * 2
+            first, second = self.harn("history").stdout.splitlines()[1:]
+            self.assertTrue(first.endswith(f"note={said}"), first)
+            self.assertNotIn("note=", second)
+            self.assertEqual(json.loads(self.harn("history", "--json").stdout)[0]["probation"], probation)
 
     def test_show(self) -> None:
         """One generation is asked for, its sources when they are wanted."""

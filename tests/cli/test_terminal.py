@@ -103,10 +103,11 @@ class ReloadTableTests(SynchronousTestCase):
         """The live generation has a star; a rollback says what it went back to, and why."""
         entry = {"adopted_at": "2026", "summary": "+1 ~0 -0", "source": "cli", "actor": "key:1", "live": False}
         rolled = {**entry, "generation": 8, "live": True, "recalled": 5, "reason": "not confirmed"}
-        print_history([rolled, {**entry, "generation": 7, "recalled": None, "reason": ""}], self.console)
+        undone = {**entry, "generation": 7, "recalled": None, "reason": "", "note": "reverted by generation 8"}
+        print_history([rolled, undone], self.console)
         said = self.stream.getvalue()
         self.assertRegex(said, r"\* +8 +2026 +\+1 ~0 -0 +cli +key:1 +content of 5: not confirmed")
-        self.assertRegex(said, r"\n +7 +2026")
+        self.assertRegex(said, r"\n +7 +2026.+ reverted by generation 8")
 
     def test_ramps(self) -> None:
         """A ramp shows both versions, the share, and how the new one fares; one that was aborted, why."""
