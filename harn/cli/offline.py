@@ -10,6 +10,7 @@ from attrs import frozen
 from harn.cli.records import Record
 from harn.store.model import Record as StoredRecord
 from harn.store.sqlite.offline import open_readonly
+from harn.store.topics import OURS, check_known
 
 DATABASE = "events.sqlite"
 """The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""
@@ -31,9 +32,13 @@ class StoredRecords:
 
         :raises StateDirectoryUnusable: there is no database, or it is not ours.
         :raises EventLogUnavailable: it cannot be read.
+        :raises RouteUnknown: there is no such topic.
         """
         with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
-            return plain(store.read(topic, after, limit))
+            page = plain(store.read(topic, after, limit))
+            if not page and topic not in OURS:
+                check_known(topic, store.topics())
+            return page
 
     def newest(self, topic: str, count: int) -> Sequence[Record]:
         """Give the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""

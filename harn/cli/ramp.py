@@ -9,9 +9,14 @@ from typing import Any
 
 import click
 
+from harn.cli.client import AdminClient
 from harn.cli.inspect import section
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
+from harn.errors import RouteUnknown
+
+MOST_NAMED = 10
+"""Triggers that one line names."""
 
 
 @click.command()
@@ -32,6 +37,8 @@ def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given:
     else:
         listed = client.get("/admin/ramps").expect_ok()["ramps"]
         found = [each for each in listed if trigger is None or each.get("trigger_id") == trigger]
+        if trigger is not None and not found:
+            check_trigger(client, trigger)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif sys.stdout.isatty():
@@ -41,3 +48,16 @@ def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given:
     else:
         for line in section("Ramps:", found):
             click.echo(line)
+
+
+def check_trigger(client: AdminClient, trigger: str) -> None:
+    """
+    Make sure that there is such a trigger.
+
+    :raises RouteUnknown: there is none; says which there are.
+    """
+    known = sorted({each["id"] for each in client.get("/admin/bindings").expect_ok()["bindings"]})
+    if trigger in known:
+        return
+    named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
+    raise RouteUnknown(f"there is no trigger {trigger!r}; the server has: {named or 'none'}")

@@ -24,6 +24,7 @@ from harn.orchestrator.state_file import describe_binding
 from harn.reload.coordinator import Coordinator
 from harn.reload.recorded import describe_history
 from harn.store.interfaces import IStore
+from harn.store.topics import OURS, check_known
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
@@ -119,6 +120,8 @@ class Operations:
 
     async def _events(self, topic: str, after: int, limit: int) -> RecordPage:
         records = await self._store.read(topic, after, limit)
+        if not records and topic not in OURS:
+            check_known(topic, await self._store.topics())
         return RecordPage(topic=topic, records=records, latest=await self._store.latest(topic))
 
     def inspect(self) -> Deferred[Mapping[str, Any]]:

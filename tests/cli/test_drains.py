@@ -246,6 +246,13 @@ class RampTests(CommandCase):
         self.assertEqual([seen.target for seen in server.seen], [finish, finish, finish, abort])
         self.assertEqual([seen.json().get("trigger") for seen in server.seen], ["gh", "gh", None, "gh"])
 
+    def test_no_such_trigger(self) -> None:
+        """A trigger that does not ramp has none to list; one that the server does not have is an error."""
+        bindings = {"bindings": [{"id": f"t{index}", "state": "active"} for index in range(12)]}
+        self.serve(*[(200, {"ramps": [self.RUNNING]}), (200, bindings)] * 2)
+        self.assertEqual(self.harn("ramp", "t3").stdout, "Ramps:\n- none\n")
+        self.assert_failed(self.harn("ramp", "nope"), "no trigger 'nope'; the server has: t0, t1, t10, ", ", ...")
+
     def test_no_such_ramp(self) -> None:
         """Where there is no ramp to end the command exits 1."""
         self.serve((409, {"status": 409, "detail": "no trigger ramps"}))

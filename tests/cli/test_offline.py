@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import os
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE, StoredRecords
+from harn.orchestrator.publish import MANIFEST
 from harn.orchestrator.running import state_path
+from harn.orchestrator.service import LIFECYCLE
 from harn.orchestrator.state_file import replace_file
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
+from harn.store.topics import OURS
 
 
 class OfflineTests(TestCase):
     """A state directory that a server has left."""
 
-    async def write(self, count: int) -> str:
+    async def write(self, count: int, topic: str = "orchestrator.manifest") -> str:
         """Make a state directory whose store has ``count`` records on one topic, and none on the outbox."""
         directory = self.mktemp()
         os.mkdir(directory)
         store = SQLiteStore(os.path.join(directory, DATABASE), reactor)
         await store.open()
         for number in range(count):
-            await store.append("orchestrator.manifest", "reload_succeeded", {"count": number})
+            await store.append(topic, "reload_succeeded", {"count": number})
         await store.close()
         state = {"status": "running", "pid": 1, "listener_url": "http://127.0.0.1:1", "triggers": [{"id": "gh"}]}
         replace_file(state_path(directory), state)
@@ -44,6 +47,24 @@ class OfflineTests(TestCase):
         records = [json.loads(line) for line in result.stdout.splitlines()]
         self.assertEqual([record["payload"] for record in records], [{"count": 0}, {"count": 1}], result.output)
         self.assertEqual(set(records[0]), {"number", "kind", "payload", "headers", "occurred_at"})
+
+    async def test_unknown_topic(self) -> None:
+        """A topic that is misspelt is an error that names those there are; one of ours may be empty."""
+        directory = await self.write(1, "plugin.own")
+
+        def events(topic: str) -> Result:
+            return CliRunner().invoke(
+                cli, ["orchestrator", "events", topic, "--state-dir", directory], prog_name="harn"
+            )
+
+        for topic in OURS:
+            self.assertEqual((events(topic).exit_code, events(topic).output), (0, ""))
+        self.assertEqual(len(events("plugin.own").stdout.splitlines()), 1)
+        wrong = events("orchestrator.manifests")
+        self.assertEqual((wrong.exit_code, wrong.stdout), (1, ""))
+        self.assertIn("error: there is no topic 'orchestrator.manifests'; there are: orchestrator.life", wrong.stderr)
+        self.assertIn("plugin.own", wrong.stderr)
+        self.assertTrue({MANIFEST, LIFECYCLE} <= {*OURS})
 
     async def test_newest(self) -> None:
         """The newest records come in order; an empty topic has none."""

@@ -56,12 +56,19 @@ class EventsTests(ServerCase):
         following.stdout.close()
 
     def test_unknown_topic(self) -> None:
-        """A topic of nobody is empty or an error in words, never a traceback."""
-        self.serve()
-        done = self.orchestrator("events", "no.such.topic")
-        self.assertIn(done.status, (0, 1))
-        self.assertEqual(done.stdout, "")
-        self.assertNotIn("Traceback", done.stderr)
+        """A topic of nobody is an error that names those there are, with a server and without; so is a trigger."""
+        server = self.serve()
+        empty = self.orchestrator("events", "trigger.dlq")
+        self.assertEqual((empty.status, empty.stdout), (0, ""), empty)
+        live = self.orchestrator("events", "no.such.topic")
+        ramp = self.orchestrator("ramp", "nope")
+        self.assertEqual((ramp.status, ramp.stdout), (1, ""))
+        self.assertIn("no trigger 'nope'; the server has: gh", ramp.stderr)
+        self.assertEqual(server.terminate(), 0)
+        for done in (live, self.orchestrator("events", "no.such.topic")):
+            self.assertEqual((done.status, done.stdout), (1, ""))
+            self.assertIn("there is no topic 'no.such.topic'; there are: orchestrator.lifecycle, ", done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
 
 
 class CheckTests(ServerCase):
