@@ -10,7 +10,8 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
+from twisted.internet.process import reapAllProcesses
+from twisted.internet.task import Clock, LoopingCall
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
@@ -478,6 +479,14 @@ class PredecessorTests(SynchronousTestCase):
 
 class SuccessorTests(TestCase):
     """The new program's process, as the old one has it."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        # Trial's reactor does not always hear of the end of children.
+        reaping = LoopingCall(reapAllProcesses)
+        reaping.start(0.01)
+        self.addCleanup(reaping.stop)
 
     def begun(self, program: str) -> Successor:
         """Start a shell program."""
