@@ -62,6 +62,8 @@ def describe_success(report: Mapping[str, Any]) -> Iterator[Line]:
         yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
     for each in report.get("ramps", ()):
         yield f"  ramp: {describe_ramp(each)}", "red" if each.get("state") == "aborted" else "yellow"
+    for each in report.get("renewed", ()):
+        yield f"  read anew: {each}", ""
     for setting in report.get("requires_restart", ()):
         yield f"  requires a restart: {setting}", "magenta"
     for warning in report.get("warnings", ()):

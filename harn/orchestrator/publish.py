@@ -65,6 +65,8 @@ def manifest_payload(finished: Finished) -> dict[str, Any]:
         }
     if report.drifted_files:
         payload["drifted_files"] = list(report.drifted_files)
+    if report.renewed:
+        payload["renewed"] = list(report.renewed)
     if report.probation is not None:
         payload["probation"] = dict(report.probation)
     if report.ramps:
@@ -96,12 +98,13 @@ def announce(report: ReloadReport) -> None:
         )
     elif report.ok:
         log.info(
-            "manifest reload ({source}) applied: +{added} ~{modified} -{removed}, generation {generation}",
+            "manifest reload ({source}) applied: +{added} ~{modified} -{removed}, generation {generation}{renewed}",
             source=report.source,
             added=len(report.added),
             modified=len(report.modified),
             removed=len(report.removed),
             generation=report.generation,
+            renewed=named_as_renewed(report),
         )
     elif report.status in (NEEDS_CONFIRMATION, UNSETTLED):
         log.warn(
@@ -118,6 +121,12 @@ def announce(report: ReloadReport) -> None:
             why="\n".join(str(problem) for problem in report.problems) or report.error,
             generation=report.generation,
         )
+
+
+def named_as_renewed(report: ReloadReport) -> str:
+    """Give what a line of the log ends with when secrets were read anew, and are others now."""
+    more = f" and {len(report.renewed) - MOST_NAMED} more" if len(report.renewed) > MOST_NAMED else ""
+    return f"; read anew: {', '.join(report.renewed[:MOST_NAMED])}{more}" if report.renewed else ""
 
 
 def reason_of(error: Exception) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from harn.errors import PreconditionFailed
 from harn.reload.coordinator import Coordinator
 from harn.reload.inputs import current_digests
 from harn.reload.report import ReloadRequest
-from harn.watch import Outcome, Watched, Watcher, outcome_of
+from harn.watch import Outcome, Watched, Watcher, Wishes, outcome_of
 
 
 def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
@@ -31,7 +33,21 @@ def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key
         request = ReloadRequest(source="file_watch", actor="watch", expected=content)
         return coordinator.reload(request).addCallback(outcome_of)
 
+    def renew() -> Deferred[Outcome]:
+        request = ReloadRequest(
+            source="file_watch",
+            actor="watch",
+            recall=coordinator.generation,
+            if_match=coordinator.etag,
+            reason="secrets, keys or certificates changed; what was rolled back to goes on",
+        )
+        return coordinator.reload(request).addCallbacks(outcome_of, overtaken)
+
+    def overtaken(failure: Failure) -> Outcome:
+        failure.trap(PreconditionFailed)
+        return Outcome.TRY_AGAIN
+
     def unsettled(why: str) -> Deferred[None]:
         return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
 
-    return Watcher(reactor, watched, read, reload, unsettled)
+    return Watcher(reactor, watched, read, Wishes(reload=reload, renew=renew, unsettled=unsettled))

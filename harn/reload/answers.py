@@ -57,6 +57,7 @@ def succeeded(
         plan=result.details,
         recalled=result.recalled,
         drifted_files=result.drifted,
+        renewed=result.renewed,
         probation=probation,
         ramps=tuple(ramps),
         reason=request.reason,

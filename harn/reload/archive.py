@@ -10,6 +10,7 @@ import msgspec
 from attrs import field, frozen
 
 from harn.errors import GenerationUnknown
+from harn.reload.inputs import Inputs
 from harn.store.interfaces import IGenerations
 from harn.store.model import GenerationRecord
 from harn.vm.bundle import Bundle, decode_bundle
@@ -105,18 +106,21 @@ class Archive:
             raise GenerationUnknown(f"the content of generation {number} is damaged: {error}") from error
         return Content(record=record, manifest=manifest, bundle=bundle)
 
-    async def before(self, number: int, digest: str) -> int:
+    async def before(self, number: int, inputs: Inputs) -> int:
         """
-        Give the newest generation before ``number`` whose content is another than ``digest`` and still kept.
+        Give the newest generation before ``number`` whose manifest or code are others than those of ``inputs``.
 
+        Secrets count for nothing: they are never kept, so one with others alone would be what serves already.
         One that was itself rolled back to counts as the one whose content it has: what came between was got rid of.
 
         :raises GenerationUnknown: there is none.
         """
+        content = inputs.manifest.digest, inputs.bundle.bundle_id
         for record in await self._generations.history(MOST_KEPT):  # newest first
+            kept = record.manifest_digest, record.bundle_id
             if record.number == number and record.recalled is not None:
                 number = record.recalled
-            elif record.number < number and record.digest != digest and record.manifest_digest:
+            elif record.number < number and record.manifest_digest and kept != content:
                 return record.number
         raise GenerationUnknown(f"no generation before {number} with another content is kept; {await self._kept()}")
 

@@ -22,7 +22,7 @@ from harn.reload.build import Builder
 from harn.reload.candidate import Held, Making, Prepared, make_candidate
 from harn.reload.generation import Candidate, Generation
 from harn.reload.guard import would_remove_most
-from harn.reload.inputs import Inputs
+from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import IRouteTable
 from harn.reload.numbers import VersionNumbers
 from harn.reload.report import PREVIOUS, ReloadRequest
@@ -68,6 +68,7 @@ class Result:
     :ivar torn: files that were written while they were read; nothing was adopted.
     :ivar details: of a dry run.
     :ivar drifted: files that say something else than what was adopted.
+    :ivar renewed: the secrets, and files of secrets, that read otherwise than those that were live.
     """
 
     plan: Plan
@@ -79,6 +80,7 @@ class Result:
     details: Mapping[str, Any] | None = None
     recalled: int | None = None
     drifted: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -131,8 +133,10 @@ class Attempts:
         live, builder = before.live, self.builder
         content = await stages.run("parse", self._content(request, live))
         recalled = None if content is None else content.record.number
-        if content is not None and live is None:
-            recalled = content.record.recalled or recalled  # a restart recalls what was recalled already
+        renews = live is not None and content is not None and request.source == UNASKED
+        if content is not None and (live is None or renews):
+            # A restart, and a watcher that has the secrets read anew, recall what was recalled already.
+            recalled = content.record.recalled or recalled
         source = await stages.run("parse", builder.source(content))
         loaded = await stages.run("parse", builder.load(source, None if live is None else live.inputs.loaded))
         stages.timeout = loaded.manifest.orchestrator.reload.timeout
@@ -143,7 +147,9 @@ class Attempts:
         if torn:
             return Result(plan=Plan(), inputs=inputs, torn=torn)
         replaced: Mapping[str, str] = {}
-        if content is not None:
+        if live is not None and renews:
+            replaced = live.replaced  # what was replaced on purpose then; files that say something else are news
+        elif content is not None:
             paths = inputs.plain_files | (frozenset() if live is None else live.inputs.plain_files)
             replaced = await stages.run("resolve", builder.plain_files_now(paths))
         drifted = tuple(sorted(path for path in files if replaced.get(path, files[path]) != files[path]))
@@ -215,7 +221,13 @@ class Attempts:
         stack.pop_all()
         self.adopt(candidate, live, request)
         return Result(
-            plan=plan, inputs=inputs, adopted=candidate, warnings=warnings, recalled=recalled, drifted=drifted
+            plan=plan,
+            inputs=inputs,
+            adopted=candidate,
+            warnings=warnings,
+            recalled=recalled,
+            drifted=drifted,
+            renewed=() if live is None else renewed_since(live.inputs, inputs),
         )
 
     async def _content(self, request: ReloadRequest, live: Generation | None) -> Content | None:
@@ -227,7 +239,7 @@ class Attempts:
                 number = await self.archive.newest()
             else:
                 # After a rollback or a revert, from where that went: it is not to bring back what it got rid of.
-                number = await self.archive.before(live.recalled or live.number, live.digest)
+                number = await self.archive.before(live.recalled or live.number, live.inputs)
         return await self.archive.content(number)
 
     async def _make(self, making: Making) -> Candidate:

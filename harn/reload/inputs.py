@@ -236,6 +236,19 @@ def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) 
     return found
 
 
+def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
+    """Name the secrets, and the files that hold something secret, that both have and that read otherwise now."""
+    secrets = differing(before.secret_hashes, now.secret_hashes)
+    plain = before.plain_files | now.plain_files
+    files = (path for path in differing(before.files, now.files) if path not in plain)
+    return (*(f"secret {reference}" for reference in secrets), *(f"file {path}" for path in files))
+
+
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Name what has another digest, in order; not what came or went."""
+    return sorted(name for name, digest in now.items() if before.get(name, digest) != digest)
+
+
 def without_secrets(inputs: Inputs) -> Inputs:
     """Forget the values: a generation keeps them only in its connectors."""
     return evolve(inputs, secrets={})

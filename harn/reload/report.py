@@ -84,6 +84,7 @@ class ReloadReport:
     :ivar stage: for an error: where it failed. ``timed_out``: because the stage ran out of time.
     :ivar plan: of a dry run: what would change, in every detail (see `harn.reload.plan`).
     :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: what says something else now.
+    :ivar renewed: secrets, and files of secrets, that were read anew and are others now.
     :ivar probation: what undoes it (see `harn.reload.probation`), as a JSON value.
     :ivar ramps: the triggers whose new version takes a share only, as JSON values.
     :ivar reason: why it happened.
@@ -114,6 +115,7 @@ class ReloadReport:
     plan: Mapping[str, Any] | None = None
     recalled: int | None = None
     drifted_files: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
     probation: Mapping[str, Any] | None = None
     ramps: tuple[Mapping[str, Any], ...] = ()
     reason: str = ""
@@ -164,6 +166,7 @@ class ReloadReport:
                 if self.recalled is not None
                 else {}
             ),
+            **({"renewed": list(self.renewed)} if self.renewed else {}),
             **({"reason": self.reason} if self.reason else {}),
             **({"probation": self.probation} if self.probation is not None else {}),
             **({"ramps": list(self.ramps)} if self.ramps else {}),

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from harn.watch.model import Outcome, Watched, outcome_of
-from harn.watch.watcher import Watcher
+from harn.watch.watcher import Watcher, Wishes
 
-__all__ = ["Outcome", "Watched", "Watcher", "outcome_of"]
+__all__ = ["Outcome", "Watched", "Watcher", "Wishes", "outcome_of"]

@@ -16,6 +16,8 @@ class Standing(Enum):
     LIVE = "live"
     REPLACED = "replaced"
     """It is what a rollback or a revert replaced."""
+    RENEWED = "renewed"
+    """It is that as well, but secrets, keys or certificates are not those that are live."""
     UNFIT = "unfit"
     """It is no state that anybody can have meant: a file is missing, or empty before it is written."""
     CHANGED = "changed"
@@ -38,7 +40,7 @@ def judge(seen: Seen, watched: Watched) -> Judgement:
         return Judgement(Standing.LIVE)
     if watched.replaced and _reads_like(content, watched.replaced):
         # Newcomers to an earlier generation may have been there all the time: they undo no rollback.
-        return Judgement(Standing.REPLACED)
+        return _beside_replaced(seen, watched, differing - watched.plain())
     why = _unfit(seen, watched, differing, newcomers)
     return Judgement(Standing.UNFIT, why) if why else Judgement(Standing.CHANGED)
 
@@ -51,6 +53,18 @@ def _unfit(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: f
         return f"{manifest} {state}; put it back"
     if manifest in seen.empty:
         return f"{manifest} is empty; write it whole"
+    return _unfit_files(seen, watched, differing, newcomers)
+
+
+def _beside_replaced(seen: Seen, watched: Watched, keyed: frozenset[str]) -> Judgement:
+    """Judge what differs beside what was rolled back from: files that no generation keeps the content of."""
+    if not keyed:
+        return Judgement(Standing.REPLACED)
+    why = _unfit_files(seen, watched, keyed, frozenset())
+    return Judgement(Standing.UNFIT, why) if why else Judgement(Standing.RENEWED)
+
+
+def _unfit_files(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: frozenset[str]) -> str:
     if emptied := differing & seen.empty:
         return f"{_first(emptied)} is empty; write it whole, or ask for a reload if it is meant to be empty"
     gone = frozenset(path for path in differing if seen.content.get(path, UNREADABLE) == UNREADABLE)

@@ -59,6 +59,11 @@ class Watched:
             failing=failing,
         )
 
+    def plain(self) -> frozenset[str]:
+        """Name the manifest, the live modules, and what was replaced; what is watched beside holds something secret."""
+        modules = () if self.bundle is None else (module.path for module in self.bundle.modules.values())
+        return frozenset((self.manifest, *modules, *self.replaced))
+
     def included(self) -> frozenset[str]:
         """Name the live files that are there because a pattern matches them: they come and go as they please."""
         if self.bundle is None:

@@ -43,6 +43,21 @@ LONGEST_PAUSE = 300.0
 
 
 @frozen(kw_only=True)
+class Wishes:
+    """
+    What a watcher asks for.
+
+    :ivar reload: for a reload that adopts this content or nothing; fires with what became of it.
+    :ivar renew: for one that keeps the manifest and the code that are live, and reads all else anew.
+    :ivar unsettled: called once in each spell of `UNSETTLED` seconds in which nothing could be adopted; says why.
+    """
+
+    reload: Callable[[Content], Deferred[Outcome]]
+    renew: Callable[[], Deferred[Outcome]]
+    unsettled: Callable[[str], Deferred[None]]
+
+
+@frozen(kw_only=True)
 class Asked:
     """
     What a reload was last asked for, while that is not live.
@@ -74,8 +89,6 @@ class Watcher(Service):
     :param reactor: for time and threads.
     :param watched: gives what to watch, asked before each look.
     :param read: ``read(paths) -> Content``; blocks, is called in a thread.
-    :param reload: asks for a reload that adopts this content or nothing; fires with what became of it.
-    :param unsettled: called once in each spell of `UNSETTLED` seconds in which nothing could be adopted; says why.
     """
 
     def __init__(
@@ -83,14 +96,12 @@ class Watcher(Service):
         reactor: Any,
         watched: Callable[[], Watched],
         read: Callable[[Iterable[str]], Content],
-        reload: Callable[[Content], Deferred[Outcome]],
-        unsettled: Callable[[str], Deferred[None]],
+        wishes: Wishes,
     ) -> None:
         self._reactor = reactor
         self._watched = watched
         self._read = read
-        self._reload = reload
-        self._unsettled = unsettled
+        self._wishes = wishes
         self.events = Events(lambda: reactor.callFromThread(self._notice), reactor.seconds)
         self._directories = Directories(self.events)
         self._asked: Asked | None = None
@@ -186,7 +197,7 @@ class Watcher(Service):
         judgement = judge(seen, watched)
         if judgement.standing is Standing.UNFIT:
             if self._spell is None:
-                log.info("{why}; nothing is adopted until then", why=judgement.why)
+                log.warn("{why}; nothing is adopted until then", why=judgement.why)
             await self._cannot(judgement.why)
             return
         if not self._is_news(judgement, seen, watched):
@@ -199,7 +210,7 @@ class Watcher(Service):
             await self._cannot(restless(seen, second))
             return
         self._spell = None
-        await self._ask(second)
+        await self._ask(second, judgement.standing)
 
     def _is_news(self, judgement: Judgement, seen: Seen, watched: Watched) -> bool:
         """Tell whether to ask for a reload, if a second reading is the same."""
@@ -210,7 +221,7 @@ class Watcher(Service):
             if not rests:
                 self._asked = None
             return self._owes and not rests
-        return judgement.standing is Standing.CHANGED and not rests
+        return judgement.standing in (Standing.CHANGED, Standing.RENEWED) and not rests
 
     def _is_restless(self, first: Seen, second: Seen) -> bool:
         """Tell whether two looks differ. For what goes on in other modules nobody waits longer than `LONGEST_WAIT`."""
@@ -237,12 +248,13 @@ class Watcher(Service):
         self._spell = Spell(self._spell.since, told=True)
         self._owes = True
         self._asked = None  # what was refused before is no longer what was said last
-        await self._unsettled(why)
+        await self._wishes.unsettled(why)
 
-    async def _ask(self, seen: Seen) -> None:
+    async def _ask(self, seen: Seen, standing: Standing) -> None:
         """Ask for a reload, and remember for what as long as it may not be asked for again."""
+        wishes = self._wishes
         try:
-            outcome = await self._reload(seen.content)
+            outcome = await (wishes.renew() if standing is Standing.RENEWED else wishes.reload(seen.content))
         except CancelledError:
             raise
         except Exception:

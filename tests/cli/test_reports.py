@@ -172,6 +172,11 @@ class AftermathTests(SynchronousTestCase):
         )
         self.assertEqual(self.said(probation=None)[2:], [])
 
+    def test_renewed(self) -> None:
+        """Secrets and certificates that are others now are named."""
+        said = self.said(renewed=["secret github/a", "file /srv/tls.pem"])
+        self.assertEqual(said[1:3], ["  read anew: secret github/a", "  read anew: file /srv/tls.pem"])
+
     def test_ramps(self) -> None:
         """A ramp says its share, its steps, or how to end it where it has none."""
         stepped = {**RAMP, "percent": 12.5, "step": 20.0, "every": "1m"}

@@ -152,6 +152,46 @@ class RollbackTests(CoordinatorCase):
         self.failureResultOf(self.world.reload(recall=1, if_match=etag), PreconditionFailed)
         self.assertEqual(self.world.coordinator.generation, 3)
 
+    def test_rotated_secrets_are_no_other_content(self) -> None:
+        """A rollback goes back to what was another manifest or code: other secrets alone are nothing to go back to."""
+        self.world.manifest(fake("a", extra=TOKEN))
+        self.reloaded()
+        self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
+        self.assertEqual(self.reloaded().generation, 3)
+        for dry_run in (True, False):
+            report = self.reloaded(recall=PREVIOUS, dry_run=dry_run)
+            self.assertEqual((report.recalled, report.modified, report.added), (1, ("a",), ("b",)))
+        self.assertEqual(report.generation, 4)
+
+    def renew(self) -> Any:
+        """Ask for what the watcher asks for when a secret changes after a rollback."""
+        coordinator = self.world.coordinator
+        return self.reloaded(source="file_watch", recall=coordinator.generation, if_match=coordinator.etag)
+
+    def test_renewed(self) -> None:
+        """What was rolled back to goes on with new secrets; what it is the content of, and what it replaced, stay."""
+        self.world.manifest(fake("a", extra=TOKEN))
+        self.reloaded()
+        self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
+        self.reloaded()
+        self.reloaded(recall=PREVIOUS)
+        replaced = self.world.coordinator.current.replaced
+        self.world.write("harn.toml", "an edit that comes at the same time")
+        self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
+        report = self.renew()
+        self.assertEqual((report.generation, report.recalled, report.modified), (5, 2, ()))
+        self.assertEqual(report.renewed, ("secret fake/token",))
+        self.assertEqual(self.world.plugin.of("a").context.binding.secrets, {"token": (b"t-2",)})
+        self.assertEqual(self.world.version("a").spec.timeout, 30.0)
+        self.assertEqual(self.world.coordinator.current.replaced, replaced)
+        self.assertEqual(self.renew().generation, 5)
+        self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
+        self.world = self.world.restarted()
+        self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
+        report = self.successResultOf(self.world.start())
+        self.assertEqual((report.generation, report.recalled), (5, 2))
+        self.assertEqual(self.reloaded(recall=PREVIOUS).recalled, 1)
+
     def test_secrets_are_those_of_now(self) -> None:
         """Secrets are never kept: a recalled trigger uses the value of today."""
         self.world.manifest(fake("a", extra=TOKEN))

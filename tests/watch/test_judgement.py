@@ -96,6 +96,19 @@ class JudgementTests(SynchronousTestCase):
         self.assert_standing(Standing.REPLACED, more, replaced=replaced)
         self.assert_standing(Standing.LIVE, seen(), replaced=replaced)
 
+    def test_secrets_beside_what_was_replaced(self) -> None:
+        """Beside what was replaced a secret may change: it is read anew; one that is gone or empty is unfit."""
+        replaced = {MANIFEST: "m2", MODULE: "h2", RULE: "r1"}
+        self.assert_standing(Standing.RENEWED, seen({**replaced, KEY: "k2"}), replaced=replaced)
+        self.assert_standing(Standing.CHANGED, seen({**replaced, MODULE: "h3", KEY: "k2"}), replaced=replaced)
+        self.assert_standing(Standing.CHANGED, seen({KEY: "k2"}), replaced=replaced)
+        why = self.assert_standing(Standing.UNFIT, seen({**replaced, KEY: "e"}, empty=[KEY]), replaced=replaced)
+        self.assertIn(f"{KEY} is empty", why)
+        gone = seen({**replaced, KEY: UNREADABLE}, missing=[KEY])
+        self.assertIn(f"{KEY} is missing; put it back", self.assert_standing(Standing.UNFIT, gone, replaced=replaced))
+        nothing = {**replaced, MANIFEST: UNREADABLE}
+        self.assert_standing(Standing.RENEWED, seen({**nothing, KEY: "k2"}, missing=[MANIFEST]), replaced=nothing)
+
     def test_restless(self) -> None:
         """What changed between two looks is named, also when it came or went, or lies beside."""
         self.assertIn(f"{MODULE} keeps changing", restless(seen(), seen({MODULE: "h2"})))

@@ -27,6 +27,7 @@ from harn.watch.watcher import (
     SETTLE,
     UNSETTLED,
     Watcher,
+    Wishes,
 )
 from tests.reload.fakes import ThreadClock
 from tests.watch.fakes import FakeObserver
@@ -54,12 +55,13 @@ class WatcherCase(SynchronousTestCase):
         self.failing = False
         self.reads = 0
         self.on_read: Callable[[], None] = lambda: None
-        self.reloads = 0
+        self.reloads = self.renewals = 0
         self.outcome = Outcome.ADOPTED
         self.on_reload: Any = None
         self.reports: list[str] = []
         self.on_report: Callable[[], Deferred[None]] = lambda: succeed(None)
-        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.reload, self.unsettled)
+        self.wishes = Wishes(reload=self.reload, renew=self.renew, unsettled=self.unsettled)
+        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.wishes)
         self.watcher.startService()
         self.addCleanup(self.stop)
 
@@ -99,6 +101,13 @@ class WatcherCase(SynchronousTestCase):
         self.failing = self.outcome is not Outcome.ADOPTED
         if not self.failing:
             self.live = self.read(self.paths)
+        return succeed(self.outcome)
+
+    def renew(self) -> Deferred[Outcome]:
+        self.renewals += 1
+        if self.outcome is Outcome.ADOPTED:
+            secret = frozenset((*self.live,)) - self.replaced.keys()
+            self.live = {**self.live, **self.read(secret)}
         return succeed(self.outcome)
 
     def unsettled(self, why: str) -> Deferred[None]:
@@ -674,13 +683,42 @@ class UnsettledTests(WatcherCase):
         self.edit("handlers.py", "bad")
         self.assert_reloads(2)
 
+    def test_secrets_beside_what_was_replaced(self) -> None:
+        """After a rollback a rotated secret is read anew, once, and what was replaced stays away."""
+        self.write("key", "one")
+        self.paths.add(str(self.root / "key"))
+        self.replaced = self.read(self.paths - {str(self.root / "key")})
+        self.live = {**dict.fromkeys(self.replaced, "of an earlier generation"), **self.read([str(self.root / "key")])}
+        self.event()
+        self.assert_reloads(0)
+        self.edit("key", "two")
+        self.assert_reloads(0)
+        self.assertEqual(self.renewals, 1)
+        self.event()
+        self.looked()
+        self.assertEqual(self.renewals, 1)
+        self.outcome = Outcome.REFUSED
+        self.edit("key", "bad")
+        self.looked()
+        self.pass_time(LONGEST_PAUSE)
+        self.assertEqual((self.reloads, self.renewals), (0, 2))
+        self.edit("key", "")
+        self.pass_time(UNSETTLED + 1)
+        self.assert_reports("key is empty; write it whole")
+        self.assertEqual((self.reloads, self.renewals), (0, 2))
+        self.outcome = Outcome.ADOPTED
+        self.edit("handlers.py", "mended")
+        self.edit("key", "three")
+        self.assert_reloads(1)
+        self.assertEqual(self.renewals, 2)
+
     def test_a_start_from_elsewhere(self) -> None:
         """A server that started from a last good generation reloads once when the files are put right."""
         self.stop()
         bad = {str(self.root / "harn.toml"): "bad", str(self.root / "handlers.py"): "one"}
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.read(bad), True
-        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.reload, self.unsettled)
+        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.wishes)
         self.watcher.startService()
         self.assert_reloads(0)
         self.edit("harn.toml", "one")
