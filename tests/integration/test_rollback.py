@@ -85,15 +85,16 @@ class ContentTests(RollbackCase):
         self.assert_reloaded(server.reload(), unchanged=["deep", "gh"])
 
     def test_there_and_back(self) -> None:
-        """Numbers only rise: a rollback of a rollback, one to a named generation, and one to what serves already."""
+        """Numbers only rise: to a named generation, further back from there, and to what serves already."""
         server = self.serve()
         self.modify(server, "two")
         self.modify(server, "three")
         self.assertEqual(self.roll_back(server, 1)["generation"], 4)
         self.assert_version(server, "d1", "one", "gh@v4")
-        self.assertEqual(self.roll_back(server)["generation"], 5)
+        self.assert_problem(server.admin("POST", "/admin/rollback", {}), 404)  # nothing was before that
+        self.assertEqual(self.roll_back(server, 3)["generation"], 5)
         self.assert_version(server, "d2", "three", "gh@v5")
-        self.assertEqual(self.roll_back(server, 2)["generation"], 6)
+        self.assertEqual(self.roll_back(server)["generation"], 6)
         self.assert_version(server, "d3", "two", "gh@v6")
         same = self.roll_back(server, 2)
         self.assertEqual((same["generation"], same["summary"]["unchanged"]), (6, ["gh"]))
@@ -231,3 +232,27 @@ class WatchTests(RollbackCase, WatchCase):
         RollbackCase.assert_version(self, server, "d1", "six", "gh@v4")
         good = ("file_watch", "succeeded")
         self.assert_reloads(server, good, ("rollback", "succeeded"), good)
+
+    def test_secrets_rotate_after_a_rollback(self) -> None:
+        """A secret that is rotated after a rollback counts at once; the code that was rolled back from stays away."""
+        secret = self.write("secret", "old\n")
+        self.environ["HARN_SECRET_GITHUB_ROTATING_FILE"] = str(secret)
+        self.write_manifest(trigger_text("gh", secret="rotating"))
+        server = self.serve("--watch")
+        self.write_handlers("two")
+        self.wait_generation(server, 2)
+        self.roll_back(server)
+        secret.write_text("new\n")
+        self.wait_generation(server, 4)
+        self.assert_problem(server.deliver("/triggers/gh", delivery="d1", secret=b"old"), 401)
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d2", secret=b"new"), binding="gh@v3")
+        self.assertEqual(self.wait_handled("d2")[0]["version"], "one")
+        self.assertEqual(server.generation()["recalled"], 1)
+        self.assertIn(f"read anew: secret github/rotating, file {secret}", server.stderr)
+        server = self.restart(server, "--watch")
+        self.assertEqual((server.generation()["generation"], server.generation()["recalled"]), (4, 1))
+        good, rotated = ("file_watch", "succeeded"), ("file_watch", "succeeded")
+        self.assert_reloads(server, good, ("rollback", "succeeded"), rotated)
+        self.write_handlers("six")
+        self.wait_generation(server, 5)
+        self.assertIsNone(server.generation()["recalled"])
