@@ -93,22 +93,19 @@ class HeldTests(CoordinatorCase):
         self.assertIsNone(self.world.coordinator.waiting)
 
     def test_unsettled_in_its_turn(self) -> None:
-        """That is told when the reload before it is over; by a server that ends, not at all."""
-        release = Deferred()
-        self.world.interpreters.on_resolve = lambda: release
-        self.world.manifest(*map(fake, "abcdef"))
-        reloading = self.world.reload()
+        """That is told when what keeps reloads out is over; by a server that ends, not at all."""
+        before = list(self.world.told.runs)
+        turn = self.world.coordinator.turns.turn()
+        self.successResultOf(Deferred.fromCoroutine(turn.__aenter__()))
         telling = Deferred.fromCoroutine(self.world.coordinator.unsettled("file_watch", "watch", "harn.toml is empty"))
-        self.assertEqual(self.world.told.runs[-1], "began")
-        self.world.interpreters.on_resolve = None
-        release.callback([])
-        self.successResultOf(reloading)
+        self.assertEqual(self.world.told.runs, before)
+        self.successResultOf(Deferred.fromCoroutine(turn.__aexit__(None, None, None)))
         self.successResultOf(telling)
-        self.assertEqual(self.world.told.runs[-3:], ["ok", "began", UNSETTLED])
+        self.assertEqual(self.world.told.runs, [*before, "began", UNSETTLED])
         self.world.coordinator.close()
         told = self.world.coordinator.unsettled("file_watch", "watch", "harn.toml is empty")
         self.successResultOf(Deferred.fromCoroutine(told))
-        self.assertEqual(self.world.told.runs[-3:], ["ok", "began", UNSETTLED])
+        self.assertEqual(self.world.told.runs, [*before, "began", UNSETTLED])
 
     def test_written_while_it_is_read(self) -> None:
         """Files that read otherwise than whoever asks has seen them at rest are not adopted."""

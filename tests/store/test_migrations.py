@@ -230,6 +230,47 @@ class MigrationTests(SQLiteTestCase):
         found = self.result_of(self.store.generation(3))
         self.assertEqual((found.manifest_digest, found.recalled, found.reason, found.summary), ("", None, "", {}))
 
+    def newer(self, oldest):
+        """Make a database as a newer server leaves it: with a column more, writable from schema ``oldest`` on."""
+        path = self.mktemp()
+        connect_writer(path, create=True, synchronous="OFF", busy_timeout=1.0).close()
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("ALTER TABLE generations ADD COLUMN mood TEXT NOT NULL DEFAULT 'good'")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        if oldest is None:
+            connection.execute("DELETE FROM standing")
+        else:
+            connection.execute("UPDATE standing SET value = ?", (oldest,))
+        connection.close()
+        return path
+
+    def test_a_newer_schema_that_only_adds(self):
+        """After a newer server has been there, which only added, one of this schema serves and reads as before."""
+        path = self.newer(b"%d" % SCHEMA_VERSION)
+        store = SQLiteStore(path, self.clock)
+        self.result_of(store.open())
+        self.result_of(store.reserve(generation_of(1), b"bundle"))
+        self.result_of(store.adopted(1, NOW, {"name": [1]}))
+        self.assertEqual([record.number for record in self.result_of(store.history(5))], [1])
+        self.assertEqual(self.result_of(store.kept("name")), [1])
+        self.result_of(store.close())
+        open_readonly(path).close()
+        self.assertEqual(shape_of(path)["user_version"], SCHEMA_VERSION + 1)
+
+    def test_a_newer_schema_that_changes(self):
+        """One that does not only add, or does not say so, is refused with what to do."""
+        for oldest in (b"%d" % (SCHEMA_VERSION + 1), None, b"soon"):
+            path = self.newer(oldest)
+            for opening in (lambda path=path: self.result_of(SQLiteStore(path, self.clock).open()), open_readonly):
+                with self.assertRaises(StateDirectoryUnusable) as raised:
+                    opening(path) if opening is open_readonly else opening()
+                self.assertIn("run that version again", str(raised.exception))
+
+    def test_a_migrated_database_says_who_can_write(self):
+        """A database that was brought up to date says so as a new one does."""
+        found = self.query("SELECT value FROM standing WHERE name = 'schema_oldest'")
+        self.assertEqual(found, [(b"%d" % SCHEMA_VERSION,)])
+
     def test_a_reader_says_what_to_do(self):
         """A database that no new server has opened is not read; the message says what brings it up to date."""
         path, _ = self.another_old()

@@ -2,7 +2,8 @@
 Brings a database of an older schema up to date, without harm to a server of that schema that still writes to it.
 
 So each step only adds: columns with a default, which an INSERT that does not know them leaves out, and tables, which it
-does not look at. What would change or remove anything waits until nobody can run a server of before.
+does not look at. What would change or remove anything waits until nobody can run a server of before. A server of before
+may be started again, too, after an upgrade that failed: the database says from which schema on one can write to it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ _STEPS: dict[int, tuple[str, ...]] = {
 }
 """For each version of the schema, the statements that make it out of the one before."""
 
+OLDEST = 2
+"""The oldest schema whose servers can write to a database of the newest: a step that does not only add raises it."""
+_NAME = "schema_oldest"
+"""What ``standing`` keeps `OLDEST` under."""
+
 
 def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
     """
@@ -33,3 +39,18 @@ def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
         for statement in _STEPS[step]:
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {wanted}")
+    note_oldest(connection)
+
+
+def note_oldest(connection: sqlite3.Connection) -> None:
+    """Note in a database of the newest schema which servers can write to it, for those that know an older one."""
+    connection.execute("INSERT OR REPLACE INTO standing (name, value) VALUES (?, ?)", (_NAME, b"%d" % OLDEST))
+
+
+def oldest_writer(connection: sqlite3.Connection) -> int | None:
+    """Give what a newer server noted by `note_oldest`; None when it noted nothing."""
+    try:
+        row = connection.execute("SELECT value FROM standing WHERE name = ?", (_NAME,)).fetchone()
+        return None if row is None else int(row[0])
+    except (sqlite3.OperationalError, ValueError, TypeError):  # it has no such table, or another
+        return None

@@ -8,7 +8,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.sqlite.migrations import migrate
+from harn.store.sqlite.migrations import migrate, note_oldest, oldest_writer
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: f
     :param create: make it if it is missing.
     :param synchronous: ``FULL`` (a commit is on disk when it returns), or for measurements ``NORMAL`` or ``OFF``.
     :param busy_timeout: seconds to wait for another process's lock.
-    :raises StateDirectoryUnusable: it is not ours, newer than we are, or cannot be in WAL mode here.
+    :raises StateDirectoryUnusable: it is not ours, too new for us, or cannot be in WAL mode here.
     :raises sqlite3.Error: it cannot be opened or read.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -178,7 +178,7 @@ def connect_reader(path: str) -> sqlite3.Connection:
     """
     Open an existing database for reading; a write through the connection fails, and the file is never made.
 
-    :raises StateDirectoryUnusable: it is not ours, or newer or older than we are.
+    :raises StateDirectoryUnusable: it is not ours, too new for us, or older than we are.
     :raises sqlite3.Error: it cannot be opened or read.
     """
     connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
@@ -225,7 +225,8 @@ def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> N
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
-    if _check_schema(connection, path) == SCHEMA_VERSION:
+    version = _check_schema(connection, path)
+    if version is not None and version >= SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -236,6 +237,7 @@ def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            note_oldest(connection)
         elif version < SCHEMA_VERSION:
             migrate(connection, version, SCHEMA_VERSION)
         connection.execute("COMMIT")
@@ -254,9 +256,15 @@ def _check_schema(connection: sqlite3.Connection, path: str) -> int | None:
         return None
     if application != APPLICATION_ID:
         raise StateDirectoryUnusable(f"{path} is a database of another program; move it away, or choose another place")
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION and not _can_write_newer(connection):
         raise StateDirectoryUnusable(
             f"{path} was written by a newer harn (schema {version}, this one knows {SCHEMA_VERSION}); "
             "run that version again, or choose another state directory"
         )
     return int(version)
+
+
+def _can_write_newer(connection: sqlite3.Connection) -> bool:
+    """Tell whether a newer schema only adds to ours: an upgrade that failed may have brought it."""
+    oldest = oldest_writer(connection)
+    return oldest is not None and oldest <= SCHEMA_VERSION
