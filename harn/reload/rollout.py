@@ -50,7 +50,7 @@ def plan_rollouts(
     plan: Plan, live: Generation, following: Mapping[str, TriggerSpec], request: ReloadRequest
 ) -> tuple[dict[str, RolloutSpec], tuple[str, ...]]:
     """
-    Give the rollout of each modified trigger that has one, and a warning for each that cannot.
+    Give the rollout of each modified trigger that has one, and a warning for each that cannot, or that ramped so far.
 
     :param following: the specs of the next generation.
     """
@@ -59,6 +59,11 @@ def plan_rollouts(
     for trigger_id in plan.modified:
         policy = policy_of(following[trigger_id], request)
         if policy is None:
+            if request.recall is None and trigger_id in live.ramps:
+                warnings.append(
+                    f"{trigger_id}: its ramp is over, the new version takes all deliveries; to begin small again, "
+                    "reload with --ramp, or give the trigger a rollout"
+                )
             continue
         why = why_not_shared(stable_of(live, trigger_id).spec, following[trigger_id])
         if why is None:

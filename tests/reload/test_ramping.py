@@ -248,10 +248,11 @@ class ReloadsMeanwhileTests(RampCase):
         self.assertEqual(middle.state, TERMINATED)
 
     def test_modified_without_rollout(self) -> None:
-        """A change that is not rolled out ends the ramp: both versions drain."""
+        """A change that is not rolled out ends the ramp, with a warning: both versions drain."""
         self.edit(2, ROLLOUT)
         self.deliver(50)
-        self.edit(3)
+        [warning] = self.edit(3).warnings
+        self.assertIn("a: its ramp is over, the new version takes all deliveries; to begin small again", warning)
         self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 3))
         self.assertEqual({each.key for each in self.world.registry.draining()}, {"a@v1", "a@v2"})
         self.end_all()
@@ -272,6 +273,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.edit(2, ROLLOUT)
         report = self.reloaded(recall=PREVIOUS)
         self.assertEqual((report.ramps, self.ramps(), self.world.live()["a"]), ((), [], 3))
+        self.assertEqual(report.warnings, ())  # it is meant to
 
     def test_failed_reload(self) -> None:
         """A reload that fails leaves the ramp as it is."""
