@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from harn.errors import GenerationUnknown
 from harn.reload.inputs import Inputs
+from harn.reload.report import REVERT
 from harn.store.interfaces import IGenerations
 from harn.store.model import GenerationRecord
 from harn.vm.bundle import Bundle, decode_bundle
@@ -111,16 +112,17 @@ class Archive:
         Give the newest generation before ``number`` whose manifest or code are others than those of ``inputs``.
 
         Secrets count for nothing: they are never kept, so one with others alone would be what serves already.
-        One that was itself rolled back to counts as the one whose content it has: what came between was got rid of.
+        Of one that took the place of what failed its probation, only what was before that counts.
 
         :raises GenerationUnknown: there is none.
         """
         content = inputs.manifest.digest, inputs.bundle.bundle_id
         for record in await self._generations.history(MOST_KEPT):  # newest first
             kept = record.manifest_digest, record.bundle_id
-            if record.number == number and record.recalled is not None:
-                number = record.recalled
-            elif record.number < number and record.manifest_digest and kept != content:
+            if kept == content:
+                if record.source == REVERT and record.recalled is not None:
+                    number = min(number, record.recalled)
+            elif record.number < number and record.manifest_digest:
                 return record.number
         raise GenerationUnknown(f"no generation before {number} with another content is kept; {await self._kept()}")
 

@@ -238,8 +238,7 @@ class Attempts:
             if live is None:
                 number = await self.archive.newest()
             else:
-                # After a rollback or a revert, from where that went: it is not to bring back what it got rid of.
-                number = await self.archive.before(live.recalled or live.number, live.inputs)
+                number = await self.archive.before(live.number, live.inputs)
         return await self.archive.content(number)
 
     async def _make(self, making: Making) -> Candidate:

@@ -22,6 +22,8 @@ UNSETTLED = "unsettled"
 
 PREVIOUS = 0
 """As `ReloadRequest.recall`: the last generation before the live one with another content."""
+REVERT = "revert"
+"""The source of a rollback that a generation brought about itself, on probation."""
 
 
 @frozen(kw_only=True)

@@ -21,7 +21,7 @@ from harn.reload.generation import Candidate, Generation
 from harn.reload.keeping import FIRST_PAUSE, LONGEST_PAUSE, Keeper
 from harn.reload.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown, terms
 from harn.reload.ramping import Ramps, RampSteps
-from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.report import REVERT, ReloadReport, ReloadRequest
 from harn.store.interfaces import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp
@@ -283,7 +283,7 @@ class Trials:
     async def _revert(self, ended: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
         """Adopt what served before, as long as nothing else has taken its place; try again until that works."""
         etag, pause = self.host.etag, FIRST_PAUSE
-        request = ReloadRequest(source="revert", actor="probation", recall=ended.fallback, if_match=etag, reason=why)
+        request = ReloadRequest(source=REVERT, actor="probation", recall=ended.fallback, if_match=etag, reason=why)
         while not self._closed:
             try:
                 report = await self.host.reload(request)
