@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harn.cli.reports import describe_problems
 from harn.cli.shared import with_json, with_place
 from harn.orchestrator.options import ServeOptions
 
@@ -45,8 +46,8 @@ def show(found: Checked, as_json: bool) -> int:
         }
         click.echo(json.dumps(document, indent=2))
     elif found.problems:
-        for problem in found.problems:
-            click.echo(f"error: {problem}", err=True)
+        for said in describe_problems([problem.to_dict() for problem in found.problems]):
+            click.echo(f"error: {said}", err=True)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")
     return 1 if found.problems else 0
