@@ -178,6 +178,7 @@ class Publisher:
         announce(report)
         # A start from the last good generation is none that its operator can be content with.
         is_good = report.ok and not (report.source == START and report.recalled is not None)
+        is_good = self._metrics.last_ok if report.renews else is_good
         self._metrics.reload_finished(
             report.source, report.status, finished.stages, report.generation, report.at, is_good
         )

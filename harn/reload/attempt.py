@@ -25,7 +25,7 @@ from harn.reload.guard import would_remove_most
 from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import IRouteTable
 from harn.reload.numbers import VersionNumbers
-from harn.reload.report import PREVIOUS, ReloadRequest
+from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.rollout import plan_rollouts
 from harn.reload.stages import Stages
 from harn.store.interfaces import IGenerations
@@ -35,8 +35,6 @@ log = Logger(namespace="harn.reload")
 
 NOTING = 5.0
 """Seconds that a caller waits for a note in the store."""
-UNASKED = "file_watch"
-"""The source of reloads that nobody asked for: these may not remove most triggers."""
 
 
 @frozen(kw_only=True)

@@ -325,8 +325,8 @@ class Coordinator:
             self.last_failed = report
         else:
             self.waiting = None
-            if report.source != START or report.recalled is None:  # else the files are as bad as they were
-                self.last_failed = None
+            if not report.renews and (report.source != START or report.recalled is None):
+                self.last_failed = None  # else the files are as bad as they were
 
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
         """Note durably that the generation serves; if that fails, the next server gives it a new number."""

@@ -20,6 +20,8 @@ NEEDS_CONFIRMATION = "needs_confirmation"
 UNSETTLED = "unsettled"
 """The watched files do not come to rest, or are missing or empty: there is nothing to adopt."""
 
+UNASKED = "file_watch"
+"""The source of reloads that nobody asked for: these may not remove most triggers."""
 PREVIOUS = 0
 """As `ReloadRequest.recall`: the last generation before the live one with another content."""
 REVERT = "revert"
@@ -126,6 +128,11 @@ class ReloadReport:
     def ok(self) -> bool:
         """Tell whether the reload succeeded."""
         return self.status == OK
+
+    @property
+    def renews(self) -> bool:
+        """Tell whether it read secrets anew beside what had been recalled: the files are as good or bad as before."""
+        return self.ok and self.recalled is not None and self.source == UNASKED
 
     def to_dict(self) -> dict[str, Any]:
         """Give the shape of the admin API's answer."""

@@ -260,7 +260,8 @@ class Watcher(Service):
         except Exception:
             log.failure("a reload for changed files failed")
             outcome = Outcome.TRY_AGAIN
-        self._owes = outcome is not Outcome.ADOPTED
+        # To read secrets anew says nothing of the other files.
+        self._owes = outcome is not Outcome.ADOPTED or (standing is Standing.RENEWED and self._owes)
         pause = FIRST_PAUSE
         if self._asked is not None and self._asked.seen == seen:
             pause = min(LONGEST_PAUSE, 2 * self._asked.pause)

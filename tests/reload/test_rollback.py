@@ -269,6 +269,22 @@ class RollbackTests(CoordinatorCase):
         described = self.successResultOf(self.world.coordinator.describe())
         self.assertEqual((described["drift"], described["last_failed"]["stage"]), (True, "parse"))
 
+    def test_renewed_after_last_good(self) -> None:
+        """A secret that is read anew makes broken files no better: what failed stays told until they are mended."""
+        self.world.manifest(fake("a", extra=TOKEN))
+        self.reloaded()
+        self.world.write("harn.toml", "broken [")
+        self.world = self.world.restarted()
+        self.assertFalse(self.successResultOf(self.world.start()).ok)
+        self.successResultOf(self.world.start(recall=PREVIOUS))
+        self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
+        report = self.renew()
+        self.assertEqual((report.generation, report.renewed, report.renews), (3, ("secret fake/token",), True))
+        self.assertEqual(self.world.coordinator.last_failed.stage, "parse")
+        self.world.manifest(fake("a", extra=TOKEN))
+        self.assertFalse(self.reloaded().renews)
+        self.assertIsNone(self.world.coordinator.last_failed)
+
     def test_no_last_good(self) -> None:
         """Where nothing has served, there is nothing to start from."""
         self.world = self.world.restarted()

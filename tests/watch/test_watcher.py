@@ -707,10 +707,29 @@ class UnsettledTests(WatcherCase):
         self.assert_reports("key is empty; write it whole")
         self.assertEqual((self.reloads, self.renewals), (0, 2))
         self.outcome = Outcome.ADOPTED
-        self.edit("handlers.py", "mended")
         self.edit("key", "three")
+        self.looked()
+        self.assertEqual((self.reloads, self.renewals), (0, 3))
+        self.edit("handlers.py", "mended")
+        self.edit("key", "four")
         self.assert_reloads(1)
-        self.assertEqual(self.renewals, 2)
+        self.assertEqual(self.renewals, 3)
+
+    def test_files_put_back_after_a_secret_rotated(self) -> None:
+        """A start from elsewhere is not made good by a secret that is read anew, but by files that are put right."""
+        self.write("key", "one")
+        self.paths.add(str(self.root / "key"))
+        self.live = self.read(self.paths)
+        self.stop()
+        self.write("harn.toml", "bad")
+        self.replaced, self.failing = self.read(self.paths - {str(self.root / "key")}), True
+        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.wishes)
+        self.watcher.startService()
+        self.edit("key", "two")
+        self.looked()
+        self.assertEqual((self.reloads, self.renewals), (0, 1))
+        self.edit("harn.toml", "one")
+        self.assert_reloads(1)
 
     def test_a_start_from_elsewhere(self) -> None:
         """A server that started from a last good generation reloads once when the files are put right."""
