@@ -1,34 +1,47 @@
-"""A machine that edits, reloads, breaks and restarts at random: what a reload promises holds after each step."""
+"""No sequence of edits, reloads, rollbacks, ramps, failures, deliveries and restarts breaks what a reload promises."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.errors import PreconditionFailed, StageFailed
-from harn.reload.report import ReloadReport
-from harn.triggers.binding import ACTIVE
-from tests.reload.world import HANDLERS, World, fake
+from harn.errors import (
+    EventLogUnavailable,
+    GenerationUnknown,
+    NothingPending,
+    PreconditionFailed,
+    ShuttingDown,
+    StageFailed,
+)
+from harn.model.shares import FailureLimit
+from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, ReloadReport
+from tests.reload.expected import NOTHING, SHARES, Content, Wish, rows_of
+from tests.reload.machine import GRACE, IDS, WISHES, ServerMachine
+from tests.reload.world import World
 
-IDS = ("a", "b", "c")
-MODULES = ("handlers", "more")
-TIMEOUTS = ("3s", "4s")
+LIMIT = FailureLimit(rate=0.5, minimum=3)
+TERMS = st.sampled_from(
+    (
+        {},
+        {"confirm_within": 20.0},
+        {"revert_limit": LIMIT, "revert_for": 30.0},
+        {"confirm_within": 20.0, "revert_limit": LIMIT},
+    )
+)
 
 
 def _break(error: Exception) -> Any:
     raise error
 
 
-FAILURES: dict[str, Callable[[World], None]] = {
+FAILURES: dict[str, Callable[[World], object]] = {
     "resolve": lambda world: setattr(world.interpreters, "on_resolve", Deferred),
     "create": lambda world: setattr(world.interpreters, "on_create", lambda: _break(RuntimeError("no process"))),
     "prepare": lambda world: world.plugin.script.update(prepare=lambda: _break(RuntimeError("no"))),
@@ -36,170 +49,174 @@ FAILURES: dict[str, Callable[[World], None]] = {
     "activate": lambda world: world.plugin.script.update(activate=lambda: _break(RuntimeError("no"))),
     "store": lambda world: setattr(world.store, "fail_writes", True),
     "tree": lambda world: setattr(world.table, "fails", StageFailed("swap", "no tree")),
+    "note": lambda world: setattr(world.table, "on_swap", lambda: setattr(world.store, "fail_writes", True)),
 }
 
 
-class ReloadMachine(RuleBasedStateMachine):
-    """
-    One server on one folder.
+class ReloadMachine(ServerMachine):
+    """A server and its operators."""
 
-    :ivar wanted: what the manifest on disk says: for each trigger its module and time-out.
-    :ivar accepted: what the last manifest said that a reload or start adopted.
-    """
+    def standing(self) -> Any:
+        """Everything that a reload that fails, or is dry, must leave as it is."""
+        world, rows = self.world, rows_of(self.world)
+        return (
+            world.stands(),
+            world.trials.ramps.describe(),
+            world.trials.probations.describe(),
+            {trigger_id: (ramp, ramp.share) for trigger_id, ramp in world.registry.ramps.items()},
+            {event_id: (row.stored.state, row.stored.version) for event_id, row in rows.items()},
+            dict(world.store._definitions._standing),
+        )
 
-    world: World
+    def target(self, recall: int | None) -> Content | None:
+        """Give the content that a reload is to adopt; None when it must fail."""
+        if recall is None:
+            return self.book.disk
+        return self.book.contents[recall] if recall in self.kept() else None
 
-    @initialize()
-    def begin(self) -> None:
-        """Start with one trigger."""
-        self.folder = Path(tempfile.mkdtemp(prefix="harn-machine-"))
-        self.code = dict.fromkeys(MODULES, 0)
-        self.wanted: dict[str, tuple[str, str]] = {"a": ("handlers", "3s")}
-        self.is_bad = False
-        self.generation = 0
-        self.versions: dict[str, int] = {}
-        self.known: dict[str, tuple[int, Any]] = {}
-        self.taken = 0
-        self.world = World(self.folder)
-        self.save()
-        self.adopted(self.ended(self.world.start()))
+    def previous(self) -> int:
+        """Give the newest generation of other content, before what served or was recalled last; -1 for none."""
+        current, content = self.world.coordinator.current, self.book.contents[self.live]
+        records = {record.number: record for record in self.world.store._definitions.history(1000)}
+        number = current.recalled or current.number
+        while number in records and records[number].recalled is not None:
+            number = records[number].recalled
+        return max((each for each in records if each < number and self.book.contents[each] != content), default=-1)
 
-    def teardown(self) -> None:
-        """End it, and see that nothing is left."""
-        if hasattr(self, "world"):
-            self.world.close()
-            assert not self.world.plugin.alive
-            shutil.rmtree(self.folder)
-
-    # What is on disk
-
-    def save(self) -> None:
-        """Write everything."""
-        for module, number in self.code.items():
-            self.world.write(f"{module}.py", f"{HANDLERS}# {number}\n")
-        triggers = [
-            fake(trigger_id, handler=f"{module}:on_event", extra=f'timeout = "{timeout}"')
-            for trigger_id, (module, timeout) in self.wanted.items()
-        ]
-        self.world.manifest(*triggers)
-        self.is_bad = False
-
-    @rule(trigger_id=st.sampled_from(IDS), module=st.sampled_from(MODULES), timeout=st.sampled_from(TIMEOUTS))
-    def edit(self, trigger_id: str, module: str, timeout: str) -> None:
-        """Add or modify a trigger."""
-        self.wanted[trigger_id] = (module, timeout)
-        self.save()
-
-    @rule(trigger_id=st.sampled_from(IDS))
-    def remove(self, trigger_id: str) -> None:
-        """Remove a trigger."""
-        self.wanted.pop(trigger_id, None)
-        self.save()
-
-    @rule(module=st.sampled_from(MODULES), number=st.integers(0, 2))
-    def edit_code(self, module: str, number: int) -> None:
-        """Edit a module, perhaps back to what it was."""
-        self.code[module] = number
-        self.save()
-
-    @rule(kind=st.sampled_from(("toml", "key", "function", "syntax")))
-    def spoil(self, kind: str) -> None:
-        """Write something that no reload may adopt."""
-        if not self.wanted:
-            return
-        self.is_bad = True
-        text = (self.folder / "harn.toml").read_text()
-        if kind == "toml":
-            self.world.write("harn.toml", text + "\n[[triggers")
-        elif kind == "key":
-            self.world.write("harn.toml", text + "\ncolour = 1\n")
+    def reloaded(self, *, force: bool = False, **wanted: Any) -> ReloadReport | None:
+        """Reload, and hold what comes of it against what should; give the report unless it was refused."""
+        world, stood, live = self.world, self.standing(), self.live
+        recall, dry_run = wanted.get("recall"), wanted.get("dry_run", False)
+        if recall == PREVIOUS:
+            recall = self.previous()
+        target = self.target(recall)
+        was_on_probation = world.trials.probations.current is not None
+        outcome = self.came(world.reload(force=force, **wanted))
+        if isinstance(outcome, Failure):
+            assert outcome.check(GenerationUnknown), outcome
+            assert recall is not None
+            assert target is None
+            assert self.standing() == stood
+            return None
+        changes = self.book.contents[live].changes(target or NOTHING)
+        is_same = target == self.book.contents[live] and not force
+        readable = recall is None or not world.store.fail_reads
+        removes_most = (
+            2 * len(changes["removed"]) > len(self.book.contents[live].wishes) and len(changes["removed"]) > 1
+        )
+        if outcome.status == NEEDS_CONFIRMATION:
+            assert wanted["source"] == "file_watch"
+            assert removes_most
+            assert outcome.removed == changes["removed"]
+            assert world.coordinator.waiting is not None
+        if not outcome.ok or dry_run or is_same:
+            assert self.standing() == stood
+        if outcome.ok:
+            assert target is not None
+            found = {name: getattr(outcome, name) for name in changes}
+            assert found == changes, (found, changes)
+            assert wanted.get("source") != "file_watch" or not removes_most or dry_run
+            if not (dry_run or is_same):
+                assert outcome.generation > live
+                assert self.book.contents[outcome.generation] == target
+                self.began(outcome, wanted, was_on_probation=was_on_probation)
         else:
-            for module in MODULES:
-                self.world.write(
-                    f"{module}.py", "def on_ev(event): ...\n" if kind == "function" else "def on_event(:\n"
-                )
+            held = outcome.status == NEEDS_CONFIRMATION
+            assert target is None or held or world.store.fail_writes or not readable, outcome
+        return outcome
 
-    # Reloads
+    def began(self, report: ReloadReport, wanted: dict[str, Any], *, was_on_probation: bool) -> None:
+        """Hold the trials that began with a generation against what was asked for."""
+        wishes = self.book.contents[report.generation].wishes
+        asked = wanted.get("ramp")
+        ramps = {each["trigger_id"]: each for each in report.ramps if each["state"] == "running"}
+        if wanted.get("recall") is not None:
+            assert report.probation is None
+            assert not ramps.keys() & {*report.modified}
+            return
+        has_terms = bool(wanted.keys() & {"confirm_within", "revert_limit"})
+        assert (report.probation is not None) == (has_terms or was_on_probation)
+        for trigger_id in report.modified:
+            rollout = wishes[trigger_id].rollout
+            assert (trigger_id in ramps) == bool(rollout or asked is not None), report
+            if trigger_id in ramps:
+                assert ramps[trigger_id]["percent"] == 100 * (SHARES[rollout] if asked is None else asked)
 
-    def ended(self, asked: Deferred[ReloadReport]) -> ReloadReport:
-        """Let the time of a stage that hangs pass, and give the report."""
-        found: list[Any] = []
-        asked.addBoth(found.append)
-        if not found:
-            self.world.clock.advance(30.0)
-        (report,) = found
-        assert isinstance(report, ReloadReport), report
-        return report
-
-    def adopted(self, *reports: ReloadReport) -> None:
-        """Compare what was adopted with what is on disk, and the numbers with those before."""
-        assert all(report.ok for report in reports), reports
-        assert not self.is_bad
-        world = self.world
-        added = {trigger_id for report in reports for trigger_id in report.added}
-        assert set(world.live()) == set(self.wanted)
-        for trigger_id, binding in world.registry.active.items():
-            spec = binding.spec
-            content = (spec.handler, spec.timeout, binding.definition.handler_code)
-            before = self.known.get(trigger_id)
-            if before is not None:
-                version, known = before
-                is_same = known == content and trigger_id not in added
-                assert binding.version >= version
-                assert (binding.version == version) <= (known == content), (before, binding)
-                assert not is_same or binding.version == version, (before, binding, reports)
-            self.known[trigger_id] = (binding.version, content)
-        assert world.coordinator.generation >= self.generation
-        self.generation = world.coordinator.generation
-
-    @rule(force=st.booleans(), is_matched=st.booleans())
-    def reload(self, force: bool, is_matched: bool) -> None:
+    @rule(source=st.sampled_from(("cli", "signal", "file_watch")), force=st.booleans(), is_matched=st.booleans())
+    def reload(self, source: str, force: bool, is_matched: bool) -> None:
         """Reload what is on disk."""
         etag = self.world.coordinator.etag if is_matched else None
-        before = self.world.stands()
-        report = self.ended(self.world.reload(force=force, if_match=etag))
-        if self.is_bad:
-            assert not report.ok
-            assert self.world.stands() == before
-        else:
-            self.adopted(report)
-            assert self.world.plugin.life or not self.wanted
+        self.reloaded(source=source, force=force, if_match=etag)
+
+    @rule(ramp=st.sampled_from((None, 0.0, 0.5, 0.75)), terms=TERMS)
+    def reload_on_trial(self, ramp: float | None, terms: dict[str, Any]) -> None:
+        """Reload what is good on probation, on a ramp, or both."""
+        self.save()
+        self.reloaded(**terms, **({} if ramp is None else {"ramp": ramp}))
+
+    @rule(trigger_id=st.sampled_from(IDS), wish=WISHES, number=st.integers(0, 2), terms=TERMS)
+    def change(self, trigger_id: str, wish: Wish, number: int, terms: dict[str, Any]) -> None:
+        """Edit a trigger and its code, and reload, perhaps on probation."""
+        self.code[wish.module] = number
+        self.edit(trigger_id, wish)
+        self.reloaded(**terms)
+
+    @rule(trigger_id=st.sampled_from(IDS), wish=WISHES, terms=TERMS)
+    def change_for_the_worse(self, trigger_id: str, wish: Wish, terms: dict[str, Any]) -> None:
+        """The same with code that always fails, while much comes."""
+        self.change(trigger_id, wish, 3, terms)
+        self.storm(trigger_id, fails=True)
+
+    @rule(kept=st.sets(st.sampled_from(IDS), max_size=1))
+    def half_a_file(self, kept: set[str]) -> None:
+        """The watcher sees a manifest with hardly anything in it."""
+        self.remove({*self.wanted} - kept)
+        self.reloaded(source="file_watch")
+
+    @rule(data=st.data(), dry_run=st.booleans(), force=st.booleans())
+    def roll_back(self, data: st.DataObject, dry_run: bool, force: bool) -> None:
+        """Go back to any generation, or find that it is not kept."""
+        recall = data.draw(st.sampled_from((PREVIOUS, *range(1, self.book.highest + 2))))
+        self.reloaded(recall=recall, dry_run=dry_run, force=force, source="rollback")
 
     @rule(force=st.booleans())
     def dry_run(self, force: bool) -> None:
         """A dry run changes nothing, whatever it finds."""
-        before = self.world.stands()
-        report = self.ended(self.world.reload(dry_run=True, force=force))
-        assert report.ok != self.is_bad
-        assert self.world.stands() == before
+        report = self.reloaded(dry_run=True, force=force)
+        assert report is not None
+        assert report.ok == (self.book.disk is not None)
 
     @rule()
     def reload_for_another(self) -> None:
         """A reload of another generation than the live one is refused."""
-        before = self.world.stands()
-        refused: list[Any] = []
-        self.world.reload(if_match='"0-other"').addBoth(refused.append)
-        assert refused[0].check(PreconditionFailed)
-        assert self.world.stands() == before
+        stood = self.standing()
+        assert self.came(self.world.reload(if_match='"0-other"')).check(PreconditionFailed)
+        assert self.standing() == stood
 
-    @rule(names=st.lists(st.sampled_from(sorted(FAILURES)), min_size=1, max_size=2), force=st.booleans())
-    def reload_that_fails(self, names: list[str], force: bool) -> None:
+    @precondition(lambda self: not self.world.store.fail_writes)
+    @rule(
+        names=st.lists(st.sampled_from(sorted(FAILURES)), min_size=1, max_size=2),
+        recall=st.sampled_from((None, None, PREVIOUS)),
+        terms=TERMS,
+    )
+    def reload_that_fails(self, names: list[str], recall: int | None, terms: dict[str, Any]) -> None:
         """A reload in which something breaks changes nothing; unless it did not come that far."""
-        world = self.world
-        for call in world.clock.getDelayedCalls():
-            if call.getTime() <= world.clock.seconds() + 30.0:
-                return  # a drain's deadline passes while the reload hangs
-        before = world.stands()
+        world, live = self.world, self.live
+        if any(call.getTime() <= world.clock.seconds() + 30.0 for call in world.clock.getDelayedCalls()):
+            names = [name for name in names if name not in ("resolve", "prepare hangs")]
+        stood = self.standing()
         for name in names:
             FAILURES[name](world)
-        report = self.ended(world.reload(force=force))
+        self.was_away |= bool({"store", "note"} & {*names})
+        outcome = self.came(world.reload(force=True, recall=recall, **terms))
         world.plugin.script.clear()
         world.interpreters.on_resolve = world.interpreters.on_create = world.table.fails = None
-        world.store.fail_writes = False
-        if report.ok:
-            self.adopted(report)
+        world.table.on_swap = lambda: None
+        if isinstance(outcome, ReloadReport) and outcome.ok:
+            assert outcome.generation > live
         else:
-            assert world.stands() == before
+            self.book.hold(self.standing() == stood, "a failed reload changed something", names)
+        self.store_is_back()
 
     @rule(count=st.integers(2, 5))
     def many_at_once(self, count: int) -> None:
@@ -209,106 +226,115 @@ class ReloadMachine(RuleBasedStateMachine):
         world.clock.pool.held = True
         asked = [world.reload(actor=str(number)) for number in range(count)]
         world.clock.pool.let_go()
-        reports = [self.ended(each) for each in asked]
+        reports = [self.asked(each) for each in asked]
         assert [report.actor for report in reports] == [str(number) for number in range(count)]
         assert len(world.told.finished) == before + 2
-        if not self.is_bad:
-            self.adopted(*reports)
 
-    # Deliveries and time
-
-    @rule(trigger_id=st.sampled_from(IDS))
-    def deliver(self, trigger_id: str) -> None:
-        """Accept an event."""
-        if trigger_id in self.world.live():
-            self.taken += 1
-            self.world.take(trigger_id, f"d{self.taken}")
-
-    @rule()
-    def finish(self) -> None:
-        """Let the call end that has run for the longest time."""
-        if self.world.calls:
-            self.world.calls[0].returns()
-
-    @rule(seconds=st.sampled_from((1.0, 400.0)))
-    def wait(self, seconds: float) -> None:
-        """Let time pass, past the deadline of drains perhaps."""
-        self.world.clock.advance(seconds)
-
-    @rule()
-    def restart(self) -> None:
-        """End the server and start the next; a manifest that is bad is mended first."""
-        if self.is_bad:
-            self.save()
-        same = self.world.coordinator.current
-        self.world = self.world.restarted()
-        report = self.ended(self.world.start())
-        if report.digest == same.digest:
-            assert report.generation == same.number, (report, same.number)
-        self.adopted(report)
-        recovered: list[Any] = []
-        Deferred.fromCoroutine(self.world.recovery.automatic(1000)).addBoth(recovered.append)
-        assert isinstance(recovered[0], int), recovered
-        self.world.clock.advance(0)
-
-    # What always holds
-
-    @invariant()
-    def one_generation_serves(self) -> None:
-        """The coordinator, the table and the registry are of one generation."""
-        if not hasattr(self, "world"):
-            return
-        current, table = self.world.coordinator.current, self.world.table
-        assert table.generation == current.number == self.world.coordinator.generation
-        assert table.tree == current.routes
-        assert self.world.registry.active is current.bindings
-        assert all(binding.state == ACTIVE for binding in current.bindings.values())
-        assert {route.binding for route in table.tree.values()} == set(current.bindings.values())
-
-    @invariant()
-    def nothing_is_leaked(self) -> None:
-        """Each pool holds exactly what generations, versions and calls hold."""
-        if not hasattr(self, "world"):
-            return
+    @precondition(lambda self: not self.world.store.fail_reads)
+    @rule(data=st.data(), recall=st.sampled_from((None, PREVIOUS)), terms=TERMS)
+    def meanwhile(self, data: st.DataObject, recall: int | None, terms: dict[str, Any]) -> None:
+        """A reload takes its time, and other things happen meanwhile, which take effect or are overtaken, not lost."""
         world = self.world
-        current = world.coordinator.current
-        connectors = {shared: shared.holders for shared in world.connections.pool}
-        assert connectors == dict.fromkeys(current.connectors.values(), 1)
-        assert all(shared.value.gate.is_open for shared in connectors)
-        assert {shared.value.connector for shared in connectors} == world.plugin.alive
-        holders = dict.fromkeys(world.resolution.pool, 0)
-        holders[current.interpreter] += 1
-        for binding in world.registry:
-            holders[binding.interpreter] += 1
-        for interpreter in holders:
-            holders[interpreter] += interpreter.value.running
-        assert holders == {shared: shared.holders for shared in world.resolution.pool}
-        assert {shared.value for shared in holders} == world.interpreters.alive
+        if any(call.getTime() <= world.clock.seconds() + GRACE for call in world.clock.getDelayedCalls()):
+            terms = {}
+        world.clock.pool.held = True
+        found: list[Any] = []
+        world.reload(recall=recall, **terms).addBoth(found.append)
+        for _ in range(data.draw(st.integers(1, 3))):
+            data.draw(st.sampled_from(self.deeds()))()
+            if self.world is not world:
+                break
+        world.clock.pool.let_go()
+        (outcome,) = found
+        allowed = (GenerationUnknown,) if self.world is world else (GenerationUnknown, ShuttingDown)
+        assert isinstance(outcome, ReloadReport) or outcome.check(*allowed), outcome
+        assert not self.unanswered
 
-    @invariant()
-    def leases_are_deliveries(self) -> None:
-        """Each unfinished delivery that does not wait holds one lease, and nothing else does."""
-        if not hasattr(self, "world"):
-            return
-        ready = sum(entry.ready for entry in _now(self.world.store.backlog()))
-        assert sum(binding.in_flight for binding in self.world.registry) == ready
-        draining = [binding for binding in self.world.registry.draining() if binding.in_flight <= 0]
-        assert not draining
+    def deeds(self) -> list[Callable[[], object]]:
+        """Give what may happen while a reload runs."""
+        deeds: list[Callable[[], object]] = [
+            lambda: self.deliver("a"),
+            lambda: self.storm("a", fails=True),
+            lambda: self.end_ramp("abort", None),
+            lambda: self.end_ramp("finish", "a"),
+            self.confirm,
+            lambda: self.begin_request(min(self.world.live())) if self.world.live() else None,
+            lambda: self.world.clock.advance(GRACE),
+            lambda: self.restart("plain"),
+        ]
+        if self.requests:
+            deeds.append(self.request_ends)
+        if self.world.calls:
+            deeds.append(lambda: self.end(0, "raises"))
+        if self.world.registry.draining():
+            deeds.append(lambda: self.end_drain(0, "cancel"))
+            deeds.append(lambda: self.end_drain(0, "move"))
+        return deeds
 
+    # Trials and drains
 
-def _now(source: Deferred[Any]) -> Any:
-    found: list[Any] = []
-    source.addCallback(found.append)
-    return found[0]
+    @precondition(lambda self: self.world.registry.ramps)
+    @rule(data=st.data(), action=st.sampled_from(("finish", "abort")))
+    def ramp_ends(self, data: st.DataObject, action: str) -> None:
+        """An operator ends a ramp, or all of them."""
+        self.end_ramp(action, data.draw(st.sampled_from((None, *sorted(self.world.registry.ramps)))))
+        assert not self.unanswered
+
+    def end_ramp(self, action: str, trigger_id: str | None) -> None:
+        """End it, if there is one, and hold what is answered."""
+        world, before = self.world, {each for each in self.world.registry.ramps if trigger_id in (None, each)}
+
+        def told(outcome: Any) -> None:
+            self.unanswered -= 1
+            if isinstance(outcome, Failure):
+                away = (EventLogUnavailable,) if world.store.fail_writes else ()
+                self.book.hold(outcome.check(NothingPending, ShuttingDown, *away), outcome)
+                return
+            for each in outcome:
+                self.book.hold(each["trigger_id"] in before, "ended another", each)
+                states = ("superseded", "finished" if action == "finish" else "aborted")
+                self.book.hold(each["state"] in states, "ended otherwise", each)
+
+        self.unanswered += 1
+        Deferred.fromCoroutine(getattr(world.trials.ramps, action)(trigger_id, "me")).addBoth(told)
+
+    @rule()
+    def confirm(self) -> None:
+        """An operator confirms the live generation, if that waits for it: it stays, once that is kept."""
+        world, before = self.world, self.world.trials.probations.current
+        outcome = self.came(Deferred.fromCoroutine(world.trials.confirm(None, "me")))
+        if isinstance(outcome, Failure):
+            assert outcome.check(NothingPending if before is None else EventLogUnavailable), outcome
+            assert before is None or world.store.fail_writes
+            assert world.trials.probations.current == before
+        else:
+            assert outcome == self.live
+            assert world.trials.probations.current is None
+
+    @precondition(lambda self: self.world.registry.draining())
+    @rule(data=st.data(), how=st.sampled_from(("move", "cancel")))
+    def drain_ends_early(self, data: st.DataObject, how: str) -> None:
+        """An operator moves on what a draining version has not begun, or gives up what it holds."""
+        self.end_drain(data.draw(st.integers(0, len(self.world.registry.draining()) - 1)), how)
+
+    def end_drain(self, index: int, how: str) -> None:
+        """End a drain early."""
+        binding = self.world.registry.draining()[index]
+        if how == "cancel":
+            self.book.cancelled.add(binding.key)
+            self.book.ever_cancelled.add(binding.key)
+            self.world.dispatcher.cancel(binding)
+        elif not binding.moved:
+            self.world.dispatcher.move_on(binding)
 
 
 class MachineTest(SynchronousTestCase):
     def test_machine(self) -> None:
-        """No sequence of edits, reloads, failures, deliveries and restarts breaks a promise."""
+        """Whatever is done in whatever order, the promises hold after each step, and in the end everything ends."""
         run_state_machine_as_test(
             ReloadMachine,
             settings=settings(
-                max_examples=150,
+                max_examples=100,
                 stateful_step_count=30,
                 deadline=None,
                 derandomize=True,

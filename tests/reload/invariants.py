@@ -1,0 +1,180 @@
+"""What always holds of a server that reloads, whatever was done to it: nothing disagrees, and nothing leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from harn.reload import probation, ramping
+from harn.reload.drain import MOST_DRAINING
+from harn.reload.judges import Judges
+from harn.reload.probation import Probation
+from harn.reload.ramp_record import why_failed
+from harn.store.memory.tables import Row
+from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.triggers.pool import Shared
+from harn.triggers.route import Route
+from tests.reload.world import World
+
+GRAIN = 1e-3
+"""Seconds: less is lost where times of day are added up."""
+
+
+def is_quiet(world: World) -> bool:
+    """Tell whether the store is there, and everything that waited for it is done."""
+    store = world.store
+    return not (store.fail_reads or store.fail_writes or world.dispatcher._second_tries._calls)
+
+
+def one_generation_serves(world: World) -> None:
+    """The coordinator, the table and the registry are of one generation; what is in force is whole."""
+    current, table, registry = world.coordinator.current, world.table, world.registry
+    assert current is not None
+    assert table.generation == current.number == world.coordinator.generation
+    assert table.tree == current.routes
+    assert registry.active is current.bindings
+    assert dict(registry.ramps) == dict(current.ramps)
+    assert {route.binding.id: route.binding for route in table.tree.values()} == current.bindings
+    for route in table.tree.values():
+        assert route.ramp is current.ramps.get(route.binding.id), route
+    for trigger_id, ramp in current.ramps.items():
+        assert ramp.fresh is current.bindings[trigger_id], ramp
+        assert ramp.stable.version < ramp.fresh.version, ramp
+    in_force = [*current.bindings.values(), *(ramp.stable for ramp in current.ramps.values())]
+    for binding in in_force:
+        assert (binding.state, binding.moved, binding.cancelled) == (ACTIVE, False, False), binding
+    assert not {*in_force} & {*registry.draining()}
+
+
+def nothing_is_leaked(world: World, requests: Sequence[Route]) -> None:
+    """Each pool holds exactly what generations, versions, requests and calls hold."""
+    current = world.coordinator.current
+    assert current is not None
+    expected: Counter[Shared[Any]] = Counter(current.connectors.values())
+    expected.update(route.receiver for route in requests)
+    assert {*world.connections.pool} == {*current.connectors.values()}
+    assert {shared: shared.holders for shared in expected} == expected
+    for shared in expected:
+        assert shared.value.gate.is_open == (shared in current.connectors.values())
+    assert {shared.value.connector for shared in expected} == world.plugin.alive
+    holders = Counter(binding.interpreter for binding in world.registry)
+    holders[current.interpreter] += 1
+    for shared in world.resolution.pool:
+        holders[shared] += shared.value.running
+    assert holders == {shared: shared.holders for shared in world.resolution.pool}
+    assert {shared.value for shared in holders} == world.interpreters.alive
+
+
+def leases_are_deliveries(
+    world: World, requests: Sequence[Route], rows: Mapping[str, Row], gone: Collection[str]
+) -> None:
+    """
+    Requests and deliveries that are ready, or whose time has come, hold one lease each; nothing else does.
+
+    :param gone: triggers that were removed at some time: nobody counts retries that no version was left for.
+    """
+    registry = world.registry
+    for binding in registry:
+        assert binding.in_flight >= 0, binding
+        assert binding.interpreter is not None, binding
+    for binding in registry.draining():
+        waits = binding.id not in registry.active and registry.waiting[binding.id]
+        assert binding.in_flight > 0 or waits, binding
+    if not is_quiet(world):
+        return
+    held = sum(1 if route.ramp is None else 2 for route in requests)
+    ready = {row.stored.delivery_id for row in rows.values() if row.stored.state == "ready"}
+    taken_up = world.dispatcher._readback._due
+    assert sum(binding.in_flight for binding in registry) == held + len(ready | taken_up)
+    waiting = Counter(row.stored.trigger_id for row in rows.values() if row.stored.state == "waiting")
+    waiting.subtract(row.stored.trigger_id for row in rows.values() if row.stored.delivery_id in taken_up)
+    for trigger_id in registry.active.keys() - gone:
+        assert registry.waiting[trigger_id] == waiting[trigger_id], (trigger_id, registry.waiting, waiting)
+
+
+def what_can_run_runs(world: World, rows: Mapping[str, Row]) -> None:
+    """What is ready, or due, runs, or waits in memory for a free place; nothing else does, and nothing does twice."""
+    running = [each.call.event_id for each in world.calls]
+    assert len(set(running)) == len(running), running
+    assert len(running) <= world.dispatcher.max_outstanding
+    if not is_quiet(world):
+        return
+    now = world.clock.seconds()
+    can_run = {
+        event_id
+        for event_id, row in rows.items()
+        if row.stored.state == "ready" or (row.stored.state == "waiting" and row.due_at() < now - GRAIN)
+    }
+    queued = {delivery.event_id for delivery in world.dispatcher._window}
+    assert can_run <= {*running} | queued, can_run - {*running} - queued
+    assert not queued or len(running) == world.dispatcher.max_outstanding
+
+
+def trials_are_of_what_serves(world: World) -> None:
+    """Probation and ramps are the live generation's, are due in the future, and are kept over a restart."""
+    current, trials = world.coordinator.current, world.trials
+    assert current is not None
+    now, ramps, on_probation = world.clock.seconds(), trials.ramps, trials.probations.current
+    judges: Counter[BindingVersion] = Counter()
+    assert {trigger_id: running.ramp for trigger_id, running in ramps._running.items()} == dict(current.ramps)
+    for running in ramps._running.values():
+        if running.is_ending:
+            assert running in ramps._failed, running
+            assert ramps._next_verdict > now - GRAIN, running
+            continue
+        assert running.next_at is None or running.next_at > now - GRAIN, running
+        assert 0.0 <= running.ramp.share < 1.0, running
+        assert why_failed(running.policy, *running.counts()) is None, running
+        if running.policy.max_failures is not None:
+            judges[running.ramp.fresh] += 1
+    for trigger_id, record in ramps._aborted.items():
+        assert current.bindings[trigger_id].version == record.stable < record.fresh, record
+    for trigger_id, binding in current.bindings.items():
+        if binding.definition.fingerprint != current.definitions[trigger_id].fingerprint:
+            assert trigger_id in ramps._aborted, binding
+    if on_probation is not None:
+        _look_at_probation(world, on_probation, now)
+        if on_probation.limit is not None:
+            judges.update(trials.probations.bindings)
+    for binding in world.registry:
+        told = len(binding.judge.judges) if isinstance(binding.judge, Judges) else 0
+        assert told == judges[binding], binding
+    if is_kept(world):
+        kept = world.store._definitions.kept
+        assert kept(ramping.NAME) == ramps.records(), (kept(ramping.NAME), ramps.records())
+        assert kept(probation.NAME) == trials.probations.record(), (kept(probation.NAME), trials.probations.record())
+
+
+def is_kept(world: World) -> bool:
+    """Tell whether what must outlast a restart is in the store; verdicts on ramps may come a second later."""
+    keeper = world.trials.keeper
+    return not (keeper._writes or keeper.is_pausing or world.trials.ramps._failed)
+
+
+def _look_at_probation(world: World, terms: Probation, now: float) -> None:
+    trial = world.trials.probations._trial
+    assert trial is not None
+    assert terms.generation == world.coordinator.generation
+    assert terms.fallback < terms.generation
+    assert terms.failed(now - GRAIN, *trial.counts()) is None, trial
+    assert terms.lapsed(now - GRAIN) is None, terms
+    assert not terms.is_passed(now - GRAIN), terms
+
+
+def timers_are_known(world: World) -> None:
+    """Each call that the clock is to make is one that somebody will cancel."""
+    trials, dispatcher, draining = world.trials, world.dispatcher, world.drains._groups
+    timers = [
+        trials.probations._timer,
+        trials.ramps._timer,
+        dispatcher._readback._wakeups._timer,
+        dispatcher._second_tries._timer,
+        *(group.deadline for group in draining),
+    ]
+    known = [timer for timer in timers if timer is not None and timer.active()]
+    pending = world.clock.getDelayedCalls()
+    unknown = [timer for timer in pending if timer not in known]
+    assert len(pending) == len(known) + len(unknown)
+    assert len(unknown) == (trials._reverting is not None) + trials.keeper.is_pausing, unknown
+    assert len({group.generation for group in draining if group.deadline is not None}) <= MOST_DRAINING, draining
