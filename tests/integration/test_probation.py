@@ -61,6 +61,31 @@ class ProbationCase(ServerCase):
 class ConfirmTests(ProbationCase):
     """``confirm_within``."""
 
+    def test_history(self) -> None:
+        """The history marks what is on probation, until it is confirmed, and what was undone."""
+        server = self.serve()
+        self.write_handlers("two")
+        probation = self.reload(server, "?confirm_within=10m", generation=2)
+
+        def notes() -> list[str]:
+            lines = self.orchestrator("history").stdout.splitlines()[1:]
+            return [line.partition(" note=")[2] for line in lines]
+
+        self.assertEqual(notes(), [f"on probation until {probation['confirm_by']}", ""])
+        self.assertEqual(self.orchestrator("confirm", "2", "--config", "harn.toml").status, 0)
+        self.assertEqual(notes(), ["", ""])
+        self.write_handlers("six")
+        self.reload(server, "?confirm_within=100ms", generation=3)
+        self.wait_generation(server, 4)
+        self.assertEqual(self.orchestrator("rollback", "1").status, 0)
+        expected = ["", "rolled back by generation 5", "reverted by generation 4", "", ""]
+        self.assertEqual(notes(), expected)
+        other = self.orchestrator("confirm", "--config", "other.toml")
+        self.assertEqual((other.status, other.stdout), (1, ""))
+        self.assertIn("harn.toml, not other.toml, which does not exist", other.stderr)
+        self.assertEqual(server.terminate(), 0)
+        self.assertEqual(notes(), expected)
+
     def test_manifest(self) -> None:
         """With ``confirm_within`` in the manifest each kind of reload is undone unless it is confirmed."""
         head = '[orchestrator.reload]\nconfirm_within = "700ms"\n'
