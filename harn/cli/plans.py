@@ -79,8 +79,8 @@ def describe_settings(settings: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
 def describe_ramp(ramp: Mapping[str, Any]) -> str:
     """Say how two versions of a trigger share its deliveries, or that they do so no more."""
     if ramp.get("state") == "aborted":
-        why = f" ({ramp['why']})" if ramp.get("why") else ""
-        return f"{ramp['stable']} serves, {ramp['fresh']} was aborted{why}: edit the trigger to try again"
+        why = ramp.get("why") or "aborted"
+        return f"{ramp['stable']} serves, {ramp['fresh']} no more ({why}): edit the trigger to try again"
     said = f"{ramp['fresh']} takes {ramp['percent']:g} % of the new deliveries of {ramp['trigger_id']}"
     if ramp.get("step"):
         return f"{said}, {ramp['step']:g} % more every {ramp['every']}"

@@ -191,9 +191,9 @@ class AftermathTests(SynchronousTestCase):
         said = self.said(ramps=[aborted])[1]
         self.assertEqual(
             said,
-            "  ramp: gh@v2 serves, gh@v3 was aborted (7 of 10 attempts failed, over 5%): edit the trigger to try again",
+            "  ramp: gh@v2 serves, gh@v3 no more (7 of 10 attempts failed, over 5%): edit the trigger to try again",
         )
-        self.assertIn("gh@v3 was aborted: edit", self.said(ramps=[{**aborted, "why": ""}])[1])
+        self.assertIn("gh@v3 no more (aborted): edit", self.said(ramps=[{**aborted, "why": ""}])[1])
 
 
 class ErrorTests(SynchronousTestCase):
