@@ -12,7 +12,7 @@ from benchmarks.cores import Holdings, holdings
 from benchmarks.edits import Edits
 from benchmarks.figures import Goals, Table, spread
 from benchmarks.subjects import Harn, harn_server
-from benchmarks.watched import LAUNCHER, Inside, ask
+from benchmarks.watched import LAUNCHER, Inside, inside
 from harn.testing.server import wait_until
 
 REST = 1.5
@@ -66,7 +66,7 @@ def read(subject: Harn) -> Reading:
     held = holdings(subject.pid)
     return Reading(
         holdings=held,
-        inside=ask(server),
+        inside=inside(server),
         series=series,
         stored=sum(file.stat().st_size for file in server.state_dir.iterdir() if file.is_file()) / 2**20,
     )

@@ -10,6 +10,7 @@ import argparse
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from attrs import frozen
 
@@ -18,25 +19,32 @@ from benchmarks.figures import Goals, Table, spread
 from benchmarks.heartbeat import Beating, Beats
 from benchmarks.load import CONNECTIONS, Result, Running
 from benchmarks.subjects import BLOCKING, ONE_AT_A_TIME, Harn, harn_server, replace
-from harn.testing.server import Answer
+from benchmarks.watched import LAUNCHER, Held, held
+from harn.testing.server import Answer, ServerProcess
 
 FEW_TRIGGERS, MANY_TRIGGERS = 10, 10_000
 PAUSE = 0.5
 """Seconds between two reloads."""
-IDLE, LOADED = 8, 8
-"""Reloads in each round, without and with load."""
-BESIDE = 4
-"""Of each other kind, without load."""
+LOADED = 8
+"""Reloads in each round under load."""
+IDLE = 6
+"""Orders of each kind without load."""
+ONE = "reload of 1 change"
 LIMIT = 600.0
 """Seconds for which a heartbeat lasts at most that is stopped before."""
 
 
 @frozen(kw_only=True)
 class Timed:
-    """Orders of one kind: how long each took (ms), and the heartbeat meanwhile."""
+    """
+    Orders of one kind, without load.
+
+    :ivar times: how long each took (ms); ``beats``: the heartbeat meanwhile; ``held``: what held the reactor longest.
+    """
 
     times: list[float]
     beats: Beats
+    held: Held
 
 
 @frozen(kw_only=True)
@@ -45,23 +53,21 @@ class Round:
     One round with one number of triggers. Times in milliseconds.
 
     :ivar parse: what tomllib takes for the text.
-    :ivar idle: from the order to the report, without load; ``loaded``: under load.
+    :ivar idle: orders of each kind without load, the first of them reloads of one changed trigger.
+    :ivar loaded: from the order to the report of such reloads under load.
     :ivar quiet: the load without reloads; ``busy``: with them.
-    :ivar still_beats: the heartbeat without reloads or load: what the machine alone does to it. ``idle_beats``: during
-        reloads without load; ``quiet_beats``, ``loaded_beats``: under load, without reloads and with them.
-    :ivar beside: orders of other kinds, without load.
+    :ivar still_beats: the heartbeat without reloads or load: what the machine alone does to it.
+    :ivar quiet_beats: the heartbeat under load, without reloads; ``loaded_beats``: with them.
     """
 
     parse: float
-    idle: list[float]
+    idle: dict[str, Timed]
     loaded: list[float]
     quiet: Result
     busy: Result
     still_beats: Beats
-    idle_beats: Beats
     quiet_beats: Beats
     loaded_beats: Beats
-    beside: dict[str, Timed]
 
 
 def parse_time(text: str) -> float:
@@ -132,10 +138,6 @@ class Reloads:
         assert answer.status == 200, answer
         return took, answer
 
-    def several(self, count: int) -> list[float]:
-        """Reload so many times, with pauses; give each time (ms)."""
-        return repeated(self.one, count)
-
 
 def repeated(order: Callable[[], float], count: int) -> list[float]:
     """Give an order so many times, with pauses; give each time (ms)."""
@@ -146,32 +148,31 @@ def repeated(order: Callable[[], float], count: int) -> list[float]:
     return times
 
 
-def timed(site: str, order: Callable[[], float]) -> Timed:
-    """Give an order `BESIDE` times, beside a heartbeat."""
-    beating = Beating(site, LIMIT)
-    times = repeated(order, BESIDE)
-    return Timed(times=times, beats=beating.stop())
+def timed(server: ServerProcess, order: Callable[[], float]) -> Timed:
+    """Give an order `IDLE` times, beside a heartbeat."""
+    held(server)
+    beating = Beating(server.url, LIMIT)
+    times = repeated(order, IDLE)
+    return Timed(times=times, beats=beating.stop(), held=held(server))
 
 
 def measure(subject: Harn, reloads: Reloads) -> Round:
     """Measure one round on a server that runs."""
-    url, site = subject.route(subject.triggers - 1), subject.server.url
+    server, url = subject.server, subject.route(subject.triggers - 1)
     span = LOADED * (PAUSE + 0.15) + 1.0
     Running(url, 1.0).result()
-    still_beats = Beating(site, IDLE * PAUSE).result()
-    beating = Beating(site, IDLE * (PAUSE + 0.06))
-    idle = reloads.several(IDLE)
-    idle_beats = beating.result()
-    beside = {
-        "plan of 1 change": timed(site, reloads.plan),
-        "diff of two generations": timed(site, reloads.diff),
-        "rollback": timed(site, reloads.roll_back),
-        "code of all triggers": timed(site, reloads.edit_code),
+    still_beats = Beating(server.url, IDLE * PAUSE).result()
+    idle = {
+        ONE: timed(server, reloads.one),
+        "plan of 1 change": timed(server, reloads.plan),
+        "diff of two generations": timed(server, reloads.diff),
+        "rollback": timed(server, reloads.roll_back),
+        "code of all triggers": timed(server, reloads.edit_code),
     }
-    running, beating = Running(url, span), Beating(site, span)
+    running, beating = Running(url, span), Beating(server.url, span)
     quiet, quiet_beats = running.result(), beating.result()
-    running, beating = Running(url, span), Beating(site, span)
-    loaded = reloads.several(LOADED)
+    running, beating = Running(url, span), Beating(server.url, span)
+    loaded = repeated(reloads.one, LOADED)
     return Round(
         parse=parse_time(subject.text()),
         idle=idle,
@@ -179,10 +180,8 @@ def measure(subject: Harn, reloads: Reloads) -> Round:
         quiet=quiet,
         busy=running.result(),
         still_beats=still_beats,
-        idle_beats=idle_beats,
         quiet_beats=quiet_beats,
         loaded_beats=beating.result(),
-        beside=beside,
     )
 
 
@@ -192,13 +191,12 @@ def show(count: int, rounds: Sequence[Round]) -> None:
     table = Table(f"Reload of 1 of {count:,} triggers, {CONNECTIONS} connections (ms)", ("what", "figure", "x tomllib"))
 
     def add(what: str, values: Sequence[float]) -> None:
-        middle = [value / each for value, each in zip(values, parse, strict=True)] if len(values) == len(parse) else []
-        table.add(what, spread(values), spread(middle, 2) if middle else "")
+        table.add(what, spread(values), spread([value / each for value, each in zip(values, parse, strict=True)], 2))
 
     add("tomllib.loads of the same text", parse)
-    add("report, idle", [sorted(each.idle)[len(each.idle) // 2] for each in rounds])
-    add("report, idle, slowest", [max(each.idle) for each in rounds])
-    add("report, under load", [sorted(each.loaded)[len(each.loaded) // 2] for each in rounds])
+    add("report, idle", [median(each.idle[ONE].times) for each in rounds])
+    add("report, idle, slowest", [max(each.idle[ONE].times) for each in rounds])
+    add("report, under load", [median(each.loaded) for each in rounds])
     add("report, under load, slowest", [max(each.loaded) for each in rounds])
     for what, values in (
         ("p99 of requests, quiet", [each.quiet.p99 for each in rounds]),
@@ -206,37 +204,47 @@ def show(count: int, rounds: Sequence[Round]) -> None:
         ("slowest request, quiet", [each.quiet.longest for each in rounds]),
         ("slowest request, during reloads", [each.busy.longest for each in rounds]),
         ("heartbeat's longest gap, neither reloads nor load", [each.still_beats.gap for each in rounds]),
-        ("heartbeat's longest gap, reloads without load", [each.idle_beats.gap for each in rounds]),
         ("heartbeat's longest gap, load without reloads", [each.quiet_beats.gap for each in rounds]),
         ("heartbeat's longest gap, reloads under load", [each.loaded_beats.gap for each in rounds]),
     ):
         table.add(what, spread(values), "")
-    for kind in rounds[0].beside:
-        add(kind, [took for each in rounds for took in each.beside[kind].times])
-        table.add(f"heartbeat's longest gap, {kind}", spread([each.beside[kind].beats.gap for each in rounds]), "")
     failed = sum(each.busy.failed + each.quiet.failed + each.loaded_beats.failed for each in rounds)
     table.add("requests failed, of all", f"{failed} of {sum(e.busy.answered + e.quiet.answered for e in rounds):,}", "")
+    table.show()
+    show_kinds(count, rounds)
+
+
+def show_kinds(count: int, rounds: Sequence[Round]) -> None:
+    """Print what each kind of order did to a server without load."""
+    table = Table(
+        f"Orders of each kind on {count:,} triggers, without load (ms)",
+        ("order", "report", "heartbeat's longest gap", "longest turn (CPU)", "longest collection elsewhere (CPU)"),
+    )
+    for kind in rounds[0].idle:
+        some = [each.idle[kind] for each in rounds]
+        table.add(
+            *(kind, spread([took for each in some for took in each.times])),
+            *(spread([each.beats.gap for each in some]), spread([each.held.turn for each in some])),
+            spread([each.held.collection for each in some]),
+        )
     table.show()
 
 
 def judge(goals: Goals, count: int, rounds: Sequence[Round]) -> None:
     """Set what was measured against the goals."""
-    idle = [took for each in rounds for took in each.idle]
+    idle = [took for each in rounds for took in each.idle[ONE].times]
     loaded = [took for each in rounds for took in each.loaded]
     goals.at_most(f"{count:,} triggers: report, idle (ms)", 60 if count == MANY_TRIGGERS else 30, idle, 1)
     if count == MANY_TRIGGERS:
         goals.at_most(f"{count:,} triggers: report, under load (ms)", 150, loaded, 1)
     tails = [each.busy.p99 / each.quiet.p99 for each in rounds]
     goals.at_most(f"{count:,} triggers: p99 during reloads / quiet", 1.5, tails)
-    goals.at_most(
-        f"{count:,} triggers: longest gap of the heartbeat, no load (ms)", 30, [e.idle_beats.gap for e in rounds], 1
-    )
+    for kind in rounds[0].idle:
+        gaps = [each.idle[kind].beats.gap for each in rounds]
+        goals.at_most(f"{count:,} triggers: longest gap of the heartbeat, {kind} (ms)", 30, gaps, 1)
     goals.at_most(
         f"{count:,} triggers: longest gap of the heartbeat, load (ms)", 30, [e.loaded_beats.gap for e in rounds], 1
     )
-    for kind in rounds[0].beside:
-        gaps = [each.beside[kind].beats.gap for each in rounds]
-        goals.at_most(f"{count:,} triggers: longest gap of the heartbeat, {kind} (ms)", 30, gaps, 1)
     goals.at_most(f"{count:,} triggers: requests failed", 0, [float(each.busy.failed) for each in rounds], 0)
 
 
@@ -250,9 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for count in told.triggers or (FEW_TRIGGERS, MANY_TRIGGERS):
         rounds = []
         for number in range(told.rounds):
-            with harn_server(count, BLOCKING, ONE_AT_A_TIME) as subject:
+            with harn_server(count, BLOCKING, ONE_AT_A_TIME, launcher=LAUNCHER) as subject:
                 rounds.append(measure(subject, Reloads(subject)))
-            print(f"{count:,} triggers, round {number + 1}: idle {spread(rounds[-1].idle)} ms", flush=True)
+            print(f"{count:,} triggers, round {number + 1}: idle {spread(rounds[-1].idle[ONE].times)} ms", flush=True)
         show(count, rounds)
         judge(goals, count, rounds)
     goals.show()

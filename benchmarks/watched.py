@@ -1,8 +1,8 @@
 """
-A server that also tells what only its own process sees: its timers, and the objects that it holds.
+A server that also tells what only its own process sees: its timers, its objects, and how long it holds its reactor.
 
-``python -m benchmarks.watched`` takes the arguments of ``harn orchestrator serve``, and serves. For each `ASK` it
-appends an `Inside`, as a line of JSON, to `FILE` in its working directory: so the server needs no page for this.
+``python -m benchmarks.watched`` takes the arguments of ``harn orchestrator serve``, and serves. For each signal of ours
+it appends what it sees, as a line of JSON, to `FILE` in its working directory: so the server needs no page for this.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from attrs import asdict, frozen
 
@@ -21,8 +24,10 @@ from harn.testing.server import ServerProcess, wait_until
 
 LAUNCHER = ("-m", "benchmarks.watched")
 """For `ServerProcess`."""
-ASK = signal.SIGUSR1
-FILE = "inside.jsonl"
+FILE = "watched.jsonl"
+_INSIDE, _HELD = signal.SIGUSR1, signal.SIGRTMIN
+
+_Seen = TypeVar("_Seen", "Inside", "Held")
 
 
 @frozen(kw_only=True)
@@ -43,6 +48,65 @@ class Inside:
         return sum(self.timers.values())
 
 
+@frozen(kw_only=True)
+class Held:
+    """
+    What has held the reactor longest since it was asked last, in milliseconds of processor time.
+
+    These, unlike the gaps of a heartbeat, hardly depend on what else the machine does.
+
+    :ivar turn: one turn of the reactor, its own thread's time.
+    :ivar collection: one run of the garbage collector on another thread, which holds all of them.
+    """
+
+    turn: float
+    collection: float
+
+
+class Holding:
+    """Measures what `Held` tells; of one process, on the reactor's thread."""
+
+    def __init__(self) -> None:
+        self._turn = self._collection = 0.0
+        self._turn_began = self._collection_began = 0.0
+        self._reactor_thread = 0
+
+    def install(self) -> None:
+        """Begin to measure."""
+        import threading
+
+        from twisted.internet import reactor
+
+        due: Callable[[], None] = reactor.runUntilCurrent
+        self._reactor_thread = threading.get_ident()
+
+        def next_turn() -> None:
+            # The reactor calls this once a turn, first of all.
+            now = time.thread_time()
+            self._turn = max(self._turn, now - self._turn_began)
+            self._turn_began = now
+            due()
+
+        self._turn_began = time.thread_time()
+        reactor.runUntilCurrent = next_turn
+        gc.callbacks.append(lambda phase, info: self._collect(phase, threading.get_ident()))
+
+    def _collect(self, phase: str, thread: int) -> None:
+        if thread == self._reactor_thread:
+            return  # that is in its turn already
+        now = time.thread_time()
+        if phase == "start":
+            self._collection_began = now
+        else:
+            self._collection = max(self._collection, now - self._collection_began)
+
+    def take(self) -> Held:
+        """Give the longest so far, and begin anew."""
+        found = Held(turn=self._turn * 1e3, collection=self._collection * 1e3)
+        self._turn = self._collection = 0.0
+        return found
+
+
 def look() -> Inside:
     """Look at this process; on the reactor's thread."""
     from twisted.internet import reactor
@@ -56,40 +120,56 @@ def look() -> Inside:
     )
 
 
-def tell() -> None:
-    """Append what `look` gives to the file, in one write."""
-    line = json.dumps(asdict(look())).encode() + b"\n"
-    file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(file, line)
-    finally:
-        os.close(file)
+def inside(server: ServerProcess) -> Inside:
+    """Ask a server that `LAUNCHER` has started what it sees of itself. It collects its garbage for that."""
+    return _ask(server, _INSIDE, Inside)
 
 
-def ask(server: ServerProcess) -> Inside:
-    """Ask a server that `LAUNCHER` has started, and wait for its answer."""
+def held(server: ServerProcess) -> Held:
+    """Ask a server that `LAUNCHER` has started what has held it longest since the last time."""
+    return _ask(server, _HELD, Held)
+
+
+def _ask(server: ServerProcess, number: signal.Signals, kind: type[_Seen]) -> _Seen:
     path = Path(server.directory, FILE)
 
     def told() -> list[str]:
         return path.read_text().splitlines() if path.exists() else []
 
     before = len(told())
-    server.signal(ASK)
+    server.signal(number)
     wait_until(lambda: len(told()) > before, "what the server sees of itself")
-    return Inside(**json.loads(told()[-1]))
+    return kind(**json.loads(told()[-1]))
+
+
+def _tell(seen: Any) -> None:
+    """Append to the file, in one write."""
+    file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, json.dumps(asdict(seen)).encode() + b"\n")
+    finally:
+        os.close(file)
 
 
 def main() -> None:
-    """Serve as told, and answer to `ASK`."""
+    """Serve as told, and answer to signals."""
+    holding = Holding()
 
-    def asked(*_: object) -> None:
-        from twisted.internet import reactor
+    def answering(see: Callable[[], Any]) -> Callable[..., None]:
+        def asked(*_: object) -> None:
+            from twisted.internet import reactor
 
-        reactor.callFromThread(tell)  # in a turn of its own
+            reactor.callFromThread(lambda: _tell(see()))  # in a turn of its own
 
-    signal.signal(ASK, asked)
+        return asked
+
+    signal.signal(_INSIDE, answering(look))
+    signal.signal(_HELD, answering(holding.take))
     from harn.cli.serve import serve
+    from harn.orchestrator.signals import hold_back
 
+    hold_back()  # as `serve` does, before the reactor is imported, which takes time
+    holding.install()
     serve(sys.argv[1:])
 
 
