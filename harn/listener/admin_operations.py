@@ -9,7 +9,7 @@ from harn.listener.admin_arguments import parse_flag, parse_number, parse_second
 from harn.listener.admin_place import AdminPlace, Door, make_admin_app
 from harn.listener.interfaces import IOperations
 from harn.listener.request import HarnRequest
-from harn.reload.recorded import HISTORY, LONGEST_HISTORY
+from harn.reload.diff.recorded import HISTORY, LONGEST_HISTORY
 
 _MOST_RECORDS = 1000
 

@@ -53,14 +53,14 @@ from harn.orchestrator.watching import make_watcher
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
+from harn.reload.diff.replay import Replayer
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
 from harn.reload.hooks import Hooks
 from harn.reload.inputs import Surroundings
-from harn.reload.replay import Replayer
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
-from harn.reload.trials import Deeds, Trials
+from harn.reload.trial.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
 from harn.store.heartbeat import HeartbeatService
 from harn.store.lock import StateDirectoryLock

@@ -22,7 +22,7 @@ from harn.model.event import UNSIGNED
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_file import describe_binding
 from harn.reload.coordinator import Coordinator
-from harn.reload.recorded import describe_history
+from harn.reload.diff.recorded import describe_history
 from harn.store.interfaces import IStore
 from harn.store.topics import OURS, check_known
 from harn.triggers.binding import BindingVersion

@@ -13,11 +13,11 @@ from harn.connectors.catalog import Catalog
 from harn.listener.interfaces import IReloadOperations
 from harn.orchestrator.drain_operations import DrainOperations
 from harn.reload.archive import InThread
-from harn.reload.comparing import make_recorded
 from harn.reload.coordinator import Coordinator
-from harn.reload.differences import Recorded, generation_diff
-from harn.reload.recorded import describe_recorded
-from harn.reload.trials import Trials
+from harn.reload.diff.comparing import make_recorded
+from harn.reload.diff.differences import Recorded, generation_diff
+from harn.reload.diff.recorded import describe_recorded
+from harn.reload.trial.trials import Trials
 
 
 @implementer(IReloadOperations)

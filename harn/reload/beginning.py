@@ -16,10 +16,10 @@ from harn.reload.candidate import Held, Prepared
 from harn.reload.generation import Generation
 from harn.reload.hooks import Finished
 from harn.reload.numbers import VersionNumbers
-from harn.reload.ramp_record import RUNNING, RampRecord
 from harn.reload.report import PREVIOUS, ReloadReport, ReloadRequest
 from harn.reload.revive import Reviver
-from harn.reload.trials import Trials
+from harn.reload.trial.ramp_record import RUNNING, RampRecord
+from harn.reload.trial.trials import Trials
 
 log = Logger(namespace="harn.reload")
 

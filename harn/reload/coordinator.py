@@ -37,7 +37,7 @@ from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport, Relo
 from harn.reload.reroute import reroute
 from harn.reload.revive import Reviver
 from harn.reload.stages import Stages
-from harn.reload.trials import START, Trials
+from harn.reload.trial.trials import START, Trials
 from harn.reload.turns import Turns
 from harn.store.interfaces import IGenerations
 from harn.triggers.binding import BindingVersion

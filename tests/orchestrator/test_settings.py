@@ -18,8 +18,8 @@ from harn.manifest.changes import LIVE_SETTINGS
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.settings import LiveSettings
-from harn.reload.probation import Probation, terms
 from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.trial.probation import Probation, terms
 from harn.store.model import RetentionPolicy
 from harn.store.retention import RetentionService
 from harn.triggers.registry import Registry

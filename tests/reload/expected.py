@@ -9,8 +9,8 @@ from attrs import define, field, frozen
 
 from harn.model.delivery import BINDING_REMOVED, DEAD, DONE, DRAIN_CANCELLED, REJECTED, RETRY_EXHAUSTED, WAITING
 from harn.reload.generation import Candidate
-from harn.reload.probation import CONFIRMED, PASSED
-from harn.reload.trials import START, STUCK
+from harn.reload.trial.probation import CONFIRMED, PASSED
+from harn.reload.trial.trials import START, STUCK
 from harn.store.memory.tables import Row
 from harn.triggers.binding import ACTIVE
 from harn.vm.model import Call

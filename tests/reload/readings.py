@@ -8,7 +8,7 @@ from pathlib import Path
 from harn.connectors.catalog import Catalog
 from harn.manifest.load import check_document
 from harn.manifest.source import ManifestSource
-from harn.reload.differences import Recorded
+from harn.reload.diff.differences import Recorded
 from harn.reload.inputs import Inputs, Surroundings, read_inputs
 
 HEAD = "[orchestrator]\nallow_empty = true\n"

@@ -21,7 +21,7 @@ from harn.manifest.model import (
     TriggerSpec,
     VmSettings,
 )
-from harn.reload.changes import (
+from harn.reload.diff.changes import (
     code_comparison,
     digest_changes,
     field_changes,
@@ -29,7 +29,7 @@ from harn.reload.changes import (
     secret_changes,
     setting_changes,
 )
-from harn.reload.differences import Recorded, generation_diff
+from harn.reload.diff.differences import Recorded, generation_diff
 from harn.secrets.hashing import secret_hash
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.vm.bundle import Bundle, Module, closure, make_bundle, source_digest

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.model import OrchestratorSettings
-from harn.reload import plan as module
 from harn.reload.definitions import define
+from harn.reload.diff import plan as module
+from harn.reload.diff.plan import Planned, Work, describe_plan
 from harn.reload.inputs import Inputs
-from harn.reload.plan import Planned, Work, describe_plan
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.triggers.binding import BindingVersion
 from harn.triggers.reconcile import Plan, reconcile

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, NothingPending
 from harn.manifest.model import ReloadSettings
 from harn.model.shares import FailureLimit
-from harn.reload.probation import Probation, Trial, terms
 from harn.reload.report import PREVIOUS, ReloadRequest
+from harn.reload.trial.probation import Probation, Trial, terms
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
 

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import CallInterrupted, EventLogUnavailable, HandlerTimedOut, InterpreterDied, PredicateRaised
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
-from harn.reload.replay import MOST_LISTED, Replayer, Treatment, compare
+from harn.reload.diff.replay import MOST_LISTED, Replayer, Treatment, compare
 from harn.store.memory.store import MemoryStore
 from harn.store.model import RecentEvent
 from harn.testing.interpreters import InterpreterCase

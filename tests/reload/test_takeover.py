@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred
 
 from harn.errors import EventLogUnavailable
 from harn.reload.numbers import WITHDRAWN
-from harn.reload.probation import NAME as PROBATION
-from harn.reload.ramping import NAME as RAMPS
 from harn.reload.report import PREVIOUS
-from harn.reload.trials import PATIENCE
+from harn.reload.trial.probation import NAME as PROBATION
+from harn.reload.trial.ramping import NAME as RAMPS
+from harn.reload.trial.trials import PATIENCE
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, World, fake
 

@@ -28,7 +28,7 @@ from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
-from harn.reload.trials import Deeds, Trials
+from harn.reload.trial.trials import Deeds, Trials
 from harn.store.memory.store import MemoryStore
 from harn.testing.manifests import trigger_text
 from harn.triggers.binding import BindingVersion

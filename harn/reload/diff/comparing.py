@@ -8,7 +8,7 @@ from harn.errors import ManifestInvalid
 from harn.manifest.interfaces import ProviderRules
 from harn.manifest.load import check_document
 from harn.manifest.source import ManifestSource
-from harn.reload.differences import Recorded
+from harn.reload.diff.differences import Recorded
 from harn.vm.bundle import Bundle
 
 

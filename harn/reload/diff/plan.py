@@ -14,7 +14,8 @@ from attrs import field, frozen
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import OrchestratorSettings, TriggerSpec
 from harn.model.identifiers import binding_key
-from harn.reload.changes import (
+from harn.reload.connections import connector_key, needing_connectors
+from harn.reload.diff.changes import (
     ADDED,
     MODIFIED,
     REMOVED,
@@ -25,7 +26,6 @@ from harn.reload.changes import (
     secret_changes,
     setting_changes,
 )
-from harn.reload.connections import connector_key, needing_connectors
 from harn.reload.guard import would_remove_most
 from harn.reload.inputs import Inputs
 from harn.triggers.binding import BindingVersion

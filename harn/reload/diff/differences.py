@@ -11,9 +11,9 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.manifest.model import Manifest
-from harn.reload.changes import code_comparison, field_changes, file_changes, setting_changes
 from harn.reload.definitions import define
-from harn.reload.text_diff import text_diff
+from harn.reload.diff.changes import code_comparison, field_changes, file_changes, setting_changes
+from harn.reload.diff.text_diff import text_diff
 from harn.triggers.reconcile import reconcile
 from harn.vm.bundle import Bundle
 

@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from harn.errors import NothingPending, ShuttingDown
 from harn.manifest.model import RolloutSpec
 from harn.reload.generation import Candidate
-from harn.reload.judges import add_judge, remove_judge
-from harn.reload.ramp_record import (
+from harn.reload.trial.judges import add_judge, remove_judge
+from harn.reload.trial.ramp_record import (
     ABORTED,
     FINISHED,
     SHARE_DIGITS,
