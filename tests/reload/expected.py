@@ -125,7 +125,8 @@ class Notebook:
     :ivar contents: by generation number. ``given``: by trigger and version, what that number was given to.
     :ivar moved: versions that the server of now has moved on; ``ever_moved``: that any has. So with ``cancelled``.
     :ivar judged: versions whose failures were taken back.
-    :ivar aborted: fresh versions of ramps that were aborted, each with the stable one.
+    :ivar aborted: fresh versions of ramps that were aborted, each with the stable one; ``just_aborted``: by the server
+        of now.
     :ivar gone: triggers that were not there at some time. ``unproven``: generations on probation, or undone.
     :ivar is_narrow: few handlers run at once, so that some of what is accepted must wait.
     :ivar problems: what broke a promise.
@@ -144,6 +145,7 @@ class Notebook:
     cancelled: set[str] = field(factory=set)
     ever_cancelled: set[str] = field(factory=set)
     aborted: dict[str, int] = field(factory=dict)
+    just_aborted: set[str] = field(factory=set)
     gone: set[str] = field(factory=set)
     unproven: set[int] = field(factory=set)
     is_narrow: bool = False
@@ -287,6 +289,18 @@ class Notebook:
         }
         self.hold(allowed.get(reason), "dead for no reason:", reason, fate)
 
+    def look_at_versions(self, world: World, rows: Mapping[str, Row], *, is_quiet: bool) -> None:
+        """Hold that each version has its own code, and that what a bad one used up is tried again elsewhere."""
+        for binding in world.registry:
+            wish, number = self.given[binding.id, binding.version]
+            source = binding.interpreter.value.bundle.modules[wish.module].source
+            self.hold(source == source_of(number).encode(), binding, "holds other code", source)
+        for row in rows.values() if is_quiet else ():
+            key = f"{row.stored.trigger_id}@v{row.stored.version}"
+            is_used_up = row.dead is not None and row.dead.reason == RETRY_EXHAUSTED
+            is_left = is_used_up and key in self.just_aborted and row.stored.trigger_id not in self.gone
+            self.hold(not is_left, "not taken back", row.stored)
+
     def look_at_trials(self, world: World) -> None:
         """Hold that nothing falls back to a generation that was not proved good."""
         while world.notes:
@@ -305,6 +319,7 @@ class Notebook:
     def restarted(self, rows: Mapping[str, Row]) -> None:
         """A server has ended; what it knew and had not written is lost, and handled once more."""
         self.moved.clear()
+        self.just_aborted.clear()
         self.cancelled.clear()
         for event_id, row in rows.items():
             fate = self.fates[event_id]
@@ -356,6 +371,7 @@ class WatchedWorld(World):
             ramp = self.registry.ramps[trigger_id]
             if winner is ramp.stable:
                 notebook.aborted[ramp.fresh.key] = winner.version
+                notebook.just_aborted.add(ramp.fresh.key)
             end_ramp(trigger_id, winner, *more)
 
         self.registry.end_ramp = ended

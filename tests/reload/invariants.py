@@ -162,19 +162,29 @@ def _look_at_probation(world: World, terms: Probation, now: float) -> None:
     assert not terms.is_passed(now - GRAIN), terms
 
 
+def drains_are_bounded(world: World) -> None:
+    """Each version that drains is in one group, which moves it on in time; few generations drain at once."""
+    groups = world.drains._groups
+    grouped = Counter(binding for group in groups for binding in group.bindings)
+    assert grouped == Counter(world.registry.draining())
+    for group in groups:
+        has_deadline = group.deadline is not None and group.deadline.active()
+        assert has_deadline or all(binding.moved for binding in group.bindings), group
+    assert len({group.generation for group in groups if group.deadline is not None}) <= MOST_DRAINING, groups
+
+
 def timers_are_known(world: World) -> None:
     """Each call that the clock is to make is one that somebody will cancel."""
-    trials, dispatcher, draining = world.trials, world.dispatcher, world.drains._groups
+    trials, dispatcher = world.trials, world.dispatcher
     timers = [
         trials.probations._timer,
         trials.ramps._timer,
         dispatcher._readback._wakeups._timer,
         dispatcher._second_tries._timer,
-        *(group.deadline for group in draining),
+        *(group.deadline for group in world.drains._groups),
     ]
     known = [timer for timer in timers if timer is not None and timer.active()]
     pending = world.clock.getDelayedCalls()
     unknown = [timer for timer in pending if timer not in known]
     assert len(pending) == len(known) + len(unknown)
     assert len(unknown) == (trials._reverting is not None) + trials.keeper.is_pausing, unknown
-    assert len({group.generation for group in draining if group.deadline is not None}) <= MOST_DRAINING, draining

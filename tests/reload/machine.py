@@ -347,6 +347,7 @@ class ServerMachine(RuleBasedStateMachine):
             return
         world, rows = self.world, rows_of(self.world)
         self.book.look(rows)
+        self.book.look_at_versions(world, rows, is_quiet=invariants.is_quiet(world))
         self.book.look_at_trials(world)
         assert not self.book.problems, "\n".join(self.book.problems)
         invariants.one_generation_serves(world)
@@ -354,6 +355,7 @@ class ServerMachine(RuleBasedStateMachine):
         invariants.leases_are_deliveries(world, self.requests, rows, self.book.gone)
         invariants.what_can_run_runs(world, rows)
         invariants.trials_are_of_what_serves(world)
+        invariants.drains_are_bounded(world)
         invariants.timers_are_known(world)
 
     def let_end(self) -> None:
