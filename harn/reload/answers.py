@@ -38,7 +38,7 @@ def succeeded(
     settings = result.inputs.manifest.orchestrator
     warnings = list(result.warnings)
     if result.adopted is None and not request.dry_run and _has_terms(request):
-        warnings.append("nothing changed, so nothing is on probation, and nothing ramps")
+        warnings.append("nothing changed, so no probation and no ramp begins")
     return ReloadReport(
         status=OK,
         source=request.source,
