@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import define, field, frozen
 
 from harn.model.delivery import BINDING_REMOVED, DEAD, DONE, DRAIN_CANCELLED, REJECTED, RETRY_EXHAUSTED, WAITING
 from harn.reload.generation import Candidate
-from harn.reload.trial.probation import CONFIRMED, PASSED
+from harn.reload.trial.probation import CONFIRMED, PASSED, REVERTED
 from harn.reload.trial.trials import START, STUCK
 from harn.store.memory.tables import Row
-from harn.triggers.binding import ACTIVE
+from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call
 from tests.reload.fakes import FakeInterpreter
 from tests.reload.world import HANDLERS, World, fake
@@ -125,8 +124,9 @@ class Notebook:
     :ivar contents: by generation number. ``given``: by trigger and version, what that number was given to.
     :ivar moved: versions that the server of now has moved on; ``ever_moved``: that any has. So with ``cancelled``.
     :ivar judged: versions whose failures were taken back.
-    :ivar aborted: fresh versions of ramps that were aborted, each with the stable one; ``just_aborted``: by the server
-        of now.
+    :ivar aborted: fresh versions of ramps that were aborted, each with the stable one.
+    :ivar just_judged: versions that the server of now has judged bad. ``undone``: by generation, those whose probation
+        came to a bad end.
     :ivar gone: triggers that were not there at some time. ``unproven``: generations on probation, or undone.
     :ivar is_narrow: few handlers run at once, so that some of what is accepted must wait.
     :ivar problems: what broke a promise.
@@ -145,7 +145,8 @@ class Notebook:
     cancelled: set[str] = field(factory=set)
     ever_cancelled: set[str] = field(factory=set)
     aborted: dict[str, int] = field(factory=dict)
-    just_aborted: set[str] = field(factory=set)
+    just_judged: set[str] = field(factory=set)
+    undone: dict[int, tuple[BindingVersion, ...]] = field(factory=dict)
     gone: set[str] = field(factory=set)
     unproven: set[int] = field(factory=set)
     is_narrow: bool = False
@@ -298,7 +299,7 @@ class Notebook:
         for row in rows.values() if is_quiet else ():
             key = f"{row.stored.trigger_id}@v{row.stored.version}"
             is_used_up = row.dead is not None and row.dead.reason == RETRY_EXHAUSTED
-            is_left = is_used_up and key in self.just_aborted and row.stored.trigger_id not in self.gone
+            is_left = is_used_up and key in self.just_judged and row.stored.trigger_id not in self.gone
             self.hold(not is_left, "not taken back", row.stored)
 
     def look_at_trials(self, world: World) -> None:
@@ -307,6 +308,9 @@ class Notebook:
             kind, payload = world.notes.pop(0)
             if kind == "probation_ended" and payload["outcome"] in (CONFIRMED, PASSED, STUCK):
                 self.unproven.discard(payload["generation"])
+            if kind == "probation_ended" and payload["outcome"] == REVERTED:
+                bad = self.undone.pop(payload["generation"])
+                self.just_judged.update(each.key for each in bad if world.registry.active.get(each.id) is not each)
         terms = world.trials.probations.current
         if terms is not None:
             self.hold(terms.fallback not in self.unproven, "falls back to what was not proved", terms)
@@ -319,7 +323,8 @@ class Notebook:
     def restarted(self, rows: Mapping[str, Row]) -> None:
         """A server has ended; what it knew and had not written is lost, and handled once more."""
         self.moved.clear()
-        self.just_aborted.clear()
+        self.just_judged.clear()
+        self.undone.clear()
         self.cancelled.clear()
         for event_id, row in rows.items():
             fate = self.fates[event_id]
@@ -342,49 +347,3 @@ def rows_of(world: World) -> dict[str, Row]:
         assert row.stored.event_id not in rows, row
         rows[row.stored.event_id] = row
     return rows
-
-
-class WatchedWorld(World):
-    """A world whose adoptions, calls and moves go into a notebook."""
-
-    def __init__(self, notebook: Notebook, *args: Any, **more: Any) -> None:
-        self.notebook = notebook
-        super().__init__(*args, **more)
-        self.interpreters.on_call = lambda interpreter, call: notebook.called(self, interpreter, call)
-        moves = self.dispatcher._moves
-        move_on, take_back = moves.move_on, moves.take_back
-
-        def moved(binding: Any) -> Any:
-            notebook.hold(binding.state != ACTIVE, "moved on while it serves", binding)
-            notebook.moved.add(binding.key)
-            notebook.ever_moved.add(binding.key)
-            return move_on(binding)
-
-        def taken_back(binding: Any, since: float) -> Any:
-            notebook.judged.add(binding.key)
-            return take_back(binding, since)
-
-        moves.move_on, moves.take_back = moved, taken_back
-        end_ramp = self.registry.end_ramp
-
-        def ended(trigger_id: str, winner: Any, *more: Any) -> None:
-            ramp = self.registry.ramps[trigger_id]
-            if winner is ramp.stable:
-                notebook.aborted[ramp.fresh.key] = winner.version
-                notebook.just_aborted.add(ramp.fresh.key)
-            end_ramp(trigger_id, winner, *more)
-
-        self.registry.end_ramp = ended
-
-    def _adopted(self, candidate: Candidate) -> None:
-        super()._adopted(candidate)
-        self.notebook.was_live.update(binding.key for binding in candidate.generation.bindings.values())
-        self.notebook.gone.update(candidate.plan.removed)
-        self.notebook.adopted(candidate)
-
-    def restarted(self) -> WatchedWorld:
-        """End, and give another server on the same folder and store, which is there again."""
-        self.close()
-        self.store.close()
-        self.store.fail_reads = self.store.fail_writes = False
-        return WatchedWorld(self.notebook, self.root, clock=self.clock, store=self.store)

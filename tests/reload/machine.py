@@ -27,11 +27,11 @@ from tests.reload.expected import (
     ROLLOUTS,
     Content,
     Notebook,
-    WatchedWorld,
     Wish,
     rows_of,
     source_of,
 )
+from tests.reload.watched import WatchedWorld
 
 IDS = ("a", "b", "c", "d")
 MODULES = ("handlers", "more")
@@ -347,8 +347,8 @@ class ServerMachine(RuleBasedStateMachine):
             return
         world, rows = self.world, rows_of(self.world)
         self.book.look(rows)
-        self.book.look_at_versions(world, rows, is_quiet=invariants.is_quiet(world))
         self.book.look_at_trials(world)
+        self.book.look_at_versions(world, rows, is_quiet=invariants.is_quiet(world))
         assert not self.book.problems, "\n".join(self.book.problems)
         invariants.one_generation_serves(world)
         invariants.nothing_is_leaked(world, self.requests)

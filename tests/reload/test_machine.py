@@ -23,12 +23,20 @@ from harn.errors import (
 from harn.model.shares import FailureLimit
 from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, ReloadReport
 from tests.reload.expected import NOTHING, SHARES, Content, Wish, rows_of
-from tests.reload.machine import GRACE, IDS, WISHES, ServerMachine
+from tests.reload.machine import GRACE, IDS, MODULES, WISHES, ServerMachine
 from tests.reload.world import World
 
 LIMIT = FailureLimit(rate=0.5, minimum=3)
+BAD_WISHES = st.builds(
+    Wish,
+    module=st.sampled_from(MODULES),
+    timeout=st.sampled_from((3, 4)),
+    retry=st.sampled_from(("once", "twice")),
+    rollout=st.sampled_from(("", "rising", "rising")),
+)
 TERMS = st.sampled_from(
     (
+        {},
         {},
         {"confirm_within": 20.0},
         {"revert_limit": LIMIT, "revert_for": 30.0},
@@ -161,7 +169,7 @@ class ReloadMachine(ServerMachine):
         self.edit(trigger_id, wish)
         self.reloaded(**terms)
 
-    @rule(trigger_id=st.sampled_from(IDS), wish=WISHES, terms=TERMS)
+    @rule(trigger_id=st.sampled_from(IDS[:3]), wish=BAD_WISHES, terms=TERMS)
     def change_for_the_worse(self, trigger_id: str, wish: Wish, terms: dict[str, Any]) -> None:
         """The same with code that always fails, while much comes."""
         self.change(trigger_id, wish, 3, terms)

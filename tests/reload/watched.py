@@ -1,0 +1,67 @@
+"""A world that tells a notebook of everything that its machine could not see from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from harn.reload.generation import Candidate
+from harn.reload.trial.probation import Probation
+from harn.triggers.binding import ACTIVE, BindingVersion
+from tests.reload.expected import Notebook
+from tests.reload.world import World
+
+
+class WatchedWorld(World):
+    """A world whose adoptions, calls and moves go into a notebook."""
+
+    def __init__(self, notebook: Notebook, *args: Any, **more: Any) -> None:
+        self.notebook = notebook
+        super().__init__(*args, **more)
+        self.interpreters.on_call = lambda interpreter, call: notebook.called(self, interpreter, call)
+        moves = self.dispatcher._moves
+        move_on, take_back = moves.move_on, moves.take_back
+
+        def moved(binding: Any) -> Any:
+            notebook.hold(binding.state != ACTIVE, "moved on while it serves", binding)
+            notebook.moved.add(binding.key)
+            notebook.ever_moved.add(binding.key)
+            return move_on(binding)
+
+        def taken_back(binding: Any, since: float) -> Any:
+            notebook.judged.add(binding.key)
+            return take_back(binding, since)
+
+        moves.move_on, moves.take_back = moved, taken_back
+        probations = self.trials.probations
+        endings = probations._endings
+
+        def undone(ended: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
+            notebook.undone[ended.generation] = bindings
+            endings.undo(ended, bindings, why)
+
+        probations._endings = evolve(endings, undo=undone)
+        end_ramp = self.registry.end_ramp
+
+        def ended(trigger_id: str, winner: Any, *more: Any) -> None:
+            ramp = self.registry.ramps[trigger_id]
+            if winner is ramp.stable:
+                notebook.aborted[ramp.fresh.key] = winner.version
+                notebook.just_judged.add(ramp.fresh.key)
+            end_ramp(trigger_id, winner, *more)
+
+        self.registry.end_ramp = ended
+
+    def _adopted(self, candidate: Candidate) -> None:
+        super()._adopted(candidate)
+        self.notebook.was_live.update(binding.key for binding in candidate.generation.bindings.values())
+        self.notebook.gone.update(candidate.plan.removed)
+        self.notebook.adopted(candidate)
+
+    def restarted(self) -> WatchedWorld:
+        """End, and give another server on the same folder and store, which is there again."""
+        self.close()
+        self.store.close()
+        self.store.fail_reads = self.store.fail_writes = False
+        return WatchedWorld(self.notebook, self.root, clock=self.clock, store=self.store)
