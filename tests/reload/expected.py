@@ -185,6 +185,7 @@ class Notebook:
             binding = generation.bindings[trigger_id] if ramp is None else ramp.fresh
             self._numbered(trigger_id, binding.version, (wish, code), is_kept=binding.definition is not definition)
         if generation.source == START:
+            self.gone.update(trigger_id for trigger_id, _ in self.given if trigger_id not in content.wishes)
             return
         self.hold(not generation.ramps.keys() & {*candidate.plan.added, *candidate.plan.removed}, "ramps", number)
         for trigger_id in generation.ramps.keys() & {*candidate.plan.modified}:

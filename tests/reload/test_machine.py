@@ -21,7 +21,7 @@ from harn.errors import (
     StageFailed,
 )
 from harn.model.shares import FailureLimit
-from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, ReloadReport
+from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, REVERT, ReloadReport
 from tests.reload.expected import NOTHING, SHARES, Content, Wish, rows_of
 from tests.reload.machine import GRACE, IDS, MODULES, WISHES, ServerMachine
 from tests.reload.world import World
@@ -83,13 +83,15 @@ class ReloadMachine(ServerMachine):
         return self.book.contents[recall] if recall in self.kept() else None
 
     def previous(self) -> int:
-        """Give the newest generation of other content, before what served or was recalled last; -1 for none."""
-        current, content = self.world.coordinator.current, self.book.contents[self.live]
-        records = {record.number: record for record in self.world.store._definitions.history(1000)}
-        number = current.recalled or current.number
-        while number in records and records[number].recalled is not None:
-            number = records[number].recalled
-        return max((each for each in records if each < number and self.book.contents[each] != content), default=-1)
+        """Give the newest generation of other content, not counting what failed its probation last; -1 for none."""
+        contents, before = self.book.contents, self.live
+        for record in self.world.store._definitions.history(1000):
+            if contents[record.number] != contents[self.live]:
+                if record.number < before:
+                    return record.number
+            elif record.source == REVERT and record.recalled is not None:
+                before = min(before, record.recalled)
+        return -1
 
     def reloaded(self, *, force: bool = False, **wanted: Any) -> ReloadReport | None:
         """Reload, and hold what comes of it against what should; give the report unless it was refused."""

@@ -6,9 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
+from harn.connectors.model import NormalizedEvent
+from harn.dispatch.intake import Arrival
 from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.model.shares import FailureLimit
 from harn.reload.report import PREVIOUS
+from harn.store.model import RetentionPolicy
 from harn.triggers.binding import ACTIVE
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -72,6 +75,25 @@ class TrialsTests(CoordinatorCase):
         self.world = self.world.restarted()
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.assertEqual([each.state for each in self.world.registry.ramps["b"].versions], [ACTIVE, ACTIVE])
+
+    def test_retention_leaves_what_drains(self) -> None:
+        """What a request under way began on is kept: its event may yet be accepted, and outlast a restart there."""
+        route = self.world.table.tree["/triggers/b"]
+        route.lease()
+        self.edit(1)
+        policy = RetentionPolicy(events=1e9, dead=1e9, generations=1, versions=self.world.trials.needed().versions)
+        while self.successResultOf(self.world.store.trim(policy, self.world.clock.seconds(), 100)):
+            pass
+        arrival = Arrival(headers={}, body=b"{}", received_at=self.world.clock.seconds())
+        self.successResultOf(
+            self.world.intake.take(route.binding, arrival, [NormalizedEvent(kind="thing", dedupe_key="d")])
+        )
+        route.release()
+        self.world = self.world.restarted()
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.successResultOf(Deferred.fromCoroutine(self.world.recovery.automatic(10)))
+        self.world.clock.advance(0)
+        self.assertEqual([each.call.binding for each in self.world.calls], ["b@v1"])
 
     def test_closed_while_nothing_can_be_kept(self) -> None:
         """A server that ends while the store is away leaves no timer behind, and no answer open."""

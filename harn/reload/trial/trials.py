@@ -158,9 +158,11 @@ class Trials:
         return standing
 
     def needed(self) -> Needed:
-        """Name what may yet be gone back to."""
+        """Name what may yet be gone back to, or take what has been asked of it: a request under way."""
         trials = (self.probations.current, self.probations.undoing)
-        return Needed(tuple(each.fallback for each in trials if each is not None), self.ramps.needed())
+        fallbacks = tuple(each.fallback for each in trials if each is not None)
+        draining = ((binding.id, binding.version) for binding in self._registry.draining())
+        return Needed(fallbacks, (*self.ramps.needed(), *draining))
 
     # What the coordinator tells
 
