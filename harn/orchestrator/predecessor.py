@@ -143,7 +143,7 @@ class Predecessor:
     def _lost(self) -> None:
         self.is_gone = True
         if not self._yours.called:
-            log.warn("the old program (pid {pid}) ended before it handed over", pid=self.pid)
+            log.warn("the old program (pid {pid}) ended, or gave up the upgrade, before it handed over", pid=self.pid)
             self._yours.callback(None)
         if not self._main.called:
             self._main.callback(None)
