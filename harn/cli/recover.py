@@ -12,9 +12,14 @@ from harn.cli.arguments import check_age
 from harn.cli.fire import written
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
+from harn.errors import HarnError
 
 CANDIDATE = ("event_id", "trigger_id", "binding_version", "provider", "kind", "age", "received_at", "inbox_offset")
 HANDED_OUT = ("event_id", "trigger_id", "status")
+
+
+class NotConfirmed(HarnError):
+    """A command that changes something was not told that it may."""
 
 
 @click.command()
@@ -33,7 +38,7 @@ HANDED_OUT = ("event_id", "trigger_id", "status")
 def recover(envelope_age: str, dry_run: bool, yes: bool, as_json: bool, **given: Any) -> None:
     """Find accepted events that nothing has finished, and hand them out again."""
     if not dry_run and not yes:
-        raise click.UsageError("refusing to recover without --yes; see what would be taken up with --dry-run")
+        raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
     client = Reach.told(given, os.environ).client()
     asked = {"envelope_age": envelope_age, "dry_run": dry_run}
     found = client.post("/admin/recover", asked).expect_ok()

@@ -65,7 +65,11 @@ class ReloadOperations:
         return found
 
     def _recorded(self, number: int, content: Any) -> Recorded:
-        return make_recorded(number, content.manifest, content.bundle, self.manifest, self.catalog.providers)
+        live = self.coordinator.current
+        loaded = (
+            None if live is None else live.inputs.loaded
+        )  # most of an earlier manifest is in it: see `check_document`
+        return make_recorded(number, content.manifest, content.bundle, self.manifest, self.catalog.providers, loaded)
 
     def confirm(self, generation: int | None, actor: str) -> Deferred[Mapping[str, Any]]:
         """See `IReloadOperations.confirm`."""

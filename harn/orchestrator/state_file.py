@@ -109,7 +109,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "last_reload": None if state.last_reload is None else describe_reload(state.last_reload),
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
-        "triggers": [entry(binding, share_of(binding, ramps)) for binding in bindings],
+        "triggers": [entry(binding, _share_on_ramp(binding, ramps)) for binding in bindings],
     }
 
 
@@ -128,7 +128,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """
     One entry of ``triggers``; counts are since the server's start. A quarter of what a dict costs to make.
 
-    :ivar share: percent of its trigger's new deliveries that the version takes.
+    :ivar share: percent of its trigger's new deliveries that the version takes; left out where there is no ramp.
     """
 
     id: str
@@ -137,7 +137,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     handler: str
     version: int
     state: str
-    share: float
+    share: float | msgspec.UnsetType
     received: int
     dispatched: int
     failed: int
@@ -145,11 +145,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     in_flight: int
 
 
-def entry(binding: BindingVersion, share: float) -> Entry:
+def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float | None:
+    ramp = ramps.get(binding.id)
+    return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
+
+
+def entry(binding: BindingVersion, share: float | None) -> Entry:
     """
     Make the entry of one version; by position, since there may be ten thousand.
 
-    :param share: of its trigger's new deliveries (0 to 1).
+    :param share: of its trigger's new deliveries (0 to 1); None leaves it out.
     """
     spec = binding.spec
     return Entry(
@@ -159,7 +164,7 @@ def entry(binding: BindingVersion, share: float) -> Entry:
         "local",
         binding.version,
         binding.state,
-        round(share * 100.0, 4),
+        msgspec.UNSET if share is None else round(share * 100.0, 4),
         binding.received,
         binding.dispatched,
         binding.failed,

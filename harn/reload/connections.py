@@ -35,17 +35,23 @@ CLOSING = 5.0
 """Seconds that a connector may take to close; it is not waited for any longer."""
 
 
+def configured(spec: TriggerSpec) -> list[Any]:
+    """Give what a trigger's connector is configured with, beside its secrets."""
+    return [spec.provider, spec.id, spec.kind, spec.path, spec.events, spec.settings]
+
+
 def connector_key(spec: TriggerSpec, secret_hashes: Mapping[str, str]) -> str:
     """Give the key under which generations share a trigger's connector."""
     hashes = {name: [secret_hashes[text] for text in texts] for name, texts in spec.secrets.items()}
-    return digest_value([spec.provider, spec.id, spec.kind, spec.path, spec.events, spec.settings, hashes])
+    return digest_value([*configured(spec), hashes])
 
 
 def needing_connectors(inputs: Inputs, plan: Plan, live: Inputs | None) -> list[str]:
     """Name the triggers whose connector may have another key than the live one: changed, or with a changed secret."""
     if live is None:
         return list(inputs.manifest.triggers)
-    changed = [*plan.added, *plan.modified]
+    old, new = live.manifest.triggers, inputs.manifest.triggers
+    changed = [*plan.added, *(each for each in plan.modified if _is_changed(old[each], new[each]))]
     rotated = {text for text, value in inputs.secret_hashes.items() if live.secret_hashes.get(text) != value}
     if rotated:
         known = set(changed)
@@ -55,6 +61,10 @@ def needing_connectors(inputs: Inputs, plan: Plan, live: Inputs | None) -> list[
             if trigger_id not in known and any(text in rotated for texts in spec.secrets.values() for text in texts)
         )
     return changed
+
+
+def _is_changed(old: TriggerSpec, new: TriggerSpec) -> bool:
+    return old is not new and (configured(old), old.secrets) != (configured(new), new.secrets)
 
 
 class Connections:

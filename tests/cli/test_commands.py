@@ -290,10 +290,10 @@ class RecoverTests(CommandCase):
     }
 
     def test_must_be_told_to(self) -> None:
-        """Neither ``--yes`` nor ``--dry-run`` is wrong usage: nothing is asked of the server."""
+        """Neither ``--yes`` nor ``--dry-run``: refused, and nothing is asked of the server."""
         server = self.serve()
         result = self.harn("recover", "--envelope-age", "0s")
-        self.assertEqual((result.exit_code, result.stdout), (2, ""))
+        self.assertEqual((result.exit_code, result.stdout), (1, ""))
         self.assertIn("refusing to recover without --yes", result.stderr)
         self.assertEqual(server.seen, [])
 

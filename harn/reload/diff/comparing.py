@@ -6,21 +6,29 @@ from collections.abc import Mapping
 
 from harn.errors import ManifestInvalid
 from harn.manifest.interfaces import ProviderRules
-from harn.manifest.load import check_document
+from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.source import ManifestSource
 from harn.reload.diff.differences import Recorded
 from harn.vm.bundle import Bundle
 
 
-def make_recorded(number: int, text: bytes, bundle: Bundle, path: str, rules: Mapping[str, ProviderRules]) -> Recorded:
+def make_recorded(
+    number: int,
+    text: bytes,
+    bundle: Bundle,
+    path: str,
+    rules: Mapping[str, ProviderRules],
+    previous: LoadedManifest | None = None,
+) -> Recorded:
     """
     Make the content of a generation comparable.
 
     :param text: the manifest's; ``path``: where the manifest lies.
+    :param previous: what was loaded earlier: what it has in common with the text is not checked again.
     :param rules: of the providers that are installed now, by provider: they may not accept it any more.
     """
     try:
-        loaded = check_document(ManifestSource.of(path, text), None, rules)
+        loaded = check_document(ManifestSource.of(path, text), previous, rules)
     except ManifestInvalid:
         return Recorded(number=number, text=text, bundle=bundle, manifest=None)
     return Recorded(number=number, text=text, bundle=bundle, manifest=loaded.manifest)
