@@ -131,7 +131,7 @@ class ConfirmTests(ProbationCase):
         """A reload that changes nothing puts nothing on probation, and says so; time that is none is refused."""
         server = self.serve()
         report = self.assert_reloaded(server.reload("?confirm_within=1s"), unchanged=["gh"])
-        self.assertIn("nothing is on probation", " ".join(report["warnings"]))
+        self.assertIn("no probation and no ramp begins", " ".join(report["warnings"]))
         self.assertIsNone(server.generation()["probation"])
         for query in ("confirm_within=0s", "confirm_within=soon", "min=5", "revert_on_failures=100%25"):
             self.assert_problem(server.reload(f"?{query}"), 400)
