@@ -138,6 +138,8 @@ class NotifyTests(NotifiedCase):
         A signal within the first moments either ends the process before it is ours, and nothing was said, or is
         followed once the server is ready, and the protocol is kept.
         """
+        # As a service manager starts it: under nohup the signal would be ignored before it is ours.
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
         for delay in (0.0, 0.05, 0.1, 0.2, None):
             self.heard()
             self.messages.clear()
