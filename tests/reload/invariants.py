@@ -149,7 +149,7 @@ def trials_are_of_what_serves(world: World) -> None:
 def is_kept(world: World) -> bool:
     """Tell whether what must outlast a restart is in the store; verdicts on ramps may come a second later."""
     keeper = world.trials.keeper
-    return not (keeper._writes or keeper.is_pausing or world.trials.ramps._failed)
+    return not (keeper._writes or keeper._pausing is not None or world.trials.ramps._failed)
 
 
 def _look_at_probation(world: World, terms: Probation, now: float) -> None:
@@ -187,4 +187,4 @@ def timers_are_known(world: World) -> None:
     pending = world.clock.getDelayedCalls()
     unknown = [timer for timer in pending if timer not in known]
     assert len(pending) == len(known) + len(unknown)
-    assert len(unknown) == (trials._reverting is not None) + trials.keeper.is_pausing, unknown
+    assert len(unknown) == (trials._reverting is not None) + (trials.keeper._pausing is not None), unknown

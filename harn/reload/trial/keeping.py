@@ -34,11 +34,6 @@ class Keeper:
         self._pausing: Deferred[None] | None = None
         self._closed = False
 
-    @property
-    def is_pausing(self) -> bool:
-        """Tell whether it waits before it tries again."""
-        return self._pausing is not None
-
     def keep(self, name: str, write: Write) -> Deferred[None]:
         """
         Keep something; ``write`` takes the place of an earlier one of that name that has not worked yet.
