@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.files import NotRegular, TooLarge, read_regular
+from tests.sockets import bind_in
 
 
 class ReadRegularTests(SynchronousTestCase):
@@ -58,12 +59,9 @@ class ReadRegularTests(SynchronousTestCase):
         self.assertRaises(NotRegular, read_regular, link, 9)
         listening = socket.socket(socket.AF_UNIX)
         self.addCleanup(listening.close)
-        here = os.getcwd()
-        self.addCleanup(os.chdir, here)
         os.makedirs(directory := self.mktemp())
-        os.chdir(directory)  # a socket's path may have 107 characters
-        listening.bind("s")
-        for path in ("s", "/dev/zero", "/dev/null"):
+        bind_in(directory, "s", listening)
+        for path in (os.path.join(directory, "s"), "/dev/zero", "/dev/null"):
             error = self.assertRaises(NotRegular, read_regular, path, 9)
             self.assertEqual((error.strerror, error.filename), ("it is no regular file", path))
 

@@ -12,6 +12,7 @@ from unittest import SkipTest
 
 from harn.testing.server import ServerProcess, wait_until
 from tests.integration.case import HANDLERS, ServerCase, trigger_text
+from tests.sockets import bind_in
 
 WAITS = "nothing is adopted until then"
 """What the server says when it sees files that it will not take for a change."""
@@ -315,9 +316,7 @@ class FailureTests(WatchCase):
 
         def bind() -> None:
             with socket.socket(socket.AF_UNIX) as sock:
-                here = os.open(self.directory, os.O_RDONLY)
-                sock.bind(f"/proc/self/fd/{here}/handlers.py")  # a socket's path may not be long
-                os.close(here)
+                bind_in(self.directory, "handlers.py", sock)
 
         for index, replace in enumerate((lambda: None, path.mkdir, lambda: os.mkfifo(path), bind)):
             said = len(server.lines)

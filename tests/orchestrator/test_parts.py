@@ -163,12 +163,13 @@ class SurroundingsTests(SynchronousTestCase):
 
     def test_open_files(self) -> None:
         """The soft limit is raised towards what is wanted and never lowered, and never above the hard one."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+        limits = [(256, 4096)]
+        self.patch(resource, "getrlimit", lambda which: limits[-1])
+        self.patch(resource, "setrlimit", lambda which, pair: limits.append(pair))
         self.assertEqual(raise_open_files(300), 300)
         self.assertEqual(raise_open_files(200), 300)
-        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[1], hard)
+        self.assertEqual(raise_open_files(), 4096)
+        self.assertEqual(limits, [(256, 4096), (300, 4096), (4096, 4096)])
 
     def test_freezer(self) -> None:
         """It freezes after the turn, the first time and when much is new, once for all that came before."""

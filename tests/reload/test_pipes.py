@@ -12,6 +12,7 @@ from harn.listener.tls import load_context
 from harn.reload.inputs import Surroundings, current_digests, hash_file
 from tests.listener.test_tls import make_pair
 from tests.reload.world import World, fake, github
+from tests.sockets import bind_in
 
 HEAD = '[orchestrator.vm]\ninclude = ["more.py"]\n[exports]\nout = "src/out.py"\n'
 
@@ -78,13 +79,10 @@ class PipeTests(SynchronousTestCase):
 
     def test_socket(self) -> None:
         """A socket in the place of the manifest is told to be no file, too."""
-        here = os.getcwd()
-        self.addCleanup(os.chdir, here)
-        os.chdir(self.root)  # a socket's path may have 107 characters
-        os.rename("harn.toml", "harn.toml.kept")
+        (self.root / "harn.toml").rename(self.root / "harn.toml.kept")
         listening = socket.socket(socket.AF_UNIX)
         self.addCleanup(listening.close)
-        listening.bind("harn.toml")
+        bind_in(self.root, "harn.toml", listening)
         self.assertIn("is not a regular file", self.refused("harn.toml"))
 
     def test_digests(self) -> None:

@@ -133,8 +133,11 @@ class LifeTests(InterpreterCase):
         self.assertEqual(await self.result(interpreter, None, predicate="yes"), True)
         self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
         await interpreter.close()
-        await deferLater(reactor, REFILL_DELAY * 2)
         self.assertEqual((self.interpreters.spare.pid, children()), before)
+        self.assertNotIn("Spare.", str(reactor.getDelayedCalls()))  # nothing that would start another later
+        taken = await self.interpreters.spare.take()
+        self.assertIn("Spare.", str(reactor.getDelayedCalls()))
+        await taken.close()
 
     async def test_a_process_of_its_own_dies(self):
         """Its successors leave the spare alone too, lone calls do, and none of its deaths is counted."""

@@ -1,0 +1,125 @@
+"""
+What no test may do to the process that runs it, held against the source of every test.
+
+A test run must pass wherever it is started: with other threads alive, without a terminal, under ``nohup``, on a slow
+machine. A signal to the runner is delivered to whichever thread the kernel picks; the working directory, the umask and
+the signal mask belong to all tests; a pause is too short on one machine and wasted on another.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parent
+
+SIGNALS_ITSELF = frozenset(("raise_signal", "pthread_kill", "alarm", "setitimer", "killpg", "abort", "tgkill"))
+"""Functions that send a signal to the process that calls them, or may."""
+CHANGES_ALL = frozenset(("chdir", "fchdir", "umask", "pthread_sigmask", "setrlimit", "nice", "setpgrp", "setsid"))
+"""Functions that change what all tests share."""
+OWN_PROCESS = frozenset(("getpid", "getpgrp", "getpgid"))
+LONGEST_PAUSE = 0.05
+"""Seconds between two looks at something that a test waits for."""
+
+
+def name_of(node: ast.AST) -> str:
+    """Return the last part of a name: ``kill`` of ``os.kill``; nothing for what is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def is_of_the_system(node: ast.expr) -> bool:
+    """Tell whether a name is one of the modules that ask the kernel: ``os.abort``, not ``parts.trials.abort``."""
+    return isinstance(node, ast.Attribute) and name_of(node.value) in ("os", "signal", "resource")
+
+
+def names_own_process(node: ast.expr, own: frozenset[str]) -> bool:
+    """Tell whether an argument is this process's id or group, or a number, which cannot be a child's."""
+    if isinstance(node, ast.UnaryOp):
+        node = node.operand
+    if isinstance(node, ast.Call):
+        return name_of(node.func) in OWN_PROCESS
+    return (isinstance(node, ast.Constant) and type(node.value) is int) or name_of(node) in own
+
+
+def pause_of(call: ast.Call) -> ast.expr | None:
+    """Return how long a call pauses the test, None for a call that does not."""
+    called = name_of(call.func)
+    if called == "sleep" and call.args:
+        return call.args[0]
+    if called == "deferLater" and len(call.args) == 2:
+        return call.args[1]
+    return None
+
+
+def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Give line and name of each call that a test may not make. What is quoted for a child to run is not looked at."""
+    own = frozenset(
+        name_of(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        if name_of(node.value.func) in OWN_PROCESS
+        for target in node.targets
+    )
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        # Also what is handed to another function to be called: `callLater(0, os.kill, os.getpid(), SIGHUP)`.
+        for called in (node.func, *node.args):
+            if is_of_the_system(called) and name_of(called) in SIGNALS_ITSELF | CHANGES_ALL:
+                yield node.lineno, name_of(called)
+            elif name_of(called) == "kill" and len(node.args) > 1:
+                after = node.args[node.args.index(called) + 1 :] if called in node.args else node.args
+                if after and names_own_process(after[0], own):
+                    yield node.lineno, "kill"
+        pause = pause_of(node)
+        if pause is not None and not (isinstance(pause, ast.Constant) and pause.value <= LONGEST_PAUSE):
+            yield node.lineno, name_of(node.func)
+
+
+class IsolationTests(SynchronousTestCase):
+    """The rule, and that it finds what it is for."""
+
+    def test_every_test_leaves_the_runner_alone(self) -> None:
+        """No test signals its own process, changes what all tests share, or pauses for a guessed time."""
+        wrong = [
+            f"{path.relative_to(ROOT.parent)}:{line}: {name}"
+            for path in sorted(ROOT.rglob("*.py"))
+            for line, name in faults(ast.parse(path.read_text("utf-8")))
+        ]
+        self.assertEqual(wrong, [], "run it in a child process, call what was installed, or wait for what is to come")
+
+    def test_the_rule_finds(self) -> None:
+        """Each of these is found; a signal to a child, a short look and a child's own program are not."""
+        for source in (
+            "os.kill(os.getpid(), 1)",
+            "kill(getpid(), 1)",
+            "me = os.getpid()\nos.kill(me, 1)",
+            "os.kill(0, 15)",
+            "os.kill(-1, 15)",
+            "reactor.callLater(0, os.kill, os.getpid(), 1)",
+            "self.addCleanup(os.chdir, here)",
+            "signal.raise_signal(1)",
+            "signal.alarm(1)",
+            "signal.setitimer(signal.ITIMER_REAL, 1)",
+            "signal.pthread_kill(threading.get_ident(), 1)",
+            "os.killpg(os.getpgrp(), 1)",
+            "signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)",
+            "os.umask(0o22)",
+            "time.sleep(1)",
+            "deferLater(reactor, 0.3)",
+            "deferLater(reactor, DELAY * 2)",
+        ):
+            self.assertEqual(len(list(faults(ast.parse(source)))), 1, source)
+        for source in (
+            "os.kill(pid, 1)",
+            "os.kill(self.interpreters.spare.pid, 9)",
+            "process.kill()",
+            "server.signal(signal.SIGHUP)",
+            "deferLater(reactor, 0.01)",
+            "deferLater(reactor, 0)",
+            "RUN = 'import os; os.kill(os.getpid(), 1)'",
+        ):
+            self.assertEqual(list(faults(ast.parse(source))), [], source)
