@@ -13,6 +13,7 @@ Every exception that harn raises on purpose, as one tree.
     │   │   ├── SignatureStale
     │   │   └── SignatureReplayed
     │   ├── PayloadInvalid          400
+    │   ├── MessageMalformed        400, and the connection is closed
     │   ├── OriginRefused           403
     │   ├── RouteUnknown            404
     │   │   └── GenerationUnknown   a generation whose content is not kept
@@ -22,6 +23,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── PreconditionFailed      412
     │   ├── BodyTooLarge            413
     │   ├── RateExceeded            429
+    │   ├── CodingUnsupported       501, and the connection is closed
     │   ├── Saturated               503
     │   └── ShuttingDown            503
     ├── StoreError
@@ -115,6 +117,14 @@ class SignatureReplayed(CredentialsRejected):
 
 class PayloadInvalid(Refused):
     """The body is not what the provider's format allows."""
+
+
+class MessageMalformed(Refused):
+    """The request's head or framing is not plain HTTP/1.1; nothing after it can be read."""
+
+
+class CodingUnsupported(Refused):
+    """The body has a transfer coding that the server does not know; nothing after it can be read."""
 
 
 class OriginRefused(Refused):

@@ -4,8 +4,9 @@ One connection: where a request is decided when its headers are in, and where ti
 Why a subclass of ``HTTPChannel``: the channel alone knows a request's method and target before its body arrives, so
 only here can 404, 405, 413 and 503 be said in time, ``100 Continue`` be held back from a request that is turned away,
 and a lease be taken on the routes that were live when the headers ended. What it takes from its parent beside public
-names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, and the hook for
-malformed input, ``_respondToBadRequestAndDisconnect``; the tests meet each of them through real bytes.
+names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, the line that has
+no end yet (``_buffer``), the trailers of the decoder of chunks, and the hook for malformed input,
+``_respondToBadRequestAndDisconnect``; the tests meet each of them through real bytes.
 
 Why no timer for each connection: every state has a deadline, a number that costs one assignment, and the site looks
 at all of them once a second. Deadlines are for whole states, so a client that sends one byte a second gains nothing.
@@ -25,9 +26,10 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from harn.errors import BodyTimedOut, PayloadInvalid
+from harn.errors import BodyTimedOut, MessageMalformed, Refused
+from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
 from harn.listener.problem import Answer, problem, problem_of
-from harn.listener.statuses import Status
+from harn.listener.statuses import Status, status_of
 
 if TYPE_CHECKING:
     from harn.listener.request import HarnRequest
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
 IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", "closing"
 
-_BAD_REQUEST = Status(400, "Bad request")
+_FOLDS = (b" ", b"\t")
+_TIMED_OUT = Status(408, "Request timed out")
 _URI_TOO_LONG = Status(414, "URI too long")
 _HEADERS_TOO_LARGE = Status(431, "Request header fields too large")
 
@@ -62,6 +65,7 @@ class HarnChannel(HTTPChannel):
     read_by = inf
     _discarded = 0
     _gone_by = inf
+    _header = b""
 
     # From the transport
 
@@ -85,6 +89,9 @@ class HarnChannel(HTTPChannel):
             self.deadline = self.site.clock.seconds() + self.site.limits.headers
         # Not the parent's, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
+        # Called from within itself, it has only taken up the bytes of a next request; they are looked at later.
+        if self.phase is HEADERS and not self._busyReceiving and has_bare_end(self._buffer):
+            self._turn_away_for(MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF"))
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted's own is untyped
         """Forget the connection."""
@@ -105,8 +112,16 @@ class HarnChannel(HTTPChannel):
 
     # From the parent's parser
 
+    def lineReceived(self, line: bytes) -> None:
+        """Take one line of the head; one that goes on from the line before it (``obs-fold``) is refused."""
+        if line[:1] in _FOLDS:
+            self._turn_away_for(MessageMalformed("no line of the head may begin with a space; write it as one line"))
+        else:
+            super().lineReceived(line)
+
     def headerReceived(self, line: bytes) -> bool:
         """Take one header; a length of thousands of digits is malformed and not an error of ours."""
+        self._header = line
         try:
             return bool(super().headerReceived(line))
         except ValueError:
@@ -116,7 +131,8 @@ class HarnChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Let the request decide; one that waits for our word and is turned away never hears ``100 Continue``."""
         request = self.requests[-1]
-        self.persistent = self.checkPersistence(request, self._version)
+        self._header = b""
+        self.persistent = is_persistent(self._version, request.requestHeaders)
         request.begin(self._command, self._path, self._version, self.length)
         if self.phase is CLOSING:
             self.clearLineBuffer()
@@ -130,6 +146,14 @@ class HarnChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """The request is complete: from now on the time is ours."""
+        # Only the decoder of chunks has them, and only some releases keep them.
+        trailers = getattr(self._transferDecoder, "_trailerHeaders", None)
+        if trailers:
+            try:
+                check_trailers(trailers)
+            except Refused as error:
+                self._end_body(problem_of(error))
+                return
         if self.phase is not CLOSING:
             self.phase = HANDLING
             self.deadline = inf
@@ -144,18 +168,24 @@ class HarnChannel(HTTPChannel):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Turn away a request line or header that is endless."""
-        if self.phase is not CLOSING:
-            self._turn_away(_URI_TOO_LONG if not self.requests else _HEADERS_TOO_LARGE)
+        if self.phase is CLOSING:
+            return
+        if not self.requests:
+            self._turn_away(_URI_TOO_LONG, f"the request line is longer than {self.MAX_LENGTH} bytes")
+        else:
+            self._refuse_headers()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         if self.phase is CLOSING:
             return
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
-            self._turn_away(_HEADERS_TOO_LARGE)
+            self._refuse_headers()
         elif self.phase is BODY:
-            self._end_body(problem_of(PayloadInvalid("the chunks of the body are malformed")))
+            self._end_body(problem_of(MessageMalformed("the chunks of the body are malformed")))
+        elif self._header:
+            self._turn_away_for(refusal_of(self._header))
         else:
-            self._turn_away(_BAD_REQUEST)
+            self._turn_away_for(MessageMalformed("this is no HTTP/1.1 request: its first line is malformed"))
 
     # Ending
 
@@ -190,7 +220,8 @@ class HarnChannel(HTTPChannel):
         elif self.phase is IDLE:
             self.loseConnection()
         elif self.phase is HEADERS:
-            self._turn_away(Status(408, "Request timed out"))
+            limit = self.site.limits.headers
+            self._turn_away(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
         else:
             limit = self.site.limits.body
             self._end_body(problem_of(BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)))
@@ -202,16 +233,20 @@ class HarnChannel(HTTPChannel):
         self.clearLineBuffer()
         self.loseConnection()
 
-    def _turn_away(self, status: Status) -> None:
-        """Answer what is no request yet, and close."""
-        details = {
-            400: "this is no HTTP/1.1 request, or one with a malformed header",
-            408: f"the headers were not complete within {self.site.limits.headers:g} s",
-            414: f"the request line is longer than {self.MAX_LENGTH} bytes",
-            431: f"the headers are larger than {self.totalHeadersSize} bytes, more than {self.maxHeaders}, or one of "
+    def _refuse_headers(self) -> None:
+        self._turn_away(
+            _HEADERS_TOO_LARGE,
+            f"the headers are larger than {self.totalHeadersSize} bytes, more than {self.maxHeaders}, or one of "
             f"them is longer than {self.MAX_LENGTH}",
-        }
-        answer = problem(status, details[status.code])
+        )
+
+    def _turn_away_for(self, error: Refused) -> None:
+        """Answer what is no request with what is wrong with it, and close."""
+        self._turn_away(status_of(type(error)), str(error))
+
+    def _turn_away(self, status: Status, detail: str) -> None:
+        """Answer what is no request yet, and close."""
+        answer = problem(status, detail)
         self.clearLineBuffer()
         self.write(
             b"HTTP/1.1 %d %s\r\n%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"

@@ -22,6 +22,7 @@ from twisted.web import server
 from twisted.web.http import RESPONSES
 
 from harn.errors import BodyTooLarge, MethodNotAllowed, OriginRefused, PayloadInvalid, Refused, RouteUnknown
+from harn.listener.framing import check_head
 from harn.listener.place import Place
 from harn.listener.problem import Answer, problem_of
 from harn.listener.tree import EMPTY, Tree
@@ -95,6 +96,11 @@ class HarnRequest(server.Request):
         tree = self.tree = site.tree
         self.path, _, self.query = target.partition(b"?")
         route = self.route = tree.find(self.path)
+        try:
+            check_head(target, version, self.requestHeaders)
+        except Refused as error:
+            self.cut_off(self.problem(error))
+            return
         try:
             place = self.place = site.place_of(self) if route is None else site.place_of_route(route)
             if site.origins is not None:

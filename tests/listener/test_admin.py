@@ -149,8 +149,8 @@ class AuthenticationTests(AdminCase):
         self.assertEqual(self.ask("GET", "/administrator").status, 404)
 
     def test_any_host(self) -> None:
-        """What the ``Host`` header says is nobody's business."""
-        for host in ("x" * 100, "\xff\xfe", "a..b", "evil.test:99999", ""):
+        """No answer depends on what a valid ``Host`` names."""
+        for host in ("x" * 100, "%ff%fe", "a..b", "evil.test:99999", ""):
             self.assertEqual(self.ask("GET", "/admin/bindings", Host=host).status, 200, host)
 
     def test_body_limit(self) -> None:

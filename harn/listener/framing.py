@@ -1,0 +1,111 @@
+"""
+RFC 9112 where the parser of ``twisted.web`` is more lenient: requests that two servers could read differently.
+
+What is not plain is refused and the connection closed, since nobody can say where the next request begins. The parser
+itself refuses header lines that are none, two lengths and codings other than ``chunked``; `refusal_of` says why it did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from twisted.web.http_headers import Headers
+
+from harn.errors import CodingUnsupported, MessageMalformed, Refused
+
+# RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv4, or one of IPv6 or later in brackets; then a port. The name may
+# be empty: so says a client whose target has none.
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+_TOKEN = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_NO_VALUE = re.compile(rb"[\x00\r\n]")
+_TWO_LENGTHS = "the length of the body must be given once, by one Content-Length or by Transfer-Encoding: chunked"
+_SHOWN = 80
+
+
+def check_head(target: bytes, version: bytes, headers: Headers) -> None:
+    """
+    Check the head of a request that the parser let pass.
+
+    :raises MessageMalformed: two servers could read it differently.
+    :raises CodingUnsupported: its body has a coding that we cannot undo.
+    """
+    if not _TARGET.fullmatch(target):
+        raise MessageMalformed("the request target must be of visible ASCII characters; percent-encode the others")
+    hosts = headers.getRawHeaders(b"Host")
+    if hosts is None:
+        if version == b"HTTP/1.1":
+            raise MessageMalformed("the header Host is missing; HTTP/1.1 asks for it")
+    elif len(hosts) != 1:
+        raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
+    elif not _HOST.fullmatch(hosts[0]):
+        raise MessageMalformed(f"the header Host must be a name or an address and a port, got {_shown(hosts[0])}")
+    codings = headers.getRawHeaders(b"Transfer-Encoding")
+    if codings is not None:
+        if version != b"HTTP/1.1":
+            raise MessageMalformed("HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1")
+        if headers.hasHeader(b"Content-Length"):
+            raise MessageMalformed(_TWO_LENGTHS)
+        for coding in codings:
+            if coding.lower() != b"chunked":
+                raise _refuse_coding(coding)
+
+
+def is_persistent(version: bytes, headers: Headers) -> bool:
+    """Tell whether the connection may go on after this request, by every line of ``Connection`` and its whole list."""
+    if version != b"HTTP/1.1":
+        return False
+    lines = headers.getRawHeaders(b"Connection")
+    if lines is None:
+        return True
+    return all(option.strip(b" \t").lower() != b"close" for line in lines for option in line.split(b","))
+
+
+def check_trailers(lines: Iterable[bytes]) -> None:
+    """
+    Check the lines after the last chunk. They are thrown away, but a server before us may have ended them elsewhere.
+
+    :raises MessageMalformed: one is no header line.
+    """
+    for line in lines:
+        name, colon, value = bytes(line).partition(b":")
+        if not colon or not _TOKEN.fullmatch(name) or _NO_VALUE.search(value):
+            raise MessageMalformed(f"a trailer after the chunks must be a header line, got {_shown(bytes(line))}")
+
+
+def has_bare_end(line: bytes) -> bool:
+    """Tell whether a line that has no end yet (CRLF) holds a lone CR or LF, which some servers take for one."""
+    return b"\n" in line or b"\r" in line[:-1]
+
+
+def refusal_of(line: bytes) -> Refused:
+    """Give the reason why the parser refused a header line."""
+    name, colon, value = line.partition(b":")
+    if not colon:
+        return MessageMalformed(f"a header line must have a colon, got {_shown(line)}")
+    if not _TOKEN.fullmatch(name):
+        return MessageMalformed(f"the name of a header must be a token and end at the colon, got {_shown(name)}")
+    if _NO_VALUE.search(value):
+        return MessageMalformed(f"the header {_shown(name)} must not hold a lone CR or LF, or a NUL")
+    named, value = name.lower(), value.strip(b" \t")
+    if named == b"transfer-encoding" and value.lower() != b"chunked":
+        return _refuse_coding(value)
+    if named == b"content-length" and not value.isdigit():
+        return MessageMalformed(f"Content-Length must be a number of digits, got {_shown(value)}")
+    if named in (b"content-length", b"transfer-encoding"):
+        return MessageMalformed(_TWO_LENGTHS)
+    return MessageMalformed(f"the header {_shown(name)} is malformed")
+
+
+def _refuse_coding(value: bytes) -> Refused:
+    """Give the reason against a value of ``Transfer-Encoding``: one that is not plain is malformed, else unknown."""
+    codings: Sequence[bytes] = [coding.strip(b" \t").lower() for coding in value.split(b",")]
+    detail = f"Transfer-Encoding must be chunked and nothing else, got {_shown(value)}"
+    if b"chunked" in codings[:-1] or not all(_TOKEN.fullmatch(coding) for coding in codings):
+        return MessageMalformed(detail)
+    return CodingUnsupported(detail)
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:_SHOWN].decode("latin-1"))
