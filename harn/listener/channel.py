@@ -5,7 +5,8 @@ Why a subclass of ``HTTPChannel``: the channel alone knows a request's method an
 only here can 404, 405, 413 and 503 be said in time, ``100 Continue`` be held back from a request that is turned away,
 and a lease be taken on the routes that were live when the headers ended. What it takes from its parent beside public
 names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, the line that has
-no end yet (``_buffer``), the trailers of the decoder of chunks, and the hook for malformed input,
+no end yet (``_buffer``), the bytes of later requests (``_dataBuffer``), whether bytes are being taken in
+(``_busyReceiving``), the trailers of the decoder of chunks, and the hook for malformed input,
 ``_respondToBadRequestAndDisconnect``; the tests meet each of them through real bytes.
 
 Why no timer for each connection: every state has a deadline, a number that costs one assignment, and the site looks
@@ -20,11 +21,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from zope.interface import implementer
 
 from harn.errors import BodyTimedOut, MessageMalformed, Refused
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
@@ -45,6 +47,7 @@ _HEADERS_TOO_LARGE = Status(431, "Request header fields too large")
 log = Logger(namespace="harn.listener")
 
 
+@implementer(IHalfCloseableProtocol)
 class HarnChannel(HTTPChannel):
     """
     :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` once we are done with the client.
@@ -66,6 +69,7 @@ class HarnChannel(HTTPChannel):
     _discarded = 0
     _gone_by = inf
     _header = b""
+    _has_client_ended = False
 
     # From the transport
 
@@ -92,6 +96,23 @@ class HarnChannel(HTTPChannel):
         # Called from within itself, it has only taken up the bytes of a next request; they are looked at later.
         if self.phase is HEADERS and not self._busyReceiving and has_bare_end(self._buffer):
             self._turn_away_for(MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF"))
+        if self._has_client_ended:
+            self._close_if_answered()
+
+    def readConnectionLost(self) -> None:
+        """
+        Called when the client has ended its side: what came whole is answered, then the connection is closed.
+
+        It may come more than once, since whoever reads on after the end finds the end again.
+        """
+        self._has_client_ended = True
+        if self.phase is CLOSING:
+            self.transport.loseConnection()
+        else:
+            self._close_if_answered()
+
+    def writeConnectionLost(self) -> None:
+        """Called when our side has ended, which `loseConnection` asked for."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted's own is untyped
         """Forget the connection."""
@@ -165,6 +186,8 @@ class HarnChannel(HTTPChannel):
             self.phase = IDLE
             self.deadline = self.site.clock.seconds() + self.site.limits.idle
         super().requestDone(request)
+        if self._has_client_ended:
+            self._close_if_answered()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Turn away a request line or header that is endless."""
@@ -194,7 +217,8 @@ class HarnChannel(HTTPChannel):
         Close so that our last answer is not lost.
 
         A socket closed while bytes are unread resets the connection, and the reset can overtake the answer. So we end
-        our side only, throw away what still comes, and let the client close, within a time and a size.
+        our side only, throw away what still comes, and let the client close, within a time and a size. From a client
+        that has ended its side nothing comes.
         """
         if self.phase is CLOSING:
             return
@@ -204,12 +228,21 @@ class HarnChannel(HTTPChannel):
         self.deadline = now + self.site.limits.linger if self.read_by == inf else self.read_by
         self._gone_by = now + self.site.limits.body
         is_plain = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
-        if is_plain:
+        if is_plain and not self._has_client_ended:
             self.transport.unregisterProducer()
             self.transport.resumeProducing()  # it may have been paused, and what comes has to be thrown away
             self.transport.loseWriteConnection()
         else:
             super().loseConnection()
+
+    def _close_if_answered(self) -> None:
+        """Close for a client that has ended its side; what is not whole by now will never be."""
+        if self._busyReceiving:
+            return  # there may be another whole request among the bytes
+        if self.phase is not HANDLING:
+            self.loseConnection()
+        elif not any(self._dataBuffer):
+            self.persistent = False  # the answer says that it is the last
 
     def check_time(self, now: float) -> None:
         """End what takes too long. Called by the site, about once a second."""

@@ -9,10 +9,9 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from harn.errors import ListenerUnusable
-from harn.listener.tls import TlsContext
+from harn.listener.tls import TlsContext, TlsFactory
 
 BACKLOG = 1024
 
@@ -80,7 +79,7 @@ def listen(
     :param inherited: the descriptor of a listening socket to serve instead of ``bind``; it is closed.
     :raises ListenerUnusable: says which address or descriptor, why not, and what to do.
     """
-    served: Any = factory if tls is None else TLSMemoryBIOFactory(tls, False, factory, reactor)
+    served: Any = factory if tls is None else TlsFactory(tls, False, factory, reactor)
     with _open(bind) if inherited is None else inherited_socket(inherited) as listening:
         host, number = listening.getsockname()[:2]
         port = reactor.adoptStreamPort(listening.fileno(), listening.family, served)

@@ -1,13 +1,19 @@
-"""The certificate that the listener shows, held so that it can be replaced while connections are open."""
+"""
+TLS as the listener speaks it: the certificate that it shows, which can be replaced while connections are open, and a
+client that ends its side of a connection before it has its answer.
+"""
 
+# Names are those of twisted.protocols.tls, whose own functions are not typed.
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
 from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_certificate, load_privatekey
 from OpenSSL.SSL import Connection, Context
 from OpenSSL.SSL import Error as SslError
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import ListenerUnusable
@@ -58,6 +64,44 @@ class TlsContext:
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802, N803 - twisted's
         """Make the OpenSSL connection of one client."""
         return Connection(self._context, None)
+
+
+class TlsTransport(BufferingTLSTransport):
+    """
+    A connection whose client may end its side (``close_notify``) and still be answered, as TLS 1.3 has it.
+
+    Twisted's ends both sides then. What it calls when ``close_notify`` comes, and at no other time while the connection
+    is not being closed, is `_shutdownTLS` and then `_tlsShutdownFinished` with None.
+    """
+
+    _client_ends = False
+
+    def _shutdownTLS(self) -> None:  # noqa: N802 - twisted's name
+        if self.disconnecting:
+            super()._shutdownTLS()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:  # noqa: N802 - twisted's name
+        if reason is not None or self.disconnecting:
+            super()._tlsShutdownFinished(reason)
+        else:
+            self._client_ends = True
+            self._lostTLSConnection = True  # this ends the loop that reads
+
+    def _flushReceiveBIO(self) -> None:  # noqa: N802 - twisted's name
+        super()._flushReceiveBIO()
+        if self._client_ends:
+            self._client_ends = self._lostTLSConnection = False
+            wrapped = IHalfCloseableProtocol(self.wrappedProtocol, None)
+            if wrapped is None:
+                self.loseConnection()
+            else:
+                wrapped.readConnectionLost()
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """Makes a `TlsTransport` of each connection."""
+
+    protocol = TlsTransport
 
 
 def _read(path: str, what: str) -> bytes:

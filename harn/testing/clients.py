@@ -241,6 +241,11 @@ class Wire:
         (only,) = self.answers()
         return only
 
+    def half_close(self) -> Wire:
+        """End the client's side, and go on reading."""
+        self.protocol.readConnectionLost()
+        return self
+
     def drop(self) -> None:
         """Go away, as a client does."""
         self.protocol.connectionLost(Failure(connectionDone.value))

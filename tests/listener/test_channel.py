@@ -323,6 +323,75 @@ class TimeTests(ChannelCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
 
+class HalfClosedTests(ChannelCase):
+    """The client ends its side, and reads on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.inbox.held = []
+
+    def test_answered(self) -> None:
+        """A request that came whole before the end is answered, and the connection closed with that answer."""
+        self.wire.send(signed_post("/hooks/gh")).half_close()
+        self.assertFalse(self.wire.closing)
+        self.world.inbox.release()
+        answer = self.wire.answer()
+        self.assertEqual((answer.status, answer.headers["connection"], self.wire.closing), (200, "close", True))
+        self.assert_nothing_held()
+
+    def test_pipelined(self) -> None:
+        """So are all that came whole, in order; what began after them is dropped."""
+        for rest in (b"", b"\r\n", b"POST /hooks/gh HTTP/1.1\r\nHost: h", signed_post("/hooks/gh")[:-1]):
+            for step in (10_000, 1):
+                world = World()
+                world.inbox.held = []
+                wire = world.wire()
+                data = signed_post("/hooks/gh") + request_bytes("GET", "/nope") + signed_post("/hooks/gh") + rest
+                for start in range(0, len(data), step):
+                    wire.send(data[start : start + step])
+                wire.half_close().half_close()  # who reads on after the end finds the end again
+                self.assertFalse(wire.closing)
+                world.inbox.release()
+                self.assertEqual([answer.status for answer in wire.answers()], [200, 404, 200], rest)
+                self.assertTrue(wire.closing, rest)
+                wire.drop()
+                self.assertEqual((world.site.in_flight, world.admission.pending_bytes), (0, 0), rest)
+
+    def test_pipelined_and_held(self) -> None:
+        """A later request that takes its time is waited for, too."""
+        self.wire.send(signed_post("/hooks/gh") * 2).half_close()
+        held, self.world.inbox.held = self.world.inbox.held, []
+        assert held is not None
+        held[0]()
+        self.assertEqual((self.wire.answer().status, self.wire.closing), (200, False))
+        self.world.inbox.release()
+        self.assertEqual((self.wire.answer().status, self.wire.closing), (200, True))
+
+    def test_partial(self) -> None:
+        """An end in the middle of a head or a body closes at once, without a word, and lets go of what was held."""
+        whole = signed_post("/hooks/gh", b"x" * 100)
+        chunks = request_bytes("POST", "/hooks/gh", CHUNKED) + b"5\r\nhello\r\n"
+        for data in (whole[:3], whole[:40], whole[:-1], chunks, chunks + b"0\r\n"):
+            wire = self.world.wire().send(data).half_close()
+            self.assertEqual((wire.raw(), wire.closing), (b"", True), data)
+            wire.drop()
+        self.assert_nothing_held()
+
+    def test_partial_and_unwanted(self) -> None:
+        """A request that was answered early is not waited for."""
+        self.wire.send(request_bytes("POST", "/nowhere", {"Content-Length": "3"})).half_close()
+        self.assertEqual((self.wire.answer().status, self.wire.closing), (404, True))
+
+    def test_idle(self) -> None:
+        """An idle connection that its client ends is closed at once."""
+        self.assertTrue(self.wire.half_close().closing)
+
+    def test_after_our_end(self) -> None:
+        """A client that ends after we have is gone."""
+        self.wire.send(b"nonsense\r\n\r\n").half_close()
+        self.assertEqual((self.wire.answer().status, self.wire.closing), (400, True))
+
+
 class QuiesceTests(ChannelCase):
     def test_new_requests(self) -> None:
         """Going down, a trigger's route answers 503 with Retry-After and closes; health still answers."""

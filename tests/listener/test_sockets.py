@@ -77,6 +77,35 @@ class SocketTests(TestCase):
         assert client.reason is not None
         self.assertTrue(client.reason.check(ConnectionDone), client.reason)
 
+    async def test_half_closed(self) -> None:
+        """A client that ends its side after its requests gets every answer, and a clean end."""
+        self.world.inbox.held = []
+        client = await self.connect()
+        client.send(signed_post("/hooks/gh") * 2)
+        client.transport.loseWriteConnection()  # type: ignore[union-attr]
+        while not self.world.inbox.held:
+            await self.pause()
+        self.world.inbox.release()
+        await self.assert_clean_end(client)
+        self.assertEqual([answer.status for answer in parse_answers(bytes(client.data))], [200, 200])
+        self.assertEqual(self.world.site.channels, set())
+
+    async def test_client_that_goes(self) -> None:
+        """A client that goes while it waits is noticed with its answer; one that only was idle, at once."""
+        self.world.inbox.held = []
+        waiting, idle = await self.connect(), await self.connect()
+        waiting.send(signed_post("/hooks/gh"))
+        while not self.world.inbox.held:
+            await self.pause()
+        for client in (waiting, idle):
+            client.transport.loseConnection()  # type: ignore[union-attr]
+        while len(self.world.site.channels) > 1:
+            await self.pause()
+        self.world.inbox.release()
+        while self.world.site.channels:
+            await self.pause()
+        self.assertEqual(self.world.site.in_flight, 0)
+
     async def test_slow_client(self) -> None:
         """A client that never ends its headers gets 408 and the end of the connection."""
         client = await self.connect()

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from harn.errors import ListenerUnusable
 from harn.listener.endpoint import Bind, listen
 from harn.listener.tls import TlsContext, load_context
-from harn.testing.clients import SocketClient
+from harn.testing.clients import SocketClient, parse_answers
 from tests.listener.world import World, signed_post
 
 
@@ -169,6 +169,33 @@ class ServedTests(TestCase):
         await old.lost
         new.transport.abortConnection()  # type: ignore[union-attr]
         await new.lost
+
+    async def test_half_closed(self) -> None:
+        """A client that says that it will send no more (``close_notify``) gets its answers all the same."""
+        self.world.inbox.held = []
+        client = await self.connect(CertificateOptions().getContext())
+        client.send(signed_post("/hooks/gh") * 2)
+        while not self.world.inbox.held:
+            await self.pause()
+        transport: Any = client.transport
+        transport.getHandle().shutdown()
+        transport._flushSendBIO()
+        (channel,) = self.world.site.channels
+        while not channel._has_client_ended:
+            await self.pause()
+        self.world.inbox.release()
+        await client.lost
+        self.assertEqual([answer.status for answer in parse_answers(bytes(client.data))], [200, 200])
+
+    async def test_idle_client_that_ends(self) -> None:
+        """A client that ends while nothing is asked is gone, in good order."""
+        client = await self.connect(CertificateOptions().getContext())
+        client.send(signed_post("/hooks/gh"))
+        await client.until_answers(1)
+        client.transport.loseConnection()  # type: ignore[union-attr]
+        await client.lost
+        while self.world.site.channels:
+            await self.pause()
 
     async def test_old_versions(self) -> None:
         """A client that speaks nothing newer than TLS 1.1 is turned away."""
