@@ -12,8 +12,10 @@ import itertools
 import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from threading import Thread
+from functools import cache
+from threading import Thread, get_ident
 from typing import Any
+from weakref import WeakSet
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -24,6 +26,7 @@ from zope.interface import implementer
 from harn.errors import CallInterrupted
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
+from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.session import Session
 from harn.vm.frames import (
     Cancel,
@@ -51,6 +54,20 @@ CLOSE_GRACE = 2.0
 """Seconds that a thread may take to end before it is reported and left behind."""
 
 _numbers = itertools.count(1)
+_threads: WeakSet[InlineInterpreter] = WeakSet()
+
+
+@cache
+def _watch_forks_once() -> None:
+    watch_forks(_find_forked)
+
+
+def _find_forked() -> Callable[[], None] | None:
+    """Give what a process abandons that was forked on the thread of one of the interpreters."""
+    for interpreter in _threads:
+        if interpreter.has_thread(get_ident()):
+            return interpreter.abandon_copy
+    return None
 
 
 @implementer(IInterpreter)
@@ -82,6 +99,8 @@ class InlineInterpreter:
         prefix = f"_harn_inline_{next(_numbers)}"
         self._session = Session(self._loop, self._send_from_loop, threads=None, prefix=prefix)
         self._thread = Thread(target=self._run, name=prefix, daemon=True)
+        _watch_forks_once()
+        _threads.add(self)
         self._thread.start()
         self._send(load_frame(bundle))
 
@@ -89,6 +108,14 @@ class InlineInterpreter:
     def running(self) -> int:
         """How many calls are in it."""
         return len(self._calls)
+
+    def has_thread(self, ident: int) -> bool:
+        """Tell whether a thread is the one that runs its calls."""
+        return self._thread.ident == ident
+
+    def abandon_copy(self) -> None:
+        """Let go of the loop, in a process that a handler forked."""
+        abandon_loop(self._loop)
 
     # What its owner asks
 
@@ -223,7 +250,9 @@ class InlineInterpreter:
             while not self._closing:
                 try:
                     self._loop.run_forever()
-                except (SystemExit, KeyboardInterrupt):
+                    end_copy()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    end_copy(error)
                     continue  # sys.exit() in a task that a handler started ends that task and nothing else
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()

@@ -25,6 +25,7 @@ import socket
 import traceback
 from _thread import start_new_thread
 
+from harn.vm.child.forks import HELD, abandon_loop, end_copy, watch_forks
 from harn.vm.child.output import capture_output
 from harn.vm.child.session import Session
 from harn.vm.child.threads import Threads
@@ -52,6 +53,7 @@ class Program:
         self.ended = False
         self._loop = loop
         self._data = data
+        self._control = control
         self._outgoing = bytearray()
         self._flushing = False
         self._reader = FrameReader(ToChild, LARGEST_TO_CHILD)
@@ -59,14 +61,22 @@ class Program:
         self.watchdog = Watchdog(control, loop)
         loop.add_reader(data.fileno(), self._readable)
 
+    def abandon(self) -> None:
+        """Let go of the channel and the loop, in a copy of this process."""
+        self._data.close()
+        self._control.close()
+        abandon_loop(self._loop)
+
     def send(self, frame: FromChild) -> None:
         """Send with everything else of this turn."""
+        end_copy()
         append_frame(self._outgoing, frame)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _send_now(self, frame: FromChild) -> None:
+        end_copy()
         append_frame(self._outgoing, frame)
         self._data.setblocking(True)
         try:
@@ -127,7 +137,7 @@ def main() -> None:
     """Run until the server closes the channel."""
     # A terminal and a service manager send these to the whole family; the server alone decides. Handlers that do
     # nothing, and not SIG_IGN, which the programs that a handler starts would inherit.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+    for number in HELD:
         signal.signal(number, lambda *_: None)
     # A session of its own: what a handler has started can be ended with it, as one group.
     with contextlib.suppress(OSError):
@@ -140,6 +150,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     program = Program(loop, data, control)
     start_new_thread(program.watchdog.run, ())
+    watch_forks(lambda: program.abandon)
     faulthandler.enable(2)  # a crash tells the log where it was
     capture_output(program.session)
     program.send(Ready())
@@ -147,8 +158,11 @@ def main() -> None:
     gc.freeze()
     while not program.ended:
         # sys.exit() in a task that a handler started comes out here; it ends that task and nothing else.
-        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+        try:
             loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            end_copy(error)
+        end_copy()
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     os._exit(0)

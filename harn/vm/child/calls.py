@@ -17,6 +17,7 @@ import msgspec
 
 from harn.handlers import Context, Log, Reject, RetryAfter, TriggerEvent
 from harn.model.event import decode_envelope
+from harn.vm.child.forks import end_copy
 from harn.vm.child.functions import Function
 from harn.vm.child.threads import interrupt
 from harn.vm.child.tracebacks import one_line, plain_text, user_traceback
@@ -134,7 +135,9 @@ class RunningCall:
                 result = SAID_YES if handler is None else encode_result(await self._apply(handler, event))
             answer: Done | Failed = Done(self.number, result)
         except BaseException as error:  # SystemExit too: it would end the loop
+            end_copy(error)
             answer = self._failure(error)
+        end_copy()
         self._session.finish(self, answer)
 
     async def _apply(self, function: Function, event: TriggerEvent) -> Any:
@@ -150,8 +153,11 @@ class RunningCall:
 
         def job() -> None:
             try:
-                done.set_result(self._call_in_thread(function, event))
+                result = self._call_in_thread(function, event)
+                end_copy()
+                done.set_result(result)
             except BaseException as error:
+                end_copy(error)
                 # StopIteration cannot pass through a future.
                 done.set_exception(RuntimeError(one_line(error)) if isinstance(error, StopIteration) else error)
 
@@ -174,13 +180,16 @@ class RunningCall:
                 encoded = SAID_YES
             elif wanted and handler is not None:
                 result = self._call_in_thread(handler, event)
+                end_copy()
                 if hasattr(result, "__await__"):  # a plain function that gave a coroutine
                     self._session.call_soon(self._go_on, result)
                     return
                 encoded = encode_result(result)
             answer: Done | Failed = Done(self.number, encoded)
         except BaseException as error:
+            end_copy(error)
             answer = self._failure(error)
+        end_copy()
         self._session.call_soon(self._session.finish, self, answer)
 
     def _go_on(self, awaitable: Any) -> None:
@@ -189,7 +198,9 @@ class RunningCall:
             try:
                 answer: Done | Failed = Done(self.number, encode_result(await awaitable))
             except BaseException as error:
+                end_copy(error)
                 answer = self._failure(error)
+            end_copy()
             self._session.finish(self, answer)
 
         self.task = self._session.loop.create_task(go_on())

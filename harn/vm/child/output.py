@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from harn.vm.child.calls import CURRENT
+from harn.vm.child.forks import is_copy, write_raw
 
 if TYPE_CHECKING:
     from harn.vm.child.session import Session
@@ -72,6 +73,9 @@ class CallStream(io.RawIOBase):
     def write(self, data: object) -> int:
         """Take UTF-8; print the lines that are complete, keep the rest for its call."""
         piece = bytes(data)  # type: ignore[call-overload] # anything with the buffer protocol
+        if is_copy():
+            write_raw(self._descriptor, piece)
+            return len(piece)
         call = CURRENT.get()
         partial = self._partial if call is None else call.partial
         text = partial.get(self._name, "") + piece.decode("utf-8", "replace")

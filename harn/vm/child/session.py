@@ -15,6 +15,7 @@ import msgspec
 
 from harn.handlers import SecretMissing
 from harn.vm.child.calls import RunningCall
+from harn.vm.child.forks import is_copy, write_raw
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import plain_text
@@ -178,6 +179,11 @@ class Session:
             if call.logged > LOG_LIMIT:
                 level, stream, fields = "warn", "log", b""
                 text = f"output truncated: this call printed or logged more than {LOG_LIMIT} characters"
+        if is_copy():
+            write_raw(
+                2, f"{text}{' ' if fields else ''}{fields.decode('utf-8', 'replace')}\n".encode("utf-8", "replace")
+            )
+            return
         record = Printed(number, level, stream, plain_text(text, LONGEST_RECORD), fields)
         if _get_running_loop() is self.loop:
             self._send(record)  # at once, so that it is ahead of the call's answer
@@ -187,6 +193,9 @@ class Session:
     def ask_secret(self, call: RunningCall, reference: str) -> Future[str]:
         """Ask the server for a secret."""
         answered: Future[str] = Future()
+        if is_copy():
+            answered.set_exception(SecretMissing("a forked process cannot ask for a secret; ask before the fork"))
+            return answered
         self.call_soon(self._ask, call, str(reference), answered)
         return answered
 

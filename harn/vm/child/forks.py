@@ -1,0 +1,114 @@
+"""
+Copies of an interpreter that handlers make with ``os.fork``, by themselves or through a library.
+
+A copy holds the interpreter's channel and its loop, and every call that runs; it may use none of them. It goes on with
+the code that forked, has the signal handlers of a fresh process, and ends when that code is left: it never answers a
+call, and never reads what is meant for the interpreter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from selectors import SelectSelector
+from typing import Any
+
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that are meant for the server and do nothing to an interpreter; a copy has their default actions."""
+
+_copied = False
+
+
+def is_copy() -> bool:
+    """Tell whether this process is a copy."""
+    return _copied
+
+
+def watch_forks(find: Callable[[], Callable[[], None] | None]) -> None:
+    """
+    Make a copy of each fork from now on that ``find`` has an answer for; for the life of the process.
+
+    :param find: called in the new process; gives what closes all that it shares with the interpreter, or None if no
+        handler's code has forked.
+    """
+
+    def begin_copy() -> None:
+        global _copied
+        abandon = find()
+        if abandon is None:
+            return
+        _copied = True
+        # What was registered before belongs to the interpreter: the copy must not remove its temporary files.
+        atexit._clear()
+        for number in HELD:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        abandon()
+
+    os.register_at_fork(after_in_child=begin_copy)
+
+
+def abandon_loop(loop: AbstractEventLoop) -> None:
+    """
+    Stop a loop in a copy, after the callback that runs now.
+
+    The copy's selector is the interpreter's own (the kernel shares it over a fork), so it must not even be changed.
+    """
+    inside: Any = loop  # asyncio has no public way to any of this
+    for handle in tuple(getattr(inside, "_ready", ())):
+        handle.cancel()
+    selector = getattr(inside, "_selector", None)
+    if selector is not None:
+        inside._selector = SelectSelector()
+        selector.close()
+    for name in ("_ssock", "_csock"):
+        wakes = getattr(inside, name, None)
+        if wakes is not None:
+            wakes.close()
+    executor = getattr(inside, "_default_executor", None)
+    if executor is not None:
+        executor.shutdown(wait=False)  # a copy that was made on one of its threads ends with that thread's job
+    loop.stop()
+
+
+def end_copy(error: BaseException | None = None) -> None:
+    """
+    End this process if it is a copy, whose handler was left, as Python ends one; else do nothing.
+
+    :param error: what the code that forked was left with.
+    """
+    if not _copied:
+        return
+    status = 0
+    if isinstance(error, SystemExit):
+        if isinstance(error.code, int):
+            status = error.code & 0xFF
+        elif error.code is not None:
+            status = 1
+            _say(f"{error.code}\n")
+    elif error is not None:
+        status = 1
+        with contextlib.suppress(BaseException):
+            _say("".join(traceback.format_exception(error)))
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()  # its own
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit(status)
+
+
+def write_raw(descriptor: int, data: bytes) -> None:
+    """Write past the channel, to what the server reads as raw output; what cannot be written is dropped."""
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+
+def _say(text: str) -> None:
+    write_raw(2, text.encode("utf-8", "replace"))
