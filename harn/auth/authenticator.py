@@ -14,6 +14,7 @@ from harn.auth.freshness import TOLERANCE, check_fresh
 from harn.auth.signed_requests import SCHEME, SignedHeader, parse_signed_header, request_digest
 from harn.errors import CredentialsRejected, SignatureMismatch
 from harn.model.delivery import Claim
+from harn.model.headers import REDACTED
 
 GUARD_SCOPE = "admin"
 
@@ -96,6 +97,37 @@ class Authenticator:
         signed = parse_signed_header(rest)
         check_fresh(signed.timestamp, now)
         return signed
+
+    def without_ours(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """
+        Give the headers with every credential of ours replaced, so that they may be stored; else the same mapping.
+
+        Ours are the keys of now, wherever this class looks for one, and any signature in the form of `SCHEME`.
+
+        :param headers: as in `authenticate`.
+        """
+        kept: dict[str, str] | None = None
+        for name in ("x-api-key", "authorization"):
+            value = headers.get(name)
+            if value is not None and self._is_ours(name, value):
+                kept = dict(headers) if kept is None else kept
+                kept[name] = REDACTED
+        return headers if kept is None else kept
+
+    def _is_ours(self, name: str, value: str) -> bool:
+        """Tell whether a header's value is a credential that `authenticate_headers` would take for ours."""
+        try:
+            if name == "x-api-key":
+                self._holder(name, value)
+                return True
+            scheme, _, rest = value.strip().partition(" ")
+            if scheme.upper() == SCHEME and self._secret is not None:
+                parse_signed_header(rest)
+            else:
+                self._holder(name, rest)
+        except CredentialsRejected:
+            return False
+        return True
 
     def _holder(self, header: str, key: str) -> Identity:
         """Find whose key it is, in a time that does not tell."""

@@ -39,7 +39,7 @@ class Arrival:
     """
     What came in, beside the events: shared by all events of one request.
 
-    :ivar headers: redacted, lower-case names.
+    :ivar headers: lower-case names; as received, without credentials of ours.
     :ivar received_at: seconds, Unix.
     :ivar guard: a claim that must be new for the request to count at all.
     """

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.auth.authenticator import Authenticator
 from harn.connectors.model import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
 from harn.errors import ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
@@ -24,7 +25,6 @@ from harn.listener.place import POST_METHODS, Place
 from harn.listener.problem import problem_for
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
-from harn.model.headers import redact
 from harn.model.inbound import InboundRequest
 from harn.observability.metrics import Metrics
 from harn.triggers.binding import BindingVersion
@@ -47,6 +47,7 @@ class Ingest(Place):
     The place of every public route.
 
     :param in_thread: runs a function in a thread; for bodies above `harn.listener.limits.Limits.threaded_body`.
+    :param authenticator: gives the one of now: it knows our credentials, which are not stored with an event.
     """
 
     challenge = b"WWW-Authenticate: Signature\r\n"
@@ -59,12 +60,14 @@ class Ingest(Place):
         admission: Admission,
         metrics: Metrics,
         in_thread: InThread,
+        authenticator: Callable[[], Authenticator],
     ) -> None:
         self._clock = clock
         self._intake = intake
         self._admission = admission
         self._metrics = metrics
         self._in_thread = in_thread
+        self._authenticator = authenticator
 
     # When the headers are in
 
@@ -151,8 +154,14 @@ class Ingest(Place):
             body=request.body,
             received_at=request.received_at,
         )
+        arrival = Arrival(
+            headers=self._authenticator().without_ours(inbound.headers),
+            body=inbound.body,
+            received_at=inbound.received_at,
+            guard=guard,
+        )
         if len(inbound.body) > request.site.limits.threaded_body:
-            examining = self._in_thread(lambda: _examine(route, inbound, guard))
+            examining = self._in_thread(lambda: _examine(route, inbound, arrival))
             examining.addCallbacks(
                 lambda examined: self._examined(examined, request),
                 lambda failure: self._failed(failure.value, request),
@@ -160,7 +169,7 @@ class Ingest(Place):
             examining.addErrback(self._stumbled, request)
             return
         try:
-            self._examined(_examine(route, inbound, guard), request)
+            self._examined(_examine(route, inbound, arrival), request)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a third party's code may raise anything; it costs this request alone
@@ -226,7 +235,7 @@ class Examined:
     decided: Decided
 
 
-def _examine(route: Route, inbound: InboundRequest, guard: Claim | None) -> Reject | Examined:
+def _examine(route: Route, inbound: InboundRequest, arrival: Arrival) -> Reject | Examined:
     """Do the connector's part and the rules'. Pure computation, so it may run in a thread."""
     receiver = route.receiver.value
     receiver.verify(inbound, inbound.received_at)
@@ -235,7 +244,6 @@ def _examine(route: Route, inbound: InboundRequest, guard: Claim | None) -> Reje
         return normalized
     if not isinstance(normalized, Events | Respond):
         raise TypeError(f"normalize gave {type(normalized).__name__}")
-    arrival = Arrival(headers=redact(inbound.headers), body=inbound.body, received_at=inbound.received_at, guard=guard)
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)
     return Examined(normalized, decided)

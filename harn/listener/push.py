@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from twisted.internet.interfaces import IReactorTime
-
-from harn.auth.authenticator import Authenticator
-from harn.dispatch.intake import Intake
 from harn.errors import Refused
-from harn.listener.admission import Admission
-from harn.listener.ingest import Ingest, InThread
+from harn.listener.ingest import Ingest
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
-from harn.observability.metrics import Metrics
 
 CHALLENGE = b'WWW-Authenticate: Bearer realm="harn", HMAC-SHA256 realm="harn"\r\n'
 
 
 class Push(Ingest):
-    """
-    The place of every route with ``credentials``.
-
-    :param authenticator: gives the one of now: a reload makes a new one.
-    """
+    """The place of every route with ``credentials``."""
 
     challenge = CHALLENGE
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        intake: Intake,
-        admission: Admission,
-        metrics: Metrics,
-        in_thread: InThread,
-        authenticator: Callable[[], Authenticator],
-    ) -> None:
-        super().__init__(clock, intake, admission, metrics, in_thread)
-        self._authenticator = authenticator
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Turn away whom the headers alone give away, before a body is read."""

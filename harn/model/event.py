@@ -22,10 +22,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """
     The common envelope, as it is stored and as it crosses to the interpreter.
 
-    ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are redacted, with lower-case names;
-    ``payload`` holds the provider's fields that are not in the body; ``lifted`` maps the name of each other field to
-    its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form whose field ``payload`` is JSON),
-    ``bytes`` or ``none``.
+    ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are as received, without credentials of ours,
+    with lower-case names; ``payload`` holds the provider's fields that are not in the body; ``lifted`` maps the name of
+    each other field to its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form whose field
+    ``payload`` is JSON), ``bytes`` or ``none``.
     """
 
     id: str
@@ -142,7 +142,7 @@ class TriggerEvent:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The request's headers, names in lower case, secrets redacted."""
+        """The request's headers, names in lower case, as received but for credentials of harn's own."""
         return self._envelope.headers
 
     @property

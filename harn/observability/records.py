@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +10,43 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
+from harn.model.headers import REDACTED, SECRET_NAMES
 
-REDACTED = "[redacted]"
 PREFIX = "[harn] "
 
-_SECRET = re.compile(r"authorization|token|secret|cookie|passw|credential|signature|(?:^|[_-])(?:api)?keys?$")
-_NO_SECRET = frozenset(("binding_key", "dedupe_key", "signature_status", "secret_provider_chain"))
+_SECRET_FIELDS = frozenset(name.replace("-", "_") for name in SECRET_NAMES) | frozenset(
+    (
+        "access_key",
+        "access_token",
+        "accesstoken",
+        "api_keys",
+        "api_token",
+        "auth_token",
+        "bearer_token",
+        "client_secret",
+        "clientsecret",
+        "credential",
+        "credentials",
+        "hmac_secret",
+        "id_token",
+        "passphrase",
+        "passwd",
+        "password",
+        "private_key",
+        "refresh_token",
+        "secret",
+        "secret_key",
+        "secrets",
+        "signature",
+        "signing_key",
+        "signing_secret",
+        "token",
+        "tokens",
+        "webhook_secret",
+    )
+)
+"""Names of fields that hold something secret. The list is exact: an ``idempotency_key`` or ``token_count`` does not."""
+
 _OURS = frozenset(("announce",))
 _WARNINGS = frozenset((LogLevel.warn,))
 _ERRORS = frozenset((LogLevel.error, LogLevel.critical))
@@ -25,9 +55,8 @@ _DEEPEST = 6
 
 
 def looks_secret(name: str) -> bool:
-    """Tell whether a field of this name may hold a secret, going by the name alone."""
-    name = name.lower()
-    return name not in _NO_SECRET and _SECRET.search(name) is not None
+    """Tell whether a field of this name holds a secret: by an exact list, in any case, with ``-`` or ``_``."""
+    return name.lower().replace("-", "_") in _SECRET_FIELDS
 
 
 def redacted(event: LogEvent) -> LogEvent:

@@ -243,7 +243,7 @@ def assemble(
     intake = Intake(reactor, store, dispatcher.submit, metrics)
     admission = Admission(reactor, **admission_defaults(environ))
     settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher)
-    ingest = Ingest(reactor, intake, admission, metrics, in_thread)
+    ingest = Ingest(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     resolution = Resolution(interpreters)
     readiness = Readiness(store_available=store.available, interpreter_up=resolution.all_up)

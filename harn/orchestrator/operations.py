@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from attrs import evolve
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -19,11 +20,13 @@ from harn.listener.interfaces import IOperations, RecordPage
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DEAD, DONE
 from harn.model.event import UNSIGNED
+from harn.model.headers import redact
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_file import describe_binding
 from harn.reload.coordinator import Coordinator
 from harn.reload.diff.recorded import describe_history
 from harn.store.interfaces import IStore
+from harn.store.model import Record
 from harn.store.topics import OURS, check_known
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -122,7 +125,17 @@ class Operations:
         records = await self._store.read(topic, after, limit)
         if not records and topic not in OURS:
             check_known(topic, await self._store.topics())
-        return RecordPage(topic=topic, records=records, latest=await self._store.latest(topic))
+        latest = await self._store.latest(topic)
+        return RecordPage(topic=topic, records=[self._without_secrets(each) for each in records], latest=latest)
+
+    def _without_secrets(self, record: Record) -> Record:
+        """Hide the live generation's secrets where an event's headers hold them, under whatever name."""
+        live = self._coordinator.current
+        event = record.payload.get("event")
+        if live is None or not isinstance(event, dict) or not isinstance(event.get("headers"), dict):
+            return record
+        headers = redact(event["headers"], live.inputs.known.include)
+        return evolve(record, payload={**record.payload, "event": {**event, "headers": headers}})
 
     def inspect(self) -> Deferred[Mapping[str, Any]]:
         """See `IOperations.inspect`."""

@@ -24,7 +24,7 @@ from harn.manifest.uses import function_references, secret_references
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference, SecretReference, parse_secret_reference
 from harn.secrets.chain import SecretChain
-from harn.secrets.hashing import secret_hash
+from harn.secrets.hashing import KnownSecrets, secret_hash
 from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem, read_bundle, source_digest
 from harn.wire import digest_bytes, digest_value
@@ -54,6 +54,7 @@ class Inputs:
 
     :ivar secrets: value by reference text.
     :ivar secret_hashes: keyed hash by reference text.
+    :ivar known: tells these secrets and credentials from other values.
     :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
     :ivar certificate: what the listener shows; None without TLS.
     :ivar references: every function that the manifest names.
@@ -63,6 +64,7 @@ class Inputs:
     bundle: Bundle
     secrets: Mapping[str, bytes] = field(repr=False)
     secret_hashes: Mapping[str, str] = field(repr=False)
+    known: KnownSecrets = field(repr=False)
     credentials: Credentials
     files: Mapping[str, str]
     references: frozenset[FunctionReference]
@@ -191,6 +193,7 @@ def read_inputs(
         bundle=bundle,
         secrets={str(reference): value for reference, value in secrets.items()},
         secret_hashes=hashes,
+        known=KnownSecrets(key, frozenset((*hashes.values(), *credential_hashes))),
         credentials=credentials,
         files=digests,
         references=references,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from attrs import field, frozen
+
 SHORTEST_KEY = 16
 
 
@@ -20,3 +22,19 @@ def secret_hash(key: bytes, value: bytes) -> str:
     if not SHORTEST_KEY <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
         raise ValueError(f"the key of secret hashes has {len(key)} bytes; it needs {SHORTEST_KEY} to 64")
     return "keyed:" + hashlib.blake2b(value, key=key, digest_size=32, person=b"harn-secret").hexdigest()
+
+
+@frozen
+class KnownSecrets:
+    """
+    Tells the secrets of one reading from other values, without holding them.
+
+    :ivar key: what the hashes were made with.
+    """
+
+    key: bytes = field(repr=False)
+    hashes: frozenset[str] = field(repr=False)
+
+    def include(self, value: bytes) -> bool:
+        """Tell whether ``value`` is one of them."""
+        return secret_hash(self.key, value) in self.hashes

@@ -11,6 +11,7 @@ from attrs import frozen
 from harn.clocks import rfc3339
 from harn.model.delivery import Attempt, DeadLetter, StoredDelivery
 from harn.model.event import TriggerEvent, decode_envelope
+from harn.model.headers import redact
 from harn.model.identifiers import binding_key
 from harn.store.model import Record
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
@@ -144,10 +145,12 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 def _event(delivery: StoredDelivery) -> dict[str, Any]:
     try:
-        return TriggerEvent(decode_envelope(delivery.envelope), delivery.body).to_dict()
+        event = TriggerEvent(decode_envelope(delivery.envelope), delivery.body).to_dict()
     except msgspec.MsgspecError:
         # A topic stays readable although one envelope is not.
         return {"id": delivery.event_id, "provider": delivery.provider, "kind": delivery.kind}
+    event["headers"] = redact(event["headers"])
+    return event
 
 
 def _headers(row: StoredDelivery | RecordedAttempt, version: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from harn.auth.authenticator import Authenticator, Identity
 from harn.auth.credentials import Credentials
 from harn.auth.signed_requests import body_with_request_id, sign_request
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureStale
+from harn.model.headers import REDACTED
 from harn.testing.signers import admin_headers
 
 NOW = 1_700_000_000.0
@@ -207,6 +208,30 @@ class AuthenticatorTests(SynchronousTestCase):
     def test_any_header(self, headers: dict[str, str]) -> None:
         """Whatever the headers hold, the answer is a refusal and no other error."""
         self.refused(headers)
+
+    def test_without_ours(self) -> None:
+        """Credentials of ours are taken out of headers; for those of others nothing is copied."""
+        signature = sign_request(b"shared", "POST", TARGET, b"{}", NOW)
+        for ours in (
+            {"x-api-key": "key-one"},
+            {"authorization": "Bearer key-one"},
+            {"authorization": "Token  key-one "},
+            {"authorization": signature},
+            {"authorization": sign_request(b"another", "POST", TARGET, b"{}", 0)},
+        ):
+            kept = self.authenticator.without_ours({"x-other": "key-one", **ours})
+            self.assertEqual(kept, {"x-other": "key-one", **dict.fromkeys(ours, REDACTED)})
+        for theirs in (
+            {},
+            {"x-api-key": "key"},
+            {"authorization": "Bearer key"},
+            {"authorization": "Basic a2V5LW9uZQ=="},
+            {"authorization": "HMAC-SHA256 SignedHeaders=host&Signature=abc"},
+            {"authorization": ""},
+        ):
+            self.assertIs(self.authenticator.without_ours(theirs), theirs)
+        nothing = Authenticator(Credentials())
+        self.assertEqual(nothing.without_ours({"authorization": signature}), {"authorization": signature})
 
 
 class RequestIdTests(SynchronousTestCase):

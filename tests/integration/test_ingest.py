@@ -170,7 +170,7 @@ class ProviderTests(ServerCase):
         self.assert_problem(server.deliver("/triggers/gh", b"other=1", delivery="d2", headers=form), 400)
 
     def test_event_as_the_handler_sees_it(self) -> None:
-        """The event has the fields that the reference promises; secrets in its headers are redacted."""
+        """The event has the fields that the reference promises, its headers as they came."""
         self.write_handlers(
             more="""
             def on_any(event, context):
@@ -182,7 +182,7 @@ class ProviderTests(ServerCase):
         self.write_manifest(trigger_text("gh", handler="handlers:on_any", extra='timeout = "20s"'))
         server = self.serve()
         body = b'{"action": "opened", "issue": {"number": 7}, "installation": {"id": 5}}'
-        more = {"X-Api-Key": "hide me", "X-Request-Id": "r-1"}
+        more = {"X-Api-Key": "the sender's own", "X-Request-Id": "r-1", "Idempotency-Key": "order-1"}
         event_id = self.assert_accepted(server.deliver("/triggers/gh", body, delivery="d1", headers=more))
         [seen] = self.wait_handled("d1")
         event: dict[str, Any] = seen["event"]
@@ -191,7 +191,8 @@ class ProviderTests(ServerCase):
         self.assertEqual(event["signature_status"], {"state": "verified"})
         self.assertTrue(event["trace_id"].startswith("trace_"))
         self.assertIsNone(event["tenant_id"])
-        self.assertEqual(event["headers"]["x-api-key"], "[redacted]")
+        self.assertEqual(event["headers"]["x-api-key"], "the sender's own")
+        self.assertEqual(event["headers"]["idempotency-key"], "order-1")
         self.assertEqual(event["headers"]["x-request-id"], "r-1")
         self.assertEqual(event["headers"]["x-github-event"], "issues")
         payload = event["provider_payload"]

@@ -10,14 +10,16 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.auth.signed_requests import sign_request
 from harn.connectors.interfaces import IReceiver
 from harn.connectors.model import Events, Reject, Respond
 from harn.errors import SignatureStale
-from harn.model.event import TriggerEvent
+from harn.model.event import TriggerEvent, decode_envelope
+from harn.model.headers import REDACTED
 from harn.store.interfaces import IInbox
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from harn.triggers.matching import Rules
-from tests.listener.world import MemoryInbox, SignedReceiver, World, event, signed, signed_post
+from tests.listener.world import KEY, MemoryInbox, SignedReceiver, World, event, signed, signed_post
 
 
 class IngestCase(SynchronousTestCase):
@@ -89,12 +91,35 @@ class AnswerTests(IngestCase):
         self.assertEqual(inbound.headers["x-multi"], "one, tw\xf6")
         self.assertEqual(inbound.body, body)
 
-    def test_secrets_in_headers_are_not_kept(self) -> None:
-        """What is stored of a cookie or a key is that there was one."""
-        self.post(signed_post("/hooks/gh", Cookie="session=abc", Authorization="Bearer xyz"))
-        envelope = self.world.inbox.accepted[0].deliveries[0].envelope
-        self.assertNotIn(b"abc", envelope)
-        self.assertNotIn(b"xyz", envelope)
+    def headers_kept(self) -> dict[str, str]:
+        """Give the headers of the last event that was kept."""
+        return decode_envelope(self.world.inbox.accepted[-1].deliveries[0].envelope).headers
+
+    def test_headers_are_kept_as_they_came(self) -> None:
+        """What a sender gives in its headers is for expressions and handlers, whatever the names are."""
+        given = {
+            "Cookie": "session=abc",
+            "Authorization": "Bearer xyz",
+            "X-Api-Key": "theirs",
+            "Idempotency-Key": "o-1",
+        }
+        self.post(request_bytes("POST", "/hooks/gh", {**signed(b"{}"), **given}, b"{}"))
+        kept = self.headers_kept()
+        self.assertEqual({name: kept[name.lower()] for name in given}, given)
+
+    def test_our_credentials_are_not_kept(self) -> None:
+        """Our own keys and signatures are stored with no event, wherever they are sent; connectors see them."""
+        signature = sign_request(b"hmac-secret", "POST", "/a2a/push", b"{}", self.world.clock.seconds())
+        for target, given in (
+            ("/hooks/gh", {"X-Api-Key": KEY, "Authorization": "Bearer theirs"}),
+            ("/a2a/push", {"Authorization": f"Bearer {KEY}"}),
+            ("/a2a/push", {"Authorization": signature}),
+        ):
+            self.assertEqual(self.post(request_bytes("POST", target, {**signed(b"{}"), **given}, b"{}")).status, 200)
+            kept = self.headers_kept()
+            for name, value in given.items():
+                self.assertEqual(kept[name.lower()], value if "theirs" in value else REDACTED)
+        self.assertEqual(self.world.gh.receiver.seen[0].headers["x-api-key"], KEY)
 
     def test_duplicate(self) -> None:
         """The second delivery of one dedupe key is dropped, and its sender is told so with 200."""

@@ -283,13 +283,13 @@ class World:
         self.reload_operations = StubReloadOperations()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
         self.not_ready: list[str] = []
-        self.ingest = Ingest(self.clock, self.intake, self.admission, self.metrics, self.in_thread)
-        parts = (self.clock, self.intake, self.admission, self.metrics, self.in_thread)
+        parts = (self.clock, self.intake, self.admission, self.metrics, self.in_thread, lambda: self.authenticator)
+        self.ingest = Ingest(*parts)
         self.site = HarnSite(
             self.clock,
             self.metrics,
             self.ingest,
-            Push(*parts, lambda: self.authenticator),
+            Push(*parts),
             pages=make_pages(self.metrics, lambda: self.not_ready, maybeDeferred),
             limits=limits,
             access_log=access_log,

@@ -78,10 +78,10 @@ class RecordTests(SynchronousTestCase):
             self.assertNotIn("hunter2", line({"log_format": "{token}", "log_level": LogLevel.warn, "token": "hunter2"}))
 
     def test_what_looks_secret(self) -> None:
-        """Names of credentials look secret; names of our own ids do not."""
-        for name in ("authorization", "X-Hub-Signature", "apiKey_token", "api_keys", "key", "Set-Cookie", "password"):
+        """Names of credentials are secret, in any spelling; names of identities, and of counts of tokens, are not."""
+        for name in ("authorization", "signature", "apiKey", "api_keys", "X-Api-Key", "Set-Cookie", "password"):
             self.assertTrue(looks_secret(name), name)
-        for name in ("binding_key", "dedupe_key", "trigger_id", "monkey", "keyboard", "path"):
+        for name in ("binding_key", "dedupe_key", "idempotency_key", "event_key", "token_count", "monkey", "path"):
             self.assertFalse(looks_secret(name), name)
 
     @given(

@@ -9,8 +9,12 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.connectors.model import NormalizedEvent
+from harn.dispatch.intake import Arrival
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
 from harn.listener.interfaces import IOperations
+from harn.model.event import decode_envelope
+from harn.model.headers import REDACTED
 from harn.orchestrator.operations import PATIENCE, Operations, synthetic_kind
 from harn.wire import canonical_json
 from tests.reload.world import World, fake, github
@@ -95,6 +99,22 @@ class OperationsTests(SynchronousTestCase):
                 self.assertEqual(self.successResultOf(fired)["status"], status)
                 self.world.clock.advance(1.0)
             self.assertEqual(self.world.version("a").in_flight, 0)
+
+    def test_topics_hide_known_secrets(self) -> None:
+        """A secret of the live manifest is hidden in a topic under whatever header it came; the handler has it."""
+        headers = {"x-unheard-of": "s-1", "x-other": "s-11", "cookie": "c"}
+        route = self.world.table.tree["/triggers/a"]
+        arrival = Arrival(headers=headers, body=b"{}", received_at=self.world.clock.seconds())
+        self.successResultOf(
+            self.world.intake.take(route.binding, arrival, [NormalizedEvent(kind="k", dedupe_key="d")])
+        )
+        page = self.successResultOf(self.operations.events("trigger.inbox.envelopes", 0, 10))
+        shown = {"x-unheard-of": REDACTED, "x-other": "s-11", "cookie": REDACTED}
+        self.assertEqual([record.payload["event"]["headers"] for record in page.records], [shown])
+        (running,) = self.world.calls
+        self.assertEqual(decode_envelope(running.call.envelope).headers, headers)
+        page = self.successResultOf(self.operations.events("orchestrator.manifest", 0, 10))
+        self.assertEqual(page.topic, "orchestrator.manifest")
 
     def test_synthetic_kind(self) -> None:
         """A made-up event is of a kind that the trigger matches."""

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from harn.model.delivery import (
     DEAD,
     RETRY_EXHAUSTED,
     WAITING,
 )
+from harn.model.event import decode_envelope, encode_envelope
+from harn.model.headers import REDACTED
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.testing.stores.kit import (
     NOW,
@@ -77,6 +81,16 @@ class RecordingTests(StoreTestCase):
         self.assertEqual((event["id"], event["provider_payload"]["raw"]), ("e1", {"n": 1}))
         self.assertEqual(record.headers["binding_key"], "gh@v4")
         self.assertEqual(self.result_of(self.store.read(INBOX, delivery_id, 10)), [])
+
+    def test_views_hide_what_is_secret(self) -> None:
+        """A topic hides headers that authorize; the stored event has them, for handlers."""
+        given = {"authorization": "Bearer s3cret", "idempotency-key": "order-1"}
+        envelope = encode_envelope(structs.replace(decode_envelope(new_delivery("e1").envelope), headers=given))
+        self.accept_one("e1", envelope=envelope)
+        (record,) = self.result_of(self.store.read(INBOX, 0, 10))
+        self.assertEqual(record.payload["event"]["headers"], {**given, "authorization": REDACTED})
+        (row,) = self.result_of(self.store.ready(0, 10, 1000))
+        self.assertEqual(row.envelope, envelope)
 
     def test_unreadable_envelope_does_not_hide_the_others(self) -> None:
         """A topic stays readable although one envelope is none."""
