@@ -30,7 +30,7 @@ _OUTCOMES = {
     "dispatch_failed": ("failed", "red"),
 }
 _HELD = ("in_flight", "running", "queued", "waiting", "moved")
-_COUNTS = ("received", "dispatched", "failed", "dlq", "in_flight")
+_COUNTS = ("received", "refused", "dispatched", "failed", "dlq", "in_flight")
 
 
 def spinner(text: str) -> AbstractContextManager[object]:

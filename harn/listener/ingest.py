@@ -24,6 +24,7 @@ from harn.listener.admission import Admission
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problem import problem_for
 from harn.listener.request import HarnRequest
+from harn.listener.statuses import status_of
 from harn.model.delivery import Claim
 from harn.model.inbound import InboundRequest
 from harn.observability.metrics import Metrics
@@ -89,7 +90,8 @@ class Ingest(Place):
         binding = route.binding
         if route.ramp is None:
             binding.received += 1
-        self._metrics.trigger(binding.id, binding.spec.provider).received += 1
+        stats = self._metrics.trigger(binding.id, binding.spec.provider)
+        stats.received += 1
         try:
             if request.site.quiescing:
                 raise ShuttingDown("the server is shutting down; send the request again")
@@ -98,7 +100,8 @@ class Ingest(Place):
         except Refused as error:
             if route.ramp is not None:
                 binding.received += 1  # nothing will be chosen
-            binding.failed += 1
+            binding.refused += 1
+            stats.refuse(status_of(type(error)).code)
             if isinstance(error, RateExceeded | Saturated):
                 self._metrics.backpressure("ingest", "reject")
             raise
@@ -116,20 +119,23 @@ class Ingest(Place):
         """Release the lease, and what was counted."""
         self._admission.release(request.held, entered=request.entered)
         route = _route(request)
-        failed = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR
+        binding = route.binding
+        refused = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR
+        if refused and status is not None:
+            self._metrics.trigger(binding.id, binding.spec.provider).refuse(status)
         if route.ramp is not None:
-            self._count_on_ramp(route.binding, request, failed=failed)
-        elif failed:
-            route.binding.failed += 1
+            self._count_on_ramp(binding, request, refused=refused)
+        elif refused:
+            binding.refused += 1
         route.release()
 
     @staticmethod
-    def _count_on_ramp(binding: BindingVersion, request: HarnRequest, *, failed: bool) -> None:
+    def _count_on_ramp(binding: BindingVersion, request: HarnRequest, *, refused: bool) -> None:
         """Count a request where its events went, or on the newest version where there were none."""
         if not request.reached:
             binding.received += 1
         for version in request.reached or (binding,):
-            version.failed += failed
+            version.refused += refused
 
     # When the body is complete
 

@@ -15,6 +15,7 @@ FILTER_ERROR = "filter_error"
 BINDING_REMOVED = "binding_removed"
 RECOVERY_LIMIT = "recovery_limit"
 DRAIN_CANCELLED = "drain_cancelled"
+REASONS = (RETRY_EXHAUSTED, REJECTED, FILTER_ERROR, BINDING_REMOVED, RECOVERY_LIMIT, DRAIN_CANCELLED)
 
 
 @frozen(kw_only=True)

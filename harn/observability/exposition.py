@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from twisted.logger import Logger
 
-from harn.observability.metrics import Gauge, Histogram, Metrics, TriggerStats
+from harn.model.delivery import REASONS
+from harn.observability.metrics import OTHER, REFUSALS, Gauge, Histogram, Metrics, TriggerStats
 
 log = Logger()
 
@@ -99,8 +100,15 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
     triggers = list(metrics.triggers.values())
 
     def by_trigger(read: Callable[[TriggerStats], int], *more: str) -> Rows:
-        """Give one row for each trigger that has something to count."""
-        return (((stats.trigger_id, *more), read(stats)) for stats in triggers if read(stats))
+        """Give one row for each trigger, at 0 too: an alert on a rise misses a series that begins above it."""
+        return (((stats.trigger_id, *more), read(stats)) for stats in triggers)
+
+    def by_reason(read: Callable[[TriggerStats], Mapping[str, int]], reasons: Iterable[str]) -> Rows:
+        """Give a row for each trigger and each reason that there may be, and for whatever else was counted."""
+        for stats in triggers:
+            counts = dict(read(stats))
+            for reason in dict.fromkeys((*reasons, *counts)):
+                yield (stats.trigger_id, reason), counts.get(reason, 0)
 
     yield counter(
         "harn_trigger_received",
@@ -155,11 +163,13 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
         "harn_trigger_dlq",
         "Deliveries given up.",
         ("trigger_id", "reason"),
-        (
-            ((stats.trigger_id, reason), count)
-            for stats in triggers
-            for reason, count in list(stats.dead_reasons.items())
-        ),
+        by_reason(lambda stats: stats.dead_reasons, REASONS),
+    )
+    yield counter(
+        "harn_refused_requests",
+        "Requests to a trigger that were never events.",
+        ("trigger_id", "reason"),
+        by_reason(lambda stats: stats.refusals, (*REFUSALS.values(), OTHER)),
     )
     yield gauge(
         "harn_trigger_inflight",

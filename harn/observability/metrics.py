@@ -28,6 +28,19 @@ STAGE_SECONDS = (*SECONDS, 10.0, 30.0)
 BYTES = (128.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 10485760.0)
 """Upper bounds of sizes (bytes)."""
 
+REFUSALS = {
+    400: "malformed",
+    401: "unauthorized",
+    403: "origin",
+    408: "timeout",
+    413: "too_large",
+    415: "encoding",
+    429: "rate_exceeded",
+    500: "internal",
+    503: "unavailable",
+}
+"""Why a request to a trigger was never an event, by the status of its answer; any other is `OTHER`."""
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 OTHER = "other"
 """Stands for methods and reload sources past those that are counted by name."""
@@ -70,7 +83,8 @@ class TriggerStats:
     :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate said no;
         ``dispatched_failed``: attempts that failed.
     :ivar retries: further attempts that were planned; ``inflight``: deliveries that run now.
-    :ivar dead_reasons: dead letters by reason; add with `dead`.
+    :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
+        reason; add with `refuse`.
     :ivar predicate_true: predicates that said yes; ``predicate_false``: that said no.
     """
 
@@ -88,6 +102,7 @@ class TriggerStats:
         "predicate_true",
         "provider",
         "received",
+        "refusals",
         "retries",
         "trigger_id",
     )
@@ -100,6 +115,12 @@ class TriggerStats:
         self.retries = self.inflight = 0
         self.predicate_true = self.predicate_false = 0
         self.dead_reasons: dict[str, int] = {}
+        self.refusals: dict[str, int] = {}
+
+    def refuse(self, status: int) -> None:
+        """Count a request that was answered with this status, and was never an event."""
+        reason = REFUSALS.get(status, OTHER)
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def dead(self, reason: str, count: int = 1) -> None:
         """Count dead letters; ``reason`` is one of `harn.model.delivery`."""
@@ -168,7 +189,7 @@ class Metrics:
         self._sources: set[str] = set()
 
     def trigger(self, trigger_id: str, provider: str) -> TriggerStats:
-        """Give the counts of one trigger, to be added to; a trigger that never had any shows no series."""
+        """Give the counts of one trigger, to be added to; from the first call on it shows its series, at 0."""
         stats = self.triggers.get(trigger_id)
         if stats is None:
             stats = self.triggers[trigger_id] = TriggerStats(trigger_id, provider)

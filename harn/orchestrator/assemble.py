@@ -270,6 +270,8 @@ def assemble(
     def adopted(candidate: Candidate) -> None:
         settings.apply(candidate)
         parts.show_certificate(candidate.generation.inputs)
+        for trigger_id in (*candidate.plan.added, *candidate.plan.modified):
+            metrics.trigger(trigger_id, candidate.generation.bindings[trigger_id].spec.provider)
         freezer.adopted(len(candidate.plan.added) + len(candidate.plan.modified))
 
     supervisor = Supervisor(reactor, None) if supervisor is None else supervisor

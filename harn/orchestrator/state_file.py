@@ -139,6 +139,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     state: str
     share: float | msgspec.UnsetType
     received: int
+    refused: int
     dispatched: int
     failed: int
     dlq: int
@@ -166,6 +167,7 @@ def entry(binding: BindingVersion, share: float | None) -> Entry:
         binding.state,
         msgspec.UNSET if share is None else round(share * 100.0, 4),
         binding.received,
+        binding.refused,
         binding.dispatched,
         binding.failed,
         binding.dead,

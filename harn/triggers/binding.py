@@ -57,8 +57,9 @@ class BindingVersion:
     ``id@vN``: registering, active, draining, terminated.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
-    :ivar received: requests and emissions that reached it; ``dispatched``: deliveries done; ``failed``: requests
-        refused and attempts failed; ``dead``: deliveries given up. Since the server's start.
+    :ivar received: requests and emissions that reached it; ``refused``: requests that were never events, such as a
+        stranger's; ``dispatched``: deliveries done; ``failed``: attempts that failed; ``dead``: deliveries given up.
+        Since the server's start.
     :ivar attempted: attempts of its code that ended, since the server's start; ``attempts_failed``: those of them that
         count against the code (`harn.dispatch.counting`).
     :ivar judge: told after each of them, when what became of it is on disk.
@@ -90,6 +91,7 @@ class BindingVersion:
         "on_idle",
         "predicate",
         "received",
+        "refused",
         "rules",
         "spec",
         "state",
@@ -113,7 +115,7 @@ class BindingVersion:
         self.in_flight = 0
         self.stored = 0
         self.moved = self.abandoned = self.cancelled = False
-        self.received = self.dispatched = self.failed = self.dead = 0
+        self.received = self.refused = self.dispatched = self.failed = self.dead = 0
         self.attempted = self.attempts_failed = 0
         self.judge: Callable[[BindingVersion], None] | None = None
         self.draining_since: float | None = None

@@ -30,6 +30,7 @@ FOUND = {
             "state": "draining",
             "share": 12.5,
             "received": 7,
+            "refused": 2,
             "dispatched": 5,
             "failed": 1,
             "dlq": 1,
@@ -67,7 +68,7 @@ class TerminalTests(SynchronousTestCase):
             r"status +running",
             r"last_reload +cli ok",
             r"queued +12",
-            r"gh@v2 +github +draining +12.5 % +7 +5 +1",
+            r"gh@v2 +github +draining +12.5 % +7 +2 +5 +1",
         ):
             self.assertRegex(said, pattern)
         self.assertRegex(said, r"1970-01-01 00:00:00 +gh@v2 +3 +failed")

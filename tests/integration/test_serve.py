@@ -50,6 +50,7 @@ class StartTests(ServerCase):
             "version": 1,
             "state": "active",
             "received": 0,
+            "refused": 0,
             "dispatched": 0,
             "failed": 0,
             "dlq": 0,
@@ -69,8 +70,8 @@ class StartTests(ServerCase):
         self.assertEqual(state["status"], "stopped")
         self.assertIsNotNone(state["stopped_at"])
         [trigger] = state["triggers"]
-        counts = {name: trigger[name] for name in ("received", "dispatched", "failed", "dlq", "in_flight")}
-        self.assertEqual(counts, {"received": 3, "dispatched": 1, "failed": 2, "dlq": 0, "in_flight": 0})
+        counts = {name: trigger[name] for name in ("received", "refused", "dispatched", "failed", "dlq")}
+        self.assertEqual(counts, {"received": 3, "refused": 2, "dispatched": 1, "failed": 0, "dlq": 0})
 
     def test_manifest_of_any_name_is_the_only_one_read(self) -> None:
         """With ``--config`` naming another file, a ``harn.toml`` beside it does not count, broken as it may be."""

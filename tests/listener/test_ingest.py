@@ -33,7 +33,7 @@ class IngestCase(SynchronousTestCase):
 
     def counts(self) -> tuple[int, int, int]:
         binding = self.world.gh.binding
-        return binding.received, binding.failed, binding.in_flight
+        return binding.received, binding.refused, binding.in_flight
 
     def assert_quiet(self) -> None:
         """Nothing is held: no lease beyond those of deliveries, no undurable byte, no request in flight."""
@@ -182,7 +182,7 @@ class AnswerTests(IngestCase):
         self.assertNotIn("x-evil", answer.headers)
 
     def test_rejected_by_the_connector(self) -> None:
-        """A connector's rejection is a problem document with its status; nothing is kept, and it counts as failed."""
+        """A connector's rejection is a problem document with its status; nothing is kept, and it counts as refused."""
         self.world.gh.receiver.answer = Reject(status=422, detail="not like this")
         answer = self.post(signed_post("/hooks/gh"))
         self.assertEqual((answer.status, answer.json()["detail"]), (422, "not like this"))
@@ -271,12 +271,13 @@ class RefusalTests(IngestCase):
 
 class CountsTests(IngestCase):
     def test_two_failures_and_a_success(self) -> None:
-        """Two requests that fail authentication and one that succeeds: three received, two failed."""
+        """Two requests that fail authentication and one that succeeds: three received, two refused."""
         self.post(request_bytes("POST", "/hooks/gh", {}, b"{}"))
         self.post(request_bytes("POST", "/hooks/gh", signed(b"x"), b"{}"))
         self.post(signed_post("/hooks/gh"))
         self.assertEqual(self.counts()[:2], (3, 2))
-        self.assertEqual(self.world.metrics.trigger("gh", "test").received, 3)
+        stats = self.world.metrics.trigger("gh", "test")
+        self.assertEqual((stats.received, stats.refusals), (3, {"unauthorized": 2}))
 
     def test_lease_until_answered(self) -> None:
         """The request's lease is held until its answer; then the delivery's own remains."""

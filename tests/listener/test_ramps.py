@@ -46,8 +46,8 @@ class RampCase(SynchronousTestCase):
         return self.world.wire().send(signed_post("/hooks/gh", body, X_Delivery=key)).answer()
 
     def counts(self) -> list[tuple[int, int, int]]:
-        """Give requests received and failed, and leases held, of the stable and of the fresh version."""
-        return [(each.received, each.failed, each.in_flight) for each in (self.stable, self.fresh)]
+        """Give requests received and refused, and leases held, of the stable and of the fresh version."""
+        return [(each.received, each.refused, each.in_flight) for each in (self.stable, self.fresh)]
 
     def assert_quiet(self) -> None:
         """Nothing of a request is held any more."""
@@ -134,7 +134,7 @@ class RefusalTests(RampCase):
         for count, ask in enumerate(answers, 1):
             ask()
             self.assertEqual((self.counts()[0], self.fresh.received, self.fresh.in_flight), ((0, 0, 0), count, 0))
-        self.assertEqual(self.fresh.failed, 3)  # no event at all is no failure
+        self.assertEqual(self.fresh.refused, 3)  # no event at all is no failure
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.assert_quiet()
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.observability.metrics import MOST_SOURCES, SECONDS, UNKNOWN_ENDPOINT, Histogram, Metrics
+from harn.model.delivery import REASONS
+from harn.observability.metrics import MOST_SOURCES, REFUSALS, SECONDS, UNKNOWN_ENDPOINT, Histogram, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -82,6 +83,34 @@ class TriggerTests(SynchronousTestCase):
         self.assertEqual(of("harn_trigger_predicate_evaluations_total", result="true"), 12)
         self.assertEqual(of("harn_trigger_predicate_evaluations_total", result="false"), 13)
         self.assertEqual(of("harn_trigger_dlq_total", reason="rejected"), 2)
+
+    def test_every_series_is_there_from_the_start(self) -> None:
+        """A trigger that nothing has happened to shows each of its series at 0: an alert on a rise sees the first."""
+        metrics = Metrics()
+        metrics.trigger("gh", "github")
+        shown = samples(metrics)
+        for name, labels in (
+            ("harn_trigger_received_total", {"provider": "github"}),
+            ("harn_trigger_accepted_total", {}),
+            ("harn_trigger_deduped_total", {"reason": "inbox_duplicate"}),
+            ("harn_trigger_ignored_total", {"reason": "no_match"}),
+            ("harn_trigger_dispatched_total", {"handler_kind": "local", "outcome": "failed"}),
+            ("harn_trigger_retries_total", {}),
+            *(("harn_trigger_dlq_total", {"reason": reason}) for reason in REASONS),
+            *(("harn_refused_requests_total", {"reason": reason}) for reason in (*REFUSALS.values(), "other")),
+        ):
+            self.assertEqual(shown.get((name, frozenset({"trigger_id": "gh", **labels}.items()))), 0, (name, labels))
+
+    def test_refused_requests(self) -> None:
+        """They are counted by what their answer says, and a dead letter of a reason that is not ours is shown, too."""
+        metrics = Metrics()
+        stats = metrics.trigger("gh", "github")
+        for status in (401, 401, 503, 418):
+            stats.refuse(status)
+        stats.dead("strange")
+        for reason, count in (("unauthorized", 2), ("unavailable", 1), ("other", 1), ("malformed", 0)):
+            self.assertEqual(value(metrics, "harn_refused_requests_total", trigger_id="gh", reason=reason), count)
+        self.assertEqual(value(metrics, "harn_trigger_dlq_total", trigger_id="gh", reason="strange"), 1)
 
     def test_same_trigger_same_counts(self) -> None:
         """A trigger has one set of counts over all its versions; a new provider is its label from then on."""

@@ -57,6 +57,7 @@ class DescribeTests(SynchronousTestCase):
         """A running server: its live and draining versions with their counts, and its last reload."""
         old, new = binding("gh", 1, DRAINING), binding("gh", 2, ACTIVE)
         old.in_flight, new.received, new.dispatched, new.failed, new.dead = 3, 4, 5, 6, 7
+        new.refused = 8
         report = ReloadReport(
             status="error", source="cli", actor="key:a", generation=2, digest="sha256:1", error="bad", at=1.0
         )
@@ -74,6 +75,7 @@ class DescribeTests(SynchronousTestCase):
                     "version": 2,
                     "state": "active",
                     "received": 4,
+                    "refused": 8,
                     "dispatched": 5,
                     "failed": 6,
                     "dlq": 7,
@@ -87,6 +89,7 @@ class DescribeTests(SynchronousTestCase):
                     "version": 1,
                     "state": "draining",
                     "received": 0,
+                    "refused": 0,
                     "dispatched": 0,
                     "failed": 0,
                     "dlq": 0,
