@@ -1,8 +1,59 @@
-"""Time from an ``IReactorTime``: Unix seconds, and RFC 3339 for what people and events read."""
+"""
+Time: the two clocks of a server, and RFC 3339 for what people and events read.
+
+The reactor's time is monotonic (`use_monotonic_time`): deadlines, intervals, rates and durations are measured by it,
+and no step of the system's clock touches them. The wall clock (`WallTime`) is passed to those alone who need the time
+of day: for stamps, for the freshness of signatures, and for due times that outlive the process.
+"""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timezone
+from typing import Any, Protocol
+
+LONGEST_SLEEP = 60.0
+"""Seconds of the reactor's time after which a due time of the wall clock is compared with it again."""
+
+
+class WallTime(Protocol):
+    """What gives the time of day. It may jump, forward or back, from one call to the next."""
+
+    def seconds(self) -> float:
+        """Return the time of day (seconds, Unix)."""
+
+
+class WallClock:
+    """The system's wall clock."""
+
+    def seconds(self) -> float:
+        """Return the system's time of day (seconds, Unix)."""
+        return time.time()
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """
+    Make the time of ``reactor``, which Twisted takes from the wall clock, monotonic.
+
+    Called by whoever imports the reactor, before anything of ours is planned. What others have planned by then, for
+    example another service of the same ``twistd``, keeps its distance from now.
+    """
+    if reactor.seconds is time.monotonic:
+        return
+    ahead = reactor.seconds() - time.monotonic()
+    for call in reactor.getDelayedCalls():  # all move by the same distance, so that their order stays
+        call.time -= ahead
+        call.seconds = time.monotonic
+    reactor.seconds = time.monotonic
+
+
+def sleep_until(due_at: float, wall: WallTime) -> float:
+    """
+    Return for how many seconds to sleep until ``due_at`` (seconds, Unix), but at most `LONGEST_SLEEP`.
+
+    Who wakes looks at the wall clock and may have to sleep again: so a step of it is noticed within that time.
+    """
+    return min(max(0.0, due_at - wall.seconds()), LONGEST_SLEEP)
 
 
 def rfc3339(seconds: float) -> str:

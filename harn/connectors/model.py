@@ -8,6 +8,7 @@ from typing import Any
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from harn.clocks import WallClock, WallTime
 from harn.model.event import VERIFIED
 
 
@@ -34,6 +35,7 @@ class ConnectorContext:
     """
     What a connector is made of.
 
+    :ivar clock: for timers and durations; its seconds are no time of day. ``wall``: the time of day.
     :ivar emit: ``emit(trigger_id, event) -> Deferred[None]``: hands over an event that the connector began itself,
         through the gate; the Deferred fires when the event is durable. Push connectors never call it.
     """
@@ -41,6 +43,7 @@ class ConnectorContext:
     clock: IReactorTime
     binding: ConnectorBinding
     emit: Callable[[str, NormalizedEvent], Any]
+    wall: WallTime = field(factory=WallClock)
 
 
 @frozen(kw_only=True)

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime
 from harn.dispatch.attempt import cancelled, cancelled_letter
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
@@ -39,7 +39,7 @@ class Cancels:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        wall: WallTime,
         deliveries: IDeliveries,
         registry: Registry,
         metrics: Metrics,
@@ -49,7 +49,7 @@ class Cancels:
         end_held: Callable[[BindingVersion], None],
         settle: Callable[[Delivery, Settlement], None],
     ) -> None:
-        self._clock = clock
+        self._wall = wall
         self._deliveries = deliveries
         self._registry = registry
         self._metrics = metrics
@@ -137,7 +137,7 @@ class Cancels:
         if version != binding.version and not is_gone:
             return succeed((0, False))  # it came back: they are its newest version's
         dead = cancelled_letter(binding.key, "before it was done")
-        now, held = self._clock.seconds(), tuple(self._readback.held)
+        now, held = self._wall.seconds(), tuple(self._readback.held)
         burying = self._deliveries.bury(binding.id, version, dead, now, held, is_gone)
         return burying.addCallback(lambda count: (count, is_gone))
 

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
 from harn.dispatch.cancelling import Cancels
 from harn.dispatch.counting import Workload, count_settled, let_judge, workload
@@ -75,9 +76,14 @@ class Dispatcher:
         max_outstanding: int = 64,
         max_deliveries: int = MAX_DELIVERIES,
         max_bytes: int = MAX_BYTES,
+        wall: WallTime | None = None,
     ) -> None:
-        """:param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs."""
+        """
+        :param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs.
+        :param wall: stamps attempts, and tells when retries are due; ``clock`` if None.
+        """
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._deliveries = deliveries
         self._registry = registry
         self._metrics = metrics
@@ -98,9 +104,10 @@ class Dispatcher:
             self._pump,
             max_deliveries,
             max_bytes,
+            self._wall,
         )
         self._window = self._readback.window
-        shared = (clock, deliveries, registry, metrics, self._readback, self._leavings, self._second_tries)
+        shared = (self._wall, deliveries, registry, metrics, self._readback, self._leavings, self._second_tries)
         self._moves = Moves(*shared, self._busy, self._settle)
         self._cancels = Cancels(*shared, self._end_held, self._settle)
         self._watchers: dict[str, list[Deferred[Outcome]]] = {}
@@ -263,7 +270,7 @@ class Dispatcher:
             return
         shared.retain()
         self.in_progress[delivery.delivery_id] = delivery
-        started_at = self._clock.seconds()
+        began_at = self._clock.seconds()
         call = Call(
             binding=binding.key,
             trigger_id=binding.id,
@@ -280,18 +287,16 @@ class Dispatcher:
         calling.addCallbacks(
             self._returned,
             self._raised,
-            callbackArgs=(delivery, shared, started_at),
-            errbackArgs=(delivery, shared, started_at),
+            callbackArgs=(delivery, shared, began_at),
+            errbackArgs=(delivery, shared, began_at),
         ).addErrback(lambda failure: log.failure("settling failed", failure=failure))
 
-    def _returned(
-        self, returned: Returned, delivery: Delivery, shared: Shared[IInterpreter], started_at: float
-    ) -> None:
+    def _returned(self, returned: Returned, delivery: Delivery, shared: Shared[IInterpreter], began_at: float) -> None:
         self._ended(delivery, shared)
-        self._settle(delivery, succeeded(delivery, started_at, self._clock.seconds(), returned.result))
+        self._settle(delivery, succeeded(delivery, *self._stamps(began_at), returned.result))
         self._pump()
 
-    def _raised(self, failure: Failure, delivery: Delivery, shared: Shared[IInterpreter], started_at: float) -> None:
+    def _raised(self, failure: Failure, delivery: Delivery, shared: Shared[IInterpreter], began_at: float) -> None:
         self._ended(delivery, shared)
         error = failure.value
         if delivery.binding.cancelled:
@@ -303,9 +308,14 @@ class Dispatcher:
                 log.failure("an attempt failed in an unexpected way", failure=failure)
                 error = AttemptFailed(f"{type(error).__name__}: {error}")
             gone = self._registry.for_retry(delivery.binding.id, delivery.binding) is None
-            now = self._clock.seconds()
+            started_at, now = self._stamps(began_at)
             self._settle(delivery, failed(delivery, started_at, now, error, self._random, gone=gone))
         self._pump()
+
+    def _stamps(self, began_at: float) -> tuple[float, float]:
+        """Return when an attempt began and ended (seconds, Unix), as far apart as it took: the wall clock may jump."""
+        now = self._wall.seconds()
+        return now - (self._clock.seconds() - began_at), now
 
     def _ended(self, delivery: Delivery, shared: Shared[IInterpreter]) -> None:
         del self.in_progress[delivery.delivery_id]

@@ -11,10 +11,10 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime
 from harn.dispatch.attempt import cancelled, removed
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leaving, Leavings
@@ -54,7 +54,7 @@ class Moves:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        wall: WallTime,
         deliveries: IDeliveries,
         registry: Registry,
         metrics: Metrics,
@@ -64,7 +64,7 @@ class Moves:
         busy: Callable[[], Collection[int]],
         settle: Callable[[Delivery, Settlement], None],
     ) -> None:
-        self._clock = clock
+        self._wall = wall
         self._deliveries = deliveries
         self._registry = registry
         self._metrics = metrics
@@ -121,7 +121,7 @@ class Moves:
             to_version, excluding = None, tuple(self._readback.held)
         else:
             to_version, excluding = target.version, tuple(self._busy())
-        return self._deliveries.move(binding.id, binding.version, to_version, self._clock.seconds(), excluding)
+        return self._deliveries.move(binding.id, binding.version, to_version, self._wall.seconds(), excluding)
 
     def accepted(self, delivery: Delivery) -> bool:
         """

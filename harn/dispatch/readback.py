@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime
 from harn.dispatch.attempt import removed
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
@@ -38,6 +39,7 @@ class ReadBack:
 
     :param leavings: of which nothing is brought back.
     :param pump: called when something has come.
+    :param wall: tells which retries are due; ``clock`` if None.
     :ivar window: what it brings them into.
     """
 
@@ -52,8 +54,9 @@ class ReadBack:
         pump: Callable[[], None],
         max_deliveries: int = MAX_DELIVERIES,
         max_bytes: int = MAX_BYTES,
+        wall: WallTime | None = None,
     ) -> None:
-        self._clock = clock
+        self._wall: WallTime = wall or clock
         self._deliveries = deliveries
         self._registry = registry
         self._metrics = metrics
@@ -61,7 +64,7 @@ class ReadBack:
         self._leavings = leavings
         self._pump = pump
         self.window = Window(deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes)
-        self._wakeups = Wakeups(clock, self._wake)
+        self._wakeups = Wakeups(clock, self._wall, self._wake)
         self._due: set[int] = set()
         self._reading_due = self._due_outdated = False
         self._passed_over = False  # ready rows that were leaving
@@ -110,7 +113,7 @@ class ReadBack:
             self.window.look_through()
         if self._left_waiting:
             self._left_waiting.clear()
-            self._wakeups.notice(self._clock.seconds())
+            self._wakeups.wake_within(0.0)
 
     def stop_retries(self) -> None:
         """Take up no further due retry."""
@@ -170,12 +173,12 @@ class ReadBack:
         if self._reading_due or not self._open:
             return
         if self._held:
-            self._wakeups.notice(self._clock.seconds() + INTERVAL)
+            self._wakeups.wake_within(INTERVAL)
             return
-        now = self._clock.seconds()
+        now = self._wall.seconds()
         limit = min(DUE_BATCH, self.window.room)
         if not limit:
-            self._wakeups.notice(now + INTERVAL)
+            self._wakeups.wake_within(INTERVAL)
             return
         self._reading_due = True
         # A copy: the store may read it on another thread.
@@ -185,7 +188,7 @@ class ReadBack:
 
     def _not_woken(self, failure: Failure) -> None:
         self._reading_due = self._due_outdated = False
-        self._wakeups.notice(self._clock.seconds() + INTERVAL)
+        self._wakeups.wake_within(INTERVAL)
         failure.trap(EventLogUnavailable)
 
     def _woken(self, rows: Sequence[StoredDelivery], now: float, limit: int) -> None:
@@ -224,7 +227,7 @@ class ReadBack:
                 self._wakeups.notice(due_at)
 
         def not_found(failure: Failure) -> None:
-            self._wakeups.notice(self._clock.seconds() + INTERVAL)
+            self._wakeups.wake_within(INTERVAL)
             failure.trap(EventLogUnavailable)
 
         self._deliveries.next_due(now).addCallbacks(found, not_found).addErrback(

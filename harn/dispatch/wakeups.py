@@ -6,50 +6,44 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-LONGEST_SLEEP = 60.0
-"""Seconds after which the clock is looked at again, so that a step of the wall clock is noticed."""
+from harn.clocks import WallTime, sleep_until
 
 
 class Wakeups:
     """
-    Calls ``wake`` when the earliest noticed time has come.
+    Calls ``wake`` when the earliest noticed time has come, and at least once a minute until then.
 
-    Times are Unix seconds. ``wake`` may be called early, and must look for itself what is due.
+    ``wake`` is called once for all that was noticed. It may be called early: it must look for itself what is due, and
+    notice what is due later.
     """
 
-    def __init__(self, clock: IReactorTime, wake: Callable[[], None]) -> None:
+    def __init__(self, clock: IReactorTime, wall: WallTime, wake: Callable[[], None]) -> None:
         self._clock = clock
+        self._wall = wall
         self._wake = wake
-        self._due_at: float | None = None
         self._timer: IDelayedCall | None = None
         self._stopped = False
 
     def notice(self, due_at: float) -> None:
-        """Wake at ``due_at``, or earlier if an earlier time was noticed."""
-        if not self._stopped and (self._due_at is None or due_at < self._due_at):
-            self._due_at = due_at
-            self._arm(due_at)
+        """Wake at ``due_at`` (seconds, Unix), or earlier if something earlier was noticed."""
+        self.wake_within(sleep_until(due_at, self._wall))
+
+    def wake_within(self, seconds: float) -> None:
+        """Wake after ``seconds`` of the reactor's time, or earlier if something earlier was noticed."""
+        if self._stopped:
+            return
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._fire)
+        elif self._clock.seconds() + seconds < self._timer.getTime():
+            self._timer.reset(seconds)
 
     def stop(self) -> None:
-        """Forget everything, and notice nothing more."""
+        """Wake no more, and notice nothing more."""
         self._stopped = True
-        self._due_at = None
-        self._disarm()
-
-    def _disarm(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
-    def _arm(self, due_at: float) -> None:
-        self._disarm()
-        wait = min(max(0.0, due_at - self._clock.seconds()), LONGEST_SLEEP)
-        self._timer = self._clock.callLater(wait, self._fire)
-
     def _fire(self) -> None:
         self._timer = None
-        if self._due_at is not None and self._due_at > self._clock.seconds():
-            self._arm(self._due_at)
-            return
-        self._due_at = None
         self._wake()

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
-
 from harn.auth.authenticator import Authenticator
+from harn.clocks import WallTime
 from harn.listener.admin_generations import GenerationPages
 from harn.listener.admin_operations import OperationPages
 from harn.listener.admin_place import EVERYTHING, AdminPlace, Door
@@ -37,14 +36,14 @@ class Admin(Place):
 
     def __init__(
         self,
-        clock: IReactorTime,
+        wall: WallTime,
         authenticator: Callable[[], Authenticator],
         inbox: IInbox,
         reloader: IReloader,
         operations: IOperations,
         reload_operations: IReloadOperations | None = None,
     ) -> None:
-        door = Door(clock=clock, authenticator=authenticator, inbox=inbox)
+        door = Door(wall=wall, authenticator=authenticator, inbox=inbox)
         self._door = door
         places: list[AdminPlace] = [OperationPages(door, operations), ReloadPages(door, reloader)]
         if reload_operations is not None:

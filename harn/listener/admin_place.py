@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import msgspec
 from attrs import frozen
 from klein import Klein
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from harn.auth.authenticator import Authenticator, Identity
+from harn.clocks import WallTime
 from harn.errors import RouteUnknown, SignatureReplayed
 from harn.listener.admin_arguments import check_options, parse_body
 from harn.listener.etags import quoted
@@ -32,11 +32,12 @@ class Door:
     """
     Who may ask.
 
+    :ivar wall: tells how fresh a signature is.
     :ivar authenticator: gives the one of now: a reload makes a new one.
     :ivar inbox: where signatures that count once are claimed.
     """
 
-    clock: IReactorTime
+    wall: WallTime
     authenticator: Callable[[], Authenticator]
     inbox: IInbox
 
@@ -46,7 +47,7 @@ class Door:
 
         :raises CredentialsRejected: or one of its classes.
         """
-        self.authenticator().authenticate_headers(request.lower_headers(), request.began_at)
+        self.authenticator().authenticate_headers(request.lower_headers(), request.received_at)
 
     async def identify(self, request: HarnRequest) -> Identity:
         """
@@ -60,7 +61,7 @@ class Door:
             request.uri.decode("latin-1"),
             request.lower_headers(),
             request.body,
-            self.clock.seconds(),
+            self.wall.seconds(),
         )
         guard = identity.guard
         if guard is not None and not await shielded(self.inbox.claim(guard.scope, guard.key, guard.expires_at)):

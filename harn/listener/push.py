@@ -17,7 +17,7 @@ class Push(Ingest):
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Turn away whom the headers alone give away, before a body is read."""
-        self._authenticator().authenticate_headers(request.lower_headers(), request.began_at)
+        self._authenticator().authenticate_headers(request.lower_headers(), request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
         """Authenticate, then ingest; a signature counts once, in the same durable unit as its event."""

@@ -53,7 +53,8 @@ class HarnRequest(server.Request):
     :ivar place: what answers, once it is known.
     :ivar query: the query as received, without ``?``.
     :ivar body: the whole body, when it is complete.
-    :ivar began_at: when the headers were in; ``received_at``: when the body was (seconds, Unix).
+    :ivar began_at: when the headers were in (seconds of the site's clock).
+    :ivar received_at: when the body was complete, and until then when the headers were (seconds, Unix).
     :ivar entered: for its place: whether it is counted as undurable work; ``held``: how many bytes of it are.
         ``reached``: on a route with a ramp, the versions that were chosen for its events.
     """
@@ -92,7 +93,7 @@ class HarnRequest(server.Request):
         assert channel is not None
         site = self.site = channel.site
         self.method, self.uri, self.clientproto = method, target, version
-        self.began_at = site.clock.seconds()
+        self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
         tree = self.tree = site.tree
         self.path, _, self.query = target.partition(b"?")
         route = self.route = tree.find(self.path)
@@ -158,7 +159,7 @@ class HarnRequest(server.Request):
             return
         if self._buffer is not None:
             self.body, self._buffer = bytes(self._buffer), None
-        self.received_at = self.site.clock.seconds()
+        self.received_at = self.site.wall.seconds()
         self._serving = True
         assert self.place is not None
         try:

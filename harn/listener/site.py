@@ -20,6 +20,7 @@ from twisted.web.resource import IResource, NoResource
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from harn.clocks import WallTime
 from harn.connectors.interfaces import CREDENTIALS
 from harn.listener.channel import IDLE, HarnChannel
 from harn.listener.limits import Limits
@@ -51,9 +52,10 @@ class HarnSite(Site):
     """
     The factory of all connections.
 
-    :param clock: the reactor, or a clock in a test.
+    :param clock: the reactor, or a clock in a test: for deadlines and durations.
     :param public: the place of routes where the provider's signature decides.
     :param credentials: the place of routes where ours does.
+    :ivar wall: the time of day: for stamps, and for how fresh a signature is.
     :ivar tree: what is served now; assigned, never changed.
     :ivar origins: what ``Origin`` may be; None for anything.
     :ivar max_body_bytes: of an ingest request.
@@ -77,13 +79,16 @@ class HarnSite(Site):
         pages: Mapping[str, Place] | None = None,
         limits: Limits | None = None,
         access_log: Callable[[HarnRequest], None] | None = None,
+        wall: WallTime | None = None,
     ) -> None:
         """
         :param pages: places of our own, by exact path.
         :param access_log: called for each answer that was sent.
+        :param wall: ``clock`` if None.
         """
         super().__init__(NoResource(), HarnRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
+        self.wall: WallTime = wall or clock
         self.metrics = metrics
         self.limits = Limits() if limits is None else limits
         self.tree: Tree = EMPTY
@@ -209,7 +214,7 @@ class HarnSite(Site):
 
     def date_header(self) -> bytes:
         """Give the ``Server`` and ``Date`` lines, written once a second."""
-        second = int(self.clock.seconds())
+        second = int(self.wall.seconds())
         if second != self._date_of:
             self._date_of = second
             self._date = b"Server: harn\r\nDate: " + datetimeToString(second) + b"\r\n"

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from harn.clocks import WallClock, WallTime
 from harn.connectors.catalog import Catalog
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
@@ -143,7 +144,7 @@ def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str,
     return ChildInterpreters(reactor, secrets, on_restart=metrics.interpreter_restarted)
 
 
-def make_sink(clock: Any, registry: Registry, intake: Intake) -> Callable[[str, NormalizedEvent], Deferred[None]]:
+def make_sink(wall: WallTime, registry: Registry, intake: Intake) -> Callable[[str, NormalizedEvent], Deferred[None]]:
     """Give the function by which connectors that drive themselves hand over events, through their gates."""
 
     def sink(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
@@ -156,7 +157,7 @@ def make_sink(clock: Any, registry: Registry, intake: Intake) -> Callable[[str, 
             version.lease()
         if ramp is None:
             binding.received += 1
-        arrival = Arrival(headers={}, body=event.body or b"", received_at=clock.seconds())
+        arrival = Arrival(headers={}, body=event.body or b"", received_at=wall.seconds())
         taking = intake.take(binding, arrival, [event], always_claim=True, ramp=ramp)
 
         def over(result: Any) -> Any:
@@ -232,14 +233,15 @@ def assemble(
     def in_thread(function: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function)
 
+    wall = WallClock()
     metrics = Metrics()
     registry = Registry()
     catalog = Catalog.discover()
     for problem in catalog.problems:
         log.error("{problem}", problem=str(problem))
-    store = SQLiteStore(os.path.join(options.state_dir, DATABASE), reactor)
+    store = SQLiteStore(os.path.join(options.state_dir, DATABASE), reactor, wall=wall)
     interpreters = make_interpreters(options, reactor, environ, metrics)
-    dispatcher = Dispatcher(reactor, store, registry, metrics, random.random)
+    dispatcher = Dispatcher(reactor, store, registry, metrics, random.random, wall=wall)
     intake = Intake(reactor, store, dispatcher.submit, metrics)
     admission = Admission(reactor, **admission_defaults(environ))
     settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher)
@@ -247,16 +249,17 @@ def assemble(
     push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     resolution = Resolution(interpreters)
     readiness = Readiness(store_available=store.available, interpreter_up=resolution.all_up)
-    site = HarnSite(reactor, metrics, ingest, push, pages=make_pages(metrics, readiness.reasons, in_thread))
+    pages = make_pages(metrics, readiness.reasons, in_thread)
+    site = HarnSite(reactor, metrics, ingest, push, pages=pages, wall=wall)
     settings.site = site
 
     hash_key = read_or_make_key(options.state_dir)
     surroundings = make_surroundings(options, environ, hash_key)
-    connections = Connections(reactor, catalog)
+    connections = Connections(reactor, catalog, wall)
     builder = Builder(reactor, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
     state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
     publisher = Publisher(reactor, store, state_file, metrics)
-    drains = Drains(reactor, dispatcher.move_on, dispatcher.cancel, lambda binding: state_file.save_soon())
+    drains = Drains(reactor, dispatcher.move_on, dispatcher.cancel, lambda binding: state_file.save_soon(), wall)
     registry.observe(drains.ended)
 
     def forget(binding: BindingVersion) -> None:
@@ -282,14 +285,18 @@ def assemble(
         ended=supervisor.reload_ended,
         describe=Planner(registry, dispatcher, Replayer(store, builder.in_thread), builder.in_thread).describe,
     )
-    reviver = Reviver(reactor, store, resolution, registry)
-    trials = Trials(reactor, store, registry, Deeds(take_back=dispatcher.take_back, note=publisher.note_soon))
+    reviver = Reviver(reactor, store, resolution, registry, wall)
+    deeds = Deeds(take_back=dispatcher.take_back, note=publisher.note_soon)
+    trials = Trials(reactor, store, registry, deeds, wall)
     settings.needed = trials.needed
-    sink = make_sink(reactor, registry, intake)
-    coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials)
-    recovery = Recovery(reactor, store, reviver, dispatcher, drains, settings.drain_timeout)
+    sink = make_sink(wall, registry, intake)
+    coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials, wall)
+    recovery = Recovery(wall, store, reviver, dispatcher, drains, settings.drain_timeout)
     add_gauges(metrics, registry, dispatcher, drains)
-    background: list[Any] = [HeartbeatService(reactor, store), RetentionService(reactor, store, settings.retention)]
+    background: list[Any] = [
+        HeartbeatService(reactor, store, wall=wall),
+        RetentionService(reactor, store, settings.retention, wall=wall),
+    ]
     if options.watch:
         background.append(make_watcher(reactor, coordinator, options.manifest, hash_key))
     parts = Parts(
@@ -306,19 +313,20 @@ def assemble(
         readiness=readiness,
         publisher=publisher,
         background=tuple(background),
+        wall=wall,
     )
     operations = Operations(
-        reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()()
+        reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()(), wall
     )
     reload_operations = ReloadOperations(
         coordinator=coordinator,
         trials=trials,
-        drained=DrainOperations(reactor, store, registry, dispatcher, drains),
+        drained=DrainOperations(wall, store, registry, dispatcher, drains),
         catalog=catalog,
         manifest=options.manifest,
         in_thread=builder.in_thread,
     )
-    admin = Admin(reactor, settings.current_authenticator, store, coordinator, operations, reload_operations)
+    admin = Admin(wall, settings.current_authenticator, store, coordinator, operations, reload_operations)
     site.mount("/admin", admin)
     return parts
 

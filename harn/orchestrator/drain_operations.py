@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harn.clocks import rfc3339
+from harn.clocks import WallTime, rfc3339
 from harn.dispatch.counting import Workload
 from harn.dispatch.dispatcher import Dispatcher
 from harn.model.delivery import StoredDelivery
@@ -53,9 +52,9 @@ class DrainOperations:
     """The drains of one server; see `harn.listener.interfaces.IReloadOperations`."""
 
     def __init__(
-        self, clock: IReactorTime, store: IDeliveries, registry: Registry, dispatcher: Dispatcher, drains: Drains
+        self, wall: WallTime, store: IDeliveries, registry: Registry, dispatcher: Dispatcher, drains: Drains
     ) -> None:
-        self._clock = clock
+        self._wall = wall
         self._store = store
         self._registry = registry
         self._dispatcher = dispatcher
@@ -66,11 +65,11 @@ class DrainOperations:
         return Deferred.fromCoroutine(self._describe())
 
     async def _describe(self) -> Sequence[Mapping[str, Any]]:
-        asked = [each.binding for each in self._drains.describe(self._clock.seconds())]
+        asked = [each.binding for each in self._drains.describe()]
         oldest = await self._store.oldest([(binding.id, binding.version) for binding in asked]) if asked else {}
         # As of one moment: the store took its time, and what ended meanwhile drains no more.
-        now = self._clock.seconds()
-        draining = self._drains.describe(now)
+        now = self._wall.seconds()
+        draining = self._drains.describe()
         loads = self._dispatcher.workload([each.binding for each in draining])
         return [
             describe_draining(each, now, loads[each.binding], self._waiting(each), oldest.get(each.version))

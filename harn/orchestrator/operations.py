@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from harn.clocks import rfc3339
+from harn.clocks import WallTime, rfc3339
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher, Outcome
 from harn.dispatch.intake import Arrival, Intake
@@ -94,9 +94,14 @@ class Operations:
         coordinator: Coordinator,
         recovery: Recovery,
         snapshot: Any,
+        wall: WallTime | None = None,
     ) -> None:
-        """:param snapshot: gives what the state file says now."""
+        """
+        :param snapshot: gives what the state file says now.
+        :param wall: for stamps; ``clock`` if None.
+        """
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._store = store
         self._registry = registry
         self._intake = intake
@@ -170,7 +175,7 @@ class Operations:
         if binding is None:
             known = ", ".join(sorted(self._registry.active)[:10])
             raise RouteUnknown(f"unknown manifest binding {trigger_id!r}; the live generation has: {known}")
-        now = self._clock.seconds()
+        now = self._wall.seconds()
         dedupe_key = f"fire:{trigger_id}:{now}"
         ramp = self._registry.ramps.get(trigger_id)
         if ramp is not None:

@@ -11,6 +11,7 @@ from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import GenerationUnknown
 from harn.listener.endpoint import Bind, Listening, listen
@@ -42,6 +43,7 @@ class Parts:
     :ivar interpreters: a service that is an ``IInterpreters``.
     :ivar background: services that run while the server serves: retention, heartbeat, watcher.
     :ivar listening: the open port, once there is one.
+    :ivar wall: the time of day, for stamps.
     :ivar stopped_at: when it stopped (seconds, Unix); None while it runs.
     """
 
@@ -58,6 +60,7 @@ class Parts:
     readiness: Readiness
     publisher: Publisher
     background: tuple[Any, ...]
+    wall: WallTime
     tls: TlsContext | None = None
     listening: Listening | None = None
     started_at: float = 0.0
@@ -88,7 +91,7 @@ class Parts:
 
         :param waits: another program serves yet; see `Coordinator.start`.
         """
-        self.started_at = self.reactor.seconds()
+        self.started_at = self.wall.seconds()
         numbers = VersionNumbers(await self.store.latest_bindings())
         last = await LastGeneration.of(self.store)
         report = await self.coordinator.start(numbers, last.number, last.digest, waits=waits)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import DeferredLock
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harn.clocks import rfc3339
+from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.model.delivery import StoredDelivery
 from harn.reload.drain import Drains
@@ -47,14 +46,14 @@ class Recovery:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        wall: WallTime,
         store: IStore,
         reviver: Reviver,
         dispatcher: Dispatcher,
         drains: Drains,
         drain_timeout: Callable[[], float],
     ) -> None:
-        self._clock = clock
+        self._wall = wall
         self._store = store
         self._reviver = reviver
         self._dispatcher = dispatcher
@@ -65,7 +64,7 @@ class Recovery:
 
     async def count(self) -> int:
         """Count what an earlier server left unfinished, and leave it alone."""
-        return len(await self._store.stranded(self._clock.seconds(), MOST_LISTED, self.leaving))
+        return len(await self._store.stranded(self._wall.seconds(), MOST_LISTED, self.leaving))
 
     async def automatic(self, limit: int) -> int:
         """
@@ -83,11 +82,11 @@ class Recovery:
             return await self._take_over_now(limit, received_before)
         finally:
             # It looks for retries that are due by now, and sees from these when the next ones are.
-            self._dispatcher.resume(self._clock.seconds())
+            self._dispatcher.resume(self._wall.seconds())
             self._lock.release()
 
     async def _take_over_now(self, limit: int, received_before: float | None) -> int:
-        recovery = await self._store.recover(self._clock.seconds(), limit, received_before, self.leaving)
+        recovery = await self._store.recover(self._wall.seconds(), limit, received_before, self.leaving)
         if recovery.dead:
             log.warn(
                 "{count} deliveries were unfinished at {limit} restarts and are dead letters now (recovery_limit)",
@@ -107,7 +106,7 @@ class Recovery:
 
         :param older_than: only what was received at least so many seconds ago.
         """
-        now = self._clock.seconds()
+        now = self._wall.seconds()
         rows = await self._store.stranded(now - older_than, MOST_LISTED, self.leaving)
         found: dict[str, Any] = {
             "dry_run": dry_run,

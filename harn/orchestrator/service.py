@@ -297,7 +297,7 @@ class Orchestrator(Service):
             log.warn("drain truncated ({reason}): {left} stay for the next server", reason=reason, left=left)
             await parts.publisher.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
         parts.dispatcher.close()
-        parts.stopped_at = self._reactor.seconds()
+        parts.stopped_at = parts.wall.seconds()
         await parts.publisher.note(LIFECYCLE, "stopped", {**parts.identity(), **left, "timed_out": not in_time})
         await parts.publisher.save_state()
 

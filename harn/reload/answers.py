@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from twisted.internet.defer import TimeoutError
+
 from harn.errors import ManifestInvalid, StageFailed, StageTimedOut
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import OrchestratorSettings
@@ -120,3 +122,8 @@ def failed(request: ReloadRequest, error: ManifestInvalid | StageFailed, live: G
 
 def _has_terms(request: ReloadRequest) -> bool:
     return (request.ramp, request.confirm_within, request.revert_limit) != (None, None, None)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something could not be done; a time-out's own text says nothing to people."""
+    return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.manifest.model import OrchestratorSettings, RolloutSpec
 from harn.reload.archive import Archive, Content
 from harn.reload.build import Builder
@@ -104,6 +105,7 @@ class Attempts:
     """
 
     clock: IReactorTime
+    wall: WallTime
     builder: Builder
     generations: IGenerations
     archive: Archive
@@ -198,7 +200,7 @@ class Attempts:
             numbers=before.numbers,
             number=before.highest if keeps_number else before.highest + 1,
             request=request,
-            now=self.clock.seconds(),
+            now=self.wall.seconds(),
             recalled=recalled,
             rollouts=rollouts,
             held=held,

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime
 from harn.connectors.catalog import Catalog
 from harn.connectors.gate import Gate
 from harn.connectors.interfaces import IConnector
@@ -70,8 +71,9 @@ def _is_changed(old: TriggerSpec, new: TriggerSpec) -> bool:
 class Connections:
     """Makes, prepares, activates and ends connectors; owns the pool of those that serve."""
 
-    def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
+    def __init__(self, clock: IReactorTime, catalog: Catalog, wall: WallTime | None = None) -> None:
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._catalog = catalog
         self.pool: KeyedPool[RunningConnector] = KeyedPool(self._close)
 
@@ -109,7 +111,9 @@ class Connections:
                 settings=settings,
                 secrets={name: tuple(inputs.secrets[text] for text in texts) for name, texts in spec.secrets.items()},
             )
-            made = plugin.connector(ConnectorContext(clock=self._clock, binding=binding, emit=gate.emit))
+            made = plugin.connector(
+                ConnectorContext(clock=self._clock, wall=self._wall, binding=binding, emit=gate.emit)
+            )
             if not IConnector.providedBy(made):
                 raise TypeError(f"its plugin made {made!r}, which is no IConnector")
             return RunningConnector.of(spec.id, made, gate, plugin.authentication)

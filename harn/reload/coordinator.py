@@ -11,11 +11,12 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from harn.clocks import WallTime
 from harn.connectors.gate import Sink
 from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
 from harn.manifest.model import OrchestratorSettings
@@ -77,8 +78,10 @@ class Coordinator:
         hooks: Hooks,
         reviver: Reviver,
         trials: Trials,
+        wall: WallTime | None = None,
     ) -> None:
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._builder = builder
         self._generations = generations
         self._registry = registry
@@ -91,6 +94,7 @@ class Coordinator:
         self.archive = Archive(generations, builder.in_thread)
         self._attempts = Attempts(
             clock=clock,
+            wall=self._wall,
             builder=builder,
             generations=generations,
             archive=self.archive,
@@ -174,7 +178,7 @@ class Coordinator:
         """Report files that cannot be adopted as they are; nothing changes."""
         with suppress(ShuttingDown):  # the next server sees for itself
             async with self.turns.turn():
-                now, report = self._clock.seconds(), answers.unsettled(self.current, source, actor, why)
+                now, report = self._wall.seconds(), answers.unsettled(self.current, source, actor, why)
                 report = evolve(report, reload_id=f"reload_{uuid7(now)}", at=now)
                 self._hooks.began()
                 self.last = self.waiting = report
@@ -296,8 +300,8 @@ class Coordinator:
                 raise
             cut_off = StageFailed(stages.current, "what it waited for was cancelled")
             report = answers.failed(request, cut_off, self.current)
-        now = self._clock.seconds()
-        return evolve(report, reload_id=f"reload_{uuid7(now)}", duration_ms=(now - started) * 1000.0, at=now), stages
+        now, spent = self._wall.seconds(), self._clock.seconds() - started
+        return evolve(report, reload_id=f"reload_{uuid7(now)}", duration_ms=spent * 1000.0, at=now), stages
 
     def _success(self, request: ReloadRequest, result: Result) -> ReloadReport:
         live = self.current
@@ -333,14 +337,14 @@ class Coordinator:
         try:
             await self._trials.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
-            return [f"that generation {generation.number} serves could not be noted: {_said(error)}"]
+            return [f"that generation {generation.number} serves could not be noted: {answers.reason_of(error)}"]
         return []
 
     async def _publish(self, finished: Finished) -> list[str]:
         try:
             return await self._hooks.publish(finished)
         except Exception as error:
-            return [f"the reload could not be published: {_said(error)}"]
+            return [f"the reload could not be published: {answers.reason_of(error)}"]
 
     def _last_checks(self, request: ReloadRequest) -> None:
         self._check_precondition(request)
@@ -352,7 +356,7 @@ class Coordinator:
             raise PreconditionFailed(f"the live generation is {self.etag}, not {request.if_match}")
 
     def _adopt(self, candidate: Candidate, live: Generation | None, request: ReloadRequest) -> None:
-        now = self._clock.seconds()
+        now = self._wall.seconds()
         adopt(candidate, live, self._registry, self._table, self._sink, now)
         generation = candidate.generation
         self.current = generation
@@ -390,9 +394,5 @@ class Coordinator:
             }
             if live is None or not ending:
                 return frozenset()
-            self.current = reroute(live, ending, self._registry, self._table, self._drains, self._clock.seconds())
+            self.current = reroute(live, ending, self._registry, self._table, self._drains, self._wall.seconds())
             return frozenset(ending)
-
-
-def _said(error: Exception) -> str:
-    return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

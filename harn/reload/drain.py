@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime
 from harn.errors import RouteUnknown
 from harn.triggers.binding import DRAINING, BindingVersion
 
@@ -30,15 +31,14 @@ MOST_NAMED = 20
 @define(eq=False)
 class Group:
     """
-    The versions that one adopt replaced, as long as they drain. Times are seconds, Unix.
+    The versions that one adopt replaced, as long as they drain.
 
     :ivar generation: the number of the generation that they served last; 0 for what an earlier server left.
     """
 
     generation: int
     bindings: set[BindingVersion]
-    began_at: float
-    deadline_at: float
+    began_at: float  # seconds, Unix
     deadline: IDelayedCall | None = None
 
     def move_on(self, move: Callable[[BindingVersion], Deferred[int]]) -> None:
@@ -83,6 +83,7 @@ class Drains:
     :param move_on: `harn.dispatch.dispatcher.Dispatcher.move_on`.
     :param cancel: `harn.dispatch.dispatcher.Dispatcher.cancel`.
     :param retired: called after each version that has ended.
+    :param wall: for stamps; ``clock`` if None.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Drains:
         move_on: Callable[[BindingVersion], Deferred[int]],
         cancel: Callable[[BindingVersion], Deferred[int]],
         retired: Callable[[BindingVersion], None],
+        wall: WallTime | None = None,
     ) -> None:
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._move_on = move_on
         self._cancel = cancel
         self._retired = retired
@@ -113,8 +116,7 @@ class Drains:
         still = {binding for binding in bindings if binding.state == DRAINING}
         if not still:
             return
-        now = self._clock.seconds()
-        group = Group(generation, still, now, now + timeout)
+        group = Group(generation, still, self._wall.seconds())
         group.deadline = self._clock.callLater(timeout, group.move_on, self._move_on)
         self._groups.append(group)
         # By generation: a generation that lets go of one ramp after the other is one all the same.
@@ -123,19 +125,26 @@ class Drains:
             if each.generation in served[:-MOST_DRAINING]:
                 each.move_on(self._move_on)
 
-    def describe(self, now: float) -> list[Draining]:
-        """Describe every draining version as of ``now`` (seconds, Unix), the longest draining first."""
+    def describe(self) -> list[Draining]:
+        """Describe every draining version, the longest draining first."""
         found = [
             Draining(
                 binding=binding,
                 generation=group.generation,
                 since=group.began_at if binding.draining_since is None else binding.draining_since,
-                deadline=None if binding.moved or now >= group.deadline_at else group.deadline_at,
+                deadline=None if binding.moved else self._deadline_of(group),
             )
             for group in self._groups
             for binding in group.bindings
         ]
         return sorted(found, key=lambda each: (each.since, each.binding.id, each.binding.version))
+
+    def _deadline_of(self, group: Group) -> float | None:
+        """Return when the group's deadline is (seconds, Unix), by the wall clock of now; None once it has passed."""
+        deadline = group.deadline
+        if deadline is None or not deadline.active():
+            return None
+        return self._wall.seconds() + deadline.getTime() - self._clock.seconds()
 
     def move(self, key: str) -> Deferred[int]:
         """
@@ -163,7 +172,7 @@ class Drains:
             for binding in group.bindings:
                 if binding.key == key:
                     return binding
-        names = [each.binding.key for each in self.describe(self._clock.seconds())]
+        names = [each.binding.key for each in self.describe()]
         more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         known = f"draining now: {', '.join(names[:MOST_NAMED])}{more}" if names else "nothing drains now"
         raise RouteUnknown(f"no version {key!r} drains; {known}")

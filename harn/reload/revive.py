@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.errors import HarnError
 from harn.manifest.model import TriggerSpec
 from harn.model.references import FunctionReference
@@ -63,10 +64,19 @@ class Reviver:
     Revives earlier versions into the registry, as draining ones.
 
     :param reactor: an `IReactorTime`, `IReactorThreads`.
+    :param wall: for stamps; ``reactor`` if None.
     """
 
-    def __init__(self, reactor: Any, generations: IGenerations, resolution: Resolution, registry: Registry) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        generations: IGenerations,
+        resolution: Resolution,
+        registry: Registry,
+        wall: WallTime | None = None,
+    ) -> None:
         self._reactor = reactor
+        self._wall: WallTime = wall or reactor
         self._generations = generations
         self._resolution = resolution
         self._registry = registry
@@ -86,7 +96,7 @@ class Reviver:
             if own is not None:
                 _take_over(own, entry)
         for binding in revived:
-            self._registry.drain(binding, self._reactor.seconds())
+            self._registry.drain(binding, self._wall.seconds())
         for binding in revived:
             self._registry.check(binding)  # of a trigger that is gone, the retries keep the newest only
         for entry in entries:

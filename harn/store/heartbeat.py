@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
 from harn.store.interfaces import IStore
 
@@ -17,18 +18,25 @@ INTERVAL = 5.0
 
 
 class HeartbeatService(TimerService):
-    """At start, then every ``interval`` seconds, renew this server's row."""
+    """
+    At start, then every ``interval`` seconds of ``clock``, renew this server's row.
 
-    def __init__(self, clock: IReactorTime, store: IStore, interval: float = INTERVAL) -> None:
+    :param wall: gives what is written into the row; ``clock`` if None.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, store: IStore, interval: float = INTERVAL, wall: WallTime | None = None
+    ) -> None:
         TimerService.__init__(self, interval, lambda: Deferred.fromCoroutine(self.beat()))
         self.clock: IReactorTime = clock
+        self._wall: WallTime = wall or clock
         self._store = store
         self._missed = 0
 
     async def beat(self) -> None:
         """Renew once; the first of a row of misses is logged, and the end of the row."""
         try:
-            await self._store.heartbeat(self.clock.seconds())
+            await self._store.heartbeat(self._wall.seconds())
         except EventLogUnavailable as error:
             self._missed += 1
             if self._missed == 1:

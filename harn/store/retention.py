@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
 from harn.store.interfaces import IStore
 from harn.store.model import RetentionPolicy
@@ -31,6 +32,7 @@ class RetentionService(TimerService):
     At start, then every ``interval`` seconds, trim until nothing is left to trim.
 
     :param policy: gives the policy in force; asked before each slice, since a reload may change it.
+    :param wall: gives the age of rows; ``clock`` if None.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class RetentionService(TimerService):
         store: IStore,
         policy: Callable[[], RetentionPolicy],
         interval: float = INTERVAL,
+        wall: WallTime | None = None,
     ) -> None:
         TimerService.__init__(self, interval, lambda: Deferred.fromCoroutine(self.sweep()))
         self.clock: IReactorTime = clock
+        self._wall: WallTime = wall or clock
         self._store = store
         self._policy = policy
         self._stopping = False
@@ -60,7 +64,7 @@ class RetentionService(TimerService):
     async def sweep(self) -> None:
         """Trim slice by slice; an event log that is away costs this turn, not the service. Stopping ends it early."""
         try:
-            while not self._stopping and await self._store.trim(self._policy(), self.clock.seconds(), SLICE):
+            while not self._stopping and await self._store.trim(self._policy(), self._wall.seconds(), SLICE):
                 if not self._stopping:
                     await deferLater(self.clock, PAUSE)
         except EventLogUnavailable as error:

@@ -92,7 +92,9 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
                 self.emitted.append((trigger_id, event))
                 return succeed(None)
 
-            context = ConnectorContext(clock=self.clock, binding=binding or self.case.binding, emit=emit)
+            context = ConnectorContext(
+                clock=self.clock, wall=self.clock, binding=binding or self.case.binding, emit=emit
+            )
             return self.case.plugin.connector(context)
 
         async def prepared(self, binding: ConnectorBinding | None = None) -> Any:

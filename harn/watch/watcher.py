@@ -76,7 +76,7 @@ class Asked:
 
 @frozen
 class Spell:
-    """A time in which nothing on disk can be adopted; ``since`` in seconds, Unix; ``told``: that was reported."""
+    """A time in which nothing on disk can be adopted; ``since``: the reactor's seconds; ``told``: that was reported."""
 
     since: float
     told: bool = False

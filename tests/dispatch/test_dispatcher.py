@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.clocks import LONGEST_SLEEP, rfc3339
 from harn.errors import (
     CallInterrupted,
     HandlerRaised,
@@ -200,6 +201,27 @@ class RetryTests(DispatcherTests):
         self.assertEqual(world.calls, [])
         world.clock.advance(10.0)
         self.assertEqual(world.call().call.attempt, 2)
+
+    def test_a_wall_clock_that_is_set_forward(self) -> None:
+        """A retry that is due by the time of day is begun within a minute."""
+        world = self.world()
+        world.take()
+        world.call().raises(HandlerRetryAfter("later", 3000.0))
+        world.wall.step(3600.0)
+        world.clock.advance(LONGEST_SLEEP)
+        self.assertEqual(world.call().call.attempt, 2)
+
+    def test_an_attempt_across_a_step(self) -> None:
+        """An attempt is as long as it took, and ends at the time of day, though the wall clock was set meanwhile."""
+        world = self.world()
+        world.take()
+        world.clock.advance(2.0)
+        world.wall.step(-3600.0)
+        world.clock.advance(3.0)
+        world.call().returns()
+        records = self.successResultOf(world.memory.read("trigger.attempts", 0, 10))
+        self.assertEqual([each.occurred_at for each in records], [world.wall.seconds()])
+        self.assertEqual(records[0].payload["started_at"], rfc3339(world.wall.seconds() - 5.0))
 
     def test_an_unexpected_error_is_an_attempt(self) -> None:
         """What an interpreter should not raise is logged and costs an attempt."""

@@ -8,21 +8,24 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.clocks import LONGEST_SLEEP
 from harn.dispatch.second_tries import SecondTries
-from harn.dispatch.wakeups import LONGEST_SLEEP, Wakeups
+from harn.dispatch.wakeups import Wakeups
 from harn.errors import EventLogUnavailable
+from harn.testing.clocks import SteppedWall
 
 
 class WakeupsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.wall = SteppedWall(self.clock, ahead=1000.0)
         self.woken: list[float] = []
-        self.wakeups = Wakeups(self.clock, lambda: self.woken.append(self.clock.seconds()))
+        self.wakeups = Wakeups(self.clock, self.wall, lambda: self.woken.append(self.clock.seconds()))
 
     def test_the_earliest_counts(self) -> None:
         """However many times are noticed, there is one timer, for the earliest; then none."""
         for due_at in (9.0, 5.0, 7.0):
-            self.wakeups.notice(due_at)
+            self.wakeups.notice(1000.0 + due_at)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.pump([1.0] * 10)
         self.assertEqual((self.woken, self.clock.getDelayedCalls()), ([5.0], []))
@@ -30,18 +33,24 @@ class WakeupsTests(SynchronousTestCase):
     def test_a_time_that_has_passed(self) -> None:
         """It wakes in the next turn."""
         self.clock.advance(10.0)
-        self.wakeups.notice(3.0)
+        self.wakeups.notice(1003.0)
         self.assertEqual(self.woken, [])
         self.clock.advance(0)
         self.assertEqual(self.woken, [10.0])
 
-    def test_sleeps_in_steps(self) -> None:
-        """A far time is looked at again each minute, without waking anybody."""
-        self.wakeups.notice(150.0)
-        self.clock.pump([LONGEST_SLEEP] * 2)
-        self.assertEqual((self.woken, len(self.clock.getDelayedCalls())), ([], 1))
-        self.clock.advance(30.0)
-        self.assertEqual(self.woken, [150.0])
+    def test_a_far_time(self) -> None:
+        """Who waits for a far time is woken within a minute, to look whether the wall clock has made it due."""
+        self.wakeups.notice(1000.0 + 100 * LONGEST_SLEEP)
+        self.clock.advance(LONGEST_SLEEP)
+        self.assertEqual((self.woken, self.clock.getDelayedCalls()), ([LONGEST_SLEEP], []))
+
+    def test_a_wall_clock_that_is_set_back(self) -> None:
+        """What was noticed before it still wakes in its time, though what is noticed after it is due earlier."""
+        self.wakeups.notice(1005.0)
+        self.wall.step(-500.0)
+        self.wakeups.notice(510.0)
+        self.clock.advance(5.0)
+        self.assertEqual(self.woken, [5.0])
 
     def test_noticing_while_woken(self) -> None:
         """Who is woken may notice the next time."""
@@ -49,18 +58,18 @@ class WakeupsTests(SynchronousTestCase):
         def wake() -> None:
             self.woken.append(self.clock.seconds())
             if len(self.woken) == 1:
-                wakeups.notice(8.0)
+                wakeups.notice(1008.0)
 
-        wakeups = Wakeups(self.clock, wake)
-        wakeups.notice(2.0)
+        wakeups = Wakeups(self.clock, self.wall, wake)
+        wakeups.notice(1002.0)
         self.clock.pump([1.0] * 8)
         self.assertEqual((self.woken, self.clock.getDelayedCalls()), ([2.0, 8.0], []))
 
     def test_stop(self) -> None:
         """Afterwards there is no timer, whatever is noticed."""
-        self.wakeups.notice(5.0)
+        self.wakeups.notice(1005.0)
         self.wakeups.stop()
-        self.wakeups.notice(6.0)
+        self.wakeups.notice(1006.0)
         self.wakeups.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -69,9 +78,9 @@ class WakeupsTests(SynchronousTestCase):
         """Whatever was noticed, the first wake is at the earliest time."""
         self.setUp()
         for due_at in times:
-            self.wakeups.notice(float(due_at))
+            self.wakeups.notice(1000.0 + due_at)
         self.clock.pump([1.0] * 201)
-        self.assertEqual(self.woken[0], max(1.0, min(times)))
+        self.assertEqual(self.woken[0], min(LONGEST_SLEEP, max(1.0, min(times))))
 
 
 class SecondTriesTests(SynchronousTestCase):

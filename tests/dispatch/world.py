@@ -24,6 +24,7 @@ from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries, IInbox
 from harn.store.memory.store import MemoryStore
 from harn.store.model import Backlog, RecentEvent, Recovery
+from harn.testing.clocks import SteppedWall
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import reconcile
@@ -233,7 +234,8 @@ class World:
         self.clock = Clock() if clock is None else clock
         if clock is None:
             self.clock.advance(START)
-        self.memory = MemoryStore(self.clock) if memory is None else memory
+        self.wall = SteppedWall(self.clock)
+        self.memory = MemoryStore(self.clock, wall=self.wall) if memory is None else memory
         self.memory.open()
         self.store = ThreadedStore(self.memory)
         self.registry = Registry()
@@ -241,7 +243,12 @@ class World:
         self.interpreters: list[ScriptedInterpreter] = []
         self.pool: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
         self.dispatcher = Dispatcher(
-            self.clock, self.store, self.registry, self.metrics, lambda: 0.0, **{"max_outstanding": 4, **options}
+            self.clock,
+            self.store,
+            self.registry,
+            self.metrics,
+            lambda: 0.0,
+            **{"max_outstanding": 4, "wall": self.wall, **options},
         )
         self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.metrics)
         self.ended: list[str] = []

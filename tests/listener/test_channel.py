@@ -251,6 +251,21 @@ class TimeTests(ChannelCase):
         self.world.advance(2)
         self.assertEqual((self.wire.raw(), self.wire.closing), (b"", True))
 
+    def test_a_wall_clock_that_jumps(self) -> None:
+        """Set forward or back by an hour, it ends no connection and no request, and gives no client more time."""
+        idle = self.world.wire()
+        idle.send(signed_post("/hooks/gh")).answer()
+        self.wire.send(signed_post("/hooks/gh", b"x" * 100)[:-50])
+        for step in (3600.0, -7200.0):
+            self.world.wall.step(step)
+            self.world.advance(5)
+            self.assertEqual((idle.closing, self.wire.closing, self.wire.raw()), (False, False, b""))
+            self.assertEqual(idle.send(signed_post("/hooks/gh")).answer().status, 200)
+        self.world.advance(22)
+        self.assert_problem(self.wire.answer(), 408)
+        self.world.advance(55)
+        self.assertTrue(idle.closing)
+
     def test_silent_from_the_start(self) -> None:
         """A connection that never sends a byte is closed."""
         self.world.advance(77)

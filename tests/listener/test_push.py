@@ -17,7 +17,7 @@ class PushTests(SynchronousTestCase):
         return self.world.wire().send(request_bytes("POST", target, headers, body)).answer()
 
     def sign(self, target: str = "/a2a/push", body: bytes = b'{"n":1}') -> dict[str, str]:
-        return {"Authorization": sign_request(b"hmac-secret", "POST", target, body, self.world.clock.seconds())}
+        return {"Authorization": sign_request(b"hmac-secret", "POST", target, body, self.world.wall.seconds())}
 
     def test_keys(self) -> None:
         """A key is accepted in either header; a wrong one, and none, are 401 with the schemes there are."""
@@ -47,6 +47,13 @@ class PushTests(SynchronousTestCase):
         self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature used before"))
         self.assertEqual(len(self.world.inbox.accepted), 1)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_freshness_is_of_the_time_of_day(self) -> None:
+        """A signature is fresh by the wall clock as it is now; what was fresh before it was set is not any more."""
+        headers = self.sign()
+        self.world.wall.step(3600.0)
+        self.assertEqual((self.post(headers).status, self.world.push.binding.in_flight), (401, 0))
+        self.assertEqual(self.post(self.sign()).status, 200)
 
     def test_signature_over_other_bytes(self) -> None:
         """A signature over another body is 401, once the body is there."""

@@ -33,6 +33,7 @@ from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.interfaces import IInbox
 from harn.store.model import Record
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
+from harn.testing.clocks import SteppedWall
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool
 from harn.triggers.route import Route
@@ -272,6 +273,7 @@ class World:
         self.clock = Clock() if clock is None else clock
         if clock is None:
             self.clock.advance(START)
+        self.wall = SteppedWall(self.clock)
         self.metrics = Metrics()
         self.inbox = MemoryInbox()
         self.submitted: list[Any] = []
@@ -293,11 +295,12 @@ class World:
             pages=make_pages(self.metrics, lambda: self.not_ready, maybeDeferred),
             limits=limits,
             access_log=access_log,
+            wall=self.wall,
         )
         self.site.mount(
             "/admin",
             Admin(
-                self.clock,
+                self.wall,
                 lambda: self.authenticator,
                 self.inbox,
                 self.reloader,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.clocks import LONGEST_SLEEP
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, NothingPending
 from harn.manifest.model import ReloadSettings
 from harn.model.shares import FailureLimit
@@ -69,6 +70,22 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
         record = self.successResultOf(self.world.store.history(1))[0]
         self.assertIn("nobody confirmed", record.reason)
+
+    def test_a_wall_clock_that_is_set_forward(self) -> None:
+        """Its end is a time of day: one that has passed is noticed within a minute."""
+        self.adopt(confirm_within=7200.0)
+        self.world.wall.step(7200.0)
+        self.world.clock.advance(LONGEST_SLEEP)
+        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+
+    def test_a_wall_clock_that_is_set_back(self) -> None:
+        """What is left of its time by the clock that was set is what it has."""
+        self.adopt(confirm_within=60.0)
+        self.world.wall.step(-60.0)
+        self.world.clock.pump([30.0] * 3)
+        self.assertEqual(self.generation, 2)
+        self.world.clock.advance(31.0)
+        self.assertEqual(self.generation, 3)
 
     def test_confirmed(self) -> None:
         """Once confirmed it stays, and no timer is left."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from harn.clocks import LONGEST_SLEEP
 from harn.errors import HandlerRaised, HandlerRetryAfter, NothingPending
 from harn.reload.report import PREVIOUS
 from harn.store.model import RetentionPolicy
@@ -95,6 +96,15 @@ class CourseTests(RampCase):
         self.assertEqual(set(self.deliver(50)), {"a@v2"})
         self.assertEqual(self.noted(), ["ramp_stepped", "ramp_stepped", "ramp_finished"])
         self.assertEqual(self.world.coordinator.generation, 2)
+
+    def test_a_wall_clock_that_is_set_forward(self) -> None:
+        """The next step is due at a time of day: one that has passed is taken within a minute, once."""
+        self.edit(2, 'rollout = { percent = 10, step = 30, every = "2h" }')
+        self.world.wall.step(7200.0)
+        self.world.clock.advance(LONGEST_SLEEP)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
+        self.world.clock.advance(LONGEST_SLEEP)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
 
     def test_what_the_old_version_has_drains(self) -> None:
         """Deliveries that the old version had taken end on it after the ramp is finished."""

@@ -30,6 +30,7 @@ from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.reload.trial.trials import Deeds, Trials
 from harn.store.memory.store import MemoryStore
+from harn.testing.clocks import SteppedWall
 from harn.testing.manifests import trigger_text
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -71,7 +72,8 @@ class World:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         self.clock = ThreadClock() if clock is None else clock
-        self.store = MemoryStore(self.clock) if store is None else store
+        self.wall = SteppedWall(self.clock)
+        self.store = MemoryStore(self.clock, wall=self.wall) if store is None else store
         self.store.open()
         self.environ = {"HARN_SECRET_GITHUB_WEBHOOK_SECRET": "s-1", "HARN_SECRET_FAKE_TOKEN": "t-1"}
         self.plugin = FakePlugin()
@@ -80,7 +82,7 @@ class World:
         self.registry = Registry()
         self.table = FakeTable()
         self.told = Publications([], [], [])
-        self.dispatcher = Dispatcher(self.clock, self.store, self.registry, self.metrics, lambda: 0.0)
+        self.dispatcher = Dispatcher(self.clock, self.store, self.registry, self.metrics, lambda: 0.0, wall=self.wall)
         self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.metrics)
         self.retired: list[str] = []
         self.drains = Drains(
@@ -88,11 +90,12 @@ class World:
             self.dispatcher.move_on,
             self.dispatcher.cancel,
             lambda binding: self.retired.append(binding.key),
+            self.wall,
         )
         self.registry.observe(self.drains.ended)
         self.resolution = Resolution(self.interpreters)
         catalog = Catalog.of([*Catalog.discover().plugins.values(), self.plugin])
-        self.connections = Connections(self.clock, catalog)
+        self.connections = Connections(self.clock, catalog, self.wall)
         self.certificates: dict[str, Any] = {}
         self.builder = Builder(
             self.clock,
@@ -111,12 +114,12 @@ class World:
             began=lambda: self.told.runs.append("began"),
             ended=lambda report: self.told.runs.append("refused" if report is None else report.status),
         )
-        reviver = Reviver(self.clock, self.store, self.resolution, self.registry)
+        reviver = Reviver(self.clock, self.store, self.resolution, self.registry, self.wall)
         deeds = Deeds(
             take_back=lambda binding, since: self.dispatcher.take_back(binding, since),
             note=lambda kind, payload: self.notes.append((kind, payload)),
         )
-        self.trials = Trials(self.clock, self.store, self.registry, deeds)
+        self.trials = Trials(self.clock, self.store, self.registry, deeds, self.wall)
         self.coordinator = Coordinator(
             self.clock,
             self.builder,
@@ -128,8 +131,9 @@ class World:
             hooks,
             reviver,
             self.trials,
+            self.wall,
         )
-        self.recovery = Recovery(self.clock, self.store, reviver, self.dispatcher, self.drains, lambda: 300.0)
+        self.recovery = Recovery(self.wall, self.store, reviver, self.dispatcher, self.drains, lambda: 300.0)
 
     def _adopted(self, candidate: Candidate) -> None:
         self.told.adopted.append(candidate.generation.number)

@@ -4,6 +4,7 @@ import os
 import sqlite3
 
 from harn.store.sqlite.store import SQLiteStore
+from harn.testing.clocks import SteppedWall
 from harn.testing.stores.kit import StoreTestCase
 
 
@@ -15,7 +16,8 @@ class SQLiteTestCase(StoreTestCase):
             directory = self.mktemp()
             os.makedirs(directory)
             self.path = os.path.join(directory, "events.sqlite")
-        return SQLiteStore(self.path, self.clock, busy_timeout=self.busy_timeout)
+        self.wall = SteppedWall(self.clock)
+        return SQLiteStore(self.path, self.clock, busy_timeout=self.busy_timeout, wall=self.wall)
 
     def query(self, statement, *values):
         """What another process would see."""

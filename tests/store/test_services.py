@@ -9,6 +9,7 @@ from harn.store.heartbeat import HeartbeatService
 from harn.store.memory.store import MemoryStore
 from harn.store.model import RetentionPolicy
 from harn.store.retention import PAUSE, RetentionService
+from harn.testing.clocks import SteppedWall
 
 POLICY = RetentionPolicy(events=10.0, dead=10.0)
 
@@ -31,6 +32,18 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertTrue(self.store.available())
         self.successResultOf(self.service.stopService())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_writes_the_time_of_day(self):
+        """What is written is the wall clock's time; the interval is not touched by a step of it."""
+        beats = []
+        self.store.heartbeat = lambda now: succeed(beats.append(now))
+        wall = SteppedWall(self.clock, ahead=1000.0)
+        service = HeartbeatService(self.clock, self.store, interval=5.0, wall=wall)
+        service.startService()
+        wall.step(-600.0)
+        self.clock.advance(5)
+        self.assertEqual(beats, [1000.0, 405.0])
+        service.stopService()
 
     def test_survives_errors_of_ours(self):
         """An error that nobody expected is logged, and the next heartbeat is given."""
@@ -76,6 +89,16 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(len(self.store.asked), 3)
         self.clock.advance(60)
         self.assertEqual(len(self.store.asked), 4)
+
+    def test_age_is_of_the_time_of_day(self):
+        """How old rows are is told by the wall clock; sweeps come in the interval's time."""
+        self.clock = Clock()
+        self.store = TrimmedStore()
+        wall = SteppedWall(self.clock, ahead=1000.0)
+        RetentionService(self.clock, self.store, lambda: POLICY, interval=60.0, wall=wall).startService()
+        wall.step(3600.0)
+        self.clock.advance(60)
+        self.assertEqual([now for _, now in self.store.asked], [1000.0, 4660.0])
 
     def test_asks_for_the_policy_each_time(self):
         """A policy that a reload changed holds from the next slice on."""

@@ -180,3 +180,17 @@ class UnusableTests(SQLiteTestCase):
         os.makedirs(directory)
         self.result_of(store.open())
         self.result_of(store.close())
+
+
+class WallClockTests(SQLiteTestCase):
+    def test_a_step(self):
+        """What has expired, and every stamp, is by the time of day as it is when the unit is written."""
+        self.accept_one("e1", claim=dedupe("k", expires_at=NOW + 100.0))
+        self.wall.step(90.0)
+        self.assertEqual(self.accept(new_delivery("e2", claim=dedupe("k"))), (None,))
+        self.wall.step(20.0)
+        self.assertEqual(len(self.accept(new_delivery("e3", claim=dedupe("k")))), 1)
+        self.assertEqual(self.state_of("e3"), [READY])
+        self.wall.step(-3600.0)
+        self.result_of(self.store.append("audit.test", "kind", {}))
+        self.assertEqual(self.query("SELECT occurred_at FROM log"), [(self.wall.seconds(),)])

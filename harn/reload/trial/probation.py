@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from harn.clocks import rfc3339
+from harn.clocks import WallTime, rfc3339, sleep_until
 from harn.errors import NothingPending
 from harn.manifest.model import ReloadSettings
 from harn.model.durations import format_duration
@@ -204,8 +204,9 @@ class Probations:
     :ivar undoing: the one that is being undone.
     """
 
-    def __init__(self, clock: IReactorTime, endings: Endings) -> None:
+    def __init__(self, clock: IReactorTime, wall: WallTime, endings: Endings) -> None:
         self._clock = clock
+        self._wall = wall
         self._endings = endings
         self._trial: Trial | None = None
         self._timer: IDelayedCall | None = None
@@ -316,20 +317,20 @@ class Probations:
         self._set_timer(probation)
 
     def _set_timer(self, probation: Probation) -> None:
-        now = self._clock.seconds()
+        now = self._wall.seconds()
         turn = None if probation.lapsed(now) else probation.next_turn(now)  # what lapsed while no server ran: at once
-        self._timer = self._clock.callLater(0.0 if turn is None else turn - now, self._look)
+        self._timer = self._clock.callLater(0.0 if turn is None else sleep_until(turn, self._wall), self._look)
 
     def _attempted(self, binding: BindingVersion) -> None:
         trial = self._trial
         if trial is not None:
-            why = trial.probation.failed(self._clock.seconds(), *trial.look(binding))
+            why = trial.probation.failed(self._wall.seconds(), *trial.look(binding))
             if why is not None and not trial.is_held:
                 self._undo(trial, why)
 
     def _look(self) -> None:
         self._timer = None
-        trial, now = self._trial, self._clock.seconds()
+        trial, now = self._trial, self._wall.seconds()
         if trial is None or trial.is_held:
             return
         why = trial.probation.lapsed(now)

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
 from harn.manifest.model import RolloutSpec
 from harn.reload.generation import Candidate
@@ -72,8 +73,9 @@ class Ramps:
     One timer serves them all, and what becomes of many at once is one step: thousands of triggers may ramp together.
     """
 
-    def __init__(self, clock: IReactorTime, steps: RampSteps) -> None:
+    def __init__(self, clock: IReactorTime, wall: WallTime, steps: RampSteps) -> None:
         self._clock = clock
+        self._wall = wall
         self._steps = steps
         self._running: dict[str, Running] = {}
         self._aborted: dict[str, RampRecord] = {}
@@ -109,7 +111,7 @@ class Ramps:
 
     def adopted(self, candidate: Candidate) -> None:
         """Take notice of a new generation: begin its new ramps, forget those that are over with it."""
-        generation, now = candidate.generation, self._clock.seconds()
+        generation, now = candidate.generation, self._wall.seconds()
         replaced = {*candidate.plan.added, *candidate.plan.modified, *candidate.plan.removed}
         for trigger_id in replaced & self._aborted.keys():
             del self._aborted[trigger_id]
@@ -200,15 +202,16 @@ class Ramps:
         if self._closed:
             return
         turns = [each.next_at for each in self._running.values() if each.next_at is not None and not each.is_ending]
+        pauses = [sleep_until(min(turns), self._wall)] if turns else []
         if self._failed:
-            turns.append(self._next_verdict)
-        if turns:
-            self._timer = self._clock.callLater(max(0.0, min(turns) - self._clock.seconds()), self._look)
+            pauses.append(max(0.0, self._next_verdict - self._clock.seconds()))
+        if pauses:
+            self._timer = self._clock.callLater(min(pauses), self._look)
 
     def _look(self) -> None:
         self._timer = None
+        self._step(self._wall.seconds())
         now = self._clock.seconds()
-        self._step(now)
         if self._failed and self._next_verdict <= now:
             self._judge(now)
         self._set_timer()

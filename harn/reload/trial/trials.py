@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed, ShuttingDown
 from harn.reload.generation import Candidate, Generation
 from harn.reload.report import REVERT, ReloadReport, ReloadRequest
@@ -83,20 +84,30 @@ class Trials:
     """
     The trials of the live generation.
 
+    :param wall: their ends are times of its, as they outlive the process; ``clock`` if None.
     :ivar host: what carries out their decisions; given once it is made.
     :ivar replaced: what an earlier server kept of a rollback: digests of the files that it took the place of.
     """
 
     host: Host
 
-    def __init__(self, clock: IReactorTime, generations: IGenerations, registry: Registry, deeds: Deeds) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        generations: IGenerations,
+        registry: Registry,
+        deeds: Deeds,
+        wall: WallTime | None = None,
+    ) -> None:
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._generations = generations
         self._registry = registry
         self._deeds = deeds
-        self.probations = Probations(clock, Endings(undo=self._undo, over=self._over))
+        self.probations = Probations(clock, self._wall, Endings(undo=self._undo, over=self._over))
         self.ramps = Ramps(
             clock,
+            self._wall,
             RampSteps(
                 reroute=lambda winners: self.host.reroute(winners),
                 aborted=lambda fresh, since: self._take_back([fresh], since),
@@ -181,7 +192,7 @@ class Trials:
         settings = generation.inputs.manifest.orchestrator.reload
         fresh = [generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified)]
         fallback = self.probations.fallback(live)
-        begun = terms(request, settings, generation.number, fallback, self._clock.seconds())
+        begun = terms(request, settings, generation.number, fallback, self._wall.seconds())
         if begun is None and request.recall is None:
             self.probations.inherit(generation.number, fresh, frozenset(self._registry.active.values()))
         else:

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, HarnError, StoreError
 from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
 from harn.store.interfaces import IStore
@@ -42,20 +43,21 @@ class MemoryStore:
 
     What it holds outlives `close`: a test opens it again as a server would after a restart.
 
-    :param clock: its time decides what has expired.
     :param at_once: fire each Deferred before its method returns; else the work is done in ``clock``'s next turn.
+    :param wall: stamps rows, and decides what has expired; ``clock`` if None.
     :ivar fail_writes: while it is True, each write fails with `EventLogUnavailable`: a test's full disk.
     :ivar fail_reads: the same for reads.
     """
 
     backend = "memory"
 
-    def __init__(self, clock: IReactorTime, *, at_once: bool = True) -> None:
+    def __init__(self, clock: IReactorTime, *, at_once: bool = True, wall: WallTime | None = None) -> None:
         self.location: str | None = None
         self.incarnation = 0
         self.fail_writes = False
         self.fail_reads = False
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._at_once = at_once
         self._available = True
         self._is_open = False
@@ -77,7 +79,7 @@ class MemoryStore:
         """See `IStore.open`."""
         self._is_open = True
         self.incarnation += 1
-        return self.heartbeat(self._clock.seconds())
+        return self.heartbeat(self._wall.seconds())
 
     def heartbeat(self, now: float) -> Deferred[None]:
         """See `IStore.heartbeat`."""
@@ -118,18 +120,18 @@ class MemoryStore:
 
     def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
         """See `IInbox.accept`."""
-        return self._write(lambda: self._deliveries.accept(acceptance, self.incarnation, self._clock.seconds()))
+        return self._write(lambda: self._deliveries.accept(acceptance, self.incarnation, self._wall.seconds()))
 
     def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
         """See `IInbox.claim`."""
         claim = Claim(scope=scope, key=key, expires_at=expires_at)
-        return self._write(lambda: self._deliveries.claim(claim, self._clock.seconds()))
+        return self._write(lambda: self._deliveries.claim(claim, self._wall.seconds()))
 
     # Deliveries
 
     def settle(self, settlement: Settlement) -> Deferred[None]:
         """See `IDeliveries.settle`."""
-        return self._write(lambda: self._deliveries.settle(settlement, self._clock.seconds()))
+        return self._write(lambda: self._deliveries.settle(settlement, self._wall.seconds()))
 
     def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.ready`."""
@@ -198,7 +200,7 @@ class MemoryStore:
         """See `IEventLog.append`."""
         check_appendable(topic)
         encoded_payload, encoded_headers = encode_record(payload, headers)
-        at = self._clock.seconds()
+        at = self._wall.seconds()
 
         def append() -> int:
             self._highest_record += 1

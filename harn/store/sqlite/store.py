@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from harn.clocks import WallTime
 from harn.errors import ClaimTaken, StateDirectoryUnusable
 from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
 from harn.store.interfaces import IStore
@@ -53,8 +54,9 @@ class SQLiteStore:
     write: each waits for the other's commit, and neither gives a number that the other gave.
 
     :param path: the database file; its directory exists.
-    :param reactor: an `IReactorTime`, whose turns end the batches and whose time decides what has expired; and an
-        `IReactorFromThreads`, which takes the answers of the store's threads.
+    :param reactor: an `IReactorTime`, whose turns end the batches; and an `IReactorFromThreads`, which takes the
+        answers of the store's threads.
+    :param wall: stamps rows, and decides what has expired; ``reactor`` if None.
     :param synchronous: SQLite's setting; anything but ``FULL`` is for measurements.
     :param busy_timeout: seconds that a write waits for another process's lock on the database.
     """
@@ -68,11 +70,13 @@ class SQLiteStore:
         *,
         synchronous: str = "FULL",
         busy_timeout: float = 5.0,
+        wall: WallTime | None = None,
     ) -> None:
         self.location: str | None = path
         self.incarnation = 0
         self._path = path
         self._clock: IReactorTime = reactor
+        self._wall: WallTime = wall or reactor
         self._threads: IReactorFromThreads = reactor
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
@@ -94,7 +98,7 @@ class SQLiteStore:
 
     def open(self) -> Deferred[None]:
         """See `IStore.open`."""
-        register = partial(servers.register, pid=os.getpid(), host=socket.gethostname(), now=self._clock.seconds())
+        register = partial(servers.register, pid=os.getpid(), host=socket.gethostname(), now=self._wall.seconds())
         writer = self._writer = self._new_writer()
 
         async def opening() -> None:
@@ -152,7 +156,7 @@ class SQLiteStore:
 
     def settle(self, settlement: Settlement) -> Deferred[None]:
         """See `IDeliveries.settle`."""
-        return self._writer.write(Settle(settlement, self._clock.seconds()))
+        return self._writer.write(Settle(settlement, self._wall.seconds()))
 
     def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.ready`."""
@@ -226,7 +230,7 @@ class SQLiteStore:
         """See `IEventLog.append`."""
         check_appendable(topic)
         encoded = encode_record(payload, headers)
-        return self._writer.write(Append(topic, kind, *encoded, self._clock.seconds()))
+        return self._writer.write(Append(topic, kind, *encoded, self._wall.seconds()))
 
     def read(self, topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
         """See `IEventLog.read`."""
@@ -296,7 +300,7 @@ class SQLiteStore:
                 self._path, create=create, synchronous=self._synchronous, busy_timeout=self._busy_timeout
             )
 
-        return Writer(self._path, connect, self._clock, self._threads)
+        return Writer(self._path, connect, self._clock, self._threads, self._wall)
 
 
 def _false_if_taken(failure: Failure) -> bool:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
+from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
@@ -34,6 +35,7 @@ class Writer:
     where the old one may be at fault.
 
     :param connect: opens the database for writing, and makes it only if told so; called in the writer's thread.
+    :param wall: gives the time by which claims have expired; ``clock`` if None.
     :ivar commits: how many batches were written.
     :ivar available: False while the last batch could not be written.
     """
@@ -44,12 +46,14 @@ class Writer:
         connect: Callable[[bool], sqlite3.Connection],
         clock: IReactorTime,
         threads: IReactorFromThreads,
+        wall: WallTime | None = None,
     ) -> None:
         self.commits = 0
         self.available = True
         self._path = path
         self._connect = connect
         self._clock = clock
+        self._wall: WallTime = wall or clock
         self._threads = threads
         self._worker = Worker("harn-store-writer", threads)
         self._pending: list[Unit] = []
@@ -111,7 +115,7 @@ class Writer:
     def _hand_over(self) -> None:
         units, self._pending = self._pending, []
         if units:
-            now = self._clock.seconds()
+            now = self._wall.seconds()
             self._worker.post(lambda: self._write(units, now))
             return
         self._busy = False
