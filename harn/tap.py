@@ -55,9 +55,11 @@ def makeService(options: Options) -> IService:
     # Here, since importing our Klein apps installs a reactor, and twistd has an option for that.
     from twisted.internet import reactor
 
+    from harn.clocks import use_monotonic_time
     from harn.listener.activation import taken_by_twisted
     from harn.orchestrator.assemble import make_service
 
+    use_monotonic_time(reactor)
     told = options.serve
     # Now, while standard error is not yet part of twistd's log.
     add_logging(told.log_format, told.log_level, told.state_dir, sys.stderr, globalLogPublisher)

@@ -29,8 +29,10 @@ def check(as_json: bool, **given: Any) -> None:
     from twisted.internet import reactor
 
     from harn.cli.running import run_until
+    from harn.clocks import use_monotonic_time
     from harn.orchestrator.check import check_manifest
 
+    use_monotonic_time(reactor)
     found = run_until(reactor, lambda: check_manifest(reactor, options, os.environ))
     sys.exit(show(found, as_json))
 

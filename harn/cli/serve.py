@@ -40,9 +40,11 @@ def run(options: ServeOptions) -> int:
     from twisted.logger import globalLogBeginner
 
     from harn.cli.running import run_service
+    from harn.clocks import use_monotonic_time
     from harn.observability.logs import start_logging
     from harn.orchestrator.assemble import make_service
 
+    use_monotonic_time(reactor)
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
     start_logging(options.log_format, options.log_level, options.state_dir, sys.stdout, sys.stderr, globalLogBeginner)
     return run_service(make_service(options, reactor, os.environ, program, inheritance, passed), reactor)
