@@ -66,6 +66,9 @@ class IDeliveries(Interface):
     def next_due(after: float = 0.0) -> Deferred[float | None]:
         """When the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
 
+    def advance_due(seconds: float) -> Deferred[None]:
+        """Make every waiting delivery of this server due so many seconds earlier: the wall clock was set back."""
+
     def find(event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """All deliveries of one event, by id."""
 

@@ -146,6 +146,10 @@ class MemoryStore:
         """See `IDeliveries.next_due`."""
         return self._read(lambda: self._deliveries.next_due(self.incarnation, after))
 
+    def advance_due(self, seconds: float) -> Deferred[None]:
+        """See `IDeliveries.advance_due`."""
+        return self._write(lambda: self._deliveries.advance_due(self.incarnation, seconds))
+
     def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.find`."""
         return self._read(lambda: self._deliveries.find(event_id))

@@ -170,6 +170,10 @@ class SQLiteStore:
         """See `IDeliveries.next_due`."""
         return self._reader.read(deliveries.next_due, self.incarnation, after)
 
+    def advance_due(self, seconds: float) -> Deferred[None]:
+        """See `IDeliveries.advance_due`."""
+        return self._writer.write(Call(lambda session: deliveries.advance_due(session, seconds)))
+
     def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.find`."""
         return self._reader.read(deliveries.find, event_id)
