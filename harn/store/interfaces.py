@@ -2,7 +2,7 @@
 What the rest of harn may ask of a store.
 
 Every method may be called from the reactor thread and never blocks it. Every method that returns a Deferred may fail
-with `harn.errors.EventLogUnavailable`: then nothing of the unit was written. "Durable" means on disk before the
+with `harn.errors.EventLogUnavailable`: then nothing of the unit counts as written. "Durable" means on disk before the
 Deferred fires. Units handed over in one reactor turn share one commit; a unit that fails fails alone.
 """
 
@@ -227,7 +227,9 @@ class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
     incarnation: int = Attribute("This server's row number; the ``owner`` of what it accepts. Set by `open`.")
 
     def available() -> bool:
-        """False while the last write failed; true again after one succeeded. Asking is free."""
+        """
+        False while the last write failed, and from `abandon` on; true again after one succeeded. Asking is free.
+        """
 
     def open() -> Deferred[None]:
         """
@@ -238,6 +240,9 @@ class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
 
     def heartbeat(now: float) -> Deferred[None]:
         """Renew this server's row; also the cheap probe that ends a time of unavailability."""
+
+    def abandon(reason: str) -> None:
+        """Write nothing more until a restart, and log why, once: each later write fails with `EventLogGone`."""
 
     def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """
