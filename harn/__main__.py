@@ -1,6 +1,47 @@
-"""``python -m harn``: the same as the ``harn`` command."""
+"""
+Where the ``harn`` command and ``python -m harn`` begin: with what cannot wait until the rest is imported.
 
-from harn.cli.main import main
+The signals that a server acts on would end a process that is not ready for them, and the import takes a while. A
+standard descriptor that is closed would become that of the next file that is opened, such as the event log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+HELD_BACK = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main() -> None:
+    """Run the command with the arguments of the process, and end it."""
+    if serves(sys.argv[1:]):
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+    open_standard_streams()
+    from harn.cli.main import main as run
+
+    run()
+
+
+def serves(arguments: Sequence[str]) -> bool:
+    """Return whether the command is one that runs a server, and lets the signals through itself."""
+    return "serve" in [each for each in arguments if not each.startswith("-")][:2]
+
+
+def open_standard_streams() -> None:
+    """Open what is closed of descriptors 0 to 2, on nothing, and give Python a stream for each."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
 
 if __name__ == "__main__":
     main()

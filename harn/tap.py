@@ -5,17 +5,25 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import IService
-from twisted.logger import globalLogPublisher
+from twisted.application.service import IService, MultiService
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python import usage
 
-from harn.observability.logs import add_logging
+from harn.observability.logfile import RotatingFile
+from harn.observability.logs import TextSink, add_logging, process_sinks, writer
+from harn.observability.outputs import EXIT_LIMIT, outputs
+from harn.observability.records import as_twistd
 from harn.orchestrator.options import OPTIONS, ServeOptions
 
 if TYPE_CHECKING:
     from harn.orchestrator.service import Orchestrator
+
+
+TWISTD_LARGEST = 1_000_000
+"""Bytes at which twistd puts its log file aside."""
 
 
 class Options(usage.Options):
@@ -61,11 +69,50 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_time(reactor)
     told = options.serve
-    # Now, while standard error is not yet part of twistd's log.
-    add_logging(told.log_format, told.log_level, told.state_dir, sys.stderr, globalLogPublisher)
+    # Now, before twistd takes standard output for its log, and both for what is printed.
+    sinks = process_sinks(told.state_dir)
+    add_logging(told.log_format, told.log_level, sinks, globalLogPublisher)
     service = make_service(told, reactor, os.environ, passed=taken_by_twisted(reactor))
     atexit.register(exit_as, service)
-    return service
+    root = Root(twistd_log(options.parent or {}, sinks.stdout))
+    service.setServiceParent(root)  # type: ignore[no-untyped-call]
+    return root
+
+
+class Root(MultiService):
+    """
+    What twistd runs: the orchestrator.
+
+    :param observer: takes what twistd logs; None for twistd's own.
+    """
+
+    def __init__(self, observer: ILogObserver | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._observer = observer
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Belong to twistd's application, and tell it where it logs to."""
+        if self._observer is not None:
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+
+def twistd_log(told: Mapping[str, Any], stdout: TextSink | None) -> ILogObserver | None:
+    """
+    Make what twistd's log goes to: an output that makes nobody wait, and a file that is opened anew when it was moved.
+
+    :param told: twistd's own options; with a logger or syslog they name something else, and None is returned.
+    :raises OSError: the log file cannot be opened.
+    """
+    name = told.get("logfile") or ("-" if told.get("nodaemon") else "twistd.log")
+    if told.get("logger") or told.get("syslog"):
+        return None
+    if name == "-":  # which twistd refuses for a daemon
+        return None if stdout is None or not told.get("nodaemon") else writer(as_twistd, [stdout])
+    # As twistd's own: it keeps every full file.
+    file = RotatingFile(os.path.abspath(name), TWISTD_LARGEST, keep=None, mode=0o666)
+    file.open()
+    return writer(as_twistd, [outputs.open("twistd", file)])
 
 
 def exit_as(service: Orchestrator) -> None:
@@ -73,4 +120,5 @@ def exit_as(service: Orchestrator) -> None:
     if service.exit_code:
         sys.stdout.flush()
         sys.stderr.flush()
+        outputs.flush(EXIT_LIMIT)
         os._exit(service.exit_code)

@@ -73,7 +73,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual({name.split("/")[0] for name in names if ".dist-info" not in name}, {"harn", "twisted"})
         self.assertIn(f"\nVersion: {harn.__version__}\n", said)
         self.assertRegex(said, r"\nRequires-Python: >=3\.11\n")
-        self.assertIn("harn = harn.cli.main:main", entry)
+        self.assertIn("harn = harn.__main__:main", entry)
 
 
 class DependencyTests(SynchronousTestCase):

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from harn.observability.outputs import EXIT_LIMIT, outputs
+
 _Result = TypeVar("_Result")
 
 LINGER = 5.0
@@ -39,7 +41,7 @@ def run_service(service: RunnableService, reactor: Any) -> int:
     A thread that hangs in a system call, on a named pipe or a dead file server, does not keep the process: `LINGER`
     seconds after the service has ended, the process does, too.
     """
-    overdue = threading.Timer(LINGER, lambda: os._exit(service.exit_code))
+    overdue = threading.Timer(LINGER, lambda: end_at_once(service.exit_code))
     overdue.daemon = True
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     # By then everything is written. Called before the reactor waits for its threads: that comes with the first of them.
@@ -48,6 +50,12 @@ def run_service(service: RunnableService, reactor: Any) -> int:
     reactor.run()
     overdue.cancel()
     return service.exit_code
+
+
+def end_at_once(status: int) -> None:
+    """End the process with ``status``, whatever its threads do; what is logged has a moment to be written."""
+    outputs.flush(EXIT_LIMIT)
+    os._exit(status)
 
 
 def run_until(reactor: Any, begin: Callable[[], Deferred[_Result]]) -> _Result:

@@ -41,10 +41,10 @@ def run(options: ServeOptions) -> int:
 
     from harn.cli.running import run_service
     from harn.clocks import use_monotonic_time
-    from harn.observability.logs import start_logging
+    from harn.observability.logs import process_sinks, start_logging
     from harn.orchestrator.assemble import make_service
 
     use_monotonic_time(reactor)
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
-    start_logging(options.log_format, options.log_level, options.state_dir, sys.stdout, sys.stderr, globalLogBeginner)
+    start_logging(options.log_format, options.log_level, process_sinks(options.state_dir), globalLogBeginner)
     return run_service(make_service(options, reactor, os.environ, program, inheritance, passed), reactor)

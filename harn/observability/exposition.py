@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from harn.model.delivery import REASONS
 from harn.observability.metrics import OTHER, REFUSALS, Gauge, Histogram, Metrics, TriggerStats
+from harn.observability.outputs import outputs
 
 log = Logger()
 
@@ -208,6 +209,12 @@ def reload_families(metrics: Metrics) -> Iterator[Metric]:
         "Interpreters that had to be replaced.",
         (),
         [((), metrics.interpreter_restarts)],
+    )
+    yield counter(
+        "harn_log_records_dropped",
+        "Log records that an output (stdout, stderr, file) could not take in time.",
+        ("output",),
+        (((name,), count) for name, count in outputs.dropped().items()),
     )
 
 

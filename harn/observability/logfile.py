@@ -1,65 +1,126 @@
-"""A log file that is put aside when it is full, and that never costs its writer an exception."""
+"""A log file that is put aside when it is full, and opened anew when it was moved: the device of an output."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
+from time import monotonic
+
+from harn.observability.outputs import WriteFailed, write_all
 
 LARGEST = 10 * 1024 * 1024
 """Bytes at which a file is put aside as ``<name>.1``."""
 UNSEEN = 4096
 """Bytes that may go into a file before a look whether it still has its name."""
+INTERVAL = 1.0
+"""Seconds after which there is such a look, however little was written."""
+BATCH = 64 * 1024
 
 
 class RotatingFile:
     """
-    Text appended to ``path``; opened, with its directory made, when the first text comes.
+    Bytes appended to ``path``; opened, with its directory made, when the first ones come.
 
     Two processes may write to it for a while, as in an upgrade in place: whoever finds it full puts it aside, and the
-    other follows.
+    other follows. So it does when others move the file or take it away.
     """
 
-    def __init__(self, path: str, largest: int = LARGEST) -> None:
+    batch = BATCH
+
+    def __init__(
+        self,
+        path: str,
+        largest: int = LARGEST,
+        *,
+        keep: int | None = 1,
+        mode: int = 0o600,
+        seconds: Callable[[], float] = monotonic,
+    ) -> None:
+        """
+        Open nothing yet: see `open`, or let the first write do it.
+
+        :param keep: how many full files are kept: ``<name>.1``, the newest, and so on; None for all.
+        :param mode: of a new file, as far as the umask allows.
+        :param seconds: gives the time.
+        """
         self.path = path
         self._largest = largest
+        self._keep = keep
+        self._mode = mode
+        self._seconds = seconds
         self._file: FileIO | None = None
         self._size = 0
         self._unseen = 0
+        self._seen_at = 0.0
+        self._is_torn = False
 
-    def write(self, text: str) -> None:
-        """Append ``text``; what cannot be written (a full disk, a directory that is gone) is lost, and nothing else."""
-        data = text.encode("utf-8", "backslashreplace")
+    def write(self, data: bytes) -> None:
+        """
+        Append ``data``, on a line of its own.
+
+        :raises WriteFailed: not all of it was written; the next write opens the file again.
+        """
+        head = b"\n" if self._is_torn else b""
+        written = 0
         try:
-            if self._file is None:
-                self._open()
-            elif self._unseen >= UNSEEN:
-                self._follow()
-            if self._size and self._size + len(data) > self._largest:
-                self._rotate(len(data))
-            if self._file is not None:
-                self._file.write(data)
-                self._size += len(data)
-                self._unseen += len(data)
+            file = self._ready(len(data))
+            write_all(file.fileno(), head + data)
+            written = len(head) + len(data)
+            self._is_torn = False
+        except WriteFailed as failed:
+            written = failed.written
+            part = max(0, written - len(head))
+            if written:
+                self._is_torn = part > 0 and data[part - 1 : part] != b"\n"
+            self.close()
+            raise WriteFailed(part) from None
         except OSError:
             self.close()
+            raise WriteFailed(0) from None
+        finally:
+            self._size += written
+            self._unseen += written
+
+    def reopen(self) -> None:
+        """Go on with the file that has the name now; where that cannot be opened, with the one before."""
+        with suppress(OSError):
+            if self._file is not None:
+                self._follow()
 
     def close(self) -> None:
-        """Close the file; the next text opens it again."""
+        """Close the file; the next write opens it again."""
         file, self._file = self._file, None
         if file is not None:
-            try:
+            with suppress(OSError):
                 file.close()
-            except OSError:
-                return
 
-    def _open(self) -> None:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+    def _ready(self, coming: int) -> FileIO:
+        """Return the file, opened and with room for ``coming`` bytes."""
+        if self._file is None:
+            self.open()
+        elif self._unseen >= UNSEEN or self._seconds() >= self._seen_at + INTERVAL:
+            self._follow()
+        if self._size and self._size + coming > self._largest:
+            self._rotate(coming)
+        assert self._file is not None
+        return self._file
+
+    def open(self) -> None:
+        """
+        Open the file of the name, in the place of the one that was open.
+
+        :raises OSError: it cannot be opened; the one before is as it was.
+        """
+        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         # Unbuffered, so that a record is in the file when a crash follows it.
-        self._file = FileIO(self.path, "ab")
-        self._size = self._file.tell()
-        self._unseen = 0
+        file = FileIO(self.path, "ab", opener=lambda path, flags: os.open(path, flags, self._mode))
+        self.close()
+        self._file = file
+        self._size = file.tell()
+        self._unseen, self._seen_at = 0, self._seconds()
 
     def _follow(self) -> None:
         """Go on with the file that has the name now, and with what others have written to it."""
@@ -70,10 +131,9 @@ class RotatingFile:
         except FileNotFoundError:
             is_named = False
         if is_named:
-            self._size, self._unseen = ours.st_size, 0
+            self._size, self._unseen, self._seen_at = ours.st_size, 0, self._seconds()
         else:
-            self.close()
-            self._open()
+            self.open()
 
     def _rotate(self, coming: int) -> None:
         """Put the file aside, unless another process has done that by now."""
@@ -83,9 +143,17 @@ class RotatingFile:
         full = self._file
         self._follow()
         if self._file is full and self._size + coming > self._largest:
-            os.replace(self.path, self.path + ".1")
-            self.close()
-            self._open()
+            self._put_aside()
+            self.open()
         elif self._file is full:
             with suppress(OSError):
                 fcntl.flock(full.fileno(), fcntl.LOCK_UN)
+
+    def _put_aside(self) -> None:
+        """Rename the file to ``<name>.1``, and those before it to the next number."""
+        number = 1
+        while os.path.exists(f"{self.path}.{number}") and (self._keep is None or number < self._keep):
+            number += 1
+        for each in range(number, 1, -1):
+            os.replace(f"{self.path}.{each - 1}", f"{self.path}.{each}")
+        os.replace(self.path, f"{self.path}.1")

@@ -4,16 +4,20 @@ Logging of a server: which records go where, and in which form.
 Text and pretty records go to standard error. JSON records go to standard output and, through a file that rotates, to
 ``logs/orchestrator.log`` in the state directory; then only announcements (records with ``announce=True``, such as the
 one that tells the URL) are on standard error too, as text. Announcements pass every level. The level may change while
-records are written: see `Threshold`.
+records are written: see `Threshold`. Nothing here waits until a record is written: see `harn.observability.outputs`.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from attrs import evolve, frozen
 from twisted.logger import (
     FilteringLogObserver,
     ILogFilterPredicate,
@@ -30,6 +34,7 @@ from zope.interface import implementer, provider
 
 from harn.observability.levels import DEFAULT
 from harn.observability.logfile import RotatingFile
+from harn.observability.outputs import EXIT_LIMIT, Descriptor, Output, outputs, text_stream
 from harn.observability.records import as_json, as_pretty, as_text
 
 LOG_FILE = os.path.join("logs", "orchestrator.log")
@@ -99,9 +104,48 @@ threshold = Threshold()
 """The one of this process, whose records all go through one publisher of Twisted's."""
 
 
-def start_logging(
-    log_format: str, log_level: str | None, state_dir: str, stdout: TextSink, stderr: TextSink, beginner: LogBeginner
-) -> None:
+@frozen(kw_only=True)
+class Sinks:
+    """
+    What the text of the log is written to.
+
+    :ivar stdout: None when standard output is not ours; ``stderr`` likewise.
+    :ivar file: the log file in the state directory.
+    :ivar is_terminal: whether standard error is one.
+    """
+
+    stdout: TextSink | None
+    stderr: TextSink
+    file: TextSink
+    is_terminal: bool = False
+
+
+def process_sinks(state_dir: str) -> Sinks:
+    """
+    Return outputs that make no caller wait, for the standard descriptors of this process and the log file.
+
+    ``sys.stdout`` and ``sys.stderr`` are replaced, so that nothing else that prints in this process waits either; what
+    is not written when the process ends has `EXIT_LIMIT` seconds.
+    """
+    stdout, stderr = _standard_output("stdout", 1), _standard_output("stderr", 2)
+    sys.stdout, sys.stderr = text_stream(stdout, 1), text_stream(stderr, 2)
+    atexit.register(outputs.flush, EXIT_LIMIT)
+    return Sinks(
+        stdout=stdout,
+        stderr=stderr,
+        file=outputs.open("file", RotatingFile(os.path.join(state_dir, LOG_FILE))),
+        is_terminal=os.isatty(2),
+    )
+
+
+def _standard_output(name: str, number: int) -> Output:
+    """Open the output of a standard descriptor; one that was closed may be another file's by now."""
+    if getattr(sys, f"__{name}__") is None:
+        number = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    return outputs.open(name, Descriptor(number))
+
+
+def start_logging(log_format: str, log_level: str | None, sinks: Sinks, beginner: LogBeginner) -> None:
     """
     Send every record where it belongs from now on, those that were kept since the process began too.
 
@@ -109,19 +153,17 @@ def start_logging(
     :param log_level: one of `LEVELS`; None for the default, until `threshold` is changed.
     """
     threshold.begin(log_format, log_level)
-    beginner.beginLoggingTo(make_observers(log_format, state_dir, stdout, stderr), redirectStandardIO=False)
+    beginner.beginLoggingTo(make_observers(log_format, sinks), redirectStandardIO=False)
 
 
-def add_logging(
-    log_format: str, log_level: str | None, state_dir: str, stderr: TextSink, publisher: LogPublisher
-) -> None:
+def add_logging(log_format: str, log_level: str | None, sinks: Sinks, publisher: LogPublisher) -> None:
     """
     Send every record where it belongs beside what others, such as twistd, do with it; see `start_logging`.
 
     Standard output is theirs: JSON records go to the file alone.
     """
     threshold.begin(log_format, log_level)
-    for observer in make_observers(log_format, state_dir, None, stderr):
+    for observer in make_observers(log_format, evolve(sinks, stdout=None)):
         publisher.addObserver(observer)
 
 
@@ -130,18 +172,17 @@ def wants_deliveries(log_format: str, log_level: str) -> bool:
     return log_level == "debug" or (log_format == "json" and log_level == "info")
 
 
-def make_observers(log_format: str, state_dir: str, stdout: TextSink | None, stderr: TextSink) -> list[ILogObserver]:
+def make_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
     """Make the observers of one format; see the module's description."""
     if log_format == "json":
-        file = RotatingFile(os.path.join(state_dir, LOG_FILE))
+        machines = [sinks.file] if sinks.stdout is None else [sinks.stdout, sinks.file]
         return [
-            wanted(writer(as_json, [file] if stdout is None else [stdout, file])),
-            FilteringLogObserver(writer(as_text, [stderr]), [only_announcements]),
+            wanted(writer(as_json, machines)),
+            FilteringLogObserver(writer(as_text, [sinks.stderr]), [only_announcements]),
         ]
     if log_format == "pretty":
-        is_terminal = getattr(stderr, "isatty", lambda: False)()
-        return [wanted(writer(partial(as_pretty, colours=is_terminal), [stderr]))]
-    return [wanted(writer(as_text, [stderr]))]
+        return [wanted(writer(partial(as_pretty, colours=sinks.is_terminal), [sinks.stderr]))]
+    return [wanted(writer(as_text, [sinks.stderr]))]
 
 
 def wanted(observer: ILogObserver) -> ILogObserver:
@@ -163,7 +204,24 @@ def only_announcements(event: LogEvent) -> Any:
 
 def writer(render: Callable[[LogEvent], str], sinks: list[TextSink]) -> ILogObserver:
     """Make an observer that renders each record once and writes it to every sink; no sink can fail its caller."""
+    for sink in sinks:
+        if isinstance(sink, Output):
+            sink.notice = partial(dropped_notice, render, sink.name)
     return Writer(render, sinks)
+
+
+def dropped_notice(render: Callable[[LogEvent], str], output: str, dropped: int) -> str:
+    """Return the record that says that ``dropped`` records before it are missing."""
+    return render(
+        {
+            "log_format": "{dropped} log records were dropped: {output} could not be written to",
+            "log_level": LogLevel.warn,
+            "log_namespace": "harn.log",
+            "log_time": time.time(),
+            "dropped": dropped,
+            "output": output,
+        }
+    )
 
 
 @implementer(ILogObserver)
@@ -180,9 +238,6 @@ class Writer:
         for sink in self._sinks:
             try:
                 sink.write(text)
-                flush = getattr(sink, "flush", None)
-                if flush is not None:
-                    flush()
             except (OSError, ValueError):
-                # A reader that went away, a full disk or a closed stream costs this record here, and nothing else.
+                # A closed stream costs this record here, and nothing else.
                 continue

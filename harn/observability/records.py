@@ -1,4 +1,8 @@
-"""How a log record looks: as a line for people, or as one JSON object. Pure functions of a ``twisted.logger`` event."""
+"""
+How a log record looks: as a line for people, or as one JSON object. Pure functions of a ``twisted.logger`` event.
+
+In each form control characters are shown escaped: see `harn.model.visible`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.logger import LogEvent, LogLevel, formatEvent, formatEventAsClassicLogText, formatTime
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
 from harn.model.headers import REDACTED, SECRET_NAMES
+from harn.model.visible import visible, visible_json, visible_lines
 
 PREFIX = "[harn] "
 
@@ -118,7 +123,7 @@ def as_json(event: LogEvent) -> str:
     trace = traceback(event)
     if trace:
         record["traceback"] = trace
-    return msgspec.json.encode(_encodable(record)).decode("utf-8") + "\n"
+    return visible_json(msgspec.json.encode(_encodable(record)).decode("utf-8")) + "\n"
 
 
 def as_text(event: LogEvent) -> str:
@@ -126,20 +131,28 @@ def as_text(event: LogEvent) -> str:
     level = event.get("log_level", LogLevel.info)
     kind = "warning: " if level in _WARNINGS else "error: " if level in _ERRORS else ""
     trace = traceback(event)
-    lines = [kind + message(event), *trace.splitlines()]
-    return "".join(f"{PREFIX}{line}\n" for whole in lines for line in whole.splitlines() or [""])
+    lines = visible_lines(kind + message(event)) + (visible_lines(trace) if trace else [])
+    return "".join(f"{PREFIX}{line}\n" for line in lines)
 
 
 def as_pretty(event: LogEvent, *, colours: bool) -> str:
-    """Give the record as a line with its time, level, namespace and fields; the traceback is indented below."""
+    """Give the record as a line with its time, level, namespace and fields; what has more lines is indented below."""
     level = event.get("log_level", LogLevel.info)
     name = f"{level.name:<8}"
     if colours:
         name = f"\x1b[{_COLOURS[level.name]}m{name}\x1b[0m"
-    shown = " ".join(f"{field}={value}" for field, value in fields(event).items())
-    head = f"{rfc3339(event.get('log_time', 0.0))} {name} {event.get('log_namespace', '')}: {message(event)}"
+    shown = visible(" ".join(f"{field}={value}" for field, value in fields(event).items()))
+    said, *more = visible_lines(message(event))
+    head = f"{rfc3339(event.get('log_time', 0.0))} {name} {event.get('log_namespace', '')}: {said}"
     trace = traceback(event)
-    return f"{head}  {shown}".rstrip() + "\n" + "".join(f"    {line}\n" for line in trace.splitlines())
+    below = more + (visible_lines(trace) if trace else [])
+    return f"{head}  {shown}".rstrip() + "\n" + "".join(f"    {line}\n" for line in below)
+
+
+def as_twistd(event: LogEvent) -> str:
+    """Give the record as twistd's own log has it, empty for one without a message."""
+    text = formatEventAsClassicLogText(redacted(event), formatTime)
+    return "" if text is None else "".join(f"{line}\n" for line in visible_lines(text))
 
 
 def _encodable(value: Any) -> Any:

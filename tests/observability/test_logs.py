@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
+from functools import partial
 from types import SimpleNamespace
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogBeginner, Logger, LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -17,15 +21,20 @@ from harn.observability import logs
 from harn.observability.levels import DEFAULT, LEVELS
 from harn.observability.logfile import UNSEEN, RotatingFile
 from harn.observability.logs import (
+    LOG_FILE,
+    Sinks,
     Threshold,
     Writer,
     add_logging,
     deliveries,
+    dropped_notice,
     make_observers,
     start_logging,
     wants_deliveries,
+    writer,
 )
-from harn.observability.records import REDACTED, as_json, as_pretty, as_text, looks_secret
+from harn.observability.outputs import Output, WriteFailed
+from harn.observability.records import REDACTED, as_json, as_pretty, as_text, as_twistd, looks_secret
 
 
 class ClosedSink:
@@ -34,6 +43,17 @@ class ClosedSink:
     def write(self, text: str) -> int:
         """Refuse."""
         raise BrokenPipeError(32, "Broken pipe")
+
+
+class FileSink:
+    """A log file that is written to at once."""
+
+    def __init__(self, path: str) -> None:
+        self._file = RotatingFile(path)
+
+    def write(self, text: str) -> None:
+        """Write."""
+        self._file.write(text.encode())
 
 
 class RecordTests(SynchronousTestCase):
@@ -105,6 +125,34 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(as_text({**event, "log_level": LogLevel.warn}), "[harn] warning: a\n[harn] b\n")
         self.assertEqual(as_text({**event, "log_level": LogLevel.critical}), "[harn] error: a\n[harn] b\n")
 
+    def test_control_characters(self) -> None:
+        """What could steer a terminal or reorder a line is shown escaped, in every form; lines stay lines."""
+        said = "a\x1b[2J\x00\x07\x9b\x7f\u202eb\rc\r\nd\te"
+        event = {"log_format": "{said}", "said": said, "log_level": LogLevel.info, "log_time": 0.0}
+        shown = ["a\\x1b[2J\\x00\\x07\\x9b\\x7f\\u202eb\\rc", "d\te"]
+        self.assertEqual(as_text(event), f"[harn] {shown[0]}\n[harn] {shown[1]}\n")
+        self.assertEqual(
+            as_pretty(event, colours=False),
+            f"1970-01-01T00:00:00.000Z info     : {shown[0]}  said={shown[0]}\\r\\n{shown[1]}\n    {shown[1]}\n",
+        )
+        self.assertIn(f"] {shown[0]}\n\t{shown[1]}\n", as_twistd(event))
+        line = as_json(event)
+        self.assertEqual((line.isascii(), json.loads(line)["said"]), (True, said))
+
+    def test_twistd(self) -> None:
+        """A record without a message is none in twistd's log; secrets are in none."""
+        self.assertEqual(as_twistd({}), "")
+        self.assertNotIn("hunter2", as_twistd({"log_format": "{token}", "token": "hunter2"}))
+
+    def test_dropped_notice(self) -> None:
+        """What says that records were dropped is a record of the output's form, for each output of a format."""
+        for render in (as_text, as_json, partial(as_pretty, colours=False), as_twistd):
+            output = Output("stderr", RotatingFile("unused"))
+            writer(render, [output])
+            self.assertIn("3 log records were dropped: stderr could not be written to", output.notice(3))
+            self.assertEqual(output.notice(3)[-1], "\n")
+        self.assertEqual(json.loads(dropped_notice(as_json, "file", 3))["dropped"], 3)
+
     def test_traceback(self) -> None:
         """A failure's traceback is in every form of its record."""
         events: list[dict[str, object]] = []
@@ -126,11 +174,15 @@ class LoggingTests(SynchronousTestCase):
         self.addCleanup(setattr, deliveries, "active", deliveries.active)
         self.patch(logs, "threshold", Threshold())
 
+    def sinks(self) -> Sinks:
+        """Make sinks that write at once."""
+        return Sinks(stdout=self.out, stderr=self.err, file=FileSink(os.path.join(self.state_dir, LOG_FILE)))
+
     def begin(self, log_format: str, log_level: str | None = "info") -> LogPublisher:
         """Start logging to a publisher of our own."""
         publisher = LogPublisher()
         beginner = LogBeginner(publisher, io.StringIO(), SimpleNamespace(), SimpleNamespace(showwarning=None))
-        start_logging(log_format, log_level, self.state_dir, self.out, self.err, beginner)
+        start_logging(log_format, log_level, self.sinks(), beginner)
         return publisher
 
     def log_file(self) -> str:
@@ -245,7 +297,7 @@ class LoggingTests(SynchronousTestCase):
 
     def test_a_sink_that_is_gone_costs_nothing(self) -> None:
         """When standard output is closed, the file still gets the record and the caller no exception."""
-        observers = make_observers("json", self.state_dir, ClosedSink(), ClosedSink())
+        observers = make_observers("json", evolve(self.sinks(), stdout=ClosedSink(), stderr=ClosedSink()))
         for observer in observers:
             Logger("harn", observer=observer).info("said", announce=True)
         self.assertEqual(json.loads(self.log_file())["message"], "said")
@@ -253,7 +305,7 @@ class LoggingTests(SynchronousTestCase):
     def test_beside_twistd(self) -> None:
         """Beside twistd, whose standard output it is, JSON goes to the file; announcements are on standard error."""
         publisher = LogPublisher()
-        add_logging("json", "info", self.state_dir, self.err, publisher)
+        add_logging("json", "info", self.sinks(), publisher)
         Logger("harn", observer=publisher).info("ready", announce=True)
         Logger("harn", observer=publisher).info("said")
         self.assertEqual([json.loads(line)["message"] for line in self.log_file().splitlines()], ["ready", "said"])
@@ -276,7 +328,7 @@ class RotatingFileTests(SynchronousTestCase):
         """A text that does not fit begins a new file; the full one is put aside, and no text is torn."""
         path = os.path.join(self.mktemp(), "logs", "x.log")
         file = RotatingFile(path, largest=10)
-        for text in ("aaaaaa\n", "bbbb\n", "cccc\n"):
+        for text in (b"aaaaaa\n", b"bbbb\n", b"cccc\n"):
             file.write(text)
         file.close()
         with open(path, encoding="ascii") as newest, open(path + ".1", encoding="ascii") as aside:
@@ -287,32 +339,32 @@ class RotatingFileTests(SynchronousTestCase):
         path = self.mktemp()
         for _ in range(2):
             file = RotatingFile(os.path.abspath(path), largest=10)
-            file.write("aaaa\n")
+            file.write(b"aaaa\n")
             file.close()
         with open(path, encoding="ascii") as found:
             self.assertEqual(found.read(), "aaaa\naaaa\n")
 
-    def test_no_room_no_exception(self) -> None:
-        """A directory that cannot be made costs the text and nothing else; later texts are written again."""
+    def test_no_room(self) -> None:
+        """A directory that cannot be made fails that text; later ones are written again."""
         blocker = self.mktemp()
         with open(blocker, "w", encoding="ascii"):
             file = RotatingFile(os.path.join(os.path.abspath(blocker), "x.log"))
-        file.write("lost\n")
+        self.assertRaises(WriteFailed, file.write, b"lost\n")
         os.unlink(blocker)
-        file.write("kept\n")
+        file.write(b"kept\n")
         with open(file.path, encoding="ascii") as found:
             self.assertEqual(found.read(), "kept\n")
 
     def test_two_writers(self) -> None:
         """Of two processes one puts the full file aside; the other follows, and puts nothing aside that is not full."""
         path = os.path.abspath(self.mktemp())
-        old, new = RotatingFile(path, largest=10_000), RotatingFile(path, largest=10_000)
-        old.write("x" * 9_900 + "\n")
-        new.write("new begins\n")
-        old.write("y" * 200 + "\n")
+        old, new = (RotatingFile(path, largest=10_000, seconds=lambda: 0.0) for _ in range(2))
+        old.write(b"x" * 9_900 + b"\n")
+        new.write(b"new begins\n")
+        old.write(b"y" * 200 + b"\n")
         old.close()
-        new.write("z" * 100 + "\n")
-        new.write("new goes on\n")
+        new.write(b"z" * 100 + b"\n")
+        new.write(b"new goes on\n")
         with open(path, encoding="ascii") as newest, open(path + ".1", encoding="ascii") as aside:
             self.assertEqual(newest.read(), "y" * 200 + "\n" + "z" * 100 + "\nnew goes on\n")
             self.assertEqual(aside.read(), "x" * 9_900 + "\nnew begins\n")
@@ -322,11 +374,11 @@ class RotatingFileTests(SynchronousTestCase):
         path = os.path.abspath(self.mktemp())
         for away in (lambda: os.replace(path, path + ".1"), lambda: os.unlink(path)):
             file = RotatingFile(path)
-            file.write("before\n")
+            file.write(b"before\n")
             away()
             for _ in range(2):
-                file.write("x" * UNSEEN)
-            file.write("after\n")
+                file.write(b"x" * UNSEEN)
+            file.write(b"after\n")
             file.close()
             with open(path, encoding="ascii") as newest:
                 self.assertEqual(newest.read()[-6:], "after\n")
@@ -338,6 +390,57 @@ class RotatingFileTests(SynchronousTestCase):
         files = [RotatingFile(path, largest=20_000) for _ in range(2)]
         for _ in range(300):
             for file in files:
-                file.write("x" * 99 + "\n")
+                file.write(b"x" * 99 + b"\n")
             self.assertLessEqual(os.path.getsize(path), 20_000 + UNSEEN)
         self.assertLessEqual(os.path.getsize(path + ".1"), 20_000 + UNSEEN)
+
+    def test_moved_or_taken_away(self) -> None:
+        """A file that lost its name is left within a second, or at once when that is asked for."""
+        path = os.path.abspath(self.mktemp())
+        clock = Clock()
+        for find_out in (lambda file: clock.advance(1), RotatingFile.reopen):
+            for away in (lambda: os.replace(path, path + ".old"), lambda: os.unlink(path)):
+                file = RotatingFile(path, seconds=clock.seconds)
+                file.write(b"before\n")
+                away()
+                find_out(file)
+                file.write(b"after\n")
+                with open(path, encoding="ascii") as newest:
+                    self.assertEqual(newest.read(), "after\n")
+                file.close()
+                os.unlink(path)
+
+    def test_goes_on_with_the_moved_one(self) -> None:
+        """Where no file of the name can be opened, `reopen` leaves the one that is open."""
+        directory = os.path.abspath(self.mktemp())
+        file = RotatingFile(os.path.join(directory, "x.log"), seconds=lambda: 0.0)
+        file.write(b"before\n")
+        os.rename(directory, directory + ".old")
+        with open(directory, "w", encoding="ascii"):
+            file.reopen()
+        file.write(b"after\n")
+        with open(os.path.join(directory + ".old", "x.log"), encoding="ascii") as found:
+            self.assertEqual(found.read(), "before\nafter\n")
+
+    def test_kept_files(self) -> None:
+        """Full files are numbered, the newest 1; as many are kept as was said."""
+        for keep, found in ((None, ["4", "3", "2", "1"]), (2, ["4", "3", "2"])):
+            path = os.path.join(self.mktemp(), "x.log")
+            file = RotatingFile(path, largest=2, keep=keep)
+            for text in (b"1\n", b"2\n", b"3\n", b"4\n"):
+                file.write(text)
+            file.close()
+            names = sorted(os.listdir(os.path.dirname(path)))
+            texts = []
+            for name in names:
+                with open(os.path.join(os.path.dirname(path), name), encoding="ascii") as each:
+                    texts.append(each.read().strip())
+            self.assertEqual(texts, found)
+
+    def test_mode(self) -> None:
+        """Nobody else reads the log of the state directory."""
+        path = os.path.join(self.mktemp(), "logs", "x.log")
+        file = RotatingFile(path)
+        file.write(b"text\n")
+        file.close()
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)

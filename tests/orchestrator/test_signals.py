@@ -41,13 +41,14 @@ class Reactor:
     callFromThread = called.append
     def callWhenRunning(self, function): ...
 
-for number in (signal.SIGHUP, signal.SIGUSR2):
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, signal.SIG_DFL)  # under nohup a child ignores SIGHUP from its start
 hold_back()
 told = []
-signals = Signals(Reactor(), lambda: told.append("hup"), lambda: None, lambda: told.append("usr2"))
+hang_up, upgrade, reopen = (lambda name=name: told.append(name) for name in ("hup", "usr2", "usr1"))
+signals = Signals(Reactor(), hang_up, lambda: None, upgrade, reopen)
 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR2):
+for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     os.kill(os.getpid(), number)
 before = list(Reactor.called)
 signals.install()
@@ -89,12 +90,14 @@ class SignalsTests(SynchronousTestCase):
             lambda: self.told.append("hup"),
             lambda: self.told.append("term"),
             lambda: self.told.append("usr2"),
+            lambda: self.told.append("reopen"),
         )
         self.addCleanup(self.signals.restore)
 
     @staticmethod
     def handlers() -> list[Any]:
-        return [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)]
+        caught = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+        return [signal.getsignal(number) for number in caught]
 
     def send(self, number: int) -> None:
         """Do what the kernel does on a signal: call what is installed; and run what the reactor was asked to."""
@@ -106,17 +109,23 @@ class SignalsTests(SynchronousTestCase):
             function()
 
     def test_hang_up_at_once(self) -> None:
-        """SIGHUP and SIGUSR2 are caught from `install` on, each time; the others are nobody's yet."""
+        """SIGHUP and SIGUSR2 are caught from `install` on, each time; SIGTERM and SIGINT are not caught yet."""
         self.signals.install()
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
             self.send(number)
-        self.assertEqual(self.told, ["hup", "usr2", "hup"])
-        self.assertEqual(self.handlers()[2:], self.before[2:])
+        self.assertEqual(self.told, ["reopen", "hup", "usr2", "reopen", "hup"])
+        self.assertEqual(self.handlers()[3:], self.before[3:])
+
+    def test_reopen(self) -> None:
+        """SIGUSR1 opens the log files anew, and does nothing else."""
+        self.signals.install()
+        self.send(signal.SIGUSR1)
+        self.assertEqual(self.told, ["reopen"])
 
     def test_held_back(self) -> None:
         """What comes before `install` waits for it, and is told then; SIGTERM is not held back."""
         done = run(HELD_BACK)
-        self.assertEqual(done.stdout, "[] False False ['hup', 'usr2']\n", done.stderr)
+        self.assertEqual(done.stdout, "[] False False ['hup', 'usr1', 'usr1', 'usr2']\n", done.stderr)
 
     def test_termination(self) -> None:
         """SIGTERM and SIGINT are caught when the reactor runs."""

@@ -104,8 +104,7 @@ class Trials:
         self._generations = generations
         self._registry = registry
         self._deeds = deeds
-        endings = Endings(undo=self._undo, over=self._over, keep_soon=lambda: self._keep_soon(probation.NAME))
-        self.probations = Probations(clock, self._wall, endings)
+        self.probations = Probations(clock, self._wall, Endings(undo=self._undo, over=self._over))
         self.ramps = Ramps(
             clock,
             self._wall,
