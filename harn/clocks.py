@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 LONGEST_SLEEP = 60.0
 """Seconds of the reactor's time after which a due time of the wall clock is compared with it again."""
+LEAST_STEP = 1.0
+"""Seconds by which the wall clock must go back at once for that to be a step."""
 
 
 class WallTime(Protocol):
@@ -45,6 +47,26 @@ def use_monotonic_time(reactor: Any) -> None:
         call.time -= ahead
         call.seconds = time.monotonic
     reactor.seconds = time.monotonic
+
+
+class BackSteps:
+    """Notices when the wall clock is set back."""
+
+    def __init__(self, clock: WallTime, wall: WallTime) -> None:
+        """:param clock: the reactor, or another clock that never goes back."""
+        self._clock = clock
+        self._wall = wall
+        self._ahead = wall.seconds() - clock.seconds()
+
+    def look(self) -> float:
+        """
+        Return by how many seconds the wall clock was set back since the last look, 0.0 for not at all.
+
+        What a clock that is slowed down loses between two looks is no step, and neither is a step forward.
+        """
+        ahead = self._wall.seconds() - self._clock.seconds()
+        back, self._ahead = self._ahead - ahead, ahead
+        return back if back >= LEAST_STEP else 0.0
 
 
 def sleep_until(due_at: float, wall: WallTime) -> float:

@@ -28,6 +28,7 @@ Every exception that harn raises on purpose, as one tree.
     │   └── ShuttingDown            503
     ├── StoreError
     │   ├── EventLogUnavailable     503; nothing was written, no claim was used up
+    │   │   └── EventLogGone        the same until a restart: its files were removed beneath the server
     │   ├── ClaimTaken              a claim that must be new is not
     │   └── StateDirectoryUnusable  the state directory is locked, not ours, or not writable
     ├── ListenerUnusable            the listener's address or certificate cannot be used
@@ -181,6 +182,10 @@ class StoreError(HarnError):
 
 class EventLogUnavailable(StoreError):
     """The unit was not written; no dedupe key of it is used up."""
+
+
+class EventLogGone(EventLogUnavailable):
+    """The event log is no longer where the server opened it, or no longer this server's: only a restart ends that."""
 
 
 class ClaimTaken(StoreError):

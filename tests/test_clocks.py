@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.clocks import LONGEST_SLEEP, WallClock, rfc3339, sleep_until, use_monotonic_time
+from harn.clocks import LONGEST_SLEEP, BackSteps, WallClock, rfc3339, sleep_until, use_monotonic_time
 from harn.testing.clocks import SteppedWall
 
 
@@ -56,6 +56,18 @@ class WallClockTests(SynchronousTestCase):
         self.patch(time, "time", lambda: 1_700_000_000.25)
         self.assertEqual(WallClock().seconds(), 1_700_000_000.25)
         self.assertEqual(rfc3339(WallClock().seconds()), "2023-11-14T22:13:20.250Z")
+
+    def test_steps_back(self) -> None:
+        """A step back is noticed once, however far it goes; a clock that is slow, or set forward, is none."""
+        clock = Clock()
+        wall = SteppedWall(clock, ahead=1000.0)
+        steps = BackSteps(clock, wall)
+        seen = []
+        for step in (0.0, -3600.0, 0.0, 7200.0, -0.5, -0.5, -1800.0):
+            clock.advance(10.0)
+            wall.step(step)
+            seen.append(steps.look())
+        self.assertEqual(seen, [0.0, 3600.0, 0.0, 0.0, 0.0, 0.0, 1800.0])
 
     def test_sleeping(self) -> None:
         """Nobody sleeps longer than a minute before the wall clock is looked at again, nor less than no time."""

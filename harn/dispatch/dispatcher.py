@@ -308,6 +308,7 @@ class Dispatcher:
                 log.failure("an attempt failed in an unexpected way", failure=failure)
                 error = AttemptFailed(f"{type(error).__name__}: {error}")
             gone = self._registry.for_retry(delivery.binding.id, delivery.binding) is None
+            self._readback.follow_wall_clock()
             started_at, now = self._stamps(began_at)
             self._settle(delivery, failed(delivery, started_at, now, error, self._random, gone=gone))
         self._pump()

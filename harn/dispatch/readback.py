@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.clocks import WallTime
+from harn.clocks import BackSteps, WallTime
 from harn.dispatch.attempt import removed
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
@@ -57,6 +57,7 @@ class ReadBack:
         wall: WallTime | None = None,
     ) -> None:
         self._wall: WallTime = wall or clock
+        self._back_steps = BackSteps(clock, self._wall)
         self._deliveries = deliveries
         self._registry = registry
         self._metrics = metrics
@@ -88,6 +89,26 @@ class ReadBack:
         """Take notice of a delivery that waits for a retry until ``due_at`` (seconds, Unix)."""
         self._registry.retry_waits(trigger_id)
         self._wakeups.notice(due_at)
+
+    def follow_wall_clock(self) -> None:
+        """
+        Make the retries that wait due earlier by as much as the wall clock was set back, if it was: none is delayed.
+
+        Called before a due time is computed, so that the order of writes tells which were computed before the step.
+        """
+        back = self._back_steps.look()
+        if back:
+            log.warn("the wall clock was set back by {seconds:.0f} s; retries keep their delays", seconds=back)
+            self._advance_due(back)
+
+    def _advance_due(self, seconds: float) -> None:
+        def not_advanced(failure: Failure) -> None:
+            self._second_tries.add(partial(self._advance_due, seconds))
+            failure.trap(EventLogUnavailable)
+
+        self._deliveries.advance_due(seconds).addCallbacks(
+            lambda _: self._wakeups.wake_within(0.0), not_advanced
+        ).addErrback(lambda failure: log.failure("following the wall clock failed", failure=failure))
 
     def settled(self, delivery_id: int, *, in_hand: bool) -> None:
         """
@@ -172,6 +193,7 @@ class ReadBack:
     def _wake(self) -> None:
         if self._reading_due or not self._open:
             return
+        self.follow_wall_clock()
         if self._held:
             self._wakeups.wake_within(INTERVAL)
             return

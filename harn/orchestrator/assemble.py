@@ -103,7 +103,7 @@ def make_service(
         passed=passed,
         watchdog=lambda: Watchdog.of(reactor, supervisor, environ),
     )
-    return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ, supervisor), say_error, launch)
+    return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ, supervisor, lock), say_error, launch)
 
 
 def secret_reader(reactor: Any, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:
@@ -221,12 +221,17 @@ def add_gauges(metrics: Metrics, registry: Registry, dispatcher: Dispatcher, dra
 
 
 def assemble(
-    options: ServeOptions, reactor: Any, environ: Mapping[str, str], supervisor: Supervisor | None = None
+    options: ServeOptions,
+    reactor: Any,
+    environ: Mapping[str, str],
+    supervisor: Supervisor | None = None,
+    lock: StateDirectoryLock | None = None,
 ) -> Parts:
     """
     Put a server together; its state directory is locked already.
 
     :param supervisor: hears of reloads.
+    :param lock: of the state directory; checked with each heartbeat.
     :raises OSError: the state directory cannot be used.
     """
 
@@ -239,7 +244,8 @@ def assemble(
     catalog = Catalog.discover()
     for problem in catalog.problems:
         log.error("{problem}", problem=str(problem))
-    store = SQLiteStore(os.path.join(options.state_dir, DATABASE), reactor, wall=wall)
+    path = os.path.join(options.state_dir, DATABASE)
+    store = SQLiteStore(path, reactor, wall=wall, guard=None if lock is None else lock.check)
     interpreters = make_interpreters(options, reactor, environ, metrics)
     dispatcher = Dispatcher(reactor, store, registry, metrics, random.random, wall=wall)
     intake = Intake(reactor, store, dispatcher.submit, metrics)

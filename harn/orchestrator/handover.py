@@ -1,7 +1,7 @@
 """
 What passes from an old program to the new one that takes its place: how it is started, what it inherits, what they say.
 
-The new program is a child of the old one. It gets the listening socket, the state directory's lock and one end of a
+The new program is a child of the old one. It gets the listening socket, the state directory's locks and one end of a
 socket pair; a variable of its environment says where. Over the pair it says `SERVES` when it could serve. When the old
 one has said `YOURS`, and takes no more connections, it takes them, and says `TAKEN`: until then the old one can go on.
 `MAIN` tells it that the service manager knows of it. That the pair closes tells either that the other is gone.
@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from harn.errors import HarnError
 
 VARIABLE = "HARN_HANDOVER"
-LISTENING, LOCK, PAIR = 3, 4, 5
+LISTENING, LOCK, PAIR, DIRECTORY = 3, 4, 5, 6
 """Descriptors in the new program."""
 SERVES, YOURS, TAKEN, MAIN = b"serves", b"yours", b"taken", b"main"
 LONGEST_WORD = 64
@@ -79,7 +79,8 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
     What a new program inherits; what it does not know of it, it leaves alone.
 
     :ivar pid: of the old program; ``incarnation`` is the ``owner`` of the deliveries that it ends itself.
-    :ivar listening: descriptors: of the listening socket; ``lock`` of the state directory's; ``pair`` of its end.
+    :ivar listening: descriptors: of the listening socket; ``lock`` of the state directory's lock file; ``pair`` of its
+        end; ``directory`` of the state directory itself, None when the old program has not locked that.
     """
 
     pid: int
@@ -87,6 +88,7 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
     listening: int = LISTENING
     lock: int = LOCK
     pair: int = PAIR
+    directory: int | None = None
 
     def encode(self) -> str:
         """Write it as the variable's value."""
@@ -107,7 +109,9 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
             found = msgspec.json.decode(text, type=cls)
         except ValueError as error:  # what msgspec raises is one
             raise HandoverFailed(f"{VARIABLE} cannot be read ({error}); {what_to_do}") from None
-        for descriptor in (found.listening, found.lock, found.pair):
+        for descriptor in (found.listening, found.lock, found.pair, found.directory):
+            if descriptor is None:
+                continue
             try:
                 os.set_inheritable(descriptor, False)
             except (OSError, OverflowError):

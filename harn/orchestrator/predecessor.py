@@ -54,7 +54,7 @@ class Predecessor:
         :raises StateDirectoryUnusable: the lock that we inherited is another's.
         :raises HandoverFailed: what we inherited is no end of a pair.
         """
-        lock.inherit(self._inheritance.lock)
+        lock.inherit(self._inheritance.lock, self._inheritance.directory)
         self._pair = Pair.on(self._reactor, self._inheritance.pair, self._heard, self._lost)
 
     async def relieve(

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from harn.listener import activation
 from harn.orchestrator.handover import (
+    DIRECTORY,
     LISTENING,
     LOCK,
     MAIN,
@@ -30,6 +31,7 @@ from harn.orchestrator.handover import (
 )
 from harn.orchestrator.notify import WATCHDOG_PID
 from harn.orchestrator.signals import KEPT
+from harn.store.lock import StateDirectoryLock
 
 _OURS_ALONE = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
 """Variables that are about this very process."""
@@ -59,14 +61,23 @@ class Successor(ProcessProtocol):
         self._pair: Pair | None = None
 
     def spawn(
-        self, program: Program, environ: Mapping[str, str], inheritance: Inheritance, listening: int, lock: int
+        self,
+        program: Program,
+        environ: Mapping[str, str],
+        inheritance: Inheritance,
+        listening: int,
+        lock: StateDirectoryLock,
     ) -> None:
         """
         Start it.
 
-        :param listening: our descriptor of the listening socket; ``lock`` is that of the state directory's.
+        :param listening: our descriptor of the listening socket; ``lock`` is held.
         :raises HandoverFailed: the system cannot.
         """
+        assert lock.descriptor is not None
+        given = {LISTENING: listening, LOCK: lock.descriptor}
+        if lock.of_directory is not None:
+            given[DIRECTORY] = lock.of_directory
         try:
             ours, theirs = socket.socketpair()
             with ours, theirs, signals_kept():
@@ -76,7 +87,7 @@ class Successor(ProcessProtocol):
                     list(program.arguments),
                     env=program_environment(environ, inheritance),
                     path=program.directory,
-                    childFDs={0: 0, 1: 1, 2: 2, LISTENING: listening, LOCK: lock, PAIR: theirs.fileno()},
+                    childFDs={0: 0, 1: 1, 2: 2, PAIR: theirs.fileno(), **given},
                 )
                 self.pid = transport.pid
                 self.is_alive = not self.end

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 
 from harn.errors import ShuttingDown
-from harn.orchestrator.handover import HandoverFailed, Inheritance, Program
+from harn.orchestrator.handover import DIRECTORY, HandoverFailed, Inheritance, Program
 from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.successor import Successor
@@ -118,10 +118,10 @@ class Upgrade:
 
         :raises ShuttingDown: this server ends.
         """
-        listening, lock = parts.listening, self._lock.descriptor
+        listening, lock = parts.listening, self._lock
         assert listening is not None
-        assert lock is not None
-        inheritance = Inheritance(pid=os.getpid(), incarnation=parts.store.incarnation)
+        directory = None if lock.of_directory is None else DIRECTORY
+        inheritance = Inheritance(pid=os.getpid(), incarnation=parts.store.incarnation, directory=directory)
         limit = f"it could not serve within {START_LIMIT:g} s"
         try:
             heir.spawn(program, self._environ, inheritance, listening.descriptor, lock)

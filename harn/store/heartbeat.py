@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
-from harn.errors import EventLogUnavailable
+from harn.errors import EventLogGone, EventLogUnavailable
 from harn.store.interfaces import IStore
 
 log = Logger(namespace="harn.store")
@@ -37,6 +37,8 @@ class HeartbeatService(TimerService):
         """Renew once; the first of a row of misses is logged, and the end of the row."""
         try:
             await self._store.heartbeat(self._wall.seconds())
+        except EventLogGone:
+            pass  # logged once, by who found it; only a restart ends it
         except EventLogUnavailable as error:
             self._missed += 1
             if self._missed == 1:

@@ -2,7 +2,7 @@
 What the rest of harn may ask of a store.
 
 Every method may be called from the reactor thread and never blocks it. Every method that returns a Deferred may fail
-with `harn.errors.EventLogUnavailable`: then nothing of the unit was written. "Durable" means on disk before the
+with `harn.errors.EventLogUnavailable`: then nothing of the unit counts as written. "Durable" means on disk before the
 Deferred fires. Units handed over in one reactor turn share one commit; a unit that fails fails alone.
 """
 
@@ -65,6 +65,9 @@ class IDeliveries(Interface):
 
     def next_due(after: float = 0.0) -> Deferred[float | None]:
         """When the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
+
+    def advance_due(seconds: float) -> Deferred[None]:
+        """Make every waiting delivery of this server due so many seconds earlier: the wall clock was set back."""
 
     def find(event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """All deliveries of one event, by id."""
@@ -224,7 +227,9 @@ class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
     incarnation: int = Attribute("This server's row number; the ``owner`` of what it accepts. Set by `open`.")
 
     def available() -> bool:
-        """False while the last write failed; true again after one succeeded. Asking is free."""
+        """
+        False while the last write failed, and from `abandon` on; true again after one succeeded. Asking is free.
+        """
 
     def open() -> Deferred[None]:
         """
@@ -235,6 +240,9 @@ class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
 
     def heartbeat(now: float) -> Deferred[None]:
         """Renew this server's row; also the cheap probe that ends a time of unavailability."""
+
+    def abandon(reason: str) -> None:
+        """Write nothing more until a restart, and log why, once: each later write fails with `EventLogGone`."""
 
     def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """

@@ -8,23 +8,34 @@ import os
 import pwd
 import time
 
-from harn.errors import StateDirectoryUnusable
+from twisted.logger import Logger
+
+from harn.errors import EventLogGone, StateDirectoryUnusable
+
+log = Logger(namespace="harn.store")
 
 LOCK_FILE = "lock"
+
+_CANNOT_LOCK = (errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems say that cannot lock a directory, some network ones for example."""
+_KERNEL_LOCKS = "/proc/locks"
 
 
 class StateDirectoryLock:
     """
-    Holds a state directory for this process, by ``flock`` on its file ``lock``.
+    Holds a state directory for this process, by ``flock`` on the directory itself and on its file ``lock``.
 
-    The kernel lets go of it when the process dies, however it dies. The file stays: taking it away would let two
-    servers lock two files of one name. Children do not inherit the lock; a fork that goes on as the server does, so
-    a daemon may fork before or after `acquire`, but the process id in the file is that of the process that acquired.
+    The kernel lets go of both when the process dies, however it dies. The lock on the directory is the one that nobody
+    can take away by removing a file; it counts for every path, mount and container through which the directory is
+    seen. The one on the file tells who holds it, and is all there is where directories cannot be locked. Children
+    inherit neither; a fork that goes on as the server does, so a daemon may fork before or after `acquire`, but the
+    process id in the file is that of the process that acquired.
     """
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._descriptor: int | None = None
+        self._of_directory: int | None = None
 
     def acquire(self) -> None:
         """
@@ -35,48 +46,52 @@ class StateDirectoryLock:
         if self._descriptor is not None:
             return
         _ensure_directory(self.directory)
-        path = os.path.join(self.directory, LOCK_FILE)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unusable(self.directory, error) from error
-        try:
-            _lock(descriptor)
-            _write_pid(descriptor)
+            self._of_directory = _lock_directory(self.directory)
+            self._descriptor = _lock_file(self.directory)
         except BlockingIOError:
-            pid = _read_pid(descriptor)
-            os.close(descriptor)
+            self.release()
             raise StateDirectoryUnusable(
-                f"the state directory {self.directory} is held by another server (pid {pid or 'unknown'}); "
+                f"the state directory {self.directory} is held by another server"
+                f" (pid {_pid_of_holder(self.directory) or 'unknown'}); "
                 "stop that server, or give this one a state directory of its own"
             ) from None
         except OSError as error:
-            os.close(descriptor)
+            self.release()
             raise _unusable(self.directory, error) from error
-        self._descriptor = descriptor
 
     @property
     def descriptor(self) -> int | None:
-        """The lock's, for a process that is to hold the directory together with this one; None when it is not held."""
+        """The file's, for a process that is to hold the directory together with this one; None when it is not held."""
         return self._descriptor
 
-    def inherit(self, descriptor: int) -> None:
+    @property
+    def of_directory(self) -> int | None:
+        """The same of the directory itself; None where directories cannot be locked, too."""
+        return self._of_directory
+
+    def inherit(self, descriptor: int, of_directory: int | None = None) -> None:
         """
         Hold the directory together with the process that gave us its lock: it is held until both have let go.
 
         The process id in the file stays the other's until `claim`.
 
-        :raises StateDirectoryUnusable: the descriptor is not that of this directory's lock.
+        :param of_directory: None from a program that locked the file alone; then we lock the directory.
+        :raises StateDirectoryUnusable: a descriptor is not that of this directory or its lock.
         """
         path = os.path.join(self.directory, LOCK_FILE)
+        given = {path: descriptor} if of_directory is None else {path: descriptor, self.directory: of_directory}
         try:
-            os.set_inheritable(descriptor, False)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: nothing happens
-            is_ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
+            for place, each in given.items():
+                os.set_inheritable(each, False)
+                fcntl.flock(each, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: nothing happens
+                if not os.path.samestat(os.fstat(each), os.stat(place)):
+                    raise StateDirectoryUnusable(
+                        f"the lock that was inherited is not that of {self.directory}; start anew"
+                    )
+            self._of_directory = _lock_directory(self.directory) if of_directory is None else of_directory
         except OSError as error:
             raise _unusable(self.directory, error) from error
-        if not is_ours:
-            raise StateDirectoryUnusable(f"the lock that was inherited is not that of {self.directory}; start anew")
         self._descriptor = descriptor
 
     def claim(self) -> None:
@@ -91,30 +106,99 @@ class StateDirectoryLock:
         except OSError as error:
             raise _unusable(self.directory, error) from error
 
+    def check(self) -> None:
+        """
+        Look whether the directory is still ours; a lock file that was removed or replaced is made and locked again.
+
+        Blocks: not for the reactor's thread.
+
+        :raises EventLogGone: the directory was moved or replaced, or another server holds the new lock file.
+        :raises OSError: it cannot be looked at.
+        """
+        descriptor, of_directory = self._descriptor, self._of_directory
+        if descriptor is None:
+            return
+        if of_directory is not None and not _is_at(of_directory, self.directory):
+            raise EventLogGone(
+                f"the state directory {self.directory} was moved or replaced while the server (pid {os.getpid()}) used"
+                " it: nothing is accepted until a restart; move it back, then restart the server"
+            )
+        if _is_at(descriptor, os.path.join(self.directory, LOCK_FILE)):
+            return
+        try:
+            fresh = _lock_file(self.directory)
+        except BlockingIOError:
+            if of_directory is not None:
+                return  # a program that holds the directory together with this one was faster
+            raise EventLogGone(
+                f"the lock of the state directory {self.directory} was replaced, and another server"
+                f" (pid {_pid_of_holder(self.directory) or 'unknown'}) holds the new one: nothing is accepted until a"
+                f" restart; stop one of the two (this one is pid {os.getpid()})"
+            ) from None
+        os.dup2(fresh, descriptor, inheritable=False)
+        os.close(fresh)
+        log.warn("the lock file of {directory} was removed or replaced; it is made again", directory=self.directory)
+
     def release(self) -> None:
         """Let go of the directory; a process that holds it with this one still does. Idempotent."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        held = self._descriptor, self._of_directory
+        self._descriptor = self._of_directory = None
+        for descriptor in held:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def holder(directory: str) -> int | None:
     """
     Give the process id of the server that holds ``directory``; None when none does, 0 when its id is not known.
     """
-    try:
-        descriptor = os.open(os.path.join(directory, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read_pid(descriptor)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    for place in (os.path.join(directory, LOCK_FILE), directory):
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _pid_of_holder(directory)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
     return None
+
+
+def _lock_directory(directory: str) -> int | None:
+    """
+    Lock the directory itself; None where that cannot be done.
+
+    :raises BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _CANNOT_LOCK:
+            return None
+        raise
+    return descriptor
+
+
+def _lock_file(directory: str) -> int:
+    """
+    Lock the file, and write this process's id into it.
+
+    :raises BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(os.path.join(directory, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor)
+        _write_pid(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _lock(descriptor: int) -> None:
@@ -125,6 +209,39 @@ def _lock(descriptor: int) -> None:
         except BlockingIOError:
             time.sleep(wait)
     return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _pid_of_holder(directory: str) -> int:
+    """Give the process id of who holds the directory, 0 when nothing says it: the file does, or else the kernel."""
+    try:
+        descriptor = os.open(os.path.join(directory, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return _pid_by_kernel(directory)
+    try:
+        return _read_pid(descriptor) or _pid_by_kernel(directory)
+    finally:
+        os.close(descriptor)
+
+
+def _pid_by_kernel(directory: str) -> int:
+    """Look for the directory's number in the kernel's list of locks, whose lines end in pid, device:inode, range."""
+    try:
+        inode = str(os.stat(directory).st_ino)
+        with open(_KERNEL_LOCKS, encoding="ascii", errors="replace") as file:
+            for line in file:
+                words = line.split()
+                if len(words) == 8 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode:
+                    return int(words[4]) if words[4].isdigit() else 0
+    except OSError:
+        pass
+    return 0
 
 
 def _ensure_directory(directory: str) -> None:

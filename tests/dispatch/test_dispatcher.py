@@ -16,7 +16,7 @@ from harn.errors import (
 )
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import DRAINING
-from tests.dispatch.world import World, one_trigger
+from tests.dispatch.world import START, World, one_trigger
 
 WAITS = RetrySpec(backoff="svix")
 
@@ -209,6 +209,38 @@ class RetryTests(DispatcherTests):
         world.call().raises(HandlerRetryAfter("later", 3000.0))
         world.wall.step(3600.0)
         world.clock.advance(LONGEST_SLEEP)
+        self.assertEqual(world.call().call.attempt, 2)
+
+    def test_a_wall_clock_that_is_set_back(self) -> None:
+        """Retries keep their delays: what waits is due earlier by as much, what fails after the step is not."""
+        world = self.world()
+        for seconds in (50.0, 4000.0):
+            world.take()
+            world.calls[-1].raises(HandlerRetryAfter("later", seconds))
+        world.take()
+        world.clock.advance(10.0)
+        world.wall.step(-3600.0)
+        world.call().raises(HandlerRetryAfter("later", 100.0))
+        begun: list[float] = []
+        for _ in range(80):
+            world.clock.advance(50.0)
+            for running in world.calls:
+                begun.append(world.clock.seconds() - START)
+                running.returns()
+        self.assertEqual((begun, world.states()), ([60.0, 110.0, 4010.0], ["done"] * 3))
+
+    def test_a_step_back_while_the_event_log_is_away(self) -> None:
+        """Retries follow the wall clock when the event log is back."""
+        world = self.world()
+        world.take()
+        world.call().raises(HandlerRetryAfter("later", 100.0))
+        world.wall.step(-3600.0)
+        world.memory.fail_writes = True
+        world.clock.pump([10.0] * 12)
+        self.assertEqual(world.calls, [])
+        world.memory.fail_writes = False
+        world.clock.advance(1.0)
+        world.clock.advance(0.0)
         self.assertEqual(world.call().call.attempt, 2)
 
     def test_an_attempt_across_a_step(self) -> None:

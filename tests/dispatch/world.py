@@ -202,6 +202,10 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.reader.add(lambda: self.store.next_due(after))
 
+    def advance_due(self, seconds: float) -> Deferred[None]:
+        """See `IDeliveries`."""
+        return self.writer.add(lambda: self.store.advance_due(seconds))
+
     def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries`."""
         return self.reader.add(lambda: self.store.find(event_id))

@@ -23,6 +23,7 @@ from harn.orchestrator.successor import Successor
 from harn.orchestrator.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, Upgrade
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.turns import Turns
+from harn.store.lock import StateDirectoryLock
 
 
 class FakeListening:
@@ -147,15 +148,15 @@ class UpgradeTests(SynchronousTestCase):
 
     def make(self, program: Program | None) -> Upgrade:
         class Lock:
-            descriptor = 9
+            descriptor, of_directory = 9, 10
 
-        lock: Any = Lock()
+        self.lock: Any = Lock()
         self.is_ending = False
         return Upgrade(
             self.clock,
             program,
             {"A": "b"},
-            lock,
+            self.lock,
             Supervisor(self.clock, None),
             lambda heir: self.done.append(f"handed over to {heir.pid}"),
             lambda: self.done.append("failed"),
@@ -168,8 +169,8 @@ class UpgradeTests(SynchronousTestCase):
         self.parts.turns.ask(ReloadRequest(source="cli", actor="me"))
         self.assertTrue(self.upgrade.is_under_way)
         self.assertEqual(self.done, ["spawn"])
-        inheritance = Inheritance(pid=os.getpid(), incarnation=5)
-        self.assertEqual(self.successor.given[1:], ({"A": "b"}, inheritance, 7, 9))
+        inheritance = Inheritance(pid=os.getpid(), incarnation=5, directory=6)
+        self.assertEqual(self.successor.given[1:], ({"A": "b"}, inheritance, 7, self.lock))
         self.successor.serves.callback(None)
         self.assertEqual(self.done[1:], self.TOLD)
         self.assertTrue(self.upgrade.is_under_way)
@@ -340,7 +341,7 @@ class FakeLock:
     def __init__(self, done: list[Any]) -> None:
         self.done = done
 
-    def inherit(self, descriptor: int) -> None:
+    def inherit(self, descriptor: int, of_directory: int | None) -> None:
         self.done.append(f"inherit {descriptor}")
 
     def claim(self) -> None:
@@ -491,9 +492,10 @@ class SuccessorTests(TestCase):
     def begun(self, program: str) -> Successor:
         """Start a shell program."""
         heir = Successor(reactor)
-        listening, lock = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)
+        listening, lock = os.open(os.devnull, os.O_RDONLY), StateDirectoryLock(self.mktemp())
         self.addCleanup(os.close, listening)
-        self.addCleanup(os.close, lock)
+        lock.acquire()
+        self.addCleanup(lock.release)
         shell = Program("/bin/sh", ("sh", "-c", program), "/")
         heir.spawn(shell, os.environ, Inheritance(pid=1, incarnation=1), listening, lock)
         return heir
@@ -536,8 +538,11 @@ class SuccessorTests(TestCase):
 
         self.patch(socket, "socketpair", exhausted)
         program = Program("/bin/sh", ("sh",), "/")
+        lock = StateDirectoryLock(self.mktemp())
+        lock.acquire()
+        self.addCleanup(lock.release)
         refused = self.assertRaises(
-            HandoverFailed, heir.spawn, program, {}, Inheritance(pid=1, incarnation=1), listening=1, lock=1
+            HandoverFailed, heir.spawn, program, {}, Inheritance(pid=1, incarnation=1), listening=1, lock=lock
         )
         self.assertIn("Too many open files", str(refused))
         self.assertTrue(heir.kill().called)

@@ -79,13 +79,15 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
 
     def test_a_wall_clock_that_is_set_back(self) -> None:
-        """What is left of its time by the clock that was set is what it has."""
-        self.adopt(confirm_within=60.0)
-        self.world.wall.step(-60.0)
-        self.world.clock.pump([30.0] * 3)
-        self.assertEqual(self.generation, 2)
-        self.world.clock.advance(31.0)
-        self.assertEqual(self.generation, 3)
+        """It ends in its time all the same, and its end is kept as the clock that was set has it."""
+        self.adopt(confirm_within=90.0)
+        self.world.wall.step(-3600.0)
+        self.world.clock.advance(60.0)
+        kept = self.successResultOf(self.world.store.kept("probation"))
+        self.assertEqual((self.generation, kept["times"][1]), (2, self.world.wall.seconds() + 30.0))
+        self.world.clock.advance(30.0)
+        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+        self.assertIn("within 90s", self.world.coordinator.last.reason)
 
     def test_confirmed(self) -> None:
         """Once confirmed it stays, and no timer is left."""

@@ -106,6 +106,15 @@ class CourseTests(RampCase):
         self.world.clock.advance(LONGEST_SLEEP)
         self.assertEqual(self.ramps(), [("a", "running", 40)])
 
+    def test_a_wall_clock_that_is_set_back(self) -> None:
+        """The next step is taken in its time, and the one after it is kept as the clock that was set has it."""
+        self.edit(2, 'rollout = { percent = 10, step = 30, every = "1m" }')
+        self.world.wall.step(-3600.0)
+        self.world.clock.advance(60.0)
+        self.assertEqual(self.ramps(), [("a", "running", 40)])
+        (kept,) = self.successResultOf(self.world.store.kept("ramps"))
+        self.assertEqual(kept["next_at"], self.world.wall.seconds() + 60.0)
+
     def test_what_the_old_version_has_drains(self) -> None:
         """Deliveries that the old version had taken end on it after the ramp is finished."""
         self.edit(2, ROLLOUT)

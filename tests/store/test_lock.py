@@ -7,8 +7,11 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.errors import StateDirectoryUnusable
+from harn.errors import EventLogGone, StateDirectoryUnusable
+from harn.store import lock as lock_module
 from harn.store.lock import StateDirectoryLock, holder
+
+LOCK_DIRECTORY = lock_module._lock_directory
 
 HOLDER = """
 import sys
@@ -32,6 +35,7 @@ print("held", flush=True)
 class LockTests(SynchronousTestCase):
     def setUp(self):
         self.directory = os.path.abspath(self.mktemp())
+        self.file = os.path.join(self.directory, "lock")
         self.lock = StateDirectoryLock(self.directory)
         self.addCleanup(self.lock.release)
 
@@ -100,7 +104,7 @@ class LockTests(SynchronousTestCase):
         self.lock.acquire()
         heir = StateDirectoryLock(self.directory)
         self.addCleanup(heir.release)
-        heir.inherit(os.dup(self.lock.descriptor))
+        heir.inherit(os.dup(self.lock.descriptor), os.dup(self.lock.of_directory))
         self.assertFalse(os.get_inheritable(heir.descriptor))
         with open(os.path.join(self.directory, "lock"), "w") as file:
             file.write("123456789\n")
@@ -126,7 +130,93 @@ class LockTests(SynchronousTestCase):
         opened_again = os.open(os.path.join(self.directory, "lock"), os.O_RDWR)
         self.addCleanup(os.close, opened_again)
         self.assertRaises(StateDirectoryUnusable, heir.inherit, opened_again)
+        self.assertRaises(StateDirectoryUnusable, heir.inherit, self.lock.descriptor, other.of_directory)
         self.assertIsNone(heir.descriptor)
+
+    def test_inheriting_from_a_program_that_locked_the_file_alone(self):
+        """Who inherits the lock of an older program locks the directory itself."""
+        self.patch(lock_module, "_lock_directory", lambda directory: None)
+        self.lock.acquire()
+        self.assertIsNone(self.lock.of_directory)
+        self.patch(lock_module, "_lock_directory", LOCK_DIRECTORY)
+        heir = StateDirectoryLock(self.directory)
+        self.addCleanup(heir.release)
+        heir.inherit(os.dup(self.lock.descriptor))
+        self.assertIsNotNone(heir.of_directory)
+        self.lock.release()
+        self.refusal()
+
+    def test_lock_file_removed(self):
+        """Without its lock file the directory is held all the same, by whom is known, and the file is made again."""
+        child = self.start(HOLDER)
+        os.unlink(self.file)
+        self.assertIn(f"pid {child.pid}", self.refusal())
+        self.assertEqual(holder(self.directory), child.pid)
+        self.assertFalse(os.path.exists(self.file))
+
+    if not os.path.exists("/proc/locks"):
+        test_lock_file_removed.skip = "the system does not tell who holds a lock"
+
+    def test_other_paths(self):
+        """A directory that is held is held by whatever path it is reached."""
+        self.lock.acquire()
+        link = self.mktemp()
+        os.symlink(self.directory, link)
+        os.unlink(self.file)
+        self.assertIn("is held by another server", self.refusal(link))
+
+    def test_check_makes_the_file_again(self):
+        """A lock file that was removed, or replaced, is made and locked again, under the same descriptor."""
+        self.lock.acquire()
+        descriptor = self.lock.descriptor
+        self.lock.check()
+        os.unlink(self.file)
+        self.lock.check()
+        self.assertEqual((holder(self.directory), self.lock.descriptor), (os.getpid(), descriptor))
+        with open(self.file + ".new", "w") as file:
+            file.write("")
+        os.replace(self.file + ".new", self.file)
+        self.lock.check()
+        self.assertEqual(holder(self.directory), os.getpid())
+        self.assertFalse(os.get_inheritable(descriptor))
+
+    def test_check_finds_that_the_directory_was_moved(self):
+        """A directory that was moved, or replaced, is not ours any more, and nothing is made in its place."""
+        self.lock.acquire()
+        os.rename(self.directory, self.directory + "-moved")
+        for _ in range(2):
+            with self.assertRaises(EventLogGone) as raised:
+                self.lock.check()
+            self.assertIn("moved or replaced", str(raised.exception))
+            self.assertFalse(os.path.exists(self.file))
+            os.makedirs(self.directory, exist_ok=True)
+
+    def test_check_finds_another_server(self):
+        """Where directories cannot be locked, a new lock file that another server holds is the end for this one."""
+        self.patch(lock_module, "_lock_directory", lambda directory: None)
+        self.lock.acquire()
+        os.unlink(self.file)
+        other = StateDirectoryLock(self.directory)
+        self.addCleanup(other.release)
+        other.acquire()
+        with self.assertRaises(EventLogGone) as raised:
+            self.lock.check()
+        self.assertIn("another server", str(raised.exception))
+
+    def test_check_of_what_two_hold(self):
+        """Of two programs that hold the directory together, either makes the file again, and neither minds."""
+        self.lock.acquire()
+        heir = StateDirectoryLock(self.directory)
+        self.addCleanup(heir.release)
+        heir.inherit(os.dup(self.lock.descriptor), os.dup(self.lock.of_directory))
+        os.unlink(self.file)
+        self.lock.check()
+        heir.check()
+        self.assertEqual(holder(self.directory), os.getpid())
+
+    def test_check_of_what_is_not_held(self):
+        """A lock that is not held has nothing to check."""
+        self.lock.check()
 
     def test_nobody_holds_what_is_not_there(self):
         """A directory that is missing, or without a lock, is held by nobody."""

@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from harn.clocks import WallTime, rfc3339, sleep_until
+from harn.clocks import BackSteps, WallTime, rfc3339, sleep_until
 from harn.errors import NothingPending
 from harn.manifest.model import ReloadSettings
 from harn.model.durations import format_duration
@@ -107,6 +107,16 @@ class Probation:
         """Tell whether nothing can undo it any more."""
         return self.confirm_by is None and (self.watch_until is None or now >= self.watch_until)
 
+    def earlier(self, seconds: float) -> Probation:
+        """Return the same with all times so much earlier."""
+        by, until = self.confirm_by, self.watch_until
+        return evolve(
+            self,
+            began_at=self.began_at - seconds,
+            confirm_by=None if by is None else by - seconds,
+            watch_until=None if until is None else until - seconds,
+        )
+
     def next_turn(self, now: float) -> float | None:
         """Give the next time at which it is to be looked at."""
         return min((at for at in (self.confirm_by, self.watch_until) if at is not None and at > now), default=None)
@@ -191,10 +201,12 @@ class Endings:
 
     :ivar undo: undo it: called with it, its new versions, and why.
     :ivar over: it ended otherwise: called with it, how (`CONFIRMED`, `PASSED`, `SUPERSEDED`), and who ended it.
+    :ivar keep_soon: its times have changed: keep them over restarts.
     """
 
     undo: Callable[[Probation, tuple[BindingVersion, ...], str], None]
     over: Callable[[Probation, str, str], None]
+    keep_soon: Callable[[], None]
 
 
 class Probations:
@@ -207,6 +219,7 @@ class Probations:
     def __init__(self, clock: IReactorTime, wall: WallTime, endings: Endings) -> None:
         self._clock = clock
         self._wall = wall
+        self._back_steps = BackSteps(clock, wall)
         self._endings = endings
         self._trial: Trial | None = None
         self._timer: IDelayedCall | None = None
@@ -316,6 +329,14 @@ class Probations:
                 add_judge(binding, self._attempted)
         self._set_timer(probation)
 
+    def _now(self) -> float:
+        """Return the time of day; if the wall clock was set back, the times of the one under way go back with it."""
+        back = self._back_steps.look()
+        if back and self._trial is not None:
+            self._trial.probation = self._trial.probation.earlier(back)
+            self._endings.keep_soon()
+        return self._wall.seconds()
+
     def _set_timer(self, probation: Probation) -> None:
         now = self._wall.seconds()
         turn = None if probation.lapsed(now) else probation.next_turn(now)  # what lapsed while no server ran: at once
@@ -324,13 +345,14 @@ class Probations:
     def _attempted(self, binding: BindingVersion) -> None:
         trial = self._trial
         if trial is not None:
-            why = trial.probation.failed(self._wall.seconds(), *trial.look(binding))
+            now = self._now()
+            why = trial.probation.failed(now, *trial.look(binding))
             if why is not None and not trial.is_held:
                 self._undo(trial, why)
 
     def _look(self) -> None:
         self._timer = None
-        trial, now = self._trial, self._wall.seconds()
+        trial, now = self._trial, self._now()
         if trial is None or trial.is_held:
             return
         why = trial.probation.lapsed(now)

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.clocks import WallTime, sleep_until
+from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
 from harn.manifest.model import RolloutSpec
 from harn.reload.generation import Candidate
@@ -76,6 +76,7 @@ class Ramps:
     def __init__(self, clock: IReactorTime, wall: WallTime, steps: RampSteps) -> None:
         self._clock = clock
         self._wall = wall
+        self._back_steps = BackSteps(clock, wall)
         self._steps = steps
         self._running: dict[str, Running] = {}
         self._aborted: dict[str, RampRecord] = {}
@@ -210,6 +211,11 @@ class Ramps:
 
     def _look(self) -> None:
         self._timer = None
+        back = self._back_steps.look()
+        if back:  # their times go back with the wall clock
+            for running in self._running.values():
+                running.earlier(back)
+            self._steps.keep_soon()
         self._step(self._wall.seconds())
         now = self._clock.seconds()
         if self._failed and self._next_verdict <= now:

@@ -104,7 +104,8 @@ class Trials:
         self._generations = generations
         self._registry = registry
         self._deeds = deeds
-        self.probations = Probations(clock, self._wall, Endings(undo=self._undo, over=self._over))
+        endings = Endings(undo=self._undo, over=self._over, keep_soon=lambda: self._keep_soon(probation.NAME))
+        self.probations = Probations(clock, self._wall, endings)
         self.ramps = Ramps(
             clock,
             self._wall,

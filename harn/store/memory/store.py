@@ -11,10 +11,11 @@ import msgspec
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.errors import EventLogUnavailable, HarnError, StoreError
+from harn.errors import EventLogGone, EventLogUnavailable, HarnError, StoreError
 from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
 from harn.store.interfaces import IStore
 from harn.store.memory.definitions import DefinitionTables
@@ -32,6 +33,8 @@ from harn.store.model import (
 )
 from harn.store.standing import encode_standing
 from harn.store.topics import VIEWS, check_appendable, encode_record
+
+log = Logger(namespace="harn.store")
 
 T = TypeVar("T")
 
@@ -60,6 +63,7 @@ class MemoryStore:
         self._wall: WallTime = wall or clock
         self._at_once = at_once
         self._available = True
+        self._gone: str | None = None
         self._is_open = False
         self._under_way = 0
         self._closing: list[Deferred[None]] = []
@@ -77,7 +81,7 @@ class MemoryStore:
 
     def open(self) -> Deferred[None]:
         """See `IStore.open`."""
-        self._is_open = True
+        self._is_open, self._available, self._gone = True, True, None
         self.incarnation += 1
         return self.heartbeat(self._wall.seconds())
 
@@ -91,6 +95,12 @@ class MemoryStore:
             self._servers[self.incarnation] = evolve(row, seen_at=now)
 
         return self._write(beat)
+
+    def abandon(self, reason: str) -> None:
+        """See `IStore.abandon`."""
+        if self._gone is None:
+            self._gone, self._available = reason, False
+            log.error("event log away: {reason}", reason=reason, announce=True)
 
     def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """See `IStore.trim`."""
@@ -145,6 +155,10 @@ class MemoryStore:
     def next_due(self, after: float = 0.0) -> Deferred[float | None]:
         """See `IDeliveries.next_due`."""
         return self._read(lambda: self._deliveries.next_due(self.incarnation, after))
+
+    def advance_due(self, seconds: float) -> Deferred[None]:
+        """See `IDeliveries.advance_due`."""
+        return self._write(lambda: self._deliveries.advance_due(self.incarnation, seconds))
 
     def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.find`."""
@@ -304,6 +318,8 @@ class MemoryStore:
 
     def _write(self, work: Callable[[], T]) -> Deferred[T]:
         def write() -> T:
+            if self._gone is not None:
+                raise EventLogGone(self._gone)
             if self.fail_writes:
                 self._available = False
                 raise EventLogUnavailable("the event log in memory cannot be written: it was told to fail")

@@ -126,6 +126,12 @@ class DeliveryTables:
         ]
         return [row.stored for row in sorted(rows, key=Row.due_at)[:limit]]
 
+    def advance_due(self, owner: int, seconds: float) -> None:
+        """See `IDeliveries.advance_due`."""
+        for row in self._in_state(WAITING):
+            if row.owner == owner:
+                row.stored = evolve(row.stored, due_at=row.due_at() - seconds)
+
     def next_due(self, owner: int, after: float) -> float | None:
         """See `IDeliveries.next_due`."""
         times = (row.due_at() for row in self._in_state(WAITING) if row.owner == owner)

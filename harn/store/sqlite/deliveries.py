@@ -100,6 +100,8 @@ _TAKE_BACK = (
     " WHERE state >= 2 AND state = 3 AND settled_at >= ? AND trigger_id = ? AND version = ? AND reason = ?"
 )
 
+_ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - ? WHERE state = 1 AND owner = ?"
+
 
 def stored(row: Sequence[Any]) -> StoredDelivery:
     """Read one row of `COLUMNS`."""
@@ -234,6 +236,11 @@ def take_back(session: Session, trigger_id: str, version: int, to_version: int, 
     session.keep_numbers()
     values = (to_version, session.incarnation, since, trigger_id, version, RETRY_EXHAUSTED)
     return session.connection.execute(_TAKE_BACK, values).rowcount
+
+
+def advance_due(session: Session, seconds: float) -> None:
+    """See `IDeliveries.advance_due`."""
+    session.connection.execute(_ADVANCE_DUE, (seconds, session.incarnation))
 
 
 def recover(

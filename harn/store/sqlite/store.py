@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from harn.store.sqlite import deliveries, generations, records, servers, trimmin
 from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.schema import connect_writer
+from harn.store.sqlite.session import Session
 from harn.store.sqlite.units import Accept, Append, Call, Settle
 from harn.store.sqlite.writer import Writer
 from harn.store.standing import encode_standing
@@ -59,6 +60,8 @@ class SQLiteStore:
     :param wall: stamps rows, and decides what has expired; ``reactor`` if None.
     :param synchronous: SQLite's setting; anything but ``FULL`` is for measurements.
     :param busy_timeout: seconds that a write waits for another process's lock on the database.
+    :param guard: called in the writer's thread with each heartbeat; raises `EventLogGone` when the directory is no
+        longer this server's.
     """
 
     backend = "sqlite"
@@ -71,6 +74,7 @@ class SQLiteStore:
         synchronous: str = "FULL",
         busy_timeout: float = 5.0,
         wall: WallTime | None = None,
+        guard: Callable[[], None] | None = None,
     ) -> None:
         self.location: str | None = path
         self.incarnation = 0
@@ -80,6 +84,7 @@ class SQLiteStore:
         self._threads: IReactorFromThreads = reactor
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
+        self._guard = guard
         self._writer = self._new_writer()
         self._reader = Reader(path, reactor)
         self._is_open = False
@@ -114,8 +119,18 @@ class SQLiteStore:
 
     def heartbeat(self, now: float) -> Deferred[None]:
         """See `IStore.heartbeat`."""
-        beat = partial(servers.renew, pid=os.getpid(), host=socket.gethostname(), now=now)
+        pid, host, guard = os.getpid(), socket.gethostname(), self._guard
+
+        def beat(session: Session) -> None:
+            if guard is not None:
+                guard()
+            servers.renew(session, pid=pid, host=host, now=now)
+
         return self._writer.write(Call(beat))
+
+    def abandon(self, reason: str) -> None:
+        """See `IStore.abandon`."""
+        self._writer.abandon(reason)
 
     def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """See `IStore.trim`."""
@@ -169,6 +184,10 @@ class SQLiteStore:
     def next_due(self, after: float = 0.0) -> Deferred[float | None]:
         """See `IDeliveries.next_due`."""
         return self._reader.read(deliveries.next_due, self.incarnation, after)
+
+    def advance_due(self, seconds: float) -> Deferred[None]:
+        """See `IDeliveries.advance_due`."""
+        return self._writer.write(Call(lambda session: deliveries.advance_due(session, seconds)))
 
     def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.find`."""

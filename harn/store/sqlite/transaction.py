@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from harn.errors import HarnError, StoreError
+from harn.errors import EventLogGone, HarnError, StoreError
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.units import Accept, Append, Call, Settle, Unit
 
@@ -16,8 +16,10 @@ _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceE
 
 def is_storage_failure(error: BaseException) -> bool:
     """
-    Tell whether the database failed (full, locked, read-only, damaged), rather than one unit being wrong.
+    Tell whether the database failed (full, locked, read-only, damaged, gone), rather than one unit being wrong.
     """
+    if isinstance(error, EventLogGone | OSError):
+        return True
     if isinstance(error, sqlite3.Error):
         return not isinstance(error, _ABOUT_THE_UNIT)
     return not isinstance(error, Exception) or isinstance(error, MemoryError)

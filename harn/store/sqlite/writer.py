@@ -12,10 +12,11 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
-from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
+from harn.store.sqlite.files import DatabaseFiles
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
-from harn.store.sqlite.units import Unit
+from harn.store.sqlite.units import Call, Unit
 from harn.store.sqlite.worker import Worker
 
 log = Logger(namespace="harn.store")
@@ -32,7 +33,8 @@ class Writer:
     Deferreds fire in the order in which the units came.
 
     A failure of the database fails the batch, never the thread; the next batch tries again, over a new connection
-    where the old one may be at fault.
+    where the old one may be at fault. Once the database's files were removed or replaced beneath it, or the caller said
+    `abandon`, nothing is written any more.
 
     :param connect: opens the database for writing, and makes it only if told so; called in the writer's thread.
     :param wall: gives the time by which claims have expired; ``clock`` if None.
@@ -62,6 +64,8 @@ class Writer:
         self._idle: Deferred[None] | None = None
         self._session: Session | None = None
         self._incarnation = 0
+        self._files = DatabaseFiles(path)
+        self._gone = False
 
     def open(self, register: Callable[[Session], int]) -> Deferred[int]:
         """
@@ -75,6 +79,7 @@ class Writer:
         def begin() -> int:
             session = self._session = Session(self._connect(True), 0)
             self._incarnation = session.incarnation = register(session)
+            self._files.note()
             return session.incarnation
 
         async def opening() -> int:
@@ -93,11 +98,20 @@ class Writer:
         """Write ``unit`` with the batch of this turn; its Deferred fires when it is on disk."""
         if self._closed:
             return fail(EventLogUnavailable(f"the event log {self._path} is closed"))
+        if self._gone:
+            return fail(self._away())
         self._pending.append(unit)
         if not self._busy:
             self._busy = True
             self._clock.callLater(0, self._hand_over)
         return unit.deferred
+
+    def abandon(self, reason: str) -> None:
+        """Write nothing more, what waits included; the first reason is logged and stays."""
+        if not self._gone:
+            self._gone = True
+            self.available = False
+            log.error("event log away: {reason}", reason=reason, announce=True)
 
     def close(self) -> Deferred[None]:
         """Refuse further units, write those that are here, end the thread. Called once, after `open`."""
@@ -112,6 +126,9 @@ class Writer:
 
         return Deferred.fromCoroutine(closing())
 
+    def _away(self) -> EventLogGone:
+        return EventLogGone(f"the event log {self._path} is away until a restart; see the log for the reason")
+
     def _hand_over(self) -> None:
         units, self._pending = self._pending, []
         if units:
@@ -122,15 +139,17 @@ class Writer:
         if self._idle is not None:
             self._idle.callback(None)
 
-    def _landed(self, units: list[Unit], failure: str | None) -> None:
+    def _landed(self, units: list[Unit], failure: EventLogUnavailable | None) -> None:
         if failure is None:
             self.commits += 1
+        elif isinstance(failure, EventLogGone):
+            self.abandon(str(failure))
         elif self.available:
-            log.error("the event log cannot be written: {reason}", reason=failure)
-        self.available = failure is None
+            log.error("the event log cannot be written: {reason}", reason=str(failure))
+        self.available = failure is None and not self._gone
         for unit in units:
             if failure is not None:
-                unit.deferred.errback(EventLogUnavailable(failure))
+                unit.deferred.errback(type(failure)(str(failure)))
             elif unit.error is not None:
                 unit.deferred.errback(unit.error)
             else:
@@ -141,26 +160,36 @@ class Writer:
     # In the writer's thread:
 
     def _write(self, units: list[Unit], now: float) -> None:
-        failure = None
+        failure: EventLogUnavailable | None = None
         try:
+            if self._gone:
+                raise self._away()
             if self._session is None:
-                self._session = Session(self._connect(False), self._incarnation)
+                self._reconnect()
+            assert self._session is not None
             write_batch(self._session, units, now)
+            # Afterwards, so that nobody is told of a commit to files that are gone. Heartbeats are calls.
+            if any(isinstance(unit, Call) for unit in units):
+                self._files.check_soon()
+            self._files.check()
+        except EventLogGone as error:
+            failure = error
+            with suppress(sqlite3.Error):
+                self._undo()  # and no more: what the connection has open can still be saved
         except BaseException as error:
-            failure = f"the event log {self._path} cannot be written: {error}"
+            failure = EventLogUnavailable(f"the event log {self._path} cannot be written: {error}")
             self._recover(error)
         self._threads.callFromThread(self._landed, units, failure)
 
     def _recover(self, error: BaseException) -> None:
         """Undo the transaction, and know the numbers anew; else begin the next batch with a new connection."""
-        if not isinstance(error, sqlite3.Error | StateDirectoryUnusable):
+        if not isinstance(error, sqlite3.Error | StateDirectoryUnusable | OSError):
             log.failure("a batch failed for a reason nobody expected")
         session = self._session
         if session is None:
             return
         try:
-            if session.connection.in_transaction:
-                session.connection.execute("ROLLBACK")
+            self._undo()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CONNECTION_IS_SOUND:
                 session.read_numbers()
                 return
@@ -168,6 +197,18 @@ class Writer:
             # The connection is of no use any more, which the next line takes care of.
             pass
         self._disconnect()
+        with suppress(OSError):
+            self._files.note()  # the last connection takes the log away with it
+
+    def _undo(self) -> None:
+        if self._session is not None and self._session.connection.in_transaction:
+            self._session.connection.execute("ROLLBACK")
+
+    def _reconnect(self) -> None:
+        self._files.check()
+        self._session = Session(self._connect(False), self._incarnation)
+        self._files.check()
+        self._files.note()
 
     def _disconnect(self) -> None:
         session, self._session = self._session, None

@@ -81,6 +81,15 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.next_due(NOW + 10)), NOW + 20)
         self.assertIsNone(self.result_of(self.store.next_due(NOW + 20)))
 
+    def test_due_earlier(self) -> None:
+        """All that wait are due so much earlier, and nothing else changes."""
+        first, second, ready = (self.accept_one(f"e{n}") for n in range(3))
+        self.settle(first, WAITING, due_at=NOW + 4000)
+        self.result_of(self.store.advance_due(3600.0))
+        self.settle(second, WAITING, due_at=NOW + 500)
+        self.assertEqual((self.due_ids(NOW + 399), self.due_ids(NOW + 400)), ([], [first]))
+        self.assertEqual((self.due_ids(NOW + 500), self.ready_ids()), ([first, second], [ready]))
+
     def test_waiting_becomes_ready_again(self) -> None:
         """A settlement may make a waiting delivery ready, without an attempt."""
         delivery_id = self.accept_one("e1")

@@ -1,0 +1,159 @@
+"""The event log's files removed, replaced or moved beneath an open store: nothing more counts as written."""
+
+import os
+import shutil
+import sqlite3
+
+from twisted.logger import globalLogPublisher
+
+from harn.errors import EventLogGone, EventLogUnavailable
+from harn.store.sqlite.files import DatabaseFiles
+from harn.store.sqlite.store import SQLiteStore
+from harn.testing.stores.kit import NOW, accept_of, new_delivery
+from tests.store.sqlite_case import SQLiteTestCase
+
+
+class RemovedFilesTests(SQLiteTestCase):
+    def setUp(self):
+        super().setUp()
+        self.lines = []
+        globalLogPublisher.addObserver(self.keep)
+        self.addCleanup(globalLogPublisher.removeObserver, self.keep)
+
+    def keep(self, event):
+        if event.get("log_namespace") == "harn.store" and event["log_level"].name == "error":
+            self.lines.append(event["log_format"].format(**event))
+
+    def refused(self, event_id="lost"):
+        """Accept something, which fails for good; give the reason."""
+        with self.assertRaises(EventLogGone) as raised:
+            self.result_of(self.store.accept(accept_of(new_delivery(event_id))))
+        self.assertFalse(self.store.available())
+        return str(raised.exception)
+
+    def remove(self, *suffixes):
+        for suffix in suffixes:
+            os.unlink(self.path + suffix)
+
+    def test_all_removed(self):
+        """Without its files the store is away, says once what happened and what can be saved, and stays away."""
+        self.accept_one("e1")
+        self.remove("", "-wal", "-shm")
+        why = self.refused()
+        for part in ("events.sqlite-wal", os.path.dirname(self.path), f"pid {os.getpid()}", "restart"):
+            self.assertIn(part, why)
+        with self.assertRaises(EventLogGone):
+            self.result_of(self.store.heartbeat(NOW + 5))
+        self.assertIn("away until a restart", self.refused("again"))
+        self.assertEqual(len(self.lines), 1, self.lines)
+
+    def test_what_it_has_open_can_be_saved(self):
+        """The commands that the reason names copy everything that was accepted."""
+        for number in range(5):
+            self.accept_one(f"e{number}")
+        self.remove("", "-wal", "-shm")
+        commands = self.refused().partition(" (cp ")[2].partition(")")[0].split(" && ")
+        place = self.mktemp()
+        os.makedirs(place)
+        for command in commands:
+            source, name = command.removeprefix("cp ").split()
+            shutil.copyfile(source, os.path.join(place, name))
+        self.assertEqual(len(commands), 2)
+        saved = sqlite3.connect(os.path.join(place, "events.sqlite"))
+        self.addCleanup(saved.close)
+        ids = {event_id for (event_id,) in saved.execute("SELECT event_id FROM deliveries")}
+        self.assertLessEqual({f"e{number}" for number in range(5)}, ids)
+
+    if not os.path.isdir("/proc/self/fd"):
+        test_what_it_has_open_can_be_saved.skip = "the system does not show a process's descriptors"
+
+    def test_one_removed(self):
+        """The loss of any one of the three is noticed."""
+        for suffix in ("", "-wal", "-shm"):
+            self.remove(suffix)
+            self.assertIn(f"events.sqlite{suffix} in ", self.refused())
+            self.result_of(self.store.close())
+            shutil.rmtree(os.path.dirname(self.path))
+            del self.path
+            self.store = self.make_store()
+            self.result_of(self.store.open())
+
+    def test_log_removed(self):
+        """When the log alone is gone, a clean end writes what it held into the database."""
+        self.accept_one("e1")
+        self.remove("-wal", "-shm")
+        self.assertIn("SIGTERM", self.refused())
+        self.result_of(self.store.close())
+        self.assertEqual(self.query("SELECT count(*) FROM deliveries WHERE event_id = 'e1'"), [(1,)])
+
+    def test_replaced(self):
+        """Another file of the same name is not ours; that ours comes back changes nothing until a restart."""
+        self.accept_one("e1")
+        os.rename(self.path, self.path + ".aside")
+        shutil.copyfile(self.path + ".aside", self.path)
+        self.assertIn("removed or replaced", self.refused())
+        os.replace(self.path + ".aside", self.path)
+        self.refused()
+
+    def test_directory_moved(self):
+        """A directory that was moved away, or another in its place, is noticed at the next commit."""
+        self.accept_one("e1")
+        directory = os.path.dirname(self.path)
+        os.rename(directory, directory + ".moved")
+        self.refused()
+        os.makedirs(directory)
+        self.refused()
+
+    def test_heartbeat_looks_at_every_file(self):
+        """A heartbeat looks at the files themselves, whatever the directory's time says."""
+        self.accept_one("e1")
+        directory = os.path.dirname(self.path)
+        before = os.stat(directory)
+        self.remove("-wal")
+        os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with self.assertRaises(EventLogGone):
+            self.result_of(self.store.heartbeat(NOW + 5))
+
+    def test_other_files_change_nothing(self):
+        """Files of others in the directory come and go."""
+        self.accept_one("e1")
+        beside = os.path.join(os.path.dirname(self.path), "state.json")
+        for number in range(3):
+            with open(beside, "w") as file:
+                file.write("{}")
+            os.replace(beside, beside + ".new")
+            self.accept_one(f"f{number}")
+
+    def test_not_readable_for_a_while(self):
+        """Files that cannot be looked at fail the unit, not the store."""
+        found = self.store._writer._files
+        self.patch(found, "check", lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        with self.assertRaises(EventLogUnavailable) as raised:
+            self.result_of(self.store.accept(accept_of(new_delivery("e1"))))
+        self.assertNotIsInstance(raised.exception, EventLogGone)
+        self.patch(found, "check", lambda: None)
+        self.accept_one("e2")
+        self.assertTrue(self.store.available())
+
+    def test_guard(self):
+        """A guard that says that the directory is another's ends all writing at the next heartbeat."""
+        self.result_of(self.store.close())
+        verdicts = []
+
+        def guard():
+            if verdicts:
+                raise EventLogGone(verdicts[0])
+
+        self.store = SQLiteStore(self.path, self.clock, guard=guard)
+        self.result_of(self.store.open())
+        self.result_of(self.store.heartbeat(NOW))
+        verdicts.append("it is another server's")
+        with self.assertRaises(EventLogGone):
+            self.result_of(self.store.heartbeat(NOW + 5))
+        self.refused()
+
+
+class DatabaseFilesTests(SQLiteTestCase):
+    def test_nothing_known(self):
+        """Before anything is noted, nothing can be missing."""
+        DatabaseFiles(os.path.join(self.mktemp(), "events.sqlite")).check()
