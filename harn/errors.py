@@ -13,6 +13,7 @@ Every exception that harn raises on purpose, as one tree.
     │   │   ├── SignatureStale
     │   │   └── SignatureReplayed
     │   ├── PayloadInvalid          400
+    │   │   └── MediaTypeUnsupported    415
     │   ├── MessageMalformed        400, and the connection is closed
     │   ├── OriginRefused           403
     │   ├── RouteUnknown            404
@@ -126,6 +127,10 @@ class MessageMalformed(Refused):
 
 class CodingUnsupported(Refused):
     """The body has a transfer coding that the server does not know; nothing after it can be read."""
+
+
+class MediaTypeUnsupported(PayloadInvalid):
+    """The body's content coding, or its charset, is none that we decode."""
 
 
 class OriginRefused(Refused):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Raw
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from harn.connectors import bodies
+from harn.connectors.bodies import Document
 from harn.connectors.interfaces import CREDENTIALS, IConnectorPlugin, IReceiver
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
-from harn.errors import PayloadInvalid
 from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.model.event import UNSIGNED
 from harn.model.inbound import InboundRequest
@@ -51,17 +50,15 @@ class A2aPushConnector(Receiver):
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Give one event of kind ``push``; a notification is a JSON object, nothing else is."""
         body = inbound.body
-        try:
-            notification = bodies.read_members(body)
-        except bodies.NOT_READABLE as error:
-            raise PayloadInvalid(f"a push notification is a JSON object; the body is none: {error}") from error
+        bodies.check_charset(inbound.headers, body)
+        notification = bodies.read_object(body)
         lifted = {}
         for name, places in _PLACES.items():
-            place = next((place for place in places if _at(notification, place) is not None), places[0])
+            place = next((place for place in places if notification.at(*place) is not None), places[0])
             lifted[name] = list(place)
         event = NormalizedEvent(
             kind="push",
-            dedupe_key=bodies.sane(inbound.headers.get("x-a2a-delivery")) or bodies.body_digest(body),
+            dedupe_key=bodies.word(inbound.headers.get("x-a2a-delivery")) or bodies.body_digest(body),
             payload={"kind": _kind(notification, lifted)},
             lifted=lifted,
             signature_status=UNSIGNED,
@@ -69,24 +66,15 @@ class A2aPushConnector(Receiver):
         return Events((event,))
 
 
-def _at(notification: Mapping[str, Raw], place: Sequence[str]) -> Raw | None:
-    """Give the JSON text at ``place``, or None where there is nothing or ``null``."""
-    within = notification
-    for step in place[:-1]:
-        within = bodies.members(within.get(step, bodies.NULL))
-    found = within.get(place[-1], bodies.NULL)
-    return None if found == bodies.NULL else found
-
-
-def _kind(notification: Mapping[str, Raw], lifted: Mapping[str, Sequence[str]]) -> str:
+def _kind(notification: Document, lifted: Mapping[str, Sequence[str]]) -> str:
     """Name the notification: ``a2a.task.<state>``, else ``.artifact``, ``.message`` or ``.update``."""
-    state = bodies.word(_at(notification, lifted["task_state"]) or bodies.NULL)
+    state = bodies.word(notification.at(*lifted["task_state"]))
     if state is not None:
         # The protocol writes it with one l; senders write either.
         return "a2a.task.canceled" if state == "cancelled" else f"a2a.task.{state}"
-    if _at(notification, lifted["artifact"]) is not None:
+    if notification.at(*lifted["artifact"]) is not None:
         return "a2a.task.artifact"
-    return "a2a.task.message" if _at(notification, ("message",)) is not None else "a2a.task.update"
+    return "a2a.task.message" if notification.at("message") is not None else "a2a.task.update"
 
 
 @implementer(ISettingsSchema)

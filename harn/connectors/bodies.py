@@ -1,114 +1,175 @@
-"""Reads the few fields that decide about an event out of a body, without building the rest of it."""
+"""Reads the few fields that decide about an event out of a body."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 import msgspec
 
 from harn.clocks import rfc3339
+from harn.errors import MediaTypeUnsupported, PayloadInvalid
+from harn.model.json_text import is_too_deep, mended, slices
 
 LONGEST_WORD = 256
 """Characters of a kind or an identifier; what is longer is none."""
 
-NULL = msgspec.Raw(b"null")
-"""The JSON text of nothing: what an absent field is taken for."""
+BUILT = 256 * 1024
+"""Bytes; a body up to this size is built in full, of a larger one only what is asked for."""
 
+FORM = "application/x-www-form-urlencoded"
+MOST_FORM_FIELDS = 100
 
-class Fields(msgspec.Struct):
-    """Fields of a JSON object, each as its JSON text: a view into the body. Absent ones are ``null``."""
-
-    action: msgspec.Raw = NULL
-    type: msgspec.Raw = NULL
-    event: msgspec.Raw = NULL
-    id: msgspec.Raw = NULL
-    timestamp: msgspec.Raw = NULL
-
-
-_fields = msgspec.json.Decoder(Fields)
-_anything = msgspec.json.Decoder(msgspec.Raw)
+_anything = msgspec.json.Decoder()
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_word = msgspec.json.Decoder(str)
-_number = msgspec.json.Decoder(int)
-_moment = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)])
+_raw = msgspec.json.Decoder(msgspec.Raw)
+_number = msgspec.json.Decoder(int | float)
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
+_UTF_8 = frozenset(("utf-8", "utf8", "us-ascii", "ascii"))
+_LIKE_ASCII = frozenset(("iso-8859-1", "latin1", "latin-1", "iso-8859-15", "windows-1252", "cp1252"))
+
+# Longer numbers, and the strings that may hold what looks like one.
+_NUMBERS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9][0-9.eE+-]{3,})', re.DOTALL)
+# A number is out of range only with an exponent of three digits, or with some hundred digits before it.
+_EXPONENT = re.compile(rb"(?<=[0-9])[eE][+-]?[0-9]{3,}(?=[\s,\]}])")
+_ZEROS = bytes(0x30 if byte in b"0123456789" else 0x20 for byte in range(256))
+_LONG = b"0" * 200
+_OVERLAP = 512
 
 # What a decoder raises at a body that is not what it wants; nesting too deep for it ends in RecursionError.
-NOT_READABLE = (ValueError, RecursionError)
+_NOT_READABLE = (ValueError, RecursionError)
 
 
-def read_fields(body: bytes) -> Fields:
+class Document:
+    """One JSON value. Of a large one only what `at` is asked for is built."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def is_object(self) -> bool:
+        """Tell whether it is a JSON object."""
+        return isinstance(self._value, dict)
+
+    def at(self, *path: str) -> Any:
+        """
+        Give the value at a path of members; None where there is nothing or ``null``.
+
+        A string or number is given as it is. What is larger may be given as its JSON text (`msgspec.Raw`).
+        """
+        value = self._value
+        for step in path:
+            if isinstance(value, msgspec.Raw):
+                value = _members_of(value)
+            if not isinstance(value, dict):
+                return None
+            value = value.get(step)
+        if isinstance(value, msgspec.Raw) and len(value) <= LONGEST_WORD * 12 + 2:
+            return _anything.decode(value)
+        return value
+
+
+NOTHING = Document(None)
+"""A document without members."""
+
+
+def read_json(body: bytes) -> Document:
     """
-    Check that ``body`` is one JSON object in UTF-8, all of it, and give the fields that matter here.
+    Read one JSON value in UTF-8, all of ``body``, as RFC 8259 allows it.
 
-    Of a repeated key the last counts. A byte order mark, ``NaN`` and trailing text are errors.
+    Of a repeated member the last counts; a byte order mark is passed over, half a surrogate pair is U+FFFD.
 
-    :raises ValueError: it is not; ``RecursionError`` where it is nested deeper than the interpreter's stack allows.
+    :raises PayloadInvalid: it is none, or a parser cannot hold it: a number out of range, or too many levels.
     """
-    # The decoder does not decode the strings that it skips.
-    body.decode("utf-8")
-    return _fields.decode(body)
-
-
-def is_json(body: bytes) -> bool:
-    """Say whether ``body`` is one JSON value in UTF-8, of any type."""
     try:
-        body.decode("utf-8")
-        _anything.decode(body)
-    except NOT_READABLE:
-        return False
-    return True
-
-
-def read_members(body: bytes) -> dict[str, msgspec.Raw]:
-    """
-    Check ``body`` as `read_fields` does, and give every member of the object as its JSON text.
-
-    :raises ValueError: or ``RecursionError``, as `read_fields`.
-    """
-    body.decode("utf-8")
-    return _members.decode(body)
-
-
-def members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """Give the members of an object within a body that was read before; none for any other value."""
+        return Document(_read(body))
+    except _NOT_READABLE as error:
+        text = mended(body)
+        if text == body:
+            raise PayloadInvalid(f"the body is not JSON: {_reason(body, error)}") from error
     try:
-        return _members.decode(raw)
-    except NOT_READABLE:
-        return {}
+        return Document(_read(text))
+    except _NOT_READABLE as error:
+        raise PayloadInvalid(f"the body is not JSON: {_reason(text, error)}") from error
 
 
-def word(raw: msgspec.Raw) -> str | None:
-    """Give a JSON string that is neither empty nor longer than `LONGEST_WORD`; None for anything else."""
-    # Longest when every character is a surrogate pair of escapes.
-    if len(raw) > LONGEST_WORD * 12 + 2:
+def read_object(body: bytes) -> Document:
+    """
+    Read one JSON object as `read_json` does.
+
+    :raises PayloadInvalid: as `read_json`, or it is another value.
+    """
+    document = read_json(body)
+    if not document.is_object:
+        raise PayloadInvalid("the body is not a JSON object")
+    return document
+
+
+def read_form(body: bytes) -> dict[str, str]:
+    """
+    Read a form; of a repeated field the first counts.
+
+    :raises PayloadInvalid: it is none, or has more than `MOST_FORM_FIELDS` fields.
+    """
+    try:
+        form = parse_qs(body.decode("ascii"), True, strict_parsing=True, max_num_fields=MOST_FORM_FIELDS)
+    except ValueError as error:
+        raise PayloadInvalid(f"the body is not a form, as its content type ({FORM}) says") from error
+    return {name: values[0] for name, values in form.items()}
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """Give the media type of a request in lower case, without parameters; empty for none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def claims_json(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request says that its body is JSON."""
+    name = media_type(headers)
+    return name in ("application/json", "text/json") or name.endswith("+json")
+
+
+def check_charset(headers: Mapping[str, str], body: bytes) -> None:
+    """
+    Check that a body that is JSON, or a form, is not said to be in anything but UTF-8.
+
+    :raises MediaTypeUnsupported: it is, and its bytes are not the same in UTF-8.
+    """
+    found = _CHARSET.search(headers.get("content-type", ""))
+    if found is None:
+        return
+    charset = found[1].lower()
+    if charset not in _UTF_8 and not (charset in _LIKE_ASCII and body.isascii()):
+        raise MediaTypeUnsupported(f"the charset must be utf-8, got {charset[:40]!r}")
+
+
+def word(value: Any) -> str | None:
+    """Give a string that is neither empty nor longer than `LONGEST_WORD`; None for anything else."""
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_WORD else None
+
+
+def identifier(value: Any) -> str | None:
+    """Give a string as `word` does, or a whole number in decimal digits; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**LONGEST_WORD:
+        return str(value)
+    return word(value)
+
+
+def occurred_at(value: Any) -> str | None:
+    """Give a string that is an RFC 3339 time, in UTC; None for anything else."""
+    if word(value) is None:
         return None
     try:
-        text = _word.decode(raw)
-    except NOT_READABLE:
-        return None
-    return text if 0 < len(text) <= LONGEST_WORD else None
-
-
-def identifier(raw: msgspec.Raw) -> str | None:
-    """Give a JSON string as `word` does, or a whole number in decimal digits; None for anything else."""
-    text = word(raw)
-    if text is not None or len(raw) > LONGEST_WORD:
-        return text
-    try:
-        return str(_number.decode(raw))
-    except NOT_READABLE:
-        return None
-
-
-def occurred_at(raw: msgspec.Raw) -> str | None:
-    """Give a JSON string that is an RFC 3339 time, in UTC; None for anything else."""
-    if len(raw) > LONGEST_WORD:
-        return None
-    try:
-        return rfc3339(_moment.decode(raw).timestamp())
-    except (*NOT_READABLE, OverflowError, OSError):
+        return rfc3339(msgspec.convert(value, _Moment).timestamp())
+    except (ValueError, OverflowError, OSError):
         return None
 
 
@@ -117,6 +178,52 @@ def body_digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def sane(text: str | None) -> str | None:
-    """Give a header's value, unless it is absent, empty, or longer than `LONGEST_WORD`."""
-    return text if text is not None and 0 < len(text) <= LONGEST_WORD else None
+def _read(text: bytes) -> Any:
+    """Read a JSON value; of a large object the members' text, of another large value its text."""
+    if len(text) <= BUILT:
+        return _anything.decode(text)
+    if is_too_deep(text):
+        raise RecursionError
+    # The decoder does not decode the strings that it skips, nor look at the size of numbers.
+    text.decode("utf-8")
+    whole = _raw.decode(text)
+    if _may_exceed(text):
+        _check_numbers(text)
+    return _members.decode(text) if text.lstrip(b" \t\r\n").startswith(b"{") else whole
+
+
+def _members_of(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Give the members of an object within a body that was read before; none for any other value."""
+    try:
+        return _members.decode(raw)
+    except _NOT_READABLE:
+        return {}
+
+
+def _reason(text: bytes, error: BaseException) -> str:
+    """Say why it cannot be read, without quoting it."""
+    if b"\x00" in text[:4]:
+        return "it looks like UTF-16 or UTF-32; send UTF-8"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested deeper than a parser can follow"
+    return str(error)
+
+
+def _may_exceed(text: bytes) -> bool:
+    """Tell whether JSON text may hold a number that is out of range; what is in strings is not told apart."""
+    return any(
+        _EXPONENT.search(piece) is not None or _LONG in piece.translate(_ZEROS) for piece in slices(text, _OVERLAP)
+    )
+
+
+def _check_numbers(text: bytes) -> None:
+    """
+    Decode every longer number of JSON text.
+
+    :raises ValueError: one is out of range.
+    """
+    for match in _NUMBERS.finditer(text):
+        if match[1] is not None:
+            _number.decode(match[1])

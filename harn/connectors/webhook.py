@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -10,11 +11,12 @@ from zope.interface import implementer
 
 from harn.auth.freshness import TOLERANCE
 from harn.connectors import bodies
-from harn.connectors.bodies import Fields
+from harn.connectors.bodies import NOTHING, Document
 from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IReceiver
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
 from harn.connectors.signatures.schemes import SCHEMES
+from harn.errors import PayloadInvalid
 from harn.manifest.schema import StructSchema
 from harn.model.inbound import InboundRequest
 
@@ -74,45 +76,54 @@ class WebhookConnector(Receiver):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """
-        Give one event, whatever the body is; JSON is tried without regard to the content type.
+        Give one event. JSON is tried without regard to the content type; what says that it is JSON must be.
 
         Its kind is ``X-GitHub-Event``, else the body's ``type`` or ``event``, else ``webhook``.
         """
         headers, body = inbound.headers, inbound.body
-        body_format, fields = _read(body)
+        body_format, document = _read(headers, body)
         content_type = headers.get("content-type")
         event = NormalizedEvent(
-            kind=bodies.sane(headers.get("x-github-event"))
-            or bodies.word(fields.type)
-            or bodies.word(fields.event)
+            kind=bodies.word(headers.get("x-github-event"))
+            or bodies.word(document.at("type"))
+            or bodies.word(document.at("event"))
             or "webhook",
-            dedupe_key=self._dedupe_key(inbound, fields),
+            dedupe_key=self._dedupe_key(inbound, document),
             payload={
                 "source": self._settings.source or headers.get("x-webhook-source"),
                 "content_type": content_type,
             },
             body_format=body_format,
-            occurred_at=bodies.occurred_at(fields.timestamp),
+            occurred_at=bodies.occurred_at(document.at("timestamp")),
         )
         return Events((event,))
 
-    def _dedupe_key(self, inbound: InboundRequest, fields: Fields) -> str:
+    def _dedupe_key(self, inbound: InboundRequest, document: Document) -> str:
         """Give the sender's identifier of the delivery, else the body's digest."""
         for header in self._identifiers:
-            found = bodies.sane(inbound.headers.get(header))
+            found = bodies.word(inbound.headers.get(header))
             if found is not None:
                 return found
-        return bodies.identifier(fields.id) or bodies.body_digest(inbound.body)
+        return bodies.identifier(document.at("id")) or bodies.body_digest(inbound.body)
 
 
-def _read(body: bytes) -> tuple[str, Fields]:
-    """Give the body's format, and its fields where it is a JSON object."""
+def _read(headers: Mapping[str, str], body: bytes) -> tuple[str, Document]:
+    """
+    Give the body's format, and the document that it is where it is JSON.
+
+    :raises PayloadInvalid: it says that it is JSON, and is not.
+    """
     if not body:
-        return "none", Fields()
+        return "none", NOTHING
+    claimed = bodies.claims_json(headers)
+    if claimed:
+        bodies.check_charset(headers, body)
     try:
-        return "json", bodies.read_fields(body)
-    except bodies.NOT_READABLE:
-        return "json" if bodies.is_json(body) else "bytes", Fields()
+        return "json", bodies.read_json(body)
+    except PayloadInvalid:
+        if claimed:
+            raise
+        return "bytes", NOTHING
 
 
 @implementer(IPlugin, IConnectorPlugin)

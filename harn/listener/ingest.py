@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -21,8 +21,10 @@ from harn.connectors.model import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
 from harn.errors import ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
 from harn.listener.admission import Admission
+from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problem import problem_for
+from harn.listener.refusals import Refusals
 from harn.listener.request import HarnRequest
 from harn.listener.statuses import status_of
 from harn.model.delivery import Claim
@@ -69,6 +71,7 @@ class Ingest(Place):
         self._metrics = metrics
         self._in_thread = in_thread
         self._authenticator = authenticator
+        self._refusals = Refusals(clock)
 
     # When the headers are in
 
@@ -166,8 +169,9 @@ class Ingest(Place):
             received_at=inbound.received_at,
             guard=guard,
         )
-        if len(inbound.body) > request.site.limits.threaded_body:
-            examining = self._in_thread(lambda: _examine(route, inbound, arrival))
+        limit = request.site.max_body_bytes
+        if len(inbound.body) > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
+            examining = self._in_thread(lambda: _examine(route, inbound, arrival, limit))
             examining.addCallbacks(
                 lambda examined: self._examined(examined, request),
                 lambda failure: self._failed(failure.value, request),
@@ -175,7 +179,7 @@ class Ingest(Place):
             examining.addErrback(self._stumbled, request)
             return
         try:
-            self._examined(_examine(route, inbound, arrival), request)
+            self._examined(_examine(route, inbound, arrival, limit), request)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a third party's code may raise anything; it costs this request alone
@@ -184,8 +188,15 @@ class Ingest(Place):
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
         """Keep what is to be kept."""
         if isinstance(examined, Reject):
+            self._refusals.note(_route(request).binding.id, examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
             return
+        if examined.grown > 0:
+            try:
+                self.grow(request, examined.grown)
+            except Saturated as error:
+                self._failed(error, request)
+                return
         request.reached = examined.decided.reached
         taken = self._intake.keep(_route(request).binding, examined.decided)
         taken.addCallbacks(
@@ -218,6 +229,12 @@ class Ingest(Place):
                 Failure(error),
                 trigger=_route(request).binding.id,
             )
+        self._refuse(error, request)
+
+    def _refuse(self, error: BaseException, request: HarnRequest) -> None:
+        """Answer with an error, and say so in the log where the sender has to mend something."""
+        if isinstance(error, Refused):
+            self._refusals.note(_route(request).binding.id, status_of(type(error)).code, str(error))
         request.refuse(error)
 
     def _stumbled(self, failure: Failure, request: HarnRequest) -> None:
@@ -235,16 +252,33 @@ def _route(request: HarnRequest) -> Route:
 
 @frozen
 class Examined:
-    """What the connector made of a request, and what the binding's rules say of it."""
+    """
+    What the connector made of a request, and what the binding's rules say of it.
+
+    :ivar grown: by how many bytes the body is larger than what was received, now that its coding is off.
+    """
 
     normalized: Events | Respond
     decided: Decided
+    grown: int = 0
 
 
-def _examine(route: Route, inbound: InboundRequest, arrival: Arrival) -> Reject | Examined:
-    """Do the connector's part and the rules'. Pure computation, so it may run in a thread."""
+def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
+    """
+    Do the connector's part and the rules'. Pure computation, so it may run in a thread.
+
+    The signature is of the bytes as they were received; everything after it sees the body without its content coding.
+
+    :param limit: bytes that the body may have without it.
+    """
     receiver = route.receiver.value
     receiver.verify(inbound, inbound.received_at)
+    codings = codings_of(inbound.headers)
+    grown = 0
+    if codings:
+        body = decode(inbound.body, codings, limit)
+        grown = len(body) - len(inbound.body)
+        inbound, arrival = evolve(inbound, body=body), evolve(arrival, body=body)
     normalized: Normalized = receiver.normalize(inbound)
     if isinstance(normalized, Reject):
         return normalized
@@ -252,7 +286,7 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival) -> Reject 
         raise TypeError(f"normalize gave {type(normalized).__name__}")
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)
-    return Examined(normalized, decided)
+    return Examined(normalized, decided, grown)
 
 
 def _media_type(text: str) -> bytes:

@@ -12,10 +12,12 @@ from attrs import frozen
 from harn.errors import (
     ClaimTaken,
     EventLogUnavailable,
+    MediaTypeUnsupported,
     MethodNotAllowed,
     Refused,
     ShuttingDown,
 )
+from harn.listener.codings import ACCEPTED
 from harn.listener.statuses import INTERNAL, Status, reason_of, status_of
 
 PROBLEM_JSON = b"application/problem+json"
@@ -64,6 +66,8 @@ def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) 
     if status.code in (429, 503, 408):
         wait = error.retry_after if isinstance(error, Refused) and error.retry_after is not None else RETRY_AFTER
         headers = b"Retry-After: %d\r\n" % max(1, wait)
+    elif isinstance(error, MediaTypeUnsupported):
+        headers = b"Accept-Encoding: " + ACCEPTED.encode("ascii") + b"\r\n"
     elif isinstance(error, MethodNotAllowed):
         headers = b"Allow: " + ", ".join(error.allow).encode("ascii") + b"\r\n"
     return problem(status, _detail(error), headers=headers, extra=extra)

@@ -24,7 +24,7 @@ class Push(Ingest):
         try:
             guard = self._authenticate(request)
         except Refused as error:
-            request.refuse(error)
+            self._refuse(error, request)
             return
         self.receive(request, guard)
 

@@ -24,6 +24,7 @@ _TABLE: dict[type[BaseException], Status] = {
     errors.SignatureReplayed: Status(401, "Signature used before"),
     errors.PayloadInvalid: Status(400, "Bad request"),
     errors.MessageMalformed: Status(400, "Bad request"),
+    errors.MediaTypeUnsupported: Status(415, "Unsupported media type"),
     errors.OriginRefused: Status(403, "Origin not allowed"),
     errors.RouteUnknown: Status(404, "Not found"),
     errors.MethodNotAllowed: Status(405, "Method not allowed"),

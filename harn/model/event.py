@@ -14,6 +14,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from harn.model.json_text import mended
+
 VERIFIED: dict[str, str] = {"state": "verified"}
 UNSIGNED: dict[str, str] = {"state": "unsigned"}
 
@@ -25,7 +27,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are as received, without credentials of ours,
     with lower-case names; ``payload`` holds the provider's fields that are not in the body; ``lifted`` maps the name of
     each other field to its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form whose field
-    ``payload`` is JSON), ``bytes`` or ``none``.
+    ``payload`` is JSON), ``fields`` (any other form), ``bytes`` or ``none``.
     """
 
     id: str
@@ -63,19 +65,22 @@ def decode_envelope(data: bytes) -> Envelope:
 
 def parse_body(body_format: str, body: bytes) -> Any:
     """
-    Give the parsed body: the JSON value, or ``{"raw_base64", "raw_utf8"}`` for what is no JSON, or None for no body.
+    Give the parsed body: the JSON value, or a dict of a form's fields, or None for no body.
+
+    What is neither is ``{"raw_base64", "raw_utf8"}``.
     """
     if body_format == "none":
         return None
-    if body_format in ("json", "form"):
-        try:
-            if body_format == "form":
-                return msgspec.json.decode(parse_qs(body.decode("ascii"), strict_parsing=True)["payload"][0])
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, ValueError, KeyError, IndexError, RecursionError):
-            # The connector found it to be JSON without building every value; a rest, like a number out of range or
-            # nesting that is too deep to build, ends here.
-            pass
+    try:
+        if body_format == "json":
+            return _parse_json(body)
+        if body_format in ("form", "fields"):
+            form = parse_qs(body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
+            fields = {name: values[0] for name, values in form.items()}
+            return fields if body_format == "fields" else _parse_json(fields["payload"].encode())
+    except (ValueError, KeyError, RecursionError):
+        # Connectors refuse what cannot be built; rows of earlier versions may hold it.
+        pass
     try:
         text: str | None = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -83,12 +88,20 @@ def parse_body(body_format: str, body: bytes) -> Any:
     return {"raw_base64": base64.b64encode(body).decode("ascii"), "raw_utf8": text}
 
 
+def _parse_json(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError):
+        return msgspec.json.decode(mended(text))
+
+
 class TriggerEvent:
     """
     What a handler, a predicate, a filter and a dedupe key see.
 
-    Attributes are the fields of the envelope, and ``raw_body`` (bytes, exactly as received) and ``provider_payload``
-    (a dict with the provider's fields and ``raw``, the whole parsed body). ``to_dict()`` gives the JSON form.
+    Attributes are the fields of the envelope, and ``raw_body`` (bytes as received, without their content coding) and
+    ``provider_payload`` (a dict with the provider's fields and ``raw``, the whole parsed body). ``to_dict()`` gives the
+    JSON form.
     """
 
     __slots__ = ("_envelope", "_payload", "raw_body")

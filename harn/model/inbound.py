@@ -13,7 +13,7 @@ class InboundRequest:
     One request to a trigger's route.
 
     :ivar headers: names in lower case; of a repeated header the values joined by ``, `` (RFC 9110, 5.3).
-    :ivar body: exactly the bytes received.
+    :ivar body: exactly the bytes received, in ``verify``; in ``normalize`` without their content coding.
     :ivar received_at: seconds, Unix.
     """
 

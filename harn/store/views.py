@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 from attrs import frozen
+from msgspec import structs
 
 from harn.clocks import rfc3339
 from harn.model.delivery import Attempt, DeadLetter, StoredDelivery
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import redact
 from harn.model.identifiers import binding_key
+from harn.model.json_text import is_too_deep
 from harn.store.model import Record
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 
@@ -145,7 +147,11 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 def _event(delivery: StoredDelivery) -> dict[str, Any]:
     try:
-        event = TriggerEvent(decode_envelope(delivery.envelope), delivery.body).to_dict()
+        envelope = decode_envelope(delivery.envelope)
+        if is_too_deep(delivery.body):
+            # A handler may be able to read it; whoever writes the record as JSON may not.
+            envelope = structs.replace(envelope, body_format="bytes")
+        event = TriggerEvent(envelope, delivery.body).to_dict()
     except msgspec.MsgspecError:
         # A topic stays readable although one envelope is not.
         return {"id": delivery.event_id, "provider": delivery.provider, "kind": delivery.kind}

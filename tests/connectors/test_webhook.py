@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.model import NormalizedEvent
 from harn.connectors.webhook import WebhookPlugin, WebhookSettings
-from harn.errors import SignatureStale, StageFailed
+from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureStale, StageFailed
 from harn.testing.signers import standard_headers
 from harn.wire import digest_bytes
 from tests.connectors.examples import NOW, SECRET, binding, connector, request
@@ -51,11 +51,25 @@ class NormalizeTests(SynchronousTestCase):
             (b"\xff", "bytes"),
             (b'"\xff"', "bytes"),
             (b'{"a": NaN}', "bytes"),
-            (b"\xef\xbb\xbf{}", "bytes"),
+            (b"\xef\xbb\xbf{}", "json"),
+            (b'{"t": "\\ud83d"}', "json"),
+            (b'{"a": 1e999}', "bytes"),
             (b"[" * 1_000_000, "bytes"),
             (b'{"a":' * 1_000_000, "bytes"),
         ):
             self.assertEqual(self.normalize(body, content_type="text/plain").body_format, body_format)
+
+    def test_what_claims_to_be_json(self) -> None:
+        """A body that says it is JSON and cannot be read is refused, never an event without its kind."""
+        for content_type in ("application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"):
+            for body in (b"a=1", b'{"a": NaN}', b"\x1f\x8b\x08", '{"a": 1}'.encode("utf-16"), b'{"a": 1e999}', b"{"):
+                with self.assertRaises(PayloadInvalid):
+                    self.normalize(body, content_type=content_type)
+            self.assertEqual(self.normalize(b'{"type": "x", "t": "\\ud83d"}', content_type=content_type).kind, "x")
+            self.assertEqual(self.normalize(b"", content_type=content_type).body_format, "none")
+        with self.assertRaises(MediaTypeUnsupported):
+            self.normalize(b"{}", content_type="application/json; charset=utf-16")
+        self.assertEqual(self.normalize(b"\xff", content_type="text/plain; charset=latin-1").body_format, "bytes")
 
     def test_dedupe_key(self) -> None:
         """The sender's identifier where the scheme's senders put it, else the body's ``id``, else the digest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ from harn.auth.signed_requests import sign_request
 from harn.connectors.interfaces import IReceiver
 from harn.connectors.model import Events, Reject, Respond
 from harn.errors import SignatureStale
+from harn.manifest.model import AdmissionSettings
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED
 from harn.store.interfaces import IInbox
@@ -367,6 +369,54 @@ class LargeBodyTests(IngestCase):
         head = request_bytes("POST", "/hooks/gh", {"Content-Length": "101"})
         answer = self.post(head)
         self.assertEqual((answer.status, json.loads(answer.body)["title"]), (413, "Body too large"))
+
+
+class CodedBodyTests(IngestCase):
+    """Bodies with a content coding."""
+
+    def post_coded(self, body: bytes, coding: str, signature_of: bytes | None = None) -> WireAnswer:
+        """Post a body that is encoded already; run what was handed to a thread."""
+        headers = {**signed(body if signature_of is None else signature_of), "Content-Encoding": coding}
+        wire = self.world.wire().send(request_bytes("POST", "/hooks/gh", headers, body))
+        for run in self.world.threads:
+            run()
+        self.world.threads.clear()
+        return wire.answer()
+
+    def test_decoded_after_the_signature(self) -> None:
+        """The signature is of what was received; connector, rules and handler have the body without its coding."""
+        body = b'{"n":1}'
+        self.assertEqual(self.post_coded(gzip.compress(body), "gzip").status, 200)
+        self.assertEqual(self.world.gh.receiver.seen[0].body, body)
+        self.assertEqual(self.world.inbox.accepted[0].deliveries[0].body, body)
+        self.assertEqual(self.post_coded(gzip.compress(body), "gzip", signature_of=body).status, 401)
+        self.assertEqual(self.world.admission.pending_bytes, 0)
+
+    def test_refused(self) -> None:
+        """An unknown coding is 415 and says what we take; a garbled body is 400, one that grows too large 413."""
+        self.world.site.max_body_bytes = 1000
+        for body, coding, status in (
+            (b"{}", "zstd", 415),
+            (b"{}", "gzip", 400),
+            (gzip.compress(b"{}")[:-1], "gzip", 400),
+            (gzip.compress(bytes(1001)), "gzip", 413),
+        ):
+            answer = self.post_coded(body, coding)
+            self.assertEqual(answer.status, status, coding)
+            if status == 415:
+                self.assertEqual(answer.headers["accept-encoding"], "gzip, deflate, br")
+        self.assertEqual(self.world.inbox.accepted, [])
+        refusals = self.world.metrics.trigger("gh", "test").refusals
+        self.assertEqual(refusals, {"encoding": 1, "malformed": 2, "too_large": 1})
+        self.assert_quiet()
+
+    def test_counted_as_what_it_becomes(self) -> None:
+        """What a body grows by counts as undurable; beyond the bound it is 503, and everything is let go."""
+        self.world.admission.apply(AdmissionSettings(max_pending_bytes=5000), ())
+        self.assertEqual(self.post_coded(gzip.compress(bytes(4000)), "gzip").status, 200)
+        self.assertEqual(self.post_coded(gzip.compress(bytes(6000)), "gzip").status, 503)
+        self.assertEqual(len(self.world.inbox.accepted), 1)
+        self.assert_quiet()
 
 
 class ReloadTests(IngestCase):

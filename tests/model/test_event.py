@@ -55,11 +55,13 @@ class TriggerEventTests(SynchronousTestCase):
 
 
 class ParseBodyTests(SynchronousTestCase):
-    @given(st.sampled_from(("json", "form", "bytes")), st.binary(max_size=64))
+    @given(st.sampled_from(("json", "form", "fields", "bytes")), st.binary(max_size=64))
     def test_any_bytes_give_a_value(self, body_format: str, body: bytes) -> None:
         """No body makes it raise; what is not JSON comes as base64, losing nothing."""
         value: Any = parse_body(body_format, body)
-        if isinstance(value, dict) and "raw_base64" in value:
+        if body_format == "fields" and isinstance(value, dict) and "raw_base64" not in value:
+            self.assertTrue(all(isinstance(each, str) for each in value.values()))
+        elif isinstance(value, dict) and "raw_base64" in value:
             self.assertEqual(base64.b64decode(value["raw_base64"]), body)
         else:
             self.assertNotEqual(body_format, "bytes")
@@ -67,6 +69,17 @@ class ParseBodyTests(SynchronousTestCase):
     def test_form(self) -> None:
         """Of a form the field ``payload`` is parsed."""
         self.assertEqual(parse_body("form", b"payload=%7B%22a%22%3A1%7D&x=1"), {"a": 1})
+
+    def test_fields(self) -> None:
+        """Of any other form there is a dict of its fields, the first of each."""
+        self.assertEqual(
+            parse_body("fields", b"command=%2Fdeploy&text=&a=1&a=2"), {"command": "/deploy", "text": "", "a": "1"}
+        )
+
+    def test_as_senders_write_it(self) -> None:
+        """What the edge takes of byte order marks and half surrogate pairs, a handler can read."""
+        self.assertEqual(parse_body("json", b'\xef\xbb\xbf{"a": "\\ud83d"}'), {"a": "\ufffd"})
+        self.assertEqual(parse_body("form", b"payload=%22%5Cud83d%22"), "\ufffd")
 
     def test_nesting_too_deep(self) -> None:
         """JSON that is nested too deep to build is kept as text."""

@@ -1,0 +1,115 @@
+"""Content codings: takes them off a body piece by piece, so that a small body cannot become an endless one."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+
+import brotli
+
+from harn.errors import BodyTooLarge, MediaTypeUnsupported, PayloadInvalid
+
+ACCEPTED = "gzip, deflate, br"
+"""What ``Accept-Encoding`` says of us."""
+
+_MOST_CODINGS = 4
+_MOST_MEMBERS = 1000
+_SLICE = 64 * 1024
+_PIECE = 1024 * 1024
+_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+
+
+def codings_of(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """
+    Name the codings of a body, in the order in which they were applied; empty for most requests.
+
+    :param headers: names in lower case.
+    """
+    value = headers.get("content-encoding")
+    if value is None:
+        return ()
+    names = (name.strip().lower() for name in value.split(","))
+    return tuple(name for name in names if name not in ("", "identity"))
+
+
+def decode(body: bytes, codings: tuple[str, ...], limit: int) -> bytes:
+    """
+    Take the codings off a body. May take a while: of anything but a small body, in a thread.
+
+    :param limit: bytes that the body may have, after each step.
+    :raises MediaTypeUnsupported: a coding that we do not know, or too many.
+    :raises BodyTooLarge: it becomes larger than ``limit``.
+    :raises PayloadInvalid: it is not what the codings say, or only a part of it.
+    """
+    unknown = [name for name in codings if name not in _DECODERS]
+    if unknown:
+        raise MediaTypeUnsupported(f"Content-Encoding must be of {ACCEPTED}, got {unknown[0][:40]!r}")
+    if len(codings) > _MOST_CODINGS:
+        raise MediaTypeUnsupported(f"Content-Encoding must have at most {_MOST_CODINGS} codings, got {len(codings)}")
+    if not body:
+        return body
+    for name in reversed(codings):
+        body = _bounded(_DECODERS[name](body), name, limit)
+    return body
+
+
+def _bounded(pieces: Iterator[bytes], name: str, limit: int) -> bytes:
+    """Collect the pieces of one decoder, up to the limit."""
+    decoded = bytearray()
+    try:
+        for piece in pieces:
+            decoded += piece
+            if len(decoded) > limit:
+                raise BodyTooLarge(f"the body is larger than {limit} bytes when its {name} is decoded")
+    except (zlib.error, brotli.error) as error:
+        raise PayloadInvalid(f"the body is not {name}, as Content-Encoding says") from error
+    return bytes(decoded)
+
+
+def _inflate(body: bytes, wbits: int, *, members: int = 1) -> Iterator[bytes]:
+    """Decode what zlib reads, up to so many members one after the other."""
+    decoder = zlib.decompressobj(wbits)
+    for start in range(0, len(body), _SLICE):
+        data = body[start : start + _SLICE]
+        while data:
+            if decoder.eof:
+                members -= 1
+                if members < 1:
+                    raise zlib.error("trailing data")
+                decoder = zlib.decompressobj(wbits)
+            yield decoder.decompress(data, _PIECE)
+            data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+    while not decoder.eof:
+        piece = decoder.decompress(b"", _PIECE)
+        if not piece and not decoder.eof:
+            raise PayloadInvalid("the body ends before its Content-Encoding does; part of it is missing")
+        yield piece
+
+
+def _deflate(body: bytes) -> Iterator[bytes]:
+    """Decode the zlib format that RFC 9110 means, or the bare one that some senders make."""
+    has_header = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    return _inflate(body, _ZLIB if has_header else _RAW)
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    return _inflate(body, _GZIP, members=_MOST_MEMBERS)
+
+
+def _brotli(body: bytes) -> Iterator[bytes]:
+    """Decode brotli; trailing data is an error of the decoder's own."""
+    decoder = brotli.Decompressor()
+    for start in range(0, len(body), _SLICE):
+        yield decoder.process(body[start : start + _SLICE], output_buffer_limit=_PIECE)
+        while not decoder.can_accept_more_data():
+            yield decoder.process(b"", output_buffer_limit=_PIECE)
+    if not decoder.is_finished():
+        raise PayloadInvalid("the body ends before its Content-Encoding does; part of it is missing")
+
+
+_DECODERS: Mapping[str, Callable[[bytes], Iterator[bytes]]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _deflate,
+    "br": _brotli,
+}
