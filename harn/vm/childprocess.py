@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 import harn
 from harn.errors import StageFailed
 from harn.vm.channel import Channel
+from harn.vm.child.guard import CONTROL, DATA, LIFE
 from harn.vm.frames import LARGEST_FROM_CHILD, FrameReader, FromChild, Ping, Pong, Ready
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -29,6 +30,8 @@ START_LIMIT = 30.0
 """Seconds that a process may take to be ready."""
 CLOSE_GRACE = 2.0
 """Seconds that a process may take to end by itself."""
+KILL_GRACE = 8.0
+"""Seconds that a guard may take to end everything: longer than its own `LAST_KILLS`."""
 
 _SECRETS = ("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET")
 """What the names of variables with secrets begin with."""
@@ -67,7 +70,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 class ChildProcess(ProcessProtocol):
     """
-    A process that runs `harn.vm.program`.
+    A process that runs `harn.vm.program`: a guard, and the interpreter below it.
 
     :ivar owner: hears of frames and of the end; None while it is a spare that nobody took.
     :ivar ready: fires with this object once the process can take a bundle, or fails with `StageFailed`.
@@ -90,13 +93,15 @@ class ChildProcess(ProcessProtocol):
         self._broken = ""
         self._gone: list[Deferred[None]] = []
         self._pid = 0
+        self._interpreter = 0
+        self._life = -1
         self._data: Channel | None = None
         self._control: Channel | None = None
         self._output: Channel | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process's id while it lives."""
+        """The guard's id while it lives."""
         return self._pid if self._alive else None
 
     def spawn(self) -> None:
@@ -118,6 +123,9 @@ class ChildProcess(ProcessProtocol):
             output, their_output = os.pipe()
             theirs.callback(os.close, their_output)
             ours.callback(os.close, output)
+            their_life, life = os.pipe()
+            theirs.callback(os.close, their_life)
+            ours.callback(os.close, life)
             nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             theirs.callback(os.close, nothing)
             roots = dict.fromkeys(str(Path(module.__path__[0]).parent) for module in (harn, msgspec))
@@ -130,13 +138,15 @@ class ChildProcess(ProcessProtocol):
                     0: nothing,
                     1: their_output,
                     2: their_output,
-                    3: their_data.fileno(),
-                    4: their_control.fileno(),
+                    DATA: their_data.fileno(),
+                    CONTROL: their_control.fileno(),
+                    LIFE: their_life,
                 },
             )
             ours.pop_all()
         self._alive = True
         self._pid = transport.pid
+        self._life = life
         self._data = Channel(self._reactor, data.detach(), self._data_received, self._channel_lost)
         self._control = Channel(self._reactor, control.detach(), self._control_received, lambda: None)
         self._output = Channel(self._reactor, output, self._output_received, lambda: None)
@@ -153,13 +163,24 @@ class ChildProcess(ProcessProtocol):
             self._control.send(Ping(number))
 
     def kill(self, why: str = "") -> None:
-        """End the process, and all that handlers have started in it, at once."""
+        """Have the guard end the interpreter, and all that handlers have started in it, at once."""
         self._broken = self._broken or why
-        if not self._alive or self.transport is None:
+        if not self._alive or self._life < 0:
             return
-        try:
-            os.killpg(self._pid, signal.SIGKILL)
-        except OSError:  # it has not come to setsid yet
+        with contextlib.suppress(OSError):  # it ends already
+            os.write(self._life, b"k")
+        self._let_go_of_guard()
+        self._stop_timer()
+        self._timer = self._reactor.callLater(KILL_GRACE, self._kill_guard)
+
+    def _let_go_of_guard(self) -> None:
+        if self._life >= 0:
+            life, self._life = self._life, -1
+            os.close(life)
+
+    def _kill_guard(self) -> None:
+        """End a guard that does not react (it was stopped, say); the kernel ends the interpreter with it."""
+        if self._alive and self.transport is not None:
             with contextlib.suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
 
@@ -193,6 +214,7 @@ class ChildProcess(ProcessProtocol):
                 self.owner.frame_received(frame)
             elif type(frame) is Ready and not self._is_ready:
                 self._is_ready = True
+                self._interpreter = frame.pid
                 self._stop_timer()
                 self.ready.callback(self)
 
@@ -211,6 +233,8 @@ class ChildProcess(ProcessProtocol):
         self.printed(data)
 
     def _channel_lost(self) -> None:
+        if self._life < 0:  # its end was asked for
+            return
         # Either it is about to be reaped, or a handler closed our descriptors and nobody can reach the process.
         self._stop_timer()
         self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill, "it closed its channel")
@@ -218,11 +242,11 @@ class ChildProcess(ProcessProtocol):
     # How it ends
 
     def processExited(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
-        """Read what it said last, end what it left behind, tell everybody."""
+        """Read what it said last, tell everybody."""
         self._alive = False
         self._stop_timer()
-        with contextlib.suppress(OSError):
-            os.killpg(self._pid, signal.SIGKILL)
+        self._let_go_of_guard()
+        self._end_what_is_left(reason)
         for channel in (self._data, self._control, self._output):
             if channel is not None:
                 channel.finish()
@@ -244,6 +268,12 @@ class ChildProcess(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         """Let go of the transport, which holds this object."""
         self.transport = None
+
+    def _end_what_is_left(self, reason: Failure) -> None:
+        """End the interpreter's group if the guard may have been killed before it could do so."""
+        if self._interpreter and getattr(reason.value, "signal", None) == signal.SIGKILL:
+            with contextlib.suppress(OSError):
+                os.killpg(self._interpreter, signal.SIGKILL)
 
     def _explain(self, reason: Failure) -> str:
         error = reason.value

@@ -90,7 +90,9 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """The process runs; sent once, first."""
+    """The interpreter runs, as process ``pid``; sent once, first."""
+
+    pid: int
 
 
 class Importing(msgspec.Struct, frozen=True, array_like=True, tag=11):

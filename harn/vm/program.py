@@ -1,9 +1,10 @@
 """
 The program of an interpreter's child process.
 
-The server starts this file as a script: ``python -P program.py ROOT...`` with its data channel as descriptor 3 and its
-control channel as 4. ``ROOT...`` are the directories that hold harn and msgspec; they are on ``sys.path`` only while
-these are imported, so that what lies beside harn in a checkout is not importable by handlers.
+The server starts this file as a script: ``python -P program.py ROOT...`` with its data channel as descriptor 3, its
+control channel as 4 and the pipe of `harn.vm.child.guard` as 5. That process is the guard; a second one, which it
+starts at once, is the interpreter. ``ROOT...`` are the directories that hold harn and msgspec; they are on ``sys.path``
+only while these are imported, so that what lies beside harn in a checkout is not importable by handlers.
 """
 
 from __future__ import annotations
@@ -14,25 +15,29 @@ if __name__ == "__main__":
     _roots = [root for root in sys.argv[1:] if root not in sys.path]
     sys.path[:0] = _roots
 
+    from harn.vm.child.guard import start_guarded
+
+    start_guarded()
+
 import asyncio
 import atexit
 import contextlib
 import faulthandler
 import gc
 import os
-import signal
 import socket
 import traceback
 from _thread import start_new_thread
 
-from harn.vm.child.forks import HELD, abandon_loop, end_copy, watch_forks
+from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
+from harn.vm.child.guard import CONTROL, DATA
 from harn.vm.child.output import capture_output
+from harn.vm.child.programs import end_programs, follow_programs
 from harn.vm.child.session import Session
 from harn.vm.child.threads import Threads
 from harn.vm.child.watchdog import Watchdog
 from harn.vm.frames import LARGEST_TO_CHILD, FrameReader, FromChild, Load, Ready, ToChild, append_frame
 
-DATA, CONTROL = 3, 4
 THREADS = 64
 """Plain handlers that run at once; the time of the others does not run."""
 
@@ -57,7 +62,9 @@ class Program:
         self._outgoing = bytearray()
         self._flushing = False
         self._reader = FrameReader(ToChild, LARGEST_TO_CHILD)
-        self.session = Session(loop, self.send, threads=Threads(THREADS), send_now=self._send_now)
+        self.session = Session(
+            loop, self.send, threads=Threads(THREADS), send_now=self._send_now, end_programs=end_programs
+        )
         self.watchdog = Watchdog(control, loop)
         loop.add_reader(data.fileno(), self._readable)
 
@@ -135,13 +142,6 @@ class Program:
 
 def main() -> None:
     """Run until the server closes the channel."""
-    # A terminal and a service manager send these to the whole family; the server alone decides. Handlers that do
-    # nothing, and not SIG_IGN, which the programs that a handler starts would inherit.
-    for number in HELD:
-        signal.signal(number, lambda *_: None)
-    # A session of its own: what a handler has started can be ended with it, as one group.
-    with contextlib.suppress(OSError):
-        os.setsid()
     for descriptor in (DATA, CONTROL):
         os.set_inheritable(descriptor, False)
     data, control = socket.socket(fileno=DATA), socket.socket(fileno=CONTROL)
@@ -151,9 +151,10 @@ def main() -> None:
     program = Program(loop, data, control)
     start_new_thread(program.watchdog.run, ())
     watch_forks(lambda: program.abandon)
+    follow_programs()
     faulthandler.enable(2)  # a crash tells the log where it was
     capture_output(program.session)
-    program.send(Ready())
+    program.send(Ready(os.getpid()))
     gc.collect()
     gc.freeze()
     while not program.ended:

@@ -88,6 +88,34 @@ HOSTILE = """
         time.sleep(60)
     def starts_sleeper(event):
         return subprocess.Popen(["sleep", "1000"]).pid
+    def starts_programs(event):
+        plain = subprocess.Popen(["sleep", "1000"])
+        detached = subprocess.Popen("sleep 1000 >&- & echo $!", shell=True, start_new_session=True, stdout=subprocess.PIPE)
+        return [os.getppid(), plain.pid, int(detached.communicate()[0])]
+    started = []
+    async def waits_for_program(event):
+        program = await asyncio.create_subprocess_shell("sleep 1000 | sleep 1000")
+        started.append(program.pid)
+        await program.wait()
+    def waits_for_plain_program(event):
+        program = subprocess.Popen("sleep 1000; true", shell=True)
+        started.append(program.pid)
+        program.wait()
+    def waits_for_detached(event):
+        program = subprocess.Popen("sleep 1000 | sleep 1000", shell=True, start_new_session=True)
+        started.append(program.pid)
+        while True: time.sleep(0.01)
+    def waits_for_fork(event):
+        pid = os.fork()
+        if pid: started.append(pid)
+        time.sleep(1000 if not pid else 0)
+        while True: time.sleep(0.01)
+    async def has_started(event):
+        def is_ours(pid):
+            try: state, parent = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[:2]
+            except OSError: return False
+            return state != "Z" and int(pid) != os.getpid() and int(parent) in (os.getpid(), os.getppid())
+        return len(started), sum(is_ours(each) for each in os.listdir("/proc") if each.isdigit())
     def terminates_child(event):
         child = subprocess.Popen(["sleep", "1000"])
         child.terminate()
@@ -247,6 +275,22 @@ class DeathTests(HostileCase):
         while self.lives(started):
             await self.turn()
 
+    async def test_programs_of_a_killed_interpreter(self):
+        """When the guard is asked, or itself killed, nothing that handlers have started lives on."""
+        interpreter = await self.make_hostile()
+        for number in (0, signal.SIGKILL):
+            guard, *programs = await self.result(interpreter, "starts_programs")
+            calling = interpreter.call(make_call("holds_everything", timeout=0.1 if not number else 60))
+            if number:
+                os.kill(guard, number)
+            await self.failure(calling, HandlerTimedOut, InterpreterDied)
+            for each in programs[: 1 if number else 2]:
+                while self.lives(each):
+                    await self.turn()
+            await self.assert_fine(interpreter)
+            if number:
+                os.kill(programs[1], signal.SIGKILL)  # detached: what is left of it is the system's
+
     def lives(self, pid):
         """Tell whether a process runs; one that nobody has fetched yet does not."""
         try:
@@ -305,6 +349,18 @@ class TimeTests(HostileCase):
         beside = interpreter.call(make_call("waits", timeout=20))
         await self.failure(interpreter.call(make_call("plain_sleeps", timeout=0.2)), HandlerTimedOut)
         self.assertFalse((await self.failure(beside, CallInterrupted)).suspect)
+
+    async def test_programs_of_a_call(self):
+        """What a call has started ends with it when its time is up, and the interpreter lives on."""
+        interpreter = await self.make_hostile()
+        for count, handler in enumerate(
+            ("waits_for_program", "waits_for_plain_program", "waits_for_detached", "waits_for_fork"), start=1
+        ):
+            await self.failure(interpreter.call(make_call(handler, timeout=0.3)), HandlerTimedOut)
+            while (found := await self.result(interpreter, "has_started"))[1]:
+                pass
+            self.assertEqual(found, [count, 0])
+        self.assertEqual(self.restarts, 0)
 
     async def test_swallowed_cancellation(self):
         """A handler that goes on after it was cancelled is killed."""

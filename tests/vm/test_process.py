@@ -204,18 +204,25 @@ async def main():
     bundle, _ = read_bundle(sys.argv[1], {}, {refer("blocks")})
     interpreter = await interpreters.create(bundle)
     await interpreter.resolve({refer("blocks")})
+    started = await interpreter.call(make_call("starts"))
     for handler in sys.argv[2:]:
         interpreter.call(make_call(handler))
-    await interpreter.call(make_call("fine"))
-    print(interpreter.pid, flush=True)
+    if "holds" not in sys.argv:
+        await interpreter.call(make_call("fine"))
+    print(interpreter.pid, *eval(started.result), flush=True)
 
 from twisted.internet.defer import Deferred
-reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()))
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()).addErrback(lambda failure: reactor.stop()))
 reactor.run()
 """
 
 ORPHANS = """
-import asyncio, time
+import asyncio, os, re, subprocess, time
+async def starts(event):
+    shell = subprocess.Popen(["sh", "-c", "sleep 1000 & exec sleep 1000"])
+    detached = subprocess.Popen(["sh", "-c", "sleep 1000 >&- & echo $!"], start_new_session=True, stdout=subprocess.PIPE)
+    return [os.getpid(), shell.pid, int(detached.communicate()[0])]
+def holds(event): re.match(r"(a+)+$", "a" * 60 + "b")
 def fine(event): return 1
 async def blocks(event): pass
 async def blocks_later(event): asyncio.get_running_loop().call_later(0.3, time.sleep, 1000)
@@ -226,10 +233,10 @@ def loops(event):
 
 
 class OrphanTests(SynchronousTestCase):
-    """A child whose parent was killed."""
+    """A child whose parent was killed: it ends, and so do its guard and every program that it has started."""
 
     def orphan(self, *handlers):
-        """Kill a parent whose child runs ``handlers``; give the child's descriptor for waiting."""
+        """Kill a parent whose child runs ``handlers``; give descriptors to wait for it and what it has started."""
         root = Path(self.mktemp())
         root.mkdir(parents=True)
         (root / "handlers.py").write_text(ORPHANS)
@@ -238,16 +245,18 @@ class OrphanTests(SynchronousTestCase):
             [sys.executable, "-c", PARENT, str(root), *handlers], stdout=subprocess.PIPE, env=environment
         )
         with parent:
-            child = int(parent.stdout.readline())
-            waiting = os.pidfd_open(child)
-            self.addCleanup(os.close, waiting)
+            waiting = [os.pidfd_open(int(each)) for each in parent.stdout.readline().split()]
+            for each in waiting:
+                self.addCleanup(os.close, each)
             parent.kill()
         return waiting
 
     def assert_ends(self, waiting):
-        poll = select.poll()
-        poll.register(waiting, select.POLLIN)
-        self.assertTrue(poll.poll(10_000), "the child lives on")
+        self.assertEqual(len(waiting), 4)
+        for each in waiting:
+            poll = select.poll()
+            poll.register(each, select.POLLIN)
+            self.assertTrue(poll.poll(10_000), "it lives on")
 
     def test_idle(self):
         """It ends when it has nothing to do."""
@@ -260,6 +269,10 @@ class OrphanTests(SynchronousTestCase):
     def test_blocked(self):
         """It ends although a handler blocks its loop for good."""
         self.assert_ends(self.orphan("blocks_later"))
+
+    def test_held_by_c_code(self):
+        """It ends although C code lets no thread of it run."""
+        self.assert_ends(self.orphan("holds"))
 
 
 class NoProcesses(Clock):

@@ -63,6 +63,7 @@ class RunningCall:
 
     :ivar logged: how many characters it has logged.
     :ivar partial: by stream, the line that it has not ended yet.
+    :ivar programs: by number, the programs that it has started, and when; see `harn.vm.child.programs`.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class RunningCall:
         "logged",
         "number",
         "partial",
+        "programs",
         "task",
     )
 
@@ -85,6 +87,7 @@ class RunningCall:
         self.context: Context | None = None
         self.logged = 0
         self.partial: dict[str, str] = {}
+        self.programs: dict[int, int] = {}
         self.task: Task[None] | None = None
         self._begin = begin
         self._functions = handler, predicate
@@ -110,10 +113,16 @@ class RunningCall:
         thread = self._thread
         if thread is not None:
             interrupt(thread, lambda: self._thread == thread)
+            self._session.end_programs(self.programs)  # it may wait for one of them, and is interrupted only then
         if self.task is not None:
             self.task.cancel()
         if not self._touched:  # what has not begun never will, and cannot say so itself
             self._session.finish(self, self._timed_out())
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Tell whether its time was up."""
+        return self._cancelled
 
     # The three ways to run
 

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from selectors import SelectSelector
 from typing import Any
 
-HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that are meant for the server and do nothing to an interpreter; a copy has their default actions."""
+from harn.vm.child.guard import HELD
 
 _copied = False
 

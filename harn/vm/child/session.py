@@ -65,12 +65,14 @@ class Session:
         threads: Threads | None,
         prefix: str = "",
         send_now: Callable[[FromChild], None] | None = None,
+        end_programs: Callable[[dict[int, int]], None] = lambda _: None,
     ) -> None:
         """
         Make a session with nothing in it.
 
         :param send: takes a frame for the server; on the loop's thread.
         :param send_now: like ``send``, and does not come back before the frame is out of this process's hands.
+        :param end_programs: kills the programs that a call has started; see `RunningCall.programs`.
         :param prefix: a package's name that the modules are to lie below; see `harn.vm.imports.Scope`.
         """
         self.loop = loop
@@ -78,6 +80,7 @@ class Session:
         self.calls: dict[int, RunningCall] = {}
         self.paths: frozenset[str] = frozenset()
         self.scope: Scope | None = None
+        self.end_programs = end_programs
         self._send = send
         self._send_now = send if send_now is None else send_now
         self._prefix = prefix
@@ -141,6 +144,8 @@ class Session:
             if text:
                 self.printed(call, "info" if stream == "stdout" else "warn", stream, text)
         call.partial = {}
+        if call.is_cancelled and call.programs:
+            self.end_programs(call.programs)
         self._send(answer)
 
     def queued(self, call: RunningCall) -> None:

@@ -1,0 +1,47 @@
+"""Which process is whose child, as Linux's ``/proc`` shows it; elsewhere nothing is known."""
+
+from __future__ import annotations
+
+import os
+
+
+def children_of(pid: int) -> list[int]:
+    """Number a process's children, dead ones that were not reaped too."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+    except OSError:
+        return [] if os.path.exists("/proc/thread-self/children") else _search(pid)
+    return found
+
+
+def _search(pid: int) -> list[int]:
+    """Do the same where the kernel keeps no list: ask every process for its parent."""
+    try:
+        running = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    return [each for each in running if parent_and_start(each)[0] == pid]
+
+
+def parent_and_start(pid: int) -> tuple[int, int]:
+    """Give a process's parent, and when it started in the kernel's ticks: zeros if that cannot be known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return int(fields[1]), int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return 0, 0
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Number a process's children, their children and so on, each behind its parent."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        children = children_of(todo.pop())
+        found += children
+        todo += children
+    return found

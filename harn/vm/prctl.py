@@ -1,0 +1,47 @@
+"""What Linux's ``prctl`` does for a process and its children; elsewhere each of these does nothing, and says so."""
+
+from __future__ import annotations
+
+import ctypes
+
+_PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE = 1, 3, 4
+_SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
+
+
+def _prctl(option: int, argument: int) -> int:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):
+        return -1
+    nothing = ctypes.c_ulong(0)
+    return int(call(option, ctypes.c_ulong(argument), nothing, nothing, nothing))
+
+
+def end_with_parent(signal: int) -> bool:
+    """
+    Have ``signal`` sent to this process when the thread that started it ends; not inherited by its own children.
+
+    A parent that is gone already sends nothing: compare `os.getppid` afterwards.
+    """
+    return _prctl(_PDEATHSIG, signal) == 0
+
+
+def adopt_orphans() -> bool:
+    """Make this process the parent of every descendant whose own parent ends, in process 1's place."""
+    return _prctl(_SET_CHILD_SUBREAPER, 1) == 0
+
+
+def adopts_orphans() -> bool:
+    """Tell whether `adopt_orphans` was called in this process."""
+    found = ctypes.c_int(0)
+    return _prctl(_GET_CHILD_SUBREAPER, ctypes.addressof(found)) == 0 and found.value == 1
+
+
+def close_memory() -> bool:
+    """Close this process's memory and environment to its user's other processes; it leaves no core dump either."""
+    return _prctl(_SET_DUMPABLE, 0) == 0
+
+
+def is_memory_closed() -> bool:
+    """Tell whether `close_memory` holds."""
+    return _prctl(_GET_DUMPABLE, 0) == 0
