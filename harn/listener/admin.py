@@ -19,6 +19,7 @@ from harn.listener.interfaces import IOperations, IReloadOperations
 from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
 from harn.listener.request import HarnRequest, unknown_path
+from harn.observability.audit import Audit
 from harn.reload.interfaces import IReloader
 from harn.store.interfaces import IInbox
 
@@ -29,6 +30,7 @@ class Admin(Place):
 
     :param authenticator: gives the one of now: a reload makes a new one.
     :param inbox: where signatures that count once are claimed.
+    :param audit: records what they had the server do.
     :param reload_operations: None where nothing answers for generations; their pages are unknown then.
     """
 
@@ -39,11 +41,12 @@ class Admin(Place):
         wall: WallTime,
         authenticator: Callable[[], Authenticator],
         inbox: IInbox,
+        audit: Audit,
         reloader: IReloader,
         operations: IOperations,
         reload_operations: IReloadOperations | None = None,
     ) -> None:
-        door = Door(wall=wall, authenticator=authenticator, inbox=inbox)
+        door = Door(wall=wall, authenticator=authenticator, inbox=inbox, audit=audit)
         self._door = door
         places: list[AdminPlace] = [OperationPages(door, operations), ReloadPages(door, reloader)]
         if reload_operations is not None:

@@ -15,6 +15,7 @@ from harn.listener.admin_arguments import (
 from harn.listener.admin_place import AdminPlace, Door, make_admin_app
 from harn.listener.interfaces import IReloadOperations
 from harn.listener.request import HarnRequest
+from harn.observability.audit import Acting
 from harn.reload.interfaces import IReloader
 
 
@@ -59,7 +60,8 @@ class GenerationPages(AdminPlace):
         def confirm(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
             return self._operations.confirm(parse_generation(body, "generation"), actor)
 
-        await self.act(request, confirm, ("generation",))
+        acting = Acting(name="confirm", counts=lambda _: {"confirmed": 1})
+        await self.act(request, acting, confirm, ("generation",))
 
     # Ramps
 
@@ -75,7 +77,8 @@ class GenerationPages(AdminPlace):
         def finish(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
             return self._operations.finish_ramp(parse_optional_name(body, "trigger"), actor)
 
-        await self.act(request, finish, ("trigger",), "ramps")
+        acting = Acting(name="ramps.finish", counts=lambda result: {"finished": len(result)})
+        await self.act(request, acting, finish, ("trigger",), "ramps")
 
     @app.route("/admin/ramps/abort", methods=["POST"])
     async def abort_ramp(self, request: HarnRequest) -> None:
@@ -84,7 +87,8 @@ class GenerationPages(AdminPlace):
         def abort(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
             return self._operations.abort_ramp(parse_optional_name(body, "trigger"), actor)
 
-        await self.act(request, abort, ("trigger",), "ramps")
+        acting = Acting(name="ramps.abort", counts=lambda result: {"aborted": len(result)})
+        await self.act(request, acting, abort, ("trigger",), "ramps")
 
     # Drains
 
@@ -100,7 +104,8 @@ class GenerationPages(AdminPlace):
         def cancel(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
             return self._operations.cancel_drain(parse_name(body, "binding"), actor)
 
-        await self.act(request, cancel, ("binding",))
+        acting = Acting(name="drains.cancel", counts=lambda result: {"cancelled": result.get("cancelled", 0)})
+        await self.act(request, acting, cancel, ("binding",))
 
     @app.route("/admin/drains/move", methods=["POST"])
     async def move_drain(self, request: HarnRequest) -> None:
@@ -109,4 +114,5 @@ class GenerationPages(AdminPlace):
         def move(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
             return self._operations.move_drain(parse_name(body, "binding"), actor)
 
-        await self.act(request, move, ("binding",))
+        acting = Acting(name="drains.move", counts=lambda result: {"moved": result.get("moved", 0)})
+        await self.act(request, acting, move, ("binding",))

@@ -9,6 +9,7 @@ from harn.listener.admin_arguments import parse_flag, parse_number, parse_second
 from harn.listener.admin_place import AdminPlace, Door, make_admin_app
 from harn.listener.interfaces import IOperations
 from harn.listener.request import HarnRequest
+from harn.observability.audit import Acting
 from harn.reload.diff.recorded import HISTORY, LONGEST_HISTORY
 
 _MOST_RECORDS = 1000
@@ -71,13 +72,17 @@ class OperationPages(AdminPlace):
     async def fire(self, request: HarnRequest, trigger: str) -> None:
         """Make up an event."""
         operations = self._operations
-        await self.act(request, lambda actor, body: operations.fire(trigger, body.get("payload"), actor), ("payload",))
+        acting = Acting(name="fire", counts=lambda _: {"fired": 1}, about={"trigger": trigger})
+        await self.act(request, acting, lambda _, body: operations.fire(trigger, body.get("payload")), ("payload",))
 
     @app.route("/admin/recover", methods=["POST"])
     async def recover(self, request: HarnRequest) -> None:
         """Go on with stranded deliveries, or list them."""
 
         def recover(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
-            return self._operations.recover(parse_seconds(body, "envelope_age"), parse_flag(body, "dry_run"), actor)
+            return self._operations.recover(parse_seconds(body, "envelope_age"), parse_flag(body, "dry_run"))
 
-        await self.act(request, recover, ("envelope_age", "dry_run"))
+        def counts(result: Mapping[str, Any]) -> Mapping[str, int]:
+            return {} if result.get("dry_run") else {"recovered": result.get("recovered", 0)}
+
+        await self.act(request, Acting(name="recover", counts=counts), recover, ("envelope_age", "dry_run"))

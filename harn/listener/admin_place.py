@@ -19,6 +19,7 @@ from harn.listener.klein_pages import answer_failure, make_app, methods_of, shie
 from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
 from harn.listener.request import JSON, HarnRequest
+from harn.observability.audit import Acting, Audit
 from harn.store.interfaces import IInbox
 
 EVERYTHING = "/admin"
@@ -35,11 +36,13 @@ class Door:
     :ivar wall: tells how fresh a signature is.
     :ivar authenticator: gives the one of now: a reload makes a new one.
     :ivar inbox: where signatures that count once are claimed.
+    :ivar audit: records what they had the server do.
     """
 
     wall: WallTime
     authenticator: Callable[[], Authenticator]
     inbox: IInbox
+    audit: Audit
 
     def check_headers(self, request: HarnRequest) -> None:
         """
@@ -128,14 +131,22 @@ class AdminPlace(Place):
     async def act(
         self,
         request: HarnRequest,
+        acting: Acting,
         action: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
         members: tuple[str, ...] = (),
         name: str | None = None,
     ) -> None:
-        """Authenticate, read the body, act, answer with what came of it, under ``name`` if it has one."""
+        """Authenticate, read the body, act, record who asked, answer with the result, under ``name`` if it has one."""
         identity = await self.identify(request)
         check_options(request.query_options())
-        result = await shielded(action(identity.actor, parse_body(request.body, members)))
+        asked = parse_body(request.body, members)
+
+        async def act() -> Any:
+            result = await action(identity.actor, asked)
+            await self._door.audit.record(acting, identity.actor, asked, result)
+            return result
+
+        result = await shielded(act())
         reply(request, 200, result if name is None else {name: result})
 
     async def show(

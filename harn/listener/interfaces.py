@@ -30,7 +30,7 @@ class IOperations(Interface):
     What an operator may ask of a running server, beside a reload.
 
     Each method gives a JSON value. Each may fail with `RouteUnknown` (404: no such trigger, event or letter),
-    `PayloadInvalid` (400), `ShuttingDown` or `EventLogUnavailable` (503). ``actor`` is the credential that asked.
+    `PayloadInvalid` (400), `ShuttingDown` or `EventLogUnavailable` (503). Who asked for what, the listener records.
     """
 
     def generations(limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
@@ -49,10 +49,10 @@ class IOperations(Interface):
     def inspect() -> Deferred[Mapping[str, Any]]:
         """All that ``harn orchestrator inspect`` shows."""
 
-    def fire(trigger_id: str, payload: Any, actor: str) -> Deferred[Mapping[str, Any]]:
+    def fire(trigger_id: str, payload: Any) -> Deferred[Mapping[str, Any]]:
         """Make up an event for a trigger and accept it; ``payload`` (JSON, or None) is its body."""
 
-    def recover(older_than: float, dry_run: bool, actor: str) -> Deferred[Mapping[str, Any]]:
+    def recover(older_than: float, dry_run: bool) -> Deferred[Mapping[str, Any]]:
         """Go on with stranded deliveries that are older than so many seconds; or only list them."""
 
 

@@ -31,6 +31,7 @@ from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
+from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.orchestrator.drain_operations import DrainOperations
 from harn.orchestrator.handover import Inheritance, Program
@@ -332,7 +333,8 @@ def assemble(
         manifest=options.manifest,
         in_thread=builder.in_thread,
     )
-    admin = Admin(wall, settings.current_authenticator, store, coordinator, operations, reload_operations)
+    audit = Audit(wall=wall, note=publisher.note)
+    admin = Admin(wall, settings.current_authenticator, store, audit, coordinator, operations, reload_operations)
     site.mount("/admin", admin)
     return parts
 

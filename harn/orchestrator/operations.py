@@ -166,7 +166,7 @@ class Operations:
             ],
         }
 
-    def fire(self, trigger_id: str, payload: Any, actor: str) -> Deferred[Mapping[str, Any]]:
+    def fire(self, trigger_id: str, payload: Any) -> Deferred[Mapping[str, Any]]:
         """See `IOperations.fire`."""
         return Deferred.fromCoroutine(self._fire(trigger_id, payload))
 
@@ -220,6 +220,6 @@ class Operations:
                 "status": "pending",
             }
 
-    def recover(self, older_than: float, dry_run: bool, actor: str) -> Deferred[Mapping[str, Any]]:
+    def recover(self, older_than: float, dry_run: bool) -> Deferred[Mapping[str, Any]]:
         """See `IOperations.recover`."""
         return Deferred.fromCoroutine(self._recovery.on_request(older_than, dry_run=dry_run))

@@ -241,7 +241,7 @@ OPTIONS: tuple[Option, ...] = (
         default="single-tenant",
         read=read_role,
         metavar="|".join(ROLES),
-        help="Whom it serves.",
+        help="Whom it serves; named in the state file and in records. multi-tenant is refused: it is not there yet.",
     ),
     Option(
         name="last-good",
@@ -262,7 +262,8 @@ class ServeOptions:
     :ivar shutdown_timeout: seconds, at least 1.
     :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``
         (at least 1) and ``log_level`` (`LEVELS`).
-    :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`.
+    :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`; ``role``: `ROLES`, as the state file and the records of the server's
+        life name it.
     :ivar last_good: at a start: serve what served last when the files cannot be served.
     """
 
@@ -281,6 +282,7 @@ class ServeOptions:
     log_format: str = "text"
     log_level: str | None = None
     vm: str = "child"
+    role: str = "single-tenant"
     last_good: bool = False
 
     @classmethod
@@ -318,6 +320,7 @@ class ServeOptions:
             log_format=values["log_format"],
             log_level=values["log_level"],
             vm=values["vm"],
+            role=values["role"],
             last_good=values["last_good"],
         )
 

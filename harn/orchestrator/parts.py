@@ -89,7 +89,7 @@ class Parts:
 
         With ``--last-good``, and files that are broken, that is the last one that served.
 
-        :param waits: another program serves yet; see `Coordinator.start`.
+        :param waits: it does not serve yet; see `Coordinator.start`.
         """
         self.started_at = self.wall.seconds()
         numbers = VersionNumbers(await self.store.latest_bindings())
@@ -194,7 +194,7 @@ class Parts:
         return {
             "bind": "" if self.listening is None else str(self.listening.bind),
             "manifest": self.options.manifest,
-            "role": "single-tenant",
+            "role": self.options.role,
             "state_dir": self.options.state_dir,
             "pid": os.getpid(),
             "generation": self.coordinator.generation,
@@ -220,6 +220,7 @@ class Parts:
             secret_provider_chain="" if live is None else live.inputs.secret_chain,
             event_log_backend=self.store.backend,
             event_log_location=self.store.location,
+            role=self.options.role,
         )
         state = ServerState(
             generation=self.coordinator.generation,

@@ -84,7 +84,7 @@ class Predecessor:
             log.warn("the lock still names the old program: {why}", why=str(error))
         try:
             parts.publisher.take_state()
-            await parts.coordinator.note_taken_over()
+            await parts.coordinator.note_serving()
             await parts.publisher.save_state()
             recovered = await self._recover(parts, limit)
         except (CancelledError, ShuttingDown):

@@ -194,19 +194,14 @@ class Orchestrator(Service):
         else:
             before.inherit(self._lock)
         parts = self._parts = self._assemble()
-        if before is not None:
-            await parts.publisher.leave_state()
+        await parts.publisher.leave_state()  # until the port is ours
         parts.interpreters.startService()
         await parts.store.open()
-        report = await parts.first_generation(waits=before is not None)
+        report = await parts.first_generation(waits=True)
         if not report.ok:
             raise NotStarted(problems_of(report))
         if before is None:
-            recovered = await parts.recover(RECOVERY_LIMIT)
-            url = await parts.open_port(self._launch.passed)
-            if self._launch.passed is not None:
-                log.info("listening on the socket that the service manager passed, whatever --bind says")
-            self._serve(parts)
+            url, recovered = await self._open(parts)
         else:
             url, recovered = await before.relieve(parts, self._lock, RECOVERY_LIMIT, lambda: self._serve(parts))
         await parts.publisher.save_state()
@@ -229,6 +224,27 @@ class Orchestrator(Service):
             before.take_over(parts, RECOVERY_LIMIT)
         self.started.callback(url)
         self._hang_up_if_kept()
+
+    async def _open(self, parts: Parts) -> tuple[str, int]:
+        """
+        Open the port, which is the last step that fails for what an operator did, and serve.
+
+        Only then is the generation noted as adopted, and does the state file say that a server runs. Connections wait
+        in the socket's queue until what an earlier server left unfinished is taken over.
+
+        :return: the URL, and how many deliveries were taken over.
+        """
+        url = await parts.open_port(self._launch.passed)
+        assert parts.listening is not None
+        parts.listening.pause()
+        if self._launch.passed is not None:
+            log.info("listening on the socket that the service manager passed, whatever --bind says")
+        parts.publisher.take_state()
+        await parts.coordinator.begin_serving()
+        recovered = await parts.recover(RECOVERY_LIMIT)
+        self._serve(parts)
+        parts.listening.resume()
+        return url, recovered
 
     def _serve(self, parts: Parts) -> None:
         """Be ready for the requests that come from now on, and for an end that lets them end."""
@@ -265,6 +281,8 @@ class Orchestrator(Service):
         if parts is not None:
             if served:
                 await self._drain(parts)
+            elif before is None:
+                await self._guarded(parts.coordinator.withdraw())
             await self._close(parts)
         self._lock.release()
         self._signals.restore()

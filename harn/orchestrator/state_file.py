@@ -59,7 +59,7 @@ class ServerFacts:
     secret_provider_chain: str
     event_log_backend: str
     event_log_location: str | None
-    role: str = "single-tenant"
+    role: str
 
 
 @frozen(kw_only=True)

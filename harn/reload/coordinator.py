@@ -144,7 +144,7 @@ class Coordinator:
 
         :param last_number: the highest generation number ever reserved; ``last_digest``: the digest last adopted.
         :param recall: adopt the content of this earlier generation, or `PREVIOUS`; ``reason``: why.
-        :param waits: another program serves until `take_over`: the numbers are reserved, and no more.
+        :param waits: it does not serve before `begin_serving` or `take_over`: the numbers are reserved, and no more.
         """
         self._numbers = numbers
         self._highest = last_number
@@ -190,6 +190,17 @@ class Coordinator:
         self._trials.close()
         return self.turns.close()
 
+    async def begin_serving(self) -> None:
+        """Serve the first generation, whose port is open: begin its trials, and note that it serves."""
+        self._waits = False
+        self._trials.begin()
+        await self.note_serving()
+
+    async def withdraw(self) -> None:
+        """Take back the numbers of a first generation that was built and never came to serve: the start failed."""
+        if self._begun is not None:
+            await read_again(self._generations, None)
+
     async def release(self) -> None:
         """At the server's end: let go of the live generation, and wait until its connectors are closed."""
         live, self.current = self.current, None
@@ -198,31 +209,25 @@ class Coordinator:
             shared.release()
         await self._builder.connections.pool.idle()
 
-    # Upgrades in place
-
     async def take_over(self, serve: Callable[[], None]) -> None:
         """
         Serve in the place of another program, which decides nothing more.
 
         :param serve: called in the step; what it raises undoes that.
         """
-        await self._trials.catch_up()
-        # From here on nothing waits.
+        await self._trials.catch_up()  # from here on nothing waits
         serve()
         self._waits = False
         self._trials.begin()
 
-    async def note_taken_over(self) -> None:
-        """Note durably, and publish, that the first generation serves since `take_over`."""
+    async def note_serving(self) -> None:
+        """Note durably, and publish, that the first generation serves, since `begin_serving` or `take_over`."""
         begun, self._begun = self._begun, None
         if begun is None:
             return
         async with self.turns.turn():
-            report = evolve(
-                begun.finished.report,
-                probation=self._trials.probations.describe(),
-                ramps=tuple(self._trials.ramps.describe()),
-            )
+            probation, ramps = self._trials.probations.describe(), tuple(self._trials.ramps.describe())
+            report = evolve(begun.finished.report, probation=probation, ramps=ramps)
             for warning in await self._note_adopted(begun.generation, begun.request):
                 log.warn("{warning}", warning=warning)
             await self._publish(evolve(begun.finished, report=report))
@@ -277,10 +282,8 @@ class Coordinator:
         revive: Revive | None,
     ) -> tuple[ReloadReport, Stages]:
         started, live = self._clock.seconds(), self.current
-        timeout = DEFAULT_TIMEOUT
-        if live is not None:
-            timeout = max(PARSING, live.inputs.manifest.orchestrator.reload.timeout)
-        stages = Stages(self._clock, timeout)
+        timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
+        stages = Stages(self._clock, max(PARSING, timeout))
         try:
             if not self.are_numbers_known and not request.dry_run:
                 await stages.run("prepare", self.renumber())
@@ -359,8 +362,7 @@ class Coordinator:
         now = self._wall.seconds()
         adopt(candidate, live, self._registry, self._table, self._sink, now)
         generation = candidate.generation
-        self.current = generation
-        self._highest = max(self._highest, generation.number)
+        self.current, self._highest = generation, max(self._highest, generation.number)
         changed = (*candidate.plan.added, *candidate.plan.modified)
         self._numbers.adopted(generation.bindings[trigger_id] for trigger_id in changed)
         settings = generation.inputs.manifest.orchestrator

@@ -192,6 +192,7 @@ class IGenerations(Interface):
         """
         Note that a reserved generation serves, and `keep` each of ``standing``, in one durable unit.
 
+        :param at: seconds, Unix. If it was adopted before, that time stays: a restart goes on with a generation.
         :raises TypeError: at once: a value is no JSON.
         :raises StoreError: there is no such generation; nothing was kept.
         """

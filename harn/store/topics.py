@@ -16,7 +16,7 @@ ATTEMPTS = "trigger.attempts"
 DEAD_LETTERS = "trigger.dlq"
 
 VIEWS = (ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX)
-OURS = (*VIEWS, "orchestrator.lifecycle", "orchestrator.manifest")
+OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.manifest")
 """Topics that there are also while nothing is in them."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")

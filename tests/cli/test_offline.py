@@ -62,7 +62,9 @@ class OfflineTests(TestCase):
         self.assertEqual(len(events("plugin.own").stdout.splitlines()), 1)
         wrong = events("orchestrator.manifests")
         self.assertEqual((wrong.exit_code, wrong.stdout), (1, ""))
-        self.assertIn("error: there is no topic 'orchestrator.manifests'; there are: orchestrator.life", wrong.stderr)
+        self.assertIn(
+            "error: there is no topic 'orchestrator.manifests'; there are: audit.operations, orch", wrong.stderr
+        )
         self.assertIn("plugin.own", wrong.stderr)
         self.assertTrue({MANIFEST, LIFECYCLE} <= {*OURS})
 

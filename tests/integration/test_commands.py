@@ -67,7 +67,9 @@ class EventsTests(ServerCase):
         self.assertEqual(server.terminate(), 0)
         for done in (live, self.orchestrator("events", "no.such.topic")):
             self.assertEqual((done.status, done.stdout), (1, ""))
-            self.assertIn("there is no topic 'no.such.topic'; there are: orchestrator.lifecycle, ", done.stderr)
+            self.assertIn(
+                "there is no topic 'no.such.topic'; there are: audit.operations, orchestrator.lifecycle, ", done.stderr
+            )
             self.assertNotIn("Traceback", done.stderr)
 
 

@@ -344,7 +344,7 @@ class ReadingTests(AdminCase):
 
 class CommandTests(AdminCase):
     def test_commands(self) -> None:
-        """Each command reaches its operation, with what it names and who asked."""
+        """Each command reaches its operation with what it names; a record says who had what done, and no payload."""
         for target, body, call in (
             ("/admin/fire/gh", b'{"payload":{"a":1}}', ("fire", "gh", {"a": 1})),
             ("/admin/fire/a%20b", b"", ("fire", "a b", None)),
@@ -352,9 +352,25 @@ class CommandTests(AdminCase):
         ):
             answer = self.ask("POST", target, body)
             self.assertEqual((answer.status, answer.json()), (200, {"did": call[0]}), target)
-            *made, actor = self.operations.calls[-1]
-            self.assertEqual(tuple(made), call)
-            self.assertTrue(actor.startswith("key:"))
+            self.assertEqual(self.operations.calls[-1], call)
+        recorded = self.world.recorded
+        self.assertEqual(
+            [(topic, kind, payload["operation"], payload["parameters"]) for topic, kind, payload in recorded],
+            [
+                ("audit.operations", "fire", "fire", {"trigger": "gh"}),
+                ("audit.operations", "fire", "fire", {"trigger": "a b"}),
+                ("audit.operations", "recover", "recover", {"envelope_age": "10m", "dry_run": True}),
+            ],
+        )
+        for _, _, payload in recorded:
+            self.assertTrue(payload["actor"].startswith("key:"))
+            self.assertRegex(payload["id"], r"\Aop_[0-9a-f-]{36}\Z")
+
+    def test_dry_run_is_not_recorded(self) -> None:
+        """What changed nothing leaves no record."""
+        self.operations.result = {"dry_run": True, "recovered": 0}
+        self.assertEqual(self.ask("POST", "/admin/recover", b'{"envelope_age":"10m","dry_run":true}').status, 200)
+        self.assertEqual(self.world.recorded, [])
 
     def test_refused(self) -> None:
         """Bodies that a command does not know are 400 and do nothing."""

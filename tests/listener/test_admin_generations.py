@@ -156,6 +156,19 @@ class OperationTests(AdminCase):
                 self.assertTrue(made[-1].startswith("key:"))
                 made, call = made[:-1], call[:-1]
             self.assertEqual(made, call, target)
+        acted = [(kind, payload["parameters"], payload["counts"]) for _, kind, payload in self.world.recorded]
+        self.assertEqual(
+            acted,
+            [
+                ("confirm", {}, {"confirmed": 1}),
+                ("confirm", {"generation": 8}, {"confirmed": 1}),
+                ("ramps.finish", {}, {"finished": 1}),
+                ("ramps.finish", {"trigger": "gh"}, {"finished": 1}),
+                ("ramps.abort", {"trigger": None}, {"aborted": 1}),
+                ("drains.cancel", {"binding": "gh@v1"}, {"cancelled": 0}),
+                ("drains.move", {"binding": "gh@v1"}, {"moved": 0}),
+            ],
+        )
 
     def test_lists_have_names(self) -> None:
         """Lists come under their names, single things as they are."""
@@ -212,7 +225,9 @@ class WithoutOperationsTests(SynchronousTestCase):
     def test_pages_are_unknown(self) -> None:
         """Their pages are 404; reloads, and the list of generations, are there all the same."""
         world = World()
-        admin = Admin(world.clock, lambda: world.authenticator, world.inbox, world.reloader, world.operations)
+        admin = Admin(
+            world.clock, lambda: world.authenticator, world.inbox, world.audit, world.reloader, world.operations
+        )
         world.site.mount("/admin", admin)
 
         def status(method: str, target: str) -> Any:
@@ -237,7 +252,13 @@ class LongWorkTests(AdminCase):
                 return waiting
 
         admin = Admin(
-            self.world.clock, lambda: self.world.authenticator, self.world.inbox, self.reloader, self.operations, Slow()
+            self.world.clock,
+            lambda: self.world.authenticator,
+            self.world.inbox,
+            self.world.audit,
+            self.reloader,
+            self.operations,
+            Slow(),
         )
         self.world.site.mount("/admin", admin)
         wire = self.wire("POST", "/admin/drains/cancel", b'{"binding":"gh@v1"}')

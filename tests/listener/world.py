@@ -27,6 +27,7 @@ from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Acceptance
+from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -187,10 +188,11 @@ class StubOperations:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.error: Exception | None = None
+        self.result: Any = None
 
     def _did(self, *call: Any) -> Deferred[Any]:
         self.calls.append(call)
-        return succeed({"did": call[0]}) if self.error is None else fail(self.error)
+        return succeed(self.result or {"did": call[0]}) if self.error is None else fail(self.error)
 
     def generations(self, limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
         return self._did("generations", limit)
@@ -208,11 +210,11 @@ class StubOperations:
     def inspect(self) -> Deferred[Mapping[str, Any]]:
         return self._did("inspect")
 
-    def fire(self, trigger_id: str, payload: Any, actor: str) -> Deferred[Mapping[str, Any]]:
-        return self._did("fire", trigger_id, payload, actor)
+    def fire(self, trigger_id: str, payload: Any) -> Deferred[Mapping[str, Any]]:
+        return self._did("fire", trigger_id, payload)
 
-    def recover(self, older_than: float, dry_run: bool, actor: str) -> Deferred[Mapping[str, Any]]:
-        return self._did("recover", older_than, dry_run, actor)
+    def recover(self, older_than: float, dry_run: bool) -> Deferred[Mapping[str, Any]]:
+        return self._did("recover", older_than, dry_run)
 
 
 @implementer(IReloadOperations)
@@ -285,6 +287,8 @@ class World:
         self.reload_operations = StubReloadOperations()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
         self.not_ready: list[str] = []
+        self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.audit = Audit(wall=self.clock, note=self._note)
         parts = (self.clock, self.intake, self.admission, self.metrics, self.in_thread, lambda: self.authenticator)
         self.ingest = Ingest(*parts)
         self.site = HarnSite(
@@ -303,6 +307,7 @@ class World:
                 self.wall,
                 lambda: self.authenticator,
                 self.inbox,
+                self.audit,
                 self.reloader,
                 self.operations,
                 self.reload_operations,
@@ -314,6 +319,9 @@ class World:
         self.push.receiver.verify = lambda inbound, now: None  # type: ignore[method-assign]
         self.serve(1, self.gh, self.push)
         self.site.doStart()
+
+    async def _note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
+        self.recorded.append((topic, kind, payload))
 
     async def _close(self, receiver: SignedReceiver) -> None:
         receiver.close()

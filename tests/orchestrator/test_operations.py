@@ -50,7 +50,7 @@ class OperationsTests(SynchronousTestCase):
         verifyObject(IOperations, self.operations)
 
     def fire(self, trigger_id: str = "a", payload: Any = None) -> Deferred[Any]:
-        return self.operations.fire(trigger_id, payload, "cli")
+        return self.operations.fire(trigger_id, payload)
 
     def test_fire(self) -> None:
         """A made-up event goes the whole way, and the answer tells of its end."""
@@ -160,10 +160,10 @@ class OperationsTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(world.start()).ok)
         world.clock.advance(10.0)
         operations = self.operations_of(world)
-        listed = self.successResultOf(operations.recover(0.0, True, "cli"))
+        listed = self.successResultOf(operations.recover(0.0, True))
         self.assertEqual((listed["stranded_envelopes"], world.calls), (1, []))
         self.assertEqual(listed["candidates"][0]["age_seconds"], 10.0)
-        self.assertEqual(self.successResultOf(operations.recover(60.0, False, "cli"))["recovered"], 0)
-        self.assertEqual(self.successResultOf(operations.recover(0.0, False, "cli"))["recovered"], 1)
+        self.assertEqual(self.successResultOf(operations.recover(60.0, False))["recovered"], 0)
+        self.assertEqual(self.successResultOf(operations.recover(0.0, False))["recovered"], 1)
         world.calls[0].returns()
-        self.assertEqual(self.successResultOf(operations.recover(0.0, True, "cli"))["stranded_envelopes"], 0)
+        self.assertEqual(self.successResultOf(operations.recover(0.0, True))["stranded_envelopes"], 0)

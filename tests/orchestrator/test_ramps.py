@@ -72,7 +72,7 @@ class FireTests(SynchronousTestCase):
 
     def fire(self) -> Deferred[Any]:
         """Fire."""
-        return self.operations.fire("gh", None, "cli")
+        return self.operations.fire("gh", None)
 
     def test_by_its_key(self) -> None:
         """The chosen version gets an event of a kind that it matches, and the answer names it."""

@@ -184,12 +184,39 @@ class LifeTests(ServiceCase):
         await service.stopService()
         self.assert_nothing_left()
 
+    async def history(self, service: Orchestrator) -> list[tuple[int, float | None, str]]:
+        """Give number, time of adoption and source of each generation that the store says was served."""
+        records = await self.parts(service).store.history(9)
+        return [(each.number, each.adopted_at, each.source) for each in records]
+
     async def test_numbers_over_restarts(self) -> None:
-        """The same folder is the same generation, over a real store."""
+        """The same folder is the same generation, over a real store, and its history says when it was first adopted."""
+        histories = []
         for _ in range(2):
             service = await self.started()
             self.assertEqual(self.parts(service).coordinator.generation, 1)
+            histories.append(await self.history(service))
             await service.stopService()
+        self.assertEqual(len(histories[0]), 1)
+        self.assertEqual(histories[0], histories[1])
+
+    async def test_failed_starts_are_no_history(self) -> None:
+        """A start that fails once the manifest is read serves nothing: no history, no number, no state file."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            for _ in range(2):
+                service = self.service(port=taken.getsockname()[1])
+                service.started.addErrback(lambda _: None)
+                service.startService()
+                await self.until(lambda it=service: it.exit_code, "the end")
+                await service.stopService()
+                self.assertIsNone(read_state(self.options.state_dir))
+        service = await self.started()
+        [(number, _, _)] = await self.history(service)
+        (binding,) = self.parts(service).registry
+        self.assertEqual((number, binding.key), (1, "gh@v1"))
+        await service.stopService()
 
     async def test_reload_at_the_end(self) -> None:
         """A reload that runs when the server ends is cut off, and the end is not held up."""

@@ -47,6 +47,7 @@ FACTS = ServerFacts(
     secret_provider_chain="env -> keyring",
     event_log_backend="sqlite",
     event_log_location="/s/events.sqlite",
+    role="single-tenant",
 )
 
 

@@ -82,7 +82,7 @@ class FakeParts:
         self.done.append("catch up")
         serve()
 
-    async def note_taken_over(self) -> None:
+    async def note_serving(self) -> None:
         self.done.append("note")
         if self.fails is not None:
             raise self.fails

@@ -36,7 +36,7 @@ class TakeoverCase(CoordinatorCase):
         """Let it serve; the old program decides nothing more."""
         self.world.coordinator.close()
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.take_over(lambda: None)))
-        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_taken_over()))
+        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def history(self) -> list[int]:
         """Number the generations that served, as the store has them."""
@@ -111,7 +111,7 @@ class ReservedTests(TakeoverCase):
     def take_over_unseen(self) -> None:
         """Let it note that it serves, and end; the old one has not heard of it."""
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.take_over(lambda: None)))
-        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_taken_over()))
+        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def test_number_unknown(self) -> None:
         """A number that the other program used is not given again, also if nobody said that there was one."""
@@ -139,7 +139,7 @@ class TakenTests(TakeoverCase):
         self.assertEqual(self.history(), [3, 2, 1])
         [finished] = self.new.told.finished
         self.assertEqual((finished.report.generation, finished.report.source), (3, "start"))
-        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_taken_over()))
+        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
         self.assertEqual(len(self.new.told.finished), 1)
 
     def test_probation_goes_on(self) -> None:

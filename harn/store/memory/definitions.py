@@ -70,7 +70,8 @@ class DefinitionTables:
         """See `IGenerations.adopted`; the values are encoded already."""
         if number not in self._generations:
             raise StoreError(f"generation {number} was never reserved")
-        self._generations[number] = evolve(self._generations[number], adopted_at=at)
+        if not self._was_adopted(number):
+            self._generations[number] = evolve(self._generations[number], adopted_at=at)
         self.keep(standing)
 
     def keep(self, standing: Mapping[str, bytes | None]) -> None:

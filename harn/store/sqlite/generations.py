@@ -40,6 +40,8 @@ _INSERT_BINDING = (
     " generation = excluded.generation, bundle_id = excluded.bundle_id, spec = excluded.spec"
     " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
 )
+# A restart that goes on with a generation does not adopt it anew: its history says since when it has been served.
+_ADOPT = "UPDATE generations SET adopted_at = coalesce(adopted_at, ?) WHERE number = ?"
 _INSERT_BUNDLE = "INSERT OR IGNORE INTO bundles (bundle_id, data) VALUES (?, ?)"
 _INSERT_MANIFEST = "INSERT OR IGNORE INTO manifests (digest, data) VALUES (?, ?)"
 
@@ -146,7 +148,7 @@ def reserve(session: Session, generation: GenerationRecord, bundle: bytes | None
 
 def adopted(session: Session, number: int, at: float, standing: Mapping[str, bytes | None]) -> None:
     """See `IGenerations.adopted`; the values are encoded already."""
-    changed = session.connection.execute("UPDATE generations SET adopted_at = ? WHERE number = ?", (at, number))
+    changed = session.connection.execute(_ADOPT, (at, number))
     if not changed.rowcount:
         raise StoreError(f"generation {number} was never reserved")
     keep(session, standing)

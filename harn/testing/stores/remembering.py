@@ -52,6 +52,14 @@ class RememberingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.manifest("sha256:m")), text)
         self.assertIsNone(self.result_of(self.store.manifest("sha256:other")))
 
+    def test_adopted_again(self) -> None:
+        """A restart that goes on with a generation leaves the time at which it was first adopted."""
+        self.adopt(generation_of(1), b"bundle", None)
+        self.result_of(self.store.adopted(1, NOW + 9, {"probation": {"generation": 1}}))
+        self.restart()
+        self.assertEqual(self.result_of(self.store.history(5)), [generation_of(1, adopted_at=NOW)])
+        self.assertEqual(self.result_of(self.store.kept("probation")), {"generation": 1})
+
     def test_only_adopted_generations_are_shown(self) -> None:
         """A number that was only reserved, or never given, is no generation to show."""
         self.result_of(self.store.reserve(generation_of(1), b"bundle"))

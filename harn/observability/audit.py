@@ -1,0 +1,58 @@
+"""Who had a running server do what: a record on ``audit.operations`` for each operation that changed something."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from harn.clocks import WallTime
+from harn.model.identifiers import uuid7
+
+TOPIC = "audit.operations"
+
+Note = Callable[[str, str, Mapping[str, Any]], Awaitable[object]]
+"""Appends a record: topic, kind and payload. What goes wrong with it is not the operation's failure."""
+
+
+@frozen(kw_only=True)
+class Acting:
+    """
+    An operation that changes something, as its record names it.
+
+    :ivar name: for example ``drains.cancel``.
+    :ivar counts: makes of its result how much it changed; what changed nothing, as a dry run, gives no counts.
+    :ivar about: what it was about, where its path says so and not its body.
+    """
+
+    name: str
+    counts: Callable[[Any], Mapping[str, int]]
+    about: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Audit:
+    """Writes the records."""
+
+    wall: WallTime
+    note: Note
+
+    async def record(self, acting: Acting, actor: str, asked: Mapping[str, Any], result: Any) -> None:
+        """
+        Record one operation that has been done.
+
+        :param asked: the members of its body; the payload of an event is left out, since it may be a secret.
+        """
+        counts = acting.counts(result)
+        if not counts:
+            return
+        parameters = {**acting.about, **{name: value for name, value in asked.items() if name != "payload"}}
+        payload = {
+            "id": f"op_{uuid7(self.wall.seconds())}",
+            "actor": actor,
+            "operation": acting.name,
+            "parameters": parameters,
+            "counts": dict(counts),
+        }
+        await self.note(TOPIC, acting.name, payload)
