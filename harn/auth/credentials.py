@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from harn.errors import SecretUnavailable
 from harn.secrets.files import read_secret_file
+from harn.secrets.trimming import trimmed
 
 API_KEYS = "HARN_ORCHESTRATOR_API_KEYS"
 HMAC_SECRET = "HARN_ORCHESTRATOR_HMAC_SECRET"  # noqa: S105 - the name of a variable, not a secret
@@ -24,11 +25,13 @@ class Credentials:
 
     :ivar keys: each is enough by itself; never empty ones.
     :ivar files: absolute paths that were read: what to watch.
+    :ivar warnings: what was taken off around a value, naming its variable.
     """
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     hmac_secret: bytes | None = field(default=None, repr=False)
     files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def configured(self) -> bool:
@@ -43,16 +46,30 @@ class Credentials:
         Keys are separated by commas (in a file by line ends too) and trimmed; a variable that is set but empty counts
         as not set.
 
-        :raises SecretUnavailable: a file that cannot be read, or both forms of one variable at once.
+        :raises SecretUnavailable: a file that cannot be read or is UTF-16, or both forms of one variable at once.
         """
         files: list[str] = []
-        keys = _read(environ, API_KEYS, files) or b""
-        secret = _read(environ, HMAC_SECRET, files)
+        keys, marked = _trim(API_KEYS, _read(environ, API_KEYS, files) or b"")
+        secret, around = _trim(HMAC_SECRET, _read(environ, HMAC_SECRET, files) or b"")
+        warnings = []
+        if marked is not None and "mark" in marked:  # white space and line ends between keys are expected
+            warnings.append(f"{API_KEYS}: a byte order mark before the first key was taken off; store it without")
+        if around is not None and secret:
+            warnings.append(f"{HMAC_SECRET}: {around} around its value was taken off; store it without")
         return cls(
             keys=tuple(dict.fromkeys(key.strip() for key in _BETWEEN_KEYS.split(keys) if key.strip())),
             hmac_secret=secret or None,
             files=tuple(files),
+            warnings=tuple(warnings),
         )
+
+
+def _trim(variable: str, value: bytes) -> tuple[bytes, str | None]:
+    """Take off what is around a value, as `trimmed` does; its problem names the variable."""
+    try:
+        return trimmed(value)
+    except SecretUnavailable as error:
+        raise SecretUnavailable(f"{variable} cannot be used: {error}") from error
 
 
 def _read(environ: Mapping[str, str], variable: str, files: list[str]) -> bytes | None:

@@ -45,9 +45,13 @@ def show(found: Checked, as_json: bool) -> int:
             "triggers": found.triggers,
             "modules": found.modules,
             "problems": [problem.to_dict() for problem in found.problems],
+            "warnings": list(found.warnings),
         }
         click.echo(json.dumps(document, indent=2))
-    elif found.problems:
+        return 1 if found.problems else 0
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if found.problems:
         for said in describe_problems([problem.to_dict() for problem in found.problems]):
             click.echo(f"error: {said}", err=True)
     else:

@@ -25,11 +25,16 @@ from harn.reload.stages import Stages
 
 @frozen
 class Checked:
-    """What a check found: every problem of the first stage that had any, and how much was checked."""
+    """
+    What a check found: every problem of the first stage that had any, and how much was checked.
+
+    :ivar warnings: what is no problem, and not as it should be.
+    """
 
     problems: tuple[Problem, ...]
     triggers: int
     modules: int
+    warnings: tuple[str, ...] = ()
 
 
 def check_manifest(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Deferred[Checked]:
@@ -52,6 +57,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
     )
     stages = Stages(reactor, DEFAULT_TIMEOUT)
     triggers = modules = 0
+    warnings: tuple[str, ...] = ()
     try:
         async with AsyncExitStack() as stack:
             source = await stages.run("parse", builder.source(None))
@@ -59,6 +65,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
             triggers = len(loaded.manifest.triggers)
             inputs = await stages.run("resolve", builder.read(loaded, None))
             modules = len(inputs.bundle.modules)
+            warnings = inputs.warnings
             prepared = await stages.run("resolve", builder.resolve(inputs, None, stack, afresh=True))
             await stages.run("prepare", builder.connect(prepared, None, stack))
         problems: tuple[Problem, ...] = ()
@@ -70,4 +77,4 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         await builder.resolution.pool.idle()
         await builder.connections.pool.idle()
         await interpreters.stopService()
-    return Checked(problems, triggers, modules)
+    return Checked(problems, triggers, modules, warnings)

@@ -121,6 +121,8 @@ def announce(report: ReloadReport) -> None:
             why="\n".join(str(problem) for problem in report.problems) or report.error,
             generation=report.generation,
         )
+    for warning in report.warnings:
+        log.warn("{warning}", warning=warning)
 
 
 def named_as_renewed(report: ReloadReport) -> str:

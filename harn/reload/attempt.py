@@ -169,9 +169,10 @@ class Attempts:
         ):
             return Result(plan=plan, inputs=inputs, held=True)
         rollouts: Mapping[str, RolloutSpec] = {}
-        warnings: tuple[str, ...] = ()
+        warnings = inputs.warnings
         if live is not None:
-            rollouts, warnings = plan_rollouts(plan, live, inputs.manifest.triggers, request)
+            rollouts, about_rollouts = plan_rollouts(plan, live, inputs.manifest.triggers, request)
+            warnings = (*warnings, *about_rollouts)
         connectors = await stages.run("prepare", builder.connect(prepared, live, stack))
         if request.dry_run:
             draft = Draft(

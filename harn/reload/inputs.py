@@ -58,6 +58,7 @@ class Inputs:
     :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
     :ivar certificate: what the listener shows; None without TLS.
     :ivar references: every function that the manifest names.
+    :ivar warnings: what was taken off around secrets and credentials.
     """
 
     loaded: LoadedManifest
@@ -71,6 +72,7 @@ class Inputs:
     digest: str
     secret_chain: str
     certificate: Any = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -162,6 +164,7 @@ def read_inputs(
     credentials = Credentials()
     files: set[str] = set()
     description = ""
+    warnings: tuple[str, ...] = ()
     shown: dict[str, str] = {}
     certificate: Any = None
     try:
@@ -176,6 +179,7 @@ def read_inputs(
         description = chain.describe()
         credentials = Credentials.from_environment(surroundings.environ)
         files.update(credentials.files)
+        warnings = (*chain.warnings(), *credentials.warnings)
     except SecretUnavailable as error:
         problems.append(Problem(file="environment", message=str(error)))
     if problems:
@@ -200,6 +204,7 @@ def read_inputs(
         digest=digest_value([manifest.digest, bundle.bundle_id, hashes, credential_hashes, sorted(digests.values())]),
         secret_chain=description,
         certificate=certificate,
+        warnings=warnings,
     )
 
 

@@ -9,9 +9,12 @@ from harn.model.references import SecretReference
 from harn.secrets.environment import EnvironmentSecrets, FileSecrets
 from harn.secrets.interfaces import ISecretProvider
 from harn.secrets.system_keyring import KeyringSecrets
+from harn.secrets.trimming import trimmed
 
 DEFAULT_PROVIDERS = "env,file"
 """The keyring takes part only where it is named: importing it is slow, and on a server there rarely is one."""
+
+MOST_NAMED = 20
 
 _PROVIDERS: Mapping[str, Callable[[Mapping[str, str], str], ISecretProvider]] = {
     "env": lambda environ, namespace: EnvironmentSecrets(environ),
@@ -29,6 +32,7 @@ class SecretChain:
 
     def __init__(self, providers: Iterable[ISecretProvider]) -> None:
         self._providers: tuple[ISecretProvider, ...] = tuple(providers)
+        self._trimmed: dict[SecretReference, str] = {}
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> SecretChain:
@@ -54,16 +58,28 @@ class SecretChain:
 
     def resolve(self, reference: SecretReference) -> bytes:
         """
-        Give the value of ``reference``; never empty.
+        Give the value of ``reference``, without a byte order mark or white space around it; never empty.
 
         :raises SecretUnavailable: nobody has it, or whoever should cannot give it; says what to set.
         """
         for provider in self._providers:
             value = provider.resolve(reference)
             if value is not None:
-                return value
+                return self._trim(reference, value)
         advice = ", or ".join(provider.advice(reference) for provider in self._providers)
         raise SecretUnavailable(f"secret {reference} is not set; {advice}")
+
+    def _trim(self, reference: SecretReference, value: bytes) -> bytes:
+        """Take off what is around a value, and note it."""
+        try:
+            kept, found = trimmed(value)
+        except SecretUnavailable as error:
+            raise SecretUnavailable(f"secret {reference} cannot be used: {error}") from error
+        if not kept:
+            raise SecretUnavailable(f"secret {reference} holds nothing but {found}; give it a value")
+        if found is not None:
+            self._trimmed[reference] = found
+        return kept
 
     def resolve_many(
         self, references: Iterable[SecretReference]
@@ -77,6 +93,16 @@ class SecretChain:
             except SecretUnavailable as error:
                 problems[reference] = str(error)
         return values, problems
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say of which of the values given so far something was taken off; at most `MOST_NAMED` are named."""
+        said = [
+            f"secret {reference}: {found} around its value was taken off; store it without"
+            for reference, found in self._trimmed.items()
+        ]
+        if len(said) > MOST_NAMED:
+            said[MOST_NAMED:] = [f"and {len(said) - MOST_NAMED} more secrets with something around their values"]
+        return tuple(said)
 
     def describe(self) -> str:
         """Name the providers in order, for example ``env -> file``."""

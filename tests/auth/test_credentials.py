@@ -36,6 +36,19 @@ class CredentialsTests(SynchronousTestCase):
         self.assertEqual(credentials.hmac_secret, b"s3cret")
         self.assertEqual(credentials.files, (os.path.abspath(keys), os.path.abspath(secret)))
 
+    def test_trimmed(self) -> None:
+        """What is around a credential is no part of it; what nobody meant is said, with the variable's name."""
+        keys, secret = self.file(b"\xef\xbb\xbfone\n two \n\n"), self.file(b"\xef\xbb\xbf s3cret\n\n")
+        credentials = Credentials.from_environment({f"{API_KEYS}_FILE": keys, f"{HMAC_SECRET}_FILE": secret})
+        self.assertEqual((credentials.keys, credentials.hmac_secret), ((b"one", b"two"), b"s3cret"))
+        mark = f"{API_KEYS}: a byte order mark before the first key was taken off; store it without"
+        more = f"{HMAC_SECRET}: a byte order mark and a line end and white space around its value was taken off; "
+        self.assertEqual(credentials.warnings, (mark, f"{more}store it without"))
+        usual = Credentials.from_environment({API_KEYS: "one, two\n", HMAC_SECRET: "s3cret"})
+        self.assertEqual((usual.keys, usual.warnings), ((b"one", b"two"), ()))
+        utf_16 = {f"{API_KEYS}_FILE": self.file("one".encode("utf-16"))}
+        self.assertIn(API_KEYS, str(self.assertRaises(SecretUnavailable, Credentials.from_environment, utf_16)))
+
     def test_nothing(self) -> None:
         """Unset and empty variables, and empty files, configure nothing; never an empty key."""
         empty = self.file(b"\n")

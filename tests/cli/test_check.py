@@ -42,6 +42,14 @@ class ShowTests(SynchronousTestCase):
         found = Checked((WRONG, elsewhere, other), 0, 0)
         self.assertEqual(self.shown(found), (1, "", said + "error: harn.toml: is odd\n"))
 
+    def test_warnings(self) -> None:
+        """A warning is a line on stderr, and no problem; ``--json`` has it on stdout."""
+        found = Checked((), 2, 1, ("secret a/b: a line end around its value was taken off",))
+        said = "warning: secret a/b: a line end around its value was taken off\n"
+        self.assertEqual(self.shown(found), (0, "ok: 2 triggers, 1 module\n", said))
+        status, out, err = self.shown(found, as_json=True)
+        self.assertEqual((status, json.loads(out)["warnings"], err), (0, list(found.warnings), ""))
+
     def test_json(self) -> None:
         """``--json`` gives both on stdout, with the same exit status."""
         status, out, _ = self.shown(Checked((WRONG,), 1, 0), as_json=True)

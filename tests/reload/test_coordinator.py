@@ -12,7 +12,7 @@ from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.wire import digest_bytes
 from tests.reload.case import CoordinatorCase
 from tests.reload.fakes import FakeTable
-from tests.reload.world import HANDLERS, fake
+from tests.reload.world import HANDLERS, fake, github
 
 
 class ReportTests(CoordinatorCase):
@@ -110,6 +110,18 @@ class ReportTests(CoordinatorCase):
         self.assertIn("disk full", report.warnings[0])
         self.world.told.fails = TypeError("no JSON")
         self.assertIn("no JSON", self.reloaded(force=True).warnings[1])
+
+    def test_secret_with_something_around_it(self) -> None:
+        """A secret is used without the line end at its end, and the report says whose, not what."""
+        self.world.environ["HARN_SECRET_GITHUB_WEBHOOK_SECRET"] = "s-1-value\n"
+        self.world.manifest(github("gh"))
+        report = self.reloaded()
+        self.assertTrue(report.ok)
+        said = "secret github/webhook-secret: a line end around its value was taken off; store it without"
+        self.assertEqual(report.warnings, (said,))
+        self.world.environ["HARN_SECRET_GITHUB_WEBHOOK_SECRET"] = "s-1-value"
+        self.assertEqual(self.reloaded().warnings, ())
+        self.assertEqual(self.world.coordinator.generation, report.generation)  # the secret is the same one
 
     def test_describe(self) -> None:
         """The description tells of files that differ from what serves, and of the last failure, until they do not."""

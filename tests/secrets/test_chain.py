@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from harn.errors import SecretUnavailable
 from harn.model.references import SecretReference, parse_secret_reference
-from harn.secrets.chain import SecretChain
+from harn.secrets.chain import MOST_NAMED, SecretChain
 from harn.secrets.environment import EnvironmentSecrets, FileSecrets, variable_name
 from harn.secrets.files import LARGEST
 from harn.secrets.hashing import secret_hash
@@ -69,15 +69,52 @@ class ChainTests(SynchronousTestCase):
         for content, value in (
             (b"s3cret\n", b"s3cret"),
             (b"s3cret\r\n", b"s3cret"),
-            (b"a\nb\n\n", b"a\nb\n"),
-            (b" x ", b" x "),
-            (b"x\r", b"x\r"),
+            (b"a\nb\n", b"a\nb"),
+            (b"\xff\n\n", b"\xff\n"),
             (b"x" * LARGEST, b"x" * LARGEST),
         ):
             path = self.file(content)
             chain = SecretChain.from_environment({f"{VARIABLE}_FILE": path})
             self.assertEqual(chain.resolve(GITHUB), value)
             self.assertEqual(chain.files(), frozenset([os.path.abspath(path)]))
+
+    def test_trimmed(self) -> None:
+        """A line end, white space and a byte order mark are no part of a text; said is of which secret."""
+        for value, taken in (
+            ("s3cret\n", "a line end"),
+            ("s3cret\r\n", "a line end"),
+            (" s3cret", "white space"),
+            ("s3cret \t\n\n", "a line end and white space"),
+            ("\ufeffs3cret", "a byte order mark"),
+            ("\ufeff\n s3cret\n", "a byte order mark and a line end and white space"),
+        ):
+            chain = SecretChain.from_environment({VARIABLE: value})
+            self.assertEqual(chain.resolve(GITHUB), b"s3cret")
+            said = f"secret github/webhook-secret: {taken} around its value was taken off; store it without"
+            self.assertEqual(chain.warnings(), (said,))
+        kept = SecretChain.from_environment({VARIABLE: "it's a  secret to\neverybody"})
+        self.assertEqual((kept.resolve(GITHUB), kept.warnings()), (b"it's a  secret to\neverybody", ()))
+        usual = SecretChain.from_environment({f"{VARIABLE}_FILE": self.file(b"s3cret\n")})
+        self.assertEqual((usual.resolve(GITHUB), usual.warnings()), (b"s3cret", ()))
+        odd = SecretChain.from_environment({f"{VARIABLE}_FILE": self.file(b"\xef\xbb\xbfs3cret\n\n")})
+        self.assertEqual((odd.resolve(GITHUB), len(odd.warnings())), (b"s3cret", 1))
+
+    def test_nothing_but_white_space(self) -> None:
+        """A value of which nothing is left is an error, and so is a text in UTF-16."""
+        for content, reason in ((b" \n\n", "nothing but"), ("s3cret".encode("utf-16"), "UTF-16")):
+            chain = SecretChain.from_environment({f"{VARIABLE}_FILE": self.file(content)})
+            said = str(self.assertRaises(SecretUnavailable, chain.resolve, GITHUB))
+            self.assertIn(reason, said)
+            self.assertIn("github/webhook-secret", said)
+            self.assertNotIn("s3cret", said)
+
+    def test_many_warnings(self) -> None:
+        """However many secrets are odd, some are named and the others counted."""
+        references = [parse_secret_reference(f"github/s{number}") for number in range(MOST_NAMED + 5)]
+        chain = SecretChain.from_environment({variable_name(each): "x\n" for each in references})
+        self.assertEqual(len(chain.resolve_many(references)[0]), MOST_NAMED + 5)
+        self.assertEqual(len(chain.warnings()), MOST_NAMED + 1)
+        self.assertEqual(chain.warnings()[-1], "and 5 more secrets with something around their values")
 
     def test_file_is_read_again(self) -> None:
         """A file that changed gives its new value: nothing is kept."""
