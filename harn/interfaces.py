@@ -9,7 +9,7 @@ trigger is checked by an `ISettingsSchema`, most simply ``StructSchema`` of a ``
 
 from __future__ import annotations
 
-from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IConnector, IConnectorPlugin, IReceiver
+from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IConnector, IConnectorPlugin, IEarlyReceiver, IReceiver
 from harn.connectors.model import (
     ConnectorBinding,
     ConnectorContext,
@@ -45,6 +45,7 @@ __all__ = [
     "GateShut",
     "IConnector",
     "IConnectorPlugin",
+    "IEarlyReceiver",
     "IReceiver",
     "ISettingsSchema",
     "InboundRequest",

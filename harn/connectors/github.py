@@ -9,7 +9,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from harn.connectors import bodies
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IReceiver
+from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
 from harn.connectors.signatures import github as signature
@@ -39,13 +39,17 @@ _LIFTED: Mapping[str, dict[str, list[str]]] = {
 }
 
 
-@implementer(IReceiver)
+@implementer(IEarlyReceiver)
 class GithubConnector(Receiver):
     """Takes the webhooks of one trigger."""
 
     def prepare(self) -> None:
         """Make the secrets ready."""
         self._use_secret(SECRET, SCHEMES["github"].key)
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """Check that ``X-Hub-Signature-256`` is there."""
+        SCHEMES["github"].check_headers(headers)
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
         """Check ``X-Hub-Signature-256`` over the raw body."""

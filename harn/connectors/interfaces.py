@@ -8,7 +8,7 @@ return a Deferred, be coroutines, or plain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.plugin import IPlugin
@@ -53,6 +53,19 @@ class IReceiver(IConnector):
         Say what it means. Pure computation.
 
         :raises PayloadInvalid: the provider's format does not allow this body.
+        """
+
+
+class IEarlyReceiver(IReceiver):
+    """A receiver that turns away what the headers give away, before the body is read."""
+
+    def check_headers(headers: Mapping[str, str]) -> None:
+        """
+        Check that the headers which carry the signature are there. Pure computation, and the signature's own check
+        is `verify`'s.
+
+        :param headers: names in lower case.
+        :raises CredentialsRejected: one of its classes.
         """
 
 

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from harn.auth.freshness import TOLERANCE
 from harn.connectors import bodies
 from harn.connectors.bodies import NOTHING, Document
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IReceiver
+from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
 from harn.connectors.signatures.schemes import SCHEMES
@@ -56,7 +56,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(table or {}, cls, from_attributes=True)
 
 
-@implementer(IReceiver)
+@implementer(IEarlyReceiver)
 class WebhookConnector(Receiver):
     """Takes the webhooks of one trigger."""
 
@@ -69,6 +69,10 @@ class WebhookConnector(Receiver):
     def prepare(self) -> None:
         """Make the secrets ready for the scheme."""
         self._use_secret(SECRET, self._scheme.key)
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """Check that the headers of the configured scheme are there."""
+        self._scheme.check_headers(headers)
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
         """Check the signature by the configured scheme."""

@@ -20,12 +20,12 @@ _GLOBAL = ""  # no trigger has an empty id
 
 class Admission:
     """
-    Bounds what is not yet durable, and, where configured, the rate of requests.
+    Bounds what is verified and not yet durable, and, where configured, the rate of requests.
 
     :param global_capacity: how many requests at once the global bucket holds, where the manifest says nothing.
     :param per_source_capacity: the same for each trigger.
     :param refill_per_sec: what both gain in a second.
-    :ivar pending_bytes: bytes of bodies that have arrived and are not durable yet; ``pending_events``: their requests.
+    :ivar pending_bytes: bytes of bodies that are verified and not durable yet; ``pending_events``: their requests.
     """
 
     def __init__(
@@ -103,25 +103,25 @@ class Admission:
                     retry_after=_whole(wait),
                 )
 
-    def grow(self, length: int) -> None:
+    def enter(self, length: int) -> None:
         """
-        Count bytes of a body that have arrived.
+        Count a request whose sender is verified, and the bytes of its body, until `release`.
 
-        :raises Saturated: there is no room for them; they are counted all the same, until `release`.
+        :raises Saturated: there is no room for it.
         """
-        self.pending_bytes += length
-        if self.pending_bytes > self._settings.max_pending_bytes:
+        settings = self._settings
+        if (
+            self.pending_events >= settings.max_pending_events
+            or self.pending_bytes + length > settings.max_pending_bytes
+        ):
             self._refuse_saturated()
-
-    def enter(self) -> None:
-        """Count a request whose body is complete."""
+        self.pending_bytes += length
         self.pending_events += 1
 
-    def release(self, length: int, *, entered: bool) -> None:
+    def release(self, length: int) -> None:
         """Take a request out of the counts: what it brought is durable, or will never be."""
         self.pending_bytes -= length
-        if entered:
-            self.pending_events -= 1
+        self.pending_events -= 1
 
     def _take(self, key: str, rate: Rate) -> float:
         now = self._clock.seconds()

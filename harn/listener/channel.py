@@ -29,6 +29,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from harn.errors import BodyTimedOut, MessageMalformed, Refused
+from harn.listener.endpoint import network_of
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
 from harn.listener.problem import Answer, problem, problem_of
 from harn.listener.statuses import Status, status_of
@@ -70,6 +71,14 @@ class HarnChannel(HTTPChannel):
     _gone_by = inf
     _header = b""
     _has_client_ended = False
+    _source: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The client's address, of IPv6 the network that one customer has (64 bits); empty where there is none."""
+        if self._source is None:
+            self._source = network_of(getattr(self.transport.getPeer(), "host", ""))
+        return self._source
 
     # From the transport
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from typing import Any
@@ -86,6 +87,18 @@ def listen(
     # Of our own, the name is the one that was asked for; an address that was inherited has none.
     real = Bind(bind.host if inherited is None else host, number)
     return Listening(port, real, real.url(tls=tls is not None))
+
+
+def network_of(host: str) -> str:
+    """Return whose address ``host`` is: of IPv6 the first 64 bits, which one customer has, else all of it."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) if mapped is None else str(mapped)
 
 
 def inherited_socket(descriptor: int) -> socket.socket:

@@ -19,7 +19,15 @@ from twisted.python.failure import Failure
 from harn.auth.authenticator import Authenticator
 from harn.connectors.model import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
-from harn.errors import ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
+from harn.errors import (
+    ClaimTaken,
+    CredentialsRejected,
+    EventLogUnavailable,
+    RateExceeded,
+    Refused,
+    Saturated,
+    ShuttingDown,
+)
 from harn.listener.admission import Admission
 from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
@@ -107,20 +115,31 @@ class Ingest(Place):
             stats.refuse(status_of(type(error)).code)
             if isinstance(error, RateExceeded | Saturated):
                 self._metrics.backpressure("ingest", "reject")
+            elif isinstance(error, CredentialsRejected):
+                self._refusals.note(binding.id, status_of(type(error)).code, str(error))
             raise
         route.lease()
 
     def _check_sender(self, request: HarnRequest) -> None:
-        """Let in anybody: on a public route the provider's signature decides, and it needs the body."""
+        """
+        Turn away whom the headers alone give away, for example without a signature; the signature needs the body.
 
-    def grow(self, request: HarnRequest, length: int) -> None:
-        """Count what arrived as undurable."""
-        request.held += length
-        self._admission.grow(length)
+        :raises CredentialsRejected: or one of its classes.
+        """
+        check = getattr(_route(request).receiver.value, "check_headers", None)
+        if check is None:
+            return
+        try:
+            check(request.lower_headers())
+        except (Refused, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a third party's code may raise anything; it costs this request alone
+            raise RuntimeError(f"check_headers of the connector failed: {error!r}") from error
 
     def over(self, request: HarnRequest, status: int | None) -> None:
         """Release the lease, and what was counted."""
-        self._admission.release(request.held, entered=request.entered)
+        if request.entered is not None:
+            self._admission.release(request.entered)
         route = _route(request)
         binding = route.binding
         refused = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR
@@ -152,8 +171,6 @@ class Ingest(Place):
 
         :param guard: a claim that must be new for the request to count.
         """
-        request.entered = True
-        self._admission.enter()
         route = _route(request)
         inbound = InboundRequest(
             method="POST",
@@ -191,12 +208,15 @@ class Ingest(Place):
             self._refusals.note(_route(request).binding.id, examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
             return
-        if examined.grown > 0:
-            try:
-                self.grow(request, examined.grown)
-            except Saturated as error:
-                self._failed(error, request)
-                return
+        request.site.unverified.release(request)
+        length = len(request.body) + max(0, examined.grown)
+        try:
+            self._admission.enter(length)
+        except Saturated as error:
+            self._metrics.backpressure("ingest", "reject")
+            self._failed(error, request)
+            return
+        request.entered = length
         request.reached = examined.decided.reached
         taken = self._intake.keep(_route(request).binding, examined.decided)
         taken.addCallbacks(

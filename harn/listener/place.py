@@ -55,13 +55,6 @@ class Place:
         :raises Refused: it is turned away; its body is not read.
         """
 
-    def grow(self, request: HarnRequest, length: int) -> None:
-        """
-        Learn that so many bytes more of the body arrived.
-
-        :raises Refused: that is too much.
-        """
-
     def serve(self, request: HarnRequest) -> None:
         """Answer, now or later, with ``request.send``."""
         raise NotImplementedError

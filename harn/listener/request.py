@@ -21,7 +21,15 @@ from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import RESPONSES
 
-from harn.errors import BodyTooLarge, MethodNotAllowed, OriginRefused, PayloadInvalid, Refused, RouteUnknown
+from harn.errors import (
+    BodyTimedOut,
+    BodyTooLarge,
+    MethodNotAllowed,
+    OriginRefused,
+    PayloadInvalid,
+    Refused,
+    RouteUnknown,
+)
 from harn.listener.framing import check_head
 from harn.listener.place import Place
 from harn.listener.problem import Answer, problem_of
@@ -55,8 +63,10 @@ class HarnRequest(server.Request):
     :ivar body: the whole body, when it is complete.
     :ivar began_at: when the headers were in (seconds of the site's clock).
     :ivar received_at: when the body was complete, and until then when the headers were (seconds, Unix).
-    :ivar entered: for its place: whether it is counted as undurable work; ``held``: how many bytes of it are.
-        ``reached``: on a route with a ramp, the versions that were chosen for its events.
+    :ivar source: where its body comes from, as `harn.listener.channel.HarnChannel.source` tells it.
+    :ivar unverified: bytes of its body that are counted while its sender is not verified.
+    :ivar entered: for its place: bytes that are counted as undurable work, None before they are. ``reached``: on a
+        route with a ramp, the versions that were chosen for its events.
     """
 
     channel: HarnChannel | None  # type: ignore[assignment]  # None once the client is gone; the parent forgets to say so
@@ -71,8 +81,9 @@ class HarnRequest(server.Request):
     received = 0
     began_at = 0.0
     received_at = 0.0
-    entered = False
-    held = 0
+    unverified = 0
+    source = ""
+    entered: int | None = None
     reached: frozenset[BindingVersion] = frozenset()
     is_complete = False
     answered: int | None = None
@@ -136,11 +147,12 @@ class HarnRequest(server.Request):
             return
         before = self.received
         self.received = before + len(data)
-        assert self.place is not None
         try:
             if self.received > self._limit:
                 self._refuse_size()
-            self.place.grow(self, len(data))
+            if before == 0 and self.channel is not None:
+                self.source = self.channel.source
+            self.site.unverified.grow(self, len(data))
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -157,6 +169,7 @@ class HarnRequest(server.Request):
         if self.answered is not None:
             self.finish()
             return
+        self.site.unverified.complete(self)
         if self._buffer is not None:
             self.body, self._buffer = bytes(self._buffer), None
         self.received_at = self.site.wall.seconds()
@@ -265,6 +278,10 @@ class HarnRequest(server.Request):
                 super().finish()
         self._over(status)
 
+    def give_way(self) -> None:
+        """Called when the body is the slowest, and others need the room."""
+        self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
+
     def cut_off(self, answer: Answer) -> None:
         """Answer at once although the body is still coming, then close: the rest is thrown away."""
         channel = self.channel
@@ -323,7 +340,9 @@ class HarnRequest(server.Request):
             site, place = self.site, self.place
             site.in_flight -= 1
             assert place is not None
+            site.unverified.release(self)
             place.over(self, status)
+            self.body, self._buffer = b"", None  # a connection that is being closed may take a while
             if site.quiescing:
                 site.check_quiet()
         # Klein's closures keep a request in a cycle; frozen in that moment, it would never be freed, nor what it holds.

@@ -10,7 +10,7 @@ used for ingest; the pages of Klein are found by `HarnSite.getResourceFor`, whic
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,6 +27,8 @@ from harn.listener.limits import Limits
 from harn.listener.place import Place
 from harn.listener.request import HarnRequest, unknown_path
 from harn.listener.tree import EMPTY, Tree
+from harn.listener.unverified import UnverifiedBodies
+from harn.manifest.model import AdmissionSettings, OrchestratorSettings
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics
 from harn.reload.interfaces import IRouteTable
 from harn.triggers.route import Route
@@ -59,6 +61,7 @@ class HarnSite(Site):
     :ivar tree: what is served now; assigned, never changed.
     :ivar origins: what ``Origin`` may be; None for anything.
     :ivar max_body_bytes: of an ingest request.
+    :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
     :ivar retiring: whether another process takes the new connections, and this one serves out those that it has.
@@ -94,6 +97,7 @@ class HarnSite(Site):
         self.tree: Tree = EMPTY
         self.origins: frozenset[bytes] | None = None
         self.max_body_bytes = 10_485_760
+        self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
         self.in_flight = 0
         self.quiescing = False
@@ -127,11 +131,12 @@ class HarnSite(Site):
         """Serve ``tree`` from now on, on fresh connections and on kept ones. Requests under way stay with theirs."""
         self.tree = Tree.of(generation, tree.routes)
 
-    def apply(self, allowed_origins: Iterable[str], max_body_bytes: int) -> None:
+    def apply(self, settings: OrchestratorSettings) -> None:
         """Use these settings from the next request on. No origins, or ``*``, allow any."""
-        origins = frozenset(origin.strip().encode("utf-8") for origin in allowed_origins if origin.strip())
+        origins = frozenset(origin.strip().encode("utf-8") for origin in settings.allowed_origins if origin.strip())
         self.origins = None if not origins or b"*" in origins else origins
-        self.max_body_bytes = max_body_bytes
+        self.max_body_bytes = settings.max_body_bytes
+        self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
 
     def mount(self, prefix: str, place: Place) -> None:
         """Let ``place`` answer for ``prefix`` and everything under it, for example ``/admin``."""

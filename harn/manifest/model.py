@@ -135,12 +135,13 @@ class VmSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
-    ``[orchestrator.admission]``: bounds on what is not yet durable; ``rate`` (requests a second, of each trigger) and
-    ``burst`` are off when None.
+    ``[orchestrator.admission]``: bounds on what is not yet durable, and on what is read before its sender is verified;
+    ``rate`` (requests a second, of each trigger) and ``burst`` are off when None.
     """
 
     max_pending_events: int = 10_000
     max_pending_bytes: int = 256 * 1024 * 1024
+    max_unverified_bytes: int = 64 * 1024 * 1024
     global_rate: float | None = None
     rate: float | None = None
     burst: int | None = None

@@ -122,6 +122,9 @@ ORCHESTRATOR = Shape(
             fields={
                 "max_pending_events": Integer("Events that are not yet durable.", 1),
                 "max_pending_bytes": Integer("Their bytes.", 1),
+                "max_unverified_bytes": Integer(
+                    "Bytes of bodies being read before their sender is verified; at least twice max_body_bytes.", 1
+                ),
                 "global_rate": Number("Requests a second in all.", positive=True),
                 "rate": Number("Requests a second of each trigger.", positive=True),
                 "burst": Integer("Requests that may come at once before a rate counts.", 1),

@@ -52,7 +52,7 @@ class LiveSettings:
         inputs = candidate.generation.inputs
         settings = self._settings = inputs.manifest.orchestrator
         self._authenticator = Authenticator(inputs.credentials)
-        self.site.apply(settings.allowed_origins, settings.max_body_bytes)
+        self.site.apply(settings)
         self._admission.apply(settings.admission, self._remembered(candidate))
         self._dispatcher.apply(self._options.pump_max_outstanding or settings.pumps.max_outstanding)
         if self._options.log_level is None:

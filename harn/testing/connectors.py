@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -16,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from harn.connectors.catalog import Catalog
-from harn.connectors.interfaces import PUBLIC, IConnector, IConnectorPlugin, IReceiver
+from harn.connectors.interfaces import PUBLIC, IConnector, IConnectorPlugin, IEarlyReceiver, IReceiver
 from harn.connectors.model import ConnectorBinding, ConnectorContext, Events, NormalizedEvent, Reject, Respond
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
 from harn.model.inbound import InboundRequest
@@ -213,6 +214,24 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
                 for value in HOSTILE_HEADERS:
                     with self.assertRaises(CredentialsRejected):
                         connector.verify(evolve(request, headers={**without, name: value}), self.case.now)
+
+        async def test_early_check(self) -> None:
+            """Where the headers are checked first, a right request passes, and one without its signature does not."""
+            request = self._signed_request()
+            connector = await self.prepared()
+            if not IEarlyReceiver.providedBy(connector):
+                self.skipTest("checks no headers first")
+            verifyObject(IEarlyReceiver, connector)
+            connector.check_headers(request.headers)
+            for name in self.case.signature_headers:
+                without = {header: value for header, value in request.headers.items() if header != name}
+                with self.assertRaises(CredentialsRejected):
+                    connector.check_headers(without)
+                for value in HOSTILE_HEADERS:
+                    with suppress(CredentialsRejected):
+                        connector.check_headers({**without, name: value})
+            with self.assertRaises(CredentialsRejected):
+                connector.check_headers({})
 
         async def test_rotation(self) -> None:
             """Every value of a secret is tried; when the right one is not among them, the request is refused."""

@@ -76,13 +76,14 @@ class AdmissionTests(SynchronousTestCase):
         self.admission.apply(AdmissionSettings(max_pending_events=1, max_pending_bytes=100), ())
         self.admission.admit("gh", 100)
         self.assertRaises(Saturated, self.admission.admit, "gh", 101)
-        self.admission.grow(100)
-        self.admission.enter()
+        self.assertRaises(Saturated, self.admission.enter, 101)
+        self.admission.enter(100)
+        self.assertRaises(Saturated, self.admission.enter, 0)
         refused = self.assertRaises(Saturated, self.admission.admit, "gh", 0)
         self.assertEqual(refused.retry_after, 1)
-        self.admission.release(100, entered=True)
+        self.admission.release(100)
         self.admission.admit("gh", 100)
-        self.assertEqual(self.admission.rejected, 2)
+        self.assertEqual(self.admission.rejected, 4)
 
     def test_rate_of_each_trigger(self) -> None:
         """One trigger's rate is no other's; the wait is in whole seconds, at least one."""

@@ -66,12 +66,12 @@ class DecidedEarlyTests(ChannelCase):
 
     def test_origin(self) -> None:
         """An origin that is not on the list is 403 on every route; no Origin, or one on the list, passes."""
-        self.world.site.apply(("https://good.test", " "), 1000)
+        self.world.configure(allowed_origins=("https://good.test", " "))
         for target in ("/hooks/gh", "/health", "/admin/reload"):
             self.assert_problem(self.wire.send(signed_post(target, Origin="https://evil.test")).answer(), 403)
         self.assertEqual(self.wire.send(signed_post("/hooks/gh", Origin="https://good.test")).answer().status, 200)
         self.assertEqual(self.wire.send(signed_post("/hooks/gh")).answer().status, 200)
-        self.world.site.apply(("*",), 1000)
+        self.world.configure(allowed_origins=("*",))
         self.assertEqual(self.wire.send(signed_post("/hooks/gh", Origin="https://evil.test")).answer().status, 200)
 
     def test_too_large(self) -> None:
@@ -95,7 +95,7 @@ class DecidedEarlyTests(ChannelCase):
 
     def test_too_large_in_chunks(self) -> None:
         """A body in chunks is 413 as soon as it is over the limit, and never kept beyond it."""
-        self.world.site.apply((), 100)
+        self.world.configure(max_body_bytes=100)
         self.wire.send(request_bytes("POST", "/hooks/gh", CHUNKED) + b"32\r\n" + b"x" * 50 + b"\r\n")
         self.assertEqual(self.wire.raw(), b"")
         self.wire.send(b"33\r\n" + b"x" * 51)
@@ -141,12 +141,16 @@ class DecidedEarlyTests(ChannelCase):
         self.world.inbox.release()
         self.assert_kept(self.wire.send(b"abc"))
 
-    def test_saturated_in_mid_body(self) -> None:
-        """A body that outgrows what may be held is 503 while it comes."""
+    def test_saturated_when_verified(self) -> None:
+        """A body of unknown length that is verified and finds no room is 503, and the connection is kept."""
         self.world.admission.apply(AdmissionSettings(max_pending_bytes=10), ())
-        self.wire.send(request_bytes("POST", "/hooks/gh", CHUNKED) + b"b\r\n" + b"x" * 11)
-        self.assert_problem(self.wire.answer(), 503)
+        body = b"x" * 11
+        self.wire.send(request_bytes("POST", "/hooks/gh", {**CHUNKED, **signed(body)}) + b"b\r\n" + body)
+        self.assertEqual(self.wire.raw(), b"")
+        self.assert_problem(self.wire.send(b"\r\n0\r\n\r\n").answer(), 503)
         self.assert_nothing_held()
+        self.assertEqual(self.world.inbox.accepted, [])
+        self.assert_kept(self.wire)
 
     def test_over_its_rate(self) -> None:
         """Over a configured rate it is 429 with whole seconds to wait."""

@@ -364,7 +364,7 @@ class LargeBodyTests(IngestCase):
 
     def test_at_the_limit(self) -> None:
         """A body of exactly the limit is taken, one byte more is 413 before it is sent."""
-        self.world.site.apply((), 100)
+        self.world.configure(max_body_bytes=100)
         self.assertEqual(self.post(signed_post("/hooks/gh", b"x" * 100)).status, 200)
         head = request_bytes("POST", "/hooks/gh", {"Content-Length": "101"})
         answer = self.post(head)

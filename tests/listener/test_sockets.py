@@ -63,7 +63,7 @@ class SocketTests(TestCase):
 
     async def test_answer_to_chunks_is_not_lost(self) -> None:
         """The same for a body in chunks."""
-        self.world.site.apply((), 1000)
+        self.world.configure(max_body_bytes=1000)
         client = await self.connect()
         chunk = b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n"
         client.send(request_bytes("POST", "/hooks/gh", {"Transfer-Encoding": "chunked"}) + chunk * 20 + b"0\r\n\r\n")

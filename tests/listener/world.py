@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
@@ -25,7 +26,7 @@ from harn.listener.limits import Limits
 from harn.listener.pages import make_pages
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
-from harn.manifest.model import TriggerSpec
+from harn.manifest.model import OrchestratorSettings, TriggerSpec
 from harn.model.delivery import Acceptance
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
@@ -357,9 +358,13 @@ class World:
         tree = self.site.build({each.route.path: each.route for each in triggers}, self.site.tree)
         self.site.swap(tree, generation)
 
-    def wire(self) -> Wire:
+    def configure(self, **settings: Any) -> None:
+        """Give the site other settings."""
+        self.site.apply(OrchestratorSettings(**settings))
+
+    def wire(self, peer: str = "127.0.0.1") -> Wire:
         """Open a connection."""
-        return Wire(self.site)
+        return Wire(self.site, IPv4Address("TCP", peer, 31337))
 
     def client(self) -> MemoryClient:
         """Make a treq client."""

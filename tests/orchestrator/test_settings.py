@@ -232,6 +232,12 @@ PROOFS = {
         lambda server: server.pending(3, 11),
         (["", SATURATED, SATURATED], ["", "", SATURATED]),
     ),
+    "admission.max_unverified_bytes": Proof(
+        "max_body_bytes = 10\nadmission.max_unverified_bytes = 20",
+        "max_body_bytes = 10\nadmission.max_unverified_bytes = 30",
+        lambda server: server.settings.site.unverified.bound,
+        (20, 30),
+    ),
     "admission.global_rate": Proof(
         "admission.global_rate = 0.5",
         "admission.global_rate = 0.25",

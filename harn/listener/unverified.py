@@ -1,0 +1,163 @@
+"""
+The bound on bodies that are being read and whose sender is not verified yet; when it is full, the slowest gives way.
+
+It is apart from the bound on what is verified and not yet durable (`harn.listener.admission`), so that strangers, who
+can send as much as they like and as slowly, take no room from those who can sign. One address, behind which there may
+be many senders, gets three quarters of it at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
+
+from harn.errors import Saturated
+
+PERIOD = 1.0
+"""Seconds over which the pace of a body is looked at, and before which nobody is called slow."""
+_SHARE = 0.75
+_SLACK = 1 / 16
+"""What is made free beyond what is needed, so that not every piece of a body looks at all of them."""
+
+
+class IUnverifiedBody(Protocol):
+    """
+    A body that is being read.
+
+    :ivar began_at: when its headers were in (seconds of the clock).
+    :ivar source: where it comes from; the same for as long as it is counted.
+    :ivar unverified: bytes that are counted for it; kept by `UnverifiedBodies`.
+    """
+
+    began_at: float
+    source: str
+    unverified: int
+
+    def give_way(self) -> None:
+        """Called when the room is needed: answer, close, and call `UnverifiedBodies.release`."""
+
+
+@define
+class _Progress:
+    """
+    How a body comes on.
+
+    :ivar last_at: when bytes came last (seconds of the clock).
+    :ivar before: a moment about a `PERIOD` before, and how many bytes there were; ``mark``: the one after it.
+    """
+
+    last_at: float
+    before: tuple[float, int]
+    mark: tuple[float, int]
+
+    def note(self, now: float, length: int) -> None:
+        """Note how many bytes there are now."""
+        self.last_at = now
+        if now - self.mark[0] >= PERIOD:
+            self.before, self.mark = self.mark, (now, length)
+
+
+class UnverifiedBodies:
+    """
+    Counts them.
+
+    :ivar total: bytes in all.
+    :ivar bound: the most there may be.
+    """
+
+    def __init__(self, clock: IReactorTime, bound: int) -> None:
+        self._clock = clock
+        self.bound = bound
+        self.total = 0
+        self._shares: dict[str, int] = {}
+        self._reading: dict[IUnverifiedBody, _Progress | None] = {}
+
+    def apply(self, bound: int, largest: int) -> None:
+        """
+        Use another bound from now on, though never one below two of the largest bodies: else one could take it all.
+
+        :param largest: bytes of the largest body that is allowed.
+        """
+        self.bound = max(bound, 2 * largest)
+
+    def grow(self, body: IUnverifiedBody, length: int) -> None:
+        """
+        Count bytes that have arrived, and make room for them where there is none.
+
+        :raises Saturated: nobody else could give way; they are counted all the same, until `release`.
+        """
+        if not body.unverified:
+            self._reading[body] = None  # most come in one piece, and need no more
+            body.unverified = length
+        else:
+            body.unverified += length
+            self._note(body)
+        self.total += length
+        source = body.source
+        share = self._shares[source] = self._shares.get(source, 0) + length
+        if self.total > self.bound or share > self.bound * _SHARE:
+            self._make_room(body)
+
+    def complete(self, body: IUnverifiedBody) -> None:
+        """Called when a body is whole: it is verified next, and gives way no more."""
+        self._reading.pop(body, None)
+
+    def release(self, body: IUnverifiedBody) -> None:
+        """Called when a body is verified, or will never be."""
+        length, body.unverified = body.unverified, 0
+        if not length:
+            return
+        self._reading.pop(body, None)
+        self.total -= length
+        left = self._shares.get(body.source, 0) - length
+        if left > 0:
+            self._shares[body.source] = left
+        else:
+            self._shares.pop(body.source, None)
+
+    def _make_room(self, newcomer: IUnverifiedBody) -> None:
+        others = [body for body in self._reading if body is not newcomer]
+        excess = self._shares[newcomer.source] - int(self.bound * _SHARE)
+        if excess > 0:
+            self._free(excess, [body for body in others if body.source == newcomer.source])
+        excess = self.total - self.bound
+        if excess > 0:
+            self._free(excess, [body for body in others if body.unverified])
+
+    def _free(self, needed: int, candidates: Sequence[IUnverifiedBody]) -> None:
+        """Let the slowest of the candidates give way, until enough is free."""
+        if sum(body.unverified for body in candidates) < needed:
+            raise Saturated("too many bodies are being read at once; send the request again", retry_after=1)
+        freed, wanted = 0, needed + int(self.bound * _SLACK)
+        for body in sorted(candidates, key=self._slowness):
+            freed += body.unverified
+            body.give_way()
+            if freed >= wanted:
+                return
+
+    def _note(self, body: IUnverifiedBody) -> None:
+        progress = self._reading.get(body)
+        if progress is None:
+            start = body.began_at, 0
+            progress = self._reading[body] = _Progress(body.began_at, start, start)
+        progress.note(self._clock.seconds(), body.unverified)
+
+    def _slowness(self, body: IUnverifiedBody) -> tuple[bool, float, float]:
+        """
+        Return what sorts the slowest first: by the bytes that came in a second of late, then who holds the most.
+
+        Those that have only begun come after them, first who has held the most for the longest without a new byte.
+        """
+        now = self._clock.seconds()
+        progress = self._reading[body]
+        last_at, (before_at, before) = (
+            (body.began_at, (body.began_at, 0)) if progress is None else (progress.last_at, progress.before)
+        )
+        idle = now - last_at
+        if now - body.began_at < PERIOD:
+            return True, 0.0, -body.unverified * (idle + 0.001)
+        pace = 0.0 if idle >= PERIOD else (body.unverified - before) / (now - before_at)
+        return False, pace, -body.unverified
