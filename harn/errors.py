@@ -33,8 +33,10 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── ClaimTaken              a claim that must be new is not
     │   └── StateDirectoryUnusable  the state directory is locked, not ours, or not writable
     ├── ListenerUnusable            the listener's address or certificate cannot be used
+    ├── FilesHang                   a file that does not come: its file system does not answer
     ├── StageFailed                 a reload's stage that failed; names the stage and its problems
-    │   └── StageTimedOut
+    │   ├── StageTimedOut
+    │   └── FilesUnsettled          files that change while they are read
     ├── GateShut                    a connector's own event came while its generation does not serve
     ├── AttemptFailed               one attempt of one delivery; each class names its ``error_class``
     │   ├── HandlerRaised
@@ -205,6 +207,10 @@ class ListenerUnusable(HarnError):
     """The address cannot be listened on, or the certificate and its key cannot be used."""
 
 
+class FilesHang(HarnError):
+    """A file cannot be read now: it, or one before it, does not come. The message says which, and since when."""
+
+
 class StageFailed(HarnError):
     """
     A stage of a reload failed; nothing live has changed.
@@ -220,7 +226,11 @@ class StageFailed(HarnError):
 
 
 class StageTimedOut(StageFailed):
-    """The stage did not end within ``[orchestrator.reload] timeout``."""
+    """The stage did not end within ``[orchestrator.reload] timeout``, or cannot, since a file hangs."""
+
+
+class FilesUnsettled(StageFailed):
+    """The files changed while they were read, again and again: no two readings were equal."""
 
 
 class GateShut(HarnError):

@@ -1,14 +1,27 @@
 """
-Reading a whole file that somebody named, without ever waiting for what is no file.
+Reading whole files that somebody named: never waiting for what is no file, and knowing what changed meanwhile.
 
-A named pipe without a writer would keep the thread that opens it for ever, and a device may never end.
+A named pipe without a writer would keep the thread that opens it for ever, and a device may never end. Whoever reads
+several files that belong together notes them (`noting`), and asks afterwards whether they still are what was read.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from attrs import define, field, frozen
+
+from harn.clocks import WallClock
+
+ADVICE = "write a file beside it and move that into its place, or reload when the writing is done"
+"""What to do about a file that keeps changing."""
 
 
 class NotRegular(OSError):
@@ -17,6 +30,107 @@ class NotRegular(OSError):
 
 class TooLarge(OSError):
     """More bytes than the caller takes for sensible."""
+
+
+@frozen
+class Stamp:
+    """What the system says of a file without reading it; times in nanoseconds, Unix."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """Take it from what `os.stat` gave."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@frozen
+class _Fresh:
+    """A file that had changed so shortly before it was read that its stamp may not show the next change."""
+
+    digest: bytes
+    limit: int
+
+
+@define
+class Noted:
+    """
+    What one reading has read. Written by the thread that reads; `step` may be read from any.
+
+    :ivar settle: seconds for which a file must have been left alone when it is read, or it is read once more that much
+        later: stamps are made by a clock that ticks a few milliseconds apart. 0: stamps alone decide.
+    :ivar seconds: the time in the terms of ``step``; ``wall``: in the terms of stamps (seconds, Unix).
+    :ivar step: what is being read now, and since when; None between files.
+    """
+
+    settle: float = 0.0
+    seconds: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = WallClock().seconds
+    step: tuple[str, float] | None = None
+    _files: dict[str, Stamp | None] = field(factory=dict, init=False)
+    _directories: dict[str, Stamp | None] = field(factory=dict, init=False)
+    _fresh: dict[str, _Fresh] = field(factory=dict, init=False)
+    _fresh_until: float = field(default=0.0, init=False)
+
+    def wait(self) -> float:
+        """Give the seconds to wait until `changed` can tell."""
+        return max(0.0, self._fresh_until - self.seconds()) if self._fresh else 0.0
+
+    def changed(self, *, listings: bool = False) -> list[str]:
+        """
+        Name the files that are not what was read, in order. Blocks: for a thread. Call it after `wait`.
+
+        :param listings: directories that were listed count too: a file may have come or gone.
+        """
+        noted = {**self._files, **(self._directories if listings else {})}
+        found = set()
+        for path, stamp in noted.items():
+            with self.reading(path):
+                fresh = self._fresh.get(path)
+                if _stamp(path) != stamp or (fresh is not None and _digest(path, fresh.limit) != fresh.digest):
+                    found.add(path)
+        return sorted(found)
+
+    def note_file(self, path: str, found: os.stat_result | None) -> None:
+        """Take note of a file that is about to be read, or of one that is not there."""
+        self._files.setdefault(path, None if found is None else Stamp.of(found))
+
+    def note_content(self, path: str, data: bytes, limit: int) -> None:
+        """Take note of what was read, if that is so new that its stamp says too little."""
+        stamp = self._files.get(path)
+        if stamp is not None and self.settle and self.wall() - stamp.changed / 1e9 < self.settle:
+            self._fresh.setdefault(path, _Fresh(hashlib.sha256(data).digest(), limit))
+            self._fresh_until = self.seconds() + self.settle
+
+    def note_directory(self, path: str) -> None:
+        """Take note of a directory that is about to be listed."""
+        self._directories.setdefault(path, _stamp(path))
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """Say meanwhile that ``path`` is being read."""
+        self.step = (path, self.seconds())
+        try:
+            yield
+        finally:
+            self.step = None
+
+
+_noted: ContextVar[Noted | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noting(noted: Noted) -> Iterator[Noted]:
+    """Note in ``noted`` every file that this thread reads, and every directory that it lists, by this module."""
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
 
 
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -29,18 +143,67 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     :raises OSError: it cannot be opened or read; for a directory, `IsADirectoryError`. A path with a NUL in it names
         nothing: `FileNotFoundError`.
     """
+    noted = _noted.get()
+    if noted is None:
+        return _read(path, limit, None)
+    with noted.reading(os.fspath(path)):
+        return _read(path, limit, noted)
+
+
+def list_directory(path: str) -> list[str]:
+    """
+    Give the names in a directory. Blocks: call it in a thread.
+
+    :raises OSError: it cannot be listed.
+    """
+    noted = _noted.get()
+    if noted is None:
+        return os.listdir(path)
+    with noted.reading(path):
+        noted.note_directory(path)
+        return os.listdir(path)
+
+
+def _read(path: str | os.PathLike[str], limit: int, noted: Noted | None) -> bytes:
     try:
         # A socket cannot be opened at all, so that its kind must be asked for first.
         _refuse_special(os.stat(path).st_mode, path)
         with open(path, "rb", opener=_open_now) as file:
             found = os.fstat(file.fileno())
+            if noted is not None:
+                noted.note_file(os.fspath(path), found)
             _refuse_special(found.st_mode, path)
             data = file.read(limit + 1) if found.st_size <= limit else None
-    except ValueError:
+    except (OSError, ValueError) as error:
+        if noted is not None:
+            noted.note_file(os.fspath(path), _found(path))
+        if isinstance(error, OSError):
+            raise
         raise FileNotFoundError(errno.ENOENT, "no file has a null byte in its name", path) from None
     if data is None or len(data) > limit:
         raise TooLarge(errno.EFBIG, f"it is larger than {_in_words(limit)}", path)
+    if noted is not None:
+        noted.note_content(os.fspath(path), data, limit)
     return data
+
+
+def _found(path: str | os.PathLike[str]) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _stamp(path: str) -> Stamp | None:
+    found = _found(path)
+    return None if found is None else Stamp.of(found)
+
+
+def _digest(path: str, limit: int) -> bytes | None:
+    try:
+        return hashlib.sha256(_read(path, limit, None)).digest()
+    except OSError:
+        return None
 
 
 def _open_now(path: str, flags: int) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.files import NotRegular, TooLarge, read_regular
+from harn.files import Noted, NotRegular, Stamp, TooLarge, list_directory, noting, read_regular
 from tests.sockets import bind_in
 
 
@@ -93,3 +95,75 @@ class ReadRegularTests(SynchronousTestCase):
         for limit, said in ((10, "10 bytes"), (2048, "2 KiB"), (4 * 1024 * 1024, "4 MiB"), (0, "0 bytes")):
             error = self.assertRaises(TooLarge, read_regular, path, limit)
             self.assertEqual(error.strerror, f"it is larger than {said}")
+
+
+class NotedTests(SynchronousTestCase):
+    """`Noted`: what changed since it was read."""
+
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute()
+        self.root.mkdir()
+        self.path = self.root / "file"
+        self.path.write_bytes(b"one")
+
+    def read(self, *paths: Path, settle: float = 0.0) -> Noted:
+        """Read files, and note them."""
+        noted = Noted(settle=settle)
+        with noting(noted):
+            for path in paths or (self.path,):
+                with contextlib.suppress(OSError):
+                    read_regular(path, 1000)
+        return noted
+
+    def test_as_it_was(self) -> None:
+        """What was only read again, or was and is not there, has not changed."""
+        noted = self.read(self.path, self.root / "none", self.root)
+        self.path.read_bytes()
+        self.assertEqual(noted.changed(), [])
+        self.assertIsNone(noted.step)
+
+    def test_changed(self) -> None:
+        """Written in place, replaced, deleted, come, led elsewhere by a link: each is noticed."""
+        names = ("written", "replaced", "deleted", "linked", "kept")
+        for name in names:
+            (self.root / name).write_bytes(b"one")
+        (self.root / "linked").unlink()
+        (self.root / "linked").symlink_to("kept")
+        noted = self.read(*(self.root / name for name in (*names, "come")))
+        (self.root / "written").write_bytes(b"three")
+        (self.root / "new").write_bytes(b"one")
+        os.replace(self.root / "new", self.root / "replaced")
+        (self.root / "deleted").unlink()
+        (self.root / "come").write_bytes(b"")
+        (self.root / "linked").unlink()
+        (self.root / "linked").symlink_to("written")
+        wanted = sorted(str(self.root / name) for name in ("come", "deleted", "linked", "replaced", "written"))
+        self.assertEqual(noted.changed(), wanted)
+
+    def test_within_a_tick(self) -> None:
+        """Of a file that was written just before, the bytes decide: the next change may leave the stamp as it was."""
+        noted = self.read(settle=100.0)
+        self.assertGreater(noted.wait(), 90.0)
+        found = os.stat(self.path)
+        self.path.write_bytes(b"two")
+        noted._files[str(self.path)] = Stamp.of(os.stat(self.path))  # as if the clock had not ticked
+        self.assertEqual(found.st_size, 3)
+        self.assertEqual(noted.changed(), [str(self.path)])
+        self.assertEqual(self.read(settle=100.0).changed(), [])
+        self.assertEqual(self.read().wait(), 0.0)
+
+    def test_listings(self) -> None:
+        """A directory in which something came or went counts where that is asked for."""
+        noted = Noted()
+        with noting(noted):
+            self.assertEqual(list_directory(str(self.root)), ["file"])
+        os.utime(self.root, ns=(0, 0))
+        self.assertEqual((noted.changed(), noted.changed(listings=True)), ([], [str(self.root)]))
+
+    def test_nobody_notes(self) -> None:
+        """Outside of `noting` nothing is noted."""
+        noted = self.read()
+        read_regular(self.path, 10)
+        list_directory(str(self.root))
+        self.path.unlink()
+        self.assertEqual(noted.changed(listings=True), [str(self.path)])

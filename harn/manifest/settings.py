@@ -99,7 +99,7 @@ ORCHESTRATOR = Shape(
             description="How long a reload may take, and what takes it back.",
             fields={
                 "drain_timeout": Duration('How long a replaced version may drain; "5m" by default.'),
-                "timeout": Duration('How long each stage may take; "30s" by default.'),
+                "timeout": Duration('How long each stage may take, at a start at least 5 s; "30s" by default.'),
                 "confirm_within": Duration("Time to confirm a new generation, else it is rolled back; off by default."),
                 "revert_on_failures": Share(
                     "Share of failed attempts of new versions above which they are rolled back; off by default.",

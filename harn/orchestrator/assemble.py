@@ -60,8 +60,10 @@ from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
 from harn.reload.hooks import Hooks
 from harn.reload.inputs import Surroundings
+from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
+from harn.reload.settling import SETTLE
 from harn.reload.trial.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
 from harn.store.heartbeat import HeartbeatService
@@ -107,14 +109,18 @@ def make_service(
     return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ, supervisor, lock), say_error, launch)
 
 
-def secret_reader(reactor: Any, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:
-    """Give the function by which handlers read a secret: ``read(trigger_id, reference) -> Deferred[bytes]``."""
+def secret_reader(files: FileReader, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:
+    """
+    Give the function by which handlers read a secret: ``read(trigger_id, reference) -> Deferred[bytes]``.
+
+    :param files: reads them, and nothing else: one in a file that hangs keeps only other secrets waiting.
+    """
 
     def resolve(text: str) -> bytes:
         return SecretChain.from_environment(environ).resolve(parse_secret_reference(text))
 
     def read(trigger_id: str, reference: str) -> Deferred[bytes]:
-        reading: Deferred[bytes] = deferToThreadPool(reactor, reactor.getThreadPool(), resolve, reference)
+        reading: Deferred[bytes] = files.read(resolve, reference, what=f"secret {reference}")
         return reading
 
     return read
@@ -124,18 +130,19 @@ def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_ke
     """Say what each reload reads beside the manifest and its modules."""
     certificate, key = options.cert, options.key
     if certificate is None or key is None:
-        return Surroundings(environ=environ, hash_key=hash_key)
+        return Surroundings(environ=environ, hash_key=hash_key, settle=SETTLE)
     return Surroundings(
         environ=environ,
         certificate_files=(certificate, key),
         load_certificate=lambda: load_context(certificate, key),
         hash_key=hash_key,
+        settle=SETTLE,
     )
 
 
 def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], metrics: Metrics) -> Any:
     """Make the service that runs handlers, in the way that the options say."""
-    secrets = secret_reader(reactor, environ)
+    secrets = secret_reader(FileReader(reactor, WallClock()), environ)
     if options.vm == "inline":
         from harn.vm.inline import InlineInterpreters
 
@@ -263,7 +270,8 @@ def assemble(
     hash_key = read_or_make_key(options.state_dir)
     surroundings = make_surroundings(options, environ, hash_key)
     connections = Connections(reactor, catalog, wall)
-    builder = Builder(reactor, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
+    files = FileReader(reactor, wall)
+    builder = Builder(files, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
     state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
     publisher = Publisher(reactor, store, state_file, metrics)
     drains = Drains(reactor, dispatcher.move_on, dispatcher.cancel, lambda binding: state_file.save_soon(), wall)
@@ -305,7 +313,7 @@ def assemble(
         RetentionService(reactor, store, settings.retention, wall=wall),
     ]
     if options.watch:
-        background.append(make_watcher(reactor, coordinator, options.manifest, hash_key))
+        background.append(make_watcher(files, coordinator, options.manifest, hash_key))
     parts = Parts(
         reactor=reactor,
         options=options,

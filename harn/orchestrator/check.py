@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
 from harn.errors import ManifestInvalid, StageFailed
 from harn.model.problem import Problem
@@ -19,7 +20,9 @@ from harn.orchestrator.options import ServeOptions
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import DEFAULT_TIMEOUT
+from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
+from harn.reload.settling import read_settled
 from harn.reload.stages import Stages
 
 
@@ -47,7 +50,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
     interpreters = make_interpreters(options, reactor, environ, Metrics())
     interpreters.startService()
     builder = Builder(
-        reactor=reactor,
+        files=FileReader(reactor, WallClock()),
         manifest_path=options.manifest,
         manifest_name=options.manifest_name,
         surroundings=make_surroundings(options, environ, token_bytes(32)),
@@ -55,16 +58,13 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         resolution=Resolution(interpreters),
         connections=Connections(reactor, catalog),
     )
-    stages = Stages(reactor, DEFAULT_TIMEOUT)
+    stages = Stages(reactor, DEFAULT_TIMEOUT, builder.doing)
     triggers = modules = 0
     warnings: tuple[str, ...] = ()
     try:
         async with AsyncExitStack() as stack:
-            source = await stages.run("parse", builder.source(None))
-            loaded = await stages.run("parse", builder.load(source, None))
-            triggers = len(loaded.manifest.triggers)
-            inputs = await stages.run("resolve", builder.read(loaded, None))
-            modules = len(inputs.bundle.modules)
+            _, inputs = await read_settled(builder, stages, None)
+            triggers, modules = len(inputs.manifest.triggers), len(inputs.bundle.modules)
             warnings = inputs.warnings
             prepared = await stages.run("resolve", builder.resolve(inputs, None, stack, afresh=True))
             await stages.run("prepare", builder.connect(prepared, None, stack))
@@ -77,4 +77,5 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         await builder.resolution.pool.idle()
         await builder.connections.pool.idle()
         await interpreters.stopService()
+        builder.files.close()
     return Checked(problems, triggers, modules, warnings)

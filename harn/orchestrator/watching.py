@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -11,11 +10,12 @@ from twisted.python.failure import Failure
 from harn.errors import PreconditionFailed
 from harn.reload.coordinator import Coordinator
 from harn.reload.inputs import current_digests
+from harn.reload.reader import FileReader
 from harn.reload.report import ReloadRequest
 from harn.watch import Outcome, Watched, Watcher, Wishes, outcome_of
 
 
-def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
+def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
     """Make the service that reloads when a file of the live generation changes."""
 
     def watched() -> Watched:
@@ -50,4 +50,4 @@ def make_watcher(reactor: Any, coordinator: Coordinator, manifest: str, hash_key
     def unsettled(why: str) -> Deferred[None]:
         return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
 
-    return Watcher(reactor, watched, read, Wishes(reload=reload, renew=renew, unsettled=unsettled))
+    return Watcher(files, watched, read, Wishes(reload=reload, renew=renew, unsettled=unsettled))

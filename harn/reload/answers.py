@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import TimeoutError
 
-from harn.errors import ManifestInvalid, StageFailed, StageTimedOut
+from harn.errors import FilesUnsettled, ManifestInvalid, StageFailed, StageTimedOut
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import OrchestratorSettings
 from harn.reload.attempt import Result
@@ -86,20 +86,23 @@ def held_back(request: ReloadRequest, result: Result, live: Generation) -> Reloa
     )
 
 
-def unsettled(live: Generation | None, source: str, actor: str, why: str) -> ReloadReport:
-    """Report files that cannot be adopted as they are, and have not been for a while."""
+def unsettled(live: Generation | None, source: str, actor: str, why: str, stage: str | None = None) -> ReloadReport:
+    """Report files that cannot be adopted as they are, and have not been for a while; ``stage`` saw it."""
     return ReloadReport(
         status=UNSETTLED,
         source=source,
         actor=actor,
         generation=0 if live is None else live.number,
         digest="" if live is None else live.digest,
+        stage=stage,
         error=why,
     )
 
 
 def failed(request: ReloadRequest, error: ManifestInvalid | StageFailed, live: Generation | None) -> ReloadReport:
     """Report a reload that failed; what serves is what served before."""
+    if isinstance(error, FilesUnsettled):
+        return unsettled(live, request.source, request.actor, str(error), error.stage)
     problems = error.problems
     if isinstance(error, ManifestInvalid):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -28,6 +28,7 @@ from harn.reload.interfaces import IRouteTable
 from harn.reload.numbers import VersionNumbers
 from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.rollout import plan_rollouts
+from harn.reload.settling import read_settled
 from harn.reload.stages import Stages
 from harn.store.interfaces import IGenerations
 from harn.triggers.reconcile import Plan
@@ -137,11 +138,7 @@ class Attempts:
         if content is not None and (live is None or renews):
             # A restart, and a watcher that has the secrets read anew, recall what was recalled already.
             recalled = content.record.recalled or recalled
-        source = await stages.run("parse", builder.source(content))
-        loaded = await stages.run("parse", builder.load(source, None if live is None else live.inputs.loaded))
-        stages.timeout = loaded.manifest.orchestrator.reload.timeout
-        bundle = None if content is None else content.bundle
-        inputs = await stages.run("resolve", builder.read(loaded, live, bundle))
+        source, inputs = await read_settled(builder, stages, None if live is None else live.inputs, content)
         files, expected = inputs.files, request.expected
         torn = tuple(sorted(path for path in inputs.plain_files if expected.get(path, files[path]) != files[path]))
         if torn:

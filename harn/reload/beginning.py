@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
-from harn.errors import GenerationUnknown
+from harn.errors import FilesHang, GenerationUnknown
 from harn.reload.build import Builder
 from harn.reload.candidate import Held, Prepared
 from harn.reload.generation import Generation
@@ -22,6 +23,9 @@ from harn.reload.trial.ramp_record import RUNNING, RampRecord
 from harn.reload.trial.trials import Trials
 
 log = Logger(namespace="harn.reload")
+
+LONGEST_LOOK = 30.0
+"""Seconds that it may take to see whether the files changed since a rollback; then that goes on."""
 
 Revive = Callable[[Prepared], Awaitable[Mapping[str, Held]]]
 """Gives the earlier versions that are in force again, by trigger id."""
@@ -89,7 +93,17 @@ class Beginning:
     async def _is_rolled_back(self) -> bool:
         """Tell whether the files still read as when the last generation took their place on purpose."""
         replaced = self.trials.replaced
-        return bool(replaced) and await self.builder.plain_files_now(replaced) == replaced
+        if not replaced:
+            return False
+        reading = Deferred.fromCoroutine(self.builder.plain_files_now(replaced))
+        try:
+            return await reading.addTimeout(LONGEST_LOOK, self.builder.files.reactor) == replaced
+        except (TimeoutError, FilesHang) as error:
+            log.warn(
+                "the files do not say whether they changed since the rollback: {why}",
+                why=self.builder.doing() or str(error),
+            )
+            return True
 
     async def _held(
         self, records: Mapping[str, RampRecord], numbers: VersionNumbers, prepared: Prepared

@@ -15,6 +15,7 @@ import msgspec
 from twisted.internet.threads import deferToThreadPool
 
 from harn.connectors.catalog import Catalog
+from harn.files import Noted
 from harn.manifest.load import LoadedManifest, load_manifest
 from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
@@ -24,6 +25,7 @@ from harn.reload.definitions import compare
 from harn.reload.generation import Candidate, Generation, RunningConnector
 from harn.reload.inputs import Inputs, Surroundings, current_digests, read_inputs
 from harn.reload.numbers import WITHDRAWN
+from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.store.interfaces import IGenerations
 from harn.store.model import BindingRecord, GenerationRecord
@@ -40,13 +42,13 @@ class Builder:
     """
     Builds candidates.
 
-    :param reactor: for threads and processes.
+    :param files: reads them; its reactor is for threads and processes.
     :param manifest_path: absolute; ``manifest_name``: as the operator typed it.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        files: FileReader,
         manifest_path: str,
         manifest_name: str,
         surroundings: Surroundings,
@@ -54,7 +56,8 @@ class Builder:
         resolution: Resolution,
         connections: Connections,
     ) -> None:
-        self._reactor = reactor
+        self.files = files
+        self._reactor = files.reactor
         self._manifest_path = manifest_path
         self._manifest_name = manifest_name
         self.surroundings = surroundings
@@ -63,7 +66,7 @@ class Builder:
         self.connections = connections
 
     async def in_thread(self, function: Any, *arguments: Any) -> Any:
-        """Call a function off the reactor thread."""
+        """Call a function that reads no file off the reactor thread."""
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
 
     async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
@@ -75,21 +78,32 @@ class Builder:
         return await self._digests(paths, paths)
 
     async def _digests(self, paths: Collection[str], plain: Collection[str]) -> Mapping[str, str]:
-        files: Mapping[str, str] = await self.in_thread(
+        files: Mapping[str, str] = await self.files.read(
             current_digests, tuple(paths), plain, self.surroundings.hash_key
         )
         return files
 
-    async def source(self, content: Content | None) -> ManifestSource:
+    def doing(self) -> str:
+        """Say what a stage that takes long is at; empty when nobody can tell."""
+        return self.files.doing()
+
+    def noted(self) -> Noted:
+        """Give what is to note one reading."""
+        return Noted(settle=self.surroundings.settle, seconds=self._reactor.seconds)
+
+    async def source(self, content: Content | None, noted: Noted) -> ManifestSource:
         """
         Read the manifest's text: out of its file, or, where there is one, an earlier generation's.
 
         :raises ManifestInvalid: of stage ``parse``.
+        :raises FilesHang: it does not come.
         """
         if content is not None:
             shown = f"{self._manifest_name} of generation {content.record.number}"
             return ManifestSource.of(self._manifest_path, content.manifest, shown)
-        source: ManifestSource = await self.in_thread(read_manifest, self._manifest_path, self._manifest_name)
+        source: ManifestSource = await self.files.read(
+            read_manifest, self._manifest_path, self._manifest_name, noted=noted
+        )
         return source
 
     async def load(self, source: ManifestSource, previous: LoadedManifest | None) -> LoadedManifest:
@@ -100,15 +114,19 @@ class Builder:
         """
         return await load_manifest(source, previous, self._catalog.providers, self._reactor)
 
-    async def read(self, loaded: LoadedManifest, live: Generation | None, bundle: Bundle | None = None) -> Inputs:
+    async def read(
+        self, loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, noted: Noted
+    ) -> Inputs:
         """
         Read everything else that the generation is made of.
 
         :param bundle: its code, where that is not to be read from files.
         :raises ManifestInvalid: of stage ``resolve``.
+        :raises FilesHang: a file does not come.
         """
-        previous = None if live is None else live.inputs
-        inputs: Inputs = await self.in_thread(read_inputs, loaded, self.surroundings, previous, bundle)
+        inputs: Inputs = await self.files.read(
+            read_inputs, loaded, self.surroundings, previous, bundle, what="sources and secrets", noted=noted
+        )
         return inputs
 
     async def resolve(

@@ -28,7 +28,7 @@ from harn.reload.attempt import NOTING, Attempts, Before, Result
 from harn.reload.beginning import Beginning, Begun, Revive
 from harn.reload.build import Builder
 from harn.reload.connections import quiesce
-from harn.reload.description import describe_generation
+from harn.reload.description import describe_generation, files_now
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate, Generation
 from harn.reload.hooks import Finished, Hooks
@@ -167,9 +167,8 @@ class Coordinator:
 
     async def _describe(self) -> dict[str, Any]:
         live = self.current
-        files = {} if live is None else await self._builder.files_now(live.inputs)
         return {
-            **describe_generation(live, self.last_failed, self.waiting, files),
+            **describe_generation(live, self.last_failed, self.waiting, await files_now(self._builder, live)),
             "probation": self._trials.probations.describe(),
             "ramps": self._trials.ramps.describe(),
         }
@@ -208,6 +207,7 @@ class Coordinator:
             quiesce(shared.value)
             shared.release()
         await self._builder.connections.pool.idle()
+        self._builder.files.close()
 
     async def take_over(self, serve: Callable[[], None]) -> None:
         """
@@ -283,7 +283,7 @@ class Coordinator:
     ) -> tuple[ReloadReport, Stages]:
         started, live = self._clock.seconds(), self.current
         timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
-        stages = Stages(self._clock, max(PARSING, timeout))
+        stages = Stages(self._clock, max(PARSING, timeout), self._builder.doing)
         try:
             if not self.are_numbers_known and not request.dry_run:
                 await stages.run("prepare", self.renumber())

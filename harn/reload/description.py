@@ -1,32 +1,52 @@
-"""The live generation as ``GET /admin/generation`` shows it. Pure."""
+"""The live generation as ``GET /admin/generation`` shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred, TimeoutError
+
 from harn.clocks import rfc3339
+from harn.errors import FilesHang
+from harn.reload.build import Builder
 from harn.reload.generation import Generation
 from harn.reload.report import ReloadReport
+
+PATIENCE = 2.0
+"""Seconds after which nobody waits for the files to say whether they are what serves."""
+
+
+async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, str] | str:
+    """Give the digests of a generation's files as they read now; or, where they cannot be read in time, why."""
+    if live is None:
+        return {}
+    try:
+        return await Deferred.fromCoroutine(builder.files_now(live.inputs)).addTimeout(PATIENCE, builder.files.reactor)
+    except TimeoutError:
+        return builder.files.doing() or f"the files were not read within {PATIENCE:g} s"
+    except FilesHang as error:
+        return str(error)
 
 
 def describe_generation(
     live: Generation | None,
     last_failed: ReloadReport | None,
     waiting: ReloadReport | None,
-    files_now: Mapping[str, str],
+    files_now: Mapping[str, str] | str,
 ) -> dict[str, Any]:
     """
     Describe the live generation.
 
     :param waiting: the report of what waits for somebody: a reload that is held, or files that do not settle.
-    :param files_now: digests of its files as they read now; what differs from its own is drift.
+    :param files_now: digests of its files as they read now: what differs from its own is drift; or why nobody knows.
     """
     told = {"last_failed": _told(last_failed), "waiting": _told(waiting)}
     if live is None:
         return {"generation": 0, "digest": None, "drift": False, **told}
     manifest, files = live.inputs.manifest, live.inputs.files
-    drifted = sorted(path for path, digest in files.items() if files_now.get(path) != digest)
+    unknown, now = (files_now, files) if isinstance(files_now, str) else (None, files_now)
+    drifted = sorted(path for path, digest in files.items() if now.get(path) != digest)
     return {
         "generation": live.number,
         "digest": live.digest,
@@ -35,9 +55,10 @@ def describe_generation(
         "since": rfc3339(live.since),
         "manifest": {"path": manifest.path, "digest": manifest.digest},
         "files": dict(files),
-        "drift": bool(drifted),
+        "drift": None if unknown is not None else bool(drifted),
         "drifted_files": drifted,
-        "drifted_digests": {path: files_now[path] for path in drifted if path in files_now},
+        "drifted_digests": {path: now[path] for path in drifted if path in now},
+        **({} if unknown is None else {"drift_unknown": unknown}),
         "recalled": live.recalled,
         "reason": live.reason,
         **told,

@@ -39,12 +39,14 @@ class Surroundings:
     :ivar certificate_files: the files of ``--cert`` and ``--key``, if any.
     :ivar load_certificate: makes of these what the listener shows; raises `ListenerUnusable`. Blocks: for a thread.
     :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
+    :ivar settle: as `harn.files.Noted` has it.
     """
 
     environ: Mapping[str, str] = field(repr=False)
     certificate_files: tuple[str, ...] = ()
     load_certificate: Callable[[], Any] = lambda: None
     hash_key: bytes = field(repr=False)
+    settle: float = 0.0
 
 
 @frozen(kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from harn.errors import (
+    FilesHang,
     GenerationUnknown,
     ManifestInvalid,
     PreconditionFailed,
@@ -30,8 +31,14 @@ class Stages:
     :ivar current: the stage that runs, or ran last.
     """
 
-    def __init__(self, clock: IReactorTime, timeout: float) -> None:
+    def __init__(self, clock: IReactorTime, timeout: float, doing: Callable[[], str] = lambda: "") -> None:
+        """
+        Begin with the first.
+
+        :param doing: says what a stage is at, for the message when its time is up; may be empty.
+        """
         self._clock = clock
+        self._doing = doing
         self.timeout = timeout
         self.durations: dict[str, float] = {}
         self.current = "parse"
@@ -41,29 +48,42 @@ class Stages:
         Run one stage, or a further part of it: all parts share its time.
 
         :raises ManifestInvalid: what the author can mend; as the stage raised it.
-        :raises StageTimedOut: it took longer than it may; its work was cancelled.
+        :raises StageTimedOut: it took longer than it may, and its work was cancelled; or a file hangs.
         :raises StageFailed: anything else went wrong in it.
         :raises GenerationUnknown, PreconditionFailed, ShuttingDown: as the stage raised it.
         """
         self.current = stage
         spent = self.durations.get(stage, 0.0)
         started = self._clock.seconds()
-        running = Deferred.fromCoroutine(work).addTimeout(max(0.0, self.timeout - spent), self._clock)
+        running = Deferred.fromCoroutine(work)
+        expired: list[str] = []
+
+        def expire() -> None:
+            expired.append(self._doing())  # before it is cut off, and is at nothing any more
+            running.cancel()
+
+        timer = self._clock.callLater(max(0.0, self.timeout - spent), expire)
         try:
             return await running
-        except (ManifestInvalid, StageFailed, GenerationUnknown, PreconditionFailed, ShuttingDown, CancelledError):
+        except CancelledError:
+            if not expired:
+                raise
+            allowed, doing = format_duration(self.timeout), f": {expired[0]}" if expired[0] else ""
+            raise StageTimedOut(
+                stage, f"stage {stage} did not end within {allowed} ([orchestrator.reload] timeout){doing}"
+            ) from None
+        except FilesHang as error:
+            raise StageTimedOut(stage, str(error)) from None
+        except (ManifestInvalid, StageFailed, GenerationUnknown, PreconditionFailed, ShuttingDown):
             raise
         except GeneratorExit as error:
             if not running.called:
                 raise  # nobody runs us any more
             raise StageFailed(stage, "GeneratorExit") from error
-        except TimeoutError:
-            allowed = format_duration(self.timeout)
-            raise StageTimedOut(
-                stage, f"stage {stage} did not end within {allowed} ([orchestrator.reload] timeout)"
-            ) from None
         except BaseException as error:
             # A plugin may raise anything, SystemExit too: that is a problem of the reload, not the server's end.
             raise StageFailed(stage, f"{type(error).__name__}: {error}") from error
         finally:
+            if timer.active():
+                timer.cancel()
             self.durations[stage] = spent + self._clock.seconds() - started

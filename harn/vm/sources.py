@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from harn.files import NotRegular, TooLarge, read_regular
+from harn.files import NotRegular, TooLarge, list_directory, read_regular
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference
 from harn.vm.bundle import (
@@ -264,7 +264,7 @@ class _Reading:
         names = self._listings.get(directory)
         if names is None:
             try:
-                names = frozenset(os.listdir(directory))
+                names = frozenset(list_directory(directory))
             except OSError:
                 names = frozenset()
             self._listings[directory] = names

@@ -7,6 +7,7 @@ from enum import Enum
 
 from attrs import frozen
 
+from harn.reload.settling import keeps_changing
 from harn.watch.model import UNREADABLE, Content, Seen, Watched
 
 
@@ -80,8 +81,7 @@ def restless(first: Seen, second: Seen) -> str:
     """Say what kept changing between two looks that are not equal."""
     paths = first.content.keys() | second.content.keys()
     changed = [path for path in paths if first.content.get(path) != second.content.get(path)]
-    what = _first(changed) if changed else "what the manifest needs"
-    return f"{what} keeps changing: no two readings were equal; write a file beside it and move that into its place"
+    return keeps_changing(changed)
 
 
 def _reads_like(content: Content, other: Content) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum
 from attrs import field, frozen
 
 from harn.reload.inputs import Inputs
-from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, ReloadReport
+from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, UNSETTLED, ReloadReport
 from harn.vm.bundle import Bundle
 
 Content = Mapping[str, str]
@@ -104,5 +104,5 @@ def outcome_of(report: ReloadReport) -> Outcome:
     """Tell from a report whether to ask again."""
     if report.ok:
         return Outcome.ADOPTED
-    may_pass = report.timed_out or report.stage not in AUTHOR_STAGES
+    may_pass = report.timed_out or report.status == UNSETTLED or report.stage not in AUTHOR_STAGES
     return Outcome.TRY_AGAIN if may_pass and report.status != NEEDS_CONFIRMATION else Outcome.REFUSED

@@ -7,6 +7,7 @@ What decides is the content, never a time stamp or the number of events.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
@@ -14,9 +15,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from harn.errors import FilesHang
+from harn.reload.reader import FileReader
 from harn.watch.directories import Directories, Events
 from harn.watch.judgement import Judgement, Standing, judge, restless
 from harn.watch.model import Content, Outcome, Seen, Watched
@@ -86,19 +88,20 @@ class Watcher(Service):
     """
     Asks for a reload when what the live generation was made of has changed.
 
-    :param reactor: for time and threads.
+    :param files: reads them; its reactor is for time.
     :param watched: gives what to watch, asked before each look.
     :param read: ``read(paths) -> Content``; blocks, is called in a thread.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        files: FileReader,
         watched: Callable[[], Watched],
         read: Callable[[Iterable[str]], Content],
         wishes: Wishes,
     ) -> None:
-        self._reactor = reactor
+        reactor = self._reactor = files.reactor
+        self._files = files
         self._watched = watched
         self._read = read
         self._wishes = wishes
@@ -114,7 +117,6 @@ class Watcher(Service):
         self._timer: IDelayedCall | None = None
         self._poll: IDelayedCall | None = None
         self._looking: Deferred[None] | None = None
-        self._working: Deferred[None] | None = None
         self._again = False
 
     def startService(self) -> None:
@@ -134,10 +136,10 @@ class Watcher(Service):
         return Deferred.fromCoroutine(self._end())
 
     async def _end(self) -> None:
-        # A look that is cancelled is waited for no more, but its thread goes on.
-        while self._working is not None:
-            await self._working
-        await self._in_thread(self._directories.stop)
+        # A look that is cancelled is waited for no more, but its thread goes on; where a file hangs, so do watchdog's
+        # threads, and end with the process.
+        with suppress(FilesHang):
+            await self._files.read(self._directories.stop, what="the end of the watched directories")
 
     # Noticing
 
@@ -272,15 +274,5 @@ class Watcher(Service):
             self._again = True  # what is watched is another now
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Call ``function`` in a thread. Who cancels this waits no more; ``_working`` fires when the call is over."""
-        waiting: Deferred[Any] = Deferred()
-        working: Deferred[None] = Deferred()
-
-        def over(result: Any) -> None:
-            self._working = None
-            waiting.callback(result)
-            working.callback(None)
-
-        self._working = working
-        deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments).addBoth(over)
-        return waiting
+        """Call ``function`` where files are read, in its turn, however long a file hangs."""
+        return self._files.read(function, *arguments, what="the watched files", waits=True)

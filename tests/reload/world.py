@@ -25,6 +25,7 @@ from harn.reload.generation import Candidate
 from harn.reload.hooks import Finished, Hooks
 from harn.reload.inputs import Surroundings
 from harn.reload.numbers import LastGeneration, VersionNumbers
+from harn.reload.reader import FileReader
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
@@ -98,7 +99,7 @@ class World:
         self.connections = Connections(self.clock, catalog, self.wall)
         self.certificates: dict[str, Any] = {}
         self.builder = Builder(
-            self.clock,
+            FileReader(self.clock, self.wall, self.clock.pool),
             str(root / "harn.toml"),
             "harn.toml",
             Surroundings(environ=self.environ, hash_key=b"k" * 32, **self.certificates),

@@ -14,6 +14,7 @@ from watchdog.events import DirModifiedEvent, FileModifiedEvent, FileMovedEvent,
 
 from harn.errors import ShuttingDown
 from harn.reload.inputs import current_digests
+from harn.reload.reader import FileReader
 from harn.vm.bundle import Bundle, Module, make_bundle
 from harn.watch import directories
 from harn.watch.model import Content, Outcome, Watched
@@ -60,8 +61,11 @@ class WatcherCase(SynchronousTestCase):
         self.on_reload: Any = None
         self.reports: list[str] = []
         self.on_report: Callable[[], Deferred[None]] = lambda: succeed(None)
+        self.files = FileReader(self.clock, self.clock, self.clock.pool)
         self.wishes = Wishes(reload=self.reload, renew=self.renew, unsettled=self.unsettled)
-        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.wishes)
+        self.watcher = Watcher(
+            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.wishes
+        )
         self.watcher.startService()
         self.addCleanup(self.stop)
 
@@ -723,7 +727,9 @@ class UnsettledTests(WatcherCase):
         self.stop()
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.read(self.paths - {str(self.root / "key")}), True
-        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.wishes)
+        self.watcher = Watcher(
+            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.wishes
+        )
         self.watcher.startService()
         self.edit("key", "two")
         self.looked()
@@ -737,7 +743,9 @@ class UnsettledTests(WatcherCase):
         bad = {str(self.root / "harn.toml"): "bad", str(self.root / "handlers.py"): "one"}
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.read(bad), True
-        self.watcher = Watcher(self.clock, self.watched, self.counted_read, self.wishes)
+        self.watcher = Watcher(
+            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.wishes
+        )
         self.watcher.startService()
         self.assert_reloads(0)
         self.edit("harn.toml", "one")

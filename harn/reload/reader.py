@@ -1,0 +1,151 @@
+"""
+Reading files in a thread of their own: a file server that hangs costs that thread, and nothing else.
+
+One thing is read after the other. While one file does not come, what is asked for meanwhile fails at once and says
+which file it is; when the file server answers again, reading goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from harn.clocks import WallTime, rfc3339
+from harn.errors import FilesHang
+from harn.files import Noted, noting
+
+HANGING = 5.0
+"""Seconds after which a single file that does not come is taken for one that will not."""
+
+
+class _Daemon(Thread):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, daemon=True, **more)
+
+
+class OneThread(ThreadPool):
+    """A pool of one thread, which keeps no process from ending: it may wait for a file for ever."""
+
+    threadFactory = _Daemon  # noqa: N815 - Twisted's name
+
+    def __init__(self, name: str) -> None:
+        super().__init__(0, 1, name)
+
+
+@define(eq=False)
+class _Job:
+    """Something to read. ``since``: when it began, in the reactor's seconds."""
+
+    work: Callable[[], Any]
+    noted: Noted
+    what: str
+    waiting: Deferred[Any] | None = None
+    since: float = 0.0
+
+
+class FileReader:
+    """
+    Calls functions that read files, one after the other.
+
+    :param reactor: an ``IReactorThreads`` and ``IReactorTime``.
+    :param pool: where they run; None for a thread of its own, started when it is needed.
+    :ivar reactor: for whoever has this and waits.
+    """
+
+    def __init__(self, reactor: Any, wall: WallTime, pool: Any = None) -> None:
+        self.reactor = reactor
+        self._wall = wall
+        self._pool = pool
+        self._own: OneThread | None = None
+        self._jobs: deque[_Job] = deque()
+        self._running: _Job | None = None
+
+    def read(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        what: str = "files",
+        noted: Noted | None = None,
+        waits: bool = False,
+    ) -> Deferred[Any]:
+        """
+        Call ``function`` in the thread. Who cancels this waits no more; what runs already goes on.
+
+        :param what: what it reads, for people; files that are read by `harn.files` are named by themselves.
+        :param noted: notes what it reads.
+        :param waits: wait for a file that hangs, as long as it takes.
+        :raises FilesHang: a file hangs.
+        """
+        hanging = "" if waits else self.hanging()
+        if hanging:
+            return fail(FilesHang(hanging))
+        noted = Noted(seconds=self.reactor.seconds) if noted is None else noted
+        job = _Job(lambda: function(*arguments), noted, what)
+        waiting = job.waiting = Deferred(lambda _: self._abandon(job))
+        self._jobs.append(job)
+        self._next()
+        return waiting
+
+    def doing(self) -> str:
+        """Say what is being read, and since when; empty when nothing is."""
+        job = self._running
+        if job is None:
+            return ""
+        what, since = job.noted.step or (job.what, job.since)
+        age = max(0.0, self.reactor.seconds() - since)
+        return f"{what} is being read since {rfc3339(self._wall.seconds() - age)} ({age:.1f} s)"
+
+    def hanging(self) -> str:
+        """Say which file hangs, and since when; empty when none does."""
+        job = self._running
+        if job is None:
+            return ""
+        _, since = job.noted.step or (job.what, job.since)
+        if self.reactor.seconds() - since < HANGING:
+            return ""
+        return f"{self.doing()}: the file system does not answer; nothing else is read until it does"
+
+    def close(self) -> None:
+        """End the thread, unless a file hangs: then it ends with the process."""
+        own, self._own = self._own, None
+        if own is not None and self._running is None:
+            own.stop()
+
+    def _abandon(self, job: _Job) -> None:
+        job.waiting = None
+        if job in self._jobs:
+            self._jobs.remove(job)
+
+    def _next(self) -> None:
+        if self._running is not None or not self._jobs:
+            return
+        job = self._running = self._jobs.popleft()
+        job.since = self.reactor.seconds()
+        deferToThreadPool(self.reactor, self._thread(), _call, job).addBoth(self._over, job)
+
+    def _thread(self) -> Any:
+        if self._pool is not None:
+            return self._pool
+        if self._own is None:
+            self._own = OneThread("files")
+            self._own.start()
+        return self._own
+
+    def _over(self, result: Any, job: _Job) -> None:
+        self._running = None
+        waiting, job.waiting = job.waiting, None
+        if waiting is not None:
+            waiting.callback(result)
+        self._next()
+
+
+def _call(job: _Job) -> Any:
+    with noting(job.noted):
+        return job.work()
