@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -49,6 +49,9 @@ _SEVERAL = (
 )
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
+EXAMINED_AT_ONCE = 2
+"""Large bodies that are verified and parsed at once: each takes a thread, and memory for what it is parsed into."""
+
 log = Logger(namespace="harn.listener")
 InThread = Callable[[Callable[[], "Reject | Examined"]], Deferred["Reject | Examined"]]
 
@@ -78,6 +81,7 @@ class Ingest(Place):
         self._admission = admission
         self._metrics = metrics
         self._in_thread = in_thread
+        self._examining = DeferredSemaphore(EXAMINED_AT_ONCE)
         self._authenticator = authenticator
         self._refusals = Refusals(clock)
 
@@ -188,7 +192,7 @@ class Ingest(Place):
         )
         limit = request.site.max_body_bytes
         if len(inbound.body) > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
-            examining = self._in_thread(lambda: _examine(route, inbound, arrival, limit))
+            examining = self._examining.run(self._in_thread, lambda: _examine(route, inbound, arrival, limit))
             examining.addCallbacks(
                 lambda examined: self._examined(examined, request),
                 lambda failure: self._failed(failure.value, request),

@@ -125,7 +125,7 @@ class IDeliveries(Interface):
 
     def stranded(older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
         """
-        Unfinished deliveries that are not this server's, and wait for a `recover`, by id.
+        Unfinished deliveries that are not this server's, and wait for a `recover`, by id; without their bytes.
 
         :param older_than: only those received earlier (seconds, Unix).
         :param leaving: see `recover`.

@@ -354,6 +354,17 @@ class LargeBodyTests(IngestCase):
         self.assertEqual((asked, len(examined)), ([body], 1))
         self.assertEqual([new.body for new in examined[0].decided.deliveries], [body])
 
+    def test_few_at_once(self) -> None:
+        """Two such bodies are examined at once; the next one waits, also for those that are refused."""
+        body = b"x" * (256 * 1024 + 1)
+        bad = request_bytes("POST", "/hooks/gh", signed(b"y"), body)
+        wires = [self.world.wire().send(data) for data in (bad, signed_post("/hooks/gh", body), bad, bad)]
+        for number in range(4):
+            self.assertEqual(len(self.world.threads), min(4, number + 2))
+            self.world.threads[number]()
+        self.assertEqual([wire.answer().status for wire in wires], [401, 200, 401, 401])
+        self.assert_quiet()
+
     def test_refused_in_a_thread(self) -> None:
         """What fails in the thread is answered as what fails outside of one."""
         body = b"x" * (256 * 1024 + 1)

@@ -4,7 +4,7 @@ import threading
 
 from twisted.internet.defer import gatherResults
 
-from harn.model.delivery import DONE
+from harn.model.delivery import DONE, WAITING
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, dedupe, new_delivery, settlement_of
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -57,6 +57,33 @@ class GroupCommitTests(SQLiteTestCase):
         self.result_of(gatherResults([self.store.settle(settlement_of(number)) for number in ids]))
         self.assertEqual(self.store.commits - before, 2)
         self.assertEqual(self.query("SELECT count(*), min(state), max(state) FROM deliveries"), [(100, 2, 2)])
+
+    def test_large_bodies_are_few_in_a_batch(self):
+        """What is written at once is bounded in bytes; small and large units are on disk in the order asked for."""
+        sizes = [10, 3_000_000, 20, 3_000_000, 17_000, 6_000_000, 30]
+        before = self.store.commits
+        units = [
+            self.store.accept(accept_of(new_delivery(f"e{n}", body=bytes([n]) * size))) for n, size in enumerate(sizes)
+        ]
+        self.assertEqual([ids[0] for ids in self.result_of(gatherResults(units))], list(range(1, 8)))
+        self.assertEqual(self.store.commits - before, 4)
+        rows = self.query(
+            "SELECT event_id, length(body), hex(substr(body, 1, 1)) FROM deliveries JOIN events USING (id)"
+        )
+        self.assertEqual(rows, [(f"e{n}", size, f"{n:02X}") for n, size in enumerate(sizes)])
+
+    def test_large_results(self):
+        """A large result beside small ones, and beside another outcome of its delivery, is kept."""
+        ids = [self.accept_one(f"e{n}") for n in range(3)]
+        settlements = [
+            settlement_of(ids[0], attempt=attempt_of(), result=b"1"),
+            settlement_of(ids[1], WAITING, due_at=NOW, attempt=attempt_of(1, "failed")),
+            settlement_of(ids[1], attempt=attempt_of(2), attempts=2, result=b'"' + b"y" * 100_000 + b'"'),
+            settlement_of(ids[2], attempt=attempt_of(), result=b"3"),
+        ]
+        self.result_of(gatherResults([self.store.settle(each) for each in settlements]))
+        rows = self.query("SELECT state, attempts, length(result) FROM deliveries ORDER BY id")
+        self.assertEqual(rows, [(2, 1, 1), (2, 2, 100_002), (2, 1, 1)])
 
     def test_what_comes_during_a_batch_is_the_next_one(self):
         """While a batch is written, units are collected; they share the next commit."""

@@ -163,7 +163,8 @@ class DeliveryTables:
 
     def stranded(self, owner: int, older_than: float, limit: int, leaving: int | None) -> Sequence[StoredDelivery]:
         """See `IDeliveries.stranded`."""
-        return [row.stored for row in self._left_behind((owner, leaving), older_than)][:limit]
+        rows = list(self._left_behind((owner, leaving), older_than))[:limit]
+        return [evolve(row.stored, envelope=b"", body=b"") for row in rows]
 
     def move(
         self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]

@@ -47,7 +47,9 @@ _BACKLOG = (
 # Neither this server's, nor those of one that is still leaving; ``owner`` is never null, and a null here names nobody.
 _NOT_OURS = "state < 2 AND owner IS NOT ? AND owner IS NOT ? AND received_at < ?"
 _STRANDED = (
-    _SELECT
+    "SELECT "
+    + _WITHOUT_EVENT
+    + FROM
     + "WHERE d.id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE "
     + _NOT_OURS
     + " ORDER BY id LIMIT ?) ORDER BY d.id"

@@ -18,6 +18,7 @@ from harn.store.sqlite.units import Accept, Append, Settle
 STATES = {model.READY: READY, model.WAITING: WAITING, model.DONE: DONE, model.DEAD: DEAD}
 
 _INSERT_EVENTS = "INSERT INTO events (id, envelope, body) VALUES "
+_INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WHERE ?"
 _INSERT_DELIVERIES = (
     "INSERT INTO deliveries (id, event_id, trigger_id, version, provider, kind, owner, received_at, replay_of) VALUES "
 )
@@ -38,6 +39,14 @@ _INSERT_ATTEMPTS = (
     " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error) VALUES "
 )
 _INSERT_RECORDS = "INSERT INTO log (number, topic, kind, occurred_at, headers, payload) VALUES "
+
+LARGE = 16 * 1024
+"""
+Bytes of a body, or of a result, above which it is written by a statement of its own.
+
+SQLite copies what is bound to a statement, and Python keeps each prepared statement, one for each number of rows, with
+what was bound to it last.
+"""
 
 _NUMBERS = """
 SELECT name, max(highest) FROM (
@@ -109,6 +118,7 @@ class Session:
         """Write acceptances, in order; one whose guard is taken gets its error, a duplicate its None."""
         granted = self._claim_all(units, now)
         events: list[Any] = []
+        large: list[tuple[Any, ...]] = []
         deliveries: list[Any] = []
         dead: list[tuple[int, DeadLetter, float]] = []
         owner, number = self.incarnation, self.numbers.delivery
@@ -123,7 +133,10 @@ class Session:
                     continue
                 number += 1
                 ids.append(number)
-                events += (number, new.envelope, new.body)
+                if len(new.body) > LARGE:
+                    large.append((number, new.envelope, new.body, True))
+                else:
+                    events += (number, new.envelope, new.body)
                 deliveries += (
                     number,
                     new.event_id,
@@ -141,6 +154,11 @@ class Session:
         self.numbers.delivery = number
         if events:
             execute_rows(self.connection, _INSERT_EVENTS, 3, events)
+        for event in large:
+            self.connection.execute(_INSERT_LARGE_EVENT, event)
+        if large:
+            self.connection.execute(_INSERT_LARGE_EVENT, (None, None, None, False))  # lets go of the last one's copy
+        if deliveries:
             execute_rows(self.connection, _INSERT_DELIVERIES, 9, deliveries)
         for delivery_id, letter, at in dead:
             self.numbers.dead += 1
@@ -161,8 +179,9 @@ class Session:
             settlement = unit.settlement
             attempt, dead = settlement.attempt, settlement.dead
             delivery_id = settlement.delivery_id
-            if delivery_id in seen:
-                # One statement would take the two in any order.
+            is_large = settlement.result is not None and len(settlement.result) > LARGE
+            if delivery_id in seen or is_large:
+                # One statement would take two of a delivery in any order; and see `LARGE`.
                 self._update(rows, len(seen))
                 rows, seen = [], set()
             seen.add(delivery_id)
@@ -184,6 +203,9 @@ class Session:
             )
             rows += (None, None, None) if dead is None else (dead.reason, dead.error_class, dead.error)
             rows.append(settlement.result)
+            if is_large:
+                self._update(rows, 1)
+                rows, seen = [], set()
             if attempt is not None:
                 numbers.attempt += 1
                 attempts += (
@@ -212,7 +234,7 @@ class Session:
         execute_rows(self.connection, _INSERT_RECORDS, 6, values)
 
     def _update(self, rows: list[Any], expected: int) -> None:
-        if execute_rows(self.connection, _UPDATE_DELIVERIES, 12, rows, _BY_ID) != expected:
+        if rows and execute_rows(self.connection, _UPDATE_DELIVERIES, 12, rows, _BY_ID) != expected:
             raise StoreError(f"there is no delivery {rows[0]}" if expected == 1 else "a delivery is not there")
 
     def _claim_all(self, units: Sequence[Accept], now: float) -> bool:

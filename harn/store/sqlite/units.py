@@ -18,9 +18,12 @@ class Unit:
     One unit. The writer's thread sets ``value``, or ``error`` if this unit alone failed; the Deferred fires later.
 
     Plain slots, not a frozen value: thousands are made each second, and what they come to is filled in.
+
+    :ivar size: bytes that it brings, as far as they count.
     """
 
     __slots__ = ("deferred", "error", "value")
+    size = 0
 
     def __init__(self) -> None:
         self.deferred: Deferred[Any] = Deferred()
@@ -29,24 +32,26 @@ class Unit:
 
 
 class Accept(Unit):
-    """Keep deliveries with their claims."""
+    """Keep deliveries with their claims; ``size``: bytes of their bodies."""
 
-    __slots__ = ("acceptance",)
+    __slots__ = ("acceptance", "size")
 
     def __init__(self, acceptance: Acceptance) -> None:
         super().__init__()
         self.acceptance = acceptance
+        self.size = sum(len(delivery.body) for delivery in acceptance.deliveries)
 
 
 class Settle(Unit):
-    """Record where a delivery stands; ``at`` (seconds, Unix) is when, if no attempt says so."""
+    """Record where a delivery stands; ``at`` (seconds, Unix) is when, if no attempt says so; ``size``: its result's."""
 
-    __slots__ = ("at", "settlement")
+    __slots__ = ("at", "settlement", "size")
 
     def __init__(self, settlement: Settlement, at: float) -> None:
         super().__init__()
         self.settlement = settlement
         self.at = at
+        self.size = 0 if settlement.result is None else len(settlement.result)
 
 
 class Append(Unit):

@@ -21,6 +21,9 @@ from harn.store.sqlite.worker import Worker
 
 log = Logger(namespace="harn.store")
 
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of one batch beyond which the next waits: until it is on disk, SQLite may hold much of it in memory."""
+
 _CONNECTION_IS_SOUND = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -59,6 +62,7 @@ class Writer:
         self._threads = threads
         self._worker = Worker("harn-store-writer", threads)
         self._pending: list[Unit] = []
+        self._bytes = 0
         self._busy = False
         self._closed = True
         self._idle: Deferred[None] | None = None
@@ -101,6 +105,7 @@ class Writer:
         if self._gone:
             return fail(self._away())
         self._pending.append(unit)
+        self._bytes += unit.size
         if not self._busy:
             self._busy = True
             self._clock.callLater(0, self._hand_over)
@@ -131,6 +136,10 @@ class Writer:
 
     def _hand_over(self) -> None:
         units, self._pending = self._pending, []
+        if self._bytes > MOST_BYTES:
+            self._pending = units[_most(units) :]
+            del units[len(units) - len(self._pending) :]
+        self._bytes = sum(unit.size for unit in self._pending)
         if units:
             now = self._wall.seconds()
             self._worker.post(lambda: self._write(units, now))
@@ -215,3 +224,13 @@ class Writer:
         if session is not None:
             with suppress(sqlite3.Error):
                 session.connection.close()
+
+
+def _most(units: list[Unit]) -> int:
+    """Return how many of the units, from the first, make one batch: at least one, and at most `MOST_BYTES`."""
+    size = 0
+    for number, unit in enumerate(units):
+        size += unit.size
+        if number and size > MOST_BYTES:
+            return number
+    return len(units)
