@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 
 from harn.model.delivery import NewDelivery, StoredDelivery
 from harn.triggers.binding import BindingVersion
-from harn.vm.model import Returned
+from harn.vm.model import Call, Returned
 
 
 class Delivery:
@@ -15,7 +15,8 @@ class Delivery:
 
     It holds one lease on ``binding``. ``calling`` is its call while that runs; ``attempts`` are used up so far;
     ``interruptions`` counts the calls that ended with their interpreter, ``deaths`` those of them that it may be guilty
-    of; ``first_seen`` is when it was accepted (seconds, Unix).
+    of; ``first_seen`` is when it was accepted (seconds, Unix). ``crashes`` of servers it has seen while it ran;
+    ``is_read_back`` tells that it comes from the store, not just from a request.
     """
 
     __slots__ = (
@@ -23,12 +24,14 @@ class Delivery:
         "binding",
         "body",
         "calling",
+        "crashes",
         "deaths",
         "delivery_id",
         "envelope",
         "event_id",
         "first_seen",
         "interruptions",
+        "is_read_back",
         "passed",
         "replay_of",
     )
@@ -54,6 +57,8 @@ class Delivery:
         self.passed = False
         self.interruptions = 0
         self.deaths = 0
+        self.crashes = 0
+        self.is_read_back = False
         self.calling: Deferred[Returned] | None = None
 
     @classmethod
@@ -67,7 +72,25 @@ class Delivery:
         delivery = cls(row.delivery_id, binding, row.event_id, row.envelope, row.body, row.received_at, row.replay_of)
         delivery.attempts = row.attempts
         delivery.passed = row.passed
+        delivery.crashes = row.crashes
+        delivery.is_read_back = True
         return delivery
+
+    def call(self) -> Call:
+        """Make the call that its next attempt is."""
+        binding = self.binding
+        return Call(
+            binding=binding.key,
+            trigger_id=binding.id,
+            event_id=self.event_id,
+            handler=binding.handler,
+            predicate=None if self.passed else binding.predicate,
+            envelope=self.envelope,
+            body=self.body,
+            attempt=self.attempts + 1,
+            timeout=binding.spec.timeout,
+            replay_of=self.replay_of,
+        )
 
     @property
     def size(self) -> int:

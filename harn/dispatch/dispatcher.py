@@ -36,7 +36,7 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
 from harn.vm.interfaces import IInterpreter
-from harn.vm.model import Call, Returned
+from harn.vm.model import Returned
 
 log = Logger(namespace="harn.dispatch")
 
@@ -251,7 +251,7 @@ class Dispatcher:
                 and len(self._unsettled) < UNSETTLED_LIMIT
                 and (self._left is None or self._left > 0)
             ):
-                delivery = self._window.pop()
+                delivery = self._window.pop(self.in_progress)
                 if delivery is None:
                     break
                 if self._left is not None:
@@ -271,19 +271,15 @@ class Dispatcher:
         shared.retain()
         self.in_progress[delivery.delivery_id] = delivery
         began_at = self._clock.seconds()
-        call = Call(
-            binding=binding.key,
-            trigger_id=binding.id,
-            event_id=delivery.event_id,
-            handler=binding.handler,
-            predicate=None if delivery.passed else binding.predicate,
-            envelope=delivery.envelope,
-            body=delivery.body,
-            attempt=delivery.attempts + 1,
-            timeout=binding.spec.timeout,
-            replay_of=delivery.replay_of,
-        )
-        calling = delivery.calling = shared.value.call(call, alone=delivery.deaths >= DEATHS_UNTIL_ALONE)
+        call = delivery.call()
+        alone = delivery.deaths >= DEATHS_UNTIL_ALONE
+        noted = self._deliveries.begins(delivery.delivery_id)
+        if delivery.is_read_back:
+            # It may be what killed an earlier server: should it do so again, that is to be known.
+            calling = noted.addCallback(lambda _: shared.value.call(call, alone=alone))
+        else:
+            calling = shared.value.call(call, alone=alone)
+        delivery.calling = calling
         calling.addCallbacks(
             self._returned,
             self._raised,
@@ -320,6 +316,7 @@ class Dispatcher:
 
     def _ended(self, delivery: Delivery, shared: Shared[IInterpreter]) -> None:
         del self.in_progress[delivery.delivery_id]
+        self._deliveries.ended(delivery.delivery_id)
         delivery.calling = None
         shared.release()
 

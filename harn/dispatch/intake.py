@@ -159,6 +159,7 @@ def _decide_one(
             scope="trigger:" + spec.id,
             key=verdict.dedupe_key,
             expires_at=arrival.received_at + spec.retry.retention_days * DAY,
+            lasting=verdict.lasting,
         )
     return binding, NewDelivery(
         event_id=envelope.id,

@@ -64,7 +64,7 @@ class ReadBack:
         self._second_tries = second_tries
         self._leavings = leavings
         self._pump = pump
-        self.window = Window(deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes)
+        self.window = Window(clock, deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes)
         self._wakeups = Wakeups(clock, self._wall, self._wake)
         self._due: set[int] = set()
         self._reading_due = self._due_outdated = False

@@ -8,13 +8,16 @@ window is filled from the store, by id, from where memory ended. Nothing is lost
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.second_tries import SecondTries
+from harn.dispatch.suspects import Suspects
 from harn.model.delivery import StoredDelivery
 from harn.store.interfaces import IDeliveries
 
@@ -28,16 +31,18 @@ Admit = Callable[[StoredDelivery], Delivery | None]
 
 class Window:
     """
-    A first-in-first-out queue of deliveries over the store.
+    A first-in-first-out queue of deliveries over the store; those that have seen a crash wait apart (`Suspects`).
 
+    :param clock: whose time does not jump.
     :param admit: makes a delivery of a row that was read back, or None when the row is none of ours any more.
-    :param refilled: called when deliveries came in from the store.
+    :param refilled: called when deliveries came in from the store, or may be taken that were held back.
     :ivar in_hand: ids of all deliveries that memory has taken and not yet let go of: queued here, running, being
         settled. None of them is taken from the store once more.
     """
 
     def __init__(
         self,
+        clock: IReactorTime,
         deliveries: IDeliveries,
         admit: Admit,
         refilled: Callable[[], None],
@@ -53,6 +58,7 @@ class Window:
         self._max_bytes = max_bytes
         self.in_hand: set[int] = set()
         self._queue: deque[Delivery] = deque()
+        self._suspects = Suspects(clock, refilled)
         self._bytes = 0
         self._newest = 0
         self._announced: int | None = None
@@ -64,10 +70,10 @@ class Window:
         self._left_meanwhile: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._suspects)
 
     def __iter__(self) -> Iterator[Delivery]:
-        return iter(self._queue)
+        return chain(self._queue, self._suspects)
 
     @property
     def is_overflowing(self) -> bool:
@@ -77,7 +83,7 @@ class Window:
     @property
     def room(self) -> int:
         """How many more deliveries fit."""
-        return max(0, self._max_deliveries - len(self._queue)) if self._bytes < self._max_bytes else 0
+        return max(0, self._max_deliveries - len(self)) if self._bytes < self._max_bytes else 0
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery just accepted, or leave it to the store; ids rise from call to call."""
@@ -112,26 +118,45 @@ class Window:
     def push(self, delivery: Delivery) -> None:
         """Take a delivery in any case, for example a retry that is due."""
         self.in_hand.add(delivery.delivery_id)
-        self._queue.append(delivery)
+        if delivery.crashes:
+            self._suspects.add(delivery)
+        else:
+            self._queue.append(delivery)
         self._bytes += delivery.size
 
     def push_first(self, delivery: Delivery) -> None:
         """The same, before all others: what a bystander's interruption gave back."""
         self.in_hand.add(delivery.delivery_id)
-        self._queue.appendleft(delivery)
+        if delivery.crashes:
+            self._suspects.add(delivery, first=True)
+        else:
+            self._queue.appendleft(delivery)
         self._bytes += delivery.size
 
-    def pop(self) -> Delivery | None:
-        """Give the oldest, which stays in hand; fill up from the store when half is used up."""
+    def pop(self, running: Collection[int] = ()) -> Delivery | None:
+        """
+        Give the next, which stays in hand; fill up from the store when half is used up.
+
+        :param running: ids of the deliveries that run now.
+        """
+        delivery = self._next(running)
+        if delivery is not None:
+            self._bytes -= delivery.size
+            if self._overflowing and len(self) < self._max_deliveries // 2:
+                self.fill()
+        return delivery
+
+    def _next(self, running: Collection[int]) -> Delivery | None:
+        suspect = self._suspects.pop(running)
+        if suspect is not None:
+            return suspect
+        if self._suspects.holds_others_back(running):
+            return self._suspects.pop_alone(running)
         if not self._queue:
             self.fill()
-            if not self._queue:
-                return None
-        delivery = self._queue.popleft()
-        self._bytes -= delivery.size
-        if self._overflowing and len(self._queue) < self._max_deliveries // 2:
-            self.fill()
-        return delivery
+        if self._queue:
+            return self._queue.popleft()
+        return None if running or self._overflowing else self._suspects.pop_alone(running)
 
     def let_go(self, delivery_id: int) -> None:
         """Note that memory has done with a delivery: it is settled, on disk."""
@@ -144,7 +169,8 @@ class Window:
         taken = [delivery for delivery in self._queue if wanted(delivery)]
         if taken:
             self._queue = deque(delivery for delivery in self._queue if not wanted(delivery))
-            self._bytes -= sum(delivery.size for delivery in taken)
+        taken += self._suspects.remove(wanted)
+        self._bytes -= sum(delivery.size for delivery in taken)
         return taken
 
     def hold(self) -> None:
@@ -200,6 +226,8 @@ class Window:
         elif not self._missed:
             # Nothing is left there, and nothing was left to it since the read began.
             self._overflowing = False
+            if len(self._suspects):
+                self._refilled()  # those that run alone have waited for this
         else:
             self.fill()
 
@@ -212,3 +240,4 @@ class Window:
     def close(self) -> None:
         """Read no more."""
         self._overflowing = False
+        self._suspects.close()

@@ -25,11 +25,13 @@ class Claim:
 
     :ivar scope: for dedupe keys ``trigger:<id>``; for signatures that count once ``admin``.
     :ivar expires_at: seconds, Unix; from then on the claim is as if it had never been.
+    :ivar lasting: keep it when its delivery becomes a dead letter; else that lets go of it.
     """
 
     scope: str
     key: str
     expires_at: float
+    lasting: bool = False
 
 
 @frozen(kw_only=True)
@@ -49,7 +51,7 @@ class NewDelivery:
     :ivar envelope: the encoded `harn.model.event.Envelope`.
     :ivar body: the request's body as received.
     :ivar received_at: seconds, Unix.
-    :ivar claim: must be new, else this delivery is a duplicate and is not kept.
+    :ivar claim: must be new, else this delivery is a duplicate and is not kept. A dead letter lets go of its claim.
     :ivar dead: keep the event, but as a dead letter from the start.
     """
 
@@ -132,7 +134,7 @@ class StoredDelivery:
     state: str
     attempts: int
     passed: bool
-    recoveries: int
+    crashes: int
     due_at: float | None
     received_at: float
     replay_of: str | None

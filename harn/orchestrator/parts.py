@@ -123,13 +123,14 @@ class Parts:
         )
         return report
 
-    async def recover(self, limit: int, leaving: int | None = None) -> int:
+    async def recover(self, limit: int, leaving: int | None = None, gone: int | None = None) -> int:
         """
         Take over what an earlier server left unfinished, unless the manifest leaves that to an operator.
 
-        :param leaving: the incarnation of one that still runs and ends what it has.
+        :param leaving: the incarnation of one that still runs and ends what it has; ``gone`` of one whose process has
+            just ended.
         """
-        self.recovery.leaving = leaving
+        self.recovery.leaving, self.recovery.gone = leaving, gone
         if self.settings.recover == "auto":
             return await self.recovery.automatic(limit)
         return await self.recovery.count()

@@ -109,7 +109,8 @@ class Predecessor:
             task.addErrback(self._not_taken_over)
 
     async def _recover(self, parts: Parts, limit: int) -> int:
-        return await parts.recover(limit, None if self.is_gone else self._inheritance.incarnation)
+        incarnation = self._inheritance.incarnation
+        return await (parts.recover(limit, gone=incarnation) if self.is_gone else parts.recover(limit, incarnation))
 
     def close(self) -> None:
         """Listen no more, and take nothing over."""

@@ -42,6 +42,7 @@ class Recovery:
 
     :param drain_timeout: gives the seconds that revived versions may drain.
     :ivar leaving: the incarnation of a server that still ends what it has, which is left alone; None for nobody's.
+    :ivar gone: the incarnation of one whose process has just ended, whatever its heartbeat says.
     """
 
     def __init__(
@@ -61,16 +62,17 @@ class Recovery:
         self._drain_timeout = drain_timeout
         self._lock = DeferredLock()
         self.leaving: int | None = None
+        self.gone: int | None = None
 
     async def count(self) -> int:
         """Count what an earlier server left unfinished, and leave it alone."""
-        return len(await self._store.stranded(self._wall.seconds(), MOST_LISTED, self.leaving))
+        return len(await self._store.stranded(self._wall.seconds(), MOST_LISTED, self.leaving, self.gone))
 
     async def automatic(self, limit: int) -> int:
         """
         Take over everything that is unfinished; give the count.
 
-        :param limit: recoveries at which a delivery is given up.
+        :param limit: crashes of a server at which a delivery that was running is given up.
         """
         return await self._take_over(limit, None)
 
@@ -86,10 +88,13 @@ class Recovery:
             self._lock.release()
 
     async def _take_over_now(self, limit: int, received_before: float | None) -> int:
-        recovery = await self._store.recover(self._wall.seconds(), limit, received_before, self.leaving)
+        recovery = await self._store.recover(self._wall.seconds(), limit, received_before, self.leaving, self.gone)
+        if recovery.crashed:
+            log.warn("{count} deliveries were running when their server crashed", count=recovery.crashed)
         if recovery.dead:
-            log.warn(
-                "{count} deliveries were unfinished at {limit} restarts and are dead letters now (recovery_limit)",
+            log.error(
+                "{count} deliveries were running at {limit} crashes of their server and are dead letters now"
+                " (recovery_limit)",
                 count=recovery.dead,
                 limit=limit,
             )
@@ -107,7 +112,7 @@ class Recovery:
         :param older_than: only what was received at least so many seconds ago.
         """
         now = self._wall.seconds()
-        rows = await self._store.stranded(now - older_than, MOST_LISTED, self.leaving)
+        rows = await self._store.stranded(now - older_than, MOST_LISTED, self.leaving, self.gone)
         found: dict[str, Any] = {
             "dry_run": dry_run,
             "min_envelope_age_seconds": older_than,

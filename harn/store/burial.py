@@ -12,6 +12,6 @@ REMOVED = DeadLetter(
 
 
 def given_up(limit: int) -> DeadLetter:
-    """Say that a delivery was unfinished at ``limit`` restarts."""
-    error = f"it was unfinished at {limit} restarts"
+    """Say that a delivery was running at ``limit`` crashes of its server."""
+    error = f"it was running at {limit} crashes of its server"
     return DeadLetter(reason=RECOVERY_LIMIT, error_class=RECOVERY_LIMIT, error=error)

@@ -15,6 +15,8 @@ log = Logger(namespace="harn.store")
 
 INTERVAL = 5.0
 """Seconds between two heartbeats."""
+LAPSE = 3 * INTERVAL
+"""Seconds without a heartbeat after which a server counts as gone."""
 
 
 class HeartbeatService(TimerService):

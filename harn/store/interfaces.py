@@ -112,23 +112,44 @@ class IDeliveries(Interface):
         The newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
         """
 
+    def begins(delivery_id: int) -> Deferred[None]:
+        """
+        Note that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
+
+        :return: fires, always, when a crash of this process would leave the note; that is no durable unit, and a
+            failure of the whole system may lose it.
+        """
+
+    def ended(delivery_id: int) -> None:
+        """Drop the note: its handler runs no more."""
+
     def recover(
-        now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+        now: float,
+        limit: int,
+        received_before: float | None = None,
+        leaving: int | None = None,
+        gone: int | None = None,
     ) -> Deferred[Recovery]:
         """
-        Take over every unfinished delivery that is not this server's (``owner``, ``recoveries`` + 1), as one unit;
-        those that reach ``limit`` recoveries become dead letters (``recovery_limit``).
+        Take over every unfinished delivery of servers that are gone, as one unit (``owner``).
+
+        Those that ran when their server crashed count that (``crashes`` + 1), and become dead letters
+        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed or was not renewed since this
+        one started; `close` drops its notes, so that a clean end counts for nothing.
 
         :param received_before: only those received earlier (seconds, Unix); None for all.
         :param leaving: but not those of this server (its incarnation), which still runs and ends what it has.
+        :param gone: those of this one in any case: its process is known to have ended.
         """
 
-    def stranded(older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
+    def stranded(
+        older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
+    ) -> Deferred[Sequence[StoredDelivery]]:
         """
-        Unfinished deliveries that are not this server's, and wait for a `recover`, by id; without their bytes.
+        Unfinished deliveries of servers that are gone, which wait for a `recover`, by id; without their bytes.
 
         :param older_than: only those received earlier (seconds, Unix).
-        :param leaving: see `recover`.
+        :param leaving: see `recover`; so is ``gone``.
         """
 
 

@@ -89,11 +89,13 @@ class Recovery:
     """
     What a restart found: how many unfinished deliveries go on, and how many were given up at the limit.
 
+    :ivar crashed: how many of both were running when their server crashed.
     :ivar backlog: those that go on, counted for each binding version.
     """
 
     recovered: int
     dead: int
+    crashed: int = 0
     backlog: tuple[Backlog, ...] = ()
 
 

@@ -25,9 +25,15 @@ _ENVELOPE_FIELDS = frozenset(
 
 @frozen
 class Keep:
-    """The event is for this trigger; ``dedupe_key`` is what it is claimed under, None for no claim."""
+    """
+    The event is for this trigger.
+
+    :ivar dedupe_key: what it is claimed under, None for no claim.
+    :ivar lasting: the claim stays even if the event becomes a dead letter.
+    """
 
     dedupe_key: str | None
+    lasting: bool = False
 
 
 @frozen
@@ -127,8 +133,10 @@ class Rules:
             if self.filter is not None and not is_truthy(self.filter(event)):
                 return Ignore("filter")
             if self.dedupe_key is None:
-                return Keep(event.dedupe_key if always_claim else None)
-            return Keep(_evaluated(self.dedupe_key, event))
+                return Keep(event.dedupe_key, lasting=True) if always_claim else Keep(None)
+            key = _evaluated(self.dedupe_key, event)
+            # A token that counts once stays used, and a tick is owed once, whatever comes of it.
+            return Keep(key, lasting=always_claim and key == event.dedupe_key)
         except Exception as error:
             # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
             return FilterFailed(f"{type(error).__name__}: {error}")

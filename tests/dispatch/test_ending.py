@@ -167,6 +167,47 @@ class ResumeTests(SynchronousTestCase):
         self.assertEqual(set(attempts.values()), {2})
         self.assertEqual(sum(binding.in_flight for binding in world.registry), 0)
 
+    def test_what_ran_at_a_crash(self) -> None:
+        """What runs when a server crashes counts that, what has ended or was not begun does not."""
+        before = World(max_outstanding=2)
+        before.adopt(one_trigger())
+        for _ in range(4):
+            before.take()
+        before.calls[0].returns()
+        before.dispatcher.close()
+        world = World(before.memory, before.clock, max_outstanding=2)
+        world.adopt(one_trigger())
+        self.recover(world)
+        self.assertEqual([row.crashes for row in world.rows()], [0, 1, 1, 0])
+        while world.calls:
+            world.calls[0].returns()
+        self.assertEqual(world.states(), ["done"] * 4)
+
+    def test_a_row_that_was_read_back_is_noted_first(self) -> None:
+        """It may have killed the last server, so it runs once the note is there; a new one runs at once."""
+        before = World(max_outstanding=1)
+        before.adopt(one_trigger())
+        before.take()
+        before.dispatcher.close()
+        noted: list[Deferred[None]] = []
+
+        def begins(delivery_id: int) -> Deferred[None]:
+            noted.append(Deferred())
+            return noted[-1]
+
+        self.patch(before.memory, "begins", begins)
+        world = World(before.memory, before.clock)
+        world.adopt(one_trigger())
+        self.recover(world)
+        self.assertEqual((len(noted), world.calls, len(world.dispatcher.in_progress)), (1, [], 1))
+        world.take()
+        self.assertEqual((len(noted), len(world.calls)), (2, 1))
+        noted[0].callback(None)
+        self.assertEqual(len(world.calls), 2)
+        for running in list(world.calls):
+            running.returns()
+        self.assertEqual((world.states(), world.dispatcher.in_progress), (["done"] * 2, {}))
+
     def _wait(self, world: World, delivery_id: int) -> None:
         settlement = Settlement(
             delivery_id=delivery_id, state="waiting", version=1, attempts=1, due_at=world.clock.seconds() + 1.0

@@ -27,7 +27,8 @@ class WindowTests(SynchronousTestCase):
 
     def make(self, max_deliveries: int = 2, max_bytes: int = 1000) -> Window:
         """Make a window of this size."""
-        return Window(self.store, self.admit, self.refilled, SecondTries(self.clock), max_deliveries, max_bytes)
+        tries = SecondTries(self.clock)
+        return Window(self.clock, self.store, self.admit, self.refilled, tries, max_deliveries, max_bytes)
 
     def admit(self, row: StoredDelivery) -> Delivery:
         """Take a row back, as the dispatcher does."""

@@ -184,11 +184,24 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.writer.add(lambda: self.store.take_back(trigger_id, version, to_version, since))
 
+    def begins(self, delivery_id: int) -> Deferred[None]:
+        """See `IDeliveries`."""
+        return self.store.begins(delivery_id)
+
+    def ended(self, delivery_id: int) -> None:
+        """See `IDeliveries`."""
+        self.store.ended(delivery_id)
+
     def recover(
-        self, now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+        self,
+        now: float,
+        limit: int,
+        received_before: float | None = None,
+        leaving: int | None = None,
+        gone: int | None = None,
     ) -> Deferred[Recovery]:
         """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.recover(now, limit, received_before, leaving))
+        return self.writer.add(lambda: self.store.recover(now, limit, received_before, leaving, gone))
 
     def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries`."""
@@ -214,9 +227,11 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.reader.add(self.store.backlog)
 
-    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
+    def stranded(
+        self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
+    ) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.stranded(older_than, limit, leaving))
+        return self.reader.add(lambda: self.store.stranded(older_than, limit, leaving, gone))
 
     def oldest(self, versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
         """See `IDeliveries`."""

@@ -91,8 +91,9 @@ class FakeParts:
         self.done.append(f"open {inherited}")
         return "http://here"
 
-    async def recover(self, limit: int, leaving: int | None = None) -> int:
+    async def recover(self, limit: int, leaving: int | None = None, gone: int | None = None) -> int:
         self.done.append(f"recover but {leaving}")
+        self.gone = gone
         if self.away:
             self.away -= 1
             raise EventLogUnavailable("disk full")

@@ -116,6 +116,7 @@ class StoresAgree(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.generation = 0
+        self.crashed = []
         self.open()
 
     def open(self):
@@ -164,6 +165,18 @@ class StoresAgree(RuleBasedStateMachine):
         self.open()
         self.both(lambda store: store.stranded(NOW + 1, 5, leaving))
         self.both(lambda store: store.recover(NOW, limit, before, leaving))
+
+    @rule(running=st.sets(IDS, max_size=3), ended=st.sets(IDS, max_size=2), limit=st.integers(1, 3))
+    def crash(self, running, ended, limit):
+        for delivery_id in running:
+            self.both(lambda store, delivery_id=delivery_id: store.begins(delivery_id))
+        for delivery_id in ended:
+            self.memory.ended(delivery_id)
+            self.sqlite.ended(delivery_id)
+        self.both(lambda store: store.begins(1_000_000))  # what was noted before is in the file then
+        self.crashed.append(self.sqlite)
+        self.open()
+        self.both(lambda store: store.recover(NOW, limit))
 
     @rule(
         limit=st.integers(1, 3),
@@ -229,6 +242,8 @@ class StoresAgree(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "sqlite"):
             self.both(lambda store: store.close())
+            for store in self.crashed:
+                self.clock.result_of(store.close())
         shutil.rmtree(self.directory)
 
 

@@ -125,7 +125,7 @@ class GroupCommitTests(SQLiteTestCase):
 
     def test_threads_begin_at_open_and_end_at_close(self):
         """A store that is not open has no thread (a daemon forks then); `close` fires when both are gone."""
-        self.assertEqual(sorted(store_threads()), ["harn-store-reader", "harn-store-writer"])
+        self.assertEqual(sorted(store_threads()), ["harn-store-notes", "harn-store-reader", "harn-store-writer"])
         self.result_of(self.store.close())
         self.assertEqual(store_threads(), [])
         self.make_store()

@@ -7,11 +7,12 @@ import threading
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import DEAD, READY, WAITING
 from harn.store.model import BindingRecord, GenerationRecord
+from harn.store.sqlite.migrations import OLDEST, migrate
 from harn.store.sqlite.offline import open_readonly
 from harn.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect_writer
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.topics import DEAD_LETTERS
-from harn.testing.stores.kit import NOW, dedupe, generation_of, new_delivery
+from harn.testing.stores.kit import NOW, accept_of, dead_letter, dedupe, generation_of, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase
 
 SCHEMA_1 = """
@@ -168,7 +169,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual([attempt["outcome"] for attempt in record.payload["attempts"]], ["failed"])
         self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 2)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([5], [6]))
-        self.assertEqual(self.accept(new_delivery("again", claim=dedupe("k"))), (None,))
+        self.assertEqual((row.crashes, self.accept(new_delivery("again", claim=dedupe("k")))), (0, (None,)))
 
     def test_numbers_go_on(self):
         """Numbers of deliveries, records and servers go on above those that were given."""
@@ -201,6 +202,8 @@ class MigrationTests(SQLiteTestCase):
         self.adopt(generation, None, b"text")
         self.result_of(self.store.keep("name", [1]))
         self.assertEqual(self.result_of(self.store.take_back("gh", 1, 2, NOW)), 1)
+        self.settle(self.accept_one("e1", claim=dedupe("new")), DEAD, dead=dead_letter("no"))
+        self.assertIsNotNone(self.accept(new_delivery("e2", claim=dedupe("new")))[0])
         self.restart()
         found = self.result_of(self.store.generation(3))
         self.assertEqual((found.recalled, found.summary), (1, {"added": []}))
@@ -229,6 +232,25 @@ class MigrationTests(SQLiteTestCase):
         )
         found = self.result_of(self.store.generation(3))
         self.assertEqual((found.manifest_digest, found.recalled, found.reason, found.summary), ("", None, "", {}))
+
+    def test_from_schema_2(self):
+        """A database of schema 2 keeps its claims, which last as they did, and counts no crashes that it never saw."""
+        path, connection = self.another_old()
+        migrate(connection, 1, 2)
+        self.assertEqual(shape_of(path)["user_version"], 2)
+        connection.execute("UPDATE deliveries SET recoveries = 9 WHERE id = 5")
+        connection.execute("INSERT INTO standing (name, value) VALUES ('name', ?)", (b"[1]",))
+        store = SQLiteStore(path, self.clock)
+        self.result_of(store.open())
+        self.addCleanup(lambda: self.result_of(store.close()))
+        self.assertEqual(shape_of(path), shape_of(self.path))
+        self.assertEqual(self.result_of(store.kept("name")), [1])
+        self.result_of(store.recover(NOW, 3))
+        (row,) = self.result_of(store.find("ready"))
+        self.assertEqual((row.state, row.crashes), (READY, 0))
+        # A server of schema 2 that still runs takes a claim as it did.
+        connection.execute("INSERT INTO claims (scope, key, expires_at) VALUES ('trigger:gh', 'theirs', ?)", (NOW + 9,))
+        self.assertEqual(self.result_of(store.accept(accept_of(new_delivery("e", claim=dedupe("theirs"))))), (None,))
 
     def newer(self, oldest):
         """Make a database as a newer server leaves it: with a column more, writable from schema ``oldest`` on."""
@@ -269,7 +291,7 @@ class MigrationTests(SQLiteTestCase):
     def test_a_migrated_database_says_who_can_write(self):
         """A database that was brought up to date says so as a new one does."""
         found = self.query("SELECT value FROM standing WHERE name = 'schema_oldest'")
-        self.assertEqual(found, [(b"%d" % SCHEMA_VERSION,)])
+        self.assertEqual(found, [(b"%d" % OLDEST,)])
 
     def test_a_reader_says_what_to_do(self):
         """A database that no new server has opened is not read; the message says what brings it up to date."""

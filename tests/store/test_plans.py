@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import DONE, READY, WAITING
 from harn.store.model import RetentionPolicy
-from harn.store.sqlite import deliveries, generations, records, trimming
+from harn.store.sqlite import deliveries, generations, records, servers, trimming
 from harn.store.sqlite.schema import connect_writer
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
@@ -87,11 +87,12 @@ class PlanTests(SynchronousTestCase):
             Call(lambda session: deliveries.move(session, "gh", 1, None, NOW, (1, 2))),
             Call(lambda session: deliveries.bury(session, "gh", 1, DIED, NOW, (1, 2), False)),
             Call(lambda session: deliveries.take_back(session, "gh", 1, 2, NOW)),
-            Call(lambda session: deliveries.recover(session, NOW, 10, None)),
-            Call(lambda session: deliveries.recover(session, NOW, 10, None, 7)),
+            Call(lambda session: deliveries.recover(session, NOW, 10, None, (), {})),
+            Call(lambda session: deliveries.recover(session, NOW, 1, None, (7,), {3: (1, 2)})),
+            Call(lambda session: list(servers.living(session.connection, 1, NOW))),
         ]
         write_batch(self.session, units, NOW)
-        self.assertEqual([unit.error for unit in units], [None] * 8)
+        self.assertEqual([unit.error for unit in units], [None] * 9)
         self.assertEqual(self.scans(), [])
 
     def test_retention(self):
@@ -174,8 +175,8 @@ class PlanTests(SynchronousTestCase):
         deliveries.due(connection, 1, NOW, 10, (1, 2))
         deliveries.next_due(connection, 1, 0.0)
         deliveries.find(connection, "e1")
-        deliveries.stranded(connection, 1, NOW, 10)
-        deliveries.stranded(connection, 1, NOW, 10, 7)
+        deliveries.stranded(connection, (), NOW, 10)
+        deliveries.stranded(connection, (1, 7), NOW, 10)
         deliveries.oldest(connection, [("gh", 1), ("other", 2)])
         deliveries.backlog(connection)
         for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "audit.test"):

@@ -12,6 +12,7 @@ from twisted.internet.defer import gatherResults
 
 from harn.errors import StoreError
 from harn.model.delivery import DEAD, DONE
+from harn.store.heartbeat import LAPSE
 from harn.store.model import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.topics import DEAD_LETTERS
@@ -159,10 +160,34 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual(self.result_of(new.recover(NOW, 10, None, old.incarnation)).recovered, 0)
         self.result_of(old.settle(settlement_of(running, attempt=attempt_of())))
         self.result_of(old.close())
-        self.assertEqual(self.result_of(new.recover(NOW, 10)).recovered, 1)
+        self.assertEqual(self.result_of(new.recover(NOW, 10, gone=old.incarnation)).recovered, 1)
         ready = self.result_of(new.ready(0, 10, 1 << 20))
         self.assertEqual([row.delivery_id for row in ready], [left, fresh])
         self.assertEqual(self.query("SELECT state FROM deliveries WHERE id = ?", running), [(2,)])
+
+    def test_a_living_server_keeps_its_own(self):
+        """What another has, whose heartbeat came after our start, is left to it until that lapses, or it is gone."""
+        theirs = self.result_of(self.accept_in(self.store, "e1", "e2"))
+        self.result_of(self.store.begins(theirs[0]))
+        self.clock.advance(1)
+        now = self.clock.seconds()
+        self.result_of(self.store.heartbeat(now))
+        self.assertEqual(self.result_of(self.other.stranded(now + 1, 10)), [])
+        self.assertEqual(self.result_of(self.other.recover(now, 1)).recovered, 0)
+        for gone in (None, self.store.incarnation):
+            self.clock.advance(LAPSE if gone is None else 0)
+            found = self.result_of(self.other.stranded(now + 1, 10, None, gone))
+            self.assertEqual([row.delivery_id for row in found], list(theirs))
+        recovery = self.result_of(self.other.recover(self.clock.seconds(), 1))
+        self.assertEqual((recovery.recovered, recovery.dead), (1, 1))
+
+    def test_one_that_is_known_to_be_gone(self):
+        """A server whose process has ended is gone, whatever its heartbeat says."""
+        self.result_of(self.accept_in(self.store, "e1"))
+        self.clock.advance(1)
+        now = self.clock.seconds()
+        self.result_of(self.store.heartbeat(now))
+        self.assertEqual(self.result_of(self.other.recover(now, 1, gone=self.store.incarnation)).recovered, 1)
 
     def test_a_busy_database_is_waited_for(self):
         """While another process writes, a unit waits for its commit, and goes on from its numbers."""

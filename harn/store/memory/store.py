@@ -17,6 +17,7 @@ from zope.interface import implementer
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, HarnError, StoreError
 from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
+from harn.store.heartbeat import LAPSE
 from harn.store.interfaces import IStore
 from harn.store.memory.definitions import DefinitionTables
 from harn.store.memory.tables import DeliveryTables
@@ -72,6 +73,7 @@ class MemoryStore:
         self._records: list[Record] = []
         self._highest_record = 0
         self._servers: dict[int, ServerRow] = {}
+        self._running: dict[int, set[int]] = {}
 
     # Life cycle
 
@@ -120,6 +122,7 @@ class MemoryStore:
     def close(self) -> Deferred[None]:
         """See `IStore.close`."""
         self._is_open = False
+        self._running.pop(self.incarnation, None)
         if not self._under_way:
             return succeed(None)
         closed: Deferred[None] = Deferred()
@@ -196,15 +199,47 @@ class MemoryStore:
         wanted = frozenset(trigger_ids)
         return self._read(lambda: self._deliveries.recent(wanted, limit, depth))
 
+    def begins(self, delivery_id: int) -> Deferred[None]:
+        """See `IDeliveries.begins`."""
+        self._running.setdefault(self.incarnation, set()).add(delivery_id)
+        return succeed(None)
+
+    def ended(self, delivery_id: int) -> None:
+        """See `IDeliveries.ended`."""
+        self._running.setdefault(self.incarnation, set()).discard(delivery_id)
+
     def recover(
-        self, now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+        self,
+        now: float,
+        limit: int,
+        received_before: float | None = None,
+        leaving: int | None = None,
+        gone: int | None = None,
     ) -> Deferred[Recovery]:
         """See `IDeliveries.recover`."""
-        return self._write(lambda: self._deliveries.recover(self.incarnation, now, limit, received_before, leaving))
+        return self._write(
+            lambda: self._deliveries.recover(
+                self.incarnation, now, limit, received_before, self._living(now, leaving, gone), self._running
+            )
+        )
 
-    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
+    def stranded(
+        self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
+    ) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.stranded`."""
-        return self._read(lambda: self._deliveries.stranded(self.incarnation, older_than, limit, leaving))
+
+        def look() -> Sequence[StoredDelivery]:
+            living = self._living(self._wall.seconds(), leaving, gone)
+            return self._deliveries.stranded((self.incarnation, *living), older_than, limit)
+
+        return self._read(look)
+
+    def _living(self, now: float, leaving: int | None, gone: int | None) -> set[int]:
+        ours = self._servers.get(self.incarnation)
+        since = max(now - LAPSE, now if ours is None else ours.started_at)
+        found = {row.incarnation for row in self._servers.values() if row.seen_at > since}
+        found |= set() if leaving is None else {leaving}
+        return found - {self.incarnation, gone}
 
     # Event log
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 
 from harn.errors import ClaimTaken, StoreError
 from harn.model.delivery import (
@@ -55,12 +55,20 @@ class Row:
         return self.stored.due_at or 0.0
 
 
+@frozen
+class Held:
+    """A claim that is taken: until when (seconds, Unix), and by which delivery, if that may let go of it."""
+
+    expires_at: float
+    delivery_id: int | None
+
+
 class DeliveryTables:
     """Deliveries, attempts and claims; each method is one unit, or one look."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
-        self._claims: dict[tuple[str, str], float] = {}
+        self._claims: dict[tuple[str, str], Held] = {}
         self._attempts: dict[int, tuple[int, Attempt]] = {}
         self._highest = {"delivery": 0, "attempt": 0, "dead": 0}
 
@@ -68,17 +76,14 @@ class DeliveryTables:
         """See `IInbox.accept`."""
         if acceptance.guard is not None and not self.claim(acceptance.guard, now):
             raise ClaimTaken("it was accepted before")
-        return tuple(
-            self._keep(new, owner) if new.claim is None or self.claim(new.claim, now) else None
-            for new in acceptance.deliveries
-        )
+        return tuple(self._accept(new, owner, now) for new in acceptance.deliveries)
 
-    def claim(self, claim: Claim, now: float) -> bool:
-        """See `IInbox.claim`."""
-        taken_until = self._claims.get((claim.scope, claim.key))
-        if taken_until is not None and taken_until > now:
+    def claim(self, claim: Claim, now: float, delivery_id: int | None = None) -> bool:
+        """See `IInbox.claim`; ``delivery_id`` is whose it is."""
+        held = self._claims.get((claim.scope, claim.key))
+        if held is not None and held.expires_at > now:
             return False
-        self._claims[claim.scope, claim.key] = claim.expires_at
+        self._claims[claim.scope, claim.key] = Held(claim.expires_at, None if claim.lasting else delivery_id)
         return True
 
     def settle(self, settlement: Settlement, at: float) -> None:
@@ -101,6 +106,7 @@ class DeliveryTables:
             row.settled_at = at if attempt is None else attempt.completed_at
         if settlement.state == DEAD:
             row.dead_number = self._next("dead")
+            self._release(row)
         if attempt is not None:
             self._attempts[self._next("attempt")] = (settlement.delivery_id, attempt)
 
@@ -161,9 +167,9 @@ class DeliveryTables:
                 found.append(self._recent(self._rows[delivery_id]))
         return found
 
-    def stranded(self, owner: int, older_than: float, limit: int, leaving: int | None) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.stranded`."""
-        rows = list(self._left_behind((owner, leaving), older_than))[:limit]
+    def stranded(self, but_of: Collection[int], older_than: float, limit: int) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.stranded`; ``but_of`` are the servers whose deliveries are not."""
+        rows = list(self._left_behind(but_of, older_than))[:limit]
         return [evolve(row.stored, envelope=b"", body=b"") for row in rows]
 
     def move(
@@ -201,20 +207,33 @@ class DeliveryTables:
         return len(rows)
 
     def recover(
-        self, owner: int, now: float, limit: int, received_before: float | None, leaving: int | None
+        self,
+        owner: int,
+        now: float,
+        limit: int,
+        received_before: float | None,
+        living: Collection[int],
+        crashed: Mapping[int, Collection[int]],
     ) -> Recovery:
-        """See `IDeliveries.recover`."""
+        """
+        See `IDeliveries.recover`.
+
+        :param living: servers whose deliveries stay theirs; ``crashed``: of each server, ids of what ran last.
+        """
         going_on: list[Row] = []
-        dead = 0
-        for row in list(self._left_behind((owner, leaving), received_before)):
+        dead = counted = 0
+        for row in list(self._left_behind((owner, *living), received_before)):
+            was_running = row.stored.delivery_id in crashed.get(row.owner, ())
             row.owner = owner
-            row.stored = evolve(row.stored, recoveries=row.stored.recoveries + 1)
-            if row.stored.recoveries >= limit:
+            if was_running:
+                counted += 1
+                row.stored = evolve(row.stored, crashes=row.stored.crashes + 1)
+            if was_running and row.stored.crashes >= limit:
                 self._bury(row, given_up(limit), now)
                 dead += 1
             else:
                 going_on.append(row)
-        return Recovery(recovered=len(going_on), dead=dead, backlog=tuple(count(going_on)))
+        return Recovery(recovered=len(going_on), dead=dead, crashed=counted, backlog=tuple(count(going_on)))
 
     def has_unfinished(self, trigger_id: str, version: int) -> bool:
         """Tell whether an unfinished delivery belongs to that version."""
@@ -235,7 +254,7 @@ class DeliveryTables:
 
     def trim_claims(self, now: float, limit: int) -> int:
         """Remove expired claims, up to ``limit``; count them."""
-        expired = sorted((at, key) for key, at in self._claims.items() if at <= now)[:limit]
+        expired = sorted((held.expires_at, key) for key, held in self._claims.items() if held.expires_at <= now)[:limit]
         for _, key in expired:
             del self._claims[key]
         return len(expired)
@@ -257,6 +276,11 @@ class DeliveryTables:
             removed += self._remove([row])
         return removed
 
+    def _accept(self, new: NewDelivery, owner: int, now: float) -> int | None:
+        if new.claim is not None and not self.claim(new.claim, now, self._highest["delivery"] + 1):
+            return None
+        return self._keep(new, owner)
+
     def _keep(self, new: NewDelivery, owner: int) -> int:
         delivery_id = self._next("delivery")
         stored = StoredDelivery(
@@ -269,7 +293,7 @@ class DeliveryTables:
             state=READY,
             attempts=0,
             passed=False,
-            recoveries=0,
+            crashes=0,
             due_at=None,
             received_at=new.received_at,
             replay_of=new.replay_of,
@@ -284,6 +308,12 @@ class DeliveryTables:
     def _bury(self, row: Row, dead: DeadLetter, at: float) -> None:
         row.stored = evolve(row.stored, state=DEAD, due_at=None)
         row.settled_at, row.dead_number, row.dead = at, self._next("dead"), dead
+        self._release(row)
+
+    def _release(self, row: Row) -> None:
+        for key, held in list(self._claims.items()):
+            if held.delivery_id == row.stored.delivery_id:
+                del self._claims[key]
 
     def _next(self, name: str) -> int:
         self._highest[name] += 1
@@ -300,7 +330,7 @@ class DeliveryTables:
             and row.stored.delivery_id not in excluding
         ]
 
-    def _left_behind(self, but_of: Collection[int | None], received_before: float | None) -> Iterator[Row]:
+    def _left_behind(self, but_of: Collection[int], received_before: float | None) -> Iterator[Row]:
         for row in self._in_state():
             if row.owner not in but_of and (received_before is None or row.stored.received_at < received_before):
                 yield row

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _STATES = (model.READY, model.WAITING, model.DONE, model.DEAD)
 
 COLUMNS = (
-    "d.id, d.event_id, d.trigger_id, d.version, d.provider, d.kind, d.state, d.attempts, d.passed, d.recoveries,"
+    "d.id, d.event_id, d.trigger_id, d.version, d.provider, d.kind, d.state, d.attempts, d.passed, d.crashes,"
     " d.due_at, d.received_at, d.replay_of, e.envelope, e.body"
 )
 """What `stored` reads, in its order."""
@@ -44,14 +44,14 @@ _BACKLOG = (
     "SELECT trigger_id, version, sum(state = 0), sum(state = 1) FROM deliveries INDEXED BY deliveries_unfinished"
     " WHERE state < 2 GROUP BY trigger_id, version"
 )
-# Neither this server's, nor those of one that is still leaving; ``owner`` is never null, and a null here names nobody.
-_NOT_OURS = "state < 2 AND owner IS NOT ? AND owner IS NOT ? AND received_at < ?"
+# Neither this server's, nor those of others that live.
+_LEFT_BEHIND = "state < 2 AND owner NOT IN (SELECT value FROM json_each(?)) AND received_at < ?"
 _STRANDED = (
     "SELECT "
     + _WITHOUT_EVENT
     + FROM
     + "WHERE d.id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE "
-    + _NOT_OURS
+    + _LEFT_BEHIND
     + " ORDER BY id LIMIT ?) ORDER BY d.id"
 )
 # Two steps in the index, whose order is that of states, then of ids: the first that is ready (or, for want of any,
@@ -86,16 +86,24 @@ _BURY_SOME = (
     " error_class = ?, error = ?{} FROM (SELECT id AS dying, row_number() OVER (ORDER BY id) AS place"
     " FROM deliveries INDEXED BY deliveries_unfinished WHERE {}) WHERE id = dying"
 )
+_RELEASE_SOME = (
+    "DELETE FROM claims WHERE delivery_id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE {})"
+)
+_RELEASE_VERSION = _RELEASE_SOME.format(_OF_VERSION)
 _BURY_VERSION = _BURY_SOME.format("", _OF_VERSION)
-_BURY_INCURABLE = _BURY_SOME.format(", owner = ?, recoveries = recoveries + 1", _NOT_OURS + " AND recoveries + 1 >= ?")
-_LEFT_BEHIND = (
+_AMONG = "id IN (SELECT value FROM json_each(?))"
+_COUNT_CRASH = (
+    "UPDATE deliveries SET crashes = crashes + 1 WHERE state < 2 AND owner = ? AND received_at < ? AND " + _AMONG
+)
+_INCURABLE = _LEFT_BEHIND + " AND crashes >= ? AND " + _AMONG
+_RELEASE_INCURABLE = _RELEASE_SOME.format(_INCURABLE)
+_BURY_INCURABLE = _BURY_SOME.format(", owner = ?", _INCURABLE)
+_BACKLOG_LEFT = (
     "SELECT trigger_id, version, sum(state = 0), sum(state = 1) FROM deliveries INDEXED BY deliveries_unfinished WHERE "
-    + _NOT_OURS
+    + _LEFT_BEHIND
     + " GROUP BY trigger_id, version"
 )
-_TAKE_OVER = (
-    "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ?, recoveries = recoveries + 1 WHERE " + _NOT_OURS
-)
+_TAKE_OVER = "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ? WHERE " + _LEFT_BEHIND
 _TAKE_BACK = (
     "UPDATE deliveries INDEXED BY deliveries_finished SET state = 0, version = ?, owner = ?, attempts = 0, passed = 0,"
     " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
@@ -117,7 +125,7 @@ def stored(row: Sequence[Any]) -> StoredDelivery:
         state=_STATES[row[6]],
         attempts=row[7],
         passed=bool(row[8]),
-        recoveries=row[9],
+        crashes=row[9],
         due_at=row[10],
         received_at=row[11],
         replay_of=row[12],
@@ -197,10 +205,10 @@ def recent(
 
 
 def stranded(
-    connection: sqlite3.Connection, owner: int | None, older_than: float, limit: int, leaving: int | None = None
+    connection: sqlite3.Connection, but_of: Collection[int], older_than: float, limit: int
 ) -> Sequence[StoredDelivery]:
-    """See `IDeliveries.stranded`; with no ``owner``, everybody's."""
-    return list(map(stored, connection.execute(_STRANDED, (owner, leaving, older_than, limit))))
+    """See `IDeliveries.stranded`; ``but_of`` are the servers whose deliveries are not."""
+    return list(map(stored, connection.execute(_STRANDED, (json.dumps(list(but_of)), older_than, limit))))
 
 
 def move(
@@ -225,6 +233,7 @@ def bury(
     """See `IDeliveries.bury`."""
     why = (dead.reason, dead.error_class, dead.error)
     which = _of_version(trigger_id, version, excluding, waiting)
+    session.connection.execute(_RELEASE_VERSION, which)
     count = session.connection.execute(_BURY_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
     session.numbers.dead += count
     # An attempt that ran on may settle one of them anew; then no row has its number any more.
@@ -246,17 +255,36 @@ def advance_due(session: Session, seconds: float) -> None:
 
 
 def recover(
-    session: Session, now: float, limit: int, received_before: float | None, leaving: int | None = None
+    session: Session,
+    now: float,
+    limit: int,
+    received_before: float | None,
+    living: Collection[int],
+    crashed: Mapping[int, Collection[int]],
 ) -> Recovery:
-    """See `IDeliveries.recover`."""
+    """
+    See `IDeliveries.recover`.
+
+    :param living: servers whose deliveries stay theirs; ``crashed``: of each that is gone, ids of what ran last.
+    """
     execute, ours, why = session.connection.execute, session.incarnation, given_up(limit)
-    which = (ours, leaving, float("inf") if received_before is None else received_before)
-    values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *which, limit)
-    dead = execute(_BURY_INCURABLE, values).rowcount
-    session.numbers.dead += dead
-    counts = tuple(map(_count, execute(_LEFT_BEHIND, which)))
+    before = float("inf") if received_before is None else received_before
+    which = (json.dumps([ours, *living]), before)
+    counted = sum(
+        execute(_COUNT_CRASH, (owner, before, json.dumps(list(ids)))).rowcount
+        for owner, ids in crashed.items()
+        if owner != ours and owner not in living
+    )
+    dead = 0
+    if counted:
+        incurable = (*which, limit, json.dumps([number for ids in crashed.values() for number in ids]))
+        execute(_RELEASE_INCURABLE, incurable)
+        values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
+        dead = execute(_BURY_INCURABLE, values).rowcount
+        session.numbers.dead += dead
+    counts = tuple(map(_count, execute(_BACKLOG_LEFT, which)))
     recovered = execute(_TAKE_OVER, (ours, *which)).rowcount
-    return Recovery(recovered=recovered, dead=dead, backlog=counts)
+    return Recovery(recovered=recovered, dead=dead, crashed=counted, backlog=counts)
 
 
 def _of_version(trigger_id: str, version: int, excluding: Collection[int], waiting: bool) -> tuple[Any, ...]:

@@ -79,7 +79,7 @@ class OfflineStore:
 
     def stranded(self, older_than: float, limit: int) -> Sequence[StoredDelivery]:
         """See `IDeliveries.stranded`; whoever's they are, since no server runs."""
-        return self._run(deliveries.stranded, None, older_than, limit)
+        return self._run(deliveries.stranded, (), older_than, limit)
 
     def last(self) -> GenerationRecord | None:
         """See `IGenerations.last`."""

@@ -12,7 +12,7 @@ from harn.store.sqlite.migrations import migrate, note_oldest, oldest_writer
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """A new one needs a step in `harn.store.sqlite.migrations`, too."""
 
 APPLICATION_ID = 0x6861726E
@@ -34,6 +34,7 @@ CREATE TABLE events (
 );
 
 -- Where each accepted delivery stands. `state`: 0 ready, 1 waiting, 2 done, 3 dead. `owner`: the server that runs it.
+-- `crashes`: of servers while it ran. `recoveries`: what servers of schema 2 counted; nothing reads it.
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL,
@@ -54,7 +55,8 @@ CREATE TABLE deliveries (
     reason TEXT,
     error_class TEXT,
     error TEXT,
-    result BLOB
+    result BLOB,
+    crashes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX deliveries_event ON deliveries (event_id);
 -- What is not finished is found through these three, which stay as small as it is, however many rows are done.
@@ -78,13 +80,16 @@ CREATE TABLE attempts (
 );
 CREATE INDEX attempts_delivery ON attempts (delivery_id);
 
+-- `delivery_id`: whose it is; it goes when that becomes a dead letter. None: it stays until it expires.
 CREATE TABLE claims (
     scope TEXT NOT NULL,
     key TEXT NOT NULL,
     expires_at REAL NOT NULL,
+    delivery_id INTEGER,
     PRIMARY KEY (scope, key)
 ) WITHOUT ROWID;
 CREATE INDEX claims_expiry ON claims (expires_at);
+CREATE INDEX claims_delivery ON claims (delivery_id) WHERE delivery_id IS NOT NULL;
 
 CREATE TABLE log (
     number INTEGER PRIMARY KEY,

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Collection
+
+from harn.store.heartbeat import LAPSE
 from harn.store.sqlite.session import Session
+
+_LIVING = (
+    "SELECT incarnation FROM servers WHERE incarnation <> ?1 AND seen_at > ?2"
+    " AND seen_at > (SELECT started_at FROM servers WHERE incarnation = ?1)"
+)
 
 
 def register(session: Session, *, pid: int, host: str, now: float) -> int:
@@ -20,3 +29,12 @@ def renew(session: Session, *, pid: int, host: str, now: float) -> None:
         " ON CONFLICT (incarnation) DO UPDATE SET seen_at = excluded.seen_at",
         (session.incarnation, pid, host, now, now),
     )
+
+
+def living(connection: sqlite3.Connection, ours: int | None, now: float) -> Collection[int]:
+    """
+    Give the other servers that live: whose heartbeat came after our start, and within `LAPSE`.
+
+    Those that were silent since then are gone, as we hold the state directory's lock.
+    """
+    return [incarnation for (incarnation,) in connection.execute(_LIVING, (ours, now - LAPSE))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +23,12 @@ _INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WH
 _INSERT_DELIVERIES = (
     "INSERT INTO deliveries (id, event_id, trigger_id, version, provider, kind, owner, received_at, replay_of) VALUES "
 )
-_INSERT_CLAIMS = "INSERT INTO claims (scope, key, expires_at) VALUES "
-_UNLESS_TAKEN = " ON CONFLICT (scope, key) DO UPDATE SET expires_at = excluded.expires_at WHERE claims.expires_at <= ?"
+_INSERT_CLAIMS = "INSERT INTO claims (scope, key, expires_at, delivery_id) VALUES "
+_UNLESS_TAKEN = (
+    " ON CONFLICT (scope, key) DO UPDATE SET expires_at = excluded.expires_at, delivery_id = excluded.delivery_id"
+    " WHERE claims.expires_at <= ?"
+)
+_RELEASE = "DELETE FROM claims WHERE delivery_id IN (SELECT value FROM json_each(?))"
 _UPDATE_DELIVERIES = (
     "UPDATE deliveries SET state = new.column2, version = new.column3, attempts = new.column4, passed = new.column5,"
     " due_at = new.column6, settled_at = new.column7, dead_number = new.column8, reason = new.column9,"
@@ -128,7 +133,7 @@ class Session:
                 unit.error = ClaimTaken("it was accepted before")
                 continue
             for new in unit.acceptance.deliveries:
-                if not granted and not self._claim(new.claim, now):
+                if not granted and not self._claim(new.claim, now, number + 1):
                     ids.append(None)
                     continue
                 number += 1
@@ -164,16 +169,18 @@ class Session:
             self.numbers.dead += 1
             values = (at, self.numbers.dead, letter.reason, letter.error_class, letter.error, delivery_id)
             self.connection.execute(_BURY, values)
+        self._release([delivery_id for delivery_id, _, _ in dead])
 
     def settle(self, units: Sequence[Settle]) -> None:
         """
-        Write settlements, in order.
+        Write settlements, in order. What dies lets go of its claim.
 
         :raises StoreError: a delivery is not there. Which one is told only if there is one unit.
         """
         rows: list[Any] = []
         attempts: list[Any] = []
         seen: set[int] = set()
+        dying: list[int] = []
         numbers = self.numbers
         for unit in units:
             settlement = unit.settlement
@@ -191,6 +198,7 @@ class Session:
                 settled_at = unit.at if attempt is None else attempt.completed_at
             if state == DEAD:
                 numbers.dead += 1
+                dying.append(delivery_id)
             rows += (
                 delivery_id,
                 state,
@@ -220,6 +228,7 @@ class Session:
                     attempt.error,
                 )
         self._update(rows, len(seen))
+        self._release(dying)
         if attempts:
             execute_rows(self.connection, _INSERT_ATTEMPTS, 9, attempts)
 
@@ -237,36 +246,42 @@ class Session:
         if rows and execute_rows(self.connection, _UPDATE_DELIVERIES, 12, rows, _BY_ID) != expected:
             raise StoreError(f"there is no delivery {rows[0]}" if expected == 1 else "a delivery is not there")
 
+    def _release(self, delivery_ids: Sequence[int]) -> None:
+        if delivery_ids:
+            self.connection.execute(_RELEASE, (json.dumps(delivery_ids),))
+
     def _claim_all(self, units: Sequence[Accept], now: float) -> bool:
         """
         Take all claims of a batch at once, as nearly always can be done; False, and nothing taken, if any cannot.
         """
         values: list[Any] = []
+        number = self.numbers.delivery
         for unit in units:
             acceptance = unit.acceptance
             guard = acceptance.guard
             if guard is not None:
-                values += (guard.scope, guard.key, guard.expires_at)
+                values += (guard.scope, guard.key, guard.expires_at, None)
             for new in acceptance.deliveries:
+                number += 1  # as it is given if all are granted
                 claim = new.claim
                 if claim is not None:
-                    values += (claim.scope, claim.key, claim.expires_at)
+                    values += (claim.scope, claim.key, claim.expires_at, None if claim.lasting else number)
         if not values:
             return True
-        if len(values) == 3:
+        if len(values) == 4:
             # What is not granted has taken nothing: no statement is needed to undo it.
-            return execute_rows(self.connection, _INSERT_CLAIMS, 3, values, _UNLESS_TAKEN, (now,)) == 1
+            return execute_rows(self.connection, _INSERT_CLAIMS, 4, values, _UNLESS_TAKEN, (now,)) == 1
         execute = self.connection.execute
         execute("SAVEPOINT claims")
-        granted = execute_rows(self.connection, _INSERT_CLAIMS, 3, values, _UNLESS_TAKEN, (now,)) == len(values) // 3
+        granted = execute_rows(self.connection, _INSERT_CLAIMS, 4, values, _UNLESS_TAKEN, (now,)) == len(values) // 4
         if not granted:
             execute("ROLLBACK TO claims")
         execute("RELEASE claims")
         return granted
 
-    def _claim(self, claim: Claim | None, now: float) -> bool:
-        """Take one claim; True if it was free, or none is wanted."""
+    def _claim(self, claim: Claim | None, now: float, delivery_id: int | None = None) -> bool:
+        """Take one claim, for that delivery; True if it was free, or none is wanted."""
         if claim is None:
             return True
-        values = (claim.scope, claim.key, claim.expires_at)
-        return execute_rows(self.connection, _INSERT_CLAIMS, 3, values, _UNLESS_TAKEN, (now,)) == 1
+        values = (claim.scope, claim.key, claim.expires_at, None if claim.lasting else delivery_id)
+        return execute_rows(self.connection, _INSERT_CLAIMS, 4, values, _UNLESS_TAKEN, (now,)) == 1

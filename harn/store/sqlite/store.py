@@ -32,6 +32,7 @@ from harn.store.model import (
 from harn.store.sqlite import deliveries, generations, records, servers, trimming
 from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.reader import Reader
+from harn.store.sqlite.running import RunningNote, read_notes
 from harn.store.sqlite.schema import connect_writer
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.units import Accept, Append, Call, Settle
@@ -87,6 +88,7 @@ class SQLiteStore:
         self._guard = guard
         self._writer = self._new_writer()
         self._reader = Reader(path, reactor)
+        self._running = self._new_note()
         self._is_open = False
         self._closing: list[Deferred[None]] = []
 
@@ -113,6 +115,8 @@ class SQLiteStore:
                 raise StateDirectoryUnusable(unreadable(self._path, error)) from error
             self._reader = Reader(self._path, self._threads)
             self._reader.open()
+            self._running = self._new_note()
+            self._running.open(self.incarnation)
             self._is_open = True
 
         return Deferred.fromCoroutine(opening())
@@ -143,7 +147,7 @@ class SQLiteStore:
         closed: Deferred[None] = Deferred()
         self._closing.append(closed)
         if len(self._closing) == 1:
-            closing = gatherResults([self._reader.close(), self._writer.close()])
+            closing = gatherResults([self._reader.close(), self._writer.close(), self._running.close()])
             closing.addErrback(lambda failure: log.failure("the store did not close as it should", failure))
             closing.addCallback(self._closed)
         return closed
@@ -229,17 +233,50 @@ class SQLiteStore:
         """See `IDeliveries.recent`."""
         return self._reader.read(deliveries.recent, tuple(trigger_ids), limit, depth)
 
+    def begins(self, delivery_id: int) -> Deferred[None]:
+        """See `IDeliveries.begins`."""
+        return self._running.begins(delivery_id)
+
+    def ended(self, delivery_id: int) -> None:
+        """See `IDeliveries.ended`."""
+        self._running.ended(delivery_id)
+
     def recover(
-        self, now: float, limit: int, received_before: float | None = None, leaving: int | None = None
+        self,
+        now: float,
+        limit: int,
+        received_before: float | None = None,
+        leaving: int | None = None,
+        gone: int | None = None,
     ) -> Deferred[Recovery]:
         """See `IDeliveries.recover`."""
-        return self._writer.write(
-            Call(lambda session: deliveries.recover(session, now, limit, received_before, leaving))
-        )
+        noted: list[int] = []
 
-    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Deferred[Sequence[StoredDelivery]]:
+        def recover(session: Session) -> Recovery:
+            living = _living(session.connection, self.incarnation, now, leaving, gone)
+            notes = read_notes(os.path.dirname(os.path.abspath(self._path)))
+            found = deliveries.recover(session, now, limit, received_before, living, notes)
+            noted[:] = [each for each in notes if each != self.incarnation and each not in living]
+            return found
+
+        def recovered(found: Recovery) -> Recovery:
+            if received_before is None:  # no row is theirs any more
+                self._running.forget(noted)
+            return found
+
+        return self._writer.write(Call(recover)).addCallback(recovered)
+
+    def stranded(
+        self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
+    ) -> Deferred[Sequence[StoredDelivery]]:
         """See `IDeliveries.stranded`."""
-        return self._reader.read(deliveries.stranded, self.incarnation, older_than, limit, leaving)
+        ours, now = self.incarnation, self._wall.seconds()
+
+        def look(connection: sqlite3.Connection) -> Sequence[StoredDelivery]:
+            living = _living(connection, ours, now, leaving, gone)
+            return deliveries.stranded(connection, [ours, *living], older_than, limit)
+
+        return self._reader.read(look)
 
     # Event log
 
@@ -313,6 +350,9 @@ class SQLiteStore:
         """See `IGenerations.bundle`."""
         return self._reader.read(generations.bundle, bundle_id)
 
+    def _new_note(self) -> RunningNote:
+        return RunningNote(os.path.dirname(os.path.abspath(self._path)), self._threads)
+
     def _new_writer(self) -> Writer:
         def connect(create: bool) -> sqlite3.Connection:
             return connect_writer(
@@ -320,6 +360,14 @@ class SQLiteStore:
             )
 
         return Writer(self._path, connect, self._clock, self._threads, self._wall)
+
+
+def _living(
+    connection: sqlite3.Connection, ours: int, now: float, leaving: int | None, gone: int | None
+) -> Collection[int]:
+    """Give the other servers that run, as their heartbeats tell, or who asks."""
+    others = {*servers.living(connection, ours, now), leaving} - {None, gone}
+    return [each for each in others if each is not None]
 
 
 def _false_if_taken(failure: Failure) -> bool:

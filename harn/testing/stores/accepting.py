@@ -10,8 +10,12 @@ from twisted.internet.defer import gatherResults
 from harn.errors import ClaimTaken, EventLogUnavailable, StoreError
 from harn.model.delivery import (
     DEAD,
+    DRAIN_CANCELLED,
     FILTER_ERROR,
     READY,
+    REJECTED,
+    RETRY_EXHAUSTED,
+    WAITING,
     Claim,
     DeadLetter,
 )
@@ -52,7 +56,7 @@ class AcceptingTests(StoreTestCase):
                 row.replay_of,
             ),
         )
-        fresh = (row.state, row.attempts, row.passed, row.recoveries, row.due_at)
+        fresh = (row.state, row.attempts, row.passed, row.crashes, row.due_at)
         self.assertEqual(fresh, (READY, 0, False, 0, None))
 
     def test_ids_rise(self) -> None:
@@ -115,6 +119,67 @@ class AcceptingTests(StoreTestCase):
         self.accept(new_delivery("e1", claim=dedupe("k")))
         self.restart()
         self.assertIsNone(self.accept(new_delivery("e2", claim=dedupe("k")))[0])
+
+    def test_dead_letter_lets_go_of_its_claim(self) -> None:
+        """What the sender sends again after a dead letter is accepted, once; of one that was handled it is not."""
+        self.settle(self.accept_one("done", claim=dedupe("d")))
+        for reason in (RETRY_EXHAUSTED, REJECTED):
+            first = self.accept_one(f"{reason}-1", claim=dedupe(reason))
+            self.settle(first, WAITING, due_at=NOW + 5)
+            self.assertEqual(self.accept(new_delivery("early", claim=dedupe(reason))), (None,))
+            self.settle(first, DEAD, dead=DeadLetter(reason=reason, error_class="handler_error", error="no"))
+            again, twice = self.accept(*(new_delivery(f"{reason}-{n}", claim=dedupe(reason)) for n in (2, 3)))
+            self.assertIsNotNone(again)
+            self.assertIsNone(twice)
+            self.restart()
+            self.assertEqual(self.accept(new_delivery("late", claim=dedupe(reason))), (None,))
+        self.assertEqual(self.accept(new_delivery("done-2", claim=dedupe("d"))), (None,))
+
+    def test_buried_ones_let_go_of_their_claims(self) -> None:
+        """So do those that are given up many at once, but not those beside them."""
+        running, ready, waiting = (self.accept_one(f"e{n}", claim=dedupe(f"k{n}")) for n in range(3))
+        self.settle(waiting, WAITING, due_at=NOW + 5)
+        other = self.accept_one("e3", version=2, claim=dedupe("k3"))
+        self.assertEqual(self.result_of(self.store.move("gh", 1, None, NOW, {running})), 2)
+        again = [self.accept(new_delivery(f"f{n}", version=3, claim=dedupe(f"k{n}")))[0] for n in range(4)]
+        self.assertEqual([number is not None for number in again], [False, True, True, False])
+        dead = DeadLetter(reason=DRAIN_CANCELLED, error_class=DRAIN_CANCELLED, error="no")
+        self.assertEqual(self.result_of(self.store.bury("gh", 2, dead, NOW, (), False)), 1)
+        self.assertIsNotNone(self.accept(new_delivery("g3", claim=dedupe("k3")))[0])
+        self.assertGreater(other, ready)
+
+    def test_claim_that_another_holds_stays(self) -> None:
+        """A dead letter whose claim has expired, and was taken by another since, lets go of nothing."""
+        first = self.accept_one("e1", claim=dedupe("k", NOW + 10))
+        self.clock.advance(10)
+        self.accept_one("e2", claim=dedupe("k", NOW + 100))
+        self.settle(first, DEAD, dead=DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
+        self.assertEqual(self.accept(new_delivery("e3", claim=dedupe("k"))), (None,))
+
+    def test_lasting_claim_stays(self) -> None:
+        """A claim that is to last, and a guard, outlive a dead letter: a token that counts once stays used."""
+        lasting = Claim(scope="trigger:gh", key="jti", expires_at=NOW + DAY, lasting=True)
+        guard = Claim(scope="admin", key="signature", expires_at=NOW + DAY)
+        (delivery_id, _) = self.accept(
+            new_delivery("e1", claim=lasting), new_delivery("e2", claim=dedupe("k")), guard=guard
+        )
+        assert delivery_id is not None
+        self.settle(delivery_id, DEAD, dead=DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
+        self.assertEqual(self.accept(new_delivery("e3", claim=lasting)), (None,))
+        with self.assertRaises(ClaimTaken):
+            self.accept(new_delivery("e4"), guard=guard)
+
+    def test_claims_of_a_unit_with_duplicates(self) -> None:
+        """Each delivery lets go of its own claim, where others of its turn were duplicates, too."""
+        self.accept_one("e0", claim=dedupe("k0"))
+        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n % 3}")))) for n in range(4)]
+        found = [ids[0] for ids in self.result_of(gatherResults(units))]
+        self.assertEqual([number is None for number in found], [True, False, False, True])
+        for number in (found[1], found[2]):
+            assert number is not None
+            self.settle(number, DEAD, dead=DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
+        again = [self.accept(new_delivery(f"f{n}", claim=dedupe(f"k{n}")))[0] for n in range(3)]
+        self.assertEqual([number is None for number in again], [True, False, False])
 
     def test_taken_guard_refuses_the_unit(self) -> None:
         """A unit whose guard is taken keeps nothing, and uses up none of its claims."""

@@ -21,6 +21,7 @@ from harn.testing.stores.kit import (
     StoreTestCase,
     attempt_of,
     backlog_of,
+    dedupe,
     new_delivery,
     settlement_of,
 )
@@ -154,7 +155,7 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual((recovery.recovered, recovery.dead), (2, 0))
         self.assertEqual(recovery.backlog, (backlog_of("gh", 1, 1, 1),))
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
-        self.assertEqual(self.result_of(self.store.find("e0"))[0].recoveries, 1)
+        self.assertEqual(self.crashes_of("e0"), 0)
         self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
 
     def test_recovery_leaves_our_own_alone(self) -> None:
@@ -162,7 +163,7 @@ class DeliveringTests(StoreTestCase):
         self.accept_one("e1")
         self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 0)
         self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
-        self.assertEqual(self.result_of(self.store.find("e1"))[0].recoveries, 0)
+        self.assertEqual(self.crashes_of("e1"), 0)
 
     def test_recovery_of_what_is_older(self) -> None:
         """A recovery may be limited to what was received before a time; the rest waits on."""
@@ -173,16 +174,68 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(self.ready_ids(), [old])
         self.assertEqual([row.event_id for row in self.result_of(self.store.stranded(NOW + 1, 10))], ["e2"])
 
+    def crashes_of(self, event_id: str) -> int:
+        """How many crashes an event's delivery has seen."""
+        (row,) = self.result_of(self.store.find(event_id))
+        return row.crashes
+
+    def test_what_ran_at_a_crash_is_counted(self) -> None:
+        """Of a server that crashed, what ran counts that, once; what had ended, waited or was not begun does not."""
+        ran, ended, waits, fresh = (self.accept_one(name) for name in ("ran", "ended", "waits", "fresh"))
+        self.result_of(self.store.begins(ended))
+        self.result_of(self.store.begins(waits))
+        self.store.ended(ended)
+        self.store.ended(waits)
+        self.settle(waits, WAITING, due_at=NOW + 5)
+        self.crash(ran)
+        recovery = self.result_of(self.store.recover(NOW, 10))
+        self.assertEqual((recovery.recovered, recovery.dead, recovery.crashed), (4, 0, 1))
+        self.assertEqual([self.crashes_of(name) for name in ("ran", "ended", "waits", "fresh")], [1, 0, 0, 0])
+        self.assertEqual(self.ready_ids(), [ran, ended, fresh])
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).crashed, 0)
+        self.crash()
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).crashed, 0)
+        self.assertEqual(self.crashes_of("ran"), 1)
+
+    def test_a_clean_end_counts_for_nothing(self) -> None:
+        """What a server runs when it is closed is begun again, as if it had never run."""
+        self.result_of(self.store.begins(self.accept_one("e1")))
+        self.restart()
+        recovery = self.result_of(self.store.recover(NOW, 1))
+        self.assertEqual((recovery.recovered, recovery.dead, recovery.crashed), (1, 0, 0))
+
+    def test_what_was_settled_is_not_counted(self) -> None:
+        """What ended just before a crash, and is on disk, has nothing to do with it."""
+        delivery_id = self.accept_one("e1")
+        self.result_of(self.store.begins(delivery_id))
+        self.settle(delivery_id)
+        self.crash()
+        self.assertEqual(self.result_of(self.store.recover(NOW, 1)).crashed, 0)
+        self.assertEqual(self.state_of("e1"), [DONE])
+
+    def test_crashes_and_recovery_of_what_is_older(self) -> None:
+        """What a limited recovery leaves is counted by the one that takes it."""
+        old, young = self.accept_one("old", received_at=NOW - 100), self.accept_one("young")
+        self.crash(old, young)
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10, NOW - 50)).crashed, 1)
+        self.assertEqual((self.crashes_of("old"), self.crashes_of("young")), (1, 0))
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).crashed, 1)
+        self.assertEqual((self.crashes_of("old"), self.crashes_of("young")), (1, 1))
+
     def test_recovery_limit(self) -> None:
-        """A delivery that is unfinished at so many restarts is a dead letter, and says so."""
-        self.accept_one("e1")
+        """A delivery that ran at so many crashes is a dead letter, says so, and lets go of its claim; no other is."""
+        culprit = self.accept_one("culprit", claim=dedupe("k"))
+        self.accept_one("beside")
         outcomes = []
         for _ in range(3):
-            self.restart()
+            self.crash(culprit)
             recovery = self.result_of(self.store.recover(NOW, 3))
             outcomes.append((recovery.recovered, recovery.dead))
-        self.assertEqual(outcomes, [(1, 0), (1, 0), (0, 1)])
-        self.assertEqual(self.state_of("e1"), [DEAD])
+        self.assertEqual(outcomes, [(2, 0), (2, 0), (1, 1)])
+        self.assertEqual((self.state_of("culprit"), self.state_of("beside")), ([DEAD], [READY]))
         (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
-        self.assertEqual(record.payload["reason"], RECOVERY_LIMIT)
+        self.assertEqual((record.payload["reason"], record.occurred_at), (RECOVERY_LIMIT, NOW))
         self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+        self.assertIsNotNone(self.accept(new_delivery("again", claim=dedupe("k")))[0])
+        self.restart()
+        self.assertEqual(self.result_of(self.store.recover(NOW, 1)).dead, 0)

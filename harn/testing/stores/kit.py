@@ -179,6 +179,15 @@ class StoreTestCase(SynchronousTestCase):
         self.store = self.make_store()
         self.result_of(self.store.open())
 
+    def crash(self, *running: int) -> None:
+        """Open the store as another server would after this one was killed while it ran these deliveries."""
+        for delivery_id in running:
+            self.result_of(self.store.begins(delivery_id))
+        crashed, self.store = self.store, self.make_store()
+        if self.store is not crashed:
+            self.addCleanup(lambda: self.result_of(crashed.close()))
+        self.result_of(self.store.open())
+
     def accept(self, *deliveries: NewDelivery, guard: Claim | None = None) -> tuple[int | None, ...]:
         """Accept as one unit; give the ids."""
         return self.result_of(self.store.accept(accept_of(*deliveries, guard=guard)))

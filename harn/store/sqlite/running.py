@@ -1,0 +1,161 @@
+"""
+The note of what runs: a file for each server, from which the next one tells which deliveries ran when that crashed.
+
+It outlives the process, however that dies, since the kernel has what was written; nothing is forced to a disk, so that
+after a failure of the whole system it may be old. An id in a note counts only while its delivery is unfinished and
+still that server's. A thread of its own writes it: neither the reactor nor a commit waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from harn.store.sqlite.worker import Worker
+
+log = Logger(namespace="harn.store")
+
+PREFIX = "running-"
+"""A note's name begins so, and ends with its server's incarnation."""
+
+
+class RunningNote:
+    """
+    Keeps this server's note.
+
+    What begins or ends while the thread writes is written after that, all at once.
+
+    :param directory: where the notes are; it exists.
+    """
+
+    def __init__(self, directory: str, threads: IReactorFromThreads) -> None:
+        self._directory = directory
+        self._threads = threads
+        self._worker = Worker("harn-store-notes", threads)
+        self._running: set[int] = set()
+        self._waiting: list[Deferred[None]] = []
+        self._busy = self._changed = self._open = self._failed = False
+        self._path = ""
+        self._descriptor: int | None = None
+
+    def open(self, incarnation: int) -> None:
+        """Start the thread; the file is made with the first delivery that runs."""
+        self._path = os.path.join(self._directory, f"{PREFIX}{incarnation}")
+        self._open = True
+        self._worker.start()
+
+    def begins(self, delivery_id: int) -> Deferred[None]:
+        """See `IDeliveries.begins`."""
+        self._running.add(delivery_id)
+        if not self._open:
+            return succeed(None)
+        noted: Deferred[None] = Deferred()
+        self._waiting.append(noted)
+        self._write_soon()
+        return noted
+
+    def ended(self, delivery_id: int) -> None:
+        """See `IDeliveries.ended`."""
+        self._running.discard(delivery_id)
+        if self._open:
+            self._write_soon()
+
+    def forget(self, incarnations: Collection[int]) -> None:
+        """Remove the notes of servers that are gone, whose deliveries are others' by now."""
+        if self._open:
+            self._worker.post(lambda: _remove(self._directory, incarnations))
+
+    def close(self) -> Deferred[None]:
+        """Remove the note, since this is no crash, and end the thread. Called once, after `open`."""
+        self._open = False
+        self._worker.post(self._discard)
+        return self._worker.stop()
+
+    def _write_soon(self) -> None:
+        self._changed = True
+        if not self._busy:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._busy, self._changed = True, False
+        waiting, self._waiting = self._waiting, []
+        running = tuple(self._running)
+
+        def write() -> None:
+            failure = self._write(running)
+            self._threads.callFromThread(self._written, waiting, failure)
+
+        self._worker.post(write)
+
+    def _written(self, waiting: list[Deferred[None]], failure: OSError | None) -> None:
+        if failure is not None and not self._failed:
+            log.warn(
+                "{path} cannot be written: {why}; if this server crashes, nobody knows which deliveries were running",
+                path=self._path,
+                why=failure.strerror,
+            )
+        self._failed = failure is not None
+        self._busy = False
+        for noted in waiting:
+            noted.callback(None)
+        if self._changed and self._open and not self._busy:
+            self._hand_over()
+
+    # In the thread:
+
+    def _write(self, running: Collection[int]) -> OSError | None:
+        """Write the ids in one line; what follows it in the file is of no account."""
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            os.pwrite(self._descriptor, b" ".join(b"%d" % delivery_id for delivery_id in running) + b"\n", 0)
+        except OSError as error:
+            return error
+        return None
+
+    def _discard(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+            _unlink(self._path)
+
+
+def read_notes(directory: str) -> Mapping[int, tuple[int, ...]]:
+    """
+    Give by incarnation the ids of the deliveries that ran last. Blocks.
+
+    :raises OSError: the directory cannot be read.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    for name in _names(os.listdir(directory)):
+        try:
+            with open(os.path.join(directory, name), "rb") as file:
+                line = file.readline()
+        except OSError as error:
+            log.warn("{name} cannot be read, and counts for nothing: {why}", name=name, why=error.strerror)
+            continue
+        words = line.split() if line.endswith(b"\n") else []
+        found[int(name.removeprefix(PREFIX))] = tuple(int(word) for word in words if word.isdigit())
+    return found
+
+
+def _names(entries: Iterable[str]) -> list[str]:
+    return [name for name in entries if name.startswith(PREFIX) and name.removeprefix(PREFIX).isdecimal()]
+
+
+def _remove(directory: str, incarnations: Collection[int]) -> None:
+    for incarnation in incarnations:
+        _unlink(os.path.join(directory, f"{PREFIX}{incarnation}"))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warn("{path} cannot be removed: {why}", path=path, why=error.strerror)

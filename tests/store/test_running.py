@@ -1,0 +1,97 @@
+"""The note of what runs, as a file: what it says, when it is written, and when it is removed."""
+
+import os
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.store.sqlite.running import RunningNote, read_notes
+from harn.testing.stores.kit import StoreClock
+
+
+class RunningNoteTests(SynchronousTestCase):
+    def setUp(self):
+        self.clock = StoreClock()
+        self.directory = self.mktemp()
+        os.makedirs(self.directory)
+        self.note = self.make(3)
+
+    def make(self, incarnation):
+        note = RunningNote(self.directory, self.clock)
+        note.open(incarnation)
+        self.addCleanup(lambda: note._open and self.clock.result_of(note.close()))
+        return note
+
+    def notes(self):
+        return {incarnation: sorted(ids) for incarnation, ids in read_notes(self.directory).items()}
+
+    def settled(self):
+        """Wait until everything before is written."""
+        self.clock.result_of(self.note.begins(99))
+        self.note.ended(99)
+        self.clock.result_of(self.note.begins(99))
+
+    def test_says_what_runs(self):
+        """It holds what has begun and not ended; a shorter note is not mixed with a longer one before it."""
+        for delivery_id in range(1000, 1100):
+            self.clock.result_of(self.note.begins(delivery_id))
+        for delivery_id in range(1000, 1099):
+            self.note.ended(delivery_id)
+        self.settled()
+        self.assertEqual(self.notes(), {3: [99, 1099]})
+
+    def test_many_in_one_turn(self):
+        """What begins while the thread writes is written at once, and each is told when it is there."""
+        noted = [self.note.begins(delivery_id) for delivery_id in range(1, 50)]
+        self.clock.result_of(noted[-1])
+        self.assertEqual(self.notes(), {3: list(range(1, 50))})
+        for each in noted[:-1]:
+            self.successResultOf(each)
+
+    def test_private(self):
+        """The file is its owner's alone."""
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        self.clock.result_of(self.note.begins(1))
+        self.assertEqual(os.stat(os.path.join(self.directory, "running-3")).st_mode & 0o777, 0o600)
+
+    def test_close_removes_it(self):
+        """A clean end leaves no note; what asks afterwards is answered."""
+        self.clock.result_of(self.note.begins(1))
+        self.clock.result_of(self.note.close())
+        self.assertEqual(os.listdir(self.directory), [])
+        self.successResultOf(self.note.begins(2))
+        self.note.ended(2)
+
+    def test_forget(self):
+        """Notes of others that are gone are removed, ours is not; one that is not there is no error."""
+        other = self.make(1)
+        self.clock.result_of(other.begins(7))
+        self.clock.result_of(self.note.begins(8))
+        self.note.forget([1, 2])
+        self.settled()
+        self.assertEqual(list(self.notes()), [3])
+
+    def test_other_files(self):
+        """What is no note, or is not whole, counts for nothing."""
+        for name, text in (
+            ("running-x", "1\n"),
+            ("running-", "1\n"),
+            ("running-5", ""),
+            ("running-6", "1 2"),
+            ("a", "1\n"),
+        ):
+            with open(os.path.join(self.directory, name), "w") as file:
+                file.write(text)
+        os.makedirs(os.path.join(self.directory, "running-7"))
+        with open(os.path.join(self.directory, "running-8"), "wb") as file:
+            file.write(b"4 \xff -1 5\nrest 6 7")
+        self.assertEqual(self.notes(), {5: [], 6: [], 8: [4, 5]})
+
+    def test_cannot_be_written(self):
+        """A note that cannot be written is logged once, and keeps nobody waiting."""
+        with mock.patch("harn.store.sqlite.running.os.open", side_effect=OSError(28, "No space left on device")):
+            for delivery_id in (1, 2):
+                self.clock.result_of(self.note.begins(delivery_id))
+        self.clock.result_of(self.note.begins(3))
+        self.assertEqual(self.notes(), {3: [1, 2, 3]})
