@@ -45,6 +45,7 @@ from harn.orchestrator.planning import Planner
 from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
+from harn.orchestrator.reaping import OrphanReaper, is_parent_of_orphans
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.reload_operations import ReloadOperations
 from harn.orchestrator.running import state_path
@@ -312,6 +313,8 @@ def assemble(
         HeartbeatService(reactor, store, wall=wall),
         RetentionService(reactor, store, settings.retention, wall=wall),
     ]
+    if is_parent_of_orphans():
+        background.append(OrphanReaper(reactor))
     if options.watch:
         background.append(make_watcher(files, coordinator, options.manifest, hash_key))
     parts = Parts(

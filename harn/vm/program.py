@@ -12,7 +12,8 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    _roots = [root for root in sys.argv[1:] if root not in sys.path]
+    _arguments = sys.argv[1:]
+    _roots = [root for root in _arguments if root not in sys.path]
     sys.path[:0] = _roots
 
     from harn.vm.child.guard import start_guarded
@@ -28,12 +29,14 @@ import os
 import socket
 import traceback
 from _thread import start_new_thread
+from collections.abc import Sequence
 
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.guard import CONTROL, DATA
 from harn.vm.child.output import capture_output
 from harn.vm.child.programs import end_programs, follow_programs
 from harn.vm.child.session import Session
+from harn.vm.child.spawned import prepare_spawned
 from harn.vm.child.threads import Threads
 from harn.vm.child.watchdog import Watchdog
 from harn.vm.frames import LARGEST_TO_CHILD, FrameReader, FromChild, Load, Ready, ToChild, append_frame
@@ -54,8 +57,11 @@ class Program:
     :ivar ended: the server has closed the channel.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, data: socket.socket, control: socket.socket) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, data: socket.socket, control: socket.socket, roots: Sequence[str]
+    ) -> None:
         self.ended = False
+        self._roots = roots
         self._loop = loop
         self._data = data
         self._control = control
@@ -124,6 +130,7 @@ class Program:
                 self.session.handle(frame)
                 if type(frame) is Load:
                     self._forget_directories()
+                    prepare_spawned(frame, self._roots)
         except BaseException:  # a defect of ours, never the user's: nothing that follows could be trusted
             os.write(2, traceback.format_exc().encode("utf-8", "replace"))
             os._exit(70)
@@ -140,7 +147,7 @@ class Program:
         self.watchdog.paths = self.session.paths
 
 
-def main() -> None:
+def main(roots: Sequence[str]) -> None:
     """Run until the server closes the channel."""
     for descriptor in (DATA, CONTROL):
         os.set_inheritable(descriptor, False)
@@ -148,7 +155,7 @@ def main() -> None:
     data.setblocking(False)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    program = Program(loop, data, control)
+    program = Program(loop, data, control, roots)
     start_new_thread(program.watchdog.run, ())
     watch_forks(lambda: program.abandon)
     follow_programs()
@@ -170,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(_arguments)

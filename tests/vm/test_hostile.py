@@ -90,7 +90,8 @@ HOSTILE = """
         return subprocess.Popen(["sleep", "1000"]).pid
     def starts_programs(event):
         plain = subprocess.Popen(["sleep", "1000"])
-        detached = subprocess.Popen("sleep 1000 >&- & echo $!", shell=True, start_new_session=True, stdout=subprocess.PIPE)
+        command = "sleep 1000 >&- & echo $!"
+        detached = subprocess.Popen(command, shell=True, start_new_session=True, stdout=subprocess.PIPE)
         return [os.getppid(), plain.pid, int(detached.communicate()[0])]
     started = []
     async def waits_for_program(event):

@@ -220,7 +220,8 @@ ORPHANS = """
 import asyncio, os, re, subprocess, time
 async def starts(event):
     shell = subprocess.Popen(["sh", "-c", "sleep 1000 & exec sleep 1000"])
-    detached = subprocess.Popen(["sh", "-c", "sleep 1000 >&- & echo $!"], start_new_session=True, stdout=subprocess.PIPE)
+    command = ["sh", "-c", "sleep 1000 >&- & echo $!"]
+    detached = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
     return [os.getpid(), shell.pid, int(detached.communicate()[0])]
 def holds(event): re.match(r"(a+)+$", "a" * 60 + "b")
 def fine(event): return 1

@@ -28,12 +28,22 @@ def _search(pid: int) -> list[int]:
 
 def parent_and_start(pid: int) -> tuple[int, int]:
     """Give a process's parent, and when it started in the kernel's ticks: zeros if that cannot be known."""
+    fields = _status(pid)
+    return (int(fields[1]), int(fields[19])) if len(fields) > 19 else (0, 0)
+
+
+def is_ended(pid: int) -> bool:
+    """Tell whether a process has ended, and waits to be reaped by its parent."""
+    return _status(pid)[:1] == [b"Z"]
+
+
+def _status(pid: int) -> list[bytes]:
+    """Give the fields of the kernel's description that follow the name: state, parent, ...; none if there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return int(fields[1]), int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return 0, 0
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def descendants_of(pid: int) -> list[int]:

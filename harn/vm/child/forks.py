@@ -17,6 +17,7 @@ import traceback
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from selectors import SelectSelector
+from threading import get_ident
 from typing import Any
 
 from harn.vm.child.guard import HELD
@@ -36,20 +37,33 @@ def watch_forks(find: Callable[[], Callable[[], None] | None]) -> None:
     :param find: called in the new process; gives what closes all that it shares with the interpreter, or None if no
         handler's code has forked.
     """
+    # A signal that comes before the copy has its own handlers must wait for them, or it would do nothing.
+    masks: dict[int, set[int]] = {}
 
-    def begin_copy() -> None:
+    def hold_signals() -> None:
+        masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+
+    def release_signals() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(get_ident(), ()))
+
+    def begin_process() -> None:
+        try:
+            abandon = find()
+            if abandon is not None:
+                begin_copy(abandon)
+        finally:
+            release_signals()
+
+    def begin_copy(abandon: Callable[[], None]) -> None:
         global _copied
-        abandon = find()
-        if abandon is None:
-            return
         _copied = True
         # What was registered before belongs to the interpreter: the copy must not remove its temporary files.
         atexit._clear()
         for number in HELD:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
         abandon()
 
-    os.register_at_fork(after_in_child=begin_copy)
+    os.register_at_fork(before=hold_signals, after_in_parent=release_signals, after_in_child=begin_process)
 
 
 def abandon_loop(loop: AbstractEventLoop) -> None:

@@ -1,0 +1,66 @@
+"""
+Local modules in the processes that `multiprocessing` starts anew, as its methods ``spawn`` and ``forkserver`` do.
+
+Such a process imports the module of the function that it is to run. It gets the interpreter's own sources with the data
+by which `multiprocessing` prepares it: so it runs the same code as the interpreter, whatever is on disk by now.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.spawn
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from harn.vm.frames import Load
+from harn.vm.imports import Scope
+
+PREPARE = """
+import sys
+sys.path[:0] = roots
+try:
+    from harn.vm.child.spawned import install
+finally:
+    del sys.path[:len(roots)]
+install(bundle)
+"""
+"""What runs in the new process before anything of the user's is imported; it may not find harn by itself."""
+
+
+class Prepared:
+    """What installs a bundle where it is unpickled, and is None there."""
+
+    def __init__(self, roots: Sequence[str], bundle: bytes) -> None:
+        """
+        Prepare a process.
+
+        :param roots: the directories that hold harn and msgspec.
+        :param bundle: an encoded `Load`.
+        """
+        self._names = {"roots": list(roots), "bundle": bundle}
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return exec, (PREPARE, self._names)
+
+
+def install(bundle: bytes) -> None:
+    """Make the modules of an encoded `Load` importable in this process."""
+    Scope(msgspec.msgpack.decode(bundle, type=Load).sources).install()
+
+
+def prepare_spawned(load: Load, roots: Sequence[str]) -> None:
+    """Have every process that `multiprocessing` starts from now on find the modules of ``load``."""
+    # The new process would run this program anew, as its main module.
+    sys.modules["__main__"] = ModuleType("__main__")
+    bundle = msgspec.msgpack.encode(load)
+    plain = multiprocessing.spawn.get_preparation_data
+
+    @wraps(plain)
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        return {**plain(name), "harn": Prepared(roots, bundle)}
+
+    multiprocessing.spawn.get_preparation_data = get_preparation_data

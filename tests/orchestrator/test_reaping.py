@@ -1,0 +1,49 @@
+"""Orphans that the server is given as process 1."""
+
+from unittest import skipIf
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.orchestrator.reaping import INTERVAL, OrphanReaper, is_parent_of_orphans
+
+
+class OrphanReaperTests(SynchronousTestCase):
+    """The reaper by a clock."""
+
+    def setUp(self):
+        """Start one."""
+        self.ended = set()
+        self.reaped = []
+        self.clock = Clock()
+        self.awaited = {}
+        self.reaper = OrphanReaper(self.clock, lambda: sorted(self.ended), self.awaited, self.reaped.append)
+        self.reaper.startService()
+        self.addCleanup(self.reaper.stopService)
+
+    def test_orphans_are_reaped(self):
+        """What has ended and waits at two looks is reaped, once."""
+        self.ended |= {7, 8}
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.reaped, [])
+        self.clock.advance(INTERVAL)
+        self.assertEqual(sorted(self.reaped), [7, 8])
+        self.ended.clear()
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual(len(self.reaped), 2)
+
+    def test_statuses_of_others(self):
+        """What Twisted waits for is left to it, and so is what its starter reaps soon."""
+        self.awaited[7] = object()
+        self.ended |= {7, 8}
+        self.clock.advance(INTERVAL)
+        self.ended.discard(8)
+        self.clock.advance(INTERVAL)
+        self.ended |= {8}  # another process, of the same number
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.reaped, [])
+
+    @skipIf(is_parent_of_orphans(), "the tests run as process 1")
+    def test_not_for_everybody(self):
+        """A process with a parent for its orphans needs no reaper."""
+        self.assertFalse(is_parent_of_orphans())
