@@ -5,6 +5,7 @@ One end of a pipe or socket as the reactor reads and writes it: what is sent in 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,11 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from harn.vm.frames import append_frame
+from harn.vm.frames import Begin, append_frame, append_head
 
 READ_SIZE = 262144
+LARGE = 65536
+"""Bytes of a body that is not copied into a frame, but written from where it is."""
 LAST_READS = 64
 """Reads after the end; somebody who holds the other end of a pipe may write to it for ever."""
 
@@ -46,7 +49,7 @@ class Channel:
         self.lost = lost
         self._reactor = reactor
         self._descriptor = descriptor
-        self._outgoing = bytearray()
+        self._outgoing: deque[bytearray | memoryview] = deque()
         self._writing = False
         reactor.addReader(self)
 
@@ -54,7 +57,15 @@ class Channel:
         """Send a frame with everything else of this turn; on a closed channel nothing happens."""
         if self._descriptor < 0:
             return
-        append_frame(self._outgoing, frame)
+        if not self._outgoing or isinstance(self._outgoing[-1], memoryview):
+            self._outgoing.append(bytearray())
+        tail = self._outgoing[-1]
+        assert isinstance(tail, bytearray)
+        if type(frame) is Begin and len(frame.body) > LARGE:
+            append_head(tail, frame)
+            self._outgoing.append(memoryview(frame.body))
+        else:
+            append_frame(tail, frame)
         if not self._writing:
             self._writing = True
             self._reactor.addWriter(self)
@@ -109,16 +120,25 @@ class Channel:
     def doWrite(self) -> None:  # noqa: N802 - Twisted's name
         """Write as much as goes."""
         try:
-            sent = os.write(self._descriptor, self._outgoing)
+            sent = os.write(self._descriptor, self._outgoing[0])
         except BlockingIOError:
             return
         except OSError:  # the other end is gone, which the reading side will say
             self._outgoing.clear()
         else:
-            del self._outgoing[:sent]
+            self._sent(sent)
         if not self._outgoing:
             self._writing = False
             self._reactor.removeWriter(self)
+
+    def _sent(self, count: int) -> None:
+        first = self._outgoing[0]
+        if count == len(first):
+            self._outgoing.popleft()
+        elif isinstance(first, bytearray):
+            del first[:count]
+        else:
+            self._outgoing[0] = first[count:]
 
     def connectionLost(self, reason: Failure) -> None:
         """Close, since the reactor ends or found the descriptor broken."""

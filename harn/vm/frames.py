@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 LARGEST_FROM_CHILD = 8 * 1024 * 1024
 LARGEST_TO_CHILD = 256 * 1024 * 1024
@@ -194,6 +195,15 @@ def append_frame(buffer: bytearray, frame: msgspec.Struct) -> None:
         del buffer[start:]
         raise
     buffer[start : start + 4] = (len(buffer) - start - 4).to_bytes(4, "big")
+
+
+def append_head(buffer: bytearray, frame: Begin) -> None:
+    """Add an encoded frame to ``buffer`` but for the bytes of its body, which are to follow as they are."""
+    start, size = len(buffer), len(frame.body)
+    append_frame(buffer, structs.replace(frame, body=b""))
+    assert buffer.endswith(b"\xc4\x00"), "the body must be the last field: an empty one is these bytes of MessagePack"
+    buffer[-2:] = b"\xc6" + size.to_bytes(4, "big")
+    buffer[start : start + 4] = (len(buffer) - start - 4 + size).to_bytes(4, "big")
 
 
 class FrameReader:

@@ -4,7 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.vm.frames import Begin, Cancel, Done, Failed, FrameReader, FromChild, SecretAnswer, ToChild, append_frame
+from harn.vm.frames import (
+    Begin,
+    Cancel,
+    Done,
+    Failed,
+    FrameReader,
+    FromChild,
+    SecretAnswer,
+    ToChild,
+    append_frame,
+    append_head,
+)
 
 FRAMES = st.lists(
     st.one_of(
@@ -40,6 +51,18 @@ class FrameTests(SynchronousTestCase):
         reader = FrameReader(ToChild, 1000)
         found = [each for at in range(0, len(data), size) for each in reader.feed(bytes(data[at : at + size]))]
         self.assertEqual(found, frames)
+
+    @given(FRAMES)
+    def test_body_that_follows(self, frames):
+        """A frame whose body is sent after it is, on the wire, the same but for how the body's length is written."""
+        data = bytearray()
+        for frame in frames:
+            if isinstance(frame, Begin):
+                append_head(data, frame)
+                data += frame.body
+            else:
+                append_frame(data, frame)
+        self.assertEqual(FrameReader(ToChild, 1000).feed(bytes(data)), frames)
 
     @given(st.binary(min_size=4, max_size=100))
     def test_rubbish(self, data):

@@ -1,0 +1,67 @@
+"""The server's end of a channel: what is sent leaves in order, and large bodies are not copied."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tracemalloc
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.vm.channel import LARGE, Channel
+from harn.vm.frames import Begin, Cancel, FrameReader, ToChild
+
+MIB = 1 << 20
+
+
+def begin(number: int, body: bytes) -> Begin:
+    """Make a frame that begins a call."""
+    return Begin(number, "m:f", None, "gh@v1", "gh", 1, 30.0, None, b"{}", body)
+
+
+class ChannelTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor: Any = MemoryReactorClock()
+        ours, self.theirs = socket.socketpair()
+        self.addCleanup(self.theirs.close)
+        self.channel = Channel(self.reactor, ours.detach(), lambda data: None, lambda: None)
+        self.addCleanup(self.channel.close)
+
+    def received(self) -> list[Any]:
+        """Let the channel write until it has nothing left; give the frames that came out."""
+        reader = FrameReader(ToChild, 64 * MIB)
+        frames: list[Any] = []
+        while self.channel in self.reactor.writers:
+            self.channel.doWrite()
+            frames += reader.feed(self.theirs.recv(MIB))
+        return frames
+
+    def test_in_order(self) -> None:
+        """Small and large frames come out whole, in the order in which they were sent."""
+        sizes = [10, LARGE + 1, LARGE + 1, LARGE, 3 * MIB, 0]
+        sent: list[Any] = [begin(number, os.urandom(size)) for number, size in enumerate(sizes)]
+        sent[3:3] = [Cancel(1), Cancel(2)]
+        for frame in sent:
+            self.channel.send(frame)
+        self.assertEqual(self.received(), sent)
+        self.channel.send(Cancel(3))
+        self.assertEqual(self.received(), [Cancel(3)])
+
+    def test_not_copied(self) -> None:
+        """What waits to be written takes no memory beside the bodies themselves."""
+        body = os.urandom(4 * MIB)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(8):
+            self.channel.send(begin(number, body))
+            self.channel.doWrite()
+        self.assertLess(tracemalloc.get_traced_memory()[1], MIB)
+
+    def test_closed(self) -> None:
+        """Once it is closed it holds nothing, and takes nothing more."""
+        self.channel.send(begin(1, b"x" * MIB))
+        self.channel.close()
+        self.channel.send(Cancel(1))
+        self.assertEqual((len(self.channel._outgoing), self.reactor.writers), (0, set()))
