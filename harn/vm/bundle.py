@@ -46,18 +46,20 @@ class Bundle:
     :ivar bundle_id: ``sha256:...`` over the names, paths and sources of all modules, and ``included``.
     :ivar modules: by dotted name.
     :ivar included: modules that the manifest's ``include`` added: any other may import them without showing it.
+    :ivar root: the manifest's directory; of bundles that an earlier release stored, empty.
     """
 
     bundle_id: str
     modules: Mapping[str, Module] = field(repr=False)
     included: frozenset[str] = field(default=frozenset(), repr=False)
+    root: str = ""
     _closures: dict[str, str] = field(factory=dict, init=False, repr=False, eq=False)
 
 
-def make_bundle(modules: Mapping[str, Module], included: frozenset[str] = frozenset()) -> Bundle:
+def make_bundle(modules: Mapping[str, Module], included: frozenset[str] = frozenset(), root: str = "") -> Bundle:
     """Put modules together and name them by their content."""
     content = [(each.name, each.path, each.is_package, each.digest) for each in sorted_modules(modules)]
-    return Bundle(bundle_id=digest_value([content, sorted(included)]), modules=modules, included=included)
+    return Bundle(bundle_id=digest_value([content, sorted(included)]), modules=modules, included=included, root=root)
 
 
 def sorted_modules(modules: Mapping[str, Module]) -> list[Module]:
@@ -118,6 +120,7 @@ class _PackedModule(msgspec.Struct, frozen=True, array_like=True):
 class _Packed(msgspec.Struct, frozen=True, array_like=True, tag="harn-bundle-1"):
     modules: list[_PackedModule]
     included: list[str]
+    root: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -130,7 +133,7 @@ def encode_bundle(bundle: Bundle) -> bytes:
         _PackedModule(each.name, each.path, each.source, each.is_package, sorted(each.imports), list(each.mentions))
         for each in sorted_modules(bundle.modules)
     ]
-    return _encoder.encode(_Packed(modules, sorted(bundle.included)))
+    return _encoder.encode(_Packed(modules, sorted(bundle.included), bundle.root))
 
 
 def decode_bundle(data: bytes) -> Bundle:
@@ -151,4 +154,4 @@ def decode_bundle(data: bytes) -> Bundle:
         )
         for each in packed.modules
     }
-    return make_bundle(modules, frozenset(packed.included))
+    return make_bundle(modules, frozenset(packed.included), packed.root)

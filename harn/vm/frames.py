@@ -40,9 +40,10 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Make these modules importable; sent once, first."""
+    """Make these modules importable; sent once, first. ``root``: the manifest's directory, for `harn.vm.guard`."""
 
     sources: list[Source]
+    root: str = ""
 
 
 class Resolve(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -20,14 +20,20 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from harn.vm.frames import Source
+from harn.vm.guard import Guard
+from harn.vm.locality import Locality
 
 
 class Loader:
     """Runs one module from its source; also gives tracebacks the text that really runs."""
 
-    def __init__(self, source: Source | None, builtin_names: dict[str, Any] | None) -> None:
+    def __init__(
+        self, source: Source | None, builtin_names: dict[str, Any] | None, directories: Sequence[str] = ()
+    ) -> None:
+        """Take a module; of a package without ``__init__`` there is no source, and ``directories`` is where it lies."""
         self._source = source
         self._builtins = builtin_names
+        self._directories = list(directories)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Let Python make the module object."""
@@ -61,6 +67,41 @@ class Loader:
         """Tell whether the module is a package."""
         return self._source is None or self._source.is_package
 
+    # Data beside the modules, which is no part of the bundle: it is read from disk when somebody asks
+
+    @property
+    def path(self) -> str:
+        """Where the source was read."""
+        return "" if self._source is None else self._source.path
+
+    def get_filename(self, fullname: str) -> str:
+        """Give what ``__file__`` says."""
+        if self._source is None:
+            raise ImportError(f"{fullname} is a package without __init__", name=fullname)
+        return self._source.path
+
+    def get_data(self, path: str) -> bytes:
+        """Read a file (PEP 302), for ``pkgutil.get_data``."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, fullname: str) -> Any:
+        """Give the resources of a package, for ``importlib.resources``; None of a plain module."""
+        if not self.is_package(fullname):
+            return None
+        from importlib.resources.readers import FileReader, NamespaceReader  # few need it, and it imports much
+
+        if self._source is None:
+            return NamespaceReader(_NamespacePath(self._directories))
+        return FileReader(self)  # type: ignore[arg-type]  # it asks for nothing but our path
+
+
+class _NamespacePath(list[str]):
+    """Directories, under a name by which ``NamespaceReader`` knows what it is given."""
+
+    def __repr__(self) -> str:
+        return f"_NamespacePath({list(self)!r})"
+
 
 class Scope:
     """
@@ -69,8 +110,12 @@ class Scope:
     :ivar paths: the files that the sources were read from; a traceback's frames in them are the user's.
     """
 
-    def __init__(self, sources: Iterable[Source], prefix: str = "") -> None:
-        """Take the sources; with ``prefix`` (a package's name) they lie below it, else they have their own names."""
+    def __init__(self, sources: Iterable[Source], prefix: str = "", root: str = "") -> None:
+        """
+        Take the sources; with ``prefix`` (a package's name) they lie below it, else they have their own names.
+
+        :param root: the manifest's directory: what lies there and is not among the sources is not imported.
+        """
         self._sources = {source.name: source for source in sources}
         self._prefix = prefix
         self._builtins: dict[str, Any] | None = None
@@ -78,6 +123,7 @@ class Scope:
         self._packages = {
             name.rsplit(".", depth)[0] for name in self._sources for depth in range(1, name.count(".") + 1)
         } - self._sources.keys()
+        self.guard = Guard(Locality(root), self.paths, self.directories())
         if prefix:
             self._builtins = {**vars(builtins), "__import__": self._import}
 
@@ -88,10 +134,14 @@ class Scope:
             root.__path__ = []
             sys.modules[self._prefix] = root
         sys.meta_path.insert(0, self)
+        if not self._prefix:
+            sys.meta_path.insert(1, self.guard)
 
     def remove(self) -> None:
         """Leave nothing behind in ``sys``."""
         sys.meta_path.remove(self)
+        if self.guard in sys.meta_path:
+            sys.meta_path.remove(self.guard)
         inside = self._full("")
         for name in [name for name in sys.modules if name == self._prefix or (inside and name.startswith(inside))]:
             del sys.modules[name]
@@ -138,13 +188,27 @@ class Scope:
             return None
         is_package = source is None or source.is_package
         # PEP 451 asks of a loader only the methods that ours has.
-        loader: Any = Loader(source, self._builtins)
+        portions = [] if source is not None else self._portions(name)
+        loader: Any = Loader(source, self._builtins, portions)
         spec = ModuleSpec(fullname, loader, origin=None if source is None else source.path, is_package=is_package)
         if source is not None:
             spec.has_location = True
             if is_package:
                 spec.submodule_search_locations = [os.path.dirname(source.path)]
+        else:
+            spec.submodule_search_locations = portions
         return spec
+
+    def _portions(self, package: str) -> list[str]:
+        """Name the directories of a package without ``__init__`` from which sources were read."""
+        found: dict[str, None] = {}
+        for name, source in sorted(self._sources.items()):
+            if name.startswith(f"{package}."):
+                directory = os.path.dirname(source.path)
+                for _ in range(name.count(".") - package.count(".") - 1 + source.is_package):
+                    directory = os.path.dirname(directory)
+                found.setdefault(directory)
+        return list(found)
 
     # Import statements of modules below a package of their own
 
@@ -166,6 +230,10 @@ class Scope:
                     self.import_module(f"{name}.{each}")
             return module
         found = builtins.__import__(name, globals, locals, fromlist or (), level)
+        if level == 0:
+            self.guard.check(name)
+            for each in fromlist or ():
+                self.guard.check(f"{name}.{each}")
         return _Importlib(self) if found is importlib else found
 
 
@@ -180,7 +248,9 @@ class _Importlib(ModuleType):
         """Import by name, as ``importlib.import_module`` does."""
         if self._scope._is_local(name):
             return self._scope.import_module(name)
-        return importlib.import_module(name, package)
+        found = importlib.import_module(name, package)
+        self._scope.guard.check(found.__name__)
+        return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib, name)

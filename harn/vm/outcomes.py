@@ -74,7 +74,8 @@ def begin_frame(number: int, call: Call) -> Begin:
 
 def load_frame(bundle: Bundle) -> Load:
     """Give the frame that makes a bundle's modules importable."""
-    return Load([Source(each.name, each.path, each.source, each.is_package) for each in bundle.modules.values()])
+    sources = [Source(each.name, each.path, each.source, each.is_package) for each in bundle.modules.values()]
+    return Load(sources, bundle.root)
 
 
 def problem_of(flaw: Flaw) -> BundleProblem:

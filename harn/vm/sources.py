@@ -2,7 +2,8 @@
 Reading the local modules of a manifest into a bundle: what its functions lie in, and all that these import.
 
 A module is local if ``[exports]`` names it, or if it is found next to the manifest or, after that, next to an exported
-file, as Python would find it with these directories first on ``sys.path``; one decision differs from Python: names of
+file, or in a directory below the manifest's on Python's own search path, as Python would find it with these directories
+first on ``sys.path``; one decision differs from Python: names of
 the standard library, of harn and of what harn's child process needs always mean just that. A local file of such a name
 would be taken or not depending on what had been imported before, so importing it is a problem, not a surprise.
 """
@@ -31,6 +32,7 @@ from harn.vm.bundle import (
     make_bundle,
     source_digest,
 )
+from harn.vm.locality import Locality
 from harn.vm.mentions import mentions
 
 __all__ = [
@@ -146,6 +148,8 @@ class _Reading:
                 beside = os.path.dirname(place.directories[0] if place.directories else place.path)
                 if beside not in self._search and beside.startswith(self.root):
                     self._search.append(beside)
+        # PYTHONPATH and .pth files: what lies there is local as well.
+        self._search.extend(each for each in Locality(self.root).search_path(sys.path) if each not in self._search)
 
     # What is wanted
 
@@ -216,9 +220,9 @@ class _Reading:
         if sum(len(module.source) for module in finished.values()) > LARGEST_BUNDLE:
             self._problem(f"the local modules are more than {LARGEST_BUNDLE} bytes together", "include fewer")
         old, included = self.previous, frozenset(self.included)
-        if old is not None and old.included == included and old.modules == finished:
+        if old is not None and (old.root, old.included, old.modules) == (self.root, included, finished):
             return old
-        return make_bundle(finished, included)
+        return make_bundle(finished, included, self.root)
 
     # Where it is
 

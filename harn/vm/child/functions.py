@@ -12,6 +12,7 @@ from typing import Any
 
 from harn.vm.child.tracebacks import one_line, user_frames
 from harn.vm.frames import Flaw
+from harn.vm.guard import UnreadModule
 from harn.vm.imports import Scope
 
 
@@ -88,8 +89,12 @@ class Functions:
         module = self._modules.get(name)
         if module is None:
             self._importing(name)
+            before = sys.modules.keys() | self._scope.guard.refused.keys()
             try:
                 module = self._scope.import_module(name)
+                unseen = self._scope.guard.unseen(before)
+                if unseen is not None:
+                    raise unseen
             except BaseException as error:  # sys.exit() in a module must not end the interpreter
                 module = self._import_failed(name, error)
             self._modules[name] = module
@@ -106,6 +111,8 @@ class Functions:
         hint = ""
         if isinstance(error, ModuleNotFoundError):
             hint = f"install it for {sys.executable}, or put its file next to the manifest"
+        if isinstance(error, UnreadModule):
+            return Unusable(f"module {name!r} cannot be imported: {error.message}", error.hint, file, line)
         return Unusable(f"module {name!r} cannot be imported: {one_line(error)}", hint, file, line)
 
 

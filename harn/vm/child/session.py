@@ -104,7 +104,7 @@ class Session:
             self._load(frame)
 
     def _load(self, frame: Load) -> None:
-        self.scope = Scope(frame.sources, self._prefix)
+        self.scope = Scope(frame.sources, self._prefix, frame.root)
         self.scope.install()
         self.paths = self.scope.paths
         self._functions = Functions(self.scope, lambda module: self._send_now(Importing(module)))
