@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
@@ -43,33 +43,70 @@ class Credentials:
         """
         Read both variables, or the files that their ``_FILE`` forms name. Blocks: call it in a thread.
 
-        Keys are separated by commas (in a file by line ends too) and trimmed; a variable that is set but empty counts
-        as not set.
+        Keys are separated by commas (in a file by line ends too, and lines that begin with ``#`` are comments) and
+        trimmed; a variable that is set but empty counts as not set.
 
-        :raises SecretUnavailable: a file that cannot be read or is UTF-16, or both forms of one variable at once.
+        :raises SecretUnavailable: a file that cannot be read, is UTF-16 or holds nothing, keys that are not UTF-8, or
+            both forms of one variable at once. Nothing must come of an emptied file but that: else nobody could ask
+            for anything any more.
         """
         files: list[str] = []
-        keys, marked = _trim(API_KEYS, _read(environ, API_KEYS, files) or b"")
-        secret, around = _trim(HMAC_SECRET, _read(environ, HMAC_SECRET, files) or b"")
+        wrong: list[str] = []
+        keys, marked = _value(environ, API_KEYS, files, wrong)
+        secret, around = _value(environ, HMAC_SECRET, files, wrong)
+        found = _split_keys(keys or b"", is_file=bool(environ.get(f"{API_KEYS}_FILE")))
+        for variable, value, held in ((API_KEYS, keys, found), (HMAC_SECRET, secret, secret)):
+            if value is not None and not held:
+                what = "key" if variable == API_KEYS else "secret"
+                wrong.append(f"{_source(environ, variable)} holds no {what}; write one to it, or unset the variable")
+        if not _is_text(found):
+            wrong.append(f"{_source(environ, API_KEYS)} is not UTF-8; write the keys to it as text")
+        if wrong:
+            raise SecretUnavailable("; ".join(wrong))
         warnings = []
         if marked is not None and "mark" in marked:  # white space and line ends between keys are expected
             warnings.append(f"{API_KEYS}: a byte order mark before the first key was taken off; store it without")
         if around is not None and secret:
             warnings.append(f"{HMAC_SECRET}: {around} around its value was taken off; store it without")
         return cls(
-            keys=tuple(dict.fromkeys(key.strip() for key in _BETWEEN_KEYS.split(keys) if key.strip())),
+            keys=found,
             hmac_secret=secret or None,
             files=tuple(files),
             warnings=tuple(warnings),
         )
 
 
-def _trim(variable: str, value: bytes) -> tuple[bytes, str | None]:
-    """Take off what is around a value, as `trimmed` does; its problem names the variable."""
+def _split_keys(text: bytes, *, is_file: bool) -> tuple[bytes, ...]:
+    """Give the keys in a text, each once."""
+    lines = [line for line in text.splitlines() if not (is_file and line.lstrip().startswith(b"#"))]
+    return tuple(dict.fromkeys(key.strip() for key in _BETWEEN_KEYS.split(b"\n".join(lines)) if key.strip()))
+
+
+def _is_text(keys: Iterable[bytes]) -> bool:
     try:
-        return trimmed(value)
+        b"".join(keys).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _source(environ: Mapping[str, str], variable: str) -> str:
+    """Say where a value comes from: the variable, or the file that its other form names."""
+    path = environ.get(f"{variable}_FILE")
+    return f"{variable}_FILE names {path!r}, which" if path else variable
+
+
+def _value(
+    environ: Mapping[str, str], variable: str, files: list[str], wrong: list[str]
+) -> tuple[bytes | None, str | None]:
+    """Give the value of a variable, None where it is not set or wrong, and what was taken off around it."""
+    try:
+        value = _read(environ, variable, files)
+        return (None, None) if value is None else trimmed(value)
     except SecretUnavailable as error:
-        raise SecretUnavailable(f"{variable} cannot be used: {error}") from error
+        said = str(error)
+        wrong.append(said if variable in said else f"{variable} cannot be used: {said}")
+        return None, None
 
 
 def _read(environ: Mapping[str, str], variable: str, files: list[str]) -> bytes | None:

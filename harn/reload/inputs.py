@@ -179,9 +179,13 @@ def read_inputs(
         problems.extend(missing)
         files |= chain.files()
         description = chain.describe()
+        warnings = chain.warnings()
+    except SecretUnavailable as error:
+        problems.append(Problem(file="environment", message=str(error)))
+    try:
         credentials = Credentials.from_environment(surroundings.environ)
         files.update(credentials.files)
-        warnings = (*chain.warnings(), *credentials.warnings)
+        warnings = (*warnings, *credentials.warnings)
     except SecretUnavailable as error:
         problems.append(Problem(file="environment", message=str(error)))
     if problems:

@@ -50,12 +50,45 @@ class CredentialsTests(SynchronousTestCase):
         self.assertIn(API_KEYS, str(self.assertRaises(SecretUnavailable, Credentials.from_environment, utf_16)))
 
     def test_nothing(self) -> None:
-        """Unset and empty variables, and empty files, configure nothing; never an empty key."""
-        empty = self.file(b"\n")
-        for environ in ({}, {API_KEYS: "", HMAC_SECRET: ""}, {API_KEYS: " , "}, {f"{HMAC_SECRET}_FILE": empty}):
+        """Unset and empty variables configure nothing; never an empty key."""
+        for environ in ({}, {API_KEYS: "", HMAC_SECRET: ""}, {f"{API_KEYS}_FILE": ""}):
             credentials = Credentials.from_environment(environ)
             self.assertEqual((credentials.keys, credentials.hmac_secret), ((), None))
             self.assertFalse(credentials.configured)
+
+    def test_emptied(self) -> None:
+        """What is there and holds nothing is an error that names it, and never means that nobody may do anything."""
+        for content in (b"", b"\n", b" \r\n\t", b",, ,\n,", b"# old: one\n  # none now\n", b"\xef\xbb\xbf\n"):
+            path = self.file(content)
+            error = self.assertRaises(SecretUnavailable, Credentials.from_environment, {f"{API_KEYS}_FILE": path})
+            self.assertIn(f"{API_KEYS}_FILE names {path!r}, which holds no key; write one to it", str(error))
+        for content in (b"", b" \n\n", b"\xef\xbb\xbf"):
+            path = self.file(content)
+            error = self.assertRaises(SecretUnavailable, Credentials.from_environment, {f"{HMAC_SECRET}_FILE": path})
+            self.assertIn(f"{HMAC_SECRET}_FILE names {path!r}, which holds no secret", str(error))
+        for environ in ({API_KEYS: " , "}, {HMAC_SECRET: " "}):
+            self.assertRaisesRegex(SecretUnavailable, "holds no", Credentials.from_environment, environ)
+
+    def test_all_that_is_wrong(self) -> None:
+        """Both variables are told of at once."""
+        environ = {f"{API_KEYS}_FILE": self.file(b""), f"{HMAC_SECRET}_FILE": self.file(b"")}
+        error = str(self.assertRaises(SecretUnavailable, Credentials.from_environment, environ))
+        self.assertIn("holds no key", error)
+        self.assertIn("holds no secret", error)
+
+    def test_comments(self) -> None:
+        """In a file, lines that begin with a number sign are comments; in a variable nothing is."""
+        path = self.file(b"# ours\none # two\n  # theirs, too\nthree\n")
+        self.assertEqual(Credentials.from_environment({f"{API_KEYS}_FILE": path}).keys, (b"one # two", b"three"))
+        self.assertEqual(Credentials.from_environment({API_KEYS: "#one"}).keys, (b"#one",))
+
+    def test_no_text(self) -> None:
+        """Keys are text: bytes that are not UTF-8 are a file of something else."""
+        path = self.file(b"one\n\xff\xfa\n")
+        error = self.assertRaises(SecretUnavailable, Credentials.from_environment, {f"{API_KEYS}_FILE": path})
+        self.assertIn(f"{path!r}, which is not UTF-8", str(error))
+        secret = {f"{HMAC_SECRET}_FILE": self.file(b"\xff\xfa\x00")}
+        self.assertEqual(Credentials.from_environment(secret).hmac_secret, b"\xff\xfa\x00")
 
     def test_problems(self) -> None:
         """A file that cannot be read, and both forms at once, are errors that name the variable."""

@@ -77,6 +77,27 @@ class PipeTests(SynchronousTestCase):
             self.assertTrue(self.successResultOf(self.world.reload()).ok, name)
         self.assertEqual(self.world.coordinator.generation, 1)
 
+    def test_emptied(self) -> None:
+        """Files of credentials that were emptied, or are gone, are refused by name; nobody is locked out."""
+        for name in ("keys", "hmac"):
+            for spoil in (lambda path: path.write_text("\n"), Path.unlink):
+                path = self.root / name
+                held = path.read_text()
+                spoil(path)
+                self.assertIn(f"{path}", self.refused(name))
+                path.write_text(held)
+        live = self.world.coordinator.current
+        assert live is not None
+        self.assertTrue(live.inputs.credentials.configured)
+
+    def test_emptied_before_a_start(self) -> None:
+        """A server does not start with a file of credentials that holds none."""
+        surroundings = self.world.builder.surroundings
+        self.world.write("keys", "# none yet\n")
+        world = self.world.restarted()
+        world.builder.surroundings = surroundings
+        self.assertIn("holds no key", str(self.successResultOf(world.start()).problems))
+
     def test_socket(self) -> None:
         """A socket in the place of the manifest is told to be no file, too."""
         (self.root / "harn.toml").rename(self.root / "harn.toml.kept")
