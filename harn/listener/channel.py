@@ -28,11 +28,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from harn.errors import BodyTimedOut, MessageMalformed, Refused
+from harn.errors import BodyTimedOut, MessageMalformed, Refused, ShuttingDown
 from harn.listener.endpoint import network_of
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
 from harn.listener.problem import Answer, problem, problem_of
-from harn.listener.statuses import Status, status_of
+from harn.listener.statuses import Status, reason_of
 
 if TYPE_CHECKING:
     from harn.listener.request import HarnRequest
@@ -54,6 +54,7 @@ class HarnChannel(HTTPChannel):
     :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` once we are done with the client.
     :ivar deadline: when that phase must be over (seconds of the site's clock).
     :ivar read_by: when a full send buffer must have been read.
+    :ivar owes_nothing: whether a server that goes down may leave it as it is: all that was asked for is answered.
     """
 
     site: HarnSite
@@ -67,6 +68,7 @@ class HarnChannel(HTTPChannel):
     phase = IDLE
     deadline = inf
     read_by = inf
+    owes_nothing = False
     _discarded = 0
     _gone_by = inf
     _header = b""
@@ -85,26 +87,27 @@ class HarnChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Begin to count the time."""
         super().connectionMade()
-        self.deadline = self.site.clock.seconds() + self.site.limits.idle
+        self.deadline = self._within(self.site.limits.idle)
+        self.owes_nothing = self.site.quiescing
         self.site.channels.add(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes: of requests, or, when we are done with the client, of what it had not stopped sending yet."""
         if self.phase is CLOSING:
             self._discarded += len(data)
-            linger_by = self.site.clock.seconds() + self.site.limits.linger
+            linger_by = self._within(self.site.limits.linger)
             self.deadline = max(self.deadline, min(linger_by, self._gone_by))
             if self._discarded > self.site.limits.linger_bytes:
                 self.transport.abortConnection()
             return
         if self.phase is IDLE:
             self.phase = HEADERS
-            self.deadline = self.site.clock.seconds() + self.site.limits.headers
+            self.deadline = self._within(self.site.limits.headers)
         # Not the parent's, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
         # Called from within itself, it has only taken up the bytes of a next request; they are looked at later.
         if self.phase is HEADERS and not self._busyReceiving and has_bare_end(self._buffer):
-            self._turn_away_for(MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF"))
+            self._turn_away(problem_of(MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF")))
         if self._has_client_ended:
             self._close_if_answered()
 
@@ -127,7 +130,7 @@ class HarnChannel(HTTPChannel):
         """Forget the connection."""
         self.site.channels.discard(self)
         super().connectionLost(reason)
-        if self.site.closes:
+        if self.site.closes and not (self.owes_nothing and self.site.channels):
             self.site.check_quiet()
 
     def pauseProducing(self) -> None:
@@ -145,7 +148,9 @@ class HarnChannel(HTTPChannel):
     def lineReceived(self, line: bytes) -> None:
         """Take one line of the head; one that goes on from the line before it (``obs-fold``) is refused."""
         if line[:1] in _FOLDS:
-            self._turn_away_for(MessageMalformed("no line of the head may begin with a space; write it as one line"))
+            self._turn_away(
+                problem_of(MessageMalformed("no line of the head may begin with a space; write it as one line"))
+            )
         else:
             super().lineReceived(line)
 
@@ -169,7 +174,7 @@ class HarnChannel(HTTPChannel):
             return
         self.phase = BODY
         if self.length != 0:
-            self.deadline = request.began_at + self.site.limits.body
+            self.deadline = self._within(self.site.limits.body)
             expect = request.requestHeaders.getRawHeaders(b"Expect")
             if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -193,7 +198,7 @@ class HarnChannel(HTTPChannel):
         """Wait for the next request, or close."""
         if self.phase is not CLOSING:
             self.phase = IDLE
-            self.deadline = self.site.clock.seconds() + self.site.limits.idle
+            self.deadline = self._within(self.site.limits.idle)
         super().requestDone(request)
         if self._has_client_ended:
             self._close_if_answered()
@@ -203,7 +208,7 @@ class HarnChannel(HTTPChannel):
         if self.phase is CLOSING:
             return
         if not self.requests:
-            self._turn_away(_URI_TOO_LONG, f"the request line is longer than {self.MAX_LENGTH} bytes")
+            self._turn_away(problem(_URI_TOO_LONG, f"the request line is longer than {self.MAX_LENGTH} bytes"))
         else:
             self._refuse_headers()
 
@@ -215,9 +220,9 @@ class HarnChannel(HTTPChannel):
         elif self.phase is BODY:
             self._end_body(problem_of(MessageMalformed("the chunks of the body are malformed")))
         elif self._header:
-            self._turn_away_for(refusal_of(self._header))
+            self._turn_away(problem_of(refusal_of(self._header)))
         else:
-            self._turn_away_for(MessageMalformed("this is no HTTP/1.1 request: its first line is malformed"))
+            self._turn_away(problem_of(MessageMalformed("this is no HTTP/1.1 request: its first line is malformed")))
 
     # Ending
 
@@ -232,10 +237,11 @@ class HarnChannel(HTTPChannel):
         if self.phase is CLOSING:
             return
         self.phase = CLOSING
-        now = self.site.clock.seconds()
+        now, limits = self.site.clock.seconds(), self.site.limits
         # A client that has a long answer to read yet has the time to read it.
-        self.deadline = now + self.site.limits.linger if self.read_by == inf else self.read_by
-        self._gone_by = now + self.site.limits.body
+        linger_by = now + (limits.grace if self.site.closes else limits.linger)
+        self.deadline = linger_by if self.read_by == inf else self.read_by
+        self._gone_by = now + limits.body
         is_plain = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
         if is_plain and not self._has_client_ended:
             self.transport.unregisterProducer()
@@ -253,6 +259,24 @@ class HarnChannel(HTTPChannel):
         elif not any(self._dataBuffer):
             self.persistent = False  # the answer says that it is the last
 
+    def go_down(self) -> None:
+        """Called when the server goes down: close what is idle, and give what is not complete its last time."""
+        if self.phase is IDLE:
+            self.owes_nothing = self.read_by == inf
+            self.loseConnection()
+        elif self.phase is not HANDLING:
+            self.deadline = min(self.deadline, self._within(self.site.limits.grace))
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether a server that goes down waits for it: until its last answer is read, or had its time to be."""
+        return self.phase is not IDLE and not self.owes_nothing
+
+    def _within(self, seconds: float) -> float:
+        """Return when a phase that may take so many seconds ends; a server that goes down has less time for each."""
+        limit = min(seconds, self.site.limits.grace) if self.site.quiescing else seconds
+        return self.site.clock.seconds() + limit
+
     def check_time(self, now: float) -> None:
         """End what takes too long. Called by the site, about once a second."""
         if now < self.deadline and now < self.read_by:
@@ -263,10 +287,16 @@ class HarnChannel(HTTPChannel):
             self.loseConnection()
         elif self.phase is HEADERS:
             limit = self.site.limits.headers
-            self._turn_away(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
+            late = problem(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
+            self._turn_away(problem_of(self._going_down()) if self.site.quiescing else late)
         else:
             limit = self.site.limits.body
-            self._end_body(problem_of(BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)))
+            timed_out = BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)
+            self._end_body(problem_of(self._going_down() if self.site.quiescing else timed_out))
+
+    @staticmethod
+    def _going_down() -> Refused:
+        return ShuttingDown("the server is shutting down, and the request was not complete; send it again")
 
     def _end_body(self, answer: Answer) -> None:
         """Answer for a body that will not be complete; one that was turned away before has its answer already."""
@@ -276,30 +306,26 @@ class HarnChannel(HTTPChannel):
         self.loseConnection()
 
     def _refuse_headers(self) -> None:
-        self._turn_away(
-            _HEADERS_TOO_LARGE,
+        detail = (
             f"the headers are larger than {self.totalHeadersSize} bytes, more than {self.maxHeaders}, or one of "
-            f"them is longer than {self.MAX_LENGTH}",
+            f"them is longer than {self.MAX_LENGTH}"
         )
+        self._turn_away(problem(_HEADERS_TOO_LARGE, detail))
 
-    def _turn_away_for(self, error: Refused) -> None:
-        """Answer what is no request with what is wrong with it, and close."""
-        self._turn_away(status_of(type(error)), str(error))
-
-    def _turn_away(self, status: Status, detail: str) -> None:
-        """Answer what is no request yet, and close."""
-        answer = problem(status, detail)
+    def _turn_away(self, answer: Answer) -> None:
+        """Answer what is no request, or not yet one, and close."""
         self.clearLineBuffer()
         self.write(
-            b"HTTP/1.1 %d %s\r\n%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+            b"HTTP/1.1 %d %s\r\n%s%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
             % (
-                status.code,
-                status.title.encode("ascii"),
+                answer.status,
+                reason_of(answer.status).encode("ascii"),
                 self.site.date_header(),
+                answer.headers,
                 answer.content_type,
                 len(answer.body),
                 answer.body,
             )
         )
-        self.site.metrics.http_request(self.site.unknown_endpoint, "other", status.code, 0.0, 0)
+        self.site.metrics.http_request(self.site.unknown_endpoint, "other", answer.status, 0.0, 0)
         self.loseConnection()

@@ -16,6 +16,7 @@ class Limits:
     :ivar unread: how long a client may leave a full send buffer unread.
     :ivar linger: once we are done with a client: how long it may be silent without closing. One that goes on sending
         has as long as a body has, and ``linger_bytes``.
+    :ivar grace: when the server goes down: how long a request may still take to be complete, and a client to close.
     :ivar skipped_body: a rejected request's body of up to this size is read and thrown away, and the connection kept.
     :ivar threaded_body: a body above this size is verified and normalized in a thread.
     :ivar admin_body: the largest body of an admin request.
@@ -28,6 +29,7 @@ class Limits:
     unread: float = 60.0
     linger: float = 5.0
     linger_bytes: int = 64 * 1024 * 1024
+    grace: float = 1.0
     skipped_body: int = 64 * 1024
     threaded_body: int = 256 * 1024
     admin_body: int = 1024 * 1024

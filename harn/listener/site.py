@@ -34,6 +34,7 @@ from harn.reload.interfaces import IRouteTable
 from harn.triggers.route import Route
 
 _SWEEP = 1.0  # seconds
+_LAST_SWEEPS = 0.25  # seconds, while going down
 
 
 class _Everything(Place):
@@ -235,7 +236,7 @@ class HarnSite(Site):
         if self.closes:
             self.check_quiet()
         if self._listening or self.channels:
-            self._sweep = self.clock.callLater(_SWEEP, self._check_times)
+            self._sweep = self.clock.callLater(_LAST_SWEEPS if self.quiescing else _SWEEP, self._check_times)
 
     def _stop_sweep(self) -> None:
         sweep, self._sweep = self._sweep, None
@@ -276,13 +277,17 @@ class HarnSite(Site):
         """
         Take no more work: answer new requests to triggers with 503, close each connection after its next answer.
 
+        Connections that are idle are closed at once, and nothing waits for their clients. A request that is not
+        complete has a short time to be, then it is answered 503.
+
         :return: fires when nothing is in flight and the answers have been read, or had their time to be.
         """
         if not self.quiescing:
             self.quiescing = True
             for channel in tuple(self.channels):
-                if channel.phase is IDLE:
-                    channel.loseConnection()
+                channel.go_down()
+            if self._sweep is not None and self._sweep.active():
+                self._sweep.reset(_LAST_SWEEPS)
         waiting: Deferred[None] = Deferred()
         self._quiet.append(waiting)
         self._quiet_by = self.clock.seconds() + self.limits.linger
@@ -295,9 +300,11 @@ class HarnSite(Site):
             served_out, self._served_out = self._served_out, []
             for each in served_out:
                 each.callback(None)
+        if not self._quiet:
+            return
         if self.in_flight:
             self._quiet_by = self.clock.seconds() + self.limits.linger
-        elif not self.channels or self.clock.seconds() >= self._quiet_by:
+        elif self.clock.seconds() >= self._quiet_by or not any(channel.holds_up for channel in self.channels):
             waiting, self._quiet = self._quiet, []
             for each in waiting:
                 each.callback(None)

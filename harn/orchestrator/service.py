@@ -300,12 +300,13 @@ class Orchestrator(Service):
         served_out = self._served_out
         if served_out is None:
             parts.stops()
+        quiet = parts.site.quiesce() if served_out is None else served_out
         await self._stop_background(parts)
         await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand(), **self._to()})
         await self._guarded(parts.coordinator.close())
         if served_out is not None:
             await self._guarded(parts.close_port())
-        await self._until(ends_at, parts.site.quiesce() if served_out is None else served_out)
+        await self._until(ends_at, quiet)
         max_items, deadline = parts.drain_limits()
         drain_by = min(ends_at, self._reactor.seconds() + deadline)
         in_time = await self._until(drain_by, parts.dispatcher.drain(max_items))

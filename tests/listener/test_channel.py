@@ -12,6 +12,7 @@ from harn.testing.clients import Wire, WireAnswer, request_bytes
 from tests.listener.world import KEY, World, signed, signed_post
 
 CHUNKED = {"Transfer-Encoding": "chunked"}
+CHUNKS = request_bytes("POST", "/hooks/gh", CHUNKED) + b"5\r\nhello\r\n"
 EXPECT = {"Expect": "100-continue", "Content-Length": "7"}
 
 
@@ -389,8 +390,7 @@ class HalfClosedTests(ChannelCase):
     def test_partial(self) -> None:
         """An end in the middle of a head or a body closes at once, without a word, and lets go of what was held."""
         whole = signed_post("/hooks/gh", b"x" * 100)
-        chunks = request_bytes("POST", "/hooks/gh", CHUNKED) + b"5\r\nhello\r\n"
-        for data in (whole[:3], whole[:40], whole[:-1], chunks, chunks + b"0\r\n"):
+        for data in (whole[:3], whole[:40], whole[:-1], CHUNKS, CHUNKS + b"0\r\n"):
             wire = self.world.wire().send(data).half_close()
             self.assertEqual((wire.raw(), wire.closing), (b"", True), data)
             wire.drop()
@@ -442,13 +442,94 @@ class QuiesceTests(ChannelCase):
             wire.drop()
         self.successResultOf(quiet)
 
+    def test_idle(self) -> None:
+        """Nothing waits for connections that are silent or idle, whether their clients close or not."""
+        idle = self.world.wire().send(signed_post("/hooks/gh"))
+        idle.answer()
+        self.successResultOf(self.world.site.quiesce())
+        self.assertEqual(
+            [(wire.closing, wire.aborted, wire.raw()) for wire in (self.wire, idle)], [(True, False, b"")] * 2
+        )
+        self.world.advance(2)
+        self.assertTrue(self.wire.aborted)
+
+    def test_unfinished(self) -> None:
+        """A request that is not complete has a second more, then it is 503 with Retry-After."""
+        partial = [
+            self.world.wire().send(data)
+            for data in (b"PO", signed_post("/hooks/gh")[:40], signed_post("/hooks/gh")[:-1], CHUNKS)
+        ]
+        quiet = self.world.site.quiesce()
+        self.world.clock.pump([0.25] * 3)
+        self.assertEqual([wire.raw() for wire in partial], [b""] * 4)
+        self.world.clock.pump([0.25] * 2)
+        for wire in partial:
+            answer = wire.answer()
+            self.assert_problem(answer, 503)
+            self.assertEqual((answer.json()["title"], answer.headers["connection"]), ("Shutting down", "close"))
+            self.assertIn("retry-after", answer.headers)
+            wire.drop()
+        self.successResultOf(quiet)
+        self.assert_nothing_held()
+
+    def test_unwanted_body(self) -> None:
+        """A request that was answered before its body came is closed without another word."""
+        self.wire.send(request_bytes("POST", "/nowhere", {"Content-Length": "3"})).answer()
+        quiet = self.world.site.quiesce()
+        self.world.clock.pump([0.25] * 5)
+        self.assertEqual((self.wire.raw(), self.wire.closing), (b"", True))
+        self.wire.drop()
+        self.successResultOf(quiet)
+
+    def test_our_time(self) -> None:
+        """A complete request has the time that it takes us."""
+        self.world.inbox.held = []
+        self.wire.send(signed_post("/hooks/gh"))
+        quiet = self.world.site.quiesce()
+        self.world.advance(30)
+        self.assertNoResult(quiet)
+        self.assertFalse(self.wire.closing)
+        self.world.inbox.release()
+        self.assertEqual(self.wire.answer().status, 200)
+
     def test_client_that_stays(self) -> None:
-        """A client that never closes does not hold the server up for longer than the time to linger."""
+        """A client that has its answer and never closes holds the server up for a second."""
+        self.world.inbox.held = []
+        self.wire.send(signed_post("/hooks/gh"))
+        quiet = self.world.site.quiesce()
+        self.world.inbox.release()
+        self.world.clock.pump([0.25] * 3)
+        self.assertNoResult(quiet)
+        self.world.clock.pump([0.25] * 2)
+        self.assertTrue(self.wire.aborted)
+        self.wire.drop()
+        self.successResultOf(quiet)
+
+    def test_client_that_reads_slowly(self) -> None:
+        """One whose answer is not sent yet has longer, also where it was idle, but not for ever."""
+        self.wire.send(signed_post("/hooks/gh"))
+        self.wire.protocol.pauseProducing()
         quiet = self.world.site.quiesce()
         self.world.advance(4)
         self.assertNoResult(quiet)
+        self.assertFalse(self.wire.aborted)
         self.world.advance(2)
         self.successResultOf(quiet)
+
+    def test_newcomers(self) -> None:
+        """Connections that come meanwhile hold up nothing: a silent one, or one that has its 503 and stays."""
+        self.world.inbox.held = []
+        self.wire.send(signed_post("/hooks/gh"))
+        quiet = self.world.site.quiesce()
+        silent, slow = self.world.wire(), self.world.wire().send(b"POST")
+        refused = self.world.wire().send(signed_post("/hooks/gh"))
+        self.assert_problem(refused.answer(), 503)
+        self.world.inbox.release()
+        self.wire.drop()
+        self.successResultOf(quiet)
+        self.world.advance(2)
+        self.assertTrue(silent.closing)
+        self.assert_problem(slow.answer(), 503)
 
     def test_again(self) -> None:
         """Asking twice gives two waits for the same quiet."""
@@ -498,9 +579,10 @@ class RetireTests(ChannelCase):
         """An idle connection may wait for one more request, and is then closed in good order."""
         self.world.advance(4)
         self.assertFalse(self.wire.closing)
+        self.world.advance(1)
+        self.assertEqual((self.wire.closing, self.wire.aborted), (True, False))
         self.world.advance(2)
-        self.assertTrue(self.wire.closing)
-        self.assertFalse(self.wire.aborted)
+        self.assertTrue(self.wire.aborted)
         self.assertFalse(self.half.closing)
 
     def test_answered_before(self) -> None:
