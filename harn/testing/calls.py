@@ -19,6 +19,8 @@ SECRETS = {"github/token": "gehéim".encode()}
 HANDLERS = """
     import asyncio
     import sys
+
+    import msgspec
     from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
 
     async def async_one(event): return event.id
@@ -69,6 +71,22 @@ HANDLERS = """
         cycle.append(cycle)
         return cycle
     def gives_surrogate(event): return "\\ud800"
+    def gives_raw(event): return {"a": msgspec.Raw(b"{not json")}
+    def gives_raw_nan(event): return msgspec.Raw(b"NaN")
+    def gives_tuple_keys(event): return {(1, 2): 3}
+    def gives_depth(event):
+        depth = []
+        for _ in range(5000): depth = [depth]
+        return depth
+    class Later(RetryAfter):
+        def __init__(self): pass
+    def retries_without_time(event): raise Later
+    class Nameless(Reject):
+        def __str__(self): raise RuntimeError
+    def rejects_without_words(event): raise Nameless
+    def logs_raw(event, context):
+        context.log.info("logged", raw=msgspec.Raw(b"{not json"))
+        return "ok"
     async def gives_much(event): return "x" * (1 << 20)
 
     async def sleeps(event): await asyncio.sleep(60)
@@ -100,6 +118,7 @@ RESULTS = {
     "nothing": None,
     "secret": "gehéim",
     "logs": "ok",
+    "logs_raw": "ok",
     "exits_in_task": "lived",
 }
 
@@ -118,6 +137,12 @@ FAILURES: dict[str, tuple[type[AttemptFailed], str]] = {
     "gives_nan": (ResultInvalid, "NaN"),
     "gives_cycle": (ResultInvalid, "no JSON"),
     "gives_surrogate": (ResultInvalid, "no JSON"),
+    "gives_raw": (ResultInvalid, "no JSON"),
+    "gives_raw_nan": (ResultInvalid, "no JSON"),
+    "gives_tuple_keys": (ResultInvalid, "no JSON"),
+    "gives_depth": (ResultInvalid, "no JSON"),
+    "retries_without_time": (HandlerRaised, "^Later$"),
+    "rejects_without_words": (HandlerRejected, "cannot be shown"),
     "gives_much": (ResultTooLarge, "1048578 bytes"),
 }
 

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import structs
 
 LARGEST_FROM_CHILD = 8 * 1024 * 1024
+LARGEST_RESULT = 1024 * 1024
+"""Bytes of JSON that a handler may give."""
 LARGEST_TO_CHILD = 256 * 1024 * 1024
 
 RAISED = 0

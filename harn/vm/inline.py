@@ -215,7 +215,7 @@ class InlineInterpreter:
             if running is None:
                 return
             if isinstance(frame, Done):
-                running.returned.callback(Returned(frame.result))
+                running.end(frame)
             else:
                 self._printing.failed(frame, running.call)
                 running.fail(error_of(frame))

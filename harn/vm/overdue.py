@@ -13,9 +13,11 @@ from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from harn.errors import AttemptFailed
 from harn.vm.deadlines import Verdict, judge
-from harn.vm.frames import LOOP_TURNS, Pong
+from harn.vm.frames import LOOP_TURNS, Done, Pong
 from harn.vm.model import Call, Returned
+from harn.vm.outcomes import returned_of
 
 log = Logger(namespace="harn.vm")
 
@@ -42,6 +44,16 @@ class Running:
     returned: Deferred[Returned]
     due_at: float = math.inf
     cancelled: bool = False
+
+    def end(self, done: Done) -> None:
+        """End with a result, or with what is wrong with it, unless its caller has let go of it."""
+        try:
+            returned = returned_of(done)
+        except AttemptFailed as error:
+            self.fail(error)
+            return
+        if not self.returned.called:
+            self.returned.callback(returned)
 
     def fail(self, error: Exception) -> None:
         """End with ``error``, unless its caller has let go of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from twisted.logger import Logger, LogLevel
@@ -17,6 +18,13 @@ RATE = 128 * 1024
 LONGEST_LINE = 8192
 
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+
+
+def _fields_of(record: Printed) -> Any:
+    try:
+        return msgspec.json.decode(record.fields) if record.fields else {}
+    except (ValueError, RecursionError) as error:  # an object may have brought an encoding of its own
+        return {"fields_lost": str(error)}
 
 
 class Printing:
@@ -47,7 +55,7 @@ class Printing:
         if not self._take(len(record.text) + len(record.fields) + 50):
             return
         level = _LEVELS.get(record.level, LogLevel.info)
-        fields = msgspec.json.decode(record.fields) if record.fields else {}
+        fields = _fields_of(record)
         if call is None:
             log.emit(level, "{text}", text=record.text, stream=record.stream)
             return

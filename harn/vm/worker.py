@@ -219,8 +219,7 @@ class Worker:
             self._overdue.loop_turned()
             self._fruitless = 0
             if isinstance(frame, Done):
-                if not running.returned.called:
-                    running.returned.callback(Returned(frame.result))
+                running.end(frame)
             else:
                 self._surroundings.printing.failed(frame, running.call)
                 running.fail(error_of(frame))

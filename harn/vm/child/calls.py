@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harn.handlers import Context, Log, Reject, RetryAfter, TriggerEvent
+from harn.handlers import LONGEST_WAIT, Context, Log, Reject, RetryAfter, TriggerEvent
 from harn.model.event import decode_envelope
 from harn.vm.child.forks import end_copy
 from harn.vm.child.functions import Function
 from harn.vm.child.threads import interrupt
-from harn.vm.child.tracebacks import one_line, plain_text, user_traceback
+from harn.vm.child.tracebacks import message_of, one_line, plain_text, user_traceback
 from harn.vm.frames import (
+    LARGEST_RESULT,
     PREDICATE_RAISED,
     RAISED,
     REJECTED,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
     from harn.vm.child.session import Session
 
-LARGEST_RESULT = 1024 * 1024
-"""Bytes of JSON."""
-
 SAID_YES = b"true"
 """The result of a call that only asks the predicate."""
 
@@ -49,6 +47,7 @@ CURRENT: ContextVar[RunningCall | None] = ContextVar("harn_call", default=None)
 """The call that the running code belongs to; what it starts inherits it."""
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class _ResultFailed(Exception):
@@ -285,10 +284,16 @@ class RunningCall:
         if self._in_predicate:
             return Failed(number, PREDICATE_RAISED, one_line(error), trace)
         if isinstance(error, Reject):
-            return Failed(number, REJECTED, plain_text(str(error), 4096))
-        if isinstance(error, RetryAfter):
-            return Failed(number, RETRY_AFTER, plain_text(str(error), 4096), "", error.seconds)
+            return Failed(number, REJECTED, message_of(error))
+        if isinstance(error, RetryAfter) and (seconds := wait_of(error)) is not None:
+            return Failed(number, RETRY_AFTER, message_of(error), "", seconds)
         return Failed(number, RAISED, one_line(error), trace)
+
+
+def wait_of(error: RetryAfter) -> float | None:
+    """Give the seconds that an exception asks for; None if a class derived from ours does not say."""
+    seconds = getattr(error, "seconds", None)
+    return min(float(seconds), LONGEST_WAIT) if isinstance(seconds, int | float) and seconds >= 0 else None
 
 
 def encode_result(value: Any) -> bytes:
@@ -299,6 +304,8 @@ def encode_result(value: Any) -> bytes:
     """
     try:
         data = _encode(value)
+        if len(data) <= LARGEST_RESULT:
+            _decode(data)  # an object may have brought its own encoding
     except (TypeError, ValueError, RecursionError, OverflowError) as error:  # UnicodeEncodeError is a ValueError
         raise _ResultFailed(RESULT_INVALID, f"the result is no JSON: {plain_text(str(error), 1000)}") from None
     if len(data) > LARGEST_RESULT:

@@ -73,12 +73,14 @@ class Functions:
         module = self._module(name)
         file = getattr(module, "__file__", None) or name
         try:
-            value = getattr(module, attribute)
+            value = _defined(module, attribute)
         except AttributeError:
             names = [each for each in vars(module) if callable(getattr(module, each, None))]
             close = difflib.get_close_matches(attribute, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"define it in {file}"
             raise Unusable(f"module {name!r} has no function {attribute!r}", hint, file) from None
+        except BaseException as error:  # a __getattr__ of the user's may do anything
+            raise self._import_failed(name, error) from None
         line = _line_of(value)
         if not callable(value):
             raise Unusable(f"{attribute!r} is a {type(value).__name__}, not a function", "name a function", file, line)
@@ -114,6 +116,16 @@ class Functions:
         if isinstance(error, UnreadModule):
             return Unusable(f"module {name!r} cannot be imported: {error.message}", error.hint, file, line)
         return Unusable(f"module {name!r} cannot be imported: {one_line(error)}", hint, file, line)
+
+
+def _defined(module: ModuleType, attribute: str) -> Any:
+    """Give what the module's own code has defined or imported, and nothing that every module object has."""
+    names = vars(module)
+    if attribute in names:
+        return names[attribute]
+    if attribute.startswith("__") or "__getattr__" not in names:
+        raise AttributeError(attribute)
+    return names["__getattr__"](attribute)
 
 
 def _line_of(value: Any) -> int | None:

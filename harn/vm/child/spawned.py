@@ -49,7 +49,8 @@ class Prepared:
 
 def install(bundle: bytes) -> None:
     """Make the modules of an encoded `Load` importable in this process."""
-    Scope(msgspec.msgpack.decode(bundle, type=Load).sources).install()
+    load = msgspec.msgpack.decode(bundle, type=Load)
+    Scope(load.sources, "", load.root).install()
 
 
 def prepare_spawned(load: Load, roots: Sequence[str]) -> None:

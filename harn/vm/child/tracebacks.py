@@ -17,13 +17,18 @@ def plain_text(text: str, longest: int) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def one_line(error: BaseException) -> str:
-    """Write ``Type: message``; an exception that cannot be written as text is its type alone."""
-    name = type(error).__name__
+def message_of(error: BaseException) -> str:
+    """Give what an exception says."""
     try:
         said = str(error)
     except BaseException:  # a __str__ of the user's may do anything
-        said = "(its message cannot be shown)"
+        return "(its message cannot be shown)"
+    return plain_text(said, LONGEST_LINE)
+
+
+def one_line(error: BaseException) -> str:
+    """Write ``Type: message``, or the type alone when there is no message."""
+    name, said = type(error).__name__, message_of(error)
     return plain_text(f"{name}: {said}" if said else name, LONGEST_LINE)
 
 

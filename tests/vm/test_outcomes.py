@@ -1,0 +1,52 @@
+"""What an interpreter says of a call, as the server takes it; and which functions a reference may name."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import ResultInvalid, ResultTooLarge
+from harn.vm.child.functions import Functions, Unusable
+from harn.vm.frames import LARGEST_RESULT, Done, Source
+from harn.vm.imports import Scope
+from harn.vm.outcomes import returned_of
+
+
+class ReturnedTests(SynchronousTestCase):
+    """`returned_of`."""
+
+    def test_json(self):
+        """JSON is taken as it is, and no result is none."""
+        for result in (None, b"null", b'{"a":[1,2.5,"\xc3\xa9"]}', b'"%s"' % (b"x" * (LARGEST_RESULT - 2))):
+            self.assertEqual(returned_of(Done(1, result)).result, result)
+
+    def test_anything_else(self):
+        """What is no JSON, or too much of it, fails with a class of its own, however it came here."""
+        for result in (b"", b"NaN", b'{"a":', b"1 2", b'"\xff"', b"{1:2}", b"[" * 5000 + b"]" * 5000):
+            self.assertRaises(ResultInvalid, returned_of, Done(1, result))
+        self.assertRaises(ResultTooLarge, returned_of, Done(1, b'"%s"' % (b"x" * LARGEST_RESULT)))
+
+
+class ReferenceTests(SynchronousTestCase):
+    """`Functions`."""
+
+    def functions(self, source):
+        """Give the functions of module ``handlers``."""
+        scope = Scope([Source("handlers", "handlers.py", source.encode(), False)], f"outcomes_{id(source)}")
+        scope.install()
+        self.addCleanup(scope.remove)
+        return Functions(scope, lambda name: None)
+
+    def test_what_every_module_has(self):
+        """What the module type brings, and no code of the module's own, names no handler."""
+        functions = self.functions("def f(event): pass\n")
+        for name in ("__class__", "__init__", "__getattribute__", "__dir__", "__repr__"):
+            error = self.assertRaises(Unusable, functions.get, f"handlers:{name}")
+            self.assertIn("has no function", str(error))
+        self.assertFalse(functions.get("handlers:f").wants_context)
+
+    def test_names_made_when_asked_for(self):
+        """A module may make functions in its ``__getattr__``; what that raises is said."""
+        source = "def __getattr__(name):\n    if name == 'f': return lambda event: 1\n    raise AttributeError(name)\n"
+        functions = self.functions(source)
+        self.assertEqual(functions.get("handlers:f").call(None), 1)
+        self.assertIn("no function", str(self.assertRaises(Unusable, functions.get, "handlers:g")))
+        functions = self.functions("def __getattr__(name): raise SystemExit(3)\n")
+        self.assertIn("SystemExit: 3", str(self.assertRaises(Unusable, functions.get, "handlers:f")))
