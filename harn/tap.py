@@ -16,6 +16,7 @@ from harn.observability.logfile import RotatingFile
 from harn.observability.logs import TextSink, add_logging, process_sinks, writer
 from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.observability.records import as_twistd
+from harn.orchestrator.daemon import fork_and_wait
 from harn.orchestrator.options import OPTIONS, ServeOptions
 
 if TYPE_CHECKING:
@@ -59,7 +60,16 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Make the orchestrator; it starts no thread, child or socket before it is started."""
+    """
+    Make the orchestrator; it starts no thread, child or socket before it is started.
+
+    Where twistd is to make a daemon of it, this returns in a process of its own, and the one that the operator started
+    waits for it: see `harn.orchestrator.daemon`.
+    """
+    twistd: Mapping[str, Any] = options.parent or {}
+    report = None
+    if twistd.get("nodaemon") is not None and not twistd["nodaemon"]:
+        report = fork_and_wait(twistd.get("logfile") or "twistd.log")
     # Here, since importing our Klein apps installs a reactor, and twistd has an option for that.
     from twisted.internet import reactor
 
@@ -73,8 +83,11 @@ def makeService(options: Options) -> IService:
     sinks = process_sinks(told.state_dir)
     add_logging(told.log_format, told.log_level, sinks, globalLogPublisher)
     service = make_service(told, reactor, os.environ, passed=taken_by_twisted(reactor))
+    if report is not None:
+        said = report
+        service.started.addCallbacks(lambda _: said.ready(), lambda failure: said.failed(failure.getErrorMessage()))
     atexit.register(exit_as, service)
-    root = Root(twistd_log(options.parent or {}, sinks.stdout))
+    root = Root(twistd_log(twistd, sinks.stdout))
     service.setServiceParent(root)  # type: ignore[no-untyped-call]
     return root
 

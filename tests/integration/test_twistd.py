@@ -39,26 +39,50 @@ class TwistdTests(ServerCase):
         server = self.serve("--nonsense", launcher=(*TWISTD, "-n", "harn-orchestrator"), ready=False)
         self.assertNotEqual(server.wait(), 0)
 
-    def test_daemon(self) -> None:
-        """Daemonized, with a pid file: it serves, reloads on SIGHUP, and takes its pid file away when it ends."""
-        self.write_handlers()
-        self.write_manifest()
-        pid_file, state_file = self.directory / "twistd.pid", self.directory / "state" / "orchestrator-state.json"
-        places = ("--config", "harn.toml", "--state-dir", "state", "--bind", "127.0.0.1:0")
-        files = (f"--pidfile={pid_file}", "--logfile=twistd.log")
-        done = subprocess.run(
+    def daemon(self, name: str = "twistd", *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command that starts a daemon, with files of this name."""
+        places = ("--config", "harn.toml", "--state-dir", "state", "--bind", "127.0.0.1:0", *arguments)
+        files = (f"--pidfile={name}.pid", f"--logfile={name}.log")
+        return subprocess.run(
             [sys.executable, *TWISTD, *files, "harn-orchestrator", *places],
             cwd=self.directory,
             env=self.environ,
             timeout=60.0,
             check=False,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
+            text=True,
         )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        wait_until(pid_file.exists, "the pid file")
+
+    def test_daemon_refusal(self) -> None:
+        """What keeps a daemon from serving ends its command with 1 and the reason, and leaves no pid file."""
+        server = self.serve()
+        self.write("bad.toml", '[[triggers]]\nid = "gh"\nhandlr = "x"\n')
+        port = server.url.rpartition(":")[2]
+        for arguments, reason in (
+            ((), f"pid {server.pid}"),
+            (("--state-dir", "other", "--bind", f"127.0.0.1:{port}"), f"port {port} on 127.0.0.1 is in use"),
+            (
+                ("--state-dir", "other", "--config", "bad.toml"),
+                "error: bad.toml:3: triggers[0] (gh): handlr: unknown key",
+            ),
+        ):
+            done = self.daemon("other", *arguments)
+            self.assertEqual(done.returncode, 1, done)
+            self.assertIn(reason, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+            self.assertFalse((self.directory / "other.pid").exists())
+        self.assertFalse((self.directory / "other" / "orchestrator-state.json").exists())
+
+    def test_daemon(self) -> None:
+        """Its command ends when it serves; it reloads on SIGHUP, and takes its pid file away when it ends."""
+        self.write_handlers()
+        self.write_manifest()
+        pid_file, state_file = self.directory / "twistd.pid", self.directory / "state" / "orchestrator-state.json"
+        done = self.daemon()
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
         pid = int(pid_file.read_text())
         self.addCleanup(self.end, pid)
-        wait_until(state_file.exists, "the state file")
         state = json.loads(state_file.read_text())
         self.assertEqual(state["pid"], pid)
         connection = Connection(state["listener_url"])
