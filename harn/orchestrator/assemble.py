@@ -51,7 +51,7 @@ from harn.orchestrator.reload_operations import ReloadOperations
 from harn.orchestrator.running import state_path
 from harn.orchestrator.service import Launch, Orchestrator
 from harn.orchestrator.settings import LiveSettings
-from harn.orchestrator.state_file import StateFile
+from harn.orchestrator.state_file import StateFile, StateFileKeeper
 from harn.orchestrator.watching import make_watcher
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
@@ -312,6 +312,7 @@ def assemble(
     background: list[Any] = [
         HeartbeatService(reactor, store, wall=wall),
         RetentionService(reactor, store, settings.retention, wall=wall),
+        StateFileKeeper(reactor, state_file),
     ]
     if is_parent_of_orphans():
         background.append(OrphanReaper(reactor))

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
+from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -209,6 +210,23 @@ def replace_file(path: str, document: Any) -> None:
         raise
 
 
+def stamp_of(path: str) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced or written to; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class StateFileKeeper(TimerService):
+    """Looks every second whether the state file is still the one that this server wrote; see `StateFile.keep`."""
+
+    def __init__(self, clock: IReactorTime, state_file: StateFile) -> None:
+        super().__init__(INTERVAL, lambda: Deferred.fromCoroutine(state_file.keep()))  # type: ignore[no-untyped-call]
+        self.clock: IReactorTime = clock
+
+
 class StateFile:
     """
     The file, replaced with what the function that ``document`` gives at that moment makes, in the thread.
@@ -217,6 +235,9 @@ class StateFile:
 
     :ivar is_ours: False while another program's is there, which is left alone.
     """
+
+    _stamp: tuple[int, ...] | None = None  # of the file as it was written last
+    _is_in_trouble = False
 
     def __init__(
         self, path: str, clock: IReactorTime, in_thread: InThread, document: Callable[[], Callable[[], Any]]
@@ -260,9 +281,34 @@ class StateFile:
                 self._later.cancel()
                 self._later = None
             make = self._document()
-            await self._in_thread(lambda: replace_file(self.path, make()))
+
+            def replace() -> None:
+                replace_file(self.path, make())
+                self._stamp = stamp_of(self.path)
+
+            await self._in_thread(replace)
         finally:
             self._lock.release()
+
+    async def keep(self) -> None:
+        """Replace the file if somebody else removed or changed what was written last; trouble is logged once."""
+        found: list[tuple[int, ...] | None] = []
+        await self._lock.acquire()
+        try:
+            await self._in_thread(lambda: found.append(stamp_of(self.path)))
+        finally:
+            self._lock.release()
+        if not self.is_ours or self._stamp is None or found == [self._stamp]:
+            return
+        try:
+            await self.save()
+        except OSError as error:
+            if not self._is_in_trouble:
+                log.warn("the state file {path} is lost: {why}; commands need --admin-url", path=self.path, why=error)
+            self._is_in_trouble = True
+        else:
+            self._is_in_trouble = False
+            log.warn("the state file {path} was removed or changed; it is written anew", path=self.path)
 
     def save_soon(self) -> None:
         """Replace the file within `INTERVAL`, once for all that ask meanwhile; a failure is logged."""

@@ -10,15 +10,18 @@ from functools import partial
 import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.model import TriggerSpec
+from harn.orchestrator import state_file
 from harn.orchestrator.running import is_alive, read_state, running_url, state_path
 from harn.orchestrator.state_file import (
     INTERVAL,
     ServerFacts,
     ServerState,
     StateFile,
+    StateFileKeeper,
     describe,
     replace_file,
 )
@@ -26,6 +29,12 @@ from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
 from harn.triggers.ramp import Ramp
+
+
+def write(path: str, text: str) -> None:
+    """Write a file."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def binding(trigger_id: str, version: int, state: str) -> BindingVersion:
@@ -165,6 +174,70 @@ class StateFileTests(SynchronousTestCase):
         self.successResultOf(saving)
         self.assertEqual(read_state(self.directory), {"n": 0, "triggers": []})
         self.assertEqual(os.listdir(self.directory), [os.path.basename(self.path)])
+
+    def keep(self) -> Deferred[None]:
+        """Begin to look after the file, and let the thread look."""
+        keeping = Deferred.fromCoroutine(self.file.keep())
+        self.run_thread()
+        return keeping
+
+    def test_kept(self) -> None:
+        """A file that was removed, cut short or written over is written again; one that is as it was is left."""
+        saving = self.save()
+        self.run_thread()
+        self.successResultOf(saving)
+        for harm in (lambda: os.unlink(self.path), lambda: os.truncate(self.path, 3), lambda: write(self.path, "{}")):
+            harm()
+            keeping = self.keep()
+            self.run_thread()
+            self.successResultOf(keeping)
+            self.assertEqual(read_state(self.directory), {"n": 0, "triggers": []})
+        self.successResultOf(self.keep())
+        self.assertEqual(self.threads, [])
+
+    def test_kept_in_trouble(self) -> None:
+        """What cannot be written is said once; it is tried again, and said when it is there again."""
+        saving = self.save()
+        self.run_thread()
+        self.successResultOf(saving)
+        said: list[str] = []
+        observer = lambda event: said.append(event["log_format"][:30])  # noqa: E731
+        self.patch(state_file, "log", Logger(observer=observer))
+        os.rename(self.directory, self.directory + ".away")
+        for _ in range(2):
+            keeping = self.keep()
+            self.run_thread()
+            self.successResultOf(keeping)
+        os.mkdir(self.directory)
+        keeping = self.keep()
+        self.run_thread()
+        self.successResultOf(keeping)
+        self.assertEqual(said, ["the state file {path} is lost:", "the state file {path} was remo"])
+
+    def test_not_kept(self) -> None:
+        """A file that was not written yet, or is another program's, is not looked after."""
+        self.successResultOf(self.keep())
+        saving = self.save()
+        self.run_thread()
+        self.successResultOf(saving)
+        self.file.is_ours = False
+        os.unlink(self.path)
+        self.successResultOf(self.keep())
+        self.assertEqual(os.listdir(self.directory), [])
+
+    def test_keeper(self) -> None:
+        """It looks every second, while it runs."""
+        saving = self.save()
+        self.run_thread()
+        self.successResultOf(saving)
+        keeper = StateFileKeeper(self.clock, self.file)
+        keeper.startService()
+        self.run_thread()
+        self.clock.advance(1)
+        self.run_thread()
+        keeper.stopService()
+        self.clock.advance(1)
+        self.assertEqual(self.threads, [])
 
     def test_of_another(self) -> None:
         """While the file is another program's, nothing is written, not even what waited; then it is ours again."""
