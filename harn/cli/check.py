@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harn.cli.output import complain
 from harn.cli.reports import describe_problems
 from harn.cli.shared import with_json, with_place
 from harn.orchestrator.options import ServeOptions
@@ -53,7 +54,7 @@ def show(found: Checked, as_json: bool) -> int:
         click.echo(f"warning: {warning}", err=True)
     if found.problems:
         for said in describe_problems([problem.to_dict() for problem in found.problems]):
-            click.echo(f"error: {said}", err=True)
+            complain(said)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")
     return 1 if found.problems else 0

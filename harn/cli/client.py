@@ -21,9 +21,16 @@ from harn.auth.outgoing import authorization
 from harn.auth.signed_requests import body_with_request_id
 from harn.errors import HarnError
 
+EXAMPLE = "http://127.0.0.1:8080"
+OTHER_PROGRAM = "what answers there is not a harn orchestrator"
+
 
 class ServerUnreachable(HarnError):
     """Nothing answers at the server's URL, or not as our server would."""
+
+
+class NoServerUrl(HarnError):
+    """A URL that no server of ours can have."""
 
 
 class AnswerTimedOut(HarnError):
@@ -49,16 +56,48 @@ class Answer:
     status: int
     document: Any
 
-    def expect_ok(self) -> Any:
+    def expect_ok(self, *names: str) -> Any:
         """
-        Give the document of a success.
+        Give the document of a success: an object that has the members ``names``.
 
         :raises RequestRefused: the status is no success.
+        :raises ServerUnreachable: the document is something else, as another program's is.
         """
         if 200 <= self.status < 300:
+            if not isinstance(self.document, dict) or not self.document.keys() >= set(names):
+                raise ServerUnreachable(OTHER_PROGRAM)
             return self.document
         said = self.document.get("detail") or self.document.get("error") if isinstance(self.document, dict) else None
         raise RequestRefused(f"the server answered {self.status}: {said or self.document}", self.status)
+
+    def expect_list(self, name: str) -> list[dict[str, Any]]:
+        """
+        Give the member ``name`` of the document of a success: a list of objects.
+
+        :raises HarnError: see `expect_ok`.
+        """
+        found = self.expect_ok(name)[name]
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise ServerUnreachable(OTHER_PROGRAM)
+        return found
+
+
+def fault_of_url(url: str) -> str:
+    """Return what keeps ``url`` from being ``http[s]://HOST[:PORT][/PATH]``, empty when nothing does."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "it must consist of printable ASCII characters without spaces"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        return str(error)
+    if parts.scheme not in ("http", "https"):
+        return "it must begin with http:// or https://"
+    if not host or port == 0:
+        return "it must name a host, and a port other than 0 if any"
+    if parts.username is not None or parts.query or parts.fragment:
+        return "it must have neither user, query nor fragment"
+    return ""
 
 
 @frozen(kw_only=True)
@@ -71,11 +110,23 @@ class AdminClient:
     :ivar cacert: path of the certificates to trust; None for the system's.
     """
 
-    url: str
+    url: str = field()
     credentials: Credentials = field(repr=False)
     timeout: float = 120.0
     cacert: str | None = None
     insecure: bool = False
+
+    @url.validator
+    def _check_url(self, attribute: object, url: str) -> None:
+        """
+        Refuse what is no URL of a server.
+
+        :raises NoServerUrl: says what is wrong with it.
+        """
+        wrong = fault_of_url(url)
+        if wrong:
+            shown = "what was given" if "@" in url else repr(url)  # a password may be in it
+            raise NoServerUrl(f"{shown} is not the URL of a server: {wrong}; write for example {EXAMPLE}")
 
     def get(self, target: str) -> Answer:
         """Ask for ``target``: a path with its query."""
@@ -105,8 +156,9 @@ class AdminClient:
             raise ServerUnreachable(
                 f"no trusted connection to {self.url}: {error.reason or error}; name its certificate with --cacert"
             ) from error
-        except OSError as error:
-            raise ServerUnreachable(f"no server answers at {self.url}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name of a host that no host can have
+            why = (isinstance(error, OSError) and error.strerror) or error
+            raise ServerUnreachable(f"no server answers at {self.url}: {why}") from error
         try:
             connection.request(method, target, body or None, {"Authorization": signed, **headers})
             response = connection.getresponse()
@@ -128,15 +180,10 @@ class AdminClient:
         """
         Make the connection, closed as yet.
 
-        :raises ServerUnreachable: the URL, or the file of certificates, cannot be used.
+        :raises ServerUnreachable: the file of certificates cannot be used.
         """
-        try:
-            parts = urlsplit(self.url)
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise ServerUnreachable(f"{self.url!r} is no URL: {error}") from error
-        if parts.scheme not in ("http", "https") or not host:
-            raise ServerUnreachable(f"{self.url!r} is no URL of a server; write for example http://127.0.0.1:8080")
+        parts = urlsplit(self.url)
+        host, port = parts.hostname or "", parts.port
         if parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=self.timeout)
         try:

@@ -13,6 +13,7 @@ import click
 
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
 from harn.cli.inspect import section
+from harn.cli.output import warn
 from harn.cli.place import NoServer, Reach
 from harn.cli.plans import facts
 from harn.cli.shared import with_json, with_place, with_server
@@ -41,7 +42,7 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
 
     def read() -> Sequence[Drain]:
         # Found anew each time: a server that was restarted may have another address.
-        found: Sequence[Drain] = reach.client().get("/admin/drains").expect_ok()["drains"]
+        found: Sequence[Drain] = reach.client().get("/admin/drains").expect_list("drains")
         return found
 
     if cancel is not None or move is not None:
@@ -103,7 +104,7 @@ def may_come_back(error: HarnError) -> bool:
 
 def say_away(error: HarnError) -> None:
     """Say that the server does not answer now."""
-    click.echo(f"{error}; looking for it until it answers, or Ctrl-C", err=True)
+    warn(f"{error}; looking for it until it answers, or Ctrl-C")
 
 
 def show(found: Sequence[Drain], as_json: bool) -> None:

@@ -15,6 +15,7 @@ from harn.cli.client import ServerUnreachable
 from harn.cli.place import Reach
 from harn.cli.records import Record, RecordSource, ServerRecords, read_pages
 from harn.cli.shared import with_json, with_place, with_server
+from harn.model.visible import visible_json
 
 INTERVAL = 0.5
 """Seconds between two looks for new records."""
@@ -85,4 +86,4 @@ def follow_pages(
 
 def print_record(record: Record) -> None:
     """Print one record, at once, so that a reader of the pipe sees it now."""
-    click.echo(json.dumps(record, separators=(",", ":"), ensure_ascii=False))
+    click.echo(visible_json(json.dumps(record, separators=(",", ":"), ensure_ascii=False)))

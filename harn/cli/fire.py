@@ -11,6 +11,7 @@ import click
 
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
+from harn.model.visible import visible
 
 FIELDS = (
     "binding_id",
@@ -32,13 +33,13 @@ FIELDS = (
 def fire(trigger_id: str, as_json: bool, **given: Any) -> None:
     """Make an event up for the trigger TRIGGER_ID, and say what became of it."""
     client = Reach.told(given, os.environ).client()
-    fired = client.post(f"/admin/fire/{quote(trigger_id, safe='')}", {}).expect_ok()
+    fired = client.post(f"/admin/fire/{quote(trigger_id, safe='')}", {}).expect_ok("event_id", "status")
     if as_json:
         click.echo(json.dumps(fired, indent=2))
         return
     click.echo("Synthetic event dispatched:")
     for name in FIELDS:
-        click.echo(f"- {name}={written(fired.get(name))}")
+        click.echo(visible(f"- {name}={written(fired.get(name))}"))
 
 
 def written(value: Any) -> str:

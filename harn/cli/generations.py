@@ -35,7 +35,7 @@ class ServerGenerations:
 
     def history(self, limit: int) -> Sequence[Entry]:
         """See `GenerationSource.history`."""
-        entries: Sequence[Entry] = self.client.get(f"/admin/generations?limit={limit}").expect_ok()["generations"]
+        entries: Sequence[Entry] = self.client.get(f"/admin/generations?limit={limit}").expect_list("generations")
         probation = self.client.get("/admin/generation").expect_ok().get("probation")
         if probation is None:
             return entries
@@ -45,13 +45,14 @@ class ServerGenerations:
     def show(self, number: int, sources: bool) -> Entry:
         """See `GenerationSource.show`."""
         query = "?sources=true" if sources else ""
-        entry: Entry = self.client.get(f"/admin/generations/{number}{query}").expect_ok()
+        entry: Entry = self.client.get(f"/admin/generations/{number}{query}").expect_ok("generation", "digest")
         return entry
 
     def diff(self, old: int, new: int | None) -> Entry:
         """See `GenerationSource.diff`."""
         asked = {"from": old} if new is None else {"from": old, "to": new}
-        found: Entry = self.client.get(f"/admin/diff?{urlencode(asked)}").expect_ok()
+        answer = self.client.get(f"/admin/diff?{urlencode(asked)}")
+        found: Entry = answer.expect_ok("from", "to", "summary")
         return found
 
 

@@ -14,9 +14,10 @@ from harn.cli.arguments import GENERATION, WholeNumber
 from harn.cli.fire import written
 from harn.cli.generations import find_source
 from harn.cli.inspect import section
+from harn.cli.output import Line, say
 from harn.cli.place import Reach
 from harn.cli.plans import describe_fields, describe_settings
-from harn.cli.shared import Line, say, with_json, with_place, with_server
+from harn.cli.shared import with_json, with_place, with_server
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}

@@ -14,6 +14,7 @@ from harn.cli.fire import written
 from harn.cli.place import Place, Reach
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
+from harn.model.visible import visible
 from harn.orchestrator.running import read_state
 
 SHOWN = 5
@@ -36,7 +37,10 @@ def inspect(as_json: bool, **given: Any) -> None:
     """Show triggers, connectors and recent dispatches."""
     reach = Reach.told(given, os.environ)
     client = reach.client_if_any()
-    found = inspect_offline(reach.place) if client is None else client.get("/admin/inspect").expect_ok()
+    if client is None:
+        found = inspect_offline(reach.place)
+    else:
+        found = client.get("/admin/inspect").expect_ok("triggers", "snapshot")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -92,6 +96,6 @@ def section(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Give a title and its rows, ``- none`` if it has none."""
     yield title
     for row in rows:
-        yield "- " + " ".join(f"{name}={written(value)}" for name, value in row.items())
+        yield "- " + visible(" ".join(f"{name}={written(value)}" for name, value in row.items()))
     if not rows:
         yield "- none"

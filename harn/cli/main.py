@@ -1,13 +1,22 @@
-"""The command ``harn``: its groups, and how every failure of ours ends: ``error: ...`` on stderr, and exit 1."""
+"""
+The command ``harn``: its groups, and how every failure of ours ends: ``error: ...`` on stderr, and exit 1.
+
+So end failures of the system, too: an output that is full or whose reader is gone, a directory that was removed.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 import harn
 from harn.cli.lazy import LazyGroup
+from harn.cli.output import complain, describe, warn
 from harn.errors import HarnError
 
 
@@ -16,7 +25,7 @@ class Harn(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """
-        Run a command; what it raises of ours becomes a message.
+        Run a command; what it raises of ours, or the system does, becomes a message.
 
         :raises click.ClickException: with the message.
         """
@@ -24,6 +33,28 @@ class Harn(LazyGroup):
             return super().invoke(ctx)
         except HarnError as error:
             raise CommandFailed(str(error)) from error
+        except OSError as error:
+            raise CommandFailed(describe(error)) from error
+
+    def main(  # type: ignore[override] # click's overloads tell apart what it returns
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **options: Any
+    ) -> Any:
+        """Run the command line and end the process; its status does not depend on what can be printed."""
+        if not options.pop("standalone_mode", True):
+            return super().main(args, prog_name, standalone_mode=False, **options)
+        try:
+            status = super().main(args, prog_name, standalone_mode=False, **options)
+        except click.ClickException as wrong:
+            with suppress(OSError):
+                wrong.show()
+            status = wrong.exit_code
+        except click.Abort:
+            warn("Aborted!")
+            status = 1
+        except OSError as error:  # of what is printed without a command: help, the version
+            complain(describe(error))
+            status = 1
+        sys.exit(status or 0)
 
 
 class CommandFailed(click.ClickException):
@@ -31,7 +62,7 @@ class CommandFailed(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print ``error: ...`` on stderr."""
-        click.echo(f"error: {self.message}", err=True)
+        complain(self.message)
 
 
 @click.group(
@@ -72,4 +103,17 @@ def orchestrator() -> None:
 
 def main() -> None:
     """Run the command with the arguments of the process, and end it."""
-    cli(prog_name="harn")
+    try:
+        cli(prog_name="harn")
+    finally:
+        let_go_of_output()
+
+
+def let_go_of_output() -> None:
+    """Let Python's end find nothing to write to an output that cannot be written to: it would print a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,19 @@ from harn.auth.credentials import Credentials
 from harn.cli.client import AdminClient
 from harn.errors import HarnError
 from harn.orchestrator.options import MANIFEST, STATE_DIR, absolute, value_of
-from harn.orchestrator.running import read_state, running_url
+from harn.orchestrator.running import read_state, running_url, state_path
+from harn.store.lock import holder
+
+LOOKED_FOR = 3.0
+"""Seconds that a state file is looked for whose server runs."""
 
 
 class NoServer(HarnError):
     """No server runs on the state directory."""
+
+
+class ServerHidden(NoServer):
+    """A server holds the state directory, and its state file does not say where it listens."""
 
 
 class OtherManifest(HarnError):
@@ -51,14 +60,38 @@ class Place:
 
     def server_url(self) -> str | None:
         """
-        Give the URL of the server that runs here, None if none does.
+        Give the URL of the server that runs here, None if none does, or none that can be asked yet.
 
+        :raises ServerHidden: one does, and its state file stays lost or damaged.
         :raises OtherManifest: it serves another manifest than the one that was named.
         """
         url = running_url(self.state_dir)
+        if url is None and self._is_hidden():
+            url = self._found_again()
         if url is not None and self.is_named:
             self._check_manifest()
         return url
+
+    def _is_hidden(self) -> bool:
+        state = read_state(self.state_dir)
+        return (state is None or "listener_url" not in state) and holder(self.state_dir) is not None
+
+    def _found_again(self) -> str | None:
+        """
+        Wait until the server has written its state file again, as it does each second.
+
+        :raises ServerHidden: it does not.
+        """
+        ends_at = time.monotonic() + LOOKED_FOR
+        while time.monotonic() < ends_at:
+            time.sleep(0.1)
+            if not self._is_hidden():
+                return running_url(self.state_dir)
+        raise ServerHidden(
+            f"a server (pid {holder(self.state_dir) or 'unknown'}) holds {self.state_dir_name}, but its state file "
+            f"{state_path(self.state_dir_name)} is missing or damaged, so its address is not known; it may "
+            "be starting: wait, or give its address with --admin-url, or reload it with SIGHUP"
+        )
 
     def _check_manifest(self) -> None:
         served = (read_state(self.state_dir) or {}).get("manifest_path")
@@ -74,11 +107,17 @@ class Place:
         """
         Give the URL of the server that runs here.
 
-        :raises NoServer: none does; says how to start one.
+        :raises NoServer: none does, or none that can be asked; says what to do.
         :raises OtherManifest: see `server_url`.
         """
         url = self.server_url()
         if url is None:
+            pid = holder(self.state_dir)
+            if pid is not None:
+                raise ServerHidden(
+                    f"a server (pid {pid or 'unknown'}) holds {self.state_dir_name}, but does not serve: it is "
+                    "starting or ending; try again in a moment"
+                )
             raise NoServer(
                 f"no server runs on {self.state_dir_name}; start one with: "
                 f"harn orchestrator serve --config {self.manifest} --state-dir {self.state_dir_name}"
@@ -140,7 +179,7 @@ class Reach:
         :raises NoServer: none runs; says how to start one.
         :raises SecretUnavailable: a file of credentials cannot be read.
         """
-        return self._client(self.admin_url or self.place.needed_url())
+        return self._client(self.place.needed_url() if self.admin_url is None else self.admin_url)
 
     def client_if_any(self) -> AdminClient | None:
         """
@@ -148,7 +187,7 @@ class Reach:
 
         :raises SecretUnavailable: a file of credentials cannot be read.
         """
-        url = self.admin_url or self.place.server_url()
+        url = self.place.server_url() if self.admin_url is None else self.admin_url
         return None if url is None else self._client(url)
 
     def _client(self, url: str) -> AdminClient:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harn.cli.fire import written
-from harn.cli.shared import Line
+from harn.cli.output import Line
 
 ACTIONS = {"added": ("+", "green"), "modified": ("~", "yellow"), "removed": ("-", "red")}
 COUNTS = ("in_flight", "running", "queued", "waiting")

@@ -33,9 +33,9 @@ def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given:
     client = Reach.told(given, os.environ).client()
     if finish or abort:
         asked = {} if trigger is None else {"trigger": trigger}
-        found = client.post(f"/admin/ramps/{'finish' if finish else 'abort'}", asked).expect_ok()["ramps"]
+        found = client.post(f"/admin/ramps/{'finish' if finish else 'abort'}", asked).expect_list("ramps")
     else:
-        listed = client.get("/admin/ramps").expect_ok()["ramps"]
+        listed = client.get("/admin/ramps").expect_list("ramps")
         found = [each for each in listed if trigger is None or each.get("trigger_id") == trigger]
         if trigger is not None and not found:
             check_trigger(client, trigger)
@@ -56,7 +56,7 @@ def check_trigger(client: AdminClient, trigger: str) -> None:
 
     :raises RouteUnknown: there is none; says which there are.
     """
-    known = sorted({each["id"] for each in client.get("/admin/bindings").expect_ok()["bindings"]})
+    known = sorted({each["id"] for each in client.get("/admin/bindings").expect_list("bindings")})
     if trigger in known:
         return
     named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")

@@ -36,7 +36,7 @@ class ServerRecords:
     def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
         """Ask for one page."""
         answer = self.client.get(f"/admin/events/{quote(topic, safe='')}?after={after}&limit={limit}")
-        records: Sequence[Record] = answer.expect_ok()["records"]
+        records: Sequence[Record] = answer.expect_list("records")
         return records
 
 

@@ -13,6 +13,7 @@ from harn.cli.fire import written
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
+from harn.model.visible import visible
 
 CANDIDATE = ("event_id", "trigger_id", "binding_version", "provider", "kind", "age", "received_at", "inbox_offset")
 HANDED_OUT = ("event_id", "trigger_id", "status")
@@ -41,7 +42,7 @@ def recover(envelope_age: str, dry_run: bool, yes: bool, as_json: bool, **given:
         raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
     client = Reach.told(given, os.environ).client()
     asked = {"envelope_age": envelope_age, "dry_run": dry_run}
-    found = client.post("/admin/recover", asked).expect_ok()
+    found = client.post("/admin/recover", asked).expect_ok("candidates", "stranded_envelopes")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -60,6 +61,6 @@ def list_rows(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) ->
     """Print a section of lines ``- name=value name=value``."""
     click.echo(title)
     for row in rows:
-        click.echo("- " + " ".join(f"{name}={written(row.get(name))}" for name in names if name in row))
+        click.echo("- " + visible(" ".join(f"{name}={written(row.get(name))}" for name in names if name in row)))
     if not rows:
         click.echo("- none")

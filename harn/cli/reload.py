@@ -14,6 +14,7 @@ import click
 
 from harn.cli.arguments import WholeNumber, check_limit, check_part, check_while
 from harn.cli.client import AnswerTimedOut
+from harn.cli.output import complain, describe
 from harn.cli.place import Reach
 from harn.cli.reports import PROBLEMS, exit_status, report_of, show
 from harn.cli.shared import with_json, with_place, with_server
@@ -127,15 +128,15 @@ def carry_out(
     """
     try:
         report = ask(reach, target, body, if_match, dry_run, as_json)
-    except HarnError as error:
+        if as_json:
+            click.echo(json.dumps(report, indent=2))
+        else:
+            show(report)
+    except (HarnError, OSError) as error:
         if not dry_run:
             raise
-        click.echo(f"error: {error}", err=True)
+        complain(describe(error) if isinstance(error, OSError) else str(error))
         sys.exit(PROBLEMS)
-    if as_json:
-        click.echo(json.dumps(report, indent=2))
-    else:
-        show(report)
     sys.exit(exit_status(report, dry_run))
 
 

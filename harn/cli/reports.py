@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harn.cli.client import Answer, ServerUnreachable
+from harn.cli.output import Line, say
 from harn.cli.plans import describe_plan, describe_ramp
-from harn.cli.shared import Line, say
 
 UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
 """Exit statuses of a dry run."""
@@ -15,6 +15,8 @@ UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
 MOST_PLACES = 10
 """Places of one problem that are named beside the first."""
 STATUSES = ("ok", "error", "needs_confirmation", "unsettled")
+NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generation"}}
+"""What every report has, by whether its status is ``ok``."""
 
 
 def report_of(answer: Answer, url: str) -> Mapping[str, Any]:
@@ -25,8 +27,10 @@ def report_of(answer: Answer, url: str) -> Mapping[str, Any]:
     :raises ServerUnreachable: with something else.
     """
     report = answer.document
-    if isinstance(report, dict) and report.get("status") in STATUSES:
-        return report
+    is_report = isinstance(report, dict) and report.get("status") in STATUSES
+    if is_report and report.keys() >= NEEDED[report["status"] == "ok"]:
+        found: Mapping[str, Any] = report
+        return found
     answer.expect_ok()
     raise ServerUnreachable(f"{url} does not answer as a harn orchestrator does")
 

@@ -45,7 +45,7 @@ def rollback(
 def confirm(generation: int | None, as_json: bool, **given: Any) -> None:
     """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
     asked = {} if generation is None else {"generation": generation}
-    found = Reach.told(given, os.environ).client().post("/admin/confirm", asked).expect_ok()
+    found = Reach.told(given, os.environ).client().post("/admin/confirm", asked).expect_ok("generation")
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

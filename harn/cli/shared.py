@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from harn.cli.arguments import Seconds
 from harn.orchestrator.options import MANIFEST, STATE_DIR, Option
-
-Line = tuple[str, str]
-"""A line for people: its text, and a style of rich."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -72,15 +68,3 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def say(lines: Iterable[Line], *, is_error: bool = False) -> None:
-    """Print lines, on stdout or stderr: in colours where that is a terminal."""
-    stream = sys.stderr if is_error else sys.stdout
-    if stream.isatty():
-        from harn.cli.terminal import print_lines
-
-        print_lines(lines, stream)
-        return
-    for text, _ in lines:
-        click.echo(text, err=is_error)

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import IO, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from harn.cli.fire import written
+from harn.cli.tables import Column, Fitted, fitted
+from harn.model.visible import visible
 
 _STATES = {
     "active": "green",
@@ -29,8 +29,10 @@ _OUTCOMES = {
     "dispatch_skipped": ("skipped", "yellow"),
     "dispatch_failed": ("failed", "red"),
 }
-_HELD = ("in_flight", "running", "queued", "waiting", "moved")
-_COUNTS = ("received", "refused", "dispatched", "failed", "dlq", "in_flight")
+_HELD = {"in_flight": 0, "running": 2, "queued": 3, "waiting": 4, "moved": 5}
+"""What a draining version holds, by field, and how early its column is left out of a narrow table."""
+_COUNTS = {"received": 8, "refused": 7, "dispatched": 6, "failed": 5, "dlq": 4, "in_flight": 2}
+"""What is counted of a trigger, likewise."""
 
 
 def spinner(text: str) -> AbstractContextManager[object]:
@@ -46,21 +48,20 @@ def print_lines(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
     """
     console = Console(file=stream, highlight=False)
     for text, style in lines:
-        console.print(shown(text.removesuffix("\r").replace("\t", "    "), style), soft_wrap=True)
+        console.print(shown(text.removesuffix("\r"), style), soft_wrap=True)
 
 
 def print_inspection(found: Mapping[str, Any], shown_dispatches: int, console: Console | None = None) -> None:
-    """Print what ``inspect`` found as tables."""
+    """Print what ``inspect`` found: the server's facts as lines, the rest as tables."""
     console = Console() if console is None else console
-    console.print(server_table(found.get("snapshot", {}), found.get("dispatcher", {})))
-    console.print(trigger_table(found.get("triggers", ())))
-    console.print(dispatch_table(found.get("recent_dispatches", ())[-shown_dispatches:]))
+    print_facts({**found.get("snapshot", {}), **found.get("dispatcher", {})}, console)
+    trigger_table(found.get("triggers", ()), console.width).print(console)
+    dispatch_table(found.get("recent_dispatches", ())[-shown_dispatches:], console.width).print(console)
 
 
 def shown(value: Any, style: str = "") -> Text:
     """Write a value as text that cannot steer the terminal: senders have a hand in kinds, results and errors."""
-    text = written(value)
-    return Text("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text), style)
+    return Text(visible(written(value)).replace("\t", "    "), style)
 
 
 def percent(value: Any) -> Text:
@@ -68,110 +69,131 @@ def percent(value: Any) -> Text:
     return shown(f"{value:g} %" if isinstance(value, int | float) else None)
 
 
-def server_table(snapshot: Mapping[str, Any], dispatcher: Mapping[str, Any]) -> Table:
-    """Show the server: a line for each fact."""
-    table = Table("Server", "", box=SIMPLE_HEAD, show_header=False)
-    for name, value in (*snapshot.items(), *dispatcher.items()):
+def print_facts(facts: Mapping[str, Any], console: Console) -> None:
+    """Print a line for each fact; one that is too long goes on in the next line, whole."""
+    longest = max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
         if isinstance(value, Mapping):
             value = " ".join(written(each) for each in value.values() if each is not None)
-        table.add_row(name, shown(value, _STATES.get(str(value), "") if name == "status" else ""))
-    return table
+        style = _STATES.get(str(value), "") if name == "status" else ""
+        console.print(Text(f"  {name:<{longest}}  ") + shown(value, style), soft_wrap=True)
 
 
-def trigger_table(triggers: Sequence[Mapping[str, Any]]) -> Table:
+def trigger_table(triggers: Sequence[Mapping[str, Any]], width: int) -> Fitted:
     """Show each live or draining version, its share of new deliveries, and its counts since the server's start."""
-    table = Table("Trigger", "Provider", "State", box=SIMPLE_HEAD, title="Triggers", title_justify="left")
-    table.add_column("Share", justify="right")
-    for name in _COUNTS:
-        table.add_column(name.replace("_", " "), justify="right")
+    counts = [Column(name.replace("_", " "), drop=drop, is_right=True) for name, drop in _COUNTS.items()]
+    columns = (Column("Trigger"), Column("Provider", drop=9), Column("State"), Column("Share", drop=3, is_right=True))
+    rows = []
     for each in triggers:
         state = written(each.get("state"))
-        table.add_row(
-            shown(f"{each.get('id')}@v{each.get('version')}"),
-            shown(each.get("provider")),
-            shown(state, _STATES.get(state, "")),
-            percent(each.get("share")),
-            *(shown(each.get(name)) for name in _COUNTS),
+        rows.append(
+            (
+                shown(f"{each.get('id')}@v{each.get('version')}"),
+                shown(each.get("provider")),
+                shown(state, _STATES.get(state, "")),
+                percent(each.get("share")),
+                *(shown(each.get(name)) for name in _COUNTS),
+            )
         )
-    return table
+    return fitted("Triggers", (*columns, *counts), rows, width)
 
 
-def dispatch_table(dispatches: Sequence[Mapping[str, Any]]) -> Table:
+def dispatch_table(dispatches: Sequence[Mapping[str, Any]], width: int) -> Fitted:
     """Show attempts, the newest last: when (UTC), of what, and what came of it."""
-    table = Table("At", "Binding", "Attempt", "Outcome", "Result or error", box=SIMPLE_HEAD)
-    table.title, table.title_justify = "Recent dispatches", "left"
+    columns = (
+        *(Column("At", drop=1), Column("Binding"), Column("Attempt", drop=2), Column("Outcome")),
+        Column("Result or error", wraps=True),
+    )
+    rows = []
     for each in dispatches:
         outcome, style = _OUTCOMES.get(written(each.get("kind")), (written(each.get("kind")), ""))
         at = datetime.fromtimestamp(each.get("occurred_at_ms", 0) / 1000, tz=timezone.utc)
-        table.add_row(
-            f"{at:%Y-%m-%d %H:%M:%S}",
-            shown(each.get("binding_key")),
-            shown(each.get("attempt")),
-            shown(outcome, style),
-            shown(each["error"] if each.get("error") else each.get("result")),
+        rows.append(
+            (
+                Text(f"{at:%Y-%m-%d %H:%M:%S}"),
+                shown(each.get("binding_key")),
+                shown(each.get("attempt")),
+                shown(outcome, style),
+                shown(each["error"] if each.get("error") else each.get("result")),
+            )
         )
-    return table
+    return fitted("Recent dispatches", columns, rows, width)
 
 
 def print_history(entries: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the generations that served; the live one has a star, ``summary`` is a text."""
-    table = Table("", "Generation", "Adopted at", "Changes", "Source", "Actor", "Why", "Note", box=SIMPLE_HEAD)
+    console = Console() if console is None else console
+    columns = (
+        *(Column(""), Column("Generation"), Column("Adopted at", drop=2), Column("Changes", drop=1)),
+        *(Column("Source", drop=4), Column("Actor", drop=3), Column("Why", wraps=True), Column("Note", wraps=True)),
+    )
+    rows = []
     for each in entries:
         recalled = f"content of {each['recalled']}" if each.get("recalled") is not None else ""
-        table.add_row(
-            "*" if each.get("live") else "",
-            shown(each.get("generation"), "bold green" if each.get("live") else ""),
-            *(shown(each.get(name)) for name in ("adopted_at", "summary", "source", "actor")),
-            shown(": ".join(part for part in (recalled, each.get("reason") or "") if part)),
-            shown(each.get("note") or "", "yellow"),
+        rows.append(
+            (
+                Text("*" if each.get("live") else ""),
+                shown(each.get("generation"), "bold green" if each.get("live") else ""),
+                *(shown(each.get(name)) for name in ("adopted_at", "summary", "source", "actor")),
+                shown(": ".join(part for part in (recalled, each.get("reason") or "") if part)),
+                shown(each.get("note") or "", "yellow"),
+            )
         )
-    (Console() if console is None else console).print(table)
+    fitted("", columns, rows, console.width).print(console)
 
 
 def print_ramps(ramps: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print each ramp: what share the fresh version has, and how it fares."""
-    table = Table("Trigger", "State", "Fresh", "Share", "Stable", "Next step", box=SIMPLE_HEAD)
-    for name in ("Attempts", "Failures", "Why"):
-        table.add_column(name)
+    console = Console() if console is None else console
+    columns = (
+        *(Column("Trigger"), Column("State"), Column("Fresh"), Column("Share"), Column("Stable", drop=3)),
+        *(Column("Next step", drop=4), Column("Attempts", drop=2), Column("Failures", drop=1)),
+        Column("Why", wraps=True),
+    )
+    rows = []
     for each in ramps:
         state = written(each.get("state"))
-        table.add_row(
-            shown(each.get("trigger_id")),
-            shown(state, _STATES.get(state, "")),
-            shown(each.get("fresh")),
-            percent(each.get("percent")),
-            *(shown(each.get(name)) for name in ("stable", "next_step_at", "attempts", "failures", "why")),
+        rows.append(
+            (
+                shown(each.get("trigger_id")),
+                shown(state, _STATES.get(state, "")),
+                shown(each.get("fresh")),
+                percent(each.get("percent")),
+                *(shown(each.get(name)) for name in ("stable", "next_step_at", "attempts", "failures", "why")),
+            )
         )
-    (Console() if console is None else console).print(table)
+    fitted("", columns, rows, console.width).print(console)
 
 
 def print_drains(drains: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print each draining version, and what it still holds."""
-    (Console() if console is None else console).print(drain_table(drains))
+    console = Console() if console is None else console
+    drain_table(drains, console.width).print(console)
 
 
 def watch_drains(found: Iterator[Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:
     """Draw what drains, again and again in one place, as long as there is more to come."""
     with Live(console=console, auto_refresh=False) as live:
         for drains in found:
-            live.update(drain_table(drains), refresh=True)
+            live.update(drain_table(drains, live.console.width).renderable, refresh=True)
 
 
-def drain_table(drains: Sequence[Mapping[str, Any]]) -> Table | Text:
+def drain_table(drains: Sequence[Mapping[str, Any]], width: int) -> Fitted:
     """Show each draining version, and what it still holds."""
     if not drains:
-        return Text("nothing drains", "green")
-    table = Table("Binding", "Age", "Deadline", box=SIMPLE_HEAD)
-    for name in _HELD:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("Oldest event")
+        return Fitted(Text("nothing drains", "green"))
+    held = [Column(name.replace("_", " "), drop=drop, is_right=True) for name, drop in _HELD.items()]
+    columns = (Column("Binding"), Column("Age", drop=7), Column("Deadline", drop=6), *held)
+    rows = []
     for each in drains:
         age, oldest = each.get("age_seconds"), each.get("oldest_event") or {}
-        table.add_row(
-            shown(each.get("binding"), "yellow"),
-            shown(f"{age:.0f} s" if isinstance(age, int | float) else None),
-            shown(each.get("deadline")),
-            *(shown(each.get(name)) for name in _HELD),
-            shown(" ".join(written(value) for value in oldest.values())),
+        rows.append(
+            (
+                shown(each.get("binding"), "yellow"),
+                shown(f"{age:.0f} s" if isinstance(age, int | float) else None),
+                shown(each.get("deadline")),
+                *(shown(each.get(name)) for name in _HELD),
+                shown(" ".join(written(value) for value in oldest.values())),
+            )
         )
-    return table
+    return fitted("", (*columns, Column("Oldest event", drop=8)), rows, width)

@@ -8,11 +8,7 @@ import os
 import pwd
 import time
 
-from twisted.logger import Logger
-
 from harn.errors import EventLogGone, StateDirectoryUnusable
-
-log = Logger(namespace="harn.store")
 
 LOCK_FILE = "lock"
 
@@ -137,6 +133,9 @@ class StateDirectoryLock:
             ) from None
         os.dup2(fresh, descriptor, inheritable=False)
         os.close(fresh)
+        from twisted.logger import Logger  # here, since commands look at the lock and must start fast
+
+        log = Logger(namespace="harn.store")
         log.warn("the lock file of {directory} was removed or replaced; it is made again", directory=self.directory)
 
     def release(self) -> None:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.cli.history import counts, describe, describe_diff, diff_lines, note_of
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
-from harn.cli.shared import Line
+from harn.cli.output import Line
 from harn.reload.diff.recorded import describe_history, describe_recorded
 from harn.store.model import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.cli.output import Line
 from harn.cli.reports import describe_error, describe_success, exit_status
-from harn.cli.shared import Line
 from tests.cli.test_commands import ERROR, NOTHING, REPORT
 
 RAMP = {"trigger_id": "gh", "stable": "gh@v2", "fresh": "gh@v3", "percent": 10.0, "step": 0.0, "every": None}

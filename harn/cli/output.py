@@ -1,0 +1,56 @@
+"""What commands print: results on standard output, errors on standard error, neither able to steer a terminal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+
+import click
+
+from harn.model.visible import visible_lines
+
+_OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
+"""What writing to a pipe, a terminal or a file fails with."""
+
+Line = tuple[str, str]
+"""A line for people: its text, and a style of rich."""
+
+
+def complain(text: str) -> None:
+    """Print ``error: ...`` on standard error; where that cannot be written to, the exit status has to do."""
+    warn(f"error: {text}")
+
+
+def describe(error: OSError) -> str:
+    """Say what the system refused."""
+    why = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {why}"
+    if error.errno in _OF_OUTPUT:
+        return f"standard output cannot be written to: {why}"
+    return f"the system refused: {why}"
+
+
+def warn(text: str) -> None:
+    """Print a text on standard error."""
+    with suppress(OSError):
+        for line in visible_lines(text):
+            click.echo(line, err=True)
+
+
+def say(lines: Iterable[Line], *, is_error: bool = False) -> None:
+    """Print lines, on stdout or stderr: in colours where that is a terminal."""
+    stream = sys.stderr if is_error else sys.stdout
+    if stream.isatty():
+        from harn.cli.terminal import print_lines
+
+        print_lines(lines, stream)
+    elif is_error:
+        for text, _ in lines:
+            warn(text)
+    else:
+        for text, _ in lines:
+            click.echo(text)

@@ -1,0 +1,68 @@
+"""What commands do when their output cannot be written to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+from harn.cli.output import describe
+from tests.cli.test_commands import NOTHING, CommandCase
+
+TRACEBACK = "Traceback"
+
+
+class OutputTests(CommandCase):
+    """Standard output and error that are full, closed, or that nobody reads any more."""
+
+    def run_shell(self, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command whose output goes where a shell lets it go; give its status and what is on standard error."""
+        line = f'"$0" -m harn "$@" {redirection}'
+        environ = {name: value for name, value in {**os.environ, **self.environ}.items() if value is not None}
+        command = ["sh", "-c", line, sys.executable, *words]
+        return subprocess.run(
+            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def test_closed(self) -> None:
+        """With standard streams closed a reload is asked for as ever, and its status tells how it went."""
+        server = self.serve((200, NOTHING), (200, NOTHING))
+        for redirection in (">&-", "<&- >&- 2>&-"):
+            done = self.run_shell(redirection, "orchestrator", "reload", "--state-dir", self.state_dir)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(len(server.seen), 2)
+
+    def test_full(self) -> None:
+        """A full disk is an error in words; of a dry run, a problem; help and usage errors are no exception."""
+        self.serve((200, NOTHING), (200, NOTHING))
+        place = ("--state-dir", self.state_dir)
+        for status, words in (
+            (1, ("orchestrator", "reload", *place)),
+            (2, ("orchestrator", "plan", *place)),
+            (1, ("--help",)),
+        ):
+            done = self.run_shell(">/dev/full", *words)
+            self.assertEqual(
+                (done.returncode, done.stderr),
+                (status, "error: standard output cannot be written to: No space left on device\n"),
+            )
+        self.assertEqual(self.run_shell("2>/dev/full", "orchestrator", "relod").returncode, 2)
+
+    def test_reader_is_gone(self) -> None:
+        """A reader that has enough ends the command, without a traceback."""
+        generations = [{"generation": number} for number in range(1000)]
+        self.serve((200, {"generations": generations}), (200, {"probation": None}))
+        words = ("orchestrator", "history", "--state-dir", self.state_dir)
+        done = self.run_shell("| head -c 1", *words)
+        self.assertEqual(done.stderr, "error: standard output cannot be written to: Broken pipe\n")
+
+    def test_descriptions(self) -> None:
+        """What the system refused is said with its file, if it is about one."""
+        for error, said in (
+            (OSError(errno.ENOSPC, "full"), "standard output cannot be written to: full"),
+            (FileNotFoundError(errno.ENOENT, "none", b"/x"), "/x: none"),
+            (FileNotFoundError(errno.ENOENT, "none"), "the system refused: none"),
+            (OSError(), "the system refused: OSError"),
+        ):
+            self.assertEqual(describe(error), said)

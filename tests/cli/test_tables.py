@@ -1,0 +1,103 @@
+"""Tables that fit the terminal: no name is cut, whatever the width."""
+
+from __future__ import annotations
+
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.tables import Column, fitted
+from harn.cli.terminal import print_drains, print_history, print_inspection, print_ramps, watch_drains
+from tests.cli.test_drains import HELD
+from tests.cli.test_terminal import FOUND
+
+COLUMNS = (
+    *(Column("Trigger"), Column("Provider", drop=2), Column("Count", drop=1, is_right=True), Column("State")),
+    Column("Why", wraps=True),
+)
+ROW = ("gh-webhook@v1", "github", "7", "draining", "an error that is long enough to need wrapping, of trigger_evt_0199")
+LONG = "a-trigger-with-a-name-of-more-than-forty-characters"
+
+
+def drawn(width: int, *rows: tuple[str, ...]) -> str:
+    """Draw rows in a width."""
+    stream = io.StringIO()
+    fitted("", COLUMNS, [[Text(cell) for cell in row] for row in rows], width).print(Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+class FittedTests(SynchronousTestCase):
+    """Rows in a width."""
+
+    def test_wide(self) -> None:
+        """Where there is room, everything is in one line."""
+        self.assertRegex(drawn(140, ROW), r"gh-webhook@v1 +github +7 +draining +an error .*0199")
+
+    def test_narrow(self) -> None:
+        """Texts are wrapped between words; then columns are left out, and named, in the order of their numbers."""
+        said = drawn(80, ROW)
+        self.assertNotIn("too wide", said)
+        self.assertIn("trigger_evt_0199", said)
+        self.assertIn("too wide to show: Provider; see --json", drawn(60, ROW))
+        self.assertIn("too wide to show: Provider, Count; see --json", drawn(54, ROW))
+
+    def test_empty_columns_first(self) -> None:
+        """A column without anything to say is left out before any other, and not missed."""
+        said = drawn(60, (*ROW[:4], ""))
+        self.assertNotIn("Why", drawn(45, (*ROW[:4], "")))
+        self.assertNotIn("too wide", said)
+
+    def test_too_narrow(self) -> None:
+        """Where no table fits, each cell has a line, and the terminal breaks it."""
+        said = drawn(30, (LONG, *ROW[1:]))
+        self.assertIn(f"Trigger: {LONG}\n", said)
+        self.assertIn(f"Why: {ROW[4]}\n", said)
+
+    @given(st.integers(20, 200), st.lists(st.from_regex(r"[a-z0-9@_-]{1,60}", fullmatch=True), min_size=1, max_size=4))
+    def test_no_name_is_cut(self, width: int, names: list[str]) -> None:
+        """Each name is whole in the output, at every width, and no table is wider than the terminal."""
+        said = drawn(width, *((name, "github", "7", name, "why") for name in names))
+        for name in names:
+            self.assertEqual(said.count(name) >= 2, True, said)
+        if "Trigger: " not in said:
+            self.assertLessEqual(max(len(line.rstrip()) for line in said.splitlines()), width)
+
+
+class CommandTableTests(SynchronousTestCase):
+    """The tables of the commands, at 80 and 40 columns."""
+
+    def test_names_are_whole(self) -> None:
+        """Names, versions, ids and digests are whole in all of them."""
+        digest = "sha256:" + "0" * 64
+        event = "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057"
+        inspected = {
+            **FOUND,
+            "snapshot": {"status": "running", "digest": digest},
+            "triggers": [{**FOUND["triggers"][0], "id": LONG}],
+            "recent_dispatches": [{"kind": "dispatch_failed", "binding_key": f"{LONG}@v1", "error": f"of {event}"}],
+        }
+        ramp = {"trigger_id": LONG, "state": "running", "stable": f"{LONG}@v2", "fresh": f"{LONG}@v3", "percent": 5.0}
+        drain = {**HELD, "binding": f"{LONG}@v1", "oldest_event": {"event_id": event}}
+        entry = {"generation": 12, "adopted_at": "2026-11-29T22:37:37.578Z", "note": f"of {event}", "actor": "key:1"}
+        for width in (80, 40):
+            stream = io.StringIO()
+            console = Console(file=stream, width=width)
+            print_inspection(inspected, 5, console)
+            print_ramps([ramp], console)
+            print_drains([drain], console)
+            print_history([entry], console)
+            said = stream.getvalue()
+            self.assertNotIn("\N{HORIZONTAL ELLIPSIS}", said)
+            for name in (digest, f"{LONG}@v1", f"{LONG}@v3", event):
+                self.assertIn(name, said)
+            self.assertGreaterEqual(said.count(f"{LONG}@v1"), 2)
+
+    def test_watched_table_stays_in_the_width(self) -> None:
+        """What is drawn anew in one place has no line that the terminal would break."""
+        stream = io.StringIO()
+        watch_drains(iter([[{**HELD, "binding": f"{LONG}@v1"}]]), Console(file=stream, width=40))
+        self.assertLessEqual(max(map(len, stream.getvalue().splitlines())), 40)
