@@ -254,7 +254,9 @@ def assemble(
     for problem in catalog.problems:
         log.error("{problem}", problem=str(problem))
     path = os.path.join(options.state_dir, DATABASE)
-    store = SQLiteStore(path, reactor, wall=wall, guard=None if lock is None else lock.check)
+    store = SQLiteStore(
+        path, reactor, wall=wall, guard=None if lock is None else lock.check, evidence=(state_path(options.state_dir),)
+    )
     interpreters = make_interpreters(options, reactor, environ, metrics)
     dispatcher = Dispatcher(reactor, store, registry, metrics, random.random, wall=wall)
     intake = Intake(reactor, store, dispatcher.submit, metrics)

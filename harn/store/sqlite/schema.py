@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,6 +21,11 @@ APPLICATION_ID = 0x6861726E
 
 OLDEST_SQLITE = (3, 33, 0)
 """The first with ``UPDATE ... FROM``."""
+
+
+class EventLogMissing(StateDirectoryUnusable):
+    """The database is not there, or has none of our tables; the message says which."""
+
 
 READY, WAITING, DONE, DEAD = range(4)
 """``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""
@@ -158,12 +164,15 @@ def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: f
     """
     Open the database for writing; one of an older schema is brought up to date.
 
-    :param create: make it if it is missing.
+    :param create: make it if it is missing or empty.
     :param synchronous: ``FULL`` (a commit is on disk when it returns), or for measurements ``NORMAL`` or ``OFF``.
     :param busy_timeout: seconds to wait for another process's lock.
+    :raises EventLogMissing: it is missing or empty, and is not to be made.
     :raises StateDirectoryUnusable: it is not ours, too new for us, or cannot be in WAL mode here.
     :raises sqlite3.Error: it cannot be opened or read.
     """
+    if not create and not os.path.exists(path):
+        raise EventLogMissing(f"there is no event log at {path}")
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise StateDirectoryUnusable(f"SQLite {sqlite3.sqlite_version} is too old; harn needs {needed} or newer")
@@ -172,7 +181,7 @@ def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: f
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, cached_statements=256)
     try:
         _configure(connection, path, synchronous)
-        _ensure_schema(connection, path)
+        _ensure_schema(connection, path, create)
     except BaseException:
         connection.close()
         raise
@@ -198,6 +207,19 @@ def connect_reader(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def close_untouched(connection: sqlite3.Connection, path: str) -> None:
+    """Close, and leave the write-ahead log as it is: only a connection that can write moves it, when it is the last."""
+    try:
+        reader = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
+        try:
+            reader.execute("PRAGMA user_version").fetchone()
+            connection.close()
+        finally:
+            reader.close()
+    except sqlite3.Error:
+        connection.close()
 
 
 def read_whole(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -229,8 +251,10 @@ def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> N
     # move pages for a smaller file would cost each commit.
 
 
-def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
+def _ensure_schema(connection: sqlite3.Connection, path: str, create: bool) -> None:
     version = _check_schema(connection, path)
+    if version is None and not create:
+        raise EventLogMissing(f"the event log {path} is empty: none of our tables is in it")
     if version is not None and version >= SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")

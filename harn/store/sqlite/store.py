@@ -63,6 +63,8 @@ class SQLiteStore:
     :param busy_timeout: seconds that a write waits for another process's lock on the database.
     :param guard: called in the writer's thread with each heartbeat; raises `EventLogGone` when the directory is no
         longer this server's.
+    :param evidence: paths of files that are there once a server has run: beside one, a database that is missing or
+        empty is an error, not a beginning.
     """
 
     backend = "sqlite"
@@ -76,6 +78,7 @@ class SQLiteStore:
         busy_timeout: float = 5.0,
         wall: WallTime | None = None,
         guard: Callable[[], None] | None = None,
+        evidence: Sequence[str] = (),
     ) -> None:
         self.location: str | None = path
         self.incarnation = 0
@@ -86,6 +89,7 @@ class SQLiteStore:
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._guard = guard
+        self._evidence = tuple(evidence)
         self._writer = self._new_writer()
         self._reader = Reader(path, reactor)
         self._running = self._new_note()
@@ -110,7 +114,7 @@ class SQLiteStore:
 
         async def opening() -> None:
             try:
-                self.incarnation = await writer.open(register)
+                self.incarnation = await writer.open(register, self._evidence)
             except sqlite3.Error as error:
                 raise StateDirectoryUnusable(unreadable(self._path, error)) from error
             self._reader = Reader(self._path, self._threads)
@@ -147,7 +151,9 @@ class SQLiteStore:
         closed: Deferred[None] = Deferred()
         self._closing.append(closed)
         if len(self._closing) == 1:
-            closing = gatherResults([self._reader.close(), self._writer.close(), self._running.close()])
+            # The writer last: who closes last can move the write-ahead log into the database, and only a writer can.
+            closing = gatherResults([self._reader.close(), self._running.close()])
+            closing.addBoth(lambda _: self._writer.close())
             closing.addErrback(lambda failure: log.failure("the store did not close as it should", failure))
             closing.addCallback(self._closed)
         return closed

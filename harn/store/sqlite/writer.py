@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,8 @@ from twisted.logger import Logger
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
 from harn.store.sqlite.files import DatabaseFiles
+from harn.store.sqlite.mark import TideMark
+from harn.store.sqlite.schema import EventLogMissing, close_untouched
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
 from harn.store.sqlite.units import Call, Unit
@@ -69,21 +72,24 @@ class Writer:
         self._session: Session | None = None
         self._incarnation = 0
         self._files = DatabaseFiles(path)
+        self._mark = TideMark(path)
         self._gone = False
 
-    def open(self, register: Callable[[Session], int]) -> Deferred[int]:
+    def open(self, register: Callable[[Session], int], evidence: Sequence[str] = ()) -> Deferred[int]:
         """
         Start the thread and open the database.
 
+        :param evidence: paths of files that, if they are there, say that there was an event log.
         :param register: writes this server's row, and gives its number.
         :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened; the thread has ended.
         """
         self._worker.start()
 
         def begin() -> int:
-            session = self._session = Session(self._connect(True), 0)
+            session = self._session = self._connect_first(evidence)
             self._incarnation = session.incarnation = register(session)
             self._files.note()
+            self._mark.write(session.numbers, self._incarnation)
             return session.incarnation
 
         async def opening() -> int:
@@ -126,7 +132,7 @@ class Writer:
             if self._busy:
                 self._idle = Deferred()
                 await self._idle
-            self._worker.post(self._disconnect)
+            self._worker.post(self._finish)
             await self._worker.stop()
 
         return Deferred.fromCoroutine(closing())
@@ -181,6 +187,7 @@ class Writer:
             if any(isinstance(unit, Call) for unit in units):
                 self._files.check_soon()
             self._files.check()
+            self._mark.write(self._session.numbers, self._incarnation)
         except EventLogGone as error:
             failure = error
             with suppress(sqlite3.Error):
@@ -209,6 +216,23 @@ class Writer:
         with suppress(OSError):
             self._files.note()  # the last connection takes the log away with it
 
+    def _connect_first(self, evidence: Sequence[str]) -> Session:
+        noted = self._mark.read()
+        told_by = [path for path in (self._mark.path, *evidence) if os.path.exists(path)]
+        try:
+            session = Session(self._connect(not told_by), 0)
+        except EventLogMissing as error:
+            raise StateDirectoryUnusable(
+                f"{error}, though a server has run here; put it back, with its -wal if there was one, or, to begin"
+                f" with an empty one, remove {' and '.join(told_by)}"
+            ) from None
+        try:
+            self._mark.check(noted, session)
+        except BaseException:
+            close_untouched(session.connection, self._path)
+            raise
+        return session
+
     def _undo(self) -> None:
         if self._session is not None and self._session.connection.in_transaction:
             self._session.connection.execute("ROLLBACK")
@@ -218,6 +242,25 @@ class Writer:
         self._session = Session(self._connect(False), self._incarnation)
         self._files.check()
         self._files.note()
+
+    def _finish(self) -> None:
+        """Move the write-ahead log into the database, as far as others let us, and close it."""
+        session = self._session
+        if session is not None:
+            with suppress(sqlite3.Error):
+                # A server that takes over must not wait for this.
+                session.connection.execute("PRAGMA busy_timeout = 0")
+                session.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._disconnect()
+        self._mark.close()
+        with suppress(OSError):
+            left = os.stat(self._path + "-wal").st_size
+            if left:
+                log.info(
+                    "another process has the event log open: {path}-wal holds {left} bytes of it; copy both",
+                    path=self._path,
+                    left=left,
+                )
 
     def _disconnect(self) -> None:
         session, self._session = self._session, None
