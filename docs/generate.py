@@ -25,6 +25,7 @@ from harn.observability.exposition import ServerCollector
 from harn.observability.metrics import Metrics
 from harn.orchestrator.assemble import add_gauges
 from harn.orchestrator.options import OPTIONS
+from harn.plugins import builtin
 from harn.triggers.registry import Registry
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -63,11 +64,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def manifest_schema() -> Schema:
     """Give the JSON schema of this installation's manifests."""
-    ours = {name: rule for name, rule in Catalog.discover().providers.items() if name in OURS}
-    return manifest_json_schema(ours)
+    return manifest_json_schema(Catalog.of(OURS.values()).providers)
 
 
-OURS = ("a2a-push", "github", "webhook")
+OURS = {plugin.provider: plugin for plugin in (getattr(builtin, name) for name in builtin.__all__)}
 """Providers that come with harn; what else is installed here is not our documentation's business."""
 
 

@@ -1,10 +1,11 @@
 """
 What the author of a connector plugin needs, in one place.
 
-A plugin is an object that provides `IConnectorPlugin`, in a module under ``harn/plugins/``. For requests it makes an
-`IReceiver`; for events that it starts itself an `IConnector` that calls ``context.emit``. The table that it has in a
-trigger is checked by an `ISettingsSchema`, most simply ``StructSchema`` of a ``msgspec.Struct``.
-``harn.testing.connectors`` holds the suite that it should pass.
+A plugin is an object that provides `IConnectorPlugin`, in a module under ``harn/plugins/``. For a sender that signs by
+an HMAC it is a `SignedProvider`: declarations, and no code. Any other makes, for requests, an `IReceiver`; for events
+that it starts itself an `IConnector` that calls ``context.emit``. The table that it has in a trigger is checked by an
+`ISettingsSchema`, most simply ``StructSchema`` of a ``msgspec.Struct``. ``harn.testing.connectors`` holds the suite
+that it should pass.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from harn.connectors.model import (
     Reject,
     Respond,
 )
+from harn.connectors.signatures.hmac_scheme import Encoding, HmacScheme, Part
+from harn.connectors.signatures.interfaces import IScheme
+from harn.connectors.signed import Example, Message, SignedProvider, always, header, member
 from harn.errors import (
     CredentialsRejected,
     GateShut,
+    MediaTypeUnsupported,
     PayloadInvalid,
     SignatureMismatch,
     SignatureMissing,
@@ -41,16 +46,23 @@ __all__ = [
     "ConnectorBinding",
     "ConnectorContext",
     "CredentialsRejected",
+    "Encoding",
     "Events",
+    "Example",
     "GateShut",
+    "HmacScheme",
     "IConnector",
     "IConnectorPlugin",
     "IEarlyReceiver",
     "IReceiver",
+    "IScheme",
     "ISettingsSchema",
     "InboundRequest",
+    "MediaTypeUnsupported",
+    "Message",
     "Normalized",
     "NormalizedEvent",
+    "Part",
     "PayloadInvalid",
     "Reject",
     "Respond",
@@ -58,6 +70,10 @@ __all__ = [
     "SignatureMismatch",
     "SignatureMissing",
     "SignatureStale",
+    "SignedProvider",
     "StageFailed",
     "StructSchema",
+    "always",
+    "header",
+    "member",
 ]

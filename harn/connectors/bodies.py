@@ -126,6 +126,22 @@ def read_form(body: bytes) -> dict[str, str]:
     return {name: values[0] for name, values in form.items()}
 
 
+def read_message(headers: Mapping[str, str], body: bytes) -> tuple[str, Document]:
+    """
+    Read a body that is a JSON object, a form, or a form whose field ``payload`` is one; give its format, too.
+
+    :param headers: names in lower case.
+    :return: ``json``, ``fields`` or ``form``: see `harn.model.event.parse_body`.
+    :raises PayloadInvalid: it is none of these.
+    """
+    check_charset(headers, body)
+    if media_type(headers) != FORM:
+        return "json", read_object(body)
+    fields = read_form(body)
+    payload = fields.get("payload")
+    return ("fields", Document(fields)) if payload is None else ("form", read_object(payload.encode()))
+
+
 def media_type(headers: Mapping[str, str]) -> str:
     """Give the media type of a request in lower case, without parameters; empty for none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -169,6 +185,16 @@ def occurred_at(value: Any) -> str | None:
         return None
     try:
         return rfc3339(msgspec.convert(value, _Moment).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def moment(value: Any) -> str | None:
+    """Give a time in UTC: Unix seconds, or a string as `occurred_at` takes it; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return occurred_at(value)
+    try:
+        return rfc3339(float(value))
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -96,8 +96,9 @@ class Catalog:
 
 
 def _home(plugin: object) -> str:
-    """Name the module that a plugin comes from."""
-    return type(plugin).__module__
+    """Name the module that a plugin comes from; one that is declared on a shared base says so itself."""
+    home = getattr(plugin, "home", None)
+    return home if isinstance(home, str) else type(plugin).__module__
 
 
 def _rules(plugin: IConnectorPlugin) -> ProviderRules:

@@ -12,12 +12,14 @@ from harn.connectors import bodies
 from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
-from harn.connectors.signatures import github as signature
-from harn.connectors.signatures.schemes import SCHEMES
+from harn.connectors.signatures.hmac_scheme import HmacScheme
 from harn.errors import PayloadInvalid
 from harn.model.inbound import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
+
+SIGNATURE = HmacScheme(name="github", header="X-Hub-Signature-256", prefix="sha256=")
+"""It signs no time: a captured request stays valid. Source: GitHub, "Validating webhook deliveries"."""
 
 _EVENT = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
@@ -45,15 +47,15 @@ class GithubConnector(Receiver):
 
     def prepare(self) -> None:
         """Make the secrets ready."""
-        self._use_secret(SECRET, SCHEMES["github"].key)
+        self._use_secret(SECRET, SIGNATURE.key)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """Check that ``X-Hub-Signature-256`` is there."""
-        SCHEMES["github"].check_headers(headers)
+        SIGNATURE.check_headers(headers)
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
         """Check ``X-Hub-Signature-256`` over the raw body."""
-        signature.verify(self._keys, inbound.body, inbound.headers.get(signature.HEADER))
+        SIGNATURE.verify(self._keys, inbound.headers, inbound.body, now)
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """
@@ -65,11 +67,9 @@ class GithubConnector(Receiver):
         event = headers.get("x-github-event")
         if event is None or not _EVENT.fullmatch(event):
             raise PayloadInvalid("the header X-GitHub-Event is missing or malformed; is this a webhook of GitHub?")
-        bodies.check_charset(headers, body)
-        body_format, text = "json", body
-        if bodies.media_type(headers) == bodies.FORM:
-            body_format, text = "form", _form_document(body)
-        document = bodies.read_object(text)
+        body_format, document = bodies.read_message(headers, body)
+        if body_format == "fields":
+            raise PayloadInvalid("the form has no field payload, which holds the event")
         action = bodies.word(document.at("action"))
         delivery = bodies.word(headers.get("x-github-delivery"))
         normalized = NormalizedEvent(
@@ -81,18 +81,6 @@ class GithubConnector(Receiver):
             occurred_at=bodies.occurred_at(document.at("timestamp")),
         )
         return Events((normalized,))
-
-
-def _form_document(body: bytes) -> bytes:
-    """
-    Give the JSON text in the form's field ``payload``.
-
-    :raises PayloadInvalid: no form, or no such field.
-    """
-    payload = bodies.read_form(body).get("payload")
-    if payload is None:
-        raise PayloadInvalid("the form has no field payload, which holds the event")
-    return payload.encode()
 
 
 @implementer(IPlugin, IConnectorPlugin)

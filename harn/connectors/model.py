@@ -54,7 +54,7 @@ class NormalizedEvent:
     :ivar dedupe_key: the provider's own id of the delivery.
     :ivar payload: the provider's fields that are not in the body.
     :ivar lifted: name of a field -> its path in the parsed body.
-    :ivar body_format: ``json``, ``form``, ``bytes`` or ``none``: see `harn.model.event.parse_body`.
+    :ivar body_format: ``json``, ``form``, ``fields``, ``bytes`` or ``none``: see `harn.model.event.parse_body`.
     :ivar body: the bytes to keep; None for the request's own.
     """
 

@@ -257,9 +257,13 @@ class Ingest(Place):
 
     def _refuse(self, error: BaseException, request: HarnRequest) -> None:
         """Answer with an error, and say so in the log where the sender has to mend something."""
+        route = _route(request)
+        answer = request.problem(error)
         if isinstance(error, Refused):
-            self._refusals.note(_route(request).binding.id, status_of(type(error)).code, str(error))
-        request.refuse(error)
+            self._refusals.note(route.binding.id, answer.status, str(error))
+            if not isinstance(error, RateExceeded | Saturated | ShuttingDown):
+                answer = evolve(answer, headers=answer.headers + getattr(route.receiver.value, "final_headers", b""))
+        request.answer(answer)
 
     def _stumbled(self, failure: Failure, request: HarnRequest) -> None:
         """Our own callback failed: say so, and still let go of the request."""

@@ -16,7 +16,7 @@ KINDS = ("webhook", "a2a-push")
 
 LATER_KINDS = ("cron", "poll", "stream", "predicate")
 LATER_PROVIDERS = (
-    *("slack", "linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
+    *("linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
     *("github", "webhook", "a2a-push"),
 )
 DEFAULTS: dict[str, Any] = {

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.github import GithubPlugin
+from harn.connectors.slack import SLACK
+from harn.connectors.stripe import STRIPE
 from harn.connectors.webhook import WebhookPlugin
+
+__all__ = ["SLACK", "STRIPE", "a2a_push", "github", "webhook"]
 
 github = GithubPlugin()
 webhook = WebhookPlugin()

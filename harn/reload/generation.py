@@ -32,6 +32,7 @@ class RunningConnector:
 
     :ivar verify: of a receiver, its method; requests go straight to it. So does ``normalize``. None for others.
     :ivar always_claim: the provider's own key is claimed where the trigger names none.
+    :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
     """
 
     trigger_id: str
@@ -41,6 +42,7 @@ class RunningConnector:
     verify: Callable[[InboundRequest, float], None] | None = None
     normalize: Callable[[InboundRequest], Normalized] | None = None
     always_claim: bool = False
+    final_headers: bytes = b""
 
     @classmethod
     def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
@@ -55,6 +57,7 @@ class RunningConnector:
             verify=connector.verify,
             normalize=connector.normalize,
             always_claim=bool(getattr(connector, "always_claim", False)),
+            final_headers=bytes(getattr(connector, "final_headers", b"")),
         )
 
     @property

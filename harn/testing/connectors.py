@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import PUBLIC, IConnector, IConnectorPlugin, IEarlyReceiver, IReceiver
 from harn.connectors.model import ConnectorBinding, ConnectorContext, Events, NormalizedEvent, Reject, Respond
+from harn.connectors.signed import SignedProvider
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
 from harn.model.inbound import InboundRequest
 
@@ -68,6 +69,26 @@ class ConnectorCase:
     request: InboundRequest | None = None
     signature_headers: tuple[str, ...] = ()
     now: float = field(default=1_700_000_000.0)
+
+
+def signed_case(provider: SignedProvider, secret: bytes = b"an example's secret") -> ConnectorCase:
+    """Make the case of a declared provider out of its example, signed with ``secret``."""
+    now, example, scheme = 1_700_000_000.0, provider.example, provider.scheme
+    signature = scheme.sign(scheme.key(secret), example.body, now)
+    headers = {name.lower(): value for name, value in {**example.headers, **signature}.items()}
+    path = f"/triggers/{provider.provider}"
+    binding = ConnectorBinding(
+        trigger_id=provider.provider,
+        provider=provider.provider,
+        kind="webhook",
+        path=path,
+        events=(),
+        settings=None,
+        secrets={"signing_secret": (secret,)},
+    )
+    request = InboundRequest(method="POST", path=path, query="", headers=headers, body=example.body, received_at=now)
+    names = tuple(name.lower() for name in signature)
+    return ConnectorCase(plugin=provider, binding=binding, request=request, signature_headers=names, now=now)
 
 
 def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]:
@@ -184,7 +205,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
             for event in () if isinstance(meaning, Reject) else meaning.events:
                 self.assertTrue(event.kind)
                 self.assertTrue(event.dedupe_key)
-                self.assertIn(event.body_format, ("json", "form", "bytes", "none"))
+                self.assertIn(event.body_format, ("json", "form", "fields", "bytes", "none"))
 
         async def test_leased_request_after_quiesce(self) -> None:
             """A request that was leased before quiesce is still verified and normalized after it."""

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from harn.auth.signed_requests import sign_request
-from harn.connectors.signatures import github, slack, standard, stripe
+from harn.connectors.github import SIGNATURE as GITHUB
+from harn.connectors.signatures.interfaces import IScheme
+from harn.connectors.signatures.standard import EXAMPLE_ID, StandardScheme
+from harn.connectors.slack import SIGNATURE as SLACK
+from harn.connectors.stripe import SIGNATURE as STRIPE
+
+STANDARD = StandardScheme()
+
+
+def signed_headers(
+    scheme: IScheme, secret: bytes, body: bytes, timestamp: float, content_type: str = "application/json"
+) -> dict[str, str]:
+    """
+    Give the headers of a request that is signed by any scheme, for example ``harn.connectors.slack.SIGNATURE``.
+
+    :param secret: as configured.
+    :param timestamp: seconds, Unix.
+    """
+    return {"Content-Type": content_type, **scheme.sign(scheme.key(secret), body, timestamp)}
 
 
 def sign_github(secret: bytes, body: bytes) -> str:
     """Give the value of ``X-Hub-Signature-256``."""
-    return github.sign(secret, body).decode("ascii")
+    return GITHUB.sign(secret, body, 0)[GITHUB.header]
 
 
 def sign_standard(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
@@ -18,17 +36,17 @@ def sign_standard(secret: bytes, message_id: str, timestamp: int, body: bytes) -
     :param secret: as configured: ``whsec_`` and base64, or base64.
     :param timestamp: seconds, Unix.
     """
-    return "v1," + standard.sign(standard.decode_secret(secret), message_id, str(timestamp), body).decode("ascii")
+    return STANDARD.sign(STANDARD.key(secret), body, timestamp, message_id)["webhook-signature"]
 
 
 def sign_stripe(secret: bytes, timestamp: int, body: bytes) -> str:
     """Give the value of ``Stripe-Signature``; ``timestamp`` is in seconds, Unix."""
-    return f"t={timestamp},v1=" + stripe.sign(secret, str(timestamp), body).decode("ascii")
+    return STRIPE.sign(secret, body, timestamp)[STRIPE.header]
 
 
 def sign_slack(secret: bytes, timestamp: int, body: bytes) -> str:
     """Give the value of ``X-Slack-Signature``; ``timestamp`` is in seconds, Unix."""
-    return slack.sign(secret, str(timestamp), body).decode("ascii")
+    return SLACK.sign(secret, body, timestamp)[SLACK.header]
 
 
 def sign_admin(secret: bytes, method: str, target: str, body: bytes, now: float) -> str:
@@ -48,9 +66,7 @@ def github_headers(
     }
 
 
-def standard_headers(
-    secret: bytes, body: bytes, timestamp: int, message_id: str = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"
-) -> dict[str, str]:
+def standard_headers(secret: bytes, body: bytes, timestamp: int, message_id: str = EXAMPLE_ID) -> dict[str, str]:
     """Give the headers of a Standard Webhooks delivery."""
     return {
         "Content-Type": "application/json",
@@ -60,9 +76,7 @@ def standard_headers(
     }
 
 
-def svix_headers(
-    secret: bytes, body: bytes, timestamp: int, message_id: str = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"
-) -> dict[str, str]:
+def svix_headers(secret: bytes, body: bytes, timestamp: int, message_id: str = EXAMPLE_ID) -> dict[str, str]:
     """Give the same under the names that Svix uses."""
     headers = standard_headers(secret, body, timestamp, message_id)
     return {name.replace("webhook-", "svix-"): value for name, value in headers.items()}
@@ -70,16 +84,12 @@ def svix_headers(
 
 def stripe_headers(secret: bytes, body: bytes, timestamp: int) -> dict[str, str]:
     """Give the headers of an event of Stripe."""
-    return {"Content-Type": "application/json", "Stripe-Signature": sign_stripe(secret, timestamp, body)}
+    return signed_headers(STRIPE, secret, body, timestamp)
 
 
-def slack_headers(secret: bytes, body: bytes, timestamp: int) -> dict[str, str]:
-    """Give the headers of a request of Slack."""
-    return {
-        "Content-Type": "application/json",
-        "X-Slack-Request-Timestamp": str(timestamp),
-        "X-Slack-Signature": sign_slack(secret, timestamp, body),
-    }
+def slack_headers(secret: bytes, body: bytes, timestamp: int, content_type: str = "application/json") -> dict[str, str]:
+    """Give the headers of a request of Slack; commands and interactions are ``application/x-www-form-urlencoded``."""
+    return signed_headers(SLACK, secret, body, timestamp, content_type)
 
 
 def admin_headers(secret: bytes, method: str, target: str, body: bytes, now: float) -> dict[str, str]:

@@ -44,7 +44,7 @@ class CatalogTests(SynchronousTestCase):
         """Our connectors are found by the same door as everybody's, and nothing is wrong with them."""
         catalog = Catalog.discover()
         self.assertEqual(catalog.problems, ())
-        self.assertEqual(sorted(catalog.plugins), ["a2a-push", "github", "webhook"])
+        self.assertEqual(sorted(catalog.plugins), ["a2a-push", "github", "slack", "stripe", "webhook"])
         self.assertIsInstance(catalog.plugin("github"), GithubPlugin)
         self.assertRaises(KeyError, catalog.plugin, "acme")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harn.testing.connectors import make_connector_tests
+from harn.connectors.slack import SLACK
+from harn.connectors.stripe import STRIPE
+from harn.testing.connectors import make_connector_tests, signed_case
 from tests.connectors.examples import a2a_push_case, github_case, webhook_case
 
 
@@ -24,6 +26,14 @@ class GithubWebhookContractTests(make_connector_tests(lambda: webhook_case("gith
 
 class SlackWebhookContractTests(make_connector_tests(lambda: webhook_case("slack"))):
     """``webhook`` with the scheme of Slack."""
+
+
+class SlackContractTests(make_connector_tests(lambda: signed_case(SLACK))):
+    """``slack``."""
+
+
+class StripeContractTests(make_connector_tests(lambda: signed_case(STRIPE))):
+    """``stripe``."""
 
 
 class A2aPushContractTests(make_connector_tests(a2a_push_case)):

@@ -10,10 +10,16 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
-from harn.connectors.signatures import github, slack, standard, stripe
+from harn.connectors.github import SIGNATURE as GITHUB
+from harn.connectors.signatures import standard
 from harn.connectors.signatures.comparing import any_equal
+from harn.connectors.signatures.hmac_scheme import Encoding, HmacScheme, Part
+from harn.connectors.signatures.interfaces import IScheme
 from harn.connectors.signatures.schemes import SCHEMES
+from harn.connectors.slack import SIGNATURE as SLACK
+from harn.connectors.stripe import SIGNATURE as STRIPE
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureMissing, SignatureStale
 from harn.testing.signers import (
     github_headers,
@@ -34,9 +40,14 @@ class GithubTests(SynchronousTestCase):
     secret = b"It's a Secret to Everybody"
     signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 
+    def verify(self, signature: str | None) -> None:
+        """Verify GitHub's example with this signature."""
+        headers = {} if signature is None else {"x-hub-signature-256": signature}
+        GITHUB.verify([self.secret], headers, b"Hello, World!", 0.0)
+
     def test_published_example(self) -> None:
         """The example of GitHub's documentation is accepted."""
-        github.verify([self.secret], b"Hello, World!", self.signature)
+        self.verify(self.signature)
 
     def test_rejects(self) -> None:
         """Nothing but those 71 characters is accepted."""
@@ -50,15 +61,15 @@ class GithubTests(SynchronousTestCase):
             self.signature[:-1],
         ):
             with self.assertRaises(SignatureMismatch):
-                github.verify([self.secret], b"Hello, World!", signature)
+                self.verify(signature)
         with self.assertRaises(SignatureMissing):
-            github.verify([self.secret], b"Hello, World!", None)
+            self.verify(None)
 
     def test_no_secret(self) -> None:
         """Without any secret nothing is accepted, not even what an empty key signs."""
         empty = "sha256=" + hmac.new(b"", b"{}", "sha256").hexdigest()
         with self.assertRaises(SignatureMismatch):
-            github.verify([], b"{}", empty)
+            GITHUB.verify([], {"x-hub-signature-256": empty}, b"{}", 0.0)
 
 
 class SlackTests(SynchronousTestCase):
@@ -74,14 +85,20 @@ class SlackTests(SynchronousTestCase):
         b"&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
     )
 
+    def verify(self, timestamp: str | None = timestamp, signature: str | None = signature, late: float = 0.0) -> None:
+        """Verify Slack's example with these headers, so much later."""
+        headers = {"x-slack-request-timestamp": timestamp, "x-slack-signature": signature}
+        given = {name: value for name, value in headers.items() if value is not None}
+        SLACK.verify([self.secret], given, self.body, 1531420618.0 + late)
+
     def test_published_example(self) -> None:
         """The example of Slack's documentation is accepted."""
-        slack.verify([self.secret], self.timestamp, self.body, self.signature, 1531420618.0)
+        self.verify()
 
     def test_timestamp_is_signed(self) -> None:
         """Another time stamp inside the window is refused."""
         with self.assertRaises(SignatureMismatch):
-            slack.verify([self.secret], "1531420619", self.body, self.signature, 1531420618.0)
+            self.verify("1531420619")
 
     def test_missing(self) -> None:
         """Each header is needed, and the message names the one that is not there."""
@@ -89,15 +106,13 @@ class SlackTests(SynchronousTestCase):
             (None, self.signature, "X-Slack-Request-Timestamp"),
             (self.timestamp, None, "X-Slack-Signature"),
         ):
-            error = self.assertRaises(
-                SignatureMissing, slack.verify, [self.secret], timestamp, self.body, signature, 1531420618.0
-            )
+            error = self.assertRaises(SignatureMissing, self.verify, timestamp, signature)
             self.assertIn(name, str(error))
 
     def test_stale_before_wrong(self) -> None:
         """The time is looked at before the signature: an old request costs no HMAC."""
         with self.assertRaises(SignatureStale):
-            slack.verify([self.secret], self.timestamp, self.body, "v0=wrong", 1531420618.0 + 301)
+            self.verify(signature="v0=wrong", late=301)
 
 
 class StripeTests(SynchronousTestCase):
@@ -111,9 +126,14 @@ class StripeTests(SynchronousTestCase):
         mac = hmac.new(secret, f"{timestamp}.".encode() + self.body, hashlib.sha256)
         return f"t={timestamp},v1={mac.hexdigest()}"
 
+    def verify(self, header: str | None) -> None:
+        """Verify the body with this header."""
+        headers = {} if header is None else {"stripe-signature": header}
+        STRIPE.verify([self.secret], headers, self.body, 1000.0)
+
     def test_by_the_documentation(self) -> None:
         """What the documentation's steps give is accepted, and is what our signer gives."""
-        stripe.verify([self.secret], self.body, self.signature(), 1000.0)
+        self.verify(self.signature())
         self.assertEqual(sign_stripe(self.secret, 1000, self.body), self.signature())
 
     def test_any_v1(self) -> None:
@@ -125,18 +145,18 @@ class StripeTests(SynchronousTestCase):
             right + ",v0=0000,x=y,",
             right.replace(",", ", "),
         ):
-            stripe.verify([self.secret], self.body, header, 1000.0)
+            self.verify(header)
         with self.assertRaises(SignatureMismatch):
-            stripe.verify([self.secret], self.body, right.replace("v1=", "v0="), 1000.0)
+            self.verify(right.replace("v1=", "v0="))
 
     def test_one_timestamp(self) -> None:
         """No ``t``, or two, are refused: which one was signed must not be ours to choose."""
         right = self.signature()
         for header in (right.partition(",")[2], f"t=999,{right}", f"{right}, {right}", ""):
             with self.assertRaises(SignatureMismatch):
-                stripe.verify([self.secret], self.body, header, 1000.0)
+                self.verify(header)
         with self.assertRaises(SignatureMissing):
-            stripe.verify([self.secret], self.body, None, 1000.0)
+            self.verify(None)
 
 
 class StandardTests(SynchronousTestCase):
@@ -239,7 +259,8 @@ class SchemeTests(SynchronousTestCase):
         """A time stamp is ASCII digits and nothing else, however Python would read it."""
         for text in ("", " 10000", "10000 ", "+10000", "1e4", "10_000", "10000.0", "\u0661\u0660", "-1", "9" * 400):
             with self.assertRaises(SignatureStale):
-                slack.verify([b"s"], text, b"", "v0=", 10_000.0)
+                headers = {"x-slack-request-timestamp": text, "x-slack-signature": "v0="}
+                SLACK.verify([b"s"], headers, b"", 10_000.0)
 
     def test_svix_names(self) -> None:
         """The headers of Svix mean the same; one of each family is nobody's message."""
@@ -280,6 +301,40 @@ class SchemeTests(SynchronousTestCase):
         headers = dict(zip(self.cases[name](b"{}", 10_000), values, strict=False))
         with self.assertRaises(CredentialsRejected):
             self.verify(name, headers, b"{}", 10_000.0)
+
+
+class DeclaredTests(SynchronousTestCase):
+    """Schemes that are declared, in forms that no provider of ours has."""
+
+    def test_forms(self) -> None:
+        """Algorithm, encoding, prefix and signed parts are as declared: checked against other code than ours."""
+        digest = hmac.new(b"k", b"1000{}!", "sha1").digest()
+        scheme = HmacScheme(
+            name="odd",
+            header="X-Odd",
+            timestamp_header="X-Time",
+            signed=(Part.TIMESTAMP, Part.BODY, b"!"),
+            prefix="=",
+            algorithm="sha1",
+            encoding=Encoding.BASE64,
+        )
+        headers = {"X-Time": "1000", "X-Odd": "=" + base64.b64encode(digest).decode()}
+        self.assertEqual(scheme.sign(b"k", b"{}", 1000.9), headers)
+        scheme.verify([b"k"], {"x-time": "1000", "x-odd": headers["X-Odd"]}, b"{}", 1000.0)
+
+    def test_time_that_is_nowhere(self) -> None:
+        """A scheme that signs a time must say where it is, and one that signs none must not."""
+        for wrong in ({"signed": (Part.TIMESTAMP,)}, {"timestamp_header": "X-Time"}, {"entries": ("t", "v1")}):
+            with self.assertRaises(ValueError):
+                HmacScheme(name="x", header="X", **wrong)
+
+    def test_interface(self) -> None:
+        """Every scheme is one, and verifies what it signs."""
+        for scheme in SCHEMES.values():
+            verifyObject(IScheme, scheme)
+            key = scheme.key(STANDARD_SECRET)
+            headers = {name.lower(): value for name, value in scheme.sign(key, b"{}", 10_000.0).items()}
+            scheme.verify([b"other", key], headers, b"{}", 10_000.0, 0)
 
 
 class ComparingTests(SynchronousTestCase):

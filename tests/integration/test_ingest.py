@@ -7,8 +7,11 @@ import socket
 import time
 from typing import Any
 
-from harn.testing.server import GITHUB_SECRET, ServerProcess
-from harn.testing.signers import github_headers, sign_github, standard_headers, stripe_headers
+from harn.connectors.bodies import FORM
+from harn.connectors.slack import SLACK
+from harn.connectors.stripe import STRIPE
+from harn.testing.server import GITHUB_SECRET, Answer, ServerProcess
+from harn.testing.signers import github_headers, sign_github, slack_headers, standard_headers, stripe_headers
 from tests.integration.case import ServerCase, trigger_text
 
 
@@ -143,6 +146,51 @@ class ProviderTests(ServerCase):
         self.assert_accepted(good, "stripe")
         for wrong in (stripe_headers(b"stripe-secret", body, now - 100), standard_headers(whsec, body, now)):
             self.assert_problem(server.request("POST", "/triggers/stripe", body, wrong), 401)
+
+    def test_slack_and_stripe_by_name(self) -> None:
+        """The providers of these names verify, answer and name events as their senders expect."""
+        self.write_handlers(
+            more="""
+            def on_any(event, context):
+                note(key=event.dedupe_key, kind=event.kind, payload=event.provider_payload)
+            """
+        )
+        for provider in ("slack", "stripe"):
+            self.environ[f"HARN_SECRET_{provider.upper()}_WEBHOOK_SECRET"] = "s3cret"
+        extra = 'dedupe_key = "event.dedupe_key"'
+        self.write_manifest(
+            trigger_text(
+                "slack", provider="slack", events=("app_mention", "/deploy"), handler="handlers:on_any", extra=extra
+            ),
+            trigger_text("stripe", provider="stripe", events=("payment_intent.*",), handler="handlers:on_any"),
+        )
+        server = self.serve()
+
+        def slack(body: bytes, content_type: str = "application/json", **more: str) -> Answer:
+            headers = slack_headers(b"s3cret", body, int(time.time()), content_type)
+            return server.request("POST", "/triggers/slack", body, {**headers, **more})
+
+        answer = slack(b'{"type": "url_verification", "challenge": "c-1"}')
+        self.assertEqual(
+            (answer.status, answer.body, answer.headers["content-type"]), (200, b"c-1", "text/plain; charset=utf-8")
+        )
+        body = SLACK.example.body
+        self.assert_accepted(slack(body), "slack")
+        again = slack(body, **{"X-Slack-Retry-Num": "1"})
+        self.assertEqual(again.json()["status"], "duplicate_dropped")
+        self.assertEqual((slack(b"command=%2Fdeploy&text=now&trigger_id=t1", FORM).body), b"")
+        refused = server.request("POST", "/triggers/slack", body, slack_headers(b"wrong", body, int(time.time())))
+        self.assert_problem(refused, 401)
+        self.assertEqual(refused.headers["x-slack-no-retry"], "1")
+        body = STRIPE.example.body
+        answer = server.request("POST", "/triggers/stripe", body, stripe_headers(b"s3cret", body, int(time.time())))
+        self.assert_accepted(answer, "stripe")
+        fired = self.orchestrator("fire", "slack", "--json")
+        self.assertEqual(fired.status, 0, fired)
+        kinds = {"Ev1": "app_mention", "t1": "/deploy", "evt_1NG8Du2eZvKYlo2CUI79vXWy": "payment_intent.succeeded"}
+        for key, kind in kinds.items():
+            [seen] = self.wait_handled(key)
+            self.assertEqual((seen["kind"], seen["payload"]["event"]), (kind, kind))
 
     def test_form_of_github(self) -> None:
         """GitHub's form encoding is verified over the raw body and handled as the JSON in its ``payload``."""

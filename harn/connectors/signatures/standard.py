@@ -7,11 +7,18 @@ import binascii
 import hmac
 from collections.abc import Sequence
 
+from zope.interface import implementer
+
 from harn.auth.freshness import TOLERANCE, check_fresh
 from harn.connectors.signatures.comparing import any_equal
+from harn.connectors.signatures.interfaces import Headers, IScheme
 from harn.errors import SignatureMismatch, SignatureMissing
 
 PREFIX = b"whsec_"
+PARTS = ("id", "timestamp", "signature")
+"""Ends of the headers' names, after ``webhook-`` or ``svix-``."""
+
+EXAMPLE_ID = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"
 
 
 def decode_secret(secret: bytes) -> bytes:
@@ -75,3 +82,34 @@ def verify(
         raise SignatureMismatch(
             "no v1 of webhook-signature matches: another secret, or identifier, timestamp or body were altered"
         )
+
+
+@implementer(IScheme)
+class StandardScheme:
+    """Standard Webhooks, also under the names of Svix."""
+
+    name = "standard"
+
+    def key(self, secret: bytes) -> bytes:
+        """See `IScheme`."""
+        return decode_secret(secret)
+
+    def verify(
+        self, keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int = TOLERANCE
+    ) -> None:
+        """See `IScheme`."""
+        # All three of one family: a mixture is no message of anybody's.
+        family = "webhook" if "webhook-signature" in headers or "svix-signature" not in headers else "svix"
+        message_id, timestamp, signatures = (headers.get(f"{family}-{part}") for part in PARTS)
+        verify(keys, message_id, timestamp, body, signatures, now, tolerance)
+
+    def check_headers(self, headers: Headers) -> None:
+        """See `IScheme`."""
+        if not any(all(f"{family}-{part}" in headers for part in PARTS) for family in ("webhook", "svix")):
+            self.verify((), headers, b"", 0.0, 0)  # says which are missing
+
+    def sign(self, key: bytes, body: bytes, now: float, message_id: str = EXAMPLE_ID) -> dict[str, str]:
+        """See `IScheme`."""
+        timestamp = str(int(now))
+        signature = "v1," + sign(key, message_id, timestamp, body).decode("ascii")
+        return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": signature}
