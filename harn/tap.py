@@ -18,6 +18,7 @@ from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.observability.records import as_twistd
 from harn.orchestrator.daemon import fork_and_wait
 from harn.orchestrator.options import OPTIONS, ServeOptions
+from harn.vm.prctl import close_memory
 
 if TYPE_CHECKING:
     from harn.orchestrator.service import Orchestrator
@@ -79,6 +80,7 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_time(reactor)
     told = options.serve
+    close_memory()
     # Now, before twistd takes standard output for its log, and both for what is printed.
     sinks = process_sinks(told.state_dir)
     add_logging(told.log_format, told.log_level, sinks, globalLogPublisher)

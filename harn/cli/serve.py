@@ -11,6 +11,7 @@ import click
 from harn.cli.shared import with_flags
 from harn.orchestrator.options import OPTIONS, ServeOptions
 from harn.orchestrator.signals import hold_back
+from harn.vm.prctl import close_memory
 
 
 @click.command()
@@ -22,6 +23,7 @@ def serve(**given: Any) -> None:
     SIGHUP reloads the manifest and the code of its handlers; SIGUSR2 starts the program anew, and hands over to it.
     """
     hold_back()
+    close_memory()
     try:
         options = ServeOptions.from_values(given, os.environ)
     except ValueError as wrong:

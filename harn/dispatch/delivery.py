@@ -90,6 +90,7 @@ class Delivery:
             attempt=self.attempts + 1,
             timeout=binding.spec.timeout,
             replay_of=self.replay_of,
+            secrets=binding.spec.handler_secrets,
         )
 
     @property

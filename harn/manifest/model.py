@@ -50,6 +50,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     ``handler`` and ``when`` are normalized to ``module:function``; ``secrets`` maps a name to references in order;
     ``settings`` is the provider's own table after its schema checked it (as plain JSON values); ``timeout`` is seconds.
+    ``handler_secrets`` are the references that the handler may ask for; None: any.
     ``rollout`` is about the next change: no part of what runs, nor of the `fingerprint`.
     """
 
@@ -67,10 +68,12 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     secrets: dict[str, tuple[str, ...]] = {}
     settings: dict[str, Any] | None = None
     rollout: RolloutSpec | None = None
+    handler_secrets: tuple[str, ...] | None = None
 
     def fingerprint(self) -> str:
         """Digest what runs."""
-        return digest_value(_Running(*[getattr(self, name) for name in _RUNNING]))
+        digest = digest_value(_Running(*[getattr(self, name) for name in _RUNNING]))
+        return digest if self.handler_secrets is None else digest_value([digest, sorted(set(self.handler_secrets))])
 
     def handler_reference(self) -> FunctionReference:
         """The handler as a reference."""
@@ -85,7 +88,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return FunctionReference(module, function)
 
 
-_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name != "rollout")
+_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets"))
 # A struct, since its fields are encoded in this order, and those of a dict are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING, frozen=True)
 

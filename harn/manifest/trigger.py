@@ -67,6 +67,7 @@ def check_trigger(raw: Any, index: int, rules: Mapping[str, ProviderRules], find
         retry=_check_retry(trigger),
         timeout=take("timeout", TRIGGER["timeout"], 30.0),
         secrets=_check_secrets(trigger, rule),
+        handler_secrets=take("handler_secrets", TRIGGER["handler_secrets"]),
         settings=_check_settings(trigger, rule),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
     )

@@ -24,6 +24,8 @@ def secret_references(manifest: Manifest) -> dict[str, tuple[Use, ...]]:
             for index, reference in enumerate(references):
                 key = f"secrets.{name}" if len(references) == 1 else f"secrets.{name}[{index}]"
                 uses.setdefault(reference, []).append(Use(spec.id, key))
+        for index, reference in enumerate(spec.handler_secrets or ()):
+            uses.setdefault(reference, []).append(Use(spec.id, f"handler_secrets[{index}]"))
     return {reference: tuple(places) for reference, places in uses.items()}
 
 

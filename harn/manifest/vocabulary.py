@@ -10,6 +10,7 @@ from typing import Any
 from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Number, Share, Text, Texts
 from harn.manifest.findings import quote
 from harn.manifest.routes import fault_of_path
+from harn.model.references import parse_secret_reference
 
 KINDS = ("webhook", "a2a-push")
 """Kinds of trigger that have a route: what this version can run."""
@@ -61,6 +62,15 @@ def _fault_of_event(text: str) -> tuple[str, str] | None:
     return f"{quote(text)}: * stands only at the end, after a dot", "write for example issues.*"
 
 
+def _fault_of_secret(text: str) -> tuple[str, str] | None:
+    """Check a reference. The message does not repeat it: someone may have written the secret itself."""
+    try:
+        parse_secret_reference(text)
+    except ValueError:
+        return "is no secret reference", "write namespace/name, for example github/token"
+    return None
+
+
 TRIGGER: Mapping[str, Field] = {
     "id": Text("The trigger's name: unique, and the same from one version of the manifest to the next.", fault_of_id),
     "kind": Choice("How events come.", KINDS),
@@ -70,6 +80,10 @@ TRIGGER: Mapping[str, Field] = {
     "when": Function("A Python function that is asked first, on the version that handles the event."),
     "filter": Expression("JMESPath over {event: ...}; an event is kept when the value is truthy."),
     "dedupe_key": Expression("JMESPath over {event: ...}; events with a key that was seen before are dropped."),
+    "handler_secrets": Texts(
+        "The secrets that the handler may ask for, as namespace/name; by default any that resolves.",
+        Text("", _fault_of_secret),
+    ),
     "timeout": Duration('How long the handler may run; "30s" by default.'),
 }
 MATCH: Mapping[str, Field] = {

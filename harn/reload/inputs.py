@@ -117,7 +117,9 @@ def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Pr
 def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[SecretReference, bytes], list[Problem]]:
     """Resolve every secret that a trigger names, each once."""
     manifest = loaded.manifest
-    texts = {text for spec in manifest.triggers.values() for named in spec.secrets.values() for text in named}
+    specs = manifest.triggers.values()
+    texts = {text for spec in specs for named in spec.secrets.values() for text in named}
+    texts.update(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
     values, wrong = chain.resolve_many(map(parse_secret_reference, texts))
     if not wrong:
         return values, []

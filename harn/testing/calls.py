@@ -155,6 +155,7 @@ def make_call(
     timeout: float = 30.0,
     attempt: int = 1,
     replay_of: str | None = None,
+    secrets: tuple[str, ...] | None = None,
 ) -> Call:
     """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``, None no handler at all."""
     envelope = Envelope(
@@ -181,6 +182,7 @@ def make_call(
         attempt=attempt,
         timeout=timeout,
         replay_of=replay_of,
+        secrets=secrets,
     )
 
 

@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,
+    HandlerRaised,
     HandlerRetryAfter,
     HandlerTimedOut,
     PredicateRaised,
@@ -212,6 +213,15 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             """A secret that cannot be had raises ``SecretMissing`` with the reason."""
             interpreter = await self.make()
             self.assertIn("github/none", await self.result(interpreter, "no_secret"))
+
+        async def test_secrets_of_a_trigger(self) -> None:
+            """A call whose trigger says which secrets its handler may have gets these and no other."""
+            interpreter = await self.make()
+            allowed = ("github/other", "github/token")
+            self.assertEqual(await self.result(interpreter, "secret", secrets=allowed), "gehéim")
+            for few, named in (((), "none"), (("github/other",), "github/other")):
+                error = await self.failure(interpreter.call(make_call("secret", secrets=few)), HandlerRaised)
+                self.assertRegex(str(error), f"github/token is not among the handler_secrets of trigger gh.* {named}$")
 
         async def test_flaws(self) -> None:
             """What cannot be used is a problem with its place and advice; the rest is not affected."""

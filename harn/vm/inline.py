@@ -234,6 +234,9 @@ class InlineInterpreter:
         if entry is None:
             self._send(SecretAnswer(asked.number, None, "the call that asks for it is over"))
             return
+        if refusal := entry[0].call.refusal_of(asked.reference):
+            self._send(SecretAnswer(asked.number, None, refusal))
+            return
 
         def unavailable(failure: Failure) -> None:
             self._send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))

@@ -14,6 +14,7 @@ class Call:
 
     :ivar handler: None to ask the predicate alone and call nothing else.
     :ivar envelope: encoded `harn.model.event.Envelope`.
+    :ivar secrets: references of the secrets that it may ask for; None: any.
     :ivar timeout: seconds that predicate and handler may run together.
     """
 
@@ -27,10 +28,18 @@ class Call:
     attempt: int
     timeout: float
     replay_of: str | None = None
+    secrets: tuple[str, ...] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.handler is None and self.predicate is None:
             raise ValueError("a call needs a handler or a predicate")
+
+    def refusal_of(self, reference: str) -> str:
+        """Say why it may not ask for a secret; empty when it may."""
+        if self.secrets is None or reference in self.secrets:
+            return ""
+        allowed = ", ".join(self.secrets) or "none"
+        return f"{reference} is not among the handler_secrets of trigger {self.trigger_id}, which name {allowed}"
 
 
 @frozen

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-
 _PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE = 1, 3, 4
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
 
 
 def _prctl(option: int, argument: int) -> int:
+    import ctypes  # here, since most commands need none of this
+
     try:
         call = ctypes.CDLL(None, use_errno=True).prctl
     except (OSError, AttributeError):
@@ -33,6 +33,8 @@ def adopt_orphans() -> bool:
 
 def adopts_orphans() -> bool:
     """Tell whether `adopt_orphans` was called in this process."""
+    import ctypes
+
     found = ctypes.c_int(0)
     return _prctl(_GET_CHILD_SUBREAPER, ctypes.addressof(found)) == 0 and found.value == 1
 

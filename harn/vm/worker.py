@@ -248,6 +248,9 @@ class Worker:
         if running is None:
             process.send(SecretAnswer(asked.number, None, "the call that asks for it is over"))
             return
+        if refusal := running.call.refusal_of(asked.reference):
+            process.send(SecretAnswer(asked.number, None, refusal))
+            return
 
         def unavailable(failure: Failure) -> None:
             process.send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))

@@ -126,8 +126,8 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(**{"dedupe-key": '"x"'}), 'dedupe-key: unknown key; did you mean "dedupe_key"?')
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
-        known = "unknown key; known: dedupe_key, filter, handler, id, kind, match, path, provider, retry, "
-        known += "rollout, secrets, "
+        known = "unknown key; known: dedupe_key, filter, handler, handler_secrets, id, kind, match, path, provider, "
+        known += "retry, rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, when")
         self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, when')
 
@@ -337,6 +337,23 @@ class TriggerTests(SynchronousTestCase):
             self.assertNotIn("hunter2", found[0])
         self.assertEqual(len(complaints(one(secrets="{ signing_secret = 5 }"))), 1)
         self.assertEqual(len(complaints(one(secrets="{ signing_secret = [5] }"))), 1)
+
+    def test_handler_secrets(self) -> None:
+        """References of any namespace, none of which is ever repeated; without the key all are allowed."""
+        for written, read in (
+            (None, None),
+            ("[]", ()),
+            ('["github/token", "shop/key@2"]', ("github/token", "shop/key@2")),
+        ):
+            manifest = load(one(handler_secrets=written)).manifest
+            self.assertEqual(manifest.triggers["gh"].handler_secrets, read)
+        for value in ('["hunter2"]', '["hunter2/x y"]', '["github/a", "hunter2"]'):
+            found = complaints(one(handler_secrets=value))
+            self.assertEqual(len(found), 1)
+            self.assertIn("is no secret reference; write namespace/name", found[0])
+            self.assertNotIn("hunter2", found[0])
+        self.assertEqual(len(complaints(one(handler_secrets="[5]"))), 1)
+        self.assertEqual(len(complaints(one(handler_secrets="5"))), 1)
 
     def test_provider_table(self) -> None:
         """A provider's own table is checked by its schema; the table of another is refused."""

@@ -65,6 +65,15 @@ class FailureTests(CoordinatorCase):
         self.world.manifest(fake("a"), github("b"))
         self.assertIn("github/webhook-secret", str(self.fails("resolve").problems[0]))
 
+    def test_missing_secret_of_a_handler(self) -> None:
+        """One that a handler may ask for is a problem too, at the place that names it; what it may have is a change."""
+        self.world.manifest(fake("a", extra='handler_secrets = ["shop/none"]\n'))
+        problem = self.fails("resolve").problems[0]
+        self.assertIn("shop/none", str(problem))
+        self.assertIn("(a): handler_secrets[0]", problem.where)
+        self.world.environ["HARN_SECRET_SHOP_NONE"] = "x"
+        self.assertEqual(self.reloaded().changes["a"], ("handler_secrets",))
+
     def test_hanging_import(self) -> None:
         """An import that hangs is cut off when the stage's time is over."""
         self.change()

@@ -174,6 +174,7 @@ def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
         attempt=1,
         timeout=spec.timeout,
         replay_of=event.event_id,
+        secrets=spec.handler_secrets,
     )
 
 
