@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from harn.model.delivery import NewDelivery, StoredDelivery
+from harn.model.delivery import LARGE_BODY, NewDelivery, StoredDelivery
 from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call, Returned
 
@@ -17,6 +17,8 @@ class Delivery:
     ``interruptions`` counts the calls that ended with their interpreter, ``deaths`` those of them that it may be guilty
     of; ``first_seen`` is when it was accepted (seconds, Unix). ``crashes`` of servers it has seen while it ran;
     ``is_read_back`` tells that it comes from the store, not just from a request.
+
+    ``large`` is the number of bytes of a large body, 0 for a small one. ``body`` is None while a large one is absent.
     """
 
     __slots__ = (
@@ -32,6 +34,7 @@ class Delivery:
         "first_seen",
         "interruptions",
         "is_read_back",
+        "large",
         "passed",
         "replay_of",
     )
@@ -42,7 +45,7 @@ class Delivery:
         binding: BindingVersion,
         event_id: str,
         envelope: bytes,
-        body: bytes,
+        body: bytes | None,
         first_seen: float,
         replay_of: str | None,
     ) -> None:
@@ -59,6 +62,7 @@ class Delivery:
         self.deaths = 0
         self.crashes = 0
         self.is_read_back = False
+        self.large = 0 if body is None or len(body) <= LARGE_BODY else len(body)
         self.calling: Deferred[Returned] | None = None
 
     @classmethod
@@ -69,7 +73,9 @@ class Delivery:
     @classmethod
     def stored(cls, row: StoredDelivery, binding: BindingVersion) -> Delivery:
         """Take up a row that was read back."""
-        delivery = cls(row.delivery_id, binding, row.event_id, row.envelope, row.body, row.received_at, row.replay_of)
+        body = None if row.left_out else row.body
+        delivery = cls(row.delivery_id, binding, row.event_id, row.envelope, body, row.received_at, row.replay_of)
+        delivery.large = delivery.large or row.left_out
         delivery.attempts = row.attempts
         delivery.passed = row.passed
         delivery.crashes = row.crashes
@@ -77,8 +83,9 @@ class Delivery:
         return delivery
 
     def call(self) -> Call:
-        """Make the call that its next attempt is."""
+        """Make the call that its next attempt is; its body is there."""
         binding = self.binding
+        assert self.body is not None
         return Call(
             binding=binding.key,
             trigger_id=binding.id,
@@ -95,5 +102,10 @@ class Delivery:
 
     @property
     def size(self) -> int:
-        """Bytes that it keeps in memory."""
-        return len(self.envelope) + len(self.body)
+        """Bytes that it keeps in memory while it waits."""
+        return len(self.envelope) + (0 if self.large or self.body is None else len(self.body))
+
+    def let_go_of_body(self) -> None:
+        """Keep a large body no longer; it is in the store."""
+        if self.large:
+            self.body = None

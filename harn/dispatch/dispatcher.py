@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
+from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.cancelling import Cancels
 from harn.dispatch.counting import Workload, count_settled, let_judge, workload
 from harn.dispatch.delivery import Delivery
@@ -79,7 +80,7 @@ class Dispatcher:
         wall: WallTime | None = None,
     ) -> None:
         """
-        :param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs.
+        :param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs, and of large ones running.
         :param wall: stamps attempts, and tells when retries are due; ``clock`` if None.
         """
         self._clock = clock
@@ -94,17 +95,10 @@ class Dispatcher:
         self._returning: dict[int, tuple[Delivery, IDelayedCall]] = {}
         self._second_tries = SecondTries(clock)
         self._leavings = Leavings()
+        self._bodies = RunningBodies(deliveries, max_bytes)
+        bounds = max_deliveries, max_bytes, self._wall, self._bodies.fits
         self._readback = ReadBack(
-            clock,
-            deliveries,
-            registry,
-            metrics,
-            self._second_tries,
-            self._leavings,
-            self._pump,
-            max_deliveries,
-            max_bytes,
-            self._wall,
+            clock, deliveries, registry, metrics, self._second_tries, self._leavings, self._pump, *bounds
         )
         self._window = self._readback.window
         shared = (self._wall, deliveries, registry, metrics, self._readback, self._leavings, self._second_tries)
@@ -125,6 +119,8 @@ class Dispatcher:
         elif self._moves.accepted(delivery):
             self._window.offer_late(delivery)
         self._pump()
+        if delivery.delivery_id not in self.in_progress:
+            delivery.let_go_of_body()
 
     def hold(self) -> None:
         """Bring back nothing from the store until `resume`: while rows are taken over, their leases are missing."""
@@ -135,9 +131,11 @@ class Dispatcher:
         self._readback.resume(next_due)
         self._pump()
 
-    def apply(self, max_outstanding: int) -> None:
-        """Change how many handlers run at once; what runs is not disturbed."""
+    def apply(self, max_outstanding: int, max_bytes: int | None = None) -> None:
+        """Change how many handlers run at once, and the bounds in bytes if given; what runs is not disturbed."""
         self.max_outstanding = max_outstanding
+        if max_bytes is not None:
+            self._bodies.max_bytes = self._window.max_bytes = max_bytes
         self._pump()
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
@@ -157,6 +155,11 @@ class Dispatcher:
     def queued(self) -> int:
         """How many deliveries wait in memory for a free place."""
         return len(self._window)
+
+    @property
+    def bytes_in_hand(self) -> int:
+        """How many bytes of deliveries memory holds: of those that wait here, and of those that run."""
+        return self._window.bytes + self._bodies.bytes
 
     def drain(self, max_items: int) -> Deferred[None]:
         """
@@ -271,14 +274,15 @@ class Dispatcher:
         shared.retain()
         self.in_progress[delivery.delivery_id] = delivery
         began_at = self._clock.seconds()
-        call = delivery.call()
+        self._bodies.begin(delivery)
         alone = delivery.deaths >= DEATHS_UNTIL_ALONE
         noted = self._deliveries.begins(delivery.delivery_id)
-        if delivery.is_read_back:
+        if delivery.is_read_back or delivery.body is None:
             # It may be what killed an earlier server: should it do so again, that is to be known.
-            calling = noted.addCallback(lambda _: shared.value.call(call, alone=alone))
+            ready = noted.addCallback(lambda _: self._bodies.read(delivery))
+            calling = ready.addCallback(lambda _: shared.value.call(delivery.call(), alone=alone))
         else:
-            calling = shared.value.call(call, alone=alone)
+            calling = shared.value.call(delivery.call(), alone=alone)
         delivery.calling = calling
         calling.addCallbacks(
             self._returned,
@@ -317,6 +321,7 @@ class Dispatcher:
     def _ended(self, delivery: Delivery, shared: Shared[IInterpreter]) -> None:
         del self.in_progress[delivery.delivery_id]
         self._deliveries.ended(delivery.delivery_id)
+        self._bodies.end(delivery)
         delivery.calling = None
         shared.release()
 

@@ -40,6 +40,7 @@ class ReadBack:
     :param leavings: of which nothing is brought back.
     :param pump: called when something has come.
     :param wall: tells which retries are due; ``clock`` if None.
+    :param fits: see `Window`.
     :ivar window: what it brings them into.
     """
 
@@ -55,6 +56,7 @@ class ReadBack:
         max_deliveries: int = MAX_DELIVERIES,
         max_bytes: int = MAX_BYTES,
         wall: WallTime | None = None,
+        fits: Callable[[Delivery], bool] = lambda _: True,
     ) -> None:
         self._wall: WallTime = wall or clock
         self._back_steps = BackSteps(clock, self._wall)
@@ -64,7 +66,7 @@ class ReadBack:
         self._second_tries = second_tries
         self._leavings = leavings
         self._pump = pump
-        self.window = Window(clock, deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes)
+        self.window = Window(clock, deliveries, self._admit, pump, second_tries, max_deliveries, max_bytes, fits)
         self._wakeups = Wakeups(clock, self._wall, self._wake)
         self._due: set[int] = set()
         self._reading_due = self._due_outdated = False

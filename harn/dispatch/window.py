@@ -31,7 +31,8 @@ Admit = Callable[[StoredDelivery], Delivery | None]
 
 class Window:
     """
-    A first-in-first-out queue of deliveries over the store; those that have seen a crash wait apart (`Suspects`).
+    A first-in-first-out queue of deliveries over the store. Those that have seen a crash wait apart (`Suspects`), and
+    so do those for whose bodies there was no room when it was their turn.
 
     :param clock: whose time does not jump.
     :param admit: makes a delivery of a row that was read back, or None when the row is none of ours any more.
@@ -49,17 +50,21 @@ class Window:
         second_tries: SecondTries,
         max_deliveries: int = MAX_DELIVERIES,
         max_bytes: int = MAX_BYTES,
+        fits: Callable[[Delivery], bool] = lambda _: True,
     ) -> None:
+        """:param fits: tells whether there is room for a delivery's body beside those that run."""
         self._deliveries = deliveries
         self._admit = admit
         self._refilled = refilled
         self._second_tries = second_tries
         self._max_deliveries = max_deliveries
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        self._fits = fits
         self.in_hand: set[int] = set()
         self._queue: deque[Delivery] = deque()
+        self._apart: deque[Delivery] = deque()
         self._suspects = Suspects(clock, refilled)
-        self._bytes = 0
+        self.bytes = 0
         self._newest = 0
         self._announced: int | None = None
         self._overflowing = False
@@ -70,10 +75,10 @@ class Window:
         self._left_meanwhile: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._suspects)
+        return len(self._apart) + len(self._queue) + len(self._suspects)
 
     def __iter__(self) -> Iterator[Delivery]:
-        return chain(self._queue, self._suspects)
+        return chain(self._apart, self._queue, self._suspects)
 
     @property
     def is_overflowing(self) -> bool:
@@ -83,7 +88,7 @@ class Window:
     @property
     def room(self) -> int:
         """How many more deliveries fit."""
-        return max(0, self._max_deliveries - len(self)) if self._bytes < self._max_bytes else 0
+        return max(0, self._max_deliveries - len(self)) if self.bytes < self.max_bytes else 0
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery just accepted, or leave it to the store; ids rise from call to call."""
@@ -122,7 +127,7 @@ class Window:
             self._suspects.add(delivery)
         else:
             self._queue.append(delivery)
-        self._bytes += delivery.size
+        self.bytes += delivery.size
 
     def push_first(self, delivery: Delivery) -> None:
         """The same, before all others: what a bystander's interruption gave back."""
@@ -131,7 +136,7 @@ class Window:
             self._suspects.add(delivery, first=True)
         else:
             self._queue.appendleft(delivery)
-        self._bytes += delivery.size
+        self.bytes += delivery.size
 
     def pop(self, running: Collection[int] = ()) -> Delivery | None:
         """
@@ -141,7 +146,7 @@ class Window:
         """
         delivery = self._next(running)
         if delivery is not None:
-            self._bytes -= delivery.size
+            self.bytes -= delivery.size
             if self._overflowing and len(self) < self._max_deliveries // 2:
                 self.fill()
         return delivery
@@ -152,11 +157,23 @@ class Window:
             return suspect
         if self._suspects.holds_others_back(running):
             return self._suspects.pop_alone(running)
-        if not self._queue:
-            self.fill()
-        if self._queue:
-            return self._queue.popleft()
+        delivery = self._next_that_fits()
+        if delivery is not None:
+            return delivery
         return None if running or self._overflowing else self._suspects.pop_alone(running)
+
+    def _next_that_fits(self) -> Delivery | None:
+        if self._apart and self._fits(self._apart[0]):
+            return self._apart.popleft()
+        while True:
+            if not self._queue:
+                self.fill()
+                if not self._queue:
+                    return None
+            delivery = self._queue.popleft()
+            if self._fits(delivery):
+                return delivery
+            self._apart.append(delivery)
 
     def let_go(self, delivery_id: int) -> None:
         """Note that memory has done with a delivery: it is settled, on disk."""
@@ -166,11 +183,12 @@ class Window:
 
     def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out all deliveries that ``wanted`` picks. Cost grows with the window: for drains only."""
-        taken = [delivery for delivery in self._queue if wanted(delivery)]
+        taken = [delivery for delivery in chain(self._apart, self._queue) if wanted(delivery)]
         if taken:
+            self._apart = deque(delivery for delivery in self._apart if not wanted(delivery))
             self._queue = deque(delivery for delivery in self._queue if not wanted(delivery))
         taken += self._suspects.remove(wanted)
-        self._bytes -= sum(delivery.size for delivery in taken)
+        self.bytes -= sum(delivery.size for delivery in taken)
         return taken
 
     def hold(self) -> None:
@@ -200,7 +218,7 @@ class Window:
             return
         self._missed = False
         self._reading = True
-        self._deliveries.ready(self._newest, room, max(1, self._max_bytes - self._bytes)).addCallbacks(
+        self._deliveries.ready(self._newest, room, max(1, self.max_bytes - self.bytes)).addCallbacks(
             self._filled, self._not_filled
         ).addErrback(lambda failure: log.failure("filling the window failed", failure=failure))
 

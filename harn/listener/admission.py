@@ -6,7 +6,7 @@ It lives outside the generations: a reload changes its settings and neither refi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import ceil
 
 from twisted.internet.interfaces import IReactorTime
@@ -35,8 +35,10 @@ class Admission:
         global_capacity: float | None = None,
         per_source_capacity: float | None = None,
         refill_per_sec: float | None = None,
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._clock = clock
+        self._beside = beside
         self._defaults = (
             _rate(refill_per_sec or global_capacity, global_capacity),
             _rate(refill_per_sec or per_source_capacity, per_source_capacity),
@@ -81,10 +83,7 @@ class Admission:
         :raises Saturated: the server is over its own, or holds too much that is not durable.
         """
         settings = self._settings
-        if (
-            self.pending_events >= settings.max_pending_events
-            or self.pending_bytes + length > settings.max_pending_bytes
-        ):
+        if self.pending_events >= settings.max_pending_events or length > self._room():
             self._refuse_saturated()
         if self._each is not None:
             wait = self._take(trigger_id, self._each)
@@ -110,10 +109,7 @@ class Admission:
         :raises Saturated: there is no room for it.
         """
         settings = self._settings
-        if (
-            self.pending_events >= settings.max_pending_events
-            or self.pending_bytes + length > settings.max_pending_bytes
-        ):
+        if self.pending_events >= settings.max_pending_events or length > self._room():
             self._refuse_saturated()
         self.pending_bytes += length
         self.pending_events += 1
@@ -122,6 +118,16 @@ class Admission:
         """Take a request out of the counts: what it brought is durable, or will never be."""
         self.pending_bytes -= length
         self.pending_events -= 1
+
+    def _room(self) -> int:
+        """
+        Return how many bytes more may be pending.
+
+        What memory holds of deliveries counts against the same bound, up to half of it: their dispatcher keeps to that,
+        and what it holds must never keep everything new out.
+        """
+        bound = self._settings.max_pending_bytes
+        return bound - min(self._beside(), bound // 2) - self.pending_bytes
 
     def _take(self, key: str, rate: Rate) -> float:
         now = self._clock.seconds()

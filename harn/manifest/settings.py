@@ -121,7 +121,9 @@ ORCHESTRATOR = Shape(
             description="Bounds on what is taken in; rates are off unless given.",
             fields={
                 "max_pending_events": Integer("Events that are not yet durable.", 1),
-                "max_pending_bytes": Integer("Their bytes.", 1),
+                "max_pending_bytes": Integer(
+                    "Bytes of their bodies, and of deliveries that memory holds: these take up to half of it.", 1
+                ),
                 "max_unverified_bytes": Integer(
                     "Bytes of bodies being read before their sender is verified; at least twice max_body_bytes.", 1
                 ),

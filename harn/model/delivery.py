@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 READY = "ready"
 WAITING = "waiting"
 DONE = "done"
 DEAD = "dead"
+
+LARGE_BODY = 256 * 1024
+"""Bytes of a body beyond which it is in memory only while its delivery runs, and in the event log otherwise."""
 
 RETRY_EXHAUSTED = "retry_exhausted"
 REJECTED = "rejected"
@@ -123,7 +126,12 @@ class Settlement:
 
 @frozen(kw_only=True)
 class StoredDelivery:
-    """A delivery read back, with its event."""
+    """
+    A delivery read back, with its event.
+
+    :ivar left_out: bytes of the body where that is larger than `LARGE_BODY` and only small ones are read: ``body`` is
+        empty then.
+    """
 
     delivery_id: int
     event_id: str
@@ -140,3 +148,9 @@ class StoredDelivery:
     replay_of: str | None
     envelope: bytes
     body: bytes
+    left_out: int = 0
+
+    def light(self) -> StoredDelivery:
+        """Return the same without the body, if that is large."""
+        size = len(self.body)
+        return self if size <= LARGE_BODY else evolve(self, body=b"", left_out=size)

@@ -260,7 +260,7 @@ def assemble(
     interpreters = make_interpreters(options, reactor, environ, metrics)
     dispatcher = Dispatcher(reactor, store, registry, metrics, random.random, wall=wall)
     intake = Intake(reactor, store, dispatcher.submit, metrics)
-    admission = Admission(reactor, **admission_defaults(environ))
+    admission = Admission(reactor, **admission_defaults(environ), beside=lambda: dispatcher.bytes_in_hand)
     settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher)
     ingest = Ingest(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)

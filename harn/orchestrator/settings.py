@@ -19,6 +19,9 @@ from harn.store.model import RetentionPolicy
 REMEMBERED = 86400.0
 """Seconds after a trigger's removal for which its rate is remembered."""
 
+LEAST_SHARE = 1024 * 1024
+"""Bytes that waiting deliveries, and large running ones, may take at least: a quarter of the bound each."""
+
 
 class LiveSettings:
     """
@@ -54,7 +57,8 @@ class LiveSettings:
         self._authenticator = Authenticator(inputs.credentials)
         self.site.apply(settings)
         self._admission.apply(settings.admission, self._remembered(candidate))
-        self._dispatcher.apply(self._options.pump_max_outstanding or settings.pumps.max_outstanding)
+        share = max(LEAST_SHARE, settings.admission.max_pending_bytes // 4)
+        self._dispatcher.apply(self._options.pump_max_outstanding or settings.pumps.max_outstanding, share)
         if self._options.log_level is None:
             self._set_log_level(settings.log_level)
 

@@ -58,10 +58,16 @@ class IDeliveries(Interface):
         """
 
     def ready(after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
-        """Deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one."""
+        """
+        Deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one. Large bodies
+        are left out.
+        """
 
     def due(now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
-        """Deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``."""
+        """
+        Deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``. Large
+        bodies are left out.
+        """
 
     def next_due(after: float = 0.0) -> Deferred[float | None]:
         """When the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""

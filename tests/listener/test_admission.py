@@ -85,6 +85,20 @@ class AdmissionTests(SynchronousTestCase):
         self.admission.admit("gh", 100)
         self.assertEqual(self.admission.rejected, 4)
 
+    def test_what_deliveries_hold(self) -> None:
+        """What memory holds of deliveries counts against the same bound, up to half of it."""
+        deliveries = [0]
+        self.admission = Admission(self.clock, beside=lambda: deliveries[-1])
+        self.admission.apply(AdmissionSettings(max_pending_bytes=100), ())
+        for held, room in ((0, 100), (30, 70), (50, 50), (1000, 50)):
+            deliveries.append(held)
+            self.admission.admit("gh", room)
+            self.assertRaises(Saturated, self.admission.admit, "gh", room + 1)
+            self.assertRaises(Saturated, self.admission.enter, room + 1)
+            self.admission.enter(room)
+            self.assertRaises(Saturated, self.admission.admit, "gh", 1)
+            self.admission.release(room)
+
     def test_rate_of_each_trigger(self) -> None:
         """One trigger's rate is no other's; the wait is in whole seconds, at least one."""
         self.admission.apply(AdmissionSettings(rate=10.0, burst=1), ("a", "b"))

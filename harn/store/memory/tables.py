@@ -117,10 +117,11 @@ class DeliveryTables:
         for row in self._in_state(READY):
             if row.owner != owner or row.stored.delivery_id <= after:
                 continue
-            size += len(row.stored.body)
+            light = row.stored.light()
+            size += len(light.body)
             if len(found) == limit or (found and size > max_bytes):
                 break
-            found.append(row.stored)
+            found.append(light)
         return found
 
     def due(self, owner: int, now: float, limit: int, excluding: Collection[int]) -> Sequence[StoredDelivery]:
@@ -130,7 +131,7 @@ class DeliveryTables:
             for row in self._in_state(WAITING)
             if row.owner == owner and row.due_at() <= now and row.stored.delivery_id not in excluding
         ]
-        return [row.stored for row in sorted(rows, key=Row.due_at)[:limit]]
+        return [row.stored.light() for row in sorted(rows, key=Row.due_at)[:limit]]
 
     def advance_due(self, owner: int, seconds: float) -> None:
         """See `IDeliveries.advance_due`."""

@@ -10,8 +10,10 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from harn.model import delivery as model
-from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, StoredDelivery
+from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, StoredDelivery
 from harn.store.burial import REMOVED, given_up
 from harn.store.model import Backlog, RecentEvent, Recovery
 from harn.store.sqlite.schema import READY, WAITING
@@ -33,9 +35,11 @@ _WITHOUT_EVENT = COLUMNS.replace("e.envelope, e.body", "x'', x''")
 FROM = " FROM deliveries d JOIN events e ON e.id = d.id "
 
 _SELECT = "SELECT " + COLUMNS + FROM
-_READY = _SELECT + "WHERE d.state = 0 AND d.owner = ? AND d.id > ? ORDER BY d.id LIMIT ?"
+# For a large body SQLite reads its length alone.
+_LIGHT = COLUMNS.replace("e.body", f"CASE WHEN length(e.body) > {LARGE_BODY} THEN x'' ELSE e.body END, length(e.body)")
+_READY = "SELECT " + _LIGHT + FROM + "WHERE d.state = 0 AND d.owner = ? AND d.id > ? ORDER BY d.id LIMIT ?"
 _DUE = (
-    _SELECT + "WHERE d.state = 1 AND d.owner = ? AND d.due_at <= ?"
+    "SELECT " + _LIGHT + FROM + "WHERE d.state = 1 AND d.owner = ? AND d.due_at <= ?"
     " AND d.id NOT IN (SELECT value FROM json_each(?)) ORDER BY d.due_at, d.id LIMIT ?"
 )
 _NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE state = 1 AND owner = ? AND due_at > ?"
@@ -146,18 +150,24 @@ def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery
     return taken
 
 
+def light(row: Sequence[Any]) -> StoredDelivery:
+    """Read one row of `_LIGHT`."""
+    size, delivery = row[15], stored(row)
+    return delivery if size <= LARGE_BODY else evolve(delivery, left_out=size)
+
+
 def ready(
     connection: sqlite3.Connection, owner: int, after: int, limit: int, max_bytes: int
 ) -> Sequence[StoredDelivery]:
     """See `IDeliveries.ready`."""
-    return up_to(map(stored, connection.execute(_READY, (owner, after, limit))), max_bytes)
+    return up_to(map(light, connection.execute(_READY, (owner, after, limit))), max_bytes)
 
 
 def due(
     connection: sqlite3.Connection, owner: int, now: float, limit: int, excluding: Collection[int]
 ) -> Sequence[StoredDelivery]:
     """See `IDeliveries.due`."""
-    return list(map(stored, connection.execute(_DUE, (owner, now, json.dumps(list(excluding)), limit))))
+    return list(map(light, connection.execute(_DUE, (owner, now, json.dumps(list(excluding)), limit))))
 
 
 def next_due(connection: sqlite3.Connection, owner: int, after: float) -> float | None:

@@ -11,6 +11,7 @@ from harn.model.delivery import (
     BINDING_REMOVED,
     DEAD,
     DONE,
+    LARGE_BODY,
     READY,
     RECOVERY_LIMIT,
     WAITING,
@@ -60,6 +61,21 @@ class DeliveringTests(StoreTestCase):
         ids = [self.accept_one(f"e{n}", body=b"x" * 100) for n in range(3)]
         self.assertEqual(self.ready_ids(max_bytes=250), ids[:2])
         self.assertEqual(self.ready_ids(max_bytes=1), ids[:1])
+
+    def test_large_bodies_are_left_out(self) -> None:
+        """Many are read without bodies above a size, which they tell; one is read with it."""
+        ready, small, waiting = (
+            self.accept_one(f"e{n}", body=b"x" * size) for n, size in enumerate((LARGE_BODY + 1, LARGE_BODY, 300_000))
+        )
+        self.settle(waiting, WAITING, due_at=NOW)
+        rows = [
+            *self.result_of(self.store.ready(0, 10, LARGE_BODY)),
+            *self.result_of(self.store.due(NOW, 10, ())),
+        ]
+        found = [(row.delivery_id, len(row.body), row.left_out) for row in rows]
+        self.assertEqual(found, [(ready, 0, LARGE_BODY + 1), (small, LARGE_BODY, 0), (waiting, 0, 300_000)])
+        (whole,) = self.result_of(self.store.find("e2"))
+        self.assertEqual((len(whole.body), whole.left_out), (300_000, 0))
 
     def test_due_when_its_time_comes(self) -> None:
         """Waiting deliveries are due from their time on, the longest due first, without those that are excluded."""
