@@ -18,6 +18,10 @@ from harn.errors import Saturated
 
 PERIOD = 1.0
 """Seconds over which the pace of a body is looked at, and before which nobody is called slow."""
+SLOW = 65536.0
+"""Bytes a second below which a body gives way to any other. At this pace one of 2 MB takes as long as a body may."""
+_LITTLE = 65536
+"""Bytes up to which a body is let in whatever the pace of the others."""
 _SHARE = 0.75
 _SLACK = 1 / 16
 """What is made free beyond what is needed, so that not every piece of a body looks at all of them."""
@@ -122,13 +126,19 @@ class UnverifiedBodies:
         others = [body for body in self._reading if body is not newcomer]
         excess = self._shares[newcomer.source] - int(self.bound * _SHARE)
         if excess > 0:
-            self._free(excess, [body for body in others if body.source == newcomer.source])
+            self._free(excess, [body for body in others if body.source == newcomer.source], newcomer)
         excess = self.total - self.bound
         if excess > 0:
-            self._free(excess, [body for body in others if body.unverified])
+            self._free(excess, [body for body in others if body.unverified], newcomer)
 
-    def _free(self, needed: int, candidates: Sequence[IUnverifiedBody]) -> None:
-        """Let the slowest of the candidates give way, until enough is free."""
+    def _free(self, needed: int, candidates: Sequence[IUnverifiedBody], newcomer: IUnverifiedBody) -> None:
+        """
+        Let the slowest of the candidates give way, until enough is free.
+
+        For a large body only slow ones do: of many that come as fast as they can, some must be read to their end.
+        """
+        if newcomer.unverified > _LITTLE:
+            candidates = [body for body in candidates if self._slowness(body) < (False, SLOW)]
         if sum(body.unverified for body in candidates) < needed:
             raise Saturated("too many bodies are being read at once; send the request again", retry_after=1)
         freed, wanted = 0, needed + int(self.bound * _SLACK)

@@ -136,6 +136,37 @@ class RoomTests(UnverifiedCase):
         self.assertEqual([wire.answer().status for wire in whole], [200, 200])
         self.assertEqual(self.world.site.unverified.total, 0)
 
+    def test_many_large_at_once(self) -> None:
+        """Of many large bodies that all come fast, some are read to their end, and the others are 503: none is slow."""
+        self.world.configure(max_body_bytes=MEGABYTE, admission=AdmissionSettings(max_unverified_bytes=4 * MEGABYTE))
+        data = signed_post("/hooks/gh", b"x" * MEGABYTE)
+        wires = [self.world.wire(f"192.0.2.{number}") for number in range(1, 21)]
+        for start in range(0, len(data), 100_000):
+            self.world.clock.advance(0.25)
+            for wire in wires:
+                if not wire.closing:
+                    wire.send(data[start : start + 100_000])
+        while self.world.threads:
+            self.world.threads.pop(0)()
+        answers = [wire.answer() for wire in wires]
+        self.assertEqual({answer.status for answer in answers}, {200, 503})
+        self.assertTrue(all(answer.headers["retry-after"] == "1" for answer in answers if answer.status == 503))
+        self.assertGreaterEqual([answer.status for answer in answers].count(200), 3)
+        self.assertEqual((self.world.site.unverified.total, self.world.admission.pending_bytes), (0, 0))
+
+    def test_large_beside_slow_ones(self) -> None:
+        """A large body that comes fast takes the room of large ones that come slowly."""
+        self.world.configure(max_body_bytes=MEGABYTE, admission=AdmissionSettings(max_unverified_bytes=4 * MEGABYTE))
+        slow = [self.begin(900_000, f"192.0.2.{number}", of=MEGABYTE) for number in range(1, 5)]
+        self.world.advance(2)
+        data = signed_post("/hooks/gh", b"x" * MEGABYTE)
+        fast = self.world.wire("192.0.2.9")
+        for start in range(0, len(data), 100_000):
+            fast.send(data[start : start + 100_000])
+        self.world.threads.pop(0)()
+        self.assertEqual(fast.answer().status, 200)
+        self.assert_gave_way(slow[0])
+
     def test_verified(self) -> None:
         """What is verified takes no room from what is read, and what is read none from what is verified."""
         self.world.inbox.held = []
