@@ -31,14 +31,17 @@ clean:
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 
 $(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	@echo "installing harn and what it needs into $(VENV) (about a minute, this once)..." >&2
 	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
+	@echo "installing harn and what its $* needs into $(VENV) (about a minute, this once)..." >&2
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "harn needs Python 3.11 or later; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@echo "making $(VENV) with $$($(PYTHON) --version)..." >&2
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -24,7 +24,7 @@ class Identity:
     """
     Who it is.
 
-    :ivar actor: ``key:`` and the first 8 hexadecimal digits of the key's SHA-256, or ``hmac``.
+    :ivar actor: ``key:`` and the first 8 hexadecimal digits of the key's SHA-256, ``hmac``, or ``token``.
     :ivar guard: a claim that the caller must make durable before it acts; when it is taken, the request is a replay
         (`harn.errors.SignatureReplayed`). None where nothing needs to be remembered.
     """
@@ -41,10 +41,12 @@ class Authenticator:
     with all of them.
     """
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, token: bytes | None = None) -> None:
+        """:param token: a key beside the configured ones; see `harn.auth.token`."""
         self._digests = [hashlib.sha256(key).digest() for key in credentials.keys]
         self._secret = credentials.hmac_secret
-        self.configured = credentials.configured
+        self._token = None if token is None else hashlib.sha256(token).digest()
+        self.configured = credentials.configured or token is not None
 
     def authenticate(self, method: str, target: str, headers: Mapping[str, str], body: bytes, now: float) -> Identity:
         """
@@ -135,8 +137,11 @@ class Authenticator:
         found = False
         for digest in self._digests:
             found |= compare_digest(digest, given)
+        if self._token is not None and compare_digest(self._token, given):
+            return Identity("token")
         if not found:
-            raise CredentialsRejected(f"the key in {header} is none of {API_KEYS}")
+            more = "" if self._token is None else ", nor the token in the state directory"
+            raise CredentialsRejected(f"the key in {header} is none of {API_KEYS}{more}")
         return Identity("key:" + given.hex()[:8])
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import click
 from attrs import field, frozen
 
-from harn.auth.credentials import Credentials
+from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
+from harn.auth.token import read_token, token_path
 from harn.cli.client import AdminClient
-from harn.errors import HarnError
+from harn.errors import HarnError, SecretUnavailable
 from harn.orchestrator.options import MANIFEST, STATE_DIR, absolute, value_of
 from harn.orchestrator.running import read_state, running_url, state_path
 from harn.store.lock import holder
@@ -125,18 +126,6 @@ class Place:
         return url
 
 
-def make_client(
-    url: str, environ: Mapping[str, str], cacert: str | None, insecure: bool, timeout: float
-) -> AdminClient:
-    """
-    Make a client that shows the credentials of the environment.
-
-    :raises SecretUnavailable: a file of credentials cannot be read.
-    """
-    credentials = Credentials.from_environment(environ)
-    return AdminClient(url=url, credentials=credentials, timeout=timeout, cacert=cacert, insecure=insecure)
-
-
 @frozen(kw_only=True)
 class Reach:
     """
@@ -191,4 +180,16 @@ class Reach:
         return None if url is None else self._client(url)
 
     def _client(self, url: str) -> AdminClient:
-        return make_client(url, self.environ, self.cacert, self.insecure, self.timeout)
+        credentials = Credentials.from_environment(self.environ)
+        if not credentials.configured and self.admin_url is None:  # else it may be anybody's server
+            token = read_token(self.place.state_dir)
+            if token is None:
+                path = token_path(self.place.state_dir_name)
+                raise SecretUnavailable(
+                    f"no credentials for the server: {path} cannot be read; run this as the server's user, or set"
+                    f" {API_KEYS} or {HMAC_SECRET} as the server has them"
+                )
+            credentials = Credentials(keys=(token,))
+        return AdminClient(
+            url=url, credentials=credentials, timeout=self.timeout, cacert=self.cacert, insecure=self.insecure
+        )

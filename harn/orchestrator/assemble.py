@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from harn.auth.token import read_token, write_token
 from harn.clocks import WallClock, WallTime
 from harn.connectors.catalog import Catalog
 from harn.connectors.model import NormalizedEvent
@@ -107,7 +108,11 @@ def make_service(
         passed=passed,
         watchdog=lambda: Watchdog.of(reactor, supervisor, environ),
     )
-    return Orchestrator(reactor, lock, lambda: assemble(options, reactor, environ, supervisor, lock), say_error, launch)
+
+    def put_together() -> Parts:
+        return assemble(options, reactor, environ, supervisor, lock, takes_over=inheritance is not None)
+
+    return Orchestrator(reactor, lock, put_together, say_error, launch)
 
 
 def secret_reader(files: FileReader, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:
@@ -235,12 +240,15 @@ def assemble(
     environ: Mapping[str, str],
     supervisor: Supervisor | None = None,
     lock: StateDirectoryLock | None = None,
+    *,
+    takes_over: bool = False,
 ) -> Parts:
     """
     Put a server together; its state directory is locked already.
 
     :param supervisor: hears of reloads.
     :param lock: of the state directory; checked with each heartbeat.
+    :param takes_over: another program serves on it until then, and its token goes on.
     :raises OSError: the state directory cannot be used.
     """
 
@@ -261,7 +269,8 @@ def assemble(
     dispatcher = Dispatcher(reactor, store, registry, metrics, random.random, wall=wall)
     intake = Intake(reactor, store, dispatcher.submit, metrics)
     admission = Admission(reactor, **admission_defaults(environ), beside=lambda: dispatcher.bytes_in_hand)
-    settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher)
+    token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
+    settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher, token=token)
     ingest = Ingest(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
     resolution = Resolution(interpreters)
@@ -348,7 +357,7 @@ def assemble(
         in_thread=builder.in_thread,
     )
     audit = Audit(wall=wall, note=publisher.note)
-    admin = Admin(wall, settings.current_authenticator, store, audit, coordinator, operations, reload_operations)
+    admin = Admin(wall, settings.admin_authenticator, store, audit, coordinator, operations, reload_operations)
     site.mount("/admin", admin)
     return parts
 

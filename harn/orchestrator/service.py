@@ -209,8 +209,8 @@ class Orchestrator(Service):
         await parts.publisher.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
         if not parts.has_credentials:
             log.warn(
-                "no credentials are configured: the admin API and a2a-push routes answer 401;"
-                " set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
+                "no credentials are configured: a2a-push routes answer 401, and so does the admin API, but to commands"
+                " on this state directory; set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
                 announce=True,
             )
         if self._is_stopping:

@@ -40,6 +40,7 @@ class LiveSettings:
         admission: Admission,
         dispatcher: Dispatcher,
         set_log_level: Callable[[str], None] = threshold.change,
+        token: bytes | None = None,
     ) -> None:
         self._options = options
         self._set_log_level = set_log_level
@@ -47,7 +48,9 @@ class LiveSettings:
         self._dispatcher = dispatcher
         self._settings = OrchestratorSettings()
         self._removed_at: dict[str, float] = {}
+        self._token = token
         self._authenticator = Authenticator(Credentials())
+        self._admin_authenticator = Authenticator(Credentials(), token)
         self.needed = Needed
 
     def apply(self, candidate: Candidate) -> None:
@@ -55,6 +58,7 @@ class LiveSettings:
         inputs = candidate.generation.inputs
         settings = self._settings = inputs.manifest.orchestrator
         self._authenticator = Authenticator(inputs.credentials)
+        self._admin_authenticator = Authenticator(inputs.credentials, self._token)
         self.site.apply(settings)
         self._admission.apply(settings.admission, self._remembered(candidate))
         share = max(LEAST_SHARE, settings.admission.max_pending_bytes // 4)
@@ -78,6 +82,10 @@ class LiveSettings:
     def current_authenticator(self) -> Authenticator:
         """The one that checks the credentials of now."""
         return self._authenticator
+
+    def admin_authenticator(self) -> Authenticator:
+        """Return the one of now for the admin API, which takes the token in the state directory, too."""
+        return self._admin_authenticator
 
     def retention(self) -> RetentionPolicy:
         """What the background trimming keeps."""

@@ -55,6 +55,14 @@ class AuthenticatorTests(SynchronousTestCase):
         second = self.authenticate({"X-API-Key": b"key-tw\xc3\xb6".decode("latin-1")})
         self.assertEqual(second.actor, "key:" + hashlib.sha256(b"key-tw\xc3\xb6").hexdigest()[:8])
 
+    def test_token(self) -> None:
+        """The token is a key with a name of its own, with other credentials or without; it is not told either."""
+        for credentials in (Credentials(), Credentials(keys=(b"key-one",))):
+            self.authenticator = Authenticator(credentials, b"token-1")
+            self.assertTrue(self.authenticator.configured)
+            self.assertEqual(self.authenticate({"Authorization": "Bearer token-1"}), Identity("token"))
+            self.assertNotIn("token-1", self.refused({"Authorization": "Bearer token-2"}))
+
     def test_wrong_keys(self) -> None:
         """Anything but a whole key is refused."""
         for headers in (

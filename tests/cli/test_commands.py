@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.signed_requests import parse_signed_header, sign_request
+from harn.auth.token import write_token
 from harn.cli.main import cli
 from tests.cli.server import StubServer, tell_of
 
@@ -218,11 +219,22 @@ class ReloadTests(CommandCase):
         self.assertEqual(server.seen[0].target, "/behind/admin/reload")
 
     def test_no_credentials(self) -> None:
-        """Without credentials nothing is sent, and both variables are named."""
+        """Without credentials nothing is sent, and both variables are named, and the file that could not be read."""
         self.environ = dict.fromkeys(CREDENTIALS)
         server = self.serve()
-        self.assert_failed(self.harn("reload"), *CREDENTIALS)
+        self.assert_failed(self.harn("reload"), *CREDENTIALS, "token cannot be read")
         self.assertEqual(server.seen, [])
+
+    def test_token(self) -> None:
+        """Where neither a key nor a secret is set, the state directory's token is shown: to that server alone."""
+        server = self.serve((200, NOTHING), (200, NOTHING), (200, NOTHING))
+        token = write_token(self.state_dir).decode()
+        self.harn("reload")
+        self.environ = dict.fromkeys(CREDENTIALS)
+        self.harn("reload")
+        self.assertEqual([seen.headers["authorization"] for seen in server.seen], ["Bearer first", f"Bearer {token}"])
+        self.assert_failed(self.harn("reload", "--admin-url", server.url), *CREDENTIALS)
+        self.assertEqual(len(server.seen), 2)
 
 
 class FireTests(CommandCase):

@@ -81,12 +81,16 @@ class StartTests(ServerCase):
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
 
     def test_no_credentials_is_said_at_start(self) -> None:
-        """Without any credentials the admin API always answers 401, and ``serve`` says so when it starts."""
+        """Without any credentials the admin API answers 401 but to the state directory's token; ``serve`` says so."""
         environ = {name: value for name, value in self.environ.items() if name != "HARN_ORCHESTRATOR_API_KEYS"}
         server = self.serve(environ=environ)
         self.assert_problem(server.admin("GET", "/admin/generation"), 401)
         self.assert_problem(server.admin("GET", "/admin/generation", key=""), 401)
         self.assertIn("HARN_ORCHESTRATOR_API_KEYS", server.stderr)
+        self.environ = environ
+        self.assertEqual(self.checked("inspect")["snapshot"]["status"], "running")
+        self.write_handlers("two")
+        self.assertEqual(self.checked("reload")["actor"], "token")
 
     def test_hang_up_while_starting_is_kept(self) -> None:
         """A SIGHUP that comes before the server is ready neither ends it nor gets lost."""
