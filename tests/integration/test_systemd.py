@@ -9,10 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
-
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from harn.testing.server import TWISTD, ServerProcess, is_alive, wait_until
 from tests.integration.case import trigger_text
@@ -278,16 +275,3 @@ class TLSActivationTests(TLSCase, ActivationCase):
             if key == "d1":
                 self.upgrade(server, server.pid)
                 self.assertEqual(self.old_status(server), 0)
-
-
-class ExampleTests(SynchronousTestCase):
-    """The example units."""
-
-    def test_page(self) -> None:
-        """The page shows the files as they are."""
-        root = Path(__file__).parents[2]
-        page = root / "docs" / "howto" / "systemd.md"
-        if not page.exists():
-            raise SkipTest("the documentation is not here")
-        for name in ("harn.service", "harn.socket"):
-            self.assertIn((root / "examples" / "systemd" / name).read_text(), page.read_text())

