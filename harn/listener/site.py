@@ -16,7 +16,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToString
-from twisted.web.resource import IResource, NoResource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource
 from twisted.web.server import Site
 from zope.interface import implementer
 
@@ -90,7 +91,7 @@ class HarnSite(Site):
         :param access_log: called for each answer that was sent.
         :param wall: ``clock`` if None.
         """
-        super().__init__(NoResource(), HarnRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
+        super().__init__(notFound(), HarnRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
         self.wall: WallTime = wall or clock
         self.metrics = metrics
@@ -185,7 +186,7 @@ class HarnSite(Site):
         """Give the leaf of the request's place: no traversal, no consumed segments."""
         request.site = self
         resource = None if request.place is None else request.place.resource
-        return NoResource() if resource is None else resource
+        return notFound() if resource is None else resource
 
     # Connections
 

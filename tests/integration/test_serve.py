@@ -73,6 +73,16 @@ class StartTests(ServerCase):
         counts = {name: trigger[name] for name in ("received", "refused", "dispatched", "failed", "dlq")}
         self.assertEqual(counts, {"received": 3, "refused": 2, "dispatched": 1, "failed": 0, "dlq": 0})
 
+    def test_warnings_as_errors(self) -> None:
+        """Where Python makes errors of warnings, and in its development mode, it starts, delivers, reloads and ends."""
+        server = self.serve(environ={**self.environ, "PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"})
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
+        self.wait_handled("d1")
+        self.assertEqual(server.admin("POST", "/admin/reload?force=true").status, 200)
+        self.assertEqual(server.request("GET", "/none").status, 404)
+        self.assertEqual(server.terminate(), 0)
+        self.assertNotIn("Warning", server.stderr)
+
     def test_manifest_of_any_name_is_the_only_one_read(self) -> None:
         """With ``--config`` naming another file, a ``harn.toml`` beside it does not count, broken as it may be."""
         self.write_manifest(name="triggers.toml")
