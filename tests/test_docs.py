@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, TestCase
 
 import harn
 from harn.connectors.catalog import Catalog
+from harn.connectors.model import ConnectorContext
 from harn.errors import AttemptFailed
 from harn.manifest.load import load_manifest
 from harn.manifest.source import ManifestSource
 from harn.model import delivery
 from harn.store.topics import VIEWS
+from harn.testing.connectors import signed_case
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -139,6 +142,17 @@ class ExampleTests(DocumentationCase):
                     await load_manifest(source, None, catalog.providers, reactor)
                     seen += 1
         self.assertGreater(seen, 3)
+
+    def test_declared_connector(self) -> None:
+        """The example of a declared connector takes the request that it gives as its own."""
+        case = signed_case(self.plugin())
+        assert case.request is not None
+        context = ConnectorContext(clock=Clock(), binding=case.binding, emit=lambda *_: None)
+        made = case.plugin.connector(context)
+        made.prepare()
+        made.verify(case.request, case.now)
+        (event,) = made.normalize(case.request).events
+        self.assertEqual((event.kind, event.occurred_at), ("parcel.sent", "2023-11-14T22:13:20.000Z"))
 
     def test_python(self) -> None:
         """Every example in Python compiles."""

@@ -41,6 +41,15 @@ class Message:
     body_format: str
     document: bodies.Document
 
+    @classmethod
+    def of(cls, headers: Mapping[str, str], body: bytes) -> Message:
+        """
+        Read a request.
+
+        :raises PayloadInvalid: its body is neither a JSON object nor a form.
+        """
+        return cls(headers, *bodies.read_message(headers, body))
+
     def at(self, *path: str) -> Any:
         """Give the value at a path of the body; None where there is nothing."""
         return self.document.at(*path)
@@ -129,7 +138,7 @@ class SignedConnector(Receiver):
     def __init__(self, context: ConnectorContext, declared: SignedProvider) -> None:
         super().__init__(context)
         self._declared = declared
-        self.final_headers = declared.final
+        self.final_headers: bytes = declared.final
 
     def prepare(self) -> None:
         """Make the secrets ready."""
@@ -145,22 +154,35 @@ class SignedConnector(Receiver):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Give the event, with the answer that its sender wants, or that answer alone."""
-        declared = self._declared
-        body_format, document = bodies.read_message(inbound.headers, inbound.body)
-        message = Message(inbound.headers, body_format, document)
-        answer = declared.handshake(message)
+        message = Message.of(inbound.headers, inbound.body)
+        answer = self._declared.handshake(message)
         if answer is not None:
             return answer
+        event = self._event(message, inbound.body)
+        answer = self._declared.acknowledgement(message)
+        return Events((event,)) if answer is None else evolve(answer, events=(event,))
+
+    def example(self) -> NormalizedEvent:
+        """Give the event of the example, with its body."""
+        given = self._declared.example
+        headers = {name.lower(): value for name, value in given.headers.items()}
+        return evolve(self._event(Message.of(headers, given.body), given.body), body=given.body)
+
+    def _event(self, message: Message, body: bytes) -> NormalizedEvent:
+        """
+        Give the event that a message tells of.
+
+        :raises PayloadInvalid: it does not say what happened.
+        """
+        declared = self._declared
         kind = bodies.word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body does not say what happened; is this a webhook of {declared.provider}?")
-        event = NormalizedEvent(
+        return NormalizedEvent(
             kind=kind,
-            dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(inbound.body),
-            payload={"event": kind, **{name: inbound.headers.get(each) for name, each in declared.headers.items()}},
+            dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),
+            payload={"event": kind, **{name: message.headers.get(each) for name, each in declared.headers.items()}},
             lifted={name: list(path) for name, path in declared.fields(message).items()},
-            body_format=body_format,
+            body_format=message.body_format,
             occurred_at=bodies.moment(declared.occurred_at(message)),
         )
-        answer = declared.acknowledgement(message)
-        return Events((event,)) if answer is None else evolve(answer, events=(event,))

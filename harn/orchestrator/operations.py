@@ -29,6 +29,7 @@ from harn.store.interfaces import IStore
 from harn.store.model import Record
 from harn.store.topics import OURS, check_known
 from harn.triggers.binding import BindingVersion
+from harn.triggers.matching import matches
 from harn.triggers.registry import Registry
 
 RECENT = 20
@@ -181,19 +182,9 @@ class Operations:
         if ramp is not None:
             binding = ramp.choose(dedupe_key)
         spec = binding.spec
-        kind = synthetic_kind(spec)
-        body = b"" if payload is None else msgspec.json.encode(payload)
-        arrival = Arrival(
-            headers={"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}, body=body, received_at=now
-        )
-        event = NormalizedEvent(
-            kind=kind,
-            dedupe_key=dedupe_key,
-            payload={"synthetic": True},
-            lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},
-            body_format="json" if body else "none",
-            signature_status=UNSIGNED,
-        )
+        headers = {"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}
+        event = self._made_up(spec, payload, dedupe_key)
+        arrival = Arrival(headers=headers, body=event.body or b"", received_at=now)
         binding.lease()
         try:
             taken = await self._intake.take(binding, arrival, [event])
@@ -219,6 +210,25 @@ class Operations:
                 "event_id": taken.event_ids[0],
                 "status": "pending",
             }
+
+    def _made_up(self, spec: TriggerSpec, payload: Any, dedupe_key: str) -> NormalizedEvent:
+        """Make an event up: the provider's own example where nothing else is asked for, and the trigger takes it."""
+        live = self._coordinator.current
+        make = live.connectors[spec.id].value.example if live is not None and spec.id in live.connectors else None
+        if payload is None and make is not None:
+            example = make()
+            if matches(spec.events, example.kind):
+                made_up = {**example.payload, "synthetic": True}
+                return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
+        return NormalizedEvent(
+            kind=synthetic_kind(spec),
+            dedupe_key=dedupe_key,
+            payload={"synthetic": True},
+            lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},
+            body_format="none" if payload is None else "json",
+            signature_status=UNSIGNED,
+            body=b"" if payload is None else msgspec.json.encode(payload),
+        )
 
     def recover(self, older_than: float, dry_run: bool) -> Deferred[Mapping[str, Any]]:
         """See `IOperations.recover`."""

@@ -12,8 +12,9 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.connectors.gate import Gate
-from harn.connectors.interfaces import IConnector, IReceiver
-from harn.connectors.model import Normalized
+from harn.connectors.interfaces import IConnector, IEarlyReceiver, IReceiver
+from harn.connectors.model import Normalized, NormalizedEvent
+from harn.connectors.signed import SignedConnector
 from harn.manifest.model import RolloutSpec
 from harn.model.inbound import InboundRequest
 from harn.reload.inputs import Inputs
@@ -31,8 +32,10 @@ class RunningConnector:
     A connector of one trigger, and the gate before what it starts itself.
 
     :ivar verify: of a receiver, its method; requests go straight to it. So does ``normalize``. None for others.
+    :ivar check_headers: of a receiver that turns requests away before their body is read, its method.
     :ivar always_claim: the provider's own key is claimed where the trigger names none.
     :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
+    :ivar example: makes an event such as its provider sends, with its body; None where it cannot.
     """
 
     trigger_id: str
@@ -41,8 +44,10 @@ class RunningConnector:
     authentication: str
     verify: Callable[[InboundRequest, float], None] | None = None
     normalize: Callable[[InboundRequest], Normalized] | None = None
+    check_headers: Callable[[Mapping[str, str]], None] | None = None
     always_claim: bool = False
     final_headers: bytes = b""
+    example: Callable[[], NormalizedEvent] | None = None
 
     @classmethod
     def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
@@ -56,8 +61,10 @@ class RunningConnector:
             authentication=authentication,
             verify=connector.verify,
             normalize=connector.normalize,
+            check_headers=connector.check_headers if IEarlyReceiver.providedBy(connector) else None,
             always_claim=bool(getattr(connector, "always_claim", False)),
-            final_headers=bytes(getattr(connector, "final_headers", b"")),
+            final_headers=connector.final_headers if isinstance(connector, SignedConnector) else b"",
+            example=connector.example if isinstance(connector, SignedConnector) else None,
         )
 
     @property

@@ -15,6 +15,20 @@ from harn.testing.signers import github_headers, sign_github, slack_headers, sta
 from tests.integration.case import ServerCase, trigger_text
 
 
+def exchange(server: ServerProcess, data: bytes) -> bytes:
+    """Send bytes; give all that comes until the server closes or 2 s bring nothing."""
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), 2.0) as connection:
+        try:
+            connection.sendall(data)
+            while piece := connection.recv(65536):
+                answer += piece
+        except (TimeoutError, ConnectionResetError, BrokenPipeError):
+            pass
+    return answer
+
+
 class AnswerTests(ServerCase):
     """What a sender reads."""
 
@@ -185,8 +199,11 @@ class ProviderTests(ServerCase):
         body = STRIPE.example.body
         answer = server.request("POST", "/triggers/stripe", body, stripe_headers(b"s3cret", body, int(time.time())))
         self.assert_accepted(answer, "stripe")
-        fired = self.orchestrator("fire", "slack", "--json")
-        self.assertEqual(fired.status, 0, fired)
+        fired = self.checked("fire", "slack")
+        self.assertEqual((fired["status"], fired["error"]), ("dispatched", None))
+        self.assertTrue([key for key in self.handled() if key.startswith("fire:slack:")])
+        unsigned = b"POST /triggers/stripe HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
+        self.assertTrue(exchange(server, unsigned).startswith(b"HTTP/1.1 401 "), "before there is a body")
         kinds = {"Ev1": "app_mention", "t1": "/deploy", "evt_1NG8Du2eZvKYlo2CUI79vXWy": "payment_intent.succeeded"}
         for key, kind in kinds.items():
             [seen] = self.wait_handled(key)
@@ -260,7 +277,7 @@ class WireTests(ServerCase):
     def test_large_header(self) -> None:
         """A header of 100 KB is refused or taken, and the server goes on serving."""
         server = self.serve()
-        answer = self.exchange(server, b"GET /health HTTP/1.1\r\nHost: h\r\nX-Large: " + b"x" * 102_400 + b"\r\n\r\n")
+        answer = exchange(server, b"GET /health HTTP/1.1\r\nHost: h\r\nX-Large: " + b"x" * 102_400 + b"\r\n\r\n")
         self.assertNotIn(b" 500 ", answer.split(b"\r\n")[0])
         self.assertEqual(server.request("GET", "/health").status, 200)
 
@@ -272,7 +289,7 @@ class WireTests(ServerCase):
             b"GET\r\n\r\n",
             b"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: nonsense\r\n\r\n",
         ):
-            answer = self.exchange(server, data)
+            answer = exchange(server, data)
             self.assertTrue(answer == b"" or answer.split(b" ")[1] == b"400", answer)
         self.assertEqual(server.request("GET", "/health").status, 200)
 
@@ -284,7 +301,7 @@ class WireTests(ServerCase):
         head = b"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[:7], body[7:])) + b"0\r\n\r\n"
-        answer = self.exchange(server, head + lines + b"\r\n" + chunks)
+        answer = exchange(server, head + lines + b"\r\n" + chunks)
         self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
         self.wait_handled("d1")
 
@@ -295,18 +312,5 @@ class WireTests(ServerCase):
             b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n" * 2
             + b"GET /nope HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
         )
-        answer = self.exchange(server, requests)
+        answer = exchange(server, requests)
         self.assertEqual([line.split(b" ")[1] for line in answer.split(b"HTTP/1.1")[1:]], [b"200", b"200", b"404"])
-
-    def exchange(self, server: ServerProcess, data: bytes) -> bytes:
-        """Send bytes; give all that comes until the server closes or 2 s bring nothing."""
-        host, _, port = server.url.removeprefix("http://").rpartition(":")
-        answer = b""
-        with socket.create_connection((host, int(port)), 2.0) as connection:
-            try:
-                connection.sendall(data)
-                while piece := connection.recv(65536):
-                    answer += piece
-            except (TimeoutError, ConnectionResetError, BrokenPipeError):
-                pass
-        return answer

@@ -13,9 +13,10 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
 from harn.listener.interfaces import IOperations
-from harn.model.event import decode_envelope
+from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED
 from harn.orchestrator.operations import PATIENCE, Operations, synthetic_kind
+from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
 from tests.reload.world import World, fake, github
 from tests.triggers.examples import spec
@@ -99,6 +100,30 @@ class OperationsTests(SynchronousTestCase):
                 self.assertEqual(self.successResultOf(fired)["status"], status)
                 self.world.clock.advance(1.0)
             self.assertEqual(self.world.version("a").in_flight, 0)
+
+    def test_fire_of_a_declared_provider(self) -> None:
+        """The made-up event is the provider's example where the trigger takes its kind; a payload is taken as it is."""
+        self.world.environ["HARN_SECRET_STRIPE_WEBHOOK_SECRET"] = "s3cret"
+        self.world.manifest(
+            trigger_text("any", provider="stripe", events=()),
+            trigger_text("paid", provider="stripe", events=("x.paid",)),
+        )
+        self.assertTrue(self.successResultOf(self.world.reload()).ok)
+        example = "payment_intent.succeeded"
+        for trigger_id, payload, kind, raw in (
+            ("any", None, example, "pi_1"),
+            ("any", {"id": "mine"}, "webhook", None),
+            ("paid", None, "x.paid", None),
+        ):
+            fired = self.fire(trigger_id, payload)
+            (running,) = self.world.calls
+            event = TriggerEvent(decode_envelope(running.call.envelope), running.call.body)
+            running.returns()
+            self.assertEqual(self.successResultOf(fired)["status"], "dispatched")
+            self.assertEqual((event.kind, event.signature_status["state"]), (kind, "unsigned"))
+            self.assertEqual((event.provider_payload.get("object") or {}).get("id"), raw)
+            self.assertTrue(event.provider_payload["synthetic"])
+            self.assertTrue(event.dedupe_key.startswith(f"fire:{trigger_id}:"))
 
     def test_topics_hide_known_secrets(self) -> None:
         """A secret of the live manifest is hidden in a topic under whatever header it came; the handler has it."""
