@@ -28,11 +28,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from harn.errors import BodyTimedOut, MessageMalformed, Refused, ShuttingDown
-from harn.listener.endpoint import network_of
+from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated, ShuttingDown
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
 from harn.listener.problem import Answer, problem, problem_of
 from harn.listener.statuses import Status, reason_of
+from harn.listener.unverified import network_of
 
 if TYPE_CHECKING:
     from harn.listener.request import HarnRequest
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", "closing"
 
+_RANKS = {CLOSING: 0, IDLE: 1, HEADERS: 2, BODY: 3, HANDLING: 4}
+_NO_ROOM = "the server has as many connections as it may; send the request again"
 _FOLDS = (b" ", b"\t")
 _TIMED_OUT = Status(408, "Request timed out")
 _URI_TOO_LONG = Status(414, "URI too long")
@@ -52,8 +54,10 @@ log = Logger(namespace="harn.listener")
 class HarnChannel(HTTPChannel):
     """
     :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` once we are done with the client.
+    :ivar since: when that phase began (seconds of the site's clock).
     :ivar deadline: when that phase must be over (seconds of the site's clock).
     :ivar read_by: when a full send buffer must have been read.
+    :ivar is_surplus: whether it came when there was no room for another connection; it is answered 503, soon.
     :ivar owes_nothing: whether a server that goes down may leave it as it is: all that was asked for is answered.
     """
 
@@ -66,8 +70,10 @@ class HarnChannel(HTTPChannel):
     totalHeadersSize = 64 * 1024  # noqa: N815 - twisted.web's name
 
     phase = IDLE
+    since = 0.0
     deadline = inf
     read_by = inf
+    is_surplus = False
     owes_nothing = False
     _discarded = 0
     _gone_by = inf
@@ -87,22 +93,25 @@ class HarnChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Begin to count the time."""
         super().connectionMade()
-        self.deadline = self._within(self.site.limits.idle)
-        self.owes_nothing = self.site.quiescing
-        self.site.channels.add(self)
+        site = self.site
+        self._enter(IDLE, site.limits.idle)
+        self.owes_nothing = site.quiescing
+        site.channels.add(self)
+        if not site.connection_limit.admit():
+            self.is_surplus = True
+            self._enter(IDLE, site.limits.grace)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes: of requests, or, when we are done with the client, of what it had not stopped sending yet."""
         if self.phase is CLOSING:
             self._discarded += len(data)
-            linger_by = self._within(self.site.limits.linger)
+            linger_by = self.site.clock.seconds() + self._limited(self.site.limits.linger)
             self.deadline = max(self.deadline, min(linger_by, self._gone_by))
             if self._discarded > self.site.limits.linger_bytes:
                 self.transport.abortConnection()
             return
         if self.phase is IDLE:
-            self.phase = HEADERS
-            self.deadline = self._within(self.site.limits.headers)
+            self._enter(HEADERS, self.site.limits.headers)
         # Not the parent's, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
         # Called from within itself, it has only taken up the bytes of a next request; they are looked at later.
@@ -167,14 +176,14 @@ class HarnChannel(HTTPChannel):
         """Let the request decide; one that waits for our word and is turned away never hears ``100 Continue``."""
         request = self.requests[-1]
         self._header = b""
-        self.persistent = is_persistent(self._version, request.requestHeaders)
+        self.persistent = is_persistent(self._version, request.requestHeaders) and not self.is_surplus
         request.begin(self._command, self._path, self._version, self.length)
         if self.phase is CLOSING:
             self.clearLineBuffer()
             return
         self.phase = BODY
         if self.length != 0:
-            self.deadline = self._within(self.site.limits.body)
+            self._enter(BODY, self.site.limits.body)
             expect = request.requestHeaders.getRawHeaders(b"Expect")
             if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -197,8 +206,7 @@ class HarnChannel(HTTPChannel):
     def requestDone(self, request: HarnRequest) -> None:
         """Wait for the next request, or close."""
         if self.phase is not CLOSING:
-            self.phase = IDLE
-            self.deadline = self._within(self.site.limits.idle)
+            self._enter(IDLE, self.site.limits.idle)
         super().requestDone(request)
         if self._has_client_ended:
             self._close_if_answered()
@@ -236,12 +244,11 @@ class HarnChannel(HTTPChannel):
         """
         if self.phase is CLOSING:
             return
-        self.phase = CLOSING
-        now, limits = self.site.clock.seconds(), self.site.limits
-        # A client that has a long answer to read yet has the time to read it.
-        linger_by = now + (limits.grace if self.site.closes else limits.linger)
-        self.deadline = linger_by if self.read_by == inf else self.read_by
-        self._gone_by = now + limits.body
+        limits = self.site.limits
+        self._enter(CLOSING, limits.grace if self.site.closes else limits.linger)
+        if self.read_by != inf:
+            self.deadline = self.read_by  # a client that has a long answer to read yet has the time to read it
+        self._gone_by = self.since + self._limited(limits.body)
         is_plain = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
         if is_plain and not self._has_client_ended:
             self.transport.unregisterProducer()
@@ -265,17 +272,40 @@ class HarnChannel(HTTPChannel):
             self.owes_nothing = self.read_by == inf
             self.loseConnection()
         elif self.phase is not HANDLING:
-            self.deadline = min(self.deadline, self._within(self.site.limits.grace))
+            self.deadline = min(self.deadline, self.site.clock.seconds() + self.site.limits.grace)
 
     @property
     def holds_up(self) -> bool:
         """Whether a server that goes down waits for it: until its last answer is read, or had its time to be."""
         return self.phase is not IDLE and not self.owes_nothing
 
-    def _within(self, seconds: float) -> float:
-        """Return when a phase that may take so many seconds ends; a server that goes down has less time for each."""
-        limit = min(seconds, self.site.limits.grace) if self.site.quiescing else seconds
-        return self.site.clock.seconds() + limit
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """Return how little it is used: a rank by its phase, the least first, and since when."""
+        return _RANKS[self.phase], self.since
+
+    def give_up_place(self) -> None:
+        """Called when others need its descriptor, and it was waiting."""
+        if self.phase is CLOSING:
+            self.transport.abortConnection()
+        elif self.phase is IDLE:
+            # Ended as for a client that has ended its side: nothing is waited for, so that the descriptor is free.
+            self._has_client_ended = True
+            self.loseConnection()
+        elif self.phase is HEADERS:
+            self._turn_away(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+        else:
+            self._end_body(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+
+    def _enter(self, phase: str, seconds: float) -> None:
+        """Begin a phase that may take so many seconds."""
+        self.phase = phase
+        self.since = self.site.clock.seconds()
+        self.deadline = self.since + self._limited(seconds)
+
+    def _limited(self, seconds: float) -> float:
+        """Return how long what may take so many seconds may take here: less where there is no room, or no time."""
+        return min(seconds, self.site.limits.grace) if self.is_surplus or self.site.quiescing else seconds
 
     def check_time(self, now: float) -> None:
         """End what takes too long. Called by the site, about once a second."""
@@ -283,20 +313,25 @@ class HarnChannel(HTTPChannel):
             return
         if self.phase is CLOSING or now >= self.read_by:
             self.transport.abortConnection()
-        elif self.phase is IDLE:
+        elif self.phase is IDLE and not self.is_surplus:
             self.loseConnection()
-        elif self.phase is HEADERS:
+        elif self.phase is IDLE or self.phase is HEADERS:
             limit = self.site.limits.headers
             late = problem(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
-            self._turn_away(problem_of(self._going_down()) if self.site.quiescing else late)
+            early = self._cut_short()
+            self._turn_away(late if early is None else problem_of(early))
         else:
             limit = self.site.limits.body
-            timed_out = BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)
-            self._end_body(problem_of(self._going_down() if self.site.quiescing else timed_out))
+            late_body = BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)
+            self._end_body(problem_of(self._cut_short() or late_body))
 
-    @staticmethod
-    def _going_down() -> Refused:
-        return ShuttingDown("the server is shutting down, and the request was not complete; send it again")
+    def _cut_short(self) -> Refused | None:
+        """Return why a request had less time than it has otherwise."""
+        if self.is_surplus:
+            return Saturated(_NO_ROOM, retry_after=1)
+        if self.site.quiescing:
+            return ShuttingDown("the server is shutting down, and the request was not complete; send it again")
+        return None
 
     def _end_body(self, answer: Answer) -> None:
         """Answer for a body that will not be complete; one that was turned away before has its answer already."""

@@ -1,20 +1,26 @@
 """Where the listener listens: an address and its URL, and the port on a socket of our own or an inherited one."""
 
+# twisted.internet.tcp is not typed.
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
+from twisted.internet.tcp import Port
+from twisted.python.failure import Failure
 
 from harn.errors import ListenerUnusable
 from harn.listener.tls import TlsContext, TlsFactory
 
 BACKLOG = 1024
+RESTS_FOR = 0.1
+"""Seconds after which a port that could accept nothing tries again."""
 
 
 @frozen
@@ -46,23 +52,72 @@ class Listening:
     Stopping the port closes our descriptor of its socket and no more: another process may hold the socket, too.
     """
 
-    port: IListeningPort
+    port: LimitedPort
     bind: Bind
     url: str
 
     @property
     def descriptor(self) -> int:
         """The socket's, for a process that is to inherit it."""
-        number: int = self.port.fileno()  # type: ignore[attr-defined]  # every port of a descriptor has it
+        number: int = self.port.fileno()
         return number
 
     def pause(self) -> None:
         """Leave connections to the socket's queue, or to another process that has it."""
-        self.port.stopReading()  # type: ignore[attr-defined]  # see above
+        self.port.pause()
 
     def resume(self) -> None:
         """Take them from there again."""
-        self.port.startReading()  # type: ignore[attr-defined]  # see above
+        self.port.resume()
+
+
+class LimitedPort(Port):
+    """
+    A port that accepts no more connections than there is room for; the others wait in the socket's queue.
+
+    It rests for a moment when there is no room, and when it could accept nothing though the socket said so: there is no
+    descriptor left, for example. Else the reactor would ask again and again, and do nothing else.
+
+    :ivar room: tells how many more may be accepted now.
+    """
+
+    reactor: Any
+    room: Callable[[], int]
+    _is_paused = False
+    _rest: IDelayedCall | None = None
+
+    def doRead(self) -> None:  # noqa: N802 - twisted's name
+        """Accept what there is room for."""
+        room, accepted = self.room(), self.sessionno
+        if room > 0:
+            self.numberAccepts = min(self.numberAccepts, room)
+            super().doRead()
+        if self.sessionno == accepted and self.connected and self._rest is None:
+            self.stopReading()
+            self._rest = self.reactor.callLater(RESTS_FOR, self._rested)
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`."""
+        self._is_paused = True
+        self.stopReading()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._is_paused = False
+        if self._rest is None:
+            self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called when the port is closed."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        super().connectionLost(reason)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if not self._is_paused:
+            self.startReading()
 
 
 def listen(
@@ -71,11 +126,14 @@ def listen(
     factory: IProtocolFactory,
     tls: TlsContext | None = None,
     inherited: int | None = None,
+    *,
+    room: Callable[[], int] = lambda: 1000,
 ) -> Listening:
     """
     Open the port.
 
-    :param reactor: an ``IReactorSocket``.
+    :param reactor: an ``IReactorFDSet`` with an ``IReactorTime``.
+    :param room: tells how many more connections may be accepted now.
     :param tls: speak TLS with this certificate, and nothing else.
     :param inherited: the descriptor of a listening socket to serve instead of ``bind``; it is closed.
     :raises ListenerUnusable: says which address or descriptor, why not, and what to do.
@@ -83,22 +141,13 @@ def listen(
     served: Any = factory if tls is None else TlsFactory(tls, False, factory, reactor)
     with _open(bind) if inherited is None else inherited_socket(inherited) as listening:
         host, number = listening.getsockname()[:2]
-        port = reactor.adoptStreamPort(listening.fileno(), listening.family, served)
+        # As the reactor's ``adoptStreamPort`` does, with a port of our own.
+        port = LimitedPort._fromListeningDescriptor(reactor, listening.fileno(), listening.family, served)
+        port.room = room
+        port.startListening()
     # Of our own, the name is the one that was asked for; an address that was inherited has none.
     real = Bind(bind.host if inherited is None else host, number)
     return Listening(port, real, real.url(tls=tls is not None))
-
-
-def network_of(host: str) -> str:
-    """Return whose address ``host`` is: of IPv6 the first 64 bits, which one customer has, else all of it."""
-    if ":" not in host:
-        return host
-    try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-    except ValueError:
-        return host
-    mapped = address.ipv4_mapped
-    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) if mapped is None else str(mapped)
 
 
 def inherited_socket(descriptor: int) -> socket.socket:

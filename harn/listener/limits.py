@@ -20,7 +20,6 @@ class Limits:
     :ivar skipped_body: a rejected request's body of up to this size is read and thrown away, and the connection kept.
     :ivar threaded_body: a body above this size is verified and normalized in a thread.
     :ivar admin_body: the largest body of an admin request.
-    :ivar connections: connections at once; None for as many as the system gives.
     """
 
     headers: float = 10.0
@@ -33,4 +32,3 @@ class Limits:
     skipped_body: int = 64 * 1024
     threaded_body: int = 256 * 1024
     admin_body: int = 1024 * 1024
-    connections: int | None = None

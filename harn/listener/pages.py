@@ -30,6 +30,8 @@ class Page(Place):
     :param read: gives the answer.
     """
 
+    answers_always = True
+
     def __init__(self, name: str, read: Callable[[HarnRequest], Answer]) -> None:
         self._name = name
         self._read = read

@@ -20,11 +20,13 @@ class Place:
 
     :ivar resource: what renders it, where `serve` hands it to ``twisted.web``.
     :ivar challenge: the ``WWW-Authenticate`` line that goes with its 401.
+    :ivar answers_always: it answers also on a connection for which there is no room.
     :ivar outlives_client: `over` waits for the answer even when nobody is there any more to read it.
     """
 
     resource: IResource | None = None
     challenge = b""
+    answers_always = False
     outlives_client = False
 
     def place_for(self, request: HarnRequest) -> Place:

@@ -29,6 +29,7 @@ from harn.errors import (
     PayloadInvalid,
     Refused,
     RouteUnknown,
+    Saturated,
 )
 from harn.listener.framing import check_head
 from harn.listener.place import Place
@@ -115,6 +116,8 @@ class HarnRequest(server.Request):
             return
         try:
             place = self.place = site.place_of(self) if route is None else site.place_of_route(route)
+            if channel.is_surplus and not place.answers_always:
+                raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
             if site.origins is not None:
                 self._check_origin(site.origins)
             methods = place.methods(self)

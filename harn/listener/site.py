@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToString
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource
@@ -24,6 +24,7 @@ from zope.interface import implementer
 from harn.clocks import WallTime
 from harn.connectors.interfaces import CREDENTIALS
 from harn.listener.channel import IDLE, HarnChannel
+from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.limits import Limits
 from harn.listener.place import Place
 from harn.listener.request import HarnRequest, unknown_path
@@ -64,6 +65,7 @@ class HarnSite(Site):
     :ivar origins: what ``Origin`` may be; None for anything.
     :ivar max_body_bytes: of an ingest request.
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
+    :ivar connection_limit: how many connections there may be.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
     :ivar retiring: whether another process takes the new connections, and this one serves out those that it has.
@@ -101,6 +103,7 @@ class HarnSite(Site):
         self.max_body_bytes = 10_485_760
         self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
+        self.connection_limit = ConnectionLimit(clock, self.channels, AdmissionSettings().max_connections)
         self.in_flight = 0
         self.quiescing = False
         self.retiring = False
@@ -138,6 +141,7 @@ class HarnSite(Site):
         origins = frozenset(origin.strip().encode("utf-8") for origin in settings.allowed_origins if origin.strip())
         self.origins = None if not origins or b"*" in origins else origins
         self.max_body_bytes = settings.max_body_bytes
+        self.connection_limit.apply(settings.admission.max_connections)
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
 
     def mount(self, prefix: str, place: Place) -> None:
@@ -189,14 +193,6 @@ class HarnSite(Site):
         return notFound() if resource is None else resource
 
     # Connections
-
-    def buildProtocol(self, addr: IAddress | None) -> HarnChannel | None:  # type: ignore[override]  # see `protocol`
-        """Take a connection, unless there are too many."""
-        limit = self.limits.connections
-        if limit is not None and len(self.channels) >= limit:
-            return None
-        channel: HarnChannel | None = super().buildProtocol(addr)
-        return channel
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 only, whatever else is installed."""

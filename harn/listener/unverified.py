@@ -8,6 +8,7 @@ be many senders, gets three quarters of it at most.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -171,3 +172,15 @@ class UnverifiedBodies:
             return True, 0.0, -body.unverified * (idle + 0.001)
         pace = 0.0 if idle >= PERIOD else (body.unverified - before) / (now - before_at)
         return False, pace, -body.unverified
+
+
+def network_of(host: str) -> str:
+    """Return whose address ``host`` is: of IPv6 the first 64 bits, which one customer has, else all of it."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) if mapped is None else str(mapped)

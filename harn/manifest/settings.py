@@ -127,6 +127,7 @@ ORCHESTRATOR = Shape(
                 "max_unverified_bytes": Integer(
                     "Bytes of bodies being read before their sender is verified; at least twice max_body_bytes.", 1
                 ),
+                "max_connections": Integer("Connections at once; the limit of open files may allow less.", 1),
                 "global_rate": Number("Requests a second in all.", positive=True),
                 "rate": Number("Requests a second of each trigger.", positive=True),
                 "burst": Integer("Requests that may come at once before a rate counts.", 1),

@@ -18,6 +18,7 @@ from harn.listener.endpoint import Bind, Listening, listen
 from harn.listener.site import HarnSite
 from harn.listener.tls import TlsContext
 from harn.manifest.model import OrchestratorSettings
+from harn.orchestrator.limits import connections_within, open_file_limit, open_files
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import DRAINING, Readiness
@@ -33,6 +34,8 @@ from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn")
 
+FEW = 100
+"""Connections below which the limit of them is worth a warning."""
 FAREWELL = 5.0
 """Seconds that an idle connection may wait for one more request when another process takes the new ones."""
 
@@ -145,7 +148,18 @@ class Parts:
         options, live = self.options, self.coordinator.current
         if live is not None and live.inputs.certificate is not None:
             self.tls = TlsContext(live.inputs.certificate)
-        self.listening = listen(self.reactor, Bind(options.host, options.port), self.site, self.tls, inherited)
+        limit = self.site.connection_limit
+        bind = Bind(options.host, options.port)
+        self.listening = listen(self.reactor, bind, self.site, self.tls, inherited, room=lambda: limit.room)
+        files = open_file_limit()
+        limit.allow(connections_within(files, open_files()))
+        if limit.most < FEW:
+            log.warn(
+                "there may be {most} connections at once: the limit of open files is {files}; raise it (ulimit -n;"
+                " LimitNOFILE= of a systemd unit), or max_connections in [orchestrator.admission]",
+                most=limit.most,
+                files=files,
+            )
         return self.listening.url
 
     def show_certificate(self, inputs: Inputs) -> None:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from harn.errors import HarnError, ShuttingDown
 from harn.orchestrator.handover import Program
-from harn.orchestrator.limits import raise_open_files
+from harn.orchestrator.limits import import_early, raise_open_files
 from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.predecessor import Predecessor
@@ -217,6 +217,7 @@ class Orchestrator(Service):
             return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
         self._supervisor.ready(parts.status)
+        self._reactor.callInThread(import_early)
         self._watchdog = self._launch.watchdog()
         if self._watchdog is not None:
             self._watchdog.startService()

@@ -143,7 +143,9 @@ class Scope:
         if self.guard in sys.meta_path:
             sys.meta_path.remove(self.guard)
         inside = self._full("")
-        for name in [name for name in sys.modules if name == self._prefix or (inside and name.startswith(inside))]:
+        for name in [
+            name for name in list(sys.modules) if name == self._prefix or (inside and name.startswith(inside))
+        ]:
             del sys.modules[name]
 
     def directories(self) -> set[str]:

@@ -610,15 +610,7 @@ class RetireTests(ChannelCase):
         self.assertTrue(self.wire.closing)
 
 
-class LimitTests(SynchronousTestCase):
-    def test_connections(self) -> None:
-        """Beyond its limit the site takes no connection, until one ends."""
-        world = World(Limits(connections=1))
-        first = world.wire()
-        self.assertIsNone(world.site.buildProtocol(None))
-        first.drop()
-        world.wire()
-
+class AccessLogTests(SynchronousTestCase):
     def test_access_log(self) -> None:
         """The optional access log hears of each answer; there is none by default."""
         heard: list[tuple[bytes, int]] = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import SignatureMissing
-from harn.listener.endpoint import network_of
+from harn.listener.unverified import network_of
 from harn.manifest.model import AdmissionSettings
 from harn.testing.clients import Wire, request_bytes
 from tests.listener.world import KEY, World, signed, signed_post

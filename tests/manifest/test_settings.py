@@ -69,7 +69,7 @@ class OrchestratorTests(SynchronousTestCase):
             'generations = 2\n[orchestrator.reload]\ndrain_timeout = "1m"\ntimeout = "5s"\nconfirm_within = "60s"\n'
             'revert_on_failures = "20%"\nrevert_min = 5\nrevert_for = "30s"\n[orchestrator.vm]\ninclude = ["r/*.py"]\n'
             "[orchestrator.admission]\nmax_pending_events = 1\nmax_pending_bytes = 2\nglobal_rate = 3\nrate = 4.5\n"
-            "burst = 6\nmax_unverified_bytes = 7\n"
+            "burst = 6\nmax_unverified_bytes = 7\nmax_connections = 8\n"
         )
         self.assertEqual((settings.allowed_origins, settings.max_body_bytes), (("https://a.test",), 5))
         self.assertEqual((settings.recover, settings.drain.max_items), ("manual", 2))
@@ -81,7 +81,7 @@ class OrchestratorTests(SynchronousTestCase):
         self.assertEqual((settings.reload.confirm_within, settings.reload.revert_on_failures), (60.0, 0.2))
         self.assertEqual((settings.reload.revert_min, settings.reload.revert_for), (5, 30.0))
         self.assertEqual(settings.vm.include, ("r/*.py",))
-        self.assertEqual(msgspec.structs.astuple(settings.admission), (1, 2, 7, 3.0, 4.5, 6))
+        self.assertEqual(msgspec.structs.astuple(settings.admission), (1, 2, 7, 8, 3.0, 4.5, 6))
 
     def test_hyphens(self) -> None:
         """Keys may be written with hyphens; not both ways at once; problems say what was written."""

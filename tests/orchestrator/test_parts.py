@@ -18,11 +18,12 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable, GateShut
 from harn.listener.admission import Admission
+from harn.listener.connection_limit import SURPLUS
 from harn.listener.site import HarnSite
 from harn.observability.metrics import Metrics
 from harn.orchestrator.assemble import admission_defaults, make_sink
 from harn.orchestrator.hash_key import read_or_make_key
-from harn.orchestrator.limits import raise_open_files
+from harn.orchestrator.limits import LEAST, RESERVED, connections_within, open_files, raise_open_files
 from harn.orchestrator.memory import ENOUGH, Freezer
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, manifest_payload
@@ -170,6 +171,16 @@ class SurroundingsTests(SynchronousTestCase):
         self.assertEqual(raise_open_files(200), 300)
         self.assertEqual(raise_open_files(), 4096)
         self.assertEqual(limits, [(256, 4096), (300, 4096), (4096, 4096)])
+
+    def test_connections_within(self) -> None:
+        """Connections leave a reserve of the open files to all that must go on; there are always a few."""
+        self.assertEqual(connections_within(1024, 40), 1024 - 40 - RESERVED)
+        self.assertEqual(connections_within(64, 40), LEAST)
+        self.assertGreater(connections_within(resource.RLIM_INFINITY, 40), 10_000)
+        self.assertGreater(RESERVED, SURPLUS + 40)
+        before = open_files()
+        with open(os.devnull):
+            self.assertEqual(open_files(), before + 1)
 
     def test_freezer(self) -> None:
         """It freezes after the turn, the first time and when much is new, once for all that came before."""

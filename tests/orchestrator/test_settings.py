@@ -238,6 +238,12 @@ PROOFS = {
         lambda server: server.settings.site.unverified.bound,
         (20, 30),
     ),
+    "admission.max_connections": Proof(
+        "admission.max_connections = 20",
+        "admission.max_connections = 30",
+        lambda server: server.settings.site.connection_limit.most,
+        (20, 30),
+    ),
     "admission.global_rate": Proof(
         "admission.global_rate = 0.5",
         "admission.global_rate = 0.25",
