@@ -3,23 +3,68 @@ What the author of handlers needs, in one place.
 
 A handler takes the event, or the event and a `Context`, and may be ``async def`` or ``def``; what it returns is the
 delivery's result and must be JSON. It ends an attempt in its own way by raising `Reject` or `RetryAfter`.
+
+What a module must take once and give back (a port, a lock, a thread, a pool of connections) it takes in a function
+marked `on_start`, and gives back in one marked `on_stop`, never when it is imported: a reload imports the new modules
+while the old ones still serve, and so does a dry run, or a check.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harn.model.event import TriggerEvent
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Context", "Log", "Reject", "RetryAfter", "SecretMissing", "TriggerEvent"]
+__all__ = ["Context", "Log", "Reject", "RetryAfter", "SecretMissing", "TriggerEvent", "on_start", "on_stop"]
+
+Hook = TypeVar("Hook", bound=Callable[[], Any])
 
 LONGEST_WAIT = 30 * 86400.0
 """Seconds: `RetryAfter` waits no longer than this."""
+
+
+def on_start(function: Hook) -> Hook:
+    """
+    Run ``function`` in each interpreter that serves, before its first handler.
+
+    That is after the reload, or start, that made it was adopted, and again in the process that replaces one that died.
+    A reload that leaves all code as it was keeps its interpreter, and runs nothing. Dry runs, checks, candidates that
+    are turned away and interpreters in waiting never run it.
+
+    It takes no arguments, stands at the top of a module, and may be ``async def`` or ``def``; several run in the order
+    in which their modules were imported, and in a module from top to bottom. If it raises, or has not ended after 30 s,
+    that is logged as an error and is a warning of the reload, and handlers run all the same. An interpreter before it
+    that still finishes what it has may hold what this function wants; then it is run again when that one has ended.
+    """
+    return _marked(function, "on_start")
+
+
+def on_stop(function: Hook) -> Hook:
+    """
+    Run ``function`` before an interpreter ends whose `on_start` functions ran: after its last handler.
+
+    It takes no arguments, and may be ``async def`` or ``def``; several run in the opposite order of `on_start`. They
+    have 5 s together; what they raise is logged. A process that dies or is killed runs none.
+    """
+    return _marked(function, "on_stop")
+
+
+def _marked(function: Hook, kind: str) -> Hook:
+    from inspect import Parameter, isfunction, signature
+
+    if not isfunction(function):
+        raise TypeError(f"{kind} marks a function at the top of a module, not {type(function).__name__}")
+    for each in signature(function).parameters.values():
+        if each.default is Parameter.empty and each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            raise TypeError(f"{kind}: {function.__name__}() must take no arguments, got {each.name!r}")
+    marks = function.__dict__
+    marks["__harn_hooks__"] = (*marks.get("__harn_hooks__", ()), kind)
+    return function
 
 
 class Reject(Exception):

@@ -127,6 +127,11 @@ def _has_terms(request: ReloadRequest) -> bool:
     return (request.ramp, request.confirm_within, request.revert_limit) != (None, None, None)
 
 
+def not_noted(number: int, error: Exception) -> str:
+    """Say that the store does not know that a generation serves, and why."""
+    return f"that generation {number} serves could not be noted: {reason_of(error)}"
+
+
 def reason_of(error: Exception) -> str:
     """Return why something could not be done; a time-out's own text says nothing to people."""
     return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -85,7 +85,7 @@ class Builder:
 
     def doing(self) -> str:
         """Say what a stage that takes long is at; empty when nobody can tell."""
-        return self.files.doing()
+        return self.files.doing() or self.resolution.doing()
 
     def noted(self) -> Noted:
         """Give what is to note one reading."""

@@ -267,19 +267,16 @@ class Coordinator:
                 finished = Finished(report, dict(stages.durations), merged)
                 self._begun = Begun(generation=self.current, request=request, finished=finished)
                 return report
-            warnings: list[str] = []
             if self.current is not None and self.current is not before:
-                warnings.extend(await self._note_adopted(self.current, request))
-            warnings.extend(await self._publish(Finished(report, dict(stages.durations), merged)))
+                warnings = await self._note_adopted(self.current, request)
+                report = evolve(report, warnings=(*report.warnings, *warnings))
+            warnings = await self._publish(Finished(report, dict(stages.durations), merged))
             return evolve(report, warnings=(*report.warnings, *warnings))
         finally:
             self._hooks.ended(report)
 
     async def _attempt(
-        self,
-        request: ReloadRequest,
-        last_digest: str | None,
-        revive: Revive | None,
+        self, request: ReloadRequest, last_digest: str | None, revive: Revive | None
     ) -> tuple[ReloadReport, Stages]:
         started, live = self._clock.seconds(), self.current
         timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
@@ -336,12 +333,15 @@ class Coordinator:
                 self.last_failed = None  # else the files are as bad as they were
 
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
-        """Note durably that the generation serves; if that fails, the next server gives it a new number."""
+        """Note durably that it serves (if that fails, the next server gives it a new number), and run its hooks."""
+        warnings: list[str] = []
         try:
             await self._trials.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
-            return [f"that generation {generation.number} serves could not be noted: {answers.reason_of(error)}"]
-        return []
+            warnings.append(
+                f"that generation {generation.number} serves could not be noted: {answers.reason_of(error)}"
+            )
+        return [*warnings, *await generation.interpreter.value.serve()]
 
     async def _publish(self, finished: Finished) -> list[str]:
         try:

@@ -59,6 +59,7 @@ def describe_generation(
         "drifted_files": drifted,
         "drifted_digests": {path: now[path] for path in drifted if path in now},
         **({} if unknown is None else {"drift_unknown": unknown}),
+        "hooks_failed": list(live.interpreter.value.hook_failures),
         "recalled": live.recalled,
         "reason": live.reason,
         **told,

@@ -16,6 +16,7 @@ from harn.model.references import FunctionReference
 from harn.reload.inputs import Inputs, locate
 from harn.triggers.pool import KeyedPool, Shared
 from harn.vm.bundle import Bundle
+from harn.vm.child.hooks import ADVICE
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.sources import BundleProblem
 
@@ -27,6 +28,12 @@ class Resolution:
         self._interpreters = interpreters
         self.pool: KeyedPool[IInterpreter] = KeyedPool(self._close)
         self._resolved: dict[str, frozenset[FunctionReference]] = {}
+        self._importing: list[IInterpreter] = []
+
+    def doing(self) -> str:
+        """Say which module is being imported, and what to do if that comes to no end; empty when none is."""
+        said = next(filter(None, (interpreter.importing() for interpreter in self._importing)), "")
+        return f"{said}; what waits there for a port, a lock or a thread belongs {ADVICE}" if said else ""
 
     def all_up(self) -> bool:
         """Tell whether no interpreter is being replaced after a death."""
@@ -82,11 +89,14 @@ class Resolution:
     ) -> tuple[Shared[IInterpreter] | None, Sequence[BundleProblem]]:
         """Make an interpreter and resolve everything in it; close it again unless it is good and to be kept."""
         interpreter = await self._interpreters.create(bundle, spare=spare)
+        self._importing.append(interpreter)
         try:
             problems = await interpreter.resolve(references)
         except BaseException:
             await interpreter.close()
             raise
+        finally:
+            self._importing.remove(interpreter)
         if problems or not keep:
             await interpreter.close()
         if problems:

@@ -186,6 +186,65 @@ def make_call(
     )
 
 
+HOOKS = """
+from harn.handlers import on_start, on_stop
+import asyncio
+
+def say(word):
+    with open({path!r}, "a") as file:
+        file.write(word + "\\n")
+
+@on_stop
+def first():
+    say("first")
+
+@on_start
+def plain():
+    say("plain")
+
+@on_start
+async def begin():
+    await asyncio.sleep(0.01)
+    say("async")
+
+@on_stop
+async def last():
+    say("last")
+
+def yes(event):
+    return True
+
+def call(event):
+    say("call")
+"""
+"""Hooks that write to ``path`` (to be filled in) which of them runs."""
+
+FAILING_HOOKS = """
+from harn.handlers import on_start, on_stop
+
+ran = []
+
+@on_start
+def raises():
+    raise OSError("in use")
+
+@on_start
+async def leaves():
+    raise SystemExit(3)
+
+@on_start
+def works():
+    ran.append("ran")
+
+@on_stop
+def fails():
+    1 / 0
+
+def call(event):
+    return ran
+"""
+
+
 def refer(text: str) -> FunctionReference:
     """Read a reference; a plain name is a function of module ``handlers``."""
     return parse_function_reference(text if ":" in text else f"handlers:{text}")

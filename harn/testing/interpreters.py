@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from harn.errors import (
     SecretUnavailable,
 )
 from harn.model.problem import Problem
-from harn.testing.calls import FAILURES, HANDLERS, RESULTS, SECRETS, make_call, refer
+from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.model import Returned
@@ -70,6 +71,14 @@ class InterpreterCase(TestCase):
         bundle, problems = read_bundle(root, {}, {refer(each) for each in references}, include)
         self.assertEqual(problems, [])
         return bundle
+
+    def path(self) -> str:
+        """Give the absolute path of a file that is not there."""
+        return os.path.abspath(str(self.mktemp()))
+
+    def words(self, path: str) -> list[str]:
+        """Read the words in a file; none if it is not there."""
+        return Path(path).read_text().split() if os.path.exists(path) else []
 
     async def make(self, source: str = HANDLERS, *functions: str) -> IInterpreter:
         """Give an interpreter of one module, with ``functions`` resolved."""
@@ -305,6 +314,45 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             await self.failure(interpreter.call(make_call("async_one")), CallInterrupted)
             self.assertFalse(interpreter.is_up())
             self.assertEqual(interpreter.running, 0)
+
+        async def test_hooks(self) -> None:
+            """They run once, in order, in an interpreter that serves, before its calls and before its end."""
+            path = self.path()
+            source = HOOKS.format(path=path)
+
+            candidate = await self.make(source, "call")
+            self.assertEqual(await self.result(candidate, None, predicate="yes"), True)
+            await candidate.close()
+            self.assertEqual(self.words(path), [])
+            interpreter = await self.make(source, "call")
+            first, call = interpreter.serve(), interpreter.call(make_call("call"))
+            self.assertEqual(await first, ())
+            await call
+            self.assertEqual(await interpreter.serve(), ())
+            self.assertEqual(self.words(path), ["plain", "async", "call"])
+            await interpreter.close()
+            self.assertEqual(self.words(path), ["plain", "async", "call", "last", "first"])
+
+        async def test_hooks_without_a_word(self) -> None:
+            """An interpreter that nobody said it of serves from its first call of a handler on."""
+            path = self.path()
+            interpreter = await self.make(HOOKS.format(path=path), "call")
+            await self.result(interpreter, "call")
+            self.assertEqual(self.words(path), ["plain", "async", "call"])
+
+        async def test_failing_hooks(self) -> None:
+            """What fails is told with its place, and keeps nothing else from running."""
+            interpreter = await self.make(FAILING_HOOKS, "call")
+            failures = await interpreter.serve()
+            self.assertEqual(interpreter.hook_failures, failures)
+            self.assertEqual(len(failures), 2, failures)
+            self.assertRegex(
+                failures[0], r"^on_start handlers:raises failed: OSError: in use \(.*handlers.py:8\); handlers"
+            )
+            self.assertRegex(failures[1], r"^on_start handlers:leaves failed: SystemExit: 3")
+            self.assertEqual(await self.result(interpreter, "call"), ["ran"])
+            await interpreter.close()
+            self.assertEqual(len(self.flushLoggedErrors()), 0)
 
         async def test_many_at_once(self) -> None:
             """A thousand calls in flight all return."""

@@ -2,8 +2,8 @@
 What crosses between the server and an interpreter's child process, both ways.
 
 Each frame is four bytes of length (big endian) and one of these structs as MessagePack. On the data channel the server
-sends `Load`, `Resolve`, `Begin`, `Cancel`, `SecretAnswer`; the child sends the rest. On the control channel, which a
-thread of the child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
+sends `Load`, `Resolve`, `RunHooks`, `Begin`, `Cancel`, `SecretAnswer`; the child sends the rest. On the control
+channel, which a thread of the child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
 """
 
 from __future__ import annotations
@@ -87,6 +87,14 @@ class SecretAnswer(msgspec.Struct, frozen=True, array_like=True, tag=5):
         return f"<SecretAnswer {self.number}>"
 
 
+class RunHooks(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Run the ``on_start`` functions that have not run well yet, or all ``on_stop`` ones; ``limit`` seconds for all."""
+
+    number: int
+    kind: str
+    limit: float
+
+
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Ask whether the loop turns."""
 
@@ -116,10 +124,11 @@ class Flaw(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Resolved(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """The answer to `Resolve`."""
+    """The answer to `Resolve`. ``has_hooks``: a module that was imported so far has functions for `RunHooks`."""
 
     number: int
     flaws: list[Flaw]
+    has_hooks: bool = False
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=13):
@@ -169,6 +178,23 @@ class Printed(msgspec.Struct, frozen=True, array_like=True, tag=18):
     fields: bytes = b""
 
 
+class HookFailure(msgspec.Struct, frozen=True, array_like=True):
+    """An ``on_start`` or ``on_stop`` function that failed. ``hook``: ``module:function``; ``where``: ``file:line``."""
+
+    hook: str
+    message: str
+    where: str
+    traceback: str
+
+
+class HooksRan(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """The answer to `RunHooks`; with number 0 what was imported later ran by itself."""
+
+    number: int
+    kind: str
+    failures: list[HookFailure]
+
+
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
     """
     The answer to `Ping`.
@@ -182,8 +208,8 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
     where: str = ""
 
 
-ToChild = Load | Resolve | Begin | Cancel | SecretAnswer
-FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretAsked | Printed
+ToChild = Load | Resolve | Begin | Cancel | SecretAnswer | RunHooks
+FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretAsked | Printed | HooksRan
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
 

@@ -162,6 +162,15 @@ class Scope:
         """Import a local module by its own name."""
         return importlib.import_module(self._full(name))
 
+    def imported(self) -> list[ModuleType]:
+        """Give the local modules that were imported so far, in that order."""
+        names = {self._full(name) for name in self._sources}
+        return [module for name, module in tuple(sys.modules.items()) if name in names]
+
+    def local_name(self, name: str) -> str:
+        """Give the name by which the manifest knows an imported module."""
+        return name.removeprefix(f"{self._prefix}.") if self._prefix else name
+
     def _full(self, name: str) -> str:
         return f"{self._prefix}.{name}" if self._prefix else name
 

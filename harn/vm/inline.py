@@ -33,6 +33,7 @@ from harn.vm.frames import (
     Done,
     Failed,
     FromChild,
+    HooksRan,
     Printed,
     Resolve,
     Resolved,
@@ -40,6 +41,7 @@ from harn.vm.frames import (
     SecretAsked,
     ToChild,
 )
+from harn.vm.hooks import StartStop, try_again, when_closed
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, timed_out
@@ -81,7 +83,9 @@ class InlineInterpreter:
         printing: Printing,
         bundle: Bundle,
         closed: Callable[[InlineInterpreter], None],
+        ending: Callable[[], Deferred[Any]],
     ) -> None:
+        self._ending = ending
         self.bundle_id = bundle.bundle_id
         self._reactor = reactor
         self._secrets = secrets
@@ -94,6 +98,8 @@ class InlineInterpreter:
         self._ended = False
         self._grace: Any = None
         self._waiters: list[Deferred[None]] = []
+        self._held: list[Running] = []
+        self._hooks = StartStop(reactor, self._send, self._release)
         self._loop = asyncio.new_event_loop()
         # Its own name for the modules, so that no other interpreter's meet them in sys.modules.
         prefix = f"_harn_inline_{next(_numbers)}"
@@ -107,7 +113,7 @@ class InlineInterpreter:
     @property
     def running(self) -> int:
         """How many calls are in it."""
-        return len(self._calls)
+        return len(self._calls) + len(self._held)
 
     def has_thread(self, ident: int) -> bool:
         """Tell whether a thread is the one that runs its calls."""
@@ -139,11 +145,41 @@ class InlineInterpreter:
         if self._closing:
             returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
             return returned
-        running = Running(number=number, call=call, returned=returned)
-        timer = self._reactor.callLater(call.timeout, self._overdue, number)
-        self._calls[number] = running, timer
-        self._send(begin_frame(number, call))
+        self._held.append(Running(number=number, call=call, returned=returned))
+        if not self._hooks.wanted and call.handler is not None:
+            self._hooks.begin()
+        if not self._hooks.holds:
+            self._release()
         return returned
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for running in held:
+            timer = self._reactor.callLater(running.call.timeout, self._overdue, running.number)
+            self._calls[running.number] = running, timer
+            self._send(begin_frame(running.number, running.call))
+
+    @property
+    def hook_failures(self) -> Sequence[str]:
+        """See `IInterpreter`."""
+        return self._hooks.failures
+
+    def serve(self) -> Deferred[Sequence[str]]:
+        """See `IInterpreter`."""
+        return self._hooks.begin(self._ending)
+
+    @property
+    def is_closing(self) -> bool:
+        """Tell whether it ends."""
+        return self._closing
+
+    def try_hooks_again(self) -> None:
+        """Run the start hooks that failed once more."""
+        self._hooks.again()
+
+    def importing(self) -> str:
+        """See `IInterpreter`."""
+        return f"modules are still being imported, at:\n{self._stack()}" if self._resolving else ""
 
     def is_up(self) -> bool:
         """See `IInterpreter`."""
@@ -163,11 +199,18 @@ class InlineInterpreter:
             running = self._pop(number)
             if running is not None:
                 running.fail(CallInterrupted("the interpreter was closed", suspect=False))
-        self._grace = self._reactor.callLater(CLOSE_GRACE, self._left_behind)
-        self._loop.call_soon_threadsafe(self._stop)
+        held, self._held = self._held, []
+        for running in held:
+            running.fail(CallInterrupted("the interpreter was closed", suspect=False))
+        self._hooks.stop().addBoth(self._end)
         return gone
 
+    def _end(self, _: object) -> None:
+        self._grace = self._reactor.callLater(CLOSE_GRACE, self._left_behind)
+        self._loop.call_soon_threadsafe(self._stop)
+
     def _abandon(self, number: int) -> None:
+        self._held = [running for running in self._held if running.number != number]
         if self._pop(number) is not None:
             self._send(Cancel(number))
 
@@ -220,6 +263,7 @@ class InlineInterpreter:
                 self._printing.failed(frame, running.call)
                 running.fail(error_of(frame))
         elif isinstance(frame, Resolved):
+            self._hooks.resolved(exist=frame.has_hooks)
             answered = self._resolving.pop(frame.number, None)
             if answered is not None:
                 answered.callback([problem_of(flaw) for flaw in frame.flaws])
@@ -228,6 +272,8 @@ class InlineInterpreter:
             self._printing.printed(frame, None if entry is None else entry[0].call)
         elif isinstance(frame, SecretAsked):
             self._answer_secret(frame)
+        elif isinstance(frame, HooksRan):
+            self._hooks.ran(frame)
 
     def _answer_secret(self, asked: SecretAsked) -> None:
         entry = self._calls.get(asked.call)
@@ -281,6 +327,7 @@ class InlineInterpreter:
 
     def _let_go(self) -> None:
         self._ended = True
+        self._hooks.close()
         if self._grace is not None and self._grace.active():
             self._grace.cancel()
         self._grace = None
@@ -320,6 +367,15 @@ class InlineInterpreters(Service):
 
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`; there is no spare here."""
-        interpreter = InlineInterpreter(self._reactor, self._secrets, self._printing, bundle, self._open.discard)
+        interpreter = InlineInterpreter(
+            self._reactor, self._secrets, self._printing, bundle, self._interpreter_closed, self._ending
+        )
         self._open.add(interpreter)
         return succeed(interpreter)
+
+    def _ending(self) -> Deferred[Any]:
+        return when_closed(self._open)
+
+    def _interpreter_closed(self, interpreter: InlineInterpreter) -> None:
+        self._open.discard(interpreter)
+        try_again(self._open)

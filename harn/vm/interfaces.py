@@ -18,6 +18,7 @@ class IInterpreter(Interface):
 
     bundle_id: str = Attribute("The content address of its bundle.")
     running: int = Attribute("How many calls are in it.")
+    hook_failures: Sequence[str] = Attribute("The start hooks that did not run well, each with why.")
 
     def resolve(references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
         """
@@ -37,11 +38,25 @@ class IInterpreter(Interface):
         :raises CallInterrupted: the process died or was killed under this call.
         """
 
+    def serve() -> Deferred[Sequence[str]]:
+        """
+        Run the start hooks of its modules, unless they have run: it was adopted. Calls wait until they have ended.
+
+        Fires with `hook_failures`. Without it they run before the first call of a handler.
+        """
+
+    def importing() -> str:
+        """Say which module is being imported, and where that is; empty when none is."""
+
     def is_up() -> bool:
         """False while its process is being replaced after a death."""
 
     def close() -> Deferred[None]:
-        """Refuse further calls, end the process (or thread), wait until it is gone. Idempotent."""
+        """
+        Refuse further calls, run the stop hooks if it served, end the process (or thread), wait until it is gone.
+
+        Idempotent.
+        """
 
 
 class IInterpreters(Interface):

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
+from harn.vm.hooks import try_again, when_closed
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.model import Call, Returned
 from harn.vm.printing import Printing
@@ -26,10 +27,22 @@ from harn.vm.worker import SecretReader, Surroundings, Worker
 class ChildInterpreter:
     """One bundle's interpreter: a process for all calls, and now and then one for a call that must run alone."""
 
-    def __init__(self, surroundings: Surroundings, bundle: Bundle, closed: Callable[[ChildInterpreter], None]) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        bundle: Bundle,
+        closed: Callable[[ChildInterpreter], None],
+        ending: Callable[[], Deferred[Any]],
+    ) -> None:
+        """
+        Start nothing yet.
+
+        :param closed: called when it is gone; ``ending`` gives what fires when those that are closing are gone.
+        """
         self.bundle_id = bundle.bundle_id
         references = self._references = set[str]()
         self._closed = closed
+        self._ending = ending
         self._worker = Worker(surroundings, bundle)
         self._cells = Cells(lambda: Quarantine(surroundings.reactor, lambda: Worker(surroundings, bundle), references))
         self._closing: Deferred[Any] | None = None
@@ -64,6 +77,28 @@ class ChildInterpreter:
         if alone and self._closing is None:
             return self._cells.call(call)
         return self._worker.call(call)
+
+    @property
+    def hook_failures(self) -> Sequence[str]:
+        """See `IInterpreter`."""
+        return self._worker.hooks.failures
+
+    @property
+    def is_closing(self) -> bool:
+        """Tell whether it ends."""
+        return self._closing is not None
+
+    def serve(self) -> Deferred[Sequence[str]]:
+        """See `IInterpreter`."""
+        return self._worker.hooks.begin(self._ending)
+
+    def try_hooks_again(self) -> None:
+        """Run the start hooks that failed once more."""
+        self._worker.hooks.again()
+
+    def importing(self) -> str:
+        """See `IInterpreter`."""
+        return self._worker.importing()
 
     def is_up(self) -> bool:
         """See `IInterpreter`."""
@@ -120,7 +155,7 @@ class ChildInterpreters(Service):
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`."""
         surroundings = self._surroundings if spare else self._beside
-        interpreter = ChildInterpreter(surroundings, bundle, self._open.discard)
+        interpreter = ChildInterpreter(surroundings, bundle, self._interpreter_closed, self._ending)
         self._open.add(interpreter)
 
         def not_started(failure: Any) -> Any:
@@ -128,3 +163,10 @@ class ChildInterpreters(Service):
             return failure
 
         return interpreter.start().addErrback(not_started)
+
+    def _ending(self) -> Deferred[Any]:
+        return when_closed(self._open)
+
+    def _interpreter_closed(self, interpreter: ChildInterpreter) -> None:
+        self._open.discard(interpreter)
+        try_again(self._open)

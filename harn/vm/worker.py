@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from attrs import define, frozen
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,20 +20,24 @@ from harn.vm.frames import (
     Done,
     Failed,
     FromChild,
+    HooksRan,
     Importing,
     Pong,
     Printed,
     Queued,
     Resolve,
     Resolved,
+    RunHooks,
     SecretAnswer,
     SecretAsked,
     Started,
 )
+from harn.vm.hooks import StartStop
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, problems_of_death, timed_out
 from harn.vm.overdue import Overdue, Running
 from harn.vm.printing import Printing
+from harn.vm.resolving import IMPORTS, Resolving, ask_where, still_importing
 from harn.vm.sources import BundleProblem
 
 log = Logger(namespace="harn.vm")
@@ -64,21 +68,13 @@ class Surroundings:
     restarted: Callable[[], None]
 
 
-@define
-class _Resolving:
-    """A resolve under way: ``importing`` is the module that is being imported."""
-
-    references: list[str]
-    answered: Deferred[list[BundleProblem]]
-    importing: str = ""
-
-
 class Worker:
     """
     Runs calls of one bundle in one process at a time.
 
     :ivar up: its process can take calls; false while it is being replaced.
     :ivar calls: what runs, by number.
+    :ivar hooks: the start and stop hooks of its modules.
     """
 
     def __init__(self, surroundings: Surroundings, bundle: Bundle) -> None:
@@ -88,7 +84,7 @@ class Worker:
         self._bundle = bundle
         self._process: ChildProcess | None = None
         self._starting: Deferred[ChildProcess] | None = None
-        self._resolving: dict[int, _Resolving] = {}
+        self._resolving: dict[int, Resolving] = {}
         self._references: set[str] = set()
         self._serves = False  # it was resolved or called: then a process that dies is replaced
         self._waiting: dict[int, Running] = {}
@@ -97,6 +93,8 @@ class Worker:
         self._fruitless = 0
         self._timer: Any = None
         self._overdue = Overdue(surroundings.reactor, self)
+        self._where = ""
+        self.hooks = StartStop(surroundings.reactor, self._send, self._release)
 
     @property
     def running(self) -> int:
@@ -158,9 +156,9 @@ class Worker:
             answered.callback(problems_of_death("the interpreter is not running", "", references))
             return answered
         self._number += 1
-        self._resolving[self._number] = _Resolving(sorted(references), answered)
+        self._resolving[self._number] = Resolving(sorted(references), answered)
         self._process.send(Resolve(self._number, sorted(references)))
-        return answered
+        return ask_where(self._surroundings.reactor, answered, self.ping)
 
     def call(self, call: Call) -> Deferred[Returned]:
         """Run a call; see `harn.vm.interfaces.IInterpreter`."""
@@ -170,14 +168,36 @@ class Worker:
         running = Running(number=number, call=call, returned=returned)
         if self._closed:
             returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
-        elif self.up and self._process is not None:
-            self._serves = True
-            self.calls[number] = running
-            self._process.send(begin_frame(number, call))
-            self._overdue.began(running)
+            return returned
+        if not self.hooks.wanted and call.handler is not None:
+            self.hooks.begin()
+        if self.up and not self.hooks.holds:
+            self._begin(running)
         else:
             self._waiting[number] = running
         return returned
+
+    def _begin(self, running: Running) -> None:
+        if self._process is not None:
+            self._serves = True
+            self.calls[running.number] = running
+            self._process.send(begin_frame(running.number, running.call))
+            self._overdue.began(running)
+
+    def _release(self) -> None:
+        """Begin what waits, if the process can take it."""
+        if self.up and not self.hooks.holds:
+            waiting, self._waiting = self._waiting, {}
+            for running in waiting.values():
+                self._begin(running)
+
+    def _send(self, frame: RunHooks) -> None:
+        if self._process is not None:
+            self._process.send(frame)
+
+    def importing(self) -> str:
+        """Say which module is being imported, and at which line that is; empty when none is."""
+        return still_importing(self._resolving.values(), self._where)
 
     def close(self) -> Deferred[None]:
         """Interrupt what runs, end the process; fires when it is gone."""
@@ -189,14 +209,16 @@ class Worker:
         if self._starting is not None:
             starting, self._starting = self._starting, None
             starting.addErrback(lambda _: None).cancel()
+        stopped = self.hooks.stop()
         process, self._process = self._process, None
         self._end_resolving("the interpreter was closed")
         self._overdue.close()
-        if process is None:
-            gone: Deferred[None] = Deferred()
-            gone.callback(None)
-            return gone
-        return process.close()
+
+        def end(_: None) -> Deferred[None] | None:
+            self.hooks.close()
+            return None if process is None else process.close()
+
+        return stopped.addCallback(end)
 
     def kill(self, why: str) -> None:
         """End the process; it is replaced as after a death."""
@@ -233,10 +255,14 @@ class Worker:
             running = self.calls.get(frame.number)
             if running is not None:
                 self._overdue.queued(running, waits=isinstance(frame, Queued))
+        elif isinstance(frame, HooksRan):
+            self.hooks.ran(frame)
         elif isinstance(frame, Importing):
+            self._where = ""
             for resolving in self._resolving.values():
                 resolving.importing = frame.module
         elif isinstance(frame, Resolved):
+            self.hooks.resolved(exist=frame.has_hooks)
             resolved = self._resolving.pop(frame.number, None)
             if resolved is not None and not resolved.answered.called:
                 resolved.answered.callback([problem_of(flaw) for flaw in frame.flaws])
@@ -260,8 +286,11 @@ class Worker:
         ).addErrback(unavailable)
 
     def pong_received(self, pong: Pong) -> None:
-        """Hear whether the loop turns."""
-        self._overdue.pong_received(pong)
+        """Hear whether the loop turns; while modules are imported, where that is."""
+        if pong.number == IMPORTS:
+            self._where = pong.where
+        else:
+            self._overdue.pong_received(pong)
 
     # For `Overdue`
 
@@ -288,6 +317,7 @@ class Worker:
         """Answer for what ran in the process that is gone, and replace it."""
         self._process = None
         self.up = False
+        self.hooks.gone()
         if len(self.calls) == 1:
             (number,) = self.calls
             self._interrupt({number: InterpreterDied(why)}, why, suspect=False)
@@ -332,11 +362,8 @@ class Worker:
         for problem in problems:
             log.error("after a restart: {problem}", problem=str(problem))
         self.up = True
-        waiting, self._waiting = self._waiting, {}
-        for number, running in waiting.items():
-            self.calls[number] = running
-            process.send(begin_frame(number, running.call))
-            self._overdue.began(running)
+        self.hooks.restarted()
+        self._release()
 
     def _stop(self) -> None:
         self._overdue.stop()

@@ -63,7 +63,8 @@ class ScriptedInterpreter:
     def __init__(self, bundle_id: str = "sha256:bundle") -> None:
         self.bundle_id = bundle_id
         self.calls: list[Running] = []
-        self.closed = 0
+        self.closed = self.served = 0
+        self.hook_failures: tuple[str, ...] = ()
 
     @property
     def running(self) -> int:
@@ -82,6 +83,15 @@ class ScriptedInterpreter:
         if self.closed:
             running.raises(CallInterrupted("it is closed", suspect=False))
         return running.ended
+
+    def serve(self) -> Deferred[Sequence[str]]:
+        """Count how often it was told to; there are no hooks."""
+        self.served += 1
+        return succeed(self.hook_failures)
+
+    def importing(self) -> str:
+        """Nothing is being imported."""
+        return ""
 
     def is_up(self) -> bool:
         """It never dies by itself."""

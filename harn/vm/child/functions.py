@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
+import linecache
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any
 
+from harn.vm.child.hooks import ADVICE
 from harn.vm.child.tracebacks import one_line, user_frames
 from harn.vm.frames import Flaw
 from harn.vm.guard import UnreadModule
 from harn.vm.imports import Scope
+
+_TAKEN = frozenset((errno.EADDRINUSE, errno.EBUSY, errno.EDEADLK))
+
+TAKEN = (
+    "a reload imports modules anew while the interpreter before them still has what it took, so a port, a lock or a "
+    f"thread belongs {ADVICE}"
+)
+"""What to do about an import that fails since something is taken already."""
 
 
 class Function:
@@ -49,9 +60,11 @@ class Functions:
     The functions of one bundle that have been looked up; each module is imported once, and its failure kept.
 
     :ivar importing: called with a module's name before its import begins.
+    :ivar imports: how many modules were imported so far.
     """
 
     def __init__(self, scope: Scope, importing: Callable[[str], None]) -> None:
+        self.imports = 0
         self._scope = scope
         self._importing = importing
         self._modules: dict[str, ModuleType | Unusable] = {}
@@ -91,6 +104,7 @@ class Functions:
         module = self._modules.get(name)
         if module is None:
             self._importing(name)
+            self.imports += 1
             before = sys.modules.keys() | self._scope.guard.refused.keys()
             try:
                 module = self._scope.import_module(name)
@@ -113,6 +127,10 @@ class Functions:
         hint = ""
         if isinstance(error, ModuleNotFoundError):
             hint = f"install it for {sys.executable}, or put its file next to the manifest"
+        if _is_taken(error):
+            text = linecache.getline(file, line).strip() if line is not None else ""
+            said = f"module {name!r} cannot be imported: {one_line(error)}" + (f", in: {text}" if text else "")
+            return Unusable(said, TAKEN, file, line)
         if isinstance(error, UnreadModule):
             return Unusable(f"module {name!r} cannot be imported: {error.message}", error.hint, file, line)
         return Unusable(f"module {name!r} cannot be imported: {one_line(error)}", hint, file, line)
@@ -126,6 +144,15 @@ def _defined(module: ModuleType, attribute: str) -> Any:
     if attribute.startswith("__") or "__getattr__" not in names:
         raise AttributeError(attribute)
     return names["__getattr__"](attribute)
+
+
+def _is_taken(error: BaseException | None) -> bool:
+    """Tell whether an import failed, or what it says was the cause, since somebody else has what it wants."""
+    for _ in range(10):
+        if isinstance(error, BlockingIOError | TimeoutError) or (isinstance(error, OSError) and error.errno in _TAKEN):
+            return True
+        error = None if error is None else error.__cause__ or error.__context__
+    return False
 
 
 def _line_of(value: Any) -> int | None:

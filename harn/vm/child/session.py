@@ -6,8 +6,8 @@ One session serves one bundle, on one asyncio loop. How its frames travel is its
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, _get_running_loop
-from collections.abc import Callable, Mapping
+from asyncio import AbstractEventLoop, Task, _get_running_loop
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,6 +17,7 @@ from harn.handlers import SecretMissing
 from harn.vm.child.calls import RunningCall
 from harn.vm.child.forks import is_copy, write_raw
 from harn.vm.child.functions import Functions, Unusable
+from harn.vm.child.hooks import START, Hooks
 from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import plain_text
 from harn.vm.frames import (
@@ -27,12 +28,14 @@ from harn.vm.frames import (
     Failed,
     Flaw,
     FromChild,
+    HooksRan,
     Importing,
     Load,
     Printed,
     Queued,
     Resolve,
     Resolved,
+    RunHooks,
     SecretAnswer,
     SecretAsked,
     Started,
@@ -44,6 +47,8 @@ LOG_LIMIT = 64 * 1024
 """Characters that one call may log."""
 
 LONGEST_RECORD = 8192
+LATE = 30.0
+"""Seconds that the start hooks of a module may take that a call needs and nobody had imported before."""
 
 _encode_fields = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -85,6 +90,8 @@ class Session:
         self._send_now = send if send_now is None else send_now
         self._prefix = prefix
         self._functions: Functions | None = None
+        self._hooks: Hooks | None = None
+        self._tasks: set[Task[None]] = set()
         self._secrets: dict[int, Future[str]] = {}
         self._asked = 0
 
@@ -100,6 +107,8 @@ class Session:
             self._answer(frame)
         elif type(frame) is Resolve:
             self._resolve(frame)
+        elif type(frame) is RunHooks:
+            self._spawn(self._run_hooks(frame.number, frame.kind, frame.limit))
         elif type(frame) is Load:
             self._load(frame)
 
@@ -108,6 +117,7 @@ class Session:
         self.scope.install()
         self.paths = self.scope.paths
         self._functions = Functions(self.scope, lambda module: self._send_now(Importing(module)))
+        self._hooks = Hooks(self.loop, self.threads, self.scope)
 
     def _resolve(self, frame: Resolve) -> None:
         flaws: list[Flaw] = []
@@ -116,7 +126,16 @@ class Session:
                 self._loaded().get(reference)
             except Unusable as error:
                 flaws.append(error.flaw(reference))
-        self._send(Resolved(frame.number, flaws))
+        self._send(Resolved(frame.number, flaws, self._hooks is not None and self._hooks.exist()))
+
+    async def _run_hooks(self, number: int, kind: str, limit: float) -> None:
+        failures = [] if self._hooks is None else await self._hooks.run(kind, limit)
+        self._send(HooksRan(number, kind, failures))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)  # a loop holds its tasks weakly
+        task.add_done_callback(self._tasks.discard)
 
     def _loaded(self) -> Functions:
         if self._functions is None:
@@ -127,6 +146,7 @@ class Session:
 
     def _begin(self, begin: Begin) -> None:
         functions = self._loaded()
+        before = functions.imports
         try:
             handler = None if begin.handler is None else functions.get(begin.handler)
             predicate = None if begin.predicate is None else functions.get(begin.predicate)
@@ -134,7 +154,16 @@ class Session:
             self._send(Failed(begin.number, RAISED, plain_text(error.message, 4096)))
             return
         call = self.calls[begin.number] = RunningCall(begin, handler, predicate, self)
-        call.start()
+        if functions.imports != before and self._hooks is not None and self._hooks.late():
+            self._spawn(self._begin_late(call))
+        else:
+            call.start()
+
+    async def _begin_late(self, call: RunningCall) -> None:
+        """Begin a call of a module that was imported for it, after the start: its hooks come first."""
+        await self._run_hooks(0, START, LATE)
+        if call.number in self.calls:
+            call.start()
 
     def finish(self, call: RunningCall, answer: Done | Failed) -> None:
         """Give a call's answer; what comes after the first is dropped."""

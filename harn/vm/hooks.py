@@ -1,0 +1,200 @@
+"""
+Start and stop hooks of one interpreter, as the server sees them: when they run, how long, and what came of it.
+
+They run in an interpreter that serves, after it was adopted and before it ends; calls wait until the start hooks have
+ended. What fails keeps no handler from running: it is logged, and told to whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harn.vm.frames import HookFailure, HooksRan, RunHooks
+
+log = Logger(namespace="harn.vm")
+
+START_LIMIT = 30.0
+"""Seconds that all start hooks may take together,"""
+STOP_LIMIT = 5.0
+"""and all stop hooks."""
+MARGIN = 1.0
+"""Seconds after which an interpreter that does not even say that they took too long is waited for no more."""
+
+
+class Neighbour(Protocol):
+    """An interpreter among those of one server, as far as hooks are concerned."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Tell whether it ends."""
+
+    def close(self) -> Deferred[None]:
+        """End it; fires when it is gone, however often that is asked."""
+
+    def try_hooks_again(self) -> None:
+        """Run the start hooks that failed once more."""
+
+
+def when_closed(interpreters: Iterable[Neighbour]) -> Deferred[Any]:
+    """Fire when those that are closing are gone: they may hold what a start hook wants."""
+    return gatherResults([each.close() for each in tuple(interpreters) if each.is_closing])
+
+
+def try_again(interpreters: Iterable[Neighbour]) -> None:
+    """Run start hooks that failed once more: one that was closing is gone."""
+    for each in tuple(interpreters):
+        if not each.is_closing:
+            each.try_hooks_again()
+
+
+class StartStop:
+    """
+    The hooks of one process after the other, of one interpreter.
+
+    :param send: sends the interpreter a frame.
+    :param release: called when calls need not wait any more.
+    :ivar wanted: the interpreter serves: they ran, or will.
+    :ivar failures: the start hooks that have not run well so far, in words.
+    """
+
+    def __init__(self, clock: IReactorTime, send: Callable[[RunHooks], None], release: Callable[[], None]) -> None:
+        self.failures: tuple[str, ...] = ()
+        self._clock = clock
+        self._send = send
+        self._release = release
+        self._exist = False
+        self.wanted = False
+        self._up = False
+        self._number = 0
+        self._timer: Any = None
+        self._before: Deferred[Any] | None = None
+        self._waiters: list[Deferred[Sequence[str]]] = []
+        self._stopped: Deferred[None] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether calls wait for the start hooks."""
+        return self._timer is not None or self._before is not None
+
+    def resolved(self, *, exist: bool) -> None:
+        """Take note of whether there are any; the process can run them now."""
+        self._exist = self._exist or exist
+        self._up = True
+
+    def begin(self, before: Callable[[], Deferred[Any]] | None = None) -> Deferred[Sequence[str]]:
+        """
+        Run the start hooks, once; fires when they have ended, with those that failed, in words.
+
+        :param before: gives what to wait for first: earlier interpreters that are about to end.
+        """
+        was_wanted, self.wanted = self.wanted, True
+        if self._exist and self._up and not was_wanted:
+            self._before = succeed(None) if before is None else before()
+            self._before.addBoth(self._go_on)
+        if not self.holds:
+            return succeed(self.failures)
+        waiter: Deferred[Sequence[str]] = Deferred()
+        self._waiters.append(waiter)
+        return waiter
+
+    def _go_on(self, _: object) -> None:
+        self._before = None
+        if self._up and self._stopped is None:
+            self._run()
+        else:
+            self._over()
+
+    def restarted(self) -> None:
+        """Run them in a process that has taken another's place, if they ran in that."""
+        if self.wanted and self._exist and self._before is None:
+            self._run()
+
+    def again(self) -> None:
+        """Run those that failed once more: what they wanted may be free now."""
+        if self.failures and self._up and not self.holds and self._stopped is None:
+            self._run()
+
+    def stop(self) -> Deferred[None]:
+        """Run the stop hooks, if the start hooks ran; fires when they have ended, or their time is up."""
+        self._stop_timer()
+        if not (self.wanted and self._exist and self._up):
+            self._over()
+            return succeed(None)
+        stopped = self._stopped = Deferred()
+        self._answer()
+        self._ask("on_stop", STOP_LIMIT)
+        return stopped
+
+    def ran(self, frame: HooksRan) -> None:
+        """Take the answer; one that comes too late counts for nothing."""
+        failures = tuple(_in_words(frame.kind, failure) for failure in frame.failures)
+        for failure, words in zip(frame.failures, failures, strict=True):
+            log.error("{words}\n{user_traceback}", words=words, user_traceback=failure.traceback)
+        if frame.number == 0:
+            self.failures += failures
+        if frame.number != self._number or self._timer is None:
+            return
+        self._stop_timer()
+        if self._stopped is None:
+            if self.failures and not failures:
+                log.info("the on_start functions that had failed have run now")
+            self.failures = failures
+        self._over()
+
+    def gone(self) -> None:
+        """Expect nothing more of a process that is gone."""
+        self._up = False
+        self._stop_timer()
+        if self._stopped is not None:
+            self._over()
+
+    def close(self) -> None:
+        """Let go of the interpreter."""
+        self._stop_timer()
+        self._send = lambda frame: None
+        self._release = lambda: None
+
+    def _run(self) -> None:
+        self._ask("on_start", START_LIMIT)
+
+    def _ask(self, kind: str, limit: float) -> None:
+        self._stop_timer()
+        self._number += 1
+        self._timer = self._clock.callLater(limit + MARGIN, self._too_long, kind, limit)
+        self._send(RunHooks(self._number, kind, limit))
+
+    def _too_long(self, kind: str, limit: float) -> None:
+        self._timer = None
+        words = f"{kind} functions did not end within {limit:g} s, and keep the interpreter from saying so"
+        log.error("{words}", words=words)
+        if self._stopped is None:
+            self.failures = (words,)
+        self._over()
+
+    def _over(self) -> None:
+        """Let go on who waits: for the start hooks, or for the stop hooks where these were begun."""
+        if self._stopped is None:
+            self._answer()
+            self._release()
+        elif not self._stopped.called:
+            self._stopped.callback(None)
+
+    def _answer(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(self.failures)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+def _in_words(kind: str, failure: HookFailure) -> str:
+    after = "handlers run without it" if kind == "on_start" else "what it would give back ends with its process"
+    return f"{kind} {failure.hook} failed: {failure.message} ({failure.where}); {after}"
