@@ -109,7 +109,6 @@ class A2aPushPlugin:
     required_secrets = ()
     optional_secrets = ()
     authentication = CREDENTIALS
-    outbound = ()
 
     def connector(self, context: ConnectorContext) -> A2aPushConnector:
         """Make the connector of one trigger."""

@@ -29,7 +29,7 @@ class Catalog:
     All providers, and what is wrong with the plugins that are not among them.
 
     :ivar plugins: by provider id.
-    :ivar providers: what the manifest may say about each (`harn.manifest.interfaces.IProviderRules`).
+    :ivar providers: what the manifest may say about each (`harn.manifest.interfaces.ProviderRules`).
     :ivar problems: one for each plugin or module that could not be used; the others work without it.
     """
 
@@ -117,7 +117,7 @@ def _rules(plugin: IConnectorPlugin) -> ProviderRules:
         raise ValueError(f"authentication is neither {PUBLIC!r} nor {CREDENTIALS!r}")
     if (plugin.table is None) != (plugin.schema is None):
         raise ValueError("table and schema belong together: give both or neither")
-    for name in ("kinds", "required_secrets", "optional_secrets", "outbound"):
+    for name in ("kinds", "required_secrets", "optional_secrets"):
         value = getattr(plugin, name)
         if isinstance(value, str) or not all(isinstance(entry, str) for entry in value):
             raise ValueError(f"{name} is not a sequence of strings")

@@ -94,7 +94,6 @@ class GithubPlugin:
     required_secrets = (SECRET,)
     optional_secrets = ()
     authentication = PUBLIC
-    outbound = ()
 
     def connector(self, context: ConnectorContext) -> GithubConnector:
         """Make the connector of one trigger."""

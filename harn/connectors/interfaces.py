@@ -79,7 +79,6 @@ class IConnectorPlugin(IPlugin):
     required_secrets: Sequence[str] = Attribute("Names that a trigger's ``secrets`` must have.")
     optional_secrets: Sequence[str] = Attribute("Names that it may have.")
     authentication: str = Attribute("`PUBLIC` (the provider's signature decides) or `CREDENTIALS` (ours, first).")
-    outbound: Sequence[str] = Attribute("Methods of its outbound client; empty for none.")
 
     def connector(context: ConnectorContext) -> IConnector:
         """Make a connector for one trigger; acquire nothing yet."""

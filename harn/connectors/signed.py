@@ -124,7 +124,6 @@ class SignedProvider:
     required_secrets = (SECRET,)
     optional_secrets = ()
     authentication = PUBLIC
-    outbound = ()
 
     def connector(self, context: ConnectorContext) -> SignedConnector:
         """Make the connector of one trigger."""

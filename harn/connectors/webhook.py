@@ -141,7 +141,6 @@ class WebhookPlugin:
     required_secrets = (SECRET,)
     optional_secrets = ()
     authentication = PUBLIC
-    outbound = ()
 
     def connector(self, context: ConnectorContext) -> WebhookConnector:
         """Make the connector of one trigger."""

@@ -81,11 +81,6 @@ class Window:
         return chain(self._apart, self._queue, self._suspects)
 
     @property
-    def is_overflowing(self) -> bool:
-        """Tell whether the store holds ready deliveries that memory does not."""
-        return self._overflowing
-
-    @property
     def room(self) -> int:
         """How many more deliveries fit."""
         return max(0, self._max_deliveries - len(self)) if self.bytes < self.max_bytes else 0

@@ -11,7 +11,6 @@ used for ingest; the pages of Klein are found by `HarnSite.getResourceFor`, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -128,7 +127,7 @@ class HarnSite(Site):
         """The generation that serves; 0 before the first."""
         return self.tree.generation
 
-    def build(self, routes: Mapping[str, Route], changed: Any) -> Tree:
+    def build(self, routes: Mapping[str, Route]) -> Tree:
         """Index the routes off to the side."""
         return Tree.of(0, routes)
 

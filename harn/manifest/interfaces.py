@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from zope.interface import Attribute, Interface
+from zope.interface import Interface
 
 
 @frozen(kw_only=True)
@@ -47,9 +47,3 @@ class ProviderRules:
     schema: Any = None
     required_secrets: tuple[str, ...] = ()
     optional_secrets: tuple[str, ...] = ()
-
-
-class IProviderRules(Interface):
-    """All providers of this installation."""
-
-    providers: Mapping[str, ProviderRules] = Attribute("By provider id.")

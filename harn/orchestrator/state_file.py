@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -79,10 +79,6 @@ class ServerState:
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
-
-    def stopped(self, at: float) -> ServerState:
-        """Give the state of the same server after its end (seconds, Unix)."""
-        return evolve(self, stopped_at=at)
 
 
 def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:

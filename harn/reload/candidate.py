@@ -110,7 +110,7 @@ def make_candidate(making: Making, table: IRouteTable) -> Candidate:
         bindings=bindings,
         connectors=serving,
         routes=routes,
-        tree=table.build(routes, None if live is None else live.tree),
+        tree=table.build(routes),
         source=making.request.source,
         actor=making.request.actor,
         since=making.now,

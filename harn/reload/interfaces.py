@@ -15,11 +15,10 @@ from harn.triggers.route import Route
 class IRouteTable(Interface):
     """Where requests find their route; provided by the listener's site."""
 
-    def build(routes: Mapping[str, Route], changed: Any) -> Any:
+    def build(routes: Mapping[str, Route]) -> Any:
         """
         Build a tree of these routes, by path, off to the side.
 
-        :param changed: the tree that serves now (or None at start): what is unchanged may be taken from it.
         :raises StageFailed: stage ``swap``: it cannot be built.
         """
 

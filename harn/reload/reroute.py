@@ -37,7 +37,7 @@ def reroute(
         route = make_route(winner, live.connectors[winner.id], None)
         if route is not None:
             routes[route.path] = route
-    tree = table.build(routes, live.tree)
+    tree = table.build(routes)
     ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if ramp not in ending}
     # From here on nothing fails, as in `adopt`.
     for winner in ending.values():

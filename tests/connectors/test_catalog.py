@@ -28,7 +28,6 @@ class AcmePlugin:
     required_secrets = ()
     optional_secrets = ()
     authentication = PUBLIC
-    outbound = ()
 
     def connector(self, context):
         raise NotImplementedError

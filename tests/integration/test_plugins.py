@@ -70,7 +70,6 @@ class BatchPlugin:
     required_secrets = ()
     optional_secrets = ()
     authentication = PUBLIC
-    outbound = ()
 
     def connector(self, context):
         return Batch(context)

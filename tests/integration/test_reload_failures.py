@@ -75,7 +75,6 @@ class FlakyPlugin:
     required_secrets = ()
     optional_secrets = ()
     authentication = PUBLIC
-    outbound = ()
 
     def connector(self, context):
         return Flaky(context)

@@ -26,7 +26,7 @@ class RouteTableTests(SynchronousTestCase):
     def test_building_serves_nothing(self) -> None:
         """A tree that is built and never swapped in changes nothing."""
         other = self.world.trigger("other", "/other")
-        self.world.site.build({"/other": other.route}, self.world.site.tree)
+        self.world.site.build({"/other": other.route})
         wire = self.world.wire()
         self.assertEqual(wire.send(signed_post("/other")).answer().status, 404)
         self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().status, 200)
@@ -36,7 +36,7 @@ class RouteTableTests(SynchronousTestCase):
         """Ten thousand routes are a dict of ten thousand entries, and each is found."""
         one = self.world.gh.route
         routes = {f"/triggers/t{number}": one for number in range(10_000)}
-        tree = self.world.site.build(routes, self.world.site.tree)
+        tree = self.world.site.build(routes)
         self.world.site.swap(tree, 2)
         self.assertEqual(len(self.world.site.tree.routes), 10_000)
         for target in ("/triggers/t0", "/triggers/t9999"):

@@ -355,7 +355,7 @@ class World:
 
     def serve(self, generation: int, *triggers: Trigger) -> None:
         """Swap to exactly these triggers."""
-        tree = self.site.build({each.route.path: each.route for each in triggers}, self.site.tree)
+        tree = self.site.build({each.route.path: each.route for each in triggers})
         self.site.swap(tree, generation)
 
     def configure(self, **settings: Any) -> None:

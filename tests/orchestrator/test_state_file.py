@@ -133,7 +133,7 @@ class DescribeTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """A server that ended says so, and when."""
-        state = ServerState(generation=1, digest="d", bindings=[]).stopped(2.0)
+        state = ServerState(generation=1, digest="d", bindings=[], stopped_at=2.0)
         document = describe(FACTS, state)
         self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
         self.assertIsNone(document["last_reload"])

@@ -187,7 +187,6 @@ class FakePlugin:
     required_secrets = ()
     optional_secrets = ("token",)
     authentication = PUBLIC
-    outbound = ()
 
     def __init__(self) -> None:
         self.script: dict[str, Callable[[], Any]] = {}
@@ -218,7 +217,7 @@ class FakeTable:
         self.tree: Mapping[str, Route] = {}
         self.generation = 0
 
-    def build(self, routes: Mapping[str, Route], changed: Any) -> Any:
+    def build(self, routes: Mapping[str, Route]) -> Any:
         """See `IRouteTable`."""
         if self.fails is not None:
             raise self.fails
