@@ -52,9 +52,11 @@ def recover(envelope_age: str, dry_run: bool, yes: bool, as_json: bool, **given:
     click.echo(f"- min_envelope_age={envelope_age}")
     click.echo(f"- stranded_envelopes={found['stranded_envelopes']}")
     list_rows("Candidates:", CANDIDATE, candidates)
+    if found["stranded_envelopes"] > len(candidates):
+        click.echo(f"- the oldest {len(candidates)} of {found['stranded_envelopes']} are listed; all count")
     if not dry_run:
-        # The server hands out all of them, or fails.
-        list_rows("Replay results:", HANDED_OUT, [{**row, "status": "dispatched"} for row in candidates])
+        list_rows("Replay results:", HANDED_OUT, candidates)
+        click.echo(f"- recovered={found['recovered']}")
 
 
 def list_rows(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

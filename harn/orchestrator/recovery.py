@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
-from harn.model.delivery import StoredDelivery
+from harn.model.delivery import DEAD, DONE, READY, WAITING, StoredDelivery
 from harn.reload.drain import Drains
 from harn.reload.revive import Reviver
 from harn.store.interfaces import IStore
@@ -19,6 +19,8 @@ log = Logger(namespace="harn")
 
 MOST_LISTED = 1000
 """Stranded deliveries that one answer lists."""
+STATUSES = {READY: "dispatched", WAITING: "waiting", DONE: "dispatched", DEAD: "dlq", "": "left"}
+"""What happened to one that was listed, by its state; "left" is one that another server turned out to have."""
 
 
 def describe_stranded(row: StoredDelivery, now: float) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class Recovery:
 
     async def count(self) -> int:
         """Count what an earlier server left unfinished, and leave it alone."""
-        return len(await self._store.stranded(self._wall.seconds(), MOST_LISTED, self.leaving, self.gone))
+        return await self._store.count_stranded(self._wall.seconds(), self.leaving, self.gone)
 
     async def automatic(self, limit: int) -> int:
         """
@@ -109,6 +111,8 @@ class Recovery:
         """
         Go on with what an earlier server left unfinished and nobody has taken over yet; or only list it.
 
+        All of it is counted and taken; the oldest `MOST_LISTED` are listed, each with what happened to it.
+
         :param older_than: only what was received at least so many seconds ago.
         """
         now = self._wall.seconds()
@@ -116,13 +120,16 @@ class Recovery:
         found: dict[str, Any] = {
             "dry_run": dry_run,
             "min_envelope_age_seconds": older_than,
-            "stranded_envelopes": len(rows),
+            "stranded_envelopes": await self._store.count_stranded(now - older_than, self.leaving, self.gone),
             "candidates": [describe_stranded(row, now) for row in rows],
             "recovered": 0,
         }
         if not dry_run and rows:
             # An operator who asks overrules the limit of automatic recoveries.
             found["recovered"] = await self._take_over(NO_LIMIT, now - older_than)
+            states = await self._store.states([row.delivery_id for row in rows])
+            for entry, row in zip(found["candidates"], rows, strict=True):
+                entry["status"] = STATUSES[states.get(row.delivery_id, "")]
         return found
 
 

@@ -158,6 +158,12 @@ class IDeliveries(Interface):
         :param leaving: see `recover`; so is ``gone``.
         """
 
+    def count_stranded(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """Count what `stranded` would list without a limit. Cost grows with what is unfinished."""
+
+    def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
+        """State of each of these deliveries that is this server's, or finished; those of others are left out."""
+
 
 class IEventLog(Interface):
     """

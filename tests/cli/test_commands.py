@@ -335,9 +335,17 @@ class RecoverTests(CommandCase):
 
     def test_yes_takes_up(self) -> None:
         """With ``--yes`` the results are listed, too; none is said as none."""
-        self.serve((200, self.FOUND), (200, {**self.FOUND, "candidates": [], "stranded_envelopes": 0}))
+        (row,) = self.FOUND["candidates"]
+        rows = [{**row, "status": "dispatched"}, {**row, "event_id": "trigger_evt_2", "status": "left"}]
+        some = {**self.FOUND, "candidates": rows, "stranded_envelopes": 5, "recovered": 4}
+        self.serve((200, some), (200, {**self.FOUND, "candidates": [], "stranded_envelopes": 0}))
         taken = self.harn("recover", "--envelope-age", "0s", "--yes").stdout
-        self.assertIn("Replay results:\n- event_id=trigger_evt_1 trigger_id=gh status=dispatched\n", taken)
+        self.assertIn("- the oldest 2 of 5 are listed; all count\n", taken)
+        self.assertIn(
+            "Replay results:\n- event_id=trigger_evt_1 trigger_id=gh status=dispatched\n"
+            "- event_id=trigger_evt_2 trigger_id=gh status=left\n- recovered=4\n",
+            taken,
+        )
         self.assertIn("Replay results:\n- none\n", self.harn("recover", "--envelope-age", "0s", "--yes").stdout)
 
 

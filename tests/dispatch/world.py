@@ -243,6 +243,14 @@ class ThreadedStore:
         """See `IDeliveries`."""
         return self.reader.add(lambda: self.store.stranded(older_than, limit, leaving, gone))
 
+    def count_stranded(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.count_stranded(older_than, leaving, gone))
+
+    def states(self, delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
+        """See `IDeliveries`."""
+        return self.reader.add(lambda: self.store.states(delivery_ids))
+
     def oldest(self, versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
         """See `IDeliveries`."""
         return self.reader.add(lambda: self.store.oldest(versions))

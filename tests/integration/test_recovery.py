@@ -10,6 +10,7 @@ from http.client import HTTPException
 from harn.testing.server import ServerProcess, is_alive, wait_until
 from tests.integration.case import ServerCase, trigger_text
 
+DEAD = "trigger.dlq"
 KILLS = 10
 HELD = trigger_text("gh", handler="handlers:held")
 
@@ -89,7 +90,7 @@ class KillTests(ServerCase):
     """kill -9, ten times, under load and in the middle of reloads."""
 
     def test_nothing_accepted_is_lost(self) -> None:
-        """Everything that was answered 200 is handled in the end; a stuck delivery is given up at ten restarts."""
+        """Everything that was answered 200 is handled in the end; what ran at many kills may be given up, no other."""
         manifest = (
             trigger_text("gh", extra='dedupe_key = "event.dedupe_key"'),
             trigger_text("stuck", handler="handlers:held", extra='timeout = "1h"'),
@@ -113,9 +114,12 @@ class KillTests(ServerCase):
             answer = connection.deliver("/triggers/gh", delivery=key)
             self.assertEqual(answer.json()["status"], "duplicate_dropped")
         connection.close()
-        letters = server.records("trigger.dlq")
-        self.assertEqual([each["payload"]["reason"] for each in letters], ["recovery_limit"], letters)
-        self.assertEqual(letters[0]["payload"]["event"]["dedupe_key"], "stuck")
+        # It runs alone by now, behind all others, so that a kill under load may come before it has begun again.
+        letters = [(each["payload"]["event"]["dedupe_key"], each["payload"]["reason"]) for each in server.records(DEAD)]
+        self.assertLessEqual(set(letters), {("stuck", "recovery_limit")})
+        if not letters:
+            self.release()
+            self.wait_handled("stuck")
         self.assertEqual(server.terminate(), 0, server.stderr)
 
     def load_and_kill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
 from harn.listener.interfaces import IOperations
+from harn.model.delivery import DeadLetter, Settlement
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED
+from harn.orchestrator import recovery
 from harn.orchestrator.operations import PATIENCE, Operations, synthetic_kind
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
@@ -189,6 +192,40 @@ class OperationsTests(SynchronousTestCase):
         self.assertEqual((listed["stranded_envelopes"], world.calls), (1, []))
         self.assertEqual(listed["candidates"][0]["age_seconds"], 10.0)
         self.assertEqual(self.successResultOf(operations.recover(60.0, False))["recovered"], 0)
-        self.assertEqual(self.successResultOf(operations.recover(0.0, False))["recovered"], 1)
+        self.assertNotIn("status", listed["candidates"][0])
+        done = self.successResultOf(operations.recover(0.0, False))
+        self.assertEqual((done["recovered"], [each["status"] for each in done["candidates"]]), (1, ["dispatched"]))
         world.calls[0].returns()
         self.assertEqual(self.successResultOf(operations.recover(0.0, True))["stranded_envelopes"], 0)
+
+    def test_recover_says_what_happened(self) -> None:
+        """All of it is counted and taken, the oldest are listed, and each says what really happened to it."""
+        self.world.dispatcher.apply(0)
+        for _ in range(4):
+            self.successResultOf(self.world.take("a"))
+        world = self.world.restarted()
+        self.assertTrue(self.successResultOf(world.start()).ok)
+        world.clock.advance(10.0)
+        store = world.store
+        dead = DeadLetter(reason="rejected", error_class="rejected", error="no")
+        self.patch(recovery, "MOST_LISTED", 3)
+        listed = self.successResultOf(self.operations_of(world).recover(0.0, True))
+        self.assertEqual((listed["stranded_envelopes"], len(listed["candidates"])), (4, 3))
+        taking = store.recover
+
+        def recover(*given: Any) -> Any:
+            # Between the list and the taking, one waits for a retry, one dies, and one is another server's again.
+            first, second, third = (each["inbox_offset"] for each in listed["candidates"])
+            store.settle(Settlement(delivery_id=first, state="waiting", version=1, attempts=1, due_at=1e12))
+            store.settle(Settlement(delivery_id=second, state="dead", version=1, attempts=1, dead=dead))
+            self.patch(store, "states", lambda ids: states(ids).addCallback(lambda found: without(found, third)))
+            return taking(*given)
+
+        def without(found: Mapping[int, str], delivery_id: int) -> Mapping[int, str]:
+            return {each: state for each, state in found.items() if each != delivery_id}
+
+        states = store.states
+        self.patch(store, "recover", recover)
+        done = self.successResultOf(self.operations_of(world).recover(0.0, False))
+        self.assertEqual([each["status"] for each in done["candidates"]], ["waiting", "dlq", "left"])
+        self.assertEqual(done["recovered"], 3)

@@ -221,6 +221,8 @@ class StoresAgree(RuleBasedStateMachine):
             ("next_due", NOW + 5),
             ("backlog",),
             ("stranded", NOW + 1, 5),
+            ("count_stranded", NOW + 1),
+            ("states", (1, 2, 3, 99)),
             ("oldest", [(trigger, version) for trigger in ("gh", "other") for version in (1, 2)]),
             ("recent", ("gh", "other"), 2, 5),
             ("recent", ("other",), 9, 100),

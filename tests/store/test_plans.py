@@ -177,6 +177,9 @@ class PlanTests(SynchronousTestCase):
         deliveries.find(connection, "e1")
         deliveries.stranded(connection, (), NOW, 10)
         deliveries.stranded(connection, (1, 7), NOW, 10)
+        deliveries.count_stranded(connection, (1, 7), NOW)
+        deliveries.states(connection, 1, (1, 2))
+        deliveries.has_unfinished(connection, 1)
         deliveries.oldest(connection, [("gh", 1), ("other", 2)])
         deliveries.backlog(connection)
         for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "audit.test"):

@@ -6,7 +6,22 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.store.sqlite.running import RunningNote, read_notes
-from harn.testing.stores.kit import StoreClock
+from harn.testing.stores.kit import NOW, StoreClock
+from tests.store.sqlite_case import SQLiteTestCase
+
+
+class NotesOfServersTests(SQLiteTestCase):
+    def test_notes_of_servers_that_are_gone(self):
+        """A note goes with the last unfinished delivery of its server, and not before."""
+        old, young = self.accept_one("old", received_at=NOW - 100), self.accept_one("young")
+        self.crash(old, young)
+        directory = os.path.dirname(self.path)
+        self.result_of(self.store.recover(NOW, 10, NOW - 50))
+        self.result_of(self.store.begins(old))
+        self.assertEqual(sorted(read_notes(directory)), [1, 2])
+        self.result_of(self.store.recover(NOW, 10, NOW + 1))
+        self.result_of(self.store.begins(young))
+        self.assertEqual(sorted(read_notes(directory)), [2])
 
 
 class RunningNoteTests(SynchronousTestCase):

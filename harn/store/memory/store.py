@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +19,7 @@ from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, Store
 from harn.store.heartbeat import LAPSE
 from harn.store.interfaces import IStore
 from harn.store.memory.definitions import DefinitionTables
+from harn.store.memory.records import Records
 from harn.store.memory.tables import DeliveryTables
 from harn.store.model import (
     Backlog,
@@ -70,8 +70,7 @@ class MemoryStore:
         self._closing: list[Deferred[None]] = []
         self._deliveries = DeliveryTables()
         self._definitions = DefinitionTables()
-        self._records: list[Record] = []
-        self._highest_record = 0
+        self._records = Records()
         self._servers: dict[int, ServerRow] = {}
         self._running: dict[int, set[int]] = {}
 
@@ -109,7 +108,7 @@ class MemoryStore:
 
         def trim() -> int:
             removed = self._deliveries.trim_claims(now, limit)
-            removed += self._trim_records(now - policy.events, limit - removed)
+            removed += self._records.trim(now - policy.events, limit - removed)
             removed += self._deliveries.trim_finished(policy, now, limit - removed)
             if removed < limit:
                 removed += self._trim_servers(now - policy.events)
@@ -234,6 +233,20 @@ class MemoryStore:
 
         return self._read(look)
 
+    def count_stranded(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """See `IDeliveries.count_stranded`."""
+
+        def count() -> int:
+            living = self._living(self._wall.seconds(), leaving, gone)
+            return self._deliveries.count_stranded((self.incarnation, *living), older_than)
+
+        return self._read(count)
+
+    def states(self, delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
+        """See `IDeliveries.states`."""
+        wanted = frozenset(delivery_ids)
+        return self._read(lambda: self._deliveries.states(self.incarnation, wanted))
+
     def _living(self, now: float, leaving: int | None, gone: int | None) -> set[int]:
         ours = self._servers.get(self.incarnation)
         since = max(now - LAPSE, now if ours is None else ours.started_at)
@@ -248,23 +261,8 @@ class MemoryStore:
     ) -> Deferred[int]:
         """See `IEventLog.append`."""
         check_appendable(topic)
-        encoded_payload, encoded_headers = encode_record(payload, headers)
-        at = self._wall.seconds()
-
-        def append() -> int:
-            self._highest_record += 1
-            record = Record(
-                number=self._highest_record,
-                topic=topic,
-                kind=kind,
-                payload=msgspec.json.decode(encoded_payload),
-                headers=msgspec.json.decode(encoded_headers),
-                occurred_at=at,
-            )
-            self._records.append(record)
-            return record.number
-
-        return self._write(append)
+        encoded, at = encode_record(payload, headers), self._wall.seconds()
+        return self._write(lambda: self._records.append(topic, kind, *encoded, at))
 
     def read(self, topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
         """See `IEventLog.read`."""
@@ -278,8 +276,7 @@ class MemoryStore:
         """See `IEventLog.topics`."""
 
         def topics() -> Sequence[str]:
-            names = {record.topic for record in self._records}
-            return sorted(names.union(view for view in VIEWS if self._topic(view)))
+            return sorted(self._records.topics().union(view for view in VIEWS if self._topic(view)))
 
         return self._read(topics)
 
@@ -334,11 +331,6 @@ class MemoryStore:
         """See `IGenerations.bundle`."""
         return self._read(lambda: self._definitions.bundle(bundle_id))
 
-    def _trim_records(self, before: float, limit: int) -> int:
-        old = [record.number for record in self._records if record.occurred_at < before][:limit]
-        self._records = [record for record in self._records if record.number not in old]
-        return len(old)
-
     def _trim_servers(self, before: float) -> int:
         silent = [row.incarnation for row in self._servers.values() if row.seen_at < before]
         silent = [incarnation for incarnation in silent if incarnation != self.incarnation]
@@ -346,10 +338,8 @@ class MemoryStore:
             del self._servers[incarnation]
         return len(silent)
 
-    def _topic(self, topic: str) -> list[Record]:
-        if topic in VIEWS:
-            return self._deliveries.records(topic)
-        return [record for record in self._records if record.topic == topic]
+    def _topic(self, topic: str) -> Sequence[Record]:
+        return self._deliveries.records(topic) if topic in VIEWS else self._records.of(topic)
 
     def _write(self, work: Callable[[], T]) -> Deferred[T]:
         def write() -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
 from harn.errors import ClaimTaken, StoreError
 from harn.model.delivery import (
@@ -23,6 +23,7 @@ from harn.model.delivery import (
     StoredDelivery,
 )
 from harn.store.burial import REMOVED, given_up
+from harn.store.memory.claims import Claims
 from harn.store.model import Backlog, RecentEvent, Record, Recovery, RetentionPolicy
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.store.treatment import treatment
@@ -55,20 +56,12 @@ class Row:
         return self.stored.due_at or 0.0
 
 
-@frozen
-class Held:
-    """A claim that is taken: until when (seconds, Unix), and by which delivery, if that may let go of it."""
-
-    expires_at: float
-    delivery_id: int | None
-
-
 class DeliveryTables:
     """Deliveries, attempts and claims; each method is one unit, or one look."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
-        self._claims: dict[tuple[str, str], Held] = {}
+        self._claims = Claims()
         self._attempts: dict[int, tuple[int, Attempt]] = {}
         self._highest = {"delivery": 0, "attempt": 0, "dead": 0}
 
@@ -78,13 +71,9 @@ class DeliveryTables:
             raise ClaimTaken("it was accepted before")
         return tuple(self._accept(new, owner, now) for new in acceptance.deliveries)
 
-    def claim(self, claim: Claim, now: float, delivery_id: int | None = None) -> bool:
-        """See `IInbox.claim`; ``delivery_id`` is whose it is."""
-        held = self._claims.get((claim.scope, claim.key))
-        if held is not None and held.expires_at > now:
-            return False
-        self._claims[claim.scope, claim.key] = Held(claim.expires_at, None if claim.lasting else delivery_id)
-        return True
+    def claim(self, claim: Claim, now: float) -> bool:
+        """See `IInbox.claim`."""
+        return self._claims.take(claim, now)
 
     def settle(self, settlement: Settlement, at: float) -> None:
         """See `IDeliveries.settle`."""
@@ -106,7 +95,7 @@ class DeliveryTables:
             row.settled_at = at if attempt is None else attempt.completed_at
         if settlement.state == DEAD:
             row.dead_number = self._next("dead")
-            self._release(row)
+            self._claims.release(row.stored.delivery_id)
         if attempt is not None:
             self._attempts[self._next("attempt")] = (settlement.delivery_id, attempt)
 
@@ -172,6 +161,15 @@ class DeliveryTables:
         """See `IDeliveries.stranded`; ``but_of`` are the servers whose deliveries are not."""
         rows = list(self._left_behind(but_of, older_than))[:limit]
         return [evolve(row.stored, envelope=b"", body=b"") for row in rows]
+
+    def count_stranded(self, but_of: Collection[int], older_than: float) -> int:
+        """See `IDeliveries.count_stranded`; ``but_of`` as for `stranded`."""
+        return len(list(self._left_behind(but_of, older_than)))
+
+    def states(self, owner: int, delivery_ids: Collection[int]) -> Mapping[int, str]:
+        """See `IDeliveries.states`."""
+        rows = (row for delivery_id, row in self._rows.items() if delivery_id in delivery_ids)
+        return {row.stored.delivery_id: row.stored.state for row in rows if row.owner == owner or not row.is_unfinished}
 
     def move(
         self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
@@ -255,10 +253,7 @@ class DeliveryTables:
 
     def trim_claims(self, now: float, limit: int) -> int:
         """Remove expired claims, up to ``limit``; count them."""
-        expired = sorted((held.expires_at, key) for key, held in self._claims.items() if held.expires_at <= now)[:limit]
-        for _, key in expired:
-            del self._claims[key]
-        return len(expired)
+        return self._claims.trim(now, limit)
 
     def trim_finished(self, policy: RetentionPolicy, now: float, limit: int) -> int:
         """Remove what was finished so long ago, up to ``limit``; count it."""
@@ -278,7 +273,7 @@ class DeliveryTables:
         return removed
 
     def _accept(self, new: NewDelivery, owner: int, now: float) -> int | None:
-        if new.claim is not None and not self.claim(new.claim, now, self._highest["delivery"] + 1):
+        if new.claim is not None and not self._claims.take(new.claim, now, self._highest["delivery"] + 1):
             return None
         return self._keep(new, owner)
 
@@ -309,12 +304,7 @@ class DeliveryTables:
     def _bury(self, row: Row, dead: DeadLetter, at: float) -> None:
         row.stored = evolve(row.stored, state=DEAD, due_at=None)
         row.settled_at, row.dead_number, row.dead = at, self._next("dead"), dead
-        self._release(row)
-
-    def _release(self, row: Row) -> None:
-        for key, held in list(self._claims.items()):
-            if held.delivery_id == row.stored.delivery_id:
-                del self._claims[key]
+        self._claims.release(row.stored.delivery_id)
 
     def _next(self, name: str) -> int:
         self._highest[name] += 1

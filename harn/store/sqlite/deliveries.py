@@ -58,6 +58,14 @@ _STRANDED = (
     + _LEFT_BEHIND
     + " ORDER BY id LIMIT ?) ORDER BY d.id"
 )
+_HAS_UNFINISHED = (
+    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 0 AND owner = ?1)"
+    " OR EXISTS (SELECT 1 FROM deliveries WHERE state = 1 AND owner = ?1)"
+)
+_COUNT_STRANDED = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished WHERE " + _LEFT_BEHIND
+_STATES_OF = (
+    "SELECT id, state FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) AND (owner = ? OR state >= 2)"
+)
 # Two steps in the index, whose order is that of states, then of ids: the first that is ready (or, for want of any,
 # that waits), and the first that waits.
 _FIRST_FROM = (
@@ -219,6 +227,24 @@ def stranded(
 ) -> Sequence[StoredDelivery]:
     """See `IDeliveries.stranded`; ``but_of`` are the servers whose deliveries are not."""
     return list(map(stored, connection.execute(_STRANDED, (json.dumps(list(but_of)), older_than, limit))))
+
+
+def count_stranded(connection: sqlite3.Connection, but_of: Collection[int], older_than: float) -> int:
+    """See `IDeliveries.count_stranded`; ``but_of`` as for `stranded`."""
+    (count,) = connection.execute(_COUNT_STRANDED, (json.dumps(list(but_of)), older_than)).fetchone()
+    return int(count)
+
+
+def has_unfinished(connection: sqlite3.Connection, owner: int) -> bool:
+    """Tell whether anything unfinished is a server's."""
+    (found,) = connection.execute(_HAS_UNFINISHED, (owner,)).fetchone()
+    return bool(found)
+
+
+def states(connection: sqlite3.Connection, owner: int, delivery_ids: Collection[int]) -> Mapping[int, str]:
+    """See `IDeliveries.states`."""
+    rows = connection.execute(_STATES_OF, (json.dumps(list(delivery_ids)), owner))
+    return {delivery_id: _STATES[state] for delivery_id, state in rows}
 
 
 def move(

@@ -262,12 +262,12 @@ class SQLiteStore:
             living = _living(session.connection, self.incarnation, now, leaving, gone)
             notes = read_notes(os.path.dirname(os.path.abspath(self._path)))
             found = deliveries.recover(session, now, limit, received_before, living, notes)
-            noted[:] = [each for each in notes if each != self.incarnation and each not in living]
+            gone_ones = (each for each in notes if each != self.incarnation and each not in living)
+            noted[:] = [each for each in gone_ones if not deliveries.has_unfinished(session.connection, each)]
             return found
 
         def recovered(found: Recovery) -> Recovery:
-            if received_before is None:  # no row is theirs any more
-                self._running.forget(noted)
+            self._running.forget(noted)
             return found
 
         return self._writer.write(Call(recover)).addCallback(recovered)
@@ -283,6 +283,20 @@ class SQLiteStore:
             return deliveries.stranded(connection, [ours, *living], older_than, limit)
 
         return self._reader.read(look)
+
+    def count_stranded(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """See `IDeliveries.count_stranded`."""
+        ours, now = self.incarnation, self._wall.seconds()
+
+        def count(connection: sqlite3.Connection) -> int:
+            living = _living(connection, ours, now, leaving, gone)
+            return deliveries.count_stranded(connection, [ours, *living], older_than)
+
+        return self._reader.read(count)
+
+    def states(self, delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
+        """See `IDeliveries.states`."""
+        return self._reader.read(deliveries.states, self.incarnation, tuple(delivery_ids))
 
     # Event log
 

@@ -167,10 +167,15 @@ class DeliveringTests(StoreTestCase):
         self.assertIsNone(self.result_of(self.store.next_due()))
         stranded = self.result_of(self.store.stranded(NOW + 1, 10))
         self.assertEqual([row.delivery_id for row in stranded], [ready, waiting])
+        self.assertEqual(len(self.result_of(self.store.stranded(NOW + 1, 1))), 1)
+        self.assertEqual(self.result_of(self.store.count_stranded(NOW + 1)), 2)
+        self.assertEqual(self.result_of(self.store.states([ready, waiting, done, 99])), {done: DONE})
         recovery = self.result_of(self.store.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.dead), (2, 0))
         self.assertEqual(recovery.backlog, (backlog_of("gh", 1, 1, 1),))
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
+        states = self.result_of(self.store.states([ready, waiting, done]))
+        self.assertEqual(states, {ready: READY, waiting: WAITING, done: DONE})
         self.assertEqual(self.crashes_of("e0"), 0)
         self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
 
@@ -188,6 +193,8 @@ class DeliveringTests(StoreTestCase):
         self.restart()
         self.assertEqual(self.result_of(self.store.recover(NOW, 10, NOW - 50)).recovered, 1)
         self.assertEqual(self.ready_ids(), [old])
+        self.assertEqual(self.result_of(self.store.count_stranded(NOW + 1)), 1)
+        self.assertEqual(self.result_of(self.store.count_stranded(NOW - 50)), 0)
         self.assertEqual([row.event_id for row in self.result_of(self.store.stranded(NOW + 1, 10))], ["e2"])
 
     def crashes_of(self, event_id: str) -> int:
