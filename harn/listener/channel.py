@@ -31,7 +31,7 @@ from zope.interface import implementer
 from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated, ShuttingDown
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
 from harn.listener.problem import Answer, problem, problem_of
-from harn.listener.statuses import Status, reason_of
+from harn.listener.statuses import Status
 from harn.listener.unverified import network_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", 
 
 _RANKS = {CLOSING: 0, IDLE: 1, HEADERS: 2, BODY: 3, HANDLING: 4}
 _NO_ROOM = "the server has as many connections as it may; send the request again"
+LARGE_HEAD = 4096
+"""Bytes of a head from which on they are counted while its body is read."""
 _FOLDS = (b" ", b"\t")
 _TIMED_OUT = Status(408, "Request timed out")
 _URI_TOO_LONG = Status(414, "URI too long")
@@ -58,6 +60,7 @@ class HarnChannel(HTTPChannel):
     :ivar deadline: when that phase must be over (seconds of the site's clock).
     :ivar read_by: when a full send buffer must have been read.
     :ivar is_surplus: whether it came when there was no room for another connection; it is answered 503, soon.
+    :ivar unverified: bytes of a head that is not complete, counted by `harn.listener.unverified`.
     :ivar owes_nothing: whether a server that goes down may leave it as it is: all that was asked for is answered.
     """
 
@@ -78,6 +81,7 @@ class HarnChannel(HTTPChannel):
     _discarded = 0
     _gone_by = inf
     _header = b""
+    unverified = 0
     _has_client_ended = False
     _source: str | None = None
 
@@ -115,8 +119,8 @@ class HarnChannel(HTTPChannel):
         # Not the parent's, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
         # Called from within itself, it has only taken up the bytes of a next request; they are looked at later.
-        if self.phase is HEADERS and not self._busyReceiving and has_bare_end(self._buffer):
-            self._turn_away(problem_of(MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF")))
+        if self.phase is HEADERS and not self._busyReceiving:
+            self._check_unfinished(len(data))
         if self._has_client_ended:
             self._close_if_answered()
 
@@ -138,6 +142,7 @@ class HarnChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted's own is untyped
         """Forget the connection."""
         self.site.channels.discard(self)
+        self.site.unverified.release(self)
         super().connectionLost(reason)
         if self.site.closes and not (self.owes_nothing and self.site.channels):
             self.site.check_quiet()
@@ -172,10 +177,20 @@ class HarnChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()
             return False
 
+    def _check_unfinished(self, length: int) -> None:
+        """Check a head that has not ended yet, and count the bytes of it that have just come."""
+        try:
+            if has_bare_end(self._buffer):
+                raise MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF")
+            self.site.unverified.grow(self, length)
+        except Refused as error:
+            self._turn_away(problem_of(error))
+
     def allHeadersReceived(self) -> None:
         """Let the request decide; one that waits for our word and is turned away never hears ``100 Continue``."""
         request = self.requests[-1]
         self._header = b""
+        self.site.unverified.release(self)
         self.persistent = is_persistent(self._version, request.requestHeaders) and not self.is_surplus
         request.begin(self._command, self._path, self._version, self.length)
         if self.phase is CLOSING:
@@ -184,9 +199,18 @@ class HarnChannel(HTTPChannel):
         self.phase = BODY
         if self.length != 0:
             self._enter(BODY, self.site.limits.body)
+            if self._receivedHeaderSize > LARGE_HEAD and request.answered is None:
+                self._count_head(request)
             expect = request.requestHeaders.getRawHeaders(b"Expect")
             if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _count_head(self, request: HarnRequest) -> None:
+        """Go on to count a large head while its body is read."""
+        try:
+            request.count_unverified(self._receivedHeaderSize)
+        except Refused as error:
+            request.cut_off(request.problem(error))
 
     def allContentReceived(self) -> None:
         """The request is complete: from now on the time is ours."""
@@ -284,6 +308,17 @@ class HarnChannel(HTTPChannel):
         """Return how little it is used: a rank by its phase, the least first, and since when."""
         return _RANKS[self.phase], self.since
 
+    @property
+    def began_at(self) -> float:
+        """When the head began that is being read."""
+        return self.since
+
+    def give_way(self) -> None:
+        """Called when the head is the slowest, and others need the room."""
+        self._turn_away(
+            problem_of(BodyTimedOut("the headers came too slowly, and others need their room", retry_after=1))
+        )
+
     def give_up_place(self) -> None:
         """Called when others need its descriptor, and it was waiting."""
         if self.phase is CLOSING:
@@ -349,18 +384,8 @@ class HarnChannel(HTTPChannel):
 
     def _turn_away(self, answer: Answer) -> None:
         """Answer what is no request, or not yet one, and close."""
+        self.site.unverified.release(self)
         self.clearLineBuffer()
-        self.write(
-            b"HTTP/1.1 %d %s\r\n%s%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-            % (
-                answer.status,
-                reason_of(answer.status).encode("ascii"),
-                self.site.date_header(),
-                answer.headers,
-                answer.content_type,
-                len(answer.body),
-                answer.body,
-            )
-        )
+        self.write(answer.last_bytes(self.site.date_header()))
         self.site.metrics.http_request(self.site.unknown_endpoint, "other", answer.status, 0.0, 0)
         self.loseConnection()

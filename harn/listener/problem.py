@@ -42,6 +42,22 @@ class Answer:
     content_type: bytes
     headers: bytes = b""
 
+    def last_bytes(self, common: bytes) -> bytes:
+        """
+        Return it as sent to a client whose request could not be read, after which the connection is closed.
+
+        :param common: header lines that every answer has, each ending in CRLF.
+        """
+        return b"HTTP/1.1 %d %s\r\n%s%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (
+            self.status,
+            reason_of(self.status).encode("ascii"),
+            common,
+            self.headers,
+            self.content_type,
+            len(self.body),
+            self.body,
+        )
+
 
 def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping[str, Any] | None = None) -> Answer:
     """

@@ -153,9 +153,7 @@ class HarnRequest(server.Request):
         try:
             if self.received > self._limit:
                 self._refuse_size()
-            if before == 0 and self.channel is not None:
-                self.source = self.channel.source
-            self.site.unverified.grow(self, len(data))
+            self.count_unverified(len(data))
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -165,6 +163,16 @@ class HarnRequest(server.Request):
             if self._buffer is None:
                 self._buffer = bytearray(self.body)
             self._buffer += data
+
+    def count_unverified(self, length: int) -> None:
+        """
+        Count bytes that its sender, who is not verified yet, has made us hold.
+
+        :raises Saturated: there is no room for them.
+        """
+        if not self.unverified and self.channel is not None:
+            self.source = self.channel.source
+        self.site.unverified.grow(self, length)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Serve the request, now that its body is complete."""

@@ -1,5 +1,5 @@
 """
-The bound on bodies that are being read and whose sender is not verified yet; when it is full, the slowest gives way.
+The bound on what is being read, and whose sender is not verified yet; when it is full, the slowest gives way.
 
 It is apart from the bound on what is verified and not yet durable (`harn.listener.admission`), so that strangers, who
 can send as much as they like and as slowly, take no room from those who can sign. One address, behind which there may
@@ -30,16 +30,20 @@ _SLACK = 1 / 16
 
 class IUnverifiedBody(Protocol):
     """
-    A body that is being read.
+    A body that is being read, or a head. ``began_at`` (seconds of the clock) and ``source`` stay while it is counted.
 
-    :ivar began_at: when its headers were in (seconds of the clock).
-    :ivar source: where it comes from; the same for as long as it is counted.
     :ivar unverified: bytes that are counted for it; kept by `UnverifiedBodies`.
     """
 
-    began_at: float
-    source: str
     unverified: int
+
+    @property
+    def began_at(self) -> float:
+        """Return when its headers were in, or, of a head, when it began."""
+
+    @property
+    def source(self) -> str:
+        """Return where it comes from."""
 
     def give_way(self) -> None:
         """Called when the room is needed: answer, close, and call `UnverifiedBodies.release`."""

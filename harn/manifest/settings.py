@@ -125,7 +125,7 @@ ORCHESTRATOR = Shape(
                     "Bytes of their bodies, and of deliveries that memory holds: these take up to half of it.", 1
                 ),
                 "max_unverified_bytes": Integer(
-                    "Bytes of bodies being read before their sender is verified; at least twice max_body_bytes.", 1
+                    "Bytes of requests being read before their sender is verified; at least twice max_body_bytes.", 1
                 ),
                 "max_connections": Integer("Connections at once; the limit of open files may allow less.", 1),
                 "global_rate": Number("Requests a second in all.", positive=True),

@@ -57,8 +57,10 @@ class ClosedTests(LimitCase):
 
     def test_used_meanwhile(self) -> None:
         """One that was found idle and is used since then is not closed."""
-        wires = [self.world.wire() for _ in range(3)]
-        self.world.advance(2)
+        wires = []
+        for _ in range(3):
+            wires.append(self.world.wire())
+            self.world.advance(2)
         self.world.wire()
         self.assertTrue(wires[0].closing)
         wires[0].drop()

@@ -179,6 +179,35 @@ class RoomTests(UnverifiedCase):
         self.assertEqual((self.world.admission.pending_bytes, self.world.admission.pending_events), (0, 0))
         self.assert_reads(reading)
 
+    def test_heads(self) -> None:
+        """Heads that do not end count as bodies do, and large ones while their bodies are read."""
+        self.world.configure(max_body_bytes=20, admission=AdmissionSettings(max_unverified_bytes=20_000))
+        slow = self.world.wire("192.0.2.1").send(b"POST /hooks/gh HTTP/1.1\r\nX-A: " + b"x" * 9000)
+        self.world.advance(2)
+        large = request_bytes("POST", "/hooks/gh", {"X-A": "x" * 9000, "Content-Length": "20"})
+        reading = self.world.wire("192.0.2.2").send(large)
+        unverified = self.world.site.unverified
+        self.assertTrue(18_000 < unverified.total < 19_000, unverified.total)
+        self.assertEqual(self.deliver(), 200)
+        last = self.world.wire("192.0.2.3").send(b"POST /hooks/gh HTTP/1.1\r\nX-A: " + b"x" * 3000)
+        self.assert_gave_way(slow)
+        self.assert_reads(reading, last)
+        for wire in (slow, reading, last):
+            wire.drop()
+        self.assertEqual((unverified.total, unverified._shares, unverified._reading), (0, {}, {}))
+
+    def test_head_that_ends(self) -> None:
+        """A head in pieces counts until it ends, and one that is refused no more."""
+        self.world.configure()
+        data = signed_post("/hooks/gh")
+        wire = self.world.wire()
+        for start in range(0, len(data) - 1, 10):
+            wire.send(data[start : min(start + 10, len(data) - 1)])
+        self.assertLess(self.world.site.unverified.total, 20)
+        self.assertEqual(wire.send(data[-1:]).answer().status, 200)
+        self.world.wire().send(b"POST / HTTP/1.1\r\n").send(b"nonsense\r\n").send(b"\r\n")
+        self.assertEqual(self.world.site.unverified.total, 0)
+
     def test_admin(self) -> None:
         """Bodies for the admin pages count, too: a signature in their headers says nothing before they are whole."""
         headers = {"X-API-Key": KEY, "Content-Length": "1000"}
