@@ -77,7 +77,9 @@ def makeService(options: Options) -> IService:
     from harn.clocks import use_monotonic_time
     from harn.listener.activation import taken_by_twisted
     from harn.orchestrator.assemble import make_service
+    from harn.orchestrator.signals import hold_back
 
+    hold_back()
     use_monotonic_time(reactor)
     told = options.serve
     close_memory()

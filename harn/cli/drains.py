@@ -18,6 +18,7 @@ from harn.cli.place import NoServer, Reach
 from harn.cli.plans import facts
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
+from harn.model.visible import visible
 
 INTERVAL = 1.0
 """Seconds between two looks."""
@@ -131,7 +132,7 @@ def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:
         watch_drains(found)
     else:
         for line in news(found):
-            click.echo(line)
+            click.echo(visible(line))
 
 
 def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:

@@ -18,7 +18,7 @@ _NAMED = {"\n": "\\n", "\r": "\\r"}
 
 def visible(text: str) -> str:
     r"""Return ``text`` as one line: an end of line in it is shown as ``\n``, ESC as ``\x1b``; tabs stay."""
-    return _HIDDEN.sub(_escaped, text)
+    return text if text.isprintable() else _HIDDEN.sub(_escaped, text)
 
 
 def visible_lines(text: str) -> list[str]:
@@ -28,6 +28,8 @@ def visible_lines(text: str) -> list[str]:
 
 def visible_json(text: str) -> str:
     r"""Return JSON, written by an encoder, with what encoders leave as it is in strings escaped as ``\u009b``."""
+    if text.isascii() and "\x7f" not in text:  # nearly always, and told at once
+        return text
     return _HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

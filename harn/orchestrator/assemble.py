@@ -32,6 +32,7 @@ from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
+from harn.model.visible import visible
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.orchestrator.drain_operations import DrainOperations
@@ -53,6 +54,7 @@ from harn.orchestrator.running import state_path
 from harn.orchestrator.service import Launch, Orchestrator
 from harn.orchestrator.settings import LiveSettings
 from harn.orchestrator.state_file import StateFile, StateFileKeeper
+from harn.orchestrator.terminal import Terminal
 from harn.orchestrator.watching import make_watcher
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
@@ -96,7 +98,7 @@ def make_service(
     """
 
     def say_error(message: str) -> None:
-        print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever is logged
+        print(visible(f"error: {message}"), file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever is logged
 
     lock = StateDirectoryLock(options.state_dir)
     supervisor = Supervisor.of(reactor, environ)
@@ -107,6 +109,7 @@ def make_service(
         predecessor=None if inheritance is None else Predecessor(reactor, inheritance),
         passed=passed,
         watchdog=lambda: Watchdog.of(reactor, supervisor, environ),
+        terminal=lambda: Terminal.of_process(reactor),
     )
 
     def put_together() -> Parts:

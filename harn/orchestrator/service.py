@@ -27,6 +27,7 @@ from harn.orchestrator.parts import Parts
 from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.signals import Signals
 from harn.orchestrator.successor import Successor
+from harn.orchestrator.terminal import Terminal
 from harn.orchestrator.turns import take_short_turns
 from harn.orchestrator.upgrade import Upgrade
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -55,6 +56,7 @@ class Launch:
     :ivar predecessor: whose place it takes, if any.
     :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
     :ivar watchdog: makes what tells the service manager that we live, if it wants to know.
+    :ivar terminal: finds the terminal of the process, if it has one; called when the service starts, after any fork.
     """
 
     supervisor: Supervisor
@@ -63,6 +65,7 @@ class Launch:
     predecessor: Predecessor | None = None
     passed: int | None = None
     watchdog: Callable[[], Service | None] = lambda: None
+    terminal: Callable[[], Terminal | None] = lambda: None
 
 
 class Orchestrator(Service):
@@ -111,6 +114,7 @@ class Orchestrator(Service):
         self._heir: Successor | None = None
         self._served_out: Deferred[None] | None = None
         self._watchdog: Service | None = None
+        self._terminal: Terminal | None = None
         self.exit_code = 0
         self.started: Deferred[str] = Deferred()
 
@@ -119,6 +123,9 @@ class Orchestrator(Service):
     def startService(self) -> None:
         """Begin to start; `started` tells when it serves."""
         Service.startService(self)
+        self._terminal = self._launch.terminal()
+        if self._terminal is not None:
+            self._terminal.startService()  # type: ignore[no-untyped-call]
         self._signals.install()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._not_started)
@@ -132,9 +139,16 @@ class Orchestrator(Service):
     # Signals
 
     def _hang_up(self) -> None:
-        """Reload; what comes before the first generation serves, or during an upgrade, is kept until then."""
+        """
+        Reload; what comes before the first generation serves, or during an upgrade, is kept until then.
+
+        Of a server in the foreground of a terminal that is gone, it is the end.
+        """
         if self._heir is not None:
             self._heir.send_signal("HUP")
+        elif self._terminal is not None and self._terminal.is_lost():
+            log.info("the terminal is gone, and with it this server, which ran in its foreground")
+            self._terminate()
         elif not self._is_ready or self._parts is None or self._upgrading.is_under_way:
             self._hung_up = True
         elif not self._is_stopping:
@@ -287,6 +301,8 @@ class Orchestrator(Service):
             await self._close(parts)
         self._lock.release()
         self._signals.restore()
+        if self._terminal is not None and self._terminal.running:
+            await self._guarded(self._terminal.stopService())  # type: ignore[no-untyped-call]
         if self._watchdog is not None and self._watchdog.running:
             await self._guarded(self._watchdog.stopService())
         self._supervisor.close()

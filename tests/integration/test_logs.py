@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from harn.testing.server import TWISTD, Connection, wait_until
+from harn.testing.server import SERVE, TWISTD, Connection, wait_until
 from tests.integration.case import ServerCase, trigger_text
+
+IN_FOREGROUND = """
+import os, sys
+terminal = os.open(sys.argv[1], os.O_RDWR)  # the first that the leader of a session opens is the session's
+for number in (0, 1, 2):
+    os.dup2(terminal, number)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 class LogTests(ServerCase):
@@ -99,6 +109,48 @@ class StoppedReaderTests(ServerCase):
             while True:
                 os.write(reader, b"\n" * 4096)
         self.assertEqual(server.terminate(), 0)
+
+
+class TerminalTests(ServerCase):
+    """A terminal that is gone."""
+
+    def test_hang_up(self) -> None:
+        """
+        When its terminal is closed a server in the foreground ends, in good order; one that was started to outlive the
+        terminal (here by ``nohup``) takes the SIGHUP for a reload, and what it writes to nowhere does it no harm.
+        """
+        self.assertEqual(self.close_terminal(wrapper=()).wait(20), 0)
+        self.assertEqual(json.loads(self.state_file.read_text())["status"], "stopped")
+        self.state_file.unlink()
+        server = self.close_terminal(wrapper=("nohup",))
+        connection = Connection(json.loads(self.state_file.read_text())["listener_url"])
+        self.addCleanup(connection.close)
+        wait_until(lambda: connection.request("GET", "/readyz?generation=2").status == 200, "generation 2")
+        self.assert_accepted(connection.deliver("/triggers/gh", delivery="d1"), binding="gh@v2")
+        server.terminate()
+        self.assertEqual(server.wait(20), 0)
+
+    def close_terminal(self, wrapper: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        """Start a server in the foreground of a terminal, edit its handlers, and close the terminal."""
+        ours, theirs = os.openpty()
+        self.addCleanup(os.close, theirs)
+        self.write_handlers()
+        self.write_manifest()
+        places = ("--config", "harn.toml", "--state-dir", "state", "--bind", "127.0.0.1:0")
+        server = subprocess.Popen(
+            [sys.executable, "-c", IN_FOREGROUND, os.ttyname(theirs), *wrapper, sys.executable, *SERVE, *places],
+            cwd=self.directory,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.addCleanup(server.wait, 20)
+        self.addCleanup(server.kill)
+        self.state_file = self.directory / "state" / "orchestrator-state.json"
+        wait_until(lambda: self.state_file.exists() and b"running" in self.state_file.read_bytes(), "the state file")
+        self.write_handlers("two")
+        os.close(ours)
+        return server
 
 
 class MovedFileTests(ServerCase):
