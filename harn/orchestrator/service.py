@@ -257,6 +257,8 @@ class Orchestrator(Service):
         parts.publisher.take_state()
         await parts.coordinator.begin_serving()
         recovered = await parts.recover(RECOVERY_LIMIT)
+        if self._is_stopping:  # the port is closed already
+            raise ShuttingDown("the server is shutting down", retry_after=5)
         self._serve(parts)
         parts.listening.resume()
         return url, recovered
