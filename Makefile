@@ -16,7 +16,7 @@ run: $(VENV)/installed
 	@$(BIN)/python examples/quickstart/demo.py
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests
+	@$(BIN)/python -u -m twisted.trial --temp-directory=$(VENV)/trial tests
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
