@@ -171,8 +171,8 @@ class PortTests(TestCase):
         await self.opened.port.stopListening()
         await self.pause()
 
-    def pause(self, seconds: float = 0) -> Deferred[None]:
-        return deferLater(reactor, seconds)
+    def pause(self) -> Deferred[None]:
+        return deferLater(reactor, 0)
 
     def connect(self) -> None:
         client = socket.create_connection(("127.0.0.1", self.opened.bind.port), 10)
