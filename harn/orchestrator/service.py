@@ -25,6 +25,7 @@ from harn.orchestrator.limits import import_early, raise_open_files
 from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.predecessor import Predecessor
+from harn.orchestrator.privacy import make_private
 from harn.orchestrator.signals import Signals
 from harn.orchestrator.successor import Successor
 from harn.orchestrator.terminal import Terminal
@@ -207,6 +208,7 @@ class Orchestrator(Service):
             self._supervisor.status("starting")
         else:
             before.inherit(self._lock)
+        make_private(self._lock.directory)
         parts = self._parts = self._assemble()
         await parts.publisher.leave_state()  # until the port is ours
         parts.interpreters.startService()

@@ -197,7 +197,9 @@ def replace_file(path: str, document: Any) -> None:
     data = encode_document(document)
     beside = path + ".tmp"
     try:
-        with open(beside, "wb") as file:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # one that a crash left may have another
             file.write(data)
         os.replace(beside, path)
     except OSError:

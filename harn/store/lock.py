@@ -7,6 +7,7 @@ import fcntl
 import os
 import pwd
 import time
+from contextlib import suppress
 
 from harn.errors import EventLogGone, StateDirectoryUnusable
 
@@ -245,13 +246,26 @@ def _pid_by_kernel(directory: str) -> int:
 
 def _ensure_directory(directory: str) -> None:
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        for each in _missing(os.path.abspath(directory)):
+            with suppress(FileExistsError):  # another process was faster
+                os.mkdir(each, 0o700)
+        if not os.path.isdir(directory):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), directory)
     except (FileExistsError, NotADirectoryError) as error:
         raise StateDirectoryUnusable(
             f"the state directory {directory} cannot be used: {error.filename} is a file, not a directory"
         ) from error
     except OSError as error:
         raise _unusable(directory, error) from error
+
+
+def _missing(directory: str) -> list[str]:
+    """Give the directories that are missing down to this one, the highest first."""
+    found: list[str] = []
+    while not os.path.lexists(directory):
+        found.insert(0, directory)
+        directory = os.path.dirname(directory)
+    return found
 
 
 def _unusable(directory: str, error: OSError) -> StateDirectoryUnusable:

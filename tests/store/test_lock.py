@@ -64,7 +64,8 @@ class LockTests(SynchronousTestCase):
         """A missing directory is made, for its owner only, and its parents with it."""
         self.lock = StateDirectoryLock(os.path.join(self.directory, "deep"))
         self.lock.acquire()
-        self.assertEqual(os.stat(self.lock.directory).st_mode & 0o777, 0o700)
+        for made in (self.directory, self.lock.directory):
+            self.assertEqual(os.stat(made).st_mode & 0o777, 0o700)
 
     def test_second_server_is_refused(self):
         """While a process holds the directory, another is refused, with the directory and the process named."""

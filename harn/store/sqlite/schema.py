@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -176,6 +177,8 @@ def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: f
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise StateDirectoryUnusable(f"SQLite {sqlite3.sqlite_version} is too old; harn needs {needed} or newer")
+    if create:
+        _make_private(path)
     # The cache of prepared statements holds a multi-row INSERT of each size (`harn.store.sqlite.rows`).
     uri = f"file:{quote(path)}?mode={'rwc' if create else 'rw'}"
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, cached_statements=256)
@@ -186,6 +189,14 @@ def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: f
         connection.close()
         raise
     return connection
+
+
+def _make_private(path: str) -> None:
+    """Make the file, if it is missing, for its owner alone; SQLite gives the two beside it the same mode."""
+    # What cannot be made, SQLite says better.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.close(descriptor)
 
 
 def connect_reader(path: str) -> sqlite3.Connection:

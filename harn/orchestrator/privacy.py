@@ -1,0 +1,76 @@
+"""
+The state directory is its owner's alone: events, tokens and what handlers log are in its files.
+
+Each file is made with mode 0600, and each directory with 0700. Here is what earlier versions and copies have left, and
+what the operator should know of the directory itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from twisted.logger import Logger
+
+log = Logger(namespace="harn")
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_FILES = (
+    *("events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "events.sqlite.mark"),
+    *("lock", "orchestrator-state.json", "orchestrator-state.json.tmp", "digest.key", "token", "running-*"),
+)
+_LOGS = ("orchestrator.log", "orchestrator.log.*")
+LOGS = "logs"
+
+
+def make_private(state_dir: str) -> None:
+    """
+    Take from others what they may do with files of ours, and warn about a directory that they can enter. Blocks.
+
+    Files that are not ours by name, and what is no regular file, are left alone; one that cannot be changed is warned
+    about.
+    """
+    for path in _ours(state_dir):
+        try:
+            mode = os.lstat(path).st_mode
+            if mode & OTHERS:
+                os.chmod(path, stat.S_IMODE(mode) & ~OTHERS)
+        except OSError as error:
+            log.warn(
+                "others can use {path} (mode {mode}), and that cannot be changed: {why}",
+                path=path,
+                mode=_mode_of(path),
+                why=error.strerror,
+            )
+    if os.stat(state_dir).st_mode & OTHERS:
+        log.warn(
+            "others can enter the state directory {path} (mode {mode}), which holds events and tokens;"
+            " type: chmod 700 {path}",
+            path=state_dir,
+            mode=_mode_of(state_dir),
+            announce=True,
+        )
+
+
+def _ours(state_dir: str) -> Iterator[str]:
+    yield from _named(state_dir, _FILES)
+    logs = os.path.join(state_dir, LOGS)
+    if os.path.isdir(logs) and not os.path.islink(logs):
+        yield logs
+        yield from _named(logs, _LOGS)
+
+
+def _named(directory: str, patterns: tuple[str, ...]) -> Iterator[str]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False) and any(fnmatchcase(entry.name, each) for each in patterns):
+                yield entry.path
+
+
+def _mode_of(path: str) -> str:
+    try:
+        return f"{stat.S_IMODE(os.stat(path).st_mode):04o}"
+    except OSError:
+        return "unknown"
