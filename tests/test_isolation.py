@@ -85,9 +85,8 @@ class IsolationTests(SynchronousTestCase):
 
     def test_every_test_leaves_the_runner_alone(self) -> None:
         """No test signals its own process, changes what all tests share, or pauses for a guessed time."""
-        named = re.compile(
-            r"\b(?:{})\b".format("|".join(("kill", "sleep", "deferLater", *SIGNALS_ITSELF, *CHANGES_ALL)))
-        )
+        words = ("kill", "sleep", "deferLater", *SIGNALS_ITSELF, *CHANGES_ALL)
+        named = re.compile(rf"\b(?:{'|'.join(words)})\b")
         sources = {path: path.read_text("utf-8") for path in sorted(ROOT.rglob("*.py"))}
         wrong = [
             f"{path.relative_to(ROOT.parent)}:{line}: {name}"

@@ -223,7 +223,8 @@ class PortTests(TestCase):
             await self.pause()
         self.opened.pause()
         self.limit = 5
-        await self.pause(0.15)
+        while "_rested" in str(reactor.getDelayedCalls()):
+            await self.pause()
         self.assertNotIn(self.opened.port, reactor.getReaders())
         self.opened.resume()
         await self.until_accepted(1)
