@@ -144,7 +144,7 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     max_pending_events: int = 10_000
     max_pending_bytes: int = 256 * 1024 * 1024
-    max_unverified_bytes: int = 64 * 1024 * 1024
+    max_unverified_bytes: int = 128 * 1024 * 1024
     max_connections: int = 10_000
     global_rate: float | None = None
     rate: float | None = None
