@@ -11,6 +11,7 @@ from harn.clocks import WallTime
 from harn.model.identifiers import uuid7
 
 TOPIC = "audit.operations"
+LEFT_OUT = frozenset(("payload", "request_id"))
 
 Note = Callable[[str, str, Mapping[str, Any]], Awaitable[object]]
 """Appends a record: topic, kind and payload. What goes wrong with it is not the operation's failure."""
@@ -42,12 +43,13 @@ class Audit:
         """
         Record one operation that has been done.
 
-        :param asked: the members of its body; the payload of an event is left out, since it may be a secret.
+        :param asked: the members of its body. The payload of an event is left out, since it may be a secret, and so is
+            the id that makes a request's signature one of a kind.
         """
         counts = acting.counts(result)
         if not counts:
             return
-        parameters = {**acting.about, **{name: value for name, value in asked.items() if name != "payload"}}
+        parameters = {**acting.about, **{name: value for name, value in asked.items() if name not in LEFT_OUT}}
         payload = {
             "id": f"op_{uuid7(self.wall.seconds())}",
             "actor": actor,

@@ -346,7 +346,7 @@ class CommandTests(AdminCase):
     def test_commands(self) -> None:
         """Each command reaches its operation with what it names; a record says who had what done, and no payload."""
         for target, body, call in (
-            ("/admin/fire/gh", b'{"payload":{"a":1}}', ("fire", "gh", {"a": 1})),
+            ("/admin/fire/gh", b'{"payload":{"a":1},"request_id":"r"}', ("fire", "gh", {"a": 1})),
             ("/admin/fire/a%20b", b"", ("fire", "a b", None)),
             ("/admin/recover", b'{"envelope_age":"10m","dry_run":true}', ("recover", 600.0, True)),
         ):

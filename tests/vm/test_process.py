@@ -62,14 +62,14 @@ class LifeTests(InterpreterCase):
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
     async def test_nothing_is_left_behind(self):
-        """A hundred interpreters leave no descriptor, process, thread or timer."""
+        """Thirty interpreters leave no descriptor, process, thread or timer."""
         bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
         await (await self.interpreters.create(bundle)).close()
         await self.interpreters.stopService()
         gc.collect()
         before = descriptors(), children(), threading.active_count(), len(reactor.getDelayedCalls())
         self.interpreters.startService()
-        for number in range(100):
+        for number in range(30):
             interpreter = await self.interpreters.create(bundle)
             if number % 10 == 0:
                 self.assertEqual(await interpreter.resolve({refer("async_one")}), [])
