@@ -20,8 +20,13 @@ class PrivacyTests(SynchronousTestCase):
         self.lines: list[str] = []
         globalLogPublisher.addObserver(self.keep)
         self.addCleanup(globalLogPublisher.removeObserver, self.keep)
-        self.addCleanup(os.umask, os.umask(0))
         self.directory = Path(self.mktemp()).absolute()
+
+    @staticmethod
+    def make_open(path: Path) -> None:
+        """Make an empty file that everybody may use, whatever the umask."""
+        path.write_text("")
+        path.chmod(0o666)
 
     def keep(self, event: Any) -> None:
         """Keep what is said at warning."""
@@ -35,7 +40,7 @@ class PrivacyTests(SynchronousTestCase):
         }
 
     def test_new_files(self) -> None:
-        """What is made is private, with the widest umask, too; SQLite's files beside the database included."""
+        """What is made is private, with the usual umask, too; SQLite's files beside the database included."""
         lock = StateDirectoryLock(str(self.directory))
         lock.acquire()
         self.addCleanup(lock.release)
@@ -63,9 +68,9 @@ class PrivacyTests(SynchronousTestCase):
             "logs/orchestrator.log.1",
         )
         for name in (*ours, "harn.toml", "logs/other.log"):
-            (self.directory / name).write_text("")
+            self.make_open(self.directory / name)
         outside = Path(self.mktemp())
-        outside.write_text("")
+        self.make_open(outside)
         (self.directory / "lock").symlink_to(outside.absolute())
         self.directory.chmod(0o750)
         make_private(str(self.directory))
@@ -80,7 +85,7 @@ class PrivacyTests(SynchronousTestCase):
     def test_what_cannot_be_changed(self) -> None:
         """A file whose mode cannot be changed is warned about, and keeps nobody from starting."""
         self.directory.mkdir(mode=0o700)
-        (self.directory / "token").write_text("")
+        self.make_open(self.directory / "token")
 
         def chmod(path: str, mode: int) -> None:
             raise PermissionError(1, "Operation not permitted")
