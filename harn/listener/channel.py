@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", "closing"
 
-_RANKS = {CLOSING: 0, IDLE: 1, HEADERS: 2, BODY: 3, HANDLING: 4}
+_RANKS = {CLOSING: 0, IDLE: 2, HEADERS: 3, BODY: 4, HANDLING: 5}
+_SILENT = 1
 _NO_ROOM = "the server has as many connections as it may; send the request again"
 LARGE_HEAD = 4096
 """Bytes of a head from which on they are counted while its body is read."""
@@ -82,6 +83,7 @@ class HarnChannel(HTTPChannel):
     _gone_by = inf
     _header = b""
     unverified = 0
+    _has_spoken = False
     _has_client_ended = False
     _source: str | None = None
 
@@ -115,6 +117,7 @@ class HarnChannel(HTTPChannel):
                 self.transport.abortConnection()
             return
         if self.phase is IDLE:
+            self._has_spoken = True
             self._enter(HEADERS, self.site.limits.headers)
         # Not the parent's, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
@@ -306,7 +309,7 @@ class HarnChannel(HTTPChannel):
     @property
     def waiting(self) -> tuple[int, float]:
         """Return how little it is used: a rank by its phase, the least first, and since when."""
-        return _RANKS[self.phase], self.since
+        return _SILENT if self.phase is IDLE and not self._has_spoken else _RANKS[self.phase], self.since
 
     @property
     def began_at(self) -> float:
@@ -323,14 +326,15 @@ class HarnChannel(HTTPChannel):
         """Called when others need its descriptor, and it was waiting."""
         if self.phase is CLOSING:
             self.transport.abortConnection()
-        elif self.phase is IDLE:
+        elif self.phase is BODY:
+            self._end_body(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+        else:
             # Ended as for a client that has ended its side: nothing is waited for, so that the descriptor is free.
             self._has_client_ended = True
-            self.loseConnection()
-        elif self.phase is HEADERS:
-            self._turn_away(problem_of(Saturated(_NO_ROOM, retry_after=1)))
-        else:
-            self._end_body(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+            if self.phase is HEADERS or self.is_surplus:
+                self._turn_away(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+            else:
+                self.loseConnection()
 
     def _enter(self, phase: str, seconds: float) -> None:
         """Begin a phase that may take so many seconds."""

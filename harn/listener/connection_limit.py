@@ -2,8 +2,9 @@
 The limit of connections: beyond it the one that is of least use is closed, or the new one answered 503.
 
 Each connection holds a descriptor, and so does much that must go on however many clients there are: interpreters, a
-reload, the event log. What is closed first has waited longest: what is answered already, what is idle, a head that does
-not end, a body that does not. A connection whose request we work on is never closed for another.
+reload, the event log. What is closed first: what is answered already, what never said a word, what is idle, a head that
+does not end, a body that does not; of each, what has waited longest. A connection whose request we work on is never
+closed for another.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _AT_ONCE = 256
 _HOLDS_FOR = 0.25
 """Seconds for which a choice holds, also that there is nobody to choose."""
 _SAY_EVERY = 60.0
-_PATIENCE = (0.25, 1.0, 2.0, 5.0)
+_PATIENCE = (0.25, 0.25, 1.0, 1.0, 5.0)
 """Seconds that a connection may wait before it is closed, by its rank (`harn.listener.channel.HarnChannel.waiting`)."""
 
 log = Logger(namespace="harn.listener")
@@ -82,6 +83,15 @@ class ConnectionLimit:
             return False
         channel.give_up_place()
         return True
+
+    def relieve(self) -> None:
+        """Called when somebody waits to be accepted, and there is no room: close some of those that may be closed."""
+        self._say()
+        for _ in range(SURPLUS):
+            channel = self._least_used()
+            if channel is None:
+                return
+            channel.give_up_place()
 
     def _least_used(self) -> HarnChannel | None:
         """Give the next that may be closed, the one of least use first; None where there is none."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
@@ -71,6 +70,24 @@ class Listening:
         self.port.resume()
 
 
+class IRoom(Protocol):
+    """What a port asks before it accepts."""
+
+    @property
+    def room(self) -> int:
+        """Return how many more connections may be accepted now."""
+
+    def relieve(self) -> None:
+        """Called when somebody waits, and there is no room."""
+
+
+class _Unlimited:
+    room = 1000
+
+    def relieve(self) -> None:
+        """There is room."""
+
+
 class LimitedPort(Port):
     """
     A port that accepts no more connections than there is room for; the others wait in the socket's queue.
@@ -78,20 +95,22 @@ class LimitedPort(Port):
     It rests for a moment when there is no room, and when it could accept nothing though the socket said so: there is no
     descriptor left, for example. Else the reactor would ask again and again, and do nothing else.
 
-    :ivar room: tells how many more may be accepted now.
+    :ivar limit: tells how many more may be accepted now.
     """
 
     reactor: Any
-    room: Callable[[], int]
+    limit: IRoom
     _is_paused = False
     _rest: IDelayedCall | None = None
 
     def doRead(self) -> None:  # noqa: N802 - twisted's name
         """Accept what there is room for."""
-        room, accepted = self.room(), self.sessionno
+        room, accepted = self.limit.room, self.sessionno
         if room > 0:
             self.numberAccepts = min(self.numberAccepts, room)
             super().doRead()
+        else:
+            self.limit.relieve()
         if self.sessionno == accepted and self.connected and self._rest is None:
             self.stopReading()
             self._rest = self.reactor.callLater(RESTS_FOR, self._rested)
@@ -127,13 +146,13 @@ def listen(
     tls: TlsContext | None = None,
     inherited: int | None = None,
     *,
-    room: Callable[[], int] = lambda: 1000,
+    limit: IRoom | None = None,
 ) -> Listening:
     """
     Open the port.
 
     :param reactor: an ``IReactorFDSet`` with an ``IReactorTime``.
-    :param room: tells how many more connections may be accepted now.
+    :param limit: tells how many more connections may be accepted now; None for no limit.
     :param tls: speak TLS with this certificate, and nothing else.
     :param inherited: the descriptor of a listening socket to serve instead of ``bind``; it is closed.
     :raises ListenerUnusable: says which address or descriptor, why not, and what to do.
@@ -143,7 +162,7 @@ def listen(
         host, number = listening.getsockname()[:2]
         # As the reactor's ``adoptStreamPort`` does, with a port of our own.
         port = LimitedPort._fromListeningDescriptor(reactor, listening.fileno(), listening.family, served)
-        port.room = room
+        port.limit = _Unlimited() if limit is None else limit
         port.startListening()
     # Of our own, the name is the one that was asked for; an address that was inherited has none.
     real = Bind(bind.host if inherited is None else host, number)

@@ -150,7 +150,7 @@ class Parts:
             self.tls = TlsContext(live.inputs.certificate)
         limit = self.site.connection_limit
         bind = Bind(options.host, options.port)
-        self.listening = listen(self.reactor, bind, self.site, self.tls, inherited, room=lambda: limit.room)
+        self.listening = listen(self.reactor, bind, self.site, self.tls, inherited, limit=limit)
         files = open_file_limit()
         limit.allow(connections_within(files, open_files()))
         if limit.most < FEW:

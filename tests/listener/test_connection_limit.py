@@ -68,6 +68,16 @@ class ClosedTests(LimitCase):
         self.world.wire()
         self.assertEqual((wires[1].closing, wires[2].closing), (False, True))
 
+    def test_silent_before_used(self) -> None:
+        """One that never said a word goes before one that was used, after a quarter of a second."""
+        used = self.world.wire()
+        self.assert_served(used)
+        self.world.advance(2)
+        silent = [self.world.wire(), self.world.wire()]
+        self.world.clock.advance(0.3)
+        self.world.wire()
+        self.assertEqual((used.closing, [wire.closing for wire in silent].count(True)), (False, 1))
+
     def test_many(self) -> None:
         """Some are chosen at a time; when those are used up, others are."""
         self.patch(connection_limit, "_AT_ONCE", 2)
@@ -130,6 +140,21 @@ class RefusedTests(LimitCase):
         for wire in wires:
             self.assert_refused(wire)
 
+    def test_relieved(self) -> None:
+        """When more wait to be accepted, who has no place and is silent is told so at once, and who is answered cut."""
+        wires = [self.world.wire() for _ in range(3)]
+        answered = self.world.wire().send(signed_post("/hooks/gh"))
+        self.assert_refused(answered)
+        self.world.clock.advance(0.1)
+        self.limit.relieve()
+        self.assertEqual([wire.closing for wire in wires], [False] * 3)
+        self.world.clock.advance(0.3)
+        self.limit.relieve()
+        for wire in wires:
+            self.assert_refused(wire)
+        self.assertTrue(answered.aborted)
+        self.assertEqual([wire.closing for wire in self.busy], [False] * 3)
+
     def test_room_again(self) -> None:
         """When one ends, the next is served."""
         self.busy[0].drop()
@@ -156,20 +181,27 @@ class PortTests(TestCase):
     def setUp(self) -> None:
         self.accepted: list[Protocol] = []
         self.limit = 2
+        self.relieved = 0
         accepted = self.accepted
 
         class Kept(Protocol):
             def connectionMade(self) -> None:
                 accepted.append(self)
 
-        room = lambda: self.limit - len(self.accepted)  # noqa: E731
-        self.opened = listen(reactor, Bind("127.0.0.1", 0), Factory.forProtocol(Kept), room=room)
+        self.opened = listen(reactor, Bind("127.0.0.1", 0), Factory.forProtocol(Kept), limit=self)
 
     async def tearDown(self) -> None:
         for each in self.accepted:
             each.transport.abortConnection()  # type: ignore[union-attr]
         await self.opened.port.stopListening()
         await self.pause()
+
+    @property
+    def room(self) -> int:
+        return self.limit - len(self.accepted)
+
+    def relieve(self) -> None:
+        self.relieved += 1
 
     def pause(self) -> Deferred[None]:
         return deferLater(reactor, 0)
@@ -190,6 +222,7 @@ class PortTests(TestCase):
         while self.opened.port in reactor.getReaders():
             await self.pause()
         self.assertEqual(len(self.accepted), 2)
+        self.assertTrue(1 <= self.relieved <= 3)
         self.limit = 5
         await self.until_accepted(5)
 
