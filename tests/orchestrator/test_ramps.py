@@ -54,6 +54,12 @@ class SinkTests(SynchronousTestCase):
         self.assertEqual([in_flight for _, in_flight in self.world.counts()], [0, 0])
 
 
+class Unbuilt:
+    """Stands for a coordinator with no generation: no connector has an example of an event."""
+
+    current = None
+
+
 class FireTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = RampWorld({"events": ("old",)}, {"events": ("new",)}, share=0.0)
@@ -65,7 +71,7 @@ class FireTests(SynchronousTestCase):
             world.registry,
             world.intake,
             world.dispatcher,
-            coordinator=unused,
+            coordinator=Unbuilt(),  # type: ignore[arg-type]
             recovery=unused,
             snapshot=unused,
         )
