@@ -35,7 +35,7 @@ _UTF_8 = frozenset(("utf-8", "utf8", "us-ascii", "ascii"))
 _LIKE_ASCII = frozenset(("iso-8859-1", "latin1", "latin-1", "iso-8859-15", "windows-1252", "cp1252"))
 
 # Longer numbers, and the strings that may hold what looks like one.
-_NUMBERS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9][0-9.eE+-]{3,})', re.DOTALL)
+_NUMBERS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?[0-9][0-9.eE+-]{3,})', re.DOTALL)
 # A number is out of range only with an exponent of three digits, or with some hundred digits before it.
 _EXPONENT = re.compile(rb"(?<=[0-9])[eE][+-]?[0-9]{3,}(?=[\s,\]}])")
 _ZEROS = bytes(0x30 if byte in b"0123456789" else 0x20 for byte in range(256))

@@ -22,7 +22,8 @@ _REPLACEMENT = rb"\ufffd"
 DEEPEST = 500
 """Levels of nesting: what is deeper, parsers and writers may not be able to follow, depending on who calls them."""
 
-_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])|([\]}])', re.DOTALL)
+# A string without an end reaches to the end of the text: were it none, each quote in it would be tried as a beginning.
+_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|([\[{])|([\]}])', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SLICE = 256 * 1024
 

@@ -46,5 +46,7 @@ class DepthTests(SynchronousTestCase):
             (b"[" + b"[]," * 5000 + b"[]]", False),
             (b'["' + b"[" * 5000 + b'\\"["]', False),
             (b" " * 300_000 + b"[" * 600, True),
+            # Its string has no end, and a quote in it begins none: else this would take hours.
+            (b"[" * 600 + b'"' + b'\\"' * 1_000_000, True),
         ):
             self.assertEqual(is_too_deep(text), expected, text[:20])
