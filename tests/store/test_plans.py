@@ -89,7 +89,7 @@ class PlanTests(SynchronousTestCase):
             Call(lambda session: deliveries.take_back(session, "gh", 1, 2, NOW)),
             Call(lambda session: deliveries.recover(session, NOW, 10, None, (), {})),
             Call(lambda session: deliveries.recover(session, NOW, 1, None, (7,), {3: (1, 2)})),
-            Call(lambda session: list(servers.living(session.connection, 1, NOW))),
+            Call(lambda session: list(servers.living(session.connection, 1, {}, NOW))),
         ]
         write_batch(self.session, units, NOW)
         self.assertEqual([unit.error for unit in units], [None] * 9)

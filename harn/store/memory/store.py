@@ -72,6 +72,7 @@ class MemoryStore:
         self._definitions = DefinitionTables()
         self._records = Records()
         self._servers: dict[int, ServerRow] = {}
+        self._seen_at_start: dict[int, float] = {}
         self._running: dict[int, set[int]] = {}
 
     # Life cycle
@@ -84,6 +85,7 @@ class MemoryStore:
         """See `IStore.open`."""
         self._is_open, self._available, self._gone = True, True, None
         self.incarnation += 1
+        self._seen_at_start = {row.incarnation: row.seen_at for row in self._servers.values()}
         return self.heartbeat(self._wall.seconds())
 
     def heartbeat(self, now: float) -> Deferred[None]:
@@ -248,9 +250,11 @@ class MemoryStore:
         return self._read(lambda: self._deliveries.states(self.incarnation, wanted))
 
     def _living(self, now: float, leaving: int | None, gone: int | None) -> set[int]:
-        ours = self._servers.get(self.incarnation)
-        since = max(now - LAPSE, now if ours is None else ours.started_at)
-        found = {row.incarnation for row in self._servers.values() if row.seen_at > since}
+        found = {
+            row.incarnation
+            for row in self._servers.values()
+            if now - LAPSE < row.seen_at <= now + LAPSE and self._seen_at_start.get(row.incarnation) != row.seen_at
+        }
         found |= set() if leaving is None else {leaving}
         return found - {self.incarnation, gone}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from harn.store.heartbeat import LAPSE
 from harn.store.sqlite.session import Session
 
-_LIVING = (
-    "SELECT incarnation FROM servers WHERE incarnation <> ?1 AND seen_at > ?2"
-    " AND seen_at > (SELECT started_at FROM servers WHERE incarnation = ?1)"
-)
+_SEEN_SINCE = "SELECT incarnation, seen_at FROM servers WHERE seen_at > ?"
 
 
 def register(session: Session, *, pid: int, host: str, now: float) -> int:
@@ -31,10 +28,24 @@ def renew(session: Session, *, pid: int, host: str, now: float) -> None:
     )
 
 
-def living(connection: sqlite3.Connection, ours: int | None, now: float) -> Collection[int]:
-    """
-    Give the other servers that live: whose heartbeat came after our start, and within `LAPSE`.
+def last_seen(connection: sqlite3.Connection, now: float) -> Mapping[int, float]:
+    """Return by incarnation when a server was alive last, of those that may still be at ``now`` (seconds, Unix)."""
+    return dict(connection.execute(_SEEN_SINCE, (now - LAPSE,)).fetchall())
 
-    Those that were silent since then are gone, as we hold the state directory's lock.
+
+def living(
+    connection: sqlite3.Connection, ours: int, seen_at_start: Mapping[int, float], now: float
+) -> Collection[int]:
     """
-    return [incarnation for (incarnation,) in connection.execute(_LIVING, (ours, now - LAPSE))]
+    Return the other servers that live: whose heartbeat came after our start, and within `LAPSE`.
+
+    Those that were silent since then are gone, as we hold the state directory's lock. A heartbeat is known for one that
+    came after our start by its being another than before, not by its time: the clock may have been set back.
+
+    :param seen_at_start: what `last_seen` returned when we started.
+    """
+    return [
+        incarnation
+        for incarnation, seen_at in last_seen(connection, now).items()
+        if incarnation != ours and seen_at <= now + LAPSE and seen_at_start.get(incarnation) != seen_at
+    ]

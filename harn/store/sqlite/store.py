@@ -6,7 +6,6 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -95,6 +94,7 @@ class SQLiteStore:
         self._running = self._new_note()
         self._is_open = False
         self._closing: list[Deferred[None]] = []
+        self._seen_at_start: Mapping[int, float] = {}
 
     @property
     def commits(self) -> int:
@@ -109,8 +109,12 @@ class SQLiteStore:
 
     def open(self) -> Deferred[None]:
         """See `IStore.open`."""
-        register = partial(servers.register, pid=os.getpid(), host=socket.gethostname(), now=self._wall.seconds())
-        writer = self._writer = self._new_writer()
+        writer, now = self._new_writer(), self._wall.seconds()
+        self._writer = writer
+
+        def register(session: Session) -> int:
+            self._seen_at_start = servers.last_seen(session.connection, now)
+            return servers.register(session, pid=os.getpid(), host=socket.gethostname(), now=now)
 
         async def opening() -> None:
             try:
@@ -259,7 +263,7 @@ class SQLiteStore:
         noted: list[int] = []
 
         def recover(session: Session) -> Recovery:
-            living = _living(session.connection, self.incarnation, now, leaving, gone)
+            living = self._living(session.connection, now, leaving, gone)
             notes = read_notes(os.path.dirname(os.path.abspath(self._path)))
             found = deliveries.recover(session, now, limit, received_before, living, notes)
             gone_ones = (each for each in notes if each != self.incarnation and each not in living)
@@ -279,7 +283,7 @@ class SQLiteStore:
         ours, now = self.incarnation, self._wall.seconds()
 
         def look(connection: sqlite3.Connection) -> Sequence[StoredDelivery]:
-            living = _living(connection, ours, now, leaving, gone)
+            living = self._living(connection, now, leaving, gone)
             return deliveries.stranded(connection, [ours, *living], older_than, limit)
 
         return self._reader.read(look)
@@ -289,7 +293,7 @@ class SQLiteStore:
         ours, now = self.incarnation, self._wall.seconds()
 
         def count(connection: sqlite3.Connection) -> int:
-            living = _living(connection, ours, now, leaving, gone)
+            living = self._living(connection, now, leaving, gone)
             return deliveries.count_stranded(connection, [ours, *living], older_than)
 
         return self._reader.read(count)
@@ -370,6 +374,13 @@ class SQLiteStore:
         """See `IGenerations.bundle`."""
         return self._reader.read(generations.bundle, bundle_id)
 
+    def _living(
+        self, connection: sqlite3.Connection, now: float, leaving: int | None, gone: int | None
+    ) -> Collection[int]:
+        """Return the other servers that run, as their heartbeats tell, or who asks."""
+        found = servers.living(connection, self.incarnation, self._seen_at_start, now)
+        return [each for each in {*found, leaving} - {None, gone} if each is not None]
+
     def _new_note(self) -> RunningNote:
         return RunningNote(os.path.dirname(os.path.abspath(self._path)), self._threads)
 
@@ -380,14 +391,6 @@ class SQLiteStore:
             )
 
         return Writer(self._path, connect, self._clock, self._threads, self._wall)
-
-
-def _living(
-    connection: sqlite3.Connection, ours: int, now: float, leaving: int | None, gone: int | None
-) -> Collection[int]:
-    """Give the other servers that run, as their heartbeats tell, or who asks."""
-    others = {*servers.living(connection, ours, now), leaving} - {None, gone}
-    return [each for each in others if each is not None]
 
 
 def _false_if_taken(failure: Failure) -> bool:

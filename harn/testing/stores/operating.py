@@ -205,6 +205,17 @@ class OperatingTests(StoreTestCase):
         }
         self.assertEqual({event.event_id: event.treatment for event in found}, expected)
 
+    def test_recovery_after_the_clock_was_set_back(self) -> None:
+        """A server that was alive at a time that is yet to come is gone all the same when the next one starts."""
+        left = self.accept_one("left")
+        for ahead in (3600.0, 3.0):
+            now = self.clock.seconds()
+            self.result_of(self.store.heartbeat(now + ahead))
+            self.crash()
+            self.assertEqual(len(self.result_of(self.store.stranded(NOW + 1, 10))), 1)
+            self.assertEqual(self.result_of(self.store.recover(now, 10)).recovered, 1)
+        self.assertEqual(self.ready_ids(), [left])
+
     # leaving
 
     def test_recovery_leaves_a_server_that_still_runs(self) -> None:
