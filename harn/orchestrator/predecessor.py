@@ -98,8 +98,14 @@ class Predecessor:
         return url, recovered
 
     def take_over(self, parts: Parts, limit: int) -> None:
-        """Go on with what it leaves, once it is gone."""
-        self._gone.addCallback(lambda _: self._begin(parts, limit))
+        """Go on with what it leaves, once it is gone: deliveries, and what start hooks could not have before."""
+
+        def go_on(_: object) -> None:
+            if not self._closed:
+                parts.interpreters.try_hooks_again()
+            self._begin(parts, limit)
+
+        self._gone.addCallback(go_on)
 
     def _begin(self, parts: Parts, limit: int) -> None:
         """Take over what there is to take over, as soon as that can be done."""

@@ -70,6 +70,7 @@ class StartStop:
         self._exist = False
         self.wanted = False
         self._up = False
+        self._is_asked_again = False
         self._number = 0
         self._timer: Any = None
         self._before: Deferred[Any] | None = None
@@ -115,8 +116,10 @@ class StartStop:
             self._run()
 
     def again(self) -> None:
-        """Run those that failed once more: what they wanted may be free now."""
-        if self.failures and self._up and not self.holds and self._stopped is None:
+        """Run those that failed once more, after those that run: what they wanted may be free now."""
+        if self.holds:
+            self._is_asked_again = True
+        elif self.failures and self._up and self._stopped is None:
             self._run()
 
     def stop(self) -> Deferred[None]:
@@ -144,6 +147,9 @@ class StartStop:
             if self.failures and not failures:
                 log.info("the on_start functions that had failed have run now")
             self.failures = failures
+            if failures and self._is_asked_again:
+                self._run()
+                return
         self._over()
 
     def gone(self) -> None:
@@ -164,6 +170,7 @@ class StartStop:
 
     def _ask(self, kind: str, limit: float) -> None:
         self._stop_timer()
+        self._is_asked_again = False
         self._number += 1
         self._timer = self._clock.callLater(limit + MARGIN, self._too_long, kind, limit)
         self._send(RunHooks(self._number, kind, limit))

@@ -373,9 +373,13 @@ class InlineInterpreters(Service):
         self._open.add(interpreter)
         return succeed(interpreter)
 
+    def try_hooks_again(self) -> None:
+        """See `IInterpreters`."""
+        try_again(self._open)
+
     def _ending(self) -> Deferred[Any]:
         return when_closed(self._open)
 
     def _interpreter_closed(self, interpreter: InlineInterpreter) -> None:
         self._open.discard(interpreter)
-        try_again(self._open)
+        self.try_hooks_again()

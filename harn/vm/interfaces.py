@@ -62,6 +62,9 @@ class IInterpreter(Interface):
 class IInterpreters(Interface):
     """Makes interpreters; a service that keeps a warm spare."""
 
+    def try_hooks_again() -> None:
+        """Run start hooks that failed once more, in every interpreter: what they wanted may be free now."""
+
     def create(bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """
         Give an interpreter with the bundle's finder installed and nothing imported yet.

@@ -164,9 +164,13 @@ class ChildInterpreters(Service):
 
         return interpreter.start().addErrback(not_started)
 
+    def try_hooks_again(self) -> None:
+        """See `IInterpreters`."""
+        try_again(self._open)
+
     def _ending(self) -> Deferred[Any]:
         return when_closed(self._open)
 
     def _interpreter_closed(self, interpreter: ChildInterpreter) -> None:
         self._open.discard(interpreter)
-        try_again(self._open)
+        self.try_hooks_again()

@@ -55,7 +55,7 @@ class FakeParts:
         self.leaving: Deferred[None] | None = None
         self.turns = Turns(self.reload)
         self.listening = FakeListening(self.done)
-        self.coordinator = self.publisher = self.store = self
+        self.coordinator = self.publisher = self.store = self.interpreters = self
 
     async def reload(self, request: ReloadRequest, merged: int) -> Any:
         self.done.append("reload")
@@ -86,6 +86,9 @@ class FakeParts:
         self.done.append("note")
         if self.fails is not None:
             raise self.fails
+
+    def try_hooks_again(self) -> None:
+        self.done.append("hooks")
 
     async def open_port(self, inherited: int | None = None) -> str:
         self.done.append(f"open {inherited}")
@@ -387,7 +390,8 @@ class PredecessorTests(SynchronousTestCase):
         self.pair.heard(YOURS)
         self.pair.lost()
         self.assertTrue(self.old.is_gone)
-        self.assertEqual(self.done[self.SERVES_AT + 1 :], ["recover but None"])
+        # Start hooks that failed, since the old program had what they wanted, too.
+        self.assertEqual(self.done[self.SERVES_AT + 1 :], ["hooks", "recover but None"])
 
     def test_gone_early(self) -> None:
         """An old program that ends before it has handed over leaves everything at once."""
@@ -395,7 +399,7 @@ class PredecessorTests(SynchronousTestCase):
         self.successResultOf(self.relieving)
         self.assertEqual(self.done[4:], [*self.SERVING, "recover but None"])
         self.old.take_over(self.parts, 10)
-        self.assertEqual(self.done[self.SERVES_AT + 1 :], ["recover but None"])
+        self.assertEqual(self.done[self.SERVES_AT + 1 :], ["hooks", "recover but None"])
 
     def test_store_away(self) -> None:
         """Taking over is tried again until the event log is there."""
@@ -405,7 +409,7 @@ class PredecessorTests(SynchronousTestCase):
         self.parts.away = 2
         self.pair.lost()
         self.clock.pump([SECOND_TRY] * 3)
-        self.assertEqual(self.done[self.SERVES_AT + 1 :], ["recover but None"] * 3)
+        self.assertEqual(self.done[self.SERVES_AT + 1 :], ["hooks", *["recover but None"] * 3])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_serves_whatever_happens(self) -> None:
@@ -419,7 +423,7 @@ class PredecessorTests(SynchronousTestCase):
         self.clock.advance(SECOND_TRY)
         self.assertEqual(self.done[self.SERVES_AT + 2 :], ["recover but 4"])
         self.pair.lost()
-        self.assertEqual(self.done[self.SERVES_AT + 3 :], ["recover but None"])
+        self.assertEqual(self.done[self.SERVES_AT + 3 :], ["hooks", "recover but None"])
 
     def test_gone_between_two_tries(self) -> None:
         """An old program that ends while its successor waits for the event log is taken over at the next try."""

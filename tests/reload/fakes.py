@@ -122,6 +122,9 @@ class FakeInterpreters:
         self.alive: set[FakeInterpreter] = set()
         self.made: list[FakeInterpreter] = []
 
+    def try_hooks_again(self) -> None:
+        """See `IInterpreters`."""
+
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[Any]:
         """See `IInterpreters`."""
         if self.on_create is not None:

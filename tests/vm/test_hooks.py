@@ -127,6 +127,24 @@ class StartStopTests(SynchronousTestCase):
         self.hooks.again()
         self.assertEqual(len(self.sent), 2)
 
+    def test_hope_while_they_run(self):
+        """What becomes free while they run is not missed: those that failed run once more, and calls wait for that."""
+        begun = self.hooks.begin()
+        self.hooks.again()
+        self.assertEqual(len(self.sent), 1)
+        self.answer("take")
+        self.assertNoResult(begun)
+        self.assertEqual((len(self.sent), self.released), (2, 0))
+        self.answer()
+        self.assertEqual((self.successResultOf(begun), self.hooks.failures, self.released), ((), (), 1))
+
+    def test_no_hope_needed(self):
+        """Where none failed they are not run again for that."""
+        self.hooks.begin()
+        self.hooks.again()
+        self.answer()
+        self.assertEqual((len(self.sent), self.hooks.holds), (1, False))
+
     def test_too_long(self):
         """An interpreter that does not answer holds calls no longer than the hooks may take; its answer is too late."""
         begun = self.hooks.begin()
