@@ -1,11 +1,12 @@
 """Full, locked, damaged: nothing is half written, no number lost, and the store recovers by itself."""
 
 import os
+import shutil
 import sqlite3
 
 from twisted.internet.defer import gatherResults
 
-from harn.errors import EventLogUnavailable, StateDirectoryUnusable, StoreError
+from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable, StoreError
 from harn.model.delivery import READY
 from harn.store.sqlite.schema import SCHEMA_VERSION
 from harn.store.sqlite.store import SQLiteStore
@@ -104,6 +105,20 @@ class DisconnectedTests(SQLiteTestCase):
             with self.assertRaises(EventLogUnavailable):
                 self.result_of(self.store.accept(accept_of(new_delivery("e1"))))
         self.assertFalse(os.path.exists(self.path))
+
+    def test_another_database_is_not_gone_on_with(self):
+        """After an error of the disk, an older copy in the place of the database is not taken for it."""
+        self.accept_one("e1")
+        self.query("PRAGMA wal_checkpoint(PASSIVE)")
+        shutil.copyfile(self.path, self.path + ".old")
+        self.accept_one("e2")
+        self.disconnect()
+        os.replace(self.path + ".old", self.path)
+        with self.assertRaises(EventLogUnavailable):
+            self.result_of(self.store.accept(accept_of(new_delivery("lost"))))
+        with self.assertRaises(EventLogGone):
+            self.result_of(self.store.accept(accept_of(new_delivery("e3"))))
+        self.assertEqual(self.query("SELECT event_id FROM deliveries"), [("e1",)])
 
 
 class BadUnitTests(SQLiteTestCase):

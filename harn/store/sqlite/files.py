@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from harn.errors import EventLogGone
 
@@ -29,10 +30,18 @@ class DatabaseFiles:
         self._state: tuple[int, int, int] | None = None
 
     def note(self) -> None:
-        """Take the files that are there for those of the connection, which has just been opened or closed."""
-        self._state = None
+        """Take the files that are there for those of the connection, which has just been opened."""
         self._known = {}
-        for suffix in SUFFIXES:
+        self._note(SUFFIXES)
+
+    def note_closed(self) -> None:
+        """Called when the connection was closed, which may remove the log; the database must stay what it was."""
+        self._note(SUFFIXES[1:])
+
+    def _note(self, suffixes: Sequence[str]) -> None:
+        self._state = None
+        for suffix in suffixes:
+            self._known.pop(suffix, None)
             identity = _identity(self._path + suffix)
             if identity is not None:
                 self._known[suffix] = identity

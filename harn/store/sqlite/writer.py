@@ -214,7 +214,7 @@ class Writer:
             pass
         self._disconnect()
         with suppress(OSError):
-            self._files.note()  # the last connection takes the log away with it
+            self._files.note_closed()
 
     def _connect_first(self, evidence: Sequence[str]) -> Session:
         noted = self._mark.read()
