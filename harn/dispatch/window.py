@@ -166,7 +166,8 @@ class Window:
                 if not self._queue:
                     return None
             delivery = self._queue.popleft()
-            if self._fits(delivery):
+            # Large ones begin in their order: else those that fit would keep a larger one from its turn.
+            if not (delivery.large and self._apart) and self._fits(delivery):
                 return delivery
             self._apart.append(delivery)
 

@@ -66,6 +66,18 @@ class LargeBodyTests(SynchronousTestCase):
             world.calls[0].returns()
         self.assertEqual((world.states(), world.dispatcher.bytes_in_hand), (["done"] * 6, 0))
 
+    def test_in_their_order(self) -> None:
+        """One that waits for room is not passed by others that are large, though they would fit: else it waits long."""
+        world = self.world(max_bytes=3 * SIZE, max_outstanding=10)
+        for body in (LARGE, LARGE, LARGE + LARGE, LARGE, LARGE, SMALL):
+            world.take(body=body)
+        self.assertEqual(self.sizes(world), [SIZE, SIZE, 10])
+        world.calls[0].returns()
+        self.assertEqual(self.sizes(world), [SIZE, 10, 2 * SIZE])
+        while world.calls:
+            world.calls[0].returns()
+        self.assertEqual(world.states(), ["done"] * 6)
+
     def test_one_that_is_larger_than_the_bound(self) -> None:
         """It runs, without another large one beside it."""
         world = self.world(max_bytes=LARGE_BODY)
