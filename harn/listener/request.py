@@ -11,6 +11,7 @@ where ``HTTPChannel`` would call ``gotLength``.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -89,6 +90,7 @@ class HarnRequest(server.Request):
     is_complete = False
     answered: int | None = None
     _buffer: bytearray | None = None
+    _lowered: Mapping[str, str] | None = None
     _admitted = False
     _serving = False
     _limit = 0
@@ -222,12 +224,14 @@ class HarnRequest(server.Request):
         """The ``Harn-Generation`` line, for answers of a trigger's route."""
         return b"" if self.route is None else self.tree.header
 
-    def lower_headers(self) -> dict[str, str]:
+    def lower_headers(self) -> Mapping[str, str]:
         """Give the headers as connectors see them: names in lower case, repeated ones joined, as latin-1."""
-        return {
-            _lower(name): (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
-            for name, values in self.requestHeaders.getAllRawHeaders()
-        }
+        if self._lowered is None:  # asked for when the headers are in, and again when the body is
+            self._lowered = {
+                _lower(name): (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
+                for name, values in self.requestHeaders.getAllRawHeaders()
+            }
+        return self._lowered
 
     def query_options(self) -> dict[str, str]:
         """

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import SignatureMissing
 from harn.listener.unverified import network_of
 from harn.manifest.model import AdmissionSettings
+from harn.model.inbound import InboundRequest
 from harn.testing.clients import Wire, request_bytes
 from tests.listener.world import KEY, World, signed, signed_post
 
@@ -241,6 +242,21 @@ class EarlyTests(SynchronousTestCase):
         large = self.world.wire().send(request_bytes("POST", "/hooks/gh", {"Content-Length": "1000000"}))
         self.assertEqual((large.answer().status, large.closing), (401, True))
         self.assertEqual(self.world.gh.binding.refused, 2)
+
+    def test_headers_are_read_once(self) -> None:
+        """Both checks see the same headers, which are made ready once for each request."""
+        seen: list[Mapping[str, str]] = []
+        receiver = self.world.gh.receiver
+        receiver.check_headers = seen.append  # type: ignore[attr-defined]
+        verify = receiver.verify
+
+        def noting(inbound: InboundRequest, now: float) -> None:
+            seen.append(inbound.headers)
+            verify(inbound, now)
+
+        self.patch(receiver, "verify", noting)
+        self.assertEqual(self.world.wire().send(signed_post("/hooks/gh")).answer().status, 200)
+        self.assertIs(*seen)
 
     def test_no_rate(self) -> None:
         """It uses up nothing of the trigger's rate."""
