@@ -122,7 +122,7 @@ def announce(report: ReloadReport) -> None:
             generation=report.generation,
         )
     for warning in report.warnings:
-        log.warn("{warning}", warning=warning)
+        log.warn("{words}", words=warning)
 
 
 def named_as_renewed(report: ReloadReport) -> str:

@@ -258,12 +258,16 @@ class Orchestrator(Service):
             log.info("listening on the socket that the service manager passed, whatever --bind says")
         parts.publisher.take_state()
         await parts.coordinator.begin_serving()
+        self._check_stopping()
         recovered = await parts.recover(RECOVERY_LIMIT)
-        if self._is_stopping:  # the port is closed already
-            raise ShuttingDown("the server is shutting down", retry_after=5)
+        self._check_stopping()  # the port is closed already
         self._serve(parts)
         parts.listening.resume()
         return url, recovered
+
+    def _check_stopping(self) -> None:
+        if self._is_stopping:
+            raise ShuttingDown("the server is shutting down", retry_after=5)
 
     def _serve(self, parts: Parts) -> None:
         """Be ready for the requests that come from now on, and for an end that lets them end."""

@@ -38,6 +38,7 @@ from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport, Relo
 from harn.reload.reroute import reroute
 from harn.reload.revive import Reviver
 from harn.reload.stages import Stages
+from harn.reload.start_hooks import StartHooks
 from harn.reload.trial.trials import START, Trials
 from harn.reload.turns import Turns
 from harn.store.interfaces import IGenerations
@@ -105,11 +106,10 @@ class Coordinator:
         )
         self.turns = Turns(self._reload)
         self._beginning = Beginning(builder=builder, reviver=reviver, trials=trials, reload=self._reload)
-        self._waits = False
+        self._waits, self.are_numbers_known = False, True
+        self._start_hooks = StartHooks()
         self._begun: Begun | None = None
-        self._numbers = VersionNumbers({})
-        self._highest = 0
-        self.are_numbers_known = True
+        self._numbers, self._highest = VersionNumbers({}), 0
         self._started_with: OrchestratorSettings | None = None
         self.current: Generation | None = None
         self.last: ReloadReport | None = None
@@ -185,9 +185,11 @@ class Coordinator:
                 self._hooks.ended(report)
 
     def close(self) -> Deferred[None]:
-        """Reload no more: what runs is cut off, and undone by not being done."""
+        """Reload no more: what runs is cut off, and undone by not being done; what was adopted is published."""
         self._trials.close()
-        return self.turns.close()
+        closed = self.turns.close()
+        self._start_hooks.close()
+        return closed
 
     async def begin_serving(self) -> None:
         """Serve the first generation, whose port is open: begin its trials, and note that it serves."""
@@ -229,7 +231,7 @@ class Coordinator:
             probation, ramps = self._trials.probations.describe(), tuple(self._trials.ramps.describe())
             report = evolve(begun.finished.report, probation=probation, ramps=ramps)
             for warning in await self._note_adopted(begun.generation, begun.request):
-                log.warn("{warning}", warning=warning)
+                log.warn("{words}", words=warning)
             await self._publish(evolve(begun.finished, report=report))
 
     async def renumber(self) -> None:
@@ -263,14 +265,14 @@ class Coordinator:
             ended, stages = await self._attempt(request, last_digest, revive)
             report = ended
             self._remember(report)
+            finished = Finished(report, dict(stages.durations), merged)
             if self._waits and report.ok and self.current is not None:
-                finished = Finished(report, dict(stages.durations), merged)
                 self._begun = Begun(generation=self.current, request=request, finished=finished)
                 return report
             if self.current is not None and self.current is not before:
                 warnings = await self._note_adopted(self.current, request)
                 report = evolve(report, warnings=(*report.warnings, *warnings))
-            warnings = await self._publish(Finished(report, dict(stages.durations), merged))
+            warnings = await self._publish(evolve(finished, report=report))
             return evolve(report, warnings=(*report.warnings, *warnings))
         finally:
             self._hooks.ended(report)
@@ -338,10 +340,8 @@ class Coordinator:
         try:
             await self._trials.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
-            warnings.append(
-                f"that generation {generation.number} serves could not be noted: {answers.reason_of(error)}"
-            )
-        return [*warnings, *await generation.interpreter.value.serve()]
+            warnings.append(answers.not_noted(generation.number, error))
+        return [*warnings, *await self._start_hooks.run(generation.interpreter.value)]
 
     async def _publish(self, finished: Finished) -> list[str]:
         try:

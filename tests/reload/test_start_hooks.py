@@ -7,6 +7,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.reload.start_hooks import CUT_OFF
 from tests.reload.fakes import FakeInterpreter
 from tests.reload.world import HANDLERS, World, fake
 
@@ -68,12 +69,25 @@ class StartHookTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(reloading).ok)
 
     def test_server_ends_meanwhile(self) -> None:
-        """Hooks that take long keep no server from ending."""
+        """Hooks that take long keep no server from ending; an adopted generation is published and answered."""
         self.successResultOf(self.world.start())
         self.patch(FakeInterpreter, "serve", lambda _: Deferred())
         self.world.write("handlers.py", HANDLERS + "# more\n")
-        self.world.reload().addErrback(lambda _: None)
+        reloading = self.world.reload()
         self.successResultOf(self.world.coordinator.close())
+        report = self.successResultOf(reloading)
+        self.assertEqual((report.ok, report.generation, report.warnings), (True, 2, (CUT_OFF,)))
+        self.assertEqual(self.world.told.finished[-1].report.generation, 2)
+
+    def test_server_ends_at_its_start(self) -> None:
+        """Nor do those of the first generation keep it from ending, once its port is open."""
+        self.patch(FakeInterpreter, "serve", lambda _: Deferred())
+        self.successResultOf(self.world.start(waits=True))
+        beginning = Deferred.fromCoroutine(self.world.coordinator.begin_serving())
+        self.assertNoResult(beginning)
+        self.successResultOf(self.world.coordinator.close())
+        self.successResultOf(beginning)
+        self.assertEqual(self.world.told.finished[-1].report.generation, 1)
 
     def test_what_an_import_waits_for(self) -> None:
         """A stage that runs out of time says which module is being imported, where, and what to do."""
