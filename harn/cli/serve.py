@@ -32,11 +32,18 @@ def serve(**given: Any) -> None:
 
 
 def run(options: ServeOptions) -> int:
-    """Serve as told; give the process's exit status."""
+    """
+    Serve as told; give the process's exit status.
+
+    :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
+    """
     from harn.listener.activation import passed_descriptor
     from harn.orchestrator.handover import Inheritance, Program
+    from harn.store.lock import refuse_held
 
     inheritance = Inheritance.taken_from(os.environ)
+    if inheritance is None:
+        refuse_held(options.state_dir)
     passed = passed_descriptor(os.environ)
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner

@@ -48,11 +48,7 @@ class StateDirectoryLock:
             self._descriptor = _lock_file(self.directory)
         except BlockingIOError:
             self.release()
-            raise StateDirectoryUnusable(
-                f"the state directory {self.directory} is held by another server"
-                f" (pid {_pid_of_holder(self.directory) or 'unknown'}); "
-                "stop that server, or give this one a state directory of its own"
-            ) from None
+            raise _held(self.directory, _pid_of_holder(self.directory)) from None
         except OSError as error:
             self.release()
             raise _unusable(self.directory, error) from error
@@ -166,6 +162,24 @@ def holder(directory: str) -> int | None:
         finally:
             os.close(descriptor)
     return None
+
+
+def refuse_held(directory: str) -> None:
+    """
+    Raise an error if a server holds ``directory`` already, before this process has loaded what a server needs.
+
+    :raises StateDirectoryUnusable: one holds it. Whoever passes must lock the directory all the same.
+    """
+    pid = holder(directory)
+    if pid is not None:
+        raise _held(directory, pid)
+
+
+def _held(directory: str, pid: int) -> StateDirectoryUnusable:
+    return StateDirectoryUnusable(
+        f"the state directory {directory} is held by another server (pid {pid or 'unknown'}); "
+        "stop that server, or give this one a state directory of its own"
+    )
 
 
 def _lock_directory(directory: str) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
+from harn.store.lock import StateDirectoryLock
 
 HEAVY = ("twisted", "zope", "rich", "msgspec", "attr", "sqlite3", "ssl", "importlib.metadata", "asyncio")
 
@@ -43,3 +44,14 @@ class StartTests(SynchronousTestCase):
             _, modules = self.imported("orchestrator", command, "--state-dir", "/nonexistent")
             self.assertIn("harn.cli.client", modules)
             self.assertEqual([name for name in ("twisted", "sqlite3", "rich") if name in modules], [], command)
+
+    def test_second_server_is_refused_before_it_loads_a_server(self) -> None:
+        """A server for a state directory that another holds ends before it has loaded a reactor, or opened a log."""
+        state_dir = os.path.abspath(self.mktemp())
+        lock = StateDirectoryLock(state_dir)
+        lock.acquire()
+        self.addCleanup(lock.release)
+        said, modules = self.imported("orchestrator", "serve", "--state-dir", state_dir)
+        self.assertIn("harn.store.lock", modules)
+        self.assertEqual([name for name in ("twisted.internet.reactor", "klein", "sqlite3") if name in modules], [])
+        self.assertEqual((said, os.listdir(state_dir)), ("", ["lock"]))
