@@ -62,7 +62,7 @@ class BackSteps:
         """
         Return by how many seconds the wall clock was set back since the last look, 0.0 for not at all.
 
-        What a clock that is slowed down loses between two looks is no step, and neither is a step forward.
+        What a slowed clock loses between two looks does not count, and neither does a step forward.
         """
         ahead = self._wall.seconds() - self._clock.seconds()
         back, self._ahead = self._ahead - ahead, ahead

@@ -47,8 +47,8 @@ class Credentials:
         trimmed; a variable that is set but empty counts as not set.
 
         :raises SecretUnavailable: a file that cannot be read, is UTF-16 or holds nothing, keys that are not UTF-8, or
-            both forms of one variable at once. Nothing must come of an emptied file but that: else nobody could ask
-            for anything any more.
+            both forms of one variable at once. An emptied file must not be taken for credentials: every request
+            would be refused from then on.
         """
         files: list[str] = []
         wrong: list[str] = []

@@ -100,7 +100,7 @@ class SignedProvider:
     :ivar occurred_at: when it happened: Unix seconds, or RFC 3339.
     :ivar fields: the names of ``event.provider_payload`` and where in the body each is.
     :ivar headers: further names of it, and the header of each.
-    :ivar handshake: answers a message that is no event; None for any other.
+    :ivar handshake: answers a message that is not an event; None for any other.
     :ivar acknowledgement: the answer that the sender wants when its event is kept; None for harn's own.
     :ivar final: header lines of answers that sending again would not change; each ends in CRLF.
     """

@@ -1,7 +1,7 @@
 """
 Large bodies: in memory while their delivery runs, in the event log otherwise; together they take a bounded space.
 
-A delivery that waits for its turn has let go of a large body, which is read back when the turn comes. One that does not
+A delivery that waits for its turn does not hold a large body: it is read back when the turn comes. One that does not
 fit beside those that run waits apart, where it keeps no other from its turn.
 """
 
@@ -44,14 +44,14 @@ class RunningBodies:
         self.bytes += delivery.size + delivery.large
 
     def end(self, delivery: Delivery) -> None:
-        """Count a delivery no more, and let go of its body if that is large."""
+        """Count a delivery no more, and hold its body no longer if that is large."""
         self._large -= delivery.large
         self.bytes -= delivery.size + delivery.large
         delivery.let_go_of_body()
 
     def read(self, delivery: Delivery) -> Deferred[None] | None:
         """
-        Read the body of a delivery that has let go of it; None when it is there.
+        Read the body of a delivery that does not hold it; None when it does.
 
         :raises CallInterrupted: it cannot be read now; the delivery is to begin again later.
         """

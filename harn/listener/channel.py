@@ -387,7 +387,7 @@ class HarnChannel(HTTPChannel):
         self._turn_away(problem(_HEADERS_TOO_LARGE, detail))
 
     def _turn_away(self, answer: Answer) -> None:
-        """Answer what is no request, or not yet one, and close."""
+        """Answer bytes that are not a request, or not yet a whole one, and close."""
         self.site.unverified.release(self)
         self.clearLineBuffer()
         self.write(answer.last_bytes(self.site.date_header()))

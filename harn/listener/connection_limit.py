@@ -25,7 +25,7 @@ SURPLUS = 16
 _AT_ONCE = 256
 """How many are chosen at a time, so that not every new connection looks at all of them."""
 _HOLDS_FOR = 0.25
-"""Seconds for which a choice holds, also that there is nobody to choose."""
+"""Seconds for which a choice holds, an empty one too."""
 _SAY_EVERY = 60.0
 _PATIENCE = (0.25, 0.25, 1.0, 1.0, 5.0)
 """Seconds that a connection may wait before it is closed, by its rank (`harn.listener.channel.HarnChannel.waiting`)."""
@@ -85,7 +85,7 @@ class ConnectionLimit:
         return True
 
     def relieve(self) -> None:
-        """Called when somebody waits to be accepted, and there is no room: close some of those that may be closed."""
+        """Close some that may be closed. Called when a connection waits to be accepted, and there is no room."""
         self._say()
         for _ in range(SURPLUS):
             channel = self._least_used()

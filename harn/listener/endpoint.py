@@ -78,7 +78,7 @@ class IRoom(Protocol):
         """Return how many more connections may be accepted now."""
 
     def relieve(self) -> None:
-        """Called when somebody waits, and there is no room."""
+        """Called when a connection waits, and there is no room."""
 
 
 class _Unlimited:

@@ -1,8 +1,8 @@
 """
 RFC 9112 where the parser of ``twisted.web`` is more lenient: requests that two servers could read differently.
 
-What is not plain is refused and the connection closed, since nobody can say where the next request begins. The parser
-itself refuses header lines that are none, two lengths and codings other than ``chunked``; `refusal_of` says why it did.
+Such a request is refused and its connection closed, since it is not known where the next request begins. The parser
+itself refuses malformed header lines, two lengths and codings other than ``chunked``; `refusal_of` says why it did.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def check_trailers(lines: Iterable[bytes]) -> None:
     """
     Check the lines after the last chunk. They are thrown away, but a server before us may have ended them elsewhere.
 
-    :raises MessageMalformed: one is no header line.
+    :raises MessageMalformed: one is not a header line.
     """
     for line in lines:
         name, colon, value = bytes(line).partition(b":")

@@ -266,7 +266,7 @@ class Ingest(Place):
         request.answer(answer)
 
     def _stumbled(self, failure: Failure, request: HarnRequest) -> None:
-        """Our own callback failed: say so, and still let go of the request."""
+        """Log that our own callback failed, and answer the request all the same."""
         log.failure("answering a request failed", failure)
         assert failure.value is not None
         request.refuse(failure.value)

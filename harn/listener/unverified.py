@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from harn.errors import Saturated
 
 PERIOD = 1.0
-"""Seconds over which the pace of a body is looked at, and before which nobody is called slow."""
+"""Seconds over which the pace of a body is looked at, and before which no body counts as slow."""
 SLOW = 65536.0
 """Bytes a second below which a body gives way to any other. At this pace one of 2 MB takes as long as a body may."""
 _LITTLE = 65536
@@ -96,7 +96,7 @@ class UnverifiedBodies:
         """
         Count bytes that have arrived, and make room for them where there is none.
 
-        :raises Saturated: nobody else could give way; they are counted all the same, until `release`.
+        :raises Saturated: no other could give way; they are counted all the same, until `release`.
         """
         if not body.unverified:
             self._reading[body] = None  # most come in one piece, and need no more

@@ -28,7 +28,7 @@ class Claim:
 
     :ivar scope: for dedupe keys ``trigger:<id>``; for signatures that count once ``admin``.
     :ivar expires_at: seconds, Unix; from then on the claim is as if it had never been.
-    :ivar lasting: keep it when its delivery becomes a dead letter; else that lets go of it.
+    :ivar lasting: keep it when its delivery becomes a dead letter, which releases it otherwise.
     """
 
     scope: str
@@ -54,7 +54,7 @@ class NewDelivery:
     :ivar envelope: the encoded `harn.model.event.Envelope`.
     :ivar body: the request's body as received.
     :ivar received_at: seconds, Unix.
-    :ivar claim: must be new, else this delivery is a duplicate and is not kept. A dead letter lets go of its claim.
+    :ivar claim: must be new, else this delivery is a duplicate and is not kept. A dead letter releases its claim.
     :ivar dead: keep the event, but as a dead letter from the start.
     """
 

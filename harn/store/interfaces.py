@@ -122,8 +122,8 @@ class IDeliveries(Interface):
         """
         Note that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
 
-        :return: fires, always, when a crash of this process would leave the note; that is no durable unit, and a
-            failure of the whole system may lose it.
+        :return: fires, always, when the note would outlive a crash of this process. It is not durable: a failure of the
+            whole system may lose it.
         """
 
     def ended(delivery_id: int) -> None:
@@ -144,8 +144,8 @@ class IDeliveries(Interface):
         one started; `close` drops its notes, so that a clean end counts for nothing.
 
         :param received_before: only those received earlier (seconds, Unix); None for all.
-        :param leaving: but not those of this server (its incarnation), which still runs and ends what it has.
-        :param gone: those of this one in any case: its process is known to have ended.
+        :param leaving: the incarnation of a server that still runs and ends its deliveries: not those.
+        :param gone: that of a server whose process is known to have ended: those in any case.
         """
 
     def stranded(

@@ -22,9 +22,9 @@ class StateDirectoryLock:
     """
     Holds a state directory for this process, by ``flock`` on the directory itself and on its file ``lock``.
 
-    The kernel lets go of both when the process dies, however it dies. The lock on the directory is the one that nobody
-    can take away by removing a file; it counts for every path, mount and container through which the directory is
-    seen. The one on the file tells who holds it, and is all there is where directories cannot be locked. Children
+    The kernel releases both when the process dies, however it dies. The lock on the directory cannot be taken away by
+    removing a file; it counts for every path, mount and container through which the directory is seen. The one on the
+    file tells who holds it, and is the only one where directories cannot be locked. Children
     inherit neither; a fork that goes on as the server does, so a daemon may fork before or after `acquire`, but the
     process id in the file is that of the process that acquired.
     """

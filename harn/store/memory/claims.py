@@ -9,7 +9,7 @@ from harn.model.delivery import Claim
 
 @frozen
 class Held:
-    """A claim that is taken: until when (seconds, Unix), and by which delivery, if that may let go of it."""
+    """A claim that is taken: until when (seconds, Unix), and by which delivery, if that may release it."""
 
     expires_at: float
     delivery_id: int | None

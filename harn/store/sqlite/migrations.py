@@ -20,7 +20,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE TABLE manifests (digest TEXT PRIMARY KEY, data BLOB NOT NULL)",
         "CREATE TABLE standing (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     ),
-    # 3: whose a claim is, so that a dead letter lets go of it; crashes of servers while a delivery ran.
+    # 3: whose a claim is, so that a dead letter releases it; crashes of servers while a delivery ran.
     3: (
         "ALTER TABLE deliveries ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE claims ADD COLUMN delivery_id INTEGER",

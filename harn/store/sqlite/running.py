@@ -70,7 +70,7 @@ class RunningNote:
             self._worker.post(lambda: _remove(self._directory, incarnations))
 
     def close(self) -> Deferred[None]:
-        """Remove the note, since this is no crash, and end the thread. Called once, after `open`."""
+        """Remove the note, since this is not a crash, and end the thread. Called once, after `open`."""
         self._open = False
         self._worker.post(self._discard)
         return self._worker.stop()
@@ -94,7 +94,7 @@ class RunningNote:
     def _written(self, waiting: list[Deferred[None]], failure: OSError | None) -> None:
         if failure is not None and not self._failed:
             log.warn(
-                "{path} cannot be written: {why}; if this server crashes, nobody knows which deliveries were running",
+                "{path} cannot be written: {why}; after a crash it is not known which deliveries were running",
                 path=self._path,
                 why=failure.strerror,
             )
@@ -108,7 +108,7 @@ class RunningNote:
     # In the thread:
 
     def _write(self, running: Collection[int]) -> OSError | None:
-        """Write the ids in one line; what follows it in the file is of no account."""
+        """Write the ids in one line; what follows it in the file is ignored."""
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

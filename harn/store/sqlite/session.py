@@ -162,7 +162,7 @@ class Session:
         for event in large:
             self.connection.execute(_INSERT_LARGE_EVENT, event)
         if large:
-            self.connection.execute(_INSERT_LARGE_EVENT, (None, None, None, False))  # lets go of the last one's copy
+            self.connection.execute(_INSERT_LARGE_EVENT, (None, None, None, False))  # frees the copy of the last one
         if deliveries:
             execute_rows(self.connection, _INSERT_DELIVERIES, 9, deliveries)
         for delivery_id, letter, at in dead:
@@ -173,7 +173,7 @@ class Session:
 
     def settle(self, units: Sequence[Settle]) -> None:
         """
-        Write settlements, in order. What dies lets go of its claim.
+        Write settlements, in order. A dead letter releases its claim.
 
         :raises StoreError: a delivery is not there. Which one is told only if there is one unit.
         """

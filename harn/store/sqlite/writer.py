@@ -183,7 +183,7 @@ class Writer:
                 self._reconnect()
             assert self._session is not None
             write_batch(self._session, units, now)
-            # Afterwards, so that nobody is told of a commit to files that are gone. Heartbeats are calls.
+            # After the commit, so that one to files that are gone is not reported as done. Heartbeats are calls.
             if any(isinstance(unit, Call) for unit in units):
                 self._files.check_soon()
             self._files.check()
