@@ -17,11 +17,17 @@ HELD_BACK = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 def main() -> None:
     """Run the command with the arguments of the process, and end it."""
+    # Ctrl-C before there is anything to end in good order: without a traceback of imports.
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if serves(sys.argv[1:]):
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     open_standard_streams()
     from harn.cli.main import main as run
 
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run()
 
 

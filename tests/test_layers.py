@@ -19,6 +19,7 @@ LAYERS: dict[str, int] = {
     "wire": 0,
     "clocks": 0,
     "files": 0,
+    "signals": 0,
     "observability": 0,
     "handlers": 0,
     "secrets": 1,

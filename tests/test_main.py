@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -22,6 +23,19 @@ def run():
     print("alive")
 
 harn.cli.main.main = run
+harn.__main__.main()
+"""
+INTERRUPTED = """
+import os, signal, sys
+import harn.__main__
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "harn.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
 harn.__main__.main()
 """
 CLOSED = """
@@ -54,6 +68,11 @@ class MainTests(SynchronousTestCase):
         done = self.run_python(EARLY, "orchestrator", "serve", "--watch")
         self.assertEqual((done.returncode, done.stdout), (0, "alive\n"), done.stderr)
         self.assertLess(self.run_python(EARLY, "orchestrator", "fire", "serve").returncode, 0)
+
+    def test_interrupted_while_it_begins(self) -> None:
+        """Ctrl-C while the program is still imported ends it as it ends any program, without a traceback."""
+        done = self.run_python(INTERRUPTED, "orchestrator", "serve")
+        self.assertEqual((done.returncode, done.stderr), (-signal.SIGINT, ""))
 
     def test_commands_that_serve(self) -> None:
         """It is the command that counts, not a word in its arguments."""

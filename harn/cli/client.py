@@ -22,6 +22,8 @@ from harn.auth.signed_requests import body_with_request_id
 from harn.errors import HarnError
 
 EXAMPLE = "http://127.0.0.1:8080"
+PLAIN_ANSWERS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+"""Reasons that OpenSSL, by its version, gives for an answer that is no TLS."""
 OTHER_PROGRAM = "what answers there is not a harn orchestrator"
 
 
@@ -153,9 +155,14 @@ class AdminClient:
         try:
             connection.connect()
         except ssl.SSLError as error:
-            raise ServerUnreachable(
-                f"no trusted connection to {self.url}: {error.reason or error}; name its certificate with --cacert"
-            ) from error
+            if error.reason in PLAIN_ANSWERS:
+                plain = "http" + self.url[len("https") :]
+                said = f"the server at {self.url} does not speak TLS; if it is the right one, write {plain}"
+            else:
+                said = (
+                    f"no trusted connection to {self.url}: {error.reason or error}; name its certificate with --cacert"
+                )
+            raise ServerUnreachable(said) from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a name of a host that no host can have
             why = (isinstance(error, OSError) and error.strerror) or error
             raise ServerUnreachable(f"no server answers at {self.url}: {why}") from error

@@ -18,6 +18,9 @@ import msgspec
 
 from harn.manifest.document import Malformed, parse
 
+FOR_THE_PARENT = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+"""What is sent to the whole group: the parent starts this program with them blocked."""
+
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d", re.ASCII)
 _KINDS: tuple[type[Any], ...] = (datetime, date, time, int)
 
@@ -93,9 +96,7 @@ def answer(data: bytes) -> bytes:
 
 
 def main() -> None:
-    """Answer once. Signals that a terminal or a service manager sends to the whole group are the parent's to heed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """Answer once; with the signals of `FOR_THE_PARENT` blocked."""
     gc.disable()  # Everything made here lives until the end.
     sys.stdout.buffer.write(answer(sys.stdin.buffer.read()))
     sys.stdout.buffer.flush()

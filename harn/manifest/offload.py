@@ -15,6 +15,8 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.errors import StageFailed
+from harn.manifest.child import FOR_THE_PARENT
+from harn.signals import signals_blocked
 
 # Isolated, so that neither the environment nor the working directory can put a module in the way; the directory that
 # holds this very harn is named, since it may be a checkout.
@@ -74,7 +76,8 @@ def parse_in_child(text: str, reactor: Any) -> Deferred[bytes]:
     parsing = _Parsing(text.encode("utf-8"))
     try:
         # env=None: the child needs what this interpreter needed to start, for example LD_LIBRARY_PATH.
-        processes.spawnProcess(parsing, sys.executable, [sys.executable, "-I", "-c", _PROGRAM, root], env=None)
+        with signals_blocked(FOR_THE_PARENT):
+            processes.spawnProcess(parsing, sys.executable, [sys.executable, "-I", "-c", _PROGRAM, root], env=None)
     except OSError as error:
         raise StageFailed("parse", f"cannot start a process to parse the manifest: {error}") from error
     return parsing.answered

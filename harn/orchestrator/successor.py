@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,6 +30,7 @@ from harn.orchestrator.handover import (
 )
 from harn.orchestrator.notify import WATCHDOG_PID
 from harn.orchestrator.signals import KEPT
+from harn.signals import signals_blocked
 from harn.store.lock import StateDirectoryLock
 
 _OURS_ALONE = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
@@ -80,7 +80,7 @@ class Successor(ProcessProtocol):
             given[DIRECTORY] = lock.of_directory
         try:
             ours, theirs = socket.socketpair()
-            with ours, theirs, signals_kept():
+            with ours, theirs, signals_blocked(KEPT):
                 transport = self._reactor.spawnProcess(
                     self,
                     program.executable,
@@ -164,16 +164,6 @@ def program_environment(environ: Mapping[str, str], inheritance: Inheritance) ->
     """Give the new program's environment: ours, without what is about this very process."""
     kept = {name: value for name, value in environ.items() if name not in _OURS_ALONE}
     return {**kept, VARIABLE: inheritance.encode()}
-
-
-@contextmanager
-def signals_kept() -> Iterator[None]:
-    """Let a process that is started meanwhile begin with our signals held back, until it can take them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how(reason: Failure) -> str:

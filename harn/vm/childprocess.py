@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.errors import StageFailed
+from harn.signals import signals_blocked
 from harn.vm.channel import Channel
-from harn.vm.child.guard import CONTROL, DATA, LIFE
+from harn.vm.child.guard import CONTROL, DATA, HELD, LIFE
 from harn.vm.frames import LARGEST_FROM_CHILD, FrameReader, FromChild, Ping, Pong, Ready
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -110,7 +111,7 @@ class ChildProcess(ProcessProtocol):
 
         :raises OSError: the system cannot.
         """
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours, signals_blocked(HELD):
             data, their_data = socket.socketpair()
             control, their_control = socket.socketpair()
             ours.callback(data.close)

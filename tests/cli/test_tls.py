@@ -61,6 +61,13 @@ class TlsTests(CommandCase):
         self.assert_failed(self.harn("reload"), "no trusted connection", "--cacert")
         self.assertEqual(self.server.seen, [])
 
+    def test_plain_server(self) -> None:
+        """A server that speaks no TLS is no question of certificates: the URL is wrong."""
+        plain = StubServer((200, NOTHING))
+        self.addCleanup(plain.close)
+        url = plain.url.replace("http://", "https://")
+        self.assert_failed(self.harn("reload", "--admin-url", url), "does not speak TLS", f"write {plain.url}")
+
     def test_vouched_for(self) -> None:
         """With ``--cacert`` its own certificate is trusted."""
         self.assertEqual(self.harn("reload", "--cacert", self.certificate).exit_code, 0)

@@ -106,6 +106,22 @@ class ParseInChildTests(TestCase):
         reason = await self.assertFailure(ended, ProcessTerminated)
         self.assertEqual(reason.signal, 9)
 
+    async def test_signals_to_the_group(self) -> None:
+        """Ctrl-C reaches each process of the terminal's group; a reload that is under way still reads its manifest."""
+        from twisted.internet import reactor
+
+        class Interrupting:
+            """A reactor whose processes get the signals of a terminal as soon as they are there."""
+
+            def spawnProcess(self, *args: Any, **kwargs: Any) -> Any:
+                process = reactor.spawnProcess(*args, **kwargs)
+                for name in ("INT", "TERM", "HUP"):
+                    process.signalProcess(name)
+                return process
+
+        answered = await parse_in_child("x = 1", Interrupting())
+        self.assertIsNone(decode_answer(answered).malformed)
+
 
 class _NoProcess:
     """A reactor that cannot start a process."""

@@ -3,6 +3,7 @@
 import gc
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.testing.calls import HANDLERS, make_call, refer
 from harn.testing.interpreters import InterpreterCase
 from harn.vm import childprocess
+from harn.vm.child.guard import HELD
 from harn.vm.printing import Printing
 from harn.vm.process import ChildInterpreters
 from harn.vm.spare import REFILL_DELAY, Spare
@@ -120,6 +122,18 @@ class LifeTests(InterpreterCase):
             await deferLater(reactor, 0.01)
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_signals_to_the_group_while_it_starts(self):
+        """Ctrl-C reaches each process of the terminal's group: one that starts just then gets ready all the same."""
+        spare = Spare(reactor, Printing(reactor.seconds))
+        spare.start()
+        self.addCleanup(spare.stop)
+        for number in HELD:
+            os.kill(spare.pid, number)
+        process = await spare.take()
+        self.assertIsNotNone(process.pid)
+        self.assertFalse(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & HELD, "the server itself goes on with signals")
+        await process.close()
 
     async def test_a_process_of_its_own(self):
         """One that leaves the spare alone starts one process and ends it: before and after, the same run."""

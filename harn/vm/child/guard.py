@@ -23,7 +23,7 @@ from harn.vm.prctl import adopt_orphans, end_with_parent
 
 DATA, CONTROL, LIFE = 3, 4, 5
 """Descriptors. `LIFE` is a pipe from the server: a byte asks for the end at once; end of file: the server is gone."""
-HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+HELD = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 """Signals that a terminal or a service manager may send to all of the server's processes; the server alone decides."""
 FAREWELL = 2.0
 """Seconds that an interpreter has to end by itself once the server is gone."""
@@ -39,6 +39,7 @@ def start_guarded() -> None:
     # Handlers that do nothing, and not SIG_IGN, which the programs that a handler starts would inherit.
     for number in HELD:
         signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # blocked by the server, as Python would have ended at one
     adopt_orphans()
     guard = os.getpid()
     child = os.fork()

@@ -1,0 +1,22 @@
+"""
+Signals that a terminal or a service manager sends to a whole group of processes, and a process that has just begun.
+
+Until a new program has handlers of its own, such a signal ends it. So it is started with them blocked: a signal that
+comes meanwhile waits until the program is ready for it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def signals_blocked(numbers: Iterable[int]) -> Iterator[None]:
+    """Let a process that is started meanwhile begin with these signals blocked; it unblocks them when it is ready."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
