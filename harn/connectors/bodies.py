@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -25,7 +26,6 @@ FORM = "application/x-www-form-urlencoded"
 MOST_FORM_FIELDS = 100
 
 _anything = msgspec.json.Decoder()
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _number = msgspec.json.Decoder(int | float)
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -57,7 +57,7 @@ class Document:
     @property
     def is_object(self) -> bool:
         """Tell whether it is a JSON object."""
-        return isinstance(self._value, dict)
+        return isinstance(self._value, dict) or (isinstance(self._value, msgspec.Raw) and _is_object(self._value))
 
     def at(self, *path: str) -> Any:
         """
@@ -68,10 +68,11 @@ class Document:
         value = self._value
         for step in path:
             if isinstance(value, msgspec.Raw):
-                value = _members_of(value)
-            if not isinstance(value, dict):
+                value = _member_of(value, step)
+            elif isinstance(value, dict):
+                value = value.get(step)
+            else:
                 return None
-            value = value.get(step)
         if isinstance(value, msgspec.Raw) and len(value) <= LONGEST_WORD * 12 + 2:
             return _anything.decode(value)
         return value
@@ -205,7 +206,7 @@ def body_digest(body: bytes) -> str:
 
 
 def _read(text: bytes) -> Any:
-    """Read a JSON value; of a large object the members' text, of another large value its text."""
+    """Read a JSON value; of a large one its text."""
     if len(text) <= BUILT:
         return _anything.decode(text)
     if is_too_deep(text):
@@ -215,15 +216,33 @@ def _read(text: bytes) -> Any:
     whole = _raw.decode(text)
     if _may_exceed(text):
         _check_numbers(text)
-    return _members.decode(text) if text.lstrip(b" \t\r\n").startswith(b"{") else whole
+    if _is_object(whole):
+        _finder("").decode(whole)  # the members' names, which nothing has decoded yet
+    return whole
 
 
-def _members_of(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """Give the members of an object within a body that was read before; none for any other value."""
+def _is_object(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"{"
+
+
+def _member_of(raw: msgspec.Raw, name: str) -> msgspec.Raw | None:
+    """Give a member of an object within a body that was read before; None of any other value, or where it is not."""
     try:
-        return _members.decode(raw)
+        found: msgspec.Raw = _finder(name).decode(raw).value
     except _NOT_READABLE:
-        return {}
+        return None
+    return found
+
+
+@lru_cache(maxsize=256)
+def _finder(name: str) -> msgspec.json.Decoder[Any]:
+    """
+    Make what finds one member, and builds none of the others.
+
+    A dict of them would hold the interpreter's lock for as long as it takes to build it, and there may be a million.
+    """
+    wanted = [("value", msgspec.Raw, msgspec.Raw(b"null"))]
+    return msgspec.json.Decoder(msgspec.defstruct("Wanted", wanted, rename={"value": name}))
 
 
 def _reason(text: bytes, error: BaseException) -> str:

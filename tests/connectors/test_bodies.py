@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -85,6 +86,23 @@ class ReadTests(SynchronousTestCase):
             for document in self.both(text):
                 self.assertIsNotNone(document.at("a"))
         self.assertEqual(bodies.read_json(b"\xef\xbb\xbf" + PADDING + b'{"a": "\\udead"}').at("a"), "\ufffd")
+
+    def test_many_members(self) -> None:
+        """Of a large body with very many members only the one that is asked for is built."""
+        text = b'{"a": "x", ' + b", ".join(b'"k%d": 1' % number for number in range(100_000)) + b"}"
+        tracemalloc.start()
+        try:
+            document = bodies.read_json(text)
+            self.assertEqual((document.at("a"), document.at("k99999"), document.at("none")), ("x", 1, None))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertLess(peak, 4 * len(text))
+
+    def test_half_a_surrogate_pair_in_a_name(self) -> None:
+        """Names are read at every size, those that are not asked for, too."""
+        for document in self.both(b'{"\\ud83d": 1, "a": "x"}'):
+            self.assertEqual((document.at("a"), document.at("\ufffd")), ("x", 1))
 
     def test_large_value(self) -> None:
         """A large value of a large body is not built; it is no word, and not nothing."""
