@@ -116,7 +116,7 @@ class Root(MultiService):
 
 def twistd_log(told: Mapping[str, Any], stdout: TextSink | None) -> ILogObserver | None:
     """
-    Make what twistd's log goes to: an output that makes nobody wait, and a file that is opened anew when it was moved.
+    Make the observer of twistd's log: it never blocks, and opens a file anew that was moved.
 
     :param told: twistd's own options; with a logger or syslog they name something else, and None is returned.
     :raises OSError: the log file cannot be opened.

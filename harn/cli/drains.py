@@ -60,7 +60,7 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
 
 
 def describe_done(done: Mapping[str, Any]) -> str:
-    """Say what became of what a version held."""
+    """Say what happened to the deliveries that a version held."""
     if "cancelled" in done:
         return f"{done.get('binding')}: {done['cancelled']} cancelled, to the dead letters"
     target = done.get("to")

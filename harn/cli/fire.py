@@ -31,7 +31,7 @@ FIELDS = (
 @with_server
 @with_json
 def fire(trigger_id: str, as_json: bool, **given: Any) -> None:
-    """Make an event up for the trigger TRIGGER_ID, and say what became of it."""
+    """Make an event up for the trigger TRIGGER_ID, and say how it ended."""
     client = Reach.told(given, os.environ).client()
     fired = client.post(f"/admin/fire/{quote(trigger_id, safe='')}", {}).expect_ok("event_id", "status")
     if as_json:

@@ -106,11 +106,11 @@ def main() -> None:
     try:
         cli(prog_name="harn")
     finally:
-        let_go_of_output()
+        silence_broken_output()
 
 
-def let_go_of_output() -> None:
-    """Let Python's end find nothing to write to an output that cannot be written to: it would print a traceback."""
+def silence_broken_output() -> None:
+    """Point an output that cannot be written to at ``/dev/null``: Python's own end would print a traceback."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -99,7 +99,7 @@ def trigger_table(triggers: Sequence[Mapping[str, Any]], width: int) -> Fitted:
 
 
 def dispatch_table(dispatches: Sequence[Mapping[str, Any]], width: int) -> Fitted:
-    """Show attempts, the newest last: when (UTC), of what, and what came of it."""
+    """Show attempts, the newest last: when (UTC), of which binding, and how each ended."""
     columns = (
         *(Column("At", drop=1), Column("Binding"), Column("Attempt", drop=2), Column("Outcome")),
         Column("Result or error", wraps=True),

@@ -67,7 +67,7 @@ def _fault_of_secret(text: str) -> tuple[str, str] | None:
     try:
         parse_secret_reference(text)
     except ValueError:
-        return "is no secret reference", "write namespace/name, for example github/token"
+        return "must be a secret reference", "write namespace/name, for example github/token"
     return None
 
 

@@ -138,7 +138,7 @@ class RotatingFile:
     def _rotate(self, coming: int) -> None:
         """Put the file aside, unless another process has done that by now."""
         assert self._file is not None
-        with suppress(OSError):  # let go of with the file; where there are no locks, two must not come in one moment
+        with suppress(OSError):  # released with the file; without locks two processes may rotate at once
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX)
         full = self._file
         self._follow()

@@ -314,7 +314,7 @@ class LineStream(io.RawIOBase):
         return len(piece)
 
     def flush(self) -> None:
-        """Take what is no whole line, too; wait for nothing."""
+        """Pass on an unfinished line, too; never block."""
         rest, self._partial = self._partial, b""
         self._output.put(rest)
 

@@ -249,7 +249,7 @@ def assemble(
     """
     Put a server together; its state directory is locked already.
 
-    :param supervisor: hears of reloads.
+    :param supervisor: reports reloads to the service manager.
     :param lock: of the state directory; checked with each heartbeat.
     :param takes_over: another program serves on it until then, and its token goes on.
     :raises OSError: the state directory cannot be used.

@@ -31,7 +31,7 @@ class Checked:
     """
     What a check found: every problem of the first stage that had any, and how much was checked.
 
-    :ivar warnings: what is no problem, and not as it should be.
+    :ivar warnings: what should be mended, and keeps nothing from being served.
     """
 
     problems: tuple[Problem, ...]

@@ -52,7 +52,7 @@ class StartReport:
         try:
             while data and self._descriptor is not None:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:  # the command was interrupted: nobody reads
+        except OSError:  # the command was interrupted: the pipe has no reader
             return
 
 
@@ -60,7 +60,7 @@ def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
     """
     Read what a daemon reports to its end; return the command's exit status, 0 or 1, with the reasons on ``stderr``.
 
-    :param log_file: what to name where the daemon ended without a word.
+    :param log_file: what to name where the daemon ended without a report.
     """
     said, reason = b"", ""
     try:

@@ -34,7 +34,7 @@ LONGEST_STATUS = 500
 
 class Supervisor:
     """
-    The service manager, as far as we talk to it. It hears of reloads only between `ready` and `stopping`.
+    The service manager, as far as we talk to it. Reloads are reported only between `ready` and `stopping`.
 
     :ivar address: the receiver's socket: a path, or ``@`` and an abstract name; None when nobody listens.
     """

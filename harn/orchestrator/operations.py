@@ -63,7 +63,7 @@ def synthetic_kind(spec: TriggerSpec) -> str:
 
 
 def describe_outcome(outcome: Outcome) -> dict[str, Any]:
-    """Say what became of a fired event."""
+    """Describe how a fired event ended."""
     settlement = outcome.settlement
     status = "dispatched" if settlement.state == DONE else "dlq" if settlement.state == DEAD else "waiting"
     error = settlement.dead.error if settlement.dead is not None else None

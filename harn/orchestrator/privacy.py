@@ -29,7 +29,7 @@ def make_private(state_dir: str) -> None:
     """
     Take from others what they may do with files of ours, and warn about a directory that they can enter. Blocks.
 
-    Files that are not ours by name, and what is no regular file, are left alone; one that cannot be changed is warned
+    Other names, and anything but regular files, are left alone; a file that cannot be changed is warned
     about.
     """
     for path in _ours(state_dir):

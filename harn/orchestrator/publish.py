@@ -156,7 +156,7 @@ class Publisher:
         return None
 
     def note_soon(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Append a record about what became of a generation; nobody waits for it."""
+        """Append a record about a generation after its adoption, without waiting for it."""
         self._state_file.save_soon()
         noting = Deferred.fromCoroutine(self.note(MANIFEST, kind, payload))
         noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=kind))

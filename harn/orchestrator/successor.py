@@ -123,7 +123,7 @@ class Successor(ProcessProtocol):
             self._pair.close()
         return gone
 
-    # What becomes of it
+    # How it goes on, and ends
 
     def processExited(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
         """Say that it has ended."""

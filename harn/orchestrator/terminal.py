@@ -3,7 +3,7 @@ The terminal in whose foreground a server was started.
 
 When its window is closed, the kernel sends SIGHUP. A program in the foreground ends then, as everybody expects of it; a
 server that took the signal for a reload would go on unseen, with the state directory and the port. In the background,
-without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload whatever becomes of it.
+without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload even after it was closed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEVICE = "/dev/tty"
 
 class Terminal(TimerService):
     """
-    Follows whether the process is in the foreground of its terminal: once that is gone, nothing tells it any more.
+    Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
 
     :param in_foreground: tells it now; raises `OSError` when the terminal is gone.
     """

@@ -259,7 +259,7 @@ async def _wait(work: Awaitable[Any]) -> Any:
 
 
 def _let_go(held: Held) -> None:
-    """Let go of the interpreter of a version that was revived in vain."""
+    """Release the interpreter of a version that was revived for a reload that failed."""
     interpreter, held.stable.interpreter = held.stable.interpreter, None
     if interpreter is not None:
         interpreter.release()

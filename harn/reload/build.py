@@ -84,7 +84,7 @@ class Builder:
         return files
 
     def doing(self) -> str:
-        """Say what a stage that takes long is at; empty when nobody can tell."""
+        """Say what a stage that takes long is doing; empty when that is not known."""
         return self.files.doing() or self.resolution.doing()
 
     def noted(self) -> Noted:

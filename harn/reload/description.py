@@ -14,7 +14,7 @@ from harn.reload.generation import Generation
 from harn.reload.report import ReloadReport
 
 PATIENCE = 2.0
-"""Seconds after which nobody waits for the files to say whether they are what serves."""
+"""Seconds that reading the files may take; then drift is unknown."""
 
 
 async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, str] | str:
@@ -39,7 +39,7 @@ def describe_generation(
     Describe the live generation.
 
     :param waiting: the report of what waits for somebody: a reload that is held, or files that do not settle.
-    :param files_now: digests of its files as they read now: what differs from its own is drift; or why nobody knows.
+    :param files_now: digests of its files as they read now, to tell drift; or why they could not be read.
     """
     told = {"last_failed": _told(last_failed), "waiting": _told(waiting)}
     if live is None:

@@ -56,7 +56,7 @@ class FileReader:
 
     :param reactor: an ``IReactorThreads`` and ``IReactorTime``.
     :param pool: where they run; None for a thread of its own, started when it is needed.
-    :ivar reactor: for whoever has this and waits.
+    :ivar reactor: the one given, for callers that need time.
     """
 
     def __init__(self, reactor: Any, wall: WallTime, pool: Any = None) -> None:

@@ -31,7 +31,7 @@ class Resolution:
         self._importing: list[IInterpreter] = []
 
     def doing(self) -> str:
-        """Say which module is being imported, and what to do if that comes to no end; empty when none is."""
+        """Say which module is being imported, and what to do if that does not end; empty when none is."""
         said = next(filter(None, (interpreter.importing() for interpreter in self._importing)), "")
         return f"{said}; what waits there for a port, a lock or a thread belongs {ADVICE}" if said else ""
 

@@ -1,4 +1,4 @@
-"""The start hooks of what was adopted: whoever asked for it waits for them, but the server's end does not."""
+"""Start hooks of an adopted generation: the answer to its reload waits for them, the end of the server does not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StartHooks:
         self._running: Deferred[Any] = succeed(())
 
     async def run(self, interpreter: IInterpreter) -> Sequence[str]:
-        """Run those of an interpreter; return those that failed, or that the server's end cut the waiting off."""
+        """Run those of an interpreter; return the failures, or `CUT_OFF` if `close` came before the end."""
         running = self._running = interpreter.serve()
         try:
             return await running
@@ -27,5 +27,5 @@ class StartHooks:
             return (CUT_OFF,)
 
     def close(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         self._running.cancel()

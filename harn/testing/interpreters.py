@@ -334,14 +334,14 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             self.assertEqual(self.words(path), ["plain", "async", "call", "last", "first"])
 
         async def test_hooks_without_a_word(self) -> None:
-            """An interpreter that nobody said it of serves from its first call of a handler on."""
+            """Without `serve`, start hooks run before the first call of a handler."""
             path = self.path()
             interpreter = await self.make(HOOKS.format(path=path), "call")
             await self.result(interpreter, "call")
             self.assertEqual(self.words(path), ["plain", "async", "call"])
 
         async def test_failing_hooks(self) -> None:
-            """What fails is told with its place, and keeps nothing else from running."""
+            """A failure names its place, and the other hooks and the handlers run all the same."""
             interpreter = await self.make(FAILING_HOOKS, "call")
             failures = await interpreter.serve()
             self.assertEqual(interpreter.hook_failures, failures)

@@ -1,5 +1,5 @@
 """
-One child process: how it is started, spoken to and ended. What it does for whom is its owner's business.
+One child process: how it is started, spoken to and ended. Its owner decides what it runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TAIL = 2000
 
 
 class ProcessOwner(Protocol):
-    """What a child process tells the one who has it."""
+    """The callbacks of a child process's owner."""
 
     def frame_received(self, frame: FromChild) -> None:
         """Take a frame of the data channel."""
@@ -73,7 +73,7 @@ class ChildProcess(ProcessProtocol):
     """
     A process that runs `harn.vm.program`: a guard, and the interpreter below it.
 
-    :ivar owner: hears of frames and of the end; None while it is a spare that nobody took.
+    :ivar owner: is given the frames, and the end; None while the process is an unused spare.
     :ivar ready: fires with this object once the process can take a bundle, or fails with `StageFailed`.
     :ivar printed: called with what C code in the process writes to descriptors 1 and 2.
     """
@@ -170,11 +170,11 @@ class ChildProcess(ProcessProtocol):
             return
         with contextlib.suppress(OSError):  # it ends already
             os.write(self._life, b"k")
-        self._let_go_of_guard()
+        self._close_life()
         self._stop_timer()
         self._timer = self._reactor.callLater(KILL_GRACE, self._kill_guard)
 
-    def _let_go_of_guard(self) -> None:
+    def _close_life(self) -> None:
         if self._life >= 0:
             life, self._life = self._life, -1
             os.close(life)
@@ -236,7 +236,7 @@ class ChildProcess(ProcessProtocol):
     def _channel_lost(self) -> None:
         if self._life < 0:  # its end was asked for
             return
-        # Either it is about to be reaped, or a handler closed our descriptors and nobody can reach the process.
+        # Either it is about to be reaped, or a handler closed our descriptors and the process cannot be reached.
         self._stop_timer()
         self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill, "it closed its channel")
 
@@ -246,7 +246,7 @@ class ChildProcess(ProcessProtocol):
         """Read what it said last, tell everybody."""
         self._alive = False
         self._stop_timer()
-        self._let_go_of_guard()
+        self._close_life()
         self._end_what_is_left(reason)
         for channel in (self._data, self._control, self._output):
             if channel is not None:

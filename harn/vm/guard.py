@@ -1,7 +1,7 @@
 """
 The guard: refuses what an interpreter would import from below the manifest's directory and that is not in its bundle.
 
-Such a module, found through ``sys.path``, ``PYTHONPATH``, a ``.pth`` file or a finder of somebody else's, would be
+Such a module, found through ``sys.path``, ``PYTHONPATH``, a ``.pth`` file or another finder, would be
 served as it was when it was first imported, and no reload would know that it has changed.
 """
 
@@ -32,7 +32,7 @@ class Guard:
     :param locality: tells what is local.
     :param paths: the files of the bundle.
     :param directories: where the bundle's modules would be found on disk.
-    :ivar refused: what was refused so far, by the module's name: whoever imports may hide the error.
+    :ivar refused: what was refused so far, by the module's name: importing code may catch and hide the error.
     """
 
     def __init__(self, locality: Locality, paths: Collection[str], directories: Iterable[str]) -> None:
@@ -95,7 +95,7 @@ class Guard:
         raise error
 
     def _beside(self, name: str) -> str:
-        """Give the file of a module that nobody finds, though it lies where local modules do."""
+        """Return the file of a module that no finder finds, though it lies where local modules do; else nothing."""
         for directory in self._directories:
             for leaf in (f"{name}.py", os.path.join(name, "__init__.py")):
                 if os.path.isfile(os.path.join(directory, leaf)):

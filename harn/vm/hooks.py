@@ -1,8 +1,8 @@
 """
-Start and stop hooks of one interpreter, as the server sees them: when they run, how long, and what came of it.
+Start and stop hooks of one interpreter, as the server sees them: when they run, how long, and how they ended.
 
 They run in an interpreter that serves, after it was adopted and before it ends; calls wait until the start hooks have
-ended. What fails keeps no handler from running: it is logged, and told to whoever asked.
+ended. A hook that fails is logged and is a warning of the reload; handlers run all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ START_LIMIT = 30.0
 STOP_LIMIT = 5.0
 """and all stop hooks."""
 MARGIN = 1.0
-"""Seconds after which an interpreter that does not even say that they took too long is waited for no more."""
+"""Seconds, after a limit, after which an interpreter that does not answer at all is waited for no longer."""
 
 
 class Neighbour(Protocol):
@@ -160,7 +160,7 @@ class StartStop:
             self._over()
 
     def close(self) -> None:
-        """Let go of the interpreter."""
+        """Call neither ``send`` nor ``release`` any more."""
         self._stop_timer()
         self._send = lambda frame: None
         self._release = lambda: None
@@ -184,7 +184,7 @@ class StartStop:
         self._over()
 
     def _over(self) -> None:
-        """Let go on who waits: for the start hooks, or for the stop hooks where these were begun."""
+        """Answer those who wait: for the start hooks, or for the stop hooks where these were begun."""
         if self._stopped is None:
             self._answer()
             self._release()

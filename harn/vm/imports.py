@@ -30,7 +30,7 @@ class Loader:
     def __init__(
         self, source: Source | None, builtin_names: dict[str, Any] | None, directories: Sequence[str] = ()
     ) -> None:
-        """Take a module; of a package without ``__init__`` there is no source, and ``directories`` is where it lies."""
+        """Take a module; a package without ``__init__`` has ``source`` None and lies in ``directories``."""
         self._source = source
         self._builtins = builtin_names
         self._directories = list(directories)
@@ -67,7 +67,7 @@ class Loader:
         """Tell whether the module is a package."""
         return self._source is None or self._source.is_package
 
-    # Data beside the modules, which is no part of the bundle: it is read from disk when somebody asks
+    # Data files beside the modules are not in the bundle: they are read from disk when they are asked for
 
     @property
     def path(self) -> str:

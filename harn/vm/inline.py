@@ -120,7 +120,7 @@ class InlineInterpreter:
         return self._thread.ident == ident
 
     def abandon_copy(self) -> None:
-        """Let go of the loop, in a process that a handler forked."""
+        """Close the loop's descriptors, in a process that a handler forked."""
         abandon_loop(self._loop)
 
     # What its owner asks

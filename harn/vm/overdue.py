@@ -46,7 +46,7 @@ class Running:
     cancelled: bool = False
 
     def end(self, done: Done) -> None:
-        """End with a result, or with what is wrong with it, unless its caller has let go of it."""
+        """End with a result, or with an error if it is not valid, unless its caller has cancelled it."""
         try:
             returned = returned_of(done)
         except AttemptFailed as error:
@@ -56,7 +56,7 @@ class Running:
             self.returned.callback(returned)
 
     def fail(self, error: Exception) -> None:
-        """End with ``error``, unless its caller has let go of it."""
+        """End with ``error``, unless its caller has cancelled it."""
         if not self.returned.called:
             self.returned.errback(error)
 

@@ -75,7 +75,7 @@ class Program:
         loop.add_reader(data.fileno(), self._readable)
 
     def abandon(self) -> None:
-        """Let go of the channel and the loop, in a copy of this process."""
+        """Close the channel and the loop, in a copy of this process."""
         self._data.close()
         self._control.close()
         abandon_loop(self._loop)

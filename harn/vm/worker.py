@@ -43,7 +43,7 @@ from harn.vm.sources import BundleProblem
 log = Logger(namespace="harn.vm")
 
 BACKOFFS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the first, second, ... replacement in a row of processes that came to nothing."""
+"""Seconds before the first, second, ... replacement in a row of processes that completed no call."""
 RESOLVE_LIMIT = 30.0
 """Seconds that a replacement may take to import what its predecessor had."""
 
@@ -286,7 +286,7 @@ class Worker:
         ).addErrback(unavailable)
 
     def pong_received(self, pong: Pong) -> None:
-        """Hear whether the loop turns; while modules are imported, where that is."""
+        """Take the answer to a ping: whether the loop turns; while modules are imported, at which line."""
         if pong.number == IMPORTS:
             self._where = pong.where
         else:

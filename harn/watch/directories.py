@@ -90,7 +90,7 @@ class Directories:
 
     Everything but the making blocks: for a thread.
 
-    :param events: hears of what happens in them.
+    :param events: is given what happens in them.
     """
 
     def __init__(self, events: Events) -> None:

@@ -1,4 +1,4 @@
-"""What is watched, what was seen of it, and what became of a reload that was asked for: frozen values."""
+"""What is watched, what was seen of it, and how a requested reload ended: frozen values."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Wishes:
     """
     What a watcher asks for.
 
-    :ivar reload: for a reload that adopts this content or nothing; fires with what became of it.
+    :ivar reload: for a reload that adopts this content or nothing; fires with its outcome.
     :ivar renew: for one that keeps the manifest and the code that are live, and reads all else anew.
     :ivar unsettled: called once in each spell of `UNSETTLED` seconds in which nothing could be adopted; says why.
     """

@@ -350,7 +350,7 @@ class TriggerTests(SynchronousTestCase):
         for value in ('["hunter2"]', '["hunter2/x y"]', '["github/a", "hunter2"]'):
             found = complaints(one(handler_secrets=value))
             self.assertEqual(len(found), 1)
-            self.assertIn("is no secret reference; write namespace/name", found[0])
+            self.assertIn("must be a secret reference; write namespace/name", found[0])
             self.assertNotIn("hunter2", found[0])
         self.assertEqual(len(complaints(one(handler_secrets="[5]"))), 1)
         self.assertEqual(len(complaints(one(handler_secrets="5"))), 1)

@@ -48,7 +48,7 @@ LOG_LIMIT = 64 * 1024
 
 LONGEST_RECORD = 8192
 LATE = 30.0
-"""Seconds that the start hooks of a module may take that a call needs and nobody had imported before."""
+"""Seconds that the start hooks of a module may take that was first imported for a call."""
 
 _encode_fields = msgspec.json.Encoder(enc_hook=repr).encode
 
