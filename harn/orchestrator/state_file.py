@@ -234,9 +234,6 @@ class StateFile:
     :ivar is_ours: False while another program's is there, which is left alone.
     """
 
-    _stamp: tuple[int, ...] | None = None  # of the file as it was written last
-    _is_in_trouble = False
-
     def __init__(
         self, path: str, clock: IReactorTime, in_thread: InThread, document: Callable[[], Callable[[], Any]]
     ) -> None:
@@ -248,6 +245,8 @@ class StateFile:
         self._lock = DeferredLock()
         self._later: IDelayedCall | None = None
         self._written_at = float("-inf")
+        self._stamp: tuple[int, ...] | None = None  # of the file as it was written last
+        self._is_in_trouble = False
 
     async def save(self) -> None:
         """
@@ -290,13 +289,14 @@ class StateFile:
 
     async def keep(self) -> None:
         """Replace the file if somebody else removed or changed what was written last; trouble is logged once."""
-        found: list[tuple[int, ...] | None] = []
+        kept: list[bool] = []
         await self._lock.acquire()
         try:
-            await self._in_thread(lambda: found.append(stamp_of(self.path)))
+            # Compared before the next replacement may begin, which changes both.
+            await self._in_thread(lambda: kept.append(self._stamp in (None, stamp_of(self.path))))
         finally:
             self._lock.release()
-        if not self.is_ours or self._stamp is None or found == [self._stamp]:
+        if not self.is_ours or kept == [True]:
             return
         try:
             await self.save()

@@ -195,6 +195,21 @@ class StateFileTests(SynchronousTestCase):
         self.successResultOf(self.keep())
         self.assertEqual(self.threads, [])
 
+    def test_replaced_meanwhile(self) -> None:
+        """A replacement of our own that waits until the look is over is not taken for somebody else's."""
+        saving = self.save()
+        self.run_thread()
+        self.successResultOf(saving)
+        keeping = Deferred.fromCoroutine(self.file.keep())
+        self.now["n"] = 1
+        waits = self.save()
+        self.patch(self.file, "_in_thread", maybeDeferred)
+        self.patch(state_file, "log", Logger(observer=lambda event: self.fail(event["log_format"])))
+        self.run_thread()
+        self.successResultOf(keeping)
+        self.successResultOf(waits)
+        self.assertEqual(read_state(self.directory), {"n": 1, "triggers": []})
+
     def test_kept_in_trouble(self) -> None:
         """What cannot be written is said once; it is tried again, and said when it is there again."""
         saving = self.save()
