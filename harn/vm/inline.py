@@ -147,7 +147,7 @@ class InlineInterpreter:
             return returned
         self._held.append(Running(number=number, call=call, returned=returned))
         if not self._hooks.wanted and call.handler is not None:
-            self._hooks.begin()
+            self.serve()
         if not self._hooks.holds:
             self._release()
         return returned

@@ -76,6 +76,8 @@ class ChildInterpreter:
         """See `IInterpreter`."""
         if alone and self._closing is None:
             return self._cells.call(call)
+        if not self._worker.hooks.wanted and call.handler is not None and self._closing is None:
+            self.serve()
         return self._worker.call(call)
 
     @property

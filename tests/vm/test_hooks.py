@@ -220,11 +220,28 @@ class PortCase(InterpreterCase):
             free.bind(("127.0.0.1", 0))
             return free.getsockname()[1]
 
+    async def first_call_waits(self):
+        """See that a call which is there before `serve` was called waits for the end of earlier interpreters, too."""
+        path, ending, asked = self.path(), Deferred(), []
+        self.patch(self.interpreters, "_ending", lambda: asked.append("ending") or ending)
+        interpreter = await self.make(HOOKS.format(path=path), "call")
+        calling = interpreter.call(make_call("call"))
+        self.assertEqual(asked, ["ending"])
+        serving = interpreter.serve()
+        self.assertNoResult(serving)
+        ending.callback(None)
+        await calling
+        self.assertEqual((await serving, self.words(path)), ((), ["plain", "async", "call"]))
+
 
 class InlineHookTests(PortCase):
     """Interpreters in this process."""
 
     factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
+
+    async def test_first_call_waits(self):
+        """A call that comes first waits for interpreters that are about to end."""
+        await self.first_call_waits()
 
     async def test_port_over_a_reload(self):
         """The next interpreter takes a port when the one before has given it back."""
@@ -245,6 +262,10 @@ class ChildHookTests(PortCase):
     """Interpreters in processes of their own."""
 
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
+
+    async def test_first_call_waits(self):
+        """A call that comes first waits for interpreters that are about to end."""
+        await self.first_call_waits()
 
     async def test_port_over_a_reload(self):
         """The next interpreter takes a port when the one before has given it back, at once or when that has drained."""
