@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from threading import Thread, get_ident
+from threading import Thread, current_thread
 from typing import Any
 from weakref import WeakSet
 
@@ -67,7 +67,8 @@ def _watch_forks_once() -> None:
 def _find_forked() -> Callable[[], None] | None:
     """Give what a process abandons that was forked on the thread of one of the interpreters."""
     for interpreter in _threads:
-        if interpreter.has_thread(get_ident()):
+        # Not by the thread's number, which one that has ended may have had before.
+        if interpreter.has_thread(current_thread()):
             return interpreter.abandon_copy
     return None
 
@@ -115,9 +116,9 @@ class InlineInterpreter:
         """How many calls are in it."""
         return len(self._calls) + len(self._held)
 
-    def has_thread(self, ident: int) -> bool:
+    def has_thread(self, thread: Thread) -> bool:
         """Tell whether a thread is the one that runs its calls."""
-        return self._thread.ident == ident
+        return self._thread is thread
 
     def abandon_copy(self) -> None:
         """Close the loop's descriptors, in a process that a handler forked."""

@@ -8,6 +8,7 @@ from twisted.internet.defer import gatherResults
 
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
+from harn.vm import inline
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
 
@@ -189,3 +190,12 @@ class InlineForkTests(InterpreterCase):
         for handler, expected in (("returns", 0), ("async_waits", 0), ("exits", 7)):
             self.assertEqual((handler, await self.result(interpreter, handler)), (handler, expected))
         self.assertEqual(await self.result(interpreter, "fine"), os.getpid())
+
+    async def test_after_a_reload(self):
+        """So it does where the thread has the number of an earlier interpreter's, which has ended."""
+        old = await self.make(FORKS, "fine")
+        await old.close()
+        interpreter = await self.make(FORKS, "fine")
+        self.patch(inline, "_threads", [old, interpreter])
+        old._thread._ident = interpreter._thread.ident
+        self.assertEqual(await self.result(interpreter, "async_waits"), 0)
