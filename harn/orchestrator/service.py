@@ -373,8 +373,11 @@ class Orchestrator(Service):
         async def end() -> None:
             await ending
 
+        def too_long(result: object, seconds: float) -> Failure:
+            return Failure(TimeoutError(seconds))  # whatever cancelling a part makes of it
+
         try:
-            await Deferred.fromCoroutine(end()).addTimeout(LONGEST_END, self._reactor)
+            await Deferred.fromCoroutine(end()).addTimeout(LONGEST_END, self._reactor, too_long)
         except TimeoutError:
             log.error("a part of the server did not end within {seconds:g} s", seconds=LONGEST_END)
         except Exception:

@@ -31,8 +31,11 @@ START_LIMIT = 30.0
 """Seconds that a process may take to be ready."""
 CLOSE_GRACE = 2.0
 """Seconds that a process may take to end by itself."""
-KILL_GRACE = 8.0
-"""Seconds that a guard may take to end everything: longer than its own `LAST_KILLS`."""
+KILL_GRACE = 6.0
+"""
+Seconds that a guard may take to end everything: longer than its own `LAST_KILLS`; with `CLOSE_GRACE` less than the
+server's end waits for its interpreters.
+"""
 
 _SECRETS = ("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET")
 """What the names of variables with secrets begin with."""

@@ -152,7 +152,7 @@ class ChildInterpreters(Service):
         """Close the spare and every interpreter; fires when all processes are gone."""
         Service.stopService(self)
         ending = [self.spare.stop(), *(interpreter.close() for interpreter in tuple(self._open))]
-        return gatherResults(ending).addCallback(lambda _: None)
+        return gatherResults(ending, consumeErrors=True).addCallback(lambda _: None)
 
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`."""
