@@ -29,7 +29,7 @@ from harn.dispatch.notes import note_settled
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
-from harn.errors import AttemptFailed, CallInterrupted, EventLogUnavailable
+from harn.errors import AttemptFailed, CallInterrupted, EventLogGone, EventLogUnavailable
 from harn.model.delivery import READY, WAITING, Settlement
 from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
@@ -167,7 +167,7 @@ class Dispatcher:
 
         What was not begun stays in the store, for the next server.
         """
-        self._left = max_items
+        self._left = max_items if self._left is None else 0
         idle = self._idle = Deferred()
         self._readback.stop_retries()
         self._pump()
@@ -355,6 +355,7 @@ class Dispatcher:
 
     def _not_settled(self, failure: Failure, delivery: Delivery, settlement: Settlement) -> None:
         self._second_tries.add(partial(self._settle, delivery, settlement))
+        self._left = 0 if failure.check(EventLogGone) else self._left  # the restart that it needs runs it all again
         failure.trap(EventLogUnavailable)
 
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:

@@ -50,6 +50,16 @@ class DrainTests(SynchronousTestCase):
         self.world.clock.advance(1.0)
         self.successResultOf(drained)
 
+    def test_event_log_gone(self) -> None:
+        """Once the event log needs a restart, nothing more begins, not even to end the server: it would run twice."""
+        self.take(5)
+        self.world.memory.abandon("its files were removed")
+        self.world.call().returns()
+        self.world.clock.pump([1.0] * 5)
+        self.assertEqual(self.world.calls, [])
+        self.world.dispatcher.drain(10)
+        self.assertEqual((self.world.calls, self.world.dispatcher.queued), ([], 4))
+
     def test_waits_for_what_was_interrupted(self) -> None:
         """A bystander on its way back is not forgotten."""
         self.take(1)
