@@ -125,7 +125,8 @@ class StartStop:
     def stop(self) -> Deferred[None]:
         """Run the stop hooks, if the start hooks ran; fires when they have ended, or their time is up."""
         self._stop_timer()
-        if not (self.wanted and self._exist and self._up):
+        if not (self.wanted and self._exist and self._up) or self._before is not None:
+            self._up = False  # start hooks that have not begun never will
             self._over()
             return succeed(None)
         stopped = self._stopped = Deferred()

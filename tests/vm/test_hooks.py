@@ -203,6 +203,15 @@ class StartStopTests(SynchronousTestCase):
             self.successResultOf(stopping)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_stop_before_they_began(self):
+        """Of an interpreter that ends while its start hooks still wait for an earlier one, no hook runs."""
+        ending = Deferred()
+        begun = self.hooks.begin(lambda: ending)
+        self.successResultOf(self.hooks.stop())
+        self.successResultOf(begun)
+        ending.callback(None)
+        self.assertEqual((self.sent, self.clock.getDelayedCalls()), ([], []))
+
     def test_stop_before_the_start_ended(self):
         """Who waits for the start hooks is answered when the interpreter ends."""
         begun = self.hooks.begin(lambda: succeed(None))
