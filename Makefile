@@ -24,7 +24,7 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .harn build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .harn build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache */plugins/dropin.cache
 
 # Installed in place, so that an edit counts at once. "compat" puts this folder on the path as it is, which is how Twisted
 # finds our plugins in it. A stamp is older than the files that say what to install.

@@ -185,8 +185,15 @@ class Locator:
         self._read: dict[int, Mapping[Path, int]] = {}
 
     def line(self, path: Path) -> int | None:
-        """Give the line of ``path``, or of the nearest thing around it that is written; None when nothing is."""
+        """
+        Give the line of ``path``, or of the first thing in it where it is written with a longer name (``[a.b]`` for
+        ``a``), or of the nearest thing around it; None when nothing is written.
+        """
         lines, path, before = self._around(path)
+        if path and path not in lines:
+            inside = [line for each, line in lines.items() if each[: len(path)] == path]
+            if inside:
+                return min(inside) + before
         while path and path not in lines:
             path = path[:-1]
         return lines[path] + before if path else None

@@ -38,6 +38,11 @@ FEW = 100
 """Connections below which the limit of them is worth a warning."""
 FAREWELL = 5.0
 """Seconds that an idle connection may wait for one more request when another process takes the new ones."""
+TRUNCATED = (
+    "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
+    " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"
+)
+"""What a shutdown logs that could not finish all; the counts are those of `Parts.in_hand`."""
 
 
 @define(kw_only=True, eq=False)

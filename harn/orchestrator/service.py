@@ -23,7 +23,7 @@ from harn.errors import HarnError, ShuttingDown
 from harn.orchestrator.handover import Program
 from harn.orchestrator.limits import import_early, raise_open_files
 from harn.orchestrator.notify import Supervisor
-from harn.orchestrator.parts import Parts
+from harn.orchestrator.parts import TRUNCATED, Parts
 from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.privacy import make_private
 from harn.orchestrator.signals import Signals
@@ -338,7 +338,7 @@ class Orchestrator(Service):
         left = parts.in_hand()
         if not in_time or parts.dispatcher.queued:
             reason = "max_items" if in_time else "deadline"
-            log.warn("drain truncated ({reason}): {left} stay for the next server", reason=reason, left=left)
+            log.warn(TRUNCATED, reason=reason, **left)
             await parts.publisher.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
         parts.dispatcher.close()
         parts.stopped_at = parts.wall.seconds()

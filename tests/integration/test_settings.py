@@ -112,6 +112,7 @@ class WorkTests(SettingsCase):
         self.assertEqual(server.terminate(), 0, server.stderr)
         self.assertLess(time.monotonic() - began, 20.0)  # 30 s are the default
         self.assertIn("drain truncated (deadline)", server.stderr)
+        self.assertRegex(server.stderr, r"\d+ running, \d+ queued and \d+ waiting for a retry stay for the next server")
 
 
 class LogLevelTests(SettingsCase):

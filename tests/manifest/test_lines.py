@@ -171,3 +171,10 @@ class LocatorTests(SynchronousTestCase):
             self.assertEqual(locator.line(("triggers", 0, "retry", "cap")), 22)
             self.assertEqual(locator.line(("triggers",)), 20)
             self.assertIsNone(locator.line(("orchestrator", "drain")))
+
+    def test_named_in_a_longer_name_alone(self) -> None:
+        """``[trigger.webhook]`` is where ``trigger`` is written, though it has no line of its own."""
+        locator = Locator(uncut("x = 1\n[trigger.webhook]\ny = 1\n[trigger.retry]\na.b = 2\n"))
+        self.assertEqual(locator.line(("trigger",)), 2)
+        self.assertEqual(locator.line(("trigger", "retry", "a")), 5)
+        self.assertEqual(locator.line(("trigger", "retry", "c")), 4)

@@ -71,7 +71,9 @@ class RemovedFilesTests(SQLiteTestCase):
         """The loss of any one of the three is noticed."""
         for suffix in ("", "-wal", "-shm"):
             self.remove(suffix)
-            self.assertIn(f"events.sqlite{suffix} in ", self.refused())
+            said = self.refused()
+            self.assertIn(f"events.sqlite{suffix} in ", said)
+            self.assertIn("was removed or replaced", said)
             self.result_of(self.store.close())
             shutil.rmtree(os.path.dirname(self.path))
             del self.path
@@ -82,7 +84,10 @@ class RemovedFilesTests(SQLiteTestCase):
         """When the log alone is gone, a clean end writes what it held into the database."""
         self.accept_one("e1")
         self.remove("-wal", "-shm")
-        self.assertIn("SIGTERM", self.refused())
+        said = self.refused()
+        self.assertIn("SIGTERM", said)
+        self.assertIn("events.sqlite-wal, events.sqlite-shm in ", said)
+        self.assertIn("were removed or replaced", said)
         self.result_of(self.store.close())
         self.assertEqual(self.query("SELECT count(*) FROM deliveries WHERE event_id = 'e1'"), [(1,)])
 

@@ -75,7 +75,10 @@ class DatabaseFiles:
 
     def _report(self, gone: list[str]) -> str:
         names = ", ".join(os.path.basename(self._path) + suffix for suffix in gone)
-        what = f"{names} in {self._directory} was removed or replaced while the server (pid {os.getpid()}) had it open"
+        was, it = ("was", "it") if len(gone) == 1 else ("were", "them")
+        what = (
+            f"{names} in {self._directory} {was} removed or replaced while the server (pid {os.getpid()}) had {it} open"
+        )
         if "" not in gone:
             return (
                 f"{what}: nothing is accepted until a restart; stop the server with SIGTERM, which writes what the"
