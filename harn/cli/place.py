@@ -185,8 +185,12 @@ class Reach:
             token = read_token(self.place.state_dir)
             if token is None:
                 path = token_path(self.place.state_dir_name)
+                if os.path.lexists(token_path(self.place.state_dir)):
+                    what = "cannot be read; run this as the server's user"
+                else:
+                    what = "is missing; restart the server, which writes it (kill -HUP reloads without it)"
                 raise SecretUnavailable(
-                    f"no credentials for the server: {path} cannot be read; run this as the server's user, or set"
+                    f"no credentials for the server: {path} {what}, or set"
                     f" {API_KEYS} or {HMAC_SECRET} as the server has them"
                 )
             credentials = Credentials(keys=(token,))

@@ -222,7 +222,9 @@ class ReloadTests(CommandCase):
         """Without credentials nothing is sent, and both variables are named, and the file that could not be read."""
         self.environ = dict.fromkeys(CREDENTIALS)
         server = self.serve()
-        self.assert_failed(self.harn("reload"), *CREDENTIALS, "token cannot be read")
+        self.assert_failed(self.harn("reload"), *CREDENTIALS, "token is missing; restart the server")
+        os.mkdir(os.path.join(self.state_dir, "token"))  # nobody can read it as a file
+        self.assert_failed(self.harn("reload"), *CREDENTIALS, "token cannot be read; run this as the server's user")
         self.assertEqual(server.seen, [])
 
     def test_token(self) -> None:
