@@ -22,6 +22,7 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.answer = bytearray()
         self.key = ""
+        self.is_closed = False
 
     def send(self, key: str) -> None:
         """Post a delivery with this id."""
@@ -36,6 +37,7 @@ class Client:
         """Read on; tell whether the delivery was accepted, None as long as that is open."""
         piece = self.socket.recv(65536)
         if not piece:
+            self.is_closed = True
             return False
         self.answer += piece
         head, separator, body = bytes(self.answer).partition(b"\r\n\r\n")
@@ -89,7 +91,7 @@ class Clients:
                         self.accepted.append(client.key)
                     else:
                         self.failures.append(bytes(client.answer[:300]))
-                    if not client.answer:
+                    if client.is_closed:
                         selector.unregister(client.socket)
                         self._clients.remove(client)
                         client.socket.close()

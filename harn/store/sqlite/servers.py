@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from harn.store.heartbeat import LAPSE
 from harn.store.sqlite.session import Session
 
-_SEEN_SINCE = "SELECT incarnation, seen_at FROM servers WHERE seen_at > ?"
+_SEEN = "SELECT incarnation, seen_at FROM servers"
+_SEEN_BETWEEN = _SEEN + " WHERE seen_at > ? AND seen_at <= ?"
 
 
 def register(session: Session, *, pid: int, host: str, now: float) -> int:
@@ -28,9 +29,9 @@ def renew(session: Session, *, pid: int, host: str, now: float) -> None:
     )
 
 
-def last_seen(connection: sqlite3.Connection, now: float) -> Mapping[int, float]:
-    """Return by incarnation when a server was alive last, of those that may still be at ``now`` (seconds, Unix)."""
-    return dict(connection.execute(_SEEN_SINCE, (now - LAPSE,)).fetchall())
+def last_seen(connection: sqlite3.Connection) -> Mapping[int, float]:
+    """Return by incarnation when each server was alive last (seconds, Unix)."""
+    return dict(connection.execute(_SEEN).fetchall())
 
 
 def living(
@@ -46,6 +47,6 @@ def living(
     """
     return [
         incarnation
-        for incarnation, seen_at in last_seen(connection, now).items()
-        if incarnation != ours and seen_at <= now + LAPSE and seen_at_start.get(incarnation) != seen_at
+        for incarnation, seen_at in connection.execute(_SEEN_BETWEEN, (now - LAPSE, now + LAPSE))
+        if incarnation != ours and seen_at_start.get(incarnation) != seen_at
     ]

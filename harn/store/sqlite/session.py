@@ -155,6 +155,8 @@ class Session:
                 )
                 if new.dead is not None:
                     dead.append((number, new.dead, new.received_at))
+                    if not granted:
+                        self._release([number])  # a later one of this batch may take the same claim
             unit.value = tuple(ids)
         self.numbers.delivery = number
         if events:

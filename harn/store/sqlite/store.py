@@ -113,7 +113,7 @@ class SQLiteStore:
         self._writer = writer
 
         def register(session: Session) -> int:
-            self._seen_at_start = servers.last_seen(session.connection, now)
+            self._seen_at_start = servers.last_seen(session.connection)
             return servers.register(session, pid=os.getpid(), host=socket.gethostname(), now=now)
 
         async def opening() -> None:

@@ -219,6 +219,14 @@ class AcceptingTests(StoreTestCase):
         said = (record.payload["reason"], record.payload["final_error"], record.payload["attempt_count"])
         self.assertEqual(said, (FILTER_ERROR, "no such function", 0))
 
+    def test_dead_from_the_start_leaves_its_claim_to_the_next(self) -> None:
+        """Of two deliveries of one batch with the same claim the second is accepted if the first is a dead letter."""
+        dead = DeadLetter(reason=FILTER_ERROR, error_class="filter_error", error="no such function")
+        first = new_delivery("e1", dead=dead, claim=dedupe("k"))
+        second, third = (new_delivery(event, claim=dedupe("k")) for event in ("e2", "e3"))
+        numbers = self.accept(first, second, third)
+        self.assertEqual([number is None for number in numbers], [False, False, True])
+
     def test_unit_that_cannot_be_stored_fails_alone(self) -> None:
         """A unit with a value that no database takes fails; the others of its turn are kept, and ids go on."""
         good = self.store.accept(accept_of(new_delivery("e1")))

@@ -216,6 +216,13 @@ class OperatingTests(StoreTestCase):
             self.assertEqual(self.result_of(self.store.recover(now, 10)).recovered, 1)
         self.assertEqual(self.ready_ids(), [left])
 
+    def test_recovery_when_the_clock_is_set_back_after_the_start(self) -> None:
+        """A server that was gone for long when the next one started is gone by any later time of day."""
+        self.accept_one("left")
+        self.clock.advance(60.0)
+        self.crash()
+        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 1)
+
     # leaving
 
     def test_recovery_leaves_a_server_that_still_runs(self) -> None:
