@@ -102,7 +102,7 @@ class NeverServedTests(TakeoverCase):
         self.write_handlers("one")
         server = self.serve_before(FAILS_LATE)
         self.write_handlers("two")
-        server.reload("?confirm_within=4s")
+        server.reload("?confirm_within=15s")  # longer than a program takes to fail on a slow machine
         self.write_handlers("three")
         self.fail(server)
         self.assertEqual(server.generation()["probation"]["generation"], 2)
@@ -217,7 +217,8 @@ class MomentTests(TakeoverCase):
             os.kill(new, signal.SIGTERM)
             server.wait_for_line("shutting down")
             half.sendall(b"}\n\n")
-            self.assertEqual(half.recv(12), b"HTTP/1.1 401")
+            # It has no signature; or the signal was there before it.
+            self.assertIn(half.recv(12), (b"HTTP/1.1 401", b"HTTP/1.1 503"))
         self.wait_ended(new)
         self.assertEqual((server.state()["status"], server.state()["pid"]), ("stopped", new))
         server.wait_for_line("graceful shutdown complete")
