@@ -14,7 +14,8 @@ from harn.testing.server import SERVE, TWISTD, Connection, wait_until
 from tests.integration.case import ServerCase, trigger_text
 
 IN_FOREGROUND = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a child ignores it from its start
 terminal = os.open(sys.argv[1], os.O_RDWR)  # the first that the leader of a session opens is the session's
 for number in (0, 1, 2):
     os.dup2(terminal, number)
