@@ -23,7 +23,7 @@ from harn.errors import HarnError
 
 EXAMPLE = "http://127.0.0.1:8080"
 PLAIN_ANSWERS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
-"""Reasons that OpenSSL, by its version, gives for an answer that is no TLS."""
+"""Reasons that OpenSSL, by its version, gives for an answer without TLS."""
 OTHER_PROGRAM = "what answers there is not a harn orchestrator"
 
 
@@ -121,7 +121,7 @@ class AdminClient:
     @url.validator
     def _check_url(self, attribute: object, url: str) -> None:
         """
-        Refuse what is no URL of a server.
+        Raise an error for anything but the URL of a server.
 
         :raises NoServerUrl: says what is wrong with it.
         """

@@ -257,7 +257,11 @@ class HarnChannel(HTTPChannel):
         elif self._header:
             self._turn_away(problem_of(refusal_of(self._header)))
         else:
-            self._turn_away(problem_of(MessageMalformed("this is no HTTP/1.1 request: its first line is malformed")))
+            self._turn_away(
+                problem_of(
+                    MessageMalformed("the first line must be that of an HTTP/1.1 request: method, target and version")
+                )
+            )
 
     # Ending
 

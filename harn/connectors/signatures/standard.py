@@ -98,7 +98,7 @@ class StandardScheme:
         self, keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int = TOLERANCE
     ) -> None:
         """See `IScheme`."""
-        # All three of one family: a mixture is no message of anybody's.
+        # All three of one family: no sender mixes them.
         family = "webhook" if "webhook-signature" in headers or "svix-signature" not in headers else "svix"
         message_id, timestamp, signatures = (headers.get(f"{family}-{part}") for part in PARTS)
         verify(keys, message_id, timestamp, body, signatures, now, tolerance)
