@@ -33,6 +33,7 @@ LAYERS: dict[str, int] = {
     "plugins": 4,
     "dispatch": 4,
     "reload": 4,
+    "rollout": 4,
     "listener": 5,
     "watch": 5,
     "orchestrator": 6,
@@ -45,7 +46,7 @@ LAYERS: dict[str, int] = {
 FACADES = frozenset(("interfaces", "testing"))
 """Rooms for others to import from; they may import anything public, and no room of ours imports them."""
 
-SIDEWAYS = frozenset((("auth", "secrets"),))
+SIDEWAYS = frozenset((("auth", "secrets"), ("rollout", "reload"), ("reload", "rollout")))
 """Pairs of rooms of one layer of which the first may import the second."""
 
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files"))

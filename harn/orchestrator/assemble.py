@@ -68,7 +68,7 @@ from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.reload.settling import SETTLE
-from harn.reload.trial.trials import Deeds, Trials
+from harn.rollout.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
 from harn.store.heartbeat import HeartbeatService
 from harn.store.lock import StateDirectoryLock

@@ -16,7 +16,7 @@ from harn.reload.diff.plan import Planned, Work, describe_plan
 from harn.reload.diff.replay import Replayer
 from harn.reload.report import ReloadRequest
 from harn.reload.rollout import stable_of
-from harn.reload.trial.probation import terms
+from harn.rollout.probation import terms
 from harn.triggers.registry import Registry
 
 

@@ -16,7 +16,7 @@ from harn.observability.metrics import Metrics
 from harn.orchestrator.state_file import StateFile
 from harn.reload.hooks import Finished
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport
-from harn.reload.trial.trials import START
+from harn.rollout.trials import START
 from harn.store.interfaces import IEventLog
 
 log = Logger(namespace="harn")

@@ -17,7 +17,7 @@ from harn.reload.coordinator import Coordinator
 from harn.reload.diff.comparing import make_recorded
 from harn.reload.diff.differences import Recorded, generation_diff
 from harn.reload.diff.recorded import describe_recorded
-from harn.reload.trial.trials import Trials
+from harn.rollout.trials import Trials
 
 
 @implementer(IReloadOperations)

@@ -13,7 +13,7 @@ from harn.manifest.model import OrchestratorSettings
 from harn.observability.logs import threshold
 from harn.orchestrator.options import ServeOptions
 from harn.reload.generation import Candidate
-from harn.reload.trial.trials import Needed
+from harn.rollout.trials import Needed
 from harn.store.model import RetentionPolicy
 
 REMEMBERED = 86400.0

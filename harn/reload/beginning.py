@@ -19,8 +19,8 @@ from harn.reload.hooks import Finished
 from harn.reload.numbers import VersionNumbers
 from harn.reload.report import PREVIOUS, ReloadReport, ReloadRequest
 from harn.reload.revive import Reviver
-from harn.reload.trial.ramp_record import RUNNING, RampRecord
-from harn.reload.trial.trials import Trials
+from harn.rollout.ramp_record import RUNNING, RampRecord
+from harn.rollout.trials import Trials
 
 log = Logger(namespace="harn.reload")
 

@@ -39,8 +39,8 @@ from harn.reload.reroute import reroute
 from harn.reload.revive import Reviver
 from harn.reload.stages import Stages
 from harn.reload.start_hooks import StartHooks
-from harn.reload.trial.trials import START, Trials
 from harn.reload.turns import Turns
+from harn.rollout.trials import START, Trials
 from harn.store.interfaces import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp

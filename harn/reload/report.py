@@ -89,7 +89,7 @@ class ReloadReport:
     :ivar plan: of a dry run: what would change, in every detail (see `harn.reload.diff.plan`).
     :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: what says something else now.
     :ivar renewed: secrets, and files of secrets, that were read anew and are others now.
-    :ivar probation: what undoes it (see `harn.reload.trial.probation`), as a JSON value.
+    :ivar probation: what undoes it (see `harn.rollout.probation`), as a JSON value.
     :ivar ramps: the triggers whose new version takes a share only, as JSON values.
     :ivar reason: why it happened.
     """

@@ -19,7 +19,7 @@ from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.settings import LiveSettings
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.reload.trial.probation import Probation, terms
+from harn.rollout.probation import Probation, terms
 from harn.store.model import RetentionPolicy
 from harn.store.retention import RetentionService
 from harn.triggers.registry import Registry

@@ -8,8 +8,8 @@ from attrs import define, field, frozen
 
 from harn.model.delivery import BINDING_REMOVED, DEAD, DONE, DRAIN_CANCELLED, REJECTED, RETRY_EXHAUSTED, WAITING
 from harn.reload.generation import Candidate
-from harn.reload.trial.probation import CONFIRMED, PASSED, REVERTED
-from harn.reload.trial.trials import START, STUCK
+from harn.rollout.probation import CONFIRMED, PASSED, REVERTED
+from harn.rollout.trials import START, STUCK
 from harn.store.memory.tables import Row
 from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call

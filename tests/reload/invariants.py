@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harn.reload.drain import MOST_DRAINING
-from harn.reload.trial import probation, ramping
-from harn.reload.trial.judges import Judges
-from harn.reload.trial.probation import Probation
-from harn.reload.trial.ramp_record import why_failed
+from harn.rollout import probation, ramping
+from harn.rollout.judges import Judges
+from harn.rollout.probation import Probation
+from harn.rollout.ramp_record import why_failed
 from harn.store.memory.tables import Row
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.pool import Shared

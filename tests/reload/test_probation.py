@@ -14,7 +14,7 @@ from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, Not
 from harn.manifest.model import ReloadSettings
 from harn.model.shares import FailureLimit
 from harn.reload.report import PREVIOUS, ReloadRequest
-from harn.reload.trial.probation import Probation, Trial, terms
+from harn.rollout.probation import Probation, Trial, terms
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
 

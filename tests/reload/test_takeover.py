@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from harn.errors import EventLogUnavailable
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.report import PREVIOUS
-from harn.reload.trial.probation import NAME as PROBATION
-from harn.reload.trial.ramping import NAME as RAMPS
-from harn.reload.trial.trials import PATIENCE
+from harn.rollout.probation import NAME as PROBATION
+from harn.rollout.ramping import NAME as RAMPS
+from harn.rollout.trials import PATIENCE
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, World, fake
 

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 
 from harn.reload.generation import Candidate
-from harn.reload.trial.probation import Probation
+from harn.rollout.probation import Probation
 from harn.triggers.binding import ACTIVE, BindingVersion
 from tests.reload.expected import Notebook
 from tests.reload.world import World

@@ -29,7 +29,7 @@ from harn.reload.reader import FileReader
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
-from harn.reload.trial.trials import Deeds, Trials
+from harn.rollout.trials import Deeds, Trials
 from harn.store.memory.store import MemoryStore
 from harn.testing.clocks import SteppedWall
 from harn.testing.manifests import trigger_text

@@ -20,8 +20,8 @@ from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
 from harn.manifest.model import RolloutSpec
 from harn.reload.generation import Candidate
-from harn.reload.trial.judges import add_judge, remove_judge
-from harn.reload.trial.ramp_record import (
+from harn.rollout.judges import add_judge, remove_judge
+from harn.rollout.ramp_record import (
     ABORTED,
     FINISHED,
     SHARE_DIGITS,

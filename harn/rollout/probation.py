@@ -19,7 +19,7 @@ from harn.manifest.model import ReloadSettings
 from harn.model.durations import format_duration
 from harn.model.shares import FailureLimit, format_share
 from harn.reload.report import ReloadRequest
-from harn.reload.trial.judges import add_judge, remove_judge
+from harn.rollout.judges import add_judge, remove_judge
 from harn.triggers.binding import BindingVersion
 
 NAME = "probation"

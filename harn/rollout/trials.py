@@ -19,10 +19,10 @@ from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed, ShuttingDown
 from harn.reload.generation import Candidate, Generation
 from harn.reload.report import REVERT, ReloadReport, ReloadRequest
-from harn.reload.trial import probation, ramp_record, ramping
-from harn.reload.trial.keeping import FIRST_PAUSE, LONGEST_PAUSE, Keeper
-from harn.reload.trial.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown, terms
-from harn.reload.trial.ramping import Ramps, RampSteps
+from harn.rollout import probation, ramp_record, ramping
+from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE, Keeper
+from harn.rollout.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown, terms
+from harn.rollout.ramping import Ramps, RampSteps
 from harn.store.interfaces import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp

@@ -1,0 +1,1 @@
+"""Automatic rollback and traffic ramps of the live generation, persisted across restarts."""
