@@ -34,19 +34,29 @@ LAYERS: dict[str, int] = {
     "dispatch": 4,
     "reload": 4,
     "rollout": 4,
-    "listener": 5,
-    "watch": 5,
-    "orchestrator": 6,
-    "tap": 7,
-    "cli": 7,
-    "__main__": 8,
+    "history": 5,
+    "listener": 6,
+    "watch": 6,
+    "upgrade": 7,
+    "orchestrator": 7,
+    "tap": 8,
+    "cli": 8,
+    "__main__": 9,
 }
 """Layer by room: a room is a package or module directly in ``harn``. Imports point down."""
 
 FACADES = frozenset(("interfaces", "testing"))
 """Rooms for others to import from; they may import anything public, and no room of ours imports them."""
 
-SIDEWAYS = frozenset((("auth", "secrets"), ("rollout", "reload"), ("reload", "rollout")))
+SIDEWAYS = frozenset(
+    (
+        ("auth", "secrets"),
+        ("rollout", "reload"),
+        ("reload", "rollout"),
+        ("upgrade", "orchestrator"),
+        ("orchestrator", "upgrade"),
+    )
+)
 """Pairs of rooms of one layer of which the first may import the second."""
 
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files"))

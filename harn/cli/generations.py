@@ -15,7 +15,7 @@ Entry = Mapping[str, Any]
 
 
 class GenerationSource(Protocol):
-    """Gives generations; see `harn.reload.diff.recorded` and `harn.reload.diff.differences` for their shapes."""
+    """Gives generations; see `harn.history.recorded` and `harn.history.differences` for their shapes."""
 
     def history(self, limit: int) -> Sequence[Entry]:
         """Give the last ``limit``, the newest first; one that is on probation has that as ``probation``."""

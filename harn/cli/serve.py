@@ -38,8 +38,8 @@ def run(options: ServeOptions) -> int:
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
     from harn.listener.activation import passed_descriptor
-    from harn.orchestrator.handover import Inheritance, Program
     from harn.store.lock import refuse_held
+    from harn.upgrade.handover import Inheritance, Program
 
     inheritance = Inheritance.taken_from(os.environ)
     if inheritance is None:

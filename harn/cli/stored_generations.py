@@ -10,8 +10,8 @@ from attrs import frozen
 
 from harn.cli.offline import DATABASE
 from harn.errors import GenerationUnknown
+from harn.history.recorded import describe_history, describe_recorded
 from harn.reload.archive import read_kept_bundle, read_manifest_text
-from harn.reload.diff.recorded import describe_history, describe_recorded
 from harn.store.model import GenerationRecord
 from harn.store.sqlite.offline import OfflineStore, open_readonly
 from harn.vm.bundle import Bundle
@@ -52,8 +52,8 @@ class StoredGenerations:
                 new = newest(store)
             contents = [read_content(store, number) for number in (old, new)]
         from harn.connectors.catalog import Catalog
-        from harn.reload.diff.comparing import make_recorded
-        from harn.reload.diff.differences import generation_diff
+        from harn.history.comparing import make_recorded
+        from harn.history.differences import generation_diff
 
         rules = Catalog.discover().providers
         return generation_diff(

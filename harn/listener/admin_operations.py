@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
+from harn.history.recorded import HISTORY, LONGEST_HISTORY
 from harn.listener.admin_arguments import parse_flag, parse_number, parse_seconds
 from harn.listener.admin_place import AdminPlace, Door, make_admin_app
 from harn.listener.interfaces import IOperations
 from harn.listener.request import HarnRequest
 from harn.observability.audit import Acting
-from harn.reload.diff.recorded import HISTORY, LONGEST_HISTORY
 
 _MOST_RECORDS = 1000
 

@@ -34,7 +34,7 @@ class IOperations(Interface):
     """
 
     def generations(limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """The last ``limit`` generations that served, newest first; see `harn.reload.diff.recorded`."""
+        """The last ``limit`` generations that served, newest first; see `harn.history.recorded`."""
 
     def bindings() -> Deferred[Sequence[Mapping[str, Any]]]:
         """Every live or draining binding version, with its state, counts and leases."""
@@ -75,7 +75,7 @@ class IReloadOperations(Interface):
 
     def diff(old: int, new: int) -> Deferred[Mapping[str, Any]]:
         """
-        What differs between two generations; see `harn.reload.diff.differences`.
+        What differs between two generations; see `harn.history.differences`.
 
         :raises RouteUnknown: the content of one is not kept.
         """

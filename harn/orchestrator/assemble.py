@@ -24,6 +24,7 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
+from harn.history.replay import Replayer
 from harn.listener.admin import Admin
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
@@ -36,7 +37,6 @@ from harn.model.visible import visible
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.orchestrator.drain_operations import DrainOperations
-from harn.orchestrator.handover import Inheritance, Program
 from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.memory import Freezer
 from harn.orchestrator.notify import Supervisor, Watchdog
@@ -44,7 +44,6 @@ from harn.orchestrator.operations import Operations
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.planning import Planner
-from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
 from harn.orchestrator.reaping import OrphanReaper, is_parent_of_orphans
@@ -59,7 +58,6 @@ from harn.orchestrator.watching import make_watcher
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
-from harn.reload.diff.replay import Replayer
 from harn.reload.drain import Drains
 from harn.reload.generation import Candidate
 from harn.reload.hooks import Hooks
@@ -76,6 +74,8 @@ from harn.store.retention import RetentionService
 from harn.store.sqlite.store import SQLiteStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
+from harn.upgrade.handover import Inheritance, Program
+from harn.upgrade.old_process import Predecessor
 
 log = Logger(namespace="harn")
 

@@ -16,6 +16,7 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher, Outcome
 from harn.dispatch.intake import Arrival, Intake
 from harn.errors import RouteUnknown
+from harn.history.recorded import describe_history
 from harn.listener.interfaces import IOperations, RecordPage
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DEAD, DONE
@@ -24,7 +25,6 @@ from harn.model.headers import redact
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_file import describe_binding
 from harn.reload.coordinator import Coordinator
-from harn.reload.diff.recorded import describe_history
 from harn.store.interfaces import IStore
 from harn.store.model import Record
 from harn.store.topics import OURS, check_known

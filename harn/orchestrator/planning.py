@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harn.dispatch.dispatcher import Dispatcher
+from harn.history.plan import Planned, Work, describe_plan
+from harn.history.replay import Replayer
 from harn.manifest.model import ReloadSettings, RolloutSpec
 from harn.model.durations import format_duration
 from harn.model.identifiers import binding_key
 from harn.model.shares import format_share
 from harn.reload.archive import InThread
 from harn.reload.attempt import Draft
-from harn.reload.diff.plan import Planned, Work, describe_plan
-from harn.reload.diff.replay import Replayer
 from harn.reload.report import ReloadRequest
 from harn.reload.rollout import stable_of
 from harn.rollout.probation import terms
@@ -31,7 +31,7 @@ class Planner:
 
     async def describe(self, draft: Draft) -> Mapping[str, Any]:
         """
-        Give the JSON value ``plan`` of a dry run's report; see `harn.reload.diff.plan.describe_plan`.
+        Give the JSON value ``plan`` of a dry run's report; see `harn.history.plan.describe_plan`.
 
         Beside that it has the ``probation`` that would begin, and the ``replay`` if one was asked for.
         """

@@ -10,13 +10,13 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
+from harn.history.comparing import make_recorded
+from harn.history.differences import Recorded, generation_diff
+from harn.history.recorded import describe_recorded
 from harn.listener.interfaces import IReloadOperations
 from harn.orchestrator.drain_operations import DrainOperations
 from harn.reload.archive import InThread
 from harn.reload.coordinator import Coordinator
-from harn.reload.diff.comparing import make_recorded
-from harn.reload.diff.differences import Recorded, generation_diff
-from harn.reload.diff.recorded import describe_recorded
 from harn.rollout.trials import Trials
 
 

@@ -20,19 +20,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import HarnError, ShuttingDown
-from harn.orchestrator.handover import Program
 from harn.orchestrator.limits import import_early, raise_open_files
 from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import TRUNCATED, Parts
-from harn.orchestrator.predecessor import Predecessor
 from harn.orchestrator.privacy import make_private
 from harn.orchestrator.signals import Signals
-from harn.orchestrator.successor import Successor
 from harn.orchestrator.terminal import Terminal
 from harn.orchestrator.turns import take_short_turns
-from harn.orchestrator.upgrade import Upgrade
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.lock import StateDirectoryLock
+from harn.upgrade.handover import Program
+from harn.upgrade.new_process import Successor
+from harn.upgrade.old_process import Predecessor
+from harn.upgrade.upgrade import Upgrade
 
 log = Logger(namespace="harn")
 

@@ -86,7 +86,7 @@ class ReloadReport:
     :ivar status: `OK`, `ERROR`, `NEEDS_CONFIRMATION` or `UNSETTLED`.
     :ivar generation: the generation that serves now.
     :ivar stage: for an error: where it failed. ``timed_out``: because the stage ran out of time.
-    :ivar plan: of a dry run: what would change, in every detail (see `harn.reload.diff.plan`).
+    :ivar plan: of a dry run: what would change, in every detail (see `harn.history.plan`).
     :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: what says something else now.
     :ivar renewed: secrets, and files of secrets, that were read anew and are others now.
     :ivar probation: what undoes it (see `harn.rollout.probation`), as a JSON value.

@@ -14,8 +14,8 @@ from harn.testing.server import Answer, Connection, ServerProcess, is_alive, wai
 from tests.integration.test_upgrade import HELD, SLOW_IMPORT, UpgradeCase
 
 FAILS_LATE = """
-from harn.orchestrator.handover import HandoverFailed
-from harn.orchestrator.predecessor import Predecessor
+from harn.upgrade.handover import HandoverFailed
+from harn.upgrade.old_process import Predecessor
 
 async def relieve(self, *given):
     raise HandoverFailed("the socket cannot be adopted")

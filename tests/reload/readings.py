@@ -6,9 +6,9 @@ import textwrap
 from pathlib import Path
 
 from harn.connectors.catalog import Catalog
+from harn.history.differences import Recorded
 from harn.manifest.load import check_document
 from harn.manifest.source import ManifestSource
-from harn.reload.diff.differences import Recorded
 from harn.reload.inputs import Inputs, Surroundings, read_inputs
 
 HEAD = "[orchestrator]\nallow_empty = true\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from harn.history.changes import code_comparison, field_changes, file_changes, setting_changes
+from harn.history.text_diff import text_diff
 from harn.manifest.model import Manifest
 from harn.reload.definitions import define
-from harn.reload.diff.changes import code_comparison, field_changes, file_changes, setting_changes
-from harn.reload.diff.text_diff import text_diff
 from harn.triggers.reconcile import reconcile
 from harn.vm.bundle import Bundle
 

@@ -16,11 +16,11 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 
 from harn.errors import ShuttingDown
-from harn.orchestrator.handover import DIRECTORY, HandoverFailed, Inheritance, Program
 from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import Parts
-from harn.orchestrator.successor import Successor
 from harn.store.lock import StateDirectoryLock
+from harn.upgrade.handover import DIRECTORY, HandoverFailed, Inheritance, Program
+from harn.upgrade.new_process import Successor
 
 log = Logger(namespace="harn")
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.reload.diff.recorded import describe_history, describe_recorded, source_text
+from harn.history.recorded import describe_history, describe_recorded, source_text
 from harn.store.model import GenerationRecord
 from harn.vm.bundle import Module, make_bundle
 

@@ -15,15 +15,15 @@ from twisted.internet.task import Clock, LoopingCall
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.orchestrator import predecessor, upgrade
-from harn.orchestrator.handover import MAIN, SERVES, TAKEN, YOURS, HandoverFailed, Inheritance, Program
 from harn.orchestrator.notify import Supervisor
-from harn.orchestrator.predecessor import PATIENCE, SECOND_TRY, Predecessor
-from harn.orchestrator.successor import Successor
-from harn.orchestrator.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, Upgrade
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.turns import Turns
 from harn.store.lock import StateDirectoryLock
+from harn.upgrade import old_process, upgrade
+from harn.upgrade.handover import MAIN, SERVES, TAKEN, YOURS, HandoverFailed, Inheritance, Program
+from harn.upgrade.new_process import Successor
+from harn.upgrade.old_process import PATIENCE, SECOND_TRY, Predecessor
+from harn.upgrade.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, Upgrade
 
 
 class FakeListening:
@@ -360,7 +360,7 @@ class PredecessorTests(SynchronousTestCase):
         self.parts: Any = FakeParts()
         self.done = self.parts.done
         self.pair = FakePair(self.done)
-        self.patch(predecessor, "Pair", self.pair)
+        self.patch(old_process, "Pair", self.pair)
         self.old = Predecessor(self.clock, Inheritance(pid=1, incarnation=4))
         self.lock: Any = FakeLock(self.done)
         self.old.inherit(self.lock)

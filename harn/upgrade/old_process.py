@@ -11,9 +11,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import EventLogUnavailable, ShuttingDown, StateDirectoryUnusable
-from harn.orchestrator.handover import MAIN, SERVES, TAKEN, YOURS, Inheritance, Pair
 from harn.orchestrator.parts import Parts
 from harn.store.lock import StateDirectoryLock
+from harn.upgrade.handover import MAIN, SERVES, TAKEN, YOURS, Inheritance, Pair
 
 log = Logger(namespace="harn")
 

@@ -16,8 +16,8 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from harn.orchestrator.handover import LONGEST_WORD, VARIABLE, HandoverFailed, Inheritance, Pair, Program
-from harn.orchestrator.successor import program_environment
+from harn.upgrade.handover import LONGEST_WORD, VARIABLE, HandoverFailed, Inheritance, Pair, Program
+from harn.upgrade.new_process import program_environment
 
 PYTHON = "/venv/bin/python3"
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.history import plan as module
+from harn.history.plan import Planned, Work, describe_plan
 from harn.manifest.model import OrchestratorSettings
 from harn.reload.definitions import define
-from harn.reload.diff import plan as module
-from harn.reload.diff.plan import Planned, Work, describe_plan
 from harn.reload.inputs import Inputs
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.triggers.binding import BindingVersion

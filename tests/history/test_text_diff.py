@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.reload.diff import text_diff as module
-from harn.reload.diff.text_diff import LONGEST, text_diff
+from harn.history import text_diff as module
+from harn.history.text_diff import LONGEST, text_diff
 from harn.testing.manifests import manifest_text
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harn.errors import ManifestInvalid
+from harn.history.differences import Recorded
 from harn.manifest.interfaces import ProviderRules
 from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.source import ManifestSource
-from harn.reload.diff.differences import Recorded
 from harn.vm.bundle import Bundle
 
 

@@ -14,9 +14,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import CallInterrupted, EventLogUnavailable, HandlerTimedOut, InterpreterDied, PredicateRaised
+from harn.history.replay import MOST_LISTED, Replayer, Treatment, compare
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
-from harn.reload.diff.replay import MOST_LISTED, Replayer, Treatment, compare
 from harn.store.memory.store import MemoryStore
 from harn.store.model import RecentEvent
 from harn.testing.interpreters import InterpreterCase

@@ -13,7 +13,11 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from harn.listener import activation
-from harn.orchestrator.handover import (
+from harn.orchestrator.notify import WATCHDOG_PID
+from harn.orchestrator.signals import KEPT
+from harn.signals import signals_blocked
+from harn.store.lock import StateDirectoryLock
+from harn.upgrade.handover import (
     DIRECTORY,
     LISTENING,
     LOCK,
@@ -28,10 +32,6 @@ from harn.orchestrator.handover import (
     Pair,
     Program,
 )
-from harn.orchestrator.notify import WATCHDOG_PID
-from harn.orchestrator.signals import KEPT
-from harn.signals import signals_blocked
-from harn.store.lock import StateDirectoryLock
 
 _OURS_ALONE = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
 """Variables that are about this very process."""

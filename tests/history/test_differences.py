@@ -11,6 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.history.changes import (
+    code_comparison,
+    digest_changes,
+    field_changes,
+    file_changes,
+    secret_changes,
+    setting_changes,
+)
+from harn.history.differences import Recorded, generation_diff
 from harn.manifest.changes import changed_fields, changed_settings
 from harn.manifest.model import (
     DrainSettings,
@@ -21,15 +30,6 @@ from harn.manifest.model import (
     TriggerSpec,
     VmSettings,
 )
-from harn.reload.diff.changes import (
-    code_comparison,
-    digest_changes,
-    field_changes,
-    file_changes,
-    secret_changes,
-    setting_changes,
-)
-from harn.reload.diff.differences import Recorded, generation_diff
 from harn.secrets.hashing import secret_hash
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.vm.bundle import Bundle, Module, closure, make_bundle, source_digest

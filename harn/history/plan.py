@@ -11,11 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from harn.manifest.changes import settings_requiring_restart
-from harn.manifest.model import OrchestratorSettings, TriggerSpec
-from harn.model.identifiers import binding_key
-from harn.reload.connections import connector_key, needing_connectors
-from harn.reload.diff.changes import (
+from harn.history.changes import (
     ADDED,
     MODIFIED,
     REMOVED,
@@ -26,6 +22,10 @@ from harn.reload.diff.changes import (
     secret_changes,
     setting_changes,
 )
+from harn.manifest.changes import settings_requiring_restart
+from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.model.identifiers import binding_key
+from harn.reload.connections import connector_key, needing_connectors
 from harn.reload.guard import would_remove_most
 from harn.reload.inputs import Inputs
 from harn.triggers.binding import BindingVersion
