@@ -20,6 +20,7 @@ LAYERS: dict[str, int] = {
     "clocks": 0,
     "files": 0,
     "signals": 0,
+    "lifecycle": 0,
     "observability": 0,
     "handlers": 0,
     "secrets": 1,
@@ -59,7 +60,7 @@ SIDEWAYS = frozenset(
 )
 """Pairs of rooms of one layer of which the first may import the second."""
 
-VALUES = frozenset(("errors", "model", "wire", "clocks", "files"))
+VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))
 """Rooms of the lowest layer that the others in it may import, as they are one idea in several modules."""
 
 CHILD_MAY = frozenset(("handlers", "model", "vm"))

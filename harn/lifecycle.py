@@ -1,0 +1,198 @@
+"""
+Lifecycle events: what happens to requests, deliveries, versions and the server, as values that anyone may subscribe to.
+
+Whoever makes something happen emits an event, once; whoever wants to count, log, record or react subscribes to its
+type. To find what an event causes, search for ``subscribe(`` and its name. Events that carry values of a higher room
+are declared there: those of reloads in `harn.reload.events`, those of rollouts in `harn.rollout.events`.
+
+Everything happens on the reactor thread. A field ``binding`` is a binding version's key, for example ``gh@v2``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.logger import Logger
+
+from harn.model.delivery import NewDelivery, Settlement
+
+log = Logger(namespace="harn.lifecycle")
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """The base of every event."""
+
+
+class Received(Event, frozen=True, gc=False):
+    """
+    A request or an emission has reached a trigger.
+
+    :ivar binding: None while its trigger ramps: `Chosen` follows.
+    """
+
+    trigger_id: str
+    provider: str
+    binding: str | None
+
+
+class Chosen(Event, frozen=True, gc=False):
+    """What a ramping trigger received went to these of its two versions."""
+
+    trigger_id: str
+    bindings: tuple[str, ...]
+
+
+class Refused(Event, frozen=True, gc=False):
+    """A request was answered with an error status and was never an event."""
+
+    trigger_id: str
+    provider: str
+    bindings: tuple[str, ...]
+    status: int
+
+
+class Dropped(Event, frozen=True, gc=False):
+    """
+    Events of a trigger were not kept.
+
+    :ivar ignored: how many its ``events`` do not match; ``filtered``: its ``filter`` turned away; ``duplicates``: had a
+        dedupe key that was claimed before.
+    """
+
+    trigger_id: str
+    provider: str
+    ignored: int = 0
+    filtered: int = 0
+    duplicates: int = 0
+
+
+class Accepted(Event, frozen=True, gc=False):
+    """A delivery is on disk; with ``delivery.dead`` it is a dead letter from the start."""
+
+    binding: str
+    delivery_id: int
+    delivery: NewDelivery
+
+
+class Begun(Event, frozen=True, gc=False):
+    """A delivery was handed to its destination."""
+
+    trigger_id: str
+    binding: str
+    delivery_id: int
+
+
+class Settled(Event, frozen=True, gc=False):
+    """
+    The outcome of an attempt, or a decision without one, is on disk.
+
+    :ivar envelope: the encoded `harn.model.event.Envelope`.
+    :ivar predicate_passed: this attempt asked the predicate, and it said yes.
+    """
+
+    trigger_id: str
+    provider: str
+    binding: str
+    event_id: str
+    envelope: bytes
+    predicate_passed: bool
+    settlement: Settlement
+
+
+class DeadLettered(Event, frozen=True, gc=False):
+    """Deliveries that only the store held became dead letters, in one durable unit."""
+
+    trigger_id: str
+    provider: str
+    binding: str
+    reason: str
+    count: int
+
+
+class Redriven(Event, frozen=True, gc=False):
+    """Dead letters of a version are ready again, as its successor's."""
+
+    trigger_id: str
+    binding: str
+    count: int
+
+
+class VersionClosed(Event, frozen=True, gc=False):
+    """A draining version begins nothing more; ``cancelled``: since an operator cancelled its drain."""
+
+    trigger_id: str
+    binding: str
+    cancelled: bool
+
+
+class VersionEnded(Event, frozen=True, gc=False):
+    """
+    A draining version has ended.
+
+    :ivar path: of its route; empty for none.
+    :ivar is_last: nothing of its trigger is left: the trigger is gone.
+    """
+
+    trigger_id: str
+    version: int
+    binding: str
+    path: str
+    is_last: bool
+
+
+E = TypeVar("E")
+Subscriber = Callable[[Any], object]
+
+
+class Lifecycle:
+    """
+    The stream of events: passes each to the subscribers of its type, in the order in which they subscribed.
+
+    An event that a subscriber emits reaches its own subscribers when the one before has reached all of its.
+    """
+
+    __slots__ = ("_is_emitting", "_is_sealed", "_later", "_subscribers")
+
+    def __init__(self) -> None:
+        self._subscribers: dict[type, tuple[Subscriber, ...]] = {}
+        self._later: deque[object] = deque()
+        self._is_emitting = self._is_sealed = False
+
+    def subscribe(self, kind: type[E], subscriber: Callable[[E], object]) -> None:
+        """
+        Call ``subscriber`` with every event of exactly this type.
+
+        :raises RuntimeError: the subscribers are sealed.
+        """
+        if self._is_sealed:
+            raise RuntimeError(f"{kind.__name__}: subscribers must be added before the server starts")
+        self._subscribers[kind] = (*self._subscribers.get(kind, ()), subscriber)
+
+    def seal(self) -> None:
+        """Accept no more subscribers; called once the server is put together."""
+        self._is_sealed = True
+
+    def emit(self, event: object) -> None:
+        """Pass an event to its subscribers now; one that raises is logged, and the others are called all the same."""
+        if type(event) not in self._subscribers:
+            return
+        if self._is_emitting:
+            self._later.append(event)
+            return
+        self._is_emitting = True
+        try:
+            self._pass_on(event)
+            while self._later:
+                self._pass_on(self._later.popleft())
+        finally:
+            self._is_emitting = False
+
+    def _pass_on(self, event: object) -> None:
+        for subscriber in self._subscribers[type(event)]:
+            try:
+                subscriber(event)
+            except Exception:
+                log.failure("a subscriber to {kind} failed", kind=type(event).__name__)
