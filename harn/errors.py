@@ -49,7 +49,7 @@ Every exception that harn raises on purpose, as one tree.
     │   └── InterpreterDied
     └── CallInterrupted             not an attempt: the interpreter went away under a bystander
 
-Which class means which HTTP status is decided in ``harn.listener.statuses`` alone.
+Which class means which HTTP status is decided in ``harn.listener.problems`` alone.
 """
 
 from __future__ import annotations

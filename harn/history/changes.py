@@ -13,9 +13,14 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.history.text_diff import LONGEST, text_diff
-from harn.manifest.changes import field_differences, setting_differences, settings_requiring_restart
+from harn.manifest.changes import (
+    field_differences,
+    setting_differences,
+    settings_requiring_restart,
+    written_field,
+    written_setting,
+)
 from harn.manifest.model import OrchestratorSettings, TriggerSpec
-from harn.manifest.written import written_field, written_setting
 from harn.vm.bundle import Bundle, bundle_files, closure
 
 ADDED, MODIFIED, REMOVED = "added", "modified", "removed"

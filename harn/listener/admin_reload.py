@@ -18,7 +18,7 @@ from harn.listener.admin_place import AdminPlace, Door, etag_line, make_admin_ap
 from harn.listener.admin_wishes import WISHES, parse_wishes
 from harn.listener.etags import quoted, wanted
 from harn.listener.klein_pages import shielded
-from harn.listener.problem import problem_of
+from harn.listener.problems import problem_of
 from harn.listener.request import HarnRequest
 from harn.reload.interfaces import IReloader
 from harn.reload.report import (

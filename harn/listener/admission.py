@@ -1,7 +1,8 @@
 """
-The decision at the edge to take a request, or to say 429 or 503.
+Admission: the decision at the edge to take a request, or to answer 429 or 503.
 
-It lives outside the generations: a reload changes its settings and neither refills nor empties a bucket.
+It lives outside the generations: a reload changes its settings and neither refills nor empties a bucket. A token bucket
+gains ``rate`` tokens a second up to ``burst``; a request takes one, or `take` says how many seconds to wait for it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,55 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from math import ceil
 
+from attrs import field, frozen
+from attrs.validators import gt
 from twisted.internet.interfaces import IReactorTime
 
 from harn.errors import RateExceeded, Saturated
-from harn.listener.buckets import Level, Rate, full, level_at, take
 from harn.manifest.model import AdmissionSettings
+
+
+@frozen
+class Rate:
+    """Tokens a second, and how many a full bucket holds."""
+
+    rate: float = field(validator=gt(0))
+    burst: float = field(validator=gt(0))
+
+
+@frozen
+class Level:
+    """
+    How full a bucket was, and when (seconds of any one clock).
+    """
+
+    tokens: float
+    at: float
+
+
+def full(rate: Rate, now: float) -> Level:
+    """Start with a full bucket."""
+    return Level(rate.burst, now)
+
+
+def level_at(level: Level, rate: Rate, now: float) -> Level:
+    """Let time pass; a clock that goes back fills nothing, and a burst that shrank spills."""
+    gained = max(0.0, now - level.at) * rate.rate
+    return Level(min(rate.burst, level.tokens + gained), now)
+
+
+def take(level: Level, rate: Rate, now: float) -> tuple[Level, float]:
+    """
+    Take one token.
+
+    :return: the bucket afterwards, and 0, or the seconds until a token will be there (then none is taken).
+    """
+    present = level_at(level, rate, now)
+    needed = min(1.0, rate.burst)
+    if present.tokens >= needed:
+        return Level(present.tokens - needed, now), 0.0
+    return present, (needed - present.tokens) / rate.rate
+
 
 _GLOBAL = ""  # no trigger has an empty id
 

@@ -30,8 +30,7 @@ from zope.interface import implementer
 
 from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated, ShuttingDown
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
-from harn.listener.problem import Answer, problem, problem_of
-from harn.listener.statuses import Status
+from harn.listener.problems import Answer, Status, problem, problem_of
 from harn.listener.unverified import network_of
 
 if TYPE_CHECKING:

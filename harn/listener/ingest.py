@@ -31,10 +31,9 @@ from harn.errors import (
 from harn.listener.admission import Admission
 from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
-from harn.listener.problem import problem_for
+from harn.listener.problems import problem_for, status_of
 from harn.listener.refusals import Refusals
 from harn.listener.request import HarnRequest
-from harn.listener.statuses import status_of
 from harn.model.delivery import Claim
 from harn.model.inbound import InboundRequest
 from harn.observability.metrics import Metrics

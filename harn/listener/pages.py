@@ -10,9 +10,8 @@ from twisted.python.failure import Failure
 
 from harn.errors import HarnError, PayloadInvalid, Refused
 from harn.listener.place import READ_METHODS, Place
-from harn.listener.problem import Answer, problem
+from harn.listener.problems import Answer, Status, problem
 from harn.listener.request import HarnRequest
-from harn.listener.statuses import Status
 from harn.observability.metrics import CONTENT_TYPE, Metrics
 
 log = Logger(namespace="harn.listener")

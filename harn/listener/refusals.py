@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harn.listener.problem import shown
+from harn.listener.problems import shown
 
 EVERY = 60.0
 """Seconds between two lines about the same."""

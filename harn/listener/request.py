@@ -34,7 +34,7 @@ from harn.errors import (
 )
 from harn.listener.framing import check_head
 from harn.listener.place import Place
-from harn.listener.problem import Answer, problem_of
+from harn.listener.problems import Answer, problem_of
 from harn.listener.tree import EMPTY, Tree
 from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route

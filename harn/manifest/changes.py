@@ -1,4 +1,8 @@
-"""What differs between two checked manifests, in the words of the person who edited one into the other."""
+"""
+Differences between two checked manifests, named and written as in the manifest.
+
+Durations are written with a unit, shares in percent, and one secret as one.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,12 @@ from typing import Any
 
 import msgspec
 
+from harn.manifest.fields import Duration, Field, Share
 from harn.manifest.model import OrchestratorSettings, TriggerSpec
-from harn.manifest.settings import needing_restart
+from harn.manifest.settings import ORCHESTRATOR, needing_restart
+from harn.manifest.vocabulary import MATCH, RETRY, TRIGGER
+from harn.model.durations import format_duration
+from harn.model.shares import format_share
 
 _MISSING = object()
 _WRITTEN = {"events": "match.events"}
@@ -65,3 +73,41 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]
             yield from _differences(f"{key}.{name}", old.get(name, _MISSING), new.get(name, _MISSING))
     elif type(old) is not type(new) or old != new:
         yield key, None if old is _MISSING else old, None if new is _MISSING else new
+
+
+_TABLES = {"match": MATCH, "retry": RETRY}
+
+
+def written_field(key: str, value: Any) -> Any:
+    """
+    Write a value of a trigger's spec.
+
+    :param key: dotted, as `harn.manifest.changes` names it; ``value`` as that gives it.
+    """
+    table, _, name = key.partition(".")
+    if table == "secrets" and value is not None and len(value) == 1:
+        return value[0]
+    if name and table not in _TABLES:
+        return _written(None, value)  # a secret's references, or of the provider's own table
+    return _written(_TABLES[table].get(name) if name else TRIGGER.get(key), value)
+
+
+def written_setting(key: str, value: Any) -> Any:
+    """
+    Write a value of ``[orchestrator]``.
+
+    :param key: dotted, for example ``reload.drain_timeout``; ``value`` as `harn.manifest.changes` gives it.
+    """
+    *tables, name = key.split(".")
+    shape = ORCHESTRATOR
+    for table in tables:
+        shape = shape.tables[table]
+    return _written(shape.fields[name], value)
+
+
+def _written(shape: Field | None, value: Any) -> Any:
+    if not isinstance(value, int | float):
+        return list(value) if isinstance(value, tuple) else value
+    if isinstance(shape, Duration):
+        return format_duration(value)
+    return format_share(value) if isinstance(shape, Share) else value

@@ -38,12 +38,12 @@ from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.orchestrator.drain_operations import DrainOperations
 from harn.orchestrator.hash_key import read_or_make_key
-from harn.orchestrator.memory import Freezer
 from harn.orchestrator.notify import Supervisor, Watchdog
 from harn.orchestrator.operations import Operations
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.planning import Planner
+from harn.orchestrator.process import Freezer
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
 from harn.orchestrator.reaping import OrphanReaper, is_parent_of_orphans

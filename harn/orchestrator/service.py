@@ -20,13 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import HarnError, ShuttingDown
-from harn.orchestrator.limits import import_early, raise_open_files
 from harn.orchestrator.notify import Supervisor
 from harn.orchestrator.parts import TRUNCATED, Parts
 from harn.orchestrator.privacy import make_private
+from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
 from harn.orchestrator.signals import Signals
 from harn.orchestrator.terminal import Terminal
-from harn.orchestrator.turns import take_short_turns
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.lock import StateDirectoryLock
 from harn.upgrade.handover import Program
@@ -201,7 +200,7 @@ class Orchestrator(Service):
 
     async def _start(self) -> None:
         raise_open_files()
-        take_short_turns()
+        set_switch_interval()
         before = self._launch.predecessor
         if before is None:
             self._lock.acquire()

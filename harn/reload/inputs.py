@@ -18,9 +18,8 @@ from harn.auth.credentials import Credentials
 from harn.errors import ListenerUnusable, ManifestInvalid, SecretUnavailable
 from harn.files import read_regular
 from harn.manifest.load import LoadedManifest
-from harn.manifest.model import Manifest
+from harn.manifest.model import Manifest, function_references, secret_references
 from harn.manifest.source import LARGEST
-from harn.manifest.uses import function_references, secret_references
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference, SecretReference, parse_secret_reference
 from harn.secrets.chain import SecretChain

@@ -45,9 +45,9 @@ from harn.vm.hooks import StartStop, try_again, when_closed
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, timed_out
-from harn.vm.overdue import Running
 from harn.vm.printing import Printing
 from harn.vm.sources import BundleProblem
+from harn.vm.timeouts import Running
 from harn.vm.worker import SecretReader
 
 log = Logger(namespace="harn.vm")

@@ -35,10 +35,10 @@ from harn.vm.frames import (
 from harn.vm.hooks import StartStop
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, problems_of_death, timed_out
-from harn.vm.overdue import Overdue, Running
 from harn.vm.printing import Printing
 from harn.vm.resolving import IMPORTS, Resolving, ask_where, still_importing
 from harn.vm.sources import BundleProblem
+from harn.vm.timeouts import Overdue, Running
 
 log = Logger(namespace="harn.vm")
 

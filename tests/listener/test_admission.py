@@ -8,8 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import RateExceeded, Saturated
-from harn.listener.admission import Admission
-from harn.listener.buckets import Level, Rate, full, level_at, take
+from harn.listener.admission import Admission, Level, Rate, full, level_at, take
 from harn.manifest.model import AdmissionSettings
 
 RATES = st.builds(

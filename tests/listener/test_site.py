@@ -8,8 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn import errors
-from harn.listener.problem import problem, problem_of, shown
-from harn.listener.statuses import Status, status_of
+from harn.listener.problems import Status, problem, problem_of, shown, status_of
 from harn.reload.interfaces import IRouteTable
 from harn.testing.clients import request_bytes
 from tests.listener.world import World, signed_post

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.errors import ManifestInvalid
 from harn.manifest import load as loading
 from harn.manifest.load import LoadedManifest, check_document, load_manifest
+from harn.manifest.model import Use, function_references, secret_references
 from harn.manifest.source import ManifestSource
-from harn.manifest.uses import Use, function_references, secret_references
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.wire import digest_bytes
 from tests.manifest.rules import RULES, load, source

@@ -23,9 +23,16 @@ from harn.listener.site import HarnSite
 from harn.observability.metrics import Metrics
 from harn.orchestrator.assemble import admission_defaults, make_sink
 from harn.orchestrator.hash_key import read_or_make_key
-from harn.orchestrator.limits import LEAST, RESERVED, connections_within, open_files, raise_open_files
-from harn.orchestrator.memory import ENOUGH, Freezer
 from harn.orchestrator.options import ServeOptions
+from harn.orchestrator.process import (
+    FREEZE_AFTER,
+    LEAST,
+    RESERVED,
+    Freezer,
+    connections_within,
+    open_files,
+    raise_open_files,
+)
 from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, manifest_payload
 from harn.orchestrator.readiness import DRAINING, EVENT_LOG_AWAY, INTERPRETER_DOWN, Readiness
 from harn.orchestrator.settings import REMEMBERED, LiveSettings
@@ -189,7 +196,7 @@ class SurroundingsTests(SynchronousTestCase):
         clock = Clock()
         freezer = Freezer(clock)
         seen = []
-        for fresh in (1, 1, ENOUGH - 1, 1, ENOUGH):
+        for fresh in (1, 1, FREEZE_AFTER - 1, 1, FREEZE_AFTER):
             freezer.adopted(fresh)
             freezer.adopted(0)
             before = len(frozen)

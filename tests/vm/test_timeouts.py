@@ -7,9 +7,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.testing.calls import make_call
-from harn.vm.deadlines import Verdict, judge
 from harn.vm.frames import BLOCKED_BY_NOBODY, LOOP_TURNS, Pong
-from harn.vm.overdue import GRACE, PING_INTERVAL, SILENCE, Overdue, Running
+from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, Overdue, Running, Verdict, judge
 
 
 class JudgeTests(SynchronousTestCase):
