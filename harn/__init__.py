@@ -1,3 +1,3 @@
 """A self-hosted orchestrator of events that reloads without dropping one."""
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -100,3 +101,33 @@ class DependencyTests(SynchronousTestCase):
             if name in owners and not named & {owner.lower().replace("_", "-") for owner in owners[name]}
         }
         self.assertEqual(missing, set())
+
+
+class ChangelogTests(SynchronousTestCase):
+    """`CHANGELOG.md` and the fragments that it is built from."""
+
+    def setUp(self) -> None:
+        if not (SOURCE / "newsfragments").exists():
+            raise SkipTest("the source is not here")
+        with (SOURCE / "pyproject.toml").open("rb") as file:
+            self.settings = tomllib.load(file)["tool"]["towncrier"]
+
+    def test_fragments_are_taken(self) -> None:
+        """Each fragment's name gives a kind that the changelog has a heading for; towncrier leaves out all others."""
+        kinds = "|".join(kind["directory"] for kind in self.settings["type"])
+        name = re.compile(rf"(\d+|\+[\w-]+)\.({kinds})(\.\d+)?\.md")
+        fragments = [path for path in (SOURCE / "newsfragments").iterdir() if path.name != "template.md"]
+        self.assertEqual([path.name for path in fragments if not name.fullmatch(path.name)], [])
+        self.assertEqual([path.name for path in fragments if not path.read_text("utf-8").strip()], [])
+
+    def test_version_has_changes(self) -> None:
+        """The version in force is the newest of the changelog, or fragments wait that will be its entry."""
+        text = (SOURCE / self.settings["filename"]).read_text("utf-8")
+        newest = re.findall(r"^## (\S+) \(", text, re.MULTILINE)[0]
+        waiting = list((SOURCE / "newsfragments").glob("[0-9+]*.md"))
+        self.assertTrue(newest == harn.__version__ or waiting, f"newest is {newest}, and no fragment waits")
+
+    def test_new_entries_go_under_the_mark(self) -> None:
+        """The changelog has the line below which a release's entry is put."""
+        text = (SOURCE / self.settings["filename"]).read_text("utf-8")
+        self.assertEqual(text.count(self.settings["start_string"]), 1)

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+import harn
 from harn.clocks import rfc3339
 from harn.listener.endpoint import Bind
 from harn.orchestrator.running import RUNNING, STOPPED
@@ -90,6 +91,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
     providers = Counter(binding.spec.provider for binding in in_force)
     return {
         "status": RUNNING if state.stopped_at is None else STOPPED,
+        "harn_version": harn.__version__,
         "role": facts.role,
         "pid": facts.pid,
         "bind": str(bind),

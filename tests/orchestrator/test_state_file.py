@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
+import harn
 from harn.manifest.model import TriggerSpec
 from harn.orchestrator import state_file
 from harn.orchestrator.running import is_alive, read_state, running_url, state_path
@@ -112,6 +113,7 @@ class DescribeTests(SynchronousTestCase):
         self.assertEqual(document["bind"], "0.0.0.0:8080")
         self.assertEqual(document["listener_url"], "http://127.0.0.1:8080")
         self.assertEqual((document["status"], document["stopped_at"], document["pid"]), ("running", None, 77))
+        self.assertEqual(document["harn_version"], harn.__version__)
         self.assertEqual(
             document["last_reload"],
             {"source": "cli", "actor": "key:a", "status": "error", "at": "1970-01-01T00:00:01.000Z", "error": "bad"},
