@@ -16,6 +16,7 @@ Every exception that harn raises on purpose, as one tree.
     │   │   └── MediaTypeUnsupported    415
     │   ├── MessageMalformed        400, and the connection is closed
     │   ├── OriginRefused           403
+    │   ├── NotPermitted            403
     │   ├── RouteUnknown            404
     │   │   └── GenerationUnknown   a generation whose content is not kept
     │   ├── MethodNotAllowed        405
@@ -137,6 +138,10 @@ class MediaTypeUnsupported(PayloadInvalid):
 
 class OriginRefused(Refused):
     """The ``Origin`` header is not on the allow list."""
+
+
+class NotPermitted(Refused):
+    """The caller is known, and its role does not allow what it asked for."""
 
 
 class RouteUnknown(Refused):

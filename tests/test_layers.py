@@ -25,6 +25,7 @@ LAYERS: dict[str, int] = {
     "handlers": 0,
     "secrets": 1,
     "auth": 1,
+    "operations": 1,
     "store": 1,
     "manifest": 1,
     "vm": 1,

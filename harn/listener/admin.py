@@ -15,6 +15,7 @@ from harn.listener.admin_generations import GenerationPages
 from harn.listener.admin_operations import OperationPages
 from harn.listener.admin_place import EVERYTHING, AdminPlace, Door
 from harn.listener.admin_reload import ReloadPages
+from harn.listener.admin_routes import AdminRoutes
 from harn.listener.interfaces import IOperations, IReloadOperations
 from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
@@ -45,10 +46,12 @@ class Admin(Place):
         reloader: IReloader,
         operations: IOperations,
         reload_operations: IReloadOperations | None = None,
+        routes: AdminRoutes | None = None,
     ) -> None:
         door = Door(wall=wall, authenticator=authenticator, inbox=inbox, audit=audit)
         self._door = door
-        places: list[AdminPlace] = [OperationPages(door, operations), ReloadPages(door, reloader)]
+        places: list[AdminPlace | AdminRoutes] = [] if routes is None else [routes]
+        places += [OperationPages(door, operations), ReloadPages(door, reloader)]
         if reload_operations is not None:
             places.append(GenerationPages(door, reloader, reload_operations))
         self._places = tuple(places)

@@ -19,6 +19,8 @@ from harn.connectors.model import Events, NormalizedEvent
 from harn.dispatch.intake import Intake
 from harn.errors import ClaimTaken, EventLogUnavailable, PayloadInvalid, SignatureMismatch, SignatureMissing
 from harn.listener.admin import Admin
+from harn.listener.admin_auth import AdminAuth
+from harn.listener.admin_routes import AdminRoutes
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
 from harn.listener.interfaces import IOperations, IReloadOperations, RecordPage
@@ -30,6 +32,8 @@ from harn.manifest.model import OrchestratorSettings, TriggerSpec
 from harn.model.delivery import Acceptance
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
+from harn.operations.audit import Audit as OperationsAudit
+from harn.operations.registry import Operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.interfaces import IInbox
@@ -302,24 +306,29 @@ class World:
             access_log=access_log,
             wall=self.wall,
         )
-        self.site.mount(
-            "/admin",
-            Admin(
-                self.wall,
-                lambda: self.authenticator,
-                self.inbox,
-                self.audit,
-                self.reloader,
-                self.operations,
-                self.reload_operations,
-            ),
-        )
+        self.declared = Operations(OperationsAudit(wall=self.clock, note=self._note))
+        self.mount_admin()
         self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
         self.gh = self.trigger("gh", "/hooks/gh")
         self.push = self.trigger("push", "/a2a/push", CREDENTIALS)
         self.push.receiver.verify = lambda inbound, now: None  # type: ignore[method-assign]
         self.serve(1, self.gh, self.push)
         self.site.doStart()
+
+    def mount_admin(self) -> None:
+        """Mount the admin API, with the operations that were added to ``declared`` by now."""
+        auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.inbox)
+        admin = Admin(
+            self.wall,
+            lambda: self.authenticator,
+            self.inbox,
+            self.audit,
+            self.reloader,
+            self.operations,
+            self.reload_operations,
+            AdminRoutes(auth, self.declared),
+        )
+        self.site.mount("/admin", admin)
 
     async def _note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
         self.recorded.append((topic, kind, payload))

@@ -1,0 +1,57 @@
+"""Who may use the admin API: the credential that a request shows, and the role that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from harn.auth.authenticator import Authenticator
+from harn.clocks import WallTime
+from harn.errors import SignatureReplayed
+from harn.listener.klein_pages import shielded
+from harn.listener.request import HarnRequest
+from harn.operations.model import Caller, Role
+from harn.store.interfaces import IInbox
+
+
+@frozen(kw_only=True)
+class AdminAuth:
+    """
+    Checks the credentials of requests to the admin API.
+
+    :ivar wall: for the freshness of a signature.
+    :ivar authenticator: returns the current one: a reload makes a new one.
+    :ivar inbox: where signatures that count once are claimed.
+    """
+
+    wall: WallTime
+    authenticator: Callable[[], Authenticator]
+    inbox: IInbox
+
+    def check_headers(self, request: HarnRequest) -> None:
+        """
+        Refuse a request whose headers alone show that it has no credentials.
+
+        :raises CredentialsRejected: or one of its classes.
+        """
+        self.authenticator().authenticate_headers(request.lower_headers(), request.received_at)
+
+    async def identify(self, request: HarnRequest) -> Caller:
+        """
+        Return who asks, and claim a signature that counts once. Every credential has the role ``admin``.
+
+        :raises CredentialsRejected: or one of its classes.
+        :raises EventLogUnavailable: the signature cannot be claimed.
+        """
+        identity = self.authenticator().authenticate(
+            request.method.decode("latin-1"),
+            request.uri.decode("latin-1"),
+            request.lower_headers(),
+            request.body,
+            self.wall.seconds(),
+        )
+        guard = identity.guard
+        if guard is not None and not await shielded(self.inbox.claim(guard.scope, guard.key, guard.expires_at)):
+            raise SignatureReplayed("this signature was used before; sign each request anew")
+        return Caller(actor=identity.actor, role=Role.ADMIN)

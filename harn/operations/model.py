@@ -1,0 +1,157 @@
+"""What an operation is: something that an operator can ask of a server, with its name, parameters, role and route."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+from attrs import field, frozen
+from msgspec import Struct
+
+from harn.operations.parameters import Parameter, Parameters, parameters_of
+
+_IN_PATH = re.compile(r"\{(\w+)\}")
+
+
+class Role(Enum):
+    """What a caller may do: read; act on deliveries and generations; everything."""
+
+    READ = "read"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+    def covers(self, needed: Role) -> bool:
+        """Return whether a caller of this role may do what needs the role ``needed``."""
+        roles = list(Role)
+        return roles.index(self) >= roles.index(needed)
+
+
+@frozen(kw_only=True)
+class Caller:
+    """
+    Who asks.
+
+    :ivar actor: the credential's name: ``key:`` and 8 digits, ``hmac`` or ``token``; see `harn.auth.authenticator`.
+    """
+
+    actor: str
+    role: Role
+
+
+@frozen(kw_only=True)
+class Route:
+    """
+    Where the admin API answers for an operation.
+
+    :ivar path: under ``/admin``; a parameter in it stands in braces: ``/fire/{trigger}``.
+    """
+
+    method: str
+    path: str
+
+    @property
+    def in_path(self) -> tuple[str, ...]:
+        """Return the names of the parameters that the path holds."""
+        return tuple(_IN_PATH.findall(self.path))
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """Return the path with ``values``, which are quoted already, for its parameters."""
+        return _IN_PATH.sub(lambda found: values[found[1]], self.path)
+
+
+def Get(path: str) -> Route:  # noqa: N802 - reads as the value that it makes
+    """Return the route of an operation that reads."""
+    return Route(method="GET", path=path)
+
+
+def Post(path: str) -> Route:  # noqa: N802
+    """Return the route of an operation that acts."""
+    return Route(method="POST", path=path)
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """The result of one operation; each operation has a class of its own."""
+
+
+S = TypeVar("S")
+P = TypeVar("P", bound=Parameters)
+R = TypeVar("R", bound=Struct)
+
+
+@frozen
+class Reply(Generic[R]):
+    """
+    A result with what HTTP says beside it.
+
+    :ivar etag: the entity tag of the live generation, where the result is about it.
+    """
+
+    result: R
+    status: int = 200
+    etag: str | None = None
+
+
+Counts = Mapping[str, int]
+"""How much an operation changed, by what was done: ``{"cancelled": 3}``."""
+
+
+@frozen(kw_only=True)
+class Operation(Generic[S, P, R]):
+    """
+    One operation of a service of type ``S``.
+
+    :ivar audit: of one that changes something: returns from its result how much it changed.
+    :ivar summary: one sentence about it.
+    """
+
+    name: str
+    role: Role
+    route: Route
+    run: Callable[[S, Caller, P], Awaitable[R | Reply[R]]] = field(repr=False)
+    parameters: type[P]
+    result: type[R]
+    audit: Callable[[R], Counts] | None = field(default=None, repr=False)
+    summary: str = ""
+    fields: tuple[Parameter, ...] = field(repr=False)
+
+
+def operation(
+    name: str, *, role: Role, route: Route, audit: Callable[[Any], Counts] | None = None
+) -> Callable[[Callable[[S, Caller, P], Awaitable[Any]]], Operation[S, P, Any]]:
+    """
+    Declare the decorated coroutine function as an operation.
+
+    It takes a service, the caller and its parameters; the types of parameters and result are read from its signature,
+    its summary from its docstring. It may raise any `harn.errors.Refused`, or `harn.errors.EventLogUnavailable`.
+
+    :param name: for example ``drains.cancel``.
+    :param audit: of one that changes something: see `Operation`.
+    """
+
+    def declare(run: Callable[[S, Caller, P], Awaitable[Any]]) -> Operation[S, P, Any]:
+        parameters, result = _signature(run)
+        return Operation(
+            name=name,
+            role=role,
+            route=route,
+            run=run,
+            parameters=parameters,
+            result=result,
+            audit=audit,
+            summary=(run.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+            fields=parameters_of(parameters, route.method, route.in_path),
+        )
+
+    return declare
+
+
+def _signature(run: Callable[..., Any]) -> tuple[Any, Any]:
+    """Return the types of parameters and result; the service's is not looked at, since it may not be imported."""
+    annotations = dict(run.__annotations__)
+    *_, wanted = (name for name in annotations if name != "return")
+    read = {"wanted": annotations[wanted], "result": annotations["return"]}
+    hints = get_type_hints(type("Signature", (), {"__annotations__": read, "__module__": run.__module__}))
+    result = hints["result"]
+    return hints["wanted"], get_args(result)[0] if get_origin(result) is Reply else result

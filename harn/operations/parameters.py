@@ -1,0 +1,199 @@
+"""The parameters of an operation: where each stands in a request, how it is read and checked, how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, get_type_hints
+
+import msgspec
+from attrs import frozen
+from msgspec import UNSET, Meta, Struct
+from msgspec.inspect import (
+    BoolType,
+    CustomType,
+    Field,
+    IntType,
+    LiteralType,
+    Metadata,
+    NoneType,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+    type_info,
+)
+
+from harn.operations.values import Written
+
+BIGGEST = 2**63 - 1
+"""The biggest number that the store can hold."""
+_DIGITS = len(str(BIGGEST))
+_TRUE, _FALSE = ("true", "1", "yes", ""), ("false", "0", "no")
+
+
+class In(Enum):
+    """Where a parameter stands in a request."""
+
+    PATH = "path"
+    QUERY = "query"
+    HEADER = "header"
+    BODY = "body"
+
+
+IN_QUERY = Meta(extra={"in": In.QUERY})
+"""Marks a parameter of a POST that stands in the query, and not in the body."""
+SECRET = Meta(extra={"secret": True})
+"""Marks a parameter that may be a secret: no audit record has it."""
+
+
+def in_header(name: str) -> Meta:
+    """Mark a parameter that is the value of a header."""
+    return Meta(extra={"in": In.HEADER, "key": name})
+
+
+class Parameters(Struct, frozen=True, kw_only=True):
+    """
+    The parameters of one operation; each operation has a class of its own.
+
+    Rules of several parameters stand in ``__post_init__``, which raises `ValueError`.
+    """
+
+
+@frozen(kw_only=True)
+class Parameter:
+    """
+    One parameter.
+
+    :ivar name: the attribute of the Struct; ``key``: its name in a request.
+    :ivar kind: its type without None; ``annotation``: its type with all constraints.
+    :ivar default: `UNSET` where there is none, so that it must be given.
+    """
+
+    name: str
+    key: str
+    place: In
+    kind: Type
+    annotation: Any
+    default: Any
+    description: str
+    is_secret: bool
+
+    @property
+    def is_required(self) -> bool:
+        """Return whether it must be given."""
+        return self.default is UNSET
+
+    @property
+    def is_flag(self) -> bool:
+        """Return whether it is true or false."""
+        return isinstance(self.kind, BoolType)
+
+    @property
+    def written(self) -> type[Written] | None:
+        """Return the type that reads it from a text, if it has one."""
+        return self.kind.cls if isinstance(self.kind, CustomType) and issubclass(self.kind.cls, Written) else None
+
+    @property
+    def expected(self) -> str:
+        """Return what it must be, for messages."""
+        kind = self.kind
+        if self.written is not None:
+            return self.written.expected
+        if isinstance(kind, IntType):
+            return _expected_integer(kind)
+        if isinstance(kind, LiteralType):
+            return "one of " + ", ".join(str(value) for value in kind.values)
+        if isinstance(kind, StrType):
+            return "a text that is not empty" if kind.min_length else "a text"
+        return "true or false" if isinstance(kind, BoolType) else "a JSON value"
+
+    def read(self, value: Any) -> Any:
+        """
+        Read a value as it stands in a request: a text, or from a body any JSON value.
+
+        :raises ValueError: it is wrong; says what it must be.
+        """
+        if self.written is not None and isinstance(value, str):
+            try:
+                return self.written.parse(value)
+            except ValueError as wrong:
+                raise ValueError(f"{self.key}: {wrong}") from None
+        try:
+            read = msgspec.convert(self._prepared(value), self.annotation)
+        except msgspec.ValidationError:
+            raise self.wrong(value) from None
+        if isinstance(read, int) and not -BIGGEST <= read <= BIGGEST:
+            raise self.wrong(value)
+        return read
+
+    def _prepared(self, value: Any) -> Any:
+        """Return a text as the number or truth value that it stands for."""
+        if not isinstance(value, str):
+            return value
+        if isinstance(self.kind, BoolType):
+            lower = value.lower()
+            return True if lower in _TRUE else False if lower in _FALSE else value
+        if isinstance(self.kind, IntType) and self.place is not In.BODY:
+            return int(value) if value.isascii() and value.isdigit() and len(value) <= _DIGITS else value
+        return value
+
+    def wrong(self, value: Any) -> ValueError:
+        """Return the error of a value that does not fit."""
+        shown = repr(value) if isinstance(value, str) else msgspec.json.encode(value).decode("utf-8", "replace")
+        return ValueError(f"{self.key}: must be {self.expected}, got {shown}")
+
+
+def _expected_integer(kind: IntType) -> str:
+    if kind.ge is None:
+        return "an integer"
+    return f"an integer of at least {kind.ge}" if kind.le is None else f"an integer from {kind.ge} to {kind.le}"
+
+
+def parameters_of(parameters: type[Parameters], method: str, in_path: tuple[str, ...]) -> tuple[Parameter, ...]:
+    """
+    Return the parameters of an operation in the order of its Struct.
+
+    :param in_path: keys of those that stand in the path. The others of a GET stand in the query, of a POST in the body,
+        unless they are marked.
+    :raises TypeError: ``in_path`` names one that is not there.
+    """
+    struct = type_info(parameters)
+    assert isinstance(struct, StructType)
+    usual = In.QUERY if method == "GET" else In.BODY
+    hints = get_type_hints(parameters, include_extras=True)
+    found = tuple(_parameter(field, hints[field.name], usual, in_path) for field in struct.fields)
+    missing = set(in_path) - {each.key for each in found}
+    if missing:
+        raise TypeError(f"{parameters.__name__} must have what its path names, but lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def _parameter(field: Field, annotation: Any, usual: In, in_path: tuple[str, ...]) -> Parameter:
+    kind, extra, description = field.type, dict[str, Any](), ""
+    while isinstance(kind, Metadata | UnionType):
+        if isinstance(kind, Metadata):
+            extra |= kind.extra or {}
+            description = (kind.extra_json_schema or {}).get("description", description)
+            kind = kind.type
+        else:
+            (kind,) = (each for each in kind.types if not isinstance(each, NoneType))
+    place = In.PATH if field.encode_name in in_path else extra.get("in", usual)
+    return Parameter(
+        name=field.name,
+        key=extra.get("key", field.encode_name),
+        place=place,
+        kind=kind,
+        annotation=annotation,
+        default=UNSET if field.required else field.default,
+        description=description,
+        is_secret=extra.get("secret", False),
+    )
+
+
+def given(parameters: tuple[Parameter, ...], wanted: Parameters) -> Iterator[tuple[Parameter, Any]]:
+    """Return each parameter that has another value than its default, with that as it stands in a request."""
+    for each in parameters:
+        value = getattr(wanted, each.name)
+        if each.is_required or value != each.default:
+            yield each, value.text if isinstance(value, Written) else value

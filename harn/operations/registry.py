@@ -1,0 +1,71 @@
+"""The operations of one server, each with the service that it asks; running one checks the role and is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from harn.errors import HarnError, NotPermitted
+from harn.operations.audit import DONE, FAILED, Audit
+from harn.operations.model import Caller, Operation, Reply
+from harn.operations.parameters import Parameters
+
+S = TypeVar("S")
+P = TypeVar("P", bound=Parameters)
+R = TypeVar("R", bound=Struct)
+
+_FIRST_ERROR = 400
+
+
+class Operations:
+    """
+    The operations of one server, in the order in which they were added.
+
+    :param audit: records those that change something.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._services: dict[str, Any] = {}
+        self._operations: dict[str, Operation[Any, Any, Any]] = {}
+
+    def add(self, service: S, *operations: Operation[S, Any, Any]) -> None:
+        """
+        Add operations of ``service``.
+
+        :raises ValueError: there is one of the same name or route.
+        """
+        for each in operations:
+            same = [one for one in self._operations.values() if one.name == each.name or one.route == each.route]
+            if same:
+                raise ValueError(f"name and route of {each.name} must be its own, but are those of {same[0].name}")
+            self._operations[each.name] = each
+            self._services[each.name] = service
+
+    def __iter__(self) -> Iterator[Operation[Any, Any, Any]]:
+        return iter(self._operations.values())
+
+    async def run(self, operation: Operation[Any, P, R], caller: Caller, wanted: P) -> Reply[R]:
+        """
+        Run one of these operations on its service.
+
+        :raises NotPermitted: the caller's role does not allow it.
+        :raises Refused, EventLogUnavailable: as the operation does.
+        """
+        if not caller.role.covers(operation.role):
+            raise NotPermitted(f"{operation.name}: your role must be {operation.role.value}, got {caller.role.value}")
+        is_recorded = operation.audit is not None and not getattr(wanted, "dry_run", False)
+        try:
+            found = await operation.run(self._services[operation.name], caller, wanted)
+        except Exception as error:
+            if is_recorded:
+                why = str(error) if isinstance(error, HarnError) else type(error).__name__  # others may show anything
+                await self._audit.record(operation, caller, wanted, FAILED, error=why)
+            raise
+        reply = found if isinstance(found, Reply) else Reply(found)
+        if is_recorded and operation.audit is not None:
+            outcome = DONE if reply.status < _FIRST_ERROR else FAILED
+            await self._audit.record(operation, caller, wanted, outcome, operation.audit(reply.result))
+        return reply
