@@ -47,7 +47,8 @@ class RunningBodies:
         """Count a delivery no more, and hold its body no longer if that is large."""
         self._large -= delivery.large
         self.bytes -= delivery.size + delivery.large
-        delivery.let_go_of_body()
+        if delivery.large:
+            delivery.let_go_of_body()
 
     def read(self, delivery: Delivery) -> Deferred[None] | None:
         """

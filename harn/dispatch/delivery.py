@@ -19,6 +19,7 @@ class Delivery:
     ``is_read_back`` tells that it comes from the store, not just from a request.
 
     ``large`` is the number of bytes of a large body, 0 for a small one. ``body`` is None while a large one is absent.
+    ``size`` is the number of bytes that it keeps in memory while it waits: of a large body none.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Delivery:
         "large",
         "passed",
         "replay_of",
+        "size",
     )
 
     def __init__(
@@ -62,7 +64,9 @@ class Delivery:
         self.deaths = 0
         self.crashes = 0
         self.is_read_back = False
-        self.large = 0 if body is None or len(body) <= LARGE_BODY else len(body)
+        length = 0 if body is None else len(body)
+        self.large = length if length > LARGE_BODY else 0
+        self.size = len(envelope) + length - self.large
         self.calling: Deferred[Returned] | None = None
 
     @classmethod
@@ -99,11 +103,6 @@ class Delivery:
             replay_of=self.replay_of,
             secrets=binding.spec.handler_secrets,
         )
-
-    @property
-    def size(self) -> int:
-        """Bytes that it keeps in memory while it waits."""
-        return len(self.envelope) + (0 if self.large or self.body is None else len(self.body))
 
     def let_go_of_body(self) -> None:
         """Keep a large body no longer; it is in the store."""

@@ -119,7 +119,7 @@ class Dispatcher:
         elif self._moves.accepted(delivery):
             self._window.offer_late(delivery)
         self._pump()
-        if delivery.delivery_id not in self.in_progress:
+        if delivery.large and delivery.delivery_id not in self.in_progress:
             delivery.let_go_of_body()
 
     def hold(self) -> None:
@@ -244,12 +244,13 @@ class Dispatcher:
     # Beginning
 
     def _pump(self) -> None:
-        if self._pumping:
-            return  # called by something that it began; it goes on where it is
+        if self._pumping:  # called by something that it began; it goes on where it is
+            return
         self._pumping = True
         try:
             while (
                 self._open
+                and not self._window.is_empty
                 and len(self.in_progress) < self.max_outstanding
                 and len(self._unsettled) < UNSETTLED_LIMIT
                 and (self._left is None or self._left > 0)
@@ -257,8 +258,7 @@ class Dispatcher:
                 delivery = self._window.pop(self.in_progress)
                 if delivery is None:
                     break
-                if self._left is not None:
-                    self._left -= 1
+                self._left = None if self._left is None else self._left - 1
                 self._begin(delivery)
         finally:
             self._pumping = False

@@ -31,6 +31,8 @@ class Suspects:
 
     :param clock: whose time does not jump.
     :param go_on: called when others, held back until now, may begin.
+    :ivar concern: whether any waits here or runs alone; while none does, `pop`, `pop_alone` and `holds_others_back`
+        have nothing to say, and need not be asked.
     """
 
     def __init__(self, clock: IReactorTime, go_on: Callable[[], None]) -> None:
@@ -43,6 +45,7 @@ class Suspects:
         self._runs_alone: int | None = None
         self._held_until = 0.0
         self._timer: IDelayedCall | None = None
+        self.concern = False
 
     def __len__(self) -> int:
         return len(self._some) + len(self._alone)
@@ -53,6 +56,7 @@ class Suspects:
 
     def add(self, delivery: Delivery, *, first: bool = False) -> None:
         """Take one that has seen a crash; ``first``: before the others of its kind."""
+        self.concern = True
         queue = self._alone if delivery.crashes >= ALONE_FROM else self._some
         if first:
             queue.appendleft(delivery)
@@ -102,6 +106,7 @@ class Suspects:
             self._runs_alone = None
             self._since = self._clock.seconds()
             self._plan()
+        self.concern = bool(self._some or self._alone)
         return bool(self._alone) and self._clock.seconds() >= self._since + LONGEST_WAIT
 
     def close(self) -> None:

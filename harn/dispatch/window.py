@@ -75,10 +75,15 @@ class Window:
         self._left_meanwhile: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._apart) + len(self._queue) + len(self._suspects)
+        return len(self._apart) + len(self._queue) + (len(self._suspects) if self._suspects.concern else 0)
 
     def __iter__(self) -> Iterator[Delivery]:
         return chain(self._apart, self._queue, self._suspects)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take: nothing waits here, and the store has no more than this."""
+        return not (self._queue or self._apart or self._overflowing or self._suspects.concern)
 
     @property
     def room(self) -> int:
@@ -87,8 +92,8 @@ class Window:
 
     def offer(self, delivery: Delivery) -> None:
         """Take a delivery just accepted, or leave it to the store; ids rise from call to call."""
-        self.announce(delivery.delivery_id)
-        if delivery.delivery_id <= self._newest or delivery.delivery_id in self.in_hand:
+        self._announced = delivery_id = delivery.delivery_id
+        if delivery_id <= self._newest or delivery_id in self.in_hand:
             # A read of the store was faster than the news of the first commit, and has brought it already.
             delivery.binding.stored += 1
             return
@@ -96,7 +101,7 @@ class Window:
             self._overflowing = self._missed = True
             delivery.binding.stored += 1
             return
-        self._newest = delivery.delivery_id
+        self._newest = delivery_id
         self.push(delivery)
 
     def offer_late(self, delivery: Delivery) -> None:
@@ -147,6 +152,8 @@ class Window:
         return delivery
 
     def _next(self, running: Collection[int]) -> Delivery | None:
+        if not self._suspects.concern:
+            return self._next_that_fits()
         suspect = self._suspects.pop(running)
         if suspect is not None:
             return suspect
@@ -167,7 +174,7 @@ class Window:
                     return None
             delivery = self._queue.popleft()
             # Large ones begin in their order: else those that fit would keep a larger one from its turn.
-            if not (delivery.large and self._apart) and self._fits(delivery):
+            if not delivery.large or (not self._apart and self._fits(delivery)):
                 return delivery
             self._apart.append(delivery)
 
@@ -209,8 +216,10 @@ class Window:
 
     def fill(self) -> None:
         """Read more from the store, if it has more than memory and nobody reads already."""
+        if not self._overflowing or self._reading or self._held:
+            return
         room = self.room
-        if not self._overflowing or self._reading or self._held or not room:
+        if not room:
             return
         self._missed = False
         self._reading = True

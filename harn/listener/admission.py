@@ -128,7 +128,7 @@ class Admission:
         :raises Saturated: the server is over its own, or holds too much that is not durable.
         """
         settings = self._settings
-        if self.pending_events >= settings.max_pending_events or length > self._room():
+        if self.pending_events >= settings.max_pending_events or not self._fits(length):
             self._refuse_saturated()
         if self._each is not None:
             wait = self._take(trigger_id, self._each)
@@ -154,7 +154,7 @@ class Admission:
         :raises Saturated: there is no room for it.
         """
         settings = self._settings
-        if self.pending_events >= settings.max_pending_events or length > self._room():
+        if self.pending_events >= settings.max_pending_events or not self._fits(length):
             self._refuse_saturated()
         self.pending_bytes += length
         self.pending_events += 1
@@ -164,15 +164,16 @@ class Admission:
         self.pending_bytes -= length
         self.pending_events -= 1
 
-    def _room(self) -> int:
+    def _fits(self, length: int) -> bool:
         """
-        Return how many bytes more may be pending.
+        Return whether so many bytes more may be pending.
 
         What memory holds of deliveries counts against the same bound, up to half of it: their dispatcher keeps to that,
         and what it holds must never keep everything new out.
         """
         bound = self._settings.max_pending_bytes
-        return bound - min(self._beside(), bound // 2) - self.pending_bytes
+        free = bound - self.pending_bytes - length
+        return free >= bound // 2 or free >= min(self._beside(), bound // 2)
 
     def _take(self, key: str, rate: Rate) -> float:
         now = self._clock.seconds()

@@ -8,9 +8,6 @@ names are the request line (``_command``, ``_path``, ``_version``), the two sums
 no end yet (``_buffer``), the bytes of later requests (``_dataBuffer``), whether bytes are being taken in
 (``_busyReceiving``), the trailers of the decoder of chunks, and the hook for malformed input,
 ``_respondToBadRequestAndDisconnect``; the tests meet each of them through real bytes.
-
-Why no timer for each connection: every state has a deadline, a number that costs one assignment, and the site looks
-at all of them once a second. Deadlines are for whole states, so a client that sends one byte a second gains nothing.
 """
 
 # ruff: noqa: N802
@@ -19,17 +16,16 @@ at all of them once a second. Deadlines are for whole states, so a client that s
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
-from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated, ShuttingDown
+from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated
 from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
+from harn.listener.phases import BODY, CLOSING, HANDLING, HEADERS, IDLE, NO_ROOM, PhasedChannel
 from harn.listener.problems import Answer, Status, problem, problem_of
 from harn.listener.unverified import network_of
 
@@ -37,52 +33,32 @@ if TYPE_CHECKING:
     from harn.listener.request import HarnRequest
     from harn.listener.site import HarnSite
 
-IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", "closing"
-
-_RANKS = {CLOSING: 0, IDLE: 2, HEADERS: 3, BODY: 4, HANDLING: 5}
-_SILENT = 1
-_NO_ROOM = "the server has as many connections as it may; send the request again"
 LARGE_HEAD = 4096
 """Bytes of a head from which on they are counted while its body is read."""
 _FOLDS = (b" ", b"\t")
-_TIMED_OUT = Status(408, "Request timed out")
 _URI_TOO_LONG = Status(414, "URI too long")
 _HEADERS_TOO_LARGE = Status(431, "Request header fields too large")
 
-log = Logger(namespace="harn.listener")
-
 
 @implementer(IHalfCloseableProtocol)
-class HarnChannel(HTTPChannel):
+class HarnChannel(PhasedChannel):
     """
-    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` once we are done with the client.
-    :ivar since: when that phase began (seconds of the site's clock).
-    :ivar deadline: when that phase must be over (seconds of the site's clock).
-    :ivar read_by: when a full send buffer must have been read.
-    :ivar is_surplus: whether it came when there was no room for another connection; it is answered 503, soon.
+    A connection of `harn.listener.site.HarnSite`.
+
     :ivar unverified: bytes of a head that is not complete, counted by `harn.listener.unverified`.
-    :ivar owes_nothing: whether a server that goes down may leave it as it is: all that was asked for is answered.
     """
 
     site: HarnSite
     requests: list[HarnRequest]
     persistent: bool
-    transport: Any  # whatever it is, twisted.web has met it
 
     maxHeaders = 200  # noqa: N815 - twisted.web's name
     totalHeadersSize = 64 * 1024  # noqa: N815 - twisted.web's name
 
-    phase = IDLE
-    since = 0.0
-    deadline = inf
-    read_by = inf
-    is_surplus = False
-    owes_nothing = False
     _discarded = 0
     _gone_by = inf
     _header = b""
     unverified = 0
-    _has_spoken = False
     _has_client_ended = False
     _source: str | None = None
 
@@ -117,12 +93,14 @@ class HarnChannel(HTTPChannel):
             return
         if self.phase is IDLE:
             self._has_spoken = True
-            self._enter(HEADERS, self.site.limits.headers)
+            self.phase = HEADERS
+            self._is_timed = False
         # Not the parent's, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
-        # Called from within itself, it has only taken up the bytes of a next request; they are looked at later.
-        if self.phase is HEADERS and not self._busyReceiving:
-            self._check_unfinished(len(data))
+        # What came whole is over these phases by now, and never needed their deadlines. Called from within itself, this
+        # has only taken up the bytes of a next request; they are looked at later.
+        if not self._busyReceiving and (self.phase is HEADERS or self.phase is BODY):
+            self._wait_for_more(len(data))
         if self._has_client_ended:
             self._close_if_answered()
 
@@ -149,38 +127,50 @@ class HarnChannel(HTTPChannel):
         if self.site.closes and not (self.owes_nothing and self.site.channels):
             self.site.check_quiet()
 
-    def pauseProducing(self) -> None:
-        """The send buffer is full: from now on the client's time to read runs."""
-        self.read_by = self.site.clock.seconds() + self.site.limits.unread
-        super().pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """The send buffer is empty again."""
-        self.read_by = inf
-        super().resumeProducing()
-
     # From the parent's parser
 
     def lineReceived(self, line: bytes) -> None:
-        """Take one line of the head; one that goes on from the line before it (``obs-fold``) is refused."""
+        """
+        Take one line of the head. The parent's method takes the request line alone.
+
+        It would keep each header back until the next line, which may go on from it (``obs-fold``); such a line is
+        refused here, so that a header is whole when it comes.
+        """
         if line[:1] in _FOLDS:
             self._turn_away(
                 problem_of(MessageMalformed("no line of the head may begin with a space; write it as one line"))
             )
-        else:
+            return
+        if not self.requests:
             super().lineReceived(line)
+            return
+        self._receivedHeaderSize += len(line)
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            self._refuse_headers()
+        elif line:
+            self._header = line
+            try:
+                self.headerReceived(line)
+            except ValueError:  # a length of thousands of digits is malformed and not an error of ours
+                self._respondToBadRequestAndDisconnect()
+        else:
+            self.allHeadersReceived()
+            if self.length == 0:
+                self.allContentReceived()
+            else:
+                self.setRawMode()
 
-    def headerReceived(self, line: bytes) -> bool:
-        """Take one header; a length of thousands of digits is malformed and not an error of ours."""
-        self._header = line
-        try:
-            return bool(super().headerReceived(line))
-        except ValueError:
-            self._respondToBadRequestAndDisconnect()
-            return False
+    def _wait_for_more(self, length: int) -> None:
+        """
+        Begin to count the time of a head or a body that has not ended yet.
 
-    def _check_unfinished(self, length: int) -> None:
-        """Check a head that has not ended yet, and count the bytes of it that have just come."""
+        :param length: bytes that have just come; of a head they are counted.
+        """
+        is_head = self.phase is HEADERS
+        if not self._is_timed:
+            self._enter(self.phase, self.site.limits.headers if is_head else self.site.limits.body)
+        if not is_head:
+            return
         try:
             if has_bare_end(self._buffer):
                 raise MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF")
@@ -192,19 +182,20 @@ class HarnChannel(HTTPChannel):
         """Let the request decide; one that waits for our word and is turned away never hears ``100 Continue``."""
         request = self.requests[-1]
         self._header = b""
-        self.site.unverified.release(self)
-        self.persistent = is_persistent(self._version, request.requestHeaders) and not self.is_surplus
+        if self.unverified:
+            self.site.unverified.release(self)
+        headers = request.lower_headers()
+        self.persistent = not self.is_surplus and is_persistent(self._version, headers.get("connection"))
         request.begin(self._command, self._path, self._version, self.length)
         if self.phase is CLOSING:
             self.clearLineBuffer()
             return
         self.phase = BODY
+        self._is_timed = False
         if self.length != 0:
-            self._enter(BODY, self.site.limits.body)
             if self._receivedHeaderSize > LARGE_HEAD and request.answered is None:
                 self._count_head(request)
-            expect = request.requestHeaders.getRawHeaders(b"Expect")
-            if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
+            if headers.get("expect", "").lower() == "100-continue" and self._version == b"HTTP/1.1":
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _count_head(self, request: HarnRequest) -> None:
@@ -296,29 +287,6 @@ class HarnChannel(HTTPChannel):
         elif not any(self._dataBuffer):
             self.persistent = False  # the answer says that it is the last
 
-    def go_down(self) -> None:
-        """Called when the server goes down: close what is idle, and give what is not complete its last time."""
-        if self.phase is IDLE:
-            self.owes_nothing = self.read_by == inf
-            self.loseConnection()
-        elif self.phase is not HANDLING:
-            self.deadline = min(self.deadline, self.site.clock.seconds() + self.site.limits.grace)
-
-    @property
-    def holds_up(self) -> bool:
-        """Whether a server that goes down waits for it: until its last answer is read, or had its time to be."""
-        return self.phase is not IDLE and not self.owes_nothing
-
-    @property
-    def waiting(self) -> tuple[int, float]:
-        """Return how little it is used: a rank by its phase, the least first, and since when."""
-        return _SILENT if self.phase is IDLE and not self._has_spoken else _RANKS[self.phase], self.since
-
-    @property
-    def began_at(self) -> float:
-        """When the head began that is being read."""
-        return self.since
-
     def give_way(self) -> None:
         """Called when the head is the slowest, and others need the room."""
         self._turn_away(
@@ -330,50 +298,14 @@ class HarnChannel(HTTPChannel):
         if self.phase is CLOSING:
             self.transport.abortConnection()
         elif self.phase is BODY:
-            self._end_body(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+            self._end_body(problem_of(Saturated(NO_ROOM, retry_after=1)))
         else:
             # Ended as for a client that has ended its side: nothing is waited for, so that the descriptor is free.
             self._has_client_ended = True
             if self.phase is HEADERS or self.is_surplus:
-                self._turn_away(problem_of(Saturated(_NO_ROOM, retry_after=1)))
+                self._turn_away(problem_of(Saturated(NO_ROOM, retry_after=1)))
             else:
                 self.loseConnection()
-
-    def _enter(self, phase: str, seconds: float) -> None:
-        """Begin a phase that may take so many seconds."""
-        self.phase = phase
-        self.since = self.site.clock.seconds()
-        self.deadline = self.since + self._limited(seconds)
-
-    def _limited(self, seconds: float) -> float:
-        """Return how long what may take so many seconds may take here: less where there is no room, or no time."""
-        return min(seconds, self.site.limits.grace) if self.is_surplus or self.site.quiescing else seconds
-
-    def check_time(self, now: float) -> None:
-        """End what takes too long. Called by the site, about once a second."""
-        if now < self.deadline and now < self.read_by:
-            return
-        if self.phase is CLOSING or now >= self.read_by:
-            self.transport.abortConnection()
-        elif self.phase is IDLE and not self.is_surplus:
-            self.loseConnection()
-        elif self.phase is IDLE or self.phase is HEADERS:
-            limit = self.site.limits.headers
-            late = problem(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
-            early = self._cut_short()
-            self._turn_away(late if early is None else problem_of(early))
-        else:
-            limit = self.site.limits.body
-            late_body = BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)
-            self._end_body(problem_of(self._cut_short() or late_body))
-
-    def _cut_short(self) -> Refused | None:
-        """Return why a request had less time than it has otherwise."""
-        if self.is_surplus:
-            return Saturated(_NO_ROOM, retry_after=1)
-        if self.site.quiescing:
-            return ShuttingDown("the server is shutting down, and the request was not complete; send it again")
-        return None
 
     def _end_body(self, answer: Answer) -> None:
         """Answer for a body that will not be complete; one that was turned away before has its answer already."""

@@ -8,7 +8,7 @@ itself refuses malformed header lines, two lengths and codings other than ``chun
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from twisted.web.http_headers import Headers
 
@@ -16,7 +16,7 @@ from harn.errors import CodingUnsupported, MessageMalformed, Refused
 
 # RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv4, or one of IPv6 or later in brackets; then a port. The name may
 # be empty: so says a client whose target has none.
-_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+_HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?", re.ASCII)
 _TOKEN = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _NO_VALUE = re.compile(rb"[\x00\r\n]")
@@ -24,42 +24,47 @@ _TWO_LENGTHS = "the length of the body must be given once, by one Content-Length
 _SHOWN = 80
 
 
-def check_head(target: bytes, version: bytes, headers: Headers) -> None:
+def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], headers: Headers) -> None:
     """
     Check the head of a request that the parser let pass.
 
+    :param lowered: the headers with names in lower case, and those of one name joined by a comma and a space.
+    :param headers: the same line by line, for what `lowered` does not tell.
     :raises MessageMalformed: two servers could read it differently.
     :raises CodingUnsupported: its body has a coding that we cannot undo.
     """
     if not _TARGET.fullmatch(target):
         raise MessageMalformed("the request target must be of visible ASCII characters; percent-encode the others")
-    hosts = headers.getRawHeaders(b"Host")
-    if hosts is None:
+    host = lowered.get("host")
+    if host is None:
         if version == b"HTTP/1.1":
             raise MessageMalformed("the header Host is missing; HTTP/1.1 asks for it")
-    elif len(hosts) != 1:
-        raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
-    elif not _HOST.fullmatch(hosts[0]):
+    elif not _HOST.fullmatch(host):  # two of them, with the space between, are none
+        hosts = headers.getRawHeaders(b"Host", ())
+        if len(hosts) != 1:
+            raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
         raise MessageMalformed(f"the header Host must be a name or an address and a port, got {_shown(hosts[0])}")
-    codings = headers.getRawHeaders(b"Transfer-Encoding")
-    if codings is not None:
+    if "transfer-encoding" in lowered:
         if version != b"HTTP/1.1":
             raise MessageMalformed("HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1")
-        if headers.hasHeader(b"Content-Length"):
+        if "content-length" in lowered:
             raise MessageMalformed(_TWO_LENGTHS)
-        for coding in codings:
+        for coding in headers.getRawHeaders(b"Transfer-Encoding", ()):
             if coding.lower() != b"chunked":
                 raise _refuse_coding(coding)
 
 
-def is_persistent(version: bytes, headers: Headers) -> bool:
-    """Tell whether the connection may go on after this request, by every line of ``Connection`` and its whole list."""
+def is_persistent(version: bytes, connection: str | None) -> bool:
+    """
+    Return whether the connection may go on after this request.
+
+    :param connection: the whole list of all headers ``Connection``, None where there is none.
+    """
     if version != b"HTTP/1.1":
         return False
-    lines = headers.getRawHeaders(b"Connection")
-    if lines is None:
+    if connection is None:
         return True
-    return all(option.strip(b" \t").lower() != b"close" for line in lines for option in line.split(b","))
+    return all(option.strip(" \t").lower() != "close" for option in connection.split(","))
 
 
 def check_trailers(lines: Iterable[bytes]) -> None:

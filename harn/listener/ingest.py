@@ -191,12 +191,7 @@ class Ingest(Place):
         )
         limit = request.site.max_body_bytes
         if len(inbound.body) > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
-            examining = self._examining.run(self._in_thread, lambda: _examine(route, inbound, arrival, limit))
-            examining.addCallbacks(
-                lambda examined: self._examined(examined, request),
-                lambda failure: self._failed(failure.value, request),
-            )
-            examining.addErrback(self._stumbled, request)
+            self._examine_in_thread(request, lambda: _examine(route, inbound, arrival, limit))
             return
         try:
             self._examined(_examine(route, inbound, arrival, limit), request)
@@ -205,13 +200,27 @@ class Ingest(Place):
         except BaseException as error:  # a third party's code may raise anything; it costs this request alone
             self._failed(error, request)
 
+    def _examine_in_thread(self, request: HarnRequest, examine: Callable[[], Reject | Examined]) -> None:
+        """Go on once a thread is free for the body; until then it counts as one of a stranger."""
+        try:
+            request.hold_unverified()
+        except Saturated as error:
+            self._failed(error, request)
+            return
+        examining = self._examining.run(self._in_thread, examine)
+        examining.addCallbacks(
+            lambda examined: self._examined(examined, request),
+            lambda failure: self._failed(failure.value, request),
+        )
+        examining.addErrback(self._stumbled, request)
+
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
         """Keep what is to be kept."""
         if isinstance(examined, Reject):
             self._refusals.note(_route(request).binding.id, examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
             return
-        request.site.unverified.release(request)
+        request.verified()
         length = len(request.body) + max(0, examined.grown)
         try:
             self._admission.enter(length)

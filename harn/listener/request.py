@@ -94,6 +94,7 @@ class HarnRequest(server.Request):
     _admitted = False
     _serving = False
     _limit = 0
+    _length: int | None = None
 
     # Called by the channel
 
@@ -105,6 +106,7 @@ class HarnRequest(server.Request):
         """
         channel = self.channel
         assert channel is not None
+        self._length = length
         site = self.site = channel.site
         self.method, self.uri, self.clientproto = method, target, version
         self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
@@ -112,7 +114,7 @@ class HarnRequest(server.Request):
         self.path, _, self.query = target.partition(b"?")
         route = self.route = tree.find(self.path)
         try:
-            check_head(target, version, self.requestHeaders)
+            check_head(target, version, self.lower_headers(), self.requestHeaders)
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -155,7 +157,8 @@ class HarnRequest(server.Request):
         try:
             if self.received > self._limit:
                 self._refuse_size()
-            self.count_unverified(len(data))
+            if self.received != self._length or before:
+                self.count_unverified(len(data))  # what comes in one piece, its sender's signature is looked at next
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -176,13 +179,29 @@ class HarnRequest(server.Request):
             self.source = self.channel.source
         self.site.unverified.grow(self, length)
 
+    def hold_unverified(self) -> None:
+        """
+        Count the body, which is whole, while it waits for its sender to be verified.
+
+        :raises Saturated: there is no room for it.
+        """
+        if not self.unverified:
+            self.count_unverified(len(self.body))
+            self.site.unverified.complete(self)
+
+    def verified(self) -> None:
+        """Called when the sender is verified: count the body no more."""
+        if self.unverified:
+            self.site.unverified.release(self)
+
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Serve the request, now that its body is complete."""
         self.is_complete = True
         if self.answered is not None:
             self.finish()
             return
-        self.site.unverified.complete(self)
+        if self.unverified:
+            self.site.unverified.complete(self)
         if self._buffer is not None:
             self.body, self._buffer = bytes(self._buffer), None
         self.received_at = self.site.wall.seconds()
@@ -355,7 +374,7 @@ class HarnRequest(server.Request):
             site, place = self.site, self.place
             site.in_flight -= 1
             assert place is not None
-            site.unverified.release(self)
+            self.verified()
             place.over(self, status)
             self.body, self._buffer = b"", None  # a connection that is being closed may take a while
             if site.quiescing:

@@ -22,9 +22,10 @@ from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.connectors.interfaces import CREDENTIALS
-from harn.listener.channel import IDLE, HarnChannel
+from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.limits import Limits
+from harn.listener.phases import IDLE
 from harn.listener.place import Place
 from harn.listener.request import HarnRequest, unknown_path
 from harn.listener.tree import EMPTY, Tree
