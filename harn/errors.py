@@ -34,6 +34,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── ClaimTaken              a claim that must be new is not
     │   └── StateDirectoryUnusable  the state directory is locked, not ours, or not writable
     ├── ListenerUnusable            the listener's address or certificate cannot be used
+    ├── PackageUnknown              no such package, or it brings no such connector
     ├── FilesHang                   a file that does not come: its file system does not answer
     ├── StageFailed                 a reload's stage that failed; names the stage and its problems
     │   ├── StageTimedOut
@@ -210,6 +211,10 @@ class StateDirectoryUnusable(StoreError):
 
 class ListenerUnusable(HarnError):
     """The address cannot be listened on, or the certificate and its key cannot be used."""
+
+
+class PackageUnknown(HarnError):
+    """There is no such package, or it brings no connector of that name."""
 
 
 class FilesHang(HarnError):

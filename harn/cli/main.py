@@ -70,6 +70,7 @@ class CommandFailed(click.ClickException):
     places={
         "orchestrator": "harn.cli.main:orchestrator",
         "manifest": "harn.cli.manifest:manifest",
+        "connector": "harn.cli.connector:connector",
     },
 )
 @click.version_option(harn.__version__, message="harn %(version)s")

@@ -59,14 +59,14 @@ class Catalog:
         rules: dict[str, ProviderRules] = {}
         wrong = list(problems)
         for plugin in sorted(
-            plugins, key=lambda plugin: (not _home(plugin).startswith("harn.connectors."), _home(plugin))
+            plugins, key=lambda plugin: (not home_of(plugin).startswith("harn.connectors."), home_of(plugin))
         ):
             try:
                 rule = _rules(plugin)
             except Exception as error:
                 wrong.append(
                     Problem(
-                        file=_home(plugin),
+                        file=home_of(plugin),
                         message=f"{type(plugin).__name__} is no usable connector plugin: {error}",
                         hint="mend or uninstall the package that brings it",
                     )
@@ -76,8 +76,8 @@ class Catalog:
             if other is not None:
                 wrong.append(
                     Problem(
-                        file=_home(plugin),
-                        message=f"provider {rule.provider!r} is {_home(other)}'s already; this plugin is not used",
+                        file=home_of(plugin),
+                        message=f"provider {rule.provider!r} is {home_of(other)}'s already; this plugin is not used",
                         hint="uninstall one of the two packages, or give the provider another id",
                     )
                 )
@@ -95,8 +95,8 @@ class Catalog:
         return self.plugins[provider]
 
 
-def _home(plugin: object) -> str:
-    """Name the module that a plugin comes from; one that is declared on a shared base says so itself."""
+def home_of(plugin: object) -> str:
+    """Return the name of the module that a plugin comes from: its attribute ``home``, else its class's module."""
     home = getattr(plugin, "home", None)
     return home if isinstance(home, str) else type(plugin).__module__
 
