@@ -11,6 +11,9 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+CAUGHT = frozenset((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+"""Signals that a server catches, and that would end a process that has just begun."""
+
 
 @contextmanager
 def signals_blocked(numbers: Iterable[int]) -> Iterator[None]:

@@ -75,9 +75,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from harn.clocks import use_monotonic_time
-    from harn.listener.activation import taken_by_twisted
     from harn.orchestrator.assemble import make_service
     from harn.orchestrator.signals import hold_back
+    from harn.systemd.activation import taken_by_twisted
 
     hold_back()
     use_monotonic_time(reactor)

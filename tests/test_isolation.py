@@ -117,7 +117,7 @@ class IsolationTests(SynchronousTestCase):
             "signal.setitimer(signal.ITIMER_REAL, 1)",
             "signal.pthread_kill(threading.get_ident(), 1)",
             "os.killpg(os.getpgrp(), 1)",
-            "signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)",
+            "signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)",
             "os.umask(0o22)",
             "time.sleep(1)",
             "deferLater(reactor, 0.3)",

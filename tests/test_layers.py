@@ -29,6 +29,7 @@ LAYERS: dict[str, int] = {
     "store": 1,
     "manifest": 1,
     "vm": 1,
+    "systemd": 1,
     "triggers": 2,
     "connectors": 3,
     "queues": 3,
@@ -39,7 +40,7 @@ LAYERS: dict[str, int] = {
     "history": 5,
     "listener": 6,
     "watch": 6,
-    "upgrade": 7,
+    "upgrade": 6,
     "orchestrator": 7,
     "tap": 8,
     "cli": 8,
@@ -58,8 +59,6 @@ SIDEWAYS = frozenset(
         ("auth", "secrets"),
         ("rollout", "reload"),
         ("reload", "rollout"),
-        ("upgrade", "orchestrator"),
-        ("orchestrator", "upgrade"),
     )
 )
 """Pairs of rooms of one layer of which the first may import the second."""

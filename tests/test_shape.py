@@ -43,7 +43,6 @@ WIDE_CONSTRUCTORS: frozenset[str] = frozenset(
         "harn.dispatch.window.Window.__init__",
         "harn.listener.site.HarnSite.__init__",
         "harn.orchestrator.operations.Operations.__init__",
-        "harn.orchestrator.upgrade.Upgrade.__init__",
         "harn.reload.coordinator.Coordinator.__init__",
         "harn.testing.server.ServerProcess.__init__",
     )

@@ -37,9 +37,9 @@ def run(options: ServeOptions) -> int:
 
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
-    from harn.listener.activation import passed_descriptor
     from harn.store.lock import refuse_held
-    from harn.upgrade.handover import Inheritance, Program
+    from harn.systemd.activation import passed_descriptor
+    from harn.upgrade.program import Inheritance, Program
 
     inheritance = Inheritance.taken_from(os.environ)
     if inheritance is None:

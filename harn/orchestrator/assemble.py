@@ -38,7 +38,8 @@ from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.orchestrator.drain_operations import DrainOperations
 from harn.orchestrator.hash_key import read_or_make_key
-from harn.orchestrator.notify import Supervisor, Watchdog
+from harn.orchestrator.launch import Launch
+from harn.orchestrator.notices import ReloadNotices
 from harn.orchestrator.operations import Operations
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
@@ -50,7 +51,7 @@ from harn.orchestrator.reaping import OrphanReaper, is_parent_of_orphans
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.reload_operations import ReloadOperations
 from harn.orchestrator.running import state_path
-from harn.orchestrator.service import Launch, Orchestrator
+from harn.orchestrator.service import Orchestrator
 from harn.orchestrator.settings import LiveSettings
 from harn.orchestrator.state_file import StateFile, StateFileKeeper
 from harn.orchestrator.terminal import Terminal
@@ -72,10 +73,11 @@ from harn.store.heartbeat import HeartbeatService
 from harn.store.lock import StateDirectoryLock
 from harn.store.retention import RetentionService
 from harn.store.sqlite.store import SQLiteStore
+from harn.systemd.notify import ServiceManager, Watchdog
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
-from harn.upgrade.handover import Inheritance, Program
-from harn.upgrade.old_process import Predecessor
+from harn.upgrade.old_process import OldProcess
+from harn.upgrade.program import Inheritance, Program
 
 log = Logger(namespace="harn")
 
@@ -101,19 +103,19 @@ def make_service(
         print(visible(f"error: {message}"), file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever is logged
 
     lock = StateDirectoryLock(options.state_dir)
-    supervisor = Supervisor.of(reactor, environ)
+    service_manager = ServiceManager.of(reactor, environ)
     launch = Launch(
-        supervisor=supervisor,
+        service_manager=service_manager,
         program=program,
         environ=environ,
-        predecessor=None if inheritance is None else Predecessor(reactor, inheritance),
+        old_process=None if inheritance is None else OldProcess(reactor, inheritance),
         passed=passed,
-        watchdog=lambda: Watchdog.of(reactor, supervisor, environ),
+        watchdog=lambda: Watchdog.of(reactor, service_manager, environ),
         terminal=lambda: Terminal.of_process(reactor),
     )
 
     def put_together() -> Parts:
-        return assemble(options, reactor, environ, supervisor, lock, takes_over=inheritance is not None)
+        return assemble(options, reactor, environ, service_manager, lock, takes_over=inheritance is not None)
 
     return Orchestrator(reactor, lock, put_together, say_error, launch)
 
@@ -241,7 +243,7 @@ def assemble(
     options: ServeOptions,
     reactor: Any,
     environ: Mapping[str, str],
-    supervisor: Supervisor | None = None,
+    service_manager: ServiceManager | None = None,
     lock: StateDirectoryLock | None = None,
     *,
     takes_over: bool = False,
@@ -249,7 +251,7 @@ def assemble(
     """
     Put a server together; its state directory is locked already.
 
-    :param supervisor: reports reloads to the service manager.
+    :param service_manager: reports reloads to the service manager.
     :param lock: of the state directory; checked with each heartbeat.
     :param takes_over: another program serves on it until then, and its token goes on.
     :raises OSError: the state directory cannot be used.
@@ -307,12 +309,12 @@ def assemble(
             metrics.trigger(trigger_id, candidate.generation.bindings[trigger_id].spec.provider)
         freezer.adopted(len(candidate.plan.added) + len(candidate.plan.modified))
 
-    supervisor = Supervisor(reactor, None) if supervisor is None else supervisor
+    notices = ReloadNotices(ServiceManager(reactor, None) if service_manager is None else service_manager)
     hooks = Hooks(
         adopted=adopted,
         publish=publisher.reload_ended,
-        began=supervisor.reload_began,
-        ended=supervisor.reload_ended,
+        began=notices.began,
+        ended=notices.ended,
         describe=Planner(registry, dispatcher, Replayer(store, builder.in_thread), builder.in_thread).describe,
     )
     reviver = Reviver(reactor, store, resolution, registry, wall)

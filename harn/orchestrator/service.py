@@ -8,29 +8,30 @@ takes another's place, or hands its own over, begins and ends a little otherwise
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from attrs import field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.errors import HarnError, ShuttingDown
-from harn.orchestrator.notify import Supervisor
+from harn.orchestrator.launch import Launch
 from harn.orchestrator.parts import TRUNCATED, Parts
 from harn.orchestrator.privacy import make_private
 from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
 from harn.orchestrator.signals import Signals
 from harn.orchestrator.terminal import Terminal
+from harn.orchestrator.upgradable import RECOVERY_LIMIT, UpgradableServer
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.store.lock import StateDirectoryLock
-from harn.upgrade.handover import Program
-from harn.upgrade.new_process import Successor
-from harn.upgrade.old_process import Predecessor
+from harn.systemd.notify import ServiceManager
+from harn.upgrade.interfaces import IServerLife
+from harn.upgrade.new_process import NewProcess
 from harn.upgrade.upgrade import Upgrade
 
 log = Logger(namespace="harn")
@@ -38,36 +39,13 @@ log = Logger(namespace="harn")
 LIFECYCLE = "orchestrator.lifecycle"
 LONGEST_END = 10.0
 """Seconds that one part may take to end: a thread that hangs, on a dead file server for example, keeps nobody."""
-RECOVERY_LIMIT = 10
-"""Restarts at which a delivery may be unfinished until it is given up."""
 
 
 class NotStarted(HarnError):
     """The server cannot start; the message is for its operator."""
 
 
-@frozen
-class Launch:
-    """
-    What started this program, and what it was given.
-
-    :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
-    :ivar environ: what a new program of an upgrade is started with.
-    :ivar predecessor: whose place it takes, if any.
-    :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
-    :ivar watchdog: makes what tells the service manager that we live, if it wants to know.
-    :ivar terminal: finds the terminal of the process, if it has one; called when the service starts, after any fork.
-    """
-
-    supervisor: Supervisor
-    program: Program | None = None
-    environ: Mapping[str, str] = field(factory=dict)
-    predecessor: Predecessor | None = None
-    passed: int | None = None
-    watchdog: Callable[[], Service | None] = lambda: None
-    terminal: Callable[[], Terminal | None] = lambda: None
-
-
+@implementer(IServerLife)
 class Orchestrator(Service):
     """
     The server, as a Twisted service.
@@ -98,20 +76,18 @@ class Orchestrator(Service):
         self._is_terminated = False
         self._is_stopping = False
         self._signals = Signals(reactor, self._hang_up, self._terminate, self._upgrade)
-        launch = Launch(Supervisor(reactor, None)) if launch is None else launch
+        launch = Launch(ServiceManager(reactor, None)) if launch is None else launch
         self._launch = launch
-        self._supervisor = launch.supervisor
+        self._service_manager = launch.service_manager
         self._upgrading = Upgrade(
             reactor,
             launch.program,
             launch.environ,
             lock,
-            launch.supervisor,
-            self._handed_over,
-            self._not_handed_over,
-            lambda: self._is_stopping or self._is_terminated,
+            launch.service_manager,
+            self,
         )
-        self._heir: Successor | None = None
+        self._new_process: NewProcess | None = None
         self._served_out: Deferred[None] | None = None
         self._watchdog: Service | None = None
         self._terminal: Terminal | None = None
@@ -144,12 +120,12 @@ class Orchestrator(Service):
 
         Of a server in the foreground of a terminal that is gone, it is the end.
         """
-        if self._heir is not None:
-            self._heir.send_signal("HUP")
+        if self._new_process is not None:
+            self._new_process.send_signal("HUP")
         elif self._terminal is not None and self._terminal.is_lost():
             log.info("the terminal is gone, and with it this server, which ran in its foreground")
             self._terminate()
-        elif not self._is_ready or self._parts is None or self._upgrading.is_under_way:
+        elif not self._is_ready or self._parts is None or self._upgrading.is_running:
             self._hung_up = True
         elif not self._is_stopping:
             reloading = self._parts.coordinator.reload(ReloadRequest(source="signal", actor="signal"))
@@ -157,27 +133,33 @@ class Orchestrator(Service):
 
     def _upgrade(self) -> None:
         """Begin to hand over to a new program."""
-        before = self._launch.predecessor
-        if not self._is_ready or self._parts is None or self._is_stopping or self._heir is not None:
+        before = self._launch.old_process
+        if not self._is_ready or self._parts is None or self._is_stopping or self._new_process is not None:
             log.warn("SIGUSR2: this server does not serve, so there is nothing to hand over; this signal is ignored")
-        elif before is not None and not before.is_gone:
+        elif before is not None and not before.has_ended:
             log.warn(
                 "SIGUSR2: the program before this one (pid {pid}) still ends what it has; send it again later",
                 pid=before.pid,
             )
         else:
-            self._upgrading.begin(self._parts)
+            self._upgrading.begin(UpgradableServer(self._parts))
 
-    def _handed_over(self, heir: Successor) -> None:
-        """Leave everything new to the new program; what this one has, it ends."""
+    @property
+    def is_ending(self) -> bool:
+        """See `IServerLife.is_ending`."""
+        return self._is_stopping or self._is_terminated
+
+    def handed_over(self, new_process: NewProcess) -> None:
+        """See `IServerLife.handed_over`."""
         assert self._parts is not None
-        self._heir = heir
+        self._new_process = new_process
         self._served_out = self._parts.retire()
         self._parts.coordinator.close()
         self._hang_up_if_kept()
         self._end_reactor()
 
-    def _not_handed_over(self) -> None:
+    def not_handed_over(self) -> None:
+        """See `IServerLife.not_handed_over`."""
         if not self._is_stopping:
             self._hang_up_if_kept()
 
@@ -201,10 +183,10 @@ class Orchestrator(Service):
     async def _start(self) -> None:
         raise_open_files()
         set_switch_interval()
-        before = self._launch.predecessor
+        before = self._launch.old_process
         if before is None:
             self._lock.acquire()
-            self._supervisor.status("starting")
+            self._service_manager.status("starting")
         else:
             before.inherit(self._lock)
         make_private(self._lock.directory)
@@ -218,7 +200,7 @@ class Orchestrator(Service):
         if before is None:
             url, recovered = await self._open(parts)
         else:
-            url, recovered = await before.relieve(parts, self._lock, RECOVERY_LIMIT, lambda: self._serve(parts))
+            url, recovered = await before.take_over(UpgradableServer(parts), self._lock, self)
         await parts.publisher.save_state()
         await parts.publisher.note(LIFECYCLE, "startup", parts.identity())
         await parts.publisher.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
@@ -231,13 +213,13 @@ class Orchestrator(Service):
         if self._is_stopping:
             return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
-        self._supervisor.ready(parts.status)
+        self._service_manager.ready(parts.status)
         self._reactor.callInThread(import_early)
         self._watchdog = self._launch.watchdog()
         if self._watchdog is not None:
             self._watchdog.startService()
         if before is not None:
-            before.take_over(parts, RECOVERY_LIMIT)
+            before.take_over_rest(UpgradableServer(parts))
         self.started.callback(url)
         self._hang_up_if_kept()
 
@@ -260,7 +242,7 @@ class Orchestrator(Service):
         self._check_stopping()
         recovered = await parts.recover(RECOVERY_LIMIT)
         self._check_stopping()  # the port is closed already
-        self._serve(parts)
+        self.serve()
         parts.listening.resume()
         return url, recovered
 
@@ -268,8 +250,10 @@ class Orchestrator(Service):
         if self._is_stopping:
             raise ShuttingDown("the server is shutting down", retry_after=5)
 
-    def _serve(self, parts: Parts) -> None:
-        """Be ready for the requests that come from now on, and for an end that lets them end."""
+    def serve(self) -> None:
+        """See `IServerLife.serve`."""
+        parts = self._parts
+        assert parts is not None
         for service in parts.background:
             service.startService()
         self._is_ready = True
@@ -290,9 +274,9 @@ class Orchestrator(Service):
     # Ending
 
     async def _stop(self) -> None:
-        parts, heir, before = self._parts, self._heir, self._launch.predecessor
+        parts, new, before = self._parts, self._new_process, self._launch.old_process
         served = self._is_ready
-        self._supervisor.stopping()
+        self._service_manager.stopping()
         self._upgrading.cancel()
         if self._starting is not None:
             if parts is not None and not served:
@@ -312,9 +296,9 @@ class Orchestrator(Service):
             await self._guarded(self._terminal.stopService())  # type: ignore[no-untyped-call]
         if self._watchdog is not None and self._watchdog.running:
             await self._guarded(self._watchdog.stopService())
-        self._supervisor.close()
-        if heir is not None:
-            log.info("this process ends; {pid} serves", pid=heir.pid, announce=True)
+        self._service_manager.close()
+        if new is not None:
+            log.info("this process ends; {pid} serves", pid=new.pid, announce=True)
         elif served:
             log.info("graceful shutdown complete", announce=True)
 
@@ -346,7 +330,7 @@ class Orchestrator(Service):
 
     def _to(self) -> dict[str, int]:
         """Say for records to which process this one hands over."""
-        return {} if self._heir is None else {"handed_over_to": self._heir.pid}
+        return {} if self._new_process is None else {"handed_over_to": self._new_process.pid}
 
     async def _close(self, parts: Parts) -> None:
         """Release everything, whatever state it is in; one that fails does not keep the others."""

@@ -15,9 +15,8 @@ from types import FrameType
 from typing import Any
 
 from harn.observability.outputs import outputs
+from harn.signals import CAUGHT
 
-KEPT = frozenset((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
-"""Signals that must not end a process that is about to catch them."""
 ENDED_AT_ONCE = 1
 """Exit status after a second SIGTERM or SIGINT."""
 LAST_WORDS = 0.2
@@ -25,8 +24,8 @@ LAST_WORDS = 0.2
 
 
 def hold_back() -> None:
-    """Let the signals of `KEPT` wait until `Signals.install`. To be called before anything that takes time."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, KEPT)
+    """Let the signals of `CAUGHT` wait until `Signals.install`. To be called before anything that takes time."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
 
 
 class Signals:
@@ -56,11 +55,11 @@ class Signals:
         self._previous: dict[int, tuple[Any, Any]] = {}
 
     def install(self) -> None:
-        """Catch the signals of `KEPT` now, also those held back, and the others as soon as the reactor runs."""
+        """Catch the signals of `CAUGHT` now, also those held back, and the others as soon as the reactor runs."""
         self._catch(signal.SIGHUP, self._on_hang_up)
         self._catch(signal.SIGUSR1, self._on_reopen)
         self._catch(signal.SIGUSR2, self._on_upgrade)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
         self._reactor.callWhenRunning(self._install_termination)
 
     def restore(self) -> None:

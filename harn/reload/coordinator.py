@@ -144,7 +144,7 @@ class Coordinator:
 
         :param last_number: the highest generation number ever reserved; ``last_digest``: the digest last adopted.
         :param recall: adopt the content of this earlier generation, or `PREVIOUS`; ``reason``: why.
-        :param waits: it does not serve before `begin_serving` or `take_over`: the numbers are reserved, and no more.
+        :param waits: it does not serve before `begin_serving` or `begin_rollouts`: numbers are reserved, and no more.
         """
         self._numbers = numbers
         self._highest = last_number
@@ -193,8 +193,7 @@ class Coordinator:
 
     async def begin_serving(self) -> None:
         """Serve the first generation, whose port is open: begin its trials, and note that it serves."""
-        self._waits = False
-        self._trials.begin()
+        self.begin_rollouts()
         await self.note_serving()
 
     async def withdraw(self) -> None:
@@ -211,19 +210,17 @@ class Coordinator:
         await self._builder.connections.pool.idle()
         self._builder.files.close()
 
-    async def take_over(self, serve: Callable[[], None]) -> None:
-        """
-        Serve in the place of another program, which decides nothing more.
+    async def read_rollouts(self) -> None:
+        """Read again the rollouts of another program, which decides nothing more; `begin_rollouts` must follow."""
+        await self._trials.catch_up()
 
-        :param serve: called in the step; what it raises undoes that.
-        """
-        await self._trials.catch_up()  # from here on nothing waits
-        serve()
+    def begin_rollouts(self) -> None:
+        """Go on with the rollouts of the first generation, which serves from now on."""
         self._waits = False
         self._trials.begin()
 
     async def note_serving(self) -> None:
-        """Note durably, and publish, that the first generation serves, since `begin_serving` or `take_over`."""
+        """Note durably, and publish, that the first generation serves, since `begin_serving` or `begin_rollouts`."""
         begun, self._begun = self._begun, None
         if begun is None:
             return

@@ -1,1 +1,7 @@
-"""Hand-over from a running server to a new program that takes its place: the upgrade in place."""
+"""
+The upgrade in place: a running server hands over to a new program, which takes its place.
+
+`upgrade.Upgrade` runs it on the old program's side, with `new_process.NewProcess`; `old_process.OldProcess` is the new
+program's side; `program` says how a program is started and what it inherits; `channel` is what the two send each other.
+What both need of the server that they are part of is in `interfaces`.
+"""

@@ -1,4 +1,4 @@
-"""The new program of an upgrade, as the old one that starts it sees it."""
+"""The new program's process, as the old program that starts it sees it."""
 
 from __future__ import annotations
 
@@ -12,53 +12,44 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from harn.listener import activation
-from harn.orchestrator.notify import WATCHDOG_PID
-from harn.orchestrator.signals import KEPT
-from harn.signals import signals_blocked
+from harn.signals import CAUGHT, signals_blocked
 from harn.store.lock import StateDirectoryLock
-from harn.upgrade.handover import (
+from harn.upgrade.channel import MAIN, READY, TAKE_OVER, TAKEN, HandoverChannel
+from harn.upgrade.program import (
+    CHANNEL,
     DIRECTORY,
     LISTENING,
     LOCK,
-    MAIN,
-    PAIR,
-    SERVES,
-    TAKEN,
-    VARIABLE,
-    YOURS,
     HandoverFailed,
     Inheritance,
-    Pair,
     Program,
+    program_environment,
 )
 
-_OURS_ALONE = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
-"""Variables that are about this very process."""
 
-
-class Successor(ProcessProtocol):
+class NewProcess(ProcessProtocol):
     """
     The new program's process.
 
-    :ivar serves: fires when it could serve; ``taken`` when it has taken over. Each fails with `HandoverFailed` when it
-        ends before.
-    :ivar was_told: whether it was told to take over.
-    :ivar pid: its number.
-    :ivar is_alive: whether it runs; ``end`` says how it ended.
+    :ivar ready: fires when it could serve; fails with `HandoverFailed` when it ends before.
+    :ivar taken: fires when it has taken over; fails with `HandoverFailed` when it ends before.
+    :ivar was_handed_over: it was asked to take over.
+    :ivar pid: its process id; 0 before it is started.
+    :ivar is_alive: it runs.
+    :ivar end: how it ended.
     """
 
     def __init__(self, reactor: Any) -> None:
         """Start nothing yet. ``reactor`` is an ``IReactorProcess`` and ``IReactorSocket``."""
-        self.serves: Deferred[None] = Deferred()
+        self.ready: Deferred[None] = Deferred()
         self.taken: Deferred[None] = Deferred()
-        self.was_told = False
+        self.was_handed_over = False
         self.pid = 0
         self.is_alive = False
         self.end = ""
-        self._gone: list[Deferred[None]] = []
+        self._waiting_for_end: list[Deferred[None]] = []
         self._reactor = reactor
-        self._pair: Pair | None = None
+        self._channel: HandoverChannel | None = None
 
     def spawn(
         self,
@@ -71,8 +62,9 @@ class Successor(ProcessProtocol):
         """
         Start it.
 
-        :param listening: our descriptor of the listening socket; ``lock`` is held.
-        :raises HandoverFailed: the system cannot.
+        :param listening: our descriptor of the listening socket.
+        :param lock: must be held.
+        :raises HandoverFailed: the system cannot start it.
         """
         assert lock.descriptor is not None
         given = {LISTENING: listening, LOCK: lock.descriptor}
@@ -80,93 +72,85 @@ class Successor(ProcessProtocol):
             given[DIRECTORY] = lock.of_directory
         try:
             ours, theirs = socket.socketpair()
-            with ours, theirs, signals_blocked(KEPT):
+            with ours, theirs, signals_blocked(CAUGHT):
                 transport = self._reactor.spawnProcess(
                     self,
                     program.executable,
                     list(program.arguments),
                     env=program_environment(environ, inheritance),
                     path=program.directory,
-                    childFDs={0: 0, 1: 1, 2: 2, PAIR: theirs.fileno(), **given},
+                    childFDs={0: 0, 1: 1, 2: 2, CHANNEL: theirs.fileno(), **given},
                 )
                 self.pid = transport.pid
                 self.is_alive = not self.end
-                self._pair = Pair.on(self._reactor, ours.detach(), self._heard, self._lost)
+                self._channel = HandoverChannel.open(self._reactor, ours.detach(), self._received, self._channel_lost)
         except OSError as error:
             raise HandoverFailed(f"{program.executable} could not be started: {error}") from None
 
     def hand_over(self) -> None:
-        """Let it take over."""
-        assert self._pair is not None
-        self.was_told = True
-        self._pair.say(YOURS)
+        """Ask it to take over."""
+        assert self._channel is not None
+        self.was_handed_over = True
+        self._channel.send(TAKE_OVER)
 
-    def is_main(self) -> None:
-        """Tell it that the service manager knows of it."""
-        assert self._pair is not None
-        self._pair.say(MAIN)
+    def confirm_main(self) -> None:
+        """Send that the service manager was given its process id."""
+        assert self._channel is not None
+        self._channel.send(MAIN)
 
     def send_signal(self, name: str) -> None:
-        """Send it a signal, for example ``HUP``; to one that has ended none is sent."""
+        """Send it a signal, for example ``HUP``, unless it has ended."""
         if self.is_alive and self.transport is not None:
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess(name)
 
     def kill(self) -> Deferred[None]:
-        """End it at once; fires when it has ended."""
-        gone: Deferred[None] = Deferred()
-        self._gone.append(gone)
+        """Kill it; fires when it has ended."""
+        ended: Deferred[None] = Deferred()
+        self._waiting_for_end.append(ended)
         if not self.is_alive:
-            self._tell_gone()
+            self._fire_ended()
         self.send_signal("KILL")
-        if self._pair is not None:
-            self._pair.close()
-        return gone
-
-    # How it goes on, and ends
+        if self._channel is not None:
+            self._channel.close()
+        return ended
 
     def processExited(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
-        """Say that it has ended."""
+        """Called when the process has ended."""
         self.is_alive = False
-        self.end = f"it ended {_how(reason)} before it took over"
-        self._fail(self.serves, self.end)
+        self.end = f"it ended {_how_ended(reason)} before it took over"
+        self._fail(self.ready, self.end)
         self._fail(self.taken, self.end)
-        self._tell_gone()
+        self._fire_ended()
 
     def processEnded(self, reason: Failure) -> None:
-        """Let go of the transport, which holds this object."""
+        """Drop the transport, which refers to this object."""
         self.transport = None
 
-    def _heard(self, word: bytes) -> None:
-        if word == SERVES and not self.serves.called:
-            self.serves.callback(None)
-        elif word == TAKEN and self.was_told and not self.taken.called:
+    def _received(self, message: bytes) -> None:
+        if message == READY and not self.ready.called:
+            self.ready.callback(None)
+        elif message == TAKEN and self.was_handed_over and not self.taken.called:
             self.taken.callback(None)
 
-    def _lost(self) -> None:
-        # Before it was told that is its end, or what kills it, and says more.
-        if self.was_told:
-            self._fail(self.taken, "it let go of us before it took over")
+    def _channel_lost(self) -> None:
+        # Before the hand-over, the end of the process follows, and says more.
+        if self.was_handed_over:
+            self._fail(self.taken, "it closed the channel before it took over")
 
     @staticmethod
     def _fail(waiting: Deferred[None], why: str) -> None:
         if not waiting.called:
             waiting.errback(Failure(HandoverFailed(why)))
-            waiting.addErrback(lambda failure: failure.trap(HandoverFailed) and None)  # if nobody waits
+            waiting.addErrback(lambda failure: failure.trap(HandoverFailed) and None)  # in case nothing awaits it
 
-    def _tell_gone(self) -> None:
-        told, self._gone = self._gone, []
-        for gone in told:
-            gone.callback(None)
-
-
-def program_environment(environ: Mapping[str, str], inheritance: Inheritance) -> dict[str, str]:
-    """Give the new program's environment: ours, without what is about this very process."""
-    kept = {name: value for name, value in environ.items() if name not in _OURS_ALONE}
-    return {**kept, VARIABLE: inheritance.encode()}
+    def _fire_ended(self) -> None:
+        waiting, self._waiting_for_end = self._waiting_for_end, []
+        for ended in waiting:
+            ended.callback(None)
 
 
-def _how(reason: Failure) -> str:
+def _how_ended(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, ProcessTerminated) and error.signal:
         return f"by signal {error.signal}"

@@ -1,8 +1,7 @@
-"""The old program of an upgrade, as the new one that takes its place sees it."""
+"""The old program's process, as the new program that takes its place sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,148 +10,154 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import EventLogUnavailable, ShuttingDown, StateDirectoryUnusable
-from harn.orchestrator.parts import Parts
 from harn.store.lock import StateDirectoryLock
-from harn.upgrade.handover import MAIN, SERVES, TAKEN, YOURS, Inheritance, Pair
+from harn.upgrade.channel import MAIN, READY, TAKE_OVER, TAKEN, HandoverChannel
+from harn.upgrade.interfaces import INewServer, IServerLife
+from harn.upgrade.program import Inheritance
 
 log = Logger(namespace="harn")
 
 PATIENCE = 2.0
-"""Seconds in which the old program tells the service manager of us, or never."""
-SECOND_TRY = 1.0
-"""Seconds until deliveries are taken over that could not be, since the event log was away."""
+"""Seconds that the old program may take to give the service manager our process id."""
+RETRY_INTERVAL = 1.0
+"""Seconds until deliveries are taken over that could not be, since the event log was not available."""
 
 
-class Predecessor:
+class OldProcess:
     """
-    The old program: serves until we could, then ends what it has; the rest is ours when it is gone.
+    The old program: serves until this one could, then finishes its deliveries; what it leaves is taken over at its end.
 
-    :ivar is_gone: whether its process has ended, in whatever way.
+    :ivar has_ended: its process has ended, in whatever way.
     """
 
     def __init__(self, reactor: Any, inheritance: Inheritance) -> None:
-        """Listen to nothing yet. ``reactor`` is an ``IReactorSocket`` and ``IReactorTime``."""
-        self.is_gone = False
+        """Open nothing yet. ``reactor`` is an ``IReactorSocket`` and ``IReactorTime``."""
+        self.has_ended = False
         self._inheritance = inheritance
         self._reactor = reactor
-        self._pair: Pair | None = None
-        self._yours: Deferred[None] = Deferred()
-        self._main: Deferred[None] = Deferred()
-        self._gone: Deferred[None] = Deferred()
+        self._channel: HandoverChannel | None = None
+        self._may_take_over: Deferred[None] = Deferred()
+        self._is_main: Deferred[None] = Deferred()
+        self._ended: Deferred[None] = Deferred()
         self._tasks: list[Deferred[None]] = []  # two at most
         self._closed = False
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process id."""
         return self._inheritance.pid
 
     def inherit(self, lock: StateDirectoryLock) -> None:
         """
-        Hold the state directory together with it, and listen to it.
+        Hold the state directory together with it, and open the channel to it.
 
-        :raises StateDirectoryUnusable: the lock that we inherited is another's.
-        :raises HandoverFailed: what we inherited is no end of a pair.
+        :raises StateDirectoryUnusable: the lock that was inherited is that of another directory.
+        :raises HandoverFailed: the descriptor that was inherited is not an end of a channel.
         """
         lock.inherit(self._inheritance.lock, self._inheritance.directory)
-        self._pair = Pair.on(self._reactor, self._inheritance.pair, self._heard, self._lost)
+        self._channel = HandoverChannel.open(
+            self._reactor, self._inheritance.channel, self._received, self._channel_lost
+        )
 
-    async def relieve(
-        self, parts: Parts, lock: StateDirectoryLock, limit: int, serve: Callable[[], None]
-    ) -> tuple[str, int]:
+    async def take_over(self, server: INewServer, lock: StateDirectoryLock, life: IServerLife) -> tuple[str, int]:
         """
-        Serve in its place; give the URL, and how many deliveries of still earlier servers were taken over.
+        Serve in its place.
 
-        :param limit: see `Parts.recover`.
-        :param serve: called in the step in which this program takes over: be ready for requests.
+        :return: the URL, and how many deliveries of still earlier servers were taken over.
         """
-        assert self._pair is not None
-        url = await parts.open_port(self._inheritance.listening)
-        listening = parts.listening
-        assert listening is not None
-        listening.pause()
-        self._pair.say(SERVES)
-        await self._yours
-        await parts.coordinator.take_over(serve)
-        listening.resume()
-        self._pair.say(TAKEN)
-        # From here on there is no other server: what can be done later is no reason to fail.
-        recovered = 0
+        assert self._channel is not None
+        url = await server.open_port(self._inheritance.listening)
+        server.pause_listening()
+        self._channel.send(READY)
+        await self._may_take_over
+        await server.read_rollouts()
+        # The step in which this program takes over: no ``await`` until `TAKEN` is sent.
+        life.serve()
+        server.begin_rollouts()
+        server.resume_listening()
+        self._channel.send(TAKEN)
+        # From here on this is the only server: what can be done later must not fail it.
         try:
             lock.claim()
         except StateDirectoryUnusable as error:
             log.warn("the lock still names the old program: {why}", why=str(error))
+        recovered = await self._begin_ownership(server)
+        # What we tell the service manager counts only once it has our process id, which the old program gives it.
+        await self._is_main.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=lambda *_: None)
+        return url, recovered
+
+    async def _begin_ownership(self, server: INewServer) -> int:
+        """Write down that this program serves, and take over deliveries; try again what fails."""
         try:
-            parts.publisher.take_state()
-            await parts.coordinator.note_serving()
-            await parts.publisher.save_state()
-            recovered = await self._recover(parts, limit)
+            server.own_state_file()
+            await server.note_serving()
+            await server.save_state()
+            return await self._recover(server)
         except (CancelledError, ShuttingDown):
             raise  # the server ends
         except Exception as error:
             if not isinstance(error, EventLogUnavailable):
                 log.failure("taking over from the old program is not complete, and is tried again")
-            self._begin(parts, limit)
-        # What we say is heard only once the service manager knows of us, which the old program tells it.
-        await self._main.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=lambda *_: None)
-        return url, recovered
+            self._begin_recovering(server)
+            return 0
 
-    def take_over(self, parts: Parts, limit: int) -> None:
-        """Go on with what it leaves, once it is gone: deliveries, and what start hooks could not have before."""
+    def take_over_rest(self, server: INewServer) -> None:
+        """Once it has ended: take over its deliveries, and run the start hooks that could not run beside it."""
 
         def go_on(_: object) -> None:
             if not self._closed:
-                parts.interpreters.try_hooks_again()
-            self._begin(parts, limit)
+                server.retry_start_hooks()
+            self._begin_recovering(server)
 
-        self._gone.addCallback(go_on)
-
-    def _begin(self, parts: Parts, limit: int) -> None:
-        """Take over what there is to take over, as soon as that can be done."""
-        if not self._closed:
-            task = Deferred.fromCoroutine(self._take_over(parts, limit))
-            self._tasks.append(task)
-            task.addErrback(self._not_taken_over)
-
-    async def _recover(self, parts: Parts, limit: int) -> int:
-        incarnation = self._inheritance.incarnation
-        return await (parts.recover(limit, gone=incarnation) if self.is_gone else parts.recover(limit, incarnation))
+        self._ended.addCallback(go_on)
 
     def close(self) -> None:
-        """Listen no more, and take nothing over."""
+        """Close the channel, and take nothing over."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        if self._pair is not None:
-            self._pair.close()
+        if self._channel is not None:
+            self._channel.close()
 
-    async def _take_over(self, parts: Parts, limit: int) -> None:
+    def _begin_recovering(self, server: INewServer) -> None:
+        if not self._closed:
+            task = Deferred.fromCoroutine(self._keep_recovering(server))
+            self._tasks.append(task)
+            task.addErrback(self._not_recovered)
+
+    async def _keep_recovering(self, server: INewServer) -> None:
         while True:
             try:
-                await self._recover(parts, limit)
+                await self._recover(server)
             except EventLogUnavailable as error:
-                log.warn("what the old program left is not taken over yet: {why}", why=str(error))
-                await deferLater(self._reactor, SECOND_TRY)
+                log.warn("deliveries of the old program are not taken over yet: {why}", why=str(error))
+                await deferLater(self._reactor, RETRY_INTERVAL)
             else:
                 return
 
+    async def _recover(self, server: INewServer) -> int:
+        incarnation = self._inheritance.incarnation
+        if self.has_ended:
+            return await server.recover(leaving=None, gone=incarnation)
+        return await server.recover(leaving=incarnation, gone=None)
+
     @staticmethod
-    def _not_taken_over(failure: Failure) -> None:
+    def _not_recovered(failure: Failure) -> None:
         if not failure.check(CancelledError):
             log.failure("taking over from the old program failed", failure)
 
-    def _heard(self, word: bytes) -> None:
-        if word == YOURS and not self._yours.called:
-            self._yours.callback(None)
-        elif word == MAIN and not self._main.called:
-            self._main.callback(None)
+    def _received(self, message: bytes) -> None:
+        if message == TAKE_OVER and not self._may_take_over.called:
+            self._may_take_over.callback(None)
+        elif message == MAIN and not self._is_main.called:
+            self._is_main.callback(None)
 
-    def _lost(self) -> None:
-        self.is_gone = True
-        if not self._yours.called:
+    def _channel_lost(self) -> None:
+        self.has_ended = True
+        if not self._may_take_over.called:
             log.warn("the old program (pid {pid}) ended, or gave up the upgrade, before it handed over", pid=self.pid)
-            self._yours.callback(None)
-        if not self._main.called:
-            self._main.callback(None)
-        if not self._gone.called:
-            self._gone.callback(None)
+            self._may_take_over.callback(None)
+        if not self._is_main.called:
+            self._is_main.callback(None)
+        if not self._ended.called:
+            self._ended.callback(None)

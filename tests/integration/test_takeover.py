@@ -14,13 +14,13 @@ from harn.testing.server import Answer, Connection, ServerProcess, is_alive, wai
 from tests.integration.test_upgrade import HELD, SLOW_IMPORT, UpgradeCase
 
 FAILS_LATE = """
-from harn.upgrade.handover import HandoverFailed
-from harn.upgrade.old_process import Predecessor
+from harn.upgrade.program import HandoverFailed
+from harn.upgrade.old_process import OldProcess
 
-async def relieve(self, *given):
+async def take_over(self, *given):
     raise HandoverFailed("the socket cannot be adopted")
 
-Predecessor.relieve = relieve
+OldProcess.take_over = take_over
 """
 DIES_WHEN_TOLD = """
 import os

@@ -35,7 +35,8 @@ class TakeoverCase(CoordinatorCase):
     def take_over(self) -> None:
         """Let it serve; the old program decides nothing more."""
         self.world.coordinator.close()
-        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.take_over(lambda: None)))
+        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.read_rollouts()))
+        self.new.coordinator.begin_rollouts()
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def history(self) -> list[int]:
@@ -110,7 +111,8 @@ class ReservedTests(TakeoverCase):
 
     def take_over_unseen(self) -> None:
         """Let it note that it serves, and end; the old one has not heard of it."""
-        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.take_over(lambda: None)))
+        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.read_rollouts()))
+        self.new.coordinator.begin_rollouts()
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def test_number_unknown(self) -> None:
@@ -218,9 +220,10 @@ class TakenTests(TakeoverCase):
             self.new.store.fail_reads = not hangs
             if hangs:
                 self.new.store.kept = lambda name: Deferred()  # type: ignore[method-assign]
-            taking = Deferred.fromCoroutine(self.new.coordinator.take_over(lambda: None))
+            taking = Deferred.fromCoroutine(self.new.coordinator.read_rollouts())
             self.world.clock.advance(PATIENCE)
             self.successResultOf(taking)
+            self.new.coordinator.begin_rollouts()
             self.new.store.kept, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
             current = self.new.trials.probations.current
             assert current is not None
@@ -233,12 +236,7 @@ class TakenTests(TakeoverCase):
         self.edit(2)
         self.successor()
         timers = len(self.world.clock.getDelayedCalls())
-
-        def serve() -> None:
-            raise OSError("no watcher")
-
-        taking = Deferred.fromCoroutine(self.new.coordinator.take_over(serve))
-        self.failureResultOf(taking, OSError)
+        self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.read_rollouts()))
         self.assertEqual((len(self.world.clock.getDelayedCalls()), self.history()), (timers, [2, 1]))
         self.renumber()
         self.edit(3)

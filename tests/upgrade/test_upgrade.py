@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
@@ -13,88 +12,97 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import Clock, LoopingCall
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.orchestrator.notify import Supervisor
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.turns import Turns
 from harn.store.lock import StateDirectoryLock
+from harn.systemd.notify import ServiceManager
 from harn.upgrade import old_process, upgrade
-from harn.upgrade.handover import MAIN, SERVES, TAKEN, YOURS, HandoverFailed, Inheritance, Program
-from harn.upgrade.new_process import Successor
-from harn.upgrade.old_process import PATIENCE, SECOND_TRY, Predecessor
+from harn.upgrade.channel import MAIN, READY, TAKE_OVER, TAKEN
+from harn.upgrade.interfaces import INewServer, IOldServer, IServerLife
+from harn.upgrade.new_process import NewProcess
+from harn.upgrade.old_process import PATIENCE, RETRY_INTERVAL, OldProcess
+from harn.upgrade.program import HandoverFailed, Inheritance, Program
 from harn.upgrade.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, Upgrade
 
 
-class FakeListening:
-    """A port that notes what is done to it."""
-
-    descriptor = 7
-
-    def __init__(self, done: list[Any]) -> None:
-        self.done = done
-
-    def pause(self) -> None:
-        self.done.append("pause")
-
-    def resume(self) -> None:
-        self.done.append("resume")
-
-
-class FakeParts:
-    """Both the parts and those of them that an upgrade touches; notes what is done."""
+@implementer(IOldServer, INewServer, IServerLife)
+class FakeServer:
+    """A server; notes what is done to it."""
 
     status = "generation 1 serves"
     incarnation = 5
+    listening_descriptor = 7
 
     def __init__(self) -> None:
         self.done: list[Any] = []
         self.away = 0
         self.fails: Exception | None = None
+        self.is_ending = False
         self.are_numbers_known = True
-        self.leaving: Deferred[None] | None = None
+        self.disowning: Deferred[None] | None = None
         self.turns = Turns(self.reload)
-        self.listening = FakeListening(self.done)
-        self.coordinator = self.publisher = self.store = self.interpreters = self
 
     async def reload(self, request: ReloadRequest, merged: int) -> Any:
         self.done.append("reload")
         return ReloadReport(status="ok", source="cli", actor="me", generation=1, digest="")
 
-    async def leave_state(self) -> None:
-        self.done.append("leave state")
-        if self.leaving is not None:
-            await self.leaving
+    def exclusive(self) -> Any:
+        return self.turns.turn()
 
-    def take_state(self) -> None:
-        self.done.append("take state")
+    def serve(self) -> None:
+        self.done.append("serve")
+
+    def handed_over(self, new_process: Any) -> None:
+        self.done.append(f"handed over to {new_process.pid}")
+
+    def not_handed_over(self) -> None:
+        self.done.append("failed")
+
+    def pause_listening(self) -> None:
+        self.done.append("pause")
+
+    def resume_listening(self) -> None:
+        self.done.append("resume")
+
+    def own_state_file(self) -> None:
+        self.done.append("own state")
+
+    async def disown_state_file(self) -> None:
+        self.done.append("disown state")
+        if self.disowning is not None:
+            await self.disowning
 
     async def save_state(self) -> None:
         self.done.append("save state")
 
-    async def renumber(self) -> None:
+    def mark_numbers_unknown(self) -> None:
+        self.are_numbers_known = False
+
+    async def read_numbers(self) -> None:
         if self.away:
             raise EventLogUnavailable("disk full")
-        self.done.append("renumber")
+        self.done.append("read numbers")
         self.are_numbers_known = True
 
-    async def take_over(self, serve: Callable[[], None]) -> None:
-        self.done.append("catch up")
-        serve()
+    async def open_port(self, descriptor: int) -> str:
+        self.done.append(f"open {descriptor}")
+        return "http://here"
+
+    async def read_rollouts(self) -> None:
+        self.done.append("read rollouts")
+
+    def begin_rollouts(self) -> None:
+        self.done.append("begin rollouts")
 
     async def note_serving(self) -> None:
         self.done.append("note")
         if self.fails is not None:
             raise self.fails
 
-    def try_hooks_again(self) -> None:
-        self.done.append("hooks")
-
-    async def open_port(self, inherited: int | None = None) -> str:
-        self.done.append(f"open {inherited}")
-        return "http://here"
-
-    async def recover(self, limit: int, leaving: int | None = None, gone: int | None = None) -> int:
+    async def recover(self, leaving: int | None, gone: int | None) -> int:
         self.done.append(f"recover but {leaving}")
         self.gone = gone
         if self.away:
@@ -102,52 +110,55 @@ class FakeParts:
             raise EventLogUnavailable("disk full")
         return 3
 
+    def retry_start_hooks(self) -> None:
+        self.done.append("hooks")
 
-class FakeSuccessor:
+
+class FakeNewProcess:
     """A new program."""
 
     pid = 4711
     end = "it ended with status 3 before it took over"
 
-    def __init__(self, parts: FakeParts) -> None:
-        self.parts = parts
-        self.serves: Deferred[None] = Deferred()
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+        self.ready: Deferred[None] = Deferred()
         self.taken: Deferred[None] = Deferred()
         self.gone: Deferred[None] = Deferred()
         self.gone.callback(None)
         self.is_alive = True
-        self.was_told = False
+        self.was_handed_over = False
         self.fails: Exception | None = None
         self.given: Any = None
 
     def spawn(self, *given: Any) -> None:
         self.given = given
-        self.parts.done.append("spawn")
+        self.server.done.append("spawn")
         if self.fails is not None:
             raise self.fails
 
     def hand_over(self) -> None:
-        self.was_told = True
-        self.parts.done.append("hand over")
+        self.was_handed_over = True
+        self.server.done.append("hand over")
 
-    def is_main(self) -> None:
-        self.parts.done.append("main")
+    def confirm_main(self) -> None:
+        self.server.done.append("main")
 
     def send_signal(self, name: str) -> None:
-        self.parts.done.append(name)
+        self.server.done.append(name)
 
     def kill(self) -> Deferred[None]:
-        self.parts.done.append("kill")
+        self.server.done.append("kill")
         return self.gone
 
 
 class UpgradeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.parts: Any = FakeParts()
-        self.done = self.parts.done
-        self.successor = FakeSuccessor(self.parts)
-        self.patch(upgrade, "Successor", lambda reactor: self.successor)
+        self.server: Any = FakeServer()
+        self.done = self.server.done
+        self.new = FakeNewProcess(self.server)
+        self.patch(upgrade, "NewProcess", lambda reactor: self.new)
         self.upgrade = self.make(Program("/bin/new", ("new", "serve"), "/"))
 
     def make(self, program: Program | None) -> Upgrade:
@@ -155,50 +166,47 @@ class UpgradeTests(SynchronousTestCase):
             descriptor, of_directory = 9, 10
 
         self.lock: Any = Lock()
-        self.is_ending = False
         return Upgrade(
             self.clock,
             program,
             {"A": "b"},
             self.lock,
-            Supervisor(self.clock, None),
-            lambda heir: self.done.append(f"handed over to {heir.pid}"),
-            lambda: self.done.append("failed"),
-            lambda: self.is_ending,
+            ServiceManager(self.clock, None),
+            self.server,
         )
 
     def test_order(self) -> None:
         """The new program serves only after the old one takes no more connections, and no reload comes between."""
-        self.upgrade.begin(self.parts)
-        self.parts.turns.ask(ReloadRequest(source="cli", actor="me"))
-        self.assertTrue(self.upgrade.is_under_way)
+        self.upgrade.begin(self.server)
+        self.server.turns.ask(ReloadRequest(source="cli", actor="me"))
+        self.assertTrue(self.upgrade.is_running)
         self.assertEqual(self.done, ["spawn"])
         inheritance = Inheritance(pid=os.getpid(), incarnation=5, directory=6)
-        self.assertEqual(self.successor.given[1:], ({"A": "b"}, inheritance, 7, self.lock))
-        self.successor.serves.callback(None)
+        self.assertEqual(self.new.given[1:], ({"A": "b"}, inheritance, 7, self.lock))
+        self.new.ready.callback(None)
         self.assertEqual(self.done[1:], self.TOLD)
-        self.assertTrue(self.upgrade.is_under_way)
-        self.successor.taken.callback(None)
+        self.assertTrue(self.upgrade.is_running)
+        self.new.taken.callback(None)
         self.assertEqual(self.done[4:6], ["main", "handed over to 4711"])
-        self.assertFalse(self.upgrade.is_under_way)
+        self.assertFalse(self.upgrade.is_running)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    TOLD = ["leave state", "pause", "hand over"]
+    TOLD = ["disown state", "pause", "hand over"]
 
     def assert_went_on(self, *before: str) -> None:
         """See that everything is as it was, reloads go on, and another try may come."""
-        resumed = ["resume"] if self.successor.was_told else []
-        after = ["kill", *resumed, "take state", "renumber", "save state", "failed"]
+        resumed = ["resume"] if self.new.was_handed_over else []
+        after = ["kill", *resumed, "own state", "read numbers", "save state", "failed"]
         self.assertEqual(self.done, ["spawn", *before, *after])
-        self.assertTrue(self.parts.are_numbers_known)
-        self.parts.turns.ask(ReloadRequest(source="cli", actor="me"))
+        self.assertTrue(self.server.are_numbers_known)
+        self.server.turns.ask(ReloadRequest(source="cli", actor="me"))
         self.assertEqual(self.done[-1], "reload")
-        self.assertFalse(self.upgrade.is_under_way)
+        self.assertFalse(self.upgrade.is_running)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_too_slow(self) -> None:
         """A new program that could not serve in time is killed."""
-        self.upgrade.begin(self.parts)
+        self.upgrade.begin(self.server)
         self.clock.advance(START_LIMIT - 0.1)
         self.assertEqual(self.done, ["spawn"])
         self.clock.advance(0.1)
@@ -206,87 +214,87 @@ class UpgradeTests(SynchronousTestCase):
 
     def test_ended(self) -> None:
         """One that ends before is no loss."""
-        self.upgrade.begin(self.parts)
-        self.successor.serves.errback(HandoverFailed("it ended with status 1"))
+        self.upgrade.begin(self.server)
+        self.new.ready.errback(HandoverFailed("it ended with status 1"))
         self.assert_went_on()
 
     def test_not_started(self) -> None:
         """Neither is one that cannot be started."""
-        self.successor.fails = HandoverFailed("no such file")
-        self.upgrade.begin(self.parts)
+        self.new.fails = HandoverFailed("no such file")
+        self.upgrade.begin(self.server)
         self.assert_went_on()
 
     def test_unexpected(self) -> None:
         """Whatever a start raises is no loss either, and is logged whole."""
-        self.successor.fails = RuntimeError("nobody thought of it")
-        self.upgrade.begin(self.parts)
+        self.new.fails = RuntimeError("nobody thought of it")
+        self.upgrade.begin(self.server)
         self.assert_went_on()
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_ended_at_the_last_moment(self) -> None:
         """Nor one that ends while the state file is still being written."""
-        self.parts.leaving = Deferred()
-        self.upgrade.begin(self.parts)
-        self.successor.serves.callback(None)
-        self.successor.is_alive = False
-        self.parts.leaving.callback(None)
-        self.assert_went_on("leave state")
+        self.server.disowning = Deferred()
+        self.upgrade.begin(self.server)
+        self.new.ready.callback(None)
+        self.new.is_alive = False
+        self.server.disowning.callback(None)
+        self.assert_went_on("disown state")
 
     def test_not_taken(self) -> None:
         """One that was told to take over, and ends or hangs before it has, leaves the port to the old program again."""
         for hangs in (False, True):
             self.setUp()
-            self.upgrade.begin(self.parts)
-            self.successor.serves.callback(None)
+            self.upgrade.begin(self.server)
+            self.new.ready.callback(None)
             if hangs:
                 self.clock.advance(TAKE_LIMIT)
             else:
-                self.successor.taken.errback(HandoverFailed("it ended with status 3"))
+                self.new.taken.errback(HandoverFailed("it ended with status 3"))
             self.assert_went_on(*self.TOLD)
 
-    def test_numbers_once_it_is_gone(self) -> None:
+    def test_numbers_once_it_has_ended(self) -> None:
         """Numbers are read again only when the new program gives no more; of one that does not end, at a reload."""
         for ends in (True, False):
             self.setUp()
-            self.successor.gone = Deferred()
-            self.upgrade.begin(self.parts)
-            self.successor.serves.errback(HandoverFailed("no"))
-            self.assertEqual(self.done, ["spawn", "kill", "take state"])
+            self.new.gone = Deferred()
+            self.upgrade.begin(self.server)
+            self.new.ready.errback(HandoverFailed("no"))
+            self.assertEqual(self.done, ["spawn", "kill", "own state"])
             if ends:
-                self.successor.gone.callback(None)
+                self.new.gone.callback(None)
                 self.assert_went_on()
             else:
                 self.clock.advance(TAKE_LIMIT)
                 self.assertEqual(self.done[3:], ["save state", "failed"])
-                self.assertFalse(self.parts.are_numbers_known)
+                self.assertFalse(self.server.are_numbers_known)
 
     def test_store_away(self) -> None:
         """When the numbers cannot be read again, the server goes on all the same, and knows that."""
-        self.parts.away = 1
-        self.upgrade.begin(self.parts)
-        self.successor.serves.errback(HandoverFailed("no"))
-        self.assertEqual(self.done, ["spawn", "kill", "take state", "save state", "failed"])
-        self.assertFalse(self.parts.are_numbers_known)
+        self.server.away = 1
+        self.upgrade.begin(self.server)
+        self.new.ready.errback(HandoverFailed("no"))
+        self.assertEqual(self.done, ["spawn", "kill", "own state", "save state", "failed"])
+        self.assertFalse(self.server.are_numbers_known)
 
     def test_end_in_the_same_turn(self) -> None:
         """A server that was told to end hands over to nobody: its end is that of both programs."""
-        self.is_ending = True
-        self.upgrade.begin(self.parts)
-        self.successor.serves.callback(None)
-        self.assertEqual(self.done, ["spawn", "leave state", "kill", "take state"])
+        self.server.is_ending = True
+        self.upgrade.begin(self.server)
+        self.new.ready.callback(None)
+        self.assertEqual(self.done, ["spawn", "disown state", "kill", "own state"])
 
     def test_end_while_it_takes_over(self) -> None:
         """A new program that may have requests already is asked to end, with what it has."""
         for way in ("told", "cancelled"):
             self.setUp()
-            self.upgrade.begin(self.parts)
-            self.successor.serves.callback(None)
+            self.upgrade.begin(self.server)
+            self.new.ready.callback(None)
             if way == "told":
-                self.is_ending = True
-                self.successor.taken.callback(None)
+                self.server.is_ending = True
+                self.new.taken.callback(None)
             else:
                 self.upgrade.cancel()
-            self.assertEqual(self.done, ["spawn", *self.TOLD, "TERM", "take state"], way)
+            self.assertEqual(self.done, ["spawn", *self.TOLD, "TERM", "own state"], way)
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cancelled(self) -> None:
@@ -294,44 +302,44 @@ class UpgradeTests(SynchronousTestCase):
         for step in ("waiting for a reload", "starting", "state file"):
             self.setUp()
             if step == "waiting for a reload":
-                turn = self.parts.turns.turn()
+                turn = self.server.turns.turn()
                 self.successResultOf(Deferred.fromCoroutine(turn.__aenter__()))
-            self.parts.leaving = Deferred()
-            self.upgrade.begin(self.parts)
+            self.server.disowning = Deferred()
+            self.upgrade.begin(self.server)
             if step == "state file":
-                self.successor.serves.callback(None)
+                self.new.ready.callback(None)
             self.upgrade.cancel()
-            self.assertEqual(self.done[-2:], ["kill", "take state"], step)
-            self.assertFalse(self.upgrade.is_under_way)
+            self.assertEqual(self.done[-2:], ["kill", "own state"], step)
+            self.assertFalse(self.upgrade.is_running)
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_one_at_a_time(self) -> None:
         """A second signal starts nothing."""
-        self.upgrade.begin(self.parts)
-        self.upgrade.begin(self.parts)
+        self.upgrade.begin(self.server)
+        self.upgrade.begin(self.server)
         self.assertEqual(self.done, ["spawn"])
 
     def test_refused(self) -> None:
         """Where the way to start the program is not known, or a container would end with this process: nothing."""
-        self.make(None).begin(self.parts)
+        self.make(None).begin(self.server)
         self.patch(os, "getpid", lambda: FIRST)
-        self.upgrade.begin(self.parts)
+        self.upgrade.begin(self.server)
         self.assertEqual(self.done, [])
         self.upgrade.cancel()
 
 
-class FakePair:
+class FakeChannel:
     """The old program's end, as the new one has it."""
 
     def __init__(self, done: list[Any]) -> None:
         self.done = done
 
-    def on(self, reactor: object, descriptor: int, heard: Any, lost: Any) -> FakePair:
-        self.heard, self.lost = heard, lost
+    def open(self, reactor: object, descriptor: int, received: Any, lost: Any) -> FakeChannel:
+        self.received, self.lost = received, lost
         return self
 
-    def say(self, word: bytes) -> None:
-        self.done.append(word)
+    def send(self, message: bytes) -> None:
+        self.done.append(message)
 
     def close(self) -> None:
         self.lost()
@@ -354,93 +362,93 @@ class FakeLock:
             raise StateDirectoryUnusable("it cannot be written")
 
 
-class PredecessorTests(SynchronousTestCase):
+class OldProcessTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.parts: Any = FakeParts()
-        self.done = self.parts.done
-        self.pair = FakePair(self.done)
-        self.patch(old_process, "Pair", self.pair)
-        self.old = Predecessor(self.clock, Inheritance(pid=1, incarnation=4))
+        self.server: Any = FakeServer()
+        self.done = self.server.done
+        self.channel = FakeChannel(self.done)
+        self.patch(old_process, "HandoverChannel", self.channel)
+        self.old = OldProcess(self.clock, Inheritance(pid=1, incarnation=4))
         self.lock: Any = FakeLock(self.done)
         self.old.inherit(self.lock)
-        relieving = self.old.relieve(self.parts, self.lock, 10, lambda: self.done.append("serve"))
-        self.relieving = Deferred.fromCoroutine(relieving)
+        taking = self.old.take_over(self.server, self.lock, self.server)
+        self.taking = Deferred.fromCoroutine(taking)
 
     def take(self) -> None:
         """Take over, as the old program wants."""
-        self.pair.heard(YOURS)
-        self.pair.heard(MAIN)
+        self.channel.received(TAKE_OVER)
+        self.channel.received(MAIN)
 
-    BEFORE = ["inherit 4", "open 3", "pause", SERVES]
-    SERVING = ["catch up", "serve", "resume", TAKEN, "claim", "take state", "note", "save state"]
+    BEFORE = ["inherit 4", "open 3", "pause", READY]
+    SERVING = ["read rollouts", "serve", "begin rollouts", "resume", TAKEN, "claim", "own state", "note", "save state"]
     SERVES_AT = len(BEFORE) + len(SERVING)
 
     def test_in_good_order(self) -> None:
         """It serves when it is told to; the old program's deliveries are its own when that is gone, and not before."""
         self.assertEqual(self.done, self.BEFORE)
-        self.pair.heard(b"nonsense")
-        self.pair.heard(MAIN.upper())
-        self.assertNoResult(self.relieving)
+        self.channel.received(b"nonsense")
+        self.channel.received(MAIN.upper())
+        self.assertNoResult(self.taking)
         self.take()
-        self.assertEqual(self.successResultOf(self.relieving), ("http://here", 3))
+        self.assertEqual(self.successResultOf(self.taking), ("http://here", 3))
         self.assertEqual(self.done[4:], [*self.SERVING, "recover but 4"])
-        self.old.take_over(self.parts, 10)
-        self.assertFalse(self.old.is_gone)
-        self.pair.heard(YOURS)
-        self.pair.lost()
-        self.assertTrue(self.old.is_gone)
+        self.old.take_over_rest(self.server)
+        self.assertFalse(self.old.has_ended)
+        self.channel.received(TAKE_OVER)
+        self.channel.lost()
+        self.assertTrue(self.old.has_ended)
         # Start hooks that failed, since the old program had what they wanted, too.
         self.assertEqual(self.done[self.SERVES_AT + 1 :], ["hooks", "recover but None"])
 
     def test_gone_early(self) -> None:
         """An old program that ends before it has handed over leaves everything at once."""
-        self.pair.lost()
-        self.successResultOf(self.relieving)
+        self.channel.lost()
+        self.successResultOf(self.taking)
         self.assertEqual(self.done[4:], [*self.SERVING, "recover but None"])
-        self.old.take_over(self.parts, 10)
+        self.old.take_over_rest(self.server)
         self.assertEqual(self.done[self.SERVES_AT + 1 :], ["hooks", "recover but None"])
 
     def test_store_away(self) -> None:
         """Taking over is tried again until the event log is there."""
         self.take()
-        self.successResultOf(self.relieving)
-        self.old.take_over(self.parts, 10)
-        self.parts.away = 2
-        self.pair.lost()
-        self.clock.pump([SECOND_TRY] * 3)
+        self.successResultOf(self.taking)
+        self.old.take_over_rest(self.server)
+        self.server.away = 2
+        self.channel.lost()
+        self.clock.pump([RETRY_INTERVAL] * 3)
         self.assertEqual(self.done[self.SERVES_AT + 1 :], ["hooks", *["recover but None"] * 3])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_serves_whatever_happens(self) -> None:
         """Once it is the only server, neither a lock nor an event log that cannot be written keeps it from serving."""
         self.lock.fails = True
-        self.parts.away = 2
+        self.server.away = 2
         self.take()
-        self.assertEqual(self.successResultOf(self.relieving), ("http://here", 0))
+        self.assertEqual(self.successResultOf(self.taking), ("http://here", 0))
         self.assertEqual(self.done[4:], [*self.SERVING, "recover but 4", "recover but 4"])
-        self.old.take_over(self.parts, 10)
-        self.clock.advance(SECOND_TRY)
+        self.old.take_over_rest(self.server)
+        self.clock.advance(RETRY_INTERVAL)
         self.assertEqual(self.done[self.SERVES_AT + 2 :], ["recover but 4"])
-        self.pair.lost()
+        self.channel.lost()
         self.assertEqual(self.done[self.SERVES_AT + 3 :], ["hooks", "recover but None"])
 
     def test_gone_between_two_tries(self) -> None:
         """An old program that ends while its successor waits for the event log is taken over at the next try."""
-        self.parts.away = 2
+        self.server.away = 2
         self.take()
-        self.old.take_over(self.parts, 10)
-        self.parts.away = 1
-        self.pair.lost()
-        self.clock.pump([SECOND_TRY] * 2)
+        self.old.take_over_rest(self.server)
+        self.server.away = 1
+        self.channel.lost()
+        self.clock.pump([RETRY_INTERVAL] * 2)
         self.assertEqual(self.done[-1], "recover but None")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_close(self) -> None:
         """A server that ends takes nothing over any more, and leaves no timer."""
         self.take()
-        self.successResultOf(self.relieving)
-        self.old.take_over(self.parts, 10)
+        self.successResultOf(self.taking)
+        self.old.take_over_rest(self.server)
         self.old.close()
         self.assertEqual(self.done[self.SERVES_AT + 1 :], [])
         self.old.close()
@@ -448,42 +456,42 @@ class PredecessorTests(SynchronousTestCase):
     def test_close_while_trying(self) -> None:
         """So does one that ends between two tries."""
         self.take()
-        self.successResultOf(self.relieving)
-        self.old.take_over(self.parts, 10)
-        self.parts.away = 100
-        self.pair.lost()
+        self.successResultOf(self.taking)
+        self.old.take_over_rest(self.server)
+        self.server.away = 100
+        self.channel.lost()
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        self.patch(self.pair, "lost", lambda: None)
+        self.patch(self.channel, "lost", lambda: None)
         self.old.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_surprise(self) -> None:
         """Nor does anything that nobody thought of; it is logged, and taking over is tried again."""
-        self.parts.fails = RuntimeError("nobody thought of it")
+        self.server.fails = RuntimeError("nobody thought of it")
         self.take()
-        self.assertEqual(self.successResultOf(self.relieving), ("http://here", 0))
+        self.assertEqual(self.successResultOf(self.taking), ("http://here", 0))
         self.assertEqual(self.done[4:], [*self.SERVING[:-1], "recover but 4"])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_end_meanwhile(self) -> None:
         """A server that ends while it takes over goes on with nothing of that."""
-        self.parts.fails = CancelledError()
+        self.server.fails = CancelledError()
         self.take()
-        self.failureResultOf(self.relieving, CancelledError)
+        self.failureResultOf(self.taking, CancelledError)
         self.assertEqual(self.done[4:], self.SERVING[:-1])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_waits_for_the_service_manager(self) -> None:
         """It speaks once the old program has told who it is, but does not wait for long."""
-        self.pair.heard(YOURS)
+        self.channel.received(TAKE_OVER)
         self.assertEqual(self.done[-1], "recover but 4")
-        self.assertNoResult(self.relieving)
+        self.assertNoResult(self.taking)
         self.clock.advance(PATIENCE)
-        self.assertEqual(self.successResultOf(self.relieving), ("http://here", 3))
+        self.assertEqual(self.successResultOf(self.taking), ("http://here", 3))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class SuccessorTests(TestCase):
+class NewProcessTests(TestCase):
     """The new program's process, as the old one has it."""
 
     timeout = 30
@@ -494,49 +502,49 @@ class SuccessorTests(TestCase):
         reaping.start(0.01)
         self.addCleanup(reaping.stop)
 
-    def begun(self, program: str) -> Successor:
+    def begun(self, program: str) -> NewProcess:
         """Start a shell program."""
-        heir = Successor(reactor)
+        new = NewProcess(reactor)
         listening, lock = os.open(os.devnull, os.O_RDONLY), StateDirectoryLock(self.mktemp())
         self.addCleanup(os.close, listening)
         lock.acquire()
         self.addCleanup(lock.release)
         shell = Program("/bin/sh", ("sh", "-c", program), "/")
-        heir.spawn(shell, os.environ, Inheritance(pid=1, incarnation=1), listening, lock)
-        return heir
+        new.spawn(shell, os.environ, Inheritance(pid=1, incarnation=1), listening, lock)
+        return new
 
     async def test_taken(self) -> None:
         """It says that it serves, is told to, and has taken over; to say so earlier counts for nothing."""
-        heir = self.begun("echo taken >&5; echo serves >&5; read word <&5; echo taken >&5; read word <&5")
-        await heir.serves
-        self.assertFalse(heir.taken.called)
-        heir.hand_over()
-        await heir.taken
-        self.assertTrue(heir.is_alive)
-        heir.is_main()
-        await heir.kill()
-        self.assertFalse(heir.is_alive)
-        await heir.kill()
+        new = self.begun("echo taken >&5; echo serves >&5; read word <&5; echo taken >&5; read word <&5")
+        await new.ready
+        self.assertFalse(new.taken.called)
+        new.hand_over()
+        await new.taken
+        self.assertTrue(new.is_alive)
+        new.confirm_main()
+        await new.kill()
+        self.assertFalse(new.is_alive)
+        await new.kill()
 
     async def test_ends_before_it_takes_over(self) -> None:
         """One that ends, or lets go, when it was told to take over has not done so."""
         for program in ("exit 3", "exec 5>&-; read word"):
-            heir = self.begun(f"echo serves >&5; read word <&5; {program}")
-            await heir.serves
-            heir.hand_over()
+            new = self.begun(f"echo serves >&5; read word <&5; {program}")
+            await new.ready
+            new.hand_over()
             with self.assertRaises(HandoverFailed):
-                await heir.taken
-            await heir.kill()
+                await new.taken
+            await new.kill()
 
     async def test_killed(self) -> None:
         """The end of one that is killed is told when it has ended."""
-        heir = self.begun("read word")
-        await heir.kill()
-        self.assertIn(f"signal {signal.SIGKILL}", heir.end)
+        new = self.begun("read word")
+        await new.kill()
+        self.assertIn(f"signal {signal.SIGKILL}", new.end)
 
     def test_no_descriptors(self) -> None:
         """A system that has nothing left to start it with is no end of this program."""
-        heir = Successor(reactor)
+        new = NewProcess(reactor)
 
         def exhausted() -> Any:
             raise OSError(24, "Too many open files")
@@ -547,7 +555,7 @@ class SuccessorTests(TestCase):
         lock.acquire()
         self.addCleanup(lock.release)
         refused = self.assertRaises(
-            HandoverFailed, heir.spawn, program, {}, Inheritance(pid=1, incarnation=1), listening=1, lock=lock
+            HandoverFailed, new.spawn, program, {}, Inheritance(pid=1, incarnation=1), listening=1, lock=lock
         )
         self.assertIn("Too many open files", str(refused))
-        self.assertTrue(heir.kill().called)
+        self.assertTrue(new.kill().called)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.orchestrator.notify import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, Supervisor, Watchdog, status_of
+from harn.orchestrator.notices import ReloadNotices, status_of
 from harn.reload.report import ReloadReport
+from harn.systemd.notify import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, ServiceManager, Watchdog
 
 
 def report(**more: Any) -> ReloadReport:
@@ -36,8 +37,9 @@ class NotifyCase(SynchronousTestCase):
         self.path = os.path.join(directory, "notify")
         self.receiver = self.bind(self.path)
         self.addCleanup(os.unlink, self.path)
-        self.supervisor = Supervisor(self.clock, self.path, lambda: 5_000_999)
-        self.addCleanup(self.supervisor.close)
+        self.service_manager = ServiceManager(self.clock, self.path, lambda: 5_000_999)
+        self.notices = ReloadNotices(self.service_manager)
+        self.addCleanup(self.service_manager.close)
 
     def bind(self, address: str) -> socket.socket:
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -56,18 +58,18 @@ class NotifyCase(SynchronousTestCase):
                 return found
 
 
-class SupervisorTests(NotifyCase):
+class ServiceManagerTests(NotifyCase):
     def test_messages(self) -> None:
         """Each message is one datagram, of the lines that sd_notify(3) names."""
-        self.supervisor.status("starting")
-        self.supervisor.ready("generation 1 serves")
-        self.supervisor.reloading(12)
-        self.supervisor.alive()
-        self.supervisor.stopping()
+        self.service_manager.status("starting")
+        self.service_manager.ready("generation 1 serves")
+        self.service_manager.reloading()
+        self.service_manager.alive()
+        self.service_manager.stopping()
         expected = [
             "STATUS=starting",
             "READY=1\nSTATUS=generation 1 serves",
-            "RELOADING=1\nMONOTONIC_USEC=12",
+            "RELOADING=1\nMONOTONIC_USEC=5000",
             "WATCHDOG=1",
             "STOPPING=1\nSTATUS=stopping",
         ]
@@ -75,7 +77,7 @@ class SupervisorTests(NotifyCase):
 
     def test_reloads(self) -> None:
         """A reload is told with its time in microseconds; ready follows, whether it went well, failed, or broke."""
-        self.supervisor.ready("x")
+        self.service_manager.ready("x")
         self.heard()
         for ended, line in (
             (report(), "\nSTATUS=generation 7 serves"),
@@ -85,82 +87,82 @@ class SupervisorTests(NotifyCase):
             ),
             (None, ""),
         ):
-            self.supervisor.reload_began()
-            self.supervisor.reload_ended(ended)
+            self.notices.began()
+            self.notices.ended(ended)
             self.assertEqual(self.heard(), ["RELOADING=1\nMONOTONIC_USEC=5000", "READY=1" + line])
 
     def test_time_is_that_of_the_system(self) -> None:
         """The time of a reload is CLOCK_MONOTONIC's."""
-        supervisor = Supervisor(self.clock, self.path)
-        supervisor.ready("x")
+        service_manager = ServiceManager(self.clock, self.path)
+        service_manager.ready("x")
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        supervisor.reload_began()
+        service_manager.reloading()
         told = int(self.heard()[-1].rpartition("=")[2])
         self.assertTrue(before <= told <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
     def test_start(self) -> None:
         """The first generation is built in what looks like a reload; nobody hears of it before the server is ready."""
-        self.supervisor.reload_began()
-        self.supervisor.reload_ended(report())
-        self.supervisor.stopping()
+        self.notices.began()
+        self.notices.ended(report())
+        self.service_manager.stopping()
         self.assertEqual(self.heard(), [])
 
     def test_end(self) -> None:
         """A reload that ends after the end has begun does not make the server ready again; a second end is no news."""
-        self.supervisor.ready("x")
-        self.supervisor.reload_began()
-        self.supervisor.stopping()
-        self.supervisor.reload_ended(None)
-        self.supervisor.stopping()
+        self.service_manager.ready("x")
+        self.notices.began()
+        self.service_manager.stopping()
+        self.notices.ended(None)
+        self.service_manager.stopping()
         self.assertEqual([each.partition("\n")[0] for each in self.heard()], ["READY=1", "RELOADING=1", "STOPPING=1"])
 
     def test_another_process(self) -> None:
         """Once another process is the service, this one is silent."""
-        self.supervisor.ready("x")
+        self.service_manager.ready("x")
         self.heard()
-        self.supervisor.main_pid(4711)
-        self.supervisor.reload_began()
-        self.supervisor.alive()
-        self.supervisor.stopping()
-        self.supervisor.ready("y")
+        self.service_manager.main_pid(4711)
+        self.notices.began()
+        self.service_manager.alive()
+        self.service_manager.stopping()
+        self.service_manager.ready("y")
         self.assertEqual(self.heard(), ["MAINPID=4711"])
 
     def test_abstract(self) -> None:
         """An address that begins with @ is an abstract one."""
         name = f"harn-test-{os.getpid()}-{id(self)}"
         receiver = self.bind(f"\0{name}")
-        Supervisor.of(self.clock, {"NOTIFY_SOCKET": f"@{name}"}).status("here")
+        ServiceManager.of(self.clock, {"NOTIFY_SOCKET": f"@{name}"}).status("here")
         self.assertEqual(self.heard(receiver), ["STATUS=here"])
 
     def test_nobody(self) -> None:
         """Without the variable, or with an address that means nothing to us, nothing is sent."""
         for environ in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:9999"}, {"NOTIFY_SOCKET": "relative"}):
-            supervisor = Supervisor.of(self.clock, environ)
-            supervisor.ready("x")
-            supervisor.main_pid(1)
-            self.assertIsNone(supervisor.address)
+            service_manager = ServiceManager.of(self.clock, environ)
+            service_manager.ready("x")
+            service_manager.main_pid(1)
+            self.assertIsNone(service_manager.address)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_receiver_that_is_away(self) -> None:
         """A receiver that is not there, or no socket, costs nobody anything; one that comes late hears the rest."""
         away = self.path + "-away"
         for address in (away, "/", "/" + "x" * 300, "/null\0byte"):
-            supervisor = Supervisor(self.clock, address)
-            supervisor.ready("x")
-            supervisor.alive()
-        supervisor = Supervisor(self.clock, away)
-        supervisor.ready("lost")
+            service_manager = ServiceManager(self.clock, address)
+            service_manager.ready("x")
+            service_manager.alive()
+        service_manager = ServiceManager(self.clock, away)
+        service_manager.ready("lost")
         receiver = self.bind(away)
         self.addCleanup(os.unlink, away)
-        supervisor.status("here")
+        service_manager.status("here")
         self.assertEqual(self.heard(receiver), ["STATUS=here"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_receiver_without_room(self) -> None:
         """What a receiver has no room for is sent again, in order; nothing is lost but the oldest of very many."""
-        self.supervisor.ready("x")
+        self.service_manager.ready("x")
         for number in range(1000):
-            self.supervisor.status(str(number))
+            self.service_manager.status(str(number))
         told = self.heard()
         self.assertLess(len(told), 1000 - MOST_WAITING)
         while self.clock.getDelayedCalls():
@@ -173,16 +175,16 @@ class SupervisorTests(NotifyCase):
     def test_close_without_room(self) -> None:
         """Closing gives up what was not sent, and leaves no timer."""
         for number in range(1000):
-            self.supervisor.status(str(number))
+            self.service_manager.status(str(number))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        self.supervisor.close()
+        self.service_manager.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_main_pid_without_room(self) -> None:
         """That another process is the service is told even when there was no room at once."""
         for number in range(1000):
-            self.supervisor.status(str(number))
-        self.supervisor.main_pid(4711)
+            self.service_manager.status(str(number))
+        self.service_manager.main_pid(4711)
         told: list[str] = []
         while self.clock.getDelayedCalls():
             told += self.heard()
@@ -199,9 +201,9 @@ class StatusTests(NotifyCase):
     @given(st.text())
     def test_one_line(self, text: str) -> None:
         """Whatever an error says, it is one short line of the status, never a message of its own."""
-        self.supervisor.ready("x")
-        self.supervisor.reload_ended(report(**{**FAILED, "error": text}))
-        self.supervisor.status(text)
+        self.service_manager.ready("x")
+        self.notices.ended(report(**{**FAILED, "error": text}))
+        self.service_manager.status(text)
         for message in self.heard()[-2:]:
             status = message.removeprefix("READY=1\n")
             self.assertEqual(len(status.splitlines()), 1)
@@ -217,7 +219,7 @@ class WatchdogTests(NotifyCase):
     def test_half_the_interval(self) -> None:
         """It says at once that it lives, then at half the interval that is asked for, until it is stopped."""
         environ = {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}
-        watchdog = Watchdog.of(self.clock, self.supervisor, environ)
+        watchdog = Watchdog.of(self.clock, self.service_manager, environ)
         assert watchdog is not None
         watchdog.startService()
         self.assertEqual(self.heard(), ["WATCHDOG=1"])
@@ -239,5 +241,5 @@ class WatchdogTests(NotifyCase):
             {"WATCHDOG_USEC": "\N{SUPERSCRIPT TWO}"},
             {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"},
         ):
-            self.assertIsNone(Watchdog.of(self.clock, self.supervisor, environ), environ)
-        self.assertIsNotNone(Watchdog.of(self.clock, self.supervisor, {"WATCHDOG_USEC": "4000000"}))
+            self.assertIsNone(Watchdog.of(self.clock, self.service_manager, environ), environ)
+        self.assertIsNotNone(Watchdog.of(self.clock, self.service_manager, {"WATCHDOG_USEC": "4000000"}))

@@ -1,5 +1,5 @@
 """
-What the service manager that started us is told: ready, reloading, status, stopping, alive. None of it can fail.
+Notifications to the service manager that started us: ready, reloading, status, stopping, alive. None of them can fail.
 
 The protocol is that of ``sd_notify(3)``: datagrams of ``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``. Without
 that variable nothing is sent.
@@ -17,8 +17,6 @@ from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from harn.reload.report import ERROR, ReloadReport
-
 log = Logger(namespace="harn")
 
 SOCKET = "NOTIFY_SOCKET"
@@ -32,9 +30,9 @@ LONGEST_STATUS = 500
 """Characters."""
 
 
-class Supervisor:
+class ServiceManager:
     """
-    The service manager, as far as we talk to it. Reloads are reported only between `ready` and `stopping`.
+    The service manager. Reloads are reported to it only between `ready` and `stopping`.
 
     :ivar address: the receiver's socket: a path, or ``@`` and an abstract name; None when nobody listens.
     """
@@ -52,7 +50,7 @@ class Supervisor:
         self._has_failed = False
 
     @classmethod
-    def of(cls, clock: IReactorTime, environ: Mapping[str, str]) -> Supervisor:
+    def of(cls, clock: IReactorTime, environ: Mapping[str, str]) -> ServiceManager:
         """Give the one that the environment names. An address of a kind that we do not know is logged and left out."""
         address = environ.get(SOCKET) or None
         if address is not None and address[0] not in "/@":
@@ -67,9 +65,15 @@ class Supervisor:
         self._serves = True
         self._tell("READY=1", _status(status))
 
-    def reloading(self, now: int) -> None:
-        """Say that a reload began at ``now`` (microseconds of CLOCK_MONOTONIC); `ready` must follow."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
+    def reloading(self) -> None:
+        """Say that a reload has begun; `reloaded` must follow."""
+        if self._serves:
+            self._tell("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
+
+    def reloaded(self, status: str | None) -> None:
+        """Say that the reload has ended, however it ended; ``status`` is None when it ended without a report."""
+        if self._serves:
+            self._tell("READY=1", *(() if status is None else (_status(status),)))
 
     def status(self, text: str) -> None:
         """Say in one line how things are."""
@@ -90,18 +94,6 @@ class Supervisor:
     def alive(self) -> None:
         """Say that the reactor turns."""
         self._tell("WATCHDOG=1")
-
-    # Reloads
-
-    def reload_began(self) -> None:
-        """Know that a reload has begun."""
-        if self._serves:
-            self.reloading(self._monotonic_ns() // 1000)
-
-    def reload_ended(self, report: ReloadReport | None) -> None:
-        """Know how a reload ended; None when it ended without a report. Ready again in any case."""
-        if self._serves:
-            self._tell("READY=1", *(() if report is None else (_status(status_of(report)),)))
 
     # Sending
 
@@ -145,14 +137,14 @@ class Supervisor:
 class Watchdog(TimerService):
     """Says at twice the rate that the service manager asks for that the reactor turns; one that hangs says nothing."""
 
-    def __init__(self, clock: IReactorTime, supervisor: Supervisor, limit: float) -> None:
+    def __init__(self, clock: IReactorTime, service_manager: ServiceManager, limit: float) -> None:
         """:param limit: seconds of silence after which the service manager acts."""
-        TimerService.__init__(self, limit / 2.0, supervisor.alive)
+        TimerService.__init__(self, limit / 2.0, service_manager.alive)
         self.clock: IReactorTime = clock
 
     @classmethod
     def of(
-        cls, clock: IReactorTime, supervisor: Supervisor, environ: Mapping[str, str], pid: int | None = None
+        cls, clock: IReactorTime, service_manager: ServiceManager, environ: Mapping[str, str], pid: int | None = None
     ) -> Watchdog | None:
         """Give the one that the environment asks this process for, or None."""
         meant = environ.get(WATCHDOG_PID)
@@ -160,17 +152,7 @@ class Watchdog(TimerService):
             return None
         text = environ.get(WATCHDOG_INTERVAL, "")
         limit = int(text) if text.isascii() and text.isdecimal() else 0
-        return cls(clock, supervisor, limit / 1e6) if limit else None
-
-
-def status_of(report: ReloadReport) -> str:
-    """Say in one line how a reload ended, and what serves."""
-    serves = f"generation {report.generation} serves"
-    if report.ok:
-        return serves
-    why = shortened(report.error or "unknown", LONGEST_STATUS - len(serves) - 60)
-    what = f"reload failed at {report.stage or 'unknown'}" if report.status == ERROR else f"reload {report.status}"
-    return f"{what}: {why}; {serves}"
+        return cls(clock, service_manager, limit / 1e6) if limit else None
 
 
 def shortened(text: str, limit: int) -> str:

@@ -1,6 +1,4 @@
-"""
-The listening socket that a service manager opened for us, as ``sd_listen_fds(3)`` has it.
-"""
+"""The listening socket that a service manager opened for us, as ``sd_listen_fds(3)`` has it."""
 
 from __future__ import annotations
 

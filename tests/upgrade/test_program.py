@@ -1,23 +1,17 @@
-"""What passes from an old program to a new one: how it is started, what it inherits, what the two say."""
+"""How a program is started again, and what the new program of an upgrade inherits."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor
-from twisted.internet.task import deferLater
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from harn.upgrade.handover import LONGEST_WORD, VARIABLE, HandoverFailed, Inheritance, Pair, Program
-from harn.upgrade.new_process import program_environment
+from harn.upgrade.program import VARIABLE, HandoverFailed, Inheritance, Program, program_environment
 
 PYTHON = "/venv/bin/python3"
 
@@ -74,25 +68,25 @@ class InheritanceTests(SynchronousTestCase):
 
     def test_taken(self) -> None:
         """It is taken out of the environment at once; children of the new program inherit nothing of it."""
-        listening, lock, pair = self.descriptors()
-        given = Inheritance(pid=12, incarnation=3, listening=listening, lock=lock, pair=pair)
+        listening, lock, channel = self.descriptors()
+        given = Inheritance(pid=12, incarnation=3, listening=listening, lock=lock, channel=channel)
         environ = {VARIABLE: given.encode(), "OTHER": "x"}
         self.assertEqual(Inheritance.taken_from(environ), given)
         self.assertEqual(environ, {"OTHER": "x"})
-        self.assertFalse(any(map(os.get_inheritable, (listening, lock, pair))))
+        self.assertFalse(any(map(os.get_inheritable, (listening, lock, channel))))
         self.assertIsNone(Inheritance.taken_from(environ))
 
     def test_of_another_version(self) -> None:
         """What another version says beside it is left alone."""
-        listening, lock, pair = self.descriptors()
-        said = {"pid": 1, "incarnation": 2, "listening": listening, "lock": lock, "pair": pair, "mood": "good"}
+        listening, lock, channel = self.descriptors()
+        said = {"pid": 1, "incarnation": 2, "listening": listening, "lock": lock, "pair": channel, "mood": "good"}
         found = Inheritance.taken_from({VARIABLE: json.dumps(said)})
         assert found is not None
         self.assertEqual(found.incarnation, 2)
 
     def test_unusable(self) -> None:
         """What does not come from an old program is refused, with what to do; it is gone all the same."""
-        closed = Inheritance(pid=1, incarnation=1, listening=9997, lock=9998, pair=9999).encode()
+        closed = Inheritance(pid=1, incarnation=1, listening=9997, lock=9998, channel=9999).encode()
         huge = json.dumps({"pid": 1, "incarnation": 1, "listening": 2**40, "lock": 1, "pair": 1})
         for text in ("", "yes", "[]", "{}", '{"pid": "one", "incarnation": 2}', closed, huge):
             environ = {VARIABLE: text}
@@ -115,64 +109,3 @@ class InheritanceTests(SynchronousTestCase):
         inheritance = Inheritance(pid=1, incarnation=2)
         given = program_environment({**ours, **kept}, inheritance)
         self.assertEqual(given, {**kept, VARIABLE: inheritance.encode()})
-
-
-class PairTests(TestCase):
-    def setUp(self) -> None:
-        self.words: list[Any] = []
-        ours, theirs = socket.socketpair()
-        self.theirs = theirs
-        self.addCleanup(theirs.close)
-        self.pair = Pair.on(reactor, ours.detach(), self.words.append, lambda: self.words.append(None))
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        for _ in range(2000):
-            if condition():
-                return
-            await deferLater(reactor, 0)
-        self.fail("it did not come")
-
-    async def end(self) -> None:
-        self.theirs.close()
-        await self.until(lambda: None in self.words)
-
-    async def test_words(self) -> None:
-        """Words arrive whole, in whatever pieces they come; that the other end closes is told once."""
-        for piece in (b"ser", b"ves\nyours", b"\n", b"half"):
-            self.theirs.send(piece)
-        await self.end()
-        self.assertEqual(self.words, [b"serves", b"yours", None])
-        self.pair.say(b"anybody?")
-        self.pair.close()
-
-    async def test_saying(self) -> None:
-        """A word is said with its end."""
-        self.pair.say(b"yours")
-        self.theirs.setblocking(False)
-        heard = bytearray()
-
-        def has_heard() -> bool:
-            try:
-                heard.extend(self.theirs.recv(100))
-            except BlockingIOError:
-                return False
-            return True
-
-        await self.until(has_heard)
-        self.assertEqual(bytes(heard), b"yours\n")
-        await self.end()
-
-    async def test_endless_word(self) -> None:
-        """A word without end is not kept."""
-        self.theirs.sendall(b"x" * 100_000)
-        await self.until(lambda: len(self.pair._received) == LONGEST_WORD)
-        await self.end()
-        self.assertEqual(self.words, [None])
-
-    async def test_no_pair(self) -> None:
-        """A descriptor that is no socket is refused."""
-        descriptor = os.open(os.devnull, os.O_RDWR)
-        self.addCleanup(os.close, descriptor)
-        raised = self.assertRaises(HandoverFailed, Pair.on, reactor, descriptor, print, print)
-        self.assertIn("no end of a socket pair", str(raised))
-        await self.end()

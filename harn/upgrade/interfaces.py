@@ -1,0 +1,101 @@
+"""What an upgrade in place needs of the server that it is part of, as the old program and as the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
+
+from zope.interface import Attribute, Interface
+
+from harn.upgrade.new_process import NewProcess
+
+
+class IServerLife(Interface):
+    """Whether the server serves, and when it ends."""
+
+    is_ending: bool = Attribute("It was asked to end.")
+
+    def serve() -> None:
+        """Be ready for requests from now on. What it raises fails the start."""
+
+    def handed_over(new_process: NewProcess) -> None:
+        """Called in the step in which the new program has taken over: end what this server has, and no more."""
+
+    def not_handed_over() -> None:
+        """Called when the upgrade failed and this server goes on."""
+
+
+class IServing(Interface):
+    """What both programs do with their server."""
+
+    def pause_listening() -> None:
+        """Leave new connections to the socket's queue, or to the other program."""
+
+    def resume_listening() -> None:
+        """Accept connections again."""
+
+    def own_state_file() -> None:
+        """Write the state file from now on."""
+
+    def save_state() -> Awaitable[object]:
+        """Write the state file; a failure is logged, not raised."""
+
+
+class IOldServer(IServing):
+    """The server that hands over."""
+
+    incarnation: int = Attribute("The ``owner`` of its deliveries in the store.")
+    status: str = Attribute("What serves, in one line.")
+    listening_descriptor: int = Attribute("The descriptor of the listening socket.")
+
+    def exclusive() -> AbstractAsyncContextManager[None]:
+        """
+        Keep reloads out.
+
+        :raises ShuttingDown: the server ends.
+        """
+
+    def disown_state_file() -> Awaitable[None]:
+        """Leave the state file to the new program; fires when nothing is being written."""
+
+    def mark_numbers_unknown() -> None:
+        """Have the next reload call `read_numbers` first: the new program may have given some."""
+
+    def read_numbers() -> Awaitable[None]:
+        """
+        Read from the store which numbers of generations and versions were given.
+
+        :raises EventLogUnavailable: the next reload tries it again.
+        """
+
+
+class INewServer(IServing):
+    """The server that takes over."""
+
+    def open_port(descriptor: int) -> Awaitable[str]:
+        """
+        Listen on an inherited socket; give the URL.
+
+        :raises ListenerUnusable: it cannot be listened on.
+        """
+
+    def read_rollouts() -> Awaitable[None]:
+        """Read again what the old program decided about rollouts while this one started."""
+
+    def begin_rollouts() -> None:
+        """Go on with rollouts, as the only server that decides about them."""
+
+    def note_serving() -> Awaitable[None]:
+        """Note durably that the first generation serves."""
+
+    def recover(leaving: int | None, gone: int | None) -> Awaitable[int]:
+        """
+        Take over deliveries that other servers left unfinished; give their count.
+
+        :param leaving: the incarnation of a server that still runs and finishes its own.
+        :param gone: the incarnation of a server whose process has ended.
+        :raises EventLogUnavailable: the store cannot be used now.
+        """
+
+    def retry_start_hooks() -> None:
+        """Run again the start hooks that failed."""

@@ -1,0 +1,123 @@
+"""How a program is started again, and what the new program of an upgrade inherits from the old one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping, Sequence
+
+import msgspec
+from attrs import frozen
+
+from harn.errors import HarnError
+from harn.systemd import activation
+from harn.systemd.notify import WATCHDOG_PID
+
+VARIABLE = "HARN_HANDOVER"
+LISTENING, LOCK, CHANNEL, DIRECTORY = 3, 4, 5, 6
+"""Descriptors in the new program."""
+_SCRIPT_HEAD = 1024
+_OF_THIS_PROCESS = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
+"""Environment variables that hold for one process alone."""
+
+
+class HandoverFailed(HarnError):
+    """A new program could not take over; the message says why."""
+
+
+@frozen
+class Program:
+    """
+    How a program is started.
+
+    :ivar executable: its path.
+    :ivar arguments: begin with its name.
+    :ivar directory: the working directory in which it is started.
+    """
+
+    executable: str
+    arguments: tuple[str, ...]
+    directory: str
+
+    @classmethod
+    def of(cls, original: Sequence[str], interpreter: str, directory: str) -> Program:
+        """
+        Return what starts the program of this process again.
+
+        A script that was started by its own first line is started by that again: with a new version, another
+        interpreter may stand there.
+
+        :param original: ``sys.orig_argv``.
+        :param interpreter: ``sys.executable``.
+        """
+        if len(original) > 1 and _names_interpreter(os.path.join(directory, original[1]), original[0]):
+            return cls(original[1], tuple(original[1:]), directory)
+        return cls(interpreter, (interpreter, *original[1:]), directory)
+
+
+def _names_interpreter(path: str, interpreter: str) -> bool:
+    """Return whether a file is a script that runs itself with this interpreter."""
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_SCRIPT_HEAD)
+    except OSError:
+        return False
+    # Where the path is too long for a first line, the second one has it.
+    return head.startswith(b"#!") and os.fsencode(interpreter) in b"\n".join(head.split(b"\n")[:2])
+
+
+class Inheritance(msgspec.Struct, frozen=True, kw_only=True, rename={"channel": "pair"}):
+    """
+    What a new program inherits. Members of the JSON text that it does not know are ignored: another version wrote it.
+
+    :ivar pid: of the old program.
+    :ivar incarnation: the ``owner`` of the deliveries that the old program finishes itself.
+    :ivar listening: the descriptor of the listening socket.
+    :ivar lock: the descriptor of the state directory's lock file.
+    :ivar channel: the descriptor of its end of the channel; ``pair`` in the JSON text.
+    :ivar directory: the descriptor of the state directory; None when the old program has not locked that.
+    """
+
+    pid: int
+    incarnation: int
+    listening: int = LISTENING
+    lock: int = LOCK
+    channel: int = CHANNEL
+    directory: int | None = None
+
+    def encode(self) -> str:
+        """Return it as the value of `VARIABLE`."""
+        return msgspec.json.encode(self).decode("ascii")
+
+    @classmethod
+    def taken_from(cls, environ: MutableMapping[str, str]) -> Inheritance | None:
+        """
+        Take it out of the environment; None when there is none.
+
+        :raises HandoverFailed: the variable does not come from an old program, or a descriptor in it is not open.
+        """
+        text = environ.pop(VARIABLE, None)
+        if text is None:
+            return None
+        what_to_do = "the server sets it for the new program of an upgrade; take it out of the environment"
+        try:
+            found = msgspec.json.decode(text, type=cls)
+        except ValueError as error:  # msgspec's errors are ValueErrors
+            raise HandoverFailed(f"{VARIABLE} cannot be read ({error}); {what_to_do}") from None
+        for descriptor in (found.listening, found.lock, found.channel, found.directory):
+            if descriptor is None:
+                continue
+            try:
+                os.set_inheritable(descriptor, False)
+            except (OSError, OverflowError):
+                raise HandoverFailed(
+                    f"{VARIABLE} names descriptor {descriptor}, which is not open; {what_to_do}"
+                ) from None
+        return found
+
+
+def program_environment(environ: Mapping[str, str], inheritance: Inheritance) -> dict[str, str]:
+    """Return the new program's environment: that of this process, without what holds for this process alone."""
+    kept = {name: value for name, value in environ.items() if name not in _OF_THIS_PROCESS}
+    return {**kept, VARIABLE: inheritance.encode()}
