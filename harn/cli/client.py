@@ -20,6 +20,7 @@ from harn.auth.credentials import Credentials
 from harn.auth.outgoing import authorization
 from harn.auth.signed_requests import body_with_request_id
 from harn.errors import HarnError
+from harn.operations.requests import OperationRequest
 
 EXAMPLE = "http://127.0.0.1:8080"
 PLAIN_ANSWERS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
@@ -139,6 +140,12 @@ class AdminClient:
         return self._ask(
             "POST", target, body_with_request_id(document), {"Content-Type": "application/json", **headers}
         )
+
+    def send(self, request: OperationRequest) -> Answer:
+        """Send the request of an operation."""
+        if request.method == "GET":
+            return self._ask("GET", request.target, b"", request.headers)
+        return self.post(request.target, request.body, request.headers)
 
     def _ask(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """

@@ -6,26 +6,45 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
+from msgspec import structs, to_builtins
 
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
-from harn.cli.inspect import section
+from harn.cli.operations import ask, print_json
 from harn.cli.output import warn
 from harn.cli.place import NoServer, Reach
 from harn.cli.plans import facts
+from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
 from harn.model.visible import visible
+from harn.reload.drain_operations import (
+    Drain,
+    DrainCancelled,
+    DrainMoved,
+    DrainOf,
+    ListDrains,
+    cancel_drain,
+    list_drains,
+    move_drain,
+)
 
 INTERVAL = 1.0
 """Seconds between two looks."""
-PASSING = ("age_seconds",)
-"""What changes by itself, and is no news."""
-
-Drain = Mapping[str, Any]
+COLUMNS = (
+    Column("Binding", lambda drain: drain.binding, style="yellow"),
+    Column("Age", lambda drain: f"{drain.age_seconds:.0f} s", drop=7),
+    Column("Deadline", lambda drain: drain.deadline, drop=6),
+    Column("in flight", lambda drain: drain.in_flight, is_right=True),
+    Column("running", lambda drain: drain.running, drop=2, is_right=True),
+    Column("queued", lambda drain: drain.queued, drop=3, is_right=True),
+    Column("waiting", lambda drain: drain.waiting, drop=4, is_right=True),
+    Column("moved", lambda drain: drain.moved, drop=5, is_right=True),
+    Column("Oldest event", lambda drain: oldest_event(drain), drop=8),
+)
 
 
 @click.command()
@@ -40,31 +59,48 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
     if sum((watch, cancel is not None, move is not None)) > 1:
         raise click.UsageError("--watch, --cancel and --move exclude each other")
     reach = Reach.told(given, os.environ)
-
-    def read() -> Sequence[Drain]:
-        # Found anew each time: a server that was restarted may have another address.
-        found: Sequence[Drain] = reach.client().get("/admin/drains").expect_list("drains")
-        return found
-
-    if cancel is not None or move is not None:
-        action = "cancel" if move is None else "move"
-        done = reach.client().post(f"/admin/drains/{action}", {"binding": cancel if move is None else move}).expect_ok()
-        click.echo(json.dumps(done, indent=2) if as_json else describe_done(done))
+    if cancel is not None:
+        cancelled = ask(reach.client(), cancel_drain, DrainOf(binding=cancel))
+        print_json(cancelled.document) if as_json else click.echo(describe_cancelled(cancelled.result))
+    elif move is not None:
+        moved = ask(reach.client(), move_drain, DrainOf(binding=move))
+        print_json(moved.document) if as_json else click.echo(describe_moved(moved.result))
     elif watch:
         try:
-            show_watched(snapshots(read, time.sleep, say_away), as_json)
+            show_watched(snapshots(lambda: read(reach), time.sleep, say_away), as_json)
         except KeyboardInterrupt:
             return
+    elif as_json:
+        print_json(ask(reach.client(), list_drains, ListDrains()).document["drains"])
     else:
-        show(read(), as_json)
+        draw(rows_of(read(reach)))
 
 
-def describe_done(done: Mapping[str, Any]) -> str:
-    """Say what happened to the deliveries that a version held."""
-    if "cancelled" in done:
-        return f"{done.get('binding')}: {done['cancelled']} cancelled, to the dead letters"
-    target = done.get("to")
-    return f"{done.get('binding')}: {done.get('moved')} moved" + (f" to {target}" if target else "")
+def read(reach: Reach) -> Sequence[Drain]:
+    """Return what drains; the server is found anew each time: one that was restarted may have another address."""
+    found: Sequence[Drain] = ask(reach.client(), list_drains, ListDrains()).result.drains
+    return found
+
+
+def rows_of(drains: Sequence[Drain]) -> Rows:
+    """Return what drains as rows for people."""
+    return Rows(title="Drains:", columns=COLUMNS, rows=drains, none="nothing drains")
+
+
+def oldest_event(drain: Drain) -> str | None:
+    """Return the id of a version's oldest event, and when it was received."""
+    event = drain.oldest_event
+    return None if event is None else f"{event.event_id} {event.received_at}"
+
+
+def describe_cancelled(done: DrainCancelled) -> str:
+    """Return what happened to the deliveries of a version whose drain was cancelled."""
+    return f"{done.binding}: {done.cancelled} cancelled, to the dead letters"
+
+
+def describe_moved(done: DrainMoved) -> str:
+    """Return what happened to the deliveries of a version that were moved."""
+    return f"{done.binding}: {done.moved} moved" + (f" to {done.to}" if done.to else "")
 
 
 def snapshots(
@@ -73,10 +109,10 @@ def snapshots(
     away: Callable[[HarnError], None],
 ) -> Iterator[Sequence[Drain]]:
     """
-    Give what drains, again and again; the last time when nothing does.
+    Return what drains, again and again; the last time when nothing does.
 
-    :param away: told once each time that a server which has answered does so no more: it is looked for until it does.
-    :raises HarnError: the first look failed already, or the server refuses to tell.
+    :param away: called once each time that a server which has answered does so no more: it is looked for until it does.
+    :raises HarnError: the first look failed already, or the server refuses to answer.
     """
     has_answered = is_away = False
     while True:
@@ -97,60 +133,53 @@ def snapshots(
 
 
 def may_come_back(error: HarnError) -> bool:
-    """Tell whether a server, or what stands before it, answers like this while it is restarted."""
+    """Return whether a server, or what stands before it, answers like this while it is restarted."""
     if isinstance(error, RequestRefused):
         return error.status >= 500
     return isinstance(error, ServerUnreachable | AnswerTimedOut | NoServer)
 
 
 def say_away(error: HarnError) -> None:
-    """Say that the server does not answer now."""
+    """Print that the server does not answer now."""
     warn(f"{error}; looking for it until it answers, or Ctrl-C")
-
-
-def show(found: Sequence[Drain], as_json: bool) -> None:
-    """Print what drains now."""
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    elif sys.stdout.isatty():
-        from harn.cli.terminal import print_drains
-
-        print_drains(found)
-    else:
-        for line in section("Drains:", found):
-            click.echo(line)
 
 
 def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:
     """Print what drains as it changes: drawn anew at a terminal, elsewhere a line for each change."""
     if as_json:
         for each in found:
-            click.echo(json.dumps(each, separators=(",", ":")))
+            click.echo(json.dumps([fields_of(drain) for drain in each], separators=(",", ":")))
     elif sys.stdout.isatty():
-        from harn.cli.terminal import watch_drains
+        from harn.cli.terminal import watch_rows
 
-        watch_drains(found)
+        watch_rows(rows_of(each) for each in found)
     else:
         for line in news(found):
             click.echo(visible(line))
 
 
 def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
-    """Give a line for each version that is new or changed, for each that has ended, and one when nothing drains."""
+    """Return a line for each version that is new or changed, for each that has ended, and one when nothing drains."""
     before: dict[str, Drain] = {}
     for drains_now in found:
-        now: dict[str, Drain] = {str(each["binding"]): each for each in drains_now}
+        now = {each.binding: each for each in drains_now}
         for binding in before:
             if binding not in now:
                 yield f"- binding={binding} drained"
         for binding, each in now.items():
-            if lasting(each) != lasting(before.get(binding, {})):
-                yield f"- {facts(each)}"
+            if binding not in before or without_age(each) != without_age(before[binding]):
+                yield f"- {facts(fields_of(each))}"
         before = now
     if not before:
         yield "nothing drains"
 
 
-def lasting(drain: Drain) -> dict[str, Any]:
-    """Give what is news when it changes."""
-    return {name: value for name, value in drain.items() if name not in PASSING}
+def fields_of(drain: Drain) -> dict[str, Any]:
+    """Return the fields of a version as the admin API writes them."""
+    fields: dict[str, Any] = to_builtins(drain)
+    return fields
+
+
+def without_age(drain: Drain) -> Drain:
+    """Return what is news when it changes."""
+    return structs.replace(drain, age_seconds=0.0)

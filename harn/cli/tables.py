@@ -16,6 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harn.cli.rows import Column
+
 NARROWEST = 20
 """Cells that a text needs at least to be wrapped in."""
 LONGEST_WORD = 50
@@ -24,22 +26,6 @@ BESIDE = 3
 """Cells that a column takes beside its content: two of padding and one between columns."""
 EDGES = 1
 """Cells that the edges of a table take beside those."""
-
-
-@frozen
-class Column:
-    """
-    A column of a table.
-
-    :ivar drop: the column with the highest number is left out first; 0 is never left out.
-    :ivar wraps: whether its cells are texts, which may be wrapped; names, ids, numbers and times may not.
-    :ivar is_right: whether it stands to the right, as numbers do.
-    """
-
-    name: str
-    drop: int = 0
-    wraps: bool = False
-    is_right: bool = False
 
 
 @frozen

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from harn.cli.fire import written
-from harn.cli.tables import Column, Fitted, fitted
+from harn.cli.rows import Column, Rows
+from harn.cli.tables import Fitted, fitted
 from harn.model.visible import visible
 
 _STATES = {
@@ -29,10 +30,8 @@ _OUTCOMES = {
     "dispatch_skipped": ("skipped", "yellow"),
     "dispatch_failed": ("failed", "red"),
 }
-_HELD = {"in_flight": 0, "running": 2, "queued": 3, "waiting": 4, "moved": 5}
-"""What a draining version holds, by field, and how early its column is left out of a narrow table."""
 _COUNTS = {"received": 8, "refused": 7, "dispatched": 6, "failed": 5, "dlq": 4, "in_flight": 2}
-"""What is counted of a trigger, likewise."""
+"""What is counted of a trigger, and how early its column is left out of a narrow table."""
 
 
 def spinner(text: str) -> AbstractContextManager[object]:
@@ -165,35 +164,27 @@ def print_ramps(ramps: Sequence[Mapping[str, Any]], console: Console | None = No
     fitted("", columns, rows, console.width).print(console)
 
 
-def print_drains(drains: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print each draining version, and what it still holds."""
+def print_rows(rows: Rows, console: Console | None = None) -> None:
+    """Print rows as a table that fits the console."""
     console = Console() if console is None else console
-    drain_table(drains, console.width).print(console)
+    table_of(rows, console.width).print(console)
 
 
-def watch_drains(found: Iterator[Sequence[Mapping[str, Any]]], console: Console | None = None) -> None:
-    """Draw what drains, again and again in one place, as long as there is more to come."""
+def watch_rows(found: Iterator[Rows], console: Console | None = None) -> None:
+    """Draw rows again and again in one place, as long as there are more to come."""
     with Live(console=console, auto_refresh=False) as live:
-        for drains in found:
-            live.update(drain_table(drains, live.console.width).renderable, refresh=True)
+        for rows in found:
+            live.update(table_of(rows, live.console.width).renderable, refresh=True)
 
 
-def drain_table(drains: Sequence[Mapping[str, Any]], width: int) -> Fitted:
-    """Show each draining version, and what it still holds."""
-    if not drains:
-        return Fitted(Text("nothing drains", "green"))
-    held = [Column(name.replace("_", " "), drop=drop, is_right=True) for name, drop in _HELD.items()]
-    columns = (Column("Binding"), Column("Age", drop=7), Column("Deadline", drop=6), *held)
-    rows = []
-    for each in drains:
-        age, oldest = each.get("age_seconds"), each.get("oldest_event") or {}
-        rows.append(
-            (
-                shown(each.get("binding"), "yellow"),
-                shown(f"{age:.0f} s" if isinstance(age, int | float) else None),
-                shown(each.get("deadline")),
-                *(shown(each.get(name)) for name in _HELD),
-                shown(" ".join(written(value) for value in oldest.values())),
-            )
-        )
-    return fitted("", (*columns, Column("Oldest event", drop=8)), rows, width)
+def table_of(rows: Rows, width: int) -> Fitted:
+    """Return what shows rows in so many cells."""
+    if rows.none and not rows.rows:
+        return Fitted(Text(rows.none, "green"))
+    return fitted("", rows.columns, [[cell(column, row) for column in rows.columns] for row in rows.rows], width)
+
+
+def cell(column: Column, row: Any) -> Text:
+    """Return the cell of a row in a column, in its style."""
+    value = column.value(row)
+    return shown(value, column.styles.get(str(value), column.style))

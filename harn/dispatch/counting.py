@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
 from twisted.logger import Logger
 
 from harn.dispatch.delivery import Delivery
@@ -17,7 +16,7 @@ from harn.errors import (
     ResultInvalid,
     ResultTooLarge,
 )
-from harn.model.delivery import DONE, Settlement
+from harn.model.delivery import DONE, Settlement, Workload
 from harn.observability.metrics import Metrics
 from harn.triggers.binding import BindingVersion
 
@@ -28,18 +27,6 @@ FAILURES = frozenset(
     for each in (HandlerRaised, HandlerTimedOut, InterpreterDied, PredicateRaised, ResultInvalid, ResultTooLarge)
 )
 """Error classes of attempts that count against the code; what a handler asks for (Reject, RetryAfter) does not."""
-
-
-@frozen
-class Workload:
-    """
-    What a version has in hand.
-
-    :ivar running: how many of its handlers run; ``queued``: how many of its deliveries are ready, and not begun.
-    """
-
-    running: int
-    queued: int
 
 
 def workload(

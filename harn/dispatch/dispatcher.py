@@ -21,7 +21,7 @@ from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.cancelling import Cancels
-from harn.dispatch.counting import Workload, count_settled, let_judge, workload
+from harn.dispatch.counting import count_settled, let_judge, workload
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
 from harn.dispatch.moving import Moves, given_up, hand_to
@@ -30,7 +30,7 @@ from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
 from harn.errors import AttemptFailed, CallInterrupted, EventLogGone, EventLogUnavailable
-from harn.model.delivery import READY, WAITING, Settlement
+from harn.model.delivery import READY, WAITING, Settlement, Workload
 from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
 from harn.triggers.binding import BindingVersion

@@ -119,18 +119,6 @@ def parse_generation(body: Mapping[str, Any], name: str) -> int | None:
     return value
 
 
-def parse_name(body: Mapping[str, Any], name: str) -> str:
-    """
-    Read what an action is about, for example a binding.
-
-    :raises PayloadInvalid: it is missing, or no text.
-    """
-    value = parse_optional_name(body, name)
-    if value is None:
-        raise PayloadInvalid(f"{name} is missing; the body names what to act on")
-    return value
-
-
 def parse_optional_name(body: Mapping[str, Any], name: str) -> str | None:
     """
     Read what an action is about, None if that is left open.

@@ -1,4 +1,4 @@
-"""The admin pages about generations that were adopted: their content, probation, ramps and drains."""
+"""The admin pages about generations that were adopted: their content, probation and ramps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from harn.listener.admin_arguments import (
     parse_flag,
     parse_generation,
-    parse_name,
     parse_number,
     parse_optional_name,
 )
@@ -89,30 +88,3 @@ class GenerationPages(AdminPlace):
 
         acting = Acting(name="ramps.abort", counts=lambda result: {"aborted": len(result)})
         await self.act(request, acting, abort, ("trigger",), "ramps")
-
-    # Drains
-
-    @app.route("/admin/drains", methods=["GET"])
-    async def drains(self, request: HarnRequest) -> None:
-        """Show every draining version."""
-        await self.show(request, lambda _: self._operations.drains(), "drains")
-
-    @app.route("/admin/drains/cancel", methods=["POST"])
-    async def cancel_drain(self, request: HarnRequest) -> None:
-        """Give up what a draining version still holds."""
-
-        def cancel(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
-            return self._operations.cancel_drain(parse_name(body, "binding"), actor)
-
-        acting = Acting(name="drains.cancel", counts=lambda result: {"cancelled": result.get("cancelled", 0)})
-        await self.act(request, acting, cancel, ("binding",))
-
-    @app.route("/admin/drains/move", methods=["POST"])
-    async def move_drain(self, request: HarnRequest) -> None:
-        """Move what a draining version has not begun to the newest version."""
-
-        def move(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
-            return self._operations.move_drain(parse_name(body, "binding"), actor)
-
-        acting = Acting(name="drains.move", counts=lambda result: {"moved": result.get("moved", 0)})
-        await self.act(request, acting, move, ("binding",))

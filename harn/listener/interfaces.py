@@ -107,23 +107,3 @@ class IReloadOperations(Interface):
 
         :raises NothingPending: there is no such ramp.
         """
-
-    def drains() -> Deferred[Sequence[Mapping[str, Any]]]:
-        """
-        Every draining version, the longest draining first: ``{binding trigger_id version generation draining_since
-        age_seconds deadline in_flight running queued waiting moved oldest_event: {event_id received_at} | null}``.
-        """
-
-    def cancel_drain(binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
-        """
-        Give up what a draining version still holds, what runs too: ``{binding cancelled}``, to the dead letters.
-
-        :raises RouteUnknown: no such version drains.
-        """
-
-    def move_drain(binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
-        """
-        Do at once what the drain's deadline would do: ``{binding moved to: "gh@v2" | null}``.
-
-        :raises RouteUnknown: no such version drains.
-        """

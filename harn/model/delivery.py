@@ -154,3 +154,15 @@ class StoredDelivery:
         """Return the same without the body, if that is large."""
         size = len(self.body)
         return self if size <= LARGE_BODY else evolve(self, body=b"", left_out=size)
+
+
+@frozen
+class Workload:
+    """
+    What a binding version has in hand.
+
+    :ivar running: how many of its handlers run; ``queued``: how many of its deliveries are ready and not begun.
+    """
+
+    running: int
+    queued: int

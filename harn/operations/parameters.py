@@ -48,8 +48,13 @@ SECRET = Meta(extra={"secret": True})
 
 
 def in_header(name: str) -> Meta:
-    """Mark a parameter that is the value of a header."""
+    """Return what marks a parameter that is the value of a header."""
     return Meta(extra={"in": In.HEADER, "key": name})
+
+
+def shown_as(metavar: str) -> Meta:
+    """Return what gives the value of a parameter a name of its own in the usage of a command."""
+    return Meta(extra={"metavar": metavar})
 
 
 class Parameters(Struct, frozen=True, kw_only=True):
@@ -68,6 +73,7 @@ class Parameter:
     :ivar name: the attribute of the Struct; ``key``: its name in a request.
     :ivar kind: its type without None; ``annotation``: its type with all constraints.
     :ivar default: `UNSET` where there is none, so that it must be given.
+    :ivar shown_as: the name of its value in the usage of a command, where it has one of its own.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Parameter:
     default: Any
     description: str
     is_secret: bool
+    shown_as: str
 
     @property
     def is_required(self) -> bool:
@@ -108,40 +115,49 @@ class Parameter:
             return "a text that is not empty" if kind.min_length else "a text"
         return "true or false" if isinstance(kind, BoolType) else "a JSON value"
 
-    def read(self, value: Any) -> Any:
+    @property
+    def metavar(self) -> str:
+        """Return the name of its value in the usage of a command."""
+        if self.shown_as:
+            return self.shown_as
+        if self.written is not None:
+            return self.written.metavar
+        return "N" if isinstance(self.kind, IntType) else self.name.upper()
+
+    def read_text(self, text: str) -> Any:
         """
-        Read a value as it stands in a request: a text, or from a body any JSON value.
+        Read a value out of a path, a query, a header or a command line.
 
         :raises ValueError: it is wrong; says what it must be.
         """
-        if self.written is not None and isinstance(value, str):
-            try:
-                return self.written.parse(value)
-            except ValueError as wrong:
-                raise ValueError(f"{self.key}: {wrong}") from None
+        if isinstance(self.kind, IntType) and text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+            return self.read(int(text))
+        return self.read(text)
+
+    def read(self, value: Any) -> Any:
+        """
+        Read a value out of a JSON document.
+
+        :raises ValueError: it is wrong; says what it must be.
+        """
+        if isinstance(value, str) and self.written is not None:
+            return self.written.parse(value)
         try:
-            read = msgspec.convert(self._prepared(value), self.annotation)
+            read = msgspec.convert(self._truth_of(value) if self.is_flag else value, self.annotation)
         except msgspec.ValidationError:
-            raise self.wrong(value) from None
+            raise self._wrong(value) from None
         if isinstance(read, int) and not -BIGGEST <= read <= BIGGEST:
-            raise self.wrong(value)
+            raise self._wrong(value)
         return read
 
-    def _prepared(self, value: Any) -> Any:
-        """Return a text as the number or truth value that it stands for."""
-        if not isinstance(value, str):
-            return value
-        if isinstance(self.kind, BoolType):
-            lower = value.lower()
-            return True if lower in _TRUE else False if lower in _FALSE else value
-        if isinstance(self.kind, IntType) and self.place is not In.BODY:
-            return int(value) if value.isascii() and value.isdigit() and len(value) <= _DIGITS else value
-        return value
+    def _truth_of(self, value: Any) -> Any:
+        """Return the truth value that a text stands for, if it is one."""
+        lower = value.lower() if isinstance(value, str) else None
+        return True if lower in _TRUE else False if lower in _FALSE else value
 
-    def wrong(self, value: Any) -> ValueError:
-        """Return the error of a value that does not fit."""
+    def _wrong(self, value: Any) -> ValueError:
         shown = repr(value) if isinstance(value, str) else msgspec.json.encode(value).decode("utf-8", "replace")
-        return ValueError(f"{self.key}: must be {self.expected}, got {shown}")
+        return ValueError(f"must be {self.expected}, got {shown}")
 
 
 def _expected_integer(kind: IntType) -> str:
@@ -188,6 +204,7 @@ def _parameter(field: Field, annotation: Any, usual: In, in_path: tuple[str, ...
         default=UNSET if field.required else field.default,
         description=description,
         is_secret=extra.get("secret", False),
+        shown_as=extra.get("metavar", ""),
     )
 
 

@@ -49,13 +49,16 @@ def read_parameters(operation: Operation[Any, P, Any], arguments: Arguments) -> 
     _check_known("option of the query", arguments.query, known[In.QUERY])
     _check_known("member of the body", values[In.BODY], [*known[In.BODY], REQUEST_ID])
     read: dict[str, Any] = {}
-    try:
-        for each in operation.fields:
-            value = values[each.place].get(each.key.lower() if each.place is In.HEADER else each.key)
+    for each in operation.fields:
+        value = values[each.place].get(each.key.lower() if each.place is In.HEADER else each.key)
+        try:
             if value is not None:
-                read[each.name] = each.read(value)
+                read[each.name] = each.read(value) if each.place is In.BODY else each.read_text(value)
             elif each.is_required:
-                raise ValueError(f"{each.key}: must be {each.expected}, got nothing")
+                raise ValueError(f"must be {each.expected}, got nothing")
+        except ValueError as wrong:
+            raise PayloadInvalid(f"{each.key}: {wrong}") from None
+    try:
         return operation.parameters(**read)
     except ValueError as wrong:
         raise PayloadInvalid(str(wrong)) from None

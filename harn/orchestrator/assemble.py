@@ -26,6 +26,8 @@ from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
 from harn.history.replay import Replayer
 from harn.listener.admin import Admin
+from harn.listener.admin_auth import AdminAuth
+from harn.listener.admin_routes import AdminRoutes
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
@@ -36,11 +38,12 @@ from harn.model.references import parse_secret_reference
 from harn.model.visible import visible
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
-from harn.orchestrator.drain_operations import DrainOperations
+from harn.operations.audit import Audit as OperationsAudit
+from harn.operations.registry import Operations
 from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.launch import Launch
 from harn.orchestrator.notices import ReloadNotices
-from harn.orchestrator.operations import Operations
+from harn.orchestrator.operations import Operations as ServerOperations
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.planning import Planner
@@ -60,6 +63,7 @@ from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
+from harn.reload.drain_operations import DrainService, cancel_drain, list_drains, move_drain
 from harn.reload.generation import Candidate
 from harn.reload.hooks import Hooks
 from harn.reload.inputs import Surroundings
@@ -291,7 +295,7 @@ def assemble(
     builder = Builder(files, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
     state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
     publisher = Publisher(reactor, store, state_file, metrics)
-    drains = Drains(reactor, dispatcher.move_on, dispatcher.cancel, lambda binding: state_file.save_soon(), wall)
+    drains = Drains(reactor, dispatcher.move_on, lambda binding: state_file.save_soon(), wall)
     registry.observe(drains.ended)
 
     def forget(binding: BindingVersion) -> None:
@@ -350,19 +354,24 @@ def assemble(
         background=tuple(background),
         wall=wall,
     )
-    operations = Operations(
+    old_operations = ServerOperations(
         reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()(), wall
     )
     reload_operations = ReloadOperations(
         coordinator=coordinator,
         trials=trials,
-        drained=DrainOperations(wall, store, registry, dispatcher, drains),
         catalog=catalog,
         manifest=options.manifest,
         in_thread=builder.in_thread,
     )
+    operations = Operations(OperationsAudit(wall=wall, note=publisher.note))
+    drained = DrainService(wall=wall, store=store, registry=registry, dispatcher=dispatcher, drains=drains)
+    operations.add(drained, list_drains, cancel_drain, move_drain)
     audit = Audit(wall=wall, note=publisher.note)
-    admin = Admin(wall, settings.admin_authenticator, store, audit, coordinator, operations, reload_operations)
+    routes = AdminRoutes(AdminAuth(wall=wall, authenticator=settings.admin_authenticator, inbox=store), operations)
+    admin = Admin(
+        wall, settings.admin_authenticator, store, audit, coordinator, old_operations, reload_operations, routes
+    )
     site.mount("/admin", admin)
     return parts
 

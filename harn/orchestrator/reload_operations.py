@@ -14,7 +14,6 @@ from harn.history.comparing import make_recorded
 from harn.history.differences import Recorded, generation_diff
 from harn.history.recorded import describe_recorded
 from harn.listener.interfaces import IReloadOperations
-from harn.orchestrator.drain_operations import DrainOperations
 from harn.reload.archive import InThread
 from harn.reload.coordinator import Coordinator
 from harn.rollout.trials import Trials
@@ -31,7 +30,6 @@ class ReloadOperations:
 
     coordinator: Coordinator
     trials: Trials
-    drained: DrainOperations
     catalog: Catalog
     manifest: str
     in_thread: InThread
@@ -96,15 +94,3 @@ class ReloadOperations:
     def abort_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
         """See `IReloadOperations.abort_ramp`."""
         return Deferred.fromCoroutine(self.trials.ramps.abort(trigger_id, actor))
-
-    def drains(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IReloadOperations.drains`."""
-        return self.drained.drains()
-
-    def cancel_drain(self, binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
-        """See `IReloadOperations.cancel_drain`."""
-        return self.drained.cancel(binding, actor)
-
-    def move_drain(self, binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
-        """See `IReloadOperations.move_drain`."""
-        return self.drained.move(binding, actor)

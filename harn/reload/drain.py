@@ -81,7 +81,6 @@ class Drains:
     All draining groups, the oldest first.
 
     :param move_on: `harn.dispatch.dispatcher.Dispatcher.move_on`.
-    :param cancel: `harn.dispatch.dispatcher.Dispatcher.cancel`.
     :param retired: called after each version that has ended.
     :param wall: for stamps; ``clock`` if None.
     """
@@ -90,14 +89,12 @@ class Drains:
         self,
         clock: IReactorTime,
         move_on: Callable[[BindingVersion], Deferred[int]],
-        cancel: Callable[[BindingVersion], Deferred[int]],
         retired: Callable[[BindingVersion], None],
         wall: WallTime | None = None,
     ) -> None:
         self._clock = clock
         self._wall: WallTime = wall or clock
         self._move_on = move_on
-        self._cancel = cancel
         self._retired = retired
         self._groups: list[Group] = []
 
@@ -145,22 +142,6 @@ class Drains:
         if deadline is None or not deadline.active():
             return None
         return self._wall.seconds() + deadline.getTime() - self._clock.seconds()
-
-    def move(self, key: str) -> Deferred[int]:
-        """
-        Do at once what the deadline would do to one version (``gh@v1``); 0 when that was done already.
-
-        :raises RouteUnknown: at once: no such version drains.
-        """
-        return self._move_on(self.find(key))
-
-    def cancel(self, key: str) -> Deferred[int]:
-        """
-        Give up what one version (``gh@v1``) still holds, what runs too.
-
-        :raises RouteUnknown: at once: no such version drains.
-        """
-        return self._cancel(self.find(key))
 
     def find(self, key: str) -> BindingVersion:
         """

@@ -8,16 +8,19 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import convert, to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli import drains
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
-from harn.cli.drains import INTERVAL, Drain, news, snapshots
+from harn.cli.drains import INTERVAL, news, snapshots
 from harn.cli.place import NoServer
+from harn.cli.plans import facts
 from harn.errors import HarnError, SecretUnavailable
+from harn.reload.drain_operations import Drain
 from tests.cli.test_commands import CommandCase
 
-HELD = {
+HELD: dict[str, Any] = {
     "binding": "gh@v1",
     "trigger_id": "gh",
     "version": 1,
@@ -38,8 +41,19 @@ HELD_NOW = st.sampled_from((None, 0, 1, 2))
 
 
 def drain(binding: str, in_flight: int, age: float = 0.0) -> Drain:
-    """Make the entry of one version."""
-    return {"binding": binding, "in_flight": in_flight, "age_seconds": age}
+    """Make one version that drains."""
+    return convert({**HELD, "binding": binding, "in_flight": in_flight, "age_seconds": age}, Drain)
+
+
+def held(binding: str = "gh@v1", event_id: str = "trigger_evt_1") -> Drain:
+    """Make one version that drains and has an oldest event."""
+    oldest = {**HELD["oldest_event"], "event_id": event_id}
+    return convert({**HELD, "binding": binding, "oldest_event": oldest}, Drain)
+
+
+def line(binding: str, in_flight: int, age: float = 0.0) -> str:
+    """Give the line that says how one version drains."""
+    return "- " + facts(to_builtins(drain(binding, in_flight, age)))
 
 
 class WatchTests(SynchronousTestCase):
@@ -59,9 +73,9 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(
             said,
             [
-                "- binding=a@v1 in_flight=2 age_seconds=1.0",
-                "- binding=a@v1 in_flight=1 age_seconds=3.0",
-                "- binding=b@v4 in_flight=7 age_seconds=0.0",
+                line("a@v1", 2, 1.0),
+                line("a@v1", 1, 3.0),
+                line("b@v4", 7, 0.0),
                 "- binding=a@v1 drained",
                 "- binding=b@v4 drained",
                 "nothing drains",
@@ -72,7 +86,7 @@ class WatchTests(SynchronousTestCase):
     def test_lines_come_at_once(self) -> None:
         """What changed is said before the next look."""
         said = news(snapshots(lambda: [drain("a@v1", 2)], lambda _: self.fail("waited first"), self.stays))
-        self.assertEqual(next(said), "- binding=a@v1 in_flight=2 age_seconds=0.0")
+        self.assertEqual(next(said), line("a@v1", 2, 0.0))
 
     def stays(self, error: HarnError) -> None:
         """Hear that the server went away, where it did not."""
@@ -97,8 +111,8 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(
             said,
             [
-                "- binding=a@v1 in_flight=2 age_seconds=0.0",
-                "- binding=a@v1 in_flight=1 age_seconds=0.0",
+                line("a@v1", 2, 0.0),
+                line("a@v1", 1, 0.0),
                 "- binding=a@v1 drained",
                 "nothing drains",
             ],

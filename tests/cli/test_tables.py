@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.tables import Column, fitted
-from harn.cli.terminal import print_drains, print_history, print_inspection, print_ramps, watch_drains
-from tests.cli.test_drains import HELD
+from harn.cli.drains import rows_of
+from harn.cli.rows import Column
+from harn.cli.tables import fitted
+from harn.cli.terminal import print_history, print_inspection, print_ramps, print_rows, watch_rows
+from tests.cli.test_drains import held
 from tests.cli.test_terminal import FOUND
 
 COLUMNS = (
@@ -81,14 +83,14 @@ class CommandTableTests(SynchronousTestCase):
             "recent_dispatches": [{"kind": "dispatch_failed", "binding_key": f"{LONG}@v1", "error": f"of {event}"}],
         }
         ramp = {"trigger_id": LONG, "state": "running", "stable": f"{LONG}@v2", "fresh": f"{LONG}@v3", "percent": 5.0}
-        drain = {**HELD, "binding": f"{LONG}@v1", "oldest_event": {"event_id": event}}
+        drain = held(f"{LONG}@v1", event)
         entry = {"generation": 12, "adopted_at": "2026-11-29T22:37:37.578Z", "note": f"of {event}", "actor": "key:1"}
         for width in (80, 40):
             stream = io.StringIO()
             console = Console(file=stream, width=width)
             print_inspection(inspected, 5, console)
             print_ramps([ramp], console)
-            print_drains([drain], console)
+            print_rows(rows_of([drain]), console)
             print_history([entry], console)
             said = stream.getvalue()
             self.assertNotIn("\N{HORIZONTAL ELLIPSIS}", said)
@@ -99,5 +101,5 @@ class CommandTableTests(SynchronousTestCase):
     def test_watched_table_stays_in_the_width(self) -> None:
         """What is drawn anew in one place has no line that the terminal would break."""
         stream = io.StringIO()
-        watch_drains(iter([[{**HELD, "binding": f"{LONG}@v1"}]]), Console(file=stream, width=40))
+        watch_rows(iter([rows_of([held(f"{LONG}@v1")])]), Console(file=stream, width=40))
         self.assertLessEqual(max(map(len, stream.getvalue().splitlines())), 40)

@@ -7,19 +7,20 @@ import io
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.cli.drains import rows_of
 from harn.cli.history import diff_lines, text_lines
 from harn.cli.reports import describe_error, describe_success
 from harn.cli.terminal import (
-    print_drains,
     print_history,
     print_inspection,
     print_lines,
     print_ramps,
+    print_rows,
     shown,
-    watch_drains,
+    watch_rows,
 )
 from tests.cli.test_commands import ERROR, REPORT
-from tests.cli.test_drains import HELD
+from tests.cli.test_drains import held
 
 FOUND = {
     "triggers": [
@@ -121,21 +122,21 @@ class ReloadTableTests(SynchronousTestCase):
 
     def test_drains(self) -> None:
         """A version shows its age, its deadline, what it holds, and its oldest event; none is said."""
-        print_drains([HELD], self.console)
+        print_rows(rows_of([held()]), self.console)
         self.assertRegex(self.stream.getvalue(), r"gh@v1 +2 s +2026\S+ +3 +2 +1 +0 +false +trigger_evt_1 2026")
-        print_drains([], self.console)
+        print_rows(rows_of([]), self.console)
         self.assertTrue(self.stream.getvalue().endswith("nothing drains\n"))
 
     def test_watching(self) -> None:
         """What is drawn last stays: that nothing drains."""
-        watch_drains(iter([[HELD], []]), self.console)
+        watch_rows((rows_of(each) for each in ([held()], [])), self.console)
         self.assertTrue(self.stream.getvalue().rstrip().endswith("nothing drains"))
 
     def test_nothing_steers_the_terminal(self) -> None:
         """Neither a trigger's name nor a reason has a meaning to the terminal."""
         hostile = "[red]\x1b[2J"
         print_ramps([{"trigger_id": hostile, "why": hostile}], self.console)
-        print_drains([{"binding": hostile, "oldest_event": {"event_id": hostile}}], self.console)
+        print_rows(rows_of([held(hostile, hostile)]), self.console)
         print_history([{"generation": 1, "reason": hostile, "actor": hostile}], self.console)
         print_lines([(f"a\t{hostile}", "")], self.stream)
         said = self.stream.getvalue()

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.dispatch.counting import Workload
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,
@@ -20,6 +19,7 @@ from harn.errors import (
     ResultTooLarge,
 )
 from harn.manifest.model import RetrySpec
+from harn.model.delivery import Workload
 from harn.triggers.binding import BindingVersion
 from tests.dispatch.test_moving_on import crowded
 from tests.dispatch.world import World, one_trigger

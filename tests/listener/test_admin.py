@@ -34,9 +34,6 @@ PAGES = (
     ("GET", "/admin/ramps"),
     ("POST", "/admin/ramps/finish"),
     ("POST", "/admin/ramps/abort"),
-    ("GET", "/admin/drains"),
-    ("POST", "/admin/drains/cancel"),
-    ("POST", "/admin/drains/move"),
     ("GET", "/admin/bindings"),
     ("GET", "/admin/inspect"),
     ("GET", "/admin/events/t"),
@@ -386,6 +383,6 @@ class CommandTests(AdminCase):
 
     def test_metrics_know_no_names(self) -> None:
         """The metrics name the kind of command, never what it was about, nor how a stranger spelt it."""
-        for target in ("/admin/fire/gh", "/admin/nowhere/x", "/admin/r%65load", "/admin/drains/move"):
+        for target in ("/admin/fire/gh", "/admin/nowhere/x", "/admin/r%65load", "/admin/ramps/finish"):
             self.ask("POST", target)
-        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/fire", "/admin", "/admin/drains"})
+        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/fire", "/admin", "/admin/ramps"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import NothingPending, PreconditionFailed, RouteUnknown
@@ -13,7 +12,7 @@ from harn.model.shares import FailureLimit
 from harn.reload.report import PREVIOUS
 from harn.testing.clients import request_bytes
 from tests.listener.test_admin import AdminCase
-from tests.listener.world import KEY, StubReloadOperations, World
+from tests.listener.world import KEY, World
 
 
 class PlanTests(AdminCase):
@@ -145,9 +144,6 @@ class OperationTests(AdminCase):
             ("POST", "/admin/ramps/finish", b"", ("finish_ramp", None, "actor")),
             ("POST", "/admin/ramps/finish", b'{"trigger":"gh"}', ("finish_ramp", "gh", "actor")),
             ("POST", "/admin/ramps/abort", b'{"trigger":null}', ("abort_ramp", None, "actor")),
-            ("GET", "/admin/drains", b"", ("drains",)),
-            ("POST", "/admin/drains/cancel", b'{"binding":"gh@v1"}', ("cancel_drain", "gh@v1", "actor")),
-            ("POST", "/admin/drains/move", b'{"binding":"gh@v1"}', ("move_drain", "gh@v1", "actor")),
         ):
             answer = self.ask(method, target, body)
             self.assertEqual(answer.status, 200, target)
@@ -165,8 +161,6 @@ class OperationTests(AdminCase):
                 ("ramps.finish", {}, {"finished": 1}),
                 ("ramps.finish", {"trigger": "gh"}, {"finished": 1}),
                 ("ramps.abort", {"trigger": None}, {"aborted": 1}),
-                ("drains.cancel", {"binding": "gh@v1"}, {"cancelled": 0}),
-                ("drains.move", {"binding": "gh@v1"}, {"moved": 0}),
             ],
         )
 
@@ -176,7 +170,6 @@ class OperationTests(AdminCase):
             ("GET", "/admin/ramps", "ramps"),
             ("POST", "/admin/ramps/finish", "ramps"),
             ("POST", "/admin/ramps/abort", "ramps"),
-            ("GET", "/admin/drains", "drains"),
         ):
             self.assertEqual(list(self.ask(method, target).json()), [name])
         self.assertEqual(self.ask("GET", "/admin/diff?from=1").json(), {"did": "diff"})
@@ -198,9 +191,6 @@ class OperationTests(AdminCase):
             ("POST", "/admin/confirm?generation=8", b""),
             ("POST", "/admin/ramps/finish", b'{"trigger":7}'),
             ("POST", "/admin/ramps/abort", b'{"trigger":""}'),
-            ("POST", "/admin/drains/cancel", b""),
-            ("POST", "/admin/drains/cancel", b'{"binding":["gh@v1"]}'),
-            ("POST", "/admin/drains/move", b'{"trigger":"gh"}'),
         ):
             self.assertEqual(self.ask(method, target, body).status, 400, (target, body))
         self.assertEqual(self.world.reload_operations.calls, [])
@@ -209,7 +199,7 @@ class OperationTests(AdminCase):
         """Nothing to confirm is 409, a version that does not drain 404, each with the server's words."""
         for error, status in ((NothingPending("nothing is on probation"), 409), (RouteUnknown("gh@v1 does not"), 404)):
             self.world.reload_operations.error = error
-            answer = self.ask("POST", "/admin/drains/move", b'{"binding":"gh@v1"}')
+            answer = self.ask("POST", "/admin/confirm")
             self.assertEqual((answer.status, answer.json()["detail"]), (status, str(error)))
 
     def test_live_one_is_asked_late(self) -> None:
@@ -233,36 +223,7 @@ class WithoutOperationsTests(SynchronousTestCase):
         def status(method: str, target: str) -> Any:
             return world.wire().send(request_bytes(method, target, {"X-API-Key": KEY})).answer().status
 
-        for method, target in (("GET", "/admin/generations/7"), ("POST", "/admin/confirm"), ("GET", "/admin/drains")):
+        for method, target in (("GET", "/admin/generations/7"), ("POST", "/admin/confirm"), ("GET", "/admin/ramps")):
             self.assertEqual(status(method, target), 404, target)
         for method, target in (("POST", "/admin/reload"), ("GET", "/admin/generations")):
             self.assertEqual(status(method, target), 200, target)
-
-
-class LongWorkTests(AdminCase):
-    """Actions whose client goes away."""
-
-    def test_cancel_goes_on(self) -> None:
-        """What was asked for is not taken back when its client goes away."""
-        cancelled: list[object] = []
-        waiting: Deferred[Any] = Deferred(cancelled.append)
-
-        class Slow(StubReloadOperations):
-            def cancel_drain(self, binding: str, actor: str) -> Deferred[Any]:
-                return waiting
-
-        admin = Admin(
-            self.world.clock,
-            lambda: self.world.authenticator,
-            self.world.inbox,
-            self.world.audit,
-            self.reloader,
-            self.operations,
-            Slow(),
-        )
-        self.world.site.mount("/admin", admin)
-        wire = self.wire("POST", "/admin/drains/cancel", b'{"binding":"gh@v1"}')
-        wire.drop()
-        self.assertEqual((cancelled, self.world.site.in_flight), ([], 0))
-        waiting.callback({})
-        self.assertEqual(self.flushLoggedErrors(), [])

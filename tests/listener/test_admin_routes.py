@@ -16,18 +16,18 @@ from tests.listener.test_admin import AdminCase
 from tests.listener.world import START
 
 
-class Nothing(Parameters):
+class Nothing(Parameters, frozen=True, kw_only=True):
     """No parameters."""
 
 
-class Lend(Parameters):
+class Lend(Parameters, frozen=True, kw_only=True):
     """What to lend."""
 
     shelf: str
     book: Annotated[str, Meta(min_length=1)]
 
 
-class Answered(Result):
+class Answered(Result, frozen=True, kw_only=True):
     """A result."""
 
     said: str

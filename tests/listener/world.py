@@ -252,15 +252,6 @@ class StubReloadOperations:
     def abort_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
         return self._did("abort_ramp", trigger_id, actor)
 
-    def drains(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("drains")
-
-    def cancel_drain(self, binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
-        return self._did("cancel_drain", binding, actor)
-
-    def move_drain(self, binding: str, actor: str) -> Deferred[Mapping[str, Any]]:
-        return self._did("move_drain", binding, actor)
-
 
 @frozen
 class Trigger:

@@ -16,11 +16,11 @@ from harn.operations.parameters import SECRET, Parameters
 from harn.operations.registry import Operations
 
 
-class Nothing(Parameters):
+class Nothing(Parameters, frozen=True, kw_only=True):
     """No parameters."""
 
 
-class Lend(Parameters):
+class Lend(Parameters, frozen=True, kw_only=True):
     """What to lend."""
 
     book: str
@@ -29,7 +29,7 @@ class Lend(Parameters):
     password: Annotated[str, SECRET] = ""
 
 
-class Count(Result):
+class Count(Result, frozen=True, kw_only=True):
     """A result."""
 
     count: int

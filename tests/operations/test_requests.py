@@ -15,7 +15,7 @@ from harn.operations.requests import Arguments, OperationRequest, read_parameter
 from harn.operations.values import Duration, FailureShare, PartialShare, Period
 
 
-class Move(Parameters):
+class Move(Parameters, frozen=True, kw_only=True):
     """All kinds of parameters, in all places."""
 
     shelf: Annotated[str, Meta(description="Which shelf.")]
@@ -36,7 +36,7 @@ class Move(Parameters):
             raise ValueError("limit: must come with within, got it alone")
 
 
-class Moved(Result):
+class Moved(Result, frozen=True, kw_only=True):
     """A result."""
 
     moved: int
@@ -57,7 +57,7 @@ def read(path: str = "a", query: dict[str, str] | None = None, body: bytes = b'{
     return read_parameters(move, Arguments(path={"shelf": path}, query=query or {}, headers=headers, body=body))
 
 
-class Look(Parameters):
+class Look(Parameters, frozen=True, kw_only=True):
     """The parameters of an operation that reads."""
 
     limit: Annotated[int, Meta(ge=0)] = 3

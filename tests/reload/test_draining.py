@@ -84,6 +84,10 @@ class DrainTests(GenerationCase):
             for each in self.world.drains.describe()
         ]
 
+    def moved(self, key: str) -> Deferred[int]:
+        """Move on what a draining version has not begun."""
+        return self.world.dispatcher.move_on(self.world.drains.find(key))
+
     def test_describe(self) -> None:
         """Each version with its generation, since when, and its deadline, until that has passed or it was moved."""
         self.started(fake("a"), fake("b"), head=TEN_SECONDS)
@@ -95,7 +99,7 @@ class DrainTests(GenerationCase):
         self.world.manifest(fake("a", extra=FASTER), head=TEN_SECONDS)
         self.reloaded()
         self.assertEqual(self.described(), [("a@v1", 1, 5.0, 15.0), ("b@v1", 2, 6.0, 16.0)])
-        self.successResultOf(self.world.drains.move("b@v1"))
+        self.successResultOf(self.moved("b@v1"))
         self.assertEqual(self.described(), [("a@v1", 1, 5.0, 15.0)])
         self.world.wall.step(3600.0)  # the deadline is as far away as it was
         self.assertEqual(self.described(), [("a@v1", 1, 5.0, 3615.0)])
@@ -109,10 +113,10 @@ class DrainTests(GenerationCase):
         """An operator does at once what the deadline would have done; then it does nothing more."""
         self.started(fake("a"), head=TEN_SECONDS)
         self.drained(fake("a", extra=FASTER))
-        self.assertEqual(self.successResultOf(self.world.drains.move("a@v1")), 2)
+        self.assertEqual(self.successResultOf(self.moved("a@v1")), 2)
         old, new = self.world.registry.draining()[0], self.world.version("a")
         self.assertEqual((old.in_flight, new.in_flight, self.described()), (1, 2, [("a@v1", 1, 5.0, None)]))
-        self.assertEqual(self.successResultOf(self.world.drains.move("a@v1")), 0)
+        self.assertEqual(self.successResultOf(self.moved("a@v1")), 0)
         self.world.clock.advance(60.0)
         self.assertEqual((old.in_flight, new.in_flight), (1, 2))
         ran = []
@@ -127,19 +131,18 @@ class DrainTests(GenerationCase):
             self.world = World(Path(self.mktemp()))
             self.started(fake("a"), head=TEN_SECONDS)
             self.drained(following)
-            self.assertEqual(self.successResultOf(self.world.drains.cancel("a@v1")), 3)
+            self.assertEqual(self.successResultOf(self.world.dispatcher.cancel(self.world.drains.find("a@v1"))), 3)
             self.assertEqual((self.world.retired, self.world.calls, self.described()), (["a@v1"], [], []))
             self.assertEqual((self.world.drains.generations, self.world.clock.getDelayedCalls()), ((), []))
 
     def test_no_such_version(self) -> None:
         """What does not drain can neither be moved nor cancelled; the answer says what does."""
         self.started(fake("a"), head=TEN_SECONDS)
-        for act in (self.world.drains.move, self.world.drains.cancel):
-            error = self.assertRaises(RouteUnknown, act, "a@v1")
-            self.assertEqual(str(error), "no version 'a@v1' drains; nothing drains now")
+        error = self.assertRaises(RouteUnknown, self.world.drains.find, "a@v1")
+        self.assertEqual(str(error), "no version 'a@v1' drains; nothing drains now")
         self.drained(fake("a", extra=FASTER))
         for key in ("a@v2", "a", "", "a@v1 ", "\ud800", "b@v1"):
-            error = self.assertRaises(RouteUnknown, self.world.drains.cancel, key)
+            error = self.assertRaises(RouteUnknown, self.world.drains.find, key)
             self.assertEqual(str(error), f"no version {key!r} drains; draining now: a@v1")
         self.assertEqual(len(self.world.calls), 1)
 
@@ -152,7 +155,7 @@ class DrainTests(GenerationCase):
             self.successResultOf(self.world.take(name))
         self.world.manifest()
         self.reloaded()
-        error = self.assertRaises(RouteUnknown, self.world.drains.move, "gh@v1")
+        error = self.assertRaises(RouteUnknown, self.world.drains.find, "gh@v1")
         self.assertRegex(str(error), r"draining now: t00@v1, t01@v1, .*t19@v1, and 2 more$")
 
     def test_stop(self) -> None:

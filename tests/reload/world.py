@@ -89,7 +89,6 @@ class World:
         self.drains = Drains(
             self.clock,
             self.dispatcher.move_on,
-            self.dispatcher.cancel,
             lambda binding: self.retired.append(binding.key),
             self.wall,
         )

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+from twisted.internet.defer import Deferred
+
 from harn.errors import EventLogUnavailable, HandlerRetryAfter, RouteUnknown
-from harn.orchestrator.drain_operations import DrainOperations
-from harn.wire import canonical_json
+from harn.operations.model import Caller, Operation, Role
+from harn.reload.drain_operations import (
+    DrainCancelled,
+    DrainMoved,
+    DrainOf,
+    DrainService,
+    ListDrains,
+    cancel_drain,
+    list_drains,
+    move_drain,
+)
 from tests.reload.case import GenerationCase
 from tests.reload.fakes import START
 from tests.reload.world import fake
 
 FASTER = 'timeout = "5s"'
+CALLER = Caller(actor="me", role=Role.ADMIN)
 HEAD = '[orchestrator]\nallow_empty = true\nreload.drain_timeout = "10s"\n'
+MOVED = DrainMoved(binding="a@v1", moved=2, to="a@v2")
 
 
 class DrainOperationsTests(GenerationCase):
-    """`DrainOperations`."""
+    """The operations on drains."""
 
-    def begun(self, *triggers: str, count: int = 3) -> DrainOperations:
+    def begun(self, *triggers: str, count: int = 3) -> DrainService:
         """Accept deliveries of ``a@v1`` of which one runs, then have these triggers; what drains is 1.5 s old."""
         self.started(fake("a"), fake("b"), head=HEAD)
         world = self.world
@@ -30,25 +43,38 @@ class DrainOperationsTests(GenerationCase):
         world.manifest(*triggers, head=HEAD)
         self.assertTrue(self.reloaded().ok)
         world.clock.advance(1.5)
-        return DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+        return self.service()
 
-    def shown(self, operations: DrainOperations) -> list[dict[str, Any]]:
-        """Give what is shown; all of it must have a form in JSON."""
-        found = [dict(each) for each in self.successResultOf(operations.drains())]
-        canonical_json(found)
-        return found
+    def service(self) -> DrainService:
+        """Make what the operations ask, of the world of now."""
+        world = self.world
+        return DrainService(
+            wall=world.clock,
+            store=world.store,
+            registry=world.registry,
+            dispatcher=world.dispatcher,
+            drains=world.drains,
+        )
 
-    def outcome(self, deferred: Any) -> Mapping[str, Any]:
-        """Give the answer of one that must have one."""
-        found: Mapping[str, Any] = self.successResultOf(deferred)
-        return found
+    def listing(self, service: DrainService) -> Deferred[Any]:
+        """Ask for the list."""
+        return Deferred.fromCoroutine(list_drains.run(service, CALLER, ListDrains()))
+
+    def shown(self, service: DrainService) -> list[dict[str, Any]]:
+        """Give what is shown, as JSON has it."""
+        found: list[dict[str, Any]] = msgspec.to_builtins(self.successResultOf(self.listing(service)))["drains"]
+        return list(found)
+
+    def act(self, operation: Operation[Any, Any, Any], service: DrainService) -> Deferred[Any]:
+        """Ask for something to be done with ``a@v1``."""
+        return Deferred.fromCoroutine(operation.run(service, CALLER, DrainOf(binding="a@v1")))
 
     def test_nothing_drains(self) -> None:
         """There is nothing to show, and nothing to act on."""
         operations = self.begun(fake("a"), fake("b"), count=0)
         self.assertEqual(self.shown(operations), [])
-        for act in (operations.cancel, operations.move):
-            error = self.failureResultOf(act("a@v1", "me"), RouteUnknown).value
+        for operation in (cancel_drain, move_drain):
+            error = self.failureResultOf(self.act(operation, operations), RouteUnknown).value
             self.assertEqual(str(error), "no version 'a@v1' drains; nothing drains now")
 
     def test_everything_that_is_shown(self) -> None:
@@ -84,8 +110,7 @@ class DrainOperationsTests(GenerationCase):
         binding.lease()
         self.world.manifest(fake("a", extra=FASTER))
         self.reloaded()
-        world = self.world
-        operations = DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+        operations = self.service()
         (shown,) = self.shown(operations)
         self.assertEqual((shown["in_flight"], shown["queued"], shown["oldest_event"]), (1, 0, None))
         binding.release()
@@ -101,8 +126,7 @@ class DrainOperationsTests(GenerationCase):
             self.world.calls[0].raises(HandlerRetryAfter("later", 600.0))
             self.world.manifest(*triggers)
             self.reloaded()
-            world = self.world
-            operations = DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+            operations = self.service()
             (shown,) = self.shown(operations)
             self.assertEqual((shown["running"], shown["waiting"]), (1, waiting))
 
@@ -110,7 +134,7 @@ class DrainOperationsTests(GenerationCase):
         """What cannot be read is not made up."""
         operations = self.begun(fake("a", extra=FASTER), fake("b"))
         self.world.store.fail_reads = True
-        self.failureResultOf(operations.drains(), EventLogUnavailable)
+        self.failureResultOf(self.listing(operations), EventLogUnavailable)
 
     def test_what_ends_meanwhile(self) -> None:
         """A version that ends while the store is asked is shown no more."""
@@ -131,7 +155,7 @@ class DrainOperationsTests(GenerationCase):
         world, asked = self.world, []
         read = world.store.oldest
         self.patch(world.store, "oldest", lambda versions: asked.append(len(versions)) or read(versions))
-        operations = DrainOperations(world.clock, world.store, world.registry, world.dispatcher, world.drains)
+        operations = self.service()
         self.assertEqual(self.shown(operations), [])
         self.reloaded(*(fake(name, extra=FASTER) for name in "abc"))
         events = {running.call.event_id for running in world.calls}
@@ -141,33 +165,36 @@ class DrainOperationsTests(GenerationCase):
     def test_move(self) -> None:
         """What was not begun goes to the live version at once; what runs, runs."""
         operations = self.begun(fake("a", extra=FASTER), fake("b"))
-        self.assertEqual(self.outcome(operations.move("a@v1", "me")), {"binding": "a@v1", "moved": 2, "to": "a@v2"})
+        self.assertEqual(self.successResultOf(self.act(move_drain, operations)), MOVED)
         (shown,) = self.shown(operations)
         self.assertEqual(
             (shown["moved"], shown["deadline"], shown["running"], shown["queued"], shown["in_flight"]),
             (True, None, 1, 0, 1),
         )
-        self.assertEqual(self.outcome(operations.move("a@v1", "me"))["moved"], 0)
+        self.assertEqual(self.successResultOf(self.act(move_drain, operations)).moved, 0)
 
     def test_move_of_a_trigger_that_is_gone(self) -> None:
         """There is no version to name, and all that was queued, in memory too, is a dead letter."""
         operations = self.begun(fake("b"))
-        self.assertEqual(self.outcome(operations.move("a@v1", "me")), {"binding": "a@v1", "moved": 2, "to": None})
+        self.assertEqual(
+            self.successResultOf(self.act(move_drain, operations)), msgspec.structs.replace(MOVED, to=None)
+        )
         self.assertEqual(self.world.metrics.trigger("a", "fake").dead_reasons, {"binding_removed": 2})
 
     def test_move_before_another_reload(self) -> None:
         """What was aimed at the version that was live goes there, whatever is adopted before that is on disk."""
         operations = self.begun(fake("a", extra=FASTER), fake("b"))
         self.world.store.fail_writes = True
-        moving = operations.move("a@v1", "me")
+        moving = self.act(move_drain, operations)
         self.world.store.fail_writes = False
         self.reloaded(fake("a", extra='timeout = "6s"'), fake("b"), head=HEAD)
         self.world.clock.advance(1.0)
-        self.assertEqual(self.outcome(moving), {"binding": "a@v1", "moved": 2, "to": "a@v2"})
+        self.assertEqual(self.successResultOf(moving), MOVED)
 
     def test_cancel(self) -> None:
         """All that it holds is given up, and it is gone."""
         operations = self.begun(fake("b"))
-        self.assertEqual(self.outcome(operations.cancel("a@v1", "me")), {"binding": "a@v1", "cancelled": 3})
+        cancelled = self.successResultOf(self.act(cancel_drain, operations))
+        self.assertEqual(cancelled, DrainCancelled(binding="a@v1", cancelled=3))
         self.assertEqual((self.shown(operations), self.world.retired), ([], ["a@v1"]))
-        self.failureResultOf(operations.cancel("a@v1", "me"), RouteUnknown)
+        self.failureResultOf(self.act(cancel_drain, operations), RouteUnknown)

@@ -1,0 +1,61 @@
+"""Results that are rows: each command says once which columns it has, and they are drawn for people in any output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+from attrs import field, frozen
+
+from harn.cli.inspect import section
+from harn.operations.values import text_of_written
+
+
+@frozen
+class Column:
+    """
+    A column of a table.
+
+    :ivar value: returns a row's cell.
+    :ivar drop: the column with the highest number is left out first; 0 is never left out.
+    :ivar wraps: whether its cells are texts, which may be wrapped; names, ids, numbers and times may not.
+    :ivar is_right: whether it stands to the right, as numbers do.
+    :ivar styles: styles of rich by value; ``style`` is that of all others.
+    """
+
+    name: str
+    value: Callable[[Any], object] = field(default=str, repr=False)
+    drop: int = 0
+    wraps: bool = False
+    is_right: bool = False
+    style: str = ""
+    styles: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Rows:
+    """
+    Rows for people.
+
+    :ivar title: their title where the output is not a terminal.
+    :ivar none: what a terminal shows where there are none; empty for an empty table.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[msgspec.Struct]
+    none: str = ""
+
+
+def draw(rows: Rows) -> None:
+    """Print rows: as a table that fits the terminal; elsewhere one line for each, with every field."""
+    if sys.stdout.isatty():
+        from harn.cli.terminal import print_rows
+
+        print_rows(rows)
+        return
+    for line in section(rows.title, [msgspec.to_builtins(row, enc_hook=text_of_written) for row in rows.rows]):
+        click.echo(line)

@@ -1,0 +1,177 @@
+"""What an operator can ask of draining versions: to list them, to move what one has not begun, to cancel one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from attrs import frozen
+from msgspec import Meta
+
+from harn.clocks import WallTime, rfc3339
+from harn.model.delivery import StoredDelivery, Workload
+from harn.operations.model import Caller, Get, Post, Result, Role, operation
+from harn.operations.parameters import Parameters
+
+if TYPE_CHECKING:
+    from harn.reload.drain import Draining, Drains
+    from harn.store.interfaces import IDeliveries
+    from harn.triggers.binding import BindingVersion
+    from harn.triggers.registry import Registry
+
+
+class DrainDispatcher(Protocol):
+    """What the operations on drains ask of `harn.dispatch.dispatcher.Dispatcher`."""
+
+    def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
+        """Return what each of these versions has in hand."""
+
+    def move_on(self, binding: BindingVersion) -> Awaitable[int]:
+        """Move what a version has not begun to the newest version; return how many that were, once on disk."""
+
+    def cancel(self, binding: BindingVersion) -> Awaitable[int]:
+        """Dead-letter all that a version holds; return how many that were, once on disk."""
+
+
+@frozen(kw_only=True)
+class DrainService:
+    """What the operations on drains ask."""
+
+    wall: WallTime
+    store: IDeliveries
+    registry: Registry
+    dispatcher: DrainDispatcher
+    drains: Drains
+
+
+class ListDrains(Parameters, frozen=True, kw_only=True):
+    """No parameters."""
+
+
+class DrainOf(Parameters, frozen=True, kw_only=True):
+    """A version that drains."""
+
+    binding: Annotated[str, Meta(min_length=1, description="The version, for example gh@v1.")]
+
+
+class OldestEvent(Result, frozen=True, kw_only=True):
+    """The unfinished delivery of a version that was accepted first."""
+
+    event_id: str
+    received_at: str
+
+
+class Drain(Result, frozen=True, kw_only=True):
+    """One version that drains."""
+
+    binding: str
+    trigger_id: str
+    version: int
+    generation: Annotated[int, Meta(description="The generation that it served last; 0 for an earlier server's.")]
+    draining_since: str
+    age_seconds: float
+    deadline: Annotated[str | None, Meta(description="When what it has not begun is moved; null once that was done.")]
+    in_flight: Annotated[int, Meta(description="Requests and deliveries that hold it.")]
+    running: int
+    queued: int
+    waiting: Annotated[int, Meta(description="Retries that wait for their time and will run on it.")]
+    moved: bool
+    oldest_event: OldestEvent | None
+
+
+class DrainList(Result, frozen=True, kw_only=True):
+    """Every version that drains, the longest draining first."""
+
+    drains: tuple[Drain, ...]
+
+
+class DrainCancelled(Result, frozen=True, kw_only=True):
+    """How many deliveries became dead letters."""
+
+    binding: str
+    cancelled: int
+
+
+class DrainMoved(Result, frozen=True, kw_only=True):
+    """How many deliveries were moved, and the version that they went to; null for the dead letters."""
+
+    binding: str
+    moved: int
+    to: str | None
+
+
+@operation("drains.list", role=Role.READ, route=Get("/drains"))
+async def list_drains(service: DrainService, caller: Caller, wanted: ListDrains) -> DrainList:
+    """List the versions that drain."""
+    asked = [each.version for each in service.drains.describe()]
+    oldest = await service.store.oldest(asked) if asked else {}
+    # As of one moment: the store took its time, and some may have ended meanwhile.
+    now = service.wall.seconds()
+    draining = service.drains.describe()
+    loads = service.dispatcher.workload([each.binding for each in draining])
+    return DrainList(
+        drains=tuple(
+            describe_draining(each, now, loads[each.binding], _waiting(service, each), oldest.get(each.version))
+            for each in draining
+        )
+    )
+
+
+@operation(
+    "drains.cancel",
+    role=Role.OPERATE,
+    route=Post("/drains/cancel"),
+    audit=lambda done: {"cancelled": done.cancelled},
+)
+async def cancel_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> DrainCancelled:
+    """
+    Dead-letter all that a draining version holds, also what runs.
+
+    :raises RouteUnknown: no such version drains.
+    """
+    binding = service.drains.find(wanted.binding)
+    return DrainCancelled(binding=binding.key, cancelled=await service.dispatcher.cancel(binding))
+
+
+@operation("drains.move", role=Role.OPERATE, route=Post("/drains/move"), audit=lambda done: {"moved": done.moved})
+async def move_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> DrainMoved:
+    """
+    Move what a draining version has not begun to the newest version, as its deadline would.
+
+    :raises RouteUnknown: no such version drains.
+    """
+    binding = service.drains.find(wanted.binding)
+    moving = service.dispatcher.move_on(binding)
+    live = service.registry.active.get(binding.id)  # in the step that chose the target; a reload may come between
+    return DrainMoved(binding=binding.key, moved=await moving, to=None if live is None else live.key)
+
+
+def describe_draining(
+    draining: Draining, now: float, load: Workload, waiting: int, oldest: StoredDelivery | None
+) -> Drain:
+    """Return what is shown of a draining version; ``oldest`` is its unfinished delivery that was accepted first."""
+    binding = draining.binding
+    return Drain(
+        binding=binding.key,
+        trigger_id=binding.id,
+        version=binding.version,
+        generation=draining.generation,
+        draining_since=rfc3339(draining.since),
+        age_seconds=round(max(0.0, now - draining.since), 3),
+        deadline=None if draining.deadline is None else rfc3339(draining.deadline),
+        in_flight=binding.in_flight,
+        running=load.running,
+        queued=load.queued,
+        waiting=waiting,
+        moved=binding.moved,
+        oldest_event=None
+        if oldest is None
+        else OldestEvent(event_id=oldest.event_id, received_at=rfc3339(oldest.received_at)),
+    )
+
+
+def _waiting(service: DrainService, draining: Draining) -> int:
+    """Count the retries that will run on it: those of a removed trigger, on its last version until it was moved."""
+    binding, registry = draining.binding, service.registry
+    is_last = binding.id not in registry.active and registry.newest(binding.id) is binding
+    return registry.waiting[binding.id] if is_last and not binding.moved else 0
