@@ -30,6 +30,7 @@ LAYERS: dict[str, int] = {
     "manifest": 1,
     "vm": 1,
     "systemd": 1,
+    "server": 2,
     "triggers": 2,
     "connectors": 3,
     "queues": 3,

@@ -73,6 +73,7 @@ from harn.reload.revive import Reviver
 from harn.reload.settling import SETTLE
 from harn.rollout.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
+from harn.server import Services
 from harn.store.heartbeat import HeartbeatService
 from harn.store.lock import StateDirectoryLock
 from harn.store.retention import RetentionService
@@ -329,15 +330,14 @@ def assemble(
     coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials, wall)
     recovery = Recovery(wall, store, reviver, dispatcher, drains, settings.drain_timeout)
     add_gauges(metrics, registry, dispatcher, drains)
-    background: list[Any] = [
-        HeartbeatService(reactor, store, wall=wall),
-        RetentionService(reactor, store, settings.retention, wall=wall),
-        StateFileKeeper(reactor, state_file),
-    ]
+    background = Services(reactor)
+    background.add(HeartbeatService(reactor, store, wall=wall))
+    background.add(RetentionService(reactor, store, settings.retention, wall=wall))
+    background.add(StateFileKeeper(reactor, state_file))
     if is_parent_of_orphans():
-        background.append(OrphanReaper(reactor))
+        background.add(OrphanReaper(reactor))
     if options.watch:
-        background.append(make_watcher(files, coordinator, options.manifest, hash_key))
+        background.add(make_watcher(files, coordinator, options.manifest, hash_key))
     parts = Parts(
         reactor=reactor,
         options=options,
@@ -351,9 +351,18 @@ def assemble(
         recovery=recovery,
         readiness=readiness,
         publisher=publisher,
-        background=tuple(background),
+        services=Services(reactor),
+        background=background,
         wall=wall,
     )
+    parts.services.add_closing(store.close)
+    parts.services.add_closing(publisher.close)
+    parts.services.add(interpreters)
+    parts.services.add_closing(coordinator.release)
+    parts.services.add_closing(coordinator.close)
+    parts.services.add_closing(parts.close_port)
+    parts.services.add_closing(dispatcher.close)
+    parts.services.add_closing(drains.stop)
     old_operations = ServerOperations(
         reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()(), wall
     )

@@ -29,6 +29,7 @@ from harn.reload.drain import Drains
 from harn.reload.inputs import Inputs
 from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import PREVIOUS, ReloadReport
+from harn.server import Services
 from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry
 
@@ -49,6 +50,7 @@ TRUNCATED = (
 class Parts:
     """
     :ivar interpreters: a service that is an ``IInterpreters``.
+    :ivar services: run as long as the server.
     :ivar background: services that run while the server serves: retention, heartbeat, watcher.
     :ivar listening: the open port, once there is one.
     :ivar wall: the time of day, for stamps.
@@ -67,7 +69,8 @@ class Parts:
     recovery: Recovery
     readiness: Readiness
     publisher: Publisher
-    background: tuple[Any, ...]
+    services: Services
+    background: Services
     wall: WallTime
     tls: TlsContext | None = None
     listening: Listening | None = None

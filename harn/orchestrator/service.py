@@ -28,6 +28,7 @@ from harn.orchestrator.signals import Signals
 from harn.orchestrator.terminal import Terminal
 from harn.orchestrator.upgradable import RECOVERY_LIMIT, UpgradableServer
 from harn.reload.report import ReloadReport, ReloadRequest
+from harn.server import ended_in_time
 from harn.store.lock import StateDirectoryLock
 from harn.systemd.notify import ServiceManager
 from harn.upgrade.interfaces import IServerLife
@@ -37,8 +38,6 @@ from harn.upgrade.upgrade import Upgrade
 log = Logger(namespace="harn")
 
 LIFECYCLE = "orchestrator.lifecycle"
-LONGEST_END = 10.0
-"""Seconds that one part may take to end: a thread that hangs, on a dead file server for example, keeps nobody."""
 
 
 class NotStarted(HarnError):
@@ -192,7 +191,7 @@ class Orchestrator(Service):
         make_private(self._lock.directory)
         parts = self._parts = self._assemble()
         await parts.publisher.leave_state()  # until the port is ours
-        parts.interpreters.startService()
+        parts.services.startService()
         await parts.store.open()
         report = await parts.first_generation(waits=True)
         if not report.ok:
@@ -254,8 +253,7 @@ class Orchestrator(Service):
         """See `IServerLife.serve`."""
         parts = self._parts
         assert parts is not None
-        for service in parts.background:
-            service.startService()
+        parts.background.startService()
         self._is_ready = True
         parts.serves()
 
@@ -280,7 +278,7 @@ class Orchestrator(Service):
         self._upgrading.cancel()
         if self._starting is not None:
             if parts is not None and not served:
-                await self._guarded(parts.coordinator.close())
+                await self._end(parts.coordinator.close)
             self._starting.cancel()  # of one that serves already: what remains to be noted
         if before is not None:
             before.close()
@@ -288,14 +286,14 @@ class Orchestrator(Service):
             if served:
                 await self._drain(parts)
             elif before is None:
-                await self._guarded(parts.coordinator.withdraw())
+                await self._end(parts.coordinator.withdraw)
             await self._close(parts)
         self._lock.release()
         self._signals.restore()
         if self._terminal is not None and self._terminal.running:
-            await self._guarded(self._terminal.stopService())  # type: ignore[no-untyped-call]
+            await self._end(self._terminal.stopService)
         if self._watchdog is not None and self._watchdog.running:
-            await self._guarded(self._watchdog.stopService())
+            await self._end(self._watchdog.stopService)
         self._service_manager.close()
         if new is not None:
             log.info("this process ends; {pid} serves", pid=new.pid, announce=True)
@@ -309,11 +307,11 @@ class Orchestrator(Service):
         if served_out is None:
             parts.stops()
         quiet = parts.site.quiesce() if served_out is None else served_out
-        await self._stop_background(parts)
+        await parts.background.stopService()
         await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand(), **self._to()})
-        await self._guarded(parts.coordinator.close())
+        await self._end(parts.coordinator.close)
         if served_out is not None:
-            await self._guarded(parts.close_port())
+            await self._end(parts.close_port)
         await self._until(ends_at, quiet)
         max_items, deadline = parts.drain_limits()
         drain_by = min(ends_at, self._reactor.seconds() + deadline)
@@ -334,37 +332,11 @@ class Orchestrator(Service):
 
     async def _close(self, parts: Parts) -> None:
         """Release everything, whatever state it is in; one that fails does not keep the others."""
-        await self._stop_background(parts)
-        parts.drains.stop()
-        parts.dispatcher.close()
-        await self._guarded(parts.close_port())
-        await self._guarded(parts.coordinator.close())
-        await self._guarded(parts.coordinator.release())
-        await self._guarded(parts.interpreters.stopService())
-        await self._guarded(parts.publisher.close())
-        await self._guarded(parts.store.close())
+        await parts.background.stopService()
+        await parts.services.stopService()
 
-    async def _stop_background(self, parts: Parts) -> None:
-        for service in parts.background:
-            if service.running:
-                await self._guarded(service.stopService())
-
-    async def _guarded(self, ending: Awaitable[Any] | None) -> None:
-        if ending is None:
-            return
-
-        async def end() -> None:
-            await ending
-
-        def too_long(result: object, seconds: float) -> Failure:
-            return Failure(TimeoutError(seconds))  # whatever cancelling a part makes of it
-
-        try:
-            await Deferred.fromCoroutine(end()).addTimeout(LONGEST_END, self._reactor, too_long)
-        except TimeoutError:
-            log.error("a part of the server did not end within {seconds:g} s", seconds=LONGEST_END)
-        except Exception:
-            log.failure("a part of the server failed to end")
+    async def _end(self, end: Callable[[], Awaitable[Any] | None]) -> None:
+        await ended_in_time(self._reactor, end)
 
     async def _until(self, ends_at: float, work: Deferred[Any]) -> bool:
         """Wait for ``work`` until ``ends_at``; tell whether it ended."""

@@ -10,23 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from twisted.application.service import Service
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from harn.orchestrator.assemble import assemble
 from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.running import read_state
-from harn.orchestrator.service import LONGEST_END, NotStarted, Orchestrator
+from harn.orchestrator.service import NotStarted, Orchestrator
 from harn.orchestrator.signals import Signals
 from harn.store.lock import StateDirectoryLock
 from harn.testing.manifests import trigger_text
 from harn.testing.server import GITHUB_SECRET, Answer, Connection
-from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE
 
 HANDLERS = """
 import asyncio, pathlib
@@ -311,9 +310,7 @@ class NotStartedTests(ServiceCase):
         """A service that cannot be started; those that were before it end."""
         service = self.service(watch=True)
 
-        class Failing:
-            running = False
-
+        class Failing(Service):
             def startService(self) -> None:
                 raise OSError("no background")
 
@@ -321,7 +318,7 @@ class NotStartedTests(ServiceCase):
 
         def assembled() -> Parts:
             parts = make()
-            parts.background = (*parts.background, Failing())
+            parts.background.add(Failing())
             return parts
 
         service._assemble = assembled
@@ -332,21 +329,3 @@ class NotStartedTests(ServiceCase):
         await service.stopService()
         self.assertFalse(any(each.running for each in self.parts(service).background))
         self.assert_nothing_left()
-
-
-class EndingTests(SynchronousTestCase):
-    """Ending a part of the server."""
-
-    def test_part_that_does_not_end(self) -> None:
-        """It is left behind after a while and named in one line, whatever its cancelling gives; guards end before."""
-        clock = Clock()
-        service = Orchestrator(clock, StateDirectoryLock(self.mktemp()), lambda: self.fail("started"), self.fail)
-        with capturedLogs() as logged:
-            ending = Deferred.fromCoroutine(
-                service._guarded(gatherResults([Deferred(), Deferred()], consumeErrors=True))
-            )
-            clock.advance(LONGEST_END)
-        self.successResultOf(ending)
-        said = [formatEvent(event) for event in logged if event["log_namespace"] == "harn"]
-        self.assertEqual(said, ["a part of the server did not end within 10 s"])
-        self.assertLess(CLOSE_GRACE + KILL_GRACE, LONGEST_END)

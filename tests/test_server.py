@@ -1,0 +1,109 @@
+"""Services that start in order and end in the reverse order, whatever one of them does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.server import LONGEST_END, Services, ended_in_time
+from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE
+
+
+class Noting(Service):
+    """A service that notes its start and its end, and ends when it is told to."""
+
+    def __init__(self, name: str, done: list[str]) -> None:
+        self.called = name
+        self.done = done
+        self.ended: Deferred[None] = Deferred()
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self.done.append(f"start {self.called}")
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        self.done.append(f"end {self.called}")
+        return self.ended
+
+
+class ServicesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.services = Services(self.clock)
+        self.done: list[str] = []
+
+    def add(self, *names: str) -> list[Noting]:
+        """Add services of these names."""
+        added = [Noting(name, self.done) for name in names]
+        for each in added:
+            self.services.add(each)
+        return added
+
+    def test_order(self) -> None:
+        """Each begins to end when the one that was added after it has ended."""
+        first, second = self.add("first", "second")
+        self.services.startService()
+        stopped = self.services.stopService()
+        self.assertEqual(self.done, ["start first", "start second", "end second"])
+        second.ended.callback(None)
+        self.assertEqual(self.done[3:], ["end first"])
+        self.assertNoResult(stopped)
+        first.ended.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failure(self) -> None:
+        """A service that fails to end, or to start, does not keep the others from ending."""
+        first, second = self.add("first", "second")
+
+        def fail() -> None:
+            raise OSError("cannot be closed")
+
+        def fail_to_start() -> None:
+            raise OSError("cannot be started")
+
+        self.services.add_closing(fail)
+        (third,) = self.add("third")
+        third.startService = fail_to_start  # type: ignore[method-assign]
+        self.assertRaises(OSError, self.services.startService)
+        stopped = self.services.stopService()
+        self.assertEqual(self.done[2:], ["end second"])
+        second.ended.callback(None)
+        first.ended.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_service_that_does_not_end(self) -> None:
+        """It is left behind after a while."""
+        self.add("first", "second")
+        self.services.startService()
+        stopped = self.services.stopService()
+        self.clock.advance(LONGEST_END)
+        self.assertEqual(self.done[2:], ["end second", "end first"])
+        self.clock.advance(LONGEST_END)
+        self.successResultOf(stopped)
+
+    def test_not_started(self) -> None:
+        """What never ran is not ended."""
+        self.add("first")
+        self.successResultOf(self.services.stopService())
+        self.assertEqual(self.done, [])
+
+    def test_late(self) -> None:
+        """A part that does not end is named in one line, whatever its cancelling gives; guards end before."""
+        with capturedLogs() as logged:
+            waiting: list[Deferred[Any]] = [Deferred(), Deferred()]
+            ending = Deferred.fromCoroutine(
+                ended_in_time(self.clock, lambda: gatherResults(waiting, consumeErrors=True))
+            )
+            self.clock.advance(LONGEST_END)
+        self.successResultOf(ending)
+        said = [formatEvent(event) for event in logged if event["log_namespace"] == "harn"]
+        self.assertEqual(said, ["a part of the server did not end within 10 s"])
+        self.assertLess(CLOSE_GRACE + KILL_GRACE, LONGEST_END)
