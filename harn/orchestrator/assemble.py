@@ -272,7 +272,7 @@ def assemble(
     for problem in catalog.problems:
         log.error("{problem}", problem=str(problem))
     path = os.path.join(options.state_dir, DATABASE)
-    store = SQLiteStore(
+    store = SQLiteStore.at(
         path, reactor, wall=wall, guard=None if lock is None else lock.check, evidence=(state_path(options.state_dir),)
     )
     interpreters = make_interpreters(options, reactor, environ, metrics)

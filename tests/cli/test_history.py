@@ -239,7 +239,7 @@ class StoreTests(TestCase):
         """Make a state directory whose store has these generations, each of a manifest and a source."""
         directory = self.mktemp()
         os.mkdir(directory)
-        store = SQLiteStore(os.path.join(directory, DATABASE), reactor)
+        store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
         await store.open()
         for number, (manifest, source) in enumerate(generations, 1):
             record, bundle = self.record(number, manifest, source), self.bundle(source)
@@ -320,7 +320,7 @@ class StoreTests(TestCase):
         """Content that cannot be read is said to be damaged."""
         directory = self.mktemp()
         os.mkdir(directory)
-        store = SQLiteStore(os.path.join(directory, DATABASE), reactor)
+        store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
         await store.open()
         await store.reserve(self.record(1, MANIFEST, b""), encode_bundle(self.bundle(b"")), b"no zlib at all")
         await store.adopted(1, 1.0)

@@ -26,7 +26,7 @@ class OfflineTests(TestCase):
         """Make a state directory whose store has ``count`` records on one topic, and none on the outbox."""
         directory = self.mktemp()
         os.mkdir(directory)
-        store = SQLiteStore(os.path.join(directory, DATABASE), reactor)
+        store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
         await store.open()
         for number in range(count):
             await store.append(topic, "reload_succeeded", {"count": number})

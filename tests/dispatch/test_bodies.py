@@ -104,11 +104,11 @@ class LargeBodyTests(SynchronousTestCase):
         world = self.world(max_outstanding=1)
         for body in (SMALL, LARGE):
             world.take(body=body)
-        world.memory.fail_reads = True
+        world.store.fail_reads = True
         world.call().returns()
         world.clock.pump([1.0] * 3)
         self.assertEqual((world.calls, world.dispatcher.bytes_in_hand < 10_000), ([], True))
-        world.memory.fail_reads = False
+        world.store.fail_reads = False
         world.clock.advance(1.0)
         self.assertEqual((world.call().call.attempt, world.call().call.body), (1, LARGE))
 
@@ -123,7 +123,7 @@ class LargeBodyTests(SynchronousTestCase):
         self.assertEqual(len(world.dispatcher.in_progress), 1)
         world.adopt({})
         cancelling = world.dispatcher.cancel(version)
-        world.store.reader.let_go()
+        world.store.reader.release()
         self.successResultOf(cancelling)
         self.assertEqual((world.states(), world.ended), (["done", "dead"], ["gh@v1"]))
         self.assertEqual(world.dispatcher.bytes_in_hand, 0)
@@ -133,13 +133,13 @@ class LargeBodyTests(SynchronousTestCase):
         world = self.world()
         for _ in range(3):
             world.take(body=LARGE)
-        world.memory.close()
-        later = World(world.memory, world.clock, max_bytes=SIZE)
+        world.store.close()
+        later = World(world.store, world.clock, max_bytes=SIZE)
         later.adopt(one_trigger(retry=RetrySpec(max=3)))
         for _ in range(3):
             later.version().lease()
             later.version().stored += 1
-        self.successResultOf(later.memory.recover(world.clock.seconds(), 10))
+        self.successResultOf(later.store.recover(world.clock.seconds(), 10))
         later.dispatcher.resume(None)
         for number in range(3):
             self.assertEqual(later.call().call.body, LARGE)

@@ -19,7 +19,7 @@ from tests.dispatch.world import Running, World, one_trigger
 def letters(world: World) -> list[dict[str, Any]]:
     """Give the payloads of all dead letters."""
     found: list[dict[str, Any]] = []
-    world.memory.read(DEAD_LETTERS, 0, 1000).addCallback(
+    world.store.read(DEAD_LETTERS, 0, 1000).addCallback(
         lambda records: found.extend(record.payload for record in records)
     )
     return found
@@ -121,10 +121,10 @@ class CancelTests(SynchronousTestCase):
             world.store.reader.held = True
             world.store.writer.held = not held_before
             world.clock.advance(5.0)
-            world.store.reader.do()
+            world.store.reader.run()
             cancelling = world.dispatcher.cancel(old)
-            world.store.reader.let_go()
-            world.store.writer.let_go()
+            world.store.reader.release()
+            world.store.writer.release()
             self.assertEqual(self.successResultOf(cancelling), 1)
             self.assert_cancelled(world, old, 1)
             world.clock.advance(0)
@@ -137,13 +137,13 @@ class CancelTests(SynchronousTestCase):
             world.store.reader.held = True
             world.call().returns()
             world.call().returns()
-            world.store.reader.do()
+            world.store.reader.run()
             old = self.replaced(world)
             world.store.writer.held = writer_held
             cancelling = world.dispatcher.cancel(old)
             world.take()
-            world.store.reader.let_go()
-            world.store.writer.let_go()
+            world.store.reader.release()
+            world.store.writer.release()
             self.successResultOf(cancelling)
             self.assertEqual(finish(world), ["gh@v2"])
             self.assertEqual(sorted(world.states()), ["dead"] * 3 + ["done"] * 3)
@@ -157,7 +157,7 @@ class CancelTests(SynchronousTestCase):
         old.lease()
         world.store.writer.held = True
         both = [world.dispatcher.cancel(old), world.dispatcher.cancel(old)]
-        world.store.writer.let_go()
+        world.store.writer.release()
         self.assertEqual([self.successResultOf(each) for each in both], [5, 5])
         self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 0)
         old.release()
@@ -167,13 +167,13 @@ class CancelTests(SynchronousTestCase):
         """It is tried again until it is on disk; nothing runs meanwhile, and the version does not end before."""
         world = crowded()
         old = self.replaced(world)
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         cancelling = world.dispatcher.cancel(old)
         for _ in range(3):
             world.clock.advance(1.0)
             self.assertNoResult(cancelling)
             self.assertEqual((world.calls, old.state), ([], DRAINING))
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual(self.successResultOf(cancelling), 5)
         self.assert_cancelled(world, old, 5)
@@ -190,10 +190,10 @@ class CancelTests(SynchronousTestCase):
 
         world = crowded()
         old = self.replaced(world)
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         cancelling = world.dispatcher.cancel(old)
         self.assertEqual(self.successResultOf(world.dispatcher.move_on(old)), 0)
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual(self.successResultOf(cancelling), 5)
         self.assert_cancelled(world, old, 5)
@@ -211,7 +211,7 @@ class CancelTests(SynchronousTestCase):
             old = world.version()
             world.adopt({})
             cancelling = world.dispatcher.cancel(old)
-            world.store.writer.let_go()
+            world.store.writer.release()
             self.assertEqual(self.successResultOf(cancelling), 1)
             world.clock.advance(0)
             self.assertEqual((world.states(), world.calls), (["done", "dead"], []))
@@ -230,7 +230,7 @@ class CancelTests(SynchronousTestCase):
             world.call().raises(HandlerRaised("no"))
             old = self.replaced(world, retry=retry)
             cancelling = world.dispatcher.cancel(old)
-            world.store.writer.let_go()
+            world.store.writer.release()
             self.assertEqual(self.successResultOf(cancelling), 0)
             world.clock.advance(wait)
             self.assertEqual((finish(world), world.states(), world.ended), (["gh@v2"], ["done"], ["gh@v1"]))
@@ -274,7 +274,7 @@ class CancelTests(SynchronousTestCase):
             old = world.version()
             world.adopt(following)
             cancelling = world.dispatcher.cancel(old)
-            world.store.writer.let_go()
+            world.store.writer.release()
             self.assertEqual(len(self.successResultOf(taking).event_ids), 1)
             self.assertEqual((self.successResultOf(cancelling), world.calls), (1, []))
             self.assert_cancelled(world, old, 1)
@@ -286,9 +286,9 @@ class CancelTests(SynchronousTestCase):
         old = world.version()
         old.lease()
         self.replaced(world)
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         cancelling = world.dispatcher.cancel(old)
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         self.successResultOf(world.take(old))
         self.assertEqual(world.calls, [])
         world.clock.advance(1.0)
@@ -321,10 +321,10 @@ class CancelTests(SynchronousTestCase):
         """A dispatcher that is closed writes nothing more, and leaves no timer."""
         world = crowded()
         old = self.replaced(world)
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         cancelling = world.dispatcher.cancel(old)
         world.dispatcher.close()
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(10.0)
         self.assertNoResult(cancelling)
         self.assertEqual((world.states(), world.clock.getDelayedCalls()), (["ready"] * 5, []))

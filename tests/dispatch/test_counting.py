@@ -100,7 +100,7 @@ class JudgeTests(SynchronousTestCase):
         world.store.writer.held = True
         world.call().raises(HandlerRaised("no"))
         self.assertEqual(seen, [])
-        world.store.writer.let_go()
+        world.store.writer.release()
         self.assertEqual(seen, [(1, 1)])
         world.call().returns()
         self.assertEqual(seen, [(1, 1), (2, 1)])

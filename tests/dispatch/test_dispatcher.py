@@ -39,7 +39,7 @@ class RunningTests(DispatcherTests):
         self.assertEqual((running.call.binding, running.call.attempt, running.call.body), ("gh@v1", 1, b"{}"))
         running.returns(b'{"ok":true}')
         self.assertEqual(world.version().in_flight, 1)
-        world.store.writer.let_go()
+        world.store.writer.release()
         self.assertEqual((world.states(), world.version().in_flight), (["done"], 0))
         self.assertEqual(world.version().dispatched, 1)
 
@@ -235,10 +235,10 @@ class RetryTests(DispatcherTests):
         world.take()
         world.call().raises(HandlerRetryAfter("later", 100.0))
         world.wall.step(-3600.0)
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         world.clock.pump([10.0] * 12)
         self.assertEqual(world.calls, [])
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         world.clock.advance(0.0)
         self.assertEqual(world.call().call.attempt, 2)
@@ -251,7 +251,7 @@ class RetryTests(DispatcherTests):
         world.wall.step(-3600.0)
         world.clock.advance(3.0)
         world.call().returns()
-        records = self.successResultOf(world.memory.read("trigger.attempts", 0, 10))
+        records = self.successResultOf(world.store.read("trigger.attempts", 0, 10))
         self.assertEqual([each.occurred_at for each in records], [world.wall.seconds()])
         self.assertEqual(records[0].payload["started_at"], rfc3339(world.wall.seconds() - 5.0))
 
@@ -275,9 +275,9 @@ class RetryTests(DispatcherTests):
         world.store.reader.held = True
         world.clock.advance(0.8)
         self.assertEqual(len(world.store.reader.waiting), 1)
-        world.store.reader.do()
+        world.store.reader.run()
         world.clock.advance(0.5)
-        world.store.reader.let_go()
+        world.store.reader.release()
         world.clock.advance(0.1)
         self.assertEqual(len(world.calls), 2)
 
@@ -291,10 +291,10 @@ class RetryTests(DispatcherTests):
         world.clock.advance(4.9)
         world.store.writer.held = True
         second.raises(HandlerRetryAfter("soon", 0.05))
-        world.store.writer.do()
+        world.store.writer.run()
         world.clock.advance(0.1)
         self.assertEqual([running.call.event_id for running in world.calls], [first.call.event_id])
-        world.store.writer.let_go()
+        world.store.writer.release()
         world.clock.advance(0)
         self.assertEqual({running.call.event_id for running in world.calls}, {row.event_id for row in world.rows()})
         while world.calls:
@@ -323,10 +323,10 @@ class RetryTests(DispatcherTests):
         world = self.world(WAITS)
         world.take()
         world.call().raises(HandlerRaised("no"))
-        world.memory.fail_reads = True
+        world.store.fail_reads = True
         world.clock.advance(7.0)
         self.assertEqual(world.calls, [])
-        world.memory.fail_reads = False
+        world.store.fail_reads = False
         world.clock.advance(1.0)
         world.call().returns()
         self.assertEqual((world.states(), world.clock.getDelayedCalls()), (["done"], []))
@@ -337,11 +337,11 @@ class SettlingTests(DispatcherTests):
         """An outcome that cannot be written is written later; the handler does not run again."""
         world = self.world()
         world.take()
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         world.call().returns()
         world.clock.pump([1.0] * 3)
         self.assertEqual((world.calls, world.states(), world.version().in_flight), ([], ["ready"], 1))
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual((world.calls, world.states(), world.version().in_flight), ([], ["done"], 0))
         self.assertEqual(world.clock.getDelayedCalls(), [])

@@ -43,17 +43,17 @@ class DrainTests(SynchronousTestCase):
         """An outcome that cannot be written yet holds it."""
         self.take(1)
         drained = self.world.dispatcher.drain(0)
-        self.world.memory.fail_writes = True
+        self.world.store.fail_writes = True
         self.world.call().returns()
         self.assertNoResult(drained)
-        self.world.memory.fail_writes = False
+        self.world.store.fail_writes = False
         self.world.clock.advance(1.0)
         self.successResultOf(drained)
 
     def test_event_log_gone(self) -> None:
         """Once the event log needs a restart, nothing more begins, not even to end the server: it would run twice."""
         self.take(5)
-        self.world.memory.abandon("its files were removed")
+        self.world.store.abandon("its files were removed")
         self.world.call().returns()
         self.world.clock.pump([1.0] * 5)
         self.assertEqual(self.world.calls, [])
@@ -92,14 +92,14 @@ class DrainTests(SynchronousTestCase):
         while world.calls:
             world.call().returns()
         self.successResultOf(drained)
-        world.store.reader.let_go()
+        world.store.reader.release()
         self.assertEqual((world.calls, world.states()), ([], ["done", "done", "ready", "ready"]))
 
     def test_close(self) -> None:
         """Nothing begins any more, nothing is written, and no timer stays."""
         self.take(4)
         self.world.call().raises(CallInterrupted("killed", suspect=False))
-        self.world.memory.fail_writes = True
+        self.world.store.fail_writes = True
         self.world.call().returns()
         self.world.dispatcher.close()
         self.world.dispatcher.apply(10)
@@ -112,20 +112,20 @@ class ResumeTests(SynchronousTestCase):
     def restarted(self, before: World, **options: int) -> World:
         """Begin again on what a server left behind, with the same trigger at the same version."""
         before.dispatcher.close()
-        before.memory.close()
-        world = World(before.memory, before.clock, **{"max_outstanding": 1, "max_deliveries": 2, **options})
+        before.store.close()
+        world = World(before.store, before.clock, **{"max_outstanding": 1, "max_deliveries": 2, **options})
         world.adopt(one_trigger(retry=before.version().spec.retry))
         self.recover(world)
         return world
 
     def recover(self, world: World) -> None:
         """Do what recovery does: take the rows over, take their leases, look ahead."""
-        backlog: tuple[Backlog, ...] = self.successResultOf(world.memory.recover(world.clock.seconds(), 10)).backlog
+        backlog: tuple[Backlog, ...] = self.successResultOf(world.store.recover(world.clock.seconds(), 10)).backlog
         for entry in backlog:
             world.registry.waiting[entry.trigger_id] += entry.waiting
             world.version(entry.trigger_id).lease(entry.ready)
             world.version(entry.trigger_id).stored += entry.ready
-        world.dispatcher.resume(self.successResultOf(world.memory.next_due()))
+        world.dispatcher.resume(self.successResultOf(world.store.next_due()))
 
     def test_everything_unfinished_goes_on(self) -> None:
         """Ready rows run in order, waiting ones when they are due; new events come after."""
@@ -154,7 +154,7 @@ class ResumeTests(SynchronousTestCase):
         for _ in range(6):
             before.take()
         rows = before.rows()
-        waiting = self.successResultOf(before.memory.find(rows[4].event_id))[0]
+        waiting = self.successResultOf(before.store.find(rows[4].event_id))[0]
         self._wait(before, waiting.delivery_id)
         world = self.restarted(before, max_deliveries=2)
         world.adopt(one_trigger(retry=RetrySpec()))
@@ -185,7 +185,7 @@ class ResumeTests(SynchronousTestCase):
             before.take()
         before.calls[0].returns()
         before.dispatcher.close()
-        world = World(before.memory, before.clock, max_outstanding=2)
+        world = World(before.store, before.clock, max_outstanding=2)
         world.adopt(one_trigger())
         self.recover(world)
         self.assertEqual([row.crashes for row in world.rows()], [0, 1, 1, 0])
@@ -205,8 +205,8 @@ class ResumeTests(SynchronousTestCase):
             noted.append(Deferred())
             return noted[-1]
 
-        self.patch(before.memory, "begins", begins)
-        world = World(before.memory, before.clock)
+        self.patch(before.store, "begins", begins)
+        world = World(before.store, before.clock)
         world.adopt(one_trigger())
         self.recover(world)
         self.assertEqual((len(noted), world.calls, len(world.dispatcher.in_progress)), (1, [], 1))
@@ -222,7 +222,7 @@ class ResumeTests(SynchronousTestCase):
         settlement = Settlement(
             delivery_id=delivery_id, state="waiting", version=1, attempts=1, due_at=world.clock.seconds() + 1.0
         )
-        self.successResultOf(world.memory.settle(settlement))
+        self.successResultOf(world.store.settle(settlement))
 
     def test_recovery_while_serving(self) -> None:
         """An operator may have rows taken over long after the start: they are older than all that came since."""
@@ -231,8 +231,8 @@ class ResumeTests(SynchronousTestCase):
         for _ in range(3):
             before.take()
         before.dispatcher.close()
-        before.memory.close()
-        world = World(before.memory, before.clock, max_outstanding=1)
+        before.store.close()
+        world = World(before.store, before.clock, max_outstanding=1)
         world.adopt(one_trigger())
         for _ in range(3):
             world.take()
@@ -253,15 +253,15 @@ class ResumeTests(SynchronousTestCase):
             before.take()
         before.calls[0].raises(HandlerRaised("no"))
         before.dispatcher.close()
-        before.memory.close()
-        world = World(before.memory, before.clock)
+        before.store.close()
+        world = World(before.store, before.clock)
         world.adopt({})
-        backlog = self.successResultOf(world.memory.recover(world.clock.seconds(), 10)).backlog
+        backlog = self.successResultOf(world.store.recover(world.clock.seconds(), 10)).backlog
         world.registry.waiting["gh"] += sum(entry.waiting for entry in backlog)
-        world.memory.fail_writes = True
-        world.dispatcher.resume(self.successResultOf(world.memory.next_due()))
+        world.store.fail_writes = True
+        world.dispatcher.resume(self.successResultOf(world.store.next_due()))
         world.clock.advance(5.0)
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual((world.states(), world.calls), (["dead"] * 3, []))
         self.assertEqual((world.dead_reasons(), dict(world.registry.waiting)), ({"binding_removed": 3}, {}))
@@ -273,8 +273,8 @@ class ResumeTests(SynchronousTestCase):
         for _ in range(5):
             before.take()
         before.dispatcher.close()
-        before.memory.close()
-        world = World(before.memory, before.clock, max_outstanding=1, max_deliveries=1)
+        before.store.close()
+        world = World(before.store, before.clock, max_outstanding=1, max_deliveries=1)
         world.numbers["gh"] = 1
         world.adopt(one_trigger(timeout=5.0))
         self.recover(world)

@@ -96,10 +96,10 @@ class IntakeTests(SynchronousTestCase):
 
     def test_event_log_away(self) -> None:
         """Nothing is kept, the lease is given back, and the key is free for the next try."""
-        self.world.memory.fail_writes = True
+        self.world.store.fail_writes = True
         self.failureResultOf(self.world.take(), EventLogUnavailable)
         self.assertEqual((self.world.version().in_flight, self.world.rows()), (0, []))
-        self.world.memory.fail_writes = False
+        self.world.store.fail_writes = False
         self.assertEqual(len(self.successResultOf(self.world.take()).event_ids), 1)
 
     def test_guard(self) -> None:
@@ -122,7 +122,7 @@ class IntakeTests(SynchronousTestCase):
         old = self.world.version()
         taking = self.world.take()
         self.world.adopt({})
-        self.world.store.writer.let_go()
+        self.world.store.writer.release()
         self.successResultOf(taking)
         self.assertEqual(self.world.call().call.binding, "gh@v1")
         self.world.call().returns()

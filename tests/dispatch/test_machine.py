@@ -71,13 +71,13 @@ class Dispatching(RuleBasedStateMachine):
         self.edits = 0
         self.cancels: set[str] = set()
         self.taken_back = 0
-        take_back = self.world.memory.take_back
+        take_back = self.world.store.take_back
 
         def count(count: int) -> int:
             self.taken_back += count
             return count
 
-        self.world.memory.take_back = lambda *which: take_back(*which).addCallback(count)  # type: ignore[method-assign]
+        self.world.store.take_back = lambda *which: take_back(*which).addCallback(count)  # type: ignore[method-assign]
         self.triggers: dict[str, TriggerSpec] = {}
         for trigger_id in IDS:
             self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key")
@@ -187,22 +187,22 @@ class Dispatching(RuleBasedStateMachine):
         if held:
             thread.held = True
         else:
-            thread.let_go()
+            thread.release()
 
     @rule(writer=st.booleans())
     def store_does(self, writer: bool) -> None:
         """One of them does what waits, and does not tell yet."""
-        (self.world.store.writer if writer else self.world.store.reader).do()
+        (self.world.store.writer if writer else self.world.store.reader).run()
 
     @rule(writer=st.booleans())
     def store_tells(self, writer: bool) -> None:
         """One of them tells of what it did."""
-        (self.world.store.writer if writer else self.world.store.reader).tell()
+        (self.world.store.writer if writer else self.world.store.reader).deliver()
 
     @rule(writes=st.booleans(), reads=st.booleans())
     def store_fails(self, writes: bool, reads: bool) -> None:
         """The disk is full, or gone, or back."""
-        self.world.memory.fail_writes, self.world.memory.fail_reads = writes, reads
+        self.world.store.fail_writes, self.world.store.fail_reads = writes, reads
 
     @rule(seconds=st.sampled_from((0.0, 0.05, 1.0, 5.0, 400.0)))
     def wait(self, seconds: float) -> None:
@@ -237,7 +237,7 @@ class Dispatching(RuleBasedStateMachine):
         """Nothing that is done or dead runs, and memory holds each delivery once."""
         if not hasattr(self, "world"):
             return
-        states = {row.event_id: row.state for row in self.world.rows()} if not self.world.memory.fail_reads else {}
+        states = {row.event_id: row.state for row in self.world.rows()} if not self.world.store.fail_reads else {}
         for running in self.world.calls:
             assert states.get(running.call.event_id) not in ("done", "dead"), running.call.event_id
 
@@ -262,9 +262,9 @@ class Dispatching(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        world.memory.fail_writes = world.memory.fail_reads = False
-        world.store.writer.let_go()
-        world.store.reader.let_go()
+        world.store.fail_writes = world.store.fail_reads = False
+        world.store.writer.release()
+        world.store.reader.release()
         while self.leased:
             self.request_ends()
         for _ in range(200):

@@ -67,10 +67,10 @@ class ToTheNewestTests(SynchronousTestCase):
         world = crowded()
         old = world.version()
         world.adopt(one_trigger(timeout=5.0))
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         moving = world.dispatcher.move_on(old)
         self.assertNoResult(moving)
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual(self.successResultOf(moving), 4)
         self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 4])
@@ -82,11 +82,11 @@ class ToTheNewestTests(SynchronousTestCase):
         world.store.reader.held = True
         world.call().returns()
         world.call().returns()
-        world.store.reader.do()
+        world.store.reader.run()
         old = world.version()
         world.adopt(one_trigger(timeout=5.0))
         self.successResultOf(world.dispatcher.move_on(old))
-        world.store.reader.let_go()
+        world.store.reader.release()
         self.assertEqual(finish(world), ["gh@v1", "gh@v2", "gh@v2"])
         self.assertEqual((world.states(), world.version().in_flight, world.ended), (["done"] * 5, 0, ["gh@v1"]))
 
@@ -112,10 +112,10 @@ class ToTheNewestTests(SynchronousTestCase):
         world.adopt(one_trigger(timeout=6.0))
         third = world.version()
         third.lease()
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         moving = [world.dispatcher.move_on(first), world.dispatcher.move_on(second)]
         world.adopt(one_trigger(timeout=7.0))
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         moving.append(world.dispatcher.move_on(third))
         self.assertEqual([row.version for row in world.rows()], [1] * 5)
         world.clock.advance(1.0)
@@ -134,9 +134,9 @@ class ToTheNewestTests(SynchronousTestCase):
             old = world.version()
             old.lease()
             world.adopt({})
-            world.memory.fail_writes = True
+            world.store.fail_writes = True
             moving = world.dispatcher.move_on(old)
-            world.memory.fail_writes = False
+            world.store.fail_writes = False
             self.successResultOf(world.take(old))
             if comes_back:
                 world.adopt(one_trigger(timeout=5.0))
@@ -230,7 +230,7 @@ class RemovedTests(SynchronousTestCase):
         world.adopt({})
         moving = world.dispatcher.move_on(old)
         world.adopt(one_trigger())
-        world.store.writer.let_go()
+        world.store.writer.release()
         self.successResultOf(taking)
         self.successResultOf(moving)
         self.assertEqual((world.states(), world.calls, world.version().in_flight), (["dead"], [], 0))
@@ -244,10 +244,10 @@ class RemovedTests(SynchronousTestCase):
         world.call().raises(HandlerRaised("no"))
         old = world.version()
         world.adopt({})
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         moving = world.dispatcher.move_on(old)
         world.adopt(one_trigger(retry=WAITS))
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual(self.successResultOf(moving), 1)
         world.clock.advance(4.0)
@@ -260,11 +260,11 @@ class RemovedTests(SynchronousTestCase):
         old = world.version()
         world.adopt({})
         world.call().returns()
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         moving = world.dispatcher.move_on(old)
         finish(world)
         self.assertNoResult(moving)
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.successResultOf(moving)
         finish(world)

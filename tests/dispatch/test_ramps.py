@@ -141,7 +141,7 @@ class AcceptingTests(SynchronousTestCase):
     def test_event_log_away(self) -> None:
         """Nothing is kept, and each version gets its own leases back."""
         world = RampWorld({}, {})
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         events = [happened(dedupe_key=key) for key in (TO_FRESH[0], TO_STABLE[0], TO_FRESH[1])]
         self.failureResultOf(world.arrive(*events), EventLogUnavailable)
         self.assertEqual(world.counts(), [(1, 0), (1, 0)])
@@ -185,7 +185,7 @@ class EndingTests(SynchronousTestCase):
             taking = world.arrive(happened(dedupe_key=(TO_FRESH if winner == 0 else TO_STABLE)[0]))
             world.end(world.ramp.versions[winner])
             self.assertEqual((loser.state, loser.in_flight), (DRAINING, 2))
-            world.store.writer.let_go()
+            world.store.writer.release()
             self.assertEqual(self.successResultOf(taking).bindings, (loser.key,))
             self.assertEqual((world.ran(), world.ended), ([loser.key], [loser.key]))
 
@@ -232,7 +232,7 @@ class EndingTests(SynchronousTestCase):
         for _ in KEYS:
             for running in world.calls:
                 running.returns()
-        world.store.writer.let_go()
+        world.store.writer.release()
         world.ran()
         self.successResultOf(moving)
         self.assertEqual(set(world.states()), {"done"})

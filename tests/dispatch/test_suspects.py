@@ -9,7 +9,7 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.suspects import ALONE_FROM, LONGEST_HOLD, LONGEST_WAIT, MOST_AT_ONCE
 from harn.dispatch.window import Window
-from harn.store.memory.store import MemoryStore
+from harn.testing.stores.pumped import PumpedStore
 from tests.triggers.examples import version
 
 
@@ -19,7 +19,7 @@ class SuspectsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.calls = 0
-        store = MemoryStore(self.clock)
+        store = PumpedStore(self.clock)
         store.open()
         self.window = Window(self.clock, store, lambda row: None, self.go_on, SecondTries(self.clock))
         self.running: list[int] = []

@@ -108,7 +108,7 @@ class TakeBackTests(SynchronousTestCase):
         world.call().raises(HandlerRaised("no"))
         bad = self.replaced(world)
         taking = world.dispatcher.take_back(bad, START)
-        world.store.writer.let_go()
+        world.store.writer.release()
         self.assertEqual(self.successResultOf(taking), 1)
         self.assertEqual((finish(world), world.states()), (["gh@v2"], ["done"]))
         self.assert_even(world)
@@ -117,12 +117,12 @@ class TakeBackTests(SynchronousTestCase):
         """It is tried again, on the version that is live by then; nothing runs twice."""
         world = self.failed(2, queued=3)
         bad = self.replaced(world)
-        world.memory.fail_writes = True
+        world.store.fail_writes = True
         taking = world.dispatcher.take_back(bad, START)
         world.clock.advance(3.0)
         self.assertNoResult(taking)
         world.adopt(one_trigger(retry=BAD, timeout=6.0))
-        world.memory.fail_writes = False
+        world.store.fail_writes = False
         world.clock.advance(1.0)
         self.assertEqual(self.successResultOf(taking), 4)
         self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 2, *["gh@v3"] * 2])
@@ -135,11 +135,11 @@ class TakeBackTests(SynchronousTestCase):
         world.store.writer.held = world.store.reader.held = True
         taking = world.dispatcher.take_back(bad, START)
         world.dispatcher.resume(None)  # reads everything, as an operator's recover does
-        world.store.writer.do()
-        world.store.reader.do()
-        world.store.reader.let_go()
+        world.store.writer.run()
+        world.store.reader.run()
+        world.store.reader.release()
         running = [each.call.event_id for each in world.calls]
-        world.store.writer.let_go()
+        world.store.writer.release()
         self.assertEqual(self.successResultOf(taking), 3)
         self.assertEqual([each.call.event_id for each in world.calls], running)
         self.assertEqual((len(finish(world)), world.states()), (3, ["done"] * 3))
@@ -155,7 +155,7 @@ class TakeBackTests(SynchronousTestCase):
             second = world.version()
             world.adopt(one_trigger(retry=BAD, timeout=6.0))
             leaving = world.dispatcher.cancel(second) if cancels else world.dispatcher.move_on(second)
-            world.store.writer.let_go()
+            world.store.writer.release()
             self.assertEqual((self.successResultOf(taking), self.successResultOf(leaving)), (2, 2))
             self.assertEqual(finish(world), [] if cancels else ["gh@v3"] * 2)
             self.assertEqual(world.states(), ["dead" if cancels else "done"] * 2)

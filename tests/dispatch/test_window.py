@@ -9,18 +9,16 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import Window
 from harn.model.delivery import Acceptance, NewDelivery, Settlement, StoredDelivery
-from harn.store.memory.store import MemoryStore
+from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion
-from tests.dispatch.world import ThreadedStore
 from tests.triggers.examples import version
 
 
 class WindowTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.memory = MemoryStore(self.clock)
-        self.memory.open()
-        self.store = ThreadedStore(self.memory)
+        self.store = PumpedStore(self.clock)
+        self.store.open()
         self.binding: BindingVersion = version(1)
         self.refills = 0
         self.window = self.make()
@@ -44,14 +42,14 @@ class WindowTests(SynchronousTestCase):
         new = NewDelivery(
             event_id="e", trigger_id="gh", version=1, provider="p", kind="k", envelope=b"", body=body, received_at=0.0
         )
-        (delivery_id,) = self.successResultOf(self.memory.accept(Acceptance(deliveries=(new,))))
+        (delivery_id,) = self.successResultOf(self.store.accept(Acceptance(deliveries=(new,))))
         assert delivery_id is not None
         return Delivery.accepted(delivery_id, self.binding, new)
 
     def finish(self, delivery_id: int) -> None:
         """Settle a delivery, and let go of it."""
         settlement = Settlement(delivery_id=delivery_id, state="done", version=1, attempts=1)
-        self.successResultOf(self.memory.settle(settlement))
+        self.successResultOf(self.store.settle(settlement))
         self.window.let_go(delivery_id)
 
     def empty(self) -> list[int]:
@@ -95,10 +93,10 @@ class WindowTests(SynchronousTestCase):
         self.store.reader.held = True
         taken = [self.window.pop() for _ in range(3)]
         self.window.offer(self.accept())
-        self.store.reader.do()
+        self.store.reader.run()
         self.window.offer(self.accept())
-        self.store.reader.tell()
-        self.store.reader.let_go()
+        self.store.reader.deliver()
+        self.store.reader.release()
         ids = [delivery.delivery_id for delivery in taken if delivery is not None]
         self.assertEqual(ids + self.empty(), [1, 2, 3, 4, 5])
         self.assertEqual(self.binding.stored, 0)
@@ -140,9 +138,9 @@ class WindowTests(SynchronousTestCase):
         runs = self.window.pop()
         assert runs is not None
         self.window.start_over()
-        self.store.reader.do()
+        self.store.reader.run()
         self.finish(runs.delivery_id)
-        self.store.reader.let_go()
+        self.store.reader.release()
         self.assertEqual(self.empty(), [])
 
     def test_starting_over_during_a_read(self) -> None:
@@ -155,7 +153,7 @@ class WindowTests(SynchronousTestCase):
         taken = [self.window.pop() for _ in range(2)]
         self.window.fill()
         self.window.start_over()
-        self.store.reader.let_go()
+        self.store.reader.release()
         ids = [delivery.delivery_id for delivery in taken if delivery is not None]
         self.assertEqual((ids, self.empty()), ([2, 3], [older.delivery_id, 4, 5]))
 
@@ -163,9 +161,9 @@ class WindowTests(SynchronousTestCase):
         """A failed read costs a second, and no delivery."""
         for _ in range(3):
             self.window.offer(self.accept())
-        self.memory.fail_reads = True
+        self.store.fail_reads = True
         self.assertEqual(self.empty(), [1, 2])
-        self.memory.fail_reads = False
+        self.store.fail_reads = False
         self.clock.advance(1.0)
         self.assertEqual((self.empty(), self.refills), ([3], 1))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.connectors.model import NormalizedEvent
@@ -17,14 +15,12 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.errors import CallInterrupted
 from harn.manifest.model import TriggerSpec
-from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
+from harn.model.delivery import Claim, StoredDelivery
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference
 from harn.observability.metrics import Metrics
-from harn.store.interfaces import IDeliveries, IInbox
-from harn.store.memory.store import MemoryStore
-from harn.store.model import Backlog, RecentEvent, Recovery
 from harn.testing.clocks import SteppedWall
+from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import reconcile
@@ -103,178 +99,21 @@ class ScriptedInterpreter:
         return succeed(None)
 
 
-@define(eq=False)
-class Unit:
-    """Something that a thread of the store is to do: done when it says so, told when it says so."""
-
-    work: Callable[[], Deferred[Any]]
-    told: Deferred[Any] = field(factory=Deferred)
-    outcome: list[Any] = field(factory=list)
-
-    def do(self) -> None:
-        """Do it, and keep what comes of it."""
-        maybeDeferred(self.work).addBoth(self.outcome.append)
-
-    def tell(self) -> None:
-        """Tell the reactor what came of it."""
-        (outcome,) = self.outcome
-        (self.told.errback if isinstance(outcome, Failure) else self.told.callback)(outcome)
-
-
-class StoreThread:
-    """One thread of a store: does its units in order, and tells of them in order, each when the test says so."""
-
-    def __init__(self) -> None:
-        self.held = False
-        self.waiting: deque[Unit] = deque()
-        self.done: deque[Unit] = deque()
-
-    def add(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
-        """Do ``work``, at once unless the thread is held."""
-        unit = Unit(work)
-        self.waiting.append(unit)
-        if not self.held:
-            self.do()
-            self.tell()
-        return unit.told
-
-    def do(self) -> None:
-        """Do everything that waits."""
-        while self.waiting:
-            unit = self.waiting.popleft()
-            unit.do()
-            self.done.append(unit)
-
-    def tell(self) -> None:
-        """Tell of everything that is done."""
-        while self.done:
-            self.done.popleft().tell()
-
-    def let_go(self) -> None:
-        """Do and tell at once from now on."""
-        self.held = False
-        self.do()
-        self.tell()
-
-
-@implementer(IInbox, IDeliveries)
-class ThreadedStore:
-    """A memory store behind two threads, as the SQLite one has them: what is written may be read before it is told."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-        self.writer = StoreThread()
-        self.reader = StoreThread()
-
-    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
-        """See `IInbox`."""
-        return self.writer.add(lambda: self.store.accept(acceptance))
-
-    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
-        """See `IInbox`."""
-        return self.writer.add(lambda: self.store.claim(scope, key, expires_at))
-
-    def settle(self, settlement: Settlement) -> Deferred[None]:
-        """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.settle(settlement))
-
-    def move(
-        self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
-    ) -> Deferred[int]:
-        """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.move(trigger_id, version, to_version, now, excluding))
-
-    def bury(
-        self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
-    ) -> Deferred[int]:
-        """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.bury(trigger_id, version, dead, now, excluding, waiting))
-
-    def take_back(self, trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
-        """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.take_back(trigger_id, version, to_version, since))
-
-    def begins(self, delivery_id: int) -> Deferred[None]:
-        """See `IDeliveries`."""
-        return self.store.begins(delivery_id)
-
-    def ended(self, delivery_id: int) -> None:
-        """See `IDeliveries`."""
-        self.store.ended(delivery_id)
-
-    def recover(
-        self,
-        now: float,
-        limit: int,
-        received_before: float | None = None,
-        leaving: int | None = None,
-        gone: int | None = None,
-    ) -> Deferred[Recovery]:
-        """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.recover(now, limit, received_before, leaving, gone))
-
-    def ready(self, after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.ready(after, limit, max_bytes))
-
-    def due(self, now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.due(now, limit, excluding))
-
-    def next_due(self, after: float = 0.0) -> Deferred[float | None]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.next_due(after))
-
-    def advance_due(self, seconds: float) -> Deferred[None]:
-        """See `IDeliveries`."""
-        return self.writer.add(lambda: self.store.advance_due(seconds))
-
-    def find(self, event_id: str) -> Deferred[Sequence[StoredDelivery]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.find(event_id))
-
-    def backlog(self) -> Deferred[Sequence[Backlog]]:
-        """See `IDeliveries`."""
-        return self.reader.add(self.store.backlog)
-
-    def stranded(
-        self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
-    ) -> Deferred[Sequence[StoredDelivery]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.stranded(older_than, limit, leaving, gone))
-
-    def count_stranded(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.count_stranded(older_than, leaving, gone))
-
-    def states(self, delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.states(delivery_ids))
-
-    def oldest(self, versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.oldest(versions))
-
-    def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
-        """See `IDeliveries`."""
-        return self.reader.add(lambda: self.store.recent(trigger_ids, limit, depth))
-
-
 class World:
     """
-    A registry, a pool of interpreters, an intake and a dispatcher over one memory store.
+    A registry, a pool of interpreters, an intake and a dispatcher over one store.
 
+    :param store: an earlier one that was closed, for a server after a restart.
     :param options: of the dispatcher.
     """
 
-    def __init__(self, memory: MemoryStore | None = None, clock: Clock | None = None, **options: Any) -> None:
+    def __init__(self, store: PumpedStore | None = None, clock: Clock | None = None, **options: Any) -> None:
         self.clock = Clock() if clock is None else clock
         if clock is None:
             self.clock.advance(START)
         self.wall = SteppedWall(self.clock)
-        self.memory = MemoryStore(self.clock, wall=self.wall) if memory is None else memory
-        self.memory.open()
-        self.store = ThreadedStore(self.memory)
+        self.store = PumpedStore(self.wall) if store is None else store
+        self.store.open()
         self.registry = Registry()
         self.metrics = Metrics()
         self.interpreters: list[ScriptedInterpreter] = []
@@ -360,11 +199,7 @@ class World:
 
     def rows(self) -> list[StoredDelivery]:
         """Give every row of the store, by id."""
-        found: list[StoredDelivery] = []
-        self.memory.read("trigger.inbox.envelopes", 0, 1_000_000).addCallback(
-            lambda records: [self.memory.find(each).addCallback(found.extend) for each in _event_ids(records)]
-        )
-        return sorted(found, key=lambda row: row.delivery_id)
+        return self.store.rows()
 
     def states(self) -> list[str]:
         """Give the state of every row, by id."""
@@ -373,10 +208,6 @@ class World:
     def dead_reasons(self, trigger_id: str = "gh") -> dict[str, int]:
         """Give the counts of dead letters by reason."""
         return self.metrics.trigger(trigger_id, "github").dead_reasons
-
-
-def _event_ids(records: Sequence[Any]) -> list[str]:
-    return list(dict.fromkeys(record.headers["event_id"] for record in records))
 
 
 def happened(kind: str = "issues.opened", dedupe_key: str = "d-1", **fields: Any) -> NormalizedEvent:

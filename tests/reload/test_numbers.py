@@ -23,7 +23,7 @@ class LastGenerationTests(TestCase):
         """Make one of each."""
         directory = self.mktemp()
         os.mkdir(directory)
-        return [MemoryStore(Clock()), SQLiteStore(os.path.join(directory, "events.sqlite"), reactor)]
+        return [MemoryStore(Clock()), SQLiteStore.at(os.path.join(directory, "events.sqlite"), reactor)]
 
     async def test_reserved_adopted_withdrawn(self) -> None:
         """The highest number counts that may have served; its digest only when it is known to."""

@@ -17,7 +17,7 @@ class SQLiteTestCase(StoreTestCase):
             os.makedirs(directory)
             self.path = os.path.join(directory, "events.sqlite")
         self.wall = SteppedWall(self.clock)
-        return SQLiteStore(self.path, self.clock, busy_timeout=self.busy_timeout, wall=self.wall)
+        return SQLiteStore.at(self.path, self.clock, busy_timeout=self.busy_timeout, wall=self.wall)
 
     def query(self, statement, *values):
         """What another process would see."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import gatherResults
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import StoreClock, accept_of, dedupe, new_delivery, settlement_of
 clock = StoreClock()
-store = SQLiteStore(sys.argv[1], clock)
+store = SQLiteStore.at(sys.argv[1], clock)
 clock.result_of(store.open())
 number = 0
 while True:
@@ -32,7 +32,7 @@ from harn.errors import EventLogUnavailable
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import NOW, StoreClock, accept_of, dedupe, new_delivery
 clock = StoreClock()
-store = SQLiteStore(sys.argv[1], clock)
+store = SQLiteStore.at(sys.argv[1], clock)
 clock.result_of(store.open())
 def accept(name):
     delivery = new_delivery(name, body=bytes(20000), claim=dedupe(name))

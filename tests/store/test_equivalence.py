@@ -121,7 +121,7 @@ class StoresAgree(RuleBasedStateMachine):
 
     def open(self):
         path = os.path.join(self.directory, "events.sqlite")
-        self.sqlite = SQLiteStore(path, self.clock, synchronous="OFF")
+        self.sqlite = SQLiteStore.at(path, self.clock, synchronous="OFF")
         self.both(lambda store: store.open())
 
     def both(self, ask):

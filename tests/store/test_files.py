@@ -131,7 +131,7 @@ class RemovedFilesTests(SQLiteTestCase):
 
     def test_not_readable_for_a_while(self):
         """Files that cannot be looked at fail the unit, not the store."""
-        found = self.store._writer._files
+        found = self.store._database._files
         self.patch(found, "check", lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
         with self.assertRaises(EventLogUnavailable) as raised:
             self.result_of(self.store.accept(accept_of(new_delivery("e1"))))
@@ -149,7 +149,7 @@ class RemovedFilesTests(SQLiteTestCase):
             if verdicts:
                 raise EventLogGone(verdicts[0])
 
-        self.store = SQLiteStore(self.path, self.clock, guard=guard)
+        self.store = SQLiteStore.at(self.path, self.clock, guard=guard)
         self.result_of(self.store.open())
         self.result_of(self.store.heartbeat(NOW))
         verdicts.append("it is another server's")

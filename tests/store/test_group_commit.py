@@ -5,6 +5,7 @@ import threading
 from twisted.internet.defer import gatherResults
 
 from harn.model.delivery import DONE, WAITING
+from harn.store.sqlite.worker import run_in
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, dedupe, new_delivery, settlement_of
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -33,7 +34,7 @@ class GroupCommitTests(SQLiteTestCase):
         self.accept_one("e0")
         seen = []
         writer = self.store._writer
-        self.result_of(writer._worker.call(lambda: writer._session.connection.set_trace_callback(seen.append)))
+        self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen.append)))
         self.accept_one("e1", claim=dedupe("k"))
         begun = ["BEGIN IMMEDIATE", "PRAGMA data_version", "INSERT INTO claims"]
         written = ["INSERT INTO events", "INSERT INTO deliveries", "COMMIT"]

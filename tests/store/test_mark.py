@@ -26,7 +26,7 @@ class NoticedTests(SQLiteTestCase):
 
     def opened(self, path, *evidence):
         """Open a store there; count the deliveries that it has."""
-        store = SQLiteStore(path, self.clock, evidence=evidence)
+        store = SQLiteStore.at(path, self.clock, evidence=evidence)
         self.result_of(store.open())
         try:
             return len(self.result_of(store.stranded(NOW + 1, 1000)))
@@ -127,7 +127,7 @@ class NoticedTests(SQLiteTestCase):
     def test_a_refused_unit_moves_no_mark(self):
         """What was not written does not count."""
         self.accept_one("e1")
-        self.patch(self.store._writer._files, "check", lambda: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        self.patch(self.store._database._files, "check", lambda: (_ for _ in ()).throw(OSError(5, "I/O error")))
         with self.assertRaises(EventLogUnavailable):
             self.result_of(self.store.accept(accept_of(new_delivery("lost"))))
         with open(self.path + ".mark", "rb") as file:
@@ -144,7 +144,7 @@ class CleanEndTests(SQLiteTestCase):
         self.assertEqual(sorted(os.listdir(os.path.dirname(self.path))), ["events.sqlite", "events.sqlite.mark"])
         copy = self.mktemp()
         shutil.copyfile(self.path, copy)
-        store = SQLiteStore(copy, self.clock)
+        store = SQLiteStore.at(copy, self.clock)
         self.result_of(store.open())
         self.addCleanup(lambda: self.result_of(store.close()))
         self.assertEqual(len(self.result_of(store.stranded(NOW + 1, 10))), 3)

@@ -240,7 +240,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(shape_of(path)["user_version"], 2)
         connection.execute("UPDATE deliveries SET recoveries = 9 WHERE id = 5")
         connection.execute("INSERT INTO standing (name, value) VALUES ('name', ?)", (b"[1]",))
-        store = SQLiteStore(path, self.clock)
+        store = SQLiteStore.at(path, self.clock)
         self.result_of(store.open())
         self.addCleanup(lambda: self.result_of(store.close()))
         self.assertEqual(shape_of(path), shape_of(self.path))
@@ -269,7 +269,7 @@ class MigrationTests(SQLiteTestCase):
     def test_a_newer_schema_that_only_adds(self):
         """After a newer server has been there, which only added, one of this schema serves and reads as before."""
         path = self.newer(b"%d" % SCHEMA_VERSION)
-        store = SQLiteStore(path, self.clock)
+        store = SQLiteStore.at(path, self.clock)
         self.result_of(store.open())
         self.result_of(store.reserve(generation_of(1), b"bundle"))
         self.result_of(store.adopted(1, NOW, {"name": [1]}))
@@ -283,7 +283,7 @@ class MigrationTests(SQLiteTestCase):
         """One that does not only add, or does not say so, is refused with what to do."""
         for oldest in (b"%d" % (SCHEMA_VERSION + 1), None, b"soon"):
             path = self.newer(oldest)
-            for opening in (lambda path=path: self.result_of(SQLiteStore(path, self.clock).open()), open_readonly):
+            for opening in (lambda path=path: self.result_of(SQLiteStore.at(path, self.clock).open()), open_readonly):
                 with self.assertRaises(StateDirectoryUnusable) as raised:
                     opening(path) if opening is open_readonly else opening()
                 self.assertIn("run that version again", str(raised.exception))
@@ -307,7 +307,7 @@ class MigrationTests(SQLiteTestCase):
         path, connection = self.another_old()
         connection.execute("CREATE TABLE standing (theirs)")
         before = shape_of(path)
-        store = SQLiteStore(path, self.clock)
+        store = SQLiteStore.at(path, self.clock)
         with self.assertRaises(StateDirectoryUnusable) as raised:
             self.result_of(store.open())
         self.assertIn(path, str(raised.exception))
@@ -343,7 +343,7 @@ class MigrationTests(SQLiteTestCase):
         path, old = self.another_old()
         old.execute("BEGIN IMMEDIATE")
         old.execute("UPDATE generations SET actor = 'late' WHERE number = 2")
-        store = SQLiteStore(path, self.clock, busy_timeout=30.0)
+        store = SQLiteStore.at(path, self.clock, busy_timeout=30.0)
         opening = store.open()
         self.assertNoResult(opening)
         old.execute("COMMIT")

@@ -6,6 +6,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.store.sqlite.running import RunningNote, read_notes
+from harn.store.sqlite.worker import ThreadWorker
 from harn.testing.stores.kit import NOW, StoreClock
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -32,7 +33,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.note = self.make(3)
 
     def make(self, incarnation):
-        note = RunningNote(self.directory, self.clock)
+        note = RunningNote(self.directory, ThreadWorker("notes", self.clock))
         note.open(incarnation)
         self.addCleanup(lambda: note._open and self.clock.result_of(note.close()))
         return note

@@ -14,7 +14,7 @@ def make_sqlite(case: StoreTestCase, clock: StoreClock) -> IStore:
     if directory is None:
         directory = case.directory = case.mktemp()
         os.makedirs(directory)
-    return SQLiteStore(os.path.join(directory, "events.sqlite"), clock)
+    return SQLiteStore.at(os.path.join(directory, "events.sqlite"), clock)
 
 
 def make_memory(case: StoreTestCase, clock: StoreClock) -> IStore:

@@ -10,6 +10,7 @@ from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusabl
 from harn.model.delivery import READY
 from harn.store.sqlite.schema import SCHEMA_VERSION
 from harn.store.sqlite.store import SQLiteStore
+from harn.store.sqlite.worker import run_in
 from harn.testing.stores.kit import NOW, accept_of, dedupe, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -19,7 +20,7 @@ class FullDiskTests(SQLiteTestCase):
         """Give the database at most so many pages, as a full disk would."""
         writer = self.store._writer
         statement = f"PRAGMA max_page_count = {pages}"
-        self.result_of(writer._worker.call(lambda: writer._session.connection.execute(statement).fetchone()))
+        self.result_of(run_in(writer._worker, lambda: writer._session.connection.execute(statement).fetchone()))
 
     def fill(self):
         self.limit_pages(1)
@@ -84,7 +85,7 @@ class DisconnectedTests(SQLiteTestCase):
     def disconnect(self):
         """Break the writer's connection, as an I/O error may."""
         writer = self.store._writer
-        self.result_of(writer._worker.call(lambda: writer._session.connection.close()))
+        self.result_of(run_in(writer._worker, lambda: writer._session.connection.close()))
 
     def test_a_new_connection_takes_over(self):
         """A batch that fails over a broken connection is followed by one over a new connection, with the same owner."""
@@ -153,7 +154,7 @@ class BadUnitTests(SQLiteTestCase):
 
 class UnusableTests(SQLiteTestCase):
     def open_fails(self, path):
-        store = SQLiteStore(path, self.clock)
+        store = SQLiteStore.at(path, self.clock)
         with self.assertRaises(StateDirectoryUnusable) as raised:
             self.result_of(store.open())
         self.result_of(store.close())
@@ -189,7 +190,7 @@ class UnusableTests(SQLiteTestCase):
     def test_open_again_after_a_failure(self):
         """A store whose `open` failed can be opened once the cause is gone."""
         directory = self.mktemp()
-        store = SQLiteStore(os.path.join(directory, "events.sqlite"), self.clock)
+        store = SQLiteStore.at(os.path.join(directory, "events.sqlite"), self.clock)
         with self.assertRaises(StateDirectoryUnusable):
             self.result_of(store.open())
         os.makedirs(directory)

@@ -15,6 +15,7 @@ from harn.model.delivery import DEAD, DONE
 from harn.store.heartbeat import LAPSE
 from harn.store.model import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
+from harn.store.sqlite.worker import run_in
 from harn.store.topics import DEAD_LETTERS
 from harn.testing.stores.kit import (
     NOW,
@@ -37,7 +38,7 @@ from harn.testing.stores.kit import (
 )
 path, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 clock = StoreClock()
-store = SQLiteStore(path, clock, busy_timeout=60.0)
+store = SQLiteStore.at(path, clock, busy_timeout=60.0)
 clock.result_of(store.open())
 for turn in range(rounds):
     names = [f"{name}-{turn}-{n}" for n in range(5)]
@@ -68,7 +69,7 @@ class TwoStoresTests(SQLiteTestCase):
 
     def setUp(self):
         super().setUp()
-        self.other = SQLiteStore(self.path, self.clock, busy_timeout=self.busy_timeout)
+        self.other = SQLiteStore.at(self.path, self.clock, busy_timeout=self.busy_timeout)
         self.result_of(self.other.open())
         self.addCleanup(lambda: self.result_of(self.other.close()))
 
@@ -211,7 +212,7 @@ class TwoStoresTests(SQLiteTestCase):
     def trace(self, seen):
         """Let ``seen`` know of each statement as the writer's thread begins it."""
         writer = self.store._writer
-        self.result_of(writer._worker.call(lambda: writer._session.connection.set_trace_callback(seen)))
+        self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen)))
 
     def test_numbers_are_read_only_when_another_wrote(self):
         """Alone, a batch costs one look at what may have changed, and the numbers are read once."""

@@ -131,5 +131,6 @@ class TideMark:
     def close(self) -> None:
         """Close the file; it stays."""
         descriptor, self._descriptor = self._descriptor, None
+        self._written = None
         if descriptor is not None:
             os.close(descriptor)

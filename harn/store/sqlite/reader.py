@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorFromThreads
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.sqlite.schema import connect_reader, read_whole
-from harn.store.sqlite.worker import Worker
+from harn.store.sqlite.database import Database
+from harn.store.sqlite.schema import read_whole
+from harn.store.sqlite.worker import Worker, run_in
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,9 +23,9 @@ class Reader:
     Runs queries over a connection that cannot write; a write-ahead log lets them see the last commit and wait for none.
     """
 
-    def __init__(self, path: str, threads: IReactorFromThreads) -> None:
-        self._path = path
-        self._worker = Worker("harn-store-reader", threads)
+    def __init__(self, database: Database, worker: Worker) -> None:
+        self._database = database
+        self._worker = worker
         self._connection: sqlite3.Connection | None = None
         self._closed = True
 
@@ -43,8 +43,8 @@ class Reader:
         :raises EventLogUnavailable: the database cannot be read.
         """
         if self._closed:
-            return fail(EventLogUnavailable(f"the event log {self._path} is closed"))
-        return self._worker.call(lambda: self._read(lambda connection: query(connection, *args, **kwargs)))
+            return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
+        return run_in(self._worker, lambda: self._read(lambda connection: query(connection, *args, **kwargs)))
 
     def close(self) -> Deferred[None]:
         """Refuse further reads, finish those that are here, end the thread. Called once, after `open`."""
@@ -57,11 +57,11 @@ class Reader:
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = connect_reader(self._path)
+                self._connection = self._database.connect_reader()
             return read_whole(self._connection, query)
         except (sqlite3.Error, StateDirectoryUnusable) as error:
             self._disconnect()
-            raise EventLogUnavailable(f"the event log {self._path} cannot be read: {error}") from error
+            raise EventLogUnavailable(f"the event log {self._database.name} cannot be read: {error}") from error
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

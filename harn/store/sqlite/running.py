@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from harn.store.sqlite.worker import Worker
@@ -23,19 +23,44 @@ PREFIX = "running-"
 """A note's name begins so, and ends with its server's incarnation."""
 
 
+class RunningNotes(Protocol):
+    """The notes of all servers, for as long as this server may write its own. `RunningNote` keeps them in files."""
+
+    def open(self, incarnation: int) -> None:
+        """Begin this server's note."""
+
+    def begins(self, delivery_id: int) -> Deferred[None]:
+        """See `IDeliveries.begins`."""
+
+    def ended(self, delivery_id: int) -> None:
+        """See `IDeliveries.ended`."""
+
+    def read(self) -> Mapping[int, Collection[int]]:
+        """
+        Return by incarnation the ids of the deliveries that ran last. Called in the writer's thread.
+
+        :raises OSError: the notes cannot be read.
+        """
+
+    def forget(self, incarnations: Collection[int]) -> None:
+        """Remove the notes of servers that are gone, whose deliveries belong to others by now."""
+
+    def close(self) -> Deferred[None]:
+        """Remove this server's note, since this is not a crash. Called once, after `open`."""
+
+
 class RunningNote:
     """
-    Keeps this server's note.
+    Keeps this server's note in a file.
 
     What begins or ends while the thread writes is written after that, all at once.
 
     :param directory: where the notes are; it exists.
     """
 
-    def __init__(self, directory: str, threads: IReactorFromThreads) -> None:
+    def __init__(self, directory: str, worker: Worker) -> None:
         self._directory = directory
-        self._threads = threads
-        self._worker = Worker("harn-store-notes", threads)
+        self._worker = worker
         self._running: set[int] = set()
         self._waiting: list[Deferred[None]] = []
         self._busy = self._changed = self._open = self._failed = False
@@ -43,7 +68,7 @@ class RunningNote:
         self._descriptor: int | None = None
 
     def open(self, incarnation: int) -> None:
-        """Start the thread; the file is made with the first delivery that runs."""
+        """Start the worker; the file is made with the first delivery that runs."""
         self._path = os.path.join(self._directory, f"{PREFIX}{incarnation}")
         self._open = True
         self._worker.start()
@@ -64,13 +89,17 @@ class RunningNote:
         if self._open:
             self._write_soon()
 
+    def read(self) -> Mapping[int, Collection[int]]:
+        """See `RunningNotes.read`."""
+        return read_notes(self._directory)
+
     def forget(self, incarnations: Collection[int]) -> None:
-        """Remove the notes of servers that are gone, whose deliveries are others' by now."""
+        """See `RunningNotes.forget`."""
         if self._open:
             self._worker.post(lambda: _remove(self._directory, incarnations))
 
     def close(self) -> Deferred[None]:
-        """Remove the note, since this is not a crash, and end the thread. Called once, after `open`."""
+        """See `RunningNotes.close`."""
         self._open = False
         self._worker.post(self._discard)
         return self._worker.stop()
@@ -87,7 +116,7 @@ class RunningNote:
 
         def write() -> None:
             failure = self._write(running)
-            self._threads.callFromThread(self._written, waiting, failure)
+            self._worker.report(self._written, waiting, failure)
 
         self._worker.post(write)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,12 +28,12 @@ from harn.store.model import (
     RetentionPolicy,
 )
 from harn.store.sqlite import deliveries, generations, records, servers, trimming
+from harn.store.sqlite.database import Database, DatabaseFile
 from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.reader import Reader
-from harn.store.sqlite.running import RunningNote, read_notes
-from harn.store.sqlite.schema import connect_writer
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.units import Accept, Append, Call, Settle
+from harn.store.sqlite.worker import ThreadWorker, Worker
 from harn.store.sqlite.writer import Writer
 from harn.store.standing import encode_standing
 from harn.store.topics import check_appendable, encode_record
@@ -48,53 +47,62 @@ DATABASE_FILE = "events.sqlite"
 @implementer(IStore)
 class SQLiteStore:
     """
-    A store in one SQLite file.
+    A store in one SQLite database; `at` makes one over a file.
 
     Nothing is opened and no thread started before `open`. What keeps a second server off the file is the state
     directory's lock (`harn.store.lock`), which the caller holds; while one server takes over from another, both may
     write: each waits for the other's commit, and neither gives a number that the other gave.
 
-    :param path: the database file; its directory exists.
-    :param reactor: an `IReactorTime`, whose turns end the batches; and an `IReactorFromThreads`, which takes the
-        answers of the store's threads.
-    :param wall: stamps rows, and decides what has expired; ``reactor`` if None.
-    :param synchronous: SQLite's setting; anything but ``FULL`` is for measurements.
-    :param busy_timeout: seconds that a write waits for another process's lock on the database.
+    :param workers: makes a worker of a name; three at each `open`: for writes, for reads, for notes of what runs.
+    :param wall: stamps rows, and decides what has expired.
     :param guard: called in the writer's thread with each heartbeat; raises `EventLogGone` when the directory is no
         longer this server's.
-    :param evidence: paths of files that are there once a server has run: beside one, a database that is missing or
-        empty is an error, not a beginning.
     """
 
     backend = "sqlite"
 
     def __init__(
         self,
-        path: str,
-        reactor: Any,
-        *,
-        synchronous: str = "FULL",
-        busy_timeout: float = 5.0,
-        wall: WallTime | None = None,
+        database: Database,
+        workers: Callable[[str], Worker],
+        wall: WallTime,
         guard: Callable[[], None] | None = None,
-        evidence: Sequence[str] = (),
     ) -> None:
-        self.location: str | None = path
+        self.location = database.location
         self.incarnation = 0
-        self._path = path
-        self._clock: IReactorTime = reactor
-        self._wall: WallTime = wall or reactor
-        self._threads: IReactorFromThreads = reactor
-        self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
+        self._database = database
+        self._workers = workers
+        self._wall = wall
         self._guard = guard
-        self._evidence = tuple(evidence)
         self._writer = self._new_writer()
-        self._reader = Reader(path, reactor)
-        self._running = self._new_note()
+        self._reader = Reader(database, workers("harn-store-reader"))
+        self._running = database.notes(workers("harn-store-notes"))
         self._is_open = False
         self._closing: list[Deferred[None]] = []
         self._seen_at_start: Mapping[int, float] = {}
+
+    @classmethod
+    def at(
+        cls,
+        path: str,
+        reactor: Any,
+        *,
+        wall: WallTime | None = None,
+        guard: Callable[[], None] | None = None,
+        synchronous: str = "FULL",
+        busy_timeout: float = 5.0,
+        evidence: Sequence[str] = (),
+    ) -> SQLiteStore:
+        """
+        Make a store over the file at ``path``, with threads of its own.
+
+        :param reactor: an `IReactorTime`, whose turns end the batches; and an `IReactorFromThreads`, which takes the
+            answers of the store's threads.
+        :param wall: ``reactor`` if None.
+        :param synchronous: see `DatabaseFile`; so are ``busy_timeout`` and ``evidence``.
+        """
+        database = DatabaseFile(path, synchronous=synchronous, busy_timeout=busy_timeout, evidence=evidence)
+        return cls(database, lambda name: ThreadWorker(name, reactor), wall or reactor, guard)
 
     @property
     def commits(self) -> int:
@@ -118,12 +126,12 @@ class SQLiteStore:
 
         async def opening() -> None:
             try:
-                self.incarnation = await writer.open(register, self._evidence)
+                self.incarnation = await writer.open(register)
             except sqlite3.Error as error:
-                raise StateDirectoryUnusable(unreadable(self._path, error)) from error
-            self._reader = Reader(self._path, self._threads)
+                raise StateDirectoryUnusable(unreadable(self._database.name, error)) from error
+            self._reader = Reader(self._database, self._workers("harn-store-reader"))
             self._reader.open()
-            self._running = self._new_note()
+            self._running = self._database.notes(self._workers("harn-store-notes"))
             self._running.open(self.incarnation)
             self._is_open = True
 
@@ -264,7 +272,7 @@ class SQLiteStore:
 
         def recover(session: Session) -> Recovery:
             living = self._living(session.connection, now, leaving, gone)
-            notes = read_notes(os.path.dirname(os.path.abspath(self._path)))
+            notes = self._running.read()
             found = deliveries.recover(session, now, limit, received_before, living, notes)
             gone_ones = (each for each in notes if each != self.incarnation and each not in living)
             noted[:] = [each for each in gone_ones if not deliveries.has_unfinished(session.connection, each)]
@@ -381,16 +389,8 @@ class SQLiteStore:
         found = servers.living(connection, self.incarnation, self._seen_at_start, now)
         return [each for each in {*found, leaving} - {None, gone} if each is not None]
 
-    def _new_note(self) -> RunningNote:
-        return RunningNote(os.path.dirname(os.path.abspath(self._path)), self._threads)
-
     def _new_writer(self) -> Writer:
-        def connect(create: bool) -> sqlite3.Connection:
-            return connect_writer(
-                self._path, create=create, synchronous=self._synchronous, busy_timeout=self._busy_timeout
-            )
-
-        return Writer(self._path, connect, self._clock, self._threads, self._wall)
+        return Writer(self._database, self._workers("harn-store-writer"), self._wall)
 
 
 def _false_if_taken(failure: Failure) -> bool:

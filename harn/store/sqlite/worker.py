@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,46 +16,79 @@ log = Logger(namespace="harn.store")
 T = TypeVar("T")
 
 
-class Worker:
+class Worker(Protocol):
+    """
+    Runs work in order, away from the code that asks for it.
+
+    `ThreadWorker` is the server's; a test may bring one that runs the work in the calling thread.
+    """
+
+    def start(self) -> None:
+        """Begin to run what was posted; called when the reactor runs, never earlier: a daemon forks between."""
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Run ``work`` after what was posted before; it reports its result itself."""
+
+    def report(self, function: Callable[..., object], *args: Any) -> None:
+        """Call ``function`` in the reactor's thread. Called by work that runs."""
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call ``function`` at the end of the reactor's turn. Called in the reactor's thread."""
+
+    def stop(self) -> Deferred[None]:
+        """Finish what was posted, then end; fire when that is done. Called once."""
+
+
+def run_in(worker: Worker, work: Callable[[], T]) -> Deferred[T]:
+    """Run ``work`` after what was posted before; fire with its result in the reactor's thread."""
+    called: Deferred[T] = Deferred()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException:
+            worker.report(called.errback, Failure())
+        else:
+            worker.report(called.callback, result)
+
+    worker.post(run)
+    return called
+
+
+class ThreadWorker:
     """
     One thread of our own: not the reactor's pool, whose threads come and go and are shared with name look-ups.
 
-    SQLite's connections belong to the thread that opened them. `start` is called when the reactor runs, never
-    earlier: a daemon forks between.
+    SQLite's connections belong to the thread that opened them.
+
+    :param reactor: an `IReactorTime` and `IReactorFromThreads`.
     """
 
-    def __init__(self, name: str, threads: IReactorFromThreads) -> None:
-        self._threads = threads
+    def __init__(self, name: str, reactor: Any) -> None:
+        self._reactor = reactor
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon thread: what it has not acknowledged, nobody relies on; it must not keep a dying process alive.
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._stopped: Deferred[None] = Deferred()
 
     def start(self) -> None:
-        """Start the thread."""
+        """See `Worker.start`."""
         self._thread.start()
 
     def post(self, work: Callable[[], None]) -> None:
-        """Do ``work`` after what was given before; it reports by itself."""
+        """See `Worker.post`."""
         self._work.put(work)
 
-    def call(self, work: Callable[[], T]) -> Deferred[T]:
-        """Do ``work`` after what was given before; fire with its result on the reactor's thread."""
-        called: Deferred[T] = Deferred()
+    def report(self, function: Callable[..., object], *args: Any) -> None:
+        """See `Worker.report`."""
+        self._reactor.callFromThread(function, *args)
 
-        def run() -> None:
-            try:
-                result = work()
-            except BaseException:
-                self._threads.callFromThread(called.errback, Failure())
-            else:
-                self._threads.callFromThread(called.callback, result)
-
-        self._work.put(run)
-        return called
+    def soon(self, function: Callable[[], None]) -> None:
+        """See `Worker.soon`."""
+        self._reactor.callLater(0, function)
 
     def stop(self) -> Deferred[None]:
-        """Finish what was given, end the thread; fire when it is gone. Called once."""
+        """See `Worker.stop`."""
         self._work.put(None)
         return self._stopped
 
@@ -68,10 +100,10 @@ class Worker:
             try:
                 work()
             except BaseException:
-                log.failure("a store's thread goes on after an error nobody expected")
+                log.failure("a store's thread goes on after an unexpected error")
             # What has been done may hold megabytes; the loop waits without it.
             work = None
-        self._threads.callFromThread(self._join)
+        self._reactor.callFromThread(self._join)
 
     def _join(self) -> None:
         self._thread.join()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
-from harn.store.sqlite.files import DatabaseFiles
-from harn.store.sqlite.mark import TideMark
-from harn.store.sqlite.schema import EventLogMissing, close_untouched
+from harn.store.sqlite.database import Database
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
 from harn.store.sqlite.units import Call, Unit
-from harn.store.sqlite.worker import Worker
+from harn.store.sqlite.worker import Worker, run_in
 
 log = Logger(namespace="harn.store")
 
@@ -42,28 +38,18 @@ class Writer:
     where the old one may be at fault. Once the database's files were removed or replaced beneath it, or the caller said
     `abandon`, nothing is written any more.
 
-    :param connect: opens the database for writing, and makes it only if told so; called in the writer's thread.
-    :param wall: gives the time by which claims have expired; ``clock`` if None.
+    :param worker: opens the database, and writes to it.
+    :param wall: gives the time by which claims have expired.
     :ivar commits: how many batches were written.
     :ivar available: False while the last batch could not be written.
     """
 
-    def __init__(
-        self,
-        path: str,
-        connect: Callable[[bool], sqlite3.Connection],
-        clock: IReactorTime,
-        threads: IReactorFromThreads,
-        wall: WallTime | None = None,
-    ) -> None:
+    def __init__(self, database: Database, worker: Worker, wall: WallTime) -> None:
         self.commits = 0
         self.available = True
-        self._path = path
-        self._connect = connect
-        self._clock = clock
-        self._wall: WallTime = wall or clock
-        self._threads = threads
-        self._worker = Worker("harn-store-writer", threads)
+        self._database = database
+        self._worker = worker
+        self._wall = wall
         self._pending: list[Unit] = []
         self._bytes = 0
         self._busy = False
@@ -71,30 +57,26 @@ class Writer:
         self._idle: Deferred[None] | None = None
         self._session: Session | None = None
         self._incarnation = 0
-        self._files = DatabaseFiles(path)
-        self._mark = TideMark(path)
         self._gone = False
 
-    def open(self, register: Callable[[Session], int], evidence: Sequence[str] = ()) -> Deferred[int]:
+    def open(self, register: Callable[[Session], int]) -> Deferred[int]:
         """
-        Start the thread and open the database.
+        Start the worker and open the database.
 
-        :param evidence: paths of files that, if they are there, say that there was an event log.
         :param register: writes this server's row, and gives its number.
-        :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened; the thread has ended.
+        :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened; the worker has ended.
         """
         self._worker.start()
 
         def begin() -> int:
-            session = self._session = self._connect_first(evidence)
+            session = self._session = self._database.open()
             self._incarnation = session.incarnation = register(session)
-            self._files.note()
-            self._mark.write(session.numbers, self._incarnation)
+            self._database.opened(session)
             return session.incarnation
 
         async def opening() -> int:
             try:
-                incarnation = await self._worker.call(begin)
+                incarnation = await run_in(self._worker, begin)
             except BaseException:
                 self._worker.post(self._disconnect)
                 await self._worker.stop()
@@ -107,14 +89,14 @@ class Writer:
     def write(self, unit: Unit) -> Deferred[Any]:
         """Write ``unit`` with the batch of this turn; its Deferred fires when it is on disk."""
         if self._closed:
-            return fail(EventLogUnavailable(f"the event log {self._path} is closed"))
+            return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
         if self._gone:
             return fail(self._away())
         self._pending.append(unit)
         self._bytes += unit.size
         if not self._busy:
             self._busy = True
-            self._clock.callLater(0, self._hand_over)
+            self._worker.soon(self._hand_over)
         return unit.deferred
 
     def abandon(self, reason: str) -> None:
@@ -138,7 +120,7 @@ class Writer:
         return Deferred.fromCoroutine(closing())
 
     def _away(self) -> EventLogGone:
-        return EventLogGone(f"the event log {self._path} is away until a restart; see the log for the reason")
+        return EventLogGone(f"the event log {self._database.name} is away until a restart; see the log for the reason")
 
     def _hand_over(self) -> None:
         units, self._pending = self._pending, []
@@ -170,7 +152,7 @@ class Writer:
             else:
                 unit.deferred.callback(unit.value)
         # After what else this turn brings, the answers' consequences included.
-        self._clock.callLater(0, self._hand_over)
+        self._worker.soon(self._hand_over)
 
     # In the writer's thread:
 
@@ -180,22 +162,18 @@ class Writer:
             if self._gone:
                 raise self._away()
             if self._session is None:
-                self._reconnect()
-            assert self._session is not None
+                self._session = self._database.reopen(self._incarnation)
             write_batch(self._session, units, now)
             # After the commit, so that one to files that are gone is not reported as done. Heartbeats are calls.
-            if any(isinstance(unit, Call) for unit in units):
-                self._files.check_soon()
-            self._files.check()
-            self._mark.write(self._session.numbers, self._incarnation)
+            self._database.committed(self._session, thorough=any(isinstance(unit, Call) for unit in units))
         except EventLogGone as error:
             failure = error
             with suppress(sqlite3.Error):
                 self._undo()  # and no more: what the connection has open can still be saved
         except BaseException as error:
-            failure = EventLogUnavailable(f"the event log {self._path} cannot be written: {error}")
+            failure = EventLogUnavailable(f"the event log {self._database.name} cannot be written: {error}")
             self._recover(error)
-        self._threads.callFromThread(self._landed, units, failure)
+        self._worker.report(self._landed, units, failure)
 
     def _recover(self, error: BaseException) -> None:
         """Undo the transaction, and know the numbers anew; else begin the next batch with a new connection."""
@@ -213,54 +191,15 @@ class Writer:
             # The connection is of no use any more, which the next line takes care of.
             pass
         self._disconnect()
-        with suppress(OSError):
-            self._files.note_closed()
-
-    def _connect_first(self, evidence: Sequence[str]) -> Session:
-        noted = self._mark.read()
-        told_by = [path for path in (self._mark.path, *evidence) if os.path.exists(path)]
-        try:
-            session = Session(self._connect(not told_by), 0)
-        except EventLogMissing as error:
-            raise StateDirectoryUnusable(
-                f"{error}, though a server has run here; put it back, with its -wal if there was one, or, to begin"
-                f" with an empty one, remove {' and '.join(told_by)}"
-            ) from None
-        try:
-            self._mark.check(noted, session)
-        except BaseException:
-            close_untouched(session.connection, self._path)
-            raise
-        return session
+        self._database.disconnected()
 
     def _undo(self) -> None:
         if self._session is not None and self._session.connection.in_transaction:
             self._session.connection.execute("ROLLBACK")
 
-    def _reconnect(self) -> None:
-        self._files.check()
-        self._session = Session(self._connect(False), self._incarnation)
-        self._files.check()
-        self._files.note()
-
     def _finish(self) -> None:
-        """Move the write-ahead log into the database, as far as others let us, and close it."""
-        session = self._session
-        if session is not None:
-            with suppress(sqlite3.Error):
-                # A server that takes over must not wait for this.
-                session.connection.execute("PRAGMA busy_timeout = 0")
-                session.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self._disconnect()
-        self._mark.close()
-        with suppress(OSError):
-            left = os.stat(self._path + "-wal").st_size
-            if left:
-                log.info(
-                    "another process has the event log open: {path}-wal holds {left} bytes of it; copy both",
-                    path=self._path,
-                    left=left,
-                )
+        session, self._session = self._session, None
+        self._database.close(session)
 
     def _disconnect(self) -> None:
         session, self._session = self._session, None

@@ -1,0 +1,171 @@
+"""The database of a store: how connections to it are opened, and what is checked around each commit."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from harn.errors import StateDirectoryUnusable
+from harn.store.sqlite.files import DatabaseFiles
+from harn.store.sqlite.mark import TideMark
+from harn.store.sqlite.running import RunningNote, RunningNotes
+from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_reader, connect_writer
+from harn.store.sqlite.session import Session
+from harn.store.sqlite.worker import Worker
+
+log = Logger(namespace="harn.store")
+
+
+class Database(Protocol):
+    """
+    Where a store keeps its data. `DatabaseFile` is the server's; a test may bring one in memory.
+
+    Every method but `notes` is called in the writer's thread, `connect_reader` in the reader's.
+    """
+
+    location: str | None
+    name: str
+
+    def open(self) -> Session:
+        """
+        Open the database for writing for the first time, and make it if there has been none.
+
+        :raises StateDirectoryUnusable: it cannot be used; the message says what to do.
+        :raises sqlite3.Error: it cannot be opened or read.
+        """
+
+    def opened(self, session: Session) -> None:
+        """Called when this server's row was written."""
+
+    def reopen(self, incarnation: int) -> Session:
+        """
+        Open the database for writing again, after the connection failed.
+
+        :raises EventLogGone: its files were removed or replaced.
+        """
+
+    def committed(self, session: Session, *, thorough: bool) -> None:
+        """
+        Check after a commit that it went to files that are still there, and note how far the data goes.
+
+        :param thorough: look at every file.
+        :raises EventLogGone: the files were removed or replaced.
+        """
+
+    def disconnected(self) -> None:
+        """Called when the connection was closed after a failure."""
+
+    def close(self, session: Session | None) -> None:
+        """Bring the data into one file, as far as other processes allow it, and close the connection."""
+
+    def connect_reader(self) -> sqlite3.Connection:
+        """
+        Open the database for reading.
+
+        :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened or read.
+        """
+
+    def notes(self, worker: Worker) -> RunningNotes:
+        """Return the notes of running deliveries, written by ``worker``."""
+
+
+class DatabaseFile:
+    """
+    One SQLite file, its write-ahead log, and the files beside it.
+
+    :param path: of the database file; its directory exists.
+    :param synchronous: SQLite's setting; anything but ``FULL`` is for measurements.
+    :param busy_timeout: seconds that a write waits for another process's lock on the database.
+    :param evidence: paths of files that exist once a server has run: beside one, a database that is missing or empty
+        is an error, not a beginning.
+    """
+
+    def __init__(
+        self, path: str, *, synchronous: str = "FULL", busy_timeout: float = 5.0, evidence: Sequence[str] = ()
+    ) -> None:
+        self.location: str | None = path
+        self.name = path
+        self._path = path
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._evidence = tuple(evidence)
+        self._files = DatabaseFiles(path)
+        self._mark = TideMark(path)
+
+    def open(self) -> Session:
+        """See `Database.open`."""
+        noted = self._mark.read()
+        told_by = [path for path in (self._mark.path, *self._evidence) if os.path.exists(path)]
+        try:
+            session = Session(self._connect(create=not told_by), 0)
+        except EventLogMissing as error:
+            raise StateDirectoryUnusable(
+                f"{error}, though a server has run here; put it back, with its -wal if there was one, or, to begin"
+                f" with an empty one, remove {' and '.join(told_by)}"
+            ) from None
+        try:
+            self._mark.check(noted, session)
+        except BaseException:
+            close_untouched(session.connection, self._path)
+            raise
+        return session
+
+    def opened(self, session: Session) -> None:
+        """See `Database.opened`."""
+        self._files.note()
+        self._mark.write(session.numbers, session.incarnation)
+
+    def reopen(self, incarnation: int) -> Session:
+        """See `Database.reopen`."""
+        self._files.check()
+        session = Session(self._connect(create=False), incarnation)
+        self._files.check()
+        self._files.note()
+        return session
+
+    def committed(self, session: Session, *, thorough: bool) -> None:
+        """See `Database.committed`."""
+        if thorough:
+            self._files.check_soon()
+        self._files.check()
+        self._mark.write(session.numbers, session.incarnation)
+
+    def disconnected(self) -> None:
+        """See `Database.disconnected`."""
+        with suppress(OSError):
+            self._files.note_closed()
+
+    def close(self, session: Session | None) -> None:
+        """See `Database.close`."""
+        if session is not None:
+            with suppress(sqlite3.Error):
+                # A server that takes over must not wait for this.
+                session.connection.execute("PRAGMA busy_timeout = 0")
+                session.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            with suppress(sqlite3.Error):
+                session.connection.close()
+        self._mark.close()
+        with suppress(OSError):
+            left = os.stat(self._path + "-wal").st_size
+            if left:
+                log.info(
+                    "another process has the event log open: {path}-wal holds {left} bytes of it; copy both",
+                    path=self._path,
+                    left=left,
+                )
+
+    def connect_reader(self) -> sqlite3.Connection:
+        """See `Database.connect_reader`."""
+        return connect_reader(self._path)
+
+    def notes(self, worker: Worker) -> RunningNotes:
+        """See `Database.notes`."""
+        return RunningNote(os.path.dirname(os.path.abspath(self._path)), worker)
+
+    def _connect(self, *, create: bool) -> sqlite3.Connection:
+        return connect_writer(self._path, create=create, synchronous=self._synchronous, busy_timeout=self._busy_timeout)

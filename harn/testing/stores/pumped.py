@@ -1,0 +1,253 @@
+"""
+The store for tests of other packages: SQLite in memory, driven in the calling thread.
+
+`PumpedStore` answers before its methods return. A test that needs to see what happens between asking and answer holds
+one of its workers; a test that needs a full disk sets ``fail_writes``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from harn.clocks import WallTime
+from harn.model.delivery import StoredDelivery
+from harn.store.sqlite.deliveries import COLUMNS, FROM, stored
+from harn.store.sqlite.schema import SCHEMA
+from harn.store.sqlite.session import Session
+from harn.store.sqlite.store import SQLiteStore
+from harn.store.sqlite.worker import Worker
+
+
+class PumpedWorker:
+    """
+    A worker without a thread: runs its work at once, or, while it is held, when the test says so.
+
+    :ivar held: while it is True, work waits for `run`, and its results wait for `deliver`.
+    :ivar waiting: what was posted and has not run.
+    """
+
+    def __init__(self) -> None:
+        self.held = False
+        self.waiting: deque[Callable[[], None]] = deque()
+        self._turn: deque[Callable[[], None]] = deque()
+        self._reports: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+
+    def run(self) -> None:
+        """End the turn, and run everything that waits; the results wait until `deliver`."""
+        while self._turn:
+            self._turn.popleft()()
+        while self.waiting:
+            self.waiting.popleft()()
+
+    def deliver(self) -> None:
+        """Deliver the results of everything that has run."""
+        while self._reports:
+            function, args = self._reports.popleft()
+            function(*args)
+
+    def release(self) -> None:
+        """Run everything that waits, deliver all results, and hold nothing from now on."""
+        self.held = False
+        while self._turn or self.waiting or self._reports:
+            self.run()
+            self.deliver()
+
+    # `harn.store.sqlite.worker.Worker`:
+
+    def start(self) -> None:
+        """See `Worker.start`."""
+
+    def post(self, work: Callable[[], None]) -> None:
+        """See `Worker.post`."""
+        self.waiting.append(work)
+        if not self.held:
+            self.run()
+            self.deliver()
+
+    def report(self, function: Callable[..., object], *args: Any) -> None:
+        """See `Worker.report`."""
+        self._reports.append((function, args))
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """See `Worker.soon`: a turn ends at once, or, while this is held, at the next `run`."""
+        if self.held:
+            self._turn.append(function)
+        else:
+            function()
+
+    def stop(self) -> Deferred[None]:
+        """See `Worker.stop`."""
+        stopped: Deferred[None] = Deferred()
+        self.post(lambda: self.report(stopped.callback, None))
+        return stopped
+
+
+class MemoryConnection(sqlite3.Connection):
+    """A connection to a database in memory, which stays open, and whose transactions a test can make fail."""
+
+    failing: frozenset[str] = frozenset()
+
+    def fail(self, beginnings: frozenset[str]) -> None:
+        """Make transactions that begin with one of these statements fail from now on."""
+        self.failing = beginnings
+        self.__dict__.pop("execute", None)
+        if beginnings:
+            self.__dict__["execute"] = self._execute_or_fail  # only then: each statement goes through it
+
+    def close(self) -> None:
+        """Keep the data for the next one that opens it."""
+
+    def _execute_or_fail(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql in self.failing:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return super().execute(sql, parameters)
+
+
+WRITE = "BEGIN IMMEDIATE"
+READ = "BEGIN"
+
+
+class MemoryNotes:
+    """
+    Notes of what runs, as `harn.store.sqlite.running.RunningNotes` has them, in memory.
+
+    :param noted: by incarnation, ids of what runs; shared by all servers on one database.
+    """
+
+    def __init__(self, noted: dict[int, set[int]]) -> None:
+        self._noted = noted
+        self._ours: set[int] = set()
+        self._incarnation = 0
+
+    def open(self, incarnation: int) -> None:
+        """See `RunningNotes.open`."""
+        self._incarnation = incarnation
+        self._ours = self._noted.setdefault(incarnation, set())
+
+    def begins(self, delivery_id: int) -> Deferred[None]:
+        """See `RunningNotes.begins`."""
+        self._ours.add(delivery_id)
+        return succeed(None)
+
+    def ended(self, delivery_id: int) -> None:
+        """See `RunningNotes.ended`."""
+        self._ours.discard(delivery_id)
+
+    def read(self) -> Mapping[int, Collection[int]]:
+        """See `RunningNotes.read`."""
+        return self._noted
+
+    def forget(self, incarnations: Collection[int]) -> None:
+        """See `RunningNotes.forget`."""
+        for incarnation in incarnations:
+            self._noted.pop(incarnation, None)
+
+    def close(self) -> Deferred[None]:
+        """See `RunningNotes.close`."""
+        self._noted.pop(self._incarnation, None)
+        return succeed(None)
+
+
+class MemoryDatabase:
+    """A `harn.store.sqlite.database.Database` in memory: it outlives each store that is opened over it."""
+
+    location: str | None = None
+    name = ":memory:"
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(
+            ":memory:", isolation_level=None, cached_statements=256, factory=MemoryConnection
+        )
+        self.connection.deserialize(_template())
+        self._noted: dict[int, set[int]] = {}
+
+    def open(self) -> Session:
+        """See `Database.open`."""
+        return Session(self.connection, 0)
+
+    def opened(self, session: Session) -> None:
+        """See `Database.opened`."""
+
+    def reopen(self, incarnation: int) -> Session:
+        """See `Database.reopen`."""
+        return Session(self.connection, incarnation)
+
+    def committed(self, session: Session, *, thorough: bool) -> None:
+        """See `Database.committed`."""
+
+    def disconnected(self) -> None:
+        """See `Database.disconnected`."""
+
+    def close(self, session: Session | None) -> None:
+        """See `Database.close`."""
+
+    def connect_reader(self) -> sqlite3.Connection:
+        """See `Database.connect_reader`."""
+        return self.connection
+
+    def notes(self, worker: Worker) -> MemoryNotes:
+        """See `Database.notes`."""
+        return MemoryNotes(self._noted)
+
+
+@cache
+def _template() -> bytes:
+    """Return an empty database with all tables."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(SCHEMA)
+    data = connection.serialize()
+    connection.close()
+    return data
+
+
+class PumpedStore(SQLiteStore):
+    """
+    The SQLite store over a database in memory, driven by workers that the test holds and releases.
+
+    :param database: that of an earlier store, as a server after a restart has it; a new one if None.
+    :ivar writer: what runs the writes; units that come while one is held wait for the next commit, as they do on disk.
+    :ivar reader: what runs the reads.
+    """
+
+    def __init__(self, wall: WallTime, database: MemoryDatabase | None = None) -> None:
+        self.database = MemoryDatabase() if database is None else database
+        self.writer, self.reader = PumpedWorker(), PumpedWorker()
+        workers = {"harn-store-writer": self.writer, "harn-store-reader": self.reader}
+        super().__init__(self.database, lambda name: workers.get(name) or PumpedWorker(), wall)
+
+    @property
+    def fail_writes(self) -> bool:
+        """While it is True, each commit fails with `EventLogUnavailable`: a full disk."""
+        return WRITE in self.database.connection.failing
+
+    @fail_writes.setter
+    def fail_writes(self, value: bool) -> None:
+        self._fail(WRITE, value)
+
+    @property
+    def fail_reads(self) -> bool:
+        """While it is True, each read fails with `EventLogUnavailable`."""
+        return READ in self.database.connection.failing
+
+    @fail_reads.setter
+    def fail_reads(self, value: bool) -> None:
+        self._fail(READ, value)
+
+    def _fail(self, beginning: str, value: bool) -> None:
+        failing = self.database.connection.failing
+        self.database.connection.fail(failing | {beginning} if value else failing - {beginning})
+
+    def rows(self) -> list[StoredDelivery]:
+        """Return every delivery by id, read beside the workers, whatever is held or fails."""
+        return [stored(row) for row in self.database.connection.execute(_ROWS)]
+
+
+_ROWS = "SELECT " + COLUMNS + FROM + "ORDER BY d.id"
