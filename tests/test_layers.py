@@ -20,6 +20,7 @@ LAYERS: dict[str, int] = {
     "clocks": 0,
     "files": 0,
     "signals": 0,
+    "waiting": 0,
     "lifecycle": 0,
     "observability": 0,
     "handlers": 0,

@@ -15,6 +15,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from harn.errors import EventLogUnavailable, Refused
 from harn.listener.request import HarnRequest, unknown_path
+from harn.waiting import shield
 
 T = TypeVar("T")
 log = Logger(namespace="harn.listener")
@@ -46,24 +47,13 @@ def methods_of(app: Klein, request: HarnRequest) -> tuple[bytes, ...]:
 
 
 def shielded(work: Awaitable[T]) -> Deferred[T]:
-    """
-    Wait for ``work`` without owning it: who cancels the waiting (Klein, when the client goes) leaves the work be.
-    """
-    waiting: Deferred[T] = Deferred(lambda _: None)
-    running: Deferred[T] = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)  # type: ignore[arg-type]  # an awaitable of ours is one of the two
+    """Wait for ``work``; it goes on when Klein cancels the waiting, since the client has gone."""
+    return shield(work, _log_late)
 
-    def succeeded(result: T) -> None:
-        if not waiting.called:
-            waiting.callback(result)
 
-    def failed(failure: Failure) -> None:
-        if not waiting.called:
-            waiting.errback(failure)
-        elif not failure.check(Refused):
-            log.failure("work whose client had gone failed", failure)
-
-    running.addCallbacks(succeeded, failed)
-    return waiting
+def _log_late(failure: Failure) -> None:
+    if not failure.check(Refused):
+        log.failure("work whose client had gone failed", failure)
 
 
 def answer_failure(request: HarnRequest, failure: Failure) -> None:

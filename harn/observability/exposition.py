@@ -99,18 +99,35 @@ def http_families(metrics: Metrics) -> Iterator[Metric]:
 def trigger_families(metrics: Metrics) -> Iterator[Metric]:
     """What happened to the events of each trigger, and sums over all triggers."""
     triggers = list(metrics.triggers.values())
+    yield from _event_families(triggers)
+    yield from _attempt_families(triggers)
+    yield from _loss_families(triggers)
+    totals = copy(metrics.forgotten)
+    for stats in triggers:
+        totals.add(stats)
+    yield counter("dispatch_succeeded", "Deliveries handled.", (), [((), totals.succeeded)])
+    yield counter("dispatch_failed", "Attempts that failed.", (), [((), totals.failed)])
+    yield counter("inbox_duplicates", "Events that had been accepted before.", (), [((), totals.deduped)])
+    yield counter("retry_scheduled", "Further attempts planned.", (), [((), totals.retries)])
 
-    def by_trigger(read: Callable[[TriggerStats], int], *more: str) -> Rows:
-        """Give one row for each trigger, at 0 too: an alert on a rise misses a series that begins above it."""
-        return (((stats.trigger_id, *more), read(stats)) for stats in triggers)
 
-    def by_reason(read: Callable[[TriggerStats], Mapping[str, int]], reasons: Iterable[str]) -> Rows:
-        """Give a row for each trigger and each reason that there may be, and for whatever else was counted."""
-        for stats in triggers:
-            counts = dict(read(stats))
-            for reason in dict.fromkeys((*reasons, *counts)):
-                yield (stats.trigger_id, reason), counts.get(reason, 0)
+def _by_trigger(triggers: Sequence[TriggerStats], read: Callable[[TriggerStats], int], *more: str) -> Rows:
+    """Return one row for each trigger, at 0 too: an alert on a rise misses a series that begins above it."""
+    return (((stats.trigger_id, *more), read(stats)) for stats in triggers)
 
+
+def _by_reason(
+    triggers: Sequence[TriggerStats], read: Callable[[TriggerStats], Mapping[str, int]], reasons: Iterable[str]
+) -> Rows:
+    """Yield a row for each trigger and each reason that there may be, and for each that was counted beside them."""
+    for stats in triggers:
+        counts = dict(read(stats))
+        for reason in dict.fromkeys((*reasons, *counts)):
+            yield (stats.trigger_id, reason), counts.get(reason, 0)
+
+
+def _event_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
+    """Yield what happened to events until they were accepted."""
     yield counter(
         "harn_trigger_received",
         "Requests and emissions that reached a trigger.",
@@ -121,30 +138,34 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
         "harn_trigger_accepted",
         "Events that were kept to be handled.",
         ("trigger_id",),
-        by_trigger(lambda stats: stats.accepted),
+        _by_trigger(triggers, lambda stats: stats.accepted),
     )
     yield counter(
         "harn_trigger_deduped",
         "Events that had been accepted before.",
         ("trigger_id", "reason"),
-        by_trigger(lambda stats: stats.deduped, "inbox_duplicate"),
+        _by_trigger(triggers, lambda stats: stats.deduped, "inbox_duplicate"),
     )
     yield counter(
         "harn_trigger_ignored",
         "Events that the trigger does not want.",
         ("trigger_id", "reason"),
         (
-            *by_trigger(lambda stats: stats.ignored, "no_match"),
-            *by_trigger(lambda stats: stats.filtered, "filtered"),
+            *_by_trigger(triggers, lambda stats: stats.ignored, "no_match"),
+            *_by_trigger(triggers, lambda stats: stats.filtered, "filtered"),
         ),
     )
+
+
+def _attempt_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
+    """Yield how the predicates and attempts of each trigger ended."""
     yield counter(
         "harn_trigger_predicate_evaluations",
         "Answers of predicates.",
         ("trigger_id", "result"),
         (
-            *by_trigger(lambda stats: stats.predicate_true, "true"),
-            *by_trigger(lambda stats: stats.predicate_false, "false"),
+            *_by_trigger(triggers, lambda stats: stats.predicate_true, "true"),
+            *_by_trigger(triggers, lambda stats: stats.predicate_false, "false"),
         ),
     )
     yield counter(
@@ -152,25 +173,32 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
         "Attempts by how they ended.",
         ("trigger_id", "handler_kind", "outcome"),
         (
-            *by_trigger(lambda stats: stats.dispatched_ok, LOCAL, "succeeded"),
-            *by_trigger(lambda stats: stats.dispatched_failed, LOCAL, "failed"),
-            *by_trigger(lambda stats: stats.dispatched_skipped, LOCAL, "skipped"),
+            *_by_trigger(triggers, lambda stats: stats.dispatched_ok, LOCAL, "succeeded"),
+            *_by_trigger(triggers, lambda stats: stats.dispatched_failed, LOCAL, "failed"),
+            *_by_trigger(triggers, lambda stats: stats.dispatched_skipped, LOCAL, "skipped"),
         ),
     )
     yield counter(
-        "harn_trigger_retries", "Further attempts planned.", ("trigger_id",), by_trigger(lambda stats: stats.retries)
+        "harn_trigger_retries",
+        "Further attempts planned.",
+        ("trigger_id",),
+        _by_trigger(triggers, lambda stats: stats.retries),
     )
+
+
+def _loss_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
+    """Yield dead letters and refused requests by reason, and what runs now."""
     yield counter(
         "harn_trigger_dlq",
         "Deliveries given up.",
         ("trigger_id", "reason"),
-        by_reason(lambda stats: stats.dead_reasons, REASONS),
+        _by_reason(triggers, lambda stats: stats.dead_reasons, REASONS),
     )
     yield counter(
         "harn_refused_requests",
         "Requests to a trigger that were never events.",
         ("trigger_id", "reason"),
-        by_reason(lambda stats: stats.refusals, (*REFUSALS.values(), OTHER)),
+        _by_reason(triggers, lambda stats: stats.refusals, (*REFUSALS.values(), OTHER)),
     )
     yield gauge(
         "harn_trigger_inflight",
@@ -178,13 +206,6 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
         ("trigger_id",),
         (((stats.trigger_id,), stats.inflight) for stats in triggers),
     )
-    totals = copy(metrics.forgotten)
-    for stats in triggers:
-        totals.add(stats)
-    yield counter("dispatch_succeeded", "Deliveries handled.", (), [((), totals.succeeded)])
-    yield counter("dispatch_failed", "Attempts that failed.", (), [((), totals.failed)])
-    yield counter("inbox_duplicates", "Events that had been accepted before.", (), [((), totals.deduped)])
-    yield counter("retry_scheduled", "Further attempts planned.", (), [((), totals.retries)])
 
 
 def reload_families(metrics: Metrics) -> Iterator[Metric]:

@@ -27,6 +27,7 @@ from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
+from harn.waiting import shield
 
 log = Logger()
 
@@ -254,20 +255,14 @@ class StateFile:
         """
         Replace the file now.
 
-        Who stops waiting leaves the writing be: two threads never write at once.
+        It is written also when the waiting is cancelled: two threads never write at once.
 
         :raises OSError: it could not be written; it is as it was.
         """
-        waiting: Deferred[None] = Deferred(lambda _: None)
+        await shield(self._replace(), self._not_written)
 
-        def written(outcome: Failure | None) -> None:
-            if not waiting.called:
-                waiting.callback(outcome)
-            elif isinstance(outcome, Failure):
-                log.failure("the state file {path} could not be written", outcome, path=self.path)
-
-        Deferred.fromCoroutine(self._replace()).addBoth(written)
-        await waiting
+    def _not_written(self, failure: Failure) -> None:
+        log.failure("the state file {path} could not be written", failure, path=self.path)
 
     async def _replace(self) -> None:
         """Replace the file once those before have done so."""
