@@ -75,8 +75,9 @@ class Holding:
         """Begin to measure."""
         import threading
 
-        from twisted.internet import reactor
+        from twisted.internet import reactor as installed
 
+        reactor: Any = installed
         due: Callable[[], None] = reactor.runUntilCurrent
         self._reactor_thread = threading.get_ident()
 
@@ -109,8 +110,9 @@ class Holding:
 
 def look() -> Inside:
     """Look at this process; on the reactor's thread."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
+    reactor: Any = installed
     # A LoopingCall is its own function; what it calls says more.
     calls = [getattr(call.func, "f", call.func) for call in reactor.getDelayedCalls()]
     gc.collect()
@@ -157,7 +159,9 @@ def main() -> None:
 
     def answering(see: Callable[[], Any]) -> Callable[..., None]:
         def asked(*_: object) -> None:
-            from twisted.internet import reactor
+            from twisted.internet import reactor as installed
+
+            reactor: Any = installed
 
             reactor.callFromThread(lambda: _tell(see()))  # in a turn of its own
 

@@ -82,7 +82,9 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 if after and names_own_process(after[0], own):
                     yield node.lineno, "kill"
         pause = pause_of(node)
-        if pause is not None and not (isinstance(pause, ast.Constant) and pause.value <= LONGEST_PAUSE):
+        if pause is not None and not (
+            isinstance(pause, ast.Constant) and isinstance(pause.value, int | float) and pause.value <= LONGEST_PAUSE
+        ):
             yield node.lineno, name_of(node.func)
 
 

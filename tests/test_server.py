@@ -70,7 +70,7 @@ class ServicesTests(SynchronousTestCase):
 
         self.services.add_closing(fail)
         (third,) = self.add("third")
-        third.startService = fail_to_start  # type: ignore[method-assign]
+        third.startService = fail_to_start
         self.assertRaises(OSError, self.services.startService)
         stopped = self.services.stopService()
         self.assertEqual(self.done[2:], ["end second"])

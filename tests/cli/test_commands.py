@@ -283,7 +283,7 @@ class FireTests(CommandCase):
 class RecoverTests(CommandCase):
     """``recover``."""
 
-    FOUND = {
+    FOUND: dict[str, Any] = {
         "dry_run": True,
         "min_envelope_age_seconds": 0.0,
         "stranded_envelopes": 1,
@@ -354,7 +354,7 @@ class RecoverTests(CommandCase):
 class InspectTests(CommandCase):
     """``inspect``."""
 
-    FOUND = {
+    FOUND: dict[str, Any] = {
         "triggers": [{"id": "gh", "version": 2, "state": "active"}],
         "connectors": [],
         "activations": [],

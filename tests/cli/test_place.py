@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
+from harn.auth.credentials import Credentials
 from harn.cli import place
 from harn.cli.client import AdminClient, NoServerUrl, fault_of_url
 from harn.orchestrator.running import state_path
@@ -24,7 +26,7 @@ class HiddenServerTests(CommandCase):
 
     def when_asleep(self, do: Callable[[], None]) -> None:
         """Let a command that waits find, when it looks again, what ``do`` does meanwhile; no time passes."""
-        self.patch(place.time, "sleep", lambda seconds: do())
+        self.patch(time, "sleep", lambda seconds: do())
 
     def test_lost(self) -> None:
         """It is said who holds the directory, and how to go on; not that no server runs."""
@@ -88,7 +90,7 @@ class UrlTests(CommandCase):
         for url in ("http://127.0.0.1:8080", "https://harn.example", "http://[::1]:1/below/"):
             self.assertEqual(fault_of_url(url), "")
         with self.assertRaises(NoServerUrl):
-            AdminClient(url="x", credentials=None)
+            AdminClient(url="x", credentials=Credentials())
 
     def test_host_that_cannot_be(self) -> None:
         """A name that no host can have is an answer, too."""
@@ -101,7 +103,12 @@ class UrlTests(CommandCase):
             *(["reload"], ["plan"], ["inspect"], ["events", "t"], ["drains"], ["ramp"], ["fire", "gh"], ["history"]),
             *(["show", "1"], ["diff", "1"], ["recover", "--envelope-age", "1m", "--dry-run"], ["confirm"]),
         )
-        documents = ([], {}, {"status": "ok"}, {"records": 1, "drains": [1], "ramps": {}, "generations": None})
+        documents: tuple[object, ...] = (
+            [],
+            {},
+            {"status": "ok"},
+            {"records": 1, "drains": [1], "ramps": {}, "generations": None},
+        )
         server = self.serve()
         for document in documents:
             for command in commands:

@@ -120,7 +120,7 @@ class PlanTests(SynchronousTestCase):
     def test_empty_plan(self) -> None:
         """A plan in which nothing changes is its first line and the generation."""
         report = {**NOTHING, "dry_run": True, "draining": [], "requires_restart": [], "warnings": []}
-        empty = {name: [] for name in ("connectors", "secrets", "files", "settings", "ramps")}
+        empty: dict[str, object] = {name: [] for name in ("connectors", "secrets", "files", "settings", "ramps")}
         for plan in ({}, {**empty, "triggers": {}, "would_hold": False}):
             said = texts(describe_success({**report, "plan": plan}))
             self.assertEqual(said, ["reload (dry run) via cli (+0 ~0 -0)", "  generation 7"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -85,7 +86,7 @@ class RunServiceTests(SynchronousTestCase):
         """What keeps the reactor's threads from ending does not keep the process, once the service has ended."""
         self.patch(running, "LINGER", 0.01)
         ended = SimpleQueue[int]()
-        self.patch(running.os, "_exit", ended.put)
+        self.patch(os, "_exit", ended.put)
         reactor = StubReactor(lambda: reactor.last.append(lambda: self.assertEqual(ended.get(timeout=10), 3)))
         self.assertEqual(run_service(StubService(), reactor), 3)
 

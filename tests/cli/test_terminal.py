@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,7 +23,7 @@ from harn.cli.terminal import (
 from tests.cli.test_commands import ERROR, REPORT
 from tests.cli.test_drains import held
 
-FOUND = {
+FOUND: dict[str, Any] = {
     "triggers": [
         {
             "id": "gh",

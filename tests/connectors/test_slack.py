@@ -70,6 +70,7 @@ class SignatureTests(SynchronousTestCase):
             content_type = FORM if body.startswith(b"token") else "application/json"
             stamp = str(int(NOW))
             signature = theirs.generate_signature(timestamp=stamp, body=body)
+            assert signature is not None
             headers = {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": signature}
             only(deliver(SLACK, body, content_type, headers=headers))
             self.assertTrue(theirs.is_valid_request(body, SLACK.scheme.sign(SECRET, body, NOW)))

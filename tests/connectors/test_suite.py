@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 from unittest import TestResult
 
@@ -104,7 +105,7 @@ class SingleMinded(Faulty):
 
 
 @implementer(IReceiver)
-class Unfinished:
+class Unfinished:  # type: ignore[misc]
     """Claims an interface that it does not have."""
 
     def __init__(self, context: ConnectorContext) -> None:
@@ -147,11 +148,11 @@ class SuiteTests(SynchronousTestCase):
                 outcome = getattr(test, name)()
                 if outcome is not None:
                     await outcome
-            except test.failureException as error:
-                result.addFailure(test, (type(error), error, error.__traceback__))
+            except test.failureException:
+                result.addFailure(test, sys.exc_info())
             except Exception as error:
                 if type(error).__name__ != "SkipTest":
-                    result.addError(test, (type(error), error, error.__traceback__))
+                    result.addError(test, sys.exc_info())
 
         return Deferred.fromCoroutine(run())
 

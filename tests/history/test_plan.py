@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history import plan as module
+from harn.history.changes import field_changes
 from harn.history.plan import Planned, Work, describe_plan
 from harn.manifest.model import OrchestratorSettings
 from harn.reload.definitions import define
@@ -161,7 +162,7 @@ class TriggersTests(PlanCase):
         live = self.folder.read(manifest_text(2_000))
         following = self.folder.read(manifest_text(2_000, changed=(5,)), previous=live)
         looked: list[str] = []
-        real = module.field_changes
+        real = field_changes
 
         def looking(old: Any, new: Any) -> Any:
             looked.append(new.id)

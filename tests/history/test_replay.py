@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 from attrs import evolve
 from hypothesis import given
@@ -17,6 +17,7 @@ from harn.errors import CallInterrupted, EventLogUnavailable, HandlerTimedOut, I
 from harn.history.replay import MOST_LISTED, Replayer, Treatment, compare
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
+from harn.store.interfaces import IDeliveries
 from harn.store.memory.store import MemoryStore
 from harn.store.model import RecentEvent
 from harn.testing.interpreters import InterpreterCase
@@ -86,7 +87,7 @@ class Replaying(SynchronousTestCase):
     def replay(
         self, store: Recordings, definitions: dict[str, Definition], limit: int = 100, in_thread: Any = at_once
     ) -> Deferred[list[dict[str, Any]]]:
-        replayer = Replayer(store, in_thread)
+        replayer = Replayer(cast(IDeliveries, store), in_thread)
         return Deferred.fromCoroutine(replayer.replay(self.interpreter, definitions, list(definitions), limit))
 
     def now(self, *events: RecentEvent, **rules: Any) -> list[tuple[str, str | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,7 @@ class TextDiffTests(SynchronousTestCase):
     def test_large_manifests(self) -> None:
         """Ten thousand triggers: the lines that changed are found by few comparisons, wherever they are."""
         pairs: list[int] = []
-        real = module.SequenceMatcher
+        real = SequenceMatcher
 
         def counting(junk: object, old: list[str], new: list[str], **more: bool) -> object:
             pairs.append(len(old) * len(new))

@@ -85,7 +85,7 @@ class ParseInChildTests(TestCase):
         """A cancelled parse leaves no process, and its Deferred fails with `CancelledError`."""
         from twisted.internet import reactor
 
-        ended: Deferred[None] = Deferred()
+        ended: Deferred[Any] = Deferred()
 
         class Watching:
             """The reactor, watching one process."""

@@ -13,9 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.errors import ManifestInvalid
 from harn.manifest import load as loading
+from harn.manifest.document import parse_part
 from harn.manifest.load import LoadedManifest, check_document, load_manifest
 from harn.manifest.model import Use, function_references, secret_references
 from harn.manifest.source import ManifestSource
+from harn.manifest.trigger import check_trigger
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.wire import digest_bytes
 from tests.manifest.rules import RULES, load, source
@@ -103,7 +105,7 @@ class ReuseTests(SynchronousTestCase):
     def test_one_changed(self) -> None:
         """Only the trigger whose text changed is parsed and checked again; the others are the same objects."""
         old = load(manifest_text(5))
-        with patch.object(loading, "check_trigger", wraps=loading.check_trigger) as check:
+        with patch.object(loading, "check_trigger", wraps=check_trigger) as check:
             new = load(manifest_text(5, changed=(3,)), old)
         self.assertEqual(check.call_count, 1)
         self.assertEqual(self.kept(old, new), ["t0", "t1", "t2", "t4"])
@@ -186,7 +188,7 @@ class ReuseTests(SynchronousTestCase):
     def test_ten_thousand(self) -> None:
         """One change in ten thousand triggers costs one parse and one check, and keeps the rest."""
         old = load(manifest_text(10_000))
-        with patch.object(loading, "parse_part", wraps=loading.parse_part) as parse:
+        with patch.object(loading, "parse_part", wraps=parse_part) as parse:
             new = load(manifest_text(10_000, changed=(7,)), old)
         self.assertEqual(parse.call_count, 1)
         self.assertEqual(len(self.kept(old, new)), 9_999)
@@ -219,7 +221,7 @@ class LoadManifestTests(TestCase):
             f"big = '{'x' * loading.THRESHOLD}'\ntriggers = 3\n",
         ):
             expected = self.assertRaises(ManifestInvalid, load, text)
-            found = await self.assertFailure(Deferred.fromCoroutine(self.load(text)), ManifestInvalid)
+            found: Any = await self.assertFailure(Deferred.fromCoroutine(self.load(text)), ManifestInvalid)
             self.assertEqual((found.stage, found.problems), (expected.stage, expected.problems))
 
     async def test_big_with_one_change_needs_no_child(self) -> None:
@@ -236,9 +238,8 @@ class LoadManifestTests(TestCase):
 
         def note(*args: Any) -> Any:
             threads.add(threading.current_thread())
-            return check(*args)
+            return check_trigger(*args)
 
-        check = loading.check_trigger
         with patch.object(loading, "check_trigger", note):
             await self.load(manifest_text(2))
             await self.load(manifest_text(1500))
@@ -279,7 +280,7 @@ class CancelTests(SynchronousTestCase):
             protocol.transport = Transport()
 
         reactor = InlineThreads()
-        reactor.spawnProcess = spawn
+        reactor.spawnProcess = spawn  # type: ignore[attr-defined]  # of a mixin without it
         big = ManifestSource.of("/srv/demo/harn.toml", manifest_text(1500).encode())
         loaded = Deferred.fromCoroutine(load_manifest(big, None, RULES, reactor))
         self.assertNoResult(loaded)

@@ -174,7 +174,7 @@ class TriggerTests(SynchronousTestCase):
                 self.assertEqual(len(complaints(one(rollout=f"{{ percent = {value} }}"))), 1)
             else:
                 self.check(one(rollout=f"{{ percent = {value} }}"), f"rollout.percent: {said}")
-        for more, *said in (
+        for more, expected in (
             ("step = -1", f"rollout.step: -1 is no share; {what}"),
             ("max_failures = 101", f"rollout.max_failures: 101 is no share; {what}"),
             ("max_failures = 100", "rollout.max_failures: must be under 100%"),
@@ -191,7 +191,7 @@ class TriggerTests(SynchronousTestCase):
             ("step = 5, every = '0s'", 'rollout.every: must be longer than 0; write for example "30s"'),
             ("max-failures = 5", 'rollout.max-failures: unknown key; did you mean "max_failures"?'),
         ):
-            self.check(one(rollout=f"{{ percent = 10, {more} }}"), *said)
+            self.check(one(rollout=f"{{ percent = 10, {more} }}"), expected)
         place = "harn.toml:10: triggers[0] (gh): rollout.step: "
         found = complaints(one() + "[triggers.rollout]\npercent = 5\nstep = 'x'\n")
         self.assertEqual(found, [f'{place}"x" is no share; {what}'])

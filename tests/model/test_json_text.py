@@ -29,7 +29,7 @@ class MendedTests(SynchronousTestCase):
             self.assertEqual(mended(text), expected)
 
     @settings(deadline=None)
-    @given(st.text(st.characters() | st.characters(categories=("Cs",))))
+    @given(st.text(st.characters() | st.characters(categories=["Cs"])))
     def test_any_text(self, text: str) -> None:
         """What Python writes of any text reads back as UTF-16 would have it, halves replaced."""
         expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

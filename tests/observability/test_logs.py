@@ -8,6 +8,7 @@ import os
 import stat
 from functools import partial
 from types import SimpleNamespace
+from typing import cast
 
 from attrs import evolve
 from hypothesis import given
@@ -17,6 +18,7 @@ from twisted.logger import ILogObserver, LogBeginner, Logger, LogLevel, LogPubli
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.model.headers import REDACTED
 from harn.observability import logs
 from harn.observability.levels import DEFAULT, LEVELS
 from harn.observability.logfile import UNSEEN, RotatingFile
@@ -34,7 +36,7 @@ from harn.observability.logs import (
     writer,
 )
 from harn.observability.outputs import Output, WriteFailed
-from harn.observability.records import REDACTED, as_json, as_pretty, as_text, as_twistd, looks_secret
+from harn.observability.records import as_json, as_pretty, as_text, as_twistd, looks_secret
 
 
 class ClosedSink:
@@ -156,7 +158,7 @@ class RecordTests(SynchronousTestCase):
     def test_traceback(self) -> None:
         """A failure's traceback is in every form of its record."""
         events: list[dict[str, object]] = []
-        log = Logger(observer=events.append)
+        log = Logger(observer=cast(ILogObserver, events.append))
         try:
             raise ValueError("because")
         except ValueError:

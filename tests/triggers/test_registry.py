@@ -53,7 +53,7 @@ class RegistryTests(SynchronousTestCase):
         closed: list[object] = []
         pool: KeyedPool[object] = KeyedPool(lambda thing: succeed(closed.append(thing)))
         old = version(1)
-        old.interpreter = pool.add("i", "interpreter")  # type: ignore[assignment] - only counted here
+        old.interpreter = pool.add("i", "interpreter")  # type: ignore[assignment]  # only counted here
         self.adopt(old)
         self.adopt()
         self.assertEqual((closed, old.interpreter), (["interpreter"], None))

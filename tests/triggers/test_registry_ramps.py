@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -204,7 +205,7 @@ class RouteTests(RampingCase):
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
-        dying = [weakref.ref(self.ramp), weakref.ref(self.route), weakref.ref(self.fresh)]
+        dying: list[weakref.ref[Any]] = [weakref.ref(self.ramp), weakref.ref(self.route), weakref.ref(self.fresh)]
         self.route.lease()
         self.registry.end_ramp("gh", self.stable, {"gh": self.stable, "other": self.other}, 2.0)
         self.route.release()
@@ -342,4 +343,4 @@ class RampingTests(SynchronousTestCase):
     def test_any_order(self) -> None:
         """Whatever happens in whatever order, the invariants hold."""
         profile = settings(max_examples=150, stateful_step_count=30, deadline=None)
-        run_state_machine_as_test(Ramping, settings=profile)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Ramping, settings=profile)

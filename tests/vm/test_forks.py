@@ -122,7 +122,7 @@ class ForkTests(InterpreterCase):
     timeout = 60
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
-    async def test_the_copy_ends_where_the_handler_is_left(self):
+    async def test_the_copy_ends_where_the_handler_is_left(self) -> None:
         """However a copy leaves the handler, it ends as a process does, and the original alone answers."""
         interpreter = await self.make(FORKS, "fine")
         pid = await self.result(interpreter, "fine")
@@ -144,7 +144,7 @@ class ForkTests(InterpreterCase):
         self.assertEqual(await self.result(interpreter, "fine"), pid)
         self.assertEqual(await self.result(interpreter, "plain_fine"), pid)
 
-    async def test_others_are_not_disturbed(self):
+    async def test_others_are_not_disturbed(self) -> None:
         """Deliveries beside a copy that lives on all get the interpreter's own answer."""
         interpreter = await self.make(FORKS, "fine")
         pid = await self.result(interpreter, "fine")
@@ -154,24 +154,24 @@ class ForkTests(InterpreterCase):
         answers = [int(each.result) for each in await gatherResults(calls)]
         self.assertEqual(answers, [pid] * 60 + [0] * 30)
 
-    async def test_exit_functions(self):
+    async def test_exit_functions(self) -> None:
         """A copy runs the exit functions that it registered itself, never the interpreter's."""
         interpreter = await self.make(FORKS, "fine")
         self.assertEqual(await self.result(interpreter, "exit_functions"), "own")
 
-    async def test_descriptors(self):
+    async def test_descriptors(self) -> None:
         """A copy holds nothing of ours: no socket, no loop; the handler's own pipe it has."""
         interpreter = await self.make(FORKS, "fine")
         kinds = await self.result(interpreter, "descriptors")
         self.assertEqual(sorted(each for each in kinds if not each.startswith("/proc")), ["pipe", "pipe"])
 
-    async def test_signals(self):
+    async def test_signals(self) -> None:
         """Signals that an interpreter does not react to end a copy."""
         interpreter = await self.make(FORKS, "fine")
         expected = [-signal.SIGTERM, -signal.SIGHUP, -signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGINT]
         self.assertEqual(await self.result(interpreter, "signalled"), expected)
 
-    async def test_import(self):
+    async def test_import(self) -> None:
         """A module that forks while it is imported is imported once."""
         source = "import os\npid = os.fork()\nif pid: os.waitpid(pid, 0)\ndef f(event): return 1\n"
         interpreter = await self.make(source, "f")
@@ -184,14 +184,14 @@ class InlineForkTests(InterpreterCase):
     timeout = 60
     factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
 
-    async def test_the_copy_ends(self):
+    async def test_the_copy_ends(self) -> None:
         """A copy of the server ends where the handler is left; the original answers."""
         interpreter = await self.make(FORKS, "fine")
         for handler, expected in (("returns", 0), ("async_waits", 0), ("exits", 7)):
             self.assertEqual((handler, await self.result(interpreter, handler)), (handler, expected))
         self.assertEqual(await self.result(interpreter, "fine"), os.getpid())
 
-    async def test_after_a_reload(self):
+    async def test_after_a_reload(self) -> None:
         """So it does where the thread has the number of an earlier interpreter's, which has ended."""
         old = await self.make(FORKS, "fine")
         await old.close()

@@ -43,7 +43,7 @@ class FrameTests(SynchronousTestCase):
     """`append_frame` and `FrameReader`."""
 
     @given(FRAMES, st.integers(1, 64))
-    def test_any_pieces(self, frames, size):
+    def test_any_pieces(self, frames, size) -> None:
         """Frames cut anywhere come out whole and in order."""
         data = bytearray()
         for frame in frames:
@@ -53,7 +53,7 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(found, frames)
 
     @given(FRAMES)
-    def test_body_that_follows(self, frames):
+    def test_body_that_follows(self, frames) -> None:
         """A frame whose body is sent after it is, on the wire, the same but for how the body's length is written."""
         data = bytearray()
         for frame in frames:
@@ -65,7 +65,7 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(FrameReader(ToChild, 1000).feed(bytes(data)), frames)
 
     @given(st.binary(min_size=4, max_size=100))
-    def test_rubbish(self, data):
+    def test_rubbish(self, data) -> None:
         """Rubbish gives frames, waits for more, or is a ValueError; nothing else."""
         try:
             for frame in FrameReader(FromChild, 1000).feed(data):
@@ -73,11 +73,11 @@ class FrameTests(SynchronousTestCase):
         except ValueError:
             pass
 
-    def test_too_large(self):
+    def test_too_large(self) -> None:
         """A frame over the limit is refused at its length, before its bytes are kept."""
         self.assertRaises(ValueError, FrameReader(FromChild, 1000).feed, (1001).to_bytes(4, "big"))
 
-    def test_unencodable(self):
+    def test_unencodable(self) -> None:
         """A frame that cannot be encoded leaves nothing behind in the buffer."""
         data = bytearray()
         append_frame(data, Done(1, b"1"))
@@ -85,6 +85,6 @@ class FrameTests(SynchronousTestCase):
         self.assertRaises(UnicodeEncodeError, append_frame, data, Failed(2, 0, "\ud800"))
         self.assertEqual(bytes(data), before)
 
-    def test_secrets_are_not_shown(self):
+    def test_secrets_are_not_shown(self) -> None:
         """A secret's value is not in the frame's text."""
         self.assertNotIn("value-of-it", repr(SecretAnswer(1, b"value-of-it", "")))

@@ -47,7 +47,7 @@ def dies(event):
 class DecoratorTests(SynchronousTestCase):
     """`on_start` and `on_stop` themselves."""
 
-    def test_marks(self):
+    def test_marks(self) -> None:
         """They give the function back as it was; one may be both."""
 
         def begin(option=1, *more, **others):
@@ -56,10 +56,10 @@ class DecoratorTests(SynchronousTestCase):
         self.assertIs(on_stop(on_start(begin)), begin)
         self.assertEqual(begin(), 7)
 
-    def test_wrong(self):
+    def test_wrong(self) -> None:
         """What is no function, or needs arguments, is refused where it is marked."""
 
-        def begin(context):
+        def begin(context) -> None:
             """Needs something."""
 
         self.assertIn(
@@ -71,22 +71,22 @@ class DecoratorTests(SynchronousTestCase):
 class StartStopTests(SynchronousTestCase):
     """The server's side, without a process."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.clock = Clock()
         self.sent: list[RunHooks] = []
         self.released = 0
         self.hooks = StartStop(self.clock, self.sent.append, self.release)
         self.hooks.resolved(exist=True)
 
-    def release(self):
+    def release(self) -> None:
         self.released += 1
 
-    def answer(self, *failed, number=None):
+    def answer(self, *failed, number=None) -> None:
         asked = self.sent[-1]
         failures = [HookFailure(f"handlers:{each}", "OSError: in use", "handlers.py:3", "") for each in failed]
         self.hooks.ran(HooksRan(asked.number if number is None else number, asked.kind, failures))
 
-    def test_none(self):
+    def test_none(self) -> None:
         """Where there are no hooks nothing is sent, and nobody waits."""
         hooks = StartStop(self.clock, self.sent.append, self.release)
         hooks.resolved(exist=False)
@@ -95,7 +95,7 @@ class StartStopTests(SynchronousTestCase):
         self.successResultOf(hooks.stop())
         self.assertEqual(self.sent, [])
 
-    def test_once(self):
+    def test_once(self) -> None:
         """They run once, however often the interpreter is adopted; calls wait until they have ended."""
         first, second = self.hooks.begin(), self.hooks.begin()
         self.assertTrue(self.hooks.holds)
@@ -105,7 +105,7 @@ class StartStopTests(SynchronousTestCase):
         self.successResultOf(self.hooks.begin())
         self.assertEqual([(each.kind, each.limit) for each in self.sent], [("on_start", START_LIMIT)])
 
-    def test_earlier_interpreters_first(self):
+    def test_earlier_interpreters_first(self) -> None:
         """They wait for what is about to end, and calls wait with them."""
         ending = Deferred()
         begun = self.hooks.begin(lambda: ending)
@@ -114,7 +114,7 @@ class StartStopTests(SynchronousTestCase):
         self.answer()
         self.successResultOf(begun)
 
-    def test_failures(self):
+    def test_failures(self) -> None:
         """A failure is told, and tried again when there is hope; until then it stands."""
         begun = self.hooks.begin()
         self.answer("take")
@@ -127,7 +127,7 @@ class StartStopTests(SynchronousTestCase):
         self.hooks.again()
         self.assertEqual(len(self.sent), 2)
 
-    def test_hope_while_they_run(self):
+    def test_hope_while_they_run(self) -> None:
         """What becomes free while they run is not missed: those that failed run once more, and calls wait for that."""
         begun = self.hooks.begin()
         self.hooks.again()
@@ -138,14 +138,14 @@ class StartStopTests(SynchronousTestCase):
         self.answer()
         self.assertEqual((self.successResultOf(begun), self.hooks.failures, self.released), ((), (), 1))
 
-    def test_no_hope_needed(self):
+    def test_no_hope_needed(self) -> None:
         """Where none failed they are not run again for that."""
         self.hooks.begin()
         self.hooks.again()
         self.answer()
         self.assertEqual((len(self.sent), self.hooks.holds), (1, False))
 
-    def test_too_long(self):
+    def test_too_long(self) -> None:
         """An interpreter that does not answer holds calls no longer than the hooks may take; its answer is too late."""
         begun = self.hooks.begin()
         self.clock.advance(START_LIMIT + MARGIN)
@@ -154,7 +154,7 @@ class StartStopTests(SynchronousTestCase):
         self.answer()
         self.assertEqual(len(self.hooks.failures), 1)
 
-    def test_imported_later(self):
+    def test_imported_later(self) -> None:
         """What a module's hooks say that was imported for a call is told as well."""
         self.successResultOf_begun()
         self.answer("late", number=0)
@@ -165,7 +165,7 @@ class StartStopTests(SynchronousTestCase):
         self.answer()
         return self.successResultOf(begun)
 
-    def test_replaced(self):
+    def test_replaced(self) -> None:
         """After a death they run in the process that takes its place, if they ran before."""
         self.hooks.gone()
         self.hooks.resolved(exist=True)
@@ -179,7 +179,7 @@ class StartStopTests(SynchronousTestCase):
         self.answer()
         self.assertEqual([each.kind for each in self.sent], ["on_start"] * 2)
 
-    def test_begun_while_it_is_replaced(self):
+    def test_begun_while_it_is_replaced(self) -> None:
         """An interpreter that is adopted while its process is replaced runs them when that is there."""
         self.hooks.gone()
         self.successResultOf(self.hooks.begin())
@@ -188,7 +188,7 @@ class StartStopTests(SynchronousTestCase):
         self.assertEqual(len(self.sent), 1)
         self.answer()
 
-    def test_stop(self):
+    def test_stop(self) -> None:
         """Stop hooks run after start hooks alone, and have their time; a process that goes meanwhile ends the wait."""
         self.successResultOf(self.hooks.stop())
         self.assertEqual(self.sent, [])
@@ -203,7 +203,7 @@ class StartStopTests(SynchronousTestCase):
             self.successResultOf(stopping)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_stop_before_they_began(self):
+    def test_stop_before_they_began(self) -> None:
         """Of an interpreter that ends while its start hooks still wait for an earlier one, no hook runs."""
         ending = Deferred()
         begun = self.hooks.begin(lambda: ending)
@@ -212,7 +212,7 @@ class StartStopTests(SynchronousTestCase):
         ending.callback(None)
         self.assertEqual((self.sent, self.clock.getDelayedCalls()), ([], []))
 
-    def test_stop_before_the_start_ended(self):
+    def test_stop_before_the_start_ended(self) -> None:
         """Who waits for the start hooks is answered when the interpreter ends."""
         begun = self.hooks.begin(lambda: succeed(None))
         stopping = self.hooks.stop()
@@ -229,7 +229,7 @@ class PortCase(InterpreterCase):
             free.bind(("127.0.0.1", 0))
             return free.getsockname()[1]
 
-    async def first_call_waits(self):
+    async def first_call_waits(self) -> None:
         """See that a call which is there before `serve` was called waits for the end of earlier interpreters, too."""
         path, ending, asked = self.path(), Deferred(), []
         self.patch(self.interpreters, "_ending", lambda: asked.append("ending") or ending)
@@ -248,11 +248,11 @@ class InlineHookTests(PortCase):
 
     factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
 
-    async def test_first_call_waits(self):
+    async def test_first_call_waits(self) -> None:
         """A call that comes first waits for interpreters that are about to end."""
         await self.first_call_waits()
 
-    async def test_port_over_a_reload(self):
+    async def test_port_over_a_reload(self) -> None:
         """The next interpreter takes a port when the one before has given it back."""
         source = PORT.format(port=self.free_port())
         old = await self.make(source, "call")
@@ -272,11 +272,11 @@ class ChildHookTests(PortCase):
 
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
-    async def test_first_call_waits(self):
+    async def test_first_call_waits(self) -> None:
         """A call that comes first waits for interpreters that are about to end."""
         await self.first_call_waits()
 
-    async def test_port_over_a_reload(self):
+    async def test_port_over_a_reload(self) -> None:
         """The next interpreter takes a port when the one before has given it back, at once or when that has drained."""
         source = PORT.format(port=self.free_port())
         old = await self.make(source, "call", "slow")
@@ -296,14 +296,14 @@ class ChildHookTests(PortCase):
             await deferLater(reactor, 0.01)
         self.assertEqual(await self.result(newest, "call"), 1)
 
-    async def test_death(self):
+    async def test_death(self) -> None:
         """In the process that replaces one that died they run again, before its first call."""
         interpreter = await self.make(PORT.format(port=self.free_port()), "call", "dies")
         await interpreter.serve()
         await self.failure(interpreter.call(make_call("dies")), InterpreterDied)
         self.assertEqual(await self.result(interpreter, "call"), 1)
 
-    async def test_imported_for_a_call(self):
+    async def test_imported_for_a_call(self) -> None:
         """The hooks of a module that nobody needed before run before the call that needs it."""
         path = self.path()
         bundle = self.bundle(
@@ -315,7 +315,7 @@ class ChildHookTests(PortCase):
         await interpreter.call(make_call("more:call"))
         self.assertEqual(self.words(path + "-2"), ["plain", "async", "call"])
 
-    async def test_taken_at_import(self):
+    async def test_taken_at_import(self) -> None:
         """A port that a module takes at import keeps the next one from being imported: that is said, with the line."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -327,7 +327,7 @@ class ChildHookTests(PortCase):
         self.assertRegex(problem.message, r"OSError: .*in use, in: s\.bind\(")
         self.assertIn("@harn.handlers.on_start", problem.hint)
 
-    async def test_waits_at_import(self):
+    async def test_waits_at_import(self) -> None:
         """A module that waits at import is named with the line, while it does."""
         source = "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()\ndef f(event): pass\n"
         interpreter = await self.interpreters.create(self.bundle({"handlers.py": source}, ("f",)))

@@ -141,10 +141,10 @@ class HostileCase(InterpreterCase):
     timeout = 60
     factory = None
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.restarts = 0
 
-        def restarted():
+        def restarted() -> None:
             self.restarts += 1
 
         self.factory = lambda secrets: ChildInterpreters(reactor, secrets, on_restart=restarted)
@@ -153,7 +153,7 @@ class HostileCase(InterpreterCase):
     async def make_hostile(self):
         return await self.make(HOSTILE, "fine")
 
-    async def assert_fine(self, interpreter):
+    async def assert_fine(self, interpreter) -> None:
         """The interpreter works (again)."""
         self.assertEqual(await self.result(interpreter, "fine"), "fine")
         self.assertEqual(await self.result(interpreter, "plain_fine"), "fine")
@@ -170,7 +170,7 @@ class HostileCase(InterpreterCase):
 class DeathTests(HostileCase):
     """The process ends under its calls."""
 
-    async def test_alone_it_is_its_own_fault(self):
+    async def test_alone_it_is_its_own_fault(self) -> None:
         """A handler that ends the process while nothing else runs has died, however it does it."""
         interpreter = await self.make_hostile()
         for handler, why in (("leaves", "status 3"), ("segfault", "SIGSEGV"), ("aborts", "SIGABRT")):
@@ -179,7 +179,7 @@ class DeathTests(HostileCase):
             await self.assert_fine(interpreter)
         self.assertEqual(self.restarts, 3)
 
-    async def test_bystanders_are_suspects(self):
+    async def test_bystanders_are_suspects(self) -> None:
         """When several ran, nobody used up an attempt, and all are suspects."""
         interpreter = await self.make_hostile()
         bystanders = [interpreter.call(make_call("waits")) for _ in range(3)]
@@ -188,7 +188,7 @@ class DeathTests(HostileCase):
             self.assertTrue((await self.failure(calling, CallInterrupted)).suspect)
         await self.assert_fine(interpreter)
 
-    async def test_quarantine(self):
+    async def test_quarantine(self) -> None:
         """A call that must run alone does so in a process of its own, and dies there for itself."""
         interpreter = await self.make_hostile()
         beside = interpreter.call(make_call("waits_a_little"))
@@ -201,7 +201,7 @@ class DeathTests(HostileCase):
         self.assertEqual((await beside).result, b'"waited"')
         self.assertNotEqual((await interpreter.call(make_call("pid"), alone=True)).result, shared)
 
-    async def test_slow_innocent_keeps_nobody_waiting(self):
+    async def test_slow_innocent_keeps_nobody_waiting(self) -> None:
         """Lone calls have a process each, up to four; the fifth waits for the one that has the least to do."""
         interpreter = await self.make_hostile()
         slow = interpreter.call(make_call("waits_a_little"), alone=True)
@@ -211,20 +211,20 @@ class DeathTests(HostileCase):
         self.assertEqual(len(set(pids[:3])), 3)
         self.assertEqual((await slow).result, b'"waited"')
 
-    async def test_calls_wait_for_the_replacement(self):
+    async def test_calls_wait_for_the_replacement(self) -> None:
         """A call made while the process is replaced runs in the new one; meanwhile it is not up."""
         interpreter = await self.make_hostile()
         dying = interpreter.call(make_call("leaves"))
         waiting = Deferred()
 
-        def died(failure):
+        def died(failure) -> None:
             self.assertFalse(interpreter.is_up())
             interpreter.call(make_call("fine")).chainDeferred(waiting)
 
         dying.addErrback(died)
         self.assertEqual((await waiting).result, b'"fine"')
 
-    async def test_spare_dies(self):
+    async def test_spare_dies(self) -> None:
         """A spare that dies is replaced, and nobody waits for it longer than for a start."""
         interpreter = await self.make_hostile()
         while self.interpreters.spare.pid is None:
@@ -239,7 +239,7 @@ class DeathTests(HostileCase):
         reactor.callLater(0, turned.callback, None)
         return turned
 
-    async def test_broken_channel(self):
+    async def test_broken_channel(self) -> None:
         """A handler that closes or misuses our descriptors costs the process, and no more."""
         interpreter = await self.make_hostile()
         error = await self.failure(interpreter.call(make_call("writes_rubbish")), InterpreterDied)
@@ -248,7 +248,7 @@ class DeathTests(HostileCase):
         error = await self.failure(interpreter.call(make_call("closes")), InterpreterDied)
         await self.assert_fine(interpreter)
 
-    async def test_death_while_resolving(self):
+    async def test_death_while_resolving(self) -> None:
         """A module that ends the process while it is imported is the problem, by name."""
         files = {"bad.py": "import os\nos._exit(7)\n", "good.py": "def f(event): pass\n"}
         interpreter = await self.interpreters.create(self.bundle(files, ["bad:f", "good:f"]))
@@ -258,7 +258,7 @@ class DeathTests(HostileCase):
         self.assertFalse(interpreter.is_up())
         await interpreter.close()
 
-    async def test_hanging_import_is_cancelled(self):
+    async def test_hanging_import_is_cancelled(self) -> None:
         """Cancelling a resolve ends the process that hangs in it."""
         bundle = self.bundle({"hangs.py": "while True: pass\n"}, ["hangs:f"])
         interpreter = await self.interpreters.create(bundle)
@@ -267,7 +267,7 @@ class DeathTests(HostileCase):
         await self.failure(resolving, CancelledError)
         await interpreter.close()
 
-    async def test_grandchildren_go_too(self):
+    async def test_grandchildren_go_too(self) -> None:
         """What a handler has started ends with its interpreter."""
         interpreter = await self.make_hostile()
         started = await self.result(interpreter, "starts_sleeper")
@@ -276,7 +276,7 @@ class DeathTests(HostileCase):
         while self.lives(started):
             await self.turn()
 
-    async def test_programs_of_a_killed_interpreter(self):
+    async def test_programs_of_a_killed_interpreter(self) -> None:
         """When the guard is asked, or itself killed, nothing that handlers have started lives on."""
         interpreter = await self.make_hostile()
         for number in (0, signal.SIGKILL):
@@ -300,7 +300,7 @@ class DeathTests(HostileCase):
         except OSError:
             return False
 
-    async def test_leaked_thread(self):
+    async def test_leaked_thread(self) -> None:
         """A thread that a handler left running does not keep the process from ending."""
         interpreter = await self.make_hostile()
         await self.result(interpreter, "leaks_thread")
@@ -310,7 +310,7 @@ class DeathTests(HostileCase):
 class TimeTests(HostileCase):
     """Handlers that do not end."""
 
-    async def assert_timed_out(self, handler, *, bystander=CallInterrupted, restarts=1):
+    async def assert_timed_out(self, handler, *, bystander=CallInterrupted, restarts=1) -> None:
         interpreter = await self.make_hostile()
         beside = interpreter.call(make_call("waits_a_little", timeout=20))
         calling = interpreter.call(make_call(handler, timeout=0.2))
@@ -323,35 +323,35 @@ class TimeTests(HostileCase):
         await self.assert_fine(interpreter)
         self.assertEqual(self.restarts, restarts)
 
-    async def test_cancelled(self):
+    async def test_cancelled(self) -> None:
         """What Python can end is ended without a kill: a coroutine that waits, a thread that loops."""
         await self.assert_timed_out("waits", bystander=None, restarts=0)
         await self.assert_timed_out("loops", bystander=None, restarts=0)
 
-    async def test_async_endless_loop(self):
+    async def test_async_endless_loop(self) -> None:
         """A coroutine that loops for ever is killed; the one beside it is no suspect."""
         await self.assert_timed_out("async_loops")
 
-    async def test_blocking_call(self):
+    async def test_blocking_call(self) -> None:
         """A coroutine that blocks its loop is killed."""
         await self.assert_timed_out("blocks")
 
-    async def test_blocking_task(self):
+    async def test_blocking_task(self) -> None:
         """A task that a handler started is the handler's doing."""
         await self.assert_timed_out("blocks_in_task")
 
-    async def test_blocking_callback(self):
+    async def test_blocking_callback(self) -> None:
         """A callback that a handler scheduled is the handler's doing."""
         await self.assert_timed_out("blocks_in_callback")
 
-    async def test_sleeping_thread(self):
+    async def test_sleeping_thread(self) -> None:
         """A thread in a system call cannot be interrupted: the process is killed, for its sake alone."""
         interpreter = await self.make_hostile()
         beside = interpreter.call(make_call("waits", timeout=20))
         await self.failure(interpreter.call(make_call("plain_sleeps", timeout=0.2)), HandlerTimedOut)
         self.assertFalse((await self.failure(beside, CallInterrupted)).suspect)
 
-    async def test_programs_of_a_call(self):
+    async def test_programs_of_a_call(self) -> None:
         """What a call has started ends with it when its time is up, and the interpreter lives on."""
         interpreter = await self.make_hostile()
         for count, handler in enumerate(
@@ -363,7 +363,7 @@ class TimeTests(HostileCase):
             self.assertEqual(found, [count, 0])
         self.assertEqual(self.restarts, 0)
 
-    async def test_swallowed_cancellation(self):
+    async def test_swallowed_cancellation(self) -> None:
         """A handler that goes on after it was cancelled is killed."""
         interpreter = await self.make_hostile()
         for handler in ("swallows", "async_swallows"):
@@ -371,7 +371,7 @@ class TimeTests(HostileCase):
         await self.assert_fine(interpreter)
         self.assertEqual(self.restarts, 2)
 
-    async def test_what_was_left_behind(self):
+    async def test_what_was_left_behind(self) -> None:
         """What a finished handler left on the loop may block it for good: nobody who is there pays for it."""
         interpreter = await self.make_hostile()
         await self.result(interpreter, "leaves_blocker")
@@ -379,7 +379,7 @@ class TimeTests(HostileCase):
         self.assertFalse((await self.failure(calling, CallInterrupted)).suspect)
         await self.assert_fine(interpreter)
 
-    async def test_held_interpreter_lock(self):
+    async def test_held_interpreter_lock(self) -> None:
         """C code that lets no thread run is found out when it is alone; with others, all are suspects."""
         interpreter = await self.make_hostile()
         calls = [interpreter.call(make_call(each, timeout=0.1)) for each in ("holds_everything", "waits")]
@@ -388,7 +388,7 @@ class TimeTests(HostileCase):
         await self.failure(interpreter.call(make_call("holds_everything", timeout=0.1)), HandlerTimedOut)
         await self.assert_fine(interpreter)
 
-    async def test_anothers_block_costs_no_time(self):
+    async def test_anothers_block_costs_no_time(self) -> None:
         """A call whose time ends while another blocks the loop gets that time back."""
         interpreter = await self.make_hostile()
         blocker = interpreter.call(make_call("blocks_a_little", timeout=20))
@@ -397,7 +397,7 @@ class TimeTests(HostileCase):
         self.assertEqual((await blocker).result, b'"blocked"')
         self.assertEqual(self.restarts, 0)
 
-    async def test_more_plain_calls_than_threads(self):
+    async def test_more_plain_calls_than_threads(self) -> None:
         """Time spent waiting for a thread does not count."""
         interpreter = await self.make(
             """
@@ -411,7 +411,7 @@ class TimeTests(HostileCase):
         calls = [interpreter.call(make_call("naps", timeout=0.35)) for _ in range(64 * 6)]
         self.assertEqual({(await each).result for each in calls}, {b"1"})
 
-    async def test_abandoned_call(self):
+    async def test_abandoned_call(self) -> None:
         """A call that its caller cancels is ended in the process too."""
         interpreter = await self.make_hostile()
         calling = interpreter.call(make_call("waits"))
@@ -424,14 +424,14 @@ class TimeTests(HostileCase):
 class OutputTests(HostileCase):
     """What handlers print and return."""
 
-    async def test_huge_result(self):
+    async def test_huge_result(self) -> None:
         """Fifty megabytes fail the attempt with their size, and the next call is not affected."""
         interpreter = await self.make_hostile()
         error = await self.failure(interpreter.call(make_call("huge")), ResultTooLarge)
         self.assertIn(str((50 << 20) + 2), str(error))
         await self.assert_fine(interpreter)
 
-    async def test_flood(self):
+    async def test_flood(self) -> None:
         """Four megabytes of lines neither stop the handler nor reach the log whole; the log says so."""
         events = self.record_log()
         interpreter = await self.make_hostile()
@@ -441,7 +441,7 @@ class OutputTests(HostileCase):
         self.assertEqual({event["event_id"] for event in lines}, {"trigger_evt_1"})
         self.assertTrue([event for event in events if "output truncated" in event.get("text", "")])
 
-    async def test_raw_flood(self):
+    async def test_raw_flood(self) -> None:
         """Six megabytes past Python do not stop the handler either."""
         events = self.record_log()
         interpreter = await self.make_hostile()
@@ -449,7 +449,7 @@ class OutputTests(HostileCase):
         await interpreter.close()
         self.assertLess(sum(len(event["text"]) for event in events if event.get("stream") == "raw"), 2_000_000)
 
-    async def test_text(self):
+    async def test_text(self) -> None:
         """Text is logged as printed, with its call's ids, half a line too."""
         events = self.record_log()
         interpreter = await self.make_hostile()
@@ -459,7 +459,7 @@ class OutputTests(HostileCase):
         self.assertEqual(said["stderr"]["text"], "half")
         self.assertEqual((said["stderr"]["binding_key"], said["stderr"]["attempt"]), ("gh@v2", 1))
 
-    async def test_traceback_is_logged(self):
+    async def test_traceback_is_logged(self) -> None:
         """A handler's exception is logged with the user's frames alone."""
         events = self.record_log()
         interpreter = await self.make("def outer(event):\n    inner()\ndef inner():\n    1 / 0\n", "outer")
@@ -473,20 +473,20 @@ class OutputTests(HostileCase):
 class SurroundingsTests(HostileCase):
     """What a handler's process is like."""
 
-    async def test_signals(self):
+    async def test_signals(self) -> None:
         """Signals that are meant for the server do nothing, and handlers can end what they start."""
         interpreter = await self.make_hostile()
         self.assertEqual(await self.result(interpreter, "signals_itself"), "alive")
         self.assertEqual(await self.result(interpreter, "terminates_child"), -signal.SIGTERM)
 
-    async def test_loop_stopped(self):
+    async def test_loop_stopped(self) -> None:
         """A handler that stops the loop stops nothing."""
         interpreter = await self.make_hostile()
         self.assertEqual(await self.result(interpreter, "stops"), "stopped")
         await self.assert_fine(interpreter)
         self.assertEqual(self.restarts, 0)
 
-    async def test_no_secrets_in_the_environment(self):
+    async def test_no_secrets_in_the_environment(self) -> None:
         """Handlers do not inherit the server's secrets."""
         for name in ("HARN_SECRET_GITHUB_TOKEN", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET_FILE"):
             self.patch(os, "environ", {**os.environ, name: "secret"})
@@ -497,13 +497,13 @@ class SurroundingsTests(HostileCase):
         interpreter = await interpreters.create(self.bundle({"handlers.py": HOSTILE}, ["environment"]))
         self.assertEqual(await self.result(interpreter, "environment"), ["HARN_OTHER"])
 
-    def test_environment_of_the_user(self):
+    def test_environment_of_the_user(self) -> None:
         """What the service manager says to the server alone is kept from handlers, and nothing of like names."""
         names = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         users = {"LISTEN_ADDR": "127.0.0.1", "WATCHDOG_URL": "x", "NOTIFY_SOCKETS": "y"}
         self.assertEqual(child_environment({**users, **dict.fromkeys(names, "1")}), users)
 
-    async def test_light(self):
+    async def test_light(self) -> None:
         """The process holds nothing of the server, and finds local modules nowhere on disk."""
         interpreter = await self.make_hostile()
         self.assertEqual(await self.result(interpreter, "modules"), [])

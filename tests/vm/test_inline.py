@@ -30,19 +30,19 @@ class InlineTests(InterpreterCase):
     timeout = 60
     factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.events = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
 
-    def release(self):
+    def release(self) -> None:
         """Let every stuck handler go on."""
         for name, module in list(sys.modules.items()):
             if name.startswith("_harn_inline_") and hasattr(module, "released"):
                 module.released.set()
 
-    async def test_stuck_call_is_reported(self):
+    async def test_stuck_call_is_reported(self) -> None:
         """A call over its time fails its attempt, and the log names the call and where its thread is."""
         interpreter = await self.make(STUCK, "stuck")
         error = await self.failure(interpreter.call(make_call("stuck", timeout=0.05)), HandlerTimedOut)
@@ -53,7 +53,7 @@ class InlineTests(InterpreterCase):
         self.release()
         self.assertRegex(await self.result(interpreter, "fine"), r"^_harn_inline_\d+\.handlers$")
 
-    async def test_one_thread(self):
+    async def test_one_thread(self) -> None:
         """Plain and async handlers run on the interpreter's one thread, which ends with it."""
         interpreter = await self.make(STUCK, "thread")
         names = {await self.result(interpreter, each) for each in ("thread", "async_thread")}
@@ -62,7 +62,7 @@ class InlineTests(InterpreterCase):
         await interpreter.close()
         self.assertNotIn(name, {thread.name for thread in threading.enumerate()})
 
-    async def test_close_does_not_wait_for_ever(self):
+    async def test_close_does_not_wait_for_ever(self) -> None:
         """A thread that does not end is reported and left behind."""
         self.patch(inline, "CLOSE_GRACE", 0.05)
         interpreter = await self.make(STUCK, "stuck")
@@ -76,7 +76,7 @@ class InlineTests(InterpreterCase):
         for thread in threads:
             thread.join(10)
 
-    async def result_of_turns(self, interpreter):
+    async def result_of_turns(self, interpreter) -> None:
         """Wait until the stuck handler has the thread."""
         while "released.wait" not in interpreter._stack():
             turned = inline.Deferred()

@@ -22,25 +22,25 @@ from harn.vm.printing import Printing
 class HandlersTests(SynchronousTestCase):
     """`harn.handlers`."""
 
-    def test_retry_after(self):
+    def test_retry_after(self) -> None:
         """The wait is checked where the handler can see it, and bounded."""
         self.assertEqual(RetryAfter(1.5).seconds, 1.5)
         self.assertEqual(RetryAfter(1e12).seconds, LONGEST_WAIT)
         for wrong in (-1, float("nan"), float("inf")):
             self.assertRaises(ValueError, RetryAfter, wrong)
 
-    def test_blocking_for_a_secret(self):
+    def test_blocking_for_a_secret(self) -> None:
         """``secret_sync`` refuses to block a loop."""
         context = Context(
             binding="gh@v1", trigger_id="gh", attempt=1, deadline=0.0, replay_of=None, log=Log(print), ask=None
         )
 
-        async def wrong():
+        async def wrong() -> None:
             context.secret_sync("github/token")
 
         self.assertRaisesRegex(RuntimeError, "await context.secret", asyncio.run, wrong())
 
-    def test_log(self):
+    def test_log(self) -> None:
         """Each method logs at its level, with its fields."""
         said = []
         log = Log(lambda *record: said.append(record))
@@ -56,7 +56,7 @@ class HandlersTests(SynchronousTestCase):
 class AllowanceTests(SynchronousTestCase):
     """How much may be printed."""
 
-    def test_burst_and_refill(self):
+    def test_burst_and_refill(self) -> None:
         """A burst passes, the rest is counted, and time brings more."""
         now = [0.0]
         allowance = Allowance(lambda: now[0])
@@ -70,14 +70,14 @@ class AllowanceTests(SynchronousTestCase):
 class PrintingTests(SynchronousTestCase):
     """Records of the server's log."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.events = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         self.clock = Clock()
         self.printing = Printing(self.clock.seconds)
 
-    def test_ids_and_fields(self):
+    def test_ids_and_fields(self) -> None:
         """A record has its call's ids; one of no call has none; braces are no formats."""
         self.printing.printed(Printed(1, "error", "log", "a {b}", b'{"n":1}'), make_call("f"))
         self.printing.printed(Printed(0, "nonsense", "stdout", "c"), None)
@@ -87,7 +87,7 @@ class PrintingTests(SynchronousTestCase):
         self.assertEqual(second["log_level"].name, "info")
         self.assertNotIn("binding_key", second)
 
-    def test_bounded(self):
+    def test_bounded(self) -> None:
         """A flood is cut off; when it is over, the log says how much is missing."""
         for _ in range(100):
             self.printing.raw(b"x" * 100_000)
@@ -103,7 +103,7 @@ class PrintingTests(SynchronousTestCase):
 class TracebackTests(SynchronousTestCase):
     """What is shown of exceptions."""
 
-    def test_bounded(self):
+    def test_bounded(self) -> None:
         """Messages and tracebacks are cut, and always text that can be encoded."""
         try:
             exec(compile("def f(n):\n    raise ValueError('\\ud800' * n)\nf(10**6)", "user.py", "exec"))
@@ -118,7 +118,7 @@ class TracebackTests(SynchronousTestCase):
 class CulpritTests(SynchronousTestCase):
     """Who blocks a loop."""
 
-    def test_by_the_handle_that_runs(self):
+    def test_by_the_handle_that_runs(self) -> None:
         """The call is found by the context of the handle; without one, it is nobody."""
 
         class Call:
@@ -126,7 +126,7 @@ class CulpritTests(SynchronousTestCase):
 
         found = []
 
-        async def look():
+        async def look() -> None:
             CURRENT.set(Call())
             asyncio.get_running_loop().call_soon(lambda: found.append(find_culprit(sys._getframe(), {__file__})))
             found.append(find_culprit(sys._getframe(), ()))
@@ -149,11 +149,11 @@ class ScopeTests(SynchronousTestCase):
         self.addCleanup(scope.remove)
         return scope
 
-    def forget(self, tops):
+    def forget(self, tops) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] in tops]:
             del sys.modules[name]
 
-    def test_module(self):
+    def test_module(self) -> None:
         """A module has its file, its source, and tracebacks that show what really ran."""
         scope = self.install(("scoped_one", "/nowhere/scoped_one.py", "def f():\n    raise ValueError\n", False))
         module = scope.import_module("scoped_one")
@@ -164,7 +164,7 @@ class ScopeTests(SynchronousTestCase):
         except ValueError as error:
             self.assertIn("    raise ValueError", user_traceback(error, scope.paths))
 
-    def test_packages_hold_what_was_read_and_no_more(self):
+    def test_packages_hold_what_was_read_and_no_more(self) -> None:
         """A module that a local package does not hold is not looked for on disk; the message says what to do."""
         scope = self.install(
             ("scoped_pack", "/nowhere/scoped_pack/__init__.py", "", True),
@@ -175,7 +175,7 @@ class ScopeTests(SynchronousTestCase):
         self.assertRaisesRegex(ModuleNotFoundError, r"\[orchestrator.vm\]", scope.import_module, "scoped_pack.absent")
         self.assertRaises(ModuleNotFoundError, scope.import_module, "scoped_space.absent")
 
-    def test_directories(self):
+    def test_directories(self) -> None:
         """Where the modules would be found on disk is known, to be kept off the path."""
         scope = Scope(
             [

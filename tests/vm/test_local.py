@@ -22,7 +22,7 @@ FUNCTION = "def f(event): pass\n"
 class LocalityTests(SynchronousTestCase):
     """What is local, and what was installed."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.root = Path(self.mktemp()).absolute()
         self.locality = Locality(str(self.root))
 
@@ -32,7 +32,7 @@ class LocalityTests(SynchronousTestCase):
         path.touch()
         return str(path)
 
-    def test_below_the_root(self):
+    def test_below_the_root(self) -> None:
         """What lies below the root is local, also through links; nothing else is, and below no root nothing."""
         inside = self.file("lib/deep/rules.py")
         (self.root.parent / "link").symlink_to(self.root)
@@ -45,7 +45,7 @@ class LocalityTests(SynchronousTestCase):
             self.assertFalse(self.locality.is_local(path), path)
         self.assertFalse(Locality("").is_local(inside))
 
-    def test_installed(self):
+    def test_installed(self) -> None:
         """A virtual environment, a folder of site-packages, and what ``pip install --target`` made are not local."""
         self.file("env/pyvenv.cfg")
         self.file("vendor/yaml-6.0.dist-info/METADATA")
@@ -58,13 +58,13 @@ class LocalityTests(SynchronousTestCase):
             self.assertFalse(self.locality.is_local(self.file(name)), name)
         self.assertTrue(self.locality.is_local(self.file("src/pkg.egg-info/a.py")))
 
-    def test_python_itself(self):
+    def test_python_itself(self) -> None:
         """A root above Python's own directories does not make these local; a root below them stays local."""
         self.assertFalse(Locality("/").is_local(importlib.__file__))
         inside = Path(sys.prefix) / "srv" / "harn"
         self.assertTrue(Locality(str(inside)).is_local(str(inside / "lib" / "a.py")))
 
-    def test_search_path(self):
+    def test_search_path(self) -> None:
         """Of Python's search path the local directories below the root count, in order."""
         self.file("src/a.py")
         self.file("env/pyvenv.cfg")
@@ -82,7 +82,7 @@ class LocalityTests(SynchronousTestCase):
 class SearchPathTests(SourcesCase):
     """A directory below the manifest's is on ``PYTHONPATH``, or in a ``.pth`` file."""
 
-    def test_in_the_bundle(self):
+    def test_in_the_bundle(self) -> None:
         """What is imported from there is read with the manifest, packages without ``__init__`` as well."""
         self.write(handlers="import rules\nfrom ns import part\n", lib__rules="V = 1\n", lib__ns__part="")
         self.patch(sys, "path", [*sys.path, str(self.root / "lib")])
@@ -92,7 +92,7 @@ class SearchPathTests(SourcesCase):
         self.assertEqual(bundle.root, str(self.root))
         self.assertEqual(find_modules(self.root, {}, ["rules"], []), {str(self.root / "lib/rules.py")})
 
-    def test_next_to_the_manifest_first(self):
+    def test_next_to_the_manifest_first(self) -> None:
         """What lies next to the manifest goes before."""
         self.write(handlers="import rules\n", rules="V = 0\n", lib__rules="V = 1\n")
         self.patch(sys, "path", [str(self.root / "lib"), *sys.path])
@@ -104,7 +104,7 @@ class GuardCase(SourcesCase):
 
     prefix = ""
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.patch(sys, "path", [*sys.path])
         before = set(sys.modules)
@@ -129,7 +129,7 @@ class GuardCase(SourcesCase):
 class GuardTests(GuardCase):
     """What an interpreter refuses to import."""
 
-    def test_search_path_of_the_code(self):
+    def test_search_path_of_the_code(self) -> None:
         """A module that the code itself put onto the search path is refused: named, with its file and what to do."""
         self.write(
             handlers="import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'lib'))\n"
@@ -141,14 +141,14 @@ class GuardTests(GuardCase):
         self.assertIn('name it in [exports]: harn_rules = "lib/harn_rules.py"', flaw.hint)
         self.assertEqual((flaw.file, flaw.line), (str(self.root / "handlers.py"), 3))
 
-    def test_hint_is_right(self):
+    def test_hint_is_right(self) -> None:
         """Who does what the hint says has the module in the bundle."""
         self.test_search_path_of_the_code()
         functions = self.functions("handlers:f", exports={"harn_rules": "lib/harn_rules.py"})
         functions.get("handlers:f")
         self.assertEqual(sys.modules["harn_rules"].V, 1)
 
-    def test_computed_names(self):
+    def test_computed_names(self) -> None:
         """A name that is only known when the code runs; below the manifest, ``include`` is the place for it."""
         self.write(
             handlers="import importlib\nimportlib.import_module('harn_' + 'plug.one')\ndef f(event): pass\n",
@@ -160,12 +160,12 @@ class GuardTests(GuardCase):
         self.assertIn('add "harn_plug/__init__.py" to include in [orchestrator.vm]', flaw.hint)
         self.functions("handlers:f", include=["harn_plug/*.py"]).get("handlers:f")
 
-    def test_beside_and_not_found(self):
+    def test_beside_and_not_found(self) -> None:
         """A module that lies beside the manifest and that nobody would find is refused with the same hint."""
         self.write(handlers="__import__('harn_' + 'beside')\ndef f(event): pass\n", harn_beside="")
         self.assertIn('add "harn_beside.py" to include', self.refused("handlers:f").hint)
 
-    def test_hidden_by_the_code(self):
+    def test_hidden_by_the_code(self) -> None:
         """Code that catches the error does not hide it."""
         self.write(
             handlers="import sys\nsys.path.insert(0, __file__.replace('handlers.py', 'lib'))\n"
@@ -174,7 +174,7 @@ class GuardTests(GuardCase):
         )
         self.assertIn("harn_rules", self.refused("handlers:f").message)
 
-    def test_past_all_finders(self):
+    def test_past_all_finders(self) -> None:
         """A file that was loaded by its path, and registered, is seen afterwards."""
         self.write(
             handlers="import sys, importlib.util as u\n"
@@ -184,7 +184,7 @@ class GuardTests(GuardCase):
         )
         self.assertIn("harn_odd", self.refused("handlers:f").message)
 
-    def test_later(self):
+    def test_later(self) -> None:
         """While a handler runs the import fails in it, with the same words."""
         self.write(
             handlers="import sys\ndef f(event):\n    sys.path.insert(0, event)\n    import harn_rules\n",
@@ -194,14 +194,14 @@ class GuardTests(GuardCase):
         error = self.assertRaises(UnreadModule, call, str(self.root / "lib"))
         self.assertIn("name it in [exports]", str(error))
 
-    def test_compiled(self):
+    def test_compiled(self) -> None:
         """A compiled module cannot be read as source: it is to be installed."""
         suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
         self.write_path(f"lib/harn_fast{suffix}", b"")
         self.write(handlers="import sys\nsys.path.insert(0, __file__[:-11] + 'lib')\nimport harn_fast\n")
         self.assertIn("install it as a package", self.refused("handlers:f").hint)
 
-    def test_installed_below(self):
+    def test_installed_below(self) -> None:
         """What a virtual environment below the manifest holds is imported as ever."""
         self.write_path("env/pyvenv.cfg", "")
         self.write_path("env/lib/harn_yaml.py", "V = 2\n")
@@ -216,7 +216,7 @@ class InlineGuardTests(GuardCase):
 
     prefix = "_harn_local_test"
 
-    def test_refused_again_and_again(self):
+    def test_refused_again_and_again(self) -> None:
         """A local module from disk is refused each time, though Python keeps it."""
         self.write(
             handlers="import sys\nsys.path.insert(0, __file__[:-11] + 'lib')\nimport harn_rules\ndef f(event): pass\n",
@@ -233,7 +233,7 @@ class InlineGuardTests(GuardCase):
 class DataTests(GuardCase):
     """Files beside local modules."""
 
-    def test_found(self):
+    def test_found(self) -> None:
         """``importlib.resources``, ``pkgutil`` and ``__file__`` find them, as they are on disk at that moment."""
         self.write(
             harn_shop__INIT="def f(event): pass\n",
@@ -255,7 +255,7 @@ class DataTests(GuardCase):
         self.assertEqual((Path(sys.modules["harn_shop"].__file__).parent / "mail.txt").read_text(), "new")
         self.assertEqual(files("harn_shop").joinpath("mail.txt").read_bytes(), b"new")
 
-    def test_loader(self):
+    def test_loader(self) -> None:
         """A loader answers what tools ask one."""
         self.write(
             harn_shop__INIT="X = 1\n", harn_shop__plain="def f(event): pass\n", harn_ns__mod="def f(event): pass\n"

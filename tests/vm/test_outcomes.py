@@ -12,12 +12,12 @@ from harn.vm.outcomes import returned_of
 class ReturnedTests(SynchronousTestCase):
     """`returned_of`."""
 
-    def test_json(self):
+    def test_json(self) -> None:
         """JSON is taken as it is, and no result is none."""
         for result in (None, b"null", b'{"a":[1,2.5,"\xc3\xa9"]}', b'"%s"' % (b"x" * (LARGEST_RESULT - 2))):
             self.assertEqual(returned_of(Done(1, result)).result, result)
 
-    def test_anything_else(self):
+    def test_anything_else(self) -> None:
         """What is no JSON, or too much of it, fails with a class of its own, however it came here."""
         for result in (b"", b"NaN", b'{"a":', b"1 2", b'"\xff"', b"{1:2}", b"[" * 5000 + b"]" * 5000):
             self.assertRaises(ResultInvalid, returned_of, Done(1, result))
@@ -34,7 +34,7 @@ class ReferenceTests(SynchronousTestCase):
         self.addCleanup(scope.remove)
         return Functions(scope, lambda name: None)
 
-    def test_what_every_module_has(self):
+    def test_what_every_module_has(self) -> None:
         """What the module type brings, and no code of the module's own, names no handler."""
         functions = self.functions("def f(event): pass\n")
         for name in ("__class__", "__init__", "__getattribute__", "__dir__", "__repr__"):
@@ -42,7 +42,7 @@ class ReferenceTests(SynchronousTestCase):
             self.assertIn("has no function", str(error))
         self.assertFalse(functions.get("handlers:f").wants_context)
 
-    def test_names_made_when_asked_for(self):
+    def test_names_made_when_asked_for(self) -> None:
         """A module may make functions in its ``__getattr__``; what that raises is said."""
         source = "def __getattr__(name):\n    if name == 'f': return lambda event: 1\n    raise AttributeError(name)\n"
         functions = self.functions(source)

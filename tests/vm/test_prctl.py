@@ -21,7 +21,7 @@ print(end_with_parent(9))
 class PrctlTests(SynchronousTestCase):
     """`harn.vm.prctl`."""
 
-    def test_each(self):
+    def test_each(self) -> None:
         """Each request is granted, and seen afterwards."""
         root = Path(harn.__file__).parent.parent
         done = subprocess.run([sys.executable, "-c", ASK], cwd=root, capture_output=True, text=True, check=True)

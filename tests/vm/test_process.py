@@ -55,7 +55,7 @@ class LifeTests(InterpreterCase):
         path.write_text(text)
         return path
 
-    def edit_and_compile(self, path, text):
+    def edit_and_compile(self, path, text) -> None:
         """Change a module on disk, byte code and all."""
         path.write_text(text)
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(path.parent)], check=True)
@@ -63,7 +63,7 @@ class LifeTests(InterpreterCase):
     timeout = 100
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
-    async def test_nothing_is_left_behind(self):
+    async def test_nothing_is_left_behind(self) -> None:
         """Thirty interpreters leave no descriptor, process, thread or timer."""
         bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
         await (await self.interpreters.create(bundle)).close()
@@ -81,7 +81,7 @@ class LifeTests(InterpreterCase):
         after = descriptors(), children(), threading.active_count(), len(reactor.getDelayedCalls())
         self.assertEqual(after, before)
 
-    async def test_an_interpreter_dies_by_reference_count(self):
+    async def test_an_interpreter_dies_by_reference_count(self) -> None:
         """A closed interpreter is in no cycle that only a collection could end."""
         interpreter = await self.make()
         await self.result(interpreter, "async_one")
@@ -97,7 +97,7 @@ class LifeTests(InterpreterCase):
         await turned
         self.assertEqual([each() for each in dead], [None, None])
 
-    async def test_stop_closes_everything(self):
+    async def test_stop_closes_everything(self) -> None:
         """Stopping the service ends interpreters that are still open, and interrupts what runs in them."""
         before = children()
         self.interpreters.spare.take().addCallback(lambda process: process.close())
@@ -109,7 +109,7 @@ class LifeTests(InterpreterCase):
         self.assertLessEqual(children(), before)
         await self.failure(self.interpreters.create(self.bundle({"handlers.py": ""}, ["handlers:f"])), StageFailed)
 
-    async def test_nobody_waits_any_more(self):
+    async def test_nobody_waits_any_more(self) -> None:
         """Who is cut off while the spare starts ends it, and hears of that once."""
         spare = Spare(reactor, Printing(reactor.seconds))
         spare.start()
@@ -123,7 +123,7 @@ class LifeTests(InterpreterCase):
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    async def test_signals_to_the_group_while_it_starts(self):
+    async def test_signals_to_the_group_while_it_starts(self) -> None:
         """Ctrl-C reaches each process of the terminal's group: one that starts just then gets ready all the same."""
         spare = Spare(reactor, Printing(reactor.seconds))
         spare.start()
@@ -135,7 +135,7 @@ class LifeTests(InterpreterCase):
         self.assertFalse(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & HELD, "the server itself goes on with signals")
         await process.close()
 
-    async def test_a_process_of_its_own(self):
+    async def test_a_process_of_its_own(self) -> None:
         """One that leaves the spare alone starts one process and ends it: before and after, the same run."""
         while self.interpreters.spare.pid is None:
             await deferLater(reactor, 0.01)
@@ -153,7 +153,7 @@ class LifeTests(InterpreterCase):
         self.assertIn("Spare.", str(reactor.getDelayedCalls()))
         await taken.close()
 
-    async def test_a_process_of_its_own_dies(self):
+    async def test_a_process_of_its_own_dies(self) -> None:
         """Its successors leave the spare alone too, lone calls do, and none of its deaths is counted."""
         restarts = []
         interpreters = ChildInterpreters(reactor, None, on_restart=lambda: restarts.append(1))
@@ -169,7 +169,7 @@ class LifeTests(InterpreterCase):
         await interpreter.close()
         self.assertEqual((interpreters.spare.pid, children(), restarts), (*before, []))
 
-    async def test_no_process_of_its_own(self):
+    async def test_no_process_of_its_own(self) -> None:
         """Without processes it fails as any other, and the spare's turn comes none the sooner."""
         await self.interpreters.stopService()
         self.patch(childprocess, "PROGRAM", self.write("raise SystemExit('this Python is broken')"))
@@ -184,7 +184,7 @@ class LifeTests(InterpreterCase):
         error = await self.failure(self.interpreters.create(bundle, spare=False), StageFailed)
         self.assertRegex(str(error), "status 1 before it was ready: this Python is broken")
 
-    async def test_no_process(self):
+    async def test_no_process(self) -> None:
         """Without processes, a reload fails at its stage, with what the program said."""
         await self.interpreters.stopService()
         self.patch(childprocess, "PROGRAM", self.write("raise SystemExit('this Python is broken')"))
@@ -194,7 +194,7 @@ class LifeTests(InterpreterCase):
         self.assertEqual(error.stage, "resolve")
         self.assertRegex(str(error), "status 1 before it was ready: this Python is broken")
 
-    async def test_the_bundle_is_what_runs(self):
+    async def test_the_bundle_is_what_runs(self) -> None:
         """Neither an edit nor byte code on disk changes what an interpreter runs, before or after a restart."""
         bundle = self.bundle({"handlers.py": LATE, "late.py": "value = 1\n"}, ["f"])
         self.edit_and_compile(Path(bundle.modules["late"].path), "value = 2\n")
@@ -266,26 +266,26 @@ class OrphanTests(SynchronousTestCase):
             parent.kill()
         return waiting
 
-    def assert_ends(self, waiting):
+    def assert_ends(self, waiting) -> None:
         self.assertEqual(len(waiting), 4)
         for each in waiting:
             poll = select.poll()
             poll.register(each, select.POLLIN)
             self.assertTrue(poll.poll(10_000), "it lives on")
 
-    def test_idle(self):
+    def test_idle(self) -> None:
         """It ends when it has nothing to do."""
         self.assert_ends(self.orphan())
 
-    def test_busy(self):
+    def test_busy(self) -> None:
         """It ends under its calls."""
         self.assert_ends(self.orphan("waits", "loops"))
 
-    def test_blocked(self):
+    def test_blocked(self) -> None:
         """It ends although a handler blocks its loop for good."""
         self.assert_ends(self.orphan("blocks_later"))
 
-    def test_held_by_c_code(self):
+    def test_held_by_c_code(self) -> None:
         """It ends although C code lets no thread of it run."""
         self.assert_ends(self.orphan("holds"))
 
@@ -293,14 +293,14 @@ class OrphanTests(SynchronousTestCase):
 class NoProcesses(Clock):
     """A reactor on which no process starts."""
 
-    def spawnProcess(self, *args, **kwargs):
+    def spawnProcess(self, *args, **kwargs) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
 
 class SpareTests(SynchronousTestCase):
     """The spare by a clock."""
 
-    def test_backoff(self):
+    def test_backoff(self) -> None:
         """A spare that cannot be started is tried again, ever later; stopping ends that, and nothing leaks."""
         clock = NoProcesses()
         before = descriptors()

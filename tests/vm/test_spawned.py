@@ -64,7 +64,7 @@ class MultiprocessingTests(InterpreterCase):
             Path(module.path).write_text("raise SystemExit('read from disk')\n")
         return bundle
 
-    async def test_start_methods(self):
+    async def test_start_methods(self) -> None:
         """Each start method finds the interpreter's own modules, and its processes can be terminated."""
         interpreter = await self.interpreters.create(self.packages())
         for method in ("fork", "spawn", "forkserver"):
@@ -72,7 +72,7 @@ class MultiprocessingTests(InterpreterCase):
             found = [await self.result(interpreter, each, body=body) for each in ("process", "pools", "terminates")]
             self.assertEqual((method, found), (method, [[16, 0], [[4, 8], [12]], -15]))
 
-    async def test_pools_outlive_calls(self):
+    async def test_pools_outlive_calls(self) -> None:
         """A pool that a call whose time is up has made serves later calls."""
         interpreter = await self.interpreters.create(self.packages())
         await self.failure(interpreter.call(make_call("waits_for_a_pool", timeout=0.3)), HandlerTimedOut)

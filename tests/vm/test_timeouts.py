@@ -14,7 +14,7 @@ from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, Overdue, Running, Ve
 class JudgeTests(SynchronousTestCase):
     """The pure decision."""
 
-    def test_table(self):
+    def test_table(self) -> None:
         """Each situation has its verdict."""
         table = [
             # cancelled, culprit, alone, verdict
@@ -34,7 +34,7 @@ class JudgeTests(SynchronousTestCase):
             self.assertIs(judge(7, cancelled=cancelled, culprit=culprit, alone=alone), verdict)
 
     @given(st.booleans(), st.sampled_from([None, LOOP_TURNS, BLOCKED_BY_NOBODY, 7, 8]), st.booleans())
-    def test_nobody_pays_for_another(self, cancelled, culprit, alone):
+    def test_nobody_pays_for_another(self, cancelled, culprit, alone) -> None:
         """A call is convicted only if it was alone, or had its chance to end and no other one is named."""
         if judge(7, cancelled=cancelled, culprit=culprit, alone=alone) is Verdict.CONVICT:
             self.assertTrue(alone or (cancelled and culprit in (LOOP_TURNS, 7)))
@@ -43,19 +43,19 @@ class JudgeTests(SynchronousTestCase):
 class Holder:
     """Records what `Overdue` asks for; answers pings as told."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls = {}
         self.pings = []
         self.cancelled = []
         self.ended = []
 
-    def ping(self, number):
+    def ping(self, number) -> None:
         self.pings.append(number)
 
-    def cancel(self, running):
+    def cancel(self, running) -> None:
         self.cancelled.append(running.number)
 
-    def end(self, guilty, why, *, suspect):
+    def end(self, guilty, why, *, suspect) -> None:
         self.ended.append(("suspect" if suspect else "acquitted") if guilty is None else guilty.number)
         self.calls = {}
 
@@ -63,7 +63,7 @@ class Holder:
 class OverdueTests(SynchronousTestCase):
     """`Overdue` with a clock."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.clock, self.holder = Clock(), Holder()
         self.overdue = Overdue(self.clock, self.holder)
 
@@ -73,17 +73,17 @@ class OverdueTests(SynchronousTestCase):
         self.overdue.began(running)
         return running
 
-    def answer(self, culprit):
+    def answer(self, culprit) -> None:
         self.overdue.pong_received(Pong(self.holder.pings[-1], culprit))
 
-    def test_idle_is_silent(self):
+    def test_idle_is_silent(self) -> None:
         """With no calls there are no pings, and after a while no timer."""
         self.begin(1, 30)
         del self.holder.calls[1]
         self.clock.pump([0.5] * 10)
         self.assertEqual((self.holder.pings, self.clock.getDelayedCalls()), ([], []))
 
-    def test_pings_while_calls_run(self):
+    def test_pings_while_calls_run(self) -> None:
         """About once a second, one at a time."""
         self.begin(1, 30)
         for _ in range(10):
@@ -92,7 +92,7 @@ class OverdueTests(SynchronousTestCase):
         self.assertEqual(len(self.holder.pings), 10)
         self.assertEqual(self.holder.cancelled, [])
 
-    def test_cancel_then_convict(self):
+    def test_cancel_then_convict(self) -> None:
         """A call over its time is asked to end; after the grace the process is ended for it."""
         self.begin(1, 0.3)
         self.begin(2, 30)
@@ -103,7 +103,7 @@ class OverdueTests(SynchronousTestCase):
         self.answer(LOOP_TURNS)
         self.assertEqual((self.holder.cancelled, self.holder.ended), ([1], [1]))
 
-    def test_silence(self):
+    def test_silence(self) -> None:
         """Without an answer several calls are suspects, and one alone is guilty."""
         for numbers, ended in (((1, 2), "suspect"), ((3,), 3)):
             for number in numbers:
@@ -112,13 +112,13 @@ class OverdueTests(SynchronousTestCase):
             self.assertEqual(self.holder.ended[-1:], [ended])
             self.overdue.stop()
 
-    def test_silence_before_anybody_is_overdue(self):
+    def test_silence_before_anybody_is_overdue(self) -> None:
         """A process that does not answer is left alone while no call is over its time."""
         self.begin(1, 30)
         self.clock.pump([0.5] * 50)
         self.assertEqual((self.holder.ended, len(self.holder.pings)), ([], 1))
 
-    def test_blocked_time_is_given_back(self):
+    def test_blocked_time_is_given_back(self) -> None:
         """A call that another one keeps from the loop gets that time back; the other does not."""
         self.begin(1, 5)
         victim = self.begin(2, 1.5)
@@ -133,7 +133,7 @@ class OverdueTests(SynchronousTestCase):
         self.assertTrue(1 < victim.due_at - self.clock.seconds() <= 1.5)
         self.assertEqual(self.holder.calls[1].due_at, 5)
 
-    def test_what_was_left_behind(self):
+    def test_what_was_left_behind(self) -> None:
         """What a call that is over left behind, and blocks the loop, ends the process at nobody's cost."""
         self.begin(1, 0.3)
         for _ in range(12):
@@ -142,7 +142,7 @@ class OverdueTests(SynchronousTestCase):
                 self.answer(99)
         self.assertEqual((self.holder.cancelled, self.holder.ended), ([], ["acquitted"]))
 
-    def test_waiting_for_a_thread(self):
+    def test_waiting_for_a_thread(self) -> None:
         """A queued call has all its time once it starts."""
         running = self.begin(1, 1)
         self.overdue.queued(running, waits=True)
@@ -155,7 +155,7 @@ class OverdueTests(SynchronousTestCase):
         self.answer(LOOP_TURNS)
         self.assertEqual(self.holder.cancelled, [1])
 
-    def test_late_answers(self):
+    def test_late_answers(self) -> None:
         """An answer to an earlier ping, or to none, decides nothing."""
         self.begin(1, 0.3)
         self.overdue.pong_received(Pong(1, LOOP_TURNS))
