@@ -67,10 +67,10 @@ class Document:
         """
         value = self._value
         for step in path:
-            if isinstance(value, msgspec.Raw):
-                value = _member_of(value, step)
-            elif isinstance(value, dict):
+            if type(value) is dict:
                 value = value.get(step)
+            elif isinstance(value, msgspec.Raw):
+                value = _member_of(value, step)
             else:
                 return None
         if isinstance(value, msgspec.Raw) and len(value) <= LONGEST_WORD * 12 + 2:
@@ -145,7 +145,7 @@ def read_message(headers: Mapping[str, str], body: bytes) -> tuple[str, Document
 
 def media_type(headers: Mapping[str, str]) -> str:
     """Give the media type of a request in lower case, without parameters; empty for none."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+    return _content_type(headers.get("content-type", ""))[0]
 
 
 def claims_json(headers: Mapping[str, str]) -> bool:
@@ -160,12 +160,18 @@ def check_charset(headers: Mapping[str, str], body: bytes) -> None:
 
     :raises MediaTypeUnsupported: it is, and its bytes are not the same in UTF-8.
     """
-    found = _CHARSET.search(headers.get("content-type", ""))
-    if found is None:
+    charset = _content_type(headers.get("content-type", ""))[1]
+    if charset is None:
         return
-    charset = found[1].lower()
     if charset not in _UTF_8 and not (charset in _LIKE_ASCII and body.isascii()):
         raise MediaTypeUnsupported(f"the charset must be utf-8, got {charset[:40]!r}")
+
+
+@lru_cache(maxsize=64)
+def _content_type(text: str) -> tuple[str, str | None]:
+    """Give media type and charset of a ``Content-Type`` in lower case; None where it names no charset."""
+    found = _CHARSET.search(text)
+    return text.partition(";")[0].strip().lower(), None if found is None else found[1].lower()
 
 
 def word(value: Any) -> str | None:

@@ -55,6 +55,21 @@ class HmacScheme:
     algorithm: str = "sha256"
     encoding: Encoding = Encoding.HEX
     signs_time: bool = field(init=False)
+    _given_in: str = field(init=False)
+    _timed_in: str | None = field(init=False)
+    _written_before: bytes = field(init=False)
+
+    @_given_in.default
+    def _lower_header(self) -> str:
+        return self.header.lower()
+
+    @_timed_in.default
+    def _lower_timestamp_header(self) -> str | None:
+        return None if self.timestamp_header is None else self.timestamp_header.lower()
+
+    @_written_before.default
+    def _encoded_prefix(self) -> bytes:
+        return self.prefix.encode("ascii")
 
     @signs_time.default
     def _signs_time(self) -> bool:
@@ -74,8 +89,8 @@ class HmacScheme:
     ) -> None:
         """See `IScheme`."""
         self.check_headers(headers)
-        given = headers[self.header.lower()]
-        timestamp = None if self.timestamp_header is None else headers[self.timestamp_header.lower()]
+        given = headers[self._given_in]
+        timestamp = None if self._timed_in is None else headers[self._timed_in]
         candidates: Sequence[str] = (given,)
         if self.entries is not None:
             timestamp, candidates = self._read_entries(given, *self.entries)
@@ -88,9 +103,13 @@ class HmacScheme:
 
     def check_headers(self, headers: Headers) -> None:
         """See `IScheme`."""
-        for name in (self.timestamp_header, self.header):
-            if name is not None and name.lower() not in headers:
-                raise SignatureMissing(f"the header {name} is missing; is a secret set for the webhook at the sender?")
+        if self._timed_in is not None and self._timed_in not in headers:
+            missing = self.timestamp_header
+        elif self._given_in not in headers:
+            missing = self.header
+        else:
+            return
+        raise SignatureMissing(f"the header {missing} is missing; is a secret set for the webhook at the sender?")
 
     def sign(self, key: bytes, body: bytes, now: float) -> dict[str, str]:
         """See `IScheme`."""
@@ -116,8 +135,8 @@ class HmacScheme:
 
     def _signature(self, key: bytes, timestamp: str | None, body: bytes) -> bytes:
         """Write the signature that ``key`` makes."""
-        values = {Part.BODY: body, Part.TIMESTAMP: (timestamp or "").encode("ascii")}
-        signed = b"".join(values[part] if isinstance(part, Part) else part for part in self.signed)
-        digest = hmac.digest(key, signed, self.algorithm)
+        stamp = b"" if timestamp is None else timestamp.encode("ascii")
+        parts = [body if part is Part.BODY else stamp if part is Part.TIMESTAMP else part for part in self.signed]
+        digest = hmac.digest(key, parts[0] if len(parts) == 1 else b"".join(parts), self.algorithm)
         text = digest.hex().encode("ascii") if self.encoding is Encoding.HEX else base64.b64encode(digest)
-        return self.prefix.encode("ascii") + text
+        return self._written_before + text

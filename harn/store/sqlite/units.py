@@ -39,7 +39,9 @@ class Accept(Unit):
     def __init__(self, acceptance: Acceptance) -> None:
         super().__init__()
         self.acceptance = acceptance
-        self.size = sum(len(delivery.body) for delivery in acceptance.deliveries)
+        self.size = 0
+        for delivery in acceptance.deliveries:
+            self.size += len(delivery.body)
 
 
 class Settle(Unit):
