@@ -1,5 +1,8 @@
 # Needs Python 3.11 or later, and make. PYTHON=/path/to/python names another one.
 PYTHON ?= python3
+# How many processes run the tests, and what runs them there: `.ci/run` has its own, which notes the time of each test.
+JOBS ?= 2
+TRIAL ?= -m twisted.trial
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +19,7 @@ run: $(VENV)/installed
 	@$(BIN)/python examples/quickstart/demo.py
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -u -m twisted.trial --temp-directory=$(VENV)/trial tests
+	@$(BIN)/python -u $(TRIAL) --jobs=$(JOBS) --temp-directory=$(VENV)/trial tests
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
