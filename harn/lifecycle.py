@@ -45,13 +45,27 @@ class Chosen(Event, frozen=True, gc=False):
     bindings: tuple[str, ...]
 
 
-class Refused(Event, frozen=True, gc=False):
+class RequestRefused(Event, frozen=True, gc=False):
     """A request was answered with an error status and was never an event."""
 
     trigger_id: str
     provider: str
     bindings: tuple[str, ...]
     status: int
+
+
+class Backpressure(Event, frozen=True, gc=False):
+    """Something was held up for want of room: ``action`` (``admit``, ``reject``) by ``dimension`` (``ingest``)."""
+
+    dimension: str
+    action: str
+
+
+class Appended(Event, frozen=True, gc=False):
+    """A unit is on disk; ``seconds`` is how long its writer waited."""
+
+    topic: str
+    seconds: float
 
 
 class Dropped(Event, frozen=True, gc=False):
@@ -103,11 +117,15 @@ class Settled(Event, frozen=True, gc=False):
 
 
 class DeadLettered(Event, frozen=True, gc=False):
-    """Deliveries that only the store held became dead letters, in one durable unit."""
+    """
+    Deliveries that only the store held became dead letters, in one durable unit.
+
+    :ivar binding: None where that version had ended before.
+    """
 
     trigger_id: str
     provider: str
-    binding: str
+    binding: str | None
     reason: str
     count: int
 

@@ -20,8 +20,8 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
+from harn.lifecycle import DeadLettered, Lifecycle
 from harn.model.delivery import DRAIN_CANCELLED, Settlement
-from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -42,7 +42,7 @@ class Cancels:
         wall: WallTime,
         deliveries: IDeliveries,
         registry: Registry,
-        metrics: Metrics,
+        lifecycle: Lifecycle,
         readback: ReadBack,
         leavings: Leavings,
         second_tries: SecondTries,
@@ -52,7 +52,7 @@ class Cancels:
         self._wall = wall
         self._deliveries = deliveries
         self._registry = registry
-        self._metrics = metrics
+        self._lifecycle = lifecycle
         self._readback = readback
         self._leavings = leavings
         self._second_tries = second_tries
@@ -106,8 +106,7 @@ class Cancels:
         elif binding.id in self._registry.active and leaving.stored > buried:
             # It stood in for an earlier version, whose rows are the live one's now.
             self._leavings.hold_stored(self._registry.active[binding.id], leaving.stored - buried)
-        binding.dead += buried
-        self._metrics.trigger(binding.id, binding.spec.provider).dead(DRAIN_CANCELLED, buried)
+        self._lifecycle.emit(DeadLettered(binding.id, binding.spec.provider, binding.key, DRAIN_CANCELLED, buried))
         self._readback.left()
         self._leavings.end(leaving)
         return self._counts.pop(binding) + buried

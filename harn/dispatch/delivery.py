@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from harn.model.delivery import LARGE_BODY, NewDelivery, StoredDelivery
+from harn.lifecycle import Settled
+from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
 from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call, Returned
 
@@ -103,6 +104,12 @@ class Delivery:
             replay_of=self.replay_of,
             secrets=binding.spec.handler_secrets,
         )
+
+    def settled(self, settlement: Settlement) -> Settled:
+        """Return the event of a settlement that is on disk; the delivery itself stands as before."""
+        binding = self.binding
+        passed = binding.predicate is not None and settlement.passed and not self.passed
+        return Settled(binding.id, binding.spec.provider, binding.key, self.event_id, self.envelope, passed, settlement)
 
     def let_go_of_body(self) -> None:
         """Keep a large body no longer; it is in the store."""

@@ -21,17 +21,16 @@ from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.cancelling import Cancels
-from harn.dispatch.counting import count_settled, let_judge, workload
+from harn.dispatch.counting import workload
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
 from harn.dispatch.moving import Moves, given_up, hand_to
-from harn.dispatch.notes import note_settled
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
 from harn.errors import AttemptFailed, CallInterrupted, EventLogGone, EventLogUnavailable
+from harn.lifecycle import Begun, Lifecycle
 from harn.model.delivery import READY, WAITING, Settlement, Workload
-from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.pool import Shared
@@ -72,7 +71,7 @@ class Dispatcher:
         clock: IReactorTime,
         deliveries: IDeliveries,
         registry: Registry,
-        metrics: Metrics,
+        lifecycle: Lifecycle,
         random: Callable[[], float],
         max_outstanding: int = 64,
         max_deliveries: int = MAX_DELIVERIES,
@@ -87,7 +86,7 @@ class Dispatcher:
         self._wall: WallTime = wall or clock
         self._deliveries = deliveries
         self._registry = registry
-        self._metrics = metrics
+        self._lifecycle = lifecycle
         self._random = random
         self.max_outstanding = max_outstanding
         self.in_progress: dict[int, Delivery] = {}
@@ -98,10 +97,10 @@ class Dispatcher:
         self._bodies = RunningBodies(deliveries, max_bytes)
         bounds = max_deliveries, max_bytes, self._wall, self._bodies.fits
         self._readback = ReadBack(
-            clock, deliveries, registry, metrics, self._second_tries, self._leavings, self._pump, *bounds
+            clock, deliveries, registry, lifecycle, self._second_tries, self._leavings, self._pump, *bounds
         )
         self._window = self._readback.window
-        shared = (self._wall, deliveries, registry, metrics, self._readback, self._leavings, self._second_tries)
+        shared = (self._wall, deliveries, registry, lifecycle, self._readback, self._leavings, self._second_tries)
         self._moves = Moves(*shared, self._busy, self._settle)
         self._cancels = Cancels(*shared, self._end_held, self._settle)
         self._watchers: dict[str, list[Deferred[Outcome]]] = {}
@@ -277,6 +276,7 @@ class Dispatcher:
         self._bodies.begin(delivery)
         alone = delivery.deaths >= DEATHS_UNTIL_ALONE
         noted = self._deliveries.begins(delivery.delivery_id)
+        self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
         if delivery.is_read_back or delivery.body is None:
             # It may be what killed an earlier server: should it do so again, that is to be known.
             ready = noted.addCallback(lambda _: self._bodies.read(delivery))
@@ -361,8 +361,7 @@ class Dispatcher:
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
         del self._unsettled[delivery.delivery_id]
         binding = delivery.binding
-        count_settled(self._metrics, delivery, settlement)
-        note_settled(delivery, settlement)
+        settled = delivery.settled(settlement)
         delivery.attempts = settlement.attempts
         delivery.passed = settlement.passed
         goes_on = settlement.state in (READY, WAITING)
@@ -376,11 +375,11 @@ class Dispatcher:
             if settlement.state == WAITING and settlement.due_at is not None:
                 self._readback.waits(binding.id, settlement.due_at)
             self._moves.settled(binding, settlement)
+        self._lifecycle.emit(settled)
+        if not is_over and settlement.state != READY:
             binding.release()
             for watcher in self._watchers.pop(delivery.event_id, ()):
                 watcher.callback(Outcome(delivery, settlement))
-        if settlement.attempt is not None:
-            let_judge(binding)
         self._pump()
         self._check_idle()
 

@@ -19,11 +19,10 @@ from harn.clocks import rfc3339
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.attempt import shortened
 from harn.dispatch.delivery import Delivery
-from harn.dispatch.notes import note_accepted
+from harn.lifecycle import Accepted, Appended, Chosen, Dropped, Lifecycle
 from harn.model.delivery import FILTER_ERROR, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.identifiers import new_event_id, new_trace_id
-from harn.observability.metrics import Metrics
 from harn.store.interfaces import IInbox
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignore
@@ -184,12 +183,12 @@ class Intake:
         clock: IReactorTime,
         inbox: IInbox,
         submit: Callable[[Delivery], None],
-        metrics: Metrics,
+        lifecycle: Lifecycle,
     ) -> None:
         self._clock = clock
         self._inbox = inbox
         self._submit = submit
-        self._metrics = metrics
+        self._lifecycle = lifecycle
 
     def take(
         self,
@@ -214,19 +213,17 @@ class Intake:
         except Exception:
             # For example a plugin's event that has no form in JSON. Whoever holds a lease waits for a Deferred.
             if ramp is not None:
-                binding.received += 1
+                self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
             return fail()
         return self.keep(binding, decided)
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
         """Accept what was decided to be kept, as `take` does."""
-        for version in decided.reached:
-            version.received += 1
+        if decided.reached:
+            self._lifecycle.emit(Chosen(binding.id, tuple(version.key for version in decided.reached)))
         deliveries, ignored = decided.deliveries, decided.ignored + decided.filtered
         if ignored:
-            stats = self._metrics.trigger(binding.id, binding.spec.provider)
-            stats.ignored += decided.ignored
-            stats.filtered += decided.filtered
+            self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, decided.ignored, decided.filtered))
         if not deliveries and decided.guard is None:
             return succeed(Taken((), 0, ignored))
         for holder in decided.holders:
@@ -247,8 +244,8 @@ class Intake:
         began_at: float,
     ) -> Taken:
         """Hand over what is new; give back the leases of what is not."""
-        self._metrics.append_observed(INBOX_TOPIC, self._clock.seconds() - began_at)
-        stats = self._metrics.trigger(binding.id, binding.spec.provider)
+        emit = self._lifecycle.emit
+        emit(Appended(INBOX_TOPIC, self._clock.seconds() - began_at))
         event_ids: list[str] = []
         bindings: list[str] = []
         duplicates = dead = 0
@@ -259,16 +256,14 @@ class Intake:
                 continue
             event_ids.append(new.event_id)
             bindings.append(holder.key)
-            note_accepted(holder, new)
+            emit(Accepted(holder.key, delivery_id, new))
             if new.dead is not None:
-                stats.dead(new.dead.reason)
-                holder.dead += 1
                 dead += 1
                 holder.release()
             else:
                 self._submit(Delivery.accepted(delivery_id, holder, new))
-        stats.accepted += len(event_ids)
-        stats.deduped += duplicates
+        if duplicates:
+            emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
         return Taken(tuple(event_ids), duplicates, ignored, dead, tuple(bindings))
 
     @staticmethod

@@ -20,8 +20,8 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leaving, Leavings
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
+from harn.lifecycle import DeadLettered, Lifecycle, Redriven
 from harn.model.delivery import BINDING_REMOVED, RETRY_EXHAUSTED, Settlement
-from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -57,7 +57,7 @@ class Moves:
         wall: WallTime,
         deliveries: IDeliveries,
         registry: Registry,
-        metrics: Metrics,
+        lifecycle: Lifecycle,
         readback: ReadBack,
         leavings: Leavings,
         second_tries: SecondTries,
@@ -67,7 +67,7 @@ class Moves:
         self._wall = wall
         self._deliveries = deliveries
         self._registry = registry
-        self._metrics = metrics
+        self._lifecycle = lifecycle
         self._readback = readback
         self._leavings = leavings
         self._second_tries = second_tries
@@ -101,8 +101,8 @@ class Moves:
         count = await self._second_tries.insist(f"moving {binding.key} on", partial(self._write_move, leaving))
         self._leavings.written(leaving)
         if leaving.target is None:
-            binding.dead += count
-            self._metrics.trigger(binding.id, binding.spec.provider).dead(BINDING_REMOVED, count)
+            provider = binding.spec.provider
+            self._lifecycle.emit(DeadLettered(binding.id, provider, binding.key, BINDING_REMOVED, count))
             self._registry.retries_died(binding, count - leaving.stored)
         elif leaving.joined:
             self._readback.window.look_through()  # the trigger came back: they are to be found
@@ -180,8 +180,7 @@ class Moves:
         def told(result: int | Failure, target: BindingVersion) -> int | Failure:
             if not isinstance(result, Failure):
                 self._leavings.hold_stored(target, result)
-                # The metrics' counters never go down: these letters count as dead once more if they die again.
-                binding.dead = max(0, binding.dead - result)
+                self._lifecycle.emit(Redriven(binding.id, binding.key, result))
             target.release()
             return result
 

@@ -21,8 +21,8 @@ from harn.dispatch.second_tries import INTERVAL, SecondTries
 from harn.dispatch.wakeups import Wakeups
 from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES, Window
 from harn.errors import EventLogUnavailable
+from harn.lifecycle import DeadLettered, Lifecycle
 from harn.model.delivery import BINDING_REMOVED, WAITING, StoredDelivery
-from harn.observability.metrics import Metrics
 from harn.store.interfaces import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -49,7 +49,7 @@ class ReadBack:
         clock: IReactorTime,
         deliveries: IDeliveries,
         registry: Registry,
-        metrics: Metrics,
+        lifecycle: Lifecycle,
         second_tries: SecondTries,
         leavings: Leavings,
         pump: Callable[[], None],
@@ -62,7 +62,7 @@ class ReadBack:
         self._back_steps = BackSteps(clock, self._wall)
         self._deliveries = deliveries
         self._registry = registry
-        self._metrics = metrics
+        self._lifecycle = lifecycle
         self._second_tries = second_tries
         self._leavings = leavings
         self._pump = pump
@@ -268,7 +268,7 @@ class ReadBack:
             self.settled(row.delivery_id, in_hand=False)
             if row.state == WAITING:
                 self._registry.retry_is_due(row.trigger_id)
-            self._metrics.trigger(row.trigger_id, row.provider).dead(BINDING_REMOVED)
+            self._lifecycle.emit(DeadLettered(row.trigger_id, row.provider, None, BINDING_REMOVED, 1))
 
         def not_given_up(failure: Failure) -> None:
             self._second_tries.add(partial(self._give_up, row))

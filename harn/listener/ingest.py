@@ -28,6 +28,7 @@ from harn.errors import (
     Saturated,
     ShuttingDown,
 )
+from harn.lifecycle import Backpressure, Chosen, Lifecycle, Received, RequestRefused
 from harn.listener.admission import Admission
 from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
@@ -36,8 +37,6 @@ from harn.listener.refusals import Refusals
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 from harn.model.inbound import InboundRequest
-from harn.observability.metrics import Metrics
-from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
 
 _encode = msgspec.json.Encoder().encode
@@ -71,14 +70,14 @@ class Ingest(Place):
         clock: IReactorTime,
         intake: Intake,
         admission: Admission,
-        metrics: Metrics,
+        lifecycle: Lifecycle,
         in_thread: InThread,
         authenticator: Callable[[], Authenticator],
     ) -> None:
         self._clock = clock
         self._intake = intake
         self._admission = admission
-        self._metrics = metrics
+        self._lifecycle = lifecycle
         self._in_thread = in_thread
         self._examining = DeferredSemaphore(EXAMINED_AT_ONCE)
         self._authenticator = authenticator
@@ -101,23 +100,20 @@ class Ingest(Place):
     def admit(self, request: HarnRequest, length: int) -> None:
         """Take the lease, unless the server is going down or has enough to do."""
         route = _route(request)
-        binding = route.binding
-        if route.ramp is None:
-            binding.received += 1
-        stats = self._metrics.trigger(binding.id, binding.spec.provider)
-        stats.received += 1
+        binding, provider = route.binding, route.binding.spec.provider
+        self._lifecycle.emit(Received(binding.id, provider, binding.key if route.ramp is None else None))
         try:
             if request.site.quiescing:
                 raise ShuttingDown("the server is shutting down; send the request again")
             self._check_sender(request)
             self._admission.admit(binding.id, length)
         except Refused as error:
+            key = (binding.key,)
             if route.ramp is not None:
-                binding.received += 1  # nothing will be chosen
-            binding.refused += 1
-            stats.refuse(status_of(type(error)).code)
+                self._lifecycle.emit(Chosen(binding.id, key))  # nothing will be chosen
+            self._lifecycle.emit(RequestRefused(binding.id, provider, key, status_of(type(error)).code))
             if isinstance(error, RateExceeded | Saturated):
-                self._metrics.backpressure("ingest", "reject")
+                self._lifecycle.emit(Backpressure("ingest", "reject"))
             elif isinstance(error, CredentialsRejected):
                 self._refusals.note(binding.id, status_of(type(error)).code, str(error))
             raise
@@ -145,22 +141,12 @@ class Ingest(Place):
             self._admission.release(request.entered)
         route = _route(request)
         binding = route.binding
-        refused = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR
-        if refused and status is not None:
-            self._metrics.trigger(binding.id, binding.spec.provider).refuse(status)
-        if route.ramp is not None:
-            self._count_on_ramp(binding, request, refused=refused)
-        elif refused:
-            binding.refused += 1
+        if route.ramp is not None and not request.reached:
+            self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
+        if status is not None and _FIRST_ERROR <= status <= _LAST_ERROR:
+            reached = tuple(version.key for version in request.reached) or (binding.key,)
+            self._lifecycle.emit(RequestRefused(binding.id, binding.spec.provider, reached, status))
         route.release()
-
-    @staticmethod
-    def _count_on_ramp(binding: BindingVersion, request: HarnRequest, *, refused: bool) -> None:
-        """Count a request where its events went, or on the newest version where there were none."""
-        if not request.reached:
-            binding.received += 1
-        for version in request.reached or (binding,):
-            version.refused += refused
 
     # When the body is complete
 
@@ -225,7 +211,7 @@ class Ingest(Place):
         try:
             self._admission.enter(length)
         except Saturated as error:
-            self._metrics.backpressure("ingest", "reject")
+            self._lifecycle.emit(Backpressure("ingest", "reject"))
             self._failed(error, request)
             return
         request.entered = length

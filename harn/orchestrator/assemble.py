@@ -25,6 +25,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
 from harn.history.replay import Replayer
+from harn.lifecycle import Lifecycle, Received, VersionEnded
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.admin_routes import AdminRoutes
@@ -37,7 +38,9 @@ from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
 from harn.model.visible import visible
 from harn.observability.audit import Audit
+from harn.observability.delivery_log import log_deliveries
 from harn.observability.metrics import Metrics
+from harn.observability.trigger_metrics import TriggerMetrics
 from harn.operations.audit import Audit as OperationsAudit
 from harn.operations.registry import Operations
 from harn.orchestrator.hash_key import read_or_make_key
@@ -79,7 +82,6 @@ from harn.store.lock import StateDirectoryLock
 from harn.store.retention import RetentionService
 from harn.store.sqlite.store import SQLiteStore
 from harn.systemd.notify import ServiceManager, Watchdog
-from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 from harn.upgrade.old_process import OldProcess
 from harn.upgrade.program import Inheritance, Program
@@ -168,7 +170,9 @@ def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str,
     return ChildInterpreters(reactor, secrets, on_restart=metrics.interpreter_restarted)
 
 
-def make_sink(wall: WallTime, registry: Registry, intake: Intake) -> Callable[[str, NormalizedEvent], Deferred[None]]:
+def make_sink(
+    wall: WallTime, registry: Registry, intake: Intake, lifecycle: Lifecycle
+) -> Callable[[str, NormalizedEvent], Deferred[None]]:
     """Give the function by which connectors that drive themselves hand over events, through their gates."""
 
     def sink(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
@@ -179,8 +183,7 @@ def make_sink(wall: WallTime, registry: Registry, intake: Intake) -> Callable[[s
         versions = (binding,) if ramp is None else ramp.versions
         for version in versions:
             version.lease()
-        if ramp is None:
-            binding.received += 1
+        lifecycle.emit(Received(trigger_id, binding.spec.provider, binding.key if ramp is None else None))
         arrival = Arrival(headers={}, body=event.body or b"", received_at=wall.seconds())
         taking = intake.take(binding, arrival, [event], always_claim=True, ramp=ramp)
 
@@ -212,8 +215,9 @@ def add_gauges(metrics: Metrics, registry: Registry, dispatcher: Dispatcher, dra
     def attempts() -> dict[tuple[str, ...], float]:
         counts: dict[tuple[str, ...], float] = {}
         for binding in registry.ramping():
-            counts[(binding.key, "failed")] = float(binding.attempts_failed)
-            counts[(binding.key, "succeeded")] = float(binding.attempted - binding.attempts_failed)
+            found = registry.counts.of(binding.key)
+            counts[(binding.key, "failed")] = float(found.attempts_failed)
+            counts[(binding.key, "succeeded")] = float(found.attempted - found.attempts_failed)
         return counts
 
     metrics.gauge("harn_binding_in_flight", "Leases held on each binding version.", in_flight, ("binding_key", "state"))
@@ -267,7 +271,10 @@ def assemble(
 
     wall = WallClock()
     metrics = Metrics()
-    registry = Registry()
+    lifecycle = Lifecycle()
+    registry = Registry(lifecycle)
+    TriggerMetrics(metrics, lifecycle)
+    log_deliveries(lifecycle)
     catalog = Catalog.discover()
     for problem in catalog.problems:
         log.error("{problem}", problem=str(problem))
@@ -276,13 +283,13 @@ def assemble(
         path, reactor, wall=wall, guard=None if lock is None else lock.check, evidence=(state_path(options.state_dir),)
     )
     interpreters = make_interpreters(options, reactor, environ, metrics)
-    dispatcher = Dispatcher(reactor, store, registry, metrics, random.random, wall=wall)
-    intake = Intake(reactor, store, dispatcher.submit, metrics)
+    dispatcher = Dispatcher(reactor, store, registry, lifecycle, random.random, wall=wall)
+    intake = Intake(reactor, store, dispatcher.submit, lifecycle)
     admission = Admission(reactor, **admission_defaults(environ), beside=lambda: dispatcher.bytes_in_hand)
     token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
     settings = LiveSettings(options=options, admission=admission, dispatcher=dispatcher, token=token)
-    ingest = Ingest(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
-    push = Push(reactor, intake, admission, metrics, in_thread, settings.current_authenticator)
+    ingest = Ingest(reactor, intake, admission, lifecycle, in_thread, settings.current_authenticator)
+    push = Push(reactor, intake, admission, lifecycle, in_thread, settings.current_authenticator)
     resolution = Resolution(interpreters)
     readiness = Readiness(store_available=store.available, interpreter_up=resolution.all_up)
     pages = make_pages(metrics, readiness.reasons, in_thread)
@@ -296,15 +303,8 @@ def assemble(
     builder = Builder(files, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections)
     state_file = StateFile(state_path(options.state_dir), reactor, in_thread, lambda: parts.snapshot())
     publisher = Publisher(reactor, store, state_file, metrics)
-    drains = Drains(reactor, dispatcher.move_on, lambda binding: state_file.save_soon(), wall)
-    registry.observe(drains.ended)
-
-    def forget(binding: BindingVersion) -> None:
-        """Drop the series of a trigger that is gone, when the last of it has ended."""
-        if registry.newest(binding.id) is None:
-            metrics.forget([binding.id], [binding.spec.path])
-
-    registry.observe(forget)
+    drains = Drains(reactor, dispatcher.move_on, lifecycle, wall)
+    lifecycle.subscribe(VersionEnded, lambda event: state_file.save_soon())
     freezer = Freezer(reactor)
 
     def adopted(candidate: Candidate) -> None:
@@ -324,9 +324,9 @@ def assemble(
     )
     reviver = Reviver(reactor, store, resolution, registry, wall)
     deeds = Deeds(take_back=dispatcher.take_back, note=publisher.note_soon)
-    trials = Trials(reactor, store, registry, deeds, wall)
+    trials = Trials(reactor, store, registry, lifecycle, deeds, wall)
     settings.needed = trials.needed
-    sink = make_sink(wall, registry, intake)
+    sink = make_sink(wall, registry, intake, lifecycle)
     coordinator = Coordinator(reactor, builder, store, registry, site, drains, sink, hooks, reviver, trials, wall)
     recovery = Recovery(wall, store, reviver, dispatcher, drains, settings.drain_timeout)
     add_gauges(metrics, registry, dispatcher, drains)

@@ -29,6 +29,7 @@ from harn.store.interfaces import IStore
 from harn.store.model import Record
 from harn.store.topics import OURS, check_known
 from harn.triggers.binding import BindingVersion
+from harn.triggers.counts import Counts
 from harn.triggers.matching import matches
 from harn.triggers.registry import Registry
 
@@ -40,10 +41,10 @@ SYNTHETIC_KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
 """Kind of a made-up event by kind of trigger, where the trigger names none."""
 
 
-def describe_version(binding: BindingVersion, share: float, waiting: int) -> dict[str, Any]:
+def describe_version(binding: BindingVersion, counts: Counts, share: float, waiting: int) -> dict[str, Any]:
     """Make one entry of ``GET /admin/bindings``; ``share`` (0 to 1) is of its trigger's new deliveries."""
     return {
-        **describe_binding(binding, share),
+        **describe_binding(binding, counts, share),
         "binding": binding.key,
         "path": binding.spec.path,
         "handler_name": binding.spec.handler,
@@ -121,7 +122,12 @@ class Operations:
     def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
         """See `IOperations.bindings`."""
         registry = self._registry
-        return succeed([describe_version(each, registry.share(each), registry.waiting[each.id]) for each in registry])
+        return succeed(
+            [
+                describe_version(each, registry.counts.of(each.key), registry.share(each), registry.waiting[each.id])
+                for each in registry
+            ]
+        )
 
     def events(self, topic: str, after: int, limit: int) -> Deferred[RecordPage]:
         """See `IOperations.events`."""

@@ -249,6 +249,7 @@ class Parts:
             generation=self.coordinator.generation,
             digest="" if live is None else live.digest,
             bindings=list(self.registry),
+            counts=self.registry.counts,
             ramps=self.registry.ramps,
             last_reload=self.coordinator.last,
             stopped_at=self.stopped_at,

@@ -26,6 +26,7 @@ from harn.listener.endpoint import Bind
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.triggers.counts import Counts, VersionCounts
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 from harn.waiting import shield
 
@@ -71,6 +72,7 @@ class ServerState:
     What changes while a server runs.
 
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
+    :ivar counts: of these versions.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -78,6 +80,7 @@ class ServerState:
     generation: int
     digest: str
     bindings: Iterable[BindingVersion]
+    counts: VersionCounts
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -109,7 +112,9 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "last_reload": None if state.last_reload is None else describe_reload(state.last_reload),
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
-        "triggers": [entry(binding, _share_on_ramp(binding, ramps)) for binding in bindings],
+        "triggers": [
+            entry(binding, state.counts.of(binding.key), _share_on_ramp(binding, ramps)) for binding in bindings
+        ],
     }
 
 
@@ -151,7 +156,7 @@ def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float 
     return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
 
 
-def entry(binding: BindingVersion, share: float | None) -> Entry:
+def entry(binding: BindingVersion, counts: Counts, share: float | None) -> Entry:
     """
     Make the entry of one version; by position, since there may be ten thousand.
 
@@ -166,18 +171,18 @@ def entry(binding: BindingVersion, share: float | None) -> Entry:
         binding.version,
         binding.state,
         msgspec.UNSET if share is None else round(share * 100.0, 4),
-        binding.received,
-        binding.refused,
-        binding.dispatched,
-        binding.failed,
-        binding.dead,
+        counts.received,
+        counts.refused,
+        counts.dispatched,
+        counts.failed,
+        counts.dead,
         binding.in_flight,
     )
 
 
-def describe_binding(binding: BindingVersion, share: float) -> dict[str, Any]:
+def describe_binding(binding: BindingVersion, counts: Counts, share: float) -> dict[str, Any]:
     """Give the entry of one version as a dict, for documents that say more of it; ``share`` is from 0 to 1."""
-    return msgspec.structs.asdict(entry(binding, share))
+    return msgspec.structs.asdict(entry(binding, counts, share))
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from harn.clocks import WallTime
 from harn.errors import RouteUnknown
+from harn.lifecycle import Lifecycle, VersionEnded
 from harn.triggers.binding import DRAINING, BindingVersion
 
 log = Logger(namespace="harn.reload")
@@ -37,7 +38,7 @@ class Group:
     """
 
     generation: int
-    bindings: set[BindingVersion]
+    bindings: dict[str, BindingVersion]  # by key
     began_at: float  # seconds, Unix
     deadline: IDelayedCall | None = None
 
@@ -46,7 +47,7 @@ class Group:
         if self.deadline is not None and self.deadline.active():
             self.deadline.cancel()
         self.deadline = None
-        for binding in list(self.bindings):
+        for binding in list(self.bindings.values()):
             if not binding.moved:
                 move(binding).addErrback(_not_moved, binding.key)
 
@@ -81,7 +82,6 @@ class Drains:
     All draining groups, the oldest first.
 
     :param move_on: `harn.dispatch.dispatcher.Dispatcher.move_on`.
-    :param retired: called after each version that has ended.
     :param wall: for stamps; ``clock`` if None.
     """
 
@@ -89,14 +89,14 @@ class Drains:
         self,
         clock: IReactorTime,
         move_on: Callable[[BindingVersion], Deferred[int]],
-        retired: Callable[[BindingVersion], None],
+        lifecycle: Lifecycle,
         wall: WallTime | None = None,
     ) -> None:
         self._clock = clock
         self._wall: WallTime = wall or clock
         self._move_on = move_on
-        self._retired = retired
         self._groups: list[Group] = []
+        lifecycle.subscribe(VersionEnded, self._version_ended)
 
     @property
     def generations(self) -> tuple[int, ...]:
@@ -110,7 +110,7 @@ class Drains:
         :param generation: the number of the generation that they served last.
         :param timeout: seconds until what they have not begun is moved on.
         """
-        still = {binding for binding in bindings if binding.state == DRAINING}
+        still = {binding.key: binding for binding in bindings if binding.state == DRAINING}
         if not still:
             return
         group = Group(generation, still, self._wall.seconds())
@@ -132,7 +132,7 @@ class Drains:
                 deadline=None if binding.moved else self._deadline_of(group),
             )
             for group in self._groups
-            for binding in group.bindings
+            for binding in group.bindings.values()
         ]
         return sorted(found, key=lambda each: (each.since, each.binding.id, each.binding.version))
 
@@ -150,24 +150,19 @@ class Drains:
         :raises RouteUnknown: no such version drains; says which do.
         """
         for group in self._groups:
-            for binding in group.bindings:
-                if binding.key == key:
-                    return binding
+            if key in group.bindings:
+                return group.bindings[key]
         names = [each.binding.key for each in self.describe()]
         more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         known = f"draining now: {', '.join(names[:MOST_NAMED])}{more}" if names else "nothing drains now"
         raise RouteUnknown(f"no version {key!r} drains; {known}")
 
-    def ended(self, binding: BindingVersion) -> None:
-        """Take notice of a version's end: an observer of the registry."""
+    def _version_ended(self, event: VersionEnded) -> None:
         for group in list(self._groups):
-            if binding in group.bindings:
-                group.bindings.discard(binding)
-                if not group.bindings:
-                    if group.deadline is not None and group.deadline.active():
-                        group.deadline.cancel()
-                    self._groups.remove(group)
-        self._retired(binding)
+            if group.bindings.pop(event.binding, None) is not None and not group.bindings:
+                if group.deadline is not None and group.deadline.active():
+                    group.deadline.cancel()
+                self._groups.remove(group)
 
     def stop(self) -> None:
         """Cancel every deadline; what drains goes on with the next server."""

@@ -15,12 +15,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harn.clocks import BackSteps, WallTime, rfc3339, sleep_until
 from harn.errors import NothingPending
+from harn.lifecycle import Lifecycle, Settled
 from harn.manifest.model import ReloadSettings
+from harn.model.delivery import Attempt
 from harn.model.durations import format_duration
 from harn.model.shares import FailureLimit, format_share
 from harn.reload.report import ReloadRequest
-from harn.rollout.judges import add_judge, remove_judge
 from harn.triggers.binding import BindingVersion
+from harn.triggers.counts import counts_against_code
 
 NAME = "probation"
 """What the store keeps it under."""
@@ -149,13 +151,8 @@ def terms(
     )
 
 
-Counts = tuple[int, int]
+Tally = tuple[int, int]
 """How many attempts ended, and how many of them failed."""
-
-
-def counts_of(binding: BindingVersion) -> Counts:
-    """Give what a version has attempted since the server's start."""
-    return binding.attempted, binding.attempts_failed
 
 
 @define(eq=False)
@@ -163,35 +160,30 @@ class Trial:
     """
     A probation under way.
 
-    :ivar before: its new versions, each with what it had attempted when its probation began.
-    :ivar seen: the same as last looked at; ``total``: what all of them attempted between the two. Kept as a sum: an
-        attempt costs the same however many versions there are.
+    :ivar bindings: its new versions. ``tallies``: by key, what each has attempted since its probation began; ``total``:
+        their sum, kept so that an attempt costs the same however many versions there are.
     :ivar is_held: somebody confirms it at this moment; until that is done nothing undoes it.
     """
 
     probation: Probation
-    before: Mapping[BindingVersion, Counts]
-    seen: dict[BindingVersion, Counts] = field(init=False)
-    total: Counts = field(init=False, default=(0, 0))
+    bindings: tuple[BindingVersion, ...]
+    tallies: dict[str, Tally] = field(factory=dict)
+    total: Tally = field(init=False)
     is_held: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.seen = dict(self.before)
-        for binding in self.seen:
-            self.look(binding)
+        self.tallies = {binding.key: self.tallies.get(binding.key, (0, 0)) for binding in self.bindings}
+        self.total = sum(each[0] for each in self.tallies.values()), sum(each[1] for each in self.tallies.values())
 
-    def look(self, binding: BindingVersion) -> Counts:
-        """Count what one of its versions has attempted since it was last looked at; give the total."""
-        now, before = counts_of(binding), self.seen[binding]
-        self.seen[binding] = now
-        self.total = self.total[0] + now[0] - before[0], self.total[1] + now[1] - before[1]
-        return self.total
-
-    def counts(self) -> Counts:
-        """Count what all of them have attempted."""
-        for binding in self.seen:
-            self.look(binding)
-        return self.total
+    def count(self, binding: str, attempt: Attempt) -> bool:
+        """Count an attempt; return whether it was one of its versions'."""
+        tally = self.tallies.get(binding)
+        if tally is None:
+            return False
+        failed = counts_against_code(attempt)
+        self.tallies[binding] = tally[0] + 1, tally[1] + failed
+        self.total = self.total[0] + 1, self.total[1] + failed
+        return True
 
 
 @frozen(kw_only=True)
@@ -216,7 +208,7 @@ class Probations:
     :ivar undoing: the one that is being undone.
     """
 
-    def __init__(self, clock: IReactorTime, wall: WallTime, endings: Endings) -> None:
+    def __init__(self, clock: IReactorTime, wall: WallTime, lifecycle: Lifecycle, endings: Endings) -> None:
         self._clock = clock
         self._wall = wall
         self._back_steps = BackSteps(clock, wall)
@@ -224,6 +216,7 @@ class Probations:
         self._trial: Trial | None = None
         self._timer: IDelayedCall | None = None
         self.undoing: Probation | None = None
+        lifecycle.subscribe(Settled, self._settled)
 
     @property
     def current(self) -> Probation | None:
@@ -233,13 +226,13 @@ class Probations:
     @property
     def bindings(self) -> tuple[BindingVersion, ...]:
         """The new versions of the one under way."""
-        return () if self._trial is None else tuple(self._trial.before)
+        return () if self._trial is None else self._trial.bindings
 
     def describe(self) -> dict[str, Any] | None:
         """Show the one under way, with what its new versions attempted so far, or the one that is being undone."""
         if self._trial is None:
             return None if self.undoing is None else shown(self.undoing)
-        attempts, failures = self._trial.counts()
+        attempts, failures = self._trial.total
         return {**shown(self._trial.probation), "attempts": attempts, "failures": failures}
 
     def record(self) -> dict[str, Any] | None:
@@ -248,7 +241,7 @@ class Probations:
             return None if self.undoing is None else {**self.undoing.to_dict(), "bindings": []}
         if self._trial.is_held:
             return None
-        return {**self._trial.probation.to_dict(), "bindings": [binding.key for binding in self._trial.before]}
+        return {**self._trial.probation.to_dict(), "bindings": [binding.key for binding in self._trial.bindings]}
 
     def fallback(self, live: int) -> int:
         """Give the generation that a new one falls back to: never one that is itself on probation, or judged bad."""
@@ -267,7 +260,7 @@ class Probations:
         """
         ended, self.undoing = self._stop(), None
         if probation is not None:
-            self._begin(probation, {binding: counts_of(binding) for binding in bindings})
+            self._begin(Trial(probation, tuple(bindings)))
         if ended is not None:
             self._endings.over(ended.probation, SUPERSEDED, actor)
 
@@ -281,13 +274,13 @@ class Probations:
         """
         ended, self.undoing = self._stop(), None
         if ended is not None:
-            before = {binding: counts for binding, counts in ended.before.items() if binding in active}
-            before.update((binding, counts_of(binding)) for binding in bindings)
-            self._begin(evolve(ended.probation, generation=generation), before)
+            watched = dict.fromkeys((*(binding for binding in ended.bindings if binding in active), *bindings))
+            probation = evolve(ended.probation, generation=generation)
+            self._begin(Trial(probation, tuple(watched), ended.tallies))
 
     def resume(self, probation: Probation, bindings: Iterable[BindingVersion]) -> None:
         """Go on with a probation that an earlier server began."""
-        self._begin(probation, {binding: counts_of(binding) for binding in bindings})
+        self._begin(Trial(probation, tuple(bindings)))
 
     def hold(self, generation: int | None) -> Trial:
         """
@@ -322,12 +315,9 @@ class Probations:
         """Look no more; the next server goes on with it."""
         self._stop()
 
-    def _begin(self, probation: Probation, before: Mapping[BindingVersion, Counts]) -> None:
-        self._trial = Trial(probation, before)
-        if probation.limit is not None:
-            for binding in before:
-                add_judge(binding, self._attempted)
-        self._set_timer(probation)
+    def _begin(self, trial: Trial) -> None:
+        self._trial = trial
+        self._set_timer(trial.probation)
 
     def _now(self) -> float:
         """Return the time of day; if the wall clock was set back, the times of the one under way go back with it."""
@@ -342,11 +332,12 @@ class Probations:
         turn = None if probation.lapsed(now) else probation.next_turn(now)  # what lapsed while no server ran: at once
         self._timer = self._clock.callLater(0.0 if turn is None else sleep_until(turn, self._wall), self._look)
 
-    def _attempted(self, binding: BindingVersion) -> None:
-        trial = self._trial
-        if trial is not None:
-            now = self._now()
-            why = trial.probation.failed(now, *trial.look(binding))
+    def _settled(self, event: Settled) -> None:
+        trial, attempt = self._trial, event.settlement.attempt
+        if trial is None or attempt is None or not trial.count(event.binding, attempt):
+            return
+        if trial.probation.limit is not None:
+            why = trial.probation.failed(self._now(), *trial.total)
             if why is not None and not trial.is_held:
                 self._undo(trial, why)
 
@@ -366,14 +357,11 @@ class Probations:
 
     def _undo(self, trial: Trial, why: str) -> None:
         self._stop()
-        self._endings.undo(evolve(trial.probation, verdict=why), tuple(trial.before), why)
+        self._endings.undo(evolve(trial.probation, verdict=why), trial.bindings, why)
 
     def _stop(self) -> Trial | None:
         trial, self._trial = self._trial, None
         self._stop_timer()
-        if trial is not None:
-            for binding in trial.before:
-                remove_judge(binding, self._attempted)
         return trial
 
     def _stop_timer(self) -> None:

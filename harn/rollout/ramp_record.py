@@ -54,7 +54,7 @@ class Running:
     """
     One ramp under way.
 
-    :ivar before: attempts of the fresh version when it began, and those that failed.
+    :ivar attempts: of the fresh version since it began; ``failures``: those of them that failed.
     :ivar share_before: the share when its end was decided.
     :ivar verdict: why it ends, once that is decided, and ``has_won``: how. New deliveries follow at once, the
         rest takes effect when the reload that runs is over.
@@ -64,7 +64,8 @@ class Running:
     policy: RolloutSpec
     began_at: float
     next_at: float | None
-    before: tuple[int, int]
+    attempts: int = 0
+    failures: int = 0
     verdict: str | None = None
     has_won: bool = False
     share_before: float = 0.0
@@ -85,11 +86,6 @@ class Running:
         if self.next_at is not None:
             self.next_at -= seconds
 
-    def counts(self) -> tuple[int, int]:
-        """How many attempts of the fresh version there were, and how many failed."""
-        fresh, (attempts, failures) = self.ramp.fresh, self.before
-        return fresh.attempted - attempts, fresh.attempts_failed - failures
-
     def record(self) -> RampRecord:
         """Give what is kept of it: of one whose end is decided, its end."""
         state = RUNNING if self.verdict is None else FINISHED if self.has_won else ABORTED
@@ -107,8 +103,7 @@ class Running:
 
     def describe(self) -> dict[str, Any]:
         """Show it, with what its fresh version attempted so far."""
-        attempts, failures = self.counts()
-        return {**describe_record(self.record()), "attempts": attempts, "failures": failures}
+        return {**describe_record(self.record()), "attempts": self.attempts, "failures": self.failures}
 
 
 def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:

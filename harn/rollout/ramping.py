@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 
 from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
+from harn.lifecycle import Lifecycle, Settled
 from harn.manifest.model import RolloutSpec
 from harn.reload.generation import Candidate
-from harn.rollout.judges import add_judge, remove_judge
 from harn.rollout.ramp_record import (
     ABORTED,
     FINISHED,
@@ -32,6 +32,7 @@ from harn.rollout.ramp_record import (
     why_failed,
 )
 from harn.triggers.binding import BindingVersion
+from harn.triggers.counts import counts_against_code
 from harn.triggers.ramp import Ramp
 
 log = Logger(namespace="harn.reload")
@@ -73,7 +74,7 @@ class Ramps:
     One timer serves them all, and what becomes of many at once is one step: thousands of triggers may ramp together.
     """
 
-    def __init__(self, clock: IReactorTime, wall: WallTime, steps: RampSteps) -> None:
+    def __init__(self, clock: IReactorTime, wall: WallTime, lifecycle: Lifecycle, steps: RampSteps) -> None:
         self._clock = clock
         self._wall = wall
         self._back_steps = BackSteps(clock, wall)
@@ -85,6 +86,7 @@ class Ramps:
         self._failed: list[Running] = []
         self._next_verdict = 0.0
         self._closed = False
+        lifecycle.subscribe(Settled, self._settled)
 
     # What others ask
 
@@ -118,7 +120,6 @@ class Ramps:
             del self._aborted[trigger_id]
         for trigger_id, running in tuple(self._running.items()):
             if generation.ramps.get(trigger_id) is not running.ramp:
-                remove_judge(running.ramp.fresh, self._attempted)
                 del self._running[trigger_id]
         for trigger_id, ramp in generation.ramps.items():
             if trigger_id not in self._running:
@@ -168,8 +169,6 @@ class Ramps:
     def close(self) -> None:
         """Step no more; the next server goes on with them, as they are."""
         self._closed = True
-        for running in self._running.values():
-            remove_judge(running.ramp.fresh, self._attempted)
         self._set_timer()
 
     # Their course
@@ -191,9 +190,7 @@ class Ramps:
         else:
             policy = policy or RolloutSpec(percent=ramp.share)
             began_at, next_at = now, now + policy.every if policy.step else None
-        self._running[fresh.id] = Running(ramp, policy, began_at, next_at, (fresh.attempted, fresh.attempts_failed))
-        if policy.max_failures is not None:
-            add_judge(fresh, self._attempted)
+        self._running[fresh.id] = Running(ramp, policy, began_at, next_at)
 
     def _set_timer(self) -> None:
         """Wake up for the next step of any of them, or for the next verdict."""
@@ -241,11 +238,15 @@ class Ramps:
         if over:
             self._decide(over, "every step went well", won=True)
 
-    def _attempted(self, binding: BindingVersion) -> None:
-        running = self._running.get(binding.id)
-        if running is None or running.ramp.fresh is not binding or running.is_ending:
+    def _settled(self, event: Settled) -> None:
+        running, attempt = self._running.get(event.trigger_id), event.settlement.attempt
+        if running is None or attempt is None or running.ramp.fresh.key != event.binding:
             return
-        why = why_failed(running.policy, *running.counts())
+        running.attempts += 1
+        running.failures += counts_against_code(attempt)
+        if self._closed or running.is_ending:
+            return
+        why = why_failed(running.policy, running.attempts, running.failures)
         if why is None:
             return
         self._close_for(running, why, won=False)
@@ -287,7 +288,6 @@ class Ramps:
 
     def _close_for(self, running: Running, why: str, *, won: bool) -> None:
         """Decide the end of a ramp: from now on new deliveries go where all of them will."""
-        remove_judge(running.ramp.fresh, self._attempted)
         if not running.is_ending:
             running.share_before = running.ramp.share
         running.verdict, running.has_won = why, won
@@ -297,8 +297,6 @@ class Ramps:
         """Take that back: they go on as they were."""
         for running in ending:
             running.verdict, running.ramp.share = None, running.share_before
-            if running.policy.max_failures is not None and not self._closed:
-                add_judge(running.ramp.fresh, self._attempted)
         self._set_timer()
         self._steps.keep_soon()
 

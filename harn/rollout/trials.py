@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed, ShuttingDown
+from harn.lifecycle import Lifecycle
 from harn.reload.generation import Candidate, Generation
 from harn.reload.report import REVERT, ReloadReport, ReloadRequest
 from harn.rollout import probation, ramp_record, ramping
@@ -96,6 +97,7 @@ class Trials:
         clock: IReactorTime,
         generations: IGenerations,
         registry: Registry,
+        lifecycle: Lifecycle,
         deeds: Deeds,
         wall: WallTime | None = None,
     ) -> None:
@@ -105,10 +107,11 @@ class Trials:
         self._registry = registry
         self._deeds = deeds
         endings = Endings(undo=self._undo, over=self._over, keep_soon=lambda: self._keep_soon(probation.NAME))
-        self.probations = Probations(clock, self._wall, endings)
+        self.probations = Probations(clock, self._wall, lifecycle, endings)
         self.ramps = Ramps(
             clock,
             self._wall,
+            lifecycle,
             RampSteps(
                 reroute=lambda winners: self.host.reroute(winners),
                 aborted=lambda fresh, since: self._take_back([fresh], since),

@@ -57,12 +57,6 @@ class BindingVersion:
     ``id@vN``: registering, active, draining, terminated.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
-    :ivar received: requests and emissions that reached it; ``refused``: requests that were never events, such as a
-        stranger's; ``dispatched``: deliveries done; ``failed``: attempts that failed; ``dead``: deliveries given up.
-        Since the server's start.
-    :ivar attempted: attempts of its code that ended, since the server's start; ``attempts_failed``: those of them that
-        count against the code (`harn.dispatch.counting`).
-    :ivar judge: told after each of them, when what became of it is on disk.
     :ivar stored: of the leases, how many belong to deliveries that are in the store alone.
     :ivar moved: its drain ran out of time: what it has not begun goes to the newest version.
     :ivar abandoned: it was moved on when its trigger was gone: what it has not begun goes to the dead letters.
@@ -72,26 +66,18 @@ class BindingVersion:
     __slots__ = (
         "__weakref__",
         "abandoned",
-        "attempted",
-        "attempts_failed",
         "bundle_id",
         "cancelled",
-        "dead",
         "definition",
-        "dispatched",
         "draining_since",
-        "failed",
         "handler",
         "id",
         "in_flight",
         "interpreter",
-        "judge",
         "key",
         "moved",
         "on_idle",
         "predicate",
-        "received",
-        "refused",
         "rules",
         "spec",
         "state",
@@ -115,9 +101,6 @@ class BindingVersion:
         self.in_flight = 0
         self.stored = 0
         self.moved = self.abandoned = self.cancelled = False
-        self.received = self.refused = self.dispatched = self.failed = self.dead = 0
-        self.attempted = self.attempts_failed = 0
-        self.judge: Callable[[BindingVersion], None] | None = None
         self.draining_since: float | None = None
         self.on_idle: Callable[[BindingVersion], None] | None = None
 

@@ -8,16 +8,12 @@ draining version's end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from twisted.logger import Logger
-
+from harn.lifecycle import Lifecycle, VersionEnded
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+from harn.triggers.counts import VersionCounts
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
-
-log = Logger(namespace="harn.triggers")
-
-Observer = Callable[[BindingVersion], None]
 
 
 class Registry:
@@ -27,19 +23,17 @@ class Registry:
     :ivar active: the newest version of each trigger of the live manifest. Replaced whole by `adopt` and `end_ramp`.
     :ivar ramps: by trigger id, those that run: the fresh version is in ``active``, the stable one is here alone.
         Replaced whole, too.
+    :ivar counts: of every version, since the server's start.
     :ivar waiting: for each trigger id, how many of its deliveries wait for a retry's time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self.counts = VersionCounts(lifecycle)
         self.active: Mapping[str, BindingVersion] = {}
         self.ramps: dict[str, Ramp] = {}
         self._draining: dict[str, dict[int, BindingVersion]] = {}
         self.waiting: Counter[str] = Counter()
-        self._observers: list[Observer] = []
-
-    def observe(self, observer: Observer) -> None:
-        """Call ``observer`` with each version that has terminated."""
-        self._observers.append(observer)
 
     def __iter__(self) -> Iterator[BindingVersion]:
         """Every live version, those that ramps replace after the newest ones; then every draining one."""
@@ -176,7 +170,7 @@ class Registry:
         self.terminate(binding)
 
     def terminate(self, binding: BindingVersion) -> None:
-        """End a draining version: forget it, release its interpreter, tell the observers."""
+        """End a draining version: drop it, release its interpreter, emit `VersionEnded`."""
         versions = self._draining.get(binding.id, {})
         if versions.pop(binding.version, None) is None:
             return
@@ -187,12 +181,8 @@ class Registry:
         interpreter, binding.interpreter = binding.interpreter, None
         if interpreter is not None:
             interpreter.release()
-        for observer in self._observers:
-            try:
-                observer(binding)
-            except Exception:
-                # This may be part of a reload's step, which cannot fail.
-                log.failure("an observer of {binding}'s end failed", binding=binding.key)
+        is_last = self.newest(binding.id) is None
+        self._lifecycle.emit(VersionEnded(binding.id, binding.version, binding.key, binding.spec.path, is_last))
 
     def retry_waits(self, trigger_id: str) -> None:
         """Count one more waiting delivery of a trigger."""

@@ -1,4 +1,4 @@
-"""Counts of attempts, who judges them, and what a version has in hand."""
+"""Counts of attempts, when they are settled, and what a version has in hand."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from harn.errors import (
     ResultInvalid,
     ResultTooLarge,
 )
+from harn.lifecycle import Settled, VersionEnded
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Workload
-from harn.triggers.binding import BindingVersion
 from tests.dispatch.test_moving_on import crowded
 from tests.dispatch.world import World, one_trigger
 
@@ -52,8 +52,8 @@ class AttemptTests(SynchronousTestCase):
             world.adopt(one_trigger(retry=ONCE))
             world.take()
             world.call().raises(error)
-            version = world.version()
-            self.assertEqual((version.attempted, version.attempts_failed), expected, repr(error))
+            counts = world.counted()
+            self.assertEqual((counts.attempted, counts.attempts_failed), expected, repr(error))
 
     def test_results(self) -> None:
         """A handler that succeeds, and a predicate that says no, are attempts that did not fail."""
@@ -62,7 +62,7 @@ class AttemptTests(SynchronousTestCase):
         for result in (b"1", None):
             world.take()
             world.call().returns(result)
-        self.assertEqual((world.version().attempted, world.version().attempts_failed), (2, 0))
+        self.assertEqual((world.counted().attempted, world.counted().attempts_failed), (2, 0))
 
     def test_each_version_its_own(self) -> None:
         """A retry on the newest version is that one's attempt."""
@@ -72,56 +72,67 @@ class AttemptTests(SynchronousTestCase):
         old = world.version()
         world.adopt(one_trigger(retry=RetrySpec(max=2), timeout=5.0))
         world.call().raises(HandlerRaised("no"))
+        old.lease()  # a version that has ended has no counts any more
         world.call().returns()
-        counts = [(each.attempted, each.attempts_failed) for each in (old, world.version())]
+        counts = [(each.attempted, each.attempts_failed) for each in (world.counted(old), world.counted())]
         self.assertEqual(counts, [(1, 1), (1, 0)])
 
 
-class JudgeTests(SynchronousTestCase):
-    """``judge``."""
+class SettledTests(SynchronousTestCase):
+    """What a subscriber to `Settled` may rely on."""
 
-    def judged(self) -> tuple[World, list[tuple[int, int]]]:
-        """Make a world whose version is judged; give what the judge saw."""
+    def watched(self) -> tuple[World, list[tuple[str, int, int]]]:
+        """Make a world; give what a subscriber saw of each attempt: the version and its counts."""
         world = World()
         world.adopt(one_trigger())
-        seen: list[tuple[int, int]] = []
+        seen: list[tuple[str, int, int]] = []
 
-        def judge(binding: BindingVersion) -> None:
-            self.assertIs(binding, world.version())
-            seen.append((binding.attempted, binding.attempts_failed))
+        def settled(event: Settled) -> None:
+            counts = world.registry.counts.of(event.binding)
+            seen.append((event.binding, counts.attempted, counts.attempts_failed))
 
-        world.version().judge = judge
+        world.lifecycle.subscribe(Settled, settled)
         return world, seen
 
     def test_after_each_attempt(self) -> None:
-        """It is told when the attempt was counted, which is when it is on disk."""
-        world, seen = self.judged()
+        """It is emitted when the outcome is on disk, and by then the attempt is counted."""
+        world, seen = self.watched()
         world.take()
         world.store.writer.held = True
         world.call().raises(HandlerRaised("no"))
         self.assertEqual(seen, [])
         world.store.writer.release()
-        self.assertEqual(seen, [(1, 1)])
+        self.assertEqual(seen, [("gh@v1", 1, 1)])
         world.call().returns()
-        self.assertEqual(seen, [(1, 1), (2, 1)])
+        self.assertEqual(seen, [("gh@v1", 1, 1), ("gh@v1", 2, 1)])
 
-    def test_what_is_no_attempt(self) -> None:
-        """A delivery that is given up without one is not judged."""
-        world, seen = self.judged()
+    def test_without_an_attempt(self) -> None:
+        """A delivery that is given up without an attempt says so."""
+        world = World()
+        world.adopt(one_trigger())
+        attempts: list[object] = []
+        world.lifecycle.subscribe(Settled, lambda event: attempts.append(event.settlement.attempt))
         world.take()
         version = world.version()
         world.adopt({})
         self.successResultOf(world.dispatcher.cancel(version))
-        self.assertEqual((world.states(), seen), (["dead"], []))
+        self.assertEqual((world.states(), attempts), (["dead"], [None]))
+
+    def test_before_the_version_ends(self) -> None:
+        """The last delivery of a draining version is settled before that ends."""
+        world, seen = self.watched()
+        world.take()
+        world.adopt({})
+        order: list[str] = []
+        world.lifecycle.subscribe(Settled, lambda event: order.append("settled"))
+        world.lifecycle.subscribe(VersionEnded, lambda event: order.append("ended"))
+        world.call().returns()
+        self.assertEqual((order, seen), (["settled", "ended"], [("gh@v1", 1, 0)]))
 
     def test_one_that_raises(self) -> None:
         """It is logged, and costs the delivery nothing."""
-        world, _ = self.judged()
-
-        def judge(binding: BindingVersion) -> None:
-            raise ZeroDivisionError
-
-        world.version().judge = judge
+        world, _ = self.watched()
+        world.lifecycle.subscribe(Settled, lambda event: 1 // 0)
         world.take()
         world.call().raises(HandlerRaised("no"))
         world.call().returns()
@@ -129,17 +140,17 @@ class JudgeTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_one_that_acts_at_once(self) -> None:
-        """A judge may have the version replaced and taken back while it is told: the next attempt is the new one's."""
+        """A subscriber may replace the version and take back what it failed at: the next attempt is the new one's."""
         world = World(max_outstanding=1)
         world.adopt(one_trigger(retry=RetrySpec(max=2)))
         bad = world.version()
 
-        def judge(binding: BindingVersion) -> None:
-            if binding.attempts_failed == 3:
+        def settled(event: Settled) -> None:
+            if event.binding == bad.key and world.counted(bad).attempts_failed == 3:
                 world.adopt(one_trigger(timeout=5.0))
-                world.dispatcher.take_back(binding, 0.0)
+                world.dispatcher.take_back(bad, 0.0)
 
-        bad.judge = judge
+        world.lifecycle.subscribe(Settled, settled)
         for _ in range(4):
             world.take()
         for _ in range(3):
@@ -149,7 +160,7 @@ class JudgeTests(SynchronousTestCase):
             ran.append(world.call().call.binding)
             world.call().returns()
         self.assertEqual((ran, world.states()), (["gh@v2"] * 4, ["done"] * 4))
-        self.assertEqual((world.ended, bad.dead, world.version().in_flight), (["gh@v1"], 0, 0))
+        self.assertEqual((world.ended, world.version().in_flight), (["gh@v1"], 0))
 
 
 class WorkloadTests(SynchronousTestCase):

@@ -41,7 +41,7 @@ class RunningTests(DispatcherTests):
         self.assertEqual(world.version().in_flight, 1)
         world.store.writer.release()
         self.assertEqual((world.states(), world.version().in_flight), (["done"], 0))
-        self.assertEqual(world.version().dispatched, 1)
+        self.assertEqual(world.counted().dispatched, 1)
 
     def test_skipped(self) -> None:
         """A predicate that says no ends the delivery: done, skipped, not dispatched_ok."""
@@ -138,7 +138,7 @@ class RetryTests(DispatcherTests):
             world.call().raises(HandlerRaised("no"))
         self.assertEqual((world.calls, world.states()), ([], ["dead"]))
         self.assertEqual(world.dead_reasons(), {"retry_exhausted": 1})
-        self.assertEqual((world.version().in_flight, world.version().failed, world.version().dead), (0, 3, 1))
+        self.assertEqual((world.version().in_flight, world.counted().failed, world.counted().dead), (0, 3, 1))
 
     def test_waiting_holds_nothing(self) -> None:
         """Between attempts there is a row and one timer; when due it takes its lease again."""

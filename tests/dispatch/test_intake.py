@@ -92,7 +92,7 @@ class IntakeTests(SynchronousTestCase):
             self.assertEqual((len(taken.event_ids), taken.dead), (1, 1))
         self.assertEqual((self.world.states(), self.world.calls), (["dead", "dead"], []))
         self.assertEqual(self.world.dead_reasons(), {"filter_error": 2})
-        self.assertEqual((self.world.version().in_flight, self.world.version().dead), (0, 2))
+        self.assertEqual((self.world.version().in_flight, self.world.counted().dead), (0, 2))
 
     def test_event_log_away(self) -> None:
         """Nothing is kept, the lease is given back, and the key is free for the next try."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,14 +15,17 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.errors import CallInterrupted
+from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference
 from harn.observability.metrics import Metrics
+from harn.observability.trigger_metrics import TriggerMetrics
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.counts import Counts
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import reconcile
 from harn.triggers.registry import Registry
@@ -114,21 +118,27 @@ class World:
         self.wall = SteppedWall(self.clock)
         self.store = PumpedStore(self.wall) if store is None else store
         self.store.open()
-        self.registry = Registry()
+        self.lifecycle = Lifecycle()
+        self.registry = Registry(self.lifecycle)
         self.metrics = Metrics()
+        TriggerMetrics(self.metrics, self.lifecycle)
         self.interpreters: list[ScriptedInterpreter] = []
         self.pool: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
         self.dispatcher = Dispatcher(
             self.clock,
             self.store,
             self.registry,
-            self.metrics,
+            self.lifecycle,
             lambda: 0.0,
             **{"max_outstanding": 4, "wall": self.wall, **options},
         )
-        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.metrics)
+        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.lifecycle)
         self.ended: list[str] = []
-        self.registry.observe(lambda binding: self.ended.append(binding.key))
+        self.dead: Counter[tuple[str, str]] = Counter()
+        self.lifecycle.subscribe(Accepted, self._accepted)
+        self.lifecycle.subscribe(Settled, self._settled)
+        self.lifecycle.subscribe(DeadLettered, self._dead_lettered)
+        self.lifecycle.subscribe(VersionEnded, lambda event: self.ended.append(event.binding))
         self.numbers: dict[str, int] = {}
         self._definitions: dict[str, Definition] = {}
         self._interpreter: Shared[IInterpreter] | None = None
@@ -160,6 +170,10 @@ class World:
         if self._interpreter is not None:
             self._interpreter.release()
         self._interpreter, self._definitions = fresh, definitions
+
+    def counted(self, binding: BindingVersion | None = None) -> Counts:
+        """Give the counts of a version, by default the live one of ``gh``."""
+        return self.registry.counts.of((self.version() if binding is None else binding).key)
 
     def version(self, trigger_id: str = "gh") -> BindingVersion:
         """Give the live version of a trigger."""
@@ -206,8 +220,20 @@ class World:
         return [row.state for row in self.rows()]
 
     def dead_reasons(self, trigger_id: str = "gh") -> dict[str, int]:
-        """Give the counts of dead letters by reason."""
-        return self.metrics.trigger(trigger_id, "github").dead_reasons
+        """Give the counts of dead letters by reason, those of triggers that are gone too."""
+        return {reason: count for (of, reason), count in self.dead.items() if of == trigger_id}
+
+    def _accepted(self, event: Accepted) -> None:
+        if event.delivery.dead is not None:
+            self.dead[event.delivery.trigger_id, event.delivery.dead.reason] += 1
+
+    def _settled(self, event: Settled) -> None:
+        if event.settlement.dead is not None:
+            self.dead[event.trigger_id, event.settlement.dead.reason] += 1
+
+    def _dead_lettered(self, event: DeadLettered) -> None:
+        if event.count:
+            self.dead[event.trigger_id, event.reason] += event.count
 
 
 def happened(kind: str = "issues.opened", dedupe_key: str = "d-1", **fields: Any) -> NormalizedEvent:

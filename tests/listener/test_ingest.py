@@ -35,7 +35,8 @@ class IngestCase(SynchronousTestCase):
 
     def counts(self) -> tuple[int, int, int]:
         binding = self.world.gh.binding
-        return binding.received, binding.refused, binding.in_flight
+        counts = self.world.counts.of(binding.key)
+        return counts.received, counts.refused, binding.in_flight
 
     def assert_quiet(self) -> None:
         """Nothing is held: no lease beyond those of deliveries, no undurable byte, no request in flight."""

@@ -31,7 +31,8 @@ class PushTests(SynchronousTestCase):
             self.assertEqual(answer.status, status, headers)
             if status == 401:
                 self.assertIn("Bearer", answer.headers["www-authenticate"])
-        self.assertEqual((self.world.push.binding.received, self.world.push.binding.refused), (4, 2))
+        counts = self.world.counts.of("push@v1")
+        self.assertEqual((counts.received, counts.refused), (4, 2))
 
     def test_turned_away_before_the_body(self) -> None:
         """Who has no credentials is not read from: 401 comes with the headers, and no lease was taken."""
@@ -59,7 +60,7 @@ class PushTests(SynchronousTestCase):
         """A signature over another body is 401, once the body is there."""
         answer = self.post(self.sign(body=b"other"))
         self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature wrong"))
-        self.assertEqual(self.world.push.binding.refused, 1)
+        self.assertEqual(self.world.counts.of("push@v1").refused, 1)
 
     def test_signature_not_used_up_when_nothing_was_kept(self) -> None:
         """A signature whose event could not be written may come again."""

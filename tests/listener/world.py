@@ -18,6 +18,7 @@ from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IReceiver
 from harn.connectors.model import Events, NormalizedEvent
 from harn.dispatch.intake import Intake
 from harn.errors import ClaimTaken, EventLogUnavailable, PayloadInvalid, SignatureMismatch, SignatureMissing
+from harn.lifecycle import Lifecycle
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.admin_routes import AdminRoutes
@@ -32,6 +33,7 @@ from harn.manifest.model import OrchestratorSettings, TriggerSpec
 from harn.model.delivery import Acceptance
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
+from harn.observability.trigger_metrics import TriggerMetrics
 from harn.operations.audit import Audit as OperationsAudit
 from harn.operations.registry import Operations
 from harn.reload.interfaces import IReloader
@@ -41,6 +43,7 @@ from harn.store.model import Record
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
 from harn.testing.clocks import SteppedWall
 from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.counts import VersionCounts
 from harn.triggers.pool import KeyedPool
 from harn.triggers.route import Route
 
@@ -273,10 +276,13 @@ class World:
             self.clock.advance(START)
         self.wall = SteppedWall(self.clock)
         self.metrics = Metrics()
+        self.lifecycle = Lifecycle()
+        self.counts = VersionCounts(self.lifecycle)
+        TriggerMetrics(self.metrics, self.lifecycle)
         self.inbox = MemoryInbox()
         self.submitted: list[Any] = []
         self.admission = Admission(self.clock)
-        self.intake = Intake(self.clock, self.inbox, self.submitted.append, self.metrics)
+        self.intake = Intake(self.clock, self.inbox, self.submitted.append, self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
         self.operations = StubOperations()
@@ -285,7 +291,7 @@ class World:
         self.not_ready: list[str] = []
         self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
         self.audit = Audit(wall=self.clock, note=self._note)
-        parts = (self.clock, self.intake, self.admission, self.metrics, self.in_thread, lambda: self.authenticator)
+        parts = (self.clock, self.intake, self.admission, self.lifecycle, self.in_thread, lambda: self.authenticator)
         self.ingest = Ingest(*parts)
         self.site = HarnSite(
             self.clock,

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable, GateShut
+from harn.lifecycle import Lifecycle
 from harn.listener.admission import Admission
 from harn.listener.connection_limit import SURPLUS
 from harn.listener.site import HarnSite
@@ -48,12 +49,12 @@ from tests.reload.world import World, fake
 class LiveSettingsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World(Path(self.mktemp()))
-        clock, metrics = self.world.clock, self.world.metrics
+        clock = self.world.clock
         self.options = ServeOptions(manifest="", manifest_name="", state_dir="", host="", port=0)
         self.admission = Admission(clock)
         self.kept: list[Any] = []
         self.patch(self.admission, "apply", lambda settings, ids: self.kept.append((settings, set(ids))))
-        self.dispatcher = Dispatcher(clock, self.world.store, Registry(), metrics, lambda: 0.0)
+        self.dispatcher = Dispatcher(clock, self.world.store, Registry(Lifecycle()), Lifecycle(), lambda: 0.0)
         self.settings = self.make(self.options)
         self.world.told.adopted = []
         hooks = self.world.coordinator._hooks
@@ -134,11 +135,12 @@ class SinkTests(SynchronousTestCase):
         world = World(Path(self.mktemp()))
         world.manifest(fake("a"))
         self.successResultOf(world.start())
-        sink = make_sink(world.clock, world.registry, world.intake)
+        sink = make_sink(world.clock, world.registry, world.intake, world.lifecycle)
         for _ in range(2):
             self.successResultOf(sink("a", NormalizedEvent(kind="tick", dedupe_key="12:00")))
         self.assertEqual(len(world.calls), 1)
-        self.assertEqual((world.version("a").received, world.version("a").in_flight), (2, 1))
+        version = world.version("a")
+        self.assertEqual((world.registry.counts.of(version.key).received, version.in_flight), (2, 1))
         self.failureResultOf(sink("b", NormalizedEvent(kind="tick", dedupe_key="12:00")), GateShut)
         world.store.fail_writes = True
         failed = sink("a", NormalizedEvent(kind="tick", dedupe_key="12:01"))

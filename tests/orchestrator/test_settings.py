@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import RateExceeded, Saturated
+from harn.lifecycle import Lifecycle
 from harn.listener.admission import Admission
 from harn.listener.site import HarnSite
 from harn.manifest.changes import LIVE_SETTINGS
@@ -40,7 +41,7 @@ class Server:
         self.world.write("rules/two.py", "X = 2\n")
         clock = self.world.clock
         self.admission = Admission(clock)
-        self.dispatcher = Dispatcher(clock, self.world.store, Registry(), self.world.metrics, lambda: 0.0)
+        self.dispatcher = Dispatcher(clock, self.world.store, Registry(Lifecycle()), Lifecycle(), lambda: 0.0)
         self.levels: list[str] = []
         self.settings = LiveSettings(options, self.admission, self.dispatcher, self.levels.append)
         place: Any = None

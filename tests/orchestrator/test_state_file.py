@@ -14,7 +14,9 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
+from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled
 from harn.manifest.model import TriggerSpec
+from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.orchestrator import state_file
 from harn.orchestrator.running import is_alive, read_state, running_url, state_path
 from harn.orchestrator.state_file import (
@@ -29,6 +31,7 @@ from harn.orchestrator.state_file import (
 from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
+from harn.triggers.counts import VersionCounts
 from harn.triggers.ramp import Ramp
 
 
@@ -44,6 +47,11 @@ def binding(trigger_id: str, version: int, state: str) -> BindingVersion:
     made = BindingVersion(Definition.of(spec, "fp", "code", None), version, "bundle")
     made.state = state
     return made
+
+
+def settled(settlement: Settlement) -> Settled:
+    """Make the event of an outcome of ``gh@v2``."""
+    return Settled("gh", "github", "gh@v2", "evt", b"", predicate_passed=False, settlement=settlement)
 
 
 FACTS = ServerFacts(
@@ -67,13 +75,25 @@ class DescribeTests(SynchronousTestCase):
     def test_running(self) -> None:
         """A running server: its live and draining versions with their counts, and its last reload."""
         old, new = binding("gh", 1, DRAINING), binding("gh", 2, ACTIVE)
-        old.in_flight, new.received, new.dispatched, new.failed, new.dead = 3, 4, 5, 6, 7
-        new.refused = 8
+        old.in_flight = 3
+        lifecycle = Lifecycle()
+        counts = VersionCounts(lifecycle)
+        attempt = Attempt(number=1, version=2, started_at=0.0, completed_at=0.0, outcome="failed")
+        for event, times in (
+            (Received("gh", "github", "gh@v2"), 4),
+            (settled(Settlement(delivery_id=1, state=DONE, version=2, attempts=1, attempt=attempt)), 5),
+            (settled(Settlement(delivery_id=1, state=WAITING, version=2, attempts=1, attempt=attempt)), 6),
+            (DeadLettered("gh", "github", "gh@v2", "rejected", 1), 7),
+            (RequestRefused("gh", "github", ("gh@v2",), 401), 8),
+        ):
+            for _ in range(times):
+                lifecycle.emit(event)
         report = ReloadReport(
             status="error", source="cli", actor="key:a", generation=2, digest="sha256:1", error="bad", at=1.0
         )
         document = describe(
-            FACTS, ServerState(generation=2, digest="sha256:0", bindings=[new, old], last_reload=report)
+            FACTS,
+            ServerState(generation=2, digest="sha256:0", bindings=[new, old], counts=counts, last_reload=report),
         )
         self.assertEqual(
             msgspec.to_builtins(document["triggers"]),
@@ -126,6 +146,7 @@ class DescribeTests(SynchronousTestCase):
             generation=2,
             digest="d",
             bindings=[fresh, other, stable],
+            counts=VersionCounts(Lifecycle()),
             ramps={"gh": Ramp(stable, fresh, 0.07)},
         )
         document = describe(FACTS, state)
@@ -135,7 +156,7 @@ class DescribeTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """A server that ended says so, and when."""
-        state = ServerState(generation=1, digest="d", bindings=[], stopped_at=2.0)
+        state = ServerState(generation=1, digest="d", bindings=[], counts=VersionCounts(Lifecycle()), stopped_at=2.0)
         document = describe(FACTS, state)
         self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
         self.assertIsNone(document["last_reload"])

@@ -8,11 +8,10 @@ from typing import Any
 
 from harn.reload.drain import MOST_DRAINING
 from harn.rollout import probation, ramping
-from harn.rollout.judges import Judges
 from harn.rollout.probation import Probation
 from harn.rollout.ramp_record import why_failed
 from harn.store.memory.tables import Row
-from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.triggers.binding import ACTIVE
 from harn.triggers.pool import Shared
 from harn.triggers.route import Route
 from tests.reload.world import World
@@ -116,7 +115,6 @@ def trials_are_of_what_serves(world: World) -> None:
     current, trials = world.coordinator.current, world.trials
     assert current is not None
     now, ramps, on_probation = world.clock.seconds(), trials.ramps, trials.probations.current
-    judges: Counter[BindingVersion] = Counter()
     assert {trigger_id: running.ramp for trigger_id, running in ramps._running.items()} == dict(current.ramps)
     for running in ramps._running.values():
         if running.is_ending:
@@ -125,9 +123,8 @@ def trials_are_of_what_serves(world: World) -> None:
             continue
         assert running.next_at is None or running.next_at > now - GRAIN, running
         assert 0.0 <= running.ramp.share < 1.0, running
-        assert why_failed(running.policy, *running.counts()) is None, running
-        if running.policy.max_failures is not None:
-            judges[running.ramp.fresh] += 1
+        assert why_failed(running.policy, running.attempts, running.failures) is None, running
+        assert running.failures <= running.attempts, running
     for trigger_id, record in ramps._aborted.items():
         assert current.bindings[trigger_id].version == record.stable < record.fresh, record
     for trigger_id, binding in current.bindings.items():
@@ -135,11 +132,6 @@ def trials_are_of_what_serves(world: World) -> None:
             assert trigger_id in ramps._aborted, binding
     if on_probation is not None:
         _look_at_probation(world, on_probation, now)
-        if on_probation.limit is not None:
-            judges.update(trials.probations.bindings)
-    for binding in world.registry:
-        told = len(binding.judge.judges) if isinstance(binding.judge, Judges) else 0
-        assert told == judges[binding], binding
     if is_kept(world):
         kept = world.store._definitions.kept
         assert kept(ramping.NAME) == ramps.records(), (kept(ramping.NAME), ramps.records())
@@ -157,7 +149,8 @@ def _look_at_probation(world: World, terms: Probation, now: float) -> None:
     assert trial is not None
     assert terms.generation == world.coordinator.generation
     assert terms.fallback < terms.generation
-    assert terms.failed(now - GRAIN, *trial.counts()) is None, trial
+    assert terms.failed(now - GRAIN, *trial.total) is None, trial
+    assert trial.total == tuple(map(sum, zip((0, 0), *trial.tallies.values(), strict=True))), trial
     assert terms.lapsed(now - GRAIN) is None, terms
     assert not terms.is_passed(now - GRAIN), terms
 
@@ -165,11 +158,11 @@ def _look_at_probation(world: World, terms: Probation, now: float) -> None:
 def drains_are_bounded(world: World) -> None:
     """Each version that drains is in one group, which moves it on in time; few generations drain at once."""
     groups = world.drains._groups
-    grouped = Counter(binding for group in groups for binding in group.bindings)
+    grouped = Counter(binding for group in groups for binding in group.bindings.values())
     assert grouped == Counter(world.registry.draining())
     for group in groups:
         has_deadline = group.deadline is not None and group.deadline.active()
-        assert has_deadline or all(binding.moved for binding in group.bindings), group
+        assert has_deadline or all(binding.moved for binding in group.bindings.values()), group
     assert len({group.generation for group in groups if group.deadline is not None}) <= MOST_DRAINING, groups
 
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail
 
 from harn.connectors.model import NormalizedEvent
 from harn.errors import EventLogUnavailable, GateShut
+from harn.lifecycle import VersionEnded
 from tests.reload.case import GenerationCase
 from tests.reload.world import HANDLERS, World, fake, github
 
@@ -300,10 +301,10 @@ class LifetimeTests(GenerationCase):
         alive = {name for name, reference in references.items() if reference() is not None}
         self.assertEqual(alive, set())
 
-    def test_an_observer_that_fails(self) -> None:
-        """Whoever watches versions end cannot break the step."""
+    def test_a_subscriber_that_fails(self) -> None:
+        """Whoever subscribes to the end of versions cannot break the step."""
         self.started(fake("a"))
-        self.world.registry.observe(lambda binding: 1 / 0)
+        self.world.lifecycle.subscribe(VersionEnded, lambda event: 1 / 0)
         self.assertEqual(self.reloaded(fake("b")).removed, ("a",))
         self.assertEqual((self.world.table.generation, self.world.retired), (2, ["a@v1"]))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -15,7 +15,9 @@ from harn.connectors.catalog import Catalog
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.lifecycle import Lifecycle, VersionEnded
 from harn.observability.metrics import Metrics
+from harn.observability.trigger_metrics import TriggerMetrics
 from harn.orchestrator.recovery import Recovery
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
@@ -80,19 +82,21 @@ class World:
         self.plugin = FakePlugin()
         self.interpreters = FakeInterpreters()
         self.metrics = Metrics()
-        self.registry = Registry()
+        self.lifecycle = Lifecycle()
+        self.registry = Registry(self.lifecycle)
+        TriggerMetrics(self.metrics, self.lifecycle)
         self.table = FakeTable()
         self.told = Publications([], [], [])
-        self.dispatcher = Dispatcher(self.clock, self.store, self.registry, self.metrics, lambda: 0.0, wall=self.wall)
-        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.metrics)
+        self.dispatcher = Dispatcher(self.clock, self.store, self.registry, self.lifecycle, lambda: 0.0, wall=self.wall)
+        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.lifecycle)
         self.retired: list[str] = []
         self.drains = Drains(
             self.clock,
             self.dispatcher.move_on,
-            lambda binding: self.retired.append(binding.key),
+            self.lifecycle,
             self.wall,
         )
-        self.registry.observe(self.drains.ended)
+        self.lifecycle.subscribe(VersionEnded, lambda event: self.retired.append(event.binding))
         self.resolution = Resolution(self.interpreters)
         catalog = Catalog.of([*Catalog.discover().plugins.values(), self.plugin])
         self.connections = Connections(self.clock, catalog, self.wall)
@@ -119,7 +123,7 @@ class World:
             take_back=lambda binding, since: self.dispatcher.take_back(binding, since),
             note=lambda kind, payload: self.notes.append((kind, payload)),
         )
-        self.trials = Trials(self.clock, self.store, self.registry, deeds, self.wall)
+        self.trials = Trials(self.clock, self.store, self.registry, self.lifecycle, deeds, self.wall)
         self.coordinator = Coordinator(
             self.clock,
             self.builder,

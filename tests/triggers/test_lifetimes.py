@@ -9,6 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.lifecycle import Lifecycle
 from harn.triggers.binding import BindingVersion
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.registry import Registry
@@ -32,7 +33,7 @@ class Generation:
 class LifetimeTests(SynchronousTestCase):
     def test_a_replaced_generation_dies_without_the_collector(self) -> None:
         """After adopt and drain nothing refers to it, nor to its versions, routes, interpreter and receiver."""
-        registry = Registry()
+        registry = Registry(Lifecycle())
         pool: KeyedPool[Thing] = KeyedPool(lambda thing: succeed(None))
 
         def generation(number: int) -> Generation:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
 from harn.triggers.pool import KeyedPool
@@ -17,9 +18,10 @@ from tests.triggers.examples import spec, version
 
 class RegistryTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.registry = Registry()
+        self.lifecycle = Lifecycle()
+        self.registry = Registry(self.lifecycle)
         self.ended: list[str] = []
-        self.registry.observe(lambda binding: self.ended.append(binding.key))
+        self.lifecycle.subscribe(VersionEnded, lambda event: self.ended.append(event.binding))
 
     def adopt(self, *live: BindingVersion) -> None:
         """Adopt these, and drain what was live and is not among them."""
@@ -121,7 +123,7 @@ class RegistryTests(SynchronousTestCase):
 class ForRetryTests(SynchronousTestCase):
     def choose(self, retry: str, *, live: bool = True, own: bool = True, moved: bool = False) -> int | None:
         """Say which version a retry of ``gh@v1`` runs on, with v2 live (or removed, and draining)."""
-        registry = Registry()
+        registry = Registry(Lifecycle())
         first, second = version(1), version(2, spec(retry=RetrySpec(version=retry)))
         registry.adopt({"gh": first}, [], 0.0)
         first.lease()
@@ -150,7 +152,7 @@ class ForRetryTests(SynchronousTestCase):
 
     def test_nothing_left(self) -> None:
         """None when no version is left, or the last one's time is up."""
-        registry = Registry()
+        registry = Registry(Lifecycle())
         self.assertIsNone(registry.for_retry("gh", None))
         only = version(1)
         registry.adopt({"gh": only}, [], 0.0)
@@ -168,7 +170,7 @@ class RouteTests(SynchronousTestCase):
         binding = version(1)
         receiver = pool.add("r", "receiver")
         route = Route(path="/x", binding=binding, receiver=receiver, authentication="public")
-        registry = Registry()
+        registry = Registry(Lifecycle())
         registry.adopt({"gh": binding}, [], 0.0)
         route.lease()
         registry.adopt({}, [binding], 0.0)

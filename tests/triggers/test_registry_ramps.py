@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
 from harn.triggers.pool import KeyedPool
@@ -25,9 +26,10 @@ class RampingCase(SynchronousTestCase):
     """A registry in which ``gh`` is on a ramp from v1 to v2, and ``other`` is not."""
 
     def setUp(self) -> None:
-        self.registry = Registry()
+        self.lifecycle = Lifecycle()
+        self.registry = Registry(self.lifecycle)
         self.ended: list[str] = []
-        self.registry.observe(lambda binding: self.ended.append(binding.key))
+        self.lifecycle.subscribe(VersionEnded, lambda event: self.ended.append(event.binding))
         self.stable, self.fresh, self.other = version(1), version(2), version(1, spec("other"))
         self.ramp = Ramp(self.stable, self.fresh, 0.25)
         self.registry.adopt({"gh": self.stable, "other": self.other}, [], 0.0)
@@ -218,12 +220,17 @@ class Ramping(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.registry = Registry()
+        lifecycle = Lifecycle()
+        self.registry = Registry(lifecycle)
         self.made: list[BindingVersion] = []
         self.leased: list[tuple[BindingVersion, ...]] = []
         self.waiting = 0
         self.ended: list[BindingVersion] = []
-        self.registry.observe(self.ended.append)
+        lifecycle.subscribe(VersionEnded, self._version_ended)
+
+    def _version_ended(self, event: VersionEnded) -> None:
+        self.ended += [binding for binding in self.made if binding.key == event.binding]
+        assert event.is_last == (not self.registry.versions("gh"))
 
     @property
     def live(self) -> BindingVersion | None:

@@ -1,0 +1,38 @@
+"""The metrics of triggers, as a subscriber; what is not here is held by the tests of those who emit the events."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.lifecycle import Appended, Backpressure, Lifecycle, Received, VersionEnded
+from harn.observability.metrics import Metrics
+from harn.observability.trigger_metrics import TriggerMetrics
+
+
+class TriggerMetricsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.metrics, self.lifecycle = Metrics(), Lifecycle()
+        TriggerMetrics(self.metrics, self.lifecycle)
+
+    def test_received(self) -> None:
+        """What reaches a trigger counts for it, whether its version is known by then or chosen later."""
+        self.lifecycle.emit(Received("gh", "github", "gh@v1"))
+        self.lifecycle.emit(Received("gh", "github", None))
+        self.assertEqual(self.metrics.trigger("gh", "github").received, 2)
+
+    def test_the_last_version_takes_the_series_along(self) -> None:
+        """A trigger shows its series as long as one of its versions is there; its sums stay."""
+        self.metrics.http_request("/hooks/gh", "POST", 200, 0.1, 5)
+        self.metrics.trigger("gh", "github").dispatched_ok += 1
+        self.lifecycle.emit(VersionEnded("gh", 1, "gh@v1", "/hooks/gh", is_last=False))
+        self.assertIn("gh", self.metrics.triggers)
+        self.lifecycle.emit(VersionEnded("gh", 2, "gh@v2", "/hooks/gh", is_last=True))
+        self.assertEqual((self.metrics.triggers, self.metrics.endpoints), ({}, {}))
+        self.assertEqual(self.metrics.forgotten.succeeded, 1)
+
+    def test_of_the_whole_server(self) -> None:
+        """Appends and back pressure are of no trigger."""
+        self.lifecycle.emit(Appended("inbox", 0.2))
+        self.lifecycle.emit(Backpressure("ingest", "reject"))
+        self.assertEqual(sum(self.metrics.appends["inbox"].counts), 1)
+        self.assertEqual(self.metrics.backpressures, {("ingest", "reject"): 1})
