@@ -23,8 +23,8 @@ from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDE
 from harn.model.durations import format_duration
 from harn.observability.exposition import ServerCollector
 from harn.observability.metrics import Metrics
+from harn.options import OPTIONS
 from harn.orchestrator.assemble import add_gauges
-from harn.orchestrator.options import OPTIONS
 from harn.plugins import builtin
 from harn.triggers.registry import Registry
 

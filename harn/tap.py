@@ -16,8 +16,8 @@ from harn.observability.logfile import RotatingFile
 from harn.observability.logs import TextSink, add_logging, process_sinks, writer
 from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.observability.records import as_twistd
+from harn.options import OPTIONS, ServeOptions
 from harn.orchestrator.daemon import fork_and_wait
-from harn.orchestrator.options import OPTIONS, ServeOptions
 from harn.vm.prctl import close_memory
 
 if TYPE_CHECKING:

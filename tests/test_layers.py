@@ -27,6 +27,7 @@ LAYERS: dict[str, int] = {
     "secrets": 1,
     "auth": 1,
     "operations": 1,
+    "options": 1,
     "store": 1,
     "manifest": 1,
     "vm": 1,

@@ -12,7 +12,7 @@ import click
 from harn.cli.output import complain
 from harn.cli.reports import describe_problems
 from harn.cli.shared import with_json, with_place
-from harn.orchestrator.options import ServeOptions
+from harn.options import ServeOptions
 
 if TYPE_CHECKING:
     from harn.orchestrator.check import Checked

@@ -14,7 +14,7 @@ from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
 from harn.auth.token import read_token, token_path
 from harn.cli.client import AdminClient
 from harn.errors import HarnError, SecretUnavailable
-from harn.orchestrator.options import MANIFEST, STATE_DIR, absolute, value_of
+from harn.options import MANIFEST, STATE_DIR, absolute, value_of
 from harn.orchestrator.running import read_state, running_url, state_path
 from harn.store.lock import holder
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harn.cli.shared import with_flags
-from harn.orchestrator.options import OPTIONS, ServeOptions
+from harn.options import OPTIONS, ServeOptions
 from harn.orchestrator.signals import hold_back
 from harn.vm.prctl import close_memory
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, from the one definition in `harn.orchestrator.options`."""
+"""Options that several commands have, from the one definition in `harn.options`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harn.cli.arguments import Seconds
-from harn.orchestrator.options import MANIFEST, STATE_DIR, Option
+from harn.options import MANIFEST, STATE_DIR, Option
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

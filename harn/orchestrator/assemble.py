@@ -43,11 +43,11 @@ from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
 from harn.operations.audit import Audit as OperationsAudit
 from harn.operations.registry import Operations
+from harn.options import ServeOptions
 from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.launch import Launch
 from harn.orchestrator.notices import ReloadNotices
 from harn.orchestrator.operations import Operations as ServerOperations
-from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.planning import Planner
 from harn.orchestrator.process import Freezer

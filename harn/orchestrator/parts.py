@@ -18,7 +18,7 @@ from harn.listener.endpoint import Bind, Listening, listen
 from harn.listener.site import HarnSite
 from harn.listener.tls import TlsContext
 from harn.manifest.model import OrchestratorSettings
-from harn.orchestrator.options import ServeOptions
+from harn.options import ServeOptions
 from harn.orchestrator.process import connections_within, open_file_limit, open_files
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import DRAINING, Readiness

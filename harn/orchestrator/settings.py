@@ -11,7 +11,7 @@ from harn.listener.admission import Admission
 from harn.listener.site import HarnSite
 from harn.manifest.model import OrchestratorSettings
 from harn.observability.logs import threshold
-from harn.orchestrator.options import ServeOptions
+from harn.options import ServeOptions
 from harn.reload.generation import Candidate
 from harn.rollout.trials import Needed
 from harn.store.model import RetentionPolicy

@@ -22,9 +22,9 @@ from harn.listener.admission import Admission
 from harn.listener.connection_limit import SURPLUS
 from harn.listener.site import HarnSite
 from harn.observability.metrics import Metrics
+from harn.options import ServeOptions
 from harn.orchestrator.assemble import admission_defaults, make_sink
 from harn.orchestrator.hash_key import read_or_make_key
-from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.process import (
     FREEZE_AFTER,
     LEAST,

@@ -17,8 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from harn.options import ServeOptions
 from harn.orchestrator.assemble import assemble
-from harn.orchestrator.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.running import read_state
 from harn.orchestrator.service import NotStarted, Orchestrator

@@ -16,7 +16,7 @@ from harn.lifecycle import Lifecycle
 from harn.listener.admission import Admission
 from harn.listener.site import HarnSite
 from harn.manifest.changes import LIVE_SETTINGS
-from harn.orchestrator.options import ServeOptions
+from harn.options import ServeOptions
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.settings import LiveSettings
 from harn.reload.report import ReloadReport, ReloadRequest

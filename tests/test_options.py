@@ -11,7 +11,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.serve import serve
-from harn.orchestrator.options import OPTIONS, ServeOptions, read_address
+from harn.options import OPTIONS, ServeOptions, read_address
 from harn.tap import Options
 
 
