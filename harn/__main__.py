@@ -1,8 +1,7 @@
 """
-Where the ``harn`` command and ``python -m harn`` begin: with what cannot wait until the rest is imported.
-
-The signals that a server acts on would end a process that is not ready for them, and the import takes a while. A
-standard descriptor that is closed would become that of the next file that is opened, such as the event log.
+Entry point of the ``harn`` command and ``python -m harn``: what cannot wait until the rest is imported. The signals
+that a server handles would end a process that is not ready for them, and the import takes a while. A closed standard
+descriptor would be reused for the next file that is opened, such as the event log.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ HELD_BACK = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 def main() -> None:
     """Run the command with the arguments of the process, and end it."""
-    # Ctrl-C before there is anything to end in good order: without a traceback of imports.
+    # Ctrl-C before the import has finished ends the process without a traceback of imports.
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -32,12 +31,12 @@ def main() -> None:
 
 
 def serves(arguments: Sequence[str]) -> bool:
-    """Return whether the command is one that runs a server, and lets the signals through itself."""
+    """Return whether the command runs a server, which unblocks the signals itself."""
     return "serve" in [each for each in arguments if not each.startswith("-")][:2]
 
 
 def open_standard_streams() -> None:
-    """Open what is closed of descriptors 0 to 2, on nothing, and give Python a stream for each."""
+    """Open closed descriptors among 0 to 2 on the null device, and set a Python stream for each."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -2,8 +2,8 @@
 Time: the two clocks of a server, and RFC 3339 for what people and events read.
 
 The reactor's time is monotonic (`use_monotonic_time`): deadlines, intervals, rates and durations are measured by it,
-and no step of the system's clock touches them. The wall clock (`WallTime`) is passed to those alone who need the time
-of day: for stamps, for the freshness of signatures, and for due times that outlive the process.
+and steps of the system's clock do not affect them. The wall clock (`WallTime`) is passed only to code that needs the
+time of day: for stamps, for the freshness of signatures, and for due times that outlive the process.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Protocol
 LONGEST_SLEEP = 60.0
 """Seconds of the reactor's time after which a due time of the wall clock is compared with it again."""
 LEAST_STEP = 1.0
-"""Seconds by which the wall clock must go back at once for that to be a step."""
+"""The least number of seconds that the wall clock must go back at once to count as a step."""
 
 
 class WallTime(Protocol):
-    """What gives the time of day. It may jump, forward or back, from one call to the next."""
+    """A source of the time of day. It may jump, forward or back, from one call to the next."""
 
     def seconds(self) -> float:
         """Return the time of day (seconds, Unix)."""
@@ -37,8 +37,8 @@ def use_monotonic_time(reactor: Any) -> None:
     """
     Make the time of ``reactor``, which Twisted takes from the wall clock, monotonic.
 
-    Called by whoever imports the reactor, before anything of ours is planned. What others have planned by then, for
-    example another service of the same ``twistd``, keeps its distance from now.
+    Call it where the reactor is imported, before harn schedules anything. Calls scheduled before that, for example by
+    another service of the same ``twistd``, keep their remaining delay.
     """
     if reactor.seconds is time.monotonic:
         return
@@ -50,7 +50,7 @@ def use_monotonic_time(reactor: Any) -> None:
 
 
 class BackSteps:
-    """Notices when the wall clock is set back."""
+    """Detects when the wall clock is set back."""
 
     def __init__(self, clock: WallTime, wall: WallTime) -> None:
         """:param clock: the reactor, or another clock that never goes back."""
@@ -60,9 +60,9 @@ class BackSteps:
 
     def look(self) -> float:
         """
-        Return by how many seconds the wall clock was set back since the last look, 0.0 for not at all.
+        Return by how many seconds the wall clock was set back since the last look; 0.0 if it was not.
 
-        What a slowed clock loses between two looks does not count, and neither does a step forward.
+        Drift of a slowed clock between two looks does not count, and neither does a step forward.
         """
         ahead = self._wall.seconds() - self._clock.seconds()
         back, self._ahead = self._ahead - ahead, ahead
@@ -73,7 +73,8 @@ def sleep_until(due_at: float, wall: WallTime) -> float:
     """
     Return for how many seconds to sleep until ``due_at`` (seconds, Unix), but at most `LONGEST_SLEEP`.
 
-    Who wakes looks at the wall clock and may have to sleep again: so a step of it is noticed within that time.
+    The caller compares with the wall clock when it wakes, and may have to sleep again: so a step is noticed within that
+    time.
     """
     return min(max(0.0, due_at - wall.seconds()), LONGEST_SLEEP)
 

@@ -4,7 +4,7 @@ Every exception that harn raises on purpose, as one tree.
 ::
 
     HarnError
-    ├── ManifestInvalid             the manifest's author can mend it; carries every problem
+    ├── ManifestInvalid             the manifest's author can fix it; carries every problem
     ├── SecretUnavailable           a secret reference that resolves to nothing
     ├── Refused                     a request that is answered with a problem document
     │   ├── CredentialsRejected     401
@@ -31,15 +31,15 @@ Every exception that harn raises on purpose, as one tree.
     ├── StoreError
     │   ├── EventLogUnavailable     503; nothing was written, no claim was used up
     │   │   └── EventLogGone        the same until a restart: its files were removed beneath the server
-    │   ├── ClaimTaken              a claim that must be new is not
-    │   └── StateDirectoryUnusable  the state directory is locked, not ours, or not writable
+    │   ├── ClaimTaken              a claim that must be new was taken before
+    │   └── StateDirectoryUnusable  the state directory is locked, another user's, or not writable
     ├── ListenerUnusable            the listener's address or certificate cannot be used
     ├── PackageUnknown              no such package, or it brings no such connector
-    ├── FilesHang                   a file that does not come: its file system does not answer
+    ├── FilesHang                   reading a file blocks: its file system does not answer
     ├── StageFailed                 a reload's stage that failed; names the stage and its problems
     │   ├── StageTimedOut
     │   └── FilesUnsettled          files that change while they are read
-    ├── GateShut                    a connector's own event came while its generation does not serve
+    ├── GateShut                    a connector emitted an event while its generation does not serve
     ├── AttemptFailed               one attempt of one delivery; each class names its ``error_class``
     │   ├── HandlerRaised
     │   ├── HandlerTimedOut
@@ -49,7 +49,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── ResultTooLarge
     │   ├── PredicateRaised
     │   └── InterpreterDied
-    └── CallInterrupted             not an attempt: the interpreter went away under a bystander
+    └── CallInterrupted             not an attempt: the interpreter ended during this call, by another call's fault
 
 Which class means which HTTP status is decided in ``harn.listener.problems`` alone.
 """
@@ -86,12 +86,12 @@ class ManifestInvalid(HarnError):
 
 
 class SecretUnavailable(HarnError):
-    """A secret reference is malformed, or no provider of the chain knows it."""
+    """A secret reference is malformed, or no provider of the chain has it."""
 
 
 class Refused(HarnError):
     """
-    A request that is not taken; ``str()`` is the ``detail`` that its sender reads.
+    A request that is refused; ``str()`` is the ``detail`` that its sender reads.
 
     :ivar retry_after: seconds to wait before another try, or None.
     """
@@ -118,23 +118,23 @@ class SignatureStale(CredentialsRejected):
 
 
 class SignatureReplayed(CredentialsRejected):
-    """A signature that is accepted only once came again."""
+    """A signature that is accepted only once was sent again."""
 
 
 class PayloadInvalid(Refused):
-    """The body is not what the provider's format allows."""
+    """The body does not have the provider's format."""
 
 
 class MessageMalformed(Refused):
-    """The request's head or framing is not plain HTTP/1.1; nothing after it can be read."""
+    """The request's head or framing is not plain HTTP/1.1; the connection cannot be read further."""
 
 
 class CodingUnsupported(Refused):
-    """The body has a transfer coding that the server does not know; nothing after it can be read."""
+    """The body has an unsupported transfer coding; the connection cannot be read further."""
 
 
 class MediaTypeUnsupported(PayloadInvalid):
-    """The body's content coding, or its charset, is none that we decode."""
+    """The body's content coding, or its charset, is not supported."""
 
 
 class OriginRefused(Refused):
@@ -142,15 +142,15 @@ class OriginRefused(Refused):
 
 
 class NotPermitted(Refused):
-    """The caller is known, and its role does not allow what it asked for."""
+    """The caller is authenticated, but its role does not allow the operation."""
 
 
 class RouteUnknown(Refused):
-    """No trigger and no resource of ours lives at this path."""
+    """No trigger and no resource of the server has this path."""
 
 
 class GenerationUnknown(RouteUnknown):
-    """No generation of this number served, or its content is not kept any more."""
+    """No generation of this number served, or its content is not stored any more."""
 
 
 class MethodNotAllowed(Refused):
@@ -182,15 +182,15 @@ class RateExceeded(Refused):
 
 
 class Saturated(Refused):
-    """The server has as much undurable work in hand as it may hold."""
+    """The server holds as much undurable work as it may."""
 
 
 class ShuttingDown(Refused):
-    """The server takes no more work."""
+    """The server accepts no more work."""
 
 
 class StoreError(HarnError):
-    """What is durable could not be read or written."""
+    """A read or write of durable state failed."""
 
 
 class EventLogUnavailable(StoreError):
@@ -198,7 +198,7 @@ class EventLogUnavailable(StoreError):
 
 
 class EventLogGone(EventLogUnavailable):
-    """The event log is no longer where the server opened it, or no longer this server's: only a restart ends that."""
+    """The event log is no longer where the server opened it, or belongs to another server: only a restart recovers."""
 
 
 class ClaimTaken(StoreError):
@@ -218,7 +218,7 @@ class PackageUnknown(HarnError):
 
 
 class FilesHang(HarnError):
-    """A file cannot be read now: it, or one before it, does not come. The message says which, and since when."""
+    """A file cannot be read now: it, or one before it, blocks. The message names it, and since when."""
 
 
 class StageFailed(HarnError):
@@ -236,7 +236,7 @@ class StageFailed(HarnError):
 
 
 class StageTimedOut(StageFailed):
-    """The stage did not end within ``[orchestrator.reload] timeout``, or cannot, since a file hangs."""
+    """The stage did not end within ``[orchestrator.reload] timeout``, or cannot, since a file read blocks."""
 
 
 class FilesUnsettled(StageFailed):
@@ -244,7 +244,7 @@ class FilesUnsettled(StageFailed):
 
 
 class GateShut(HarnError):
-    """The connector's generation does not serve, or no longer: the event was not taken, keep it."""
+    """The connector's generation does not serve, or no longer: the event was not accepted, keep it."""
 
 
 class AttemptFailed(HarnError):
@@ -290,7 +290,7 @@ class HandlerRetryAfter(AttemptFailed):
 
 
 class ResultInvalid(AttemptFailed):
-    """The handler's result is no JSON value."""
+    """The handler's result is not a JSON value."""
 
     error_class = "result_invalid"
 
@@ -302,23 +302,23 @@ class ResultTooLarge(AttemptFailed):
 
 
 class PredicateRaised(AttemptFailed):
-    """The trigger's ``when`` raised or gave no truth value."""
+    """The trigger's ``when`` raised or did not return a truth value."""
 
     error_class = "predicate_error"
 
 
 class InterpreterDied(AttemptFailed):
-    """The interpreter's process ended, and this call alone can have ended it."""
+    """The interpreter's process ended, and only this call can have ended it."""
 
     error_class = "interpreter_died"
 
 
 class CallInterrupted(HarnError):
     """
-    The interpreter went away while this call was in it, through no proven fault of its own.
+    The interpreter's process ended during this call, but the call is not proven to be the cause.
 
-    :ivar suspect: true after a death that nobody owned up to (this call may have been the cause);
-        false when another call is known to be the cause.
+    :ivar suspect: true after a death without a known cause (this call may have been it); false when another call is
+        known to be the cause.
     """
 
     def __init__(self, message: str, *, suspect: bool) -> None:

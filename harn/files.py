@@ -1,8 +1,7 @@
 """
-Reading whole files that somebody named: never waiting for what is no file, and knowing what changed meanwhile.
-
-A named pipe without a writer would keep the thread that opens it for ever, and a device may never end. Whoever reads
-several files that belong together notes them (`noting`), and asks afterwards whether they still are what was read.
+Reading whole regular files, without ever blocking on other kinds, and detecting changes made meanwhile. A named pipe
+without a writer would block the thread that opens it for ever, and a device may never end. A caller that reads several
+files that belong together records them (`noting`), and checks afterwards whether they still are as they were read.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ ADVICE = "write a file beside it and move that into its place, or reload when th
 
 
 class NotRegular(OSError):
-    """A pipe, a socket or a device: nothing that can be read to its end at once."""
+    """A pipe, a socket or a device: it cannot be read to its end at once."""
 
 
 class TooLarge(OSError):
-    """More bytes than the caller takes for sensible."""
+    """More bytes than the caller accepts."""
 
 
 @frozen
 class Stamp:
-    """What the system says of a file without reading it; times in nanoseconds, Unix."""
+    """A file's status without its content; times in nanoseconds, Unix."""
 
     device: int
     inode: int
@@ -44,7 +43,7 @@ class Stamp:
 
     @classmethod
     def of(cls, found: os.stat_result) -> Stamp:
-        """Take it from what `os.stat` gave."""
+        """Convert a result of `os.stat`."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -59,12 +58,12 @@ class _Fresh:
 @define
 class Noted:
     """
-    What one reading has read. Written by the thread that reads; `step` may be read from any.
+    The files of one reading. Written by the thread that reads; `step` may be read from any.
 
-    :ivar settle: seconds for which a file must have been left alone when it is read, or it is read once more that much
-        later: stamps are made by a clock that ticks a few milliseconds apart. 0: stamps alone decide.
-    :ivar seconds: the time in the terms of ``step``; ``wall``: in the terms of stamps (seconds, Unix).
-    :ivar step: what is being read now, and since when; None between files.
+    :ivar settle: seconds for which a file must have been unchanged when it is read; else it is read once more that much
+        later, since stamps are made by a clock that ticks a few milliseconds apart. 0: compare stamps alone.
+    :ivar seconds: the clock of ``step``; ``wall``: the clock of stamps (seconds, Unix).
+    :ivar step: the file being read, and since when; None between files.
     """
 
     settle: float = 0.0
@@ -77,14 +76,14 @@ class Noted:
     _fresh_until: float = field(default=0.0, init=False)
 
     def wait(self) -> float:
-        """Give the seconds to wait until `changed` can tell."""
+        """Return the seconds to wait until `changed` is reliable."""
         return max(0.0, self._fresh_until - self.seconds()) if self._fresh else 0.0
 
     def changed(self, *, listings: bool = False) -> list[str]:
         """
-        Name the files that are not what was read, in order. Blocks: for a thread. Call it after `wait`.
+        Return the files that are not as they were read, in order. Blocks: for a thread. Call it after `wait`.
 
-        :param listings: directories that were listed count too: a file may have come or gone.
+        :param listings: check listed directories too: a file may have been added or removed.
         """
         noted = {**self._files, **(self._directories if listings else {})}
         found = set()
@@ -96,23 +95,23 @@ class Noted:
         return sorted(found)
 
     def note_file(self, path: str, found: os.stat_result | None) -> None:
-        """Take note of a file that is about to be read, or of one that is not there."""
+        """Record a file that is about to be read, or that does not exist."""
         self._files.setdefault(path, None if found is None else Stamp.of(found))
 
     def note_content(self, path: str, data: bytes, limit: int) -> None:
-        """Take note of what was read, if that is so new that its stamp says too little."""
+        """Record the digest of a file so new that its stamp may miss a change."""
         stamp = self._files.get(path)
         if stamp is not None and self.settle and self.wall() - stamp.changed / 1e9 < self.settle:
             self._fresh.setdefault(path, _Fresh(hashlib.sha256(data).digest(), limit))
             self._fresh_until = self.seconds() + self.settle
 
     def note_directory(self, path: str) -> None:
-        """Take note of a directory that is about to be listed."""
+        """Record a directory that is about to be listed."""
         self._directories.setdefault(path, _stamp(path))
 
     @contextmanager
     def reading(self, path: str) -> Iterator[None]:
-        """Say meanwhile that ``path`` is being read."""
+        """Set ``step`` to ``path`` meanwhile."""
         self.step = (path, self.seconds())
         try:
             yield
@@ -125,7 +124,7 @@ _noted: ContextVar[Noted | None] = ContextVar("noted", default=None)
 
 @contextmanager
 def noting(noted: Noted) -> Iterator[Noted]:
-    """Note in ``noted`` every file that this thread reads, and every directory that it lists, by this module."""
+    """Record in ``noted`` every file that this thread reads, and every directory that it lists, through this module."""
     token = _noted.set(noted)
     try:
         yield noted
@@ -135,13 +134,13 @@ def noting(noted: Noted) -> Iterator[Noted]:
 
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     """
-    Give the bytes of a regular file; links are followed. Blocks: call it in a thread.
+    Return the bytes of a regular file; links are followed. Blocks: call it in a thread.
 
     :param limit: bytes; a larger file is refused, most of it unread.
     :raises NotRegular: it is a pipe, a socket or a device.
     :raises TooLarge: it holds more than ``limit`` bytes.
-    :raises OSError: it cannot be opened or read; for a directory, `IsADirectoryError`. A path with a NUL in it names
-        nothing: `FileNotFoundError`.
+    :raises OSError: it cannot be opened or read; for a directory, `IsADirectoryError`; for a path with a NUL,
+        `FileNotFoundError`.
     """
     noted = _noted.get()
     if noted is None:
@@ -152,7 +151,7 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
 
 def list_directory(path: str) -> list[str]:
     """
-    Give the names in a directory. Blocks: call it in a thread.
+    Return the names in a directory. Blocks: call it in a thread.
 
     :raises OSError: it cannot be listed.
     """
@@ -166,7 +165,7 @@ def list_directory(path: str) -> list[str]:
 
 def _read(path: str | os.PathLike[str], limit: int, noted: Noted | None) -> bytes:
     try:
-        # A socket cannot be opened at all, so that its kind must be asked for first.
+        # A socket cannot be opened at all, so its kind must be checked first.
         _refuse_special(os.stat(path).st_mode, path)
         with open(path, "rb", opener=_open_now) as file:
             found = os.fstat(file.fileno())
@@ -207,13 +206,13 @@ def _digest(path: str, limit: int) -> bytes | None:
 
 
 def _open_now(path: str, flags: int) -> int:
-    """Open without waiting for anybody at the other end."""
+    """Open without waiting for a writer at the other end."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _refuse_special(mode: int, path: str | os.PathLike[str]) -> None:
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a directory `open` itself says what it is
-        raise NotRegular(errno.EINVAL, "it is no regular file", path)
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # for a directory `open` raises a better error
+        raise NotRegular(errno.EINVAL, "it is not a regular file", path)
 
 
 def _in_words(count: int) -> str:

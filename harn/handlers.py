@@ -1,12 +1,12 @@
 """
-What the author of handlers needs, in one place.
+The public names for authors of handlers.
 
-A handler takes the event, or the event and a `Context`, and may be ``async def`` or ``def``; what it returns is the
-delivery's result and must be JSON. It ends an attempt in its own way by raising `Reject` or `RetryAfter`.
+A handler is called with the event, or with the event and a `Context`, and may be ``async def`` or ``def``; its return
+value is the delivery's result and must be JSON. It can end an attempt early by raising `Reject` or `RetryAfter`.
 
-What a module must take once and give back (a port, a lock, a thread, a pool of connections) it takes in a function
-marked `on_start`, and gives back in one marked `on_stop`, never when it is imported: a reload imports the new modules
-while the old ones still serve, and so does a dry run, or a check.
+Acquire what a module needs once and must release (a port, a lock, a thread, a pool of connections) in a function marked
+`on_start`, and release it in one marked `on_stop`; never on import: a reload imports the new modules while the old ones
+still serve, and so does a dry run, or a check.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ def on_start(function: Hook) -> Hook:
     """
     Run ``function`` in each interpreter that serves, before its first handler.
 
-    That is after the reload, or start, that made it was adopted, and again in the process that replaces one that died.
-    A reload that leaves all code as it was keeps its interpreter, and runs nothing. Dry runs, checks, candidates that
-    are turned away and interpreters in waiting never run it.
+    That is after the reload, or start, that made the interpreter was adopted, and again in the process that replaces
+    one that died. A reload that leaves all code unchanged keeps its interpreter, and runs nothing. Dry runs, checks,
+    refused candidates and spare interpreters never run it.
 
-    It takes no arguments, stands at the top of a module, and may be ``async def`` or ``def``; several run in the order
-    in which their modules were imported, and in a module from top to bottom. If it raises, or has not ended after 30 s,
-    that is logged as an error and is a warning of the reload, and handlers run all the same. An interpreter before it
-    that still finishes what it has may hold what this function wants; then it is run again when that one has ended.
+    It takes no arguments, is defined at the top of a module, and may be ``async def`` or ``def``; several run in the
+    order in which their modules were imported, and in a module from top to bottom. If it raises, or has not ended after
+    30 s, that is logged as an error and is a warning of the reload, and handlers run all the same. An earlier
+    interpreter that still finishes its calls may hold a resource that this function needs; then it is run again when
+    that one has ended.
     """
     return _marked(function, "on_start")
 
@@ -49,7 +50,7 @@ def on_stop(function: Hook) -> Hook:
     Run ``function`` before an interpreter ends whose `on_start` functions ran: after its last handler.
 
     It takes no arguments, and may be ``async def`` or ``def``; several run in the opposite order of `on_start`. They
-    have 5 s together; what they raise is logged. A process that dies or is killed runs none.
+    have 5 s together; exceptions are logged. A process that dies or is killed runs none.
     """
     return _marked(function, "on_stop")
 
@@ -58,7 +59,7 @@ def _marked(function: Hook, kind: str) -> Hook:
     from inspect import Parameter, isfunction, signature
 
     if not isfunction(function):
-        raise TypeError(f"{kind} marks a function at the top of a module, not {type(function).__name__}")
+        raise TypeError(f"{kind} must mark a function at the top of a module, got {type(function).__name__}")
     for each in signature(function).parameters.values():
         if each.default is Parameter.empty and each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             raise TypeError(f"{kind}: {function.__name__}() must take no arguments, got {each.name!r}")
@@ -68,41 +69,41 @@ def _marked(function: Hook, kind: str) -> Hook:
 
 
 class Reject(Exception):
-    """Raise it to send the delivery to the dead letters at once; no further attempt is made."""
+    """Raise it to make the delivery a dead letter at once; no further attempt is made."""
 
 
 class RetryAfter(Exception):
     """
-    Raise it to end this attempt and set the next one's time.
+    Raise it to end this attempt and set the time of the next one.
 
     :ivar seconds: from now; at most 30 days.
     """
 
     def __init__(self, seconds: float, message: str = "") -> None:
         """
-        Ask for another attempt.
+        Request another attempt.
 
         :param message: why; recorded with the attempt.
-        :raises ValueError: ``seconds`` is negative, or no finite number.
+        :raises ValueError: ``seconds`` is negative, or not finite.
         """
         wait = float(seconds)
         if not math.isfinite(wait) or wait < 0:
-            raise ValueError(f"RetryAfter({seconds!r}): give seconds, 0 or more")
+            raise ValueError(f"RetryAfter: seconds must be a finite number >= 0, got {seconds!r}")
         super().__init__(message or f"asked to be retried after {wait:g} s")
         self.seconds = min(wait, LONGEST_WAIT)
 
 
 class SecretMissing(LookupError):
-    """The secret that `Context.secret` was asked for cannot be had; the message says why."""
+    """No provider has the secret that `Context.secret` was called for; the message says why."""
 
 
 class Log:
-    """A small logger: each record carries the delivery's ids by itself, and the fields given."""
+    """A small logger: each record carries the delivery's ids automatically, and the fields passed to it."""
 
     __slots__ = ("_emit",)
 
     def __init__(self, emit: Callable[[str, str, dict[str, Any]], None]) -> None:
-        """Give every record to ``emit`` as level, message and fields."""
+        """Pass every record to ``emit`` as level, message and fields."""
         self._emit = emit
 
     def debug(self, message: object, **fields: Any) -> None:
@@ -124,12 +125,12 @@ class Log:
 
 class Context:
     """
-    What a handler may know of the attempt that it is.
+    The attempt that a handler runs in.
 
     :ivar binding: the binding version, for example ``gh@v2``.
     :ivar attempt: 1, 2, ...
     :ivar deadline: seconds, Unix; the handler is cancelled then.
-    :ivar replay_of: id of the event that this delivery repeats, or None.
+    :ivar replay_of: id of the event that this delivery replays, or None.
     :ivar log: a small logger.
     """
 
@@ -149,7 +150,7 @@ class Context:
         """
         Describe an attempt.
 
-        :param ask: begins to fetch a secret by its reference, from any thread.
+        :param ask: starts to fetch a secret by its reference, from any thread.
         """
         self.binding = binding
         self.trigger_id = trigger_id
@@ -161,10 +162,10 @@ class Context:
 
     async def secret(self, reference: str) -> str:
         """
-        Give a secret's value.
+        Return a secret's value.
 
         :param reference: ``namespace/name``, for example ``github/token``.
-        :raises SecretMissing: no provider of secrets knows it.
+        :raises SecretMissing: no provider of secrets has it.
         """
         from asyncio import wrap_future
 
@@ -172,9 +173,9 @@ class Context:
 
     def secret_sync(self, reference: str) -> str:
         """
-        Give a secret's value to a plain ``def`` handler, which cannot ``await``.
+        Return a secret's value to a plain ``def`` handler, which cannot ``await``.
 
-        :raises SecretMissing: no provider of secrets knows it.
+        :raises SecretMissing: no provider of secrets has it.
         :raises RuntimeError: called from a coroutine, whose loop it would block: ``await context.secret(...)`` there.
         """
         from asyncio import _get_running_loop

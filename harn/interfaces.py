@@ -1,9 +1,9 @@
 """
-What the author of a connector plugin needs, in one place.
+The public names for authors of connector plugins.
 
 A plugin is an object that provides `IConnectorPlugin`, in a module under ``harn/plugins/``. For a sender that signs by
 an HMAC it is a `SignedProvider`: declarations, and no code. Any other makes, for requests, an `IReceiver`; for events
-that it starts itself an `IConnector` that calls ``context.emit``. The table that it has in a trigger is checked by an
+that it starts itself an `IConnector` that calls ``context.emit``. Its table in a trigger is checked by an
 `ISettingsSchema`, most simply ``StructSchema`` of a ``msgspec.Struct``. ``harn.testing.connectors`` holds the suite
 that it should pass.
 """

@@ -1,8 +1,7 @@
 """
-Signals that a terminal or a service manager sends to a whole group of processes, and a process that has just begun.
-
-Until a new program has handlers of its own, such a signal ends it. So it is started with them blocked: a signal that
-comes meanwhile waits until the program is ready for it.
+Signals that a terminal or a service manager sends to a whole process group, and a process that was just started. Until
+a new program has installed its handlers, such a signal ends it. So it is started with them blocked: a signal that comes
+meanwhile is pending until the program is ready for it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ CAUGHT = frozenset((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 
 @contextmanager
 def signals_blocked(numbers: Iterable[int]) -> Iterator[None]:
-    """Let a process that is started meanwhile begin with these signals blocked; it unblocks them when it is ready."""
+    """Start child processes meanwhile with these signals blocked; the child unblocks them when it is ready."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The twistd plugin's two halves: what ``twistd harn-orchestrator`` can be told, and the service it makes."""
+"""The twistd plugin: the options of ``twistd harn-orchestrator``, and the service it makes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 TWISTD_LARGEST = 1_000_000
-"""Bytes at which twistd puts its log file aside."""
+"""Size in bytes at which twistd rotates its log file."""
 
 
 class Options(usage.Options):
@@ -44,7 +44,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """
-        Check them all, while twistd can still say what is wrong.
+        Check all options, while twistd can still report errors.
 
         :raises twisted.python.usage.UsageError: one of them cannot be used.
         """
@@ -64,14 +64,14 @@ def makeService(options: Options) -> IService:
     """
     Make the orchestrator; it starts no thread, child or socket before it is started.
 
-    Where twistd is to make a daemon of it, this returns in a process of its own, and the one that the operator started
-    waits for it: see `harn.orchestrator.daemon`.
+    Where twistd is to make a daemon of it, this returns in a process of its own, and the operator's process waits for
+    it: see `harn.orchestrator.daemon`.
     """
     twistd: Mapping[str, Any] = options.parent or {}
     report = None
     if twistd.get("nodaemon") is not None and not twistd["nodaemon"]:
         report = fork_and_wait(twistd.get("logfile") or "twistd.log")
-    # Here, since importing our Klein apps installs a reactor, and twistd has an option for that.
+    # Imported here, since importing our Klein apps installs a reactor, and twistd has an option for that.
     from twisted.internet import reactor
 
     from harn.clocks import use_monotonic_time
@@ -81,12 +81,12 @@ def makeService(options: Options) -> IService:
 
     hold_back()
     use_monotonic_time(reactor)
-    told = options.serve
+    given = options.serve
     close_memory()
-    # Now, before twistd takes standard output for its log, and both for what is printed.
-    sinks = process_sinks(told.state_dir)
-    add_logging(told.log_format, told.log_level, sinks, globalLogPublisher)
-    service = make_service(told, reactor, os.environ, passed=taken_by_twisted(reactor))
+    # Before twistd takes standard output for its log, and both for printed text.
+    sinks = process_sinks(given.state_dir)
+    add_logging(given.log_format, given.log_level, sinks, globalLogPublisher)
+    service = make_service(given, reactor, os.environ, passed=taken_by_twisted(reactor))
     if report is not None:
         said = report
         service.started.addCallbacks(lambda _: said.ready(), lambda failure: said.failed(failure.getErrorMessage()))
@@ -98,9 +98,9 @@ def makeService(options: Options) -> IService:
 
 class Root(MultiService):
     """
-    What twistd runs: the orchestrator.
+    The service that twistd runs: the orchestrator.
 
-    :param observer: takes what twistd logs; None for twistd's own.
+    :param observer: receives twistd's log events; None for twistd's own.
     """
 
     def __init__(self, observer: ILogObserver | None) -> None:
@@ -108,32 +108,32 @@ class Root(MultiService):
         self._observer = observer
 
     def setServiceParent(self, parent: Any) -> None:
-        """Belong to twistd's application, and tell it where it logs to."""
+        """Attach to twistd's application, and set its log observer."""
         if self._observer is not None:
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
 
-def twistd_log(told: Mapping[str, Any], stdout: TextSink | None) -> ILogObserver | None:
+def twistd_log(given: Mapping[str, Any], stdout: TextSink | None) -> ILogObserver | None:
     """
-    Make the observer of twistd's log: it never blocks, and opens a file anew that was moved.
+    Make the observer of twistd's log: it never blocks, and reopens a file that was moved.
 
-    :param told: twistd's own options; with a logger or syslog they name something else, and None is returned.
+    :param given: twistd's own options; with a logger or syslog, None is returned.
     :raises OSError: the log file cannot be opened.
     """
-    name = told.get("logfile") or ("-" if told.get("nodaemon") else "twistd.log")
-    if told.get("logger") or told.get("syslog"):
+    name = given.get("logfile") or ("-" if given.get("nodaemon") else "twistd.log")
+    if given.get("logger") or given.get("syslog"):
         return None
     if name == "-":  # which twistd refuses for a daemon
-        return None if stdout is None or not told.get("nodaemon") else writer(as_twistd, [stdout])
-    # As twistd's own: it keeps every full file.
+        return None if stdout is None or not given.get("nodaemon") else writer(as_twistd, [stdout])
+    # As twistd itself does: keep every full file.
     file = RotatingFile(os.path.abspath(name), TWISTD_LARGEST, keep=None, mode=0o666)
     file.open()
     return writer(as_twistd, [outputs.open("twistd", file)])
 
 
 def exit_as(service: Orchestrator) -> None:
-    """End the process with the service's exit status: twistd itself knows none but 0."""
+    """End the process with the service's exit status: twistd itself always exits with 0."""
     if service.exit_code:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Canonical JSON and digests: equal values have equal bytes, whoever encodes them."""
+"""Canonical JSON and digests: equal values have equal bytes, in every process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def canonical_json(value: Any) -> bytes:
     """
     Encode with sorted keys and no white space.
 
-    :raises TypeError: ``value`` holds something that JSON has no form for.
+    :raises TypeError: ``value`` holds something without a JSON form.
     """
     return _canonical.encode(value)
 
 
 def digest_bytes(data: bytes) -> str:
-    """Give ``sha256:`` and 64 lower-case hexadecimal digits."""
+    """Return ``sha256:`` and 64 lower-case hexadecimal digits."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 

@@ -65,7 +65,7 @@ class ReadRegularTests(SynchronousTestCase):
         bind_in(directory, "s", listening)
         for path in (os.path.join(directory, "s"), "/dev/zero", "/dev/null"):
             error = self.assertRaises(NotRegular, read_regular, path, 9)
-            self.assertEqual((error.strerror, error.filename), ("it is no regular file", path))
+            self.assertEqual((error.strerror, error.filename), ("it is not a regular file", path))
 
     def test_becomes_a_pipe_between(self) -> None:
         """What is a file when it is looked at and a pipe when it is opened is not waited for, either."""

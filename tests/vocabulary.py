@@ -21,14 +21,14 @@ PHRASES: dict[str, str] = {
     r"forg[eo]t\w*": "remove, discard, drop, delete",
     r"lets? (?:\w+ ){0,3}go(?: of)?|letting go": "release, close, drop, free",
     r"(?<!there\s)(?:is|are|was|were|be) no (?!longer|more|less|fewer|greater|later|earlier)\w+": "is not a, must be a",
-    r"(?:is|are|was|were) none(?! of the)": "does not exist, is not a, matches nothing",
+    r"(?<!there\s)(?:is|are|was|were) none(?! of the)": "does not exist, is not a, matches nothing",
     r"ours": "harn's own, our process, this server's",
     r"ha(?:s|ve) to say": "name what it reports or returns",
     r"knows": "has, holds, stores, contains, accepts",
     r"wish(?:es|ed)?": "options, request, what was asked for",
     r"judg\w+": "check, evaluate, classify, decide",
     r"(?:of|as of) now": "current",
-    r"of what": "name the thing",
+    r"of what (?:it|they|is|are|has|have|had|one)": "name the thing",
     r"what (?:it|they) (?:has|have|had|holds?|held|is|are|was|were|does|do)": "name the thing: its entries, its state",
     r"(?:it|this|that) is all|all there is": "say it directly, or leave it out",
     r"(?:is|are|was|were) over(?=[.,;:]|$| and)": "has ended, has finished",
@@ -66,7 +66,7 @@ PHRASES: dict[str, str] = {
 
 VERBS = frozenset(
     """
-    abort accept acquire activate add adopt allocate allow answer append apply arm assert authenticate begin bind
+    abort accept acquire activate add adopt allocate allow answer append apply arm assert attach authenticate begin bind
     block build cache call cancel catch change check choose claim classify clear close collect combine commit
     compare compile complete compress compute configure confirm connect consume convert copy count create cut
     dead-letter decide declare decode decompress decorate define delete deliver derive describe detect digest
@@ -208,7 +208,7 @@ def better_first(node: ast.AST, text: str, first: str) -> str | None:
     """Return how to begin instead; None when a docstring begins well."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return "a noun phrase" if first in RIDDLES else None
-    if node.name.startswith("test_"):
+    if node.name.startswith("test_") or (node.name == "__init__" and first.startswith(":param")):
         return None
     decorated = {getattr(each, "attr", getattr(each, "id", "")) for each in node.decorator_list}
     if decorated & PROPERTIES:

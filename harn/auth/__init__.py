@@ -1,1 +1,1 @@
-"""Who may: our own credentials (bearer keys, signed requests), and the freshness of what is signed."""
+"""Authentication with the server's own credentials (bearer keys, signed requests), and the freshness of signatures."""

@@ -1,4 +1,4 @@
-"""Decides whether a request proves that its sender holds one of our credentials."""
+"""Authentication of requests against the server's own credentials."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ GUARD_SCOPE = "admin"
 @frozen
 class Identity:
     """
-    Who it is.
+    An authenticated sender.
 
     :ivar actor: ``key:`` and the first 8 hexadecimal digits of the key's SHA-256, ``hmac``, or ``token``.
-    :ivar guard: a claim that the caller must make durable before it acts; when it is taken, the request is a replay
-        (`harn.errors.SignatureReplayed`). None where nothing needs to be remembered.
+    :ivar guard: a claim that the caller must make durable before it acts; if it is taken, the request is a replay
+        (`harn.errors.SignatureReplayed`). None where a repeated request is harmless.
     """
 
     actor: str
@@ -37,8 +37,7 @@ class Authenticator:
     """
     Checks requests against one reading of the credentials. Pure computation: a reload makes a new one.
 
-    Keys are compared as digests, so that neither their lengths nor which of them is close can be timed, and always
-    with all of them.
+    Keys are compared as digests, always with all of them, so that timing shows neither their lengths nor a near match.
     """
 
     def __init__(self, credentials: Credentials, token: bytes | None = None) -> None:
@@ -50,12 +49,12 @@ class Authenticator:
 
     def authenticate(self, method: str, target: str, headers: Mapping[str, str], body: bytes, now: float) -> Identity:
         """
-        Give the sender's identity.
+        Return the sender's identity.
 
         :param target: the request target with its query, as in the request line.
         :param headers: names in lower case, values decoded as latin-1.
         :param now: seconds, Unix.
-        :raises CredentialsRejected: or one of its classes; ``str()`` says what is wrong and never what is right.
+        :raises CredentialsRejected: or a subclass; ``str()`` says what is wrong, and never quotes the right value.
         """
         claimed = self.authenticate_headers(headers, now)
         if isinstance(claimed, Identity):
@@ -71,7 +70,8 @@ class Authenticator:
 
     def authenticate_headers(self, headers: Mapping[str, str], now: float) -> Identity | SignedHeader:
         """
-        Decide what the headers alone decide, so that nobody without credentials can make us read a body.
+        Authenticate by the headers alone, as far as possible, so that senders without credentials cannot make the
+        server read a body.
 
         :return: the identity; or, for a signed request, the signature, which `authenticate` checks with the body.
         :raises CredentialsRejected: as `authenticate`.
@@ -102,9 +102,9 @@ class Authenticator:
 
     def without_ours(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """
-        Give the headers with every credential of ours replaced, so that they may be stored; else the same mapping.
-
-        Ours are the keys of now, wherever this class looks for one, and any signature in the form of `SCHEME`.
+        Return the headers with every credential of this server replaced, so that they may be stored; else the same
+        mapping. Replaced are the current keys, in the headers that this class reads, and any signature in the form of
+        `SCHEME`.
 
         :param headers: as in `authenticate`.
         """
@@ -117,7 +117,7 @@ class Authenticator:
         return headers if kept is None else kept
 
     def _is_ours(self, name: str, value: str) -> bool:
-        """Tell whether a header's value is a credential that `authenticate_headers` would take for ours."""
+        """Return whether a header's value is a credential that `authenticate_headers` would accept."""
         try:
             if name == "x-api-key":
                 self._holder(name, value)
@@ -132,7 +132,7 @@ class Authenticator:
         return True
 
     def _holder(self, header: str, key: str) -> Identity:
-        """Find whose key it is, in a time that does not tell."""
+        """Return the identity of a key's holder, in constant time."""
         given = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
         found = False
         for digest in self._digests:
@@ -141,11 +141,14 @@ class Authenticator:
             return Identity("token")
         if not found:
             more = "" if self._token is None else ", nor the token in the state directory"
-            raise CredentialsRejected(f"the key in {header} is none of {API_KEYS}{more}")
+            raise CredentialsRejected(f"the key in {header} is not one of {API_KEYS}{more}")
         return Identity("key:" + given.hex()[:8])
 
 
 def _guard(signature: bytes, timestamp: int) -> Claim:
-    """Claim a signature for as long as it could come again, with a window to spare for a clock that is set back."""
+    """
+    Return a claim on a signature for as long as it could be repeated, with one window to spare if the clock is set
+    back.
+    """
     key = "signature:" + hashlib.sha256(signature).hexdigest()
     return Claim(scope=GUARD_SCOPE, key=key, expires_at=float(timestamp + 2 * TOLERANCE))

@@ -1,4 +1,4 @@
-"""Our own credentials, as the environment holds them: API keys, and the secret of signed requests."""
+"""The server's own credentials, from the environment: API keys, and the secret of signed requests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BETWEEN_KEYS = re.compile(rb"[,\r\n]")
 @frozen(kw_only=True)
 class Credentials:
     """
-    What callers of the admin API and of plain ``a2a-push`` routes may prove that they hold.
+    The accepted credentials of callers of the admin API and of plain ``a2a-push`` routes.
 
-    :ivar keys: each is enough by itself; never empty ones.
-    :ivar files: absolute paths that were read: what to watch.
-    :ivar warnings: what was taken off around a value, naming its variable.
+    :ivar keys: each is sufficient alone; none is empty.
+    :ivar files: absolute paths of the files that were read; the watcher watches them.
+    :ivar warnings: what was trimmed around a value, naming its variable.
     """
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
@@ -35,7 +35,7 @@ class Credentials:
 
     @property
     def configured(self) -> bool:
-        """Whether anybody can prove anything."""
+        """Whether any credential is set."""
         return bool(self.keys) or self.hmac_secret is not None
 
     @classmethod
@@ -46,9 +46,9 @@ class Credentials:
         Keys are separated by commas (in a file by line ends too, and lines that begin with ``#`` are comments) and
         trimmed; a variable that is set but empty counts as not set.
 
-        :raises SecretUnavailable: a file that cannot be read, is UTF-16 or holds nothing, keys that are not UTF-8, or
-            both forms of one variable at once. An emptied file must not be taken for credentials: every request
-            would be refused from then on.
+        :raises SecretUnavailable: a file that cannot be read, is UTF-16 or is empty, keys that are not UTF-8, or both
+            forms of one variable at once. An emptied file must not be accepted as credentials: every request would be
+            refused from then on.
         """
         files: list[str] = []
         wrong: list[str] = []
@@ -77,7 +77,7 @@ class Credentials:
 
 
 def _split_keys(text: bytes, *, is_file: bool) -> tuple[bytes, ...]:
-    """Give the keys in a text, each once."""
+    """Return the keys in a text, without repeats."""
     lines = [line for line in text.splitlines() if not (is_file and line.lstrip().startswith(b"#"))]
     return tuple(dict.fromkeys(key.strip() for key in _BETWEEN_KEYS.split(b"\n".join(lines)) if key.strip()))
 
@@ -91,7 +91,7 @@ def _is_text(keys: Iterable[bytes]) -> bool:
 
 
 def _source(environ: Mapping[str, str], variable: str) -> str:
-    """Say where a value comes from: the variable, or the file that its other form names."""
+    """Return the source of a value for a message: the variable, or the file that its other form names."""
     path = environ.get(f"{variable}_FILE")
     return f"{variable}_FILE names {path!r}, which" if path else variable
 
@@ -99,7 +99,7 @@ def _source(environ: Mapping[str, str], variable: str) -> str:
 def _value(
     environ: Mapping[str, str], variable: str, files: list[str], wrong: list[str]
 ) -> tuple[bytes | None, str | None]:
-    """Give the value of a variable, None where it is not set or wrong, and what was taken off around it."""
+    """Return the value of a variable (None if not set or wrong), and a description of what was trimmed around it."""
     try:
         value = _read(environ, variable, files)
         return (None, None) if value is None else trimmed(value)
@@ -110,7 +110,7 @@ def _value(
 
 
 def _read(environ: Mapping[str, str], variable: str, files: list[str]) -> bytes | None:
-    """Give the value of one variable in either form, noting the file that was read."""
+    """Return the value of one variable in either form, recording the file that was read."""
     value, path = environ.get(variable), environ.get(f"{variable}_FILE")
     if value and path:
         raise SecretUnavailable(f"{variable} and {variable}_FILE are both set; unset one of them")

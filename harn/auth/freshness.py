@@ -1,18 +1,18 @@
-"""Whether a signed time stamp is near enough to now; for our own signed requests and for those of providers."""
+"""Check that a signed time stamp is recent, for the server's own signed requests and for those of providers."""
 
 from __future__ import annotations
 
 from harn.errors import SignatureStale
 
 TOLERANCE = 300
-"""Seconds, either way: what Standard Webhooks, Stripe and Slack name, and what our own requests get."""
+"""Seconds, either way: the tolerance of Standard Webhooks, Stripe and Slack, and of the server's own requests."""
 
 _LONGEST = 12  # digits; bounds what is parsed, and year 33658 is late enough
 
 
 def check_fresh(timestamp: str, now: float, tolerance: int = TOLERANCE) -> int:
     """
-    Give the time stamp as whole seconds (Unix), unless it is too far from now.
+    Return the time stamp as whole seconds (Unix), unless it is too far from now.
 
     :param timestamp: ASCII digits only, as received: no sign, no fraction, no white space.
     :param now: seconds, Unix; its fraction does not count.

@@ -1,4 +1,4 @@
-"""The ``Authorization`` header with which our own commands call a server of ours."""
+"""The ``Authorization`` header with which harn's commands call a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harn.errors import SecretUnavailable
 
 def authorization(credentials: Credentials, method: str, target: str, body: bytes, now: float) -> str:
     """
-    Give the header's value: the first key as bearer, else a signature.
+    Return the header's value: the first key as bearer, else a signature.
 
     :param target: the request target with its query.
     :param now: seconds, Unix.

@@ -1,4 +1,4 @@
-"""Requests signed with our own secret: ``Authorization: HMAC-SHA256 timestamp=<unix>,signature=<base64>``."""
+"""Requests signed with the server's own secret: ``Authorization: HMAC-SHA256 timestamp=<unix>,signature=<base64>``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SignedHeader:
 
 def request_digest(secret: bytes, method: str, target: str, timestamp: str, body: bytes) -> bytes:
     r"""
-    Give the 32 bytes that sign a request.
+    Return the 32 bytes that sign a request.
 
     :param target: the request target with its query, as in the request line, for example ``/admin/reload?force=true``.
     :param timestamp: decimal seconds, Unix, as sent.
@@ -36,13 +36,13 @@ def request_digest(secret: bytes, method: str, target: str, timestamp: str, body
     Signed is ``METHOD\nPATH\nTIMESTAMP\nhex(sha256(body))``, the method in upper case.
     """
     head = f"{method.upper()}\n{target}\n{timestamp}\n{hashlib.sha256(body).hexdigest()}"
-    # A target that is no ASCII arrives decoded as latin-1 and is signed as the bytes that it was.
+    # A target that is not ASCII arrives decoded as latin-1, and is signed as its original bytes.
     return hmac.digest(secret, head.encode("latin-1", "replace"), "sha256")
 
 
 def sign_request(secret: bytes, method: str, target: str, body: bytes, now: float) -> str:
     """
-    Give the value of ``Authorization`` for a request of ours.
+    Return the value of ``Authorization`` for a request to a server.
 
     :param now: seconds, Unix.
     """
@@ -53,7 +53,7 @@ def sign_request(secret: bytes, method: str, target: str, body: bytes, now: floa
 
 def parse_signed_header(parameters: str) -> SignedHeader:
     """
-    Read what follows the scheme: ``timestamp`` and ``signature``, each once, in any order.
+    Parse the parameters after the scheme: ``timestamp`` and ``signature``, each once, in any order.
 
     :raises CredentialsRejected: anything else.
     """
@@ -75,6 +75,6 @@ def body_with_request_id(document: Mapping[str, Any], random: Callable[[int], st
     """
     Encode a body that never repeats, so that the same request made twice in one second has two signatures.
 
-    :param random: gives that many random bytes in hexadecimal digits.
+    :param random: returns that many random bytes in hexadecimal digits.
     """
     return canonical_json({**document, "request_id": random(16)})

@@ -1,8 +1,7 @@
 """
-The token of a running server: a key of the admin API that lies in the state directory, for its owner's commands.
-
-Whoever may read the state directory may read every event in it, and start a server on it: the token gives them nothing
-new, and saves an operator who is on the machine from making up a key first.
+The token of a running server: an admin API key stored in the state directory, for commands of the same user. Read
+access to the state directory already gives every event in it, and the ability to start a server on it, so the token
+grants nothing new. It saves an operator on the same machine from creating a key first.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from harn.files import read_regular
 
 TOKEN = "token"  # noqa: S105 - the name of a file
 SIZE = 32
-"""Random bytes; the file holds them as text."""
+"""The most bytes that such a file may have."""
 LONGEST = 1024
 """Bytes that such a file may have."""
 
@@ -25,7 +24,7 @@ def token_path(state_dir: str) -> str:
 
 
 def read_token(state_dir: str) -> bytes | None:
-    """Return the token of the server on ``state_dir``; None when there is none, or we may not read it."""
+    """Return the token of the server on ``state_dir``; None if it does not exist or cannot be read."""
     try:
         return read_regular(token_path(state_dir), LONGEST).strip() or None
     except OSError:
@@ -34,7 +33,7 @@ def read_token(state_dir: str) -> bytes | None:
 
 def write_token(state_dir: str) -> bytes:
     """
-    Make a new token, which takes the old one's place; return it. Blocks, once, at start.
+    Write a new token, replacing the old one, and return it. Blocks, once, at start.
 
     :raises OSError: it cannot be written.
     """
@@ -43,7 +42,7 @@ def write_token(state_dir: str) -> bytes:
     beside = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), 0o600)  # one that a crash left may have another
+        os.fchmod(file.fileno(), 0o600)  # a temporary file left by a crash may have another mode
         file.write(token + b"\n")
     os.replace(beside, path)
     return token

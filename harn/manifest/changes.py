@@ -30,9 +30,9 @@ LIVE_SETTINGS = frozenset(key for key, only_restart in needing_restart() if not 
 
 def changed_fields(old: TriggerSpec, new: TriggerSpec, table: str | None = None) -> tuple[str, ...]:
     """
-    Name the keys in which two specs of one trigger differ, sorted, for example ``("path", "retry.max")``.
+    Return the keys in which two specs of one trigger differ, sorted, for example ``("path", "retry.max")``.
 
-    Never ``rollout``, which changes nothing by itself.
+    Never ``rollout``, which alone changes nothing.
 
     :param table: the name of the provider's own table; by default its id, with underscores.
     """
@@ -40,7 +40,7 @@ def changed_fields(old: TriggerSpec, new: TriggerSpec, table: str | None = None)
 
 
 def field_differences(old: TriggerSpec, new: TriggerSpec, table: str | None = None) -> Iterator[tuple[str, Any, Any]]:
-    """Give each key that `changed_fields` names, with both values as built-in types; None where there is none."""
+    """Yield each key of `changed_fields` with both values as built-in types; None for an absent one."""
     own = table if table is not None else new.provider.replace("-", "_")
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
     for name in TriggerSpec.__struct_fields__:
@@ -51,19 +51,19 @@ def field_differences(old: TriggerSpec, new: TriggerSpec, table: str | None = No
 
 
 def changed_settings(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[str, ...]:
-    """Name the keys of ``[orchestrator]`` that differ, sorted, for example ``("drain.max_items",)``."""
+    """Return the keys of ``[orchestrator]`` that differ, sorted, for example ``("drain.max_items",)``."""
     return tuple(sorted({key for key, _, _ in setting_differences(old, new)}))
 
 
 def setting_differences(old: OrchestratorSettings, new: OrchestratorSettings) -> Iterator[tuple[str, Any, Any]]:
-    """Give each key that `changed_settings` names, with both values as built-in types; None where there is none."""
+    """Yield each key of `changed_settings` with both values as built-in types; None for an absent one."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
     for name in before:
         yield from _differences(name, before[name], after[name])
 
 
 def settings_requiring_restart(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[str, ...]:
-    """Name what differs and only a restart can change, for example ``("orchestrator.recover",)``."""
+    """Return the differing settings that only a restart can change, for example ``("orchestrator.recover",)``."""
     return tuple(f"orchestrator.{key}" for key in changed_settings(old, new) if key in RESTART_SETTINGS)
 
 
@@ -80,23 +80,23 @@ _TABLES = {"match": MATCH, "retry": RETRY}
 
 def written_field(key: str, value: Any) -> Any:
     """
-    Write a value of a trigger's spec.
+    Format a value of a trigger's spec.
 
-    :param key: dotted, as `harn.manifest.changes` names it; ``value`` as that gives it.
+    :param key: dotted, as `field_differences` names it; ``value`` as returned there.
     """
     table, _, name = key.partition(".")
     if table == "secrets" and value is not None and len(value) == 1:
         return value[0]
     if name and table not in _TABLES:
-        return _written(None, value)  # a secret's references, or of the provider's own table
+        return _written(None, value)  # a secret's references, or a key of the provider's own table
     return _written(_TABLES[table].get(name) if name else TRIGGER.get(key), value)
 
 
 def written_setting(key: str, value: Any) -> Any:
     """
-    Write a value of ``[orchestrator]``.
+    Format a value of ``[orchestrator]``.
 
-    :param key: dotted, for example ``reload.drain_timeout``; ``value`` as `harn.manifest.changes` gives it.
+    :param key: dotted, for example ``reload.drain_timeout``; ``value`` as returned by `setting_differences`.
     """
     *tables, name = key.split(".")
     shape = ORCHESTRATOR

@@ -19,7 +19,7 @@ import msgspec
 from harn.manifest.document import Malformed, parse
 
 FOR_THE_PARENT = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-"""What is sent to the whole group: the parent starts this program with them blocked."""
+"""Signals sent to the whole process group: the parent starts this program with them blocked."""
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d", re.ASCII)
 _KINDS: tuple[type[Any], ...] = (datetime, date, time, int)
@@ -35,7 +35,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
 
 
 def _portable(value: Any) -> Any:
-    """Give ``value`` with what MessagePack has no form for (moments, integers over 64 bits) as extensions."""
+    """Return ``value`` with types that MessagePack lacks (moments, integers over 64 bits) as extensions."""
     if isinstance(value, dict):
         return {key: _portable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -59,7 +59,7 @@ _answers = msgspec.msgpack.Decoder(Answer)
 
 def decode_answer(data: bytes) -> Answer:
     """
-    Read the child's output.
+    Decode the child's output.
 
     :raises msgspec.DecodeError: it is something else.
     """
@@ -67,7 +67,7 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def decode_value(raw: msgspec.Raw) -> Any:
-    """Give one value of an answer, as the parser gave it to the child."""
+    """Return one value of an answer, as the parser returned it in the child."""
     return _values.decode(raw)
 
 
@@ -96,7 +96,7 @@ def answer(data: bytes) -> bytes:
 
 
 def main() -> None:
-    """Answer once; with the signals of `FOR_THE_PARENT` blocked."""
+    """Parse standard input, once; with the signals of `FOR_THE_PARENT` blocked."""
     gc.disable()  # Everything made here lives until the end.
     sys.stdout.buffer.write(answer(sys.stdin.buffer.read()))
     sys.stdout.buffer.flush()

@@ -2,10 +2,10 @@
 The manifest's text in parts, each parsed alone: one part for each trigger, and the head before them.
 
 A reload of ten thousand triggers that changes one then parses one. Cutting the text at lines that begin with
-``[[triggers]]`` is sound when every piece, parsed alone, is whole: the head says nothing of triggers, each part
+``[[triggers]]`` is sound when every piece, parsed alone, is whole: the head does not mention triggers, and each part
 makes one trigger and nothing else. By induction the parser then stands between two statements at each cut, so no cut
-lies in a multi-line string or an array, and what the pieces define does not meet. In every other case (a table such
-as ``[orchestrator]`` after the triggers, ``triggers = [...]``, any error) the text is parsed whole: the result and
+lies in a multi-line string or an array, and definitions in different pieces do not meet. In every other case (a table
+such as ``[orchestrator]`` after the triggers, ``triggers = [...]``, any error) the text is parsed whole: the result and
 the error are then the parser's own.
 
 The child process that parses big texts imports this module: tomli and msgspec are all it needs.
@@ -19,14 +19,14 @@ import msgspec
 import tomli
 
 HEADER = "[[triggers]]"
-"""What a line begins with where the text is cut."""
+"""The beginning of a line where the text is cut."""
 
 
 class Pieces(msgspec.Struct, frozen=True):
     """
-    A text that is cut, or one that is not to be cut (all of it is then its head).
+    A text that is cut, or one that must not be cut (all of it is then its head).
 
-    ``lead`` is a line feed and the head; each of ``parts`` is what follows `HEADER`, without the line feed before the
+    ``lead`` is a line feed and the head; each of ``parts`` is the text after `HEADER`, without the line feed before the
     next. So ``HEADER.join([lead, ...])`` with line feeds between is a line feed and the text.
     """
 
@@ -40,7 +40,7 @@ class Pieces(msgspec.Struct, frozen=True):
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """No TOML: why, and where (1-based; None where the parser does not say)."""
+    """An error of TOML syntax: why, and where (1-based; None where the parser does not say)."""
 
     message: str
     line: int | None = None
@@ -51,7 +51,7 @@ class Parsed(msgspec.Struct, frozen=True):
     """
     A text's values.
 
-    ``by_parts``: each trigger came from its own part. ``head`` has no ``triggers``, unless that is no array.
+    ``by_parts``: each trigger came from its own part. ``head`` has no ``triggers``, unless that is not an array.
     """
 
     head: dict[str, Any]
@@ -66,7 +66,7 @@ def cut(text: str) -> Pieces:
 
 
 def uncut(text: str) -> Pieces:
-    """Give ``text`` as one piece."""
+    """Return ``text`` as one piece."""
     return Pieces("\n" + text)
 
 
@@ -80,7 +80,7 @@ def parse_head(head: str) -> dict[str, Any] | None:
 
 
 def parse_part(part: str) -> dict[str, Any] | None:
-    """Parse one part alone and give its trigger; None when the text must be parsed whole."""
+    """Parse one part alone and return its trigger; None when the text must be parsed whole."""
     try:
         tables = tomli.loads(HEADER + part)
     except (tomli.TOMLDecodeError, RecursionError):
@@ -95,7 +95,7 @@ def parse_part(part: str) -> dict[str, Any] | None:
 
 
 def parse_whole(text: str) -> Parsed | Malformed:
-    """Parse ``text`` in one go."""
+    """Parse ``text`` as a whole."""
     try:
         tables = tomli.loads(text)
     except tomli.TOMLDecodeError as error:

@@ -1,4 +1,4 @@
-"""JMESPath in a manifest: whether an expression can be evaluated at all."""
+"""Check of JMESPath expressions in a manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FUNCTIONS: dict[str, Any] = Functions.FUNCTION_TABLE
 
 @lru_cache(maxsize=16_384)
 def fault_of_expression(text: str) -> str | None:
-    """Say what is wrong with ``text`` and where; None when it is JMESPath and calls only functions that exist."""
+    """Return the error in ``text`` and where it is; None when it is JMESPath and calls only known functions."""
     if not text.strip():
         return "it is empty"
     try:
@@ -26,7 +26,7 @@ def fault_of_expression(text: str) -> str | None:
     except RecursionError:
         return "it is nested too deep"
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        # The library lets some of its own errors through, for example for a literal that is no JSON.
+        # The library lets some of its own errors through, for example for a literal that is not JSON.
         return str(error).partition("\n")[0]
     return _unknown_function(tree)
 

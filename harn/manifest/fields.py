@@ -1,8 +1,8 @@
 """
-The shapes that a value of the manifest may have; each checks a value and describes itself as JSON schema.
+The types of the manifest's values; each checks a value and describes itself as JSON schema.
 
-A field's ``read(value, path, findings)`` gives the value as a spec holds it, or takes note of what is wrong and
-gives None; ``json_schema()`` describes the values that are right.
+A field's ``read(value, path, findings)`` returns the value as a spec holds it, or adds what is wrong to the findings
+and returns None; ``json_schema()`` describes valid values.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from harn.model.shares import parse_share
 
 
 class Field(Protocol):
-    """What all fields can do; ``description`` is for people."""
+    """A field of the manifest; ``description`` is for people."""
 
     @property
     def description(self) -> str:
-        """What it is for, in one sentence."""
+        """The field's purpose, in one sentence."""
 
     def read(self, value: Any, path: Path, findings: Findings) -> Any:
-        """Give the value as a spec holds it; None, and a finding, when it is wrong."""
+        """Return the value as a spec holds it; None, and a finding, when it is wrong."""
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe the values that are right."""
+        """Return the JSON schema of valid values."""
 
 
 @frozen
@@ -43,14 +43,14 @@ class Flag:
     description: str
 
     def read(self, value: Any, path: Path, findings: Findings) -> bool | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if isinstance(value, bool):
             return value
-        findings.add(path, f"must be true or false, not {describe(value)}", "write it without quotes")
+        findings.add(path, f"must be true or false, got {describe(value)}", "write it without quotes")
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "boolean"}
 
 
@@ -63,17 +63,17 @@ class Integer:
     high: int = 2**53
 
     def read(self, value: Any, path: Path, findings: Findings) -> int | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, int):
-            findings.add(path, f"must be a whole number, not {describe(value)}", "write digits alone, without quotes")
+            findings.add(path, f"must be a whole number, got {describe(value)}", "write digits alone, without quotes")
         elif not self.low <= value <= self.high:
-            findings.add(path, f"must be {_span(self.low, self.high)}, not {_shown(value)}")
+            findings.add(path, f"must be {_span(self.low, self.high)}, got {_shown(value)}")
         else:
             return value
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
@@ -87,13 +87,13 @@ class Number:
     positive: bool = False
 
     def read(self, value: Any, path: Path, findings: Findings) -> float | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, int | float):
-            findings.add(path, f"must be a number, not {describe(value)}", "write digits alone, without quotes")
+            findings.add(path, f"must be a number, got {describe(value)}", "write digits alone, without quotes")
         elif isinstance(value, float) and not math.isfinite(value):
             findings.add(path, "must be a finite number")
         elif not self.low <= value <= self.high:
-            findings.add(path, f"must be {_span(self.low, self.high)}, not {_shown(value)}")
+            findings.add(path, f"must be {_span(self.low, self.high)}, got {_shown(value)}")
         elif self.positive and not value > 0:
             findings.add(path, "must be over 0")
         else:
@@ -101,7 +101,7 @@ class Number:
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         lowest = "exclusiveMinimum" if self.positive else "minimum"
         return {"type": "number", lowest: self.low, "maximum": self.high}
 
@@ -114,7 +114,7 @@ class Choice:
     options: tuple[str, ...]
 
     def read(self, value: Any, path: Path, findings: Findings) -> str | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if isinstance(value, str) and value in self.options:
             return value
         known = ", ".join(quote(option) for option in self.options)
@@ -123,11 +123,11 @@ class Choice:
             hint = f"did you mean {quote(meant)}? known: {known}" if meant else f"write one of: {known}"
             findings.add(path, f"{quote(value)} is not known", hint)
         else:
-            findings.add(path, f"must be a string, not {describe(value)}", f"write one of: {known}")
+            findings.add(path, f"must be a string, got {describe(value)}", f"write one of: {known}")
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"enum": list(self.options)}
 
 
@@ -139,10 +139,10 @@ class Duration:
     low: float = 0.0
 
     def read(self, value: Any, path: Path, findings: Findings) -> float | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if not isinstance(value, str):
             unit = f'"{value}s"' if isinstance(value, int) and not isinstance(value, bool) else '"30s"'
-            findings.add(path, f"must be a string with a unit, not {describe(value)}", f"write it as {unit}")
+            findings.add(path, f"must be a string with a unit, got {describe(value)}", f"write it as {unit}")
             return None
         try:
             seconds = parse_duration(value)
@@ -154,13 +154,13 @@ class Duration:
             findings.add(path, "must be longer than 0", 'write for example "30s"')
         elif seconds < self.low:
             least = format_duration(self.low)
-            findings.add(path, f"must be at least {least}, not {quote(value)}", f'write for example "{least}"')
+            findings.add(path, f"must be at least {least}, got {quote(value)}", f'write for example "{least}"')
         else:
             return seconds
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h|d|w)\s*$"}
 
 
@@ -177,12 +177,12 @@ class Share:
     partial: bool = False
 
     def read(self, value: Any, path: Path, findings: Findings) -> float | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            findings.add(path, f"must be a share, not {describe(value)}", 'write for example "10%"')
+            findings.add(path, f"must be a share, got {describe(value)}", 'write for example "10%"')
             return None
         if isinstance(value, float) and 0 < value < 1:
-            # Half of those who write 0.1 mean a tenth, the others a thousandth.
+            # 0.1 is ambiguous: some mean a tenth, others a thousandth.
             findings.add(
                 path, f"{value} could be {value:.12g} % or {value * 100:.12g} %", "write it with a % in quotes"
             )
@@ -191,7 +191,7 @@ class Share:
             share = parse_share(value if isinstance(value, str) else str(value))
         except ValueError:
             shown = _shown(value) if isinstance(value, int) else quote(str(value))
-            findings.add(path, f"{shown} is no share", 'write a number of percent from 0 to 100, for example "10%"')
+            findings.add(path, f"must be a share, got {shown}", 'write a percentage from 0 to 100, for example "10%"')
             return None
         if self.positive and not share > 0:
             findings.add(path, "must be over 0%")
@@ -202,7 +202,7 @@ class Share:
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         lowest = "exclusiveMinimum" if self.positive else "minimum"
         highest = "exclusiveMaximum" if self.partial else "maximum"
         shape = r"^\s*[0-9]{1,3}(\.[0-9]{1,20})?\s*%?\s*$"
@@ -211,15 +211,15 @@ class Share:
 
 @frozen
 class Text:
-    """A string; ``fault(text)`` says what is wrong with it and what to write, or gives None."""
+    """A string; ``fault(text)`` returns what is wrong with it and what to write, or None."""
 
     description: str
     fault: Callable[[str], tuple[str, str] | None] | None = None
 
     def read(self, value: Any, path: Path, findings: Findings) -> str | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if not isinstance(value, str):
-            findings.add(path, f"must be a string, not {describe(value)}")
+            findings.add(path, f"must be a string, got {describe(value)}")
             return None
         if not value:
             findings.add(path, "is empty")
@@ -231,7 +231,7 @@ class Text:
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "string", "minLength": 1}
 
 
@@ -243,16 +243,16 @@ class Texts:
     item: Text
 
     def read(self, value: Any, path: Path, findings: Findings) -> tuple[str, ...] | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if not isinstance(value, list):
             hint = f"write [{quote(value)}]" if isinstance(value, str) else ""
-            findings.add(path, f"must be an array of strings, not {describe(value)}", hint)
+            findings.add(path, f"must be an array of strings, got {describe(value)}", hint)
             return None
         items = [self.item.read(one, (*path, index), findings) for index, one in enumerate(value)]
         return tuple(item for item in items if item is not None)
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "array", "items": self.item.json_schema()}
 
 
@@ -263,32 +263,32 @@ class Expression:
     description: str
 
     def read(self, value: Any, path: Path, findings: Findings) -> str | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if not isinstance(value, str):
-            findings.add(path, f"must be a string with JMESPath in it, not {describe(value)}")
+            findings.add(path, f"must be a string with JMESPath in it, got {describe(value)}")
             return None
         fault = fault_of_expression(value)
         if fault is None:
             return value
-        findings.add(path, f"is no JMESPath: {fault}", "the event is `event`, for example event.kind")
+        findings.add(path, f"is not JMESPath: {fault}", "the event is `event`, for example event.kind")
         return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "string", "minLength": 1}
 
 
 @frozen
 class Function:
-    """A function of the user's; ``module:function`` once read."""
+    """A user's function; ``module:function`` once read."""
 
     description: str
     schemes: tuple[str, ...] = ()
 
     def read(self, value: Any, path: Path, findings: Findings) -> str | None:
-        """Read as `Field.read` says."""
+        """See `Field.read`."""
         if not isinstance(value, str):
-            findings.add(path, f"must be a string, not {describe(value)}", 'write for example "handlers:on_issue"')
+            findings.add(path, f"must be a string, got {describe(value)}", 'write for example "handlers:on_issue"')
             return None
         scheme, separator, _ = value.partition("://")
         if separator and scheme in self.schemes:
@@ -300,11 +300,11 @@ class Function:
         except ValueError as error:
             # The shared parser puts what to do after the semicolon, and the value in front.
             hint = str(error).rpartition("; ")[2]
-            findings.add(path, f"{quote(value)} names no Python function", hint)
+            findings.add(path, f"must be a Python function, got {quote(value)}", hint)
             return None
 
     def json_schema(self) -> dict[str, Any]:
-        """Describe as JSON schema."""
+        """See `Field.json_schema`."""
         return {"type": "string", "minLength": 1}
 
 
@@ -318,5 +318,5 @@ def _span(low: float, high: float) -> str:
 
 
 def _shown(value: float) -> str:
-    # An integer of thousands of digits is no number to print (Python refuses to).
+    # Python refuses to print an integer of thousands of digits.
     return str(value) if abs(value) < 1e18 else "a number that large"

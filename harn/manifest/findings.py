@@ -1,4 +1,4 @@
-"""What is found wrong while a manifest is checked, until all of it becomes problems with lines."""
+"""Diagnostics of a manifest while it is checked, until they become problems with lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MANY = 16
 
 @frozen
 class Finding:
-    """One thing that is wrong, by its place in the tables."""
+    """One thing that is wrong, by its path in the tables."""
 
     path: Path
     message: str
@@ -30,19 +30,19 @@ class Finding:
 
 @frozen
 class Findings:
-    """All that was found so far, in the order of finding."""
+    """The diagnostics so far, in the order of finding."""
 
     found: list[Finding] = field(factory=list)
 
     def add(self, path: Path, message: str, hint: str = "") -> None:
-        """Take note of one more."""
+        """Add one more."""
         self.found.append(Finding(path, message, hint))
 
     def problems(self, file: str, pieces: Pieces, triggers: Sequence[Any]) -> list[Problem]:
         """
-        Give all as problems, in the order of the file.
+        Return them all as problems, in the order of the file.
 
-        :param triggers: for each trigger its id, or None, to name it by.
+        :param triggers: for each trigger its id, or None; used in messages.
         """
         locator = Locator(pieces)
         problems = [place(file, locator, finding, triggers) for finding in self.found]
@@ -50,7 +50,7 @@ class Findings:
 
 
 def place(file: str, locator: Locator, finding: Finding, triggers: Sequence[Any]) -> Problem:
-    """Make a problem of a finding: its line, and its place as a person says it."""
+    """Convert a finding to a problem, with its line and its place as a person writes it."""
     path = finding.path
     where = format_key(path)
     if len(path) >= 2 and path[0] == "triggers" and isinstance(path[1], int):
@@ -62,7 +62,7 @@ def place(file: str, locator: Locator, finding: Finding, triggers: Sequence[Any]
 
 
 def name_trigger(index: int, trigger_id: Any) -> str:
-    """Say ``triggers[0] (gh)``; without a usable id, the place alone."""
+    """Return ``triggers[0] (gh)``; without a usable id, the index alone."""
     if isinstance(trigger_id, str) and trigger_id.strip() and trigger_id.isprintable():
         return f"triggers[{index}] ({trigger_id[:200]})"
     return f"triggers[{index}]"
@@ -80,12 +80,12 @@ def format_key(path: Path) -> str:
 
 
 def parse_key(text: str) -> Path:
-    """Read what `format_key` wrote, for bare keys."""
+    """Parse the result of `format_key`, for bare keys."""
     return tuple(int(index) if index else name for index, name in _STEP.findall(text))
 
 
 def quote(text: str) -> str:
-    """Quote for a message: one line, not overlong, as TOML would have it where that is simple."""
+    """Quote for a message: on one line, shortened, as TOML would where that is simple."""
     short = text if len(text) <= 120 else text[:117] + "..."
     escaped = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
@@ -95,7 +95,7 @@ def quote(text: str) -> str:
 
 
 def describe(value: Any) -> str:
-    """Name the TOML type of ``value``, with its article."""
+    """Return the TOML type of ``value``, with its article."""
     # datetime is a date, and bool is an int: the narrower comes first.
     for kind, name in (
         (str, "a string"),
@@ -114,7 +114,7 @@ def describe(value: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Give the one of ``known`` that ``name`` was most likely meant to be."""
+    """Return the one of ``known`` that ``name`` was most likely meant to be."""
     candidates = sorted(known)
     folded = name.strip().lower().replace("-", "_")
     if folded in candidates:
@@ -124,7 +124,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Say what to write in place of ``name``: the nearest known word, or all of them if they are few."""
+    """Return a hint what to write instead of ``name``: the nearest known word, or all of them if they are few."""
     candidates = sorted(known)
     meant = nearest(name, candidates)
     if meant is not None:

@@ -1,4 +1,4 @@
-"""What the manifest asks of a provider, so that it need not know connectors."""
+"""A provider's rules for the manifest, so that this package does not import connectors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class ISettingsSchema(Interface):
 
     def check(table: Mapping[str, Any]) -> tuple[Any, Sequence[SettingProblem]]:
         """
-        Give the settings as a frozen, canonically encodable value (None where there are problems), and every problem.
+        Return the settings as a frozen, canonically encodable value (None if there are problems), and every problem.
         """
 
     def json_schema() -> dict[str, Any]:
-        """The table's JSON schema."""
+        """Return the table's JSON schema."""
 
 
 @frozen(kw_only=True)
 class ProviderRules:
     """
-    What a manifest may say about one provider.
+    The rules of one provider for its triggers.
 
     :ivar kinds: trigger kinds it has, for example ``("webhook",)``.
     :ivar table: name of its own table in a trigger (``webhook``, ``a2a_push``), or None when it has none.

@@ -20,7 +20,7 @@ _REFERENCE = {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+(@
 
 def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
     """
-    Describe a manifest (draft 2020-12): its keys, and what each provider adds to a trigger.
+    Describe a manifest (draft 2020-12): its keys, and the keys of each provider's triggers.
 
     :param rules: by provider.
     """
@@ -39,7 +39,7 @@ def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
             "orchestrator": _settings(ORCHESTRATOR, OrchestratorSettings()),
             "triggers": {
                 "type": "array",
-                "description": "What to handle, and how.",
+                "description": "The triggers: events and how to handle them.",
                 "items": _trigger(rules),
             },
         },
@@ -92,7 +92,7 @@ def _trigger(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
     }
     for key, value in DEFAULTS.items():
         properties[key] = {"const": value, "description": "Not supported yet: this value alone."}
-    # A table that several providers share, or one alone: which is right depends on the provider, said below.
+    # Tables are allowed here for any provider; the conditions below restrict them by provider.
     properties.update({rule.table: True for rule in rules.values() if rule.table is not None})
     return {
         **_closed("One trigger.", properties, ("id", "kind", "provider", "match", "handler")),

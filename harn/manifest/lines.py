@@ -1,8 +1,8 @@
 """
-Where a key stands in the text: used only when there is something to say about it.
+The line of a key in the text: computed only when there is a problem to report.
 
-The text is known to be TOML, so this reads its shape and no values: headers, keys, strings of all four kinds, arrays
-and inline tables, however the author laid them out.
+The text is valid TOML, so this reads its shape and no values: headers, keys, strings of all four kinds, arrays and
+inline tables, however the author laid them out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Reader:
         self._lengths: dict[Path, int] = {}
 
     def read(self) -> None:
-        """Read to the end, or to where it is no TOML any more."""
+        """Read to the end, or to where it stops being TOML."""
         table: Path = ()
         while self._skip(_BLANK) or self._at < len(self._text):
             if self._at >= len(self._text):
@@ -143,7 +143,7 @@ class _Reader:
                 return
 
     def _more(self, closing: str) -> bool:
-        """Go to the next item; False when ``closing`` was found and passed, or the text ended."""
+        """Move to the next item; False when ``closing`` was found and passed, or the text ended."""
         self._skip(_BLANK)
         if self._text.startswith(",", self._at):
             self._at += 1
@@ -170,14 +170,14 @@ class _Reader:
 
 
 def key_lines(text: str) -> Mapping[Path, int]:
-    """Give the line (1-based) of every table, key and array item of a TOML text."""
+    """Return the line (1-based) of every table, key and array item of a TOML text."""
     reader = _Reader(text)
     reader.read()
     return reader.lines
 
 
 class Locator:
-    """Finds lines in a text that may be cut; reads only the pieces that it is asked about."""
+    """Finds lines in a text that may be cut; reads only the pieces that are needed."""
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
@@ -186,8 +186,8 @@ class Locator:
 
     def line(self, path: Path) -> int | None:
         """
-        Give the line of ``path``, or of the first thing in it where it is written with a longer name (``[a.b]`` for
-        ``a``), or of the nearest thing around it; None when nothing is written.
+        Return the line of ``path``, or of the first entry in it where it is written with a longer name (``[a.b]`` for
+        ``a``), or of the nearest table around it; None when nothing is written.
         """
         lines, path, before = self._around(path)
         if path and path not in lines:
@@ -199,12 +199,12 @@ class Locator:
         return lines[path] + before if path else None
 
     def has(self, path: Path) -> bool:
-        """Tell whether ``path`` itself is written."""
+        """Return whether ``path`` itself is written."""
         lines, path, _ = self._around(path)
         return path in lines
 
     def _around(self, path: Path) -> tuple[Mapping[Path, int], Path, int]:
-        """Give the lines of the piece that ``path`` is in, ``path`` within it, and how many lines stand before it."""
+        """Return the lines of the piece that ``path`` is in, ``path`` within it, and the number of lines before it."""
         parts = self._pieces.parts
         if not parts or path[:1] != ("triggers",):
             return self._lines(-1, self._pieces.head), path, 0
@@ -219,7 +219,7 @@ class Locator:
         return self._read[piece]
 
     def _start(self, index: int) -> int:
-        """Give the line on which part ``index`` begins."""
+        """Return the line on which part ``index`` begins."""
         if not self._starts:
             line = self._pieces.lead.count("\n") + 1
             for part in self._pieces.parts:

@@ -1,7 +1,7 @@
 """
-Loading: from a file's bytes to a checked manifest, off the reactor thread, doing again only what changed.
+Loading: from a file's bytes to a checked manifest, off the reactor thread, repeating only what changed.
 
-A trigger whose text did not change keeps its very `TriggerSpec`, and so does one that came out equal (a comment was
+A trigger whose text did not change keeps its very `TriggerSpec`, and so does one whose spec is equal (a comment was
 edited): a reload compares specs by identity.
 """
 
@@ -39,10 +39,10 @@ THRESHOLD = 256 * 1024
 @frozen(kw_only=True, eq=False)
 class LoadedManifest:
     """
-    A checked manifest, and what the next load can use of it.
+    A checked manifest, and the parts of it that the next load can reuse.
 
     :ivar shown: the file's name as the user typed it.
-    :ivar specs: the spec that each part of the text came to.
+    :ivar specs: the spec of each part of the text.
     """
 
     manifest: Manifest
@@ -53,7 +53,7 @@ class LoadedManifest:
 
     def problem(self, trigger_id: str, key: str, message: str, hint: str = "") -> Problem:
         """
-        Make a problem that is found later, with the line of ``key`` in the manifest.
+        Return a problem that was found after loading, with the line of ``key`` in the manifest.
 
         :param key: dotted, for example ``handler`` or ``secrets.signing_secret[1]``.
         """
@@ -74,9 +74,9 @@ class _Draft:
     """
     A manifest before it is parsed.
 
-    :ivar specs: for each part of the text the spec of an equal part, or None.
-    :ivar new: the parts that have none, by index.
-    :ivar pending: characters that are not yet parsed.
+    :ivar specs: for each part of the text the spec of an equal earlier part, or None.
+    :ivar new: the indices of parts without one.
+    :ivar pending: number of characters still to be parsed.
     """
 
     source: ManifestSource
@@ -92,7 +92,7 @@ class _Draft:
 
 @frozen(kw_only=True)
 class _Values:
-    """What a parser made of a draft: ``trigger(index)`` gives one raw trigger; ``pieces`` is how it was cut."""
+    """The result of parsing a draft: ``trigger(index)`` returns one raw trigger; ``pieces`` is how the text was cut."""
 
     head: Mapping[str, Any]
     pieces: Pieces
@@ -124,7 +124,7 @@ async def load_manifest(
 
     :param reactor: an `IReactorThreads`, `IReactorProcess`.
     :raises ManifestInvalid: of stage ``parse`` or ``validate``, with every problem.
-    :raises StageFailed: the child process could not do its work.
+    :raises StageFailed: the child process failed.
     """
     pool = reactor.getThreadPool()
     draft = await deferToThreadPool(reactor, pool, _begin, source, previous, rules)
@@ -202,20 +202,20 @@ def _take_answer(draft: _Draft, data: bytes) -> _Values:
 
 
 def _malformed(draft: _Draft, found: Malformed) -> ManifestInvalid:
-    # The parser writes a key as the tuple that it is.
+    # The parser prints a key as its tuple.
     said = _TUPLE.sub(lambda key: ".".join(re.findall("'([^']*)'", key[0])), found.message)
     problem = Problem(
         file=draft.source.shown,
         line=found.line,
         where="" if found.column is None else f"column {found.column}",
-        message=f"is no TOML: {said}",
-        hint="mend the syntax there, or just before it",
+        message=f"is not TOML: {said}",
+        hint="fix the syntax there, or just before it",
     )
     return ManifestInvalid([problem], stage="parse")
 
 
 def _check(draft: _Draft, values: _Values) -> LoadedManifest:
-    """Check what is new, and all of it together."""
+    """Check the new parts, and all triggers together."""
     findings = Findings()
     head = check_head(values.head, draft.source.path, findings)
     by_parts = values.pieces is draft.pieces

@@ -34,8 +34,8 @@ class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
-    How a changed trigger comes into force: ``percent`` of new deliveries first, ``step`` more after every ``every``
-    (seconds); without a step it stays there. More failures than ``max_failures`` take it back; None is no limit.
+    The gradual rollout of a changed trigger: ``percent`` of new deliveries first, ``step`` more after every ``every``
+    (seconds); without a step it stays at that share. More failures than ``max_failures`` abort it; None for no limit.
     Shares are from 0 to 1.
     """
 
@@ -50,9 +50,9 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     One trigger. Strings are as written in the manifest, defaults filled in.
 
     ``handler`` and ``when`` are normalized to ``module:function``; ``secrets`` maps a name to references in order;
-    ``settings`` is the provider's own table after its schema checked it (as plain JSON values); ``timeout`` is seconds.
-    ``handler_secrets`` are the references that the handler may ask for; None: any.
-    ``rollout`` is about the next change: no part of what runs, nor of the `fingerprint`.
+    ``settings`` is the provider's own table, checked by its schema (as plain JSON values); ``timeout`` is seconds.
+    ``handler_secrets`` are the references that the handler may fetch; None: any. ``rollout`` is about the next change:
+    not part of the running definition, nor of the `fingerprint`.
     """
 
     id: str
@@ -72,17 +72,17 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     handler_secrets: tuple[str, ...] | None = None
 
     def fingerprint(self) -> str:
-        """Digest what runs."""
+        """Return the digest of the running definition."""
         digest = digest_value(_Running(*[getattr(self, name) for name in _RUNNING]))
         return digest if self.handler_secrets is None else digest_value([digest, sorted(set(self.handler_secrets))])
 
     def handler_reference(self) -> FunctionReference:
-        """The handler as a reference."""
+        """Return the handler as a reference."""
         module, _, function = self.handler.partition(":")
         return FunctionReference(module, function)
 
     def predicate_reference(self) -> FunctionReference | None:
-        """The predicate of ``when`` as a reference, if there is one."""
+        """Return the predicate of ``when`` as a reference, if there is one."""
         if self.when is None:
             return None
         module, _, function = self.when.partition(":")
@@ -90,12 +90,12 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets"))
-# A struct, since its fields are encoded in this order, and those of a dict are not: fingerprints outlive a program.
+# A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING, frozen=True)
 
 
 class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.drain]``: what shutdown waits for; ``deadline_seconds`` in seconds."""
+    """``[orchestrator.drain]``: the limits of draining at shutdown; ``deadline_seconds`` in seconds."""
 
     max_items: int = 1024
     deadline_seconds: float = 30.0
@@ -118,9 +118,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class ReloadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
-    ``[orchestrator.reload]``: seconds; ``timeout`` is for each stage. A new generation is rolled back unless somebody
-    confirms it within ``confirm_within``, or when, for ``revert_for`` and of at least ``revert_min`` attempts, more
-    than the share ``revert_on_failures`` (0 to 1) fail; None turns either off.
+    ``[orchestrator.reload]``: seconds; ``timeout`` is for each stage. A new generation is rolled back unless an
+    operator confirms it within ``confirm_within``, or when, for ``revert_for`` and of at least ``revert_min`` attempts,
+    more than the share ``revert_on_failures`` (0 to 1) fail; None turns either off.
     """
 
     drain_timeout: float = 300.0
@@ -139,8 +139,8 @@ class VmSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
-    ``[orchestrator.admission]``: bounds on what is not yet durable, and on what is read before its sender is verified;
-    ``rate`` (requests a second, of each trigger) and ``burst`` are off when None.
+    ``[orchestrator.admission]``: bounds on events that are not yet durable, and on bytes that are read before their
+    sender is verified; ``rate`` (requests a second, of each trigger) and ``burst`` are off when None.
     """
 
     max_pending_events: int = 10_000

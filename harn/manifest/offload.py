@@ -1,4 +1,4 @@
-"""Parsing in a child process, for texts so big that parsing them here would stall the reactor."""
+"""Parsing in a child process, for texts so big that parsing them in this process would stall the reactor."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from harn.errors import StageFailed
 from harn.manifest.child import FOR_THE_PARENT
 from harn.signals import signals_blocked
 
-# Isolated, so that neither the environment nor the working directory can put a module in the way; the directory that
-# holds this very harn is named, since it may be a checkout.
+# Isolated, so that neither the environment nor the working directory can shadow a module. The directory of this harn is
+# passed, since it may be a checkout.
 _PROGRAM = """import sys
 if sys.argv[1] not in sys.path: sys.path.insert(0, sys.argv[1])
 from harn.manifest.child import main
@@ -27,7 +27,7 @@ main()"""
 
 
 class _Parsing(ProcessProtocol):
-    """One child: writes the text, gathers the answer."""
+    """Protocol of one child: writes the text, collects the answer."""
 
     transport: IProcessTransport
 
@@ -68,7 +68,7 @@ def parse_in_child(text: str, reactor: Any) -> Deferred[bytes]:
     Parse ``text`` in a child process; cancelling kills it.
 
     :param reactor: an `IReactorProcess`.
-    :return: what `harn.manifest.child.decode_answer` reads.
+    :return: the input of `harn.manifest.child.decode_answer`.
     :raises StageFailed: the child could not be started, or ended before it answered.
     """
     processes: IReactorProcess = reactor

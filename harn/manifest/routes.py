@@ -1,10 +1,10 @@
-"""What the path of a trigger's route may be."""
+"""Validation of the path of a trigger's route."""
 
 from __future__ import annotations
 
 import re
 
-# RFC 3986, "pchar", without percent-encoding: what every client and proxy passes on unchanged.
+# RFC 3986, "pchar", without percent-encoding: the characters that every client and proxy passes on unchanged.
 _SEGMENTS = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", re.ASCII)
 _LONGEST = 1024
 
@@ -19,12 +19,12 @@ _OURS_AND_BELOW = {"/admin": "the admin API", "/console": "the console", "/mcp":
 
 
 def default_path(trigger_id: str) -> str:
-    """Give the path of a trigger that names none."""
+    """Return the default path of a trigger."""
     return f"/triggers/{trigger_id}"
 
 
 def fault_of_path(path: str) -> tuple[str, str] | None:
-    """Say why requests could not reach ``path``, or not reliably, and what to do; None when they can."""
+    """Return why requests could not reach ``path`` reliably, and what to do; None when they can."""
     if not path.startswith("/"):
         return "must start with /", f'for example "/{path}"' if _SEGMENTS.fullmatch("/" + path) else ""
     if "?" in path or "#" in path:

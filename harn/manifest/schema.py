@@ -28,14 +28,14 @@ class StructSchema(Generic[_Settings]):
         self, struct: type[_Settings], check: Callable[[_Settings], Sequence[SettingProblem]] | None = None
     ) -> None:
         """
-        :param check: further rules, over fields together; called only when each field is right by itself.
+        :param check: further rules, over fields together; called only when each field alone is valid.
         """
         self._struct = struct
         self._further = check
         self._fields = {one.encode_name: one for one in msgspec.structs.fields(struct)}
 
     def check(self, table: Mapping[str, Any]) -> tuple[_Settings | None, Sequence[SettingProblem]]:
-        """Give the settings, or every problem."""
+        """Return the settings, or every problem."""
         problems = [
             SettingProblem(key=key, message="unknown key", hint=suggest(key, self._fields))
             for key in table
@@ -55,19 +55,19 @@ class StructSchema(Generic[_Settings]):
         try:
             settings = msgspec.convert(dict(table), self._struct)
         except msgspec.ValidationError as error:
-            # Each key is right by itself: this is the struct's own ``__post_init__``.
+            # Each key alone is valid: this is the struct's own ``__post_init__``.
             return None, [SettingProblem(key="", message=str(error))]
         if self._further is not None:
             problems.extend(self._further(settings))
         return (None if problems else settings), problems
 
     def json_schema(self) -> dict[str, Any]:
-        """The struct's JSON schema, self-contained, closed to other keys."""
+        """Return the struct's JSON schema, self-contained, closed to other keys."""
         return {**_schema_of(self._struct), "additionalProperties": False}
 
 
 def _schema_of(wanted: Any) -> dict[str, Any]:
-    """Give the JSON schema of a type with every reference put in place, so that it can stand in another schema."""
+    """Return the JSON schema of a type with every reference replaced by its definition, so that it can be nested."""
     schema = msgspec.json.schema(wanted)
     definitions = schema.pop("$defs", {})
 
@@ -78,7 +78,7 @@ def _schema_of(wanted: Any) -> dict[str, Any]:
             return node
         name = str(node.get("$ref", "")).rpartition("/")[2]
         if name in within:
-            return {}  # A type that holds itself: anything is allowed from the second level on.
+            return {}  # A type that contains itself: anything is allowed from the second level on.
         if name:
             return put_in_place(definitions[name], within | {name})
         return {key: put_in_place(item, within) for key, item in node.items()}
@@ -104,14 +104,14 @@ def _in_words(found: re.Match[str]) -> str:
 
 
 def _explain(key: str, value: Any, wanted: Any, error: Exception) -> SettingProblem:
-    """Say in the manifest's words what msgspec says in JSON's."""
+    """Translate msgspec's error in the manifest's terms."""
     said, _, where = str(error).partition(" - at `$")
     inner = where.rstrip("`")
     options = [] if inner else _options(wanted)
     if options:
         known = ", ".join(quote(option) for option in options)
         if not isinstance(value, str):
-            return SettingProblem(key=key, message=f"must be a string, not {describe(value)}", hint=f"known: {known}")
+            return SettingProblem(key=key, message=f"must be a string, got {describe(value)}", hint=f"known: {known}")
         meant = nearest(value, options)
         hint = f"did you mean {quote(meant)}? known: {known}" if meant else f"known: {known}"
         return SettingProblem(key=key, message=f"{quote(value)} is not known", hint=hint)
@@ -120,11 +120,11 @@ def _explain(key: str, value: Any, wanted: Any, error: Exception) -> SettingProb
     expected = said.removeprefix("Expected ").partition(", got ")[0]
     message = "must be " + _TYPES.sub(_in_words, expected)
     if not inner and ", got " in said:
-        message += f", not {describe(value)}"
+        message += f", got {describe(value)}"
     return SettingProblem(key=key + inner, message=message)
 
 
 def _options(wanted: Any) -> list[str]:
-    """Give the words that a field may hold, if it holds one of a few."""
+    """Return the words that a field accepts, if it accepts only a few."""
     enum = _schema_of(wanted).get("enum", ())
     return [option for option in enum if isinstance(option, str)]

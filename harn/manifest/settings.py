@@ -1,4 +1,4 @@
-"""``[orchestrator]`` and its tables: what may stand there, and the checked settings."""
+"""``[orchestrator]`` and its tables: their fields, and their validation."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _YEARS = 10 * 366 * 86400
 def _fault_of_origin(text: str) -> tuple[str, str] | None:
     if not text.strip() or text in ("*", "null") or _ORIGIN.fullmatch(text):
         return None
-    return f"{quote(text)} is no origin", "write scheme://host[:port] in lower case without a path, or *"
+    return f"must be an origin, got {quote(text)}", "write scheme://host[:port] in lower case without a path, or *"
 
 
 def fault_of_glob(text: str) -> tuple[str, str] | None:
-    """Say what is wrong with a pattern of local modules; None when nothing is."""
+    """Return what is wrong with a pattern of local modules and what to write; None when it is valid."""
     if text.startswith(("/", "~")) or "\\" in text or ".." in text.split("/"):
         return f"{quote(text)} leads out of the manifest's directory", 'write it relative, for example "rules/*.py"'
     if not text.endswith(".py"):
@@ -47,7 +47,7 @@ class Shape:
     """
     A table of settings: the struct that it becomes, its keys, and its sub-tables.
 
-    :ivar restart: the keys that only a start reads. A reload applies all others, and a test asks for each how.
+    :ivar restart: the keys that only a start reads. A reload applies all others, as a test checks.
     """
 
     struct: type[msgspec.Struct]
@@ -68,12 +68,12 @@ ORCHESTRATOR = Shape(
         ),
         "max_body_bytes": Integer("The biggest request body, in bytes.", 1, 2**31),
         "recover": Choice("What happens to unfinished deliveries after a restart.", ("auto", "manual")),
-        "log_level": Choice("The least urgent records to log.", LEVELS),
+        "log_level": Choice("Minimum log level.", LEVELS),
     },
     tables={
         "drain": Shape(
             struct=DrainSettings,
-            description="What shutdown waits for.",
+            description="Limits of draining at shutdown.",
             fields={
                 "max_items": Integer("The most deliveries to finish.", 1),
                 "deadline_seconds": Number("The longest wait, in seconds.", 0, _YEARS),
@@ -81,22 +81,22 @@ ORCHESTRATOR = Shape(
         ),
         "pumps": Shape(
             struct=PumpSettings,
-            description="How much runs at once.",
+            description="Concurrency.",
             fields={"max_outstanding": Integer("Handlers that run at once.", 1, 100_000)},
         ),
         "retention": Shape(
             struct=RetentionSettings,
-            description="What is kept, and how long; unfinished deliveries always are.",
+            description="Retention; unfinished deliveries are always kept.",
             fields={
-                "events": Duration('Age at which finished deliveries go; "7d" by default.'),
-                "dead": Duration('Age at which dead letters go; "30d" by default.'),
-                "max_bytes": Integer("Size at which the oldest finished ones go early; no limit by default.", 1),
+                "events": Duration('Age at which finished deliveries are removed; "7d" by default.'),
+                "dead": Duration('Age at which dead letters are removed; "30d" by default.'),
+                "max_bytes": Integer("Size above which the oldest finished ones are removed; no limit by default.", 1),
                 "generations": Integer("Adopted generations kept for history and rollback.", 2, 1000),
             },
         ),
         "reload": Shape(
             struct=ReloadSettings,
-            description="How long a reload may take, and what takes it back.",
+            description="Time limits of a reload, and automatic rollback.",
             fields={
                 "drain_timeout": Duration('How long a replaced version may drain; "5m" by default.'),
                 "timeout": Duration('How long each stage may take, at a start at least 5 s; "30s" by default.'),
@@ -105,8 +105,8 @@ ORCHESTRATOR = Shape(
                     "Share of failed attempts of new versions above which they are rolled back; off by default.",
                     partial=True,
                 ),
-                "revert_min": Integer("Attempts of new versions before they are judged.", 1),
-                "revert_for": Duration('How long new versions are judged; "2m" by default.'),
+                "revert_min": Integer("Attempts of new versions before the share counts.", 1),
+                "revert_for": Duration('How long failures of new versions count; "2m" by default.'),
             },
         ),
         "vm": Shape(
@@ -118,7 +118,7 @@ ORCHESTRATOR = Shape(
         ),
         "admission": Shape(
             struct=AdmissionSettings,
-            description="Bounds on what is taken in; rates are off unless given.",
+            description="Limits of admission; rates are off by default.",
             fields={
                 "max_pending_events": Integer("Events that are not yet durable.", 1),
                 "max_pending_bytes": Integer(
@@ -139,12 +139,12 @@ _LATER = frozenset(("budget",))
 
 
 def spellings(shape: Shape) -> dict[str, str]:
-    """Give the other spelling of each key of ``shape``, with hyphens, and the usual one."""
+    """Return the other spelling of each key of ``shape``, with hyphens, mapped to the usual one."""
     return {key.replace("_", "-"): key for key in (*shape.fields, *shape.tables) if "_" in key}
 
 
 def needing_restart(shape: Shape = ORCHESTRATOR, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Give every setting, dotted, for example ``drain.max_items``, and whether only a restart can change it."""
+    """Yield every setting, dotted, for example ``drain.max_items``, and whether only a restart can change it."""
     for key in shape.fields:
         yield prefix + key, key in shape.restart
     for name, inner in shape.tables.items():
@@ -152,7 +152,7 @@ def needing_restart(shape: Shape = ORCHESTRATOR, prefix: str = "") -> Iterator[t
 
 
 def check_orchestrator(raw: Any, findings: Findings) -> OrchestratorSettings:
-    """Check ``[orchestrator]`` (None when it is absent); what is wrong keeps its default."""
+    """Check ``[orchestrator]`` (None when it is absent); an invalid value keeps its default."""
     if raw is None:
         return OrchestratorSettings()
     table = Table.of(raw, ("orchestrator",), findings)
@@ -168,7 +168,7 @@ def check_orchestrator(raw: Any, findings: Findings) -> OrchestratorSettings:
 
 
 def _check_revert(given: Any, findings: Findings) -> None:
-    """Refuse what is about failures where none are watched for."""
+    """Refuse settings of the failure limit where no limit is set."""
     if not isinstance(given, dict) or given.keys() & {"revert_on_failures", "revert-on-failures"}:
         return
     for key in ("revert_min", "revert-min", "revert_for", "revert-for"):
@@ -178,7 +178,10 @@ def _check_revert(given: Any, findings: Findings) -> None:
 
 
 def _origins(given: tuple[str, ...], findings: Findings) -> tuple[str, ...]:
-    """Drop blanks; ``*`` is any, as is none. A list of blanks alone is a mistake that must not admit everyone."""
+    """
+    Drop blanks; ``*`` is any, and so is an empty list. A list of blanks alone is a mistake that must not admit
+    everyone.
+    """
     named = tuple(origin for origin in given if origin.strip())
     if given and not named:
         findings.add(("orchestrator", "allowed_origins"), "names no origin", "remove the key to admit any")

@@ -1,4 +1,4 @@
-"""The manifest's file: read whole, once, and found to be text."""
+"""The manifest's file: read whole, once, and checked to be text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harn.files import NotRegular, TooLarge, read_regular
 from harn.model.problem import Problem
 
 LARGEST = 64 * 1024 * 1024
-"""Bytes: a bigger file is taken for a mistake."""
+"""Bytes: a bigger file is refused as a mistake."""
 
 
 @frozen(kw_only=True)
@@ -20,7 +20,7 @@ class ManifestSource:
     A manifest as bytes.
 
     :ivar path: absolute.
-    :ivar shown: the file's name as the user typed it; what problems say.
+    :ivar shown: the file's name as the user typed it, for messages.
     """
 
     path: str
@@ -29,12 +29,14 @@ class ManifestSource:
 
     @classmethod
     def of(cls, path: str, data: bytes, shown: str | None = None) -> ManifestSource:
-        """Take ``data`` for the content of ``path``; without ``shown``, problems say the file's base name."""
+        """
+        Make a source of ``data`` as the content of ``path``; without ``shown``, problems show the file's base name.
+        """
         return cls(path=os.path.abspath(path), data=data, shown=shown or os.path.basename(path))
 
     def text(self) -> str:
         """
-        Give the file as text, lines ending in a line feed.
+        Return the file as text, lines ending in a line feed.
 
         :raises ManifestInvalid: of stage ``parse``: it is empty, begins with a byte order mark, is not UTF-8, or
             holds a NUL.
@@ -64,7 +66,7 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
     Read the manifest at ``path``. Blocks: not for the reactor thread.
 
     :param shown: the path as the user typed it, where that differs.
-    :raises ManifestInvalid: of stage ``parse``: it is missing, no regular file, not readable, or over `LARGEST`.
+    :raises ManifestInvalid: of stage ``parse``: it is missing, not a regular file, not readable, or over `LARGEST`.
     """
     shown = shown or path
     try:

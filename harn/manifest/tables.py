@@ -1,4 +1,4 @@
-"""One table of the manifest while it is read: its keys, its place, and what is wrong with them."""
+"""One table of the manifest while it is read: its keys, its path, and the findings."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Table(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, value: Any, path: Path, findings: Findings) -> Table | None:
-        """Take ``value`` for a table; None, and a finding, when it is none."""
+        """Return a table of ``value``; None, and a finding, when it is not a table."""
         if isinstance(value, dict):
             return cls(value, path, findings)
-        findings.add(path, f"must be a table, not {describe(value)}")
+        findings.add(path, f"must be a table, got {describe(value)}")
         return None
 
     def respelled(self, known: Mapping[str, str]) -> Table:
@@ -45,7 +45,7 @@ class Table(msgspec.Struct, frozen=True, gc=False):
         return Table(raw, self.path, self.findings, spelled)
 
     def place(self, key: str) -> Path:
-        """Give the path of ``key`` as the author spelled it."""
+        """Return the path of ``key`` as the author spelled it."""
         return (*self.path, self.spelled.get(key, key))
 
     def take(self, key: str, shape: Field, default: Any = None) -> Any:
@@ -62,10 +62,10 @@ class Table(msgspec.Struct, frozen=True, gc=False):
         return None if value is None else Table.of(value, self.place(key), self.findings)
 
     def problem(self, key: str, message: str, hint: str = "") -> None:
-        """Take note of something wrong with ``key``."""
+        """Record a finding about ``key``."""
         self.findings.add(self.place(key), message, hint)
 
     def refuse_unknown(self, known: frozenset[str]) -> None:
-        """Take note of every key that is not ``known``."""
+        """Record a finding about every key that is not ``known``."""
         for key in self.raw.keys() - known:
             self.problem(key, "unknown key", suggest(key, known))

@@ -1,4 +1,4 @@
-"""One ``[[triggers]]`` table: from its raw values to a spec, and everything that is wrong with it."""
+"""Validation of one ``[[triggers]]`` table: from raw values to a spec, with every problem."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def check_trigger(raw: Any, index: int, rules: Mapping[str, ProviderRules], find
     """
     Check one trigger.
 
-    :param raw: what the parser gave for it.
+    :param raw: the parser's value of it.
     :param rules: by provider.
-    :return: the spec, which is to be used only if nothing was added to ``findings``; None when there is no table.
-        Its id and path are empty where they are wrong.
+    :return: the spec, usable only if nothing was added to ``findings``; None when it is not a table. Its id and path
+        are empty where they are wrong.
     """
     trigger = Table.of(raw, ("triggers", index), findings)
     if trigger is None:
@@ -119,7 +119,7 @@ def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str,
             continue
         owner = next((other.provider for other in rules.values() if other.table == key), None)
         if owner is not None:
-            # Whose table it is cannot be judged while the provider itself is in doubt.
+            # The owner of a table cannot be checked while the provider itself is in doubt.
             if rule is not None:
                 trigger.problem(
                     key, f"is the table of provider {quote(owner)}, not of {quote(rule.provider)}", "remove it"
@@ -134,7 +134,7 @@ def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str,
 
 
 def _check_match(trigger: Table, trigger_id: str) -> tuple[tuple[str, ...], str]:
-    """Give the patterns of events, and the path, which may be written in either of two places."""
+    """Return the patterns of events, and the path, which may be written in either of two places."""
     path: str | None = trigger.take("path", TRIGGER["path"])
     if "match" not in trigger.raw:
         trigger.problem("match", "is missing", 'write for example match = { events = ["issues.*"] }, or events = []')
@@ -156,7 +156,7 @@ def _check_match(trigger: Table, trigger_id: str) -> tuple[tuple[str, ...], str]
         return events, path or ""
     path = default_path(trigger_id)
     if trigger_id and fault_of_path(path) is not None:
-        trigger.problem("path", f"is missing, and {quote(path)} would be no usable one", 'write path = "/..."')
+        trigger.problem("path", f"is missing, and the default {quote(path)} is not usable", 'write path = "/..."')
     return events, path if trigger_id else ""
 
 
@@ -219,7 +219,7 @@ def _check_references(secrets: Table, name: str, rule: ProviderRules | None) -> 
         return (value,)
     if not isinstance(value, list):
         hint = f'write for example {name} = "github/webhook-secret"'
-        secrets.problem(name, f"must be a secret reference or an array of them, not {describe(value)}", hint)
+        secrets.problem(name, f"must be a secret reference or an array of them, got {describe(value)}", hint)
         return ()
     if not value:
         secrets.problem(name, "is empty", "name at least one secret")
@@ -229,17 +229,17 @@ def _check_references(secrets: Table, name: str, rule: ProviderRules | None) -> 
 
 
 def _check_reference(secrets: Table, key: Path, value: Any, rule: ProviderRules | None) -> None:
-    """Check one reference. No message repeats it: someone may have written the secret itself."""
+    """Check one reference. No message repeats it: the author may have written the secret itself."""
     namespace = rule.provider if rule is not None else "github"
     example = f"write namespace/name, for example {namespace}/webhook-secret"
     place = (*secrets.path, *key)
     if not isinstance(value, str):
-        secrets.findings.add(place, f"must be a secret reference, not {describe(value)}", example)
+        secrets.findings.add(place, f"must be a secret reference, got {describe(value)}", example)
         return
     try:
         reference = parse_secret_reference(value)
     except ValueError:
-        secrets.findings.add(place, "is no secret reference", example)
+        secrets.findings.add(place, "must be a secret reference", example)
         return
     if rule is not None and reference.namespace != rule.provider:
         message = f"must lie in the namespace of the provider, {quote(rule.provider)}"
@@ -262,7 +262,7 @@ def _check_settings(trigger: Table, rule: ProviderRules | None) -> dict[str, Any
         plain: dict[str, Any] = msgspec.json.decode(canonical_json(value))
         return plain
     except BaseException as error:
-        # The schema is a plugin's. Whatever it raises, SystemExit included, is a problem of this table and no more.
+        # The schema is a plugin's. Any exception from it, SystemExit included, is a problem of this table alone.
         said = f"the plugin of provider {quote(rule.provider)} failed on it: {type(error).__name__}: {error}"
         table.findings.add(table.path, said, "report this to the plugin's author")
         return None

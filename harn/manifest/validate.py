@@ -1,4 +1,4 @@
-"""All tables of a manifest together: from raw values to a checked manifest, and every problem at once."""
+"""Validation of all tables of a manifest together, with every problem at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGE = Text("The package's name; the directory's by default.")
 
 @frozen(kw_only=True)
 class Head:
-    """What a manifest says beside its triggers, checked."""
+    """The checked tables of a manifest other than the triggers."""
 
     package: str
     exports: dict[str, str]
@@ -34,7 +34,7 @@ class Head:
 
 def check_head(raw: Mapping[str, Any], path: str, findings: Findings) -> Head:
     """
-    Check every table but the triggers.
+    Check every table except the triggers.
 
     :param raw: the top level of the manifest.
     :param path: the manifest's absolute path.
@@ -73,7 +73,7 @@ def _check_exports(raw: Mapping[str, Any], findings: Findings) -> dict[str, str]
         try:
             parse_function_reference(f"{name}:function")
         except ValueError:
-            exports.problem(name, "is no name that Python can import", "use letters, digits, _ and dots")
+            exports.problem(name, "must be a name that Python can import", "use letters, digits, _ and dots")
         path = exports.take(name, _EXPORT)
         if path is not None:
             checked[name] = posixpath.normpath(path)
@@ -83,7 +83,7 @@ def _check_exports(raw: Mapping[str, Any], findings: Findings) -> dict[str, str]
 def _fault_of_export(text: str) -> tuple[str, str] | None:
     hint = 'write a path relative to the manifest, for example "src/handlers.py"'
     if not text.isprintable() or "\\" in text:
-        return f"{quote(text)} is no usable path", hint
+        return f"must be a usable path, got {quote(text)}", hint
     folded = posixpath.normpath(text)
     if text.startswith(("/", "~")) or folded == ".." or folded.startswith("../"):
         return f"{quote(text)} leads out of the manifest's directory", hint
@@ -99,10 +99,10 @@ def check_together(
     specs: Sequence[TriggerSpec | None], allow_empty: bool, locator: Callable[[], Locator], findings: Findings
 ) -> None:
     """
-    Check what one trigger cannot tell alone: that there are any, and that no two share an id or a path.
+    Check across triggers: that there are any, and that no two share an id or a path.
 
     :param specs: in the order of the file; ids and paths are empty where they are wrong.
-    :param locator: gives the lines of the other side.
+    :param locator: returns a locator for the lines of the other trigger.
     """
     if not specs and not allow_empty:
         hint = "add one, or set allow_empty = true in [orchestrator]"
@@ -136,7 +136,7 @@ def _refuse_twins(
 
 
 def _written(locator: Locator, index: int, key: str) -> Path:
-    """Give the place of ``key``: a path may stand in ``match`` instead."""
+    """Return the path of ``key``, which may be written in ``match`` instead."""
     place: Path = ("triggers", index, key)
     inner: Path = ("triggers", index, "match", key)
     return inner if not locator.has(place) and locator.has(inner) else place

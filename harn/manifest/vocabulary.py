@@ -1,4 +1,4 @@
-"""Every key of a ``[[triggers]]`` table: those that count, and those that are known and not supported yet."""
+"""Every key of a ``[[triggers]]`` table: supported ones, and ones that are reserved and not supported yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harn.manifest.routes import fault_of_path
 from harn.model.references import parse_secret_reference
 
 KINDS = ("webhook", "a2a-push")
-"""Kinds of trigger that have a route: what this version can run."""
+"""Kinds of trigger that have a route: the kinds that this version supports."""
 
 LATER_KINDS = ("cron", "poll", "stream", "predicate")
 LATER_PROVIDERS = (
@@ -28,18 +28,18 @@ DEFAULTS: dict[str, Any] = {
     "dlq_alerts": [],
     "dlq-alerts": [],
 }
-"""Keys that may be given so long as they ask for what happens anyway."""
+"""Keys that are accepted with these values only, which change nothing."""
 
 LATER = frozenset(DEFAULTS) | {
     *("when_budget", "budget", "concurrency", "throttle", "rate_limit", "debounce", "singleton", "batch", "window"),
     *("sources", "schedule", "timezone", "catchup_mode", "poll", "monitor", "replay_grace_secs"),
     *("topic", "topics", "subject", "subjects", "slot", "address", "domain", "routing", "url"),
 }
-"""Known keys that this version cannot honour: refused, since leaving them out of account would be worse."""
+"""Reserved keys that this version does not support: refused, since ignoring them would be worse."""
 
 
 def fault_of_id(text: str) -> tuple[str, str] | None:
-    """Say what is wrong with a trigger's id, and what to write; None when nothing is."""
+    """Return what is wrong with a trigger's id, and what to write; None when it is valid."""
     if len(text) > 200:
         return f"has {len(text)} characters", "200 is the most"
     if " " in text or not text.isprintable():
@@ -58,12 +58,12 @@ def _fault_of_event(text: str) -> tuple[str, str] | None:
     if "*" not in text.removesuffix(".*") and text != ".*":
         return None
     if text == "*":
-        return '"*" is no pattern', "leave events empty to match every event"
+        return 'must be a pattern, got "*"', "leave events empty to match every event"
     return f"{quote(text)}: * stands only at the end, after a dot", "write for example issues.*"
 
 
 def _fault_of_secret(text: str) -> tuple[str, str] | None:
-    """Check a reference. The message does not repeat it: someone may have written the secret itself."""
+    """Check a reference. The message does not repeat it: the author may have written the secret itself."""
     try:
         parse_secret_reference(text)
     except ValueError:
@@ -73,15 +73,15 @@ def _fault_of_secret(text: str) -> tuple[str, str] | None:
 
 TRIGGER: Mapping[str, Field] = {
     "id": Text("The trigger's name: unique, and the same from one version of the manifest to the next.", fault_of_id),
-    "kind": Choice("How events come.", KINDS),
-    "provider": Text("Who sends them: a provider of this installation."),
+    "kind": Choice("How events arrive.", KINDS),
+    "provider": Text("The sender: a provider of this installation."),
     "path": Text("The route, matched exactly; /triggers/<id> by default.", fault_of_path),
     "handler": Function("The Python function that handles events, as module:function.", ("a2a", "worker", "persona")),
-    "when": Function("A Python function that is asked first, on the version that handles the event."),
+    "when": Function("A Python function that decides first, in the same version, whether to handle the event."),
     "filter": Expression("JMESPath over {event: ...}; an event is kept when the value is truthy."),
-    "dedupe_key": Expression("JMESPath over {event: ...}; events with a key that was seen before are dropped."),
+    "dedupe_key": Expression("JMESPath over {event: ...}; events with a repeated key are dropped."),
     "handler_secrets": Texts(
-        "The secrets that the handler may ask for, as namespace/name; by default any that resolves.",
+        "The secrets that the handler may fetch, as namespace/name; by default any that resolves.",
         Text("", _fault_of_secret),
     ),
     "timeout": Duration('How long the handler may run; "30s" by default.'),
@@ -96,21 +96,22 @@ RETRY: Mapping[str, Field] = {
     "base": Duration("The first wait, for exponential."),
     "cap": Duration("The longest wait, for exponential."),
     "jitter": Number("The share of each wait that is random, for exponential.", 0, 1),
-    "retention_days": Integer("Days for which a dedupe key is remembered.", 1, 3650),
+    "retention_days": Integer("Days for which a dedupe key is kept.", 1, 3650),
     "version": Choice("Which version of the trigger runs a retry.", ("latest", "pinned")),
 }
 ROLLOUT: Mapping[str, Field] = {
     "percent": Share("The share of new deliveries that a changed trigger begins with.", positive=True, partial=True),
-    "step": Share("What each step adds to the share; none: it stays until somebody finishes or aborts."),
+    "step": Share("Increase of the share with each step; without it, it stays until an operator finishes or aborts."),
     "every": Duration("How long a step lasts; at least 1s.", low=1.0),
     "max_failures": Share(
-        "Share of failed attempts above which all go back to the old version; no limit by default.", partial=True
+        "Share of failed attempts above which the rollout is aborted; no limit by default.",
+        partial=True,
     ),
 }
 TABLES: Mapping[str, str] = {
-    "match": "Which events are for this trigger.",
-    "retry": "What follows a failed attempt.",
-    "rollout": "How a change of this trigger comes into force; all at once by default.",
+    "match": "The events that this trigger accepts.",
+    "retry": "Retries after a failed attempt.",
+    "rollout": "Gradual rollout of a change of this trigger; all at once by default.",
     "secrets": "Name of a secret -> namespace/name, or an array of them to try in order.",
 }
 KNOWN = frozenset(TRIGGER) | frozenset(TABLES)

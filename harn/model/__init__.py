@@ -1,1 +1,1 @@
-"""Frozen values that every layer may name; no behaviour beyond checking and formatting themselves."""
+"""Frozen values shared by every layer, with only their own validation and formatting."""

@@ -1,4 +1,4 @@
-"""A delivery as it is stored: what is accepted, what an attempt came to, where it stands."""
+"""A delivery as it is stored: its acceptance, its attempts and its state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Claim:
     The right to be the first of its kind, within a scope.
 
     :ivar scope: for dedupe keys ``trigger:<id>``; for signatures that count once ``admin``.
-    :ivar expires_at: seconds, Unix; from then on the claim is as if it had never been.
+    :ivar expires_at: seconds, Unix; from then on the claim has no effect.
     :ivar lasting: keep it when its delivery becomes a dead letter, which releases it otherwise.
     """
 
@@ -39,7 +39,9 @@ class Claim:
 
 @frozen(kw_only=True)
 class DeadLetter:
-    """Why a delivery was given up: ``reason`` is one of this module's reasons, ``error_class`` an attempt's class."""
+    """
+    The reason why a delivery was given up: ``reason`` is one of this module's, ``error_class`` an attempt's class.
+    """
 
     reason: str
     error_class: str
@@ -49,13 +51,13 @@ class DeadLetter:
 @frozen(kw_only=True)
 class NewDelivery:
     """
-    One event for one binding version, about to be accepted.
+    One event for one binding version, to be accepted.
 
     :ivar envelope: the encoded `harn.model.event.Envelope`.
     :ivar body: the request's body as received.
     :ivar received_at: seconds, Unix.
     :ivar claim: must be new, else this delivery is a duplicate and is not kept. A dead letter releases its claim.
-    :ivar dead: keep the event, but as a dead letter from the start.
+    :ivar dead: if set, store the event as a dead letter from the start.
     """
 
     event_id: str
@@ -74,7 +76,7 @@ class NewDelivery:
 @frozen(kw_only=True)
 class Acceptance:
     """
-    What one request brings: kept as one durable unit, or not at all.
+    The deliveries of one request, stored as one durable unit, or not at all.
 
     :ivar guard: must be new, else the whole unit is refused with `harn.errors.ClaimTaken`.
     """
@@ -101,15 +103,15 @@ class Attempt:
 @frozen(kw_only=True)
 class Settlement:
     """
-    Where a delivery stands after an attempt, or without one: one durable unit.
+    The new state of a delivery, after an attempt or without one: one durable unit.
 
     :ivar state: `READY`, `WAITING`, `DONE` or `DEAD`.
-    :ivar version: the version it belongs to from now on.
+    :ivar version: the version that it belongs to from now on.
     :ivar attempts: how many attempts are used up.
-    :ivar passed: its predicate has said yes, and is not asked again.
+    :ivar passed: its predicate returned true, and is not called again.
     :ivar due_at: for `WAITING`: seconds, Unix.
     :ivar attempt: the attempt to record, if one was made.
-    :ivar result: for `DONE`: the handler's result as JSON; None when the predicate said no.
+    :ivar result: for `DONE`: the handler's result as JSON; None when the predicate returned false.
     :ivar dead: for `DEAD`.
     """
 
@@ -129,8 +131,7 @@ class StoredDelivery:
     """
     A delivery read back, with its event.
 
-    :ivar left_out: bytes of the body where that is larger than `LARGE_BODY` and only small ones are read: ``body`` is
-        empty then.
+    :ivar left_out: bytes of a body larger than `LARGE_BODY` that was not read with the rest: ``body`` is empty then.
     """
 
     delivery_id: int
@@ -151,7 +152,7 @@ class StoredDelivery:
     left_out: int = 0
 
     def light(self) -> StoredDelivery:
-        """Return the same without the body, if that is large."""
+        """Return this delivery without its body, if that is large."""
         size = len(self.body)
         return self if size <= LARGE_BODY else evolve(self, body=b"", left_out=size)
 

@@ -8,18 +8,18 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _SHAPE = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h|d|w)", re.ASCII)
 
 LONGEST = 10 * 366 * 86400.0
-"""Ten years, in seconds: a longer duration is taken for a mistake."""
+"""Ten years, in seconds: a longer duration is refused as a mistake."""
 
 
 def parse_duration(text: str) -> float:
     """
-    Give the seconds that ``text`` names.
+    Return the seconds that ``text`` names.
 
     :raises ValueError: not a number with a unit (ms, s, m, h, d, w), or longer than ten years.
     """
     found = _SHAPE.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, for example "30s"')
+        raise ValueError(f'must be a duration, got {text!r}; write a number and ms, s, m, h, d or w, for example "30s"')
     seconds = float(found["count"]) * _UNITS[found["unit"]]
     if seconds > LONGEST:
         raise ValueError(f"{text!r} is longer than ten years")

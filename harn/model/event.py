@@ -1,9 +1,9 @@
 """
-The event: what arrived, in the common envelope.
+The event in the common envelope.
 
-An event is kept as two byte strings, the encoded `Envelope` and the body exactly as received. The provider's fields
-are not copied out of the body: the envelope says where in the parsed body they lie (``lifted``), and whoever needs
-them parses the body once. This module is imported by the interpreter's child process: msgspec is all it needs.
+An event is kept as two byte strings, the encoded `Envelope` and the body exactly as received. The provider's fields are
+not copied out of the body: ``lifted`` in the envelope holds their paths in the parsed body, which is parsed once when
+they are first read. This module is imported by the interpreter's child process: msgspec is all it needs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """
     The common envelope, as it is stored and as it crosses to the interpreter.
 
-    ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are as received, without credentials of ours,
-    with lower-case names; ``payload`` holds the provider's fields that are not in the body; ``lifted`` maps the name of
-    each other field to its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form whose field
-    ``payload`` is JSON), ``fields`` (any other form), ``bytes`` or ``none``.
+    ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are as received, without the server's own
+    credentials, with lower-case names; ``payload`` holds the provider's fields that are not in the body; ``lifted``
+    maps the name of each other field to its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form
+    whose field ``payload`` is JSON), ``fields`` (any other form), ``bytes`` or ``none``.
     """
 
     id: str
@@ -65,9 +65,9 @@ def decode_envelope(data: bytes) -> Envelope:
 
 def parse_body(body_format: str, body: bytes) -> Any:
     """
-    Give the parsed body: the JSON value, or a dict of a form's fields, or None for no body.
+    Return the parsed body: the JSON value, or a dict of a form's fields, or None for no body.
 
-    What is neither is ``{"raw_base64", "raw_utf8"}``.
+    A body that cannot be parsed is returned as ``{"raw_base64", "raw_utf8"}``.
     """
     if body_format == "none":
         return None
@@ -79,7 +79,7 @@ def parse_body(body_format: str, body: bytes) -> Any:
             fields = {name: values[0] for name, values in form.items()}
             return fields if body_format == "fields" else _parse_json(fields["payload"].encode())
     except (ValueError, KeyError, RecursionError):
-        # Connectors refuse what cannot be built; rows of earlier versions may hold it.
+        # Connectors refuse bodies that cannot be parsed; rows of earlier versions may hold some.
         pass
     try:
         text: str | None = body.decode("utf-8")
@@ -97,11 +97,11 @@ def _parse_json(text: bytes) -> Any:
 
 class TriggerEvent:
     """
-    What a handler, a predicate, a filter and a dedupe key see.
+    The event as handlers, predicates, filters and dedupe keys see it.
 
     Attributes are the fields of the envelope, and ``raw_body`` (bytes as received, without their content coding) and
-    ``provider_payload`` (a dict with the provider's fields and ``raw``, the whole parsed body). ``to_dict()`` gives the
-    JSON form.
+    ``provider_payload`` (a dict with the provider's fields and ``raw``, the whole parsed body). ``to_dict()`` returns
+    the JSON form.
     """
 
     __slots__ = ("_envelope", "_payload", "raw_body")
@@ -125,7 +125,7 @@ class TriggerEvent:
 
     @property
     def kind(self) -> str:
-        """What happened, in the provider's words, for example ``issues.opened``."""
+        """The kind of event, in the provider's words, for example ``issues.opened``."""
         return self._envelope.kind
 
     @property
@@ -150,12 +150,12 @@ class TriggerEvent:
 
     @property
     def tenant_id(self) -> str | None:
-        """The tenant, where there are any."""
+        """The tenant, if any."""
         return self._envelope.tenant_id
 
     @property
     def headers(self) -> dict[str, str]:
-        """The request's headers, names in lower case, as received but for credentials of harn's own."""
+        """The request's headers, names in lower case, as received except for harn's own credentials."""
         return self._envelope.headers
 
     @property
@@ -180,7 +180,7 @@ class TriggerEvent:
         return self._payload
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the event's JSON form; ``raw_body`` is base64 and absent where there was no body."""
+        """Return the event's JSON form; ``raw_body`` is base64, and absent if there was no body."""
         envelope = self._envelope
         document: dict[str, Any] = {
             "id": envelope.id,

@@ -1,8 +1,7 @@
 """
-What is hidden of a request's headers where they are shown.
-
-Handlers, predicates and expressions see headers as they came. Topics, logs and exports show `REDACTED` in place of a
-value that authorizes: by an exact list of names, and by value, where whoever shows them knows the credentials.
+Redaction of request headers where they are shown. Handlers, predicates and expressions see headers as they came.
+Topics, logs and exports show `REDACTED` in place of a value that authorizes: by an exact list of names, and by value,
+where the credentials are known to the caller.
 """
 
 from __future__ import annotations
@@ -69,17 +68,17 @@ SECRET_NAMES = frozenset(
         "x-xsrf-token",
     )
 )
-"""Headers, in lower case, whose values authorize whoever holds them. What identifies or signs is none of them."""
+"""Headers, in lower case, whose values authorize their holder. Headers that only identify or sign are not listed."""
 
 _MOST_WORDS = 16
 
 
 def redact(headers: Mapping[str, str], is_credential: Callable[[bytes], bool] = lambda value: False) -> dict[str, str]:
     """
-    Copy the headers as they may be shown, secret values replaced by `REDACTED`.
+    Return a copy of the headers that may be shown, secret values replaced by `REDACTED`.
 
     :param headers: names in lower case, values decoded as latin-1.
-    :param is_credential: tells a known credential from anything else; asked about each value and its first words.
+    :param is_credential: returns whether a value is a known credential; called with each value and its first words.
     """
     return {
         name: REDACTED if name in SECRET_NAMES or any(map(is_credential, candidates(value))) else value
@@ -88,7 +87,9 @@ def redact(headers: Mapping[str, str], is_credential: Callable[[bytes], bool] = 
 
 
 def candidates(value: str) -> Iterator[bytes]:
-    """Give what may be a credential in a header's value: all of it, its words, and the parts of ``Basic``."""
+    """
+    Return each part of a header's value that may be a credential: the value, its words, and the parts of ``Basic``.
+    """
     yield value.encode("latin-1", "replace")
     words = value.split(None, _MOST_WORDS)[:_MOST_WORDS]
     if words[1:]:

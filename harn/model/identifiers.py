@@ -11,7 +11,7 @@ def uuid7(now: float, random: Callable[[int], bytes] = token_bytes) -> str:
     Make a version 7 UUID.
 
     :param now: seconds, Unix.
-    :param random: gives that many random bytes.
+    :param random: returns that many random bytes.
 
     Source: RFC 9562, section 5.7.
     """
@@ -33,5 +33,5 @@ def new_trace_id(now: float) -> str:
 
 
 def binding_key(trigger_id: str, version: int) -> str:
-    """Name one version of one binding, for example ``gh@v2``."""
+    """Return the key of a binding version, for example ``gh@v2``."""
     return f"{trigger_id}@v{version}"

@@ -1,4 +1,4 @@
-"""A request as a connector sees it: complete, with nothing decoded."""
+"""A request as a connector sees it: complete, and not decoded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 JSON as senders write it, where parsers are stricter than RFC 8259 needs.
 
-Imported by the interpreter's child process too: what the edge takes, a handler must be able to read.
+Imported by the interpreter's child process too: a body that the edge accepts must be readable by a handler.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from itertools import accumulate
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # Escapes within strings, from left to right, so that the backslash of an escaped backslash begins none. A pair of
-# surrogates is one match; what is matched as the second alternative has no partner.
+# surrogates is one match; the second alternative matches a surrogate without a partner.
 _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
 _REPLACEMENT = rb"\ufffd"
 
 DEEPEST = 500
-"""Levels of nesting: what is deeper, parsers and writers may not be able to follow, depending on who calls them."""
+"""The most levels of nesting. Parsers and writers may fail on deeper text, depending on their caller's stack."""
 
-# A string without an end reaches to the end of the text: were it none, each quote in it would be tried as a beginning.
+# A string without an end matches to the end of the text. Otherwise each quote in it would be tried as a beginning.
 _BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|([\[{])|([\]}])', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SLICE = 256 * 1024
@@ -30,10 +30,10 @@ _SLICE = 256 * 1024
 
 def mended(text: bytes) -> bytes:
     """
-    Give JSON text without a byte order mark, and with U+FFFD for each escape of half a surrogate pair.
+    Return JSON text without a byte order mark, and with U+FFFD for each escape of half a surrogate pair.
 
     RFC 8259 lets a parser ignore the mark (section 8.1), and its grammar allows such escapes (section 8.2): senders
-    make them where they cut a text in the middle of an emoji. What needs no mending is given as it is.
+    make them where they cut a text in the middle of an emoji. Text without either is returned unchanged.
     """
     text = text.removeprefix(BYTE_ORDER_MARK)
     if b"\\u" not in text:
@@ -43,9 +43,9 @@ def mended(text: bytes) -> bytes:
 
 def is_too_deep(text: bytes) -> bool:
     """
-    Tell whether JSON text is nested deeper than `DEEPEST`.
+    Return whether JSON text is nested deeper than `DEEPEST`.
 
-    Counts all brackets first, those in strings too: only text that seems too deep by them is looked at exactly.
+    Counts all brackets first, including those in strings; only text that seems too deep by them is examined exactly.
     """
     if text.count(b"[") + text.count(b"{") <= DEEPEST:
         return False
@@ -67,6 +67,6 @@ def is_too_deep(text: bytes) -> bool:
 
 
 def slices(text: bytes, overlap: int = 0) -> Iterator[bytes]:
-    """Cut into pieces whose treatment does not keep other threads waiting; each but the first repeats ``overlap``."""
+    """Yield pieces short enough not to block other threads for long; each but the first repeats ``overlap`` bytes."""
     for start in range(0, len(text), _SLICE):
         yield text[max(0, start - overlap) : start + _SLICE]

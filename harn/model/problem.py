@@ -10,7 +10,7 @@ from attrs import frozen
 @frozen(kw_only=True)
 class Problem:
     """
-    A problem, as a person reads it and as a report carries it.
+    A problem, as printed for a person and as a report carries it.
 
     :ivar file: the file's name as the user gave it.
     :ivar line: 1-based, or None when the problem has no line.
@@ -32,7 +32,7 @@ class Problem:
         return ": ".join([*parts, said])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the shape of one entry of a report's ``problems``."""
+        """Return the shape of one entry of a report's ``problems``."""
         return {
             "file": self.file,
             "line": self.line,

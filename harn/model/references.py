@@ -18,7 +18,7 @@ def _is_dotted_name(text: str) -> bool:
 
 @frozen
 class FunctionReference:
-    """A function of the user's: ``module`` is a dotted name, ``function`` a plain one."""
+    """A user's function: ``module`` is a dotted name, ``function`` a plain one."""
 
     module: str
     function: str
@@ -31,10 +31,10 @@ def parse_function_reference(text: str) -> FunctionReference:
     """
     Read ``module:function``, ``module::function``, ``module.function`` or ``function`` (of module ``lib``).
 
-    :raises ValueError: neither; the message says what to write.
+    :raises ValueError: none of these; the message says what to write.
     """
     if "://" in text:
-        raise ValueError(f"{text!r} is not a Python function; write module:function, for example handlers:on_issue")
+        raise ValueError(f"must be a Python function, got {text!r}; write module:function, as handlers:on_issue")
     if ":" in text:
         module, _, function = text.replace("::", ":").partition(":")
     elif "." in text:
@@ -42,7 +42,7 @@ def parse_function_reference(text: str) -> FunctionReference:
     else:
         module, function = "lib", text
     if not (function.isidentifier() and not keyword.iskeyword(function) and _is_dotted_name(module)):
-        raise ValueError(f"{text!r} names no Python function; write module:function, for example handlers:on_issue")
+        raise ValueError(f"must be a Python function, got {text!r}; write module:function, as handlers:on_issue")
     return FunctionReference(module, function)
 
 
@@ -66,5 +66,5 @@ def parse_secret_reference(text: str) -> SecretReference:
     """
     found = _SECRET.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no secret reference; write namespace/name, for example github/webhook-secret")
+        raise ValueError(f"must be a secret reference, got {text!r}; write namespace/name, as github/webhook-secret")
     return SecretReference(found["namespace"], found["name"], found["version"])

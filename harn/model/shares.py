@@ -1,4 +1,4 @@
-"""Shares as people write them, ``10%``, and the share of failures that is too much."""
+"""Shares as people write them, ``10%``, and the limit of a share of failures."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _SHAPE = re.compile(r"(?P<percent>[0-9]{1,3}(?:\.[0-9]{1,20})?)\s*%?", re.ASCII)
 
 def parse_share(text: str) -> float:
     """
-    Give the share, from 0 to 1, that ``text`` names in percent; the sign may be left out.
+    Return the share, from 0 to 1, that ``text`` names in percent; the sign may be left out.
 
-    :raises ValueError: no number of percent, or more than 100.
+    :raises ValueError: not a percentage, or more than 100.
     """
     found = _SHAPE.fullmatch(text.strip())
     if found is None or float(found["percent"]) > 100:
-        raise ValueError(f'{text!r} is no share; write a number of percent from 0 to 100, for example "10%"')
-    # Of all floats the nearest: a count of failures that is just this share must not seem to be over it.
+        raise ValueError(f'must be a share, got {text!r}; write a percentage from 0 to 100, for example "10%"')
+    # The nearest float, so that a count of failures that is exactly this share does not seem to exceed it.
     return float(Fraction(found["percent"]) / 100)
 
 
 def parse_clear_share(text: str) -> float:
     """
-    Give the share as `parse_share` does; but of less than one percent the sign may not be left out.
+    Return the share as `parse_share` does, but require the sign below one percent.
 
-    :raises ValueError: no share, or one that half of those who write it mean otherwise: 0.1 as a tenth.
+    :raises ValueError: not a share, or an ambiguous one: 0.1 may mean a tenth.
     """
     share = parse_share(text)
     if 0 < share < 0.01 and "%" not in text:
@@ -44,15 +44,15 @@ def format_share(share: float) -> str:
 @frozen(kw_only=True)
 class FailureLimit:
     """
-    How many failed attempts are too many.
+    The limit of failed attempts.
 
     :ivar rate: the share of attempts (0 to 1) that may fail.
-    :ivar minimum: attempts below which nothing is judged.
+    :ivar minimum: attempts below which the limit does not apply.
     """
 
     rate: float
     minimum: int
 
     def is_exceeded(self, attempts: int, failures: int) -> bool:
-        """Tell whether so many failures of so many attempts are too many."""
+        """Return whether so many failures of so many attempts exceed the limit."""
         return attempts > 0 and attempts >= self.minimum and failures / attempts > self.rate

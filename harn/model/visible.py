@@ -1,8 +1,8 @@
 """
 Text that cannot steer a terminal or look like other text: control characters and marks of direction are shown escaped.
 
-Senders and handlers have a hand in what is logged and listed: an escape sequence of theirs must not clear a screen, and
-a mark of direction must not reorder a line.
+Senders and handlers can write text that is logged and listed: an escape sequence in it must not clear a screen, and a
+mark of direction must not reorder a line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def visible_lines(text: str) -> list[str]:
 
 def visible_json(text: str) -> str:
     r"""Return JSON, written by an encoder, with what encoders leave as it is in strings escaped as ``\u009b``."""
-    if text.isascii() and "\x7f" not in text:  # nearly always, and told at once
+    if text.isascii() and "\x7f" not in text:  # nearly always, and quick to check
         return text
     return _HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 

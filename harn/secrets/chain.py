@@ -1,4 +1,4 @@
-"""The chain of secret providers: the first that has a secret gives it."""
+"""The chain of secret providers: the first that has a secret returns it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harn.secrets.system_keyring import KeyringSecrets
 from harn.secrets.trimming import trimmed
 
 DEFAULT_PROVIDERS = "env,file"
-"""The keyring takes part only where it is named: importing it is slow, and on a server there rarely is one."""
+"""The keyring is used only where the variable lists it: importing it is slow, and a server rarely has one."""
 
 MOST_NAMED = 20
 
@@ -25,7 +25,7 @@ _PROVIDERS: Mapping[str, Callable[[Mapping[str, str], str], ISecretProvider]] = 
 
 class SecretChain:
     """
-    Providers in order. One chain serves one reading of a manifest: it notes which files it read.
+    Providers in order. One chain serves one reading of a manifest, and records which files it read.
 
     ``resolve`` and ``resolve_many`` may block and belong in a thread; the rest is free.
     """
@@ -49,18 +49,17 @@ class SecretChain:
         known = ", ".join(_PROVIDERS)
         for name in names:
             if name not in _PROVIDERS:
-                raise SecretUnavailable(
-                    f"HARN_SECRET_PROVIDERS names {name!r}, which is no provider; there are {known}"
-                )
+                raise SecretUnavailable(f"HARN_SECRET_PROVIDERS must list known providers ({known}), got {name!r}")
         if not names:
-            raise SecretUnavailable(f"HARN_SECRET_PROVIDERS names no provider; there are {known}")
+            raise SecretUnavailable(f"HARN_SECRET_PROVIDERS must list at least one provider ({known}), got none")
         return cls(_PROVIDERS[name](environ, namespace) for name in names)
 
     def resolve(self, reference: SecretReference) -> bytes:
         """
-        Give the value of ``reference``, without a byte order mark or white space around it; never empty.
+        Return the value of ``reference``, without a byte order mark or white space around it; never empty.
 
-        :raises SecretUnavailable: nobody has it, or whoever should cannot give it; says what to set.
+        :raises SecretUnavailable: no provider has it, or the one that should cannot read it; the message says what to
+            set.
         """
         for provider in self._providers:
             value = provider.resolve(reference)
@@ -70,13 +69,13 @@ class SecretChain:
         raise SecretUnavailable(f"secret {reference} is not set; {advice}")
 
     def _trim(self, reference: SecretReference, value: bytes) -> bytes:
-        """Take off what is around a value, and note it."""
+        """Remove a byte order mark and white space around a value, and record that for `warnings`."""
         try:
             kept, found = trimmed(value)
         except SecretUnavailable as error:
             raise SecretUnavailable(f"secret {reference} cannot be used: {error}") from error
         if not kept:
-            raise SecretUnavailable(f"secret {reference} holds nothing but {found}; give it a value")
+            raise SecretUnavailable(f"secret {reference} holds only {found}; give it a value")
         if found is not None:
             self._trimmed[reference] = found
         return kept
@@ -84,7 +83,7 @@ class SecretChain:
     def resolve_many(
         self, references: Iterable[SecretReference]
     ) -> tuple[dict[SecretReference, bytes], dict[SecretReference, str]]:
-        """Give the values of those that resolve, and for each of the others what is wrong and what to do."""
+        """Return the values that resolve, and for each other reference what is wrong and what to do."""
         values: dict[SecretReference, bytes] = {}
         problems: dict[SecretReference, str] = {}
         for reference in dict.fromkeys(references):
@@ -95,7 +94,7 @@ class SecretChain:
         return values, problems
 
     def warnings(self) -> tuple[str, ...]:
-        """Say of which of the values given so far something was taken off; at most `MOST_NAMED` are named."""
+        """Return a warning for each value that had something trimmed, for at most `MOST_NAMED` of them by name."""
         said = [
             f"secret {reference}: {found} around its value was taken off; store it without"
             for reference, found in self._trimmed.items()
@@ -105,11 +104,11 @@ class SecretChain:
         return tuple(said)
 
     def describe(self) -> str:
-        """Name the providers in order, for example ``env -> file``."""
+        """Return the providers' names in order, for example ``env -> file``."""
         return " -> ".join(provider.name for provider in self._providers)
 
     def files(self) -> frozenset[str]:
-        """Absolute paths of the files that were looked at so far: what to watch."""
+        """Return the absolute paths of the files read or looked for so far; the watcher watches them."""
         return frozenset().union(*(provider.files() for provider in self._providers))
 
     def __repr__(self) -> str:

@@ -18,9 +18,9 @@ _SEPARATORS = re.compile(r"[^A-Z0-9]+")
 
 def variable_name(reference: SecretReference) -> str:
     """
-    Name the variable of a secret: ``github/webhook-secret@2`` is ``HARN_SECRET_GITHUB_WEBHOOK_SECRET_V2``.
+    Return the variable of a secret: for ``github/webhook-secret@2``, ``HARN_SECRET_GITHUB_WEBHOOK_SECRET_V2``.
 
-    Upper case; whatever is neither letter nor digit becomes one ``_``.
+    In upper case, with one ``_`` for each run of other characters than letters and digits.
     """
     parts = ["HARN", "SECRET", reference.namespace, reference.name]
     if reference.version is not None:
@@ -38,7 +38,7 @@ class EnvironmentSecrets:
         self._environ = environ
 
     def resolve(self, reference: SecretReference) -> bytes | None:
-        """Give the variable's bytes, as the operating system holds them."""
+        """Return the variable's bytes, as the operating system holds them."""
         variable = variable_name(reference)
         value = self._environ.get(variable)
         if value is None:
@@ -49,11 +49,11 @@ class EnvironmentSecrets:
         return os.fsencode(value)
 
     def advice(self, reference: SecretReference) -> str:
-        """Name the variable."""
+        """Return advice that names the variable."""
         return f"set {variable_name(reference)}"
 
     def files(self) -> frozenset[str]:
-        """None are read."""
+        """Return an empty set: this provider reads no files."""
         return frozenset()
 
 
@@ -68,25 +68,25 @@ class FileSecrets:
         self._files: set[str] = set()
 
     def resolve(self, reference: SecretReference) -> bytes | None:
-        """Read the file, which must hold something beside its trailing newline."""
+        """Read the file, which must not be empty apart from its trailing newline."""
         variable = f"{variable_name(reference)}_FILE"
         path = self._environ.get(variable)
         if not path:
             return None
-        # Kept even when reading fails: whoever watches files sees it appear.
+        # Kept even when reading fails, so that the watcher sees the file appear.
         self._files.add(os.path.abspath(path))
         try:
             value = read_secret_file(variable, path)
         except SecretUnavailable as error:
-            raise SecretUnavailable(f"secret {reference} is not to be had: {error}") from error
+            raise SecretUnavailable(f"secret {reference} cannot be read: {error}") from error
         if not value:
             raise SecretUnavailable(f"{variable} names {path!r}, which is empty; write the value of {reference} to it")
         return value
 
     def advice(self, reference: SecretReference) -> str:
-        """Name the variable."""
-        return f"let {variable_name(reference)}_FILE name a file that holds it"
+        """Return advice that names the variable."""
+        return f"set {variable_name(reference)}_FILE to the path of a file that holds it"
 
     def files(self) -> frozenset[str]:
-        """Every file that a variable named."""
+        """Return every file that a variable named."""
         return frozenset(self._files)

@@ -1,4 +1,4 @@
-"""Reads one small file that an environment variable names, and says clearly why it cannot."""
+"""Reading one small file that an environment variable names, with an error that says why it cannot be read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ LARGEST = 64 * 1024
 
 def read_secret_file(variable: str, path: str) -> bytes:
     """
-    Give the file's bytes without one trailing newline. Blocks: call it in a thread.
+    Return the file's bytes without one trailing newline. Blocks: call it in a thread.
 
     :param variable: the environment variable that names the file, for the message.
-    :raises SecretUnavailable: no regular file, not readable, or larger than 64 KiB; never quotes what is in it.
+    :raises SecretUnavailable: not a regular file, not readable, or larger than 64 KiB; never quotes the content.
     """
     try:
         content = read_regular(path, LARGEST)
     except NotRegular as error:
-        raise SecretUnavailable(f"{variable} names {path!r}, which is no regular file") from error
+        raise SecretUnavailable(f"{variable} names {path!r}, which is not a regular file") from error
     except TooLarge as error:
         raise SecretUnavailable(f"{variable} names {path!r}, which is larger than {LARGEST // 1024} KiB") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Keyed hashes of secrets: they tell whether a value changed and nothing else about it."""
+"""Keyed hashes of secrets: they show whether a value changed, and nothing else about it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ SHORTEST_KEY = 16
 
 def secret_hash(key: bytes, value: bytes) -> str:
     """
-    Give ``keyed:`` and 64 hexadecimal digits; equal for equal values under one key.
+    Return ``keyed:`` and 64 hexadecimal digits; equal for equal values under one key.
 
-    :param key: 16 to 64 random bytes, kept by the caller for as long as hashes are compared; whoever lacks it cannot
-        try out guesses of a weak secret against a recorded digest.
+    :param key: 16 to 64 random bytes, kept by the caller for as long as hashes are compared; without it, guesses of a
+        weak secret cannot be tested against a recorded digest.
     :raises ValueError: the key is too short or too long.
 
     Source: RFC 7693, section 2.9 (keyed BLAKE2).
     """
     if not SHORTEST_KEY <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
-        raise ValueError(f"the key of secret hashes has {len(key)} bytes; it needs {SHORTEST_KEY} to 64")
+        raise ValueError(f"the key of secret hashes must have {SHORTEST_KEY} to 64 bytes, got {len(key)}")
     return "keyed:" + hashlib.blake2b(value, key=key, digest_size=32, person=b"harn-secret").hexdigest()
 
 
 @frozen
 class KnownSecrets:
     """
-    Tells the secrets of one reading from other values, without holding them.
+    The hashes of the secrets of one reading: recognizes the values without holding them.
 
-    :ivar key: what the hashes were made with.
+    :ivar key: the key of the hashes.
     """
 
     key: bytes = field(repr=False)
     hashes: frozenset[str] = field(repr=False)
 
     def include(self, value: bytes) -> bool:
-        """Tell whether ``value`` is one of them."""
+        """Return whether ``value`` is one of them."""
         return secret_hash(self.key, value) in self.hashes

@@ -1,4 +1,4 @@
-"""What the chain asks of each place that secrets come from."""
+"""The interface of a source of secrets."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from harn.model.references import SecretReference
 
 
 class ISecretProvider(Interface):
-    """One place that secrets come from. Its methods may block: they are called in a thread."""
+    """One source of secrets. Its methods may block: they are called in a thread."""
 
     name: str = Attribute("As ``HARN_SECRET_PROVIDERS`` names it, for example ``env``.")
 
     def resolve(reference: SecretReference) -> bytes | None:
         """
-        Give the value, never empty, or None where this provider does not have it.
+        Return the value, never empty, or None where this provider does not have it.
 
-        :raises SecretUnavailable: it should have it, but cannot give it (a file that cannot be read, an empty value).
+        :raises SecretUnavailable: it should have the value, but cannot read it (an unreadable file, an empty value).
         """
 
     def advice(reference: SecretReference) -> str:
-        """Say what to do so that this provider has it, for example ``set HARN_SECRET_GITHUB_WEBHOOK_SECRET``."""
+        """Return how to add it to this provider, for example ``set HARN_SECRET_GITHUB_WEBHOOK_SECRET``."""
 
     def files() -> frozenset[str]:
-        """Absolute paths of the files that it has looked at so far."""
+        """Return the absolute paths of the files read or looked for so far."""

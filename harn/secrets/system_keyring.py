@@ -17,7 +17,7 @@ class KeyringSecrets:
     """
     ``keyring``: the service is the namespace of this installation, the user name is the reference.
 
-    The package is imported on first use: it is an extra, and its import takes longer than all of ours.
+    The package is imported on first use: it is an extra, and its import takes longer than all of harn's.
     """
 
     name = "keyring"
@@ -27,7 +27,7 @@ class KeyringSecrets:
         self._keyring: Any = None
 
     def resolve(self, reference: SecretReference) -> bytes | None:
-        """Ask the keyring, which may be locked or absent."""
+        """Query the keyring, which may be locked or absent."""
         try:
             if self._keyring is None:
                 self._keyring = importlib.import_module("keyring")
@@ -38,16 +38,16 @@ class KeyringSecrets:
                 "run: pip install 'harn[keyring]', or take it out of HARN_SECRET_PROVIDERS"
             ) from error
         except Exception as error:
-            # Back ends raise classes of their own; the class tells enough, and the text might quote the value.
+            # Back ends raise classes of their own. The class is enough, and the text might quote the value.
             raise SecretUnavailable(f"the keyring cannot be read for {reference}: {type(error).__name__}") from error
         if value == "":
             raise SecretUnavailable(f"the keyring holds an empty value for {reference}; {self.advice(reference)}")
         return None if value is None else str(value).encode("utf-8")
 
     def advice(self, reference: SecretReference) -> str:
-        """Give the command that stores it."""
+        """Return the command that stores it."""
         return f"run: keyring set {self._namespace} {reference}"
 
     def files(self) -> frozenset[str]:
-        """None that we know of."""
+        """Return an empty set: the keyring's own files are not known."""
         return frozenset()

@@ -1,4 +1,4 @@
-"""Takes off what editors, shells and consoles put around a secret without being asked."""
+"""Removal of what editors, shells and consoles add around a secret unasked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _WHITE = b" \t\r\n\v\f"
 
 def trimmed(value: bytes) -> tuple[bytes, str | None]:
     """
-    Give a secret without a byte order mark and white space around it, and words for what was taken off, or None.
+    Return a secret without a byte order mark and white space around it, and a description of what was removed, or None.
 
-    What is no UTF-8 is a binary key, and given as it is.
+    A value that is not UTF-8 is a binary key, and returned unchanged.
 
     :raises SecretUnavailable: it is a text in UTF-16, which no sender signs with; never quotes it.
     """

@@ -86,7 +86,7 @@ class StartTests(ServerCase):
     def test_manifest_of_any_name_is_the_only_one_read(self) -> None:
         """With ``--config`` naming another file, a ``harn.toml`` beside it does not count, broken as it may be."""
         self.write_manifest(name="triggers.toml")
-        self.write("harn.toml", "this is no TOML [")
+        self.write("harn.toml", "this is not TOML [")
         server = self.serve(config="triggers.toml")
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
 

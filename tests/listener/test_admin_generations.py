@@ -57,7 +57,7 @@ class PlanTests(AdminCase):
             ("ramp=0.1", "'0.1' could be 0.1 % or 10 %"),
             ("ramp=", "ramp"),
             ("ramp=" + "9" * 5000, "ramp"),
-            ("confirm_within=60", "confirm_within: '60' is no duration; write a number and"),
+            ("confirm_within=60", "confirm_within: must be a duration, got '60'; write a number and"),
             ("confirm_within=0s", "confirm_within"),
             ("confirm_within=", "confirm_within"),
             ("confirm_within=99999d", "confirm_within"),

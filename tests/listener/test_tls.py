@@ -89,8 +89,8 @@ class LoadTests(SynchronousTestCase):
         pipe = os.path.join(self.directory, "pipe")
         os.mkfifo(pipe)
         for path in (pipe, "/dev/zero"):
-            self.assert_unusable(path, self.key, f"the certificate {path} cannot be read", "no regular file")
-            self.assert_unusable(self.certificate, path, f"the key {path} cannot be read", "no regular file")
+            self.assert_unusable(path, self.key, f"the certificate {path} cannot be read", "not a regular file")
+            self.assert_unusable(self.certificate, path, f"the key {path} cannot be read", "not a regular file")
         large = self.write("large", b"x" * (1024 * 1024 + 1))
         self.assert_unusable(large, self.key, "larger than 1 MiB")
 

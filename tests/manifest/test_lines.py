@@ -151,7 +151,7 @@ class KeyLinesTests(SynchronousTestCase):
     @UNHURRIED
     @given(st.text(alphabet="[]{}=\"'.,\n#ab\\ ", max_size=40))
     def test_ends_on_any_text(self, text: str) -> None:
-        """Text that is no TOML ends the reading; it does not hang and does not raise."""
+        """Text that is not TOML ends the reading; it does not hang and does not raise."""
         self.assertIsInstance(key_lines(text), dict)
 
 

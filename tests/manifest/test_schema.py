@@ -119,11 +119,11 @@ class StructSchemaTests(SynchronousTestCase):
             {
                 "sorce": ("unknown key", 'did you mean "source"?'),
                 "signature_scheme": (
-                    "must be a string, not an integer",
+                    "must be a string, got an integer",
                     'known: "github", "slack", "standard", "stripe"',
                 ),
                 "timestamp_tolerance_secs": ("must be an integer >= 0", ""),
-                "source": ("must be a string, not a boolean", ""),
+                "source": ("must be a string, got a boolean", ""),
                 "tags[1]": ("must be a string", ""),
             },
         )
@@ -142,7 +142,7 @@ class StructSchemaTests(SynchronousTestCase):
             [(problem.key, problem.message) for problem in problems],
             [
                 ("host", "is missing"),
-                ("port", "must be an integer or a string, not a float"),
+                ("port", "must be an integer or a string, got a float"),
                 ("limits[...]", "must be an integer"),
             ],
         )

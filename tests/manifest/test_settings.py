@@ -92,7 +92,7 @@ class OrchestratorTests(SynchronousTestCase):
             "max-body-bytes = 5\nmax_body_bytes = 5\n",
             'orchestrator.max-body-bytes: is "max_body_bytes" in another spelling, and both are given',
         )
-        self.check("max-body-bytes = 0\n", "orchestrator.max-body-bytes: must be from 1 to 2147483648, not 0")
+        self.check("max-body-bytes = 0\n", "orchestrator.max-body-bytes: must be from 1 to 2147483648, got 0")
 
     def test_origins(self) -> None:
         """A star admits any; a list of blanks is a mistake that must not; an origin has no path."""
@@ -103,7 +103,7 @@ class OrchestratorTests(SynchronousTestCase):
         )
         self.check(
             'allowed_origins = ["https://a/"]\n',
-            'orchestrator.allowed_origins[0]: "https://a/" is no origin; '
+            'orchestrator.allowed_origins[0]: must be an origin, got "https://a/"; '
             "write scheme://host[:port] in lower case without a path, or *",
         )
 
@@ -111,18 +111,18 @@ class OrchestratorTests(SynchronousTestCase):
         """Types, ranges, unknown keys and tables, at every level."""
         self.check("max_body = 1\n", 'orchestrator.max_body: unknown key; did you mean "max_body_bytes"?')
         self.check("budget = {}\n", "orchestrator.budget: is not supported yet; remove it")
-        self.check("drain = 1\n", "orchestrator.drain: must be a table, not an integer")
+        self.check("drain = 1\n", "orchestrator.drain: must be a table, got an integer")
         self.check(
             "[orchestrator.drain]\ndeadline_seconds = '5s'\n",
-            "orchestrator.drain.deadline_seconds: must be a number, not a string; write digits alone, without quotes",
+            "orchestrator.drain.deadline_seconds: must be a number, got a string; write digits alone, without quotes",
         )
         self.check(
             "[orchestrator.pumps]\nmax_outstanding = 0\n",
-            "orchestrator.pumps.max_outstanding: must be from 1 to 100000, not 0",
+            "orchestrator.pumps.max_outstanding: must be from 1 to 100000, got 0",
         )
         self.check(
             "[orchestrator.retention]\nevents = 7\n",
-            'orchestrator.retention.events: must be a string with a unit, not an integer; write it as "7s"',
+            'orchestrator.retention.events: must be a string with a unit, got an integer; write it as "7s"',
         )
         self.check(
             "[orchestrator.admission]\nburst = 1\n",
@@ -136,13 +136,13 @@ class OrchestratorTests(SynchronousTestCase):
         )
         self.check(
             "[orchestrator.retention]\ngenerations = 1\n",
-            "orchestrator.retention.generations: must be from 2 to 1000, not 1",
+            "orchestrator.retention.generations: must be from 2 to 1000, got 1",
         )
         for include in ("/x.py", "../x.py", "a/../../x.py", "x", "~/x.py", "a\\\\b.py"):
             self.assertEqual(len(complaints(EMPTY + f'[orchestrator.vm]\ninclude = ["{include}"]\n')), 1, include)
         self.assertEqual(
             complaints("orchestrator = 1\n" + trigger_text("a")),
-            ["harn.toml:1: orchestrator: must be a table, not an integer"],
+            ["harn.toml:1: orchestrator: must be a table, got an integer"],
         )
 
     def test_reverts(self) -> None:
@@ -162,14 +162,14 @@ class OrchestratorTests(SynchronousTestCase):
         # Who got the share wrong is told of that alone.
         self.check(
             table + 'revert_on_failures = "many"\nrevert_min = 5\n',
-            'orchestrator.reload.revert_on_failures: "many" is no share; '
-            'write a number of percent from 0 to 100, for example "10%"',
+            'orchestrator.reload.revert_on_failures: must be a share, got "many"; '
+            'write a percentage from 0 to 100, for example "10%"',
         )
         self.check(
             table + "confirm_within = '0s'\n",
             'orchestrator.reload.confirm_within: must be longer than 0; write for example "30s"',
         )
-        self.check("reload = 3\n", "orchestrator.reload: must be a table, not an integer")
+        self.check("reload = 3\n", "orchestrator.reload: must be a table, got an integer")
 
     def test_no_triggers(self) -> None:
         """A manifest without triggers must say that it means it."""
@@ -232,11 +232,11 @@ class TopLevelTests(SynchronousTestCase):
         self.assertEqual(len(complaints("exports = 1\n" + EMPTY)), 1)
 
     def test_no_toml(self) -> None:
-        """What is no TOML is said with line and column, keys as a person writes them."""
-        hint = "mend the syntax there, or just before it"
+        """What is not TOML is said with line and column, keys as a person writes them."""
+        hint = "fix the syntax there, or just before it"
         for text, expected in (
-            ("x = 1\ny =\n", f"harn.toml:2: column 4: is no TOML: Invalid value; {hint}"),
-            ("[a.b]\n[a.b]\n", f"harn.toml:2: column 5: is no TOML: Cannot declare a.b twice; {hint}"),
-            ("x = " + "[" * 2000, f"harn.toml: is no TOML: arrays or tables are nested too deep; {hint}"),
+            ("x = 1\ny =\n", f"harn.toml:2: column 4: is not TOML: Invalid value; {hint}"),
+            ("[a.b]\n[a.b]\n", f"harn.toml:2: column 5: is not TOML: Cannot declare a.b twice; {hint}"),
+            ("x = " + "[" * 2000, f"harn.toml: is not TOML: arrays or tables are nested too deep; {hint}"),
         ):
             self.assertEqual(complaints(text), [expected])

@@ -64,7 +64,7 @@ class TriggerTests(SynchronousTestCase):
         """A problem names file, line, place, id, key, what is wrong and what to do."""
         self.assertEqual(
             complaints("\n" + one(timeout="30")),
-            ['harn.toml:9: triggers[0] (gh): timeout: must be a string with a unit, not an integer; write it as "30s"'],
+            ['harn.toml:9: triggers[0] (gh): timeout: must be a string with a unit, got an integer; write it as "30s"'],
         )
 
     def test_missing(self) -> None:
@@ -89,7 +89,7 @@ class TriggerTests(SynchronousTestCase):
             self.assertEqual(len(complaints(one(id=f'"{text}"', path='"/x"'))), 1, text)
         for text in ("gh", "github.issues", "a:b", "é", "gh@v", "v2", "x" * 200):
             self.assertEqual(complaints(one(id=f'"{text}"', path='"/x"')), [], text)
-        self.check(one(id='"é"'), 'path: is missing, and "/triggers/é" would be no usable one; write path = "/..."')
+        self.check(one(id='"é"'), 'path: is missing, and the default "/triggers/é" is not usable; write path = "/..."')
         self.check(
             one(id='"gh@v2"'),
             "id: must not end like a version (@v and digits); harn adds the version itself, as in gh@v2",
@@ -104,7 +104,7 @@ class TriggerTests(SynchronousTestCase):
             one(kind='"webhok"'),
             'kind: "webhok" is not known; did you mean "webhook"? known: "webhook", "a2a-push"',
         )
-        self.check(one(kind="1"), 'kind: must be a string, not an integer; write one of: "webhook", "a2a-push"')
+        self.check(one(kind="1"), 'kind: must be a string, got an integer; write one of: "webhook", "a2a-push"')
 
     def test_providers(self) -> None:
         """A provider must be installed; one that is planned says so."""
@@ -150,33 +150,33 @@ class TriggerTests(SynchronousTestCase):
 
     def test_wrong_rollouts(self) -> None:
         """Types, ranges, keys that are unknown, missing, or count only with another."""
-        self.check(one(rollout="10"), "rollout: must be a table, not an integer")
+        self.check(one(rollout="10"), "rollout: must be a table, got an integer")
         self.check(one(rollout="{}"), "rollout.percent: is missing; say which share begins, for example percent = 10")
-        what = 'write a number of percent from 0 to 100, for example "10%"'
+        what = 'write a percentage from 0 to 100, for example "10%"'
         for value, said in (
             ("0", "must be over 0%"),
             ('"0%"', "must be over 0%"),
             ("100", "must be under 100%"),
             ("100.0", "must be under 100%"),
-            ("-1", f"-1 is no share; {what}"),
-            ("nan", f'"nan" is no share; {what}'),
-            ("1e300", f'"1e+300" is no share; {what}'),
-            ("9" * 18, f"{'9' * 18} is no share; {what}"),
+            ("-1", f"must be a share, got -1; {what}"),
+            ("nan", f'must be a share, got "nan"; {what}'),
+            ("1e300", f'must be a share, got "1e+300"; {what}'),
+            ("9" * 18, f"must be a share, got {'9' * 18}; {what}"),
             ("9" * 19, None),  # no number of TOML's
-            ('"ten"', f'"ten" is no share; {what}'),
-            ('""', f'"" is no share; {what}'),
-            ('"ten; or so"', f'"ten; or so" is no share; {what}'),
+            ('"ten"', f'must be a share, got "ten"; {what}'),
+            ('""', f'must be a share, got ""; {what}'),
+            ('"ten; or so"', f'must be a share, got "ten; or so"; {what}'),
             ("0.1", "0.1 could be 0.1 % or 10 %; write it with a % in quotes"),
-            ("true", 'must be a share, not a boolean; write for example "10%"'),
-            ("[10]", 'must be a share, not an array; write for example "10%"'),
+            ("true", 'must be a share, got a boolean; write for example "10%"'),
+            ("[10]", 'must be a share, got an array; write for example "10%"'),
         ):
             if said is None:
                 self.assertEqual(len(complaints(one(rollout=f"{{ percent = {value} }}"))), 1)
             else:
                 self.check(one(rollout=f"{{ percent = {value} }}"), f"rollout.percent: {said}")
         for more, expected in (
-            ("step = -1", f"rollout.step: -1 is no share; {what}"),
-            ("max_failures = 101", f"rollout.max_failures: 101 is no share; {what}"),
+            ("step = -1", f"rollout.step: must be a share, got -1; {what}"),
+            ("max_failures = 101", f"rollout.max_failures: must be a share, got 101; {what}"),
             ("max_failures = 100", "rollout.max_failures: must be under 100%"),
             (
                 "step = 5",
@@ -185,16 +185,16 @@ class TriggerTests(SynchronousTestCase):
             ("every = '1m'", "rollout.every: counts only with step; set that, or remove every"),
             (
                 "step = 5, every = 60",
-                'rollout.every: must be a string with a unit, not an integer; write it as "60s"',
+                'rollout.every: must be a string with a unit, got an integer; write it as "60s"',
             ),
-            ("step = 5, every = '999ms'", 'rollout.every: must be at least 1s, not "999ms"; write for example "1s"'),
+            ("step = 5, every = '999ms'", 'rollout.every: must be at least 1s, got "999ms"; write for example "1s"'),
             ("step = 5, every = '0s'", 'rollout.every: must be longer than 0; write for example "30s"'),
             ("max-failures = 5", 'rollout.max-failures: unknown key; did you mean "max_failures"?'),
         ):
             self.check(one(rollout=f"{{ percent = 10, {more} }}"), expected)
         place = "harn.toml:10: triggers[0] (gh): rollout.step: "
         found = complaints(one() + "[triggers.rollout]\npercent = 5\nstep = 'x'\n")
-        self.assertEqual(found, [f'{place}"x" is no share; {what}'])
+        self.assertEqual(found, [f'{place}must be a share, got "x"; {what}'])
 
     def test_not_supported_yet(self) -> None:
         """Keys of the public system that are not built are refused, unless they ask for what happens anyway."""
@@ -209,8 +209,7 @@ class TriggerTests(SynchronousTestCase):
         """Handlers are Python functions; other targets are known and not built yet."""
         self.check(
             one(handler='"handlers:on-issue"'),
-            'handler: "handlers:on-issue" names no Python function; write module:function, for example '
-            "handlers:on_issue",
+            'handler: must be a Python function, got "handlers:on-issue"; write module:function, as handlers:on_issue',
         )
         for scheme in ("a2a", "worker", "persona"):
             self.check(
@@ -218,22 +217,22 @@ class TriggerTests(SynchronousTestCase):
                 f"handler: {scheme}:// is not supported yet; name a Python function, for example handlers:on_issue",
             )
         self.assertEqual(len(complaints(one(handler='"ftp://x"'))), 1)
-        self.check(one(when="1"), 'when: must be a string, not an integer; write for example "handlers:on_issue"')
+        self.check(one(when="1"), 'when: must be a string, got an integer; write for example "handlers:on_issue"')
 
     def test_events(self) -> None:
         """A pattern ends in .* or has no star."""
         self.check(one(match='{ events = ["issues.*", "a", "a.b.*"] }'))
         self.check(
             one(match='{ events = ["a", "*"] }'),
-            'match.events[1]: "*" is no pattern; leave events empty to match every event',
+            'match.events[1]: must be a pattern, got "*"; leave events empty to match every event',
         )
         for pattern in ("a*", "*.a", ".*", "a.*.b", "a b", ""):
             self.assertEqual(len(complaints(one(match=f'{{ events = ["{pattern}"] }}'))), 1, pattern)
         self.check(
             one(match='{ events = "a" }'),
-            'match.events: must be an array of strings, not a string; write ["a"]',
+            'match.events: must be an array of strings, got a string; write ["a"]',
         )
-        self.check(one(match="[]"), "match: must be a table, not an array")
+        self.check(one(match="[]"), "match: must be a table, got an array")
 
     def test_paths(self) -> None:
         """A path is one that every client sends unchanged, in one place or the same in two."""
@@ -266,27 +265,27 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(filter="\"event.kind == 'a'\"", dedupe_key='"event.id"'))
         hint = "; the event is `event`, for example event.kind"
         self.check(
-            one(filter='"event.kind =="'), f'filter: is no JMESPath: it ends too early, after "event.kind =="{hint}'
+            one(filter='"event.kind =="'), f'filter: is not JMESPath: it ends too early, after "event.kind =="{hint}'
         )
         self.check(
             one(filter='"event kind"'),
-            f'filter: is no JMESPath: at character 7, before "kind": Unexpected token: kind{hint}',
+            f'filter: is not JMESPath: at character 7, before "kind": Unexpected token: kind{hint}',
         )
         self.check(
             one(dedupe_key='"lenght(event)"'),
-            f'dedupe_key: is no JMESPath: there is no function "lenght"; did you mean "length"?{hint}',
+            f'dedupe_key: is not JMESPath: there is no function "lenght"; did you mean "length"?{hint}',
         )
-        self.check(one(filter='" "'), f"filter: is no JMESPath: it is empty{hint}")
-        self.check(one(filter="true"), "filter: must be a string with JMESPath in it, not a boolean")
+        self.check(one(filter='" "'), f"filter: is not JMESPath: it is empty{hint}")
+        self.check(one(filter="true"), "filter: must be a string with JMESPath in it, got a boolean")
 
     def test_retry(self) -> None:
         """Numbers have their ranges, and what only exponential waits use is not taken without them."""
-        self.check(one(retry="{ max = 101 }"), "retry.max: must be from 0 to 100, not 101")
+        self.check(one(retry="{ max = 101 }"), "retry.max: must be from 0 to 100, got 101")
         self.check(
             one(retry="{ max = true }"),
-            "retry.max: must be a whole number, not a boolean; write digits alone, without quotes",
+            "retry.max: must be a whole number, got a boolean; write digits alone, without quotes",
         )
-        self.check(one(retry="{ retention_days = 0 }"), "retry.retention_days: must be from 1 to 3650, not 0")
+        self.check(one(retry="{ retention_days = 0 }"), "retry.retention_days: must be from 1 to 3650, got 0")
         self.check(
             one(retry='{ backoff = "expo" }'),
             'retry.backoff: "expo" is not known; write one of: "immediate", "svix", "exponential"',
@@ -301,10 +300,10 @@ class TriggerTests(SynchronousTestCase):
         )
         exponential = one(retry='{ backoff = "exponential", jitter = nan }')
         self.check(exponential, "retry.jitter: must be a finite number")
-        self.check(exponential.replace("nan", "1.5"), "retry.jitter: must be from 0 to 1, not 1.5")
+        self.check(exponential.replace("nan", "1.5"), "retry.jitter: must be from 0 to 1, got 1.5")
         self.check(
             one(retry="{ max = " + "9" * 5000 + " }").replace("9" * 5000, "9" * 4000),
-            "retry.max: must be from 0 to 100, not a number that large",
+            "retry.max: must be from 0 to 100, got a number that large",
         )
 
     def test_durations(self) -> None:
@@ -312,10 +311,10 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(timeout='"0s"'), 'timeout: must be longer than 0; write for example "30s"')
         self.check(
             one(timeout='"11y"'),
-            "timeout: '11y' is no duration; write a number and ms, s, m, h, d or w, for example \"30s\"",
+            "timeout: must be a duration, got '11y'; write a number and ms, s, m, h, d or w, for example \"30s\"",
         )
         self.check(one(timeout='"5000w"'), "timeout: '5000w' is longer than ten years")
-        self.check(one(timeout="1979-05-27"), 'timeout: must be a string with a unit, not a date; write it as "30s"')
+        self.check(one(timeout="1979-05-27"), 'timeout: must be a string with a unit, got a date; write it as "30s"')
 
     def test_secrets(self) -> None:
         """Names are those of the provider, references lie in its namespace, and none is ever repeated."""
@@ -330,7 +329,7 @@ class TriggerTests(SynchronousTestCase):
             one(secrets='{ signing_secret = "github/a", signing_secrt = "github/b" }'),
             'secrets.signing_secrt: provider "github" has no such secret; did you mean "signing_secret"?',
         )
-        self.check(one(secrets="1"), "secrets: must be a table, not an integer")
+        self.check(one(secrets="1"), "secrets: must be a table, got an integer")
         for value in ('"hunter2"', '["github/a", "webhook/hunter2"]', '"hunter2/x y"', '["hunter2"]'):
             found = complaints(one(secrets=f"{{ signing_secret = {value} }}"))
             self.assertEqual(len(found), 1)
@@ -366,7 +365,7 @@ class TriggerTests(SynchronousTestCase):
             "webhook.tags[1]: must be a string",
             'webhook.sorce: unknown key; did you mean "source"?',
         )
-        self.check(hook + "webhook = 1\n", "webhook: must be a table, not an integer")
+        self.check(hook + "webhook = 1\n", "webhook: must be a table, got an integer")
         self.check(one(webhook="{}"), 'webhook: is the table of provider "webhook", not of "github"; remove it')
 
     def test_twins(self) -> None:
@@ -399,7 +398,7 @@ class TriggerTests(SynchronousTestCase):
 
     def test_not_tables(self) -> None:
         """Triggers that are no tables, or no array, are told so."""
-        self.assertEqual(complaints("triggers = [1]"), ["harn.toml:1: triggers[0]: must be a table, not an integer"])
+        self.assertEqual(complaints("triggers = [1]"), ["harn.toml:1: triggers[0]: must be a table, got an integer"])
         self.assertEqual(
             complaints("[triggers]\nid = 1\n"),
             ["harn.toml:1: triggers: must be an array of tables; begin each trigger with [[triggers]]"],

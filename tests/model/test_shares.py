@@ -26,7 +26,7 @@ class ShareTests(SynchronousTestCase):
         wrong = ("", "%", "-1%", "101%", "100.01%", "1e1", "10%%", ".5", "5.", "0x1", "٣%", "ten", "nan", "9" * 5000)
         for text in (*wrong, "0." + "1" * 5000, "10 percent"):
             error = self.assertRaises(ValueError, parse_share, text)
-            self.assertIn('write a number of percent from 0 to 100, for example "10%"', str(error))
+            self.assertIn('write a percentage from 0 to 100, for example "10%"', str(error))
 
     @given(PERCENT)
     def test_there_and_back(self, percent: object) -> None:

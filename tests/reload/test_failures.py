@@ -44,7 +44,7 @@ class FailureTests(CoordinatorCase):
         self.world.manifest(fake("a"), fake("b"), fake("c", handler="more:on_event"))
 
     def test_parse(self) -> None:
-        """Text that is no TOML."""
+        """Text that is not TOML."""
         self.world.write("harn.toml", "[[triggers]\n")
         self.assertEqual(self.fails("parse").problems[0].line, 1)
 

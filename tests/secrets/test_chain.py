@@ -101,7 +101,7 @@ class ChainTests(SynchronousTestCase):
 
     def test_nothing_but_white_space(self) -> None:
         """A value of which nothing is left is an error, and so is a text in UTF-16."""
-        for content, reason in ((b" \n\n", "nothing but"), ("s3cret".encode("utf-16"), "UTF-16")):
+        for content, reason in ((b" \n\n", "holds only"), ("s3cret".encode("utf-16"), "UTF-16")):
             chain = SecretChain.from_environment({f"{VARIABLE}_FILE": self.file(content)})
             said = str(self.assertRaises(SecretUnavailable, chain.resolve, GITHUB))
             self.assertIn(reason, said)
@@ -134,7 +134,7 @@ class ChainTests(SynchronousTestCase):
         for path, reason in (
             (self.mktemp(), "No such file"),
             (directory, "Is a directory"),
-            (fifo, "no regular file"),
+            (fifo, "not a regular file"),
             ("nul\0byte", "null byte"),
             (self.file(b""), "empty"),
             (self.file(b"\n"), "empty"),
@@ -161,7 +161,7 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(
             self.refused({}),
             f"secret github/webhook-secret is not set; set {VARIABLE}, "
-            f"or let {VARIABLE}_FILE name a file that holds it",
+            f"or set {VARIABLE}_FILE to the path of a file that holds it",
         )
 
     def test_empty(self) -> None:
