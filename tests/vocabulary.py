@@ -21,7 +21,7 @@ PHRASES: dict[str, str] = {
     r"forg[eo]t\w*": "remove, discard, drop, delete",
     r"lets? (?:\w+ ){0,3}go(?: of)?|letting go": "release, close, drop, free",
     r"(?<!there\s)(?:is|are|was|were|be) no (?!longer|more|less|fewer|greater|later|earlier)\w+": "is not a, must be a",
-    r"(?<!there\s)(?:is|are|was|were) none(?! of the)": "does not exist, is not a, matches nothing",
+    r"(?<!there\s)(?:is|are|was|were) (?-i:none)(?! of the)": "does not exist, is not a, matches nothing",
     r"ours": "harn's own, our process, this server's",
     r"ha(?:s|ve) to say": "name what it reports or returns",
     r"knows": "has, holds, stores, contains, accepts",

@@ -192,7 +192,7 @@ class Use:
 
 
 def secret_references(manifest: Manifest) -> dict[str, tuple[Use, ...]]:
-    """Give every secret reference, as written, and where it is named."""
+    """Return every secret reference, as written, with the places that use it."""
     uses: dict[str, list[Use]] = {}
     for spec in manifest.triggers.values():
         for name, references in spec.secrets.items():
@@ -205,7 +205,7 @@ def secret_references(manifest: Manifest) -> dict[str, tuple[Use, ...]]:
 
 
 def function_references(manifest: Manifest) -> dict[FunctionReference, tuple[Use, ...]]:
-    """Give every handler and predicate, and where it is named."""
+    """Return every handler and predicate, with the places that use it."""
     uses: dict[FunctionReference, list[Use]] = {}
     for spec in manifest.triggers.values():
         uses.setdefault(spec.handler_reference(), []).append(Use(spec.id, "handler"))

@@ -160,7 +160,7 @@ class StoredDelivery:
 @frozen
 class Workload:
     """
-    What a binding version has in hand.
+    The unfinished work of a binding version.
 
     :ivar running: how many of its handlers run; ``queued``: how many of its deliveries are ready and not begun.
     """
