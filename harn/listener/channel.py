@@ -4,10 +4,11 @@ One connection: where a request is decided when its headers are in, and where ti
 Why a subclass of ``HTTPChannel``: the channel alone knows a request's method and target before its body arrives, so
 only here can 404, 405, 413 and 503 be said in time, ``100 Continue`` be held back from a request that is turned away,
 and a lease be taken on the routes that were live when the headers ended. What it takes from its parent beside public
-names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, the line that has
-no end yet (``_buffer``), the bytes of later requests (``_dataBuffer``), whether bytes are being taken in
-(``_busyReceiving``), the trailers of the decoder of chunks, and the hook for malformed input,
-``_respondToBadRequestAndDisconnect``; the tests meet each of them through real bytes.
+names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, what chooses how
+a body is read (``_maybeChooseTransferDecoder``), the line that has no end yet (``_buffer``), the bytes of later
+requests (``_dataBuffer``), whether bytes are being taken in (``_busyReceiving``), the trailers of the decoder of
+chunks, and the hook for malformed input, ``_respondToBadRequestAndDisconnect``; the tests meet each of them through
+real bytes.
 """
 
 # ruff: noqa: N802
@@ -24,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated
-from harn.listener.framing import check_trailers, has_bare_end, is_persistent, refusal_of
+from harn.listener.framing import check_trailers, has_bare_end, header_of, is_persistent, refusal_of
 from harn.listener.phases import BODY, CLOSING, HANDLING, HEADERS, IDLE, NO_ROOM, PhasedChannel
 from harn.listener.problems import Answer, Status, problem, problem_of
 from harn.listener.unverified import network_of
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 LARGE_HEAD = 4096
 """Bytes of a head from which on they are counted while its body is read."""
 _FOLDS = (b" ", b"\t")
+_FRAMING = {"content-length": b"Content-Length", "transfer-encoding": b"Transfer-Encoding"}
+"""The headers that say how long a body is, as the parent spells them."""
 _URI_TOO_LONG = Status(414, "URI too long")
 _HEADERS_TOO_LARGE = Status(431, "Request header fields too large")
 
@@ -159,6 +162,23 @@ class HarnChannel(PhasedChannel):
                 self.allContentReceived()
             else:
                 self.setRawMode()
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take one header, as the parent does, but for its ``Headers``: those are made when a page asks for them."""
+        header = header_of(line)
+        if header is None:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        name, value = header
+        framing = _FRAMING.get(name)
+        if framing is not None and not self._maybeChooseTransferDecoder(framing, value):
+            return False
+        self.requests[-1].headers.append(header)
+        self._receivedHeaderCount += 1
+        if self._receivedHeaderCount > self.maxHeaders:
+            self._refuse_headers()
+            return False
+        return True
 
     def _wait_for_more(self, length: int) -> None:
         """

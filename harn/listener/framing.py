@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-
-from twisted.web.http_headers import Headers
+from functools import lru_cache
 
 from harn.errors import CodingUnsupported, MessageMalformed, Refused
 
@@ -23,13 +22,31 @@ _NO_VALUE = re.compile(rb"[\x00\r\n]")
 _TWO_LENGTHS = "the length of the body must be given once, by one Content-Length or by Transfer-Encoding: chunked"
 _SHOWN = 80
 
+Header = tuple[str, bytes]
+"""A header's name in lower case, and its value without the space around it."""
 
-def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], headers: Headers) -> None:
+
+def header_of(line: bytes) -> Header | None:
+    """Return the header that a line is; None where it is malformed, as `refusal_of` says."""
+    name, colon, value = line.partition(b":")
+    if not colon or _NO_VALUE.search(value):
+        return None
+    lowered = _lower(name)
+    return None if lowered is None else (lowered, value.strip(b" \t"))
+
+
+@lru_cache(maxsize=1024)
+def _lower(name: bytes) -> str | None:
+    """Return a header's name as connectors see it; None where it is not a token."""
+    return name.lower().decode("ascii") if _TOKEN.fullmatch(name) else None
+
+
+def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], headers: Sequence[Header]) -> None:
     """
     Check the head of a request that the parser let pass.
 
     :param lowered: the headers with names in lower case, and those of one name joined by a comma and a space.
-    :param headers: the same line by line, for what `lowered` does not tell.
+    :param headers: the same line by line, for what ``lowered`` does not tell.
     :raises MessageMalformed: two servers could read it differently.
     :raises CodingUnsupported: its body has a coding that we cannot undo.
     """
@@ -40,7 +57,7 @@ def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], header
         if version == b"HTTP/1.1":
             raise MessageMalformed("the header Host is missing; HTTP/1.1 asks for it")
     elif not _HOST.fullmatch(host):  # two of them, with the space between, are none
-        hosts = headers.getRawHeaders(b"Host", ())
+        hosts = [value for name, value in headers if name == "host"]
         if len(hosts) != 1:
             raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
         raise MessageMalformed(f"the header Host must be a name or an address and a port, got {_shown(hosts[0])}")
@@ -49,8 +66,8 @@ def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], header
             raise MessageMalformed("HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1")
         if "content-length" in lowered:
             raise MessageMalformed(_TWO_LENGTHS)
-        for coding in headers.getRawHeaders(b"Transfer-Encoding", ()):
-            if coding.lower() != b"chunked":
+        for name, coding in headers:
+            if name == "transfer-encoding" and coding.lower() != b"chunked":
                 raise _refuse_coding(coding)
 
 

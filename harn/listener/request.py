@@ -12,7 +12,6 @@ where ``HTTPChannel`` would call ``gotLength``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -21,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import RESPONSES
+from twisted.web.http_headers import Headers
 
 from harn.errors import (
     BodyTimedOut,
@@ -50,14 +50,11 @@ _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSE
 log = Logger(namespace="harn.listener")
 
 
-@lru_cache(maxsize=1024)
-def _lower(name: bytes) -> str:
-    """Give a header's name as connectors see it."""
-    return name.lower().decode("latin-1")
-
-
 class HarnRequest(server.Request):
     """
+    A request to one of the site's places.
+
+    :ivar headers: the headers as they came: names in lower case, values without the space around them.
     :ivar tree: what the site served when the headers were in; the request stays with it until it is over.
     :ivar route: the route of a trigger, else None.
     :ivar place: what answers, once it is known.
@@ -90,11 +87,26 @@ class HarnRequest(server.Request):
     is_complete = False
     answered: int | None = None
     _buffer: bytearray | None = None
+    _held: Headers | None = None
     _lowered: Mapping[str, str] | None = None
     _admitted = False
     _serving = False
     _limit = 0
     _length: int | None = None
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The headers as ``twisted.web`` holds them, made when a page asks for them; ingest never does."""
+        if self._held is None:
+            self._held = Headers()
+            for name, value in self.headers:
+                self._held.addRawHeader(name.encode("latin-1"), value)
+        return self._held
+
+    @requestHeaders.setter
+    def requestHeaders(self, _: Headers) -> None:
+        """Called when the request is made; its parent would begin with none."""
+        self.headers: list[tuple[str, bytes]] = []
 
     # Called by the channel
 
@@ -114,7 +126,7 @@ class HarnRequest(server.Request):
         self.path, _, self.query = target.partition(b"?")
         route = self.route = tree.find(self.path)
         try:
-            check_head(target, version, self.lower_headers(), self.requestHeaders)
+            check_head(target, version, self.lower_headers(), self.headers)
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -246,10 +258,11 @@ class HarnRequest(server.Request):
     def lower_headers(self) -> Mapping[str, str]:
         """Give the headers as connectors see them: names in lower case, repeated ones joined, as latin-1."""
         if self._lowered is None:  # asked for when the headers are in, and again when the body is
-            self._lowered = {
-                _lower(name): (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
-                for name, values in self.requestHeaders.getAllRawHeaders()
-            }
+            lowered: dict[str, str] = {}
+            for name, value in self.headers:
+                text = value.decode("latin-1")
+                lowered[name] = text if name not in lowered else f"{lowered[name]}, {text}"
+            self._lowered = lowered
         return self._lowered
 
     def query_options(self) -> dict[str, str]:
@@ -335,17 +348,15 @@ class HarnRequest(server.Request):
         it is for a client that waits for our word before it sends: whether it will send the body is not known.
         """
         if length == 0 or (
-            length is not None
-            and length <= self.site.limits.skipped_body
-            and not self.requestHeaders.hasHeader("Expect")
+            length is not None and length <= self.site.limits.skipped_body and "expect" not in self.lower_headers()
         ):
             self.answer(answer)
         else:
             self.cut_off(answer)
 
     def _check_origin(self, allowed: frozenset[bytes]) -> None:
-        origin = self.requestHeaders.getRawHeaders(b"Origin")
-        if origin is not None and any(value not in allowed for value in origin):
+        origin = [value for name, value in self.headers if name == "origin"]
+        if any(value not in allowed for value in origin):
             raise OriginRefused(f"origin {b', '.join(origin).decode('latin-1')!r} is not allowed")
 
     def _refuse_method(self, methods: tuple[bytes, ...]) -> None:
