@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import Any
 
 import click
+from msgspec import UNSET
 
 from harn.cli.client import AdminClient
-from harn.cli.inspect import section
+from harn.cli.operations import ask, print_json
 from harn.cli.place import Reach
+from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import RouteUnknown
+from harn.rollout.operations import ListRamps, RampInfo, RampOf, abort_ramps, finish_ramps, list_ramps
 
 MOST_NAMED = 10
 """Triggers that one line names."""
+COLUMNS = (
+    Column("Trigger", lambda ramp: ramp.trigger_id),
+    Column("State", lambda ramp: ramp.state, styles={"running": "green", "finished": "green", "aborted": "red"}),
+    Column("Fresh", lambda ramp: ramp.fresh),
+    Column("Share", lambda ramp: f"{ramp.percent:g} %"),
+    Column("Stable", lambda ramp: ramp.stable, drop=3),
+    Column("Next step", lambda ramp: ramp.next_step_at, drop=4),
+    Column("Attempts", lambda ramp: None if ramp.attempts is UNSET else ramp.attempts, drop=2),
+    Column("Failures", lambda ramp: None if ramp.failures is UNSET else ramp.failures, drop=1),
+    Column("Why", lambda ramp: ramp.why or None, wraps=True),
+)
 
 
 @click.command()
@@ -32,22 +44,22 @@ def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given:
         raise click.UsageError("--finish and --abort exclude each other")
     client = Reach.told(given, os.environ).client()
     if finish or abort:
-        asked = {} if trigger is None else {"trigger": trigger}
-        found = client.post(f"/admin/ramps/{'finish' if finish else 'abort'}", asked).expect_list("ramps")
+        answered = ask(client, finish_ramps if finish else abort_ramps, RampOf(trigger=trigger))
     else:
-        listed = client.get("/admin/ramps").expect_list("ramps")
-        found = [each for each in listed if trigger is None or each.get("trigger_id") == trigger]
-        if trigger is not None and not found:
-            check_trigger(client, trigger)
+        answered = ask(client, list_ramps, ListRamps())
+    is_shown = [finish or abort or trigger in (None, each.trigger_id) for each in answered.result.ramps]
+    if trigger is not None and not any(is_shown):
+        check_trigger(client, trigger)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
-    elif sys.stdout.isatty():
-        from harn.cli.terminal import print_ramps
-
-        print_ramps(found)
+        listed = answered.document["ramps"]
+        print_json([each for each, shown in zip(listed, is_shown, strict=True) if shown])
     else:
-        for line in section("Ramps:", found):
-            click.echo(line)
+        draw(rows_of([each for each, shown in zip(answered.result.ramps, is_shown, strict=True) if shown]))
+
+
+def rows_of(ramps: list[RampInfo]) -> Rows:
+    """Return ramps as rows for people."""
+    return Rows(title="Ramps:", columns=COLUMNS, rows=ramps)
 
 
 def check_trigger(client: AdminClient, trigger: str) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 import click
 
 from harn.cli.arguments import GENERATION
+from harn.cli.operations import ask, parameters_from, print_json, with_parameters
 from harn.cli.place import Reach
 from harn.cli.reload import carry_out
 from harn.cli.shared import with_json, with_place, with_server
+from harn.rollout.operations import confirm_generation
 
 
 @click.command()
@@ -39,14 +40,14 @@ def rollback(
 
 @click.command()
 @with_place
-@click.argument("generation", type=GENERATION, required=False)
+@with_parameters(confirm_generation, arguments=("generation",))
 @with_server
 @with_json
-def confirm(generation: int | None, as_json: bool, **given: Any) -> None:
+def confirm(as_json: bool, **given: Any) -> None:
     """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
-    asked = {} if generation is None else {"generation": generation}
-    found = Reach.told(given, os.environ).client().post("/admin/confirm", asked).expect_ok("generation")
+    wanted = parameters_from(confirm_generation, given)
+    answered = ask(Reach.told(given, os.environ).client(), confirm_generation, wanted)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(answered.document)
     else:
-        click.echo(f"generation {found['generation']} confirmed")
+        click.echo(f"generation {answered.result.generation} confirmed")

@@ -141,29 +141,6 @@ def print_history(entries: Sequence[Mapping[str, Any]], console: Console | None 
     fitted("", columns, rows, console.width).print(console)
 
 
-def print_ramps(ramps: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print each ramp: what share the fresh version has, and how it fares."""
-    console = Console() if console is None else console
-    columns = (
-        *(Column("Trigger"), Column("State"), Column("Fresh"), Column("Share"), Column("Stable", drop=3)),
-        *(Column("Next step", drop=4), Column("Attempts", drop=2), Column("Failures", drop=1)),
-        Column("Why", wraps=True),
-    )
-    rows = []
-    for each in ramps:
-        state = written(each.get("state"))
-        rows.append(
-            (
-                shown(each.get("trigger_id")),
-                shown(state, _STATES.get(state, "")),
-                shown(each.get("fresh")),
-                percent(each.get("percent")),
-                *(shown(each.get(name)) for name in ("stable", "next_step_at", "attempts", "failures", "why")),
-            )
-        )
-    fitted("", columns, rows, console.width).print(console)
-
-
 def print_rows(rows: Rows, console: Console | None = None) -> None:
     """Print rows as a table that fits the console."""
     console = Console() if console is None else console

@@ -119,20 +119,6 @@ def parse_generation(body: Mapping[str, Any], name: str) -> int | None:
     return value
 
 
-def parse_optional_name(body: Mapping[str, Any], name: str) -> str | None:
-    """
-    Read what an action is about, None if that is left open.
-
-    :raises PayloadInvalid: it is no text.
-    """
-    value = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value:
-        raise PayloadInvalid(f"{name} is no text that names something")
-    return value
-
-
 def parse_source(value: Any, default: str = DEFAULT_SOURCE) -> str:
     """
     Read the label of a reload: at most 32 characters, those that are unfit to be shown replaced.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harn.listener.admin_arguments import (
     parse_flag,
-    parse_generation,
     parse_number,
-    parse_optional_name,
 )
 from harn.listener.admin_place import AdminPlace, Door, make_admin_app
 from harn.listener.interfaces import IReloadOperations
 from harn.listener.request import HarnRequest
-from harn.observability.audit import Acting
 from harn.reload.interfaces import IReloader
 
 
@@ -49,42 +46,3 @@ class GenerationPages(AdminPlace):
             return await self._operations.diff(old, parse_number(options, "to", self._reloader.generation, 1))
 
         await self.show(request, read, options=("from", "to"))
-
-    # Probation
-
-    @app.route("/admin/confirm", methods=["POST"])
-    async def confirm(self, request: HarnRequest) -> None:
-        """Keep the generation that is on probation."""
-
-        def confirm(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
-            return self._operations.confirm(parse_generation(body, "generation"), actor)
-
-        acting = Acting(name="confirm", counts=lambda _: {"confirmed": 1})
-        await self.act(request, acting, confirm, ("generation",))
-
-    # Ramps
-
-    @app.route("/admin/ramps", methods=["GET"])
-    async def ramps(self, request: HarnRequest) -> None:
-        """Show the triggers whose versions share their deliveries."""
-        await self.show(request, lambda _: self._operations.ramps(), "ramps")
-
-    @app.route("/admin/ramps/finish", methods=["POST"])
-    async def finish_ramp(self, request: HarnRequest) -> None:
-        """Give everything to the fresh version."""
-
-        def finish(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
-            return self._operations.finish_ramp(parse_optional_name(body, "trigger"), actor)
-
-        acting = Acting(name="ramps.finish", counts=lambda result: {"finished": len(result)})
-        await self.act(request, acting, finish, ("trigger",), "ramps")
-
-    @app.route("/admin/ramps/abort", methods=["POST"])
-    async def abort_ramp(self, request: HarnRequest) -> None:
-        """Give everything to the stable version."""
-
-        def abort(actor: str, body: Mapping[str, Any]) -> Awaitable[Any]:
-            return self._operations.abort_ramp(parse_optional_name(body, "trigger"), actor)
-
-        acting = Acting(name="ramps.abort", counts=lambda result: {"aborted": len(result)})
-        await self.act(request, acting, abort, ("trigger",), "ramps")

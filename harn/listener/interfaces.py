@@ -79,31 +79,3 @@ class IReloadOperations(Interface):
 
         :raises RouteUnknown: the content of one is not kept.
         """
-
-    def confirm(generation: int | None, actor: str) -> Deferred[Mapping[str, Any]]:
-        """
-        Keep the generation that is on probation: ``{generation status: "confirmed"}``.
-
-        :param generation: only if it is this one.
-        :raises NothingPending: none is, or another.
-        """
-
-    def ramps() -> Deferred[Sequence[Mapping[str, Any]]]:
-        """
-        Every trigger whose versions share its deliveries, or whose last ramp was aborted: ``{trigger_id state:
-        "running"|"aborted" stable fresh percent ...}``.
-        """
-
-    def finish_ramp(trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """
-        Give all deliveries of the trigger, or of every ramping one, to the fresh version.
-
-        :raises NothingPending: there is no such ramp.
-        """
-
-    def abort_ramp(trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """
-        Give all deliveries of the trigger, or of every ramping one, to the stable version.
-
-        :raises NothingPending: there is no such ramp.
-        """

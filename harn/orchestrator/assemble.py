@@ -74,6 +74,7 @@ from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.reload.settling import SETTLE
+from harn.rollout.operations import RolloutService, abort_ramps, confirm_generation, finish_ramps, list_ramps
 from harn.rollout.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
 from harn.server import Services
@@ -368,7 +369,6 @@ def assemble(
     )
     reload_operations = ReloadOperations(
         coordinator=coordinator,
-        trials=trials,
         catalog=catalog,
         manifest=options.manifest,
         in_thread=builder.in_thread,
@@ -376,6 +376,8 @@ def assemble(
     operations = Operations(OperationsAudit(wall=wall, note=publisher.note))
     drained = DrainService(wall=wall, store=store, registry=registry, dispatcher=dispatcher, drains=drains)
     operations.add(drained, list_drains, cancel_drain, move_drain)
+    rollouts = RolloutService(trials=trials, coordinator=coordinator)
+    operations.add(rollouts, confirm_generation, list_ramps, finish_ramps, abort_ramps)
     audit = Audit(wall=wall, note=publisher.note)
     routes = AdminRoutes(AdminAuth(wall=wall, authenticator=settings.admin_authenticator, inbox=store), operations)
     admin = Admin(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
@@ -16,7 +16,6 @@ from harn.history.recorded import describe_recorded
 from harn.listener.interfaces import IReloadOperations
 from harn.reload.archive import InThread
 from harn.reload.coordinator import Coordinator
-from harn.rollout.trials import Trials
 
 
 @implementer(IReloadOperations)
@@ -29,7 +28,6 @@ class ReloadOperations:
     """
 
     coordinator: Coordinator
-    trials: Trials
     catalog: Catalog
     manifest: str
     in_thread: InThread
@@ -68,29 +66,3 @@ class ReloadOperations:
             None if live is None else live.inputs.loaded
         )  # most of an earlier manifest is in it: see `check_document`
         return make_recorded(number, content.manifest, content.bundle, self.manifest, self.catalog.providers, loaded)
-
-    def confirm(self, generation: int | None, actor: str) -> Deferred[Mapping[str, Any]]:
-        """See `IReloadOperations.confirm`."""
-        return Deferred.fromCoroutine(self._confirm(generation, actor))
-
-    async def _confirm(self, generation: int | None, actor: str) -> Mapping[str, Any]:
-        trial = self.trials.probations.hold(generation)  # its time does not run out while this waits for its turn
-        try:
-            # In a turn, so that no other program takes over what it does not know of.
-            async with self.coordinator.turns.turn():
-                number = await self.trials.confirm(generation, actor)
-        finally:
-            self.trials.probations.let_go(trial)
-        return {"generation": number, "status": "confirmed"}
-
-    def ramps(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IReloadOperations.ramps`."""
-        return succeed(self.trials.ramps.describe())
-
-    def finish_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IReloadOperations.finish_ramp`."""
-        return Deferred.fromCoroutine(self.trials.ramps.finish(trigger_id, actor))
-
-    def abort_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IReloadOperations.abort_ramp`."""
-        return Deferred.fromCoroutine(self.trials.ramps.abort(trigger_id, actor))

@@ -18,6 +18,7 @@ from harn.cli.place import NoServer
 from harn.cli.plans import facts
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.drain_operations import Drain
+from harn.rollout.operations import RampInfo
 from tests.cli.test_commands import CommandCase
 
 HELD: dict[str, Any] = {
@@ -54,6 +55,11 @@ def held(binding: str = "gh@v1", event_id: str = "trigger_evt_1") -> Drain:
 def line(binding: str, in_flight: int, age: float = 0.0) -> str:
     """Give the line that says how one version drains."""
     return "- " + facts(to_builtins(drain(binding, in_flight, age)))
+
+
+def ramp(**fields: Any) -> RampInfo:
+    """Make one ramp."""
+    return convert({**RampTests.RUNNING, **fields}, RampInfo)
 
 
 class WatchTests(SynchronousTestCase):
@@ -235,7 +241,13 @@ class RampTests(CommandCase):
         "stable": "gh@v2",
         "fresh": "gh@v3",
         "percent": 10.0,
+        "step": 0.0,
+        "every": None,
+        "max_failures": None,
+        "began_at": "2026-01-02T03:04:05.000Z",
         "next_step_at": None,
+        "attempts": 3,
+        "failures": 0,
     }
 
     def test_list(self) -> None:
@@ -245,7 +257,8 @@ class RampTests(CommandCase):
         self.assertEqual(len(self.harn("ramp").stdout.splitlines()), 3)
         self.assertEqual(
             self.harn("ramp", "gh").stdout,
-            "Ramps:\n- trigger_id=gh state=running stable=gh@v2 fresh=gh@v3 percent=10.0 next_step_at=-\n",
+            "Ramps:\n- trigger_id=gh state=running stable=gh@v2 fresh=gh@v3 percent=10.0 step=0.0 every=- "
+            "max_failures=- began_at=2026-01-02T03:04:05.000Z next_step_at=- attempts=3 failures=0\n",
         )
         self.assertEqual(json.loads(self.harn("ramp", "--json").stdout), [self.RUNNING, other])
         self.assertEqual(self.harn("ramp").stdout, "Ramps:\n- none\n")

@@ -11,10 +11,11 @@ from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.drains import rows_of
+from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.rows import Column
 from harn.cli.tables import fitted
-from harn.cli.terminal import print_history, print_inspection, print_ramps, print_rows, watch_rows
-from tests.cli.test_drains import held
+from harn.cli.terminal import print_history, print_inspection, print_rows, watch_rows
+from tests.cli.test_drains import held, ramp
 from tests.cli.test_terminal import FOUND
 
 COLUMNS = (
@@ -82,14 +83,14 @@ class CommandTableTests(SynchronousTestCase):
             "triggers": [{**FOUND["triggers"][0], "id": LONG}],
             "recent_dispatches": [{"kind": "dispatch_failed", "binding_key": f"{LONG}@v1", "error": f"of {event}"}],
         }
-        ramp = {"trigger_id": LONG, "state": "running", "stable": f"{LONG}@v2", "fresh": f"{LONG}@v3", "percent": 5.0}
+        ramping = ramp(trigger_id=LONG, stable=f"{LONG}@v2", fresh=f"{LONG}@v3")
         drain = held(f"{LONG}@v1", event)
         entry = {"generation": 12, "adopted_at": "2026-11-29T22:37:37.578Z", "note": f"of {event}", "actor": "key:1"}
         for width in (80, 40):
             stream = io.StringIO()
             console = Console(file=stream, width=width)
             print_inspection(inspected, 5, console)
-            print_ramps([ramp], console)
+            print_rows(ramp_rows([ramping]), console)
             print_rows(rows_of([drain]), console)
             print_history([entry], console)
             said = stream.getvalue()

@@ -10,18 +10,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.drains import rows_of
 from harn.cli.history import diff_lines, text_lines
+from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.reports import describe_error, describe_success
 from harn.cli.terminal import (
     print_history,
     print_inspection,
     print_lines,
-    print_ramps,
     print_rows,
     shown,
     watch_rows,
 )
 from tests.cli.test_commands import ERROR, REPORT
-from tests.cli.test_drains import held
+from tests.cli.test_drains import held, ramp
 
 FOUND: dict[str, Any] = {
     "triggers": [
@@ -114,9 +114,9 @@ class ReloadTableTests(SynchronousTestCase):
 
     def test_ramps(self) -> None:
         """A ramp shows both versions, the share, and how the new one fares; one that was aborted, why."""
-        ramp = {"trigger_id": "gh", "state": "running", "stable": "gh@v2", "fresh": "gh@v3", "percent": 12.5}
-        aborted = {**ramp, "state": "aborted", "percent": 0.0, "why": "3 of 4 failed", "attempts": 4, "failures": 3}
-        print_ramps([{**ramp, "attempts": 9, "failures": 0, "next_step_at": "soon"}, aborted], self.console)
+        running = ramp(percent=12.5, attempts=9, failures=0, next_step_at="soon")
+        aborted = ramp(state="aborted", percent=0.0, why="3 of 4 failed", attempts=4, failures=3)
+        print_rows(ramp_rows([running, aborted]), self.console)
         said = self.stream.getvalue()
         self.assertRegex(said, r"gh +running +gh@v3 +12.5 % +gh@v2 +soon +9 +0")
         self.assertRegex(said, r"gh +aborted +gh@v3 +0 % +gh@v2 +- +4 +3 +3 of 4 failed")
@@ -136,7 +136,7 @@ class ReloadTableTests(SynchronousTestCase):
     def test_nothing_steers_the_terminal(self) -> None:
         """Neither a trigger's name nor a reason has a meaning to the terminal."""
         hostile = "[red]\x1b[2J"
-        print_ramps([{"trigger_id": hostile, "why": hostile}], self.console)
+        print_rows(ramp_rows([ramp(trigger_id=hostile, why=hostile)]), self.console)
         print_rows(rows_of([held(hostile, hostile)]), self.console)
         print_history([{"generation": 1, "reason": hostile, "actor": hostile}], self.console)
         print_lines([(f"a\t{hostile}", "")], self.stream)

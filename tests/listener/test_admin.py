@@ -30,10 +30,6 @@ PAGES = (
     ("GET", "/admin/generations"),
     ("GET", "/admin/generations/7"),
     ("GET", "/admin/diff?from=6"),
-    ("POST", "/admin/confirm"),
-    ("GET", "/admin/ramps"),
-    ("POST", "/admin/ramps/finish"),
-    ("POST", "/admin/ramps/abort"),
     ("GET", "/admin/bindings"),
     ("GET", "/admin/inspect"),
     ("GET", "/admin/events/t"),
@@ -383,6 +379,6 @@ class CommandTests(AdminCase):
 
     def test_metrics_know_no_names(self) -> None:
         """The metrics name the kind of command, never what it was about, nor how a stranger spelt it."""
-        for target in ("/admin/fire/gh", "/admin/nowhere/x", "/admin/r%65load", "/admin/ramps/finish"):
+        for target in ("/admin/fire/gh", "/admin/nowhere/x", "/admin/r%65load"):
             self.ask("POST", target)
-        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/fire", "/admin", "/admin/ramps"})
+        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/fire", "/admin"})

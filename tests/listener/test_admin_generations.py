@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.errors import NothingPending, PreconditionFailed, RouteUnknown
+from harn.errors import PreconditionFailed, RouteUnknown
 from harn.listener.admin import Admin
 from harn.model.shares import FailureLimit
 from harn.reload.report import PREVIOUS
@@ -132,47 +132,17 @@ class OperationTests(AdminCase):
     """The pages that `IReloadOperations` answers."""
 
     def test_each_reaches_its_operation(self) -> None:
-        """Each page asks for what it names; those that act say who asked."""
+        """Each page asks for what it names."""
         for method, target, body, call in (
             ("GET", "/admin/generations/7", b"", ("show", 7, False)),
             ("GET", "/admin/generations/7?sources=true", b"", ("show", 7, True)),
             ("GET", "/admin/diff?from=3&to=5", b"", ("diff", 3, 5)),
             ("GET", "/admin/diff?from=3", b"", ("diff", 3, 7)),
-            ("POST", "/admin/confirm", b"", ("confirm", None, "actor")),
-            ("POST", "/admin/confirm", b'{"generation":8}', ("confirm", 8, "actor")),
-            ("GET", "/admin/ramps", b"", ("ramps",)),
-            ("POST", "/admin/ramps/finish", b"", ("finish_ramp", None, "actor")),
-            ("POST", "/admin/ramps/finish", b'{"trigger":"gh"}', ("finish_ramp", "gh", "actor")),
-            ("POST", "/admin/ramps/abort", b'{"trigger":null}', ("abort_ramp", None, "actor")),
         ):
             answer = self.ask(method, target, body)
             self.assertEqual(answer.status, 200, target)
             made = self.world.reload_operations.calls[-1]
-            if call[-1] == "actor":
-                self.assertTrue(made[-1].startswith("key:"))
-                made, call = made[:-1], call[:-1]
             self.assertEqual(made, call, target)
-        acted = [(kind, payload["parameters"], payload["counts"]) for _, kind, payload in self.world.recorded]
-        self.assertEqual(
-            acted,
-            [
-                ("confirm", {}, {"confirmed": 1}),
-                ("confirm", {"generation": 8}, {"confirmed": 1}),
-                ("ramps.finish", {}, {"finished": 1}),
-                ("ramps.finish", {"trigger": "gh"}, {"finished": 1}),
-                ("ramps.abort", {"trigger": None}, {"aborted": 1}),
-            ],
-        )
-
-    def test_lists_have_names(self) -> None:
-        """Lists come under their names, single things as they are."""
-        for method, target, name in (
-            ("GET", "/admin/ramps", "ramps"),
-            ("POST", "/admin/ramps/finish", "ramps"),
-            ("POST", "/admin/ramps/abort", "ramps"),
-        ):
-            self.assertEqual(list(self.ask(method, target).json()), [name])
-        self.assertEqual(self.ask("GET", "/admin/diff?from=1").json(), {"did": "diff"})
 
     def test_refused(self) -> None:
         """What cannot be meant is 400 and asks for nothing."""
@@ -186,21 +156,9 @@ class OperationTests(AdminCase):
             ("GET", "/admin/diff?to=3", b""),
             ("GET", "/admin/diff?from=x", b""),
             ("GET", "/admin/diff?from=1&to=0", b""),
-            ("POST", "/admin/confirm", b'{"generation":"8"}'),
-            ("POST", "/admin/confirm", b'{"trigger":"gh"}'),
-            ("POST", "/admin/confirm?generation=8", b""),
-            ("POST", "/admin/ramps/finish", b'{"trigger":7}'),
-            ("POST", "/admin/ramps/abort", b'{"trigger":""}'),
         ):
             self.assertEqual(self.ask(method, target, body).status, 400, (target, body))
         self.assertEqual(self.world.reload_operations.calls, [])
-
-    def test_nothing_to_act_on(self) -> None:
-        """Nothing to confirm is 409, a version that does not drain 404, each with the server's words."""
-        for error, status in ((NothingPending("nothing is on probation"), 409), (RouteUnknown("gh@v1 does not"), 404)):
-            self.world.reload_operations.error = error
-            answer = self.ask("POST", "/admin/confirm")
-            self.assertEqual((answer.status, answer.json()["detail"]), (status, str(error)))
 
     def test_live_one_is_asked_late(self) -> None:
         """A diff to the live generation means the one that is live when it is asked."""
@@ -223,7 +181,7 @@ class WithoutOperationsTests(SynchronousTestCase):
         def status(method: str, target: str) -> Any:
             return world.wire().send(request_bytes(method, target, {"X-API-Key": KEY})).answer().status
 
-        for method, target in (("GET", "/admin/generations/7"), ("POST", "/admin/confirm"), ("GET", "/admin/ramps")):
+        for method, target in (("GET", "/admin/generations/7"), ("GET", "/admin/diff?from=1")):
             self.assertEqual(status(method, target), 404, target)
         for method, target in (("POST", "/admin/reload"), ("GET", "/admin/generations")):
             self.assertEqual(status(method, target), 200, target)

@@ -243,18 +243,6 @@ class StubReloadOperations:
     def diff(self, old: int, new: int) -> Deferred[Mapping[str, Any]]:
         return self._did("diff", old, new)
 
-    def confirm(self, generation: int | None, actor: str) -> Deferred[Mapping[str, Any]]:
-        return self._did("confirm", generation, actor)
-
-    def ramps(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("ramps")
-
-    def finish_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("finish_ramp", trigger_id, actor)
-
-    def abort_ramp(self, trigger_id: str | None, actor: str) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("abort_ramp", trigger_id, actor)
-
 
 @frozen
 class Trigger:

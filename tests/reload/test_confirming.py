@@ -7,7 +7,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from harn.errors import EventLogUnavailable, NothingPending, ShuttingDown
-from harn.orchestrator.reload_operations import ReloadOperations
+from harn.rollout.operations import Confirm, Confirmed, RolloutService, confirm_generation
+from tests.operations.asking import asked
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import fake
 
@@ -15,19 +16,15 @@ from tests.reload.world import fake
 class ConfirmTests(CoordinatorCase):
     def setUp(self) -> None:
         super().setUp()
-        nothing: Any = None
-        self.operations = ReloadOperations(
-            coordinator=self.world.coordinator,
-            trials=self.world.trials,
-            drained=nothing,
-            catalog=nothing,
-            manifest="",
-            in_thread=nothing,
-        )
+        self.service = RolloutService(trials=self.world.trials, coordinator=self.world.coordinator)
         self.addCleanup(self.world.close)
         self.world.manifest(fake("a"), fake("b", extra="timeout = '9s'"))
         self.reloaded(confirm_within=20.0)
         self.turn = self.world.coordinator.turns.turn()
+
+    def confirm(self, generation: int | None) -> Deferred[Any]:
+        """Confirm."""
+        return asked(confirm_generation, self.service, Confirm(generation=generation))
 
     def begin_turn(self) -> None:
         """Keep out everything else, as an upgrade does."""
@@ -41,18 +38,18 @@ class ConfirmTests(CoordinatorCase):
         """What was confirmed in time stays, however long the confirmation waits."""
         self.begin_turn()
         self.world.clock.advance(19.0)
-        confirming = self.operations.confirm(None, "me")
+        confirming = self.confirm(None)
         self.world.clock.advance(60.0)
         self.assertNoResult(confirming)
         self.end_turn()
-        self.assertEqual(self.successResultOf(confirming), {"generation": 2, "status": "confirmed"})
+        self.assertEqual(self.successResultOf(confirming), Confirmed(generation=2))
         self.world.clock.advance(60.0)
         self.assertEqual(self.world.coordinator.generation, 2)
 
     def test_handed_over(self) -> None:
         """One that still waits when another server takes over is refused, and what is kept is as it was."""
         self.begin_turn()
-        confirming = self.operations.confirm(None, "me")
+        confirming = self.confirm(None)
         self.world.coordinator.close()
         self.end_turn()
         self.failureResultOf(confirming, ShuttingDown)
@@ -63,7 +60,7 @@ class ConfirmTests(CoordinatorCase):
     def test_not_kept(self) -> None:
         """One that cannot be kept is refused, and time runs again."""
         self.begin_turn()
-        confirming = self.operations.confirm(None, "me")
+        confirming = self.confirm(None)
         self.world.clock.advance(30.0)
         self.world.store.fail_writes = True
         self.end_turn()
@@ -75,7 +72,7 @@ class ConfirmTests(CoordinatorCase):
     def test_nothing_to_confirm(self) -> None:
         """Where nothing waits for it, that is said at once."""
         self.begin_turn()
-        self.failureResultOf(self.operations.confirm(7, "me"), NothingPending)
+        self.failureResultOf(self.confirm(7), NothingPending)
         self.end_turn()
-        self.successResultOf(self.operations.confirm(2, "me"))
-        self.failureResultOf(self.operations.confirm(None, "me"), NothingPending)
+        self.successResultOf(self.confirm(2))
+        self.failureResultOf(self.confirm(None), NothingPending)

@@ -1,0 +1,122 @@
+"""What an operator can ask of rollouts: to confirm the live generation, to list ramps, to finish or abort them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from attrs import frozen
+from msgspec import UNSET, Meta, UnsetType, convert
+
+from harn.operations.model import Caller, Get, Post, Result, Role, operation
+from harn.operations.parameters import Parameters
+
+if TYPE_CHECKING:
+    from harn.reload.coordinator import Coordinator
+    from harn.rollout.trials import Trials
+
+
+@frozen(kw_only=True)
+class RolloutService:
+    """What the operations on rollouts ask."""
+
+    trials: Trials
+    coordinator: Coordinator
+
+
+class Confirm(Parameters, frozen=True, kw_only=True):
+    """Which generation to keep."""
+
+    generation: Annotated[int, Meta(ge=1, description="Only if it is this one.")] | None = None
+
+
+class Confirmed(Result, frozen=True, kw_only=True):
+    """The generation that stays."""
+
+    generation: int
+    status: str = "confirmed"
+
+
+class ListRamps(Parameters, frozen=True, kw_only=True):
+    """No parameters."""
+
+
+class RampOf(Parameters, frozen=True, kw_only=True):
+    """Which ramp."""
+
+    trigger: Annotated[str, Meta(min_length=1, description="Only that of this trigger.")] | None = None
+
+
+class RampInfo(Result, frozen=True, kw_only=True, omit_defaults=True):
+    """One trigger whose two versions share its deliveries, or whose last ramp was aborted."""
+
+    trigger_id: str
+    state: Annotated[str, Meta(description="running, finished, aborted or superseded.")]
+    stable: Annotated[str, Meta(description="The version before, for example gh@v2.")]
+    fresh: Annotated[str, Meta(description="The new version.")]
+    percent: Annotated[float, Meta(description="Of new deliveries, for the new version.")]
+    step: float
+    every: str | None
+    max_failures: str | None
+    began_at: str
+    next_step_at: str | None
+    why: Annotated[str, Meta(description="Why it ended.")] = ""
+    attempts: Annotated[int, Meta(description="Attempts of the new version since it began.")] | UnsetType = UNSET
+    failures: int | UnsetType = UNSET
+
+
+class RampList(Result, frozen=True, kw_only=True):
+    """Ramps, by trigger id."""
+
+    ramps: tuple[RampInfo, ...]
+
+
+@operation("confirm", role=Role.OPERATE, route=Post("/confirm"), audit=lambda done: {"confirmed": 1})
+async def confirm_generation(service: RolloutService, caller: Caller, wanted: Confirm) -> Confirmed:
+    """
+    Confirm the live generation, which ends its probation: it is not rolled back automatically any more.
+
+    :raises NothingPending: it is not on probation, or another is live.
+    """
+    trials = service.trials
+    trial = trials.probations.hold(wanted.generation)  # its time does not run out while this waits for its turn
+    try:
+        # In a turn, so that no other program takes over in between.
+        async with service.coordinator.turns.turn():
+            return Confirmed(generation=await trials.confirm(wanted.generation, caller.actor))
+    finally:
+        trials.probations.let_go(trial)
+
+
+@operation("ramps.list", role=Role.READ, route=Get("/ramps"))
+async def list_ramps(service: RolloutService, caller: Caller, wanted: ListRamps) -> RampList:
+    """List the triggers whose versions share their deliveries, and the ramps that were aborted."""
+    return RampList(ramps=convert(service.trials.ramps.describe(), tuple[RampInfo, ...]))
+
+
+@operation(
+    "ramps.finish",
+    role=Role.OPERATE,
+    route=Post("/ramps/finish"),
+    audit=lambda done: {"finished": len(done.ramps)},
+)
+async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
+    """
+    Give all deliveries of a trigger, or of every ramping one, to its new version.
+
+    :raises NothingPending: there is no such ramp.
+    """
+    ended = await service.trials.ramps.finish(wanted.trigger, caller.actor)
+    return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
+
+
+@operation(
+    "ramps.abort", role=Role.OPERATE, route=Post("/ramps/abort"), audit=lambda done: {"aborted": len(done.ramps)}
+)
+async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
+    """
+    Give all deliveries of a trigger, or of every ramping one, back to the version before.
+
+    :raises NothingPending: there is no such ramp.
+    """
+    ended = await service.trials.ramps.abort(wanted.trigger, caller.actor)
+    return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
