@@ -26,9 +26,6 @@ from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
 from harn.history.replay import Replayer
 from harn.lifecycle import Lifecycle, Received, VersionEnded
-from harn.listener.admin import Admin
-from harn.listener.admin_auth import AdminAuth
-from harn.listener.admin_routes import AdminRoutes
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
@@ -37,17 +34,14 @@ from harn.listener.site import HarnSite
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
 from harn.model.visible import visible
-from harn.observability.audit import Audit
 from harn.observability.delivery_log import log_deliveries
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
-from harn.operations.audit import Audit as OperationsAudit
-from harn.operations.registry import Operations
 from harn.options import ServeOptions
+from harn.orchestrator.admin_api import mount_admin_api
 from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.launch import Launch
 from harn.orchestrator.notices import ReloadNotices
-from harn.orchestrator.operations import Operations as ServerOperations
 from harn.orchestrator.parts import Parts
 from harn.orchestrator.planning import Planner
 from harn.orchestrator.process import Freezer
@@ -55,7 +49,6 @@ from harn.orchestrator.publish import Publisher
 from harn.orchestrator.readiness import Readiness
 from harn.orchestrator.reaping import OrphanReaper, is_parent_of_orphans
 from harn.orchestrator.recovery import Recovery
-from harn.orchestrator.reload_operations import ReloadOperations
 from harn.orchestrator.running import state_path
 from harn.orchestrator.service import Orchestrator
 from harn.orchestrator.settings import LiveSettings
@@ -66,7 +59,6 @@ from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
-from harn.reload.drain_operations import DrainService, cancel_drain, list_drains, move_drain
 from harn.reload.generation import Candidate
 from harn.reload.hooks import Hooks
 from harn.reload.inputs import Surroundings
@@ -74,7 +66,6 @@ from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.reload.settling import SETTLE
-from harn.rollout.operations import RolloutService, abort_ramps, confirm_generation, finish_ramps, list_ramps
 from harn.rollout.trials import Deeds, Trials
 from harn.secrets.chain import SecretChain
 from harn.server import Services
@@ -364,26 +355,7 @@ def assemble(
     parts.services.add_closing(parts.close_port)
     parts.services.add_closing(dispatcher.close)
     parts.services.add_closing(drains.stop)
-    old_operations = ServerOperations(
-        reactor, store, registry, intake, dispatcher, coordinator, recovery, lambda: parts.snapshot()(), wall
-    )
-    reload_operations = ReloadOperations(
-        coordinator=coordinator,
-        catalog=catalog,
-        manifest=options.manifest,
-        in_thread=builder.in_thread,
-    )
-    operations = Operations(OperationsAudit(wall=wall, note=publisher.note))
-    drained = DrainService(wall=wall, store=store, registry=registry, dispatcher=dispatcher, drains=drains)
-    operations.add(drained, list_drains, cancel_drain, move_drain)
-    rollouts = RolloutService(trials=trials, coordinator=coordinator)
-    operations.add(rollouts, confirm_generation, list_ramps, finish_ramps, abort_ramps)
-    audit = Audit(wall=wall, note=publisher.note)
-    routes = AdminRoutes(AdminAuth(wall=wall, authenticator=settings.admin_authenticator, inbox=store), operations)
-    admin = Admin(
-        wall, settings.admin_authenticator, store, audit, coordinator, old_operations, reload_operations, routes
-    )
-    site.mount("/admin", admin)
+    mount_admin_api(parts, settings, trials, intake, catalog, builder.in_thread)
     return parts
 
 

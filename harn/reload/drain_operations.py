@@ -146,6 +146,10 @@ async def move_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> 
     return DrainMoved(binding=binding.key, moved=await moving, to=None if live is None else live.key)
 
 
+OPERATIONS = (list_drains, cancel_drain, move_drain)
+"""Those of a `DrainService`."""
+
+
 def describe_draining(
     draining: Draining, now: float, load: Workload, waiting: int, oldest: StoredDelivery | None
 ) -> Drain:

@@ -120,3 +120,7 @@ async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -
     """
     ended = await service.trials.ramps.abort(wanted.trigger, caller.actor)
     return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
+
+
+OPERATIONS = (confirm_generation, list_ramps, finish_ramps, abort_ramps)
+"""Those of a `RolloutService`."""
