@@ -7,12 +7,13 @@ TRIAL ?= -m twisted.trial
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint clean
+.PHONY: help run test lint twisted clean
 
 help:
 	@echo "make run    start the orchestrator on examples/quickstart; Ctrl-C ends it"
 	@echo "make test   run all tests"
 	@echo "make lint   check style and types"
+	@echo "make twisted VERSION=lowest   run tests with another Twisted: lowest, latest or a number"
 	@echo "make clean  remove what the others made"
 
 run: $(VENV)/installed
@@ -25,6 +26,9 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+twisted:
+	@PYTHON=$(PYTHON) .ci/twisted $(or $(VERSION),lowest)
 
 clean:
 	rm -rf $(VENV) .harn build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache */plugins/dropin.cache
