@@ -401,14 +401,22 @@ class TimeTests(HostileCase):
         """Time spent waiting for a thread does not count."""
         interpreter = await self.make(
             """
-            import time
-            def naps(event):
-                time.sleep(0.1)
+            import asyncio, threading
+            may_go = threading.Event()
+            def holds_a_thread(event):
+                may_go.wait()
+                return 1
+            def quick(event): return 1
+            async def lets_go(event):
+                await asyncio.sleep(1.2)
+                may_go.set()
                 return 1
             """,
-            "naps",
+            *("holds_a_thread", "quick", "lets_go"),
         )
-        calls = [interpreter.call(make_call("naps", timeout=0.35)) for _ in range(64 * 6)]
+        calls = [interpreter.call(make_call("holds_a_thread", timeout=60)) for _ in range(100)]
+        calls += [interpreter.call(make_call("quick", timeout=1)) for _ in range(10)]
+        calls.append(interpreter.call(make_call("lets_go", timeout=60)))
         self.assertEqual({(await each).result for each in calls}, {b"1"})
 
     async def test_abandoned_call(self) -> None:
