@@ -187,6 +187,7 @@ class ServerProcess:
     :param wrapper: a command that runs what follows it, for example to set limits.
     :ivar url: where it listens, once it is ready.
     :ivar lines: what it has said on standard error so far.
+    :ivar read_from: after which number `records` reads a topic, for tests that share a server.
     """
 
     def __init__(
@@ -204,6 +205,7 @@ class ServerProcess:
         self.environ = environment() if environ is None else dict(environ)
         self.state_dir = self.directory / state_dir
         self.lines: list[str] = []
+        self.read_from: dict[str, int] = {}
         self._url: str | None = None
         places = ("--config", config, "--state-dir", state_dir, "--bind", bind)
         self._output = open(self.directory / "stdout.log", "ab")  # noqa: SIM115 - closed by `stop`
@@ -377,6 +379,7 @@ class ServerProcess:
 
     def records(self, topic: str, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Read a topic through the admin API, or, when the server has ended, with the command for it."""
+        after = max(after, self.read_from.get(topic, 0))
         if self.process.poll() is None:
             answer = self.admin("GET", f"/admin/events/{topic}?after={after}&limit={limit}")
             assert answer.status == 200, answer

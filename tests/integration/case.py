@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -92,14 +94,18 @@ class ServerCase(SynchronousTestCase):
         """Write ``handlers.py`` as of one version, with further functions."""
         self.replace("handlers.py", HANDLERS.replace('"one"', f'"{version}"') + textwrap.dedent(more))
 
-    # Servers and commands
-
-    def serve(self, *arguments: str, ready: bool = True, **more: Any) -> ServerProcess:
-        """Start a server, on a plain manifest where the test has written none; it is ended after the test."""
+    def write_missing(self) -> None:
+        """Write plain handlers and a plain manifest where the test has written none."""
         if not (self.directory / "handlers.py").exists():
             self.write_handlers()
         if not (self.directory / "harn.toml").exists():
             self.write_manifest()
+
+    # Servers and commands
+
+    def serve(self, *arguments: str, ready: bool = True, **more: Any) -> ServerProcess:
+        """Start a server, on a plain manifest where the test has written none; it is ended after the test."""
+        self.write_missing()
         server = ServerProcess(self.directory, *arguments, environ=more.pop("environ", self.environ), **more)
         self.addCleanup(server.stop)
         return server.wait_ready() if ready else server
@@ -221,3 +227,67 @@ class ServerCase(SynchronousTestCase):
         found = wait_until(told, f"a reload in the state file; there: {server.state().get('last_reload')}")
         assert found is not None
         return found
+
+
+class SharedServerCase(ServerCase):
+    """
+    Tests that share a server: each finds it reloaded with its own files, idle, and sees its own records alone.
+
+    Such a test does not depend on the number of a generation or of a version, and changes nothing for good: one that
+    ends its server, or needs options or an environment of its own, is a `ServerCase`. The first of these tests that a
+    process runs starts the server, and so does the one after a test that leaves it anything but idle.
+    """
+
+    shared: ClassVar[ServerProcess | None] = None
+    shared_by: ClassVar[type | None] = None
+    topics = ("orchestrator.manifest", "trigger.attempts", "trigger.dlq", "trigger.inbox.envelopes", "trigger.outbox")
+
+    def setUp(self) -> None:
+        """Take the directory of the shared server, and everything out of it that the test before wrote."""
+        super().setUp()
+        if SharedServerCase.shared_by is not type(self):
+            self.discard()
+        server = SharedServerCase.shared
+        if server is None:
+            return
+        self.directory, self.environ = server.directory, server.environ
+        self.seen_path, self.release_path = (Path(self.environ[name]) for name in ("TEST_SEEN", "TEST_RELEASE"))
+        for path in self.directory.iterdir():
+            if path.is_dir() and path.name != "state":
+                shutil.rmtree(path)
+            elif path.name not in ("state", "stdout.log"):
+                path.unlink()
+
+    @classmethod
+    def discard(cls) -> None:
+        """End the shared server."""
+        if SharedServerCase.shared is not None:
+            SharedServerCase.shared.stop()
+        SharedServerCase.shared = None
+
+    def serve(self, *arguments: str, ready: bool = True, **more: Any) -> ServerProcess:
+        """Give the shared server, which has adopted the files of this test."""
+        assert ready and not arguments and not more, "a shared server is started plainly"
+        self.write_missing()
+        if SharedServerCase.shared is None:
+            SharedServerCase.shared = ServerProcess(self.directory, environ=self.environ).wait_ready()
+            SharedServerCase.shared_by = type(self)
+        server = SharedServerCase.shared
+        self.addCleanup(self.leave, server)
+        answer = server.reload()
+        self.assertEqual(answer.status, 200, answer)
+        for topic in self.topics:
+            while records := server.records(topic, after=server.read_from.get(topic, 0)):
+                server.read_from[topic] = records[-1]["number"]
+        return server
+
+    def leave(self, server: ServerProcess) -> None:
+        """Let go on what still waits for the test; leave the server to the next test if nothing is in flight then."""
+        self.release()
+        try:
+            wait_until(lambda: not any(each["in_flight"] for each in server.bindings()), "an idle server")
+        except Exception:
+            self.discard()
+
+
+atexit.register(SharedServerCase.discard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harn.testing.server import wait_until
-from tests.integration.case import REPORT, ServerCase, trigger_text
+from tests.integration.case import REPORT, ServerCase, SharedServerCase, trigger_text
 
 
 class GenerationTests(ServerCase):
@@ -118,9 +118,14 @@ class GenerationTests(ServerCase):
         self.release()
         self.wait_handled("d1")
 
+
+class RequestTests(SharedServerCase):
+    """Requests that change nothing, or little, and pages of events."""
+
     def test_error_report(self) -> None:
         """An error report has exactly the promised keys, and each problem says where and what to do."""
         server = self.serve()
+        generation = server.generation()["generation"]
         self.write_manifest(trigger_text("gh", extra='filtre = "x"'))
         report = self.assert_failed(server.reload(), "validate")
         expected = {"status", "source", "actor", "stage", "error", "problems", "generation"}
@@ -132,7 +137,7 @@ class GenerationTests(ServerCase):
         self.assertEqual(problem["where"], "triggers[0] (gh): filtre")
         self.assertIn("filter", problem["message"] + problem["hint"])
         self.assertNotIn("\n", report["error"])
-        self.assertEqual(report["generation"], 1)
+        self.assertEqual(report["generation"], generation)
 
     def test_requires_restart(self) -> None:
         """What only a restart can change is named in the report."""
@@ -144,6 +149,7 @@ class GenerationTests(ServerCase):
     def test_bad_requests(self) -> None:
         """Bodies, options and methods that mean nothing are refused, and change nothing."""
         server = self.serve()
+        generation = server.generation()["generation"]
         key = {"Authorization": "Bearer test-key"}
         self.assert_problem(server.request("POST", "/admin/reload", b"[1]", key), 400)
         self.assert_problem(server.request("POST", "/admin/reload", b"{", key), 400)
@@ -153,31 +159,7 @@ class GenerationTests(ServerCase):
         self.assert_problem(answer, 405)
         self.assertIn("POST", answer.headers["allow"])
         self.assertEqual(server.request("POST", "/admin/reload", b"", key).status, 200)
-        self.assertEqual(server.generation()["generation"], 1)
-
-
-class ReadingTests(ServerCase):
-    """Bindings and events."""
-
-    def test_bindings(self) -> None:
-        """Bindings show every live and draining version, its state and what is in flight; the ended ones go."""
-        self.write_manifest(trigger_text("gh", handler="handlers:held"))
-        server = self.serve()
-        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
-        self.wait_begun("d1")
-        self.write_handlers("two")
-        self.assert_reloaded(server.reload(), modified=["gh"])
-
-        def shown() -> dict[tuple[str, int], tuple[str, int]]:
-            return {(each["id"], each["version"]): (each["state"], each["in_flight"]) for each in server.bindings()}
-
-        self.assertEqual(shown(), {("gh", 1): ("draining", 1), ("gh", 2): ("active", 0)})
-        text = server.request("GET", "/metrics").body.decode()
-        self.assertIn('harn_binding_in_flight{binding_key="gh@v1",state="draining"} 1', text)
-        self.release()
-        self.wait_handled("d1")
-        wait_until(lambda: shown() == {("gh", 2): ("active", 0)}, "v1 to retire")
-        wait_until(lambda: len(server.state()["triggers"]) == 1, "the state file to tell")
+        self.assertEqual(server.generation()["generation"], generation)
 
     def test_events_by_page(self) -> None:
         """Events come by number, after one and up to a limit."""
@@ -207,6 +189,30 @@ class ReadingTests(ServerCase):
         self.assertEqual(succeeded["payload"]["source"], "admin_api")
         self.assertEqual(succeeded["payload"]["summary"]["modified"], ["gh"])
         self.assertEqual(failed["payload"]["stage"], "parse")
+
+
+class ReadingTests(ServerCase):
+    """Bindings and events."""
+
+    def test_bindings(self) -> None:
+        """Bindings show every live and draining version, its state and what is in flight; the ended ones go."""
+        self.write_manifest(trigger_text("gh", handler="handlers:held"))
+        server = self.serve()
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
+        self.wait_begun("d1")
+        self.write_handlers("two")
+        self.assert_reloaded(server.reload(), modified=["gh"])
+
+        def shown() -> dict[tuple[str, int], tuple[str, int]]:
+            return {(each["id"], each["version"]): (each["state"], each["in_flight"]) for each in server.bindings()}
+
+        self.assertEqual(shown(), {("gh", 1): ("draining", 1), ("gh", 2): ("active", 0)})
+        text = server.request("GET", "/metrics").body.decode()
+        self.assertIn('harn_binding_in_flight{binding_key="gh@v1",state="draining"} 1', text)
+        self.release()
+        self.wait_handled("d1")
+        wait_until(lambda: shown() == {("gh", 2): ("active", 0)}, "v1 to retire")
+        wait_until(lambda: len(server.state()["triggers"]) == 1, "the state file to tell")
 
     def test_reload_metrics(self) -> None:
         """Reloads are counted by source and outcome, timed by stage, and the last one's status is a gauge."""

@@ -7,10 +7,10 @@ import sqlite3
 
 from harn.testing.server import GITHUB_SECRET, ServerProcess, wait_until
 from harn.testing.signers import github_headers
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, SharedServerCase, trigger_text
 
 
-class AdmissionTests(ServerCase):
+class AdmissionTests(SharedServerCase):
     """Who is turned away, and how."""
 
     def test_origins(self) -> None:
@@ -53,6 +53,32 @@ class AdmissionTests(ServerCase):
         self.assert_accepted(server.deliver("/triggers/gh", largest, delivery="d1"))
         self.assert_problem(server.request("POST", "/triggers/gh", largest + b" "), 413)
 
+    def test_no_rate_by_default(self) -> None:
+        """A burst of hundreds from one source passes when no rate is configured."""
+        server = self.serve()
+        connection = server.connect()
+        for index in range(300):
+            self.assertEqual(connection.deliver("/triggers/gh", delivery=f"d{index}").status, 200)
+        connection.close()
+
+    def test_unused_signature_of_a_large_body(self) -> None:
+        """A body that is cut off by a client that goes away is no event."""
+        server = self.serve()
+        body = b'{"action": "opened"}'
+        headers = github_headers(GITHUB_SECRET, body, "issues", "d1")
+        host, _, port = server.url.removeprefix("http://").rpartition(":")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+        with socket.create_connection((host, int(port)), 10.0) as connection:
+            connection.sendall(head.encode() + body[:-1])
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d2"))
+        self.wait_handled("d2")
+        self.assertEqual(self.handled(), ["d2"])
+
+
+class StateTests(ServerCase):
+    """What depends on what came before: a bucket, a store that cannot write, an end."""
+
     def test_rate(self) -> None:
         """Over its configured rate a source gets 429 with ``Retry-After``; a reload does not refill its bucket."""
         self.write_manifest(
@@ -69,14 +95,6 @@ class AdmissionTests(ServerCase):
                 self.write_handlers("two")
                 self.assert_reloaded(server.reload(), modified=["gh", "other"])
         self.assert_accepted(server.deliver("/triggers/other", delivery="d1"), "other")
-
-    def test_no_rate_by_default(self) -> None:
-        """A burst of hundreds from one source passes when no rate is configured."""
-        server = self.serve()
-        connection = server.connect()
-        for index in range(300):
-            self.assertEqual(connection.deliver("/triggers/gh", delivery=f"d{index}").status, 200)
-        connection.close()
 
     def test_event_log_that_cannot_write(self) -> None:
         """While the event log cannot write: 503 with ``Retry-After``, not ready; after it the dedupe key is unused."""
@@ -130,17 +148,3 @@ class AdmissionTests(ServerCase):
         self.release()
         self.assertEqual(server.wait(), 0)
         self.assertIn("d1", self.handled())
-
-    def test_unused_signature_of_a_large_body(self) -> None:
-        """A body that is cut off by a client that goes away is no event."""
-        server = self.serve()
-        body = b'{"action": "opened"}'
-        headers = github_headers(GITHUB_SECRET, body, "issues", "d1")
-        host, _, port = server.url.removeprefix("http://").rpartition(":")
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
-        with socket.create_connection((host, int(port)), 10.0) as connection:
-            connection.sendall(head.encode() + body[:-1])
-        self.assert_accepted(server.deliver("/triggers/gh", delivery="d2"))
-        self.wait_handled("d2")
-        self.assertEqual(self.handled(), ["d2"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from harn.testing.server import Answer
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, SharedServerCase, trigger_text
 
 
 def keyed(expression: str = "event.dedupe_key", trigger_id: str = "gh", more: str = "") -> str:
@@ -13,14 +13,18 @@ def keyed(expression: str = "event.dedupe_key", trigger_id: str = "gh", more: st
     return trigger_text(trigger_id, extra=f"dedupe_key = '{expression}'\n{more}")
 
 
-class DedupeTests(ServerCase):
-    """One event for one key."""
+class DedupeCase(ServerCase):
+    """A trigger with a dedupe key."""
 
     def assert_duplicate(self, answer: Answer, trigger_id: str = "gh") -> None:
         """See that a delivery was dropped as a duplicate, with exactly these keys."""
         self.assertEqual(answer.status, 200, answer)
         self.assertEqual(answer.json(), {"status": "duplicate_dropped", "trigger_id": trigger_id})
         self.assertIn("harn-generation", answer.headers)
+
+
+class DedupeTests(DedupeCase, SharedServerCase):
+    """One event for one key. The keys of each test are its own, since the server remembers them all."""
 
     def test_without_a_key_nothing_is_a_duplicate(self) -> None:
         """A trigger without ``dedupe_key`` takes the same delivery twice."""
@@ -33,11 +37,11 @@ class DedupeTests(ServerCase):
         """With the provider's own id as key the second of two is dropped; another trigger's memory is its own."""
         self.write_manifest(keyed(), keyed(trigger_id="other"))
         server = self.serve()
-        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
-        self.assert_duplicate(server.deliver("/triggers/gh", delivery="d1"))
-        self.assert_accepted(server.deliver("/triggers/gh", delivery="d2"))
-        self.assert_accepted(server.deliver("/triggers/other", delivery="d1"), "other")
-        self.wait_handled("d1", "d2")
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="p1"))
+        self.assert_duplicate(server.deliver("/triggers/gh", delivery="p1"))
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="p2"))
+        self.assert_accepted(server.deliver("/triggers/other", delivery="p1"), "other")
+        self.wait_handled("p1", "p2")
         self.assertEqual(len(server.records("trigger.inbox.envelopes")), 3)
 
     def test_an_expression(self) -> None:
@@ -60,11 +64,26 @@ class DedupeTests(ServerCase):
         self.write_manifest(keyed())
         server = self.serve()
         with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda _: server.deliver("/triggers/gh", delivery="d1"), range(32)))
+            answers = list(pool.map(lambda _: server.deliver("/triggers/gh", delivery="c1"), range(32)))
         statuses = sorted(answer.json()["status"] for answer in answers)
         self.assertEqual(statuses, ["accepted"] + ["duplicate_dropped"] * 31)
-        self.wait_handled("d1")
-        self.assertEqual(self.handled(), ["d1"])
+        self.wait_handled("c1")
+        self.assertEqual(self.handled(), ["c1"])
+
+    def test_what_is_ignored_claims_nothing(self) -> None:
+        """A delivery that is filtered out or does not match uses up no key."""
+        self.write_manifest(keyed(more="filter = 'event.provider_payload.raw.wanted'"))
+        server = self.serve()
+        unwanted, wanted = b'{"action": "opened", "wanted": false}', b'{"action": "opened", "wanted": true}'
+        self.assertEqual(server.deliver("/triggers/gh", unwanted, delivery="w1").json()["status"], "ignored")
+        other = server.deliver("/triggers/gh", wanted, delivery="w1", event="push")
+        self.assertEqual(other.json()["status"], "ignored")
+        self.assert_accepted(server.deliver("/triggers/gh", wanted, delivery="w1"))
+        self.assert_duplicate(server.deliver("/triggers/gh", wanted, delivery="w1"))
+
+
+class MemoryTests(DedupeCase):
+    """What a server remembers of another."""
 
     def test_remembered_over_restart_kill_and_reload(self) -> None:
         """Claims outlive a reload that changes the trigger, a restart, and kill -9."""
@@ -79,14 +98,3 @@ class DedupeTests(ServerCase):
         server.kill()
         server = self.serve()
         self.assert_duplicate(server.deliver("/triggers/gh", delivery="d1"))
-
-    def test_what_is_ignored_claims_nothing(self) -> None:
-        """A delivery that is filtered out or does not match uses up no key."""
-        self.write_manifest(keyed(more="filter = 'event.provider_payload.raw.wanted'"))
-        server = self.serve()
-        unwanted, wanted = b'{"action": "opened", "wanted": false}', b'{"action": "opened", "wanted": true}'
-        self.assertEqual(server.deliver("/triggers/gh", unwanted, delivery="d1").json()["status"], "ignored")
-        other = server.deliver("/triggers/gh", wanted, delivery="d1", event="push")
-        self.assertEqual(other.json()["status"], "ignored")
-        self.assert_accepted(server.deliver("/triggers/gh", wanted, delivery="d1"))
-        self.assert_duplicate(server.deliver("/triggers/gh", wanted, delivery="d1"))

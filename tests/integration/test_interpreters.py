@@ -8,12 +8,12 @@ from typing import Any
 
 from harn.testing.server import GITHUB_SECRET, ServerProcess, wait_until
 from harn.testing.signers import sign_github
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, SharedServerCase, trigger_text
 
 RETRY_ONCE = "[triggers.retry]\nmax = 2\n"
 
 
-class MisbehaviourTests(ServerCase):
+class MisbehaviourTests(SharedServerCase):
     """Each test has one bad trigger ``bad`` and two bystanders: ``ok``, and ``long``, whose handler waits all along."""
 
     def misbehave(self, source: str, timeout: str = "20s") -> ServerProcess:

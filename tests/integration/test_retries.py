@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from harn.testing.server import wait_until
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, SharedServerCase, trigger_text
 
 HANDLERS = """
     from harn.handlers import Reject, RetryAfter
@@ -31,8 +31,8 @@ HANDLERS = """
     """
 
 
-class RetryTests(ServerCase):
-    """What follows a failed attempt."""
+class RetryCase(ServerCase):
+    """A server, and one delivery whose handler may fail."""
 
     def begin(self, handler: str, extra: str = "") -> None:
         """Start a server with this handler and send it one delivery."""
@@ -44,6 +44,10 @@ class RetryTests(ServerCase):
     def attempts(self) -> list[int]:
         """Number the attempts that the handler saw, in order."""
         return [each["attempt"] for each in self.seen() if "key" not in each]
+
+
+class RetryTests(RetryCase, SharedServerCase):
+    """What follows a failed attempt."""
 
     def test_success_at_last(self) -> None:
         """What succeeds at the third attempt is recorded as three attempts, and is no dead letter."""
@@ -58,22 +62,6 @@ class RetryTests(ServerCase):
         self.assertEqual(outbox[-1]["kind"], "dispatch_succeeded")
         self.assertEqual(outbox[-1]["payload"]["result"], {"version": "one", "kind": "issues.opened", "key": "d1"})
         self.assertEqual(self.server.records("trigger.dlq"), [])
-
-    def test_exhausted(self) -> None:
-        """After ``retry.max`` attempts the event is a dead letter that says why, by class and in words."""
-        self.begin("failing", "[triggers.retry]\nmax = 3")
-        [letter] = self.wait_records(self.server, "trigger.dlq", 1)
-        payload = letter["payload"]
-        self.assertEqual((payload["reason"], payload["error_class"]), ("retry_exhausted", "handler_error"))
-        self.assertEqual(payload["attempt_count"], 3)
-        self.assertIn("as ever", payload["final_error"])
-        self.assertEqual((payload["trigger_id"], payload["binding_key"]), ("gh", "gh@v1"))
-        self.assertEqual(payload["event"]["id"], self.event_id)
-        self.assertEqual(self.attempts(), [1, 2, 3])
-        self.assertEqual(self.server.terminate(), 0)
-        [trigger] = self.server.state()["triggers"]
-        self.assertEqual((trigger["received"], trigger["dispatched"], trigger["dlq"]), (1, 0, 1))
-        self.assertEqual(self.server.records("trigger.dlq")[0]["payload"], payload)
 
     def test_default_is_seven(self) -> None:
         """Without a ``retry`` table there are seven attempts, at once."""
@@ -95,6 +83,26 @@ class RetryTests(ServerCase):
         self.wait_handled("d1")
         first, second = [each["at"] for each in self.seen() if "at" in each]
         self.assertTrue(0.95 <= second - first < 10.0, second - first)
+
+
+class EndTests(RetryCase):
+    """What is left of failed attempts when a server ends, and what waiting ones keep."""
+
+    def test_exhausted(self) -> None:
+        """After ``retry.max`` attempts the event is a dead letter that says why, by class and in words."""
+        self.begin("failing", "[triggers.retry]\nmax = 3")
+        [letter] = self.wait_records(self.server, "trigger.dlq", 1)
+        payload = letter["payload"]
+        self.assertEqual((payload["reason"], payload["error_class"]), ("retry_exhausted", "handler_error"))
+        self.assertEqual(payload["attempt_count"], 3)
+        self.assertIn("as ever", payload["final_error"])
+        self.assertEqual((payload["trigger_id"], payload["binding_key"]), ("gh", "gh@v1"))
+        self.assertEqual(payload["event"]["id"], self.event_id)
+        self.assertEqual(self.attempts(), [1, 2, 3])
+        self.assertEqual(self.server.terminate(), 0)
+        [trigger] = self.server.state()["triggers"]
+        self.assertEqual((trigger["received"], trigger["dispatched"], trigger["dlq"]), (1, 0, 1))
+        self.assertEqual(self.server.records("trigger.dlq")[0]["payload"], payload)
 
     def test_waiting_retry_survives_a_crash(self) -> None:
         """A retry that waits is a row: after kill -9 it is made at its time, with its number."""
