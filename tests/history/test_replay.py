@@ -18,9 +18,9 @@ from harn.history.replay import MOST_LISTED, Replayer, Treatment, compare
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
 from harn.store.interfaces import IDeliveries
-from harn.store.memory.store import MemoryStore
 from harn.store.model import RecentEvent
 from harn.testing.interpreters import InterpreterCase
+from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import Definition
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
@@ -368,7 +368,7 @@ class RealCase(InterpreterCase):
 
     async def replay(self, predicate: str) -> dict[str, Any]:
         """Replay with another predicate."""
-        store = MemoryStore(Clock())
+        store = PumpedStore(Clock())
         await store.open()
         for number in range(4):
             new = NewDelivery(

@@ -40,7 +40,7 @@ from harn.orchestrator.settings import REMEMBERED, LiveSettings
 from harn.orchestrator.state_file import StateFile
 from harn.reload.hooks import Finished
 from harn.reload.report import ReloadReport
-from harn.store.memory.store import MemoryStore
+from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.registry import Registry
 from tests.reload.fakes import START
 from tests.reload.world import World, fake
@@ -211,7 +211,7 @@ class PublisherTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(START)
-        self.store = MemoryStore(self.clock)
+        self.store = PumpedStore(self.clock)
         self.store.open()
         self.path = os.path.join(self.mktemp(), "state.json")
         os.mkdir(os.path.dirname(self.path))

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 
 from attrs import define, field, frozen
 
-from harn.model.delivery import BINDING_REMOVED, DEAD, DONE, DRAIN_CANCELLED, REJECTED, RETRY_EXHAUSTED, WAITING
+from harn.model.delivery import (
+    BINDING_REMOVED,
+    DEAD,
+    DONE,
+    DRAIN_CANCELLED,
+    READY,
+    REJECTED,
+    RETRY_EXHAUSTED,
+    WAITING,
+    DeadLetter,
+    StoredDelivery,
+)
 from harn.reload.generation import Candidate
 from harn.rollout.probation import CONFIRMED, PASSED, REVERTED
 from harn.rollout.trials import START, STUCK
-from harn.store.memory.tables import Row
 from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call
 from tests.reload.fakes import FakeInterpreter
@@ -88,6 +98,23 @@ class Content:
 
 
 NOTHING = Content("", {}, {})
+
+
+@frozen
+class Row:
+    """What the store holds of one event."""
+
+    stored: StoredDelivery
+    dead: DeadLetter | None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Tell whether it is still to be run."""
+        return self.stored.state in (READY, WAITING)
+
+    def due_at(self) -> float:
+        """When it is due; at once, where it does not say."""
+        return self.stored.due_at or 0.0
 
 
 @define
@@ -315,7 +342,7 @@ class Notebook:
         terms = world.trials.probations.current
         if terms is not None:
             self.hold(terms.fallback not in self.unproven, "falls back to what was not proved", terms)
-            is_kept = world.store._definitions.generation(terms.fallback) is not None
+            is_kept = terms.fallback in served(world)
             if is_kept and self.contents[terms.fallback] != self.contents[terms.generation]:
                 self.unproven.add(terms.generation)  # else it stays, whatever becomes of it
 
@@ -335,16 +362,24 @@ class Notebook:
                 fate.has_returned, fate.is_carried = False, True
 
 
+def served(world: World) -> list[int]:
+    """Give the numbers of the generations that have served, the newest first."""
+    adopted = "SELECT number FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC"
+    return [number for (number,) in world.store.query(adopted)]
+
+
 def row_of(world: World, event_id: str) -> Row:
     """Give what the store holds of an event."""
-    (row,) = [row for row in world.store._deliveries._rows.values() if row.stored.event_id == event_id]
-    return row
+    return rows_of(world)[event_id]
 
 
 def rows_of(world: World) -> dict[str, Row]:
     """Give what the store holds of each event, also while it pretends to be away."""
     rows: dict[str, Row] = {}
-    for row in world.store._deliveries._rows.values():
+    letters = world.store.query("SELECT id, reason, error_class, error FROM deliveries WHERE state = 3")
+    dead = {row[0]: DeadLetter(reason=row[1], error_class=row[2], error=row[3]) for row in letters}
+    for stored in world.store.rows():
+        row = Row(stored, dead.get(stored.delivery_id))
         assert row.stored.event_id not in rows, row
         rows[row.stored.event_id] = row
     return rows

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from harn.reload.drain import MOST_DRAINING
 from harn.rollout import probation, ramping
 from harn.rollout.probation import Probation
 from harn.rollout.ramp_record import why_failed
-from harn.store.memory.tables import Row
 from harn.triggers.binding import ACTIVE
 from harn.triggers.pool import Shared
 from harn.triggers.route import Route
+from tests.reload.expected import Row
 from tests.reload.world import World
 
 GRAIN = 1e-3
@@ -133,9 +135,11 @@ def trials_are_of_what_serves(world: World) -> None:
     if on_probation is not None:
         _look_at_probation(world, on_probation, now)
     if is_kept(world):
-        kept = world.store._definitions.kept
-        assert kept(ramping.NAME) == ramps.records(), (kept(ramping.NAME), ramps.records())
-        assert kept(probation.NAME) == trials.probations.record(), (kept(probation.NAME), trials.probations.record())
+        kept = {
+            name: msgspec.json.decode(value) for name, value in world.store.query("SELECT name, value FROM standing")
+        }
+        assert kept.get(ramping.NAME) == ramps.records(), (kept, ramps.records())
+        assert kept.get(probation.NAME) == trials.probations.record(), (kept, trials.probations.record())
 
 
 def is_kept(world: World) -> bool:

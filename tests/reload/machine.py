@@ -29,6 +29,7 @@ from tests.reload.expected import (
     Notebook,
     Wish,
     rows_of,
+    served,
     source_of,
 )
 from tests.reload.watched import WatchedWorld
@@ -159,7 +160,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     def kept(self) -> list[int]:
         """Give the generations that can be gone back to, the newest first."""
-        return [record.number for record in self.world.store._definitions.history(1000)]
+        return served(self.world)
 
     # Events and handlers
 
@@ -335,8 +336,8 @@ class ServerMachine(RuleBasedStateMachine):
 
     def last_noted(self) -> int | None:
         """Give the generation that served last, if the store knows that it did."""
-        last = self.world.store._definitions.last()
-        return None if last is None or last.adopted_at is None else last.number
+        last = self.world.store.query("SELECT number, adopted_at FROM generations ORDER BY number DESC LIMIT 1")
+        return last[0][0] if last and last[0][1] is not None else None
 
     # What always holds
 

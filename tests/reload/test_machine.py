@@ -73,7 +73,7 @@ class ReloadMachine(ServerMachine):
             world.trials.probations.describe(),
             {trigger_id: (ramp, ramp.share) for trigger_id, ramp in world.registry.ramps.items()},
             {event_id: (row.stored.state, row.stored.version) for event_id, row in rows.items()},
-            dict(world.store._definitions._standing),
+            world.store.query("SELECT name, value FROM standing ORDER BY name"),
         )
 
     def target(self, recall: int | None) -> Content | None:
@@ -85,12 +85,13 @@ class ReloadMachine(ServerMachine):
     def previous(self) -> int:
         """Give the newest generation of other content, not counting what failed its probation last; -1 for none."""
         contents, before = self.book.contents, self.live
-        for record in self.world.store._definitions.history(1000):
-            if contents[record.number] != contents[self.live]:
-                if record.number < before:
-                    return record.number
-            elif record.source == REVERT and record.recalled is not None:
-                before = min(before, record.recalled)
+        adopted = "SELECT number, source, recalled FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC"
+        for number, source, recalled in self.world.store.query(adopted):
+            if contents[number] != contents[self.live]:
+                if number < before:
+                    return int(number)
+            elif source == REVERT and recalled is not None:
+                before = min(before, recalled)
         return -1
 
     def reloaded(self, *, force: bool = False, **wanted: Any) -> ReloadReport | None:

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
-from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from harn.reload.numbers import WITHDRAWN, LastGeneration, VersionNumbers
-from harn.store.memory.store import MemoryStore
 from harn.store.model import BindingRecord, GenerationRecord, LiveBinding
-from harn.store.sqlite.store import SQLiteStore
+from harn.testing.stores.pumped import PumpedStore
 from tests.triggers.examples import definition, spec
 
 
 class LastGenerationTests(TestCase):
-    """Over each sort of store, since the life of a server hangs on it."""
-
-    def stores(self) -> list[Any]:
-        """Make one of each."""
-        directory = self.mktemp()
-        os.mkdir(directory)
-        return [MemoryStore(Clock()), SQLiteStore.at(os.path.join(directory, "events.sqlite"), reactor)]
-
     async def test_reserved_adopted_withdrawn(self) -> None:
         """The highest number counts that may have served; its digest only when it is known to."""
-        for store in self.stores():
-            await store.open()
-            self.addCleanup(store.close)
-            seen = [await LastGeneration.of(store)]
-            await store.reserve(generation(1), b"bundle", b"manifest")
-            seen.append(await LastGeneration.of(store))
-            await store.reserve(generation(1, WITHDRAWN), None)
-            seen.append(await LastGeneration.of(store))
-            await store.reserve(generation(1, "sha256:one"), None)
-            await store.adopted(1, 1.0)
-            seen.append(await LastGeneration.of(store))
-            await store.reserve(generation(2, "sha256:two", "a"), None)
-            seen.append(await LastGeneration.of(store))
-            await store.reserve(generation(2, WITHDRAWN), None)
-            seen.append(await LastGeneration.of(store))
-            self.assertEqual(await store.latest_bindings(), {})
-            await store.reserve(generation(2, "sha256:other", "a"), None)
-            await store.adopted(2, 2.0)
-            seen.append(await LastGeneration.of(store))
-            expected = [(0, None), (1, None), (0, None), (1, "sha256:one"), (2, None), (1, "sha256:one")]
-            self.assertEqual([(each.number, each.digest) for each in seen], [*expected, (2, "sha256:other")])
-            self.assertEqual((await store.latest_bindings())["a"].version, 1)
+        store = PumpedStore(Clock())
+        await store.open()
+        self.addCleanup(store.close)
+        seen = [await LastGeneration.of(store)]
+        await store.reserve(generation(1), b"bundle", b"manifest")
+        seen.append(await LastGeneration.of(store))
+        await store.reserve(generation(1, WITHDRAWN), None)
+        seen.append(await LastGeneration.of(store))
+        await store.reserve(generation(1, "sha256:one"), None)
+        await store.adopted(1, 1.0)
+        seen.append(await LastGeneration.of(store))
+        await store.reserve(generation(2, "sha256:two", "a"), None)
+        seen.append(await LastGeneration.of(store))
+        await store.reserve(generation(2, WITHDRAWN), None)
+        seen.append(await LastGeneration.of(store))
+        self.assertEqual(await store.latest_bindings(), {})
+        await store.reserve(generation(2, "sha256:other", "a"), None)
+        await store.adopted(2, 2.0)
+        seen.append(await LastGeneration.of(store))
+        expected = [(0, None), (1, None), (0, None), (1, "sha256:one"), (2, None), (1, "sha256:one")]
+        self.assertEqual([(each.number, each.digest) for each in seen], [*expected, (2, "sha256:other")])
+        self.assertEqual((await store.latest_bindings())["a"].version, 1)
 
 
 class VersionNumbersTests(TestCase):

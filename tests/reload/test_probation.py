@@ -411,7 +411,7 @@ class FailureTests(ProbationCase):
 
     def states(self) -> list[str]:
         """Give the state of each delivery."""
-        return [row.stored.state for row in self.world.store._deliveries._rows.values()]
+        return [row.state for row in self.world.store.rows()]
 
 
 class TermsTests(SynchronousTestCase):

@@ -448,8 +448,8 @@ class RestartTests(RampCase):
         """Where the old version's code cannot be brought back, the new one takes all, rather than no one."""
         self.edit(2, ROLLOUT)
         self.world = self.world.restarted()
-        definitions = self.world.store._definitions
-        definitions._bundles.pop(next(r.bundle_id for r in definitions._bindings.values() if r.version == 1))
+        ((bundle_id,),) = self.world.store.query("SELECT DISTINCT bundle_id FROM binding_versions WHERE version = 1")
+        self.world.store.query("DELETE FROM bundles WHERE bundle_id = ?", bundle_id)
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.assertEqual(set(self.deliver(20)), {"a@v2"})
 

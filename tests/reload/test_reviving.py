@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from harn.errors import EventLogUnavailable
@@ -79,18 +78,17 @@ class RevivingTests(GenerationCase):
 
     def test_one_that_cannot_be_read(self) -> None:
         """A definition that is damaged costs its own version alone."""
-        bindings = self.world.store._definitions._bindings
-        bindings["b", 1] = evolve(bindings["b", 1], spec=b"rubbish")
+        spoil = "UPDATE binding_versions SET spec = ? WHERE trigger_id = 'b' AND version = 1"
+        self.world.store.query(spoil, b"rubbish")
         self.assertEqual(list(self.revived(*((name, 1) for name in NAMES))), [("a", 1), ("c", 1), ("d", 1)])
         self.assertEqual(self.holders(), [3])
 
     def test_damaged_bundle(self) -> None:
         """Sources that are not what was put there run nowhere; versions of other bundles are brought back."""
-        definitions = self.world.store._definitions
-        bundle_id = definitions._bindings["a", 1].bundle_id
-        whole = definitions._bundles[bundle_id]
+        (record,) = self.successResultOf(self.world.store.bindings([("a", 1)]))
+        whole = self.successResultOf(self.world.store.bundle(record.bundle_id))
         for spoilt in (whole.replace(b"return 1", b"return 9"), b"rubbish", b""):
-            definitions._bundles[bundle_id] = spoilt
+            self.world.store.query("UPDATE bundles SET data = ? WHERE bundle_id = ?", spoilt, record.bundle_id)
             found = self.revived(("a", 1), ("b", 1), ("a", 2))
             self.assertEqual(list(found), [("a", 2)])
             found["a", 2].interpreter.release()

@@ -235,13 +235,15 @@ class RollbackTests(CoordinatorCase):
     def test_damaged(self) -> None:
         """Content that is not what was put there is refused, whichever part it is, and nothing changes."""
         self.edit(2)
-        definitions, before = self.world.store._definitions, self.world.stands()
-        record = self.successResultOf(self.world.store.generation(1))
-        bundle, manifest = definitions._bundles[record.bundle_id], definitions._manifests[record.manifest_digest]
+        store, before = self.world.store, self.world.stands()
+        record = self.successResultOf(store.generation(1))
+        bundle = self.successResultOf(store.bundle(record.bundle_id))
+        manifest = self.successResultOf(store.manifest(record.manifest_digest))
         readable = bundle.replace(b"return 1", b"return 9")
         other = pack_manifest(unpack_manifest(manifest).replace(b"allow_empty = true", b"allow_empty=false"))
         for spoilt in ((readable, manifest), (bundle[:-3], manifest), (bundle, other), (bundle, manifest[:-3])):
-            definitions._bundles[record.bundle_id], definitions._manifests[record.manifest_digest] = spoilt
+            store.query("UPDATE bundles SET data = ? WHERE bundle_id = ?", spoilt[0], record.bundle_id)
+            store.query("UPDATE manifests SET data = ? WHERE digest = ?", spoilt[1], record.manifest_digest)
             self.assertNotEqual(spoilt, (bundle, manifest))
             error = self.failureResultOf(self.world.reload(recall=1), GenerationUnknown).value
             self.assertIn("the content of generation 1 is damaged", str(error))
@@ -362,6 +364,6 @@ class RestartTests(CoordinatorCase):
 
     def test_content_lost(self) -> None:
         """Where what was rolled back to is gone, the files are what there is."""
-        self.world.store._definitions._bundles.clear()
+        self.world.store.query("DELETE FROM bundles")
         report = self.restart()
         self.assertEqual((report.ok, report.generation, report.recalled), (True, 4, None))

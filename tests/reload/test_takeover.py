@@ -26,7 +26,7 @@ class TakeoverCase(CoordinatorCase):
 
     def successor(self) -> World:
         """Let a new program build its first generation, while the old one serves."""
-        self.new = World(self.world.root, clock=self.world.clock, store=self.world.store)
+        self.new = World(self.world.root, clock=self.world.clock, store=self.world.store.beside())
         self.addCleanup(self.new.close)
         report = self.successResultOf(self.new.start(waits=True))
         self.assertTrue(report.ok, report)

@@ -32,9 +32,9 @@ from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.rollout.trials import Deeds, Trials
-from harn.store.memory.store import MemoryStore
 from harn.testing.clocks import SteppedWall
 from harn.testing.manifests import trigger_text
+from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 from tests.dispatch.world import Running
@@ -71,12 +71,12 @@ class World:
     :param root: the folder of the manifest; kept over `restarted`.
     """
 
-    def __init__(self, root: Path, *, clock: ThreadClock | None = None, store: MemoryStore | None = None) -> None:
+    def __init__(self, root: Path, *, clock: ThreadClock | None = None, store: PumpedStore | None = None) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         self.clock = ThreadClock() if clock is None else clock
         self.wall = SteppedWall(self.clock)
-        self.store = MemoryStore(self.clock, wall=self.wall) if store is None else store
+        self.store = PumpedStore(self.wall) if store is None else store
         self.store.open()
         self.environ = {"HARN_SECRET_GITHUB_WEBHOOK_SECRET": "s-1", "HARN_SECRET_FAKE_TOKEN": "t-1"}
         self.plugin = FakePlugin()

@@ -6,10 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable
 from harn.store.heartbeat import HeartbeatService
-from harn.store.memory.store import MemoryStore
 from harn.store.model import RetentionPolicy
 from harn.store.retention import PAUSE, RetentionService
 from harn.testing.clocks import SteppedWall
+from harn.testing.stores.pumped import PumpedStore
 
 POLICY = RetentionPolicy(events=10.0, dead=10.0)
 
@@ -17,7 +17,7 @@ POLICY = RetentionPolicy(events=10.0, dead=10.0)
 class HeartbeatTests(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
-        self.store = MemoryStore(self.clock)
+        self.store = PumpedStore(self.clock)
         self.successResultOf(self.store.open())
         self.service = HeartbeatService(self.clock, self.store, interval=5.0)
 

@@ -245,9 +245,17 @@ class PumpedStore(SQLiteStore):
         failing = self.database.connection.failing
         self.database.connection.fail(failing | {beginning} if value else failing - {beginning})
 
+    def beside(self) -> PumpedStore:
+        """Return the store of another server on the same database; it is not open."""
+        return PumpedStore(self._wall, self.database)
+
+    def query(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement beside the workers, whatever is held or fails; return its rows."""
+        return self.database.connection.execute(statement, values).fetchall()
+
     def rows(self) -> list[StoredDelivery]:
-        """Return every delivery by id, read beside the workers, whatever is held or fails."""
-        return [stored(row) for row in self.database.connection.execute(_ROWS)]
+        """Return every delivery by id, read as `query` does."""
+        return list(map(stored, self.query(_ROWS)))
 
 
 _ROWS = "SELECT " + COLUMNS + FROM + "ORDER BY d.id"
