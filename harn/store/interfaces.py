@@ -256,7 +256,7 @@ class IGenerations(Interface):
 class IStore(IInbox, IDeliveries, IEventLog, IGenerations):
     """One store: its parts, and its life cycle."""
 
-    backend: str = Attribute("``sqlite`` or ``memory``: as the state file shows it.")
+    backend: str = Attribute("For example ``sqlite``: as the state file shows it.")
     location: str | None = Attribute("A path or URL without credentials, or None.")
     incarnation: int = Attribute("This server's row number; the ``owner`` of what it accepts. Set by `open`.")
 

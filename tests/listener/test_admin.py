@@ -117,7 +117,7 @@ class AuthenticationTests(AdminCase):
 
     def test_signature_that_cannot_be_remembered(self) -> None:
         """While the event log is away a signed command is 503 and not carried out."""
-        self.world.inbox.away = True
+        self.world.store.fail_writes = True
         header = {"Authorization": sign_request(b"hmac-secret", "POST", "/admin/reload", b"", START)}
         answer = self.world.wire().send(request_bytes("POST", "/admin/reload", header)).answer()
         self.assertEqual((answer.status, self.reloader.asked), (503, []))

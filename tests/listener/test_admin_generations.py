@@ -174,7 +174,7 @@ class WithoutOperationsTests(SynchronousTestCase):
         """Their pages are 404; reloads, and the list of generations, are there all the same."""
         world = World()
         admin = Admin(
-            world.clock, lambda: world.authenticator, world.inbox, world.audit, world.reloader, world.operations
+            world.clock, lambda: world.authenticator, world.store, world.audit, world.reloader, world.operations
         )
         world.site.mount("/admin", admin)
 

@@ -134,12 +134,12 @@ class DecidedEarlyTests(ChannelCase):
     def test_saturated(self) -> None:
         """When what is not durable is over its bound, 503 with Retry-After comes with the headers."""
         self.world.admission.apply(AdmissionSettings(max_pending_events=1), ())
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.world.wire().send(signed_post("/hooks/gh"))
         answer = self.wire.send(request_bytes("POST", "/hooks/gh", {"Content-Length": "3"})).answer()
         self.assert_problem(answer, 503)
         self.assertEqual(answer.headers["retry-after"], "1")
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assert_kept(self.wire.send(b"abc"))
 
     def test_saturated_when_verified(self) -> None:
@@ -150,7 +150,7 @@ class DecidedEarlyTests(ChannelCase):
         self.assertEqual(self.wire.raw(), b"")
         self.assert_problem(self.wire.send(b"\r\n0\r\n\r\n").answer(), 503)
         self.assert_nothing_held()
-        self.assertEqual(self.world.inbox.accepted, [])
+        self.assertEqual(self.world.store.rows(), [])
         self.assert_kept(self.wire)
 
     def test_over_its_rate(self) -> None:
@@ -279,11 +279,11 @@ class TimeTests(ChannelCase):
 
     def test_our_time_is_not_theirs(self) -> None:
         """While the server works on a request no time of the client's runs."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.wire.send(signed_post("/hooks/gh"))
         self.world.advance(300)
         self.assertFalse(self.wire.closing)
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual(self.wire.answer().status, 200)
 
     def test_does_not_notice_the_end(self) -> None:
@@ -318,10 +318,10 @@ class TimeTests(ChannelCase):
 
     def test_reads_a_long_last_answer(self) -> None:
         """A client with a full buffer yet to read when we close has the time that reading may take."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.wire.send(signed_post("/hooks/gh", Connection="close"))
         self.wire.protocol.pauseProducing()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertTrue(self.wire.closing)
         self.world.advance(58)
         self.assertFalse(self.wire.aborted)
@@ -349,13 +349,13 @@ class HalfClosedTests(ChannelCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
 
     def test_answered(self) -> None:
         """A request that came whole before the end is answered, and the connection closed with that answer."""
         self.wire.send(signed_post("/hooks/gh")).half_close()
         self.assertFalse(self.wire.closing)
-        self.world.inbox.release()
+        self.world.store.writer.release()
         answer = self.wire.answer()
         self.assertEqual((answer.status, answer.headers["connection"], self.wire.closing), (200, "close", True))
         self.assert_nothing_held()
@@ -365,14 +365,14 @@ class HalfClosedTests(ChannelCase):
         for rest in (b"", b"\r\n", b"POST /hooks/gh HTTP/1.1\r\nHost: h", signed_post("/hooks/gh")[:-1]):
             for step in (10_000, 1):
                 world = World()
-                world.inbox.held = []
+                world.store.writer.held = True
                 wire = world.wire()
                 data = signed_post("/hooks/gh") + request_bytes("GET", "/nope") + signed_post("/hooks/gh") + rest
                 for start in range(0, len(data), step):
                     wire.send(data[start : start + step])
                 wire.half_close().half_close()  # who reads on after the end finds the end again
                 self.assertFalse(wire.closing)
-                world.inbox.release()
+                world.store.writer.release()
                 self.assertEqual([answer.status for answer in wire.answers()], [200, 404, 200], rest)
                 self.assertTrue(wire.closing, rest)
                 wire.drop()
@@ -381,11 +381,10 @@ class HalfClosedTests(ChannelCase):
     def test_pipelined_and_held(self) -> None:
         """A later request that takes its time is waited for, too."""
         self.wire.send(signed_post("/hooks/gh") * 2).half_close()
-        held, self.world.inbox.held = self.world.inbox.held, []
-        assert held is not None
-        held[0]()
+        self.world.store.writer.run()
+        self.world.store.writer.deliver()
         self.assertEqual((self.wire.answer().status, self.wire.closing), (200, False))
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual((self.wire.answer().status, self.wire.closing), (200, True))
 
     def test_partial(self) -> None:
@@ -427,14 +426,14 @@ class QuiesceTests(ChannelCase):
 
     def test_in_flight_ends(self) -> None:
         """What was in flight is answered; only when that is read does the wait end."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         busy = self.world.wire().send(signed_post("/hooks/gh"))
         half = self.world.wire().send(signed_post("/hooks/gh")[:-1])
         quiet = self.world.site.quiesce()
         self.assertTrue(self.wire.closing)
         self.assertEqual((busy.closing, half.closing), (False, False))
         half.send(b"}")
-        self.world.inbox.release()
+        self.world.store.writer.release()
         for wire in (busy, half):
             answer = wire.answer()
             self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
@@ -484,21 +483,21 @@ class QuiesceTests(ChannelCase):
 
     def test_our_time(self) -> None:
         """A complete request has the time that it takes us."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.wire.send(signed_post("/hooks/gh"))
         quiet = self.world.site.quiesce()
         self.world.advance(30)
         self.assertNoResult(quiet)
         self.assertFalse(self.wire.closing)
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual(self.wire.answer().status, 200)
 
     def test_client_that_stays(self) -> None:
         """A client that has its answer and never closes holds the server up for a second."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.wire.send(signed_post("/hooks/gh"))
         quiet = self.world.site.quiesce()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.world.clock.pump([0.25] * 3)
         self.assertNoResult(quiet)
         self.world.clock.pump([0.25] * 2)
@@ -519,13 +518,13 @@ class QuiesceTests(ChannelCase):
 
     def test_newcomers(self) -> None:
         """Connections that come meanwhile hold up nothing: a silent one, or one that has its 503 and stays."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.wire.send(signed_post("/hooks/gh"))
         quiet = self.world.site.quiesce()
         silent, slow = self.world.wire(), self.world.wire().send(b"POST")
         refused = self.world.wire().send(signed_post("/hooks/gh"))
         self.assert_problem(refused.answer(), 503)
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.wire.drop()
         self.successResultOf(quiet)
         self.world.advance(2)
@@ -560,7 +559,7 @@ class RetireTests(ChannelCase):
         self.assert_last(self.half)
         self.wire.send(signed_post("/hooks/gh"))
         self.assert_last(self.wire)
-        self.assertEqual(len(self.world.inbox.accepted), 2)
+        self.assertEqual(len(self.world.store.rows()), 2)
         self.assertNoResult(self.served_out)
         self.half.drop()
         self.wire.drop()

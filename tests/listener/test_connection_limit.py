@@ -114,7 +114,7 @@ class RefusedTests(LimitCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         self.busy = [self.world.wire().send(signed_post("/hooks/gh")) for _ in range(3)]
         self.world.advance(10)
 
@@ -122,7 +122,7 @@ class RefusedTests(LimitCase):
         """What we work on is never closed for another; the new one learns it with its request, and is closed."""
         for data in (signed_post("/hooks/gh"), request_bytes("GET", "/admin/generation", {"X-API-Key": KEY})):
             self.assert_refused(self.world.wire().send(data))
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual([wire.answer().status for wire in self.busy], [200, 200, 200])
 
     def test_pages(self) -> None:
@@ -158,7 +158,7 @@ class RefusedTests(LimitCase):
     def test_room_again(self) -> None:
         """When one ends, the next is served."""
         self.busy[0].drop()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assert_served(self.world.wire())
 
     def test_room(self) -> None:

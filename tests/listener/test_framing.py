@@ -177,7 +177,7 @@ class RefusedTests(SynchronousTestCase):
                 self.assertTrue(wire.closing, data[:300])
                 self.assertEqual(wire.send(signed_post("/hooks/gh")).raw(), b"")
                 held = (world.admission.pending_bytes, world.admission.pending_events, world.site.in_flight)
-                self.assertEqual((world.inbox.accepted, held), ([], (0, 0, 0)), data[:300])
+                self.assertEqual((world.store.rows(), held), ([], (0, 0, 0)), data[:300])
                 wire.drop()
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -243,7 +243,7 @@ class TakenTests(SynchronousTestCase):
                 for start in range(0, len(data), step):
                     wire.send(data[start : start + step])
                 self.assertEqual(wire.answer().status, 200, data)
-                self.assertEqual(len(world.inbox.accepted), 1)
+                self.assertEqual(len(world.store.rows()), 1)
 
     def test_hosts(self) -> None:
         """Names, addresses, ports, and nothing where the target has no host."""

@@ -46,7 +46,7 @@ class PushTests(SynchronousTestCase):
         self.assertEqual(self.post(headers).status, 200)
         answer = self.post(headers)
         self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature used before"))
-        self.assertEqual(len(self.world.inbox.accepted), 1)
+        self.assertEqual(len(self.world.store.rows()), 1)
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_freshness_is_of_the_time_of_day(self) -> None:
@@ -65,7 +65,7 @@ class PushTests(SynchronousTestCase):
     def test_signature_not_used_up_when_nothing_was_kept(self) -> None:
         """A signature whose event could not be written may come again."""
         headers = self.sign()
-        self.world.inbox.away = True
+        self.world.store.fail_writes = True
         self.assertEqual(self.post(headers).status, 503)
-        self.world.inbox.away = False
+        self.world.store.fail_writes = False
         self.assertEqual(self.post(headers).status, 200)

@@ -65,7 +65,7 @@ class ChoiceTests(RampCase):
         for key, version in ((TO_STABLE, 1), (TO_FRESH, 2), (TO_FRESH, 2)):
             answer = self.post(key)
             self.assertEqual((answer.status, answer.json()["binding"]), (200, f"gh@v{version}"))
-            self.assertEqual(self.world.inbox.accepted[-1].deliveries[0].version, version)
+            self.assertEqual(self.world.store.rows()[-1].version, version)
             self.assertEqual(self.world.submitted[-1].binding.version, version)
         self.assertEqual(self.counts(), [(1, 0, 1), (2, 0, 2)])
         self.assertEqual(self.world.metrics.trigger("gh", "test").received, 3)
@@ -73,13 +73,13 @@ class ChoiceTests(RampCase):
 
     def test_both_are_held_until_the_answer(self) -> None:
         """From the headers on either may still be chosen; the delivery's own lease is the chosen one's."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         data = signed_post("/hooks/gh", X_Delivery=TO_FRESH)
         wire = self.world.wire().send(data[:-1])
         self.assertEqual(self.counts(), [(0, 0, 1), (0, 0, 1)])
         wire.send(data[-1:])
         self.assertEqual(self.counts(), [(0, 0, 1), (1, 0, 2)])
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual((wire.answer().json()["binding"], self.counts()), ("gh@v2", [(0, 0, 0), (1, 0, 1)]))
         self.assert_quiet()
 
@@ -110,7 +110,7 @@ class ChoiceTests(RampCase):
         self.fresh_trigger.receiver.answer = Events((event(TO_FRESH), event(TO_STABLE), event(TO_FRESH)))
         document = self.post("").json()
         self.assertEqual((document["events_accepted"], document["trigger_id"]), (3, "gh"))
-        self.assertEqual([new.version for new in self.world.inbox.accepted[0].deliveries], [2, 1, 2])
+        self.assertEqual([new.version for new in self.world.store.rows()], [2, 1, 2])
         self.assertEqual(self.counts(), [(1, 0, 1), (1, 0, 2)])
 
     def test_an_immediate_response(self) -> None:
@@ -162,16 +162,16 @@ class RefusalTests(RampCase):
 
     def test_client_gone_after_the_choice(self) -> None:
         """Its event is accepted all the same, and counted once."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         wire = self.world.wire().send(signed_post("/hooks/gh", X_Delivery=TO_STABLE))
         wire.drop()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual(self.counts(), [(1, 0, 1), (0, 0, 0)])
         self.assert_quiet()
 
     def test_event_log_away(self) -> None:
         """What fails after the choice is the chosen version's failure."""
-        self.world.inbox.away = True
+        self.world.store.fail_writes = True
         self.assertEqual(self.post(TO_STABLE).status, 503)
         self.assertEqual(self.counts(), [(1, 1, 0), (0, 0, 0)])
         self.assert_quiet()

@@ -79,29 +79,29 @@ class SocketTests(TestCase):
 
     async def test_half_closed(self) -> None:
         """A client that ends its side after its requests gets every answer, and a clean end."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         client = await self.connect()
         client.send(signed_post("/hooks/gh") * 2)
         client.transport.loseWriteConnection()  # type: ignore[union-attr]
-        while not self.world.inbox.held:
+        while not self.world.store.writer.has_work:
             await self.pause()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         await self.assert_clean_end(client)
         self.assertEqual([answer.status for answer in parse_answers(bytes(client.data))], [200, 200])
         self.assertEqual(self.world.site.channels, set())
 
     async def test_client_that_goes(self) -> None:
         """A client that goes while it waits is noticed with its answer; one that only was idle, at once."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         waiting, idle = await self.connect(), await self.connect()
         waiting.send(signed_post("/hooks/gh"))
-        while not self.world.inbox.held:
+        while not self.world.store.writer.has_work:
             await self.pause()
         for client in (waiting, idle):
             client.transport.loseConnection()  # type: ignore[union-attr]
         while len(self.world.site.channels) > 1:
             await self.pause()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         while self.world.site.channels:
             await self.pause()
         self.assertEqual(self.world.site.in_flight, 0)
@@ -126,14 +126,14 @@ class SocketTests(TestCase):
 
     async def test_quiesce(self) -> None:
         """Going down, the answer in flight arrives whole before the wait is over."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         client = await self.connect()
         client.send(signed_post("/hooks/gh"))
-        while not self.world.inbox.held:
+        while not self.world.store.writer.has_work:
             await self.pause()
         quiet = self.world.site.quiesce()
         self.assertFalse(quiet.called)
-        self.world.inbox.release()
+        self.world.store.writer.release()
         await quiet
         self.assertEqual(parse_answers(bytes(client.data))[0].status, 200)
         await self.assert_clean_end(client)

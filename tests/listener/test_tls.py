@@ -172,10 +172,10 @@ class ServedTests(TestCase):
 
     async def test_half_closed(self) -> None:
         """A client that says that it will send no more (``close_notify``) gets its answers all the same."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         client = await self.connect(CertificateOptions().getContext())
         client.send(signed_post("/hooks/gh") * 2)
-        while not self.world.inbox.held:
+        while not self.world.store.writer.has_work:
             await self.pause()
         transport: Any = client.transport
         transport.getHandle().shutdown()
@@ -183,7 +183,7 @@ class ServedTests(TestCase):
         (channel,) = self.world.site.channels
         while not channel._has_client_ended:
             await self.pause()
-        self.world.inbox.release()
+        self.world.store.writer.release()
         await client.lost
         self.assertEqual([answer.status for answer in parse_answers(bytes(client.data))], [200, 200])
 

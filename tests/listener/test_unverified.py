@@ -170,12 +170,12 @@ class RoomTests(UnverifiedCase):
 
     def test_verified(self) -> None:
         """What is verified takes no room from what is read, and what is read none from what is verified."""
-        self.world.inbox.held = []
+        self.world.store.writer.held = True
         waiting = [self.world.wire().send(signed_post("/hooks/gh", b"x" * 20)) for _ in range(10)]
         self.assertEqual((self.world.site.unverified.total, self.world.admission.pending_bytes), (0, 200))
         reading = self.begin(19)
         self.assertEqual(self.world.admission.pending_bytes, 200)
-        self.world.inbox.release()
+        self.world.store.writer.release()
         self.assertEqual({wire.answer().status for wire in waiting}, {200})
         self.assertEqual((self.world.admission.pending_bytes, self.world.admission.pending_events), (0, 0))
         self.assert_reads(reading)

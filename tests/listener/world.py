@@ -1,4 +1,4 @@
-"""A listener put together for tests: the real tree, channel, ingest and intake over an inbox in memory."""
+"""A listener put together for tests: the real tree, channel, ingest and intake over a store in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harn.auth.credentials import Credentials
 from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IReceiver
 from harn.connectors.model import Events, NormalizedEvent
 from harn.dispatch.intake import Intake
-from harn.errors import ClaimTaken, EventLogUnavailable, PayloadInvalid, SignatureMismatch, SignatureMissing
+from harn.errors import PayloadInvalid, SignatureMismatch, SignatureMissing
 from harn.lifecycle import Lifecycle
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
@@ -30,7 +30,6 @@ from harn.listener.pages import make_pages
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.manifest.model import OrchestratorSettings, TriggerSpec
-from harn.model.delivery import Acceptance
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
@@ -38,10 +37,10 @@ from harn.operations.audit import Audit as OperationsAudit
 from harn.operations.registry import Operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.store.interfaces import IInbox
 from harn.store.model import Record
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
 from harn.testing.clocks import SteppedWall
+from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.counts import VersionCounts
 from harn.triggers.pool import KeyedPool
@@ -103,59 +102,6 @@ class SignedReceiver:
 
 def event(dedupe_key: str = "d1", kind: str = "thing.happened") -> NormalizedEvent:
     return NormalizedEvent(kind=kind, dedupe_key=dedupe_key)
-
-
-@implementer(IInbox)
-class MemoryInbox:
-    """Accepts at once, unless it is held or away."""
-
-    def __init__(self) -> None:
-        self.accepted: list[Acceptance] = []
-        self.claims: set[tuple[str, str]] = set()
-        self.away = False
-        self.held: list[Callable[[], None]] | None = None
-        self._next = 0
-
-    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
-        if self.held is None:
-            return self._accept(acceptance)
-        waiting: Deferred[tuple[int | None, ...]] = Deferred()
-        self.held.append(lambda: self._accept(acceptance).addCallbacks(waiting.callback, waiting.errback))
-        return waiting
-
-    def release(self) -> None:
-        held, self.held = self.held, None
-        for each in held or ():
-            each()
-
-    def _accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
-        if self.away:
-            return fail(EventLogUnavailable("disk full: /secret/path"))
-        guard = acceptance.guard
-        if guard is not None:
-            if (guard.scope, guard.key) in self.claims:
-                return fail(ClaimTaken("taken"))
-            self.claims.add((guard.scope, guard.key))
-        self.accepted.append(acceptance)
-        ids: list[int | None] = []
-        for delivery in acceptance.deliveries:
-            claim = delivery.claim
-            if claim is not None and (claim.scope, claim.key) in self.claims:
-                ids.append(None)
-                continue
-            if claim is not None:
-                self.claims.add((claim.scope, claim.key))
-            self._next += 1
-            ids.append(self._next)
-        return succeed(tuple(ids))
-
-    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
-        if self.away:
-            return fail(EventLogUnavailable("disk full: /secret/path"))
-        if (scope, key) in self.claims:
-            return succeed(False)
-        self.claims.add((scope, key))
-        return succeed(True)
 
 
 @implementer(IReloader)
@@ -267,10 +213,11 @@ class World:
         self.lifecycle = Lifecycle()
         self.counts = VersionCounts(self.lifecycle)
         TriggerMetrics(self.metrics, self.lifecycle)
-        self.inbox = MemoryInbox()
+        self.store = PumpedStore(self.wall)
+        self.store.open()
         self.submitted: list[Any] = []
         self.admission = Admission(self.clock)
-        self.intake = Intake(self.clock, self.inbox, self.submitted.append, self.lifecycle)
+        self.intake = Intake(self.clock, self.store, self.submitted.append, self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
         self.operations = StubOperations()
@@ -302,11 +249,11 @@ class World:
 
     def mount_admin(self) -> None:
         """Mount the admin API, with the operations that were added to ``declared`` by now."""
-        auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.inbox)
+        auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store)
         admin = Admin(
             self.wall,
             lambda: self.authenticator,
-            self.inbox,
+            self.store,
             self.audit,
             self.reloader,
             self.operations,

@@ -1,4 +1,4 @@
-"""Any sequence of units comes to the same in every store."""
+"""Any sequence of units comes to the same in the store and in a model of it."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 from twisted.internet.defer import DeferredList
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.errors import HarnError
 from harn.model.delivery import DEAD, DONE, READY, WAITING, Claim
-from harn.store.memory.store import MemoryStore
 from harn.store.model import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
@@ -35,6 +35,7 @@ from harn.testing.stores.kit import (
     new_delivery,
     settlement_of,
 )
+from tests.store.model.store import ModelStore
 
 KEYS = st.sampled_from("abcd")
 EVENTS = st.sampled_from(["e1", "e2", "e3"])
@@ -104,14 +105,14 @@ UNITS = st.one_of(
 )
 
 
-class StoresAgree(RuleBasedStateMachine):
-    """Drives a store on SQLite and one in memory with the same units, a turn's at a time."""
+class StoreAgrees(RuleBasedStateMachine):
+    """Drives a store on SQLite and the model with the same units, a turn's at a time."""
 
     def __init__(self):
         super().__init__()
         self.directory = tempfile.mkdtemp(dir=os.getcwd())
         self.clock = StoreClock()
-        self.memory = MemoryStore(self.clock)
+        self.model = ModelStore(self.clock)
 
     @initialize()
     def begin(self):
@@ -122,15 +123,26 @@ class StoresAgree(RuleBasedStateMachine):
     def open(self):
         path = os.path.join(self.directory, "events.sqlite")
         self.sqlite = SQLiteStore.at(path, self.clock, synchronous="OFF")
-        self.both(lambda store: store.open())
+        self.both("open")
 
-    def both(self, ask):
+    def both(self, name, *values):
         """Ask both; their answers, or the classes of their failures, are the same."""
-        answers = []
-        for store in (self.memory, self.sqlite):
-            ((succeeded, result),) = self.clock.result_of(DeferredList([ask(store)], consumeErrors=True))
-            answers.append(result if succeeded else result.type)
-        assert answers[0] == answers[1], answers
+        self.all_of([(name, *values)])
+
+    def all_of(self, units):
+        """Ask the store for all units in one turn, and the model for one after the other."""
+        asked = [getattr(self.sqlite, name)(*values) for name, *values in units]
+        results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
+        answers = [result if succeeded else result.type for succeeded, result in results]
+        expected = [self.expected(*unit) for unit in units]
+        assert answers == expected, (units, answers, expected)
+
+    def expected(self, name, *values):
+        """Give the model's answer, or the class of its error."""
+        try:
+            return getattr(self.model, name)(*values)
+        except HarnError as error:
+            return type(error)
 
     @rule(units=st.lists(UNITS, min_size=1, max_size=6))
     def turn(self, units):
@@ -138,16 +150,11 @@ class StoresAgree(RuleBasedStateMachine):
         if any(name == "settle" and values[0].state == DEAD for name, *values in units):
             # In which order the dead of one commit are numbered is nobody's promise.
             units = [unit for unit in units if unit[0] != "accept"]
-        answers = []
-        for store in (self.memory, self.sqlite):
-            asked = [getattr(store, name)(*values) for name, *values in units]
-            results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
-            answers.append([result if succeeded else result.type for succeeded, result in results])
-        assert answers[0] == answers[1], answers
+        self.all_of(units)
 
     def possible(self, name, *values):
         """A delivery's id is known when its acceptance is committed: what names a later one names none at all."""
-        if name == "settle" and values[0].delivery_id > self.clock.result_of(self.memory.latest(INBOX)):
+        if name == "settle" and values[0].delivery_id > self.model.latest(INBOX):
             return (name, evolve(values[0], delivery_id=values[0].delivery_id + 1_000_000))
         return (name, *values)
 
@@ -161,22 +168,22 @@ class StoresAgree(RuleBasedStateMachine):
         leaving=st.none() | st.integers(1, 3),
     )
     def restart(self, limit, before, leaving):
-        self.both(lambda store: store.close())
+        self.both("close")
         self.open()
-        self.both(lambda store: store.stranded(NOW + 1, 5, leaving))
-        self.both(lambda store: store.recover(NOW, limit, before, leaving))
+        self.both("stranded", NOW + 1, 5, leaving)
+        self.both("recover", NOW, limit, before, leaving)
 
     @rule(running=st.sets(IDS, max_size=3), ended=st.sets(IDS, max_size=2), limit=st.integers(1, 3))
     def crash(self, running, ended, limit):
         for delivery_id in running:
-            self.both(lambda store, delivery_id=delivery_id: store.begins(delivery_id))
+            self.both("begins", delivery_id)
         for delivery_id in ended:
-            self.memory.ended(delivery_id)
+            self.model.ended(delivery_id)
             self.sqlite.ended(delivery_id)
-        self.both(lambda store: store.begins(1_000_000))  # what was noted before is in the file then
+        self.both("begins", 1_000_000)  # what was noted before is in the file then
         self.crashed.append(self.sqlite)
         self.open()
-        self.both(lambda store: store.recover(NOW, limit))
+        self.both("recover", NOW, limit)
 
     @rule(
         limit=st.integers(1, 3),
@@ -187,7 +194,7 @@ class StoresAgree(RuleBasedStateMachine):
     def trim(self, limit, generations, kept, versions):
         now = self.clock.seconds()
         policy = evolve(POLICY, generations=generations, kept=kept, versions=versions)
-        self.both(lambda store: store.trim(policy, now, limit))
+        self.both("trim", policy, now, limit)
 
     @rule(version=VERSIONS, skip=st.booleans(), manifest=st.none() | st.just(b"text"), digest=st.sampled_from("mn"))
     def reserve(self, version, skip, manifest, digest):
@@ -200,13 +207,13 @@ class StoresAgree(RuleBasedStateMachine):
             recalled=number - 2,
             summary={"added": [number]},
         )
-        self.both(lambda store: store.reserve(generation, b"bundle" if version < 3 else None, manifest))
+        self.both("reserve", generation, b"bundle" if version < 3 else None, manifest)
 
     @precondition(lambda self: self.generation < 100)
     @rule(name=NAMES, value=JSON)
     def adopt(self, name, value):
-        self.both(lambda store: store.adopted(self.generation + 1, NOW + 1, {name: value}))
-        known = self.clock.result_of(self.memory.last())
+        self.both("adopted", self.generation + 1, NOW + 1, {name: value})
+        known = self.model.last()
         if known is not None and known.number == self.generation + 1:
             self.generation = known.number
 
@@ -239,21 +246,21 @@ class StoresAgree(RuleBasedStateMachine):
             *(("read", topic, 1, 50) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1", "t2")),
             *(("latest", topic) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1")),
         ):
-            self.both(lambda store, name=name, values=values: getattr(store, name)(*values))
+            self.both(name, *values)
 
     def teardown(self):
         if hasattr(self, "sqlite"):
-            self.both(lambda store: store.close())
+            self.both("close")
             for store in self.crashed:
                 self.clock.result_of(store.close())
         shutil.rmtree(self.directory)
 
 
 class EquivalenceTests(SynchronousTestCase):
-    def test_stores_agree(self):
-        """After any turns, restarts and trims, a store on SQLite and one in memory answer everything alike."""
+    def test_store_agrees_with_the_model(self):
+        """After any turns, restarts, crashes and trims, the store and the model answer everything alike."""
         run_state_machine_as_test(
-            StoresAgree,
+            StoreAgrees,
             settings=settings(
                 max_examples=30,
                 stateful_step_count=15,

@@ -3,9 +3,9 @@
 import os
 
 from harn.store.interfaces import IStore
-from harn.store.memory.store import MemoryStore
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import StoreClock, StoreTestCase
+from harn.testing.stores.pumped import PumpedStore
 from harn.testing.stores.suite import make_store_tests
 
 
@@ -17,15 +17,10 @@ def make_sqlite(case: StoreTestCase, clock: StoreClock) -> IStore:
     return SQLiteStore.at(os.path.join(directory, "events.sqlite"), clock)
 
 
-def make_memory(case: StoreTestCase, clock: StoreClock) -> IStore:
-    if not hasattr(case, "kept"):
-        case.kept = MemoryStore(clock)
-    return case.kept
-
-
-def make_memory_in_turns(case: StoreTestCase, clock: StoreClock) -> IStore:
-    if not hasattr(case, "kept"):
-        case.kept = MemoryStore(clock, at_once=False)
+def make_in_memory(case: StoreTestCase, clock: StoreClock) -> IStore:
+    if hasattr(case, "kept"):
+        return case.kept.beside()
+    case.kept = PumpedStore(clock)
     return case.kept
 
 
@@ -33,9 +28,5 @@ class SQLiteStoreTests(make_store_tests(make_sqlite)):
     """The store on SQLite keeps every promise."""
 
 
-class MemoryStoreTests(make_store_tests(make_memory)):
-    """The store in memory keeps every promise, at once."""
-
-
-class MemoryStoreInTurnsTests(make_store_tests(make_memory_in_turns)):
-    """The store in memory keeps every promise, in the clock's turns."""
+class PumpedStoreTests(make_store_tests(make_in_memory)):
+    """The store of tests, in memory and without threads, keeps every promise but that of outlasting the process."""

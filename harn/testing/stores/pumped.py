@@ -38,6 +38,11 @@ class PumpedWorker:
         self._turn: deque[Callable[[], None]] = deque()
         self._reports: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
+    @property
+    def has_work(self) -> bool:
+        """True while anything waits for `run`."""
+        return bool(self._turn or self.waiting)
+
     def run(self) -> None:
         """End the turn, and run everything that waits; the results wait until `deliver`."""
         while self._turn:
@@ -54,7 +59,7 @@ class PumpedWorker:
     def release(self) -> None:
         """Run everything that waits, deliver all results, and hold nothing from now on."""
         self.held = False
-        while self._turn or self.waiting or self._reports:
+        while self.has_work or self._reports:
             self.run()
             self.deliver()
 

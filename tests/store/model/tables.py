@@ -23,11 +23,11 @@ from harn.model.delivery import (
     StoredDelivery,
 )
 from harn.store.burial import REMOVED, given_up
-from harn.store.memory.claims import Claims
 from harn.store.model import Backlog, RecentEvent, Record, Recovery, RetentionPolicy
 from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.store.treatment import treatment
 from harn.store.views import RecordedAttempt, attempt_record, dead_record, envelope_record, outbox_record
+from tests.store.model.claims import Claims
 
 
 @define
@@ -261,15 +261,6 @@ class DeliveryTables:
         for state, kept in ((DONE, policy.events), (DEAD, policy.dead)):
             old = [row for row in self._finished(state) if (row.settled_at or 0.0) < now - kept]
             removed += self._remove(old[: limit - removed])
-        return removed
-
-    def trim_excess(self, max_bytes: int, limit: int) -> int:
-        """Remove the oldest of what is done, or else of the dead letters, down to a size; count it."""
-        removed = 0
-        for row in (self._finished(DONE) or self._finished(DEAD))[:limit]:
-            if sum(each.size for each in self._rows.values()) <= max_bytes:
-                break
-            removed += self._remove([row])
         return removed
 
     def _accept(self, new: NewDelivery, owner: int, now: float) -> int | None:
