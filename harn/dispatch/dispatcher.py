@@ -275,9 +275,10 @@ class Dispatcher:
         began_at = self._clock.seconds()
         self._bodies.begin(delivery)
         alone = delivery.deaths >= DEATHS_UNTIL_ALONE
-        noted = self._deliveries.begins(delivery.delivery_id)
+        is_taken_up = delivery.is_read_back or delivery.body is None
+        noted = self._deliveries.begins(delivery.delivery_id, is_taken_up)
         self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-        if delivery.is_read_back or delivery.body is None:
+        if is_taken_up:
             # It may be what killed an earlier server: should it do so again, that is to be known.
             ready = noted.addCallback(lambda _: self._bodies.read(delivery))
             calling = ready.addCallback(lambda _: shared.value.call(delivery.call(), alone=alone))

@@ -118,10 +118,11 @@ class IDeliveries(Interface):
         The newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
         """
 
-    def begins(delivery_id: int) -> Deferred[None]:
+    def begins(delivery_id: int, waits: bool = True) -> Deferred[None]:
         """
         Note that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
 
+        :param waits: whether the caller waits for the note; else the result has fired, and the note is written soon.
         :return: fires, always, when the note would outlive a crash of this process. It is not durable: a failure of the
             whole system may lose it.
         """

@@ -201,7 +201,7 @@ class ResumeTests(SynchronousTestCase):
         before.dispatcher.close()
         noted: list[Deferred[None]] = []
 
-        def begins(delivery_id: int) -> Deferred[None]:
+        def begins(delivery_id: int, waits: bool = True) -> Deferred[None]:
             noted.append(Deferred())
             return noted[-1]
 

@@ -29,7 +29,7 @@ class RunningNotes(Protocol):
     def open(self, incarnation: int) -> None:
         """Begin this server's note."""
 
-    def begins(self, delivery_id: int) -> Deferred[None]:
+    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `IDeliveries.begins`."""
 
     def ended(self, delivery_id: int) -> None:
@@ -53,7 +53,7 @@ class RunningNote:
     """
     Keeps this server's note in a file.
 
-    What begins or ends while the thread writes is written after that, all at once.
+    What begins or ends until the thread comes to write it is written at once.
 
     :param directory: where the notes are; it exists.
     """
@@ -63,7 +63,7 @@ class RunningNote:
         self._worker = worker
         self._running: set[int] = set()
         self._waiting: list[Deferred[None]] = []
-        self._busy = self._changed = self._open = self._failed = False
+        self._posted = self._open = self._has_failed = False
         self._path = ""
         self._descriptor: int | None = None
 
@@ -73,21 +73,21 @@ class RunningNote:
         self._open = True
         self._worker.start()
 
-    def begins(self, delivery_id: int) -> Deferred[None]:
+    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `IDeliveries.begins`."""
         self._running.add(delivery_id)
-        if not self._open:
-            return succeed(None)
-        noted: Deferred[None] = Deferred()
-        self._waiting.append(noted)
+        if waits and self._open:
+            noted: Deferred[None] = Deferred()
+            self._waiting.append(noted)
+        else:
+            noted = succeed(None)
         self._write_soon()
         return noted
 
     def ended(self, delivery_id: int) -> None:
         """See `IDeliveries.ended`."""
         self._running.discard(delivery_id)
-        if self._open:
-            self._write_soon()
+        self._write_soon()
 
     def read(self) -> Mapping[int, Collection[int]]:
         """See `RunningNotes.read`."""
@@ -105,36 +105,39 @@ class RunningNote:
         return self._worker.stop()
 
     def _write_soon(self) -> None:
-        self._changed = True
-        if not self._busy:
-            self._hand_over()
+        if self._open and not self._posted:
+            self._posted = True
+            self._worker.post(self._write_latest)
 
-    def _hand_over(self) -> None:
-        self._busy, self._changed = True, False
-        waiting, self._waiting = self._waiting, []
-        running = tuple(self._running)
+    def _failed(self, failure: OSError) -> None:
+        log.warn(
+            "{path} cannot be written: {why}; after a crash it is not known which deliveries were running",
+            path=self._path,
+            why=failure.strerror,
+        )
 
-        def write() -> None:
-            failure = self._write(running)
-            self._worker.report(self._written, waiting, failure)
-
-        self._worker.post(write)
-
-    def _written(self, waiting: list[Deferred[None]], failure: OSError | None) -> None:
-        if failure is not None and not self._failed:
-            log.warn(
-                "{path} cannot be written: {why}; after a crash it is not known which deliveries were running",
-                path=self._path,
-                why=failure.strerror,
-            )
-        self._failed = failure is not None
-        self._busy = False
+    @staticmethod
+    def _noted(waiting: list[Deferred[None]]) -> None:
         for noted in waiting:
             noted.callback(None)
-        if self._changed and self._open and not self._busy:
-            self._hand_over()
 
     # In the thread:
+
+    def _write_latest(self) -> None:
+        """
+        Write what runs now. The reactor is woken only for those who wait to know, and for the first of some failures.
+
+        What changes after the first line is written by another call. Whoever waits has added the id to what runs before
+        the Deferred to what waits, so that what is read here second has the id of each Deferred that is read first.
+        """
+        self._posted = False
+        waiting, self._waiting = self._waiting, []
+        failure = self._write(tuple(self._running))
+        if failure is not None and not self._has_failed:
+            self._worker.report(self._failed, failure)
+        self._has_failed = failure is not None
+        if waiting:
+            self._worker.report(self._noted, waiting)
 
     def _write(self, running: Collection[int]) -> OSError | None:
         """Write the ids in one line; what follows it in the file is ignored."""

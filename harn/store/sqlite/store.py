@@ -251,9 +251,9 @@ class SQLiteStore:
         """See `IDeliveries.recent`."""
         return self._reader.read(deliveries.recent, tuple(trigger_ids), limit, depth)
 
-    def begins(self, delivery_id: int) -> Deferred[None]:
+    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `IDeliveries.begins`."""
-        return self._running.begins(delivery_id)
+        return self._running.begins(delivery_id, waits)
 
     def ended(self, delivery_id: int) -> None:
         """See `IDeliveries.ended`."""

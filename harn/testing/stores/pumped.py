@@ -137,7 +137,7 @@ class MemoryNotes:
         self._incarnation = incarnation
         self._ours = self._noted.setdefault(incarnation, set())
 
-    def begins(self, delivery_id: int) -> Deferred[None]:
+    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `RunningNotes.begins`."""
         self._ours.add(delivery_id)
         return succeed(None)
