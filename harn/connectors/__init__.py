@@ -1,1 +1,1 @@
-"""Connectors: our code for each provider, behind one set of interfaces and found as plugins."""
+"""Connectors: harn's code for each provider, behind one set of interfaces, and found as plugins."""

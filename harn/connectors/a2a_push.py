@@ -1,4 +1,4 @@
-"""Push notifications of the Agent2Agent protocol, sent by whoever holds our credentials."""
+"""Push notifications of the Agent2Agent protocol, from senders with the server's own credentials."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.model.event import UNSIGNED
 from harn.model.inbound import InboundRequest
 
-# Where each field may lie: the shapes of a notification (task, statusUpdate, artifactUpdate, message) bare or wrapped,
-# in the spelling of the protocol or ours. The first place that is there counts; the first of all stands for none.
+# The paths of each field: the shapes of a notification (task, statusUpdate, artifactUpdate, message), bare or wrapped,
+# in the protocol's spelling or harn's. The first path that exists is used; without any, the first of the list.
 _PLACES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "task_id": (
         ("task_id",),
@@ -42,13 +42,13 @@ _PLACES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 @implementer(IReceiver)
 class A2aPushConnector(Receiver):
-    """Takes the notifications of one trigger; the listener has checked the credentials before."""
+    """Receives the notifications of one trigger; the listener has checked the credentials before."""
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
-        """Check nothing: no signature of the agent's own is configured, our credentials were enough."""
+        """Check nothing: the agent's own signature is not configured, and harn's credentials were checked before."""
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
-        """Give one event of kind ``push``; a notification is a JSON object, nothing else is."""
+        """Return one event of kind ``push``; a notification must be a JSON object."""
         body = inbound.body
         bodies.check_charset(inbound.headers, body)
         notification = bodies.read_object(body)
@@ -67,7 +67,7 @@ class A2aPushConnector(Receiver):
 
 
 def _kind(notification: Document, lifted: Mapping[str, Sequence[str]]) -> str:
-    """Name the notification: ``a2a.task.<state>``, else ``.artifact``, ``.message`` or ``.update``."""
+    """Return the notification's name: ``a2a.task.<state>``, else ``.artifact``, ``.message`` or ``.update``."""
     state = bodies.word(notification.at(*lifted["task_state"]))
     if state is not None:
         # The protocol writes it with one l; senders write either.
@@ -79,22 +79,22 @@ def _kind(notification: Document, lifted: Mapping[str, Sequence[str]]) -> str:
 
 @implementer(ISettingsSchema)
 class NoVerifierYet:
-    """Lets ``[triggers.a2a_push]`` be there, and refuses every key of a verifier instead of not checking it."""
+    """Accepts ``[triggers.a2a_push]``, but refuses every key of a verifier, which would not be checked."""
 
     def check(self, table: Mapping[str, Any]) -> tuple[Any, Sequence[SettingProblem]]:
-        """Give an empty table, or a problem for each key."""
+        """Return an empty table, or a problem for each key."""
         problems = [
             SettingProblem(
                 key=key,
                 message="verifying an agent's own token is not supported yet",
-                hint="take it out; the route then asks for our own credentials",
+                hint="remove it; the route then requires harn's own credentials",
             )
             for key in table
         ]
         return (None, problems) if problems else ({}, ())
 
     def json_schema(self) -> dict[str, Any]:
-        """Allow no key."""
+        """Return a schema without keys."""
         return {"type": "object", "properties": {}, "additionalProperties": False}
 
 

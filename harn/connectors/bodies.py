@@ -1,4 +1,4 @@
-"""Reads the few fields that decide about an event out of a body."""
+"""Reading of the few fields of a body that an event is made from."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from harn.errors import MediaTypeUnsupported, PayloadInvalid
 from harn.model.json_text import is_too_deep, mended, slices
 
 LONGEST_WORD = 256
-"""Characters of a kind or an identifier; what is longer is none."""
+"""Characters of a kind or an identifier; longer text is ignored."""
 
 BUILT = 256 * 1024
-"""Bytes; a body up to this size is built in full, of a larger one only what is asked for."""
+"""Bytes; a body up to this size is built in full, of a larger one only the fields that are read."""
 
 FORM = "application/x-www-form-urlencoded"
 MOST_FORM_FIELDS = 100
@@ -34,7 +34,7 @@ _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 _UTF_8 = frozenset(("utf-8", "utf8", "us-ascii", "ascii"))
 _LIKE_ASCII = frozenset(("iso-8859-1", "latin1", "latin-1", "iso-8859-15", "windows-1252", "cp1252"))
 
-# Longer numbers, and the strings that may hold what looks like one.
+# Longer numbers, and the strings that may contain text like one.
 _NUMBERS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(-?[0-9][0-9.eE+-]{3,})', re.DOTALL)
 # A number is out of range only with an exponent of three digits, or with some hundred digits before it.
 _EXPONENT = re.compile(rb"(?<=[0-9])[eE][+-]?[0-9]{3,}(?=[\s,\]}])")
@@ -42,12 +42,12 @@ _ZEROS = bytes(0x30 if byte in b"0123456789" else 0x20 for byte in range(256))
 _LONG = b"0" * 200
 _OVERLAP = 512
 
-# What a decoder raises at a body that is not what it wants; nesting too deep for it ends in RecursionError.
+# Exceptions of a decoder for a body of another shape; nesting too deep for it ends in RecursionError.
 _NOT_READABLE = (ValueError, RecursionError)
 
 
 class Document:
-    """One JSON value. Of a large one only what `at` is asked for is built."""
+    """One JSON value. Of a large one only the members that `at` returns are built."""
 
     __slots__ = ("_value",)
 
@@ -56,14 +56,14 @@ class Document:
 
     @property
     def is_object(self) -> bool:
-        """Tell whether it is a JSON object."""
+        """Whether it is a JSON object."""
         return isinstance(self._value, dict) or (isinstance(self._value, msgspec.Raw) and _is_object(self._value))
 
     def at(self, *path: str) -> Any:
         """
-        Give the value at a path of members; None where there is nothing or ``null``.
+        Return the value at a path of members; None where it is absent or ``null``.
 
-        A string or number is given as it is. What is larger may be given as its JSON text (`msgspec.Raw`).
+        A string or number is returned decoded. A larger value may be returned as its JSON text (`msgspec.Raw`).
         """
         value = self._value
         for step in path:
@@ -86,9 +86,9 @@ def read_json(body: bytes) -> Document:
     """
     Read one JSON value in UTF-8, all of ``body``, as RFC 8259 allows it.
 
-    Of a repeated member the last counts; a byte order mark is passed over, half a surrogate pair is U+FFFD.
+    Of a repeated member the last counts; a byte order mark is skipped, half a surrogate pair is U+FFFD.
 
-    :raises PayloadInvalid: it is none, or a parser cannot hold it: a number out of range, or too many levels.
+    :raises PayloadInvalid: not JSON, or beyond a parser's limits: a number out of range, or too many levels.
     """
     try:
         return Document(_read(body))
@@ -118,22 +118,23 @@ def read_form(body: bytes) -> dict[str, str]:
     """
     Read a form; of a repeated field the first counts.
 
-    :raises PayloadInvalid: it is none, or has more than `MOST_FORM_FIELDS` fields.
+    :raises PayloadInvalid: not a form, or with more than `MOST_FORM_FIELDS` fields.
     """
     try:
         form = parse_qs(body.decode("ascii"), True, strict_parsing=True, max_num_fields=MOST_FORM_FIELDS)
     except ValueError as error:
-        raise PayloadInvalid(f"the body is not a form, as its content type ({FORM}) says") from error
+        raise PayloadInvalid(f"the body must be a form, as its content type is {FORM}") from error
     return {name: values[0] for name, values in form.items()}
 
 
 def read_message(headers: Mapping[str, str], body: bytes) -> tuple[str, Document]:
     """
-    Read a body that is a JSON object, a form, or a form whose field ``payload`` is one; give its format, too.
+    Read a body that is a JSON object, a form, or a form whose field ``payload`` is a JSON object; return its format,
+    too.
 
     :param headers: names in lower case.
     :return: ``json``, ``fields`` or ``form``: see `harn.model.event.parse_body`.
-    :raises PayloadInvalid: it is none of these.
+    :raises PayloadInvalid: any other body.
     """
     check_charset(headers, body)
     if media_type(headers) != FORM:
@@ -144,19 +145,19 @@ def read_message(headers: Mapping[str, str], body: bytes) -> tuple[str, Document
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Give the media type of a request in lower case, without parameters; empty for none."""
+    """Return the media type of a request in lower case, without parameters; empty if it has none."""
     return _content_type(headers.get("content-type", ""))[0]
 
 
 def claims_json(headers: Mapping[str, str]) -> bool:
-    """Tell whether a request says that its body is JSON."""
+    """Return whether a request declares its body as JSON."""
     name = media_type(headers)
     return name in ("application/json", "text/json") or name.endswith("+json")
 
 
 def check_charset(headers: Mapping[str, str], body: bytes) -> None:
     """
-    Check that a body that is JSON, or a form, is not said to be in anything but UTF-8.
+    Check that a JSON or form body is not declared in another charset than UTF-8.
 
     :raises MediaTypeUnsupported: it is, and its bytes are not the same in UTF-8.
     """
@@ -169,25 +170,25 @@ def check_charset(headers: Mapping[str, str], body: bytes) -> None:
 
 @lru_cache(maxsize=64)
 def _content_type(text: str) -> tuple[str, str | None]:
-    """Give media type and charset of a ``Content-Type`` in lower case; None where it names no charset."""
+    """Return media type and charset of a ``Content-Type`` in lower case; None for a missing charset."""
     found = _CHARSET.search(text)
     return text.partition(";")[0].strip().lower(), None if found is None else found[1].lower()
 
 
 def word(value: Any) -> str | None:
-    """Give a string that is neither empty nor longer than `LONGEST_WORD`; None for anything else."""
+    """Return a string that is neither empty nor longer than `LONGEST_WORD`; None for anything else."""
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_WORD else None
 
 
 def identifier(value: Any) -> str | None:
-    """Give a string as `word` does, or a whole number in decimal digits; None for anything else."""
+    """Return a string as `word` does, or a whole number in decimal digits; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**LONGEST_WORD:
         return str(value)
     return word(value)
 
 
 def occurred_at(value: Any) -> str | None:
-    """Give a string that is an RFC 3339 time, in UTC; None for anything else."""
+    """Return an RFC 3339 time string in UTC; None for anything else."""
     if word(value) is None:
         return None
     try:
@@ -197,7 +198,7 @@ def occurred_at(value: Any) -> str | None:
 
 
 def moment(value: Any) -> str | None:
-    """Give a time in UTC: Unix seconds, or a string as `occurred_at` takes it; None for anything else."""
+    """Return a time in UTC: from Unix seconds, or a string as in `occurred_at`; None for anything else."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return occurred_at(value)
     try:
@@ -207,12 +208,12 @@ def moment(value: Any) -> str | None:
 
 
 def body_digest(body: bytes) -> str:
-    """Identify a delivery by what it says, where its provider gives it no identifier: ``sha256:`` and digits."""
+    """Return ``sha256:`` and digits of the body: the identifier of a delivery whose provider gives it none."""
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
 def _read(text: bytes) -> Any:
-    """Read a JSON value; of a large one its text."""
+    """Read a JSON value; return a large one as its text."""
     if len(text) <= BUILT:
         return _anything.decode(text)
     if is_too_deep(text):
@@ -232,7 +233,7 @@ def _is_object(raw: msgspec.Raw) -> bool:
 
 
 def _member_of(raw: msgspec.Raw, name: str) -> msgspec.Raw | None:
-    """Give a member of an object within a body that was read before; None of any other value, or where it is not."""
+    """Return a member of an object within a body that was read before; None for other values, or where it is absent."""
     try:
         found: msgspec.Raw = _finder(name).decode(raw).value
     except _NOT_READABLE:
@@ -243,7 +244,7 @@ def _member_of(raw: msgspec.Raw, name: str) -> msgspec.Raw | None:
 @lru_cache(maxsize=256)
 def _finder(name: str) -> msgspec.json.Decoder[Any]:
     """
-    Make what finds one member, and builds none of the others.
+    Make a decoder that finds one member, and builds none of the others.
 
     A dict of them would hold the interpreter's lock for as long as it takes to build it, and there may be a million.
     """
@@ -252,7 +253,7 @@ def _finder(name: str) -> msgspec.json.Decoder[Any]:
 
 
 def _reason(text: bytes, error: BaseException) -> str:
-    """Say why it cannot be read, without quoting it."""
+    """Return why it cannot be read, without quoting it."""
     if b"\x00" in text[:4]:
         return "it looks like UTF-16 or UTF-32; send UTF-8"
     if isinstance(error, UnicodeDecodeError):
@@ -263,7 +264,7 @@ def _reason(text: bytes, error: BaseException) -> str:
 
 
 def _may_exceed(text: bytes) -> bool:
-    """Tell whether JSON text may hold a number that is out of range; what is in strings is not told apart."""
+    """Return whether JSON text may hold a number that is out of range; text in strings counts, too."""
     return any(
         _EXPONENT.search(piece) is not None or _LONG in piece.translate(_ZEROS) for piece in slices(text, _OVERLAP)
     )

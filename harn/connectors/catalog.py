@@ -1,4 +1,4 @@
-"""The connectors of this installation: ours and those that other packages bring, all found as Twisted plugins."""
+"""The connectors of this installation: harn's and those of other packages, all found as Twisted plugins."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from harn.manifest.interfaces import ProviderRules
 from harn.model.problem import Problem
 
 PACKAGES = ("harn.plugins", "twisted.plugins")
-"""Where plugins live. Given by name: the first is a layer above, and both may hold anybody's modules."""
+"""Packages with plugins. Given by name: the first is a layer above, and both may contain third-party modules."""
 
 
 @frozen(kw_only=True)
 class Catalog:
     """
-    All providers, and what is wrong with the plugins that are not among them.
+    All providers, and the problems of plugins that cannot be used.
 
     :ivar plugins: by provider id.
-    :ivar providers: what the manifest may say about each (`harn.manifest.interfaces.ProviderRules`).
+    :ivar providers: the manifest's rules of each (`harn.manifest.interfaces.ProviderRules`).
     :ivar problems: one for each plugin or module that could not be used; the others work without it.
     """
 
@@ -42,7 +42,7 @@ class Catalog:
         """
         Find every plugin in ``packages``. Imports their modules, so: once, at start.
 
-        Nothing that a plugin does ends it; a module that cannot be imported is a problem that names it.
+        An exception of a plugin does not end it; a module that cannot be imported is a problem that names it.
         """
         found: list[IConnectorPlugin] = []
         problems: list[Problem] = []
@@ -53,7 +53,8 @@ class Catalog:
     @classmethod
     def of(cls, plugins: Iterable[IConnectorPlugin], problems: Iterable[Problem] = ()) -> Catalog:
         """
-        Check plugins and order them by provider; of two for one provider ours wins, else the first by module name.
+        Check plugins and order them by provider; of two for one provider harn's own wins, else the first by module
+        name.
         """
         usable: dict[str, IConnectorPlugin] = {}
         rules: dict[str, ProviderRules] = {}
@@ -67,8 +68,8 @@ class Catalog:
                 wrong.append(
                     Problem(
                         file=home_of(plugin),
-                        message=f"{type(plugin).__name__} is no usable connector plugin: {error}",
-                        hint="mend or uninstall the package that brings it",
+                        message=f"{type(plugin).__name__} is not a usable connector plugin: {error}",
+                        hint="fix or uninstall the package that brings it",
                     )
                 )
                 continue
@@ -88,9 +89,9 @@ class Catalog:
 
     def plugin(self, provider: str) -> IConnectorPlugin:
         """
-        Give the plugin of a provider.
+        Return the plugin of a provider.
 
-        :raises KeyError: there is none; a checked manifest names none that is not there.
+        :raises KeyError: there is none; a checked manifest uses only existing providers.
         """
         return self.plugins[provider]
 
@@ -103,9 +104,9 @@ def home_of(plugin: object) -> str:
 
 def _rules(plugin: IConnectorPlugin) -> ProviderRules:
     """
-    Take the manifest's rules from a plugin.
+    Read the manifest's rules from a plugin.
 
-    :raises Exception: it does not keep its interface's promise; whatever its attributes raise.
+    :raises Exception: the plugin does not provide its interface, or one of its attributes raises.
     """
     try:
         verifyObject(IConnectorPlugin, plugin)
@@ -147,9 +148,9 @@ def _find(package: ModuleType, found: list[IConnectorPlugin], problems: list[Pro
 @implementer(ILogObserver)
 class _Failures:
     """
-    Hears which modules of a package cannot be imported.
+    Collects the failures of modules that cannot be imported.
 
-    ``getPlugins`` logs what a module raises and goes on without it: the log is the only place that tells.
+    ``getPlugins`` logs a module's exception and continues without it: it is reported only in the log.
     """
 
     def __init__(self, package: ModuleType) -> None:
@@ -158,24 +159,24 @@ class _Failures:
         self._places = [os.path.join(os.path.realpath(path), "") for path in package.__path__]
 
     def __call__(self, event: LogEvent) -> None:
-        # ``failure`` is where Twisted's older log, which ``getPlugins`` writes to, puts it.
+        # ``failure`` is the key of Twisted's older log, which ``getPlugins`` writes to.
         failure = event.get("log_failure", event.get("failure"))
         if isinstance(failure, Failure) and self._module(failure) is not None:
             self.note(failure)
 
     def note(self, failure: Failure) -> None:
-        """Make a problem of a failure."""
+        """Add a problem for a failure."""
         module = self._module(failure)
         self.problems.append(
             Problem(
                 file=self._package if module is None else f"{self._package}.{module}",
                 message=f"the plugin module cannot be imported: {type(failure.value).__name__}: {failure.value}",
-                hint="mend or uninstall the package that brings it; the log has the traceback",
+                hint="fix or uninstall the package that brings it; the log has the traceback",
             )
         )
 
     def _module(self, failure: Failure) -> str | None:
-        """Give the name of our package's module in whose import ``failure`` arose, if it did."""
+        """Return the name of our package's module in whose import ``failure`` arose, or None."""
         files = [str(frame[1]) for frame in failure.frames]
         if isinstance(failure.value, SyntaxError) and failure.value.filename:
             files.append(failure.value.filename)

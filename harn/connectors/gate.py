@@ -1,4 +1,4 @@
-"""The valve between a connector that starts events itself and the inbox."""
+"""The gate between a connector that starts events itself and the inbox."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ Sink = Callable[[str, NormalizedEvent], "Deferred[None]"]
 
 class Gate:
     """
-    Lets events through while it is open, and refuses them while it is shut; it keeps none.
+    Passes events on while it is open, and refuses them while it is shut; it stores none.
 
-    A connector gets its own `emit`. It is shut until its generation is adopted, and shut for good when another one is:
-    both in the same synchronous step, so that at each instant one gate of a trigger is open. What to do with a refused
-    event is the connector's to know: a stream does not acknowledge it, a poll does not advance, a schedule holds it.
+    A connector gets its own `emit`. The gate is shut until its generation is adopted, and shut for good when another
+    one is: both in the same synchronous step, so that at each instant exactly one gate of a trigger is open. The
+    connector decides how to handle a refused event: a stream does not acknowledge it, a poll does not advance, a
+    schedule holds it.
     """
 
     def __init__(self) -> None:
@@ -26,24 +27,24 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether events go through now."""
+        """Whether events pass now."""
         return self._sink is not None
 
     def open(self, sink: Sink) -> None:
-        """Let events through to ``sink``, which answers when they are durable."""
+        """Pass events to ``sink`` from now on; its result fires when they are durable."""
         self._sink = sink
 
     def shut(self) -> None:
-        """Refuse events from now on; what went through already is the sink's."""
+        """Refuse events from now on; events that passed already belong to the sink."""
         self._sink = None
 
     def emit(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
         """
-        Hand over an event.
+        Pass an event on.
 
-        :return: fires when the event is durable; fails with `GateShut` when it was not taken, and with what the sink
-            fails with.
+        :return: fires when the event is durable; fails with `GateShut` when it was not accepted, and with the sink's
+            failure.
         """
         if self._sink is None:
-            return fail(GateShut(f"events of trigger {trigger_id} are not taken now; keep this one"))
+            return fail(GateShut(f"events of trigger {trigger_id} are not accepted now; keep this one"))
         return self._sink(trigger_id, event)

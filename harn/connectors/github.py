@@ -19,13 +19,13 @@ from harn.model.inbound import InboundRequest
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 
 SIGNATURE = HmacScheme(name="github", header="X-Hub-Signature-256", prefix="sha256=")
-"""It signs no time: a captured request stays valid. Source: GitHub, "Validating webhook deliveries"."""
+"""No time is signed: a captured request stays valid. Source: GitHub, "Validating webhook deliveries"."""
 
 _EVENT = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 _COMMON = {"action": ["action"], "installation_id": ["installation", "id"]}
 
-# What events have beside the common fields; the names are those of the body.
+# Fields of each event beside the common ones; the names are those of the body.
 _LIFTED: Mapping[str, dict[str, list[str]]] = {
     event: _COMMON | {name: [name] for name in names}
     for event, names in {
@@ -43,10 +43,10 @@ _LIFTED: Mapping[str, dict[str, list[str]]] = {
 
 @implementer(IEarlyReceiver)
 class GithubConnector(Receiver):
-    """Takes the webhooks of one trigger."""
+    """Receives the webhooks of one trigger."""
 
     def prepare(self) -> None:
-        """Make the secrets ready."""
+        """Prepare the secrets."""
         self._use_secret(SECRET, SIGNATURE.key)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
@@ -59,9 +59,9 @@ class GithubConnector(Receiver):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """
-        Give one event: ``<X-GitHub-Event>.<action>``, or the bare event where the body has no action.
+        Return one event: ``<X-GitHub-Event>.<action>``, or the bare event where the body has no action.
 
-        The body is checked in full: what is accepted here, a handler can read.
+        The body is checked in full, so that a handler can read every body that is accepted.
         """
         headers, body = inbound.headers, inbound.body
         event = headers.get("x-github-event")

@@ -1,5 +1,5 @@
 """
-What a connector promises. Ours use no other door than third-party ones.
+The interfaces of connectors. Harn's own connectors use the same ones as third-party connectors.
 
 Order of life, which `harn.testing.connectors` checks: ``prepare`` once, ``activate`` at most once after it, ``quiesce``
 at most once, ``close`` exactly once (after a failed ``prepare`` too). ``prepare``, ``activate`` and ``close`` may
@@ -22,16 +22,16 @@ CREDENTIALS = "credentials"
 
 
 class IConnector(Interface):
-    """Takes events of one provider for one trigger."""
+    """Receives or produces events of one provider for one trigger."""
 
     def prepare() -> Any:
-        """Acquire all that can fail; show nothing outside."""
+        """Acquire everything that can fail; have no effect visible outside."""
 
     def activate() -> Any:
-        """Begin; events that it starts itself go through the gate, which may still be shut."""
+        """Start; its own events go through the gate, which may still be shut."""
 
     def quiesce() -> None:
-        """Stop taking new work, at once. Requests that hold a lease may still be verified and normalized."""
+        """Accept no new work, at once. Requests that hold a lease may still be verified and normalized."""
 
     def close() -> Any:
         """Release everything."""
@@ -50,19 +50,19 @@ class IReceiver(IConnector):
 
     def normalize(inbound: InboundRequest) -> Normalized:
         """
-        Say what it means. Pure computation.
+        Convert a request to events or an answer. Pure computation.
 
-        :raises PayloadInvalid: the provider's format does not allow this body.
+        :raises PayloadInvalid: the body does not have the provider's format.
         """
 
 
 class IEarlyReceiver(IReceiver):
-    """A receiver that turns away what the headers give away, before the body is read."""
+    """A receiver that can refuse a request by its headers, before the body is read."""
 
     def check_headers(headers: Mapping[str, str]) -> None:
         """
-        Check that the headers which carry the signature are there. Pure computation, and the signature's own check
-        is `verify`'s.
+        Check that the headers which carry the signature are present. Pure computation; `verify` checks the signature
+        itself.
 
         :param headers: names in lower case.
         :raises CredentialsRejected: one of its classes.
@@ -72,13 +72,13 @@ class IEarlyReceiver(IReceiver):
 class IConnectorPlugin(IPlugin):
     """One provider; found with ``twisted.plugin.getPlugins`` in ``harn.plugins``."""
 
-    provider: str = Attribute("For example ``github``: what ``provider`` in the manifest names.")
+    provider: str = Attribute("For example ``github``: the value of ``provider`` in the manifest.")
     kinds: Sequence[str] = Attribute("Trigger kinds, for example ``('webhook',)``.")
     table: str | None = Attribute("The provider's own table in a trigger, for example ``webhook``; None for none.")
     schema: Any = Attribute("A `harn.manifest.interfaces.ISettingsSchema` for that table; None for none.")
     required_secrets: Sequence[str] = Attribute("Names that a trigger's ``secrets`` must have.")
     optional_secrets: Sequence[str] = Attribute("Names that it may have.")
-    authentication: str = Attribute("`PUBLIC` (the provider's signature decides) or `CREDENTIALS` (ours, first).")
+    authentication: str = Attribute("`PUBLIC` (the provider's signature decides) or `CREDENTIALS` (harn's own).")
 
     def connector(context: ConnectorContext) -> IConnector:
         """Make a connector for one trigger; acquire nothing yet."""

@@ -1,4 +1,4 @@
-"""What crosses a connector's interface."""
+"""Values that cross a connector's interface."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class ConnectorBinding:
 @frozen(kw_only=True)
 class ConnectorContext:
     """
-    What a connector is made of.
+    The dependencies of a connector.
 
-    :ivar clock: for timers and durations; its seconds are no time of day. ``wall``: the time of day.
-    :ivar emit: ``emit(trigger_id, event) -> Deferred[None]``: hands over an event that the connector began itself,
+    :ivar clock: for timers and durations; its seconds are not a time of day. ``wall``: the time of day.
+    :ivar emit: ``emit(trigger_id, event) -> Deferred[None]``: passes on an event that the connector started itself,
         through the gate; the Deferred fires when the event is durable. Push connectors never call it.
     """
 
@@ -70,14 +70,16 @@ class NormalizedEvent:
 
 @frozen
 class Events:
-    """Keep these events; answer when they are durable. An empty tuple: nothing to do, answer ``ignored``."""
+    """
+    Store these events; answer when they are durable. An empty tuple: there is nothing to store, answer ``ignored``.
+    """
 
     events: tuple[NormalizedEvent, ...]
 
 
 @frozen(kw_only=True)
 class Respond:
-    """Keep ``events``, then answer with this (a handshake, an acknowledgement in the provider's form)."""
+    """Store ``events``, then answer with this (a handshake, an acknowledgement in the provider's form)."""
 
     status: int
     body: bytes
@@ -87,7 +89,7 @@ class Respond:
 
 @frozen(kw_only=True)
 class Reject:
-    """Keep nothing, answer with this status and text."""
+    """Store nothing, answer with this status and text."""
 
     status: int
     detail: str

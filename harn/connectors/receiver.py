@@ -1,4 +1,4 @@
-"""What our connectors for incoming requests have in common: secrets to make ready, and nothing to run."""
+"""The base of connectors for incoming requests: they prepare secrets, and run nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harn.errors import StageFailed
 
 class Receiver:
     """
-    The life cycle of a connector that waits for requests. It starts nothing, so there is nothing to stop.
+    The life cycle of a connector that waits for requests. It starts nothing, so it has nothing to stop.
 
     Subclasses add ``verify`` and ``normalize``.
     """
@@ -20,23 +20,23 @@ class Receiver:
         self._keys: tuple[bytes, ...] = ()
 
     def prepare(self) -> None:
-        """Acquire nothing; subclasses make their keys ready."""
+        """Acquire nothing; subclasses prepare their keys."""
 
     def activate(self) -> None:
-        """Begin nothing: the route is what brings requests."""
+        """Start nothing: requests arrive through the route."""
 
     def quiesce(self) -> None:
-        """Stop nothing: the route goes away by itself, and leased requests may still come through."""
+        """Stop nothing: the route is removed elsewhere, and leased requests may still arrive."""
 
     def close(self) -> None:
-        """Forget the keys."""
+        """Remove the keys."""
         self._keys = ()
 
     def _use_secret(self, name: str, key: Callable[[bytes], bytes]) -> None:
         """
-        Turn the values of the secret ``name`` into keys.
+        Convert the values of the secret ``name`` to keys.
 
-        :raises StageFailed: there is none, or one is not usable; names the trigger and the position, never the value.
+        :raises StageFailed: it has no value, or one is not usable; names the trigger and the position, never the value.
         """
         values = self._binding.secrets.get(name, ())
         if not values:

@@ -1,8 +1,7 @@
 """
-The shared base of providers that sign their webhooks: one is a module of declarations, and nothing else to write.
-
-A declaration says how the provider signs and where in a request its facts are. Verifying, reading the body, refusing
-what cannot be read, and the plugin's interface are here.
+The shared base of providers that sign their webhooks: each is a module of declarations, without code. A declaration
+says how the provider signs, and where in a request its fields are. This module verifies, reads the body, refuses
+unreadable requests, and implements the plugin's interface.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Path = tuple[str, ...]
 @frozen
 class Message:
     """
-    A verified request, read.
+    A verified request, parsed.
 
     :ivar headers: names in lower case.
     :ivar body_format: ``json``, ``form`` or ``fields``: see `harn.model.event.parse_body`.
@@ -44,44 +43,44 @@ class Message:
     @classmethod
     def of(cls, headers: Mapping[str, str], body: bytes) -> Message:
         """
-        Read a request.
+        Parse a request.
 
         :raises PayloadInvalid: its body is neither a JSON object nor a form.
         """
         return cls(headers, *bodies.read_message(headers, body))
 
     def at(self, *path: str) -> Any:
-        """Give the value at a path of the body; None where there is nothing."""
+        """Return the value at a path of the body; None if absent."""
         return self.document.at(*path)
 
 
 Fact = Callable[[Message], Any]
-"""Finds one fact in a message; None where it is not there."""
+"""Finds one field in a message; None if absent."""
 
 
 def member(*path: str) -> Fact:
-    """Find a fact at a path of the body."""
+    """Make a fact that reads a path of the body."""
     return lambda message: message.at(*path)
 
 
 def header(name: str) -> Fact:
-    """Find a fact in a header."""
+    """Make a fact that reads a header."""
     name = name.lower()
     return lambda message: message.headers.get(name)
 
 
 def nothing(message: Message) -> None:
-    """Find nothing."""
+    """Return None, for any message."""
 
 
 def always(**fields: Path) -> Callable[[Message], Mapping[str, Path]]:
-    """Find the same fields in every message."""
+    """Make a function that returns the same fields for every message."""
     return lambda message: fields
 
 
 @frozen(kw_only=True)
 class Example:
-    """A request that the provider might send: for tests, and for trying things out; its signature is made anew."""
+    """A request that the provider might send: for tests, and for trying things out; it is signed when it is used."""
 
     body: bytes
     headers: Mapping[str, str] = field(factory=lambda: {"Content-Type": "application/json"})
@@ -91,18 +90,18 @@ class Example:
 @frozen(kw_only=True, eq=False)
 class SignedProvider:
     """
-    What is particular about one provider.
+    The declaration of one provider.
 
     :ivar home: the module that declares it: ``__name__``.
-    :ivar scheme: how it signs.
+    :ivar scheme: its signature scheme.
     :ivar kind: the kind of an event. A message without one is refused.
     :ivar identity: the identifier of a delivery, the same when it is sent again; else the body's digest is.
     :ivar occurred_at: when it happened: Unix seconds, or RFC 3339.
-    :ivar fields: the names of ``event.provider_payload`` and where in the body each is.
-    :ivar headers: further names of it, and the header of each.
-    :ivar handshake: answers a message that is not an event; None for any other.
-    :ivar acknowledgement: the answer that the sender wants when its event is kept; None for harn's own.
-    :ivar final: header lines of answers that sending again would not change; each ends in CRLF.
+    :ivar fields: the names in ``event.provider_payload`` and their paths in the body.
+    :ivar headers: further names in it, and the header of each.
+    :ivar handshake: returns the answer to a message that is not an event; None for any other.
+    :ivar acknowledgement: returns the answer that the sender expects when its event is stored; None for harn's own.
+    :ivar final: header lines of answers for which a repeated request would not help; each ends in CRLF.
     """
 
     provider: str
@@ -132,7 +131,7 @@ class SignedProvider:
 
 @implementer(IEarlyReceiver)
 class SignedConnector(Receiver):
-    """Takes the webhooks of one trigger."""
+    """Receives the webhooks of one trigger."""
 
     def __init__(self, context: ConnectorContext, declared: SignedProvider) -> None:
         super().__init__(context)
@@ -140,11 +139,11 @@ class SignedConnector(Receiver):
         self.final_headers: bytes = declared.final
 
     def prepare(self) -> None:
-        """Make the secrets ready."""
+        """Prepare the secrets."""
         self._use_secret(SECRET, self._declared.scheme.key)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
-        """Check that the signature's headers are there."""
+        """Check that the signature's headers are present."""
         self._declared.scheme.check_headers(headers)
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
@@ -152,7 +151,7 @@ class SignedConnector(Receiver):
         self._declared.scheme.verify(self._keys, inbound.headers, inbound.body, now, TOLERANCE)
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
-        """Give the event, with the answer that its sender wants, or that answer alone."""
+        """Return the event, with the answer that its sender expects, or that answer alone."""
         message = Message.of(inbound.headers, inbound.body)
         answer = self._declared.handshake(message)
         if answer is not None:
@@ -162,21 +161,21 @@ class SignedConnector(Receiver):
         return Events((event,)) if answer is None else evolve(answer, events=(event,))
 
     def example(self) -> NormalizedEvent:
-        """Give the event of the example, with its body."""
+        """Return the event of the example, with its body."""
         given = self._declared.example
         headers = {name.lower(): value for name, value in given.headers.items()}
         return evolve(self._event(Message.of(headers, given.body), given.body), body=given.body)
 
     def _event(self, message: Message, body: bytes) -> NormalizedEvent:
         """
-        Give the event that a message tells of.
+        Return the event of a message.
 
-        :raises PayloadInvalid: it does not say what happened.
+        :raises PayloadInvalid: it has no kind.
         """
         declared = self._declared
         kind = bodies.word(declared.kind(message))
         if kind is None:
-            raise PayloadInvalid(f"the body does not say what happened; is this a webhook of {declared.provider}?")
+            raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
         return NormalizedEvent(
             kind=kind,
             dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),

@@ -28,7 +28,7 @@ _MORE = ("item_user", "tab", "view", "assistant_thread", "context")
 
 
 def _kind(message: Message) -> Any:
-    """Give the command, or the type: of an event the inner one, of a message with its channel's type."""
+    """Return the command, or the type: of an event the inner one, of a message with its channel's type."""
     if message.body_format == "fields":
         return message.at("command")
     outer = message.at("type")
@@ -39,7 +39,7 @@ def _kind(message: Message) -> Any:
 
 
 def _fields(message: Message) -> Mapping[str, Path]:
-    """Lift what messages of each shape have."""
+    """Return the fields that messages of each shape have."""
     if message.body_format == "fields":
         return {name: (name,) for name in (*_COMMAND, "response_url", "trigger_id", "api_app_id")}
     if message.body_format == "form":
@@ -54,7 +54,7 @@ def _fields(message: Message) -> Mapping[str, Path]:
 
 
 def _handshake(message: Message) -> Respond | None:
-    """Answer the check of a request URL with its challenge, and that of its certificate with nothing."""
+    """Answer the check of a request URL with its challenge, and that of its certificate with an empty body."""
     if message.at("type") == "url_verification":
         challenge = word(message.at("challenge"))
         if challenge is None:

@@ -22,8 +22,8 @@ from harn.model.inbound import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 
-# Where each scheme's senders put the identifier of a delivery, before the body's ``id``. A header counts only where
-# the scheme signs it, or signs no header at all: else whoever captured a request could make it look new.
+# The header with the identifier of a delivery in each scheme, used before the body's ``id``. A header counts only where
+# the scheme signs it, or signs no header at all: otherwise a captured request could be made to look new.
 _IDENTIFIERS = {
     "standard": ("webhook-id", "svix-id"),
     "stripe": (),
@@ -52,13 +52,13 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, table: Any) -> WebhookSettings:
-        """Take the checked table, as plain values or as what it already is."""
+        """Convert the checked table, given as plain values or as this class."""
         return msgspec.convert(table or {}, cls, from_attributes=True)
 
 
 @implementer(IEarlyReceiver)
 class WebhookConnector(Receiver):
-    """Takes the webhooks of one trigger."""
+    """Receives the webhooks of one trigger."""
 
     def __init__(self, context: ConnectorContext) -> None:
         super().__init__(context)
@@ -67,11 +67,11 @@ class WebhookConnector(Receiver):
         self._identifiers = _IDENTIFIERS[self._scheme.name]
 
     def prepare(self) -> None:
-        """Make the secrets ready for the scheme."""
+        """Prepare the secrets for the scheme."""
         self._use_secret(SECRET, self._scheme.key)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
-        """Check that the headers of the configured scheme are there."""
+        """Check that the headers of the configured scheme are present."""
         self._scheme.check_headers(headers)
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
@@ -80,7 +80,7 @@ class WebhookConnector(Receiver):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """
-        Give one event. JSON is tried without regard to the content type; what says that it is JSON must be.
+        Return one event. JSON is tried for any content type; a body declared as JSON must be JSON.
 
         Its kind is ``X-GitHub-Event``, else the body's ``type`` or ``event``, else ``webhook``.
         """
@@ -103,7 +103,7 @@ class WebhookConnector(Receiver):
         return Events((event,))
 
     def _dedupe_key(self, inbound: InboundRequest, document: Document) -> str:
-        """Give the sender's identifier of the delivery, else the body's digest."""
+        """Return the sender's identifier of the delivery, else the body's digest."""
         for header in self._identifiers:
             found = bodies.word(inbound.headers.get(header))
             if found is not None:
@@ -113,9 +113,9 @@ class WebhookConnector(Receiver):
 
 def _read(headers: Mapping[str, str], body: bytes) -> tuple[str, Document]:
     """
-    Give the body's format, and the document that it is where it is JSON.
+    Return the body's format, and the document where it is JSON.
 
-    :raises PayloadInvalid: it says that it is JSON, and is not.
+    :raises PayloadInvalid: it is declared as JSON, and is not.
     """
     if not body:
         return "none", NOTHING

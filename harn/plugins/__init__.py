@@ -1,7 +1,6 @@
 """
-Where connectors are found: a package that puts a module under ``harn/plugins/`` brings a provider.
-
-Such a directory has no ``__init__.py``: this package extends over all of them, wherever they are installed.
+The package in which connectors are found: a package that puts a module under ``harn/plugins/`` adds a provider. Such a
+directory has no ``__init__.py``: this package extends over all of them, wherever they are installed.
 """
 
 from __future__ import annotations

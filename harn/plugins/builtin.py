@@ -1,4 +1,4 @@
-"""The connectors that come with harn, by the same door as everybody's."""
+"""The connectors that come with harn, registered like third-party ones."""
 
 from __future__ import annotations
 

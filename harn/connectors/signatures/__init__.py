@@ -1,1 +1,1 @@
-"""How providers sign their requests: one module a scheme, each a pure function of plain values."""
+"""Signature schemes of providers: one module a scheme, each a pure function of plain values."""

@@ -1,4 +1,4 @@
-"""Compares signatures in a time that tells nothing about the right ones."""
+"""Comparison of signatures in constant time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hmac import compare_digest
 
 def any_equal(expected: Iterable[bytes], given: Sequence[str]) -> bool:
     """
-    Say whether any given signature is any expected one. All pairs are compared, whatever is found on the way.
+    Return whether any given signature equals any expected one. All pairs are compared, whatever matches on the way.
 
-    Signatures are compared as text: what is malformed equals nothing and needs no parsing.
+    Signatures are compared as text: a malformed one equals none and needs no parsing.
     """
     found = False
     candidates = [text.encode("utf-8", "replace") for text in given]

@@ -1,4 +1,4 @@
-"""Schemes that differ only in what is signed and how the signature is written: said here, programmed once."""
+"""HMAC schemes that differ only in the signed bytes and in how the signature is written, as declarations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harn.errors import SignatureMismatch, SignatureMissing
 
 
 class Part(Enum):
-    """A part of what is signed that differs from request to request."""
+    """A part of the signed bytes that differs from request to request."""
 
     BODY = "body"
     TIMESTAMP = "timestamp"
 
 
 class Encoding(Enum):
-    """How the digest is written."""
+    """The encoding of the digest."""
 
     HEX = "hex"
     BASE64 = "base64"
@@ -34,16 +34,17 @@ class Encoding(Enum):
 @frozen(kw_only=True)
 class HmacScheme:
     """
-    An HMAC of the body, and mostly of a time stamp, that one header carries.
+    An HMAC of the body, and usually of a time stamp, in one header.
 
-    A signature is compared as text: what is malformed equals nothing and needs no parsing.
+    A signature is compared as text: a malformed one equals none and needs no parsing.
 
     :ivar header: the header with the signature, spelled as the sender does.
-    :ivar signed: what the HMAC is of: bytes as they are, and `Part`.
-    :ivar prefix: what stands before the digest, for example ``sha256=``.
-    :ivar timestamp_header: the header with the time (whole seconds, Unix); None where none is signed, or in an entry.
-    :ivar entries: where the header is a list as ``t=1,v1=ab,v1=cd``: the names of its time and its signatures.
-        Entries of other names do not count.
+    :ivar signed: the bytes that are signed: constant bytes, and each `Part`.
+    :ivar prefix: text before the digest, for example ``sha256=``.
+    :ivar timestamp_header: the header with the time (whole seconds, Unix); None if no time is signed, or it is an
+        entry.
+    :ivar entries: for a header that is a list as ``t=1,v1=ab,v1=cd``: the names of its time and its signatures. Entries
+        of other names do not count.
     """
 
     name: str
@@ -79,7 +80,7 @@ class HmacScheme:
         return timed
 
     def key(self, secret: bytes) -> bytes:
-        """Take the secret as it is; see `IScheme`."""
+        """Return the secret unchanged; see `IScheme`."""
         if not secret:
             raise ValueError("it is empty")
         return secret
@@ -121,7 +122,7 @@ class HmacScheme:
         return {**times, self.header: signature}
 
     def _read_entries(self, given: str, time_name: str, signature_name: str) -> tuple[str, list[str]]:
-        """Give the time and the signatures of a list; which of two times was signed must not be ours to choose."""
+        """Return the time and the signatures of a list; exactly one time is allowed, since only one can be signed."""
         timestamps, candidates = [], []
         for entry in given.split(","):
             name, _, value = entry.strip().partition("=")
@@ -134,7 +135,7 @@ class HmacScheme:
         return timestamps[0], candidates
 
     def _signature(self, key: bytes, timestamp: str | None, body: bytes) -> bytes:
-        """Write the signature that ``key`` makes."""
+        """Return the signature that ``key`` makes."""
         stamp = b"" if timestamp is None else timestamp.encode("ascii")
         parts = [body if part is Part.BODY else stamp if part is Part.TIMESTAMP else part for part in self.signed]
         digest = hmac.digest(key, parts[0] if len(parts) == 1 else b"".join(parts), self.algorithm)

@@ -1,4 +1,4 @@
-"""What every scheme can do: all are called alike, by connectors, and by whoever signs as a sender would."""
+"""The interface of signature schemes, for connectors and for signing as a sender would."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class IScheme(Interface):
 
     def key(secret: bytes) -> bytes:
         """
-        Give the key that a configured secret stands for.
+        Return the key for a configured secret.
 
-        :raises ValueError: it stands for none; the message does not quote it.
+        :raises ValueError: it is not a key; the message does not quote it.
         """
 
     def verify(keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int) -> None:
@@ -36,11 +36,13 @@ class IScheme(Interface):
 
     def check_headers(headers: Headers) -> None:
         """
-        Check what the headers alone tell, before the body is there.
+        Check the headers alone, before the body has arrived.
 
         :param headers: names in lower case.
-        :raises SignatureMissing: those that carry the signature are not all there; names one.
+        :raises SignatureMissing: a header that carries the signature is absent; names one.
         """
 
     def sign(key: bytes, body: bytes, now: float) -> dict[str, str]:
-        """Give the headers, spelled as the sender does, with which ``body`` is verified at ``now`` (seconds, Unix)."""
+        """
+        Return the headers, spelled as the sender does, with which ``body`` is verified at ``now`` (seconds, Unix).
+        """

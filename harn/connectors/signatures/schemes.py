@@ -1,4 +1,4 @@
-"""The schemes by the names that ``signature_scheme`` gives them."""
+"""The schemes by their names in ``signature_scheme``."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ EXAMPLE_ID = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"
 
 def decode_secret(secret: bytes) -> bytes:
     """
-    Give the key that ``secret`` stands for: base64 after an optional ``whsec_``; padding may be missing.
+    Return the key of ``secret``: base64 after an optional ``whsec_``; padding may be missing.
 
-    Nothing else is taken for a key: a sender would decode the same text, and every signature would be wrong.
+    No other text is accepted as a key: a sender would decode it as base64, and every signature would be wrong.
 
     :raises ValueError: not base64, or empty; the message does not quote it.
     """
@@ -33,14 +33,14 @@ def decode_secret(secret: bytes) -> bytes:
     try:
         key = base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except binascii.Error as error:
-        raise ValueError("it is not base64, as Standard Webhooks wants it (whsec_ and base64 of the key)") from error
+        raise ValueError("it must be base64, as Standard Webhooks requires (whsec_ and base64 of the key)") from error
     if not key:
         raise ValueError("it is empty")
     return key
 
 
 def sign(key: bytes, message_id: str, timestamp: str, body: bytes) -> bytes:
-    """Give the base64 of one ``v1`` signature."""
+    """Return the base64 of one ``v1`` signature."""
     signed = b"%b.%b.%b" % (message_id.encode("latin-1", "replace"), timestamp.encode("ascii"), body)
     return base64.b64encode(hmac.digest(key, signed, "sha256"))
 
@@ -57,7 +57,7 @@ def verify(
     """
     Check that the sender signed ``body`` with one of ``keys``, and did so recently.
 
-    :param keys: as `decode_secret` gives them.
+    :param keys: as `decode_secret` returns them.
     :param message_id: ``webhook-id``; None if absent, like the other two.
     :param timestamp: ``webhook-timestamp``: decimal seconds, Unix, as received.
     :param body: the request body before any decoding.
@@ -75,7 +75,7 @@ def verify(
         names = ", ".join(name for name, value in absent.items() if value is None)
         raise SignatureMissing(f"missing: {names} (or the svix- headers of the same meaning)")
     check_fresh(timestamp, now, tolerance)
-    # A repeated header arrives joined by ", ": the comma at the end of its parts is no part of a signature.
+    # A repeated header arrives joined by ", ": a comma at the end of a part does not belong to a signature.
     entries = [entry.rstrip(",").partition(",") for entry in signatures.split()]
     candidates = [value for version, _, value in entries if version == "v1"]
     if not any_equal([sign(key, message_id, timestamp, body) for key in keys], candidates):
@@ -98,7 +98,7 @@ class StandardScheme:
         self, keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int = TOLERANCE
     ) -> None:
         """See `IScheme`."""
-        # All three of one family: no sender mixes them.
+        # All three headers of one family: no sender mixes them.
         family = "webhook" if "webhook-signature" in headers or "svix-signature" not in headers else "svix"
         message_id, timestamp, signatures = (headers.get(f"{family}-{part}") for part in PARTS)
         verify(keys, message_id, timestamp, body, signatures, now, tolerance)
@@ -106,7 +106,7 @@ class StandardScheme:
     def check_headers(self, headers: Headers) -> None:
         """See `IScheme`."""
         if not any(all(f"{family}-{part}" in headers for part in PARTS) for family in ("webhook", "svix")):
-            self.verify((), headers, b"", 0.0, 0)  # says which are missing
+            self.verify((), headers, b"", 0.0, 0)  # raises with the names of missing headers
 
     def sign(self, key: bytes, body: bytes, now: float, message_id: str = EXAMPLE_ID) -> dict[str, str]:
         """See `IScheme`."""
