@@ -68,7 +68,7 @@ VERBS = frozenset(
     """
     abort accept acquire activate add adopt allocate allow answer append apply arm assert attach authenticate begin bind
     block build cache call cancel catch change check choose claim classify clear close collect combine commit
-    compare compile complete compress compute configure confirm connect consume convert copy count create cut
+    compare compile complete compress compute configure confirm connect consume continue convert copy count create cut
     dead-letter decide declare decode decompress decorate define delete deliver derive describe detect digest
     disable discard disconnect dispatch drain draw drive drop edit emit empty enable encode end ensure enter escape
     evaluate examine exchange execute exit expect expire export extend extract fail fetch fill find finish fire fit
@@ -105,7 +105,7 @@ INSTEAD_OF: dict[str, str] = {
 }
 """First words of functions, and better ones."""
 
-CALLED = re.compile(r"Called (?:when|with|by|once|for|after|before|on|in|at|from|if|as)\b")
+CALLED = re.compile(r"Do nothing\b|Called (?:when|with|by|once|for|after|before|on|in|at|from|if|as)\b")
 CODE = re.compile(r"``.*?``|`[^`\n]+`", re.DOTALL)
 """What is set as code: it may quote names."""
 

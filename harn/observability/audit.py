@@ -1,4 +1,4 @@
-"""Who had a running server do what: a record on ``audit.operations`` for each operation that changed something."""
+"""The audit log: a record on ``audit.operations`` for each operation that changed something."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ TOPIC = "audit.operations"
 LEFT_OUT = frozenset(("payload", "request_id"))
 
 Note = Callable[[str, str, Mapping[str, Any]], Awaitable[object]]
-"""Appends a record: topic, kind and payload. What goes wrong with it is not the operation's failure."""
+"""Appends a record: topic, kind and payload. A failure to append does not fail the operation."""
 
 
 @frozen(kw_only=True)
 class Acting:
     """
-    An operation that changes something, as its record names it.
+    An operation that changes something, for its record.
 
     :ivar name: for example ``drains.cancel``.
-    :ivar counts: makes of its result how much it changed; what changed nothing, as a dry run, gives no counts.
-    :ivar about: what it was about, where its path says so and not its body.
+    :ivar counts: returns how much a result changed; empty for a result that changed nothing, such as a dry run.
+    :ivar about: its subject, where that is in its path and not in its body.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Audit:
 
     async def record(self, acting: Acting, actor: str, asked: Mapping[str, Any], result: Any) -> None:
         """
-        Record one operation that has been done.
+        Record one operation that has succeeded.
 
         :param asked: the members of its body. The payload of an event is left out, since it may be a secret, and so is
-            the id that makes a request's signature one of a kind.
+            the id that makes a request's signature unique.
         """
         counts = acting.counts(result)
         if not counts:

@@ -1,7 +1,7 @@
 """
-How the counts of `harn.observability.metrics` look to Prometheus.
+Prometheus exposition of the counts of `harn.observability.metrics`.
 
-Imported at the first scrape: prometheus_client costs time and memory that a server which nobody scrapes need not pay.
+Imported at the first scrape: prometheus_client costs time and memory that a server without scrapes saves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Rows = Iterable[tuple[tuple[str, ...], float]]
 """Values of one family, each with its label values."""
 
 LOCAL = "local"
-"""The one kind of handler there is."""
+"""The only kind of handler."""
 
 
 def scrape(metrics: Metrics) -> Callable[[], bytes]:
-    """Read the gauges, and give what renders everything, in text format 0.0.4, on any thread."""
+    """Read the gauges, and return a function that renders all metrics, in text format 0.0.4, on any thread."""
     gauges = [family for family in map(read_gauge, metrics.gauges.values()) if family is not None]
     collector = ServerCollector(metrics, gauges)
     return lambda: generate_latest(collector)
@@ -39,9 +39,9 @@ def scrape(metrics: Metrics) -> Callable[[], bytes]:
 
 class ServerCollector(Collector):
     """
-    Turns the plain numbers into families, for one scrape.
+    Converts the plain numbers to families, for one scrape.
 
-    It copies each table before it walks through it, since the reactor thread may go on adding to it meanwhile.
+    It copies each table before it iterates over it, since the reactor thread may add to it meanwhile.
     """
 
     def __init__(self, metrics: Metrics, gauges: Sequence[Metric]) -> None:
@@ -49,7 +49,7 @@ class ServerCollector(Collector):
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        """Give every family, those without a series too; a registered gauge stands in for a built-in one."""
+        """Yield every family, including those without a series; a registered gauge replaces a built-in one."""
         metrics = self._metrics
         for family in (*http_families(metrics), *trigger_families(metrics), *reload_families(metrics)):
             if family.name not in metrics.gauges:
@@ -58,7 +58,7 @@ class ServerCollector(Collector):
 
 
 def http_families(metrics: Metrics) -> Iterator[Metric]:
-    """Requests by endpoint, what admission decided, and how long appends took."""
+    """Yield requests by endpoint, decisions of admission, and durations of appends."""
     endpoints = list(metrics.endpoints.items())
     yield counter(
         "harn_http_requests",
@@ -97,7 +97,7 @@ def http_families(metrics: Metrics) -> Iterator[Metric]:
 
 
 def trigger_families(metrics: Metrics) -> Iterator[Metric]:
-    """What happened to the events of each trigger, and sums over all triggers."""
+    """Yield the events of each trigger, and sums over all triggers."""
     triggers = list(metrics.triggers.values())
     yield from _event_families(triggers)
     yield from _attempt_families(triggers)
@@ -148,7 +148,7 @@ def _event_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
     )
     yield counter(
         "harn_trigger_ignored",
-        "Events that the trigger does not want.",
+        "Events that the trigger does not accept.",
         ("trigger_id", "reason"),
         (
             *_by_trigger(triggers, lambda stats: stats.ignored, "no_match"),
@@ -209,7 +209,7 @@ def _loss_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
 
 
 def reload_families(metrics: Metrics) -> Iterator[Metric]:
-    """How reloads went, and what happened to interpreters."""
+    """Yield reloads by outcome, and replaced interpreters."""
     yield counter("harn_reload", "Reloads by how they ended.", ("source", "outcome"), list(metrics.reloads.items()))
     yield histogram(
         "harn_reload_duration_seconds",
@@ -258,7 +258,7 @@ def gauge(name: str, documentation: str, labelnames: tuple[str, ...], rows: Rows
 def histogram(
     name: str, documentation: str, labelnames: tuple[str, ...], found: Mapping[tuple[str, ...], Histogram]
 ) -> Metric:
-    """Make a family of histograms; their buckets are cumulative from here on."""
+    """Make a family of histograms, with cumulative buckets."""
     family = HistogramMetricFamily(name, documentation, labels=labelnames)
     for labels, each in found.items():
         bounds = (*map(floatToGoString, each.bounds), "+Inf")
@@ -267,7 +267,7 @@ def histogram(
 
 
 def read_gauge(registered: Gauge) -> Metric | None:
-    """Read a gauge; one that cannot be read is left out and logged, and costs the scrape nothing else."""
+    """Read a gauge; one that raises is logged and left out of this scrape."""
     try:
         value = registered.read()
         rows: Rows = value.items() if isinstance(value, Mapping) else [((), value)]

@@ -1,8 +1,8 @@
-"""The levels of log records by name, the most talkative first."""
+"""The levels of log records by name, the most verbose first."""
 
 from __future__ import annotations
 
 LEVELS = ("debug", "info", "warn", "error", "critical")
-"""Those of ``twisted.logger``; not asked of it there, since who only names them need not import it."""
+"""The levels of ``twisted.logger``; listed here, so that a module which only names them need not import it."""
 
 DEFAULT = "info"

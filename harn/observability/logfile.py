@@ -1,4 +1,4 @@
-"""A log file that is put aside when it is full, and opened anew when it was moved: the device of an output."""
+"""A log file that is rotated when it is full, and reopened when it was moved: the device of an output."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from time import monotonic
 from harn.observability.outputs import WriteFailed, write_all
 
 LARGEST = 10 * 1024 * 1024
-"""Bytes at which a file is put aside as ``<name>.1``."""
+"""Size in bytes at which a file is rotated to ``<name>.1``."""
 UNSEEN = 4096
-"""Bytes that may go into a file before a look whether it still has its name."""
+"""Bytes written to a file before the next check whether it still has its name."""
 INTERVAL = 1.0
-"""Seconds after which there is such a look, however little was written."""
+"""Seconds after which this is checked, however little was written."""
 BATCH = 64 * 1024
 
 
 class RotatingFile:
     """
-    Bytes appended to ``path``; opened, with its directory made, when the first ones come.
+    Bytes appended to ``path``; the file is opened, and its directory made, at the first write.
 
-    Two processes may write to it for a while, as in an upgrade in place: whoever finds it full puts it aside, and the
-    other follows. So it does when others move the file or take it away.
+    Two processes may write to it for a while, as in an upgrade in place: the one that finds it full rotates it, and the
+    other follows. It also follows when another program moves or removes the file.
     """
 
     batch = BATCH
@@ -40,11 +40,11 @@ class RotatingFile:
         seconds: Callable[[], float] = monotonic,
     ) -> None:
         """
-        Open nothing yet: see `open`, or let the first write do it.
+        Open nothing yet: see `open`, or the first write.
 
-        :param keep: how many full files are kept: ``<name>.1``, the newest, and so on; None for all.
+        :param keep: number of full files that are kept: ``<name>.1``, the newest, and so on; None for all.
         :param mode: of a new file, as far as the umask allows.
-        :param seconds: gives the time.
+        :param seconds: returns the time.
         """
         self.path = path
         self._largest = largest
@@ -85,7 +85,7 @@ class RotatingFile:
             self._unseen += written
 
     def reopen(self) -> None:
-        """Go on with the file that has the name now; where that cannot be opened, with the one before."""
+        """Continue with the file that has the name now; if that cannot be opened, with the one before."""
         with suppress(OSError):
             if self._file is not None:
                 self._follow()
@@ -110,9 +110,9 @@ class RotatingFile:
 
     def open(self) -> None:
         """
-        Open the file of the name, in the place of the one that was open.
+        Open the file of this name, instead of the one that was open.
 
-        :raises OSError: it cannot be opened; the one before is as it was.
+        :raises OSError: it cannot be opened; the previous one stays open.
         """
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         # Unbuffered, so that a record is in the file when a crash follows it.
@@ -123,7 +123,7 @@ class RotatingFile:
         self._unseen, self._seen_at = 0, self._seconds()
 
     def _follow(self) -> None:
-        """Go on with the file that has the name now, and with what others have written to it."""
+        """Continue with the file that has the name now, including what others have written to it."""
         assert self._file is not None
         ours = os.fstat(self._file.fileno())
         try:
@@ -136,7 +136,7 @@ class RotatingFile:
             self.open()
 
     def _rotate(self, coming: int) -> None:
-        """Put the file aside, unless another process has done that by now."""
+        """Rotate the file, unless another process has done that already."""
         assert self._file is not None
         with suppress(OSError):  # released with the file; without locks two processes may rotate at once
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX)

@@ -1,10 +1,10 @@
 """
-Logging of a server: which records go where, and in which form.
+Logging of a server: the outputs and formats of records.
 
 Text and pretty records go to standard error. JSON records go to standard output and, through a file that rotates, to
 ``logs/orchestrator.log`` in the state directory; then only announcements (records with ``announce=True``, such as the
-one that tells the URL) are on standard error too, as text. Announcements pass every level. The level may change while
-records are written: see `Threshold`. Nothing here waits until a record is written: see `harn.observability.outputs`.
+server's URL) are on standard error too, as text. Announcements pass every level. The level may change while records are
+written: see `Threshold`. Nothing here waits until a record is written: see `harn.observability.outputs`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LOG_FILE = os.path.join("logs", "orchestrator.log")
 
 
 class TextSink(Protocol):
-    """What text can be written to."""
+    """A destination of text."""
 
     def write(self, text: str, /) -> object:
         """Write ``text``."""
@@ -49,9 +49,9 @@ class TextSink(Protocol):
 
 class DeliveryLog:
     """
-    Records of single deliveries: too many, and each too dear, to be made when nobody reads them.
+    Records of single deliveries: too many, and too expensive, to be made when no output takes them.
 
-    :ivar active: callers ask this before they put a record together.
+    :ivar active: callers check this before they build a record.
     """
 
     __slots__ = ("_log", "active")
@@ -66,17 +66,17 @@ class DeliveryLog:
 
 
 deliveries = DeliveryLog(Logger(namespace="harn.deliveries"))
-"""The one log of deliveries; `threshold` says whether anybody reads it."""
+"""The process's log of deliveries; `threshold` sets whether it is active."""
 
 
 class Threshold:
     """
-    How urgent a record must be to be logged.
+    The minimum level of records that are logged.
 
-    Of ours, records from the level up pass; of libraries, warnings and worse, and at ``debug`` their ``info`` too.
+    Harn's records pass from the level up; those of libraries from warnings up, and at ``debug`` from ``info`` up.
 
     :ivar level: one of `LEVELS`.
-    :ivar predicate: asks it of each record.
+    :ivar predicate: applies it to each record.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Threshold:
         self.change(DEFAULT)
 
     def begin(self, log_format: str, level: str | None) -> None:
-        """Logging begins; None is `DEFAULT`, until a manifest says otherwise."""
+        """Start logging; None is `DEFAULT`, until a manifest sets another level."""
         self._log_format = log_format
         self.change(level or DEFAULT)
 
@@ -94,22 +94,22 @@ class Threshold:
         """Use another level from the next record on."""
         self.level = level
         ours = LogLevel.lookupByName(level)
-        # Each is one assignment: a record that another thread writes meanwhile is judged by the old one or the new.
+        # Each is one assignment: a record that another thread writes meanwhile gets the old level or the new one.
         self.predicate.setLogLevelForNamespace("", LogLevel.info if level == "debug" else max(LogLevel.warn, ours))
         self.predicate.setLogLevelForNamespace("harn", ours)
         deliveries.active = self._log_format is not None and wants_deliveries(self._log_format, level)
 
 
 threshold = Threshold()
-"""The one of this process, whose records all go through one publisher of Twisted's."""
+"""The threshold of this process, whose records all pass one publisher of Twisted's."""
 
 
 @frozen(kw_only=True)
 class Sinks:
     """
-    What the text of the log is written to.
+    The outputs of the log's text.
 
-    :ivar stdout: None when standard output is not ours; ``stderr`` likewise.
+    :ivar stdout: None when standard output belongs to another program; ``stderr`` likewise.
     :ivar file: the log file in the state directory.
     :ivar is_terminal: whether standard error is one.
     """
@@ -122,9 +122,9 @@ class Sinks:
 
 def process_sinks(state_dir: str) -> Sinks:
     """
-    Return outputs that make no caller wait, for the standard descriptors of this process and the log file.
+    Return non-blocking outputs for the standard descriptors of this process and the log file.
 
-    ``sys.stdout`` and ``sys.stderr`` are replaced, so that nothing else that prints in this process waits either; what
+    ``sys.stdout`` and ``sys.stderr`` are replaced, so that no other output of this process blocks either; output that
     is not written when the process ends has `EXIT_LIMIT` seconds.
     """
     stdout, stderr = _standard_output("stdout", 1), _standard_output("stderr", 2)
@@ -139,7 +139,7 @@ def process_sinks(state_dir: str) -> Sinks:
 
 
 def _standard_output(name: str, number: int) -> Output:
-    """Open the output of a standard descriptor; one that was closed may be another file's by now."""
+    """Open the output of a standard descriptor; one that was closed may be another file's meanwhile."""
     if getattr(sys, f"__{name}__") is None:
         number = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     return outputs.open(name, Descriptor(number))
@@ -147,7 +147,7 @@ def _standard_output(name: str, number: int) -> Output:
 
 def start_logging(log_format: str, log_level: str | None, sinks: Sinks, beginner: LogBeginner) -> None:
     """
-    Send every record where it belongs from now on, those that were kept since the process began too.
+    Send every record to its outputs from now on, including those buffered since the process began.
 
     :param log_format: ``text``, ``pretty`` or ``json``.
     :param log_level: one of `LEVELS`; None for the default, until `threshold` is changed.
@@ -158,9 +158,9 @@ def start_logging(log_format: str, log_level: str | None, sinks: Sinks, beginner
 
 def add_logging(log_format: str, log_level: str | None, sinks: Sinks, publisher: LogPublisher) -> None:
     """
-    Send every record where it belongs beside what others, such as twistd, do with it; see `start_logging`.
+    Send every record to its outputs, beside the observers of others, such as twistd; see `start_logging`.
 
-    Standard output is theirs: JSON records go to the file alone.
+    Standard output is twistd's: JSON records go to the file alone.
     """
     threshold.begin(log_format, log_level)
     for observer in make_observers(log_format, evolve(sinks, stdout=None)):
@@ -168,7 +168,7 @@ def add_logging(log_format: str, log_level: str | None, sinks: Sinks, publisher:
 
 
 def wants_deliveries(log_format: str, log_level: str) -> bool:
-    """Tell whether records of single deliveries are made: for machines from ``info``, for people at ``debug``."""
+    """Return whether records of single deliveries are made: in JSON from ``info``, in text at ``debug``."""
     return log_level == "debug" or (log_format == "json" and log_level == "info")
 
 
@@ -186,24 +186,24 @@ def make_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
 
 
 def wanted(observer: ILogObserver) -> ILogObserver:
-    """Pass on announcements, and what passes the `threshold`."""
+    """Make an observer that passes on announcements, and records that pass the `threshold`."""
     return FilteringLogObserver(observer, [announcements_pass, threshold.predicate])
 
 
 @provider(ILogFilterPredicate)
 def announcements_pass(event: LogEvent) -> Any:
-    """Let announcements through, and leave the others to the next predicate."""
+    """Pass announcements, and leave the others to the next predicate."""
     return PredicateResult.yes if event.get("announce") else PredicateResult.maybe
 
 
 @provider(ILogFilterPredicate)
 def only_announcements(event: LogEvent) -> Any:
-    """Let announcements through and nothing else."""
+    """Pass announcements, and nothing else."""
     return PredicateResult.yes if event.get("announce") else PredicateResult.no
 
 
 def writer(render: Callable[[LogEvent], str], sinks: list[TextSink]) -> ILogObserver:
-    """Make an observer that renders each record once and writes it to every sink; no sink can fail its caller."""
+    """Make an observer that renders each record once and writes it to every sink; a failing sink does not raise."""
     for sink in sinks:
         if isinstance(sink, Output):
             sink.notice = partial(dropped_notice, render, sink.name)
@@ -211,7 +211,7 @@ def writer(render: Callable[[LogEvent], str], sinks: list[TextSink]) -> ILogObse
 
 
 def dropped_notice(render: Callable[[LogEvent], str], output: str, dropped: int) -> str:
-    """Return the record that says that ``dropped`` records before it are missing."""
+    """Return a record of how many records were dropped."""
     return render(
         {
             "log_format": "{dropped} log records were dropped: {output} could not be written to",
@@ -233,7 +233,7 @@ class Writer:
         self._sinks = sinks
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one record to every sink that can take it."""
+        """Write one record to every sink that accepts it."""
         text = self._render(event)
         for sink in self._sinks:
             try:

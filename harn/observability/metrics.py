@@ -1,9 +1,9 @@
 """
-The counts of a running server, kept as plain numbers until somebody asks for them.
+The counts of a running server, kept as plain numbers until they are scraped.
 
-A delivery costs a few integer additions here and nothing else: no label is hashed, no lock is taken. What a scrape
-shows is put together by `harn.observability.exposition`, which is imported when the first one comes. Everything but
-rendering happens on the reactor thread.
+A delivery costs a few integer additions here: no label is hashed, no lock is taken. A scrape is rendered by
+`harn.observability.exposition`, which is imported at the first one. Everything except rendering happens on the reactor
+thread.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from attrs import frozen
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-"""The ``Content-Type`` of what `Metrics.render` gives."""
+"""The ``Content-Type`` of `Metrics.render`."""
 
 UNKNOWN_ENDPOINT = "(unknown)"
-"""The endpoint of a request whose path is no route: paths that strangers choose never become a label."""
+"""The endpoint of a request without a route: a path chosen by a stranger never becomes a label."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Upper bounds of durations (seconds)."""
@@ -39,24 +39,24 @@ REFUSALS = {
     500: "internal",
     503: "unavailable",
 }
-"""Why a request to a trigger was never an event, by the status of its answer; any other is `OTHER`."""
+"""The reason why a request to a trigger was never an event, by the status of its answer; any other is `OTHER`."""
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 OTHER = "other"
-"""Stands for methods and reload sources past those that are counted by name."""
+"""Replaces methods and reload sources beyond those that are counted by name."""
 
 MOST_SOURCES = 32
-"""Reload sources are labels that callers choose; the first so many are counted by name."""
+"""The number of reload sources counted by name: they are labels that callers choose."""
 
 GaugeValue = float | Mapping[tuple[str, ...], float]
-"""What a gauge reads: one number, or a number for each tuple of label values."""
+"""The value of a gauge: one number, or a number for each tuple of label values."""
 
 
 class Histogram:
     """
     Observations by bucket.
 
-    :ivar bounds: upper bounds, inclusive, ascending; one more bucket takes what is above the last.
+    :ivar bounds: upper bounds, inclusive, ascending; one more bucket counts values above the last.
     :ivar counts: observations in each bucket (not cumulative).
     :ivar total: sum of all observations.
     """
@@ -78,14 +78,14 @@ class TriggerStats:
     """
     The counts of one trigger over all its versions; callers add to the attributes.
 
-    :ivar received: requests and emissions that reached it; ``accepted``: events kept; ``deduped``, ``ignored`` (no
-        match) and ``filtered``: events that were not.
-    :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate said no;
+    :ivar received: requests and emissions that reached it; ``accepted``: events stored; ``deduped``, ``ignored`` (no
+        match) and ``filtered``: events that were not stored.
+    :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate returned False;
         ``dispatched_failed``: attempts that failed.
-    :ivar retries: further attempts that were planned; ``inflight``: deliveries that run now.
+    :ivar retries: further attempts that were scheduled; ``inflight``: deliveries that run now.
     :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
         reason; add with `refuse`.
-    :ivar predicate_true: predicates that said yes; ``predicate_false``: that said no.
+    :ivar predicate_true: predicates that returned True; ``predicate_false``: that returned False.
     """
 
     __slots__ = (
@@ -128,7 +128,7 @@ class TriggerStats:
 
 
 class Totals:
-    """Sums over all triggers, those that are gone included: a counter never goes back."""
+    """Sums over all triggers, including removed ones: a counter never goes back."""
 
     __slots__ = ("deduped", "failed", "retries", "succeeded")
 
@@ -144,7 +144,7 @@ class Totals:
 
 
 class EndpointStats:
-    """Requests to one endpoint: counts by method and status, and how long and how large they were."""
+    """Requests to one endpoint: counts by method and status, durations and sizes."""
 
     __slots__ = ("body_bytes", "requests", "seconds")
 
@@ -156,7 +156,7 @@ class EndpointStats:
 
 @frozen(kw_only=True)
 class Gauge:
-    """A number that is read when somebody asks; ``read`` gives one number, or numbers by label values."""
+    """A number that is read at each scrape; ``read`` returns one number, or numbers by label values."""
 
     name: str
     documentation: str
@@ -168,8 +168,8 @@ class Metrics:
     """
     All metrics of one server.
 
-    :ivar generation: the generation that the last finished reload left serving.
-    :ivar last_success: when the last successful reload ended (seconds, Unix; 0 for never).
+    :ivar generation: the generation that serves after the last finished reload.
+    :ivar last_success: when the last successful reload ended (seconds, Unix; 0 if none did).
     :ivar last_ok: whether the last reload succeeded.
     """
 
@@ -189,7 +189,7 @@ class Metrics:
         self._sources: set[str] = set()
 
     def trigger(self, trigger_id: str, provider: str) -> TriggerStats:
-        """Give the counts of one trigger, to be added to; from the first call on it shows its series, at 0."""
+        """Return the counts of one trigger, which callers add to; after the first call its series exist, at 0."""
         stats = self.triggers.get(trigger_id)
         if stats is None:
             stats = self.triggers[trigger_id] = TriggerStats(trigger_id, provider)
@@ -198,7 +198,9 @@ class Metrics:
         return stats
 
     def forget(self, trigger_ids: Iterable[str], endpoints: Iterable[str] = ()) -> None:
-        """Drop the series of triggers that are gone, and of ``endpoints`` (route paths); unlabelled sums keep them."""
+        """
+        Remove the series of removed triggers, and of ``endpoints`` (route paths); the sums without labels keep them.
+        """
         for trigger_id in trigger_ids:
             stats = self.triggers.pop(trigger_id, None)
             if stats is not None:
@@ -210,7 +212,7 @@ class Metrics:
         """
         Count one answered request.
 
-        :param endpoint: the path of the route, or `UNKNOWN_ENDPOINT`; never what a stranger sent.
+        :param endpoint: the path of the route, or `UNKNOWN_ENDPOINT`; never a path chosen by the sender.
         :param seconds: from the end of its headers to the answer.
         """
         found = self.endpoints.get(endpoint)
@@ -266,7 +268,7 @@ class Metrics:
         self, name: str, documentation: str, read: Callable[[], GaugeValue], labelnames: Sequence[str] = ()
     ) -> None:
         """
-        Show what ``read`` gives at each scrape; takes the place of one of that name.
+        Register a gauge that shows the result of ``read`` at each scrape; replaces one of the same name.
 
         :param read: cheap, called on the reactor thread; one that raises leaves its gauge out of that scrape.
         """
@@ -274,14 +276,14 @@ class Metrics:
 
     def scrape(self) -> Callable[[], bytes]:
         """
-        Read the gauges now, and give what renders everything.
+        Read the gauges now, and return a function that renders all metrics.
 
-        Rendering ten thousand triggers takes seconds: what this gives may be called on another thread.
+        Rendering ten thousand triggers takes seconds: the function may be called on another thread.
         """
         from harn.observability.exposition import scrape
 
         return scrape(self)
 
     def render(self) -> bytes:
-        """Give everything in the Prometheus text format, at once; the first call imports what that takes."""
+        """Return all metrics in the Prometheus text format; the first call imports the exposition."""
         return self.scrape()()

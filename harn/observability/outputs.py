@@ -1,9 +1,9 @@
 """
-Where log text goes: outputs that never make a caller wait.
+Outputs of log text that never block their callers.
 
 A caller's record goes into a bounded buffer; a thread of the output's own writes it. A reader that stopped, a stopped
-terminal, a full disk or a dead file server hold up that thread alone. What does not fit into the buffer, and what
-cannot be written, is dropped and counted; the count is logged once, when the output can be written to again.
+terminal, a full disk or a dead file server block that thread alone. Records that do not fit into the buffer, or cannot
+be written, are dropped and counted; the count is logged once, when the output works again.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
 
 Item: TypeAlias = bytes | Callable[[], object]
-"""A record, or something for the thread to do when those before it are written."""
+"""A record, or an action of the thread after the records before it are written."""
 Items: TypeAlias = "SimpleQueue[Item]"
 
 LIMIT = 4 * 1024 * 1024
-"""Bytes that may wait for one output."""
+"""The most bytes that may be buffered for one output."""
 PAUSE = 0.005
-"""Seconds that the thread waits after it has written everything: so a busy server wakes it seldom."""
+"""Seconds that the thread sleeps after it has written everything, so that a busy server wakes it less often."""
 EXIT_LIMIT = 1.0
-"""Seconds that the end of the process waits for what is not written yet."""
+"""Seconds that the end of the process waits for unwritten records."""
 LONGEST_PARTIAL = 64 * 1024
-"""Bytes without an end of line that are kept for the rest of their line."""
+"""The most bytes without a line end that are kept until their line is complete."""
 
 
 class WriteFailed(Exception):
@@ -42,9 +42,9 @@ class WriteFailed(Exception):
 
 class Device(Protocol):
     """
-    What an output writes to; it may block.
+    The device of an output; it may block.
 
-    :ivar batch: bytes that are written at once, unless one record is longer.
+    :ivar batch: the most bytes that are written at once, unless one record is longer.
     """
 
     batch: int
@@ -57,7 +57,7 @@ class Device(Protocol):
         """
 
     def reopen(self) -> None:
-        """Open the file of this name anew, where it is one."""
+        """Open the file of this name again, if it is a file."""
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -81,10 +81,10 @@ class Descriptor:
     """
     A descriptor as a `Device`: standard output or standard error.
 
-    Its flags stay as they are, since other processes may share it.
+    Its flags are not changed, since other processes may share it.
     """
 
-    batch = select.PIPE_BUF  # what several processes write to one pipe does not mix
+    batch = select.PIPE_BUF  # writes of several processes to one pipe do not mix up to this size
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -103,7 +103,7 @@ class Descriptor:
         self._is_torn = False
 
     def reopen(self) -> None:
-        """Do nothing: it was given to this process."""
+        """Do nothing: the descriptor was passed to this process."""
 
 
 def plain_notice(dropped: int) -> str:
@@ -113,13 +113,13 @@ def plain_notice(dropped: int) -> str:
 
 class Output:
     """
-    Text for one device, written by a thread that begins with the first text.
+    Text for one device, written by a thread that starts with the first text.
 
-    May be called from any thread, from a signal handler, and while the collector runs; after a fork it begins anew.
+    May be called from any thread, from a signal handler, and while the collector runs; after a fork it starts again.
 
     :ivar name: ``stdout``, ``stderr`` or ``file``.
     :ivar dropped: records that were dropped since the process began.
-    :ivar notice: writes how many records were dropped, as a record.
+    :ivar notice: formats how many records were dropped, as a record.
     """
 
     def __init__(self, name: str, device: Device, limit: int = LIMIT) -> None:
@@ -140,22 +140,22 @@ class Output:
         self._is_full = False
         self._is_failing = False
 
-    # For callers: none of these waits
+    # For callers: these do not block
 
     def write(self, text: str) -> int:
-        """Take one record."""
+        """Add one record."""
         self.put(text.encode("utf-8", "backslashreplace"))
         return len(text)
 
     def put(self, data: bytes) -> None:
-        """Take one record as bytes."""
+        """Add one record as bytes."""
         if not data:
             return
-        if self._process != os.getpid():  # a fork has no thread of ours, and its lock may be held for ever
+        if self._process != os.getpid():  # a fork has no such thread, and its lock may be held for ever
             self._begin()
         with self._lock:
             if self._is_full:
-                self._is_full = self._waiting > self._limit // 2  # so that one stop of the reader is one notice
+                self._is_full = self._waiting > self._limit // 2  # so that each stop of the reader is reported once
             if self._is_full or self._waiting + len(data) > self._limit:
                 self._is_full = True
                 self._drop(1)
@@ -166,13 +166,13 @@ class Output:
         self._start()
 
     def reopen(self) -> None:
-        """Let the thread open the file anew."""
+        """Make the thread reopen the file."""
         if self._process == os.getpid():
             self._items.put(self._device.reopen)
             self._start()
 
     def mark(self) -> threading.Event:
-        """Return what is set when everything that came before is written or dropped."""
+        """Return an event that is set when every earlier record is written or dropped."""
         written = threading.Event()
         if self._process != os.getpid() or self._thread is None:
             written.set()
@@ -189,7 +189,7 @@ class Output:
         self._unsaid += count
 
     def _unsaid_now(self) -> int:
-        """Return how many dropped records are to be said, and count from 0 again."""
+        """Return how many dropped records are still to be reported, and reset the count."""
         with self._lock:
             count, self._unsaid = self._unsaid, 0
         return count
@@ -211,7 +211,7 @@ class Output:
     # On the thread
 
     def _run(self, items: Items) -> None:
-        """Write what comes, as much at once as there is."""
+        """Write records as they come, as many at once as there are."""
         while True:
             self._work_off(items, items.get())
             if items.empty():
@@ -255,7 +255,7 @@ class Output:
                 self._drop(len(batch) - written)
 
     def _say_dropped(self) -> bool:
-        """Write how many records were dropped; return whether that could be written."""
+        """Write how many records were dropped; return whether that succeeded."""
         count = self._unsaid_now()
         if count:
             try:
@@ -268,7 +268,7 @@ class Output:
 
 
 def count_whole(batch: Iterable[bytes], written: int) -> int:
-    """Return how many records of a batch are whole when ``written`` bytes of it were written."""
+    """Return how many records of a batch are whole if ``written`` bytes of it were written."""
     count = 0
     for record in batch:
         written -= len(record)
@@ -282,7 +282,7 @@ class LineStream(io.RawIOBase):
     """
     The raw end of ``sys.stdout`` or ``sys.stderr``: each line becomes a record of an output.
 
-    So nothing that prints waits: warnings, tracebacks of threads and of the end, handlers of an inline interpreter.
+    So nothing that prints blocks: warnings, tracebacks of threads and at exit, handlers of an inline interpreter.
     """
 
     def __init__(self, output: Output, descriptor: int) -> None:
@@ -304,7 +304,7 @@ class LineStream(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: object) -> int:
-        """Take the lines that are complete, and keep the rest."""
+        """Pass on complete lines, and keep the rest."""
         piece = bytes(data)  # type: ignore[call-overload] # anything with the buffer protocol
         whole, newline, rest = (self._partial + piece).rpartition(b"\n")
         self._partial = rest
@@ -320,7 +320,7 @@ class LineStream(io.RawIOBase):
 
 
 def text_stream(output: Output, descriptor: int) -> io.TextIOWrapper:
-    """Return what can stand for ``sys.stdout`` or ``sys.stderr``."""
+    """Return a replacement of ``sys.stdout`` or ``sys.stderr``."""
     raw = LineStream(output, descriptor)
     # A raw stream serves where a buffered one is expected, as with python -u.
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
@@ -333,12 +333,12 @@ class Outputs:
         self._outputs: dict[str, Output] = {}
 
     def open(self, name: str, device: Device) -> Output:
-        """Make an output, in the place of one of that name."""
+        """Make an output, replacing one of the same name."""
         output = self._outputs[name] = Output(name, device)
         return output
 
     def reopen(self) -> None:
-        """Open the log files anew."""
+        """Reopen the log files."""
         for output in self._outputs.values():
             output.reopen()
 
@@ -354,4 +354,4 @@ class Outputs:
 
 
 outputs = Outputs()
-"""Those of this process."""
+"""The outputs of this process."""

@@ -1,5 +1,5 @@
 """
-How a log record looks: as a line for people, or as one JSON object. Pure functions of a ``twisted.logger`` event.
+Formatting of log records: a line for people, or one JSON object. Pure functions of a ``twisted.logger`` event.
 
 In each form control characters are shown escaped: see `harn.model.visible`.
 """
@@ -50,7 +50,7 @@ _SECRET_FIELDS = frozenset(name.replace("-", "_") for name in SECRET_NAMES) | fr
         "webhook_secret",
     )
 )
-"""Names of fields that hold something secret. The list is exact: an ``idempotency_key`` or ``token_count`` does not."""
+"""Names of secret fields. The list is exact: an ``idempotency_key`` or ``token_count`` is not secret."""
 
 _OURS = frozenset(("announce",))
 _WARNINGS = frozenset((LogLevel.warn,))
@@ -60,18 +60,20 @@ _DEEPEST = 6
 
 
 def looks_secret(name: str) -> bool:
-    """Tell whether a field of this name holds a secret: by an exact list, in any case, with ``-`` or ``_``."""
+    """Return whether a field of this name is secret: by an exact list, in any case, with ``-`` or ``_``."""
     return name.lower().replace("-", "_") in _SECRET_FIELDS
 
 
 def redacted(event: LogEvent) -> LogEvent:
-    """Give the event with every field that looks secret replaced; the event itself if there is none."""
+    """Return the event with every secret field replaced; the event itself if there is none."""
     hidden = [name for name in event if not name.startswith("log_") and looks_secret(name)]
     return {**event, **dict.fromkeys(hidden, REDACTED)} if hidden else event
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Give a JSON value for ``value``, secrets in mappings redacted; what JSON has no form for becomes its ``str``."""
+    """
+    Return a JSON value for ``value``, secrets in mappings redacted; a value without a JSON form becomes its ``str``.
+    """
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -86,12 +88,12 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def message(event: LogEvent) -> str:
-    """Give the record's message without secrets."""
+    """Return the record's message without secrets."""
     return formatEvent(redacted(event))
 
 
 def traceback(event: LogEvent) -> str:
-    """Give the traceback of the record's failure, empty if it has none."""
+    """Return the traceback of the record's failure, empty if it has none."""
     failure = event.get("log_failure")
     if not isinstance(failure, Failure):
         return ""
@@ -99,7 +101,7 @@ def traceback(event: LogEvent) -> str:
 
 
 def fields(event: LogEvent) -> dict[str, Any]:
-    """Give the fields that the caller of the logger added."""
+    """Return the fields that the caller of the logger added."""
     return {
         name: REDACTED if looks_secret(name) else plain(value)
         for name, value in event.items()
@@ -108,7 +110,7 @@ def fields(event: LogEvent) -> dict[str, Any]:
 
 
 def as_json(event: LogEvent) -> str:
-    """Give the record as one line of JSON: ``time level namespace message trace_id`` and its fields."""
+    """Return the record as one line of JSON: ``time level namespace message trace_id`` and its fields."""
     level = event.get("log_level", LogLevel.info)
     record: dict[str, Any] = {
         "time": rfc3339(event.get("log_time", 0.0)),
@@ -118,7 +120,7 @@ def as_json(event: LogEvent) -> str:
         "trace_id": "",
     }
     for name, value in fields(event).items():
-        # Twisted's own fields of a legacy record, and names of ours that a caller took too, do not hide ours.
+        # Twisted's own fields of a legacy record, and a caller's fields with these names, do not replace these.
         record[name if name not in record or name == "trace_id" else f"field_{name}"] = value
     trace = traceback(event)
     if trace:
@@ -127,7 +129,7 @@ def as_json(event: LogEvent) -> str:
 
 
 def as_text(event: LogEvent) -> str:
-    """Give the record as lines that begin with ``[harn] ``; warnings and errors say that they are."""
+    """Return the record as lines that begin with ``[harn] ``, with ``warning:`` or ``error:`` where it is one."""
     level = event.get("log_level", LogLevel.info)
     kind = "warning: " if level in _WARNINGS else "error: " if level in _ERRORS else ""
     trace = traceback(event)
@@ -136,7 +138,7 @@ def as_text(event: LogEvent) -> str:
 
 
 def as_pretty(event: LogEvent, *, colours: bool) -> str:
-    """Give the record as a line with its time, level, namespace and fields; what has more lines is indented below."""
+    """Return the record as a line with its time, level, namespace and fields; further lines are indented below."""
     level = event.get("log_level", LogLevel.info)
     name = f"{level.name:<8}"
     if colours:
@@ -150,13 +152,13 @@ def as_pretty(event: LogEvent, *, colours: bool) -> str:
 
 
 def as_twistd(event: LogEvent) -> str:
-    """Give the record as twistd's own log has it, empty for one without a message."""
+    """Return the record as twistd's own log formats it, empty for one without a message."""
     text = formatEventAsClassicLogText(redacted(event), formatTime)
     return "" if text is None else "".join(f"{line}\n" for line in visible_lines(text))
 
 
 def _encodable(value: Any) -> Any:
-    """Replace what UTF-8 has no form for (lone surrogates of file names and bad headers)."""
+    """Replace characters that UTF-8 cannot encode (lone surrogates of file names and bad headers)."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):

@@ -161,7 +161,11 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             self.assertEqual(await self.result(interpreter, "async_one", predicate="yes"), "trigger_evt_1")
             self.assertIsNone((await interpreter.call(make_call("exits", predicate="no"))).result)
             self.assertIsNone((await interpreter.call(make_call("plain_exits", predicate="no"))).result)
-            for predicate, message in (("raises", "ValueError"), ("truthy", "gave int"), ("async_raises", "KeyError")):
+            for predicate, message in (
+                ("raises", "ValueError"),
+                ("truthy", "must return True or False"),
+                ("async_raises", "KeyError"),
+            ):
                 for handler in ("async_one", "plain_one"):
                     calling = interpreter.call(make_call(handler, predicate=predicate))
                     self.assertRegex(str(await self.failure(calling, PredicateRaised)), message)
@@ -175,7 +179,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             for predicate, message in (
                 ("raises", "ValueError"),
                 ("async_raises", "KeyError"),
-                ("truthy", "gave int"),
+                ("truthy", "must return True or False, got int"),
                 ("rejects", "Reject"),
                 ("retries", "RetryAfter"),
                 ("exits", "SystemExit"),

@@ -20,10 +20,10 @@ class Module:
     One local module.
 
     :ivar name: dotted, as handlers import it.
-    :ivar path: where its source was read; what ``__file__`` and tracebacks say.
+    :ivar path: where its source was read; ``__file__`` and the path in tracebacks.
     :ivar source: the file's bytes.
     :ivar imports: names of the other modules of the bundle that its source imports (and the packages they lie in).
-    :ivar mentions: every dotted name that its import statements may mean, local or not; spares another parse.
+    :ivar mentions: every dotted name that its import statements may mean, local or not; saves parsing it again.
     :ivar digest: ``sha256:...`` of ``source``.
     """
 
@@ -45,7 +45,8 @@ class Bundle:
     """
     :ivar bundle_id: ``sha256:...`` over the names, paths and sources of all modules, and ``included``.
     :ivar modules: by dotted name.
-    :ivar included: modules that the manifest's ``include`` added: any other may import them without showing it.
+    :ivar included: modules that the manifest's ``include`` added: any other may import them in a way that does not
+        show.
     :ivar root: the manifest's directory; of bundles that an earlier release stored, empty.
     """
 
@@ -57,19 +58,20 @@ class Bundle:
 
 
 def make_bundle(modules: Mapping[str, Module], included: frozenset[str] = frozenset(), root: str = "") -> Bundle:
-    """Put modules together and name them by their content."""
+    """Make a bundle of modules, identified by their content."""
     content = [(each.name, each.path, each.is_package, each.digest) for each in sorted_modules(modules)]
     return Bundle(bundle_id=digest_value([content, sorted(included)]), modules=modules, included=included, root=root)
 
 
 def sorted_modules(modules: Mapping[str, Module]) -> list[Module]:
-    """Give the modules in the order of their names."""
+    """Return the modules in the order of their names."""
     return [modules[name] for name in sorted(modules)]
 
 
 def closure(bundle: Bundle, module: str) -> tuple[str, ...]:
     """
-    Name a module with every local module that it imports, however deep, and all that the manifest includes; in order.
+    Return the names of a module, of every local module that it imports, however deep, and of all that the manifest
+    includes; sorted.
 
     :raises KeyError: the bundle has no such module.
     """
@@ -85,7 +87,7 @@ def closure(bundle: Bundle, module: str) -> tuple[str, ...]:
 
 def source_digest(bundle: Bundle, module: str) -> str:
     """
-    Digest a module's `closure`.
+    Return the digest of a module's `closure`.
 
     :raises KeyError: the bundle has no such module.
     """
@@ -98,12 +100,12 @@ def source_digest(bundle: Bundle, module: str) -> str:
 
 
 def bundle_files(bundle: Bundle) -> dict[str, str]:
-    """Give the digest of each file by its path."""
+    """Return the digest of each file by its path."""
     return {module.path: module.digest for module in bundle.modules.values()}
 
 
 def changed_modules(old: Bundle, new: Bundle) -> tuple[str, ...]:
-    """Name the files that differ between two bundles, those of one alone too, in order."""
+    """Return the files that differ between two bundles, including those that only one has, sorted."""
     before, after = bundle_files(old), bundle_files(new)
     return tuple(sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)))
 
@@ -140,7 +142,7 @@ def decode_bundle(data: bytes) -> Bundle:
     """
     Decode what `encode_bundle` made.
 
-    :raises msgspec.DecodeError: it is something else.
+    :raises msgspec.DecodeError: it is not an encoded bundle.
     """
     packed = _decoder.decode(data)
     modules = {

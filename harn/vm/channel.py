@@ -1,5 +1,6 @@
 """
-One end of a pipe or socket as the reactor reads and writes it: what is sent in a turn leaves with one system call.
+One end of a pipe or socket, read and written by the reactor: frames sent in one reactor turn leave with one system
+call.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from harn.vm.frames import Begin, append_frame, append_head
 
 READ_SIZE = 262144
 LARGE = 65536
-"""Bytes of a body that is not copied into a frame, but written from where it is."""
+"""Bodies of at least so many bytes are not copied into a frame, but written from where they are."""
 LAST_READS = 64
-"""Reads after the end; somebody who holds the other end of a pipe may write to it for ever."""
+"""The most reads after the end; another process that holds the other end of a pipe may write to it for ever."""
 
 
 def _nothing() -> None:
@@ -54,7 +55,7 @@ class Channel:
         reactor.addReader(self)
 
     def send(self, frame: msgspec.Struct) -> None:
-        """Send a frame with everything else of this turn; on a closed channel nothing happens."""
+        """Send a frame together with the other frames of this turn; on a closed channel do nothing."""
         if self._descriptor < 0:
             return
         if not self._outgoing or isinstance(self._outgoing[-1], memoryview):
@@ -71,7 +72,7 @@ class Channel:
             self._reactor.addWriter(self)
 
     def close(self) -> None:
-        """Close the descriptor; what was not sent is dropped."""
+        """Close the descriptor; unsent data is dropped."""
         if self._descriptor < 0:
             return
         self._reactor.removeReader(self)
@@ -81,7 +82,9 @@ class Channel:
         self._outgoing.clear()
 
     def finish(self) -> None:
-        """Read what is left of an end that is gone, within reason, and close; ``lost`` is not called."""
+        """
+        Read what is left in a pipe or socket whose other end is gone, up to a limit, and close; ``lost`` is not called.
+        """
         self.lost = _nothing
         for _ in range(LAST_READS):
             if self._descriptor < 0 or not self._read():
@@ -106,11 +109,11 @@ class Channel:
     # For the reactor
 
     def fileno(self) -> int:
-        """Give the descriptor; -1 when it is closed."""
+        """Return the descriptor; -1 when it is closed."""
         return self._descriptor
 
     def logPrefix(self) -> str:  # noqa: N802 - Twisted's name
-        """Name it for Twisted's log."""
+        """Return the name for Twisted's log."""
         return "interpreter"
 
     def doRead(self) -> None:  # noqa: N802 - Twisted's name
@@ -118,12 +121,12 @@ class Channel:
         self._read()
 
     def doWrite(self) -> None:  # noqa: N802 - Twisted's name
-        """Write as much as goes."""
+        """Write as much as the system accepts."""
         try:
             sent = os.write(self._descriptor, self._outgoing[0])
         except BlockingIOError:
             return
-        except OSError:  # the other end is gone, which the reading side will say
+        except OSError:  # the other end is gone, which the reading side reports
             self._outgoing.clear()
         else:
             self._sent(sent)
@@ -141,7 +144,7 @@ class Channel:
             self._outgoing[0] = first[count:]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close, since the reactor ends or found the descriptor broken."""
+        """Close, since the reactor stops or found the descriptor broken."""
         if self._descriptor >= 0:
             self.close()
             self.lost()

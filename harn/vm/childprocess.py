@@ -1,5 +1,5 @@
 """
-One child process: how it is started, spoken to and ended. Its owner decides what it runs.
+One child process: starting it, talking to it and ending it. Its owner decides what it runs.
 """
 
 from __future__ import annotations
@@ -30,42 +30,41 @@ PROGRAM = Path(__file__).with_name("program.py")
 START_LIMIT = 30.0
 """Seconds that a process may take to be ready."""
 CLOSE_GRACE = 2.0
-"""Seconds that a process may take to end by itself."""
+"""Seconds that a process has to end without being killed."""
 KILL_GRACE = 6.0
 """
-Seconds that a guard may take to end everything: longer than its own `LAST_KILLS`; with `CLOSE_GRACE` less than the
-server's end waits for its interpreters.
+Seconds that a guard has to end everything: longer than its own `LAST_KILLS`; with `CLOSE_GRACE` less than the time that
+the stopping server waits for its interpreters.
 """
 
 _SECRETS = ("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET")
-"""What the names of variables with secrets begin with."""
+"""Prefixes of the names of variables with secrets."""
 _SUPERVISION = frozenset(
     ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 )
-"""Variables by which the service manager speaks to the server."""
+"""Variables by which the service manager talks to the server."""
 _TAIL = 2000
-"""Bytes of its last raw output that are kept to explain a death."""
+"""Bytes of the latest raw output that are kept to explain a death."""
 
 
 class ProcessOwner(Protocol):
     """The callbacks of a child process's owner."""
 
     def frame_received(self, frame: FromChild) -> None:
-        """Take a frame of the data channel."""
+        """Called with each frame of the data channel."""
 
     def pong_received(self, pong: Pong) -> None:
-        """Take the answer to a ping."""
+        """Called with the answer to a ping."""
 
     def process_gone(self, why: str) -> None:
-        """Know that the process has ended, unasked: ``why`` is for people."""
+        """Called when the process has ended unasked; ``why`` is for people."""
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Give the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`, and
-    without what the service manager told the server alone: a handler must not speak for it.
-
-    One process runs many calls, so nothing here is of one call: that a delivery is a replay, the context says.
+    Return the environment of handlers: the server's, without its secrets, which handlers get by `Context.secret`, and
+    without the service manager's variables, since a handler must not talk to it in the server's name. One process runs
+    many calls, so the environment is the same for all: whether a delivery is a replay is in the context.
     """
     return {
         name: value for name, value in environ.items() if name not in _SUPERVISION and not name.startswith(_SECRETS)
@@ -76,9 +75,9 @@ class ChildProcess(ProcessProtocol):
     """
     A process that runs `harn.vm.program`: a guard, and the interpreter below it.
 
-    :ivar owner: is given the frames, and the end; None while the process is an unused spare.
-    :ivar ready: fires with this object once the process can take a bundle, or fails with `StageFailed`.
-    :ivar printed: called with what C code in the process writes to descriptors 1 and 2.
+    :ivar owner: called with the frames, and at the end; None while the process is an unused spare.
+    :ivar ready: fires with this object once the process can accept a bundle, or fails with `StageFailed`.
+    :ivar printed: called with the output of C code in the process on descriptors 1 and 2.
     """
 
     def __init__(self, reactor: Any, printed: Callable[[bytes], None]) -> None:
@@ -112,7 +111,7 @@ class ChildProcess(ProcessProtocol):
         """
         Start the process.
 
-        :raises OSError: the system cannot.
+        :raises OSError: the system cannot start a process.
         """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours, signals_blocked(HELD):
             data, their_data = socket.socketpair()
@@ -157,7 +156,7 @@ class ChildProcess(ProcessProtocol):
         self._timer = self._reactor.callLater(START_LIMIT, self.kill, f"it was not ready within {START_LIMIT:g} s")
 
     def send(self, frame: msgspec.Struct) -> None:
-        """Send a frame on the data channel; to a process that is gone nothing is sent."""
+        """Send a frame on the data channel; do nothing if the process is gone."""
         if self._data is not None:
             self._data.send(frame)
 
@@ -167,11 +166,11 @@ class ChildProcess(ProcessProtocol):
             self._control.send(Ping(number))
 
     def kill(self, why: str = "") -> None:
-        """Have the guard end the interpreter, and all that handlers have started in it, at once."""
+        """Make the guard kill the interpreter, and all processes that handlers have started in it, at once."""
         self._broken = self._broken or why
         if not self._alive or self._life < 0:
             return
-        with contextlib.suppress(OSError):  # it ends already
+        with contextlib.suppress(OSError):  # it is ending already
             os.write(self._life, b"k")
         self._close_life()
         self._stop_timer()
@@ -183,13 +182,13 @@ class ChildProcess(ProcessProtocol):
             os.close(life)
 
     def _kill_guard(self) -> None:
-        """End a guard that does not react (it was stopped, say); the kernel ends the interpreter with it."""
+        """Kill a guard that does not react (it was stopped, for example); the kernel then ends the interpreter."""
         if self._alive and self.transport is not None:
             with contextlib.suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
 
     def close(self) -> Deferred[None]:
-        """End the process in good order, or by force after `CLOSE_GRACE`; fires when it is gone."""
+        """End the process in order, or by force after `CLOSE_GRACE`; fires when it is gone."""
         gone: Deferred[None] = Deferred()
         if not self._alive:
             gone.callback(None)
@@ -205,7 +204,7 @@ class ChildProcess(ProcessProtocol):
                     channel.close()
         return gone
 
-    # What it says
+    # Frames from the process
 
     def _data_received(self, data: bytes) -> None:
         try:
@@ -237,16 +236,16 @@ class ChildProcess(ProcessProtocol):
         self.printed(data)
 
     def _channel_lost(self) -> None:
-        if self._life < 0:  # its end was asked for
+        if self._life < 0:  # its end was requested
             return
-        # Either it is about to be reaped, or a handler closed our descriptors and the process cannot be reached.
+        # Either it is about to be reaped, or a handler closed the descriptors and the process cannot be reached.
         self._stop_timer()
         self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill, "it closed its channel")
 
-    # How it ends
+    # Its end
 
     def processExited(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
-        """Read what it said last, tell everybody."""
+        """Read the remaining output, and notify the owner and all waiters."""
         self._alive = False
         self._stop_timer()
         self._close_life()
@@ -270,11 +269,11 @@ class ChildProcess(ProcessProtocol):
             gone.callback(None)
 
     def processEnded(self, reason: Failure) -> None:
-        """Let go of the transport, which holds this object."""
+        """Release the transport, which references this object."""
         self.transport = None
 
     def _end_what_is_left(self, reason: Failure) -> None:
-        """End the interpreter's group if the guard may have been killed before it could do so."""
+        """Kill the interpreter's group if the guard may have been killed before it could do so."""
         if self._interpreter and getattr(reason.value, "signal", None) == signal.SIGKILL:
             with contextlib.suppress(OSError):
                 os.killpg(self._interpreter, signal.SIGKILL)

@@ -1,9 +1,8 @@
 """
-What crosses between the server and an interpreter's child process, both ways.
-
-Each frame is four bytes of length (big endian) and one of these structs as MessagePack. On the data channel the server
-sends `Load`, `Resolve`, `RunHooks`, `Begin`, `Cancel`, `SecretAnswer`; the child sends the rest. On the control
-channel, which a thread of the child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
+Frames between the server and an interpreter's child process, in both directions. Each frame is four bytes of length
+(big endian) and one of these structs as MessagePack. On the data channel the server sends `Load`, `Resolve`,
+`RunHooks`, `Begin`, `Cancel`, `SecretAnswer`; the child sends the rest. On the control channel, which a thread of the
+child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from msgspec import structs
 
 LARGEST_FROM_CHILD = 8 * 1024 * 1024
 LARGEST_RESULT = 1024 * 1024
-"""Bytes of JSON that a handler may give."""
+"""The most bytes of JSON that a handler may return."""
 LARGEST_TO_CHILD = 256 * 1024 * 1024
 
 RAISED = 0
@@ -27,9 +26,9 @@ RESULT_TOO_LARGE = 5
 PREDICATE_RAISED = 6
 
 LOOP_TURNS = 0
-"""In a `Pong`: the loop answers."""
+"""In a `Pong`: the loop responds."""
 BLOCKED_BY_NOBODY = -1
-"""In a `Pong`: the loop is blocked, and not by anything that a call began."""
+"""In a `Pong`: the loop is blocked by code that no call started."""
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True):
@@ -71,13 +70,13 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """End this call: its time is up."""
+    """End this call: its time has run out."""
 
     number: int
 
 
 class SecretAnswer(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """A secret's value, or None and why there is none."""
+    """A secret's value, or None and the reason."""
 
     number: int
     value: bytes | None
@@ -88,7 +87,9 @@ class SecretAnswer(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class RunHooks(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Run the ``on_start`` functions that have not run well yet, or all ``on_stop`` ones; ``limit`` seconds for all."""
+    """
+    Run the ``on_start`` functions that have not succeeded yet, or all ``on_stop`` ones; ``limit`` seconds together.
+    """
 
     number: int
     kind: str
@@ -96,7 +97,7 @@ class RunHooks(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Ask whether the loop turns."""
+    """Check whether the loop runs."""
 
     number: int
 
@@ -108,13 +109,13 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class Importing(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """The import of this module begins: if the process ends now, this is why."""
+    """The import of this module begins: if the process ends now, the import is the cause."""
 
     module: str
 
 
 class Flaw(msgspec.Struct, frozen=True, array_like=True):
-    """Why a reference cannot be used."""
+    """The reason why a reference cannot be used."""
 
     reference: str
     file: str
@@ -124,7 +125,7 @@ class Flaw(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Resolved(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """The answer to `Resolve`. ``has_hooks``: a module that was imported so far has functions for `RunHooks`."""
+    """The answer to `Resolve`. ``has_hooks``: a module imported so far has functions for `RunHooks`."""
 
     number: int
     flaws: list[Flaw]
@@ -132,14 +133,16 @@ class Resolved(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """A call's result as JSON (``true`` where there is only a predicate), or None when its predicate said no."""
+    """A call's result as JSON (``true`` where there is only a predicate), or None when its predicate returned False."""
 
     number: int
     result: bytes | None
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """A call failed. ``kind``: of this module; ``traceback``: the user's frames; ``seconds``: with `RETRY_AFTER`."""
+    """
+    A call failed. ``kind``: one of this module's; ``traceback``: the user's frames; ``seconds``: with `RETRY_AFTER`.
+    """
 
     number: int
     kind: int
@@ -149,7 +152,7 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=14):
 
 
 class Queued(msgspec.Struct, frozen=True, array_like=True, tag=15):
-    """All threads are taken: the call's time does not run yet."""
+    """All threads are in use: the call's time does not run yet."""
 
     number: int
 
@@ -161,7 +164,7 @@ class Started(msgspec.Struct, frozen=True, array_like=True, tag=16):
 
 
 class SecretAsked(msgspec.Struct, frozen=True, array_like=True, tag=17):
-    """A handler wants a secret."""
+    """A handler requests a secret."""
 
     number: int
     call: int
@@ -188,7 +191,7 @@ class HookFailure(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HooksRan(msgspec.Struct, frozen=True, array_like=True, tag=19):
-    """The answer to `RunHooks`; with number 0 what was imported later ran by itself."""
+    """The answer to `RunHooks`; with number 0, for hooks of a module that was imported later."""
 
     number: int
     kind: str
@@ -199,8 +202,8 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
     """
     The answer to `Ping`.
 
-    ``culprit`` is `LOOP_TURNS`, the number of the call whose code blocks the loop, or `BLOCKED_BY_NOBODY`; ``where``
-    is the line it is at, for people.
+    ``culprit`` is `LOOP_TURNS`, the number of the call whose code blocks the loop, or `BLOCKED_BY_NOBODY`; ``where`` is
+    the line that blocks, for people.
     """
 
     number: int
@@ -227,7 +230,7 @@ def append_frame(buffer: bytearray, frame: msgspec.Struct) -> None:
 
 
 def append_head(buffer: bytearray, frame: Begin) -> None:
-    """Add an encoded frame to ``buffer`` but for the bytes of its body, which are to follow as they are."""
+    """Add an encoded frame to ``buffer`` without the bytes of its body, which the caller writes after it."""
     start, size = len(buffer), len(frame.body)
     append_frame(buffer, structs.replace(frame, body=b""))
     assert buffer.endswith(b"\xc4\x00"), "the body must be the last field: an empty one is these bytes of MessagePack"
@@ -236,7 +239,7 @@ def append_head(buffer: bytearray, frame: Begin) -> None:
 
 
 class FrameReader:
-    """Puts frames together again from pieces of a stream."""
+    """Reassembles frames from pieces of a stream."""
 
     def __init__(self, types: Any, largest: int) -> None:
         """Expect ``types`` (a union of structs) of at most ``largest`` bytes each."""
@@ -247,9 +250,9 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Any]:
         """
-        Take the next piece, give the frames that are now complete.
+        Add the next piece, and return the frames that are now complete.
 
-        :raises ValueError: a frame is larger than agreed, or is none of ``types`` (msgspec's errors are ValueErrors).
+        :raises ValueError: a frame is larger than agreed, or not one of ``types`` (msgspec's errors are ValueErrors).
         """
         buffer = self._buffer
         buffer += data
@@ -262,7 +265,7 @@ class FrameReader:
             while end - start >= 4:
                 length = int.from_bytes(view[start : start + 4], "big")
                 if length > self._largest:
-                    raise ValueError(f"a frame of {length} bytes, more than {self._largest}")
+                    raise ValueError(f"a frame must have at most {self._largest} bytes, got {length}")
                 if end - start - 4 < length:
                     self._needed = 4 + length
                     break

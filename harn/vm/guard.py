@@ -1,8 +1,8 @@
 """
-The guard: refuses what an interpreter would import from below the manifest's directory and that is not in its bundle.
+The import guard: refuses imports of local files (below the manifest's directory) that are not in the bundle.
 
-Such a module, found through ``sys.path``, ``PYTHONPATH``, a ``.pth`` file or another finder, would be
-served as it was when it was first imported, and no reload would know that it has changed.
+Such a module, found through ``sys.path``, ``PYTHONPATH``, a ``.pth`` file or another finder, would keep serving the
+code of its first import, and no reload would notice a change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harn.vm.locality import OURS, Locality
 
 
 class UnreadModule(ImportError):
-    """A local module that was not read with the manifest; ``hint`` says what to do."""
+    """A local module that was not read with the manifest; ``hint`` says how to add it."""
 
     def __init__(self, message: str, hint: str, name: str, path: str) -> None:
         super().__init__(f"{message}; {hint}", name=name, path=path)
@@ -27,12 +27,12 @@ class UnreadModule(ImportError):
 
 class Guard:
     """
-    A finder that comes after the bundle's, and before all others.
+    A finder between the bundle's and all others.
 
-    :param locality: tells what is local.
+    :param locality: decides which files are local.
     :param paths: the files of the bundle.
-    :param directories: where the bundle's modules would be found on disk.
-    :ivar refused: what was refused so far, by the module's name: importing code may catch and hide the error.
+    :param directories: the directories in which the bundle's modules would be found on disk.
+    :ivar refused: the refused imports so far, by module name: importing code may catch and hide the error.
     """
 
     def __init__(self, locality: Locality, paths: Collection[str], directories: Iterable[str]) -> None:
@@ -45,7 +45,7 @@ class Guard:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """
-        Find what the finders behind this one find (PEP 451).
+        Return what the finders behind this one find (PEP 451).
 
         :raises UnreadModule: it is local, and not in the bundle.
         """
@@ -63,7 +63,7 @@ class Guard:
 
     def check(self, name: str) -> None:
         """
-        See that an imported module is not a local one from disk; for an interpreter that has no finder of its own.
+        Check that an imported module is not a local one from disk; for an interpreter without a finder of its own.
 
         :raises UnreadModule: it is.
         """
@@ -75,7 +75,10 @@ class Guard:
                 self._refuse(full, _file(module))
 
     def unseen(self, before: Collection[str]) -> UnreadModule | None:
-        """Give what was refused, or got into ``sys.modules`` past all finders, since ``before``: names in either."""
+        """
+        Return the first local module that was refused, or got into ``sys.modules`` past all finders, since ``before``
+        (names of both kinds).
+        """
         for name, error in self.refused.items():
             if name not in before:
                 return error
@@ -95,7 +98,9 @@ class Guard:
         raise error
 
     def _beside(self, name: str) -> str:
-        """Return the file of a module that no finder finds, though it lies where local modules do; else nothing."""
+        """
+        Return the file of a module that no finder finds, though it is where local modules are; else an empty string.
+        """
         for directory in self._directories:
             for leaf in (f"{name}.py", os.path.join(name, "__init__.py")):
                 if os.path.isfile(os.path.join(directory, leaf)):
@@ -104,7 +109,7 @@ class Guard:
 
 
 def unread(name: str, origin: str, locality: Locality) -> UnreadModule:
-    """Say what is wrong with importing a local module from disk, and what to do."""
+    """Make the error of importing a local module from disk, with a hint."""
     message = f"module {name!r} ({origin}) lies below the manifest's directory and was not read with it"
     if origin.endswith(tuple(EXTENSION_SUFFIXES)):
         hint = f"it is compiled, so install it as a package for {sys.executable}"
@@ -128,6 +133,6 @@ def _origin(spec: ModuleSpec | None) -> str:
 
 
 def _file(module: object) -> str:
-    """Give a module's file; what is put into ``sys.modules`` may be anything."""
+    """Return a module's file; an entry of ``sys.modules`` may be any object."""
     spec = getattr(module, "__dict__", {}).get("__spec__")
     return _origin(spec) if isinstance(spec, ModuleSpec) else ""

@@ -1,5 +1,5 @@
 """
-Start and stop hooks of one interpreter, as the server sees them: when they run, how long, and how they ended.
+Start and stop hooks of one interpreter, on the server's side: when they run, for how long, and their failures.
 
 They run in an interpreter that serves, after it was adopted and before it ends; calls wait until the start hooks have
 ended. A hook that fails is logged and is a warning of the reload; handlers run all the same.
@@ -23,30 +23,32 @@ START_LIMIT = 30.0
 STOP_LIMIT = 5.0
 """and all stop hooks."""
 MARGIN = 1.0
-"""Seconds, after a limit, after which an interpreter that does not answer at all is waited for no longer."""
+"""Seconds after a limit until an interpreter that does not answer at all is given up."""
 
 
 class Neighbour(Protocol):
-    """An interpreter among those of one server, as far as hooks are concerned."""
+    """Another interpreter of the server, as far as hooks are concerned."""
 
     @property
     def is_closing(self) -> bool:
-        """Tell whether it ends."""
+        """Whether it is closing."""
 
     def close(self) -> Deferred[None]:
-        """End it; fires when it is gone, however often that is asked."""
+        """Close it; each call returns a Deferred that fires when it is gone."""
 
     def try_hooks_again(self) -> None:
-        """Run the start hooks that failed once more."""
+        """Run the start hooks that failed again."""
 
 
 def when_closed(interpreters: Iterable[Neighbour]) -> Deferred[Any]:
-    """Fire when those that are closing are gone: they may hold what a start hook wants."""
+    """
+    Return a Deferred that fires when those that are closing are gone: they may hold a resource that a start hook needs.
+    """
     return gatherResults([each.close() for each in tuple(interpreters) if each.is_closing])
 
 
 def try_again(interpreters: Iterable[Neighbour]) -> None:
-    """Run start hooks that failed once more: one that was closing is gone."""
+    """Run start hooks that failed again, since an interpreter that was closing is gone."""
     for each in tuple(interpreters):
         if not each.is_closing:
             each.try_hooks_again()
@@ -54,12 +56,12 @@ def try_again(interpreters: Iterable[Neighbour]) -> None:
 
 class StartStop:
     """
-    The hooks of one process after the other, of one interpreter.
+    The hooks of one interpreter, in each of its processes in turn.
 
-    :param send: sends the interpreter a frame.
+    :param send: sends a frame to the interpreter.
     :param release: called when calls need not wait any more.
-    :ivar wanted: the interpreter serves: they ran, or will.
-    :ivar failures: the start hooks that have not run well so far, in words.
+    :ivar wanted: the interpreter serves: its start hooks ran, or will run.
+    :ivar failures: descriptions of the start hooks that have not succeeded so far.
     """
 
     def __init__(self, clock: IReactorTime, send: Callable[[RunHooks], None], release: Callable[[], None]) -> None:
@@ -79,19 +81,19 @@ class StartStop:
 
     @property
     def holds(self) -> bool:
-        """Tell whether calls wait for the start hooks."""
+        """Whether calls wait for the start hooks."""
         return self._timer is not None or self._before is not None
 
     def resolved(self, *, exist: bool) -> None:
-        """Take note of whether there are any; the process can run them now."""
+        """Record whether there are any hooks; the process can run them now."""
         self._exist = self._exist or exist
         self._up = True
 
     def begin(self, before: Callable[[], Deferred[Any]] | None = None) -> Deferred[Sequence[str]]:
         """
-        Run the start hooks, once; fires when they have ended, with those that failed, in words.
+        Run the start hooks, once; fires when they have ended, with descriptions of those that failed.
 
-        :param before: gives what to wait for first: earlier interpreters that are about to end.
+        :param before: returns a Deferred to wait for first: earlier interpreters that are closing.
         """
         was_wanted, self.wanted = self.wanted, True
         if self._exist and self._up and not was_wanted:
@@ -111,22 +113,22 @@ class StartStop:
             self._over()
 
     def restarted(self) -> None:
-        """Run them in a process that has taken another's place, if they ran in that."""
+        """Run them in a process that replaces another, if they ran in that one."""
         if self.wanted and self._exist and self._before is None:
             self._run()
 
     def again(self) -> None:
-        """Run those that failed once more, after those that run: what they wanted may be free now."""
+        """Run those that failed again, after those that run now: a resource that they need may be free now."""
         if self.holds:
             self._is_asked_again = True
         elif self.failures and self._up and self._stopped is None:
             self._run()
 
     def stop(self) -> Deferred[None]:
-        """Run the stop hooks, if the start hooks ran; fires when they have ended, or their time is up."""
+        """Run the stop hooks, if the start hooks ran; fires when they have ended, or their time has run out."""
         self._stop_timer()
         if not (self.wanted and self._exist and self._up) or self._before is not None:
-            self._up = False  # start hooks that have not begun never will
+            self._up = False  # start hooks that have not begun will never run
             self._over()
             return succeed(None)
         stopped = self._stopped = Deferred()
@@ -135,7 +137,7 @@ class StartStop:
         return stopped
 
     def ran(self, frame: HooksRan) -> None:
-        """Take the answer; one that comes too late counts for nothing."""
+        """Handle the answer; a late one is ignored."""
         failures = tuple(_in_words(frame.kind, failure) for failure in frame.failures)
         for failure, words in zip(frame.failures, failures, strict=True):
             log.error("{words}\n{user_traceback}", words=words, user_traceback=failure.traceback)
@@ -154,7 +156,7 @@ class StartStop:
         self._over()
 
     def gone(self) -> None:
-        """Expect nothing more of a process that is gone."""
+        """Called when the process is gone: stop waiting for it."""
         self._up = False
         self._stop_timer()
         if self._stopped is not None:
@@ -178,14 +180,14 @@ class StartStop:
 
     def _too_long(self, kind: str, limit: float) -> None:
         self._timer = None
-        words = f"{kind} functions did not end within {limit:g} s, and keep the interpreter from saying so"
+        words = f"{kind} functions did not end within {limit:g} s, and the interpreter does not answer"
         log.error("{words}", words=words)
         if self._stopped is None:
             self.failures = (words,)
         self._over()
 
     def _over(self) -> None:
-        """Answer those who wait: for the start hooks, or for the stop hooks where these were begun."""
+        """Fire the waiters: for the start hooks, or for the stop hooks if these were begun."""
         if self._stopped is None:
             self._answer()
             self._release()
@@ -204,5 +206,5 @@ class StartStop:
 
 
 def _in_words(kind: str, failure: HookFailure) -> str:
-    after = "handlers run without it" if kind == "on_start" else "what it would give back ends with its process"
+    after = "handlers run without it" if kind == "on_start" else "its resources are released when the process ends"
     return f"{kind} {failure.hook} failed: {failure.message} ({failure.where}); {after}"

@@ -1,9 +1,9 @@
 """
-How an interpreter imports local modules: from the sources that it was sent, never from disk.
+Import of local modules in an interpreter: from the sources that it was sent, never from disk.
 
-In a child process the modules have their own names and the finder stands before all others. In the server's own
-process (``inline``) each interpreter's modules lie below a package of its own, so that two generations never meet in
-``sys.modules``; their import statements are mapped into it by an ``__import__`` of their own.
+In a child process the modules keep their own names, and the finder comes before all others. In the server's own process
+(``inline``) each interpreter's modules are in a package of its own, so that two generations never meet in
+``sys.modules``; their import statements are mapped into it by their own ``__import__``.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from harn.vm.locality import Locality
 
 
 class Loader:
-    """Runs one module from its source; also gives tracebacks the text that really runs."""
+    """Runs one module from its source, which is also the text that tracebacks show."""
 
     def __init__(
         self, source: Source | None, builtin_names: dict[str, Any] | None, directories: Sequence[str] = ()
     ) -> None:
-        """Take a module; a package without ``__init__`` has ``source`` None and lies in ``directories``."""
+        """Load a module; a package without ``__init__`` has ``source`` None and the directories ``directories``."""
         self._source = source
         self._builtins = builtin_names
         self._directories = list(directories)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Let Python make the module object."""
+        """Return None: Python creates the module object."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
@@ -49,7 +49,7 @@ class Loader:
         module.__file__ = source.path
         code = self.get_code(module.__name__)
         text = self.get_source(module.__name__) or ""
-        # No time stamp: linecache then never asks the disk, where another text may be by now.
+        # No time stamp: linecache then never reads the disk, where the text may have changed.
         linecache.cache[source.path] = (len(text), None, text.splitlines(keepends=True), source.path)
         exec(code, module.__dict__)  # noqa: S102 - to run the user's code is what an interpreter is for
 
@@ -60,14 +60,14 @@ class Loader:
         return compile(self._source.source, self._source.path, "exec", dont_inherit=True)
 
     def get_source(self, fullname: str) -> str | None:
-        """Give the source as text (PEP 302)."""
+        """Return the source as text (PEP 302)."""
         return None if self._source is None else importlib.util.decode_source(self._source.source)
 
     def is_package(self, fullname: str) -> bool:
-        """Tell whether the module is a package."""
+        """Return whether the module is a package."""
         return self._source is None or self._source.is_package
 
-    # Data files beside the modules are not in the bundle: they are read from disk when they are asked for
+    # Data files beside the modules are not in the bundle: they are read from disk when requested
 
     @property
     def path(self) -> str:
@@ -75,7 +75,7 @@ class Loader:
         return "" if self._source is None else self._source.path
 
     def get_filename(self, fullname: str) -> str:
-        """Give what ``__file__`` says."""
+        """Return the value of ``__file__``."""
         if self._source is None:
             raise ImportError(f"{fullname} is a package without __init__", name=fullname)
         return self._source.path
@@ -86,18 +86,18 @@ class Loader:
             return file.read()
 
     def get_resource_reader(self, fullname: str) -> Any:
-        """Give the resources of a package, for ``importlib.resources``; None of a plain module."""
+        """Return the resources of a package, for ``importlib.resources``; None for a plain module."""
         if not self.is_package(fullname):
             return None
-        from importlib.resources.readers import FileReader, NamespaceReader  # few need it, and it imports much
+        from importlib.resources.readers import FileReader, NamespaceReader  # rarely needed, and slow to import
 
         if self._source is None:
             return NamespaceReader(_NamespacePath(self._directories))
-        return FileReader(self)  # type: ignore[arg-type]  # it asks for nothing but our path
+        return FileReader(self)  # it uses only our path
 
 
 class _NamespacePath(list[str]):
-    """Directories, under a name by which ``NamespaceReader`` knows what it is given."""
+    """Directories in a class by whose name ``NamespaceReader`` recognizes them."""
 
     def __repr__(self) -> str:
         return f"_NamespacePath({list(self)!r})"
@@ -107,14 +107,14 @@ class Scope:
     """
     The local modules of one bundle, importable in this process.
 
-    :ivar paths: the files that the sources were read from; a traceback's frames in them are the user's.
+    :ivar paths: the files that the sources were read from; frames of a traceback in them are the user's.
     """
 
     def __init__(self, sources: Iterable[Source], prefix: str = "", root: str = "") -> None:
         """
-        Take the sources; with ``prefix`` (a package's name) they lie below it, else they have their own names.
+        Hold the sources; with ``prefix`` (a package's name) they are imported below it, else under their own names.
 
-        :param root: the manifest's directory: what lies there and is not among the sources is not imported.
+        :param root: the manifest's directory: files there that are not among the sources are not imported.
         """
         self._sources = {source.name: source for source in sources}
         self._prefix = prefix
@@ -128,7 +128,7 @@ class Scope:
             self._builtins = {**vars(builtins), "__import__": self._import}
 
     def install(self) -> None:
-        """Go first among this process's finders."""
+        """Insert this as the first of the process's finders."""
         if self._prefix:
             root = ModuleType(self._prefix)
             root.__path__ = []
@@ -138,7 +138,7 @@ class Scope:
             sys.meta_path.insert(1, self.guard)
 
     def remove(self) -> None:
-        """Leave nothing behind in ``sys``."""
+        """Remove every trace from ``sys``."""
         sys.meta_path.remove(self)
         if self.guard in sys.meta_path:
             sys.meta_path.remove(self.guard)
@@ -149,7 +149,7 @@ class Scope:
             del sys.modules[name]
 
     def directories(self) -> set[str]:
-        """Name the directories that these modules would be found in on disk."""
+        """Return the directories in which these modules would be found on disk."""
         found = set()
         for name, source in self._sources.items():
             directory = os.path.dirname(source.path)
@@ -163,12 +163,12 @@ class Scope:
         return importlib.import_module(self._full(name))
 
     def imported(self) -> list[ModuleType]:
-        """Give the local modules that were imported so far, in that order."""
+        """Return the local modules that were imported so far, in that order."""
         names = {self._full(name) for name in self._sources}
         return [module for name, module in tuple(sys.modules.items()) if name in names]
 
     def local_name(self, name: str) -> str:
-        """Give the name by which the manifest knows an imported module."""
+        """Return the manifest's name of an imported module."""
         return name.removeprefix(f"{self._prefix}.") if self._prefix else name
 
     def _full(self, name: str) -> str:
@@ -180,7 +180,7 @@ class Scope:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Give a local module's spec (PEP 451); refuse what a local package does not hold."""
+        """Return a local module's spec (PEP 451); refuse a missing submodule of a local package."""
         if self._prefix:
             if not fullname.startswith(self._prefix + "."):
                 return None
@@ -198,7 +198,7 @@ class Scope:
                 )
             return None
         is_package = source is None or source.is_package
-        # PEP 451 asks of a loader only the methods that ours has.
+        # PEP 451 requires of a loader only the methods that this one has.
         portions = [] if source is not None else self._portions(name)
         loader: Any = Loader(source, self._builtins, portions)
         spec = ModuleSpec(fullname, loader, origin=None if source is None else source.path, is_package=is_package)
@@ -211,7 +211,7 @@ class Scope:
         return spec
 
     def _portions(self, package: str) -> list[str]:
-        """Name the directories of a package without ``__init__`` from which sources were read."""
+        """Return the directories of a package without ``__init__`` from which sources were read."""
         found: dict[str, None] = {}
         for name, source in sorted(self._sources.items()):
             if name.startswith(f"{package}."):
@@ -221,7 +221,7 @@ class Scope:
                 found.setdefault(directory)
         return list(found)
 
-    # Import statements of modules below a package of their own
+    # Import statements of modules in a package of their own
 
     def _import(
         self,
@@ -231,7 +231,7 @@ class Scope:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        """Do what ``__import__`` does, and look for absolute names below the prefix first."""
+        """Import as ``__import__`` does, looking for absolute names below the prefix first."""
         if level == 0 and self._is_local(name):
             module = self.import_module(name)
             if not fromlist:
@@ -249,7 +249,7 @@ class Scope:
 
 
 class _Importlib(ModuleType):
-    """``importlib`` as modules below a package of their own see it: local names mean local modules."""
+    """``importlib`` for modules in a package of their own: local names mean local modules."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__("importlib")

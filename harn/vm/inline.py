@@ -1,8 +1,9 @@
 """
-Interpreters inside the server's process, for debugging: one thread with its own asyncio loop for each, and no kill.
+Interpreters inside the server's process, for debugging: one thread with its own asyncio loop for each, which cannot be
+killed.
 
-Everything runs on that thread, plain functions too, so that ``breakpoint()`` finds the terminal and nobody else's code
-in the way. A call that is stuck cannot be ended: it is reported with its stack, and its attempt fails.
+Everything runs on that thread, plain functions too, so that ``breakpoint()`` finds the terminal and no other code in
+the way. A call that is stuck cannot be ended: it is reported with its stack, and its attempt fails.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from harn.vm.worker import SecretReader
 log = Logger(namespace="harn.vm")
 
 CLOSE_GRACE = 2.0
-"""Seconds that a thread may take to end before it is reported and left behind."""
+"""Seconds that a thread has to end before it is reported and abandoned."""
 
 _numbers = itertools.count(1)
 _threads: WeakSet[InlineInterpreter] = WeakSet()
@@ -65,9 +66,9 @@ def _watch_forks_once() -> None:
 
 
 def _find_forked() -> Callable[[], None] | None:
-    """Give what a process abandons that was forked on the thread of one of the interpreters."""
+    """Return the cleanup of a process that was forked on the thread of one of the interpreters."""
     for interpreter in _threads:
-        # Not by the thread's number, which one that has ended may have had before.
+        # Not by the thread's number, which may be that of an earlier thread that has ended.
         if interpreter.has_thread(current_thread()):
             return interpreter.abandon_copy
     return None
@@ -102,7 +103,7 @@ class InlineInterpreter:
         self._held: list[Running] = []
         self._hooks = StartStop(reactor, self._send, self._release)
         self._loop = asyncio.new_event_loop()
-        # Its own name for the modules, so that no other interpreter's meet them in sys.modules.
+        # A package of its own for the modules, so that no other interpreter's meet them in sys.modules.
         prefix = f"_harn_inline_{next(_numbers)}"
         self._session = Session(self._loop, self._send_from_loop, threads=None, prefix=prefix)
         self._thread = Thread(target=self._run, name=prefix, daemon=True)
@@ -113,18 +114,18 @@ class InlineInterpreter:
 
     @property
     def running(self) -> int:
-        """How many calls are in it."""
+        """Number of calls in it."""
         return len(self._calls) + len(self._held)
 
     def has_thread(self, thread: Thread) -> bool:
-        """Tell whether a thread is the one that runs its calls."""
+        """Return whether a thread is the one that runs its calls."""
         return self._thread is thread
 
     def abandon_copy(self) -> None:
         """Close the loop's descriptors, in a process that a handler forked."""
         abandon_loop(self._loop)
 
-    # What its owner asks
+    # For its owner
 
     def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
         """See `IInterpreter`; cancelling ends the waiting, not the import."""
@@ -171,11 +172,11 @@ class InlineInterpreter:
 
     @property
     def is_closing(self) -> bool:
-        """Tell whether it ends."""
+        """Whether it is closing."""
         return self._closing
 
     def try_hooks_again(self) -> None:
-        """Run the start hooks that failed once more."""
+        """Run the start hooks that failed again."""
         self._hooks.again()
 
     def importing(self) -> str:
@@ -187,7 +188,7 @@ class InlineInterpreter:
         return not self._closing
 
     def close(self) -> Deferred[None]:
-        """See `IInterpreter`; a thread that does not end is reported and left behind."""
+        """See `IInterpreter`; a thread that does not end is reported and abandoned."""
         gone: Deferred[None] = Deferred()
         if self._ended:
             gone.callback(None)
@@ -279,7 +280,7 @@ class InlineInterpreter:
     def _answer_secret(self, asked: SecretAsked) -> None:
         entry = self._calls.get(asked.call)
         if entry is None:
-            self._send(SecretAnswer(asked.number, None, "the call that asks for it is over"))
+            self._send(SecretAnswer(asked.number, None, "the call that requested it has ended"))
             return
         if refusal := entry[0].call.refusal_of(asked.reference):
             self._send(SecretAnswer(asked.number, None, refusal))
@@ -303,7 +304,7 @@ class InlineInterpreter:
                     end_copy()
                 except (SystemExit, KeyboardInterrupt) as error:
                     end_copy(error)
-                    continue  # sys.exit() in a task that a handler started ends that task and nothing else
+                    continue  # sys.exit() in a task that a handler started ends only that task
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()
             self._loop.run_until_complete(asyncio.sleep(0))
@@ -323,7 +324,7 @@ class InlineInterpreter:
         self._let_go()
 
     def _left_behind(self) -> None:
-        log.error("a handler does not end, its thread is left behind at:\n{stack}", stack=self._stack())
+        log.error("a handler does not end, its thread is abandoned at:\n{stack}", stack=self._stack())
         self._let_go()
 
     def _let_go(self) -> None:
@@ -358,7 +359,7 @@ class InlineInterpreters(Service):
         self._open: set[InlineInterpreter] = set()
 
     def stopService(self) -> Deferred[None]:
-        """Close every interpreter; fires when their threads are gone, or reported."""
+        """Close every interpreter; fires when their threads have ended, or are reported."""
         Service.stopService(self)
         return Deferred.fromCoroutine(self._close_all())
 

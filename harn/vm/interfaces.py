@@ -1,4 +1,4 @@
-"""What a generation and the dispatcher may ask of an interpreter."""
+"""The interfaces of interpreters, for generations and the dispatcher."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from harn.vm.sources import BundleProblem
 
 
 class IInterpreter(Interface):
-    """Runs the functions of one bundle, and sees no other code of the user's."""
+    """Runs the functions of one bundle, without access to other user code."""
 
     bundle_id: str = Attribute("The content address of its bundle.")
-    running: int = Attribute("How many calls are in it.")
-    hook_failures: Sequence[str] = Attribute("The start hooks that did not run well, each with why.")
+    running: int = Attribute("Number of calls in it.")
+    hook_failures: Sequence[str] = Attribute("The start hooks that failed, each with the reason.")
 
     def resolve(references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
         """
         Import the modules and look up the functions, in the interpreter itself.
 
         :return: a problem for each reference that cannot be used; empty when all can. ``where`` is ``module:function``.
-            Cancelling the Deferred kills what hangs.
+            Cancelling the Deferred kills a hanging import.
         """
 
     def call(call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """
         Run one call. With ``alone``, in a process of its own in which nothing else runs meanwhile.
 
-        Cancelling the Deferred ends the call as if its time were up.
+        Cancelling the Deferred ends the call as if its time had run out.
 
         :raises AttemptFailed: the call's own failure, one class for each kind.
         :raises CallInterrupted: the process died or was killed under this call.
@@ -46,10 +46,10 @@ class IInterpreter(Interface):
         """
 
     def importing() -> str:
-        """Say which module is being imported, and where that is; empty when none is."""
+        """Return the module that is being imported, and the line of the import; empty if none is."""
 
     def is_up() -> bool:
-        """False while its process is being replaced after a death."""
+        """Return False while its process is being replaced after a death."""
 
     def close() -> Deferred[None]:
         """
@@ -63,13 +63,13 @@ class IInterpreters(Interface):
     """Makes interpreters; a service that keeps a warm spare."""
 
     def try_hooks_again() -> None:
-        """Run start hooks that failed once more, in every interpreter: what they wanted may be free now."""
+        """Run start hooks that failed again, in every interpreter: a resource that they need may be free now."""
 
     def create(bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """
-        Give an interpreter with the bundle's finder installed and nothing imported yet.
+        Return an interpreter with the bundle's finder installed and nothing imported yet.
 
-        :param spare: take the warm spare, which is replaced; else start a process for this one alone, so that after
-            its `close` the processes, and the count of restarts, are what they were.
+        :param spare: use the warm spare, which is then replaced; else start a process for this one alone, so that after
+            its `close` the processes, and the count of restarts, are as before.
         :raises StageFailed: no process can be started.
         """

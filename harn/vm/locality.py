@@ -1,8 +1,8 @@
 """
-What counts as local code: what lies below the manifest's directory and was not installed there.
+The definition of local code: files below the manifest's directory that were not installed there.
 
-Local code is served from the bundle alone. Installed packages (a virtual environment, ``pip install --target``) are
-imported from disk, wherever they lie. Used by the server, which reads, and by the interpreter, which refuses.
+Local code is served only from the bundle. Installed packages (a virtual environment, ``pip install --target``) are
+imported from disk, wherever they are. Used by the server, which reads, and by the interpreter, which refuses.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from functools import cache
 
 OURS = frozenset(("harn", "msgspec"))
-"""Packages that the interpreter itself is made of; where they lie is not the user's business."""
+"""The packages of the interpreter itself; they are never the user's code, wherever they are installed."""
 
 _INSTALLED = frozenset(("site-packages", "dist-packages", "__pycache__"))
 
 
 class Locality:
     """
-    Tells local code from installed packages.
+    Distinguishes local code from installed packages.
 
     :param root: the manifest's directory, absolute; empty: nothing is local.
     """
@@ -30,13 +30,13 @@ class Locality:
         self.root = root
         self._real = os.path.realpath(root) if root else ""
         named = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-        # Python itself may lie below the manifest's directory; a directory that holds both says nothing.
+        # Python itself may be below the manifest's directory; a directory that holds both proves nothing.
         homes = {os.path.realpath(home) for home in (sys.prefix, sys.base_prefix, *named) if home}
         self._homes = tuple(home for home in homes if not _is_below(os.path.join(self._real, ""), home))
         self._is_installed = cache(self._look)
 
     def is_local(self, path: str) -> bool:
-        """Tell whether the file at ``path`` is local code, wherever links lead."""
+        """Return whether the file at ``path`` is local code, wherever links lead."""
         if not self.root or not path:
             return False
         absolute, real = os.path.abspath(path), os.path.realpath(path)
@@ -45,18 +45,18 @@ class Locality:
         return _is_below(real, self._real) and not self._is_installed(os.path.dirname(real), self._real)
 
     def search_path(self, entries: Iterable[str]) -> list[str]:
-        """Give those directories of Python's search path that lie below the root and hold local code, in order."""
+        """Return the directories of Python's search path that are below the root and hold local code, in order."""
         found = dict.fromkeys(os.path.abspath(entry) for entry in entries if entry)
         return [each for each in found if os.path.isdir(each) and self.is_local(os.path.join(each, "module.py"))]
 
     def relative(self, path: str) -> str:
-        """Give a local path as the manifest would name it."""
+        """Return a local path as the manifest would write it."""
         absolute = os.path.abspath(path)
         inside = _is_below(absolute, self.root)
         return os.path.relpath(absolute, self.root) if inside else os.path.relpath(os.path.realpath(path), self._real)
 
     def _look(self, directory: str, root: str) -> bool:
-        """Tell whether a directory, or one between it and the root, is one into which packages are installed."""
+        """Return whether packages are installed into a directory, or into one between it and the root."""
         if any(_is_below(os.path.join(os.path.realpath(directory), ""), home) for home in self._homes):
             return True
         while _is_below(directory, root):

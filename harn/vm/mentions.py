@@ -1,4 +1,4 @@
-"""What a module's source may import, read from its syntax tree: a pure function of the source."""
+"""The names that a module's source may import, from its syntax tree: a pure function of the source."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _IMPORTING_CALLS = frozenset(("import_module", "__import__"))
 
 def mentions(source: bytes, path: str, name: str, *, is_package: bool) -> tuple[str, ...]:
     """
-    Name every module that ``source`` may import, wherever in it the import stands.
+    Return every module that ``source`` may import, wherever in it the import is.
 
     ``from a import b`` gives ``a`` and ``a.b``, since ``b`` may be a module; ``import a.b`` gives ``a`` and ``a.b``.
-    ``importlib.import_module("a.b")`` with a plain text counts, and so does what a package lists in ``__all__``.
+    ``importlib.import_module("a.b")`` with a string literal counts, and so do the names in a package's ``__all__``.
 
     :param path: for the message of a syntax error.
     :param name: the module's own dotted name, to which relative imports are relative.
@@ -25,8 +25,8 @@ def mentions(source: bytes, path: str, name: str, *, is_package: bool) -> tuple[
     try:
         tree = ast.parse(source, path)
     except SystemError:
-        # CPython counts depth for all threads together: a finalizer that formats a traceback (which parses) while
-        # this runs upsets the count. Nothing is wrong with the source.
+        # CPython counts depth for all threads together: a finalizer that formats a traceback (which parses) during this
+        # parse upsets the count. The source is not at fault.
         tree = ast.parse(source, path)
     package = name if is_package else name.rpartition(".")[0]
     found: dict[str, None] = {}
@@ -63,7 +63,7 @@ def _of_node(node: ast.AST, package: str, *, is_package: bool) -> Iterator[str]:
 
 
 def _absolute(module: str, level: int, package: str) -> str:
-    """Give the absolute name of a relative import; empty when it climbs out of its package."""
+    """Return the absolute name of a relative import; empty when it leaves its package."""
     if level == 0:
         return module
     steps = package.split(".") if package else []

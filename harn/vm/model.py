@@ -1,4 +1,4 @@
-"""What crosses the interpreter's interface."""
+"""Values that cross the interpreter's interface."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Call:
     """
     One attempt of one delivery: the predicate first (if any), then the handler.
 
-    :ivar handler: None to ask the predicate alone and call nothing else.
+    :ivar handler: None to run the predicate alone.
     :ivar envelope: encoded `harn.model.event.Envelope`.
-    :ivar secrets: references of the secrets that it may ask for; None: any.
+    :ivar secrets: references of the secrets that it may fetch; None: any.
     :ivar timeout: seconds that predicate and handler may run together.
     """
 
@@ -35,7 +35,7 @@ class Call:
             raise ValueError("a call needs a handler or a predicate")
 
     def refusal_of(self, reference: str) -> str:
-        """Say why it may not ask for a secret; empty when it may."""
+        """Return why it may not fetch a secret; empty when it may."""
         if self.secrets is None or reference in self.secrets:
             return ""
         allowed = ", ".join(self.secrets) or "none"
@@ -45,10 +45,10 @@ class Call:
 @frozen
 class Returned:
     """
-    A call that did not fail.
+    The result of a call that did not fail.
 
-    :ivar result: the handler's result as JSON, or None when the predicate said no. Of a call without a handler,
-        ``true`` when it said yes.
+    :ivar result: the handler's result as JSON, or None when the predicate returned False. For a call without a handler,
+        ``true`` when the predicate returned True.
     """
 
     result: bytes | None

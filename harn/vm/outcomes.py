@@ -1,4 +1,4 @@
-"""From what an interpreter says of a call to the class that the dispatcher knows."""
+"""Conversion between an interpreter's frames and the values and exceptions of its interface."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from harn.vm.model import Call, Returned
 from harn.vm.sources import BundleProblem
 
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
-"""Reads all of a JSON text, and makes nothing of it: 3 ms for the largest result."""
+"""Parses all of a JSON text without building a value: 3 ms for the largest result."""
 
 _CLASSES: dict[int, type[AttemptFailed]] = {
     RAISED: HandlerRaised,
@@ -51,7 +51,7 @@ _CLASSES: dict[int, type[AttemptFailed]] = {
 
 
 def error_of(failed: Failed) -> AttemptFailed:
-    """Give the exception that a failed call ends with."""
+    """Return the exception of a failed call."""
     if failed.kind == RETRY_AFTER:
         return HandlerRetryAfter(failed.message, failed.seconds)
     return _CLASSES.get(failed.kind, HandlerRaised)(failed.message)
@@ -59,31 +59,31 @@ def error_of(failed: Failed) -> AttemptFailed:
 
 def returned_of(done: Done) -> Returned:
     """
-    Give what a call returned, checked: handlers share their process with what encodes it.
+    Return a call's result, checked: the code that encodes it shares a process with handlers.
 
     :raises ResultTooLarge: it is over the limit.
-    :raises ResultInvalid: it is no JSON.
+    :raises ResultInvalid: it is not JSON.
     """
     result = done.result
     if result is None:
         return Returned(None)
     if len(result) > LARGEST_RESULT:
-        raise ResultTooLarge(f"the result is {len(result)} bytes of JSON, more than {LARGEST_RESULT}")
+        raise ResultTooLarge(f"the result must have at most {LARGEST_RESULT} bytes, got {len(result)}")
     try:
         _skim(result)
         str(result, "utf-8")
     except (ValueError, RecursionError) as error:
-        raise ResultInvalid(f"the result is no JSON: {error}") from None
+        raise ResultInvalid(f"the result is not JSON: {error}") from None
     return Returned(result)
 
 
 def timed_out(call: Call) -> HandlerTimedOut:
-    """Give the exception of a call whose time is up."""
+    """Return the exception of a call whose time has run out."""
     return HandlerTimedOut(f"ran longer than {call.timeout:g} s")
 
 
 def begin_frame(number: int, call: Call) -> Begin:
-    """Give the frame that begins a call."""
+    """Return the frame that begins a call."""
     handler, predicate = call.handler, call.predicate
     return Begin(
         number,
@@ -100,13 +100,13 @@ def begin_frame(number: int, call: Call) -> Begin:
 
 
 def load_frame(bundle: Bundle) -> Load:
-    """Give the frame that makes a bundle's modules importable."""
+    """Return the frame that makes a bundle's modules importable."""
     sources = [Source(each.name, each.path, each.source, each.is_package) for each in bundle.modules.values()]
     return Load(sources, bundle.root)
 
 
 def problem_of(flaw: Flaw) -> BundleProblem:
-    """Give the problem that a flaw is."""
+    """Return the problem for a flaw."""
     module, _, function = flaw.reference.partition(":")
     return BundleProblem(
         file=flaw.file or module,
@@ -119,7 +119,10 @@ def problem_of(flaw: Flaw) -> BundleProblem:
 
 
 def problems_of_death(why: str, importing: str, references: Collection[str]) -> list[BundleProblem]:
-    """Say that the process ended while it resolved: of the module that it was importing, or else of them all."""
+    """
+    Return the problems after a process ended while it resolved: for the module that it was importing, or for all
+    references.
+    """
     blamed = [each for each in references if each.partition(":")[0] == importing] or list(references)
     during = f" while module {importing!r} was imported" if importing else ""
     return [problem_of(Flaw(each, "", None, f"{why}{during}", "")) for each in sorted(blamed)]

@@ -1,4 +1,4 @@
-"""What Linux's ``prctl`` does for a process and its children; elsewhere each of these does nothing, and says so."""
+"""Process attributes set by Linux's ``prctl``; elsewhere each function does nothing, and returns False."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
 
 
 def _prctl(option: int, argument: int) -> int:
-    import ctypes  # here, since most commands need none of this
+    import ctypes  # imported here, since most commands do not need it
 
     try:
         call = ctypes.CDLL(None, use_errno=True).prctl
@@ -19,7 +19,7 @@ def _prctl(option: int, argument: int) -> int:
 
 def end_with_parent(signal: int) -> bool:
     """
-    Have ``signal`` sent to this process when the thread that started it ends; not inherited by its own children.
+    Send ``signal`` to this process when the thread that started it ends; child processes do not inherit this.
 
     A parent that is gone already sends nothing: compare `os.getppid` afterwards.
     """
@@ -27,12 +27,12 @@ def end_with_parent(signal: int) -> bool:
 
 
 def adopt_orphans() -> bool:
-    """Make this process the parent of every descendant whose own parent ends, in process 1's place."""
+    """Make this process the parent of every descendant whose own parent ends, instead of process 1."""
     return _prctl(_SET_CHILD_SUBREAPER, 1) == 0
 
 
 def adopts_orphans() -> bool:
-    """Tell whether `adopt_orphans` was called in this process."""
+    """Return whether `adopt_orphans` was called in this process."""
     import ctypes
 
     found = ctypes.c_int(0)
@@ -45,5 +45,5 @@ def close_memory() -> bool:
 
 
 def is_memory_closed() -> bool:
-    """Tell whether `close_memory` holds."""
+    """Return whether `close_memory` is in effect."""
     return _prctl(_GET_DUMPABLE, 0) == 0

@@ -1,4 +1,4 @@
-"""What handlers print and log, and why they failed, as records of the server's log; bounded, whatever they do."""
+"""Output of handlers, and the causes of their failures, as records of the server's log; bounded."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 def _fields_of(record: Printed) -> Any:
     try:
         return msgspec.json.decode(record.fields) if record.fields else {}
-    except (ValueError, RecursionError) as error:  # an object may have brought an encoding of its own
+    except (ValueError, RecursionError) as error:  # an object may have its own broken encoding
         return {"fields_lost": str(error)}
 
 
 class Printing:
-    """The output of the interpreters of one server; each record takes from one allowance in bytes."""
+    """The output of the interpreters of one server; each record uses up part of one allowance in bytes."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        """Begin with a full allowance; ``seconds`` gives the time."""
+        """Start with a full allowance; ``seconds`` returns the time."""
         self._seconds = seconds
         self._left = float(BURST)
         self._at = seconds()
@@ -72,7 +72,7 @@ class Printing:
         )
 
     def raw(self, data: bytes) -> None:
-        """Log what was written past Python, to descriptors 1 and 2."""
+        """Log output written past Python, to descriptors 1 and 2."""
         for line in data.decode("utf-8", "replace").splitlines():
             if line and self._take(len(line) + 50):
                 log.info("{text}", text=line[:LONGEST_LINE], stream="raw")

@@ -1,5 +1,5 @@
 """
-Interpreters in child processes, the default: the service that makes them, and the interpreter that callers see.
+Interpreters in child processes, the default: the service that makes them, and the interpreter that callers use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harn.vm.worker import SecretReader, Surroundings, Worker
 
 @implementer(IInterpreter)
 class ChildInterpreter:
-    """One bundle's interpreter: a process for all calls, and now and then one for a call that must run alone."""
+    """One bundle's interpreter: a process for all calls, and sometimes another for a call that must run alone."""
 
     def __init__(
         self,
@@ -37,7 +37,8 @@ class ChildInterpreter:
         """
         Start nothing yet.
 
-        :param closed: called when it is gone; ``ending`` gives what fires when those that are closing are gone.
+        :param closed: called when it is gone; ``ending`` returns a Deferred that fires when those that are closing are
+            gone.
         """
         self.bundle_id = bundle.bundle_id
         references = self._references = set[str]()
@@ -50,16 +51,16 @@ class ChildInterpreter:
 
     @property
     def running(self) -> int:
-        """How many calls are in it."""
+        """Number of calls in it."""
         return self._worker.running + self._cells.running
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while there is none."""
+        """The process's id; None while it has no process."""
         return self._worker.pid
 
     def start(self) -> Deferred[IInterpreter]:
-        """Take a process; fires with this object."""
+        """Acquire a process; fires with this object."""
         return self._worker.start().addCallback(lambda _: self)
 
     def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
@@ -87,7 +88,7 @@ class ChildInterpreter:
 
     @property
     def is_closing(self) -> bool:
-        """Tell whether it ends."""
+        """Whether it is closing."""
         return self._closing is not None
 
     def serve(self) -> Deferred[Sequence[str]]:
@@ -95,7 +96,7 @@ class ChildInterpreter:
         return self._worker.hooks.begin(self._ending)
 
     def try_hooks_again(self) -> None:
-        """Run the start hooks that failed once more."""
+        """Run the start hooks that failed again."""
         self._worker.hooks.again()
 
     def importing(self) -> str:
@@ -133,9 +134,9 @@ class ChildInterpreters(Service):
         Start nothing yet.
 
         :param reactor: an ``IReactorProcess``, ``IReactorFDSet`` and ``IReactorTime``.
-        :param secrets: gives a secret by the trigger's id and the reference's text; may fail with any error, whose
+        :param secrets: returns a secret by the trigger's id and the reference's text; may fail with any error, whose
             message the handler gets.
-        :param on_restart: called when a process that served died or was killed.
+        :param on_restart: called when a serving process died or was killed.
         """
         printing = Printing(reactor.seconds)
         self.spare = Spare(reactor, printing)

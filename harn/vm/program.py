@@ -4,7 +4,7 @@ The program of an interpreter's child process.
 The server starts this file as a script: ``python -P program.py ROOT...`` with its data channel as descriptor 3, its
 control channel as 4 and the pipe of `harn.vm.child.guard` as 5. That process is the guard; a second one, which it
 starts at once, is the interpreter. ``ROOT...`` are the directories that hold harn and msgspec; they are on ``sys.path``
-only while these are imported, so that what lies beside harn in a checkout is not importable by handlers.
+only while these are imported, so that handlers cannot import other files beside harn in a checkout.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from harn.vm.child.watchdog import Watchdog
 from harn.vm.frames import LARGEST_TO_CHILD, FrameReader, FromChild, Load, Ready, ToChild, append_frame
 
 THREADS = 64
-"""Plain handlers that run at once; the time of the others does not run."""
+"""Plain handlers that run at once; the time of waiting ones does not run."""
 
 if __name__ == "__main__":
     for _root in _roots:
@@ -81,7 +81,7 @@ class Program:
         abandon_loop(self._loop)
 
     def send(self, frame: FromChild) -> None:
-        """Send with everything else of this turn."""
+        """Send together with the other frames of this turn."""
         end_copy()
         append_frame(self._outgoing, frame)
         if not self._flushing:
@@ -131,7 +131,7 @@ class Program:
                 if type(frame) is Load:
                     self._forget_directories()
                     prepare_spawned(frame, self._roots)
-        except BaseException:  # a defect of ours, never the user's: nothing that follows could be trusted
+        except BaseException:  # a defect of harn, never of user code: the state can no longer be trusted
             os.write(2, traceback.format_exc().encode("utf-8", "replace"))
             os._exit(70)
 
@@ -140,7 +140,10 @@ class Program:
         self._loop.stop()
 
     def _forget_directories(self) -> None:
-        """See that no local module can be found on disk, wherever ``PYTHONPATH`` points."""
+        """
+        Remove local directories from ``sys.path``, so that no local module is found on disk, wherever ``PYTHONPATH``
+        points.
+        """
         scope = self.session.scope
         local = set() if scope is None else {os.path.realpath(each) for each in scope.directories()}
         sys.path[:] = [each for each in sys.path if each and os.path.realpath(each) not in local]
@@ -159,13 +162,13 @@ def main(roots: Sequence[str]) -> None:
     start_new_thread(program.watchdog.run, ())
     watch_forks(lambda: program.abandon)
     follow_programs()
-    faulthandler.enable(2)  # a crash tells the log where it was
+    faulthandler.enable(2)  # a crash writes its stack to the log
     capture_output(program.session)
     program.send(Ready(os.getpid()))
     gc.collect()
     gc.freeze()
     while not program.ended:
-        # sys.exit() in a task that a handler started comes out here; it ends that task and nothing else.
+        # sys.exit() in a task that a handler started ends up here; it ends only that task.
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:

@@ -1,4 +1,7 @@
-"""Where a call runs alone: further processes of the same bundle, started when needed, one call in each at a time."""
+"""
+Isolation of calls that must run alone: further processes of the same bundle, started when needed, with one call in each
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from harn.vm.model import Call, Returned
 from harn.vm.worker import Worker
 
 MOST_CELLS = 4
-"""Processes for lone calls, of one bundle."""
+"""The most processes for isolated calls of one bundle."""
 IDLE_LIMIT = 30.0
 """Seconds without a call after which the process is closed."""
 
@@ -24,7 +27,7 @@ class Quarantine:
         """
         Start nothing yet.
 
-        :param references: what the interpreter has resolved by then; imported before the first call's time runs.
+        :param references: the references resolved so far; imported before the first call's time runs.
         """
         self.running = 0
         self._reactor = reactor
@@ -36,13 +39,13 @@ class Quarantine:
         self._closed = False
 
     def call(self, call: Call) -> Deferred[Returned]:
-        """Run ``call`` when those before it are over."""
+        """Run ``call`` when the earlier ones have ended."""
         self.running += 1
         returned: Deferred[Returned] = self._turn.run(self._run, call)
         return returned.addBoth(self._over)
 
     def close(self) -> Deferred[None]:
-        """Interrupt what runs, end the process; fires when it is gone."""
+        """Interrupt the running call and end the process; fires when it is gone."""
         self._closed = True
         self._stop_idling()
         worker, self._worker = self._worker, None
@@ -81,7 +84,7 @@ class Quarantine:
 
 
 class Cells:
-    """A few quarantines, so that a slow innocent keeps no culprit waiting; each is made when all others are in use."""
+    """A few isolated workers, so that a slow call delays no other suspect; each is made when all others are in use."""
 
     def __init__(self, make_quarantine: Callable[[], Quarantine]) -> None:
         self._make = make_quarantine
@@ -89,11 +92,11 @@ class Cells:
 
     @property
     def running(self) -> int:
-        """How many calls are in them, or wait for their turn."""
+        """Number of calls in them, running or waiting."""
         return sum(cell.running for cell in self._cells)
 
     def call(self, call: Call) -> Deferred[Returned]:
-        """Run ``call`` alone, in the quarantine that has the least to do."""
+        """Run ``call`` alone, in the worker with the fewest calls."""
         least = min(self._cells, key=lambda cell: cell.running, default=None)
         if least is None or (least.running and len(self._cells) < MOST_CELLS):
             least = self._make()
@@ -101,5 +104,5 @@ class Cells:
         return least.call(call)
 
     def close(self) -> Deferred[Any]:
-        """Interrupt what runs, end the processes; fires when they are gone."""
+        """Interrupt running calls and end the processes; fires when they are gone."""
         return gatherResults([cell.close() for cell in self._cells])

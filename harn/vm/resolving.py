@@ -1,4 +1,4 @@
-"""Imports under way in an interpreter: which module, and, should they come to no end, at which line."""
+"""Imports under way in an interpreter: which module, and, if they do not end, at which line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from twisted.internet.task import LoopingCall
 from harn.vm.sources import BundleProblem
 
 ASKING = 2.0
-"""Seconds between two questions where an import is."""
+"""Seconds between two pings that ask for the line."""
 IMPORTS = -1
-"""Number of the pings that ask that."""
+"""The number of these pings."""
 
 
 @define
@@ -29,7 +29,7 @@ class Resolving:
 def ask_where(
     reactor: Any, answered: Deferred[list[BundleProblem]], ping: Callable[[int], None]
 ) -> Deferred[list[BundleProblem]]:
-    """Ask from time to time where the import is, until ``answered`` has fired; gives that."""
+    """Send a ping from time to time, until ``answered`` has fired; return ``answered``."""
     asking = LoopingCall(ping, IMPORTS)
     asking.clock = reactor
     asking.start(ASKING, now=False)
@@ -42,7 +42,7 @@ def ask_where(
 
 
 def still_importing(under_way: Iterable[Resolving], where: str) -> str:
-    """Say which module is being imported, and at which line that was last; empty when none is."""
+    """Return the module that is being imported, and its latest line; empty if none is."""
     for resolving in under_way:
         if resolving.importing:
             return f"module {resolving.importing!r} is still being imported" + (f", at {where}" if where else "")

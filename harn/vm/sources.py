@@ -1,11 +1,11 @@
 """
-Reading the local modules of a manifest into a bundle: what its functions lie in, and all that these import.
+Reading the local modules of a manifest into a bundle: the modules of its functions, and all that these import.
 
 A module is local if ``[exports]`` names it, or if it is found next to the manifest or, after that, next to an exported
 file, or in a directory below the manifest's on Python's own search path, as Python would find it with these directories
-first on ``sys.path``; one decision differs from Python: names of
-the standard library, of harn and of what harn's child process needs always mean just that. A local file of such a name
-would be taken or not depending on what had been imported before, so importing it is a problem, not a surprise.
+first on ``sys.path``. One rule differs from Python: names of the standard library, of harn and of packages that harn's
+child process needs are never local. A local file of such a name would be imported or not depending on earlier imports,
+so importing it is a problem.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class BundleProblem(Problem):
     """
     A problem with the user's code.
 
-    :ivar reference: the function that cannot be used for it; None where the problem is of a file or a setting.
+    :ivar reference: the function that cannot be used because of it; None for a problem of a file or a setting.
     """
 
     reference: FunctionReference | None = None
 
     def unlocated(self) -> Problem:
-        """Give the plain problem, for want of a manifest to place it in."""
+        """Return the plain problem, without a place in the manifest."""
         return Problem(file=self.file, line=self.line, where=self.where, message=self.message, hint=self.hint)
 
 
@@ -76,13 +76,13 @@ def read_bundle(
     previous: Bundle | None = None,
 ) -> tuple[Bundle, list[BundleProblem]]:
     """
-    Read what the manifest's functions need. Blocks: for a thread.
+    Read the modules that the manifest's functions need. Blocks: for a thread.
 
     :param root: the manifest's directory.
     :param exports: module name to path, relative to ``root``.
     :param include: patterns of further modules, relative to ``root``; ``a/b.py`` is module ``a.b``.
-    :param previous: an earlier bundle: files that are the same in it are not parsed again, and if nothing changed it
-        is given back itself.
+    :param previous: an earlier bundle: files that are unchanged are not parsed again, and if nothing changed it is
+        returned itself.
     :return: the bundle of all that could be read, and every problem found.
     """
     reading = _Reading(os.path.abspath(root), exports, previous)
@@ -97,11 +97,12 @@ def find_modules(
     root: str | Path, exports: Mapping[str, str], names: Iterable[str], include: Sequence[str]
 ) -> set[str]:
     """
-    Say from which files a reading now would take modules, without reading any. Blocks: for a thread.
+    Return the files that a reading now would use, without reading any. Blocks: for a thread.
 
     :param root: as of `read_bundle`, like ``exports`` and ``include``.
-    :param names: dotted; those that are not local now are left out.
-    :return: absolute paths; also what a pattern matches and Python could not import, which a reading complains of.
+    :param names: dotted; those that are not local now are ignored.
+    :return: absolute paths; also matches of a pattern that Python could not import, which a reading reports as a
+        problem.
     """
     reading = _Reading(os.path.abspath(root), exports, None)
     paths = {reading.path_of(name) for name in names}
@@ -115,7 +116,7 @@ def find_modules(
 
 @frozen
 class _Place:
-    """Where a module is: ``path`` empty for a package without ``__init__``, which is no more than its directories."""
+    """The location of a module: ``path`` is empty for a package without ``__init__``, which has only directories."""
 
     path: str
     directories: tuple[str, ...] = ()
@@ -148,13 +149,13 @@ class _Reading:
                 beside = os.path.dirname(place.directories[0] if place.directories else place.path)
                 if beside not in self._search and beside.startswith(self.root):
                     self._search.append(beside)
-        # PYTHONPATH and .pth files: what lies there is local as well.
+        # PYTHONPATH and .pth files: modules found there are local as well.
         self._search.extend(each for each in Locality(self.root).search_path(sys.path) if each not in self._search)
 
-    # What is wanted
+    # Requested modules
 
     def refer(self, reference: FunctionReference) -> None:
-        """Read the module of a function that the manifest names, and what it imports."""
+        """Read the module of a function in the manifest, and its imports."""
         name = reference.module
         top = name.partition(".")[0]
         if top in RESERVED and name not in self.exports:
@@ -171,7 +172,7 @@ class _Reading:
             )
 
     def include(self, pattern: str) -> None:
-        """Read every module that a pattern of the manifest matches."""
+        """Read every module that matches a pattern of the manifest."""
         if self._inside(pattern) is None:
             self._problem(
                 f"[orchestrator.vm] include: {pattern!r} leaves the manifest's directory", "name files below it"
@@ -194,7 +195,7 @@ class _Reading:
                 self.included.add(name)
 
     def read(self, name: str) -> Module | None:
-        """Read a module, the packages it lies in and all that these import; None if it is not local or unusable."""
+        """Read a module, its parent packages and all that these import; None if it is not local or unusable."""
         todo = [name]
         while todo:
             each = todo.pop()
@@ -211,7 +212,7 @@ class _Reading:
         return self.modules.get(name)
 
     def bundle(self) -> Bundle:
-        """Put together what was read."""
+        """Return the bundle of the modules read so far."""
         read = {name: module for name, module in self.modules.items() if module is not None}
         finished: dict[str, Module] = {}
         for name, module in read.items():
@@ -224,10 +225,10 @@ class _Reading:
             return old
         return make_bundle(finished, included, self.root)
 
-    # Where it is
+    # Locations
 
     def matches(self, pattern: str) -> Iterator[tuple[str, str]]:
-        """Give each Python file that a pattern inside the root matches, relative to that, and its module's name."""
+        """Yield each Python file that matches a pattern inside the root, relative to it, and its module's name."""
         if self._inside(pattern) is None:
             return
         for match in sorted(glob.glob(pattern, root_dir=self.root, recursive=True)):
@@ -236,7 +237,7 @@ class _Reading:
                 yield match, ".".join(steps[:-1] if steps[-1] == "__init__" and len(steps) > 1 else steps)
 
     def path_of(self, name: str) -> str:
-        """Give the file of a module; empty if it is not local."""
+        """Return the file of a module; empty if it is not local."""
         place = None if name.partition(".")[0] in RESERVED else self._place(name)
         return "" if place is None else place.path
 
@@ -264,7 +265,7 @@ class _Reading:
         return _Place("", tuple(portions)) if portions else None
 
     def _names(self, directory: str) -> frozenset[str]:
-        """List a directory once; what is none has no names."""
+        """List a directory once; without names if it is not a directory."""
         names = self._listings.get(directory)
         if names is None:
             try:
@@ -293,19 +294,19 @@ class _Reading:
         return _Place(path, inside)
 
     def _inside(self, relative: str) -> str | None:
-        """Give the absolute path, or None if it leaves the manifest's directory; links are not followed."""
+        """Return the absolute path, or None if it leaves the manifest's directory; links are not followed."""
         path = os.path.normpath(os.path.join(self.root, relative))
         return path if path.startswith(os.path.join(self.root, "")) else None
 
-    # What is in it
+    # Content
 
     def _load(self, name: str, place: _Place) -> Module | None:
         path = place.path
         try:
             source = read_regular(path, LARGEST_FILE)
         except (NotRegular, IsADirectoryError) as error:
-            what = "a directory" if isinstance(error, IsADirectoryError) else "no regular file"
-            self._problem(f"module {name!r} is {what}, not Python source", "write it to a file", file=path)
+            what = "a directory" if isinstance(error, IsADirectoryError) else "a special file"
+            self._problem(f"module {name!r} must be Python source, got {what}", "write it to a file", file=path)
             return None
         except TooLarge:
             self._problem(f"module {name!r} has more than {LARGEST_FILE} bytes", "keep data elsewhere", file=path)
@@ -327,7 +328,7 @@ class _Reading:
         return Module(name=name, path=path, source=source, is_package=place.is_package, mentions=named)
 
     def _check_shadows(self, named: Sequence[str], path: str) -> None:
-        """Complain of an import that would mean a local file but for `RESERVED`."""
+        """Report an import that would mean a local file if its name were not in `RESERVED`."""
         for each in named:
             if each in RESERVED and f"{each}.py" in self._names(self.root):
                 shadow = os.path.join(self.root, f"{each}.py")
@@ -373,6 +374,6 @@ def _is_importable(name: str) -> bool:
 
 
 def _parents(name: str) -> list[str]:
-    """Name the packages that a module lies in, innermost first."""
+    """Return the packages that contain a module, innermost first."""
     steps = name.split(".")
     return [".".join(steps[:length]) for length in range(len(steps) - 1, 0, -1)]

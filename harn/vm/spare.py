@@ -1,5 +1,5 @@
 """
-The warm spare: a process that runs already and has imported nothing of the user's, so that a reload waits for none.
+The warm spare: a process that runs already and has imported no user code, so that a reload need not wait for one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harn.vm.printing import Printing
 log = Logger(namespace="harn.vm")
 
 REFILL_DELAY = 0.25
-"""Seconds after one was taken that the next one is started: not while a reload is busy."""
+"""Seconds between taking a spare and starting the next one: not while a reload is busy."""
 LONGEST_BACKOFF = 30.0
 
 
@@ -35,7 +35,7 @@ class Spare:
 
     @property
     def pid(self) -> int | None:
-        """The process's id, None when there is none at the moment."""
+        """The process's id; None while it has none."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
@@ -44,7 +44,7 @@ class Spare:
         self._fill()
 
     def stop(self) -> Deferred[None]:
-        """Keep none; fires when the process is gone."""
+        """Stop; fires when the process is gone."""
         self._running = False
         self._cancel_timer()
         process, self._process = self._process, None
@@ -52,14 +52,14 @@ class Spare:
             done: Deferred[None] = Deferred()
             done.callback(None)
             return done
-        process.ready.addErrback(lambda _: None)  # nobody waits for it any more
+        process.ready.addErrback(lambda _: None)  # no caller waits for it any more
         return process.close()
 
     def take(self) -> Deferred[ChildProcess]:
         """
-        Give a process that is ready, and start another one a little later.
+        Return a ready process, and start another one a little later.
 
-        :raises StageFailed: none can be started.
+        :raises StageFailed: no process can be started.
         """
         if not self._running:
             return fail(StageFailed("resolve", "no interpreter: the server ends"))
@@ -80,7 +80,7 @@ class Spare:
 
     def beside(self) -> Deferred[ChildProcess]:
         """
-        Start a process that has nothing to do with the spare, and give it when it is ready.
+        Start a process independent of the spare, and return it when it is ready.
 
         :raises StageFailed: it cannot be started.
         """
@@ -98,7 +98,7 @@ class Spare:
         handed: Deferred[ChildProcess] = Deferred(lambda _: process.kill())
 
         def hand_over(outcome: ChildProcess | Failure) -> None:
-            if not handed.called:  # else nobody waits any more, and the process was killed
+            if not handed.called:  # else no caller waits any more, and the process was killed
                 handed.callback(outcome)
 
         process.ready.addBoth(hand_over)
@@ -107,10 +107,10 @@ class Spare:
     # The idle spare
 
     def frame_received(self, frame: FromChild) -> None:
-        """Ignore what an idle process says."""
+        """Ignore frames of an idle process."""
 
     def pong_received(self, pong: Pong) -> None:
-        """Ignore; nobody pings an idle process."""
+        """Ignore the frame: an idle process is not pinged."""
 
     def process_gone(self, why: str) -> None:
         """Replace an idle process that died."""
@@ -146,7 +146,7 @@ class Spare:
 
     def _not_ready(self, failure: Failure, process: ChildProcess) -> Failure | None:
         if self._process is not process:
-            return failure  # somebody waits for it
+            return failure  # a caller waits for it
         self._process = None
         if self._running:
             log.error("the spare interpreter did not start: {error}", error=failure.getErrorMessage())

@@ -1,7 +1,7 @@
 """
-Handlers that exceed their time: the decision whom to blame, and the watch over the calls of one process.
+Handlers that exceed their time: finding the call that caused it, and the deadlines of the calls of one process.
 
-A blocked loop is one culprit's doing. The others' time does not run meanwhile, and only a call that is proven to block,
+A blocked loop is caused by one call. The others' time does not run meanwhile, and only a call that is proven to block,
 or was alone, counts as the cause of the process's end. Deadlines share one delayed call a worker, which also pings
 about once a second while calls run, and never when none do.
 """
@@ -23,23 +23,24 @@ from harn.vm.outcomes import returned_of
 
 
 class Verdict(Enum):
-    """What is to be done about one overdue call."""
+    """The decision about one overdue call."""
 
-    WAIT = "look again soon: another call keeps the loop from it, and has a deadline of its own"
-    CANCEL = "ask it to end, and look again after a grace"
+    WAIT = "check again soon: another call blocks the loop, and has a deadline of its own"
+    CANCEL = "request its end, and check again after a grace"
     CONVICT = "end the process: this call is the cause"
-    ACQUIT = "end the process: what an earlier call left behind blocks it, none that is in it"
-    SUSPECT = "end the process: nobody can tell which of its calls is the cause"
+    ACQUIT = "end the process: code that an earlier call left behind blocks it, not a call that is in it"
+    SUSPECT = "end the process: it is unknown which of its calls is the cause"
 
 
 def judge(number: int, *, cancelled: bool, culprit: int | None, alone: bool, left_behind: bool = False) -> Verdict:
     """
     Decide about an overdue call.
 
-    :param cancelled: it was asked to end, and its grace is over.
-    :param culprit: what a fresh `harn.vm.frames.Pong` names, or None when none came: some code holds the whole process.
+    :param cancelled: its end was requested, and its grace has passed.
+    :param culprit: the culprit in a fresh `harn.vm.frames.Pong`, or None when none came: some code blocks the whole
+        process.
     :param alone: no other call is in the process.
-    :param left_behind: the culprit is over, something that it started blocks the loop, and has done so for a while.
+    :param left_behind: the culprit has ended, something that it started blocks the loop, and has done so for a while.
     """
     end = Verdict.CONVICT if alone else Verdict.SUSPECT
     if culprit is None:
@@ -55,11 +56,11 @@ log = Logger(namespace="harn.vm")
 
 PING_INTERVAL = 1.0
 RECHECK = 0.25
-"""Seconds until an overdue call that another one keeps from the loop is looked at again."""
+"""Seconds until the next check of an overdue call while another one blocks the loop."""
 GRACE = 0.5
-"""Seconds that a call has to end once it was asked to."""
+"""Seconds that a call has to end after that was requested."""
 SILENCE = 2.0
-"""Seconds without an answer after which the whole process counts as held."""
+"""Seconds without an answer after which the whole process counts as blocked."""
 
 
 @define(kw_only=True, eq=False)
@@ -67,8 +68,8 @@ class Running:
     """
     A call in a process.
 
-    :ivar due_at: reactor's seconds at which it is looked at next; infinite while it waits for a thread.
-    :ivar cancelled: it was asked to end.
+    :ivar due_at: reactor's seconds of its next check; infinite while it waits for a thread.
+    :ivar cancelled: its end was requested.
     """
 
     number: int
@@ -94,22 +95,22 @@ class Running:
 
 
 class CallsHolder(Protocol):
-    """The worker, as this module needs it."""
+    """The worker's interface for this module."""
 
     calls: dict[int, Running]
 
     def ping(self, number: int) -> None:
-        """Ask the process whether its loop turns."""
+        """Check whether the process's loop runs."""
 
     def cancel(self, running: Running) -> None:
-        """Ask a call to end."""
+        """Request the end of a call."""
 
     def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
         """End the process."""
 
 
 class _Nobody:
-    """Holds no calls, ever."""
+    """A holder without calls."""
 
     def __init__(self) -> None:
         self.calls: dict[int, Running] = {}
@@ -132,15 +133,15 @@ class Overdue:
         self._holder: CallsHolder = holder
         self._timer: Any = None
         self._number = 0
-        self._pinged_at: float | None = None  # of the ping that is not answered yet
-        self._heard_at = 0.0  # when the loop was last known to turn
+        self._pinged_at: float | None = None  # of the unanswered ping
+        self._heard_at = 0.0  # when the loop was last known to run
         self._blocked_since: float | None = None
         self._culprits: set[int] = set()
 
-    # What happens to calls
+    # Events of calls
 
     def began(self, running: Running) -> None:
-        """A call was sent: its time runs."""
+        """Called when a call was sent: its time runs."""
         now = self._reactor.seconds()
         running.due_at = now + running.call.timeout
         if len(self._holder.calls) == 1:
@@ -148,23 +149,23 @@ class Overdue:
         self._wake_by(min(running.due_at, now + PING_INTERVAL))
 
     def queued(self, running: Running, *, waits: bool) -> None:
-        """A call waits for a thread, or has got one: its time stands, or runs from the start."""
+        """Called when a call waits for a thread, or has got one: its time stops, or starts again."""
         if waits:
             running.due_at = math.inf
         else:
             self.began(running)
 
     def expire(self, running: Running) -> None:
-        """Let a call's time be up now."""
+        """Expire a call now."""
         running.due_at = self._reactor.seconds()
         self._wake_by(running.due_at)
 
     def loop_turned(self) -> None:
-        """The loop did something: it is not blocked."""
+        """Called when the loop did something: it is not blocked."""
         self._heard_at = self._reactor.seconds()
 
     def stop(self) -> None:
-        """Forget everything: the process is gone."""
+        """Reset the state: the process is gone."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -172,11 +173,11 @@ class Overdue:
         self._culprits.clear()
 
     def close(self) -> None:
-        """Stop, and let go of the worker, which holds this object."""
+        """Stop, and drop the reference to the worker, which references this object."""
         self.stop()
         self._holder = _Nobody()
 
-    # Time
+    # Timer
 
     def _wake_by(self, moment: float) -> None:
         if self._timer is None:
@@ -202,7 +203,7 @@ class Overdue:
         self._wake_by(now + RECHECK if next_due <= now else min(next_due, now + PING_INTERVAL))
 
     def pong_received(self, pong: Pong) -> None:
-        """The watchdog answered."""
+        """Called with the watchdog's answer."""
         if pong.number != self._number or self._pinged_at is None:
             return
         self._pinged_at = None
@@ -229,7 +230,7 @@ class Overdue:
             )
 
     def _unblocked(self, now: float) -> None:
-        """Give the time of a block back to all calls but those that caused it."""
+        """Extend the deadlines of all calls by the time of a block, except those that caused it."""
         self._heard_at = now
         if self._blocked_since is None:
             return
@@ -265,8 +266,8 @@ class Overdue:
 
     def _end(self, verdict: Verdict, running: Running) -> None:
         if verdict is Verdict.CONVICT:
-            self._holder.end(running, f"{running.call.binding} did not end when its time was up", suspect=False)
+            self._holder.end(running, f"{running.call.binding} did not end when its time had run out", suspect=False)
         elif verdict is Verdict.ACQUIT:
-            self._holder.end(None, "what an earlier call left behind blocked it", suspect=False)
+            self._holder.end(None, "code that an earlier call left behind blocked it", suspect=False)
         else:
-            self._holder.end(None, "some call held it, nobody can tell which", suspect=True)
+            self._holder.end(None, "an unknown call blocked it", suspect=True)

@@ -1,5 +1,5 @@
 """
-One bundle's process, kept up: calls go in, each comes out once, and a process that dies or is killed is replaced.
+One bundle's process, kept running: each call gets exactly one answer, and a process that dies or is killed is replaced.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ log = Logger(namespace="harn.vm")
 BACKOFFS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the first, second, ... replacement in a row of processes that completed no call."""
 RESOLVE_LIMIT = 30.0
-"""Seconds that a replacement may take to import what its predecessor had."""
+"""Seconds that a replacement has to import the modules of its predecessor."""
 
 SecretReader = Callable[[str, str], Deferred[bytes]]
 """From a trigger's id and a secret's reference to its value."""
@@ -54,11 +54,11 @@ SecretReader = Callable[[str, str], Deferred[bytes]]
 @frozen
 class Surroundings:
     """
-    What all workers of a server share.
+    Services shared by all workers of a server.
 
     :ivar reactor: the reactor.
-    :ivar take: gives a process that is ready and has imported nothing of the user's.
-    :ivar restarted: called when a process that served has died or was killed.
+    :ivar take: returns a ready process that has imported no user code.
+    :ivar restarted: called when a serving process has died or was killed.
     """
 
     reactor: Any
@@ -72,8 +72,8 @@ class Worker:
     """
     Runs calls of one bundle in one process at a time.
 
-    :ivar up: its process can take calls; false while it is being replaced.
-    :ivar calls: what runs, by number.
+    :ivar up: its process accepts calls; false while it is being replaced.
+    :ivar calls: the running calls, by number.
     :ivar hooks: the start and stop hooks of its modules.
     """
 
@@ -86,7 +86,7 @@ class Worker:
         self._starting: Deferred[ChildProcess] | None = None
         self._resolving: dict[int, Resolving] = {}
         self._references: set[str] = set()
-        self._serves = False  # it was resolved or called: then a process that dies is replaced
+        self._serves = False  # it was resolved or called: from then on a process that dies is replaced
         self._waiting: dict[int, Running] = {}
         self._number = 0
         self._closed = False
@@ -98,21 +98,21 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """How many calls are in it, those that wait for a replacement too."""
+        """Number of calls in it, including those that wait for a replacement."""
         return len(self.calls) + len(self._waiting)
 
     @property
     def pid(self) -> int | None:
-        """Its process's id; None while there is none."""
+        """Its process's id; None while it has no process."""
         return None if self._process is None else self._process.pid
 
-    # What its owner asks
+    # For its owner
 
     def start(self) -> Deferred[None]:
         """
-        Take a process and send it the bundle.
+        Acquire a process and send it the bundle.
 
-        :raises StageFailed: there is no process to be had.
+        :raises StageFailed: no process is available.
         """
         starting = self._starting = self._surroundings.take()
         return starting.addCallbacks(self._started, self._not_started)
@@ -132,7 +132,9 @@ class Worker:
         return failure
 
     def serve(self, references: Collection[str]) -> None:
-        """Take a process and import what ``references`` need, again and again until that works; calls wait for it."""
+        """
+        Acquire a process and import the modules of ``references``, repeatedly until that works; calls wait for it.
+        """
         self._references.update(references)
         self._serves = True
         self._restart_later()
@@ -185,7 +187,7 @@ class Worker:
             self._overdue.began(running)
 
     def _release(self) -> None:
-        """Begin what waits, if the process can take it."""
+        """Begin the waiting calls, if the process accepts them."""
         if self.up and not self.hooks.holds:
             waiting, self._waiting = self._waiting, {}
             for running in waiting.values():
@@ -196,11 +198,11 @@ class Worker:
             self._process.send(frame)
 
     def importing(self) -> str:
-        """Say which module is being imported, and at which line that is; empty when none is."""
+        """Return the module that is being imported, and the line of the import; empty if none is."""
         return still_importing(self._resolving.values(), self._where)
 
     def close(self) -> Deferred[None]:
-        """Interrupt what runs, end the process; fires when it is gone."""
+        """Interrupt running calls and end the process; fires when it is gone."""
         self._closed = True
         self.up = False
         self._stop()
@@ -226,14 +228,14 @@ class Worker:
             self._process.kill(why)
 
     def _abandon(self, number: int) -> None:
-        """Nobody waits for this call any more: end it as if its time were up."""
+        """Called when the caller cancels: end the call as if its time had run out."""
         if self._waiting.pop(number, None) is None and (running := self.calls.get(number)) is not None:
             self._overdue.expire(running)
 
-    # What the process says
+    # Frames from the process
 
     def frame_received(self, frame: FromChild) -> None:
-        """Take an answer, or a question."""
+        """Handle an answer or a request."""
         if isinstance(frame, Done | Failed):
             running = self.calls.pop(frame.number, None)
             if running is None:
@@ -272,7 +274,7 @@ class Worker:
         if process is None:
             return
         if running is None:
-            process.send(SecretAnswer(asked.number, None, "the call that asks for it is over"))
+            process.send(SecretAnswer(asked.number, None, "the call that requested it has ended"))
             return
         if refusal := running.call.refusal_of(asked.reference):
             process.send(SecretAnswer(asked.number, None, refusal))
@@ -286,7 +288,7 @@ class Worker:
         ).addErrback(unavailable)
 
     def pong_received(self, pong: Pong) -> None:
-        """Take the answer to a ping: whether the loop turns; while modules are imported, at which line."""
+        """Handle the answer to a ping: whether the loop runs, or, while modules are imported, at which line."""
         if pong.number == IMPORTS:
             self._where = pong.where
         else:
@@ -295,26 +297,26 @@ class Worker:
     # For `Overdue`
 
     def ping(self, number: int) -> None:
-        """Ask the process whether its loop turns."""
+        """Check whether the process's loop runs."""
         if self._process is not None:
             self._process.ping(number)
 
     def cancel(self, running: Running) -> None:
-        """Ask a call to end."""
+        """Request the end of a call."""
         if self._process is not None:
             self._process.send(Cancel(running.number))
 
     def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
         """End the process: ``guilty`` has timed out; the others are interrupted, as suspects or not."""
-        self.up = False  # who is told now may call again at once
+        self.up = False  # a caller that is notified now may call again at once
         convicted: dict[int, Exception] = {} if guilty is None else {guilty.number: timed_out(guilty.call)}
         self._interrupt(convicted, why, suspect=suspect)
         self.kill(why)
 
-    # How it ends, and begins again
+    # Its end, and its replacement
 
     def process_gone(self, why: str) -> None:
-        """Answer for what ran in the process that is gone, and replace it."""
+        """Answer for the calls in the process that is gone, and replace it."""
         self._process = None
         self.up = False
         self.hooks.gone()
@@ -351,7 +353,7 @@ class Worker:
                 log.error("no interpreter yet, trying again: {error}", error=str(error))
                 self._restart_later()
             return
-        self.up = False  # not before everything is imported again
+        self.up = False  # not before every module is imported again
         process = self._process
         resolving = self._send_resolve(self._references, lambda _: None)
         self._timer = self._surroundings.reactor.callLater(RESOLVE_LIMIT, self.kill, "it took too long to import")
@@ -372,7 +374,7 @@ class Worker:
         self._timer = None
 
     def _interrupt(self, own: dict[int, Exception], why: str, *, suspect: bool) -> None:
-        """Fail everything that runs: some with errors of their own, the others as interrupted."""
+        """Fail every running call: some with errors of their own, the others as interrupted."""
         calls, self.calls = self.calls, {}
         for number, running in calls.items():
             running.fail(own.get(number) or CallInterrupted(why, suspect=suspect))

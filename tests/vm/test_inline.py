@@ -63,14 +63,14 @@ class InlineTests(InterpreterCase):
         self.assertNotIn(name, {thread.name for thread in threading.enumerate()})
 
     async def test_close_does_not_wait_for_ever(self) -> None:
-        """A thread that does not end is reported and left behind."""
+        """A thread that does not end is reported and abandoned."""
         self.patch(inline, "CLOSE_GRACE", 0.05)
         interpreter = await self.make(STUCK, "stuck")
         calling = interpreter.call(make_call("stuck"))
         await self.result_of_turns(interpreter)
         await interpreter.close()
         await self.failure(calling, Exception)
-        self.assertTrue([event for event in self.events if "left behind" in event.get("log_format", "")])
+        self.assertTrue([event for event in self.events if "abandoned" in event.get("log_format", "")])
         threads = [thread for thread in threading.enumerate() if thread.name.startswith("_harn_inline_")]
         self.release()
         for thread in threads:

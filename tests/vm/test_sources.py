@@ -226,9 +226,9 @@ class ProblemTests(SourcesCase):
     def test_odd_files(self) -> None:
         """Directories, pipes, unreadable and huge files are problems; none is waited for."""
         (self.root / "folder.py").mkdir()
-        self.assertIn("is a directory", str(self.bad("folder:f")))
+        self.assertIn("got a directory", str(self.bad("folder:f")))
         os.mkfifo(self.root / "pipe.py")
-        self.assertIn("no regular file", str(self.bad("pipe:f")))
+        self.assertIn("got a special file", str(self.bad("pipe:f")))
         os.symlink("nowhere", self.root / "dangling.py")
         self.assertIn("cannot be read", str(self.bad("dangling:f")))
         self.patch(sources, "LARGEST_FILE", 10)

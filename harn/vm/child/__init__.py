@@ -1,1 +1,1 @@
-"""Inside an interpreter: what runs the calls. It needs the standard library and msgspec alone."""
+"""Inside an interpreter: the code that runs calls. It needs only the standard library and msgspec."""

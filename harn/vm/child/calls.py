@@ -1,7 +1,7 @@
 """
-One call inside an interpreter: predicate, handler, result as JSON, and how each way of failing is told.
+One call inside an interpreter: predicate, handler, result as JSON, and the kind of each failure.
 
-Async functions run as a task of the interpreter's loop; plain ones on its threads, or, where it has none, on the loop.
+Async functions run as a task of the interpreter's loop; plain ones on its threads, or, if it has none, on the loop.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from harn.vm.child.session import Session
 
 SAID_YES = b"true"
-"""The result of a call that only asks the predicate."""
+"""The result of a call that runs only the predicate."""
 
 CURRENT: ContextVar[RunningCall | None] = ContextVar("harn_call", default=None)
-"""The call that the running code belongs to; what it starts inherits it."""
+"""The call that the running code belongs to; tasks and threads that it starts inherit it."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -60,7 +60,7 @@ class RunningCall:
     """
     A call from its `Begin` to its one answer.
 
-    :ivar logged: how many characters it has logged.
+    :ivar logged: number of characters it has logged.
     :ivar partial: by stream, the line that it has not ended yet.
     :ivar programs: by number, the programs that it has started, and when; see `harn.vm.child.programs`.
     """
@@ -97,7 +97,7 @@ class RunningCall:
         self._in_predicate = False
 
     def start(self) -> None:
-        """Begin to run, on the loop or on a thread."""
+        """Start to run, on the loop or on a thread."""
         handler, predicate = self._functions
         session = self._session
         is_async = (handler is not None and handler.is_async) or (predicate is not None and predicate.is_async)
@@ -107,20 +107,20 @@ class RunningCall:
             session.queued(self)
 
     def cancel(self) -> None:
-        """Its time is up: end it, as far as Python can."""
+        """End it, as far as Python can, since its time has run out."""
         self._cancelled = True
         thread = self._thread
         if thread is not None:
             interrupt(thread, lambda: self._thread == thread)
-            self._session.end_programs(self.programs)  # it may wait for one of them, and is interrupted only then
+            self._session.end_programs(self.programs)  # it may wait for one, which delays the interrupt
         if self.task is not None:
             self.task.cancel()
-        if not self._touched:  # what has not begun never will, and cannot say so itself
+        if not self._touched:  # a call that has not begun never will, and cannot answer itself
             self._session.finish(self, self._timed_out())
 
     @property
     def is_cancelled(self) -> bool:
-        """Tell whether its time was up."""
+        """Whether its time had run out."""
         return self._cancelled
 
     # The three ways to run
@@ -189,7 +189,7 @@ class RunningCall:
             elif wanted and handler is not None:
                 result = self._call_in_thread(handler, event)
                 end_copy()
-                if hasattr(result, "__await__"):  # a plain function that gave a coroutine
+                if hasattr(result, "__await__"):  # a plain function that returned a coroutine
                     self._session.call_soon(self._go_on, result)
                     return
                 encoded = encode_result(result)
@@ -238,7 +238,7 @@ class RunningCall:
         finally:
             self._thread = None
 
-    # What it is given, what it gives
+    # Arguments and results
 
     def _event(self) -> TriggerEvent:
         return TriggerEvent(decode_envelope(self._begin.envelope), self._begin.body)
@@ -267,7 +267,7 @@ class RunningCall:
         if not isinstance(value, bool):
             raise _ResultFailed(
                 PREDICATE_RAISED,
-                f"the predicate {self._begin.predicate} gave {type(value).__name__}; let it return True or False",
+                f"the predicate {self._begin.predicate} must return True or False, got {type(value).__name__}",
             )
         return value
 
@@ -291,7 +291,7 @@ class RunningCall:
 
 
 def wait_of(error: RetryAfter) -> float | None:
-    """Give the seconds that an exception asks for; None if a class derived from ours does not say."""
+    """Return the seconds that an exception asks for; None if a derived class has no valid ``seconds``."""
     seconds = getattr(error, "seconds", None)
     return min(float(seconds), LONGEST_WAIT) if isinstance(seconds, int | float) and seconds >= 0 else None
 
@@ -300,20 +300,21 @@ def encode_result(value: Any) -> bytes:
     """
     Encode a handler's result.
 
-    :raises _ResultFailed: it is no JSON, or larger than `LARGEST_RESULT`.
+    :raises _ResultFailed: it is not JSON, or larger than `LARGEST_RESULT`.
     """
     try:
         data = _encode(value)
         if len(data) <= LARGEST_RESULT:
             _decode(data)  # an object may have brought its own encoding
     except (TypeError, ValueError, RecursionError, OverflowError) as error:  # UnicodeEncodeError is a ValueError
-        raise _ResultFailed(RESULT_INVALID, f"the result is no JSON: {plain_text(str(error), 1000)}") from None
+        raise _ResultFailed(RESULT_INVALID, f"the result is not JSON: {plain_text(str(error), 1000)}") from None
     if len(data) > LARGEST_RESULT:
         raise _ResultFailed(
-            RESULT_TOO_LARGE, f"the result is {len(data)} bytes of JSON, more than {LARGEST_RESULT}; store it elsewhere"
+            RESULT_TOO_LARGE,
+            f"the result must have at most {LARGEST_RESULT} bytes of JSON, got {len(data)}; store it elsewhere",
         )
     if b"null" in data and _holds_nonfinite(value):  # msgspec writes NaN and the infinities as null
-        raise _ResultFailed(RESULT_INVALID, "the result is no JSON: it holds NaN or an infinity")
+        raise _ResultFailed(RESULT_INVALID, "the result is not JSON: it holds NaN or an infinity")
     return data
 
 

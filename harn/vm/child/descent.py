@@ -1,4 +1,4 @@
-"""Which process is whose child, as Linux's ``/proc`` shows it; elsewhere nothing is known."""
+"""The tree of processes, from Linux's ``/proc``; elsewhere it is empty."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def children_of(pid: int) -> list[int]:
-    """Number a process's children, dead ones that were not reaped too."""
+    """Return the ids of a process's children, including dead ones that were not reaped."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -18,7 +18,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _search(pid: int) -> list[int]:
-    """Do the same where the kernel keeps no list: ask every process for its parent."""
+    """Return the same where the kernel keeps no list: read every process's parent."""
     try:
         running = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -27,18 +27,18 @@ def _search(pid: int) -> list[int]:
 
 
 def parent_and_start(pid: int) -> tuple[int, int]:
-    """Give a process's parent, and when it started in the kernel's ticks: zeros if that cannot be known."""
+    """Return a process's parent, and when it started in the kernel's ticks; zeros if unknown."""
     fields = _status(pid)
     return (int(fields[1]), int(fields[19])) if len(fields) > 19 else (0, 0)
 
 
 def is_ended(pid: int) -> bool:
-    """Tell whether a process has ended, and waits to be reaped by its parent."""
+    """Return whether a process has ended, and waits to be reaped by its parent."""
     return _status(pid)[:1] == [b"Z"]
 
 
 def _status(pid: int) -> list[bytes]:
-    """Give the fields of the kernel's description that follow the name: state, parent, ...; none if there is none."""
+    """Return the fields of the kernel's description after the name: state, parent, ...; empty if unavailable."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()
@@ -47,7 +47,7 @@ def _status(pid: int) -> list[bytes]:
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Number a process's children, their children and so on, each behind its parent."""
+    """Return the ids of a process's children, their children and so on, each behind its parent."""
     found: list[int] = []
     todo = [pid]
     while todo:

@@ -1,9 +1,9 @@
 """
-Copies of an interpreter that handlers make with ``os.fork``, by themselves or through a library.
+Copies of an interpreter that handlers make with ``os.fork``, directly or through a library.
 
-A copy holds the interpreter's channel and its loop, and every call that runs; it may use none of them. It goes on with
-the code that forked, has the signal handlers of a fresh process, and ends when that code is left: it never answers a
-call, and never reads what is meant for the interpreter.
+A copy holds the interpreter's channel and its loop, and every running call; it may use none of them. It continues the
+code that forked, has the signal handlers of a fresh process, and ends when that code returns: it never answers a call,
+and never reads the interpreter's frames.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _copied = False
 
 
 def is_copy() -> bool:
-    """Tell whether this process is a copy."""
+    """Return whether this process is a copy."""
     return _copied
 
 
 def watch_forks(find: Callable[[], Callable[[], None] | None]) -> None:
     """
-    Make a copy of each fork from now on that ``find`` has an answer for; for the life of the process.
+    Mark each fork from now on as a copy if ``find`` returns a cleanup for it; for the life of the process.
 
-    :param find: called in the new process; gives what closes all that it shares with the interpreter, or None if no
-        handler's code has forked.
+    :param find: called in the new process; returns a function that closes all that it shares with the interpreter, or
+        None if it was not forked by a handler's code.
     """
-    # A signal that comes before the copy has its own handlers must wait for them, or it would do nothing.
+    # A signal that comes before the copy has its own handlers must be pending until then, or it would be lost.
     masks: dict[int, set[int]] = {}
 
     def hold_signals() -> None:
@@ -57,7 +57,7 @@ def watch_forks(find: Callable[[], Callable[[], None] | None]) -> None:
     def begin_copy(abandon: Callable[[], None]) -> None:
         global _copied
         _copied = True
-        # What was registered before belongs to the interpreter: the copy must not remove its temporary files.
+        # Exit functions registered before belong to the interpreter: the copy must not remove its temporary files.
         atexit._clear()
         for number in HELD:
             signal.signal(number, signal.SIG_DFL)
@@ -72,7 +72,7 @@ def abandon_loop(loop: AbstractEventLoop) -> None:
 
     The copy's selector is the interpreter's own (the kernel shares it over a fork), so it must not even be changed.
     """
-    inside: Any = loop  # asyncio has no public way to any of this
+    inside: Any = loop  # asyncio has no public API for this
     for handle in tuple(getattr(inside, "_ready", ())):
         handle.cancel()
     selector = getattr(inside, "_selector", None)
@@ -91,9 +91,9 @@ def abandon_loop(loop: AbstractEventLoop) -> None:
 
 def end_copy(error: BaseException | None = None) -> None:
     """
-    End this process if it is a copy, whose handler was left, as Python ends one; else do nothing.
+    End this process if it is a copy whose handler has returned, as Python ends one; else do nothing.
 
-    :param error: what the code that forked was left with.
+    :param error: the exception that the forking code raised.
     """
     if not _copied:
         return
@@ -109,7 +109,7 @@ def end_copy(error: BaseException | None = None) -> None:
         with contextlib.suppress(BaseException):
             _say("".join(traceback.format_exception(error)))
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()  # its own
+        atexit._run_exitfuncs()  # those of the copy itself
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BaseException):
             stream.flush()
@@ -117,7 +117,7 @@ def end_copy(error: BaseException | None = None) -> None:
 
 
 def write_raw(descriptor: int, data: bytes) -> None:
-    """Write past the channel, to what the server reads as raw output; what cannot be written is dropped."""
+    """Write past the channel, to the raw output that the server reads; data that cannot be written is dropped."""
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(descriptor, data) :]

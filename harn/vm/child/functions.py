@@ -1,4 +1,4 @@
-"""From ``module:function`` to a function that can be called, or to a flaw that says why not."""
+"""Lookup of ``module:function``: a function that can be called, or a flaw that says why not."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from harn.vm.imports import Scope
 _TAKEN = frozenset((errno.EADDRINUSE, errno.EBUSY, errno.EDEADLK))
 
 TAKEN = (
-    "a reload imports modules anew while the interpreter before them still has what it took, so a port, a lock or a "
+    "a reload imports modules again while the previous interpreter still holds its resources, so a port, a lock or a "
     f"thread belongs {ADVICE}"
 )
-"""What to do about an import that fails since something is taken already."""
+"""The hint for an import that fails because a resource is in use already."""
 
 
 class Function:
     """
-    A function of the user's.
+    A user's function.
 
-    :ivar wants_context: it takes the context beside the event.
-    :ivar is_async: calling it gives a coroutine.
+    :ivar wants_context: it accepts the context beside the event.
+    :ivar is_async: calling it returns a coroutine.
     """
 
     __slots__ = ("call", "is_async", "wants_context")
@@ -51,16 +51,16 @@ class Unusable(Exception):
         self.message, self.hint, self.file, self.line = message, hint, file, line
 
     def flaw(self, reference: str) -> Flaw:
-        """Say it of ``reference``."""
+        """Return the flaw of ``reference``."""
         return Flaw(reference, self.file, self.line, self.message, self.hint)
 
 
 class Functions:
     """
-    The functions of one bundle that have been looked up; each module is imported once, and its failure kept.
+    The functions of one bundle that have been looked up; each module is imported once, and its failure stored.
 
     :ivar importing: called with a module's name before its import begins.
-    :ivar imports: how many modules were imported so far.
+    :ivar imports: number of modules imported so far.
     """
 
     def __init__(self, scope: Scope, importing: Callable[[str], None]) -> None:
@@ -92,7 +92,7 @@ class Functions:
             close = difflib.get_close_matches(attribute, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"define it in {file}"
             raise Unusable(f"module {name!r} has no function {attribute!r}", hint, file) from None
-        except BaseException as error:  # a __getattr__ of the user's may do anything
+        except BaseException as error:  # a __getattr__ of the user may do anything
             raise self._import_failed(name, error) from None
         line = _line_of(value)
         if not callable(value):
@@ -137,7 +137,7 @@ class Functions:
 
 
 def _defined(module: ModuleType, attribute: str) -> Any:
-    """Give what the module's own code has defined or imported, and nothing that every module object has."""
+    """Return an attribute that the module's own code has defined or imported, not one of every module object."""
     names = vars(module)
     if attribute in names:
         return names[attribute]
@@ -147,7 +147,7 @@ def _defined(module: ModuleType, attribute: str) -> Any:
 
 
 def _is_taken(error: BaseException | None) -> bool:
-    """Tell whether an import failed, or what it says was the cause, since somebody else has what it wants."""
+    """Return whether an import failed, directly or by its cause, because a resource is in use already."""
     for _ in range(10):
         if isinstance(error, BlockingIOError | TimeoutError) or (isinstance(error, OSError) and error.errno in _TAKEN):
             return True
@@ -161,10 +161,10 @@ def _line_of(value: Any) -> int | None:
 
 
 def _capacity(value: Callable[..., Any], name: str, file: str, line: int | None) -> int:
-    """Give how many positional arguments it takes, at most 2; one or two must be enough for it."""
+    """Return the number of positional arguments it accepts, at most 2; it must not require more."""
     try:
         parameters = inspect.signature(value).parameters.values()
-    except (ValueError, TypeError):  # some builtins do not say
+    except (ValueError, TypeError):  # some builtins have no signature
         return 1
     required, capacity = 0, 0
     for each in parameters:

@@ -1,11 +1,11 @@
 """
 The guard of an interpreter: the process that the server starts, and that starts the interpreter.
 
-It holds no user code and shares no lock with any, so it acts whatever the interpreter does. When the server asks for
+It holds no user code and shares no lock with any, so it works whatever the interpreter does. When the server requests
 it, or is gone, it ends the interpreter; when the interpreter has ended, it ends every process that handlers have
-started, detached ones too, and then ends in the same way itself. It is the parent of their orphans, and reaps them.
+started, detached ones too, and then ends with the same status. It is the parent of their orphans, and reaps them.
 
-Without Linux's ``prctl`` orphans are the system's, and only what is in the interpreter's process group is ended.
+Without Linux's ``prctl`` orphans are left to the system, and only the interpreter's process group is ended.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ from harn.vm.child.descent import children_of
 from harn.vm.prctl import adopt_orphans, end_with_parent
 
 DATA, CONTROL, LIFE = 3, 4, 5
-"""Descriptors. `LIFE` is a pipe from the server: a byte asks for the end at once; end of file: the server is gone."""
+"""Descriptors. `LIFE` is a pipe from the server: a byte requests the end at once; end of file: the server is gone."""
 HELD = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
-"""Signals that a terminal or a service manager may send to all of the server's processes; the server alone decides."""
+"""
+Signals that a terminal or a service manager may send to all of the server's processes; only the server handles them.
+"""
 FAREWELL = 2.0
-"""Seconds that an interpreter has to end by itself once the server is gone."""
+"""Seconds that an interpreter has to end without being killed once the server is gone."""
 LAST_KILLS = 5.0
 """Seconds after which processes that cannot be killed are left to the system."""
 
 
 def start_guarded() -> None:
-    """Return in a new process, which is to be the interpreter; this one guards it and never returns."""
-    # A session of its own: no terminal's signals.
+    """Return in a new process, the interpreter; this process guards it and never returns."""
+    # A session of its own, so that a terminal's signals do not reach it.
     with contextlib.suppress(OSError):
         os.setsid()
-    # Handlers that do nothing, and not SIG_IGN, which the programs that a handler starts would inherit.
+    # Handlers that do nothing, instead of SIG_IGN, which the programs that a handler starts would inherit.
     for number in HELD:
         signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # blocked by the server, as Python would have ended at one
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # the server blocked them until there are handlers
     adopt_orphans()
     guard = os.getpid()
     child = os.fork()
@@ -53,7 +55,7 @@ def start_guarded() -> None:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     end_with_parent(signal.SIGKILL)
-    if os.getppid() != guard:  # it ended before that was in force
+    if os.getppid() != guard:  # it ended before that was in effect
         os._exit(0)
 
 
@@ -66,7 +68,7 @@ class Guard:
         self._kill_at: float | None = None
 
     def run(self) -> NoReturn:
-        """Guard until the child has ended; then end as it did."""
+        """Guard until the child has ended; then end with its status."""
         awake, waking = os.pipe()
         os.set_blocking(awake, False)
         os.set_blocking(waking, False)
@@ -93,11 +95,11 @@ class Guard:
         end_as(status)
 
     def _patience(self) -> float | None:
-        """Give the milliseconds to wait for something to happen."""
+        """Return the milliseconds to wait for the next event."""
         return None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic()) * 1000
 
     def _reap(self) -> int | None:
-        """Reap what has ended; give the child's wait status if it is among them."""
+        """Reap ended processes; return the child's wait status if it is among them."""
         status = None
         with contextlib.suppress(ChildProcessError):
             while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
@@ -113,7 +115,7 @@ def end_descendants(group: int) -> None:
     end = time.monotonic() + LAST_KILLS
     while time.monotonic() < end:
         denied, ended = False, False
-        for each in children_of(os.getpid()):  # the children of those that end come up to here
+        for each in children_of(os.getpid()):  # the orphans of ended processes become children of this one
             try:
                 os.kill(each, signal.SIGKILL)
                 ended = True
@@ -130,11 +132,11 @@ def end_descendants(group: int) -> None:
 
 
 def end_as(status: int) -> NoReturn:
-    """End this process as one did whose wait status is given."""
+    """End this process with another's wait status."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has left its own
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has left its core dump already
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

@@ -1,5 +1,5 @@
 """
-The functions that modules mark with ``on_start`` and ``on_stop``: found in what was imported, run when the server says.
+The functions marked with ``on_start`` and ``on_stop``: found in imported modules, run at the server's request.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from harn.vm.imports import Scope
 
 START, STOP = "on_start", "on_stop"
 ADVICE = "into a function marked with @harn.handlers.on_start, and is given back in one marked with @on_stop"
-"""Where a port, a lock or a thread belongs."""
+"""The advice where to open a port, a lock or a thread."""
 
 
 class Hooks:
     """
     The hooks of one interpreter. Belongs to the loop's thread.
 
-    :param threads: where plain functions run; None: on the loop.
+    :param threads: threads for plain functions; None: run them on the loop.
     """
 
     def __init__(self, loop: AbstractEventLoop, threads: Threads | None, scope: Scope) -> None:
@@ -39,15 +39,15 @@ class Hooks:
         self._began = False
 
     def exist(self) -> bool:
-        """Tell whether there is anything to run, now or at the end."""
+        """Return whether there is anything to run, now or at the end."""
         return bool(self._find(START) or self._find(STOP))
 
     def late(self) -> bool:
-        """Tell whether a module that was imported after the start has functions that did not run yet."""
+        """Return whether a module that was imported after the start has functions that have not run yet."""
         return self._began and any(each not in self._started for each in self._find(START))
 
     async def run(self, kind: str, limit: float) -> list[HookFailure]:
-        """Run what is to be run, one after the other, within ``limit`` seconds; give those that failed."""
+        """Run the pending hooks one after the other, within ``limit`` seconds; return the failures."""
         async with self._running:
             ends_at = self._loop.time() + limit
             if kind == START:

@@ -1,7 +1,7 @@
 """
-What handlers print: ``sys.stdout`` and ``sys.stderr`` that give each line to the call which printed it.
+Output of handlers: ``sys.stdout`` and ``sys.stderr`` that attribute each line to the call which printed it.
 
-Neither ever blocks: what is more than a call, or the process as a whole, may say is dropped, with a note.
+Neither ever blocks: output beyond the limit of a call, or of the process as a whole, is dropped, with a note.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LONGEST_LINE = 8192
 BURST = 1024 * 1024
 """Characters that a process may print at once."""
 RATE = 128 * 1024
-"""Characters a second that it may print for long."""
+"""Characters a second that it may print continuously."""
 
 
 class Allowance:
-    """How much may be printed now: ``BURST``, refilled at ``RATE``."""
+    """The amount that may be printed now: ``BURST``, refilled at ``RATE``."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
@@ -36,9 +36,9 @@ class Allowance:
 
     def take(self, size: int) -> int:
         """
-        Ask to print ``size`` characters.
+        Request to print ``size`` characters.
 
-        :return: -1: no; else yes, and so many characters were dropped since the last yes.
+        :return: -1: refused; else accepted, and so many characters were dropped since the last accepted request.
         """
         now = self._now()
         self._left = min(BURST, self._left + (now - self._at) * RATE)
@@ -52,7 +52,7 @@ class Allowance:
 
 
 class CallStream(io.RawIOBase):
-    """The raw end of a stream: cuts what is written into lines, for each call of its own."""
+    """The raw end of a stream: splits output into lines, separately for each call."""
 
     def __init__(self, name: str, descriptor: int, session: Session, allowance: Allowance) -> None:
         self._name = name
@@ -63,15 +63,15 @@ class CallStream(io.RawIOBase):
         self._partial = {name: ""}
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Give the descriptor that C code prints to; its lines are logged too, without ids."""
+        """Return the descriptor that C code prints to; its lines are logged too, without ids."""
         return self._descriptor
 
     def write(self, data: object) -> int:
-        """Take UTF-8; print the lines that are complete, keep the rest for its call."""
+        """Accept UTF-8; print complete lines, keep the rest for its call."""
         piece = bytes(data)  # type: ignore[call-overload] # anything with the buffer protocol
         if is_copy():
             write_raw(self._descriptor, piece)

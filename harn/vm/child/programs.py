@@ -1,8 +1,9 @@
 """
-The programs that a call has started, so that they end with it when its time is up.
+The programs that a call has started, so that they end with it when its time has run out.
 
-What `subprocess`, asyncio, `os.fork`, ``os.posix_spawn`` and `multiprocessing` start belongs to the call whose code
-starts it, with all that it starts in turn; workers of process pools belong to none, as later calls use them too.
+Programs started by `subprocess`, asyncio, `os.fork`, ``os.posix_spawn`` and `multiprocessing` belong to the call whose
+code starts them, with all that they start in turn; workers of process pools belong to no call, as later calls use them
+too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ POOLS = ("multiprocessing.pool", "concurrent.futures.process")
 
 
 def follow_programs() -> None:
-    """Note from now on which call starts which program. For the life of the process."""
+    """Record from now on which call starts which program. For the life of the process."""
     _follow_popen()
     for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
         plain = getattr(os, name, None)
@@ -83,8 +84,8 @@ def end_programs(programs: dict[int, int]) -> None:
     """
     Kill programs and all that they have started.
 
-    :param programs: by number, when each was started. Another process may have that number by now; where the system
-        does not tell when one was started, none is killed.
+    :param programs: by number, when each was started. Another process may have that number by now; if the start time of
+        a process is unknown, none is killed.
     """
     while programs:
         pid, started = programs.popitem()

@@ -1,7 +1,7 @@
 """
-What an interpreter is doing: its functions, the calls in it, and their talk with the server.
+The state of an interpreter: its functions, its calls, and their frames to and from the server.
 
-One session serves one bundle, on one asyncio loop. How its frames travel is its owner's business.
+One session serves one bundle, on one asyncio loop. Its owner transports the frames.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ LOG_LIMIT = 64 * 1024
 
 LONGEST_RECORD = 8192
 LATE = 30.0
-"""Seconds that the start hooks of a module may take that was first imported for a call."""
+"""Seconds that the start hooks of a module have that was first imported for a call."""
 
 _encode_fields = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class Session:
     """
-    The calls of one interpreter. Everything but `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
+    The calls of one interpreter. Everything except `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
 
-    :ivar threads: where plain functions run; None: on the loop.
-    :ivar calls: by number, what runs.
+    :ivar threads: threads for plain functions; None: run them on the loop.
+    :ivar calls: the running calls, by number.
     :ivar paths: files of the bundle.
     """
 
@@ -73,12 +73,12 @@ class Session:
         end_programs: Callable[[dict[int, int]], None] = lambda _: None,
     ) -> None:
         """
-        Make a session with nothing in it.
+        Make an empty session.
 
-        :param send: takes a frame for the server; on the loop's thread.
-        :param send_now: like ``send``, and does not come back before the frame is out of this process's hands.
+        :param send: sends a frame to the server; on the loop's thread.
+        :param send_now: like ``send``, but returns only when the frame has left this process.
         :param end_programs: kills the programs that a call has started; see `RunningCall.programs`.
-        :param prefix: a package's name that the modules are to lie below; see `harn.vm.imports.Scope`.
+        :param prefix: the name of a package for the modules; see `harn.vm.imports.Scope`.
         """
         self.loop = loop
         self.threads = threads
@@ -96,7 +96,7 @@ class Session:
         self._asked = 0
 
     def handle(self, frame: ToChild) -> None:
-        """Do what the server says."""
+        """Handle a frame from the server."""
         if type(frame) is Begin:
             self._begin(frame)
         elif type(frame) is Cancel:
@@ -160,13 +160,13 @@ class Session:
             call.start()
 
     async def _begin_late(self, call: RunningCall) -> None:
-        """Begin a call of a module that was imported for it, after the start: its hooks come first."""
+        """Start a call of a module that was imported for it, after the start: its hooks run first."""
         await self._run_hooks(0, START, LATE)
         if call.number in self.calls:
             call.start()
 
     def finish(self, call: RunningCall, answer: Done | Failed) -> None:
-        """Give a call's answer; what comes after the first is dropped."""
+        """Send a call's answer; only the first counts."""
         if self.calls.pop(call.number, None) is None:
             return
         for stream, text in call.partial.items():
@@ -178,11 +178,11 @@ class Session:
         self._send(answer)
 
     def queued(self, call: RunningCall) -> None:
-        """Say that a call waits for a thread."""
+        """Report that a call waits for a thread."""
         self._send(Queued(call.number))
 
     def started(self, call: RunningCall) -> None:
-        """Say that a call which waited runs now."""
+        """Report that a waiting call runs now."""
         self._send(Started(call.number))
 
     # For any thread
@@ -192,7 +192,7 @@ class Session:
         self.loop.call_soon_threadsafe(function, *arguments)
 
     def log(self, call: RunningCall | None, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        """Log for a call; fields that JSON has no form for are shown by their ``repr``."""
+        """Log for a call; fields without a JSON form are shown by their ``repr``."""
         try:
             encoded = _encode_fields(fields) if fields else b""
         except (TypeError, ValueError, RecursionError) as error:
@@ -202,7 +202,7 @@ class Session:
         self.printed(call, level, "log", message, encoded)
 
     def printed(self, call: RunningCall | None, level: str, stream: str, text: str, fields: bytes = b"") -> None:
-        """Send a record, unless its call has said too much already; then say that, once."""
+        """Send a record, unless its call has exceeded its limit already; report that once."""
         number = 0
         if call is not None:
             number = call.number
@@ -220,15 +220,15 @@ class Session:
             return
         record = Printed(number, level, stream, plain_text(text, LONGEST_RECORD), fields)
         if _get_running_loop() is self.loop:
-            self._send(record)  # at once, so that it is ahead of the call's answer
+            self._send(record)  # at once, so that it precedes the call's answer
         else:
             self.call_soon(self._send, record)
 
     def ask_secret(self, call: RunningCall, reference: str) -> Future[str]:
-        """Ask the server for a secret."""
+        """Request a secret from the server."""
         answered: Future[str] = Future()
         if is_copy():
-            answered.set_exception(SecretMissing("a forked process cannot ask for a secret; ask before the fork"))
+            answered.set_exception(SecretMissing("a forked process cannot fetch a secret; fetch it before the fork"))
             return answered
         self.call_soon(self._ask, call, str(reference), answered)
         return answered

@@ -1,8 +1,8 @@
 """
-Local modules in the processes that `multiprocessing` starts anew, as its methods ``spawn`` and ``forkserver`` do.
+Local modules in the processes that `multiprocessing` starts fresh, with its methods ``spawn`` and ``forkserver``.
 
-Such a process imports the module of the function that it is to run. It gets the interpreter's own sources with the data
-by which `multiprocessing` prepares it: so it runs the same code as the interpreter, whatever is on disk by now.
+Such a process imports the module of its target function. It gets the interpreter's own sources with `multiprocessing`'s
+preparation data, so it runs the same code as the interpreter, even if the files have changed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ finally:
     del sys.path[:len(roots)]
 install(bundle)
 """
-"""What runs in the new process before anything of the user's is imported; it may not find harn by itself."""
+"""Code for the new process, run before any user code is imported; harn may not be importable there otherwise."""
 
 
 class Prepared:
-    """What installs a bundle where it is unpickled, and is None there."""
+    """An object that installs a bundle where it is unpickled, and becomes None there."""
 
     def __init__(self, roots: Sequence[str], bundle: bytes) -> None:
         """
@@ -54,8 +54,8 @@ def install(bundle: bytes) -> None:
 
 
 def prepare_spawned(load: Load, roots: Sequence[str]) -> None:
-    """Have every process that `multiprocessing` starts from now on find the modules of ``load``."""
-    # The new process would run this program anew, as its main module.
+    """Make the modules of ``load`` importable in every process that `multiprocessing` starts from now on."""
+    # The new process would run this program again, as its main module.
     sys.modules["__main__"] = ModuleType("__main__")
     bundle = msgspec.msgpack.encode(load)
     plain = multiprocessing.spawn.get_preparation_data

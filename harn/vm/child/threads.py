@@ -1,5 +1,5 @@
 """
-The threads on which plain handlers run: made when needed, kept, bounded in number; none of them delays the end.
+The threads on which plain handlers run: made when needed, reused, limited in number; none of them delays exit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 
 class DeadlinePassed(BaseException):
-    """Thrown into a thread whose call's time is up; no ``except Exception`` of the user's keeps it."""
+    """Raised in a thread whose call's time has run out; the user's ``except Exception`` does not catch it."""
 
 
 class Threads:
@@ -20,14 +20,14 @@ class Threads:
         self._limit = limit
         self._jobs: SimpleQueue[tuple[Callable[[bool], None], bool]] = SimpleQueue()
         self._running = 0  # threads that exist
-        self._busy = 0  # jobs submitted and not over
+        self._busy = 0  # jobs submitted and not finished
         self._counting = allocate_lock()
 
     def submit(self, job: Callable[[bool], None]) -> bool:
         """
         Run ``job(was_queued)`` on a thread; called on the loop's thread.
 
-        :return: false when it has to wait for others to end.
+        :return: false when it has to wait for another job to end.
         """
         with self._counting:
             queued = self._busy >= self._limit
@@ -48,15 +48,15 @@ class Threads:
                     del job
                     with self._counting:
                         self._busy -= 1
-            except BaseException:  # noqa: S112 - jobs answer for themselves; a late DeadlinePassed may land here
+            except BaseException:  # noqa: S112 - jobs handle their own errors; a late DeadlinePassed may be raised here
                 continue
 
 
 def interrupt(thread: int, still: Callable[[], bool]) -> None:
     """
-    Throw `DeadlinePassed` into a thread, once; it arrives when Python code runs there next.
+    Raise `DeadlinePassed` in a thread, once; it takes effect when Python code runs there next.
 
-    :param still: tells whether the thread is still in the call that is meant; if not, the exception is taken back.
+    :param still: returns whether the thread is still in that call; if not, the exception is cleared.
     """
     from ctypes import c_ulong, py_object, pythonapi
 

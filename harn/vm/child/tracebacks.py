@@ -1,4 +1,4 @@
-"""What is shown of the user's exceptions: one line for records, and the frames of the user's own for logs."""
+"""Formatting of the user's exceptions: one line for records, and the user's own frames for logs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ LONGEST_TRACEBACK = 16384
 
 
 def plain_text(text: str, longest: int) -> str:
-    """Make ``text`` one that UTF-8 can encode, and cut it."""
+    """Make ``text`` encodable as UTF-8, and shorten it."""
     if len(text) > longest:
         text = text[:longest] + " ..."
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def message_of(error: BaseException) -> str:
-    """Give what an exception says."""
+    """Return an exception's message."""
     try:
         said = str(error)
-    except BaseException:  # a __str__ of the user's may do anything
+    except BaseException:  # a __str__ of the user may do anything
         return "(its message cannot be shown)"
     return plain_text(said, LONGEST_LINE)
 
@@ -33,7 +33,7 @@ def one_line(error: BaseException) -> str:
 
 
 def user_frames(trace: TracebackType | None, paths: Collection[str]) -> Iterator[tuple[str, int]]:
-    """Give file and line of each frame that lies in the user's files, outermost first."""
+    """Yield file and line of each frame in the user's files, outermost first."""
     while trace is not None:
         if trace.tb_frame.f_code.co_filename in paths:
             yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
@@ -50,6 +50,6 @@ def user_traceback(error: BaseException, paths: Collection[str]) -> str:
     except BaseException:
         return one_line(error)
     text = "".join(lines)
-    if len(text) > LONGEST_TRACEBACK:  # the end says what went wrong
+    if len(text) > LONGEST_TRACEBACK:  # the end has the cause
         text = "... " + text[-LONGEST_TRACEBACK:]
     return plain_text(text.rstrip(), LONGEST_TRACEBACK + 8)

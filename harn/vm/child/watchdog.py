@@ -1,5 +1,5 @@
 """
-The thread of the child that answers the server whatever its loop does, and ends the process when the server is gone.
+The child's thread that answers the server whatever its loop does, and ends the process when the server is gone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from harn.vm.child.calls import CURRENT
 from harn.vm.frames import BLOCKED_BY_NOBODY, LARGEST_TO_CHILD, LOOP_TURNS, FrameReader, Ping, Pong, append_frame
 
 PATIENCE = 0.1
-"""Seconds that a turning loop may take to answer."""
+"""Seconds that a running loop has to answer."""
 FAREWELL = 1.5
-"""Seconds that the loop has to end by itself once the server is gone."""
+"""Seconds that the loop has to end without being killed once the server is gone."""
 
 _HANDLE_RUN = asyncio.events.Handle._run.__code__
 
@@ -35,11 +35,11 @@ class Watchdog:
         self._over = Event()
 
     def loop_ended(self) -> None:
-        """Say that the loop has ended by itself."""
+        """Called when the loop has ended."""
         self._over.set()
 
     def run(self) -> None:
-        """Answer pings until the server closes the channel; then see that the process ends."""
+        """Answer pings until the server closes the channel; then end the process."""
         reader = FrameReader(Ping, LARGEST_TO_CHILD)
         try:
             while data := self._control.recv(4096):
@@ -63,13 +63,13 @@ class Watchdog:
 
 def find_culprit(frame: FrameType | None, paths: Collection[str]) -> tuple[int, str]:
     """
-    Tell whose code a loop's thread runs, by the context of the handle that the loop is running.
+    Return whose code a loop's thread runs, by the context of the handle that the loop is running.
 
-    It does for handlers, for tasks and for callbacks that they started alike. A handle's context is private to asyncio;
-    without it, or outside any handle, the answer is nobody.
+    This works for handlers, tasks and callbacks that they started alike. A handle's context is private to asyncio;
+    without it, or outside any handle, the result is `BLOCKED_BY_NOBODY`.
 
     :param frame: the thread's innermost frame.
-    :param paths: files of the user's, to say where it is.
+    :param paths: the user's files, to report the line.
     :return: the call's number or `BLOCKED_BY_NOBODY`, and ``file:line``.
     """
     where = ""
