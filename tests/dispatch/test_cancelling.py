@@ -113,47 +113,6 @@ class CancelTests(SynchronousTestCase):
         world.clock.advance(100.0)
         self.assertEqual((world.calls, world.clock.getDelayedCalls()), ([], []))
 
-    def test_due_retries_that_are_read_meanwhile(self) -> None:
-        """A due retry that was read before it was given up is not given up once more."""
-        for held_before in (True, False):
-            world = World()
-            world.adopt(one_trigger(retry=WAITS))
-            world.take()
-            world.call().raises(HandlerRaised("no"))
-            old = world.version()
-            world.adopt({})
-            world.store.reader.held = True
-            world.store.writer.held = not held_before
-            world.clock.advance(5.0)
-            world.store.reader.run()
-            cancelling = world.dispatcher.cancel(old)
-            world.store.reader.release()
-            world.store.writer.release()
-            self.assertEqual(self.successResultOf(cancelling), 1)
-            self.assert_cancelled(world, old, 1)
-            world.clock.advance(0)
-            self.assertEqual((dict(world.registry.waiting), world.calls), ({}, []))
-
-    def test_ready_rows_that_are_read_meanwhile(self) -> None:
-        """Rows that were read before they were given up run on no other version; later ones are not missed."""
-        for writer_held in (True, False):
-            world = crowded()
-            world.store.reader.held = True
-            world.call().returns()
-            world.call().returns()
-            world.store.reader.run()
-            old = self.replaced(world)
-            world.store.writer.held = writer_held
-            cancelling = world.dispatcher.cancel(old)
-            world.take()
-            world.store.reader.release()
-            world.store.writer.release()
-            self.successResultOf(cancelling)
-            self.assertEqual(finish(world), ["gh@v2"])
-            self.assertEqual(sorted(world.states()), ["dead"] * 3 + ["done"] * 3)
-            self.assert_cancelled(world, old, 3)
-            self.assertEqual(world.version().in_flight, 0)
-
     def test_twice(self) -> None:
         """Who asks while it is under way gets the same answer; who asks later, that nothing was left."""
         world = crowded()
@@ -231,21 +190,6 @@ class CancelTests(SynchronousTestCase):
             world.clock.advance(60.0)
             self.assertEqual((dict(world.registry.waiting), world.clock.getDelayedCalls()), ({}, []))
 
-    def test_a_settlement_under_way_of_a_trigger_that_lives(self) -> None:
-        """A retry that it leads to is the newest version's, at once or later."""
-        for retry, wait in ((WAITS, 5.0), (RetrySpec(), 0.0)):
-            world = World()
-            world.adopt(one_trigger(retry=retry))
-            world.take()
-            world.store.writer.held = True
-            world.call().raises(HandlerRaised("no"))
-            old = self.replaced(world, retry=retry)
-            cancelling = world.dispatcher.cancel(old)
-            world.store.writer.release()
-            self.assertEqual(self.successResultOf(cancelling), 0)
-            world.clock.advance(wait)
-            self.assertEqual((finish(world), world.states(), world.ended), (["gh@v2"], ["done"], ["gh@v1"]))
-
     def test_a_call_that_ends_at_that_moment(self) -> None:
         """A result stands; a failure, or an interruption, is not tried again."""
         cases: tuple[tuple[Returned | Exception, str], ...] = (
@@ -263,49 +207,6 @@ class CancelTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), int(state == "dead"))
             self.assertEqual((world.states(), world.calls, old.in_flight), ([state], [], 0))
             self.assertEqual((world.clock.getDelayedCalls(), world.ended), ([], ["gh@v1"]))
-
-    def test_what_was_interrupted_and_comes_back(self) -> None:
-        """A bystander that was to run again does not, and leaves no timer."""
-        world = World()
-        world.adopt(one_trigger())
-        world.take()
-        world.call().raises(CallInterrupted("killed", suspect=False))
-        old = self.replaced(world)
-        self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), 1)
-        self.assert_cancelled(world, old, 1)
-        self.assertEqual((world.clock.getDelayedCalls(), world.calls), ([], []))
-
-    def test_news_of_a_commit(self) -> None:
-        """What was on disk by then is given up with the rest, once, though that is told later."""
-        for following in (one_trigger(timeout=5.0), {}):
-            world = World()
-            world.adopt(one_trigger())
-            world.store.writer.held = True
-            taking = world.take()
-            old = world.version()
-            world.adopt(following)
-            cancelling = world.dispatcher.cancel(old)
-            world.store.writer.release()
-            self.assertEqual(len(self.successResultOf(taking).event_ids), 1)
-            self.assertEqual((self.successResultOf(cancelling), world.calls), (1, []))
-            self.assert_cancelled(world, old, 1)
-
-    def test_news_of_a_commit_while_the_event_log_is_away(self) -> None:
-        """What was kept when the giving up was not is given up at the next try."""
-        world = World()
-        world.adopt(one_trigger())
-        old = world.version()
-        old.lease()
-        self.replaced(world)
-        world.store.fail_writes = True
-        cancelling = world.dispatcher.cancel(old)
-        world.store.fail_writes = False
-        self.successResultOf(world.take(old))
-        self.assertEqual(world.calls, [])
-        world.clock.advance(1.0)
-        self.assertEqual(self.successResultOf(cancelling), 1)
-        old.release()
-        self.assert_cancelled(world, old, 1)
 
     def test_a_late_request(self) -> None:
         """What a request on it brings afterwards goes to the newest version; of a trigger that is gone it is dead."""

@@ -76,77 +76,6 @@ class ToTheNewestTests(SynchronousTestCase):
         self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 4])
         self.assertEqual(world.ended, ["gh@v1"])
 
-    def test_while_the_store_is_read(self) -> None:
-        """Rows that were read under the old version run on the newest, and its leases come out even."""
-        world = crowded()
-        world.store.reader.held = True
-        world.call().returns()
-        world.call().returns()
-        world.store.reader.run()
-        old = world.version()
-        world.adopt(one_trigger(timeout=5.0))
-        self.successResultOf(world.dispatcher.move_on(old))
-        world.store.reader.release()
-        self.assertEqual(finish(world), ["gh@v1", "gh@v2", "gh@v2"])
-        self.assertEqual((world.states(), world.version().in_flight, world.ended), (["done"] * 5, 0, ["gh@v1"]))
-
-    def test_twice(self) -> None:
-        """What was moved from one version to the next may be moved again."""
-        world = crowded()
-        first = world.version()
-        world.adopt(one_trigger(timeout=5.0))
-        self.successResultOf(world.dispatcher.move_on(first))
-        second = world.version()
-        world.adopt(one_trigger(timeout=6.0))
-        self.successResultOf(world.dispatcher.move_on(second))
-        self.assertEqual(finish(world), ["gh@v1", *["gh@v3"] * 4])
-        self.assertEqual((world.ended, world.version().in_flight), (["gh@v2", "gh@v1"], 0))
-
-    def test_in_a_chain_while_the_store_is_away(self) -> None:
-        """What is on its way to a version goes on from there, whatever could not be written in which order."""
-        world = crowded()
-        first = world.version()
-        world.adopt(one_trigger(timeout=5.0))
-        second = world.version()
-        second.lease()
-        world.adopt(one_trigger(timeout=6.0))
-        third = world.version()
-        third.lease()
-        world.store.fail_writes = True
-        moving = [world.dispatcher.move_on(first), world.dispatcher.move_on(second)]
-        world.adopt(one_trigger(timeout=7.0))
-        world.store.fail_writes = False
-        moving.append(world.dispatcher.move_on(third))
-        self.assertEqual([row.version for row in world.rows()], [1] * 5)
-        world.clock.advance(1.0)
-        self.assertEqual([self.successResultOf(each) for each in moving], [4, 0, 4])
-        self.assertEqual([row.version for row in world.rows()], [1, 4, 4, 4, 4])
-        second.release()
-        third.release()
-        self.assertEqual(finish(world), ["gh@v1", *["gh@v4"] * 4])
-        self.assertEqual((sorted(world.ended), world.version().in_flight), (["gh@v1", "gh@v2", "gh@v3"], 0))
-
-    def test_a_late_delivery_while_the_store_is_away(self) -> None:
-        """It follows what it would have been with, to the dead letters, or back when its trigger comes back in time."""
-        for comes_back in (False, True):
-            world = World()
-            world.adopt(one_trigger())
-            old = world.version()
-            old.lease()
-            world.adopt({})
-            world.store.fail_writes = True
-            moving = world.dispatcher.move_on(old)
-            world.store.fail_writes = False
-            self.successResultOf(world.take(old))
-            if comes_back:
-                world.adopt(one_trigger(timeout=5.0))
-            world.clock.advance(1.0)
-            self.assertEqual(self.successResultOf(moving), 1)
-            old.release()
-            self.assertEqual(finish(world), ["gh@v2"] if comes_back else [])
-            self.assertEqual((world.states(), old.in_flight), (["done" if comes_back else "dead"], 0))
-            self.assertEqual(world.ended, ["gh@v1"])
-
 
 class RemovedTests(SynchronousTestCase):
     def test_everything_not_begun_is_a_dead_letter(self) -> None:
@@ -192,21 +121,6 @@ class RemovedTests(SynchronousTestCase):
             self.assertEqual((world.states(), world.calls, old.state), (["dead"], [], TERMINATED))
             self.assertEqual(world.dead_reasons(), {"binding_removed": 1})
 
-    def test_retries_of_versions_that_ended_before(self) -> None:
-        """A retry whose own version ended long ago is a dead letter when it is due and no version is left."""
-        world = World()
-        world.adopt(one_trigger(retry=WAITS))
-        world.take()
-        world.call().raises(HandlerRaised("no"))
-        world.adopt(one_trigger(retry=WAITS, timeout=5.0))
-        last = world.version()
-        world.adopt({})
-        self.assertEqual(last.state, DRAINING)
-        self.successResultOf(world.dispatcher.move_on(last))
-        self.assertEqual(last.state, TERMINATED)
-        world.clock.advance(5.0)
-        self.assertEqual((world.states(), world.calls), (["dead"], []))
-
     def test_a_late_request(self) -> None:
         """What a request on a moved version still brings is accepted, and a dead letter."""
         world = World()
@@ -219,54 +133,3 @@ class RemovedTests(SynchronousTestCase):
         self.assertEqual((world.states(), old.in_flight), (["dead"], 1))
         old.release()
         self.assertEqual(world.ended, ["gh@v1"])
-
-    def test_news_of_a_commit_after_the_deadline(self) -> None:
-        """What was on disk by the deadline is a dead letter, though its trigger came back before that was told."""
-        world = World()
-        world.adopt(one_trigger())
-        world.store.writer.held = True
-        taking = world.take()
-        old = world.version()
-        world.adopt({})
-        moving = world.dispatcher.move_on(old)
-        world.adopt(one_trigger())
-        world.store.writer.release()
-        self.successResultOf(taking)
-        self.successResultOf(moving)
-        self.assertEqual((world.states(), world.calls, world.version().in_flight), (["dead"], [], 0))
-        self.assertEqual((old.in_flight, world.ended), (0, ["gh@v1"]))
-
-    def test_a_trigger_that_comes_back_while_the_store_is_away(self) -> None:
-        """What could not be noted as dead in time goes to the trigger's new version."""
-        world = World()
-        world.adopt(one_trigger(retry=WAITS))
-        world.take()
-        world.call().raises(HandlerRaised("no"))
-        old = world.version()
-        world.adopt({})
-        world.store.fail_writes = True
-        moving = world.dispatcher.move_on(old)
-        world.adopt(one_trigger(retry=WAITS))
-        world.store.fail_writes = False
-        world.clock.advance(1.0)
-        self.assertEqual(self.successResultOf(moving), 1)
-        world.clock.advance(4.0)
-        self.assertEqual((finish(world), world.states()), (["gh@v2"], ["done"]))
-        self.assertEqual((dict(world.registry.waiting), world.ended), ({}, ["gh@v1"]))
-
-    def test_while_the_store_is_away(self) -> None:
-        """Each dead letter is written when the store is back, and the version ends then."""
-        world = crowded()
-        old = world.version()
-        world.adopt({})
-        world.call().returns()
-        world.store.fail_writes = True
-        moving = world.dispatcher.move_on(old)
-        finish(world)
-        self.assertNoResult(moving)
-        world.store.fail_writes = False
-        world.clock.advance(1.0)
-        self.successResultOf(moving)
-        finish(world)
-        self.assertEqual((world.states(), world.ended), (["done", "done", *["dead"] * 3], ["gh@v1"]))
-        self.assertEqual((old.in_flight, world.clock.getDelayedCalls()), (0, []))

@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.intake import Arrival, Taken, decide
-from harn.errors import EventLogUnavailable, HandlerRaised
+from harn.errors import EventLogUnavailable
 from harn.manifest.model import RetrySpec, TriggerSpec
 from harn.model.event import decode_envelope
-from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion
+from harn.triggers.binding import DRAINING, BindingVersion
 from harn.triggers.ramp import Ramp, bucket
 from tests.dispatch.world import START, World, happened
 from tests.triggers.examples import definition, spec
@@ -81,22 +81,6 @@ class RampWorld(World):
 
 
 class AcceptingTests(SynchronousTestCase):
-    def test_each_event_by_its_key(self) -> None:
-        """The chosen version is in the row, in the answer and in the call, and the lease and the counts are its own."""
-        world = RampWorld({}, {}, max_outstanding=100)
-        taken = world.arrive_each(KEYS)
-        expected = ["gh@v2" if key in TO_FRESH else "gh@v1" for key in KEYS]
-        self.assertEqual(taken, expected)
-        self.assertEqual([f"gh@v{row.version}" for row in world.rows()], expected)
-        self.assertEqual([running.call.binding for running in world.calls], expected)
-        stable, fresh = len(TO_STABLE), len(TO_FRESH)
-        self.assertEqual(world.counts(), [(stable, stable), (fresh, fresh)])
-        world.ran()
-        self.assertEqual(
-            (world.counted(world.stable).dispatched, world.counted(world.fresh).dispatched), (stable, fresh)
-        )
-        self.assertEqual((world.counts(), world.ended), ([(stable, 0), (fresh, 0)], []))
-
     def test_share_is_read_at_the_choice(self) -> None:
         """A share that rises takes effect with the next event, and a duplicate is one on either version."""
         world = RampWorld({}, {}, share=0.0)
@@ -194,38 +178,6 @@ class EndingTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(taking).bindings, (loser.key,))
             self.assertEqual((world.ran(), world.ended), ([loser.key], [loser.key]))
 
-    def test_retries_stay_then_follow(self) -> None:
-        """While the ramp runs a failure is tried again by its own version; afterwards by the winner."""
-        for winner in (0, 1):
-            retry = RetrySpec(max=9, backoff="svix")
-            world = RampWorld({"retry": retry}, {"retry": retry})
-            world.arrive_each([TO_STABLE[0], TO_FRESH[0]])
-            for pause in (5.0, 0.0):
-                self.assertEqual(sorted(each.call.binding for each in world.calls), ["gh@v1", "gh@v2"])
-                for running in list(world.calls):
-                    running.raises(HandlerRaised("no"))
-                self.assertEqual(world.counts(), [(1, 0), (1, 0)])
-                world.clock.advance(pause)
-            world.end(world.ramp.versions[winner])
-            self.assertEqual(world.ended, [world.ramp.versions[1 - winner].key])
-            world.clock.advance(400.0)
-            self.assertEqual(world.ran(), [world.ramp.versions[winner].key] * 2)
-            self.assertEqual((world.states(), dict(world.registry.waiting)), (["done", "done"], {}))
-
-    def test_aborted_with_a_full_memory(self) -> None:
-        """What the fresh version had not begun moves to the stable one, in the store as in memory; nothing is left."""
-        world = RampWorld({}, {}, max_outstanding=1, max_deliveries=2)
-        world.arrive_each(KEYS)
-        begun = world.call().call.binding
-        self.assertEqual(begun, "gh@v2" if KEYS[0] in TO_FRESH else "gh@v1")
-        self.assertGreater(min(world.stable.stored, world.fresh.stored), 0)
-        world.end(world.stable)
-        self.successResultOf(world.dispatcher.move_on(world.fresh))
-        self.assertEqual(world.ran()[1:], ["gh@v1"] * (len(KEYS) - 1))
-        self.assertEqual(set(world.states()), {"done"})
-        self.assertEqual((world.stable.in_flight, world.stable.stored, world.stable.state), (0, 0, ACTIVE))
-        self.assertEqual((world.fresh.stored, world.ended), (0, ["gh@v2"]))
-
     def test_aborted_while_the_store_is_slow(self) -> None:
         """Rows that still name the aborted version run on the stable one, and its leases come out even."""
         world = RampWorld({}, {}, max_outstanding=1, max_deliveries=2)
@@ -243,10 +195,3 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual(set(world.states()), {"done"})
         self.assertEqual((world.stable.in_flight, world.stable.stored), (0, 0))
         self.assertEqual((world.fresh.in_flight, world.ended), (0, ["gh@v2"]))
-
-    def test_full_memory_keeps_the_choice(self) -> None:
-        """What is read back from the store runs on the version that accepted it."""
-        world = RampWorld({}, {}, max_outstanding=1, max_deliveries=2)
-        taken = world.arrive_each(KEYS)
-        self.assertEqual(world.ran(), taken)
-        self.assertEqual([(each.in_flight, each.stored) for each in world.ramp.versions], [(0, 0), (0, 0)])

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import HandlerRaised, HandlerRejected
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import BindingVersion
-from tests.dispatch.test_moving_on import WAITS, finish
+from tests.dispatch.test_moving_on import finish
 from tests.dispatch.world import START, World, one_trigger
 
 BAD = RetrySpec(max=3)
@@ -99,20 +99,6 @@ class TakeBackTests(SynchronousTestCase):
         self.assertEqual((finish(world), world.states(), world.counted(bad).dead), (["gh@v2"], ["done", "done"], 0))
         self.assert_even(world)
 
-    def test_while_its_letters_are_written(self) -> None:
-        """A dead letter that is being written is taken back when it is there."""
-        world = World()
-        world.adopt(one_trigger(retry=RetrySpec(max=1)))
-        world.take()
-        world.store.writer.held = True
-        world.call().raises(HandlerRaised("no"))
-        bad = self.replaced(world)
-        taking = world.dispatcher.take_back(bad, START)
-        world.store.writer.release()
-        self.assertEqual(self.successResultOf(taking), 1)
-        self.assertEqual((finish(world), world.states()), (["gh@v2"], ["done"]))
-        self.assert_even(world)
-
     def test_the_event_log_is_away(self) -> None:
         """It is tried again, on the version that is live by then; nothing runs twice."""
         world = self.failed(2, queued=3)
@@ -128,39 +114,6 @@ class TakeBackTests(SynchronousTestCase):
         self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 2, *["gh@v3"] * 2])
         self.assertEqual(sorted(world.ended), ["gh@v1", "gh@v2"])
 
-    def test_read_before_it_is_told(self) -> None:
-        """Rows that a read of the store brings before the news run once, and their leases come out even."""
-        world = self.failed(3)
-        bad = self.replaced(world)
-        world.store.writer.held = world.store.reader.held = True
-        taking = world.dispatcher.take_back(bad, START)
-        world.dispatcher.resume(None)  # reads everything, as an operator's recover does
-        world.store.writer.run()
-        world.store.reader.run()
-        world.store.reader.release()
-        running = [each.call.event_id for each in world.calls]
-        world.store.writer.release()
-        self.assertEqual(self.successResultOf(taking), 3)
-        self.assertEqual([each.call.event_id for each in world.calls], running)
-        self.assertEqual((len(finish(world)), world.states()), (3, ["done"] * 3))
-        self.assert_even(world)
-
-    def test_its_successor_is_replaced_meanwhile(self) -> None:
-        """What comes back for a version that is moved on in the same moment goes along; cancelled, it is given up."""
-        for cancels in (False, True):
-            world = self.failed(2)
-            bad = self.replaced(world)
-            world.store.writer.held = True
-            taking = world.dispatcher.take_back(bad, START)
-            second = world.version()
-            world.adopt(one_trigger(retry=BAD, timeout=6.0))
-            leaving = world.dispatcher.cancel(second) if cancels else world.dispatcher.move_on(second)
-            world.store.writer.release()
-            self.assertEqual((self.successResultOf(taking), self.successResultOf(leaving)), (2, 2))
-            self.assertEqual(finish(world), [] if cancels else ["gh@v3"] * 2)
-            self.assertEqual(world.states(), ["dead" if cancels else "done"] * 2)
-            self.assertEqual((sorted(world.ended), world.version().in_flight), (["gh@v1", "gh@v2"], 0))
-
     def test_a_trigger_that_is_gone(self) -> None:
         """There is nothing to run it on: as at the deadline; dead letters stay what they are."""
         world = self.failed(1, queued=3)
@@ -171,23 +124,3 @@ class TakeBackTests(SynchronousTestCase):
         self.assertEqual(world.states(), ["dead", "done", "dead", "dead"])
         self.assertEqual(world.dead_reasons(), {"retry_exhausted": 1, "binding_removed": 2})
         self.assertEqual(world.ended, ["gh@v1"])
-
-    def test_after_its_deadline(self) -> None:
-        """What it had not begun has gone already; its dead letters come back all the same."""
-        world = self.failed(2, queued=3)
-        bad = self.replaced(world)
-        self.assertEqual(self.successResultOf(world.dispatcher.move_on(bad)), 2)
-        self.assertEqual(self.successResultOf(world.dispatcher.take_back(bad, START)), 2)
-        self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 4])
-        self.assert_even(world)
-
-    def test_waiting_retries(self) -> None:
-        """What waits for a retry runs on the new version when it is due."""
-        world = World()
-        world.adopt(one_trigger(retry=WAITS))
-        world.take()
-        world.call().raises(HandlerRaised("no"))
-        bad = self.replaced(world)
-        self.successResultOf(world.dispatcher.take_back(bad, START))
-        world.clock.advance(5.0)
-        self.assertEqual((finish(world), world.states()), (["gh@v2"], ["done"]))

@@ -105,14 +105,6 @@ class ChoiceTests(RampCase):
         self.assertEqual((wire.answer().json()["binding"], self.counts()), ("gh@v2", [(0, 0, 0), (1, 0, 1)]))
         self.assert_quiet()
 
-    def test_several_events(self) -> None:
-        """Events of one request may go to different versions; each counts the request once."""
-        self.fresh_trigger.receiver.answer = Events((event(TO_FRESH), event(TO_STABLE), event(TO_FRESH)))
-        document = self.post("").json()
-        self.assertEqual((document["events_accepted"], document["trigger_id"]), (3, "gh"))
-        self.assertEqual([new.version for new in self.world.store.rows()], [2, 1, 2])
-        self.assertEqual(self.counts(), [(1, 0, 1), (1, 0, 2)])
-
     def test_an_immediate_response(self) -> None:
         """A connector's own answer is sent as it is; its events go where their keys say."""
         self.fresh_trigger.receiver.answer = Respond(

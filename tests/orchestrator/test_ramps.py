@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.model import NormalizedEvent
-from harn.errors import EventLogUnavailable, HandlerRaised
-from harn.observability.metrics import Metrics
-from harn.orchestrator.assemble import add_gauges, make_sink
+from harn.errors import EventLogUnavailable
+from harn.orchestrator.assemble import make_sink
 from harn.orchestrator.operations import Operations
 from tests.dispatch.test_ramps import TO_FRESH, TO_STABLE, RampWorld
 
@@ -25,7 +22,7 @@ def tick(key: str, **fields: Any) -> NormalizedEvent:
 class SinkTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = RampWorld({"dedupe_key": None}, {"dedupe_key": None}, max_outstanding=100)
-        self.sink = make_sink(self.world.clock, self.world.registry, self.world.intake)
+        self.sink = make_sink(self.world.clock, self.world.registry, self.world.intake, self.world.lifecycle)
 
     def test_by_key(self) -> None:
         """An emission goes to the version that its key chooses, once, and is counted there alone."""
@@ -98,46 +95,3 @@ class FireTests(SynchronousTestCase):
         self.fire()
         answer = self.successResultOf(self.fire())
         self.assertEqual((answer["status"], answer["binding_version"]), ("duplicate_dropped", 1))
-
-    def test_bindings(self) -> None:
-        """Every version is shown with the percentage that it takes."""
-        self.world.ramp.share = 0.07
-        self.world.fresh.lease()
-        shown = {each["binding"]: each for each in self.successResultOf(self.operations.bindings())}
-        self.assertEqual([shown[key]["share"] for key in ("gh@v1", "gh@v2")], [93.0, 7.0])
-        self.assertEqual([shown[key]["state"] for key in ("gh@v1", "gh@v2")], ["active", "active"])
-        self.world.end(self.world.stable)
-        shown = {each["binding"]: each for each in self.successResultOf(self.operations.bindings())}
-        self.assertEqual([shown[key]["share"] for key in ("gh@v1", "gh@v2")], [100.0, 0.0])
-        msgspec.json.encode(shown)
-
-
-class GaugesTests(SynchronousTestCase):
-    def read(self, metrics: Metrics, name: str) -> Any:
-        """Read a gauge."""
-        return metrics.gauges[name].read()
-
-    def test_while_it_runs(self) -> None:
-        """Both versions have their share and their attempts, until the ramp ends."""
-        world = RampWorld({}, {}, max_outstanding=100)
-        drains: Any = SimpleNamespace(generations=())
-        add_gauges(world.metrics, world.registry, world.dispatcher, drains)
-        world.arrive_each([TO_STABLE[0], TO_FRESH[0], TO_FRESH[1]])
-        stable, fresh, other = world.calls
-        fresh.raises(HandlerRaised("no"))
-        stable.returns()
-        other.returns()
-        self.assertEqual(self.read(world.metrics, "harn_binding_share"), {("gh@v1",): 0.5, ("gh@v2",): 0.5})
-        self.assertEqual(
-            self.read(world.metrics, "harn_binding_attempts"),
-            {
-                ("gh@v1", "succeeded"): 1.0,
-                ("gh@v1", "failed"): 0.0,
-                ("gh@v2", "succeeded"): 1.0,
-                ("gh@v2", "failed"): 1.0,
-            },
-        )
-        world.end(world.fresh)
-        for name in ("harn_binding_share", "harn_binding_attempts"):
-            self.assertEqual(self.read(world.metrics, name), {})
-            self.assertNotIn(name.encode() + b"{", world.metrics.render())

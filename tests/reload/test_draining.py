@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from harn.errors import HandlerRetryAfter, RouteUnknown
 from harn.reload.drain import MOST_NAMED
 from harn.reload.report import ReloadReport
-from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
+from harn.triggers.binding import DRAINING, TERMINATED
 from tests.reload.case import GenerationCase
 from tests.reload.fakes import START
 from tests.reload.world import HANDLERS, World, fake
@@ -25,19 +25,6 @@ class DrainTests(GenerationCase):
         """Edit the handler's code."""
         self.world.write("handlers.py", HANDLERS + f"# {number}\n")
         return self.reloaded()
-
-    def test_draining_until_idle(self) -> None:
-        """A replaced version finishes what it holds, on its own code, then ends; nothing is left of it."""
-        self.started(fake("a"))
-        self.successResultOf(self.world.take("a"))
-        old = self.world.version("a")
-        report = self.edit(1)
-        self.assertEqual([(each.binding, each.in_flight) for each in report.draining], [("a@v1", 1)])
-        self.assertEqual((old.state, self.world.version("a").state), (DRAINING, ACTIVE))
-        self.assertEqual(self.world.drains.generations, (1,))
-        self.world.calls[0].returns()
-        self.assertEqual((old.state, self.world.retired), (TERMINATED, ["a@v1"]))
-        self.assertEqual((self.world.drains.generations, self.world.clock.getDelayedCalls()), ((), []))
 
     def test_deadline(self) -> None:
         """At the deadline what was not begun goes to the newest version; what runs goes on."""
@@ -55,18 +42,6 @@ class DrainTests(GenerationCase):
         self.world.calls[0].returns()
         self.assertEqual(old.state, TERMINATED)
         self.assertEqual(self.world.calls[0].call.binding, "a@v2")
-
-    def test_at_most_four(self) -> None:
-        """When a fifth generation begins to drain, the oldest is moved on as at its deadline."""
-        self.started(fake("a"))
-        self.world.dispatcher.apply(1)
-        for number in range(5):
-            self.successResultOf(self.world.take("a", f"d{number}"))
-            self.edit(number)
-        moved = [binding.key for binding in self.world.registry.draining() if binding.moved]
-        self.assertEqual((moved, len(self.world.drains.generations)), (["a@v1"], 5))
-        self.world.calls[0].returns()
-        self.assertEqual(self.world.drains.generations, (2, 3, 4, 5))
 
     def drained(self, trigger_text: str, count: int = 3) -> None:
         """Accept deliveries of ``a``, of which one runs, and replace or remove their version five seconds later."""
@@ -109,22 +84,6 @@ class DrainTests(GenerationCase):
         self.world.calls[0].returns()
         self.assertEqual(self.described(), [])
 
-    def test_move(self) -> None:
-        """An operator does at once what the deadline would have done; then it does nothing more."""
-        self.started(fake("a"), head=TEN_SECONDS)
-        self.drained(fake("a", extra=FASTER))
-        self.assertEqual(self.successResultOf(self.moved("a@v1")), 2)
-        old, new = self.world.registry.draining()[0], self.world.version("a")
-        self.assertEqual((old.in_flight, new.in_flight, self.described()), (1, 2, [("a@v1", 1, 5.0, None)]))
-        self.assertEqual(self.successResultOf(self.moved("a@v1")), 0)
-        self.world.clock.advance(60.0)
-        self.assertEqual((old.in_flight, new.in_flight), (1, 2))
-        ran = []
-        while self.world.calls:
-            ran.append(self.world.calls[0].call.binding)
-            self.world.calls[0].returns()
-        self.assertEqual((ran, self.world.retired), (["a@v1", "a@v2", "a@v2"], ["a@v1"]))
-
     def test_cancel(self) -> None:
         """An operator gives up what a version holds; with its last one the group, and its deadline, are gone."""
         for following in (fake("a", extra=FASTER), ""):
@@ -158,14 +117,6 @@ class DrainTests(GenerationCase):
         error = self.assertRaises(RouteUnknown, self.world.drains.find, "gh@v1")
         self.assertRegex(str(error), r"draining now: t00@v1, t01@v1, .*t19@v1, and 2 more$")
 
-    def test_stop(self) -> None:
-        """At the server's end no deadline is left."""
-        self.started(fake("a"))
-        self.successResultOf(self.world.take("a"))
-        self.edit(1)
-        self.world.drains.stop()
-        self.assertEqual(self.world.clock.getDelayedCalls(), [])
-
 
 class ReviveTests(GenerationCase):
     """After a restart, what earlier versions accepted."""
@@ -193,16 +144,6 @@ class ReviveTests(GenerationCase):
         running.returns()
         self.assertEqual((self.world.retired, len(self.world.interpreters.alive)), (["a@v1"], 1))
         self.assertEqual(self.world.drains.generations, ())
-
-    def test_removed_trigger(self) -> None:
-        """What was accepted for a trigger that the manifest has no more is finished, too."""
-        self.started(fake("a"), fake("b"))
-        self.stored()
-        self.world.manifest(fake("b"))
-        self.restarted()
-        self.recovered()
-        self.world.calls[0].returns()
-        self.assertEqual(self.world.retired, ["a@v1"])
 
     def test_unrevivable(self) -> None:
         """What cannot be brought back, for whatever reason, goes to the newest version."""

@@ -13,7 +13,7 @@ from harn.clocks import LONGEST_SLEEP
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, NothingPending
 from harn.manifest.model import ReloadSettings
 from harn.model.shares import FailureLimit
-from harn.reload.report import PREVIOUS, ReloadRequest
+from harn.reload.report import ReloadRequest
 from harn.rollout.probation import Probation, terms
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -89,18 +89,6 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
         self.assertIn("within 90s", self.world.coordinator.last.reason)
 
-    def test_confirmed(self) -> None:
-        """Once confirmed it stays, and no timer is left."""
-        timers = len(self.world.clock.getDelayedCalls())
-        self.adopt(confirm_within=60.0)
-        self.assertEqual(self.successResultOf(self.confirm()), 2)
-        self.assertEqual(len(self.world.clock.getDelayedCalls()), timers)
-        self.world.clock.advance(100.0)
-        self.assertEqual(self.generation, 2)
-        (ended,) = self.noted("probation_ended")
-        self.assertEqual((ended["outcome"], ended["actor"]), ("confirmed", "me"))
-        self.assertIsNone(self.successResultOf(self.world.store.kept("probation")))
-
     def test_nothing_to_confirm(self) -> None:
         """To confirm what is on no probation, or another generation than is meant, is refused with a reason."""
         self.failureResultOf(self.confirm(), NothingPending)
@@ -150,17 +138,6 @@ class ConfirmTests(ProbationCase):
         self.world.clock.advance(10.0)
         self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
 
-    def test_falls_back_to_what_was_confirmed(self) -> None:
-        """Two unconfirmed generations in a row fall back to the one before both."""
-        self.adopt(2, confirm_within=60.0)
-        self.world.clock.advance(30.0)
-        report = self.adopt(3, confirm_within=60.0)
-        self.assertEqual(report.probation["fallback"], 1)
-        self.world.clock.advance(40.0)
-        self.assertEqual(self.generation, 3)
-        self.world.clock.advance(20.0)
-        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
-
     def test_another_takes_its_place(self) -> None:
         """To adopt something else is not to confirm: what is left of the time holds for that too."""
         self.adopt(2, confirm_within=60.0)
@@ -178,13 +155,6 @@ class ConfirmTests(ProbationCase):
         self.adopt(3, confirm_within=60.0)
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "superseded")
         self.world.clock.advance(30.0)
-        self.assertEqual(self.generation, 3)
-
-    def test_rolled_back_by_hand(self) -> None:
-        """A rollback ends it, and is itself on none, whatever the manifest says."""
-        self.adopt(2, confirm_within=60.0)
-        self.reloaded(recall=PREVIOUS, confirm_within=5.0)
-        self.world.clock.advance(100.0)
         self.assertEqual(self.generation, 3)
 
     def test_nothing_changed(self) -> None:
@@ -220,18 +190,6 @@ class ConfirmTests(ProbationCase):
         self.adopt(3)
         self.world.clock.advance(100.0)
         self.assertEqual(self.generation, 3)
-
-    def test_restart(self) -> None:
-        """A restart goes on with it: the time that is left is what is left."""
-        self.adopt(confirm_within=60.0)
-        self.world.clock.advance(30.0)
-        self.world = self.world.restarted()
-        report = self.successResultOf(self.world.start())
-        self.assertEqual(report.generation, 2)
-        self.world.clock.advance(29.0)
-        self.assertEqual(self.generation, 2)
-        self.world.clock.advance(1.5)
-        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (3, 1))
 
     def test_restart_too_late(self) -> None:
         """What ran out while no server ran is undone at once."""
@@ -281,15 +239,6 @@ class ConfirmTests(ProbationCase):
         self.successResultOf(self.world.start())
         self.world.clock.advance(100.0)
         self.assertEqual(self.generation, 3)
-
-    def test_confirmed_and_restarted(self) -> None:
-        """What was confirmed is on probation no more after a restart."""
-        self.adopt(confirm_within=60.0)
-        self.successResultOf(self.confirm())
-        self.world = self.world.restarted()
-        self.successResultOf(self.world.start())
-        self.world.clock.advance(100.0)
-        self.assertEqual(self.generation, 2)
 
 
 class FailureTests(ProbationCase):

@@ -59,32 +59,6 @@ class RampCase(CoordinatorCase):
 
 
 class CourseTests(RampCase):
-    def test_share(self) -> None:
-        """The new version takes its share of new deliveries, the one before the rest; each runs its own code."""
-        report = self.edit(2, ROLLOUT)
-        self.assertEqual(
-            [(each["stable"], each["fresh"], each["percent"]) for each in report.ramps], [("a@v1", "a@v2", 10)]
-        )
-        taken = self.deliver(400)
-        self.assertEqual(sum(taken.values()), 400)
-        self.assertTrue(20 <= taken["a@v2"] <= 60, taken)
-        by_code = {each.call.binding: each.interpreter.bundle.modules["handlers"].source for each in self.world.calls}
-        self.assertNotIn(b"# 2", by_code["a@v1"])
-        self.assertIn(b"# 2", by_code["a@v2"])
-
-    def test_sticky(self) -> None:
-        """The same key goes to the same version each time, and never back to the old one while the share rises."""
-        self.edit(2, ROLLOUT)
-
-        def versions() -> list[str]:
-            return [self.successResultOf(self.world.take("a", f"key {n}")).bindings[0] for n in range(100)]
-
-        first = versions()
-        self.assertEqual(versions(), first)
-        self.world.clock.advance(60.0)
-        for before, after in zip(first, versions(), strict=True):
-            self.assertGreaterEqual(after, before)
-
     def test_steps(self) -> None:
         """It rises by steps; when it has all, the old version drains and ends."""
         self.edit(2, ROLLOUT)
@@ -114,16 +88,6 @@ class CourseTests(RampCase):
         self.assertEqual(self.ramps(), [("a", "running", 40)])
         (kept,) = self.successResultOf(self.world.store.kept("ramps"))
         self.assertEqual(kept["next_at"], self.world.wall.seconds() + 60.0)
-
-    def test_what_the_old_version_has_drains(self) -> None:
-        """Deliveries that the old version had taken end on it after the ramp is finished."""
-        self.edit(2, ROLLOUT)
-        taken = self.deliver(20)
-        self.do("finish", "a")
-        (old,) = self.world.registry.draining()
-        self.assertEqual((old.key, old.in_flight), ("a@v1", taken["a@v1"]))
-        self.end_all()
-        self.assertEqual(old.state, TERMINATED)
 
     def test_all_of_it(self) -> None:
         """Ten steps of a tenth are all of it: no step more is waited for."""
@@ -214,11 +178,6 @@ class CourseTests(RampCase):
         self.world.clock.advance(60.0)
         self.assertEqual(self.ramps(), [("a", "running", 80), ("b", "running", 50)])
 
-    def test_new_triggers_do_not_ramp(self) -> None:
-        """A trigger that is new has no version to share with."""
-        self.world.manifest(fake("a"), fake("b"), fake("c", extra=ROLLOUT))
-        self.assertEqual(self.reloaded().ramps, ())
-
     def test_only_the_rollout(self) -> None:
         """An edit of the rollout alone modifies nothing."""
         self.world.manifest(fake("a", extra=ROLLOUT), fake("b"))
@@ -231,12 +190,6 @@ class CourseTests(RampCase):
         report = self.reloaded()
         self.assertEqual((report.ramps, report.modified), ((), ("a",)))
         self.assertIn("its path changed", report.warnings[0])
-
-    def test_plan(self) -> None:
-        """A dry run begins no ramp."""
-        before = self.world.stands()
-        self.edit(2, ROLLOUT, dry_run=True)
-        self.assertEqual((self.world.stands(), self.ramps(), self.noted()), (before, [], []))
 
 
 class ReloadsMeanwhileTests(RampCase):
@@ -277,30 +230,12 @@ class ReloadsMeanwhileTests(RampCase):
         self.end_all()
         self.assertEqual(self.world.registry.draining(), [])
 
-    def test_removed(self) -> None:
-        """A trigger that goes takes its ramp along: both versions drain."""
-        self.edit(2, ROLLOUT)
-        self.deliver(50)
-        self.world.manifest(fake("b"))
-        self.reloaded()
-        self.assertEqual(self.ramps(), [])
-        self.end_all()
-        self.assertEqual((self.world.registry.draining(), self.world.registry.ramps), ([], {}))
-
     def test_rolled_back(self) -> None:
         """A rollback takes effect at once, without a ramp."""
         self.edit(2, ROLLOUT)
         report = self.reloaded(recall=PREVIOUS)
         self.assertEqual((report.ramps, self.ramps(), self.world.live()["a"]), ((), [], 3))
         self.assertEqual(report.warnings, ())  # it is meant to
-
-    def test_failed_reload(self) -> None:
-        """A reload that fails leaves the ramp as it is."""
-        self.edit(2, ROLLOUT)
-        before = self.world.stands()
-        self.world.write("harn.toml", "broken [")
-        self.assertFalse(self.reload().ok)
-        self.assertEqual((self.world.stands(), self.ramps()), (before, [("a", "running", 10)]))
 
     def test_ends_during_a_reload(self) -> None:
         """What is decided while a reload runs takes effect on new deliveries at once, and is in force after it."""
@@ -403,32 +338,6 @@ class RestartTests(RampCase):
         self.world = self.world.restarted()
         return self.successResultOf(self.world.start())
 
-    def test_goes_on(self) -> None:
-        """After a restart both versions share as before, and the next step comes when it was to come."""
-        self.edit(2, ROLLOUT)
-        self.world.clock.pump((60.0, 10.0))
-        self.assertEqual(self.restart().generation, 2)
-        self.assertEqual(self.ramps(), [("a", "running", 40)])
-        self.world.clock.advance(49.0)
-        self.assertEqual(self.ramps(), [("a", "running", 40)])
-        self.world.clock.advance(1.5)
-        self.assertEqual(self.ramps(), [("a", "running", 70)])
-        taken = self.deliver(100)
-        self.assertEqual(set(taken), {"a@v1", "a@v2"})
-        self.world.clock.advance(60.0)
-        self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 2))
-
-    def test_same_keys(self) -> None:
-        """A key keeps its version over a restart."""
-        self.edit(2, ROLLOUT)
-
-        def versions() -> list[str]:
-            return [self.successResultOf(self.world.take("a", f"key {n}")).bindings[0] for n in range(60)]
-
-        before = versions()
-        self.restart()
-        self.assertEqual(versions(), before)
-
     def test_other_files(self) -> None:
         """A start that finds another trigger than the one that ramped ramps nothing."""
         self.edit(2, ROLLOUT)
@@ -436,13 +345,6 @@ class RestartTests(RampCase):
         self.world.manifest(fake("a", extra="timeout = '3s'"), fake("b"))
         self.assertEqual(self.successResultOf(self.world.start()).generation, 3)
         self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 3))
-
-    def test_finished(self) -> None:
-        """What was finished is over after a restart."""
-        self.edit(2, ROLLOUT)
-        self.do("finish")
-        self.restart()
-        self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 2))
 
     def test_old_version_is_lost(self) -> None:
         """Where the old version's code cannot be brought back, the new one takes all, rather than no one."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from harn.errors import EventLogUnavailable, GenerationUnknown, PreconditionFailed
+from harn.errors import EventLogUnavailable, GenerationUnknown
 from harn.reload.archive import pack_manifest, unpack_manifest
 from harn.reload.build import Builder
 from harn.reload.report import PREVIOUS
@@ -118,13 +118,6 @@ class RollbackTests(CoordinatorCase):
         error = self.failureResultOf(self.world.reload(recall=PREVIOUS), GenerationUnknown).value
         self.assertIn("no generation before 2 with another content is kept; kept are: 1, 2", str(error))
 
-    def test_live_content(self) -> None:
-        """To recall what is live changes nothing."""
-        before = self.world.stands()
-        report = self.reloaded(recall=1)
-        self.assertEqual((report.generation, report.unchanged), (1, ("a", "b")))
-        self.assertEqual(self.world.stands(), before)
-
     def test_dry_run(self) -> None:
         """A dry run of a rollback says what it would do and leaves everything as it is."""
         self.edit(2)
@@ -133,14 +126,6 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((report.generation, report.modified, report.recalled), (2, ("a", "b"), 1))
         self.assertEqual(len(report.drifted_files), 2)
         self.assertEqual(self.world.stands(), before)
-
-    def test_if_match(self) -> None:
-        """Of two who roll back for the same generation one wins."""
-        self.edit(2)
-        etag = self.world.coordinator.etag
-        self.reloaded(recall=1, if_match=etag)
-        self.failureResultOf(self.world.reload(recall=1, if_match=etag), PreconditionFailed)
-        self.assertEqual(self.world.coordinator.generation, 3)
 
     def test_rotated_secrets_are_no_other_content(self) -> None:
         """A rollback goes back to what was another manifest or code: other secrets alone are nothing to go back to."""
@@ -204,22 +189,6 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((report.ok, report.stage), (False, "resolve"))
         self.assertIn("of generation 2", report.problems[0].file)
         self.assertEqual(self.world.stands(), before)
-
-    def test_store_away(self) -> None:
-        """A store that cannot be read fails the rollback, and what serves goes on."""
-        self.edit(2)
-        self.world.store.fail_reads = True
-        report = self.reload(recall=1)
-        self.assertEqual((report.ok, report.generation), (False, 2))
-        self.assertIn("EventLogUnavailable", report.error)
-
-    def test_a_reload_adopts_the_files_again(self) -> None:
-        """An explicit reload after a rollback takes what the files say."""
-        self.edit(2)
-        self.reloaded(recall=1)
-        report = self.reloaded()
-        self.assertEqual((report.generation, report.recalled), (4, None))
-        self.assertEqual(self.world.version("a").spec.timeout, 2.0)
 
     def test_history(self) -> None:
         """The record says who went back to what, and what each generation changed."""

@@ -85,29 +85,8 @@ class RunningTests(RampingCase):
         self.fresh.release()
         self.assertEqual(self.ended, ["gh@v2"])
 
-    def test_left_behind(self) -> None:
-        """A version that a ramp held and no later generation names is not lost sight of: it drains, once."""
-        self.stable.lease()
-        third = version(3)
-        self.registry.adopt({**self.active, "gh": third}, [self.fresh], 2.0)
-        self.assertEqual((self.stable.state, self.fresh.state), (DRAINING, TERMINATED))
-        self.assertEqual((self.registry.draining(), self.stable.draining_since), ([self.stable], 2.0))
-        self.stable.release()
-        self.assertEqual(sorted(self.ended), ["gh@v1", "gh@v2"])
-
 
 class EndingTests(RampingCase):
-    def test_finished(self) -> None:
-        """The fresh version takes everything; the stable one drains until its last lease."""
-        self.stable.lease()
-        self.registry.end_ramp("gh", self.fresh, self.active, 5.0)
-        self.assertEqual((self.stable.state, self.stable.draining_since, self.ended), (DRAINING, 5.0, []))
-        self.assertEqual((dict(self.registry.ramps), self.registry.share(self.fresh)), ({}, 1.0))
-        self.assertIs(self.registry.for_retry("gh", self.stable), self.fresh)
-        self.assertIs(self.registry.get("gh", 1), self.stable)
-        self.stable.release()
-        self.assertEqual((self.ended, list(self.registry)), (["gh@v1"], [self.fresh, self.other]))
-
     def test_aborted(self) -> None:
         """The stable version is the live one again, though its number is lower; retries of the fresh one go to it."""
         self.fresh.lease()
@@ -120,14 +99,6 @@ class EndingTests(RampingCase):
         self.assertEqual(self.registry.versions("gh"), [self.stable, self.fresh])
         self.fresh.release()
         self.assertEqual((self.ended, self.registry.versions("gh")), (["gh@v2"], [self.stable]))
-
-    def test_idle_loser_ends_at_once(self) -> None:
-        """What holds no lease is terminated in the same step, whatever waits for a retry: the winner is there."""
-        self.registry.retry_waits("gh")
-        self.registry.end_ramp("gh", self.stable, {**self.active, "gh": self.stable}, 5.0)
-        self.assertEqual((self.fresh.state, self.ended, self.registry.waiting["gh"]), (TERMINATED, ["gh@v2"], 1))
-        self.registry.retry_is_due("gh")
-        self.assertEqual((self.stable.state, dict(self.registry.waiting)), (ACTIVE, {}))
 
     def test_other_ramps_run_on(self) -> None:
         """One trigger's ramp ends without the others'."""
@@ -154,18 +125,6 @@ class EndingTests(RampingCase):
         self.assertIs(self.registry.for_retry("gh", self.stable), self.stable)
         self.stable.moved = True
         self.assertIs(self.registry.for_retry("gh", self.stable), fresh)
-
-    def test_trigger_removed(self) -> None:
-        """Both drain; what waits for a retry keeps the newer, and each lease its own version."""
-        self.stable.lease()
-        self.registry.retry_waits("gh")
-        self.registry.adopt({"other": self.other}, [self.fresh, self.stable], 2.0)
-        self.assertEqual((self.stable.state, self.fresh.state, self.ended), (DRAINING, DRAINING, []))
-        self.assertIs(self.registry.for_retry("gh", self.stable), self.stable)
-        self.stable.release()
-        self.assertEqual((self.stable.state, self.fresh.state), (TERMINATED, DRAINING))
-        self.registry.retry_is_due("gh")
-        self.assertEqual((self.ended, list(self.registry)), (["gh@v1", "gh@v2"], [self.other]))
 
 
 class RouteTests(RampingCase):
