@@ -17,6 +17,7 @@ import msgspec
 
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
+from harn.dispatch.feature import add_gauges
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
 from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDERS
@@ -24,9 +25,9 @@ from harn.model.durations import format_duration
 from harn.observability.exposition import ServerCollector
 from harn.observability.metrics import Metrics
 from harn.options import OPTIONS
-from harn.orchestrator.assemble import add_gauges
+from harn.orchestrator.reloading import add_drain_gauge
 from harn.plugins import builtin
-from harn.triggers.registry import Registry
+from harn.triggers.gauges import add_version_gauges
 
 REFERENCE = Path(__file__).parent / "reference"
 PART = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -271,7 +272,9 @@ def metrics_part() -> str:
     """Describe every family of metrics."""
     metrics = Metrics()
     unread: Any = None  # gauges are named here, and not read
-    add_gauges(metrics, Registry(), unread, unread)
+    add_version_gauges(metrics, unread)
+    add_gauges(metrics, unread)
+    add_drain_gauge(metrics, unread)
     rows = []
     for family in ServerCollector(metrics, []).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

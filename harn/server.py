@@ -1,20 +1,161 @@
-"""What a server runs: services that start in order, and end in the reverse order, each within its time."""
+"""
+The server, as a feature sees it: what a feature can add itself to.
+
+A feature is a package with a module ``feature``, and in it ``install(server)``: that makes the feature's objects from
+those of the features before it, and adds them here. `harn.orchestrator.features` is the list of features, in order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.clocks import WallClock, WallTime
+from harn.errors import EventLogUnavailable
+from harn.lifecycle import Event, Lifecycle
+from harn.manifest.model import OrchestratorSettings
+from harn.observability.metrics import Metrics
+from harn.operations.audit import Audit
+from harn.operations.registry import Operations
+from harn.options import ServeOptions
+from harn.store.interfaces import IStore
+from harn.vm.interfaces import IInterpreters
+
 log = Logger(namespace="harn")
 
+STARTING = "starting"
+DRAINING = "draining"
 LONGEST_END = 10.0
 """Seconds that one service may take to end: a thread that hangs, on a dead file server for example, delays nothing."""
+
+LONGEST_NOTE = 5.0
+"""Seconds that a record may take to be written."""
+
+T = TypeVar("T")
+
+
+class SettingsChanged(Event, frozen=True, gc=False):
+    """The settings of a new generation are in force from now on."""
+
+    settings: OrchestratorSettings
+
+
+class Server:
+    """
+    One server: what all features share, and what each adds for those after it.
+
+    :ivar options: what ``serve`` was told.
+    :ivar environ: the environment of the process.
+    :ivar store: where everything durable is.
+    :ivar interpreters: where handlers run.
+    :ivar wall: the time of day, for stamps.
+    :ivar lifecycle: the events that features emit and subscribe to.
+    :ivar operations: what operators can ask of this server.
+    :ivar readiness: whether it should get requests.
+    :ivar settings: ``[orchestrator]`` of the live generation; the defaults before there is one.
+    :ivar services: run from before the first generation until everything else has ended.
+    :ivar background: run while the server serves.
+    :ivar started_at: seconds, Unix; 0 before it starts.
+    :ivar stopped_at: seconds, Unix; None while it runs.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: ServeOptions,
+        environ: Mapping[str, str],
+        metrics: Metrics,
+        store: IStore,
+        interpreters: IInterpreters,
+        wall: WallTime | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.options = options
+        self.environ = environ
+        self.metrics = metrics
+        self.store = store
+        self.interpreters = interpreters
+        self.wall: WallTime = wall or WallClock()
+        self.lifecycle = Lifecycle()
+        self.operations = Operations(Audit(wall=self.wall, note=self.note))
+        self.readiness = Readiness()
+        self.settings = OrchestratorSettings()
+        self.services = Services(reactor)
+        self.background = Services(reactor)
+        self.started_at = 0.0
+        self.stopped_at: float | None = None
+        self._parts: dict[type[Any], Any] = {}
+
+    def add(self, part: T, *kinds: type[Any]) -> T:
+        """
+        Let later features use ``part``; return it.
+
+        :param kinds: the classes or interfaces by which it is found; its own class if there are none.
+        :raises ValueError: there is one of the same kind.
+        """
+        for kind in kinds or (type(part),):
+            if kind in self._parts:
+                raise ValueError(f"there must be one {kind.__name__} in a server, got a second")
+            self._parts[kind] = part
+        return part
+
+    def __getitem__(self, kind: type[T]) -> T:
+        """
+        Return the part of this class or interface.
+
+        :raises KeyError: no feature has added one yet.
+        """
+        part: T = self._parts[kind]
+        return part
+
+    def apply(self, settings: OrchestratorSettings) -> None:
+        """Put the settings of a new generation in force."""
+        self.settings = settings
+        self.lifecycle.emit(SettingsChanged(settings))
+
+    def in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """Call ``function`` off the reactor thread."""
+        called: Deferred[T] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
+        return called
+
+    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
+        """Append one record to the event log; return what went wrong, which is logged, or None."""
+        try:
+            await self.store.append(topic, kind, payload).addTimeout(LONGEST_NOTE, self.reactor)
+        except (EventLogUnavailable, TimeoutError) as error:
+            why = f"it took longer than {LONGEST_NOTE:g} s" if isinstance(error, TimeoutError) else str(error)
+            log.warn("cannot write a record of {topic}: {why}", topic=topic, why=why)
+            return f"the record on {topic} could not be written: {why}"
+        return None
+
+
+class Readiness:
+    """
+    Whether the server should get requests now, and if not, why.
+
+    :ivar phase: `STARTING`, `DRAINING`, or None while it serves.
+    """
+
+    def __init__(self) -> None:
+        self.phase: str | None = STARTING
+        self._checks: dict[str, Callable[[], bool]] = {}
+
+    def add(self, reason: str, check: Callable[[], bool]) -> None:
+        """Count the server as not ready, for ``reason``, while ``check`` returns False."""
+        self._checks[reason] = check
+
+    def reasons(self) -> list[str]:
+        """Return why it is not ready; empty when it is."""
+        if self.phase is not None:
+            return [self.phase]
+        return [reason for reason, check in self._checks.items() if not check()]
 
 
 class Services(MultiService):
@@ -28,8 +169,8 @@ class Services(MultiService):
         MultiService.__init__(self)
         self._clock = clock
 
-    def add(self, service: IService) -> None:
-        """Add a service; it is started with the others."""
+    def add(self, service: Any) -> None:
+        """Add an ``IService``; it is started with the others."""
         service.setServiceParent(self)
 
     def add_closing(self, close: Callable[[], Awaitable[Any] | None]) -> None:

@@ -10,7 +10,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.server import LONGEST_END, Services, ended_in_time
+from harn.manifest.model import OrchestratorSettings
+from harn.observability.metrics import Metrics
+from harn.server import DRAINING, LONGEST_END, Readiness, Server, Services, SettingsChanged, ended_in_time
 from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE
 
 
@@ -107,3 +109,45 @@ class ServicesTests(SynchronousTestCase):
         said = [formatEvent(event) for event in logged if event["log_namespace"] == "harn"]
         self.assertEqual(said, ["a part of the server did not end within 10 s"])
         self.assertLess(CLOSE_GRACE + KILL_GRACE, LONGEST_END)
+
+
+class ReadinessTests(SynchronousTestCase):
+    def test_reasons(self) -> None:
+        """A phase is the only reason; else every check that fails is named."""
+        up = {"store": True, "interpreter": True}
+        readiness = Readiness()
+        readiness.add("event log away", lambda: up["store"])
+        readiness.add("interpreter down", lambda: up["interpreter"])
+        self.assertEqual(readiness.reasons(), ["starting"])
+        readiness.phase = None
+        self.assertEqual(readiness.reasons(), [])
+        up.update(store=False, interpreter=False)
+        self.assertEqual(readiness.reasons(), ["event log away", "interpreter down"])
+        readiness.phase = DRAINING
+        self.assertEqual(readiness.reasons(), [DRAINING])
+
+
+class ServerTests(SynchronousTestCase):
+    """What features add for each other."""
+
+    def setUp(self) -> None:
+        nothing: Any = None
+        self.server = Server(Clock(), nothing, {}, Metrics(), nothing, nothing)
+
+    def test_parts(self) -> None:
+        """A part is found by its class, or by what it is said to be; there is one of each kind."""
+        services = self.server.add(Services(Clock()))
+        self.assertIs(self.server[Services], services)
+        self.server.add(services, Noting)
+        found: Any = self.server[Noting]
+        self.assertIs(found, services)
+        self.assertRaises(ValueError, self.server.add, services)
+        self.assertRaises(KeyError, lambda: self.server[Metrics])
+
+    def test_settings(self) -> None:
+        """Settings are in force for whoever asks later, and subscribers are called with them at once."""
+        changed: list[Any] = []
+        self.server.lifecycle.subscribe(SettingsChanged, lambda event: changed.append(event.settings))
+        settings = OrchestratorSettings(max_body_bytes=5)
+        self.server.apply(settings)
+        self.assertEqual((self.server.settings, changed), (settings, [settings]))

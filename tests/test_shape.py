@@ -18,8 +18,6 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
         "harn.dispatch.attempt.failed",
         "harn.dispatch.intake._decide_one",
         "harn.manifest.load._check",
-        "harn.orchestrator.assemble.add_gauges",
-        "harn.orchestrator.assemble.assemble",
         "harn.orchestrator.publish.manifest_payload",
         "harn.orchestrator.service.Orchestrator._start",
         "harn.reload.attempt.Attempts._run",

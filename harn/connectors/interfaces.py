@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
-from harn.connectors.model import ConnectorContext, Normalized
+from harn.connectors.model import ConnectorContext, Normalized, NormalizedEvent
 from harn.model.inbound import InboundRequest
 
 PUBLIC = "public"
@@ -82,3 +83,14 @@ class IConnectorPlugin(IPlugin):
 
     def connector(context: ConnectorContext) -> IConnector:
         """Make a connector for one trigger; acquire nothing yet."""
+
+
+class IEventSink(Interface):
+    """Takes the events that connectors start themselves, through their gates."""
+
+    def take(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+        """
+        Accept an event for the newest version of a trigger.
+
+        :return: fires when the event is durable; fails with `GateShut` when the trigger is not in force.
+        """

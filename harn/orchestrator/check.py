@@ -16,7 +16,7 @@ from harn.errors import ManifestInvalid, StageFailed
 from harn.model.problem import Problem
 from harn.observability.metrics import Metrics
 from harn.options import ServeOptions
-from harn.orchestrator.assemble import make_interpreters, make_surroundings
+from harn.orchestrator.core import make_interpreters, make_surroundings
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import DEFAULT_TIMEOUT

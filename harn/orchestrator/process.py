@@ -13,12 +13,13 @@ work than such a loss would cost.
 from __future__ import annotations
 
 import gc
-import os
 import resource
 import sys
 from importlib import import_module
 
 from twisted.internet.interfaces import IReactorTime
+
+from harn.listener.descriptors import MOST_FILES
 
 SWITCH_INTERVAL = 0.0005
 """
@@ -27,46 +28,13 @@ with Python's own interval (5 ms) a request may wait that long each time it wake
 """
 
 
-MOST_FILES = 65_536
-"""Open files that are asked of the system: each slow client costs one."""
-RESERVED = 64
-"""
-Descriptors that connections leave to others, beyond those open when the port is opened: 16 connections that are turned
-away; five for each of the interpreters of a reload, of generations that drain, and of a replacement, and ten while one
-starts; the event log, the files that a reload reads, the state file, logs that are opened anew, outbound connections.
-"""
-LEAST = 8
-"""Connections that there may be, however few descriptors there are."""
 LATE = ("harn.observability.exposition", "encodings.idna")
 """Modules that would be imported when somebody first needs them."""
-_TABLES = ("/proc/self/fd", "/dev/fd")
-_USUAL = 48
 
 
 def set_switch_interval() -> None:
     """Make threads hand the interpreter's lock over sooner."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-
-
-def open_files() -> int:
-    """Return how many descriptors are open."""
-    for table in _TABLES:
-        try:
-            return len(os.listdir(table))
-        except OSError:
-            continue
-    return _USUAL
-
-
-def connections_within(limit: int, opened: int) -> int:
-    """
-    Return how many connections a limit of open files leaves room for.
-
-    :param opened: how many are open, without connections.
-    """
-    if limit == resource.RLIM_INFINITY:
-        return MOST_FILES
-    return max(LEAST, limit - opened - RESERVED)
 
 
 def raise_open_files(wanted: int = MOST_FILES) -> int:
@@ -80,11 +48,6 @@ def raise_open_files(wanted: int = MOST_FILES) -> int:
     except (OSError, ValueError):
         return soft
     return allowed
-
-
-def open_file_limit() -> int:
-    """Return the soft limit."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def import_early() -> None:

@@ -12,11 +12,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harn.errors import EventLogUnavailable
+from harn.lifecycle import VersionEnded
 from harn.observability.metrics import Metrics
+from harn.orchestrator.running import state_path
 from harn.orchestrator.state_file import StateFile
+from harn.orchestrator.status import snapshot
 from harn.reload.hooks import Finished
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport
 from harn.rollout.trials import START
+from harn.server import Server
 from harn.store.interfaces import IEventLog
 
 log = Logger(namespace="harn")
@@ -203,3 +207,12 @@ class Publisher:
     async def close(self) -> None:
         """Wait for what is being written."""
         await self._state_file.close()
+
+
+def install(server: Server) -> None:
+    """Add the state file and what publishes reloads."""
+    path = state_path(server.options.state_dir)
+    state_file = server.add(StateFile(path, server.reactor, server.in_thread, lambda: snapshot(server)))
+    publisher = server.add(Publisher(server.reactor, server.store, state_file, server.metrics))
+    server.lifecycle.subscribe(VersionEnded, lambda event: state_file.save_soon())
+    server.services.add_closing(publisher.close)

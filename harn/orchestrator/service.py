@@ -19,16 +19,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import HarnError, ShuttingDown
+from harn.listener.credentials import LiveCredentials
+from harn.listener.port import ServerPort
+from harn.listener.site import HarnSite
 from harn.orchestrator.launch import Launch
-from harn.orchestrator.parts import TRUNCATED, Parts
 from harn.orchestrator.privacy import make_private
 from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
+from harn.orchestrator.publish import Publisher
 from harn.orchestrator.signals import Signals
+from harn.orchestrator.startup import build_first_generation, drain_limits, open_port, recover
+from harn.orchestrator.status import identity, in_hand, status_line
 from harn.orchestrator.terminal import Terminal
-from harn.orchestrator.upgradable import RECOVERY_LIMIT, UpgradableServer
+from harn.orchestrator.upgradable import UpgradableServer
+from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.server import ended_in_time
+from harn.server import DRAINING, Server, ended_in_time
 from harn.store.lock import StateDirectoryLock
 from harn.systemd.notify import ServiceManager
 from harn.upgrade.interfaces import IServerLife
@@ -38,6 +45,11 @@ from harn.upgrade.upgrade import Upgrade
 log = Logger(namespace="harn")
 
 LIFECYCLE = "orchestrator.lifecycle"
+TRUNCATED = (
+    "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
+    " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"
+)
+"""What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.in_hand`."""
 
 
 class NotStarted(HarnError):
@@ -60,7 +72,7 @@ class Orchestrator(Service):
         self,
         reactor: Any,
         lock: StateDirectoryLock,
-        assemble: Callable[[], Parts],
+        assemble: Callable[[], Server],
         say_error: Callable[[str], None],
         launch: Launch | None = None,
     ) -> None:
@@ -68,7 +80,7 @@ class Orchestrator(Service):
         self._lock = lock
         self._assemble = assemble
         self._say_error = say_error
-        self._parts: Parts | None = None
+        self._server: Server | None = None
         self._starting: Deferred[None] | None = None
         self._hung_up = False
         self._is_ready = False
@@ -124,16 +136,16 @@ class Orchestrator(Service):
         elif self._terminal is not None and self._terminal.is_lost():
             log.info("the terminal is gone, and with it this server, which ran in its foreground")
             self._terminate()
-        elif not self._is_ready or self._parts is None or self._upgrading.is_running:
+        elif not self._is_ready or self._server is None or self._upgrading.is_running:
             self._hung_up = True
         elif not self._is_stopping:
-            reloading = self._parts.coordinator.reload(ReloadRequest(source="signal", actor="signal"))
+            reloading = self._server[Coordinator].reload(ReloadRequest(source="signal", actor="signal"))
             reloading.addErrback(lambda failure: log.warn("no reload: {why}", why=failure.getErrorMessage()))
 
     def _upgrade(self) -> None:
         """Begin to hand over to a new program."""
         before = self._launch.old_process
-        if not self._is_ready or self._parts is None or self._is_stopping or self._new_process is not None:
+        if not self._is_ready or self._server is None or self._is_stopping or self._new_process is not None:
             log.warn("SIGUSR2: this server does not serve, so there is nothing to hand over; this signal is ignored")
         elif before is not None and not before.has_ended:
             log.warn(
@@ -141,7 +153,7 @@ class Orchestrator(Service):
                 pid=before.pid,
             )
         else:
-            self._upgrading.begin(UpgradableServer(self._parts))
+            self._upgrading.begin(UpgradableServer(self._server))
 
     @property
     def is_ending(self) -> bool:
@@ -150,10 +162,11 @@ class Orchestrator(Service):
 
     def handed_over(self, new_process: NewProcess) -> None:
         """See `IServerLife.handed_over`."""
-        assert self._parts is not None
+        assert self._server is not None
         self._new_process = new_process
-        self._served_out = self._parts.retire()
-        self._parts.coordinator.close()
+        server = self._server
+        self._served_out = server[ServerPort].retire(server.options.shutdown_timeout / 2.0)
+        server[Coordinator].close()
         self._hang_up_if_kept()
         self._end_reactor()
 
@@ -189,21 +202,21 @@ class Orchestrator(Service):
         else:
             before.inherit(self._lock)
         make_private(self._lock.directory)
-        parts = self._parts = self._assemble()
-        await parts.publisher.leave_state()  # until the port is ours
-        parts.services.startService()
-        await parts.store.open()
-        report = await parts.first_generation(waits=True)
+        server = self._server = self._assemble()
+        await server[Publisher].leave_state()  # until the port is ours
+        server.services.startService()
+        await server.store.open()
+        report = await build_first_generation(server)
         if not report.ok:
             raise NotStarted(problems_of(report))
         if before is None:
-            url, recovered = await self._open(parts)
+            url, recovered = await self._open(server)
         else:
-            url, recovered = await before.take_over(UpgradableServer(parts), self._lock, self)
-        await parts.publisher.save_state()
-        await parts.publisher.note(LIFECYCLE, "startup", parts.identity())
-        await parts.publisher.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
-        if not parts.has_credentials:
+            url, recovered = await before.take_over(UpgradableServer(server), self._lock, self)
+        await server[Publisher].save_state()
+        await server.note(LIFECYCLE, "startup", identity(server))
+        await server.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
+        if not server[LiveCredentials].are_configured:
             log.warn(
                 "no credentials are configured: a2a-push routes answer 401, and so does the admin API, but to commands"
                 " on this state directory; set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
@@ -212,17 +225,17 @@ class Orchestrator(Service):
         if self._is_stopping:
             return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
-        self._service_manager.ready(parts.status)
+        self._service_manager.ready(status_line(server))
         self._reactor.callInThread(import_early)
         self._watchdog = self._launch.watchdog()
         if self._watchdog is not None:
             self._watchdog.startService()
         if before is not None:
-            before.take_over_rest(UpgradableServer(parts))
+            before.take_over_rest(UpgradableServer(server))
         self.started.callback(url)
         self._hang_up_if_kept()
 
-    async def _open(self, parts: Parts) -> tuple[str, int]:
+    async def _open(self, server: Server) -> tuple[str, int]:
         """
         Open the port, which is the last step that fails for what an operator did, and serve.
 
@@ -231,18 +244,17 @@ class Orchestrator(Service):
 
         :return: the URL, and how many deliveries were taken over.
         """
-        url = await parts.open_port(self._launch.passed)
-        assert parts.listening is not None
-        parts.listening.pause()
+        url = open_port(server, self._launch.passed)
+        server[ServerPort].pause()
         if self._launch.passed is not None:
             log.info("listening on the socket that the service manager passed, whatever --bind says")
-        parts.publisher.take_state()
-        await parts.coordinator.begin_serving()
+        server[Publisher].take_state()
+        await server[Coordinator].begin_serving()
         self._check_stopping()
-        recovered = await parts.recover(RECOVERY_LIMIT)
+        recovered = await recover(server)
         self._check_stopping()  # the port is closed already
         self.serve()
-        parts.listening.resume()
+        server[ServerPort].resume()
         return url, recovered
 
     def _check_stopping(self) -> None:
@@ -251,11 +263,11 @@ class Orchestrator(Service):
 
     def serve(self) -> None:
         """See `IServerLife.serve`."""
-        parts = self._parts
-        assert parts is not None
-        parts.background.startService()
+        server = self._server
+        assert server is not None
+        server.background.startService()
         self._is_ready = True
-        parts.serves()
+        server.readiness.phase = None
 
     def _not_started(self, failure: Failure) -> None:
         if failure.check(CancelledError, ShuttingDown) and self._is_stopping:
@@ -272,22 +284,22 @@ class Orchestrator(Service):
     # Ending
 
     async def _stop(self) -> None:
-        parts, new, before = self._parts, self._new_process, self._launch.old_process
+        server, new, before = self._server, self._new_process, self._launch.old_process
         served = self._is_ready
         self._service_manager.stopping()
         self._upgrading.cancel()
         if self._starting is not None:
-            if parts is not None and not served:
-                await self._end(parts.coordinator.close)
+            if server is not None and not served:
+                await self._end(server[Coordinator].close)
             self._starting.cancel()  # of one that serves already: what remains to be noted
         if before is not None:
             before.close()
-        if parts is not None:
+        if server is not None:
             if served:
-                await self._drain(parts)
+                await self._drain(server)
             elif before is None:
-                await self._end(parts.coordinator.withdraw)
-            await self._close(parts)
+                await self._end(server[Coordinator].withdraw)
+            await self._close(server)
         self._lock.release()
         self._signals.restore()
         if self._terminal is not None and self._terminal.running:
@@ -300,40 +312,40 @@ class Orchestrator(Service):
         elif served:
             log.info("graceful shutdown complete", announce=True)
 
-    async def _drain(self, parts: Parts) -> None:
+    async def _drain(self, server: Server) -> None:
         """Let what is in hand end, within the time there is."""
-        ends_at = self._reactor.seconds() + parts.options.shutdown_timeout
+        ends_at = self._reactor.seconds() + server.options.shutdown_timeout
         served_out = self._served_out
         if served_out is None:
-            parts.stops()
-        quiet = parts.site.quiesce() if served_out is None else served_out
-        await parts.background.stopService()
-        await parts.publisher.note(LIFECYCLE, "draining", {**parts.identity(), **parts.in_hand(), **self._to()})
-        await self._end(parts.coordinator.close)
+            server.readiness.phase = DRAINING
+        quiet = server[HarnSite].quiesce() if served_out is None else served_out
+        await server.background.stopService()
+        await server.note(LIFECYCLE, "draining", {**identity(server), **in_hand(server), **self._to()})
+        await self._end(server[Coordinator].close)
         if served_out is not None:
-            await self._end(parts.close_port)
+            await self._end(server[ServerPort].close)
         await self._until(ends_at, quiet)
-        max_items, deadline = parts.drain_limits()
+        max_items, deadline = drain_limits(server)
         drain_by = min(ends_at, self._reactor.seconds() + deadline)
-        in_time = await self._until(drain_by, parts.dispatcher.drain(max_items))
-        left = parts.in_hand()
-        if not in_time or parts.dispatcher.queued:
+        in_time = await self._until(drain_by, server[Dispatcher].drain(max_items))
+        left = in_hand(server)
+        if not in_time or server[Dispatcher].queued:
             reason = "max_items" if in_time else "deadline"
             log.warn(TRUNCATED, reason=reason, **left)
-            await parts.publisher.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
-        parts.dispatcher.close()
-        parts.stopped_at = parts.wall.seconds()
-        await parts.publisher.note(LIFECYCLE, "stopped", {**parts.identity(), **left, "timed_out": not in_time})
-        await parts.publisher.save_state()
+            await server.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
+        server[Dispatcher].close()
+        server.stopped_at = server.wall.seconds()
+        await server.note(LIFECYCLE, "stopped", {**identity(server), **left, "timed_out": not in_time})
+        await server[Publisher].save_state()
 
     def _to(self) -> dict[str, int]:
         """Say for records to which process this one hands over."""
         return {} if self._new_process is None else {"handed_over_to": self._new_process.pid}
 
-    async def _close(self, parts: Parts) -> None:
+    async def _close(self, server: Server) -> None:
         """Release everything, whatever state it is in; one that fails does not keep the others."""
-        await parts.background.stopService()
-        await parts.services.stopService()
+        await server.background.stopService()
+        await server.services.stopService()
 
     async def _end(self, end: Callable[[], Awaitable[Any] | None]) -> None:
         await ended_in_time(self._reactor, end)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 
 from attrs import frozen
 from zope.interface import implementer
 
-from harn.orchestrator.parts import Parts
+from harn.listener.port import ServerPort
+from harn.orchestrator import startup
+from harn.orchestrator.publish import Publisher
+from harn.orchestrator.status import status_line
+from harn.reload.coordinator import Coordinator
+from harn.server import Server
 from harn.upgrade.interfaces import INewServer, IOldServer
-
-RECOVERY_LIMIT = 10
-"""Restarts at which a delivery may be unfinished until it is given up."""
 
 
 @implementer(IOldServer, INewServer)
@@ -20,78 +21,77 @@ RECOVERY_LIMIT = 10
 class UpgradableServer:
     """See `IOldServer` and `INewServer`."""
 
-    parts: Parts
+    server: Server
 
     @property
     def incarnation(self) -> int:
         """See `IOldServer.incarnation`."""
-        return self.parts.store.incarnation
+        return self.server.store.incarnation
 
     @property
     def status(self) -> str:
         """See `IOldServer.status`."""
-        return self.parts.status
+        return status_line(self.server)
 
     @property
     def listening_descriptor(self) -> int:
         """See `IOldServer.listening_descriptor`."""
-        assert self.parts.listening is not None
-        return self.parts.listening.descriptor
+        listening = self.server[ServerPort].listening
+        assert listening is not None
+        return listening.descriptor
 
     def pause_listening(self) -> None:
         """See `IServing.pause_listening`."""
-        if self.parts.listening is not None:
-            self.parts.listening.pause()
+        self.server[ServerPort].pause()
 
     def resume_listening(self) -> None:
         """See `IServing.resume_listening`."""
-        if self.parts.listening is not None:
-            self.parts.listening.resume()
+        self.server[ServerPort].resume()
 
     def own_state_file(self) -> None:
         """See `IServing.own_state_file`."""
-        self.parts.publisher.take_state()
+        self.server[Publisher].take_state()
 
     async def disown_state_file(self) -> None:
         """See `IOldServer.disown_state_file`."""
-        await self.parts.publisher.leave_state()
+        await self.server[Publisher].leave_state()
 
     async def save_state(self) -> None:
         """See `IServing.save_state`."""
-        await self.parts.publisher.save_state()
+        await self.server[Publisher].save_state()
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """See `IOldServer.exclusive`."""
-        return self.parts.coordinator.turns.turn()
+        return self.server[Coordinator].turns.turn()
 
     def mark_numbers_unknown(self) -> None:
         """See `IOldServer.mark_numbers_unknown`."""
-        self.parts.coordinator.are_numbers_known = False
+        self.server[Coordinator].are_numbers_known = False
 
     async def read_numbers(self) -> None:
         """See `IOldServer.read_numbers`."""
-        await self.parts.coordinator.renumber()
+        await self.server[Coordinator].renumber()
 
-    def open_port(self, descriptor: int) -> Awaitable[str]:
+    async def open_port(self, descriptor: int) -> str:
         """See `INewServer.open_port`."""
-        return self.parts.open_port(descriptor)
+        return startup.open_port(self.server, descriptor)
 
     async def read_rollouts(self) -> None:
         """See `INewServer.read_rollouts`."""
-        await self.parts.coordinator.read_rollouts()
+        await self.server[Coordinator].read_rollouts()
 
     def begin_rollouts(self) -> None:
         """See `INewServer.begin_rollouts`."""
-        self.parts.coordinator.begin_rollouts()
+        self.server[Coordinator].begin_rollouts()
 
     async def note_serving(self) -> None:
         """See `INewServer.note_serving`."""
-        await self.parts.coordinator.note_serving()
+        await self.server[Coordinator].note_serving()
 
     async def recover(self, leaving: int | None, gone: int | None) -> int:
         """See `INewServer.recover`."""
-        return await self.parts.recover(RECOVERY_LIMIT, leaving, gone)
+        return await startup.recover(self.server, leaving, gone)
 
     def retry_start_hooks(self) -> None:
         """See `INewServer.retry_start_hooks`."""
-        self.parts.interpreters.try_hooks_again()
+        self.server.interpreters.try_hooks_again()

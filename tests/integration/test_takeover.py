@@ -24,18 +24,18 @@ OldProcess.take_over = take_over
 """
 DIES_WHEN_TOLD = """
 import os
-from harn.orchestrator.parts import Parts
+from harn.orchestrator.service import Orchestrator
 
-Parts.serves = lambda self: os._exit(3)
+Orchestrator.serve = lambda self: os._exit(3)
 """
 SLOW_RECOVERY = """
 from twisted.internet.defer import Deferred
-from harn.orchestrator.parts import Parts
+from harn.orchestrator import startup
 
-async def recover(self, limit, leaving=None):
+async def recover(server, leaving=None, gone=None):
     await Deferred()
 
-Parts.recover = recover
+startup.recover = recover
 """
 
 

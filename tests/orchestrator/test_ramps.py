@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.model import NormalizedEvent
+from harn.dispatch.emissions import Emissions
 from harn.errors import EventLogUnavailable
-from harn.orchestrator.assemble import make_sink
 from harn.orchestrator.operations import Operations
 from tests.dispatch.test_ramps import TO_FRESH, TO_STABLE, RampWorld
 
@@ -22,7 +22,10 @@ def tick(key: str, **fields: Any) -> NormalizedEvent:
 class SinkTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = RampWorld({"dedupe_key": None}, {"dedupe_key": None}, max_outstanding=100)
-        self.sink = make_sink(self.world.clock, self.world.registry, self.world.intake, self.world.lifecycle)
+        world = self.world
+        self.sink = Emissions(
+            wall=world.clock, registry=world.registry, intake=world.intake, lifecycle=world.lifecycle
+        ).take
 
     def test_by_key(self) -> None:
         """An emission goes to the version that its key chooses, once, and is counted there alone."""

@@ -19,13 +19,15 @@ from twisted.trial.unittest import TestCase
 
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import assemble
-from harn.orchestrator.parts import Parts
 from harn.orchestrator.running import read_state
 from harn.orchestrator.service import NotStarted, Orchestrator
 from harn.orchestrator.signals import Signals
+from harn.reload.coordinator import Coordinator
+from harn.server import Server
 from harn.store.lock import StateDirectoryLock
 from harn.testing.manifests import trigger_text
 from harn.testing.server import GITHUB_SECRET, Answer, Connection
+from harn.triggers.registry import Registry
 
 HANDLERS = """
 import asyncio, pathlib
@@ -81,7 +83,7 @@ class ServiceCase(TestCase):
         """Make a server, which is stopped after the test."""
         options = evolve(self.options, **more)
 
-        def make() -> Parts:
+        def make() -> Server:
             return assemble(options, self.reactor, self.environ)
 
         service = Orchestrator(self.reactor, StateDirectoryLock(options.state_dir), make, self.errors.append)
@@ -96,9 +98,9 @@ class ServiceCase(TestCase):
         return service
 
     @staticmethod
-    def parts(service: Orchestrator) -> Parts:
-        assert service._parts is not None
-        return service._parts
+    def server_of(service: Orchestrator) -> Server:
+        assert service._server is not None
+        return service._server
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         """Wait for something, turn after turn."""
@@ -146,7 +148,7 @@ class LifeTests(ServiceCase):
         self.assertEqual((await self.ask(lambda it: it.request("GET", "/readyz"))).status, 200)
         answer = await self.ask(lambda it: it.deliver("/triggers/gh", delivery="d1"))
         self.assertEqual(answer.json()["binding"], "gh@v1")
-        counts = self.parts(service).registry.counts
+        counts = self.server_of(service)[Registry].counts
         await self.until(lambda: counts.of("gh@v1").dispatched, "the handler")
         await service.stopService()
         self.assertEqual((service.exit_code, self.errors), (0, []))
@@ -160,7 +162,7 @@ class LifeTests(ServiceCase):
         service.startService()
         self.hang_up()
         await service.started
-        coordinator = self.parts(service).coordinator
+        coordinator = self.server_of(service)[Coordinator]
         await self.until(lambda: coordinator.last.source == "signal", "the reload")
         self.assertEqual(coordinator.generation, 1)
         (self.root / "handlers.py").write_text(HANDLERS + "#")
@@ -179,15 +181,15 @@ class LifeTests(ServiceCase):
         self.assert_nothing_left()
         (self.root / "harn.toml").write_text(trigger_text("gh", events=()))
         service = await self.started(vm="child")
-        self.assertEqual(self.parts(service).registry.active["gh"].version, 2)
-        (revived,) = self.parts(service).registry.draining()
+        self.assertEqual(self.server_of(service)[Registry].active["gh"].version, 2)
+        (revived,) = self.server_of(service)[Registry].draining()
         self.assertEqual((revived.key, revived.in_flight), ("gh@v1", 1))
         await service.stopService()
         self.assert_nothing_left()
 
     async def history(self, service: Orchestrator) -> list[tuple[int, float | None, str]]:
         """Give number, time of adoption and source of each generation that the store says was served."""
-        records = await self.parts(service).store.history(9)
+        records = await self.server_of(service).store.history(9)
         return [(each.number, each.adopted_at, each.source) for each in records]
 
     async def test_numbers_over_restarts(self) -> None:
@@ -195,7 +197,7 @@ class LifeTests(ServiceCase):
         histories = []
         for _ in range(2):
             service = await self.started()
-            self.assertEqual(self.parts(service).coordinator.generation, 1)
+            self.assertEqual(self.server_of(service)[Coordinator].generation, 1)
             histories.append(await self.history(service))
             await service.stopService()
         self.assertEqual(len(histories[0]), 1)
@@ -215,7 +217,7 @@ class LifeTests(ServiceCase):
                 self.assertIsNone(read_state(self.options.state_dir))
         service = await self.started()
         [(number, _, _)] = await self.history(service)
-        (binding,) = self.parts(service).registry
+        (binding,) = self.server_of(service)[Registry]
         self.assertEqual((number, binding.key), (1, "gh@v1"))
         await service.stopService()
 
@@ -316,10 +318,10 @@ class NotStartedTests(ServiceCase):
 
         make = service._assemble
 
-        def assembled() -> Parts:
-            parts = make()
-            parts.background.add(Failing())
-            return parts
+        def assembled() -> Server:
+            server = make()
+            server.background.add(Failing())
+            return server
 
         service._assemble = assembled
         service.started.addErrback(lambda _: None)
@@ -327,5 +329,5 @@ class NotStartedTests(ServiceCase):
         await self.until(lambda: self.reactor.stops, "the end")
         self.assertIn("no background", self.errors[0])
         await service.stopService()
-        self.assertFalse(any(each.running for each in self.parts(service).background))
+        self.assertFalse(any(each.running for each in self.server_of(service).background))
         self.assert_nothing_left()

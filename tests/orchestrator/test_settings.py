@@ -7,23 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.feature import install as install_dispatch
 from harn.errors import RateExceeded, Saturated
-from harn.lifecycle import Lifecycle
 from harn.listener.admission import Admission
+from harn.listener.credentials import LiveCredentials
+from harn.listener.feature import REMEMBERED
+from harn.listener.feature import install as install_listener
 from harn.listener.site import HarnSite
 from harn.manifest.changes import LIVE_SETTINGS
+from harn.observability.metrics import Metrics
 from harn.options import ServeOptions
-from harn.orchestrator.parts import Parts
-from harn.orchestrator.settings import LiveSettings
+from harn.orchestrator.core import follow_log_level
+from harn.orchestrator.maintenance import retention_policy
+from harn.orchestrator.reloading import apply_settings
+from harn.orchestrator.startup import drain_limits
+from harn.reload.events import Adopted
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.rollout.probation import Probation, terms
+from harn.server import Server
 from harn.store.model import RetentionPolicy
 from harn.store.retention import RetentionService
-from harn.triggers.registry import Registry
 from tests.reload.fakes import START
 from tests.reload.world import HANDLERS, World, fake
 
@@ -31,8 +39,8 @@ OPTIONS = ServeOptions(manifest="", manifest_name="", state_dir="", host="", por
 A_DAY = 86400.0
 
 
-class Server:
-    """What of a server takes settings, made as `harn.orchestrator.assemble` makes it."""
+class SettingsWorld:
+    """Generations of a `World`, adopted by the features of a server that take settings."""
 
     def __init__(self, root: Path, options: ServeOptions = OPTIONS) -> None:
         self.world = World(root)
@@ -40,18 +48,25 @@ class Server:
         self.world.write("rules/one.py", "X = 1\n")
         self.world.write("rules/two.py", "X = 2\n")
         clock = self.world.clock
-        self.admission = Admission(clock)
-        self.dispatcher = Dispatcher(clock, self.world.store, Registry(Lifecycle()), Lifecycle(), lambda: 0.0)
+        interpreters: Any = Service()
+        told = evolve(options, state_dir=str(root))
+        self.server = Server(clock, told, {}, Metrics(), self.world.store, interpreters, clock)
+        self.server.lifecycle = self.world.lifecycle
+        self.server.add(self.world.trials)
         self.levels: list[str] = []
-        self.settings = LiveSettings(options, self.admission, self.dispatcher, self.levels.append)
-        place: Any = None
-        self.settings.site = HarnSite(clock, self.world.metrics, place, place)
-        self.settings.needed = self.world.trials.needed
+        follow_log_level(self.server, self.levels.append)
+        install_dispatch(self.server)
+        install_listener(self.server)
+        apply_settings(self.server)
+        self.dispatcher, self.admission = self.server[Dispatcher], self.server[Admission]
+        self.site = self.server[HarnSite]
         coordinator = self.world.coordinator
-        coordinator._hooks = evolve(coordinator._hooks, adopted=lambda candidate: self.settings.apply(candidate))
-        # Of the parts only what their settings come from.
-        self.parts = object.__new__(Parts)
-        self.parts.options, self.parts.coordinator = options, coordinator
+        emit = self.world.lifecycle.emit
+        coordinator._hooks = evolve(coordinator._hooks, adopted=lambda candidate: emit(Adopted(candidate)))
+
+    def retention(self) -> RetentionPolicy:
+        """Return what is trimmed now."""
+        return retention_policy(self.server)
 
     def ask(self, head: str, *triggers: str) -> Deferred[ReloadReport]:
         """Write a manifest, and start or reload with it."""
@@ -126,7 +141,7 @@ class Server:
                 return succeed(0)
 
         store: Any = Store()
-        Deferred.fromCoroutine(RetentionService(self.world.clock, store, self.settings.retention).sweep())
+        Deferred.fromCoroutine(RetentionService(self.world.clock, store, self.retention).sweep())
         (policy,) = policies
         return policy
 
@@ -150,11 +165,11 @@ class Proof:
 
     first: str
     second: str
-    look: Callable[[Server], Any]
+    look: Callable[[SettingsWorld], Any]
     seen: tuple[Any, Any]
 
 
-def retained(name: str) -> Callable[[Server], Any]:
+def retained(name: str) -> Callable[[SettingsWorld], Any]:
     """Look at one limit by which the background service trims."""
     return lambda server: getattr(server.trims_by(), name)
 
@@ -165,20 +180,20 @@ PROOFS = {
     "allowed_origins": Proof(
         'allowed_origins = ["https://a.test"]',
         'allowed_origins = ["https://b.test"]',
-        lambda server: server.settings.site.origins,
+        lambda server: server.site.origins,
         ({b"https://a.test"}, {b"https://b.test"}),
     ),
     "max_body_bytes": Proof(
-        "max_body_bytes = 5", "max_body_bytes = 6", lambda server: server.settings.site.max_body_bytes, (5, 6)
+        "max_body_bytes = 5", "max_body_bytes = 6", lambda server: server.site.max_body_bytes, (5, 6)
     ),
     "log_level": Proof('log_level = "warn"', "", lambda server: server.levels[-1], ("warn", "info")),
     "drain.max_items": Proof(
-        "drain.max_items = 5", "drain.max_items = 6", lambda server: server.parts.drain_limits()[0], (5, 6)
+        "drain.max_items = 5", "drain.max_items = 6", lambda server: drain_limits(server.server)[0], (5, 6)
     ),
     "drain.deadline_seconds": Proof(
         "drain.deadline_seconds = 5",
         "drain.deadline_seconds = 6",
-        lambda server: server.parts.drain_limits()[1],
+        lambda server: drain_limits(server.server)[1],
         (5, 6),
     ),
     "pumps.max_outstanding": Proof(
@@ -191,7 +206,7 @@ PROOFS = {
     "reload.drain_timeout": Proof(
         'reload.drain_timeout = "5s"',
         'reload.drain_timeout = "6s"',
-        lambda server: (server.settings.drain_timeout(), server.drains_for()),
+        lambda server: (server.server.settings.reload.drain_timeout, server.drains_for()),
         ((5.0, 5.0), (6.0, 6.0)),
     ),
     "reload.timeout": Proof(
@@ -236,13 +251,13 @@ PROOFS = {
     "admission.max_unverified_bytes": Proof(
         "max_body_bytes = 10\nadmission.max_unverified_bytes = 20",
         "max_body_bytes = 10\nadmission.max_unverified_bytes = 30",
-        lambda server: server.settings.site.unverified.bound,
+        lambda server: server.site.unverified.bound,
         (20, 30),
     ),
     "admission.max_connections": Proof(
         "admission.max_connections = 20",
         "admission.max_connections = 30",
-        lambda server: server.settings.site.connection_limit.most,
+        lambda server: server.site.connection_limit.most,
         (20, 30),
     ),
     "admission.global_rate": Proof(
@@ -271,11 +286,11 @@ ELSEWHERE = {"allow_empty"}
 class LiveSettingsTests(SynchronousTestCase):
     """A reload applies a setting: each of them, seen in what it is for."""
 
-    def server(self, options: ServeOptions = OPTIONS) -> Server:
+    def server(self, options: ServeOptions = OPTIONS) -> SettingsWorld:
         """Make one."""
-        return Server(Path(self.mktemp()), options)
+        return SettingsWorld(Path(self.mktemp()), options)
 
-    def adopt(self, server: Server, settings: str, *triggers: str) -> ReloadReport:
+    def adopt(self, server: SettingsWorld, settings: str, *triggers: str) -> ReloadReport:
         """Adopt a manifest with these settings."""
         report = self.successResultOf(server.ask(f"[orchestrator]\n{settings}\n", *(triggers or (fake("a"),))))
         self.assertTrue(report.ok, report)
@@ -313,8 +328,8 @@ class LiveSettingsTests(SynchronousTestCase):
         kept = 'retention.generations = 2\nreload.confirm_within = "1h"\n'
         for number in range(5):
             self.adopt(server, f"{kept}max_body_bytes = {number + 5}")
-        self.assertEqual(server.settings.retention().kept, (1,))
-        sweeping = RetentionService(world.clock, world.store, server.settings.retention).sweep()
+        self.assertEqual(server.retention().kept, (1,))
+        sweeping = RetentionService(world.clock, world.store, server.retention).sweep()
         Deferred.fromCoroutine(sweeping)
         world.clock.pump([1.0] * 5)
         self.assertEqual([each.number for each in self.successResultOf(world.store.history(9))], [6, 5, 1])
@@ -322,8 +337,8 @@ class LiveSettingsTests(SynchronousTestCase):
         last = world.coordinator.last
         assert last is not None
         self.assertEqual((last.ok, last.source, last.recalled, last.generation), (True, "revert", 1, 7))
-        self.assertEqual(server.settings.site.max_body_bytes, 10_485_760)
-        self.assertEqual(server.settings.retention().kept, ())
+        self.assertEqual(server.site.max_body_bytes, 10_485_760)
+        self.assertEqual(server.retention().kept, ())
 
     def test_flags_win(self) -> None:
         """What a flag says no manifest changes, neither the first nor a reload."""
@@ -335,7 +350,7 @@ class LiveSettingsTests(SynchronousTestCase):
                 f'log_level = "debug"\npumps.max_outstanding = {number}\n'
                 f"drain = {{ max_items = {number}, deadline_seconds = {number} }}",
             )
-            self.assertEqual((server.dispatcher.max_outstanding, server.parts.drain_limits()), (9, (0, 0.0)))
+            self.assertEqual((server.dispatcher.max_outstanding, drain_limits(server.server)), (9, (0, 0.0)))
         self.assertEqual(server.levels, [])
 
     def test_failed_reload_applies_nothing(self) -> None:
@@ -346,5 +361,30 @@ class LiveSettingsTests(SynchronousTestCase):
             server.ask('[orchestrator]\nmax_body_bytes = 6\nlog_level = "debug"\n', fake("a", handler="none:f"))
         )
         self.assertFalse(failed.ok)
-        self.assertEqual((server.settings.site.max_body_bytes, server.dispatcher.max_outstanding), (5, 5))
+        self.assertEqual((server.site.max_body_bytes, server.dispatcher.max_outstanding), (5, 5))
         self.assertEqual(server.levels, ["info"])
+
+    def test_rates_of_removed_triggers(self) -> None:
+        """The rate of a trigger that was removed is remembered for a day, unless it comes back."""
+        server = self.server()
+        kept: list[set[str]] = []
+        self.patch(server.admission, "apply", lambda settings, ids: kept.append(set(ids)))
+        self.adopt(server, "", fake("a"), fake("b"), fake("c"))
+        self.adopt(server, "", fake("a"))
+        self.assertEqual(kept[-1], {"a", "b", "c"})
+        self.adopt(server, "", fake("a"), fake("c"))
+        server.world.clock.advance(REMEMBERED)
+        self.adopt(server, "", fake("c"))
+        self.assertEqual(kept[-1], {"a", "c"})
+
+    def test_credentials(self) -> None:
+        """The authenticators are those of the credentials of the newest generation."""
+        server = self.server()
+        credentials = server.server[LiveCredentials]
+        self.adopt(server, "")
+        before = credentials.authenticator()
+        self.assertFalse(credentials.are_configured)
+        server.world.environ["HARN_ORCHESTRATOR_API_KEYS"] = "key"
+        self.adopt(server, "max_body_bytes = 5")
+        self.assertTrue(credentials.are_configured)
+        self.assertIsNot(credentials.authenticator(), before)

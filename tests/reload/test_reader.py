@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.clocks import WallClock
 from harn.errors import FilesHang, SecretUnavailable
 from harn.files import Noted, read_regular
-from harn.orchestrator.assemble import secret_reader
+from harn.orchestrator.core import secret_reader
 from harn.reload.description import PATIENCE
 from harn.reload.reader import HANGING, FileReader
 from tests.reload.fakes import HeldPool, ThreadClock

@@ -1,4 +1,4 @@
-"""The watcher of one server: what it watches, how that reads, and whom it asks for a reload."""
+"""The watcher of a server, which asks for a reload when a file of the live generation changes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from twisted.python.failure import Failure
 
 from harn.errors import PreconditionFailed
 from harn.reload.coordinator import Coordinator
-from harn.reload.inputs import current_digests
+from harn.reload.inputs import Surroundings, current_digests
 from harn.reload.reader import FileReader
 from harn.reload.report import ReloadRequest
+from harn.server import Server
 from harn.watch import Outcome, Watched, Watcher, Wishes, outcome_of
+
+
+def install(server: Server) -> None:
+    """Add the watcher."""
+    hash_key = server[Surroundings].hash_key
+    watcher = make_watcher(server[FileReader], server[Coordinator], server.options.manifest, hash_key)
+    server.background.add(watcher)
 
 
 def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:

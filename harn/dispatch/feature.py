@@ -1,0 +1,57 @@
+"""Deliveries of a server: the registry of versions, the dispatcher, and what accepts events."""
+
+from __future__ import annotations
+
+import random
+
+from harn.connectors.interfaces import IEventSink
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.emissions import Emissions
+from harn.dispatch.intake import Intake
+from harn.manifest.model import OrchestratorSettings
+from harn.observability.metrics import Metrics
+from harn.server import Server, SettingsChanged
+from harn.triggers.gauges import add_version_gauges
+from harn.triggers.registry import Registry
+
+LEAST_SHARE = 1024 * 1024
+"""Bytes that waiting deliveries, and large running ones, may take at least: a quarter of the bound each."""
+
+
+def install(server: Server) -> None:
+    """Add the registry, the dispatcher and the intake, with their gauges."""
+    lifecycle = server.lifecycle
+    registry = server.add(Registry(lifecycle))
+    dispatcher = server.add(
+        Dispatcher(server.reactor, server.store, registry, lifecycle, random.random, wall=server.wall)
+    )
+    intake = server.add(Intake(server.reactor, server.store, dispatcher.submit, lifecycle))
+    emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)
+    server.add(emissions, IEventSink)
+    lifecycle.subscribe(
+        SettingsChanged, lambda event: apply_settings(dispatcher, event.settings, server.options.pump_max_outstanding)
+    )
+    add_version_gauges(server.metrics, registry)
+    add_gauges(server.metrics, dispatcher)
+    server.services.add(server.interpreters)
+    server.services.add_closing(dispatcher.close)
+
+
+def apply_settings(dispatcher: Dispatcher, settings: OrchestratorSettings, most: int | None) -> None:
+    """
+    Have the dispatcher use these settings.
+
+    :param most: handlers that run at once, whatever the settings say; None to leave it to them.
+    """
+    share = max(LEAST_SHARE, settings.admission.max_pending_bytes // 4)
+    dispatcher.apply(most or settings.pumps.max_outstanding, share)
+
+
+def add_gauges(metrics: Metrics, dispatcher: Dispatcher) -> None:
+    """Add the gauges of the dispatcher."""
+    metrics.gauge(
+        "harn_orchestrator_pump_outstanding", "Handlers that run now.", lambda: float(len(dispatcher.in_progress))
+    )
+    metrics.gauge(
+        "harn_orchestrator_pump_backlog", "Ready deliveries held in memory.", lambda: float(dispatcher.queued)
+    )

@@ -1,0 +1,96 @@
+"""The edge of a server: its site, its port, and what of a new generation concerns them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from harn.auth.token import read_token, write_token
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.intake import Intake
+from harn.listener.admission import Admission
+from harn.listener.credentials import LiveCredentials
+from harn.listener.endpoint import Bind
+from harn.listener.ingest import Ingest
+from harn.listener.pages import make_pages
+from harn.listener.port import ServerPort
+from harn.listener.push import Push
+from harn.listener.site import HarnSite
+from harn.reload.events import Adopted
+from harn.reload.generation import Candidate
+from harn.reload.interfaces import IRouteTable
+from harn.server import Server, SettingsChanged
+
+REMEMBERED = 86400.0
+"""Seconds after a trigger's removal for which its rate is remembered."""
+
+
+def install(server: Server, *, takes_over: bool = False) -> None:
+    """
+    Add the site with its pages, the port, admission and credentials.
+
+    :param takes_over: another program serves until then, and its token goes on.
+    """
+    options = server.options
+    token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
+    credentials = server.add(LiveCredentials(token))
+    dispatcher, intake = server[Dispatcher], server[Intake]
+    admission = server.add(
+        Admission(server.reactor, **admission_defaults(server.environ), beside=lambda: dispatcher.bytes_in_hand)
+    )
+    edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials.authenticator)
+    pages = make_pages(server.metrics, server.readiness.reasons, server.in_thread)
+    site = HarnSite(server.reactor, server.metrics, Ingest(*edge), Push(*edge), pages=pages, wall=server.wall)
+    server.add(site, HarnSite, IRouteTable)
+    port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site))
+    server.services.add_closing(port.close)
+
+    triggers = RememberedTriggers()
+    server.lifecycle.subscribe(SettingsChanged, lambda event: site.apply(event.settings))
+    server.lifecycle.subscribe(Adopted, lambda event: apply_generation(event.candidate, credentials, port))
+    server.lifecycle.subscribe(
+        Adopted,
+        lambda event: admission.apply(
+            event.candidate.generation.inputs.manifest.orchestrator.admission, triggers.adopted(event.candidate)
+        ),
+    )
+
+
+def apply_generation(candidate: Candidate, credentials: LiveCredentials, port: ServerPort) -> None:
+    """Use the credentials and the certificate of a new generation."""
+    inputs = candidate.generation.inputs
+    credentials.replace(inputs.credentials)
+    port.show_certificate(inputs.certificate)
+
+
+class RememberedTriggers:
+    """Which triggers keep their rate: those in force, and those that were removed less than a day ago."""
+
+    def __init__(self) -> None:
+        self._removed_at: dict[str, float] = {}
+
+    def adopted(self, candidate: Candidate) -> Collection[str]:
+        """Return the ids of these triggers, once ``candidate`` serves."""
+        now = candidate.generation.since
+        for trigger_id in candidate.plan.removed:
+            self._removed_at[trigger_id] = now
+        for trigger_id in candidate.plan.added:
+            self._removed_at.pop(trigger_id, None)
+        gone = [trigger_id for trigger_id, at in self._removed_at.items() if at + REMEMBERED <= now]
+        for trigger_id in gone:
+            del self._removed_at[trigger_id]
+        triggers = candidate.generation.inputs.manifest.triggers
+        return {*triggers, *self._removed_at} if self._removed_at else triggers
+
+
+def admission_defaults(environ: Mapping[str, str]) -> dict[str, float]:
+    """Read the environment's admission rates; those that are not set, or make no sense, are off."""
+    found: dict[str, float] = {}
+    for name in ("global_capacity", "per_source_capacity", "refill_per_sec"):
+        text = environ.get(f"HARN_ORCHESTRATOR_INGEST_{name.upper()}", "")
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if 0 < value < float("inf"):
+            found[name] = value
+    return found

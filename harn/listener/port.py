@@ -1,0 +1,95 @@
+"""The port of one server: opened late, left to another process at an upgrade, and its certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from harn.listener.descriptors import connections_within, open_file_limit, open_files
+from harn.listener.endpoint import Bind, Listening, listen
+from harn.listener.site import HarnSite
+from harn.listener.tls import TlsContext
+
+log = Logger(namespace="harn")
+
+FEW = 100
+"""Connections below which the limit of them is worth a warning."""
+LONGEST_FAREWELL = 5.0
+"""Seconds that an idle connection may wait for one more request when another process takes the new ones."""
+
+
+class ServerPort:
+    """
+    Serves a site on one address.
+
+    :param bind: the address that was asked for.
+    :ivar listening: the open port; None until `open`.
+    """
+
+    def __init__(self, reactor: Any, bind: Bind, site: HarnSite) -> None:
+        self._reactor = reactor
+        self._asked = bind
+        self._site = site
+        self._tls: TlsContext | None = None
+        self.listening: Listening | None = None
+
+    @property
+    def bind(self) -> Bind:
+        """Return the address on which it listens, or which was asked for."""
+        return self._asked if self.listening is None else self.listening.bind
+
+    @property
+    def has_tls(self) -> bool:
+        """Return whether it speaks TLS."""
+        return self._tls is not None
+
+    def open(self, certificate: Any, inherited: int | None = None) -> str:
+        """
+        Listen; return the URL.
+
+        :param certificate: see `harn.listener.tls`; None to speak plain HTTP.
+        :param inherited: the descriptor of a socket to listen on, whatever address was asked for.
+        :raises ListenerUnusable: with a message that says what to do.
+        """
+        if certificate is not None:
+            self._tls = TlsContext(certificate)
+        limit = self._site.connection_limit
+        self.listening = listen(self._reactor, self._asked, self._site, self._tls, inherited, limit=limit)
+        files = open_file_limit()
+        limit.allow(connections_within(files, open_files()))
+        if limit.most < FEW:
+            log.warn(
+                "there may be {most} connections at once: the limit of open files is {files}; raise it (ulimit -n;"
+                " LimitNOFILE= of a systemd unit), or max_connections in [orchestrator.admission]",
+                most=limit.most,
+                files=files,
+            )
+        return self.listening.url
+
+    def show_certificate(self, certificate: Any) -> None:
+        """Show this certificate from the next handshake on."""
+        if self._tls is not None:
+            self._tls.replace(certificate)
+
+    def pause(self) -> None:
+        """Leave connections to the socket's queue, or to another process that has it."""
+        if self.listening is not None:
+            self.listening.pause()
+
+    def resume(self) -> None:
+        """Accept connections again."""
+        if self.listening is not None:
+            self.listening.resume()
+
+    def retire(self, limit: float) -> Deferred[None]:
+        """Leave new connections to another process; fires when ours are served out, within ``limit`` seconds."""
+        self.pause()
+        return self._site.retire(min(LONGEST_FAREWELL, limit))
+
+    def close(self) -> Deferred[Any] | None:
+        """Listen no more."""
+        if self.listening is None:
+            return None
+        return maybeDeferred(self.listening.port.stopListening)

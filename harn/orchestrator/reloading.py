@@ -1,0 +1,144 @@
+"""Generations of a server: what builds them, adopts them, drains them, and decides about them afterwards."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from harn.connectors.catalog import Catalog
+from harn.connectors.interfaces import IEventSink
+from harn.dispatch.dispatcher import Dispatcher
+from harn.history.replay import Replayer
+from harn.observability.metrics import Metrics
+from harn.orchestrator.core import make_surroundings
+from harn.orchestrator.hash_key import read_or_make_key
+from harn.orchestrator.notices import ReloadNotices
+from harn.orchestrator.planning import Planner
+from harn.orchestrator.process import Freezer
+from harn.orchestrator.publish import Publisher
+from harn.orchestrator.recovery import Recovery
+from harn.reload import drain_operations
+from harn.reload.build import Builder
+from harn.reload.connections import Connections
+from harn.reload.coordinator import Coordinator
+from harn.reload.drain import Drains
+from harn.reload.drain_operations import DrainService
+from harn.reload.events import Adopted
+from harn.reload.hooks import Hooks
+from harn.reload.interfaces import IRouteTable
+from harn.reload.reader import FileReader
+from harn.reload.resolution import Resolution
+from harn.reload.revive import Reviver
+from harn.rollout import operations as rollout_operations
+from harn.rollout.operations import RolloutService
+from harn.rollout.trials import Deeds, Trials
+from harn.server import Server
+from harn.systemd.notify import ServiceManager
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn")
+
+INTERPRETER_DOWN = "interpreter down"
+
+
+def install(server: Server) -> None:
+    """Add the coordinator and its parts."""
+    install_builder(server)
+    install_drains(server)
+    install_rollouts(server)
+    install_coordinator(server)
+    apply_settings(server)
+    server.lifecycle.subscribe(Adopted, lambda event: count_triggers(server, event))
+    freezer = Freezer(server.reactor)
+    server.lifecycle.subscribe(
+        Adopted, lambda event: freezer.adopted(len(event.candidate.plan.added) + len(event.candidate.plan.modified))
+    )
+
+
+def apply_settings(server: Server) -> None:
+    """Put the settings of each adopted generation in force."""
+    server.lifecycle.subscribe(
+        Adopted, lambda event: server.apply(event.candidate.generation.inputs.manifest.orchestrator)
+    )
+
+
+def install_builder(server: Server) -> None:
+    """Add what reads, checks and builds a generation."""
+    options = server.options
+    catalog = server.add(Catalog.discover())
+    for problem in catalog.problems:
+        log.error("{problem}", problem=str(problem))
+    resolution = server.add(Resolution(server.interpreters))
+    server.readiness.add(INTERPRETER_DOWN, resolution.all_up)
+    files = server.add(FileReader(server.reactor, server.wall))
+    surroundings = server.add(make_surroundings(options, server.environ, read_or_make_key(options.state_dir)))
+    connections = Connections(server.reactor, catalog, server.wall)
+    server.add(Builder(files, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections))
+
+
+def install_drains(server: Server) -> None:
+    """Add what drains replaced versions, and takes over deliveries of earlier servers."""
+    registry, dispatcher = server[Registry], server[Dispatcher]
+    drains = server.add(Drains(server.reactor, dispatcher.move_on, server.lifecycle, server.wall))
+    server.services.add_closing(drains.stop)
+    add_drain_gauge(server.metrics, drains)
+    service = DrainService(
+        wall=server.wall, store=server.store, registry=registry, dispatcher=dispatcher, drains=drains
+    )
+    server.operations.add(service, *drain_operations.OPERATIONS)
+    reviver = server.add(Reviver(server.reactor, server.store, server[Resolution], registry, server.wall))
+    server.add(
+        Recovery(server.wall, server.store, reviver, dispatcher, drains, lambda: server.settings.reload.drain_timeout)
+    )
+
+
+def add_drain_gauge(metrics: Metrics, drains: Drains) -> None:
+    """Add the gauge of draining generations."""
+    metrics.gauge(
+        "harn_generations_draining", "Generations of which something drains.", lambda: float(len(drains.generations))
+    )
+
+
+def install_rollouts(server: Server) -> None:
+    """Add automatic rollback and ramps of the live generation."""
+    deeds = Deeds(take_back=server[Dispatcher].take_back, note=server[Publisher].note_soon)
+    server.add(Trials(server.reactor, server.store, server[Registry], server.lifecycle, deeds, server.wall))
+
+
+def install_coordinator(server: Server) -> None:
+    """Add the coordinator."""
+    builder = server[Builder]
+    notices = ReloadNotices(server[ServiceManager])
+    replayer = Replayer(server.store, builder.in_thread)
+    hooks = Hooks(
+        adopted=lambda candidate: server.lifecycle.emit(Adopted(candidate)),
+        publish=server[Publisher].reload_ended,
+        began=notices.began,
+        ended=notices.ended,
+        describe=Planner(server[Registry], server[Dispatcher], replayer, builder.in_thread).describe,
+    )
+    coordinator = server.add(
+        Coordinator(
+            server.reactor,
+            builder,
+            server.store,
+            server[Registry],
+            server[IRouteTable],
+            server[Drains],
+            server[IEventSink].take,
+            hooks,
+            server[Reviver],
+            server[Trials],
+            server.wall,
+        )
+    )
+    server.services.add_closing(coordinator.release)
+    server.services.add_closing(coordinator.close)
+    rollouts = RolloutService(trials=server[Trials], coordinator=coordinator)
+    server.operations.add(rollouts, *rollout_operations.OPERATIONS)
+
+
+def count_triggers(server: Server, event: Adopted) -> None:
+    """Begin the series of new triggers at 0."""
+    candidate = event.candidate
+    for trigger_id in (*candidate.plan.added, *candidate.plan.modified):
+        server.metrics.trigger(trigger_id, candidate.generation.bindings[trigger_id].spec.provider)

@@ -1,0 +1,89 @@
+"""The first generation of a server, and what an earlier server left unfinished."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from harn.errors import GenerationUnknown
+from harn.listener.port import ServerPort
+from harn.orchestrator.recovery import Recovery
+from harn.reload.coordinator import Coordinator
+from harn.reload.numbers import LastGeneration, VersionNumbers
+from harn.reload.report import PREVIOUS, ReloadReport
+from harn.server import Server
+
+log = Logger(namespace="harn")
+
+RECOVERY_LIMIT = 10
+"""Restarts at which a delivery may be unfinished until it is given up."""
+
+
+async def build_first_generation(server: Server) -> ReloadReport:
+    """
+    Build and adopt the first generation, under the numbers that the store remembers. It does not serve yet.
+
+    With ``--last-good``, and files that are broken, that is the last one that served.
+    """
+    server.started_at = server.wall.seconds()
+    numbers = VersionNumbers(await server.store.latest_bindings())
+    last = await LastGeneration.of(server.store)
+    report = await server[Coordinator].start(numbers, last.number, last.digest, waits=True)
+    if report.ok or not server.options.last_good:
+        return report
+    return await _build_last_good(server[Coordinator], report, numbers, last)
+
+
+async def _build_last_good(
+    coordinator: Coordinator, broken: ReloadReport, numbers: VersionNumbers, last: LastGeneration
+) -> ReloadReport:
+    """Start from the last generation that served; if none exists, return the original failure."""
+    reason = f"the files are broken: {broken.error}"
+    try:
+        report = await coordinator.start(numbers, last.number, last.digest, recall=PREVIOUS, reason=reason, waits=True)
+    except GenerationUnknown as error:
+        log.error("--last-good: {why}", why=str(error), announce=True)
+        return broken
+    if not report.ok:
+        log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
+        return broken
+    log.warn(
+        "--last-good: generation {generation} serves (the content of {recalled}), not what the files say: {why}",
+        generation=report.generation,
+        recalled=report.recalled,
+        why=broken.error,
+        announce=True,
+    )
+    return report
+
+
+async def recover(server: Server, leaving: int | None = None, gone: int | None = None) -> int:
+    """
+    Take over what an earlier server left unfinished, unless the manifest leaves that to an operator; count it.
+
+    :param leaving: the incarnation of a server that still runs and finishes its own.
+    :param gone: the incarnation of a server whose process has just ended.
+    """
+    recovery = server[Recovery]
+    recovery.leaving, recovery.gone = leaving, gone
+    if server.settings.recover == "auto":
+        return await recovery.automatic(RECOVERY_LIMIT)
+    return await recovery.count()
+
+
+def open_port(server: Server, inherited: int | None = None) -> str:
+    """
+    Listen, with the certificate of the first generation; return the URL.
+
+    :param inherited: the descriptor of a socket to listen on, whatever the options say.
+    :raises ListenerUnusable: with a message that says what to do.
+    """
+    live = server[Coordinator].current
+    return server[ServerPort].open(None if live is None else live.inputs.certificate, inherited)
+
+
+def drain_limits(server: Server) -> tuple[int, float]:
+    """Return how many deliveries a shutdown still begins, and for how many seconds; a flag wins over the manifest."""
+    options, drain = server.options, server.settings.drain
+    items = drain.max_items if options.drain_max_items is None else options.drain_max_items
+    seconds = drain.deadline_seconds if options.drain_deadline is None else options.drain_deadline
+    return items, seconds

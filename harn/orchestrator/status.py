@@ -1,0 +1,81 @@
+"""What a server says about itself: in the state file, in records of its life, and in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from harn.dispatch.dispatcher import Dispatcher
+from harn.listener.port import ServerPort
+from harn.listener.site import HarnSite
+from harn.orchestrator.state_file import ServerFacts, ServerState, describe
+from harn.reload.coordinator import Coordinator
+from harn.server import Server
+from harn.triggers.registry import Registry
+
+
+def status_line(server: Server) -> str:
+    """Return in one line what serves."""
+    return f"generation {server[Coordinator].generation} serves"
+
+
+def in_hand(server: Server) -> dict[str, Any]:
+    """Count what is under way, for records of its end."""
+    dispatcher = server[Dispatcher]
+    return {
+        "http_in_flight": server[HarnSite].in_flight,
+        "dispatcher_in_flight": len(dispatcher.in_progress),
+        "dispatcher_queued": dispatcher.queued,
+        "dispatcher_retry_queue_depth": sum(server[Registry].waiting.values()),
+    }
+
+
+def identity(server: Server) -> dict[str, Any]:
+    """Return which server this is, for records of its life."""
+    coordinator, port, options = server[Coordinator], server[ServerPort], server.options
+    live = coordinator.current
+    return {
+        "bind": "" if port.listening is None else str(port.bind),
+        "manifest": options.manifest,
+        "role": options.role,
+        "state_dir": options.state_dir,
+        "pid": os.getpid(),
+        "generation": coordinator.generation,
+        "trigger_count": 0 if live is None else len(live.bindings),
+        "tls_enabled": port.has_tls,
+    }
+
+
+def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
+    """
+    Read the state of the server, and return what makes the state file's document of it.
+
+    That may be called in a thread: it takes a while for ten thousand triggers.
+    """
+    coordinator, port, registry, options = server[Coordinator], server[ServerPort], server[Registry], server.options
+    live = coordinator.current
+    facts = ServerFacts(
+        host=port.bind.host,
+        port=port.bind.port,
+        tls=port.has_tls,
+        manifest_path=options.manifest,
+        state_dir=options.state_dir,
+        started_at=server.started_at,
+        pid=os.getpid(),
+        secret_provider_chain="" if live is None else live.inputs.secret_chain,
+        event_log_backend=server.store.backend,
+        event_log_location=server.store.location,
+        role=options.role,
+    )
+    state = ServerState(
+        generation=coordinator.generation,
+        digest="" if live is None else live.digest,
+        bindings=list(registry),
+        counts=registry.counts,
+        ramps=registry.ramps,
+        last_reload=coordinator.last,
+        stopped_at=server.stopped_at,
+    )
+    return partial(describe, facts, state)
