@@ -19,7 +19,7 @@ from harn.errors import AttemptFailed
 from harn.manifest.load import load_manifest
 from harn.manifest.source import ManifestSource
 from harn.model import delivery
-from harn.store.topics import VIEWS
+from harn.store.event_log import VIEWS
 from harn.testing.connectors import signed_case
 
 ROOT = Path(__file__).parent.parent

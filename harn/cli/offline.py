@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from attrs import frozen
 
 from harn.cli.records import Record
-from harn.store.model import Record as StoredRecord
+from harn.store.event_log import OURS, check_known
+from harn.store.event_log import Record as StoredRecord
 from harn.store.sqlite.offline import open_readonly
-from harn.store.topics import OURS, check_known
 
 DATABASE = "events.sqlite"
 """The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""

@@ -12,7 +12,7 @@ from harn.cli.offline import DATABASE
 from harn.errors import GenerationUnknown
 from harn.history.recorded import describe_history, describe_recorded
 from harn.reload.archive import read_kept_bundle, read_manifest_text
-from harn.store.model import GenerationRecord
+from harn.store.generations import GenerationRecord
 from harn.store.sqlite.offline import OfflineStore, open_readonly
 from harn.vm.bundle import Bundle
 

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from harn.dispatch.delivery import Delivery
 from harn.errors import CallInterrupted, EventLogUnavailable
 from harn.model.delivery import StoredDelivery
-from harn.store.interfaces import IDeliveries
+from harn.store.deliveries import IDeliveries
 
 MAX_BYTES = 64 * 1024 * 1024
 

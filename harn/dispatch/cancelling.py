@@ -22,7 +22,7 @@ from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.lifecycle import DeadLettered, Lifecycle
 from harn.model.delivery import DRAIN_CANCELLED, Settlement
-from harn.store.interfaces import IDeliveries
+from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

@@ -31,7 +31,7 @@ from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
 from harn.errors import AttemptFailed, CallInterrupted, EventLogGone, EventLogUnavailable
 from harn.lifecycle import Begun, Lifecycle
 from harn.model.delivery import READY, WAITING, Settlement, Workload
-from harn.store.interfaces import IDeliveries
+from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry

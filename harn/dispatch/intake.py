@@ -23,7 +23,7 @@ from harn.lifecycle import Accepted, Appended, Chosen, Dropped, Lifecycle
 from harn.model.delivery import FILTER_ERROR, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.identifiers import new_event_id, new_trace_id
-from harn.store.interfaces import IInbox
+from harn.store.inbox import IInbox
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignore
 from harn.triggers.ramp import Ramp

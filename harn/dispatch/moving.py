@@ -22,7 +22,7 @@ from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
 from harn.lifecycle import DeadLettered, Lifecycle, Redriven
 from harn.model.delivery import BINDING_REMOVED, RETRY_EXHAUSTED, Settlement
-from harn.store.interfaces import IDeliveries
+from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

@@ -23,7 +23,7 @@ from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES, Window
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import DeadLettered, Lifecycle
 from harn.model.delivery import BINDING_REMOVED, WAITING, StoredDelivery
-from harn.store.interfaces import IDeliveries
+from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

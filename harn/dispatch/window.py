@@ -19,7 +19,7 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.suspects import Suspects
 from harn.model.delivery import StoredDelivery
-from harn.store.interfaces import IDeliveries
+from harn.store.deliveries import IDeliveries
 
 log = Logger(namespace="harn.dispatch")
 

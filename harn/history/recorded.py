@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any
 
 from harn.clocks import rfc3339
-from harn.store.model import GenerationRecord
+from harn.store.generations import GenerationRecord
 from harn.vm.bundle import Bundle, Module, sorted_modules
 
 HISTORY = 20

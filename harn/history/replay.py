@@ -21,9 +21,7 @@ from harn.model.delivery import FILTER_ERROR
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.identifiers import binding_key
 from harn.reload.archive import InThread
-from harn.store.interfaces import IDeliveries
-from harn.store.model import RecentEvent
-from harn.store.treatment import HANDLED, SKIPPED, UNKNOWN
+from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignore, Rules
 from harn.vm.interfaces import IInterpreter
@@ -140,9 +138,9 @@ def compare(events: Sequence[tuple[RecentEvent, Treatment]]) -> dict[str, Any]:
     different: list[dict[str, Any]] = []
     undecided = more = 0
     for event, now in events:
-        if event.treatment == now.name != UNKNOWN:
+        if event.disposition == now.name != UNKNOWN:
             continue
-        if event.treatment == UNKNOWN and now.name in (HANDLED, SKIPPED):
+        if event.disposition == UNKNOWN and now.name in (HANDLED, SKIPPED):
             undecided += 1
         elif len(different) == MOST_LISTED:
             more += 1
@@ -152,7 +150,7 @@ def compare(events: Sequence[tuple[RecentEvent, Treatment]]) -> dict[str, Any]:
                     "event_id": event.event_id,
                     "kind": event.kind,
                     "received_at": rfc3339(event.received_at),
-                    "before": event.treatment,
+                    "before": event.disposition,
                     "now": now.name,
                     **({} if now.error is None else {"error": now.error}),
                 }

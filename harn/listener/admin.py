@@ -22,7 +22,7 @@ from harn.listener.push import CHALLENGE
 from harn.listener.request import HarnRequest, unknown_path
 from harn.observability.audit import Audit
 from harn.reload.interfaces import IReloader
-from harn.store.interfaces import IInbox
+from harn.store.inbox import IInbox
 
 
 class Admin(Place):

@@ -12,7 +12,7 @@ from harn.errors import SignatureReplayed
 from harn.listener.klein_pages import shielded
 from harn.listener.request import HarnRequest
 from harn.operations.model import Caller, Role
-from harn.store.interfaces import IInbox
+from harn.store.inbox import IInbox
 
 
 @frozen(kw_only=True)

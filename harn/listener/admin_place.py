@@ -20,7 +20,7 @@ from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
 from harn.listener.request import JSON, HarnRequest
 from harn.observability.audit import Acting, Audit
-from harn.store.interfaces import IInbox
+from harn.store.inbox import IInbox
 
 EVERYTHING = "/admin"
 """The name in the metrics of what has none of its own."""

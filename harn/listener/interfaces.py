@@ -9,7 +9,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from harn.store.model import Record
+from harn.store.event_log import Record
 
 
 @frozen(kw_only=True)

@@ -7,8 +7,7 @@ from harn.orchestrator.state_file import StateFile, StateFileKeeper
 from harn.rollout.trials import Trials
 from harn.server import Server
 from harn.store.heartbeat import HeartbeatService
-from harn.store.model import RetentionPolicy
-from harn.store.retention import RetentionService
+from harn.store.retention import RetentionPolicy, RetentionService
 
 
 def install(server: Server) -> None:

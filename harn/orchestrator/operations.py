@@ -25,9 +25,8 @@ from harn.model.headers import redact
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_file import describe_binding
 from harn.reload.coordinator import Coordinator
+from harn.store.event_log import OURS, Record, check_known
 from harn.store.interfaces import IStore
-from harn.store.model import Record
-from harn.store.topics import OURS, check_known
 from harn.triggers.binding import BindingVersion
 from harn.triggers.counts import Counts
 from harn.triggers.matching import matches

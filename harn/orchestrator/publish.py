@@ -21,7 +21,7 @@ from harn.reload.hooks import Finished
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport
 from harn.rollout.trials import START
 from harn.server import Server
-from harn.store.interfaces import IEventLog
+from harn.store.event_log import IEventLog
 
 log = Logger(namespace="harn")
 

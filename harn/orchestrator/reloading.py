@@ -101,7 +101,9 @@ def add_drain_gauge(metrics: Metrics, drains: Drains) -> None:
 def install_rollouts(server: Server) -> None:
     """Add automatic rollback and ramps of the live generation."""
     deeds = Deeds(take_back=server[Dispatcher].take_back, note=server[Publisher].note_soon)
-    server.add(Trials(server.reactor, server.store, server[Registry], server.lifecycle, deeds, server.wall))
+    server.add(
+        Trials(server.reactor, server.store, server.store, server[Registry], server.lifecycle, deeds, server.wall)
+    )
 
 
 def install_coordinator(server: Server) -> None:

@@ -12,8 +12,7 @@ from attrs import field, frozen
 from harn.errors import GenerationUnknown
 from harn.reload.inputs import Inputs
 from harn.reload.report import REVERT
-from harn.store.interfaces import IGenerations
-from harn.store.model import GenerationRecord
+from harn.store.generations import GenerationRecord, IGenerations
 from harn.vm.bundle import Bundle, decode_bundle
 from harn.wire import digest_bytes
 

@@ -30,7 +30,7 @@ from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.rollout import plan_rollouts
 from harn.reload.settling import read_settled
 from harn.reload.stages import Stages
-from harn.store.interfaces import IGenerations
+from harn.store.generations import IGenerations
 from harn.triggers.reconcile import Plan
 
 log = Logger(namespace="harn.reload")

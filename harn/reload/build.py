@@ -27,8 +27,7 @@ from harn.reload.inputs import Inputs, Surroundings, current_digests, read_input
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
-from harn.store.interfaces import IGenerations
-from harn.store.model import BindingRecord, GenerationRecord
+from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
 from harn.vm.bundle import Bundle

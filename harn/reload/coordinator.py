@@ -41,7 +41,7 @@ from harn.reload.stages import Stages
 from harn.reload.start_hooks import StartHooks
 from harn.reload.turns import Turns
 from harn.rollout.trials import START, Trials
-from harn.store.interfaces import IGenerations
+from harn.store.generations import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp
 from harn.triggers.registry import Registry

@@ -15,7 +15,7 @@ from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
     from harn.reload.drain import Draining, Drains
-    from harn.store.interfaces import IDeliveries
+    from harn.store.deliveries import IDeliveries
     from harn.triggers.binding import BindingVersion
     from harn.triggers.registry import Registry
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from harn.reload.generation import Generation
-from harn.store.interfaces import IGenerations
-from harn.store.model import GenerationRecord, LiveBinding
+from harn.store.generations import GenerationRecord, IGenerations, LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
 
 WITHDRAWN = ""

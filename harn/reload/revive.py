@@ -23,8 +23,8 @@ from harn.model.references import FunctionReference
 from harn.reload.archive import read_kept_bundle
 from harn.reload.inputs import code_digest_of
 from harn.reload.resolution import Resolution
-from harn.store.interfaces import IGenerations
-from harn.store.model import Backlog, BindingRecord
+from harn.store.deliveries import Backlog
+from harn.store.generations import BindingRecord, IGenerations
 from harn.triggers.binding import DRAINING, BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry

@@ -24,7 +24,8 @@ from harn.rollout import probation, ramp_record, ramping
 from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE, Keeper
 from harn.rollout.probation import REVERTED, SUPERSEDED, Endings, Probation, Probations, shown, terms
 from harn.rollout.ramping import Ramps, RampSteps
-from harn.store.interfaces import IGenerations
+from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp
 from harn.triggers.registry import Registry
@@ -96,6 +97,7 @@ class Trials:
         self,
         clock: IReactorTime,
         generations: IGenerations,
+        checkpoints: ICheckpoints,
         registry: Registry,
         lifecycle: Lifecycle,
         deeds: Deeds,
@@ -104,6 +106,7 @@ class Trials:
         self._clock = clock
         self._wall: WallTime = wall or clock
         self._generations = generations
+        self._checkpoints = checkpoints
         self._registry = registry
         self._deeds = deeds
         endings = Endings(undo=self._undo, over=self._over, keep_soon=lambda: self._keep_soon(probation.NAME))
@@ -146,7 +149,7 @@ class Trials:
     async def _read(self, name: str, convert: Callable[[Any], Kept]) -> Kept | None:
         """Read one thing that was kept; what is damaged counts as not kept, so that the server starts all the same."""
         try:
-            kept = await self._generations.kept(name)
+            kept = await self._checkpoints.get(name)
             return None if kept is None else convert(kept)
         except (LookupError, TypeError, ValueError, AttributeError, MsgspecError) as error:
             log.error("what was under way ({name}) cannot be read, and is forgotten: {why}", name=name, why=str(error))
@@ -360,7 +363,7 @@ class Trials:
             raise EventLogUnavailable(f"the store did not answer within {NOTING:g} s; try again") from None
 
     async def _write(self, name: str) -> None:
-        await self._generations.keep(name, self._record(name))
+        await self._checkpoints.put(name, self._record(name))
 
 
 def _files(kept: Any) -> dict[str, str]:

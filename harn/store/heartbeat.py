@@ -6,10 +6,10 @@ from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.interface import Interface
 
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable
-from harn.store.interfaces import IStore
 
 log = Logger(namespace="harn.store")
 
@@ -17,6 +17,13 @@ INTERVAL = 5.0
 """Seconds between two heartbeats."""
 LAPSE = 3 * INTERVAL
 """Seconds without a heartbeat after which a server counts as gone."""
+
+
+class IHeartbeat(Interface):
+    """A store that keeps one row for each server, and knows from it whether the server is alive."""
+
+    def heartbeat(now: float) -> Deferred[None]:
+        """Renew this server's row; also the cheap probe that ends a time of unavailability."""
 
 
 class HeartbeatService(TimerService):
@@ -27,7 +34,7 @@ class HeartbeatService(TimerService):
     """
 
     def __init__(
-        self, clock: IReactorTime, store: IStore, interval: float = INTERVAL, wall: WallTime | None = None
+        self, clock: IReactorTime, store: IHeartbeat, interval: float = INTERVAL, wall: WallTime | None = None
     ) -> None:
         TimerService.__init__(self, interval, lambda: Deferred.fromCoroutine(self.beat()))
         self.clock: IReactorTime = clock

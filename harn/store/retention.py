@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import frozen
 from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import Interface
 
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
-from harn.store.interfaces import IStore
-from harn.store.model import RetentionPolicy
 
 log = Logger(namespace="harn.store")
 
@@ -27,6 +27,37 @@ PAUSE = 0.02
 """Seconds between two slices, for what waits behind them."""
 
 
+@frozen(kw_only=True)
+class RetentionPolicy:
+    """
+    What the background trimming keeps.
+
+    :ivar events: seconds that finished deliveries and log records are kept.
+    :ivar dead: seconds that dead letters are kept.
+    :ivar max_bytes: when the data is larger, the oldest finished deliveries go first; None for no limit.
+    :ivar generations: how many adopted generations are kept with their content; ``kept``: numbers of further ones.
+    :ivar versions: binding versions (trigger id, number) that are kept beside those.
+    """
+
+    events: float
+    dead: float
+    max_bytes: int | None = None
+    generations: int = 20
+    kept: tuple[int, ...] = ()
+    versions: tuple[tuple[str, int], ...] = ()
+
+
+class IRetention(Interface):
+    """A store whose old rows can be removed."""
+
+    def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
+        """
+        Remove up to ``limit`` rows that nobody keeps: old events, expired claims, old generations, and the bundles and
+        manifests that no other names; count them. The newest adopted generation is always kept, and so is of each
+        trigger the newest version, and the newest of a generation that was adopted.
+        """
+
+
 class RetentionService(TimerService):
     """
     At start, then every ``interval`` seconds, trim until nothing is left to trim.
@@ -38,7 +69,7 @@ class RetentionService(TimerService):
     def __init__(
         self,
         clock: IReactorTime,
-        store: IStore,
+        store: IRetention,
         policy: Callable[[], RetentionPolicy],
         interval: float = INTERVAL,
         wall: WallTime | None = None,

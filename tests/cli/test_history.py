@@ -18,7 +18,7 @@ from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.output import Line
 from harn.history.recorded import describe_history, describe_recorded
-from harn.store.model import GenerationRecord
+from harn.store.generations import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore
 from harn.vm.bundle import Bundle, Module, encode_bundle, make_bundle
 from harn.wire import digest_bytes

@@ -15,8 +15,8 @@ from harn.orchestrator.publish import MANIFEST
 from harn.orchestrator.running import state_path
 from harn.orchestrator.service import LIFECYCLE
 from harn.orchestrator.state_file import replace_file
+from harn.store.event_log import OURS
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
-from harn.store.topics import OURS
 
 
 class OfflineTests(TestCase):

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import CallInterrupted, HandlerRaised
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Settlement
-from harn.store.model import Backlog
+from harn.store.deliveries import Backlog
 from tests.dispatch.world import World, one_trigger
 
 WAITS = RetrySpec(backoff="svix")

@@ -9,7 +9,8 @@ from harn.errors import ClaimTaken, EventLogUnavailable
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Claim
 from harn.model.event import decode_envelope
-from harn.store.interfaces import IDeliveries, IInbox
+from harn.store.deliveries import IDeliveries
+from harn.store.inbox import IInbox
 from harn.triggers.binding import TERMINATED
 from harn.vm.interfaces import IInterpreter
 from tests.dispatch.world import START, ScriptedInterpreter, World, happened, one_trigger

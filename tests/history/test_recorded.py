@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history.recorded import describe_history, describe_recorded, source_text
-from harn.store.model import GenerationRecord
+from harn.store.generations import GenerationRecord
 from harn.vm.bundle import Module, make_bundle
 
 RECORD = GenerationRecord(

@@ -17,8 +17,7 @@ from harn.errors import CallInterrupted, EventLogUnavailable, HandlerTimedOut, I
 from harn.history.replay import MOST_LISTED, Replayer, Treatment, compare
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
-from harn.store.interfaces import IDeliveries
-from harn.store.model import RecentEvent
+from harn.store.deliveries import IDeliveries, RecentEvent
 from harn.testing.interpreters import InterpreterCase
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import Definition
@@ -52,7 +51,7 @@ def recorded(event_id: str = "e-1", trigger_id: str = "gh", before: str = "handl
     """Make a recorded event; ``more`` are fields of it."""
     kind = more.pop("kind", "issues.opened")
     given = {"version": 2, "received_at": RECEIVED, "envelope": envelope(event_id, kind), "body": b'{"n": 1}'}
-    return RecentEvent(event_id=event_id, trigger_id=trigger_id, kind=kind, treatment=before, **{**given, **more})
+    return RecentEvent(event_id=event_id, trigger_id=trigger_id, kind=kind, disposition=before, **{**given, **more})
 
 
 class Recordings:
@@ -341,7 +340,7 @@ class CompareTests(SynchronousTestCase):
     def test_sums(self, treatments: list[tuple[str, str]]) -> None:
         """Every event is counted once, and the same as before is only what was known before."""
         event = recorded()
-        found = compare([(evolve(event, treatment=before), Treatment(now)) for before, now in treatments])
+        found = compare([(evolve(event, disposition=before), Treatment(now)) for before, now in treatments])
         listed = len(found["different"]) + found["more"]
         self.assertEqual(found["events"], found["same"] + found["undecided"] + listed)
         self.assertEqual(found["same"], sum(before == now != "unknown" for before, now in treatments))

@@ -37,7 +37,7 @@ from harn.operations.audit import Audit as OperationsAudit
 from harn.operations.registry import Operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.store.model import Record
+from harn.store.event_log import Record
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore

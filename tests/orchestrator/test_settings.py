@@ -30,8 +30,7 @@ from harn.reload.events import Adopted
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.rollout.probation import Probation, terms
 from harn.server import Server
-from harn.store.model import RetentionPolicy
-from harn.store.retention import RetentionService
+from harn.store.retention import RetentionPolicy, RetentionService
 from tests.reload.fakes import START
 from tests.reload.world import HANDLERS, World, fake
 

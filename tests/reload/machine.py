@@ -18,7 +18,7 @@ from harn.connectors.model import NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected
 from harn.reload.report import PREVIOUS, ReloadReport
-from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionPolicy
 from harn.triggers.ramp import bucket
 from harn.triggers.route import Route
 from tests.reload import invariants

@@ -7,7 +7,7 @@ from zope.interface.verify import verifyObject
 
 from harn.errors import EventLogUnavailable, PreconditionFailed, ShuttingDown
 from harn.reload.interfaces import IReloader, IRouteTable
-from harn.store.interfaces import IGenerations
+from harn.store.generations import IGenerations
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.wire import digest_bytes
 from tests.reload.case import CoordinatorCase

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from harn.clocks import LONGEST_SLEEP
 from harn.errors import HandlerRaised, HandlerRetryAfter, NothingPending
 from harn.reload.report import PREVIOUS
-from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionPolicy
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -86,7 +86,7 @@ class CourseTests(RampCase):
         self.world.wall.step(-3600.0)
         self.world.clock.advance(60.0)
         self.assertEqual(self.ramps(), [("a", "running", 40)])
-        (kept,) = self.successResultOf(self.world.store.kept("ramps"))
+        (kept,) = self.successResultOf(self.world.store.get("ramps"))
         self.assertEqual(kept["next_at"], self.world.wall.seconds() + 60.0)
 
     def test_all_of_it(self) -> None:
@@ -358,8 +358,8 @@ class RestartTests(RampCase):
     def test_damaged_note(self) -> None:
         """A note that nobody can read does not keep a server from starting."""
         self.edit(2, ROLLOUT)
-        self.successResultOf(self.world.store.keep("ramps", [{"what": "is this"}]))
-        self.successResultOf(self.world.store.keep("probation", "and this"))
+        self.successResultOf(self.world.store.put("ramps", [{"what": "is this"}]))
+        self.successResultOf(self.world.store.put("probation", "and this"))
         self.assertTrue(self.restart().ok)
         self.assertEqual(self.ramps(), [])
 

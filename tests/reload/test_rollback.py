@@ -10,7 +10,7 @@ from harn.errors import EventLogUnavailable, GenerationUnknown
 from harn.reload.archive import pack_manifest, unpack_manifest
 from harn.reload.build import Builder
 from harn.reload.report import PREVIOUS
-from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionPolicy
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
 

@@ -45,7 +45,7 @@ class TakeoverCase(CoordinatorCase):
 
     def kept(self, name: str) -> Any:
         """Give what the store keeps."""
-        return self.successResultOf(self.world.store.kept(name))
+        return self.successResultOf(self.world.store.get(name))
 
     def renumber(self) -> None:
         """Let the old program go on, since the new one is gone."""
@@ -216,15 +216,15 @@ class TakenTests(TakeoverCase):
             self.reloaded(confirm_within=20.0)
             self.successor()
             self.world.coordinator.close()
-            kept = self.new.store.kept
+            kept = self.new.store.get
             self.new.store.fail_reads = not hangs
             if hangs:
-                self.new.store.kept = lambda name: Deferred()  # type: ignore[method-assign]
+                self.new.store.get = lambda name: Deferred()  # type: ignore[method-assign]
             taking = Deferred.fromCoroutine(self.new.coordinator.read_rollouts())
             self.world.clock.advance(PATIENCE)
             self.successResultOf(taking)
             self.new.coordinator.begin_rollouts()
-            self.new.store.kept, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
+            self.new.store.get, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
             current = self.new.trials.probations.current
             assert current is not None
             self.assertEqual(current.generation, 2)

@@ -11,7 +11,7 @@ from harn.dispatch.intake import Arrival
 from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.model.shares import FailureLimit
 from harn.reload.report import PREVIOUS
-from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionPolicy
 from harn.triggers.binding import ACTIVE
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
@@ -153,7 +153,7 @@ class TrialsTests(CoordinatorCase):
         self.world.clock.advance(5.0)
         self.assertEqual(calls, [2, 2])
         self.assertEqual(self.successResultOf(self.world.store.history(1))[0].number, 2)
-        self.assertEqual(self.successResultOf(self.world.store.kept("probation"))["generation"], 2)
+        self.assertEqual(self.successResultOf(self.world.store.get("probation"))["generation"], 2)
 
     def test_late_note_says_nothing_of_what_is_over(self) -> None:
         """A note that works only after the next generation serves does not bring back what was under way before."""
@@ -168,17 +168,17 @@ class TrialsTests(CoordinatorCase):
         self.reloaded(recall=PREVIOUS)
         self.world.clock.advance(5.0)
         self.assertEqual(sorted(calls), [2, 2, 3])
-        self.assertIsNone(self.successResultOf(self.world.store.kept("probation")))
+        self.assertIsNone(self.successResultOf(self.world.store.get("probation")))
         self.assertEqual([each.number for each in self.successResultOf(self.world.store.history(5))], [3, 2, 1])
 
     def test_damaged(self) -> None:
         """What cannot be read of an earlier server's trials is forgotten, and said; the server starts."""
         for name in ("replaced", "probation", "ramps"):
             for value in (["a"], {"a": 1}, {"times": 1}, "x", 7, {"generation": 1, "times": [0, 0, 0], "bindings": 3}):
-                self.successResultOf(self.world.store.keep(name, value))
+                self.successResultOf(self.world.store.put(name, value))
                 self.world = self.world.restarted()
                 self.assertTrue(self.successResultOf(self.world.start()).ok, (name, value))
-            self.successResultOf(self.world.store.keep(name, None))
+            self.successResultOf(self.world.store.put(name, None))
 
     def abort(self, trigger_id: str) -> Deferred[Any]:
         """Abort its ramp."""

@@ -123,7 +123,7 @@ class World:
             take_back=lambda binding, since: self.dispatcher.take_back(binding, since),
             note=lambda kind, payload: self.notes.append((kind, payload)),
         )
-        self.trials = Trials(self.clock, self.store, self.registry, self.lifecycle, deeds, self.wall)
+        self.trials = Trials(self.clock, self.store, self.store, self.registry, self.lifecycle, deeds, self.wall)
         self.coordinator = Coordinator(
             self.clock,
             self.builder,

@@ -20,9 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import HarnError
 from harn.model.delivery import DEAD, DONE, READY, WAITING, Claim
-from harn.store.model import RetentionPolicy
+from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.testing.stores.kit import (
     NOW,
     StoreClock,
@@ -101,7 +101,7 @@ UNITS = st.one_of(
         st.booleans(),
     ),
     st.tuples(st.just("take_back"), TRIGGERS, VERSIONS, VERSIONS, WAITS.map(lambda wait: NOW + wait - 10)),
-    st.tuples(st.just("keep"), NAMES, JSON),
+    st.tuples(st.just("put"), NAMES, JSON),
 )
 
 
@@ -241,7 +241,7 @@ class StoreAgrees(RuleBasedStateMachine):
             *(("bundle", f"b{version}") for version in (1, 2)),
             *(("manifest", digest) for digest in "mn"),
             *(("generation", number) for number in range(1, 5)),
-            *(("kept", name) for name in ("probation", "ramp")),
+            *(("get", name) for name in ("probation", "ramp")),
             *(("find", event) for event in ("e1", "e2", "e3")),
             *(("read", topic, 1, 50) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1", "t2")),
             *(("latest", topic) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1")),

@@ -6,12 +6,12 @@ import threading
 
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import DEAD, READY, WAITING
-from harn.store.model import BindingRecord, GenerationRecord
+from harn.store.event_log import DEAD_LETTERS
+from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.sqlite.migrations import OLDEST, migrate
 from harn.store.sqlite.offline import open_readonly
 from harn.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect_writer
 from harn.store.sqlite.store import SQLiteStore
-from harn.store.topics import DEAD_LETTERS
 from harn.testing.stores.kit import NOW, accept_of, dead_letter, dedupe, generation_of, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -200,7 +200,7 @@ class MigrationTests(SQLiteTestCase):
         """A migrated database keeps what is new, too."""
         generation = generation_of(3, bundle_id="b1", manifest_digest="m", recalled=1, summary={"added": []})
         self.adopt(generation, None, b"text")
-        self.result_of(self.store.keep("name", [1]))
+        self.result_of(self.store.put("name", [1]))
         self.assertEqual(self.result_of(self.store.take_back("gh", 1, 2, NOW)), 1)
         self.settle(self.accept_one("e1", claim=dedupe("new")), DEAD, dead=dead_letter("no"))
         self.assertIsNotNone(self.accept(new_delivery("e2", claim=dedupe("new")))[0])
@@ -208,7 +208,7 @@ class MigrationTests(SQLiteTestCase):
         found = self.result_of(self.store.generation(3))
         self.assertEqual((found.recalled, found.summary), (1, {"added": []}))
         self.assertEqual(self.result_of(self.store.manifest("m")), b"text")
-        self.assertEqual(self.result_of(self.store.kept("name")), [1])
+        self.assertEqual(self.result_of(self.store.get("name")), [1])
 
     def test_same_schema_as_a_new_database(self):
         """A migrated database has the tables, columns, defaults and indexes of a new one."""
@@ -244,7 +244,7 @@ class MigrationTests(SQLiteTestCase):
         self.result_of(store.open())
         self.addCleanup(lambda: self.result_of(store.close()))
         self.assertEqual(shape_of(path), shape_of(self.path))
-        self.assertEqual(self.result_of(store.kept("name")), [1])
+        self.assertEqual(self.result_of(store.get("name")), [1])
         self.result_of(store.recover(NOW, 3))
         (row,) = self.result_of(store.find("ready"))
         self.assertEqual((row.state, row.crashes), (READY, 0))
@@ -274,7 +274,7 @@ class MigrationTests(SQLiteTestCase):
         self.result_of(store.reserve(generation_of(1), b"bundle"))
         self.result_of(store.adopted(1, NOW, {"name": [1]}))
         self.assertEqual([record.number for record in self.result_of(store.history(5))], [1])
-        self.assertEqual(self.result_of(store.kept("name")), [1])
+        self.assertEqual(self.result_of(store.get("name")), [1])
         self.result_of(store.close())
         open_readonly(path).close()
         self.assertEqual(shape_of(path)["user_version"], SCHEMA_VERSION + 1)

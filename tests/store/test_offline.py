@@ -9,8 +9,8 @@ from attrs import evolve
 
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import WAITING
+from harn.store.event_log import INBOX
 from harn.store.sqlite.offline import open_readonly
-from harn.store.topics import INBOX
 from harn.testing.stores.kit import NOW, attempt_of, generation_of
 from tests.store.sqlite_case import SQLiteTestCase
 

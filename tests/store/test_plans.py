@@ -5,13 +5,13 @@ import sqlite3
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import DONE, READY, WAITING
-from harn.store.model import RetentionPolicy
+from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.retention import RetentionPolicy
 from harn.store.sqlite import deliveries, generations, records, servers, trimming
 from harn.store.sqlite.schema import connect_writer
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.transaction import write_batch
 from harn.store.sqlite.units import Accept, Append, Call, Settle
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.testing.stores.kit import (
     NOW,
     accept_of,

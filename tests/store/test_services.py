@@ -6,8 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable
 from harn.store.heartbeat import HeartbeatService
-from harn.store.model import RetentionPolicy
-from harn.store.retention import PAUSE, RetentionService
+from harn.store.retention import PAUSE, RetentionPolicy, RetentionService
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 

@@ -12,11 +12,11 @@ from twisted.internet.defer import gatherResults
 
 from harn.errors import StoreError
 from harn.model.delivery import DEAD, DONE
+from harn.store.event_log import DEAD_LETTERS
 from harn.store.heartbeat import LAPSE
-from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.sqlite.worker import run_in
-from harn.store.topics import DEAD_LETTERS
 from harn.testing.stores.kit import (
     NOW,
     accept_of,

@@ -14,10 +14,8 @@ from attrs import evolve
 
 from harn.model import delivery as model
 from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, StoredDelivery
-from harn.store.burial import REMOVED, given_up
-from harn.store.model import Backlog, RecentEvent, Recovery
+from harn.store.deliveries import REMOVED, Backlog, RecentEvent, Recovery, disposition, recovery_limit
 from harn.store.sqlite.schema import READY, WAITING
-from harn.store.treatment import treatment
 
 if TYPE_CHECKING:
     from harn.store.sqlite.session import Session
@@ -214,7 +212,7 @@ def recent(
             version=row[2],
             kind=row[3],
             received_at=row[4],
-            treatment=treatment(_STATES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
+            disposition=disposition(_STATES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
             envelope=row[5],
             body=row[6],
         )
@@ -303,7 +301,7 @@ def recover(
 
     :param living: servers whose deliveries stay theirs; ``crashed``: of each that is gone, ids of what ran last.
     """
-    execute, ours, why = session.connection.execute, session.incarnation, given_up(limit)
+    execute, ours, why = session.connection.execute, session.incarnation, recovery_limit(limit)
     before = float("inf") if received_before is None else received_before
     which = (json.dumps([ours, *living]), before)
     counted = sum(

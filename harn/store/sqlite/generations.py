@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harn.errors import StoreError
-from harn.store.model import BindingRecord, GenerationRecord, LiveBinding
+from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
 
 if TYPE_CHECKING:
     from harn.store.sqlite.session import Session
@@ -96,7 +96,7 @@ def manifest(connection: sqlite3.Connection, digest: str) -> bytes | None:
 
 
 def kept(connection: sqlite3.Connection, name: str) -> Any:
-    """See `IGenerations.kept`."""
+    """See `ICheckpoints.get`."""
     row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
     return None if row is None else msgspec.json.decode(row[0])
 
@@ -146,17 +146,17 @@ def reserve(session: Session, generation: GenerationRecord, bundle: bytes | None
         raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
 
 
-def adopted(session: Session, number: int, at: float, standing: Mapping[str, bytes | None]) -> None:
+def adopted(session: Session, number: int, at: float, checkpoints: Mapping[str, bytes | None]) -> None:
     """See `IGenerations.adopted`; the values are encoded already."""
     changed = session.connection.execute(_ADOPT, (at, number))
     if not changed.rowcount:
         raise StoreError(f"generation {number} was never reserved")
-    keep(session, standing)
+    keep(session, checkpoints)
 
 
-def keep(session: Session, standing: Mapping[str, bytes | None]) -> None:
-    """See `IGenerations.keep`; the values are encoded already."""
-    for name, value in standing.items():
+def keep(session: Session, checkpoints: Mapping[str, bytes | None]) -> None:
+    """See `ICheckpoints.put`; the values are encoded already."""
+    for name, value in checkpoints.items():
         if value is None:
             session.connection.execute("DELETE FROM standing WHERE name = ?", (name,))
         else:

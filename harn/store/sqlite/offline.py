@@ -10,7 +10,9 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.model.delivery import StoredDelivery
-from harn.store.model import Backlog, GenerationRecord, LiveBinding, Record
+from harn.store.deliveries import Backlog
+from harn.store.event_log import Record
+from harn.store.generations import GenerationRecord, LiveBinding
 from harn.store.sqlite import deliveries, generations, records
 from harn.store.sqlite.schema import connect_reader, read_whole
 

@@ -12,10 +12,19 @@ from typing import Any
 import msgspec
 
 from harn.model.delivery import Attempt, DeadLetter
-from harn.store.model import Record
+from harn.store.event_log import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    INBOX,
+    OUTBOX,
+    Record,
+    RecordedAttempt,
+    attempt_record,
+    dead_record,
+    envelope_record,
+    outbox_record,
+)
 from harn.store.sqlite.deliveries import COLUMNS, FROM, stored, up_to
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
-from harn.store.views import RecordedAttempt, attempt_record, dead_record, envelope_record, outbox_record
 
 MOST_BYTES = 32 << 20
 """Bodies of one `read`; what is more is for the next one."""

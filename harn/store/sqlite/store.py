@@ -16,17 +16,12 @@ from zope.interface import implementer
 from harn.clocks import WallTime
 from harn.errors import ClaimTaken, StateDirectoryUnusable
 from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement, StoredDelivery
+from harn.store.checkpoints import encode_checkpoints
+from harn.store.deliveries import Backlog, RecentEvent, Recovery
+from harn.store.event_log import Record, check_appendable, encode_record
+from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
 from harn.store.interfaces import IStore
-from harn.store.model import (
-    Backlog,
-    BindingRecord,
-    GenerationRecord,
-    LiveBinding,
-    RecentEvent,
-    Record,
-    Recovery,
-    RetentionPolicy,
-)
+from harn.store.retention import RetentionPolicy
 from harn.store.sqlite import deliveries, generations, records, servers, trimming
 from harn.store.sqlite.database import Database, DatabaseFile
 from harn.store.sqlite.offline import unreadable
@@ -35,8 +30,6 @@ from harn.store.sqlite.session import Session
 from harn.store.sqlite.units import Accept, Append, Call, Settle
 from harn.store.sqlite.worker import ThreadWorker, Worker
 from harn.store.sqlite.writer import Writer
-from harn.store.standing import encode_standing
-from harn.store.topics import check_appendable, encode_record
 
 log = Logger(namespace="harn.store")
 
@@ -352,18 +345,18 @@ class SQLiteStore:
         """See `IGenerations.reserve`."""
         return self._writer.write(Call(lambda session: generations.reserve(session, generation, bundle, manifest)))
 
-    def adopted(self, number: int, at: float, standing: Mapping[str, Any] = {}) -> Deferred[None]:
+    def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
         """See `IGenerations.adopted`."""
-        encoded = encode_standing(standing)
+        encoded = encode_checkpoints(checkpoints)
         return self._writer.write(Call(lambda session: generations.adopted(session, number, at, encoded)))
 
-    def keep(self, name: str, value: Any) -> Deferred[None]:
-        """See `IGenerations.keep`."""
-        encoded = encode_standing({name: value})
+    def put(self, name: str, value: Any) -> Deferred[None]:
+        """See `ICheckpoints.put`."""
+        encoded = encode_checkpoints({name: value})
         return self._writer.write(Call(lambda session: generations.keep(session, encoded)))
 
-    def kept(self, name: str) -> Deferred[Any]:
-        """See `IGenerations.kept`."""
+    def get(self, name: str) -> Deferred[Any]:
+        """See `ICheckpoints.get`."""
         return self._reader.read(generations.kept, name)
 
     def generation(self, number: int) -> Deferred[GenerationRecord | None]:

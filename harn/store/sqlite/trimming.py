@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from harn.store.model import RetentionPolicy
+from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.generations import UNADOPTED
 from harn.store.sqlite.schema import DEAD, DONE
 from harn.store.sqlite.session import Session

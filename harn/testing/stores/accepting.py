@@ -19,7 +19,7 @@ from harn.model.delivery import (
     Claim,
     DeadLetter,
 )
-from harn.store.topics import DEAD_LETTERS, OUTBOX
+from harn.store.event_log import DEAD_LETTERS, OUTBOX
 from harn.testing.stores.kit import (
     DAY,
     NOW,

@@ -16,7 +16,7 @@ from harn.model.delivery import (
     RECOVERY_LIMIT,
     WAITING,
 )
-from harn.store.topics import DEAD_LETTERS, OUTBOX
+from harn.store.event_log import DEAD_LETTERS, OUTBOX
 from harn.testing.stores.kit import (
     NOW,
     StoreTestCase,

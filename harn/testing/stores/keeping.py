@@ -16,8 +16,8 @@ from harn.model.delivery import (
     READY,
     WAITING,
 )
-from harn.store.model import LiveBinding
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS
+from harn.store.event_log import ATTEMPTS, DEAD_LETTERS
+from harn.store.generations import LiveBinding
 from harn.testing.stores.kit import (
     DAY,
     KEEP,
@@ -232,8 +232,8 @@ class KeepingTests(StoreTestCase):
             self.store.settle(settlement_of(1)),
             self.store.append("audit.test", "kind", {}),
             self.store.heartbeat(NOW),
-            self.store.keep("name", 1),
-            self.store.kept("name"),
+            self.store.put("name", 1),
+            self.store.get("name"),
             self.store.take_back("gh", 1, 2, NOW),
             self.store.recent(["gh"], 1, 1),
             self.store.trim(KEEP, NOW, 10),

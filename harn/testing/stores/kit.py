@@ -28,8 +28,10 @@ from harn.model.delivery import (
     Settlement,
 )
 from harn.model.event import UNSIGNED, Envelope, encode_envelope
+from harn.store.deliveries import Backlog
+from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.interfaces import IStore
-from harn.store.model import Backlog, BindingRecord, GenerationRecord, RetentionPolicy
+from harn.store.retention import RetentionPolicy
 
 T = TypeVar("T")
 

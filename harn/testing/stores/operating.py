@@ -14,7 +14,7 @@ from harn.model.delivery import (
     WAITING,
     DeadLetter,
 )
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS
+from harn.store.event_log import ATTEMPTS, DEAD_LETTERS
 from harn.testing.stores.kit import (
     KEEP,
     NOW,
@@ -178,7 +178,7 @@ class OperatingTests(StoreTestCase):
         (event,) = self.result_of(self.store.recent(["gh"], 1, 1))
         said = (event.event_id, event.trigger_id, event.version, event.kind, event.received_at)
         self.assertEqual(said, ("e1", "gh", 3, "push", NOW + 0.5))
-        self.assertEqual((event.envelope, event.body, event.treatment), (new.envelope, b"\x00\xff", "unknown"))
+        self.assertEqual((event.envelope, event.body, event.disposition), (new.envelope, b"\x00\xff", "unknown"))
 
     def test_how_recent_events_were_treated(self) -> None:
         """It is told whether the handler was called, the predicate said no, the filter failed, or none of it yet."""
@@ -203,7 +203,7 @@ class OperatingTests(StoreTestCase):
             "skip": "skipped",
             "fresh": "unknown",
         }
-        self.assertEqual({event.event_id: event.treatment for event in found}, expected)
+        self.assertEqual({event.event_id: event.disposition for event in found}, expected)
 
     def test_recovery_after_the_clock_was_set_back(self) -> None:
         """A server that was alive at a time that is yet to come is gone all the same when the next one starts."""

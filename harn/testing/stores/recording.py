@@ -14,7 +14,7 @@ from harn.model.delivery import (
 )
 from harn.model.event import decode_envelope, encode_envelope
 from harn.model.headers import REDACTED
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.testing.stores.kit import (
     NOW,
     StoreTestCase,

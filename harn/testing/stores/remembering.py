@@ -16,7 +16,7 @@ SUMMARY = {"added": ["gh"], "modified": {"é": [1, None, 0.5]}, "unchanged": 10_
 
 
 class RememberingTests(StoreTestCase):
-    """What is promised of the content of generations, and of standing values."""
+    """What is promised of the content of generations, and of checkpoints."""
 
     def adopt_content(self, number: int, content: str, **changes: Any) -> None:
         """Adopt a generation with a bundle and a manifest of its own; each is handed over if it is not there."""
@@ -58,7 +58,7 @@ class RememberingTests(StoreTestCase):
         self.result_of(self.store.adopted(1, NOW + 9, {"probation": {"generation": 1}}))
         self.restart()
         self.assertEqual(self.result_of(self.store.history(5)), [generation_of(1, adopted_at=NOW)])
-        self.assertEqual(self.result_of(self.store.kept("probation")), {"generation": 1})
+        self.assertEqual(self.result_of(self.store.get("probation")), {"generation": 1})
 
     def test_only_adopted_generations_are_shown(self) -> None:
         """A number that was only reserved, or never given, is no generation to show."""
@@ -94,44 +94,44 @@ class RememberingTests(StoreTestCase):
 
     def test_values_are_kept(self) -> None:
         """A value is kept under its name, in place of the one before, over restarts, until it is removed."""
-        self.assertIsNone(self.result_of(self.store.kept("probation")))
+        self.assertIsNone(self.result_of(self.store.get("probation")))
         for value in ([1, None, {"é": 0.5}], False, 0, "", {"generation": 7}):
-            self.result_of(self.store.keep("probation", value))
-            self.assertEqual(self.result_of(self.store.kept("probation")), value)
-        self.result_of(self.store.keep("other", "x"))
+            self.result_of(self.store.put("probation", value))
+            self.assertEqual(self.result_of(self.store.get("probation")), value)
+        self.result_of(self.store.put("other", "x"))
         self.restart()
-        self.assertEqual(self.result_of(self.store.kept("probation")), {"generation": 7})
+        self.assertEqual(self.result_of(self.store.get("probation")), {"generation": 7})
         for _ in range(2):
-            self.result_of(self.store.keep("probation", None))
-            self.assertIsNone(self.result_of(self.store.kept("probation")))
-        self.assertEqual(self.result_of(self.store.kept("other")), "x")
+            self.result_of(self.store.put("probation", None))
+            self.assertIsNone(self.result_of(self.store.get("probation")))
+        self.assertEqual(self.result_of(self.store.get("other")), "x")
 
     def test_a_value_is_kept_as_it_was(self) -> None:
         """What is done to a value afterwards, or to one that was read, does not change what is kept."""
         value = {"a": [1]}
-        keeping = self.store.keep("name", value)
+        keeping = self.store.put("name", value)
         value["a"].append(2)
         self.result_of(keeping)
-        self.result_of(self.store.kept("name"))["a"].append(3)
-        self.assertEqual(self.result_of(self.store.kept("name")), {"a": [1]})
+        self.result_of(self.store.get("name"))["a"].append(3)
+        self.assertEqual(self.result_of(self.store.get("name")), {"a": [1]})
 
     def test_a_value_must_be_json(self) -> None:
         """A value that JSON has no form for is refused at once."""
         with self.assertRaises(TypeError):
-            self.store.keep("name", object())
+            self.store.put("name", object())
         with self.assertRaises(TypeError):
             self.store.adopted(1, NOW, {"name": object()})
-        self.assertIsNone(self.result_of(self.store.kept("name")))
+        self.assertIsNone(self.result_of(self.store.get("name")))
 
     def test_adopted_with_values(self) -> None:
         """With the note that a generation serves, values are kept or removed, in one unit: all or nothing."""
-        self.result_of(self.store.keep("old", 1))
+        self.result_of(self.store.put("old", 1))
         self.result_of(self.store.reserve(generation_of(1), b"bundle"))
         with self.assertRaises(StoreError):
             self.result_of(self.store.adopted(2, NOW, {"old": None, "new": 2}))
-        self.assertEqual([self.result_of(self.store.kept(name)) for name in ("old", "new")], [1, None])
+        self.assertEqual([self.result_of(self.store.get(name)) for name in ("old", "new")], [1, None])
         self.result_of(self.store.adopted(1, NOW, {"old": None, "new": 2}))
-        self.assertEqual([self.result_of(self.store.kept(name)) for name in ("old", "new")], [None, 2])
+        self.assertEqual([self.result_of(self.store.get(name)) for name in ("old", "new")], [None, 2])
 
     # Retention
 

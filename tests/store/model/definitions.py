@@ -9,7 +9,8 @@ import msgspec
 from attrs import evolve
 
 from harn.errors import StoreError
-from harn.store.model import BindingRecord, GenerationRecord, LiveBinding, RetentionPolicy
+from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
+from harn.store.retention import RetentionPolicy
 
 K = TypeVar("K")
 
@@ -82,7 +83,7 @@ class DefinitionTables:
             else:
                 self._standing[name] = value
 
-    def kept(self, name: str) -> Any:
+    def get(self, name: str) -> Any:
         """See `IGenerations.kept`."""
         value = self._standing.get(name)
         return None if value is None else msgspec.json.decode(value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from harn.store.model import Record
+from harn.store.event_log import Record
 
 
 class Records:

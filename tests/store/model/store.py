@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harn.model.delivery import Acceptance, Claim, Settlement
+from harn.store.checkpoints import encode_checkpoints
+from harn.store.event_log import VIEWS, Record, encode_record
 from harn.store.heartbeat import LAPSE
-from harn.store.model import Record, RetentionPolicy
-from harn.store.standing import encode_standing
-from harn.store.topics import VIEWS, encode_record
+from harn.store.retention import RetentionPolicy
 from tests.store.model.definitions import DefinitionTables
 from tests.store.model.records import Records
 from tests.store.model.tables import DeliveryTables
@@ -100,11 +100,11 @@ class ModelStore:
     def topics(self) -> Sequence[str]:
         return sorted(self._records.topics().union(view for view in VIEWS if self._topic(view)))
 
-    def adopted(self, number: int, at: float, standing: Mapping[str, Any]) -> None:
-        self._definitions.adopted(number, at, encode_standing(standing))
+    def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any]) -> None:
+        self._definitions.adopted(number, at, encode_checkpoints(checkpoints))
 
-    def keep(self, name: str, value: Any) -> None:
-        self._definitions.keep(encode_standing({name: value}))
+    def put(self, name: str, value: Any) -> None:
+        self._definitions.keep(encode_checkpoints({name: value}))
 
     def trim(self, policy: RetentionPolicy, now: float, limit: int) -> int:
         removed = self._deliveries.trim_claims(now, limit)

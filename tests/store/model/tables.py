@@ -22,11 +22,20 @@ from harn.model.delivery import (
     Settlement,
     StoredDelivery,
 )
-from harn.store.burial import REMOVED, given_up
-from harn.store.model import Backlog, RecentEvent, Record, Recovery, RetentionPolicy
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
-from harn.store.treatment import treatment
-from harn.store.views import RecordedAttempt, attempt_record, dead_record, envelope_record, outbox_record
+from harn.store.deliveries import REMOVED, Backlog, RecentEvent, Recovery, disposition, recovery_limit
+from harn.store.event_log import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    INBOX,
+    OUTBOX,
+    Record,
+    RecordedAttempt,
+    attempt_record,
+    dead_record,
+    envelope_record,
+    outbox_record,
+)
+from harn.store.retention import RetentionPolicy
 from tests.store.model.claims import Claims
 
 
@@ -228,7 +237,7 @@ class DeliveryTables:
                 counted += 1
                 row.stored = evolve(row.stored, crashes=row.stored.crashes + 1)
             if was_running and row.stored.crashes >= limit:
-                self._bury(row, given_up(limit), now)
+                self._bury(row, recovery_limit(limit), now)
                 dead += 1
             else:
                 going_on.append(row)
@@ -336,7 +345,7 @@ class DeliveryTables:
             version=stored.version,
             kind=stored.kind,
             received_at=stored.received_at,
-            treatment=treatment(
+            disposition=disposition(
                 stored.state,
                 None if row.dead is None else row.dead.reason,
                 stored.passed,

@@ -1,27 +1,127 @@
-"""Deliveries and attempts as records: what the topics of deliveries show, whatever database keeps them."""
+"""
+The event log: the append-only record, by topic.
+
+The topics of deliveries are views: records made from the rows of deliveries and attempts, whatever database keeps them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import structs
+from zope.interface import Interface
 
 from harn.clocks import rfc3339
+from harn.errors import RouteUnknown
 from harn.model.delivery import Attempt, DeadLetter, StoredDelivery
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import redact
 from harn.model.identifiers import binding_key
 from harn.model.json_text import is_too_deep
-from harn.store.model import Record
-from harn.store.topics import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
+
+INBOX = "trigger.inbox.envelopes"
+OUTBOX = "trigger.outbox"
+ATTEMPTS = "trigger.attempts"
+DEAD_LETTERS = "trigger.dlq"
+
+VIEWS = (ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX)
+OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.manifest")
+"""Topics that there are also while nothing is in them."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_encoder = msgspec.json.Encoder()
 
 HANDLER_KIND = "local"
 """Where the attempts of today's deliveries run; an attempt does not say so itself yet."""
 
 _OUTBOX_KINDS = {"success": "dispatch_succeeded", "skipped": "dispatch_skipped"}
+
+
+@frozen(kw_only=True)
+class Record:
+    """
+    One record of a topic.
+
+    :ivar number: rises within the topic; may have gaps.
+    :ivar occurred_at: seconds, Unix.
+    """
+
+    number: int
+    topic: str
+    kind: str
+    payload: dict[str, Any]
+    headers: dict[str, str] = field(factory=dict)
+    occurred_at: float
+
+
+class IEventLog(Interface):
+    """
+    The append-only record, by topic.
+
+    Topics of deliveries (``trigger.inbox.envelopes``, ``trigger.outbox``, ``trigger.attempts``, ``trigger.dlq``) are
+    read-only views of the delivery tables.
+    """
+
+    def append(topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}) -> Deferred[int]:
+        """
+        Append one record durably; give its number.
+
+        :raises ValueError: at once: the topic is a view, or its name is not of letters, digits, ``.``, ``_``, ``-``.
+        :raises TypeError: at once: the payload is no JSON.
+        """
+
+    def read(topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
+        """
+        Records with a number above ``after``, by number. An unknown topic is empty.
+
+        Fewer than ``limit`` where events are large; only an empty answer means that there are no more.
+        """
+
+    def latest(topic: str) -> Deferred[int]:
+        """The number of the newest record, 0 for none."""
+
+    def topics() -> Deferred[Sequence[str]]:
+        """Names of all topics with at least one record."""
+
+
+def check_appendable(topic: str) -> None:
+    """
+    Refuse a topic that no record can be appended to.
+
+    :raises ValueError: the name has other characters than letters, digits, ``.``, ``_``, ``-``, or is a view's.
+    """
+    if _NAME.fullmatch(topic) is None:
+        raise ValueError(f"{topic!r} is no topic; write letters, digits, '.', '_' and '-' only")
+    if topic in VIEWS:
+        raise ValueError(f"topic {topic} shows the deliveries; nothing can be appended to it")
+
+
+def check_known(topic: str, filled: Iterable[str]) -> None:
+    """
+    Refuse to read a topic that there is not.
+
+    :param filled: those with records.
+    :raises RouteUnknown: it is neither ours nor has records; says which there are.
+    """
+    known = sorted({*OURS, *filled})
+    if topic not in known:
+        raise RouteUnknown(f"there is no topic {topic!r}; there are: {', '.join(known)}")
+
+
+def encode_record(payload: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """
+    Encode a record's payload and headers as JSON, at once, so that later changes to them do not count.
+
+    :raises TypeError: the payload holds something that JSON has no form for.
+    """
+    return _encoder.encode(payload), _encoder.encode(headers)
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,216 @@
+"""Where each accepted delivery stands: values, the dead letters that the store makes itself, and the interface."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from zope.interface import Interface
+
+from harn.model import delivery as model
+from harn.model.delivery import BINDING_REMOVED, RECOVERY_LIMIT, DeadLetter, Settlement, StoredDelivery
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
+
+HANDLED = "handled"
+SKIPPED = "skipped"
+FILTER_ERROR = "filter_error"
+UNKNOWN = "unknown"
+
+REMOVED = DeadLetter(
+    reason=BINDING_REMOVED,
+    error_class=BINDING_REMOVED,
+    error="its trigger was removed from the manifest before it was done",
+)
+"""The dead letter of a delivery whose trigger is gone."""
+
+
+@frozen(kw_only=True)
+class Backlog:
+    """Unfinished deliveries of one binding version: ``ready`` to run, and ``waiting`` for a retry's time."""
+
+    trigger_id: str
+    version: int
+    ready: int
+    waiting: int
+
+
+@frozen(kw_only=True)
+class Recovery:
+    """
+    What a restart found: how many unfinished deliveries go on, and how many were given up at the limit.
+
+    :ivar crashed: how many of both were running when their server crashed.
+    :ivar backlog: those that go on, counted for each binding version.
+    """
+
+    recovered: int
+    dead: int
+    crashed: int = 0
+    backlog: tuple[Backlog, ...] = ()
+
+
+@frozen(kw_only=True)
+class RecentEvent:
+    """
+    A recorded event, and how its delivery ended.
+
+    :ivar disposition: ``handled`` (its handler was called), ``skipped`` (its predicate said no), ``filter_error``,
+        or ``unknown`` while it has not come that far.
+    """
+
+    event_id: str
+    trigger_id: str
+    version: int
+    kind: str
+    received_at: float
+    disposition: str
+    envelope: bytes
+    body: bytes
+
+
+def recovery_limit(limit: int) -> DeadLetter:
+    """Return the dead letter of a delivery that was running at ``limit`` crashes of its server."""
+    error = f"it was running at {limit} crashes of its server"
+    return DeadLetter(reason=RECOVERY_LIMIT, error_class=RECOVERY_LIMIT, error=error)
+
+
+def disposition(state: str, reason: str | None, passed: bool, last_outcome: str | None, succeeded: bool) -> str:
+    """
+    Return how an event was handled, from its delivery's row and attempts.
+
+    :param state: the delivery's; ``reason``: why it is dead, if it is.
+    :param passed: its predicate said yes.
+    :param last_outcome: its last attempt's, if there was one; ``succeeded``: whether any attempt did.
+    """
+    if state == model.DEAD and reason == model.FILTER_ERROR:
+        return FILTER_ERROR
+    if state == model.DONE and last_outcome == "skipped":
+        return SKIPPED
+    return HANDLED if passed or succeeded else UNKNOWN
+
+
+class IDeliveries(Interface):
+    """
+    Where each accepted delivery stands.
+
+    A delivery is its server's (``owner``) from its acceptance, or from the `recover` that took it over. `ready`, `due`
+    and `next_due` know this server's only, so that what an earlier one left is run by nobody before `recover`.
+    """
+
+    def settle(settlement: Settlement) -> Deferred[None]:
+        """
+        Record an attempt and the delivery's new state as one durable unit.
+
+        :raises StoreError: there is no such delivery.
+        """
+
+    def ready(after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
+        """
+        Deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one. Large bodies
+        are left out.
+        """
+
+    def due(now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
+        """
+        Deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``. Large
+        bodies are left out.
+        """
+
+    def next_due(after: float = 0.0) -> Deferred[float | None]:
+        """When the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
+
+    def advance_due(seconds: float) -> Deferred[None]:
+        """Make every waiting delivery of this server due so many seconds earlier: the wall clock was set back."""
+
+    def find(event_id: str) -> Deferred[Sequence[StoredDelivery]]:
+        """All deliveries of one event, by id."""
+
+    def backlog() -> Deferred[Sequence[Backlog]]:
+        """Count the unfinished deliveries of each binding version. Only for start-up: cost grows with the backlog."""
+
+    def move(
+        trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
+    ) -> Deferred[int]:
+        """
+        Give a version's unfinished deliveries to another, or, with None, to the dead letters (``binding_removed``).
+
+        :param excluding: ids that run now and stay as they are.
+        :return: how many.
+        """
+
+    def bury(
+        trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
+    ) -> Deferred[int]:
+        """
+        Give up a version's unfinished deliveries: make them dead letters of this reason.
+
+        :param excluding: ids that run now and stay as they are.
+        :param waiting: those that wait for a retry, too.
+        :return: how many.
+        """
+
+    def take_back(trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
+        """
+        Make the dead letters of a version ready again, for another version and with all of their attempts: those that
+        used up their attempts (``retry_exhausted``) and died at ``since`` (seconds, Unix) or later. This server's.
+
+        :return: how many.
+        """
+
+    def oldest(versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
+        """Of each version (trigger id, number) the unfinished delivery that was accepted first, without its bytes."""
+
+    def recent(trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
+        """
+        The newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
+        """
+
+    def begins(delivery_id: int, waits: bool = True) -> Deferred[None]:
+        """
+        Note that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
+
+        :param waits: whether the caller waits for the note; else the result has fired, and the note is written soon.
+        :return: fires, always, when the note would outlive a crash of this process. It is not durable: a failure of the
+            whole system may lose it.
+        """
+
+    def ended(delivery_id: int) -> None:
+        """Drop the note: its handler runs no more."""
+
+    def recover(
+        now: float,
+        limit: int,
+        received_before: float | None = None,
+        leaving: int | None = None,
+        gone: int | None = None,
+    ) -> Deferred[Recovery]:
+        """
+        Take over every unfinished delivery of servers that are gone, as one unit (``owner``).
+
+        Those that ran when their server crashed count that (``crashes`` + 1), and become dead letters
+        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed or was not renewed since this
+        one started; `close` drops its notes, so that a clean end counts for nothing.
+
+        :param received_before: only those received earlier (seconds, Unix); None for all.
+        :param leaving: the incarnation of a server that still runs and ends its deliveries: not those.
+        :param gone: that of a server whose process is known to have ended: those in any case.
+        """
+
+    def stranded(
+        older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
+    ) -> Deferred[Sequence[StoredDelivery]]:
+        """
+        Unfinished deliveries of servers that are gone, which wait for a `recover`, by id; without their bytes.
+
+        :param older_than: only those received earlier (seconds, Unix).
+        :param leaving: see `recover`; so is ``gone``.
+        """
+
+    def count_stranded(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """Count what `stranded` would list without a limit. Cost grows with what is unfinished."""
+
+    def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
+        """State of each of these deliveries that is this server's, or finished; those of others are left out."""

@@ -1,0 +1,109 @@
+"""Generations and binding versions: their numbers, and what they were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+from zope.interface import Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
+
+
+@frozen(kw_only=True)
+class BindingRecord:
+    """One definition of one trigger, as it was given a number. ``spec`` is the encoded trigger spec."""
+
+    trigger_id: str
+    version: int
+    fingerprint: str
+    generation: int
+    bundle_id: str
+    spec: bytes
+
+
+@frozen(kw_only=True)
+class GenerationRecord:
+    """
+    One generation as it was given its number.
+
+    :ivar adopted_at: seconds, Unix; None while it is only reserved.
+    :ivar bindings: the definitions that are new in it (unchanged ones keep the record they have).
+    :ivar removed: ids of triggers that it no longer has.
+    :ivar manifest_digest: names the manifest's text in the store; empty in records of before there were any.
+    :ivar recalled: the earlier generation whose content this is, for one that was rolled back to.
+    :ivar reason: why it was made, where somebody said.
+    :ivar summary: what it changed, as a JSON value.
+    """
+
+    number: int
+    digest: str
+    bundle_id: str
+    source: str
+    actor: str
+    adopted_at: float | None = None
+    bindings: tuple[BindingRecord, ...] = ()
+    removed: tuple[str, ...] = ()
+    manifest_digest: str = ""
+    recalled: int | None = None
+    reason: str = ""
+    summary: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class LiveBinding:
+    """The newest number ever given to a trigger, and its fingerprint then."""
+
+    version: int
+    fingerprint: str
+    bundle_id: str
+
+
+class IGenerations(Interface):
+    """Numbers of generations and binding versions; they never go back, over any number of restarts."""
+
+    def last() -> Deferred[GenerationRecord | None]:
+        """The generation with the highest number, adopted or only reserved (without its bindings)."""
+
+    def latest_bindings() -> Deferred[Mapping[str, LiveBinding]]:
+        """
+        For every trigger id ever seen: its highest version number.
+
+        Those of a generation that was only reserved count: it may have served, and the note of that have failed.
+        """
+
+    def bindings(keys: Collection[tuple[str, int]]) -> Deferred[Sequence[BindingRecord]]:
+        """The record of each (trigger id, version) that is known."""
+
+    def reserve(generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None) -> Deferred[None]:
+        """
+        Write numbers, fingerprints, the bundle and the manifest's text (each unless it is None: known already) in one
+        durable unit. A generation of the same number that was only reserved is replaced, with the bindings it brought.
+
+        :param manifest: the text, encoded as the caller likes; kept under the generation's ``manifest_digest``.
+        :raises StoreError: the generation's number, or a binding version's, was adopted before; or the bundle, or the
+            manifest that it names, is None and not known.
+        """
+
+    def adopted(number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
+        """
+        Note that a reserved generation serves, and put each of ``checkpoints``, in one durable unit.
+
+        :param at: seconds, Unix. If it was adopted before, that time stays: a restart goes on with a generation.
+        :raises TypeError: at once: a value is no JSON.
+        :raises StoreError: there is no such generation; nothing was put.
+        """
+
+    def generation(number: int) -> Deferred[GenerationRecord | None]:
+        """One adopted generation (without bindings), or None."""
+
+    def manifest(digest: str) -> Deferred[bytes | None]:
+        """The manifest's text as it was handed over, or None."""
+
+    def history(limit: int) -> Deferred[Sequence[GenerationRecord]]:
+        """The newest adopted generations, newest first (without bindings)."""
+
+    def bundle(bundle_id: str) -> Deferred[bytes | None]:
+        """The encoded bundle, or None."""
