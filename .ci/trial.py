@@ -19,23 +19,23 @@ from twisted.trial._dist.disttrial import DistTrialRunner
 SHOWN = 20
 
 
-class TimingReporter(DistReporter):  # type: ignore[misc]
+class TimingReporter(DistReporter):
     """Pass on each test's result when it has ended, and print the slowest tests after the summary."""
 
     def __init__(self, original: Any) -> None:
-        super().__init__(original)
+        super().__init__(original)  # type: ignore[no-untyped-call]
         self.began: dict[str, float] = {}
         self.took: dict[str, float] = {}
 
     def startTest(self, test: Any) -> None:  # noqa: N802
         """Note when a test begins."""
         self.began[test.id()] = time.monotonic()
-        super().startTest(test)
+        super().startTest(test)  # type: ignore[no-untyped-call]
 
     def stopTest(self, test: Any) -> None:  # noqa: N802
         """Note how long it took."""
         self.took[test.id()] = time.monotonic() - self.began[test.id()]
-        super().stopTest(test)
+        super().stopTest(test)  # type: ignore[no-untyped-call]
 
     def done(self) -> None:
         """Print trial's summary, then ours."""

@@ -41,7 +41,7 @@ class SinkTests(SynchronousTestCase):
         emitting = self.sink("gh", tick(TO_STABLE[0]))
         self.assertEqual(self.world.counts(), [(1, 2), (0, 1)])
         self.world.end(self.world.fresh)
-        self.world.store.writer.let_go()
+        self.world.store.writer.release()
         self.successResultOf(emitting)
         self.assertEqual((self.world.counts(), self.world.ended), ([(1, 1), (0, 0)], []))
         self.assertEqual((self.world.ran(), self.world.ended), (["gh@v1"], ["gh@v1"]))
@@ -49,7 +49,7 @@ class SinkTests(SynchronousTestCase):
     def test_failures(self) -> None:
         """What cannot be kept, or has no form in JSON, leaves no lease behind."""
         self.failureResultOf(self.sink("gh", tick("a", payload={"a": object()})), TypeError)
-        self.world.memory.fail_writes = True
+        self.world.store.fail_writes = True
         self.failureResultOf(self.sink("gh", tick("a")), EventLogUnavailable)
         self.assertEqual([in_flight for _, in_flight in self.world.counts()], [0, 0])
 
