@@ -117,7 +117,13 @@ class AgreementTests(SynchronousTestCase):
         words = ["--manifest", "m.toml", "--listen", "h:1", "--watch", "--drain-max-items", "0", "--vm", "inline"]
         options = Options()
         options.parseOptions(words)
-        given_ = {"config": "m.toml", "bind": "h:1", "watch": True, "drain_max_items": "0", "vm": "inline"}
+        given_: dict[str, str | bool | None] = {
+            "config": "m.toml",
+            "bind": "h:1",
+            "watch": True,
+            "drain_max_items": "0",
+            "vm": "inline",
+        }
         self.assertEqual(options.serve, ServeOptions.from_values(given_, {}))
 
     def test_twistd_says_what_is_wrong(self) -> None:

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -30,11 +30,15 @@ from harn.model.problem import Problem
 from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter, IInterpreters
-from harn.vm.model import Returned
 from harn.vm.sources import read_bundle
 
 InterpretersFactory = Callable[[Callable[[str, str], Deferred[bytes]]], Any]
 """Makes an `IInterpreters` that is a service, given what reads secrets."""
+
+
+def no_secrets(binding: str, reference: str) -> Deferred[bytes]:
+    """Refuse every secret: for interpreters whose handlers read none."""
+    return fail(SecretUnavailable(f"no provider knows {reference}"))
 
 
 async def read_secret(reference: str) -> bytes:
@@ -42,6 +46,9 @@ async def read_secret(reference: str) -> bytes:
     if reference not in SECRETS:
         raise SecretUnavailable(f"no provider knows {reference}")
     return SECRETS[reference]
+
+
+E = TypeVar("E", bound=BaseException)
 
 
 class InterpreterCase(TestCase):
@@ -92,7 +99,7 @@ class InterpreterCase(TestCase):
         returned = await interpreter.call(make_call(handler, **options))
         return None if returned.result is None else msgspec.json.decode(returned.result)
 
-    async def failure(self, calling: Awaitable[Returned], *kinds: type[Exception]) -> Exception:
+    async def failure(self, calling: Awaitable[object], *kinds: type[E]) -> E:
         """Give the error that a call ends with, which must be one of ``kinds``."""
         try:
             returned = await calling

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.refusals import EVERY, MOST, Refusals
@@ -14,8 +16,8 @@ class RefusalsTests(SynchronousTestCase):
         self.lines: list[str] = []
         self.clock = Clock()
         self.refusals = Refusals(self.clock)
-        globalLogPublisher.addObserver(self._keep)
-        self.addCleanup(globalLogPublisher.removeObserver, self._keep)
+        globalLogPublisher.addObserver(cast(ILogObserver, self._keep))
+        self.addCleanup(globalLogPublisher.removeObserver, cast(ILogObserver, self._keep))
 
     def _keep(self, event: LogEvent) -> None:
         if event.get("log_namespace") == "harn.listener":

@@ -12,4 +12,5 @@ from harn.operations.parameters import Parameters
 
 def asked(operation: Operation[Any, Any, Any], service: Any, wanted: Parameters, actor: str = "me") -> Deferred[Any]:
     """Run an operation on a service."""
-    return Deferred.fromCoroutine(operation.run(service, Caller(actor=actor, role=Role.ADMIN), wanted))
+    running: Any = operation.run(service, Caller(actor=actor, role=Role.ADMIN), wanted)
+    return Deferred.fromCoroutine(running)

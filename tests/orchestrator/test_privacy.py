@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.orchestrator.privacy import make_private
@@ -18,8 +18,8 @@ from harn.store.sqlite.schema import connect_writer
 class PrivacyTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.lines: list[str] = []
-        globalLogPublisher.addObserver(self.keep)
-        self.addCleanup(globalLogPublisher.removeObserver, self.keep)
+        globalLogPublisher.addObserver(cast(ILogObserver, self.keep))
+        self.addCleanup(globalLogPublisher.removeObserver, cast(ILogObserver, self.keep))
         self.directory = Path(self.mktemp()).absolute()
 
     @staticmethod

@@ -1,5 +1,6 @@
 """Orphans that the server is given as process 1."""
 
+from typing import Any
 from unittest import skipIf
 
 from twisted.internet.task import Clock
@@ -11,17 +12,17 @@ from harn.orchestrator.reaping import INTERVAL, OrphanReaper, is_parent_of_orpha
 class OrphanReaperTests(SynchronousTestCase):
     """The reaper by a clock."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         """Start one."""
-        self.ended = set()
-        self.reaped = []
+        self.ended: set[int] = set()
+        self.reaped: list[int] = []
         self.clock = Clock()
-        self.awaited = {}
+        self.awaited: dict[int, Any] = {}
         self.reaper = OrphanReaper(self.clock, lambda: sorted(self.ended), self.awaited, self.reaped.append)
         self.reaper.startService()
         self.addCleanup(self.reaper.stopService)
 
-    def test_orphans_are_reaped(self):
+    def test_orphans_are_reaped(self) -> None:
         """What has ended and waits at two looks is reaped, once."""
         self.ended |= {7, 8}
         self.clock.advance(INTERVAL)
@@ -32,7 +33,7 @@ class OrphanReaperTests(SynchronousTestCase):
         self.clock.pump([INTERVAL] * 3)
         self.assertEqual(len(self.reaped), 2)
 
-    def test_statuses_of_others(self):
+    def test_statuses_of_others(self) -> None:
         """What Twisted waits for is left to it, and so is what its starter reaps soon."""
         self.awaited[7] = object()
         self.ended |= {7, 8}
@@ -44,6 +45,6 @@ class OrphanReaperTests(SynchronousTestCase):
         self.assertEqual(self.reaped, [])
 
     @skipIf(is_parent_of_orphans(), "the tests run as process 1")
-    def test_not_for_everybody(self):
+    def test_not_for_everybody(self) -> None:
         """A process with a parent for its orphans needs no reaper."""
         self.assertFalse(is_parent_of_orphans())

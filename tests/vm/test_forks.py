@@ -151,7 +151,7 @@ class ForkTests(InterpreterCase):
         for _ in range(3):
             await self.result(interpreter, "leaves_a_copy")
         calls = [interpreter.call(make_call(each)) for each in ("fine", "plain_fine", "async_waits") for _ in range(30)]
-        answers = [int(each.result) for each in await gatherResults(calls)]
+        answers = [int(each.result or 0) for each in await gatherResults(calls)]
         self.assertEqual(answers, [pid] * 60 + [0] * 30)
 
     async def test_exit_functions(self) -> None:
@@ -197,5 +197,5 @@ class InlineForkTests(InterpreterCase):
         await old.close()
         interpreter = await self.make(FORKS, "fine")
         self.patch(inline, "_threads", [old, interpreter])
-        old._thread._ident = interpreter._thread.ident
+        old._thread._ident = interpreter._thread.ident  # type: ignore[attr-defined]
         self.assertEqual(await self.result(interpreter, "async_waits"), 0)

@@ -1,5 +1,7 @@
 """Frames: whatever the pieces, what was sent arrives; what was never sent is refused."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,7 +45,7 @@ class FrameTests(SynchronousTestCase):
     """`append_frame` and `FrameReader`."""
 
     @given(FRAMES, st.integers(1, 64))
-    def test_any_pieces(self, frames, size) -> None:
+    def test_any_pieces(self, frames: Any, size: Any) -> None:
         """Frames cut anywhere come out whole and in order."""
         data = bytearray()
         for frame in frames:
@@ -53,7 +55,7 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(found, frames)
 
     @given(FRAMES)
-    def test_body_that_follows(self, frames) -> None:
+    def test_body_that_follows(self, frames: Any) -> None:
         """A frame whose body is sent after it is, on the wire, the same but for how the body's length is written."""
         data = bytearray()
         for frame in frames:
@@ -65,7 +67,7 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(FrameReader(ToChild, 1000).feed(bytes(data)), frames)
 
     @given(st.binary(min_size=4, max_size=100))
-    def test_rubbish(self, data) -> None:
+    def test_rubbish(self, data: Any) -> None:
         """Rubbish gives frames, waits for more, or is a ValueError; nothing else."""
         try:
             for frame in FrameReader(FromChild, 1000).feed(data):

@@ -1,7 +1,10 @@
 """Start and stop hooks: when they run, what a failure costs, and what waits for whom."""
 
+from __future__ import annotations
+
 import os
 import socket
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
@@ -50,7 +53,7 @@ class DecoratorTests(SynchronousTestCase):
     def test_marks(self) -> None:
         """They give the function back as it was; one may be both."""
 
-        def begin(option=1, *more, **others):
+        def begin(option: Any = 1, *more: Any, **others: Any) -> Any:
             return 7
 
         self.assertIs(on_stop(on_start(begin)), begin)
@@ -59,7 +62,7 @@ class DecoratorTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """What is no function, or needs arguments, is refused where it is marked."""
 
-        def begin(context) -> None:
+        def begin(context: Any) -> None:
             """Needs something."""
 
         self.assertIn(
@@ -81,7 +84,7 @@ class StartStopTests(SynchronousTestCase):
     def release(self) -> None:
         self.released += 1
 
-    def answer(self, *failed, number=None) -> None:
+    def answer(self, *failed: Any, number: Any = None) -> None:
         asked = self.sent[-1]
         failures = [HookFailure(f"handlers:{each}", "OSError: in use", "handlers.py:3", "") for each in failed]
         self.hooks.ran(HooksRan(asked.number if number is None else number, asked.kind, failures))
@@ -107,7 +110,7 @@ class StartStopTests(SynchronousTestCase):
 
     def test_earlier_interpreters_first(self) -> None:
         """They wait for what is about to end, and calls wait with them."""
-        ending = Deferred()
+        ending: Deferred[None] = Deferred()
         begun = self.hooks.begin(lambda: ending)
         self.assertEqual((self.sent, self.hooks.holds), ([], True))
         ending.callback(None)
@@ -160,7 +163,7 @@ class StartStopTests(SynchronousTestCase):
         self.answer("late", number=0)
         self.assertEqual(len(self.hooks.failures), 1)
 
-    def successResultOf_begun(self):
+    def successResultOf_begun(self) -> Any:
         begun = self.hooks.begin()
         self.answer()
         return self.successResultOf(begun)
@@ -205,7 +208,7 @@ class StartStopTests(SynchronousTestCase):
 
     def test_stop_before_they_began(self) -> None:
         """Of an interpreter that ends while its start hooks still wait for an earlier one, no hook runs."""
-        ending = Deferred()
+        ending: Deferred[None] = Deferred()
         begun = self.hooks.begin(lambda: ending)
         self.successResultOf(self.hooks.stop())
         self.successResultOf(begun)
@@ -224,14 +227,14 @@ class StartStopTests(SynchronousTestCase):
 class PortCase(InterpreterCase):
     """Interpreters whose modules want a port."""
 
-    def free_port(self):
+    def free_port(self) -> Any:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             return free.getsockname()[1]
 
     async def first_call_waits(self) -> None:
         """See that a call which is there before `serve` was called waits for the end of earlier interpreters, too."""
-        path, ending, asked = self.path(), Deferred(), []
+        path, ending, asked = self.path(), Deferred[None](), list[str]()
         self.patch(self.interpreters, "_ending", lambda: asked.append("ending") or ending)
         interpreter = await self.make(HOOKS.format(path=path), "call")
         calling = interpreter.call(make_call("call"))

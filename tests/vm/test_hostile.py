@@ -1,11 +1,14 @@
 """Handlers that do their worst, in real child processes, each beside others that must not pay for it."""
 
+from __future__ import annotations
+
 import os
 import signal
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs
 
 from harn.errors import (
     CallInterrupted,
@@ -15,7 +18,7 @@ from harn.errors import (
     ResultTooLarge,
 )
 from harn.testing.calls import make_call, refer
-from harn.testing.interpreters import InterpreterCase
+from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm.childprocess import child_environment
 from harn.vm.process import ChildInterpreters
 
@@ -139,7 +142,6 @@ class HostileCase(InterpreterCase):
     """A service whose restarts are counted."""
 
     timeout = 60
-    factory = None
 
     def setUp(self) -> None:
         self.restarts = 0
@@ -150,21 +152,18 @@ class HostileCase(InterpreterCase):
         self.factory = lambda secrets: ChildInterpreters(reactor, secrets, on_restart=restarted)
         super().setUp()
 
-    async def make_hostile(self):
+    async def make_hostile(self) -> Any:
         return await self.make(HOSTILE, "fine")
 
-    async def assert_fine(self, interpreter) -> None:
+    async def assert_fine(self, interpreter: Any) -> None:
         """The interpreter works (again)."""
         self.assertEqual(await self.result(interpreter, "fine"), "fine")
         self.assertEqual(await self.result(interpreter, "plain_fine"), "fine")
         self.assertTrue(interpreter.is_up())
 
-    def record_log(self):
+    def record_log(self) -> Any:
         """Give the list that log events are added to."""
-        events = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
-        return events
+        return self.enterContext(capturedLogs())
 
 
 class DeathTests(HostileCase):
@@ -215,9 +214,9 @@ class DeathTests(HostileCase):
         """A call made while the process is replaced runs in the new one; meanwhile it is not up."""
         interpreter = await self.make_hostile()
         dying = interpreter.call(make_call("leaves"))
-        waiting = Deferred()
+        waiting: Deferred[Any] = Deferred()
 
-        def died(failure) -> None:
+        def died(failure: Any) -> None:
             self.assertFalse(interpreter.is_up())
             interpreter.call(make_call("fine")).chainDeferred(waiting)
 
@@ -233,9 +232,9 @@ class DeathTests(HostileCase):
         await self.failure(interpreter.call(make_call("leaves")), InterpreterDied)
         await self.assert_fine(interpreter)
 
-    def turn(self):
+    def turn(self) -> Any:
         """Wait for one turn of the reactor."""
-        turned = Deferred()
+        turned: Deferred[None] = Deferred()
         reactor.callLater(0, turned.callback, None)
         return turned
 
@@ -292,7 +291,7 @@ class DeathTests(HostileCase):
             if number:
                 os.kill(programs[1], signal.SIGKILL)  # detached: what is left of it is the system's
 
-    def lives(self, pid):
+    def lives(self, pid: Any) -> Any:
         """Tell whether a process runs; one that nobody has fetched yet does not."""
         try:
             with open(f"/proc/{pid}/stat") as file:
@@ -310,7 +309,7 @@ class DeathTests(HostileCase):
 class TimeTests(HostileCase):
     """Handlers that do not end."""
 
-    async def assert_timed_out(self, handler, *, bystander=CallInterrupted, restarts=1) -> None:
+    async def assert_timed_out(self, handler: Any, *, bystander: Any = CallInterrupted, restarts: Any = 1) -> None:
         interpreter = await self.make_hostile()
         beside = interpreter.call(make_call("waits_a_little", timeout=20))
         calling = interpreter.call(make_call(handler, timeout=0.2))
@@ -499,7 +498,7 @@ class SurroundingsTests(HostileCase):
         for name in ("HARN_SECRET_GITHUB_TOKEN", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET_FILE"):
             self.patch(os, "environ", {**os.environ, name: "secret"})
         self.patch(os, "environ", {**os.environ, "HARN_OTHER": "plain"})
-        interpreters = ChildInterpreters(reactor, None)
+        interpreters = ChildInterpreters(reactor, no_secrets)
         interpreters.startService()
         self.addCleanup(interpreters.stopService)
         interpreter = await interpreters.create(self.bundle({"handlers.py": HOSTILE}, ["environment"]))

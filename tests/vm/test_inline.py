@@ -1,10 +1,14 @@
 """Interpreters in the server's process: what is reported of a call that cannot be ended."""
 
+from __future__ import annotations
+
 import sys
 import threading
+from typing import Any
 
 from twisted.internet import reactor
-from twisted.logger import globalLogPublisher
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from harn.errors import HandlerTimedOut
 from harn.testing.calls import make_call
@@ -32,9 +36,7 @@ class InlineTests(InterpreterCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.events = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = self.enterContext(capturedLogs())
 
     def release(self) -> None:
         """Let every stuck handler go on."""
@@ -76,9 +78,9 @@ class InlineTests(InterpreterCase):
         for thread in threads:
             thread.join(10)
 
-    async def result_of_turns(self, interpreter) -> None:
+    async def result_of_turns(self, interpreter: Any) -> None:
         """Wait until the stuck handler has the thread."""
         while "released.wait" not in interpreter._stack():
-            turned = inline.Deferred()
+            turned: Deferred[None] = Deferred()
             reactor.callLater(0, turned.callback, None)
             await turned

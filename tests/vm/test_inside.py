@@ -1,11 +1,14 @@
 """The parts of an interpreter's inside that need no process to be seen at work."""
 
+from __future__ import annotations
+
 import asyncio
 import sys
 from contextvars import copy_context
+from typing import Any, cast
 
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.handlers import LONGEST_WAIT, Context, Log, RetryAfter
@@ -32,7 +35,13 @@ class HandlersTests(SynchronousTestCase):
     def test_blocking_for_a_secret(self) -> None:
         """``secret_sync`` refuses to block a loop."""
         context = Context(
-            binding="gh@v1", trigger_id="gh", attempt=1, deadline=0.0, replay_of=None, log=Log(print), ask=None
+            binding="gh@v1",
+            trigger_id="gh",
+            attempt=1,
+            deadline=0.0,
+            replay_of=None,
+            log=Log(print),
+            ask=cast(Any, None),
         )
 
         async def wrong() -> None:
@@ -71,9 +80,7 @@ class PrintingTests(SynchronousTestCase):
     """Records of the server's log."""
 
     def setUp(self) -> None:
-        self.events = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.events = self.enterContext(capturedLogs())
         self.clock = Clock()
         self.printing = Printing(self.clock.seconds)
 
@@ -124,10 +131,10 @@ class CulpritTests(SynchronousTestCase):
         class Call:
             number = 7
 
-        found = []
+        found: list[Any] = []
 
         async def look() -> None:
-            CURRENT.set(Call())
+            CURRENT.set(cast(Any, Call()))
             asyncio.get_running_loop().call_soon(lambda: found.append(find_culprit(sys._getframe(), {__file__})))
             found.append(find_culprit(sys._getframe(), ()))
             await asyncio.sleep(0)
@@ -142,14 +149,14 @@ class CulpritTests(SynchronousTestCase):
 class ScopeTests(SynchronousTestCase):
     """The finder, under the modules' own names."""
 
-    def install(self, *sources):
+    def install(self, *sources: Any) -> Any:
         scope = Scope([Source(name, path, text.encode(), package) for name, path, text, package in sources])
         scope.install()
         self.addCleanup(self.forget, {source[0].partition(".")[0] for source in sources})
         self.addCleanup(scope.remove)
         return scope
 
-    def forget(self, tops) -> None:
+    def forget(self, tops: Any) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] in tops]:
             del sys.modules[name]
 

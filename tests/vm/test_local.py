@@ -1,20 +1,24 @@
 """Local code that is found in unusual ways: it is in the bundle, or refused with a hint; and data beside modules."""
 
+from __future__ import annotations
+
 import importlib
 import importlib.resources
 import pkgutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.model.references import parse_function_reference
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.frames import Source
 from harn.vm.guard import UnreadModule
 from harn.vm.imports import Scope
 from harn.vm.locality import Locality
 from harn.vm.sources import find_modules, read_bundle
-from tests.vm.test_sources import SourcesCase, parse_function_reference
+from tests.vm.test_sources import SourcesCase
 
 FUNCTION = "def f(event): pass\n"
 
@@ -26,7 +30,7 @@ class LocalityTests(SynchronousTestCase):
         self.root = Path(self.mktemp()).absolute()
         self.locality = Locality(str(self.root))
 
-    def file(self, name):
+    def file(self, name: Any) -> Any:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -110,7 +114,7 @@ class GuardCase(SourcesCase):
         before = set(sys.modules)
         self.addCleanup(lambda: [sys.modules.pop(name) for name in set(sys.modules) - before])
 
-    def functions(self, *references, exports=None, include=()):
+    def functions(self, *references: Any, exports: Any = None, include: Any = ()) -> Any:
         bundle, problems = read_bundle(
             self.root, exports or {}, {parse_function_reference(each) for each in references}, include
         )
@@ -121,7 +125,7 @@ class GuardCase(SourcesCase):
         self.addCleanup(lambda: scope in sys.meta_path and scope.remove())
         return Functions(self.scope, lambda module: None)
 
-    def refused(self, *references, **more):
+    def refused(self, *references: Any, **more: Any) -> Any:
         functions = self.functions(*references, **more)
         return self.assertRaises(Unusable, functions.get, references[0])
 
@@ -252,7 +256,7 @@ class DataTests(GuardCase):
         self.assertEqual(files("harn_ns").joinpath("note.txt").read_text(), "hello from harn_ns/note.txt\n")
         self.assertEqual(pkgutil.get_data("harn_shop", "mail.txt"), b"hello from harn_shop/mail.txt\n")
         self.write_path("harn_shop/mail.txt", "new")
-        self.assertEqual((Path(sys.modules["harn_shop"].__file__).parent / "mail.txt").read_text(), "new")
+        self.assertEqual((Path(sys.modules["harn_shop"].__file__ or "").parent / "mail.txt").read_text(), "new")
         self.assertEqual(files("harn_shop").joinpath("mail.txt").read_bytes(), b"new")
 
     def test_loader(self) -> None:
@@ -263,12 +267,13 @@ class DataTests(GuardCase):
         functions = self.functions("harn_shop.plain:f", "harn_ns.mod:f")
         functions.get("harn_shop.plain:f")
         functions.get("harn_ns.mod:f")
-        loader = sys.modules["harn_shop"].__loader__
+        loader: Any = sys.modules["harn_shop"].__loader__
         self.assertEqual(loader.get_source("harn_shop"), "X = 1\n")
         self.assertEqual(loader.get_filename("harn_shop"), str(self.root / "harn_shop/__init__.py"))
         self.assertTrue(loader.is_package("harn_shop"))
         self.assertEqual([each.name for each in pkgutil.iter_modules(sys.modules["harn_shop"].__path__)], ["plain"])
-        plain = sys.modules["harn_shop.plain"].__loader__
+        plain: Any = sys.modules["harn_shop.plain"].__loader__
         self.assertIsNone(plain.get_resource_reader("harn_shop.plain"))
-        self.assertRaises(ImportError, sys.modules["harn_ns"].__loader__.get_filename, "harn_ns")
+        space: Any = sys.modules["harn_ns"].__loader__
+        self.assertRaises(ImportError, space.get_filename, "harn_ns")
         self.assertRaises(FileNotFoundError, loader.get_data, str(self.root / "none"))

@@ -1,5 +1,7 @@
 """What an interpreter says of a call, as the server takes it; and which functions a reference may name."""
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import ResultInvalid, ResultTooLarge
@@ -27,7 +29,7 @@ class ReturnedTests(SynchronousTestCase):
 class ReferenceTests(SynchronousTestCase):
     """`Functions`."""
 
-    def functions(self, source):
+    def functions(self, source: Any) -> Any:
         """Give the functions of module ``handlers``."""
         scope = Scope([Source("handlers", "handlers.py", source.encode(), False)], f"outcomes_{id(source)}")
         scope.install()

@@ -1,5 +1,7 @@
 """The life of interpreters in child processes: what they leave behind, and what they do without their parent."""
 
+from __future__ import annotations
+
 import gc
 import os
 import select
@@ -9,6 +11,7 @@ import sys
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import harn
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.testing.calls import HANDLERS, make_call, refer
-from harn.testing.interpreters import InterpreterCase
+from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm import childprocess
 from harn.vm.child.guard import HELD
 from harn.vm.printing import Printing
@@ -26,12 +29,12 @@ from harn.vm.process import ChildInterpreters
 from harn.vm.spare import REFILL_DELAY, Spare
 
 
-def descriptors():
+def descriptors() -> Any:
     """Count this process's open descriptors."""
     return len(os.listdir("/proc/self/fd"))
 
 
-def children():
+def children() -> Any:
     """Name this process's children, dead ones that nobody fetched too."""
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
@@ -49,13 +52,13 @@ def leave(event):
 class LifeTests(InterpreterCase):
     """Starting and closing."""
 
-    def write(self, text):
+    def write(self, text: Any) -> Any:
         """Write a file of its own."""
         path = Path(self.mktemp())
         path.write_text(text)
         return path
 
-    def edit_and_compile(self, path, text) -> None:
+    def edit_and_compile(self, path: Any, text: Any) -> None:
         """Change a module on disk, byte code and all."""
         path.write_text(text)
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(path.parent)], check=True)
@@ -90,9 +93,9 @@ class LifeTests(InterpreterCase):
         gc.disable()
         self.addCleanup(gc.enable)
         await interpreter.close()
-        dead = weakref.ref(interpreter), weakref.ref(interpreter._worker)
+        dead = weakref.ref(interpreter), weakref.ref(interpreter._worker)  # type: ignore[attr-defined]
         del interpreter
-        turned = Deferred()
+        turned: Deferred[None] = Deferred()
         reactor.callLater(0, turned.callback, None)  # so that nothing of the closing is on the stack any more
         await turned
         self.assertEqual([each() for each in dead], [None, None])
@@ -129,6 +132,7 @@ class LifeTests(InterpreterCase):
         spare.start()
         self.addCleanup(spare.stop)
         for number in HELD:
+            assert spare.pid is not None
             os.kill(spare.pid, number)
         process = await spare.take()
         self.assertIsNotNone(process.pid)
@@ -156,7 +160,7 @@ class LifeTests(InterpreterCase):
     async def test_a_process_of_its_own_dies(self) -> None:
         """Its successors leave the spare alone too, lone calls do, and none of its deaths is counted."""
         restarts = []
-        interpreters = ChildInterpreters(reactor, None, on_restart=lambda: restarts.append(1))
+        interpreters = ChildInterpreters(reactor, no_secrets, on_restart=lambda: restarts.append(1))
         interpreters.startService()
         self.addCleanup(interpreters.stopService)
         before = interpreters.spare.pid, children()
@@ -250,7 +254,7 @@ def loops(event):
 class OrphanTests(SynchronousTestCase):
     """A child whose parent was killed: it ends, and so do its guard and every program that it has started."""
 
-    def orphan(self, *handlers):
+    def orphan(self, *handlers: Any) -> Any:
         """Kill a parent whose child runs ``handlers``; give descriptors to wait for it and what it has started."""
         root = Path(self.mktemp())
         root.mkdir(parents=True)
@@ -260,13 +264,14 @@ class OrphanTests(SynchronousTestCase):
             [sys.executable, "-c", PARENT, str(root), *handlers], stdout=subprocess.PIPE, env=environment
         )
         with parent:
+            assert parent.stdout is not None
             waiting = [os.pidfd_open(int(each)) for each in parent.stdout.readline().split()]
             for each in waiting:
                 self.addCleanup(os.close, each)
             parent.kill()
         return waiting
 
-    def assert_ends(self, waiting) -> None:
+    def assert_ends(self, waiting: Any) -> None:
         self.assertEqual(len(waiting), 4)
         for each in waiting:
             poll = select.poll()
@@ -293,7 +298,7 @@ class OrphanTests(SynchronousTestCase):
 class NoProcesses(Clock):
     """A reactor on which no process starts."""
 
-    def spawnProcess(self, *args, **kwargs) -> None:
+    def spawnProcess(self, *args: Any, **kwargs: Any) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
 

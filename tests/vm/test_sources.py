@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,27 +31,27 @@ class SourcesCase(SynchronousTestCase):
         self.root = Path(self.mktemp()).absolute()
         self.root.mkdir(parents=True)
 
-    def write(self, **files) -> None:
+    def write(self, **files: Any) -> None:
         """Write modules: ``a__b`` is ``a/b.py``, ``a__INIT`` is ``a/__init__.py``."""
         for name, text in files.items():
             self.write_path(name.replace("__", "/").replace("INIT", "__init__") + ".py", text)
 
-    def write_path(self, relative, text) -> None:
+    def write_path(self, relative: Any, text: Any) -> None:
         path = self.root / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else dedent(text).encode("utf-8"))
 
-    def read(self, *references, exports=None, include=(), previous=None):
+    def read(self, *references: Any, exports: Any = None, include: Any = (), previous: Any = None) -> Any:
         return read_bundle(
             self.root, exports or {}, {parse_function_reference(each) for each in references}, include, previous
         )
 
-    def good(self, *references, **options):
+    def good(self, *references: Any, **options: Any) -> Any:
         bundle, problems = self.read(*references, **options)
         self.assertEqual(problems, [])
         return bundle
 
-    def bad(self, *references, **options):
+    def bad(self, *references: Any, **options: Any) -> Any:
         problems = self.read(*references, **options)[1]
         self.assertEqual(len(problems), 1, problems)
         return problems[0]
@@ -146,7 +147,7 @@ class FollowingTests(SourcesCase):
         bundle = self.good("handlers:f", "out:f", include=include, exports=exports)
         names = {name for module in bundle.modules.values() for name in (module.name, *module.mentions)}
 
-        def found():
+        def found() -> Any:
             return find_modules(self.root, exports, names, include)
 
         self.assertEqual(found(), set(bundle_files(bundle)))
@@ -255,7 +256,7 @@ class RereadingTests(SourcesCase):
         self.write(handlers="import a\n", other="import c\n", a="import b\n", b="import a\n", c="")
         self.bundle = self.good("handlers:f", "other:f")
 
-    def again(self):
+    def again(self) -> Any:
         return self.good("handlers:f", "other:f", previous=self.bundle)
 
     def test_unchanged(self) -> None:
@@ -330,7 +331,7 @@ class MentionsTests(SynchronousTestCase):
         self.assertEqual(mentions(source, "p", "m.n", is_package=False), ("a", "a.b", "m", "m.c"))
 
     @given(st.binary(max_size=200))
-    def test_any_bytes(self, source) -> None:
+    def test_any_bytes(self, source: Any) -> None:
         """Whatever the bytes, there is a tuple of names or one of the documented errors."""
         try:
             found = mentions(source, "p", "m", is_package=False)

@@ -1,6 +1,7 @@
 """`multiprocessing` in handlers, by each of its start methods."""
 
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 
@@ -52,7 +53,7 @@ class MultiprocessingTests(InterpreterCase):
     timeout = 100
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
-    def packages(self):
+    def packages(self) -> Any:
         """Give a bundle whose modules are on disk no more."""
         files = {
             "handlers.py": HANDLERS,

@@ -1,5 +1,7 @@
 """Deadlines by a clock: whose time runs, who is asked to end, who pays."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -34,7 +36,7 @@ class JudgeTests(SynchronousTestCase):
             self.assertIs(judge(7, cancelled=cancelled, culprit=culprit, alone=alone), verdict)
 
     @given(st.booleans(), st.sampled_from([None, LOOP_TURNS, BLOCKED_BY_NOBODY, 7, 8]), st.booleans())
-    def test_nobody_pays_for_another(self, cancelled, culprit, alone) -> None:
+    def test_nobody_pays_for_another(self, cancelled: Any, culprit: Any, alone: Any) -> None:
         """A call is convicted only if it was alone, or had its chance to end and no other one is named."""
         if judge(7, cancelled=cancelled, culprit=culprit, alone=alone) is Verdict.CONVICT:
             self.assertTrue(alone or (cancelled and culprit in (LOOP_TURNS, 7)))
@@ -44,18 +46,18 @@ class Holder:
     """Records what `Overdue` asks for; answers pings as told."""
 
     def __init__(self) -> None:
-        self.calls = {}
-        self.pings = []
-        self.cancelled = []
-        self.ended = []
+        self.calls: dict[int, Any] = {}
+        self.pings: list[int] = []
+        self.cancelled: list[int] = []
+        self.ended: list[int | str] = []
 
-    def ping(self, number) -> None:
+    def ping(self, number: Any) -> None:
         self.pings.append(number)
 
-    def cancel(self, running) -> None:
+    def cancel(self, running: Any) -> None:
         self.cancelled.append(running.number)
 
-    def end(self, guilty, why, *, suspect) -> None:
+    def end(self, guilty: Any, why: Any, *, suspect: Any) -> None:
         self.ended.append(("suspect" if suspect else "acquitted") if guilty is None else guilty.number)
         self.calls = {}
 
@@ -67,13 +69,13 @@ class OverdueTests(SynchronousTestCase):
         self.clock, self.holder = Clock(), Holder()
         self.overdue = Overdue(self.clock, self.holder)
 
-    def begin(self, number, timeout):
+    def begin(self, number: Any, timeout: Any) -> Any:
         running = Running(number=number, call=make_call("f", timeout=timeout), returned=Deferred())
         self.holder.calls[number] = running
         self.overdue.began(running)
         return running
 
-    def answer(self, culprit) -> None:
+    def answer(self, culprit: Any) -> None:
         self.overdue.pong_received(Pong(self.holder.pings[-1], culprit))
 
     def test_idle_is_silent(self) -> None:
