@@ -1,1 +1,1 @@
-"""The HTTP edge: one site whose routes are swapped in one step, and everything that answers on it."""
+"""The HTTP edge: one site whose routes are swapped in one step, and the resources that answer on it."""

@@ -1,8 +1,8 @@
 """
 Admission: the decision at the edge to take a request, or to answer 429 or 503.
 
-It lives outside the generations: a reload changes its settings and neither refills nor empties a bucket. A token bucket
-gains ``rate`` tokens a second up to ``burst``; a request takes one, or `take` says how many seconds to wait for it.
+It is outside the generations: a reload changes its settings and neither refills nor empties a bucket. A token bucket
+gains ``rate`` tokens a second up to ``burst``; a request uses one, or `take` returns how many seconds to wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harn.manifest.model import AdmissionSettings
 
 @frozen
 class Rate:
-    """Tokens a second, and how many a full bucket holds."""
+    """Tokens a second, and the capacity of a full bucket."""
 
     rate: float = field(validator=gt(0))
     burst: float = field(validator=gt(0))
@@ -28,30 +28,28 @@ class Rate:
 
 @frozen
 class Level:
-    """
-    How full a bucket was, and when (seconds of any one clock).
-    """
+    """The fill level of a bucket, at a time (seconds of any one clock)."""
 
     tokens: float
     at: float
 
 
 def full(rate: Rate, now: float) -> Level:
-    """Start with a full bucket."""
+    """Return a full bucket."""
     return Level(rate.burst, now)
 
 
 def level_at(level: Level, rate: Rate, now: float) -> Level:
-    """Let time pass; a clock that goes back fills nothing, and a burst that shrank spills."""
+    """Return the level after time has passed; a clock that goes back adds nothing, and a smaller burst limits it."""
     gained = max(0.0, now - level.at) * rate.rate
     return Level(min(rate.burst, level.tokens + gained), now)
 
 
 def take(level: Level, rate: Rate, now: float) -> tuple[Level, float]:
     """
-    Take one token.
+    Remove one token.
 
-    :return: the bucket afterwards, and 0, or the seconds until a token will be there (then none is taken).
+    :return: the bucket afterwards, and 0, or the seconds until a token is available (then none is removed).
     """
     present = level_at(level, rate, now)
     needed = min(1.0, rate.burst)
@@ -65,11 +63,11 @@ _GLOBAL = ""  # no trigger has an empty id
 
 class Admission:
     """
-    Bounds what is verified and not yet durable, and, where configured, the rate of requests.
+    Limits what is verified and not yet durable, and, where configured, the rate of requests.
 
-    :param global_capacity: how many requests at once the global bucket holds, where the manifest says nothing.
+    :param global_capacity: capacity of the global bucket, in requests, if the manifest sets none.
     :param per_source_capacity: the same for each trigger.
-    :param refill_per_sec: what both gain in a second.
+    :param refill_per_sec: the rate at which both refill.
     :ivar pending_bytes: bytes of bodies that are verified and not durable yet; ``pending_events``: their requests.
     """
 
@@ -97,14 +95,14 @@ class Admission:
 
     @property
     def buckets(self) -> int:
-        """How many buckets are kept."""
+        """Number of buckets."""
         return len(self._levels)
 
     def apply(self, settings: AdmissionSettings, trigger_ids: Collection[str]) -> None:
         """
         Use these settings from now on, and keep the buckets of these triggers only.
 
-        :param trigger_ids: of all triggers in force; membership is asked once for each bucket.
+        :param trigger_ids: of all triggers in force; tested once for each bucket.
         """
         self._settings = settings
         global_default, each_default = self._defaults
@@ -160,7 +158,7 @@ class Admission:
         self.pending_events += 1
 
     def release(self, length: int) -> None:
-        """Take a request out of the counts: what it brought is durable, or will never be."""
+        """Remove a request from the counts: its deliveries are durable, or will never be."""
         self.pending_bytes -= length
         self.pending_events -= 1
 
@@ -168,8 +166,8 @@ class Admission:
         """
         Return whether so many bytes more may be pending.
 
-        What memory holds of deliveries counts against the same bound, up to half of it: their dispatcher keeps to that,
-        and what it holds must never keep everything new out.
+        Bodies of deliveries in memory count against the same bound, up to half of it: their dispatcher keeps to that
+        half, and they must never keep every new request out.
         """
         bound = self._settings.max_pending_bytes
         free = bound - self.pending_bytes - length
@@ -187,7 +185,7 @@ class Admission:
 
 
 def _rate(rate: float | None, burst: float | None) -> Rate | None:
-    """Make a rate; without a burst a bucket holds what one second brings, and at least one token."""
+    """Make a rate; without a burst a bucket holds the tokens of one second, and at least one."""
     if not rate or rate <= 0:
         return None
     return Rate(float(rate), float(burst) if burst else max(1.0, float(rate)))

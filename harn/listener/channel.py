@@ -1,14 +1,13 @@
 """
-One connection: where a request is decided when its headers are in, and where time and size are bounded.
+One connection: a request is accepted or refused when its headers are in, and its time and size are limited.
 
-Why a subclass of ``HTTPChannel``: the channel alone knows a request's method and target before its body arrives, so
-only here can 404, 405, 413 and 503 be said in time, ``100 Continue`` be held back from a request that is turned away,
-and a lease be taken on the routes that were live when the headers ended. What it takes from its parent beside public
-names are the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, what chooses how
-a body is read (``_maybeChooseTransferDecoder``), the line that has no end yet (``_buffer``), the bytes of later
-requests (``_dataBuffer``), whether bytes are being taken in (``_busyReceiving``), the trailers of the decoder of
-chunks, and the hook for malformed input, ``_respondToBadRequestAndDisconnect``; the tests meet each of them through
-real bytes.
+This is a subclass of ``HTTPChannel`` because only the channel has a request's method and target before its body
+arrives: only here can 404, 405, 413 and 503 be sent in time, ``100 Continue`` be held back from a refused request, and
+a lease be acquired on the routes that were live when the headers ended. Private names that it uses of its parent are
+the request line (``_command``, ``_path``, ``_version``), the two sums of the headers' size, the choice of the body's
+decoder (``_maybeChooseTransferDecoder``), the incomplete line (``_buffer``), the bytes of later requests
+(``_dataBuffer``), whether bytes are being processed (``_busyReceiving``), the trailers of the decoder of chunks, and
+the hook for malformed input, ``_respondToBadRequestAndDisconnect``; the tests reach each of them through real bytes.
 """
 
 # ruff: noqa: N802
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
     from harn.listener.site import HarnSite
 
 LARGE_HEAD = 4096
-"""Bytes of a head from which on they are counted while its body is read."""
+"""Size in bytes from which a head is counted while its body is read."""
 _FOLDS = (b" ", b"\t")
 _FRAMING = {"content-length": b"Content-Length", "transfer-encoding": b"Transfer-Encoding"}
-"""The headers that say how long a body is, as the parent spells them."""
+"""The headers that set the length of a body, as the parent spells them."""
 _URI_TOO_LONG = Status(414, "URI too long")
 _HEADERS_TOO_LARGE = Status(431, "Request header fields too large")
 
@@ -48,7 +47,7 @@ class HarnChannel(PhasedChannel):
     """
     A connection of `harn.listener.site.HarnSite`.
 
-    :ivar unverified: bytes of a head that is not complete, counted by `harn.listener.unverified`.
+    :ivar unverified: bytes of an incomplete head, counted by `harn.listener.unverified`.
     """
 
     site: HarnSite
@@ -67,7 +66,7 @@ class HarnChannel(PhasedChannel):
 
     @property
     def source(self) -> str:
-        """The client's address, of IPv6 the network that one customer has (64 bits); empty where there is none."""
+        """The client's address, of IPv6 the network of one customer (64 bits); empty where there is none."""
         if self._source is None:
             self._source = network_of(getattr(self.transport.getPeer(), "host", ""))
         return self._source
@@ -75,7 +74,7 @@ class HarnChannel(PhasedChannel):
     # From the transport
 
     def connectionMade(self) -> None:
-        """Begin to count the time."""
+        """Start the time of the first phase."""
         super().connectionMade()
         site = self.site
         self._enter(IDLE, site.limits.idle)
@@ -86,7 +85,7 @@ class HarnChannel(PhasedChannel):
             self._enter(IDLE, site.limits.grace)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes: of requests, or, when we are done with the client, of what it had not stopped sending yet."""
+        """Process bytes: of requests, or, after the last answer, discard them."""
         if self.phase is CLOSING:
             self._discarded += len(data)
             linger_by = self.site.clock.seconds() + self._limited(self.site.limits.linger)
@@ -98,10 +97,10 @@ class HarnChannel(PhasedChannel):
             self._has_spoken = True
             self.phase = HEADERS
             self._is_timed = False
-        # Not the parent's, which would give the client more time for each byte.
+        # Not the parent's method, which would give the client more time for each byte.
         LineReceiver.dataReceived(self, data)
-        # What came whole is over these phases by now, and never needed their deadlines. Called from within itself, this
-        # has only taken up the bytes of a next request; they are looked at later.
+        # A request in one piece has passed these phases by now, and never needed their deadlines. A nested call has
+        # only buffered the bytes of a next request; they are processed later.
         if not self._busyReceiving and (self.phase is HEADERS or self.phase is BODY):
             self._wait_for_more(len(data))
         if self._has_client_ended:
@@ -109,9 +108,9 @@ class HarnChannel(PhasedChannel):
 
     def readConnectionLost(self) -> None:
         """
-        Called when the client has ended its side: what came whole is answered, then the connection is closed.
+        Called when the client has ended its side: complete requests are answered, then the connection is closed.
 
-        It may come more than once, since whoever reads on after the end finds the end again.
+        It may be called more than once, since each read after the end finds the end again.
         """
         self._has_client_ended = True
         if self.phase is CLOSING:
@@ -120,10 +119,10 @@ class HarnChannel(PhasedChannel):
             self._close_if_answered()
 
     def writeConnectionLost(self) -> None:
-        """Called when our side has ended, which `loseConnection` asked for."""
+        """Called when our side has ended, as `loseConnection` requested."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted's own is untyped
-        """Forget the connection."""
+        """Remove the connection."""
         self.site.channels.discard(self)
         self.site.unverified.release(self)
         super().connectionLost(reason)
@@ -134,10 +133,10 @@ class HarnChannel(PhasedChannel):
 
     def lineReceived(self, line: bytes) -> None:
         """
-        Take one line of the head. The parent's method takes the request line alone.
+        Process one line of the head. The parent's method processes only the request line.
 
-        It would keep each header back until the next line, which may go on from it (``obs-fold``); such a line is
-        refused here, so that a header is whole when it comes.
+        It would keep each header until the next line, which may continue it (``obs-fold``); such a line is refused
+        here, so that a header is complete when it comes.
         """
         if line[:1] in _FOLDS:
             self._turn_away(
@@ -154,7 +153,7 @@ class HarnChannel(PhasedChannel):
             self._header = line
             try:
                 self.headerReceived(line)
-            except ValueError:  # a length of thousands of digits is malformed and not an error of ours
+            except ValueError:  # a length of thousands of digits is malformed, not a defect
                 self._respondToBadRequestAndDisconnect()
         else:
             self.allHeadersReceived()
@@ -164,7 +163,7 @@ class HarnChannel(PhasedChannel):
                 self.setRawMode()
 
     def headerReceived(self, line: bytes) -> bool:
-        """Take one header, as the parent does, but for its ``Headers``: those are made when a page asks for them."""
+        """Process one header as the parent does, except for its ``Headers``, which are made when a page reads them."""
         header = header_of(line)
         if header is None:
             self._respondToBadRequestAndDisconnect()
@@ -182,9 +181,9 @@ class HarnChannel(PhasedChannel):
 
     def _wait_for_more(self, length: int) -> None:
         """
-        Begin to count the time of a head or a body that has not ended yet.
+        Start the time of a head or a body that is incomplete.
 
-        :param length: bytes that have just come; of a head they are counted.
+        :param length: number of bytes received; those of a head are counted.
         """
         is_head = self.phase is HEADERS
         if not self._is_timed:
@@ -199,7 +198,7 @@ class HarnChannel(PhasedChannel):
             self._turn_away(problem_of(error))
 
     def allHeadersReceived(self) -> None:
-        """Let the request decide; one that waits for our word and is turned away never hears ``100 Continue``."""
+        """Accept or refuse the request; a refused request that waits for ``100 Continue`` never gets it."""
         request = self.requests[-1]
         self._header = b""
         if self.unverified:
@@ -219,14 +218,14 @@ class HarnChannel(PhasedChannel):
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _count_head(self, request: HarnRequest) -> None:
-        """Go on to count a large head while its body is read."""
+        """Keep counting a large head while its body is read."""
         try:
             request.count_unverified(self._receivedHeaderSize)
         except Refused as error:
             request.cut_off(request.problem(error))
 
     def allContentReceived(self) -> None:
-        """The request is complete: from now on the time is ours."""
+        """Called when the request is complete: the client's time stops."""
         # Only the decoder of chunks has them, and only some releases keep them.
         trailers = getattr(self._transferDecoder, "_trailerHeaders", None)
         if trailers:
@@ -249,7 +248,7 @@ class HarnChannel(PhasedChannel):
             self._close_if_answered()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Turn away a request line or header that is endless."""
+        """Refuse a request line or header that is too long."""
         if self.phase is CLOSING:
             return
         if not self.requests:
@@ -279,48 +278,48 @@ class HarnChannel(PhasedChannel):
         """
         Close so that our last answer is not lost.
 
-        A socket closed while bytes are unread resets the connection, and the reset can overtake the answer. So we end
-        our side only, throw away what still comes, and let the client close, within a time and a size. From a client
-        that has ended its side nothing comes.
+        A socket closed while bytes are unread resets the connection, and the reset can overtake the answer. So only our
+        side is ended, further bytes are discarded, and the client closes, within a time and a size. A client that has
+        ended its side sends nothing more.
         """
         if self.phase is CLOSING:
             return
         limits = self.site.limits
         self._enter(CLOSING, limits.grace if self.site.closes else limits.linger)
         if self.read_by != inf:
-            self.deadline = self.read_by  # a client that has a long answer to read yet has the time to read it
+            self.deadline = self.read_by  # a client with a long unread answer has the time to read it
         self._gone_by = self.since + self._limited(limits.body)
         is_plain = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
         if is_plain and not self._has_client_ended:
             self.transport.unregisterProducer()
-            self.transport.resumeProducing()  # it may have been paused, and what comes has to be thrown away
+            self.transport.resumeProducing()  # it may have been paused, and further bytes must be discarded
             self.transport.loseWriteConnection()
         else:
             super().loseConnection()
 
     def _close_if_answered(self) -> None:
-        """Close for a client that has ended its side; what is not whole by now will never be."""
+        """Close for a client that has ended its side; an incomplete request will never be complete."""
         if self._busyReceiving:
-            return  # there may be another whole request among the bytes
+            return  # the bytes may contain another complete request
         if self.phase is not HANDLING:
             self.loseConnection()
         elif not any(self._dataBuffer):
-            self.persistent = False  # the answer says that it is the last
+            self.persistent = False  # the answer then announces that it is the last
 
     def give_way(self) -> None:
-        """Called when the head is the slowest, and others need the room."""
+        """Called when the head is the slowest, and its memory is needed."""
         self._turn_away(
             problem_of(BodyTimedOut("the headers came too slowly, and others need their room", retry_after=1))
         )
 
     def give_up_place(self) -> None:
-        """Called when others need its descriptor, and it was waiting."""
+        """Called when its descriptor is needed, and it was waiting."""
         if self.phase is CLOSING:
             self.transport.abortConnection()
         elif self.phase is BODY:
             self._end_body(problem_of(Saturated(NO_ROOM, retry_after=1)))
         else:
-            # Ended as for a client that has ended its side: nothing is waited for, so that the descriptor is free.
+            # Ended as for a client that has ended its side: without waiting, so that the descriptor is free.
             self._has_client_ended = True
             if self.phase is HEADERS or self.is_surplus:
                 self._turn_away(problem_of(Saturated(NO_ROOM, retry_after=1)))
@@ -328,7 +327,7 @@ class HarnChannel(PhasedChannel):
                 self.loseConnection()
 
     def _end_body(self, answer: Answer) -> None:
-        """Answer for a body that will not be complete; one that was turned away before has its answer already."""
+        """Answer for a body that will not be complete; one that was refused before has its answer already."""
         if self.requests:
             self.requests[-1].cut_off(answer)
         self.clearLineBuffer()
@@ -342,7 +341,7 @@ class HarnChannel(PhasedChannel):
         self._turn_away(problem(_HEADERS_TOO_LARGE, detail))
 
     def _turn_away(self, answer: Answer) -> None:
-        """Answer bytes that are not a request, or not yet a whole one, and close."""
+        """Answer bytes that are not a request, or not yet a complete one, and close."""
         self.site.unverified.release(self)
         self.clearLineBuffer()
         self.write(answer.last_bytes(self.site.date_header()))

@@ -1,4 +1,4 @@
-"""Content codings: takes them off a body piece by piece, so that a small body cannot become an endless one."""
+"""Content codings, decoded piece by piece, so that a small body cannot become an unbounded one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import brotli
 from harn.errors import BodyTooLarge, MediaTypeUnsupported, PayloadInvalid
 
 ACCEPTED = "gzip, deflate, br"
-"""What ``Accept-Encoding`` says of us."""
+"""The value of ``Accept-Encoding``."""
 
 _MOST_CODINGS = 4
 _MOST_MEMBERS = 1000
@@ -21,7 +21,7 @@ _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 def codings_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     """
-    Name the codings of a body, in the order in which they were applied; empty for most requests.
+    Return the codings of a body, in the order in which they were applied; empty for most requests.
 
     :param headers: names in lower case.
     """
@@ -34,12 +34,12 @@ def codings_of(headers: Mapping[str, str]) -> tuple[str, ...]:
 
 def decode(body: bytes, codings: tuple[str, ...], limit: int) -> bytes:
     """
-    Take the codings off a body. May take a while: of anything but a small body, in a thread.
+    Decode a body. May take long for anything but a small body: run it in a thread.
 
-    :param limit: bytes that the body may have, after each step.
-    :raises MediaTypeUnsupported: a coding that we do not know, or too many.
+    :param limit: the most bytes of the body, after each step.
+    :raises MediaTypeUnsupported: an unknown coding, or too many.
     :raises BodyTooLarge: it becomes larger than ``limit``.
-    :raises PayloadInvalid: it is not what the codings say, or only a part of it.
+    :raises PayloadInvalid: it is not encoded as declared, or incomplete.
     """
     unknown = [name for name in codings if name not in _DECODERS]
     if unknown:
@@ -62,12 +62,12 @@ def _bounded(pieces: Iterator[bytes], name: str, limit: int) -> bytes:
             if len(decoded) > limit:
                 raise BodyTooLarge(f"the body is larger than {limit} bytes when its {name} is decoded")
     except (zlib.error, brotli.error) as error:
-        raise PayloadInvalid(f"the body is not {name}, as Content-Encoding says") from error
+        raise PayloadInvalid(f"the body must be {name}, as Content-Encoding declares") from error
     return bytes(decoded)
 
 
 def _inflate(body: bytes, wbits: int, *, members: int = 1) -> Iterator[bytes]:
-    """Decode what zlib reads, up to so many members one after the other."""
+    """Decode a zlib format, with at most so many members one after the other."""
     decoder = zlib.decompressobj(wbits)
     for start in range(0, len(body), _SLICE):
         data = body[start : start + _SLICE]
@@ -87,7 +87,7 @@ def _inflate(body: bytes, wbits: int, *, members: int = 1) -> Iterator[bytes]:
 
 
 def _deflate(body: bytes) -> Iterator[bytes]:
-    """Decode the zlib format that RFC 9110 means, or the bare one that some senders make."""
+    """Decode the zlib format of RFC 9110, or the bare one that some senders make."""
     has_header = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
     return _inflate(body, _ZLIB if has_header else _RAW)
 

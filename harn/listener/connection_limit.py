@@ -1,10 +1,10 @@
 """
-The limit of connections: beyond it the one that is of least use is closed, or the new one answered 503.
+The limit of connections: beyond it the least useful one is closed, or the new one answered 503.
 
-Each connection holds a descriptor, and so does much that must go on however many clients there are: interpreters, a
-reload, the event log. What is closed first: what is answered already, what never said a word, what is idle, a head that
-does not end, a body that does not; of each, what has waited longest. A connection whose request we work on is never
-closed for another.
+Each connection holds a descriptor, and descriptors are also needed for interpreters, reloads and the event log, however
+many clients there are. The order of closing: connections that are answered already, that never sent a byte, that are
+idle, with an incomplete head, with an incomplete body; of each kind, the one that has waited longest. A connection
+whose request is being handled is never closed for another.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from harn.listener.channel import HarnChannel
 
 SURPLUS = 16
-"""Connections beyond the limit: those that get 503, and those whose closing takes a moment. Others are not accepted."""
+"""Connections beyond the limit: those that get 503, and those that are being closed. Further ones are not accepted."""
 _AT_ONCE = 256
-"""How many are chosen at a time, so that not every new connection looks at all of them."""
+"""Number of connections chosen at a time, so that not every new connection scans all of them."""
 _HOLDS_FOR = 0.25
-"""Seconds for which a choice holds, an empty one too."""
+"""Seconds for which a choice is used, an empty one too."""
 _SAY_EVERY = 60.0
 _PATIENCE = (0.25, 0.25, 1.0, 1.0, 5.0)
 """Seconds that a connection may wait before it is closed, by its rank (`harn.listener.channel.HarnChannel.waiting`)."""
@@ -35,9 +35,9 @@ log = Logger(namespace="harn.listener")
 
 class ConnectionLimit:
     """
-    Holds the limit.
+    Enforces the limit.
 
-    :param channels: all connections that there are.
+    :param channels: all open connections.
     :param configured: the limit until `apply`.
     """
 
@@ -53,12 +53,12 @@ class ConnectionLimit:
 
     @property
     def most(self) -> int:
-        """The limit: what is configured, unless the limit of open files allows less."""
+        """The limit: the configured one, unless the limit of open files is lower."""
         return self._configured if self._allowed is None else min(self._configured, self._allowed)
 
     @property
     def room(self) -> int:
-        """How many more connections may be accepted now."""
+        """Number of connections that may still be accepted."""
         return self.most + SURPLUS - len(self._channels)
 
     def apply(self, configured: int) -> None:
@@ -66,14 +66,14 @@ class ConnectionLimit:
         self._configured = configured
 
     def allow(self, number: int) -> None:
-        """Take note of how many connections the limit of open files leaves room for."""
+        """Set the number of connections that the limit of open files allows."""
         self._allowed = number
 
     def admit(self) -> bool:
         """
         Make room for a connection that was just added.
 
-        :return: whether it may stay; else it is to be answered 503.
+        :return: whether it may stay; else it must be answered 503.
         """
         if len(self._channels) <= self.most:
             return True
@@ -85,7 +85,7 @@ class ConnectionLimit:
         return True
 
     def relieve(self) -> None:
-        """Close some that may be closed. Called when a connection waits to be accepted, and there is no room."""
+        """Close some connections that may be closed. Called when one waits to be accepted, and the limit is reached."""
         self._say()
         for _ in range(SURPLUS):
             channel = self._least_used()
@@ -94,7 +94,7 @@ class ConnectionLimit:
             channel.give_up_place()
 
     def _least_used(self) -> HarnChannel | None:
-        """Give the next that may be closed, the one of least use first; None where there is none."""
+        """Return the next connection that may be closed, the least useful first; None if there is none."""
         now = self._clock.seconds()
         if now - self._chosen_at >= _HOLDS_FOR:
             self._choose(now)
@@ -111,7 +111,7 @@ class ConnectionLimit:
         self._chosen_at, self._was_full = now, len(self._chosen) == _AT_ONCE
 
     def _next_chosen(self) -> HarnChannel | None:
-        """Give the next of them of which what was found still holds."""
+        """Return the next chosen connection whose state has not changed."""
         while self._chosen:
             channel, found = self._chosen.popleft()
             if channel in self._channels and channel.waiting == found:
@@ -119,7 +119,7 @@ class ConnectionLimit:
         return None
 
     def _say(self) -> None:
-        """Tell the operator, at most once a minute."""
+        """Log a warning, at most once a minute."""
         now = self._clock.seconds()
         if self._said_at is not None and now < self._said_at + _SAY_EVERY:
             return

@@ -1,4 +1,4 @@
-"""Where the listener listens: an address and its URL, and the port on a socket of our own or an inherited one."""
+"""Listening: an address and its URL, and the port on a new socket or an inherited one."""
 
 # twisted.internet.tcp is not typed.
 # mypy: allow-untyped-calls
@@ -38,7 +38,7 @@ class Bind:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def url(self, *, tls: bool) -> str:
-        """Give the URL by which this machine reaches it: a wildcard is written as loopback."""
+        """Return the URL of this address on this machine: a wildcard is written as loopback."""
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"{'https' if tls else 'http'}://{Bind(host, self.port)}"
 
@@ -46,9 +46,9 @@ class Bind:
 @frozen
 class Listening:
     """
-    An open port, and where it really is.
+    An open port, and its real address.
 
-    Stopping the port closes our descriptor of its socket and no more: another process may hold the socket, too.
+    Stopping the port closes only our descriptor of its socket: another process may hold the socket, too.
     """
 
     port: LimitedPort
@@ -57,45 +57,45 @@ class Listening:
 
     @property
     def descriptor(self) -> int:
-        """The socket's, for a process that is to inherit it."""
+        """The socket's descriptor, for a process that will inherit it."""
         number: int = self.port.fileno()
         return number
 
     def pause(self) -> None:
-        """Leave connections to the socket's queue, or to another process that has it."""
+        """Stop accepting: connections wait in the socket's queue, or for another process that has the socket."""
         self.port.pause()
 
     def resume(self) -> None:
-        """Take them from there again."""
+        """Accept connections again."""
         self.port.resume()
 
 
 class IRoom(Protocol):
-    """What a port asks before it accepts."""
+    """The capacity that a port checks before it accepts."""
 
     @property
     def room(self) -> int:
-        """Return how many more connections may be accepted now."""
+        """Return the number of connections that may still be accepted."""
 
     def relieve(self) -> None:
-        """Called when a connection waits, and there is no room."""
+        """Called when a connection waits, and the capacity is used up."""
 
 
 class _Unlimited:
     room = 1000
 
     def relieve(self) -> None:
-        """There is room."""
+        """Do nothing: the capacity is unlimited."""
 
 
 class LimitedPort(Port):
     """
-    A port that accepts no more connections than there is room for; the others wait in the socket's queue.
+    A port that accepts no more connections than the limit allows; the others wait in the socket's queue.
 
-    It rests for a moment when there is no room, and when it could accept nothing though the socket said so: there is no
-    descriptor left, for example. Else the reactor would ask again and again, and do nothing else.
+    It pauses for a moment when the limit is reached, and when it could accept nothing although the socket was readable
+    (when no descriptor is left, for example). Otherwise the reactor would poll it in a busy loop.
 
-    :ivar limit: tells how many more may be accepted now.
+    :ivar limit: how many more connections may be accepted now.
     """
 
     reactor: Any
@@ -104,7 +104,7 @@ class LimitedPort(Port):
     _rest: IDelayedCall | None = None
 
     def doRead(self) -> None:  # noqa: N802 - twisted's name
-        """Accept what there is room for."""
+        """Accept as many connections as the limit allows."""
         room, accepted = self.limit.room, self.sessionno
         if room > 0:
             self.numberAccepts = min(self.numberAccepts, room)
@@ -152,10 +152,10 @@ def listen(
     Open the port.
 
     :param reactor: an ``IReactorFDSet`` with an ``IReactorTime``.
-    :param limit: tells how many more connections may be accepted now; None for no limit.
-    :param tls: speak TLS with this certificate, and nothing else.
+    :param limit: how many more connections may be accepted now; None for no limit.
+    :param tls: use TLS with this certificate, and nothing else.
     :param inherited: the descriptor of a listening socket to serve instead of ``bind``; it is closed.
-    :raises ListenerUnusable: says which address or descriptor, why not, and what to do.
+    :raises ListenerUnusable: names the address or descriptor, the cause, and what to do.
     """
     served: Any = factory if tls is None else TlsFactory(tls, False, factory, reactor)
     with _open(bind) if inherited is None else inherited_socket(inherited) as listening:
@@ -164,22 +164,22 @@ def listen(
         port = LimitedPort._fromListeningDescriptor(reactor, listening.fileno(), listening.family, served)
         port.limit = _Unlimited() if limit is None else limit
         port.startListening()
-    # Of our own, the name is the one that was asked for; an address that was inherited has none.
+    # A socket that we opened has the requested host; an inherited one has only its address.
     real = Bind(bind.host if inherited is None else host, number)
     return Listening(port, real, real.url(tls=tls is not None))
 
 
 def inherited_socket(descriptor: int) -> socket.socket:
     """
-    Take over an inherited descriptor.
+    Open an inherited descriptor as a socket, which owns it from now on.
 
-    :raises ListenerUnusable: it is no listening stream socket of IPv4 or IPv6.
+    :raises ListenerUnusable: it is not a listening stream socket of IPv4 or IPv6.
     """
     try:
         os.set_inheritable(descriptor, False)
         found = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise _unfit(descriptor, f"is no open socket ({error.strerror})") from None
+        raise _unfit(descriptor, f"is not an open socket ({error.strerror})") from None
     why = None
     if found.family not in (socket.AF_INET, socket.AF_INET6):
         why = f"is a socket of the family {getattr(found.family, 'name', found.family)}"
@@ -196,7 +196,7 @@ def inherited_socket(descriptor: int) -> socket.socket:
 
 def _open(bind: Bind) -> socket.socket:
     """Make a listening socket."""
-    # Of IPv4, whatever a resolver would prefer.
+    # IPv4, even if a resolver would prefer IPv6.
     host = "127.0.0.1" if bind.host == "localhost" else bind.host
     opened: socket.socket | None = None
     try:
@@ -213,7 +213,7 @@ def _open(bind: Bind) -> socket.socket:
 
 
 def _address(host: str, port: int) -> Any:
-    """Write an address for its family; one of IPv6 may name its zone (``fe80::1%eth0``)."""
+    """Return an address for its family; one of IPv6 may have a zone (``fe80::1%eth0``)."""
     if ":" not in host:
         return (host, port)
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE
@@ -228,7 +228,7 @@ def _unfit(descriptor: int, why: str) -> ListenerUnusable:
 
 
 def _why(bind: Bind, error: OSError) -> str:
-    """Say why a port cannot be opened."""
+    """Return why a port cannot be opened, and what to do."""
     host = bind.host or "every address"
     code = error.errno
     if code == errno.EADDRINUSE:
@@ -236,5 +236,5 @@ def _why(bind: Bind, error: OSError) -> str:
     if code in (errno.EACCES, errno.EPERM):
         return f"port {bind.port} on {host} is not allowed to this user; choose one above 1023 with --bind"
     if code == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine; choose another with --bind"
+        return f"{host} is not an address of this machine; choose another with --bind"
     return f"cannot listen on {bind}: {error}; choose another address with --bind"

@@ -1,4 +1,4 @@
-"""Entity tags: what ``If-Match`` asks for (RFC 9110, 8.8.3 and 13.1.1)."""
+"""Entity tags: the values of ``If-Match`` (RFC 9110, 8.8.3 and 13.1.1)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 def bare(tag: str) -> str:
-    """Take quotes and the mark of weakness off a tag."""
+    """Remove quotes and the mark of weakness from a tag."""
     tag = tag.strip()
     found = _TAG.fullmatch(tag)
     return tag if found is None else found[1]
 
 
 def quoted(tag: str) -> str:
-    """Write a tag as a header carries it."""
+    """Write a tag in the form of a header."""
     return f'"{bare(tag)}"'
 
 
 def tags_of(header: str) -> tuple[str, ...]:
-    """
-    Give the bare tags of a header; ``*`` is one of them, and a tag without quotes is taken for what it means.
-    """
+    """Return the bare tags of a header; ``*`` is one of them, and a tag without quotes is accepted."""
     found = tuple(_TAG.findall(header))
     return found if found else tuple(part.strip() for part in header.split(",") if part.strip())
 
 
 def is_named(header: str | None, tag: str) -> bool:
-    """Tell whether a header names ``tag``, or any."""
+    """Return whether a header lists ``tag``, or any."""
     if header is None:
         return False
     tags = tags_of(header)
@@ -37,9 +35,9 @@ def is_named(header: str | None, tag: str) -> bool:
 
 def wanted(header: str | None, current: str) -> str | None:
     """
-    Give the one tag that a request insists on, in the form of ``current``.
+    Return the one tag that a request requires, in the form of ``current``.
 
-    :return: None if it insists on nothing, or on anything (``*``).
+    :return: None if it requires none, or any (``*``).
     """
     if header is None or "*" in tags_of(header):
         return None

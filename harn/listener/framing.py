@@ -1,8 +1,8 @@
 """
 RFC 9112 where the parser of ``twisted.web`` is more lenient: requests that two servers could read differently.
 
-Such a request is refused and its connection closed, since it is not known where the next request begins. The parser
-itself refuses malformed header lines, two lengths and codings other than ``chunked``; `refusal_of` says why it did.
+Such a request is refused and its connection closed, since the beginning of the next request is unknown. The parser
+itself refuses malformed header lines, two lengths and codings other than ``chunked``; `refusal_of` returns the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from harn.errors import CodingUnsupported, MessageMalformed, Refused
 
 # RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv4, or one of IPv6 or later in brackets; then a port. The name may
-# be empty: so says a client whose target has none.
+# be empty: a client whose target has none sends it so.
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?", re.ASCII)
 _TOKEN = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -27,7 +27,7 @@ Header = tuple[str, bytes]
 
 
 def header_of(line: bytes) -> Header | None:
-    """Return the header that a line is; None where it is malformed, as `refusal_of` says."""
+    """Return the header of a line; None if it is malformed, see `refusal_of`."""
     name, colon, value = line.partition(b":")
     if not colon or _NO_VALUE.search(value):
         return None
@@ -37,7 +37,7 @@ def header_of(line: bytes) -> Header | None:
 
 @lru_cache(maxsize=1024)
 def _lower(name: bytes) -> str | None:
-    """Return a header's name as connectors see it; None where it is not a token."""
+    """Return a header's name as connectors see it; None if it is not a token."""
     return name.lower().decode("ascii") if _TOKEN.fullmatch(name) else None
 
 
@@ -46,17 +46,17 @@ def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], header
     Check the head of a request that the parser let pass.
 
     :param lowered: the headers with names in lower case, and those of one name joined by a comma and a space.
-    :param headers: the same line by line, for what ``lowered`` does not tell.
+    :param headers: the same line by line, for checks that need single lines.
     :raises MessageMalformed: two servers could read it differently.
-    :raises CodingUnsupported: its body has a coding that we cannot undo.
+    :raises CodingUnsupported: its body has a transfer coding that is not supported.
     """
     if not _TARGET.fullmatch(target):
         raise MessageMalformed("the request target must be of visible ASCII characters; percent-encode the others")
     host = lowered.get("host")
     if host is None:
         if version == b"HTTP/1.1":
-            raise MessageMalformed("the header Host is missing; HTTP/1.1 asks for it")
-    elif not _HOST.fullmatch(host):  # two of them, with the space between, are none
+            raise MessageMalformed("the header Host is missing; HTTP/1.1 requires it")
+    elif not _HOST.fullmatch(host):  # two of them, joined with a space, do not match
         hosts = [value for name, value in headers if name == "host"]
         if len(hosts) != 1:
             raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
@@ -73,9 +73,9 @@ def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], header
 
 def is_persistent(version: bytes, connection: str | None) -> bool:
     """
-    Return whether the connection may go on after this request.
+    Return whether the connection may continue after this request.
 
-    :param connection: the whole list of all headers ``Connection``, None where there is none.
+    :param connection: the joined values of all headers ``Connection``, None without any.
     """
     if version != b"HTTP/1.1":
         return False
@@ -86,7 +86,7 @@ def is_persistent(version: bytes, connection: str | None) -> bool:
 
 def check_trailers(lines: Iterable[bytes]) -> None:
     """
-    Check the lines after the last chunk. They are thrown away, but a server before us may have ended them elsewhere.
+    Check the lines after the last chunk. They are discarded, but a server before us may have ended them elsewhere.
 
     :raises MessageMalformed: one is not a header line.
     """
@@ -97,12 +97,12 @@ def check_trailers(lines: Iterable[bytes]) -> None:
 
 
 def has_bare_end(line: bytes) -> bool:
-    """Tell whether a line that has no end yet (CRLF) holds a lone CR or LF, which some servers take for one."""
+    """Return whether a line that has no end yet (CRLF) contains a lone CR or LF, which some servers accept as one."""
     return b"\n" in line or b"\r" in line[:-1]
 
 
 def refusal_of(line: bytes) -> Refused:
-    """Give the reason why the parser refused a header line."""
+    """Return the reason why the parser refused a header line."""
     name, colon, value = line.partition(b":")
     if not colon:
         return MessageMalformed(f"a header line must have a colon, got {_shown(line)}")
@@ -121,7 +121,7 @@ def refusal_of(line: bytes) -> Refused:
 
 
 def _refuse_coding(value: bytes) -> Refused:
-    """Give the reason against a value of ``Transfer-Encoding``: one that is not plain is malformed, else unknown."""
+    """Return the reason against a value of ``Transfer-Encoding``: malformed syntax, else an unsupported coding."""
     codings: Sequence[bytes] = [coding.strip(b" \t").lower() for coding in value.split(b",")]
     detail = f"Transfer-Encoding must be chunked and nothing else, got {_shown(value)}"
     if b"chunked" in codings[:-1] or not all(_TOKEN.fullmatch(coding) for coding in codings):

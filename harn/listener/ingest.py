@@ -1,8 +1,8 @@
 """
 Ingest: a request to a trigger's route, from its lease to its answer. The hot path: plain callbacks.
 
-verify, normalize, match, filter, dedupe key, accept: all on the version whose lease the request took when its headers
-were in; on a ramp it took two, and it is the one that is chosen for the event. 200 is said when the event is on disk.
+verify, normalize, match, filter, dedupe key, accept: all on the version that the request leased when its headers were
+in; on a ramp it leased two, and one of them is chosen for the event. 200 is sent when the event is on disk.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SEVERAL = (
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 EXAMINED_AT_ONCE = 2
-"""Large bodies that are verified and parsed at once: each takes a thread, and memory for what it is parsed into."""
+"""Large bodies that are verified and parsed at once: each takes a thread, and memory for the parsed value."""
 
 log = Logger(namespace="harn.listener")
 InThread = Callable[[Callable[[], "Reject | Examined"]], Deferred["Reject | Examined"]]
@@ -56,10 +56,10 @@ InThread = Callable[[Callable[[], "Reject | Examined"]], Deferred["Reject | Exam
 
 class Ingest(Place):
     """
-    The place of every public route.
+    The resource of every public route.
 
     :param in_thread: runs a function in a thread; for bodies above `harn.listener.limits.Limits.threaded_body`.
-    :param authenticator: gives the one of now: it knows our credentials, which are not stored with an event.
+    :param authenticator: returns the current one, to redact our credentials before an event is stored.
     """
 
     challenge = b"WWW-Authenticate: Signature\r\n"
@@ -86,19 +86,19 @@ class Ingest(Place):
     # When the headers are in
 
     def endpoint(self, request: HarnRequest) -> str:
-        """The route's path."""
+        """Return the route's path."""
         return _route(request).path
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
-        """Only POST."""
+        """Allow POST only."""
         return POST_METHODS
 
     def body_limit(self, request: HarnRequest) -> int:
-        """What the manifest says."""
+        """Return the manifest's limit."""
         return request.site.max_body_bytes
 
     def admit(self, request: HarnRequest, length: int) -> None:
-        """Take the lease, unless the server is going down or has enough to do."""
+        """Acquire the lease, unless the server is going down or at its limits."""
         route = _route(request)
         binding, provider = route.binding, route.binding.spec.provider
         self._lifecycle.emit(Received(binding.id, provider, binding.key if route.ramp is None else None))
@@ -110,7 +110,7 @@ class Ingest(Place):
         except Refused as error:
             key = (binding.key,)
             if route.ramp is not None:
-                self._lifecycle.emit(Chosen(binding.id, key))  # nothing will be chosen
+                self._lifecycle.emit(Chosen(binding.id, key))  # no version will be chosen
             self._lifecycle.emit(RequestRefused(binding.id, provider, key, status_of(type(error)).code))
             if isinstance(error, RateExceeded | Saturated):
                 self._lifecycle.emit(Backpressure("ingest", "reject"))
@@ -121,7 +121,7 @@ class Ingest(Place):
 
     def _check_sender(self, request: HarnRequest) -> None:
         """
-        Turn away whom the headers alone give away, for example without a signature; the signature needs the body.
+        Refuse a sender by the headers alone, for example without a signature; checking the signature needs the body.
 
         :raises CredentialsRejected: or one of its classes.
         """
@@ -132,11 +132,11 @@ class Ingest(Place):
             check(request.lower_headers())
         except (Refused, KeyboardInterrupt):
             raise
-        except BaseException as error:  # a third party's code may raise anything; it costs this request alone
+        except BaseException as error:  # third-party code may raise anything; only this request fails
             raise RuntimeError(f"check_headers of the connector failed: {error!r}") from error
 
     def over(self, request: HarnRequest, status: int | None) -> None:
-        """Release the lease, and what was counted."""
+        """Release the lease, and the counts."""
         if request.entered is not None:
             self._admission.release(request.entered)
         route = _route(request)
@@ -156,7 +156,7 @@ class Ingest(Place):
 
     def receive(self, request: HarnRequest, guard: Claim | None = None) -> None:
         """
-        Go on with a request whose sender may post here.
+        Continue with a request whose sender may post here.
 
         :param guard: a claim that must be new for the request to count.
         """
@@ -183,11 +183,11 @@ class Ingest(Place):
             self._examined(_examine(route, inbound, arrival, limit), request)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a third party's code may raise anything; it costs this request alone
+        except BaseException as error:  # third-party code may raise anything; only this request fails
             self._failed(error, request)
 
     def _examine_in_thread(self, request: HarnRequest, examine: Callable[[], Reject | Examined]) -> None:
-        """Go on once a thread is free for the body; until then it counts as one of a stranger."""
+        """Continue when a thread is free for the body; until then it counts as unverified."""
         try:
             request.hold_unverified()
         except Saturated as error:
@@ -201,7 +201,7 @@ class Ingest(Place):
         examining.addErrback(self._stumbled, request)
 
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
-        """Keep what is to be kept."""
+        """Store the events."""
         if isinstance(examined, Reject):
             self._refusals.note(_route(request).binding.id, examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
@@ -225,7 +225,7 @@ class Ingest(Place):
         taken.addErrback(self._stumbled, request)
 
     def _taken(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
-        """Answer: what had to be kept is on disk."""
+        """Answer: the events are on disk."""
         if isinstance(normalized, Respond):
             request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
             return
@@ -240,7 +240,7 @@ class Ingest(Place):
         request.send(200, body)
 
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
-        """Answer with what the error means."""
+        """Answer with the problem document of an error."""
         if not isinstance(error, Refused | ClaimTaken | EventLogUnavailable):
             log.failure(
                 "trigger {trigger}: the connector or the intake failed on a request",
@@ -250,7 +250,7 @@ class Ingest(Place):
         self._refuse(error, request)
 
     def _refuse(self, error: BaseException, request: HarnRequest) -> None:
-        """Answer with an error, and say so in the log where the sender has to mend something."""
+        """Answer with an error, and log it where the sender must correct something."""
         route = _route(request)
         answer = request.problem(error)
         if isinstance(error, Refused):
@@ -275,9 +275,9 @@ def _route(request: HarnRequest) -> Route:
 @frozen
 class Examined:
     """
-    What the connector made of a request, and what the binding's rules say of it.
+    The connector's result for a request, and the decision of the binding's rules.
 
-    :ivar grown: by how many bytes the body is larger than what was received, now that its coding is off.
+    :ivar grown: by how many bytes the decoded body is larger than the received one.
     """
 
     normalized: Events | Respond
@@ -287,11 +287,11 @@ class Examined:
 
 def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
     """
-    Do the connector's part and the rules'. Pure computation, so it may run in a thread.
+    Run the connector and the rules. Pure computation, so it may run in a thread.
 
-    The signature is of the bytes as they were received; everything after it sees the body without its content coding.
+    The signature is of the bytes as received; every later step sees the body without its content coding.
 
-    :param limit: bytes that the body may have without it.
+    :param limit: the most bytes of the decoded body.
     """
     receiver = route.receiver.value
     receiver.verify(inbound, inbound.received_at)
@@ -305,12 +305,12 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int
     if isinstance(normalized, Reject):
         return normalized
     if not isinstance(normalized, Events | Respond):
-        raise TypeError(f"normalize gave {type(normalized).__name__}")
+        raise TypeError(f"normalize must return Events, Respond or Reject, got {type(normalized).__name__}")
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)
     return Examined(normalized, decided, grown)
 
 
 def _media_type(text: str) -> bytes:
-    """Give a connector's content type as a header may carry it."""
+    """Return a connector's content type in a form that is safe in a header."""
     return text.encode("latin-1", "replace").translate(None, b"\r\n\x00")

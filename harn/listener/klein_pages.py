@@ -1,4 +1,4 @@
-"""What our Klein apps have in common: problem documents for errors, and work that outlives its client."""
+"""The base of our Klein apps: problem documents for errors, and work that outlives its client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = Logger(namespace="harn.listener")
 
 
 def make_app() -> Klein:
-    """Make an app that redirects nobody: a path is right or unknown."""
+    """Make an app without redirects: a path is right or unknown."""
     app = Klein()
     app.url_map.merge_slashes = False
     return app
@@ -30,7 +30,7 @@ def make_app() -> Klein:
 
 def methods_of(app: Klein, request: HarnRequest) -> tuple[bytes, ...]:
     """
-    Give the methods that an app knows for the request's path, sorted.
+    Return an app's methods for the request's path, sorted.
 
     :raises RouteUnknown: none.
     """
@@ -57,7 +57,7 @@ def _log_late(failure: Failure) -> None:
 
 
 def answer_failure(request: HarnRequest, failure: Failure) -> None:
-    """Answer with what an error means, and log it if it is none that is meant for the client."""
+    """Answer with the problem document of an error, and log an error that is not meant for the client."""
     if failure.check(CancelledError):
         return
     error = failure.value

@@ -1,4 +1,4 @@
-"""How long a connection may take, and how much it may hold, before it is cut off."""
+"""Time and size limits of a connection."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Limits:
     :ivar headers: from a request's first byte to the end of its headers.
     :ivar body: from there to the end of its body.
     :ivar idle: between requests, and before the first.
-    :ivar unread: how long a client may leave a full send buffer unread.
-    :ivar linger: once we are done with a client: how long it may be silent without closing. One that goes on sending
-        has as long as a body has, and ``linger_bytes``.
+    :ivar unread: how long a full send buffer may stay unread.
+    :ivar linger: after the last answer: how long the client may be silent without closing. A client that continues to
+        send has as long as for a body, and ``linger_bytes``.
     :ivar grace: when the server goes down: how long a request may still take to be complete, and a client to close.
-    :ivar skipped_body: a rejected request's body of up to this size is read and thrown away, and the connection kept.
+    :ivar skipped_body: a rejected request's body of up to this size is read and discarded, and the connection kept.
     :ivar threaded_body: a body above this size is verified and normalized in a thread.
     :ivar admin_body: the largest body of an admin request.
     """

@@ -1,4 +1,4 @@
-"""Our own small pages that anybody may read: health, readiness, metrics."""
+"""The server's public pages: health, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _NOT_READY = Status(503, "Not ready")
 
 class Page(Place):
     """
-    One page, made anew for each reader.
+    One page, rendered for each request.
 
-    :param name: its path, as the metrics name it.
-    :param read: gives the answer.
+    :param name: its path, for the metrics.
+    :param read: returns the answer.
     """
 
     answers_always = True
@@ -36,19 +36,19 @@ class Page(Place):
         self._read = read
 
     def endpoint(self, request: HarnRequest) -> str:
-        """The page's path."""
+        """Return the page's path."""
         return self._name
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
-        """Only reading."""
+        """Allow reading only."""
         return READ_METHODS
 
     def body_limit(self, request: HarnRequest) -> int:
-        """A body means nothing to a GET, but a small one does no harm."""
+        """Return a small limit: a body of a GET is ignored."""
         return 1024
 
     def serve(self, request: HarnRequest) -> None:
-        """Answer; a page that fails is an answer, too."""
+        """Answer; a page that fails answers with its problem document."""
         try:
             answer = self._read(request)
         except Refused as error:
@@ -71,7 +71,7 @@ class Exposition(Page):
         self._in_thread = in_thread
 
     def serve(self, request: HarnRequest) -> None:
-        """Read the gauges now, render them elsewhere."""
+        """Read the gauges now, render them in a thread."""
 
         def failed(failure: Failure) -> None:
             log.failure("rendering the metrics failed", failure)
@@ -92,8 +92,8 @@ def make_pages(
 
     :param in_thread: runs a function in a thread.
 
-    :param not_ready: says why the server should get no traffic now (``starting``, ``draining``, ``event log away``,
-        ``interpreter down``); nothing when it should.
+    :param not_ready: returns why the server should get no traffic now (``starting``, ``draining``, ``event log away``,
+        ``interpreter down``); empty when it should.
     """
 
     def health(request: HarnRequest) -> Answer:
@@ -106,7 +106,7 @@ def make_pages(
             reasons.append("draining")
         if wanted is not None:
             if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 16):
-                raise PayloadInvalid(f"generation={wanted!r} is no whole number")
+                raise PayloadInvalid(f"generation must be a whole number, got {wanted!r}")
             if request.site.generation < int(wanted):
                 reasons.append(f"generation {request.site.generation} serves, {int(wanted)} does not yet")
         if reasons:

@@ -1,8 +1,9 @@
 """
-The phases of a connection, each of which must be over at a time.
+The phases of a connection, each with a deadline.
 
-Why no timer for each connection: every state has a deadline, a number that costs one assignment, and the site looks
-at all of them once a second. Deadlines are for whole states, so a client that sends one byte a second gains nothing.
+There is no timer for each connection: every phase has a deadline, a number that costs one assignment, and the site
+checks all of them once a second. Deadlines are for whole phases, so a client that sends one byte a second gains
+nothing.
 """
 
 # ruff: noqa: N802
@@ -31,21 +32,21 @@ _TIMED_OUT = Status(408, "Request timed out")
 
 class PhasedChannel(HTTPChannel):
     """
-    A connection that notes which phase it is in, and ends what takes too long.
+    A connection with a current phase, which is ended when that takes too long.
 
-    A phase that begins and ends while one piece of bytes is taken in gets no deadline: `_is_timed` says whether the
+    A phase that begins and ends while one piece of bytes is processed gets no deadline: `_is_timed` is true if the
     current one has its own.
 
-    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` once we are done with the client.
+    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` after the last answer.
     :ivar since: when that phase began (seconds of the site's clock).
-    :ivar deadline: when that phase must be over (seconds of the site's clock).
+    :ivar deadline: when that phase must have ended (seconds of the site's clock).
     :ivar read_by: when a full send buffer must have been read.
-    :ivar is_surplus: whether it came when there was no room for another connection; it is answered 503, soon.
-    :ivar owes_nothing: whether a server that goes down may leave it as it is: all that was asked for is answered.
+    :ivar is_surplus: whether it came when the limit of connections was reached; it is answered 503, soon.
+    :ivar owes_nothing: whether a server that goes down may leave it as it is: every request is answered.
     """
 
     site: HarnSite
-    transport: Any  # whatever it is, twisted.web has met it
+    transport: Any  # any transport that twisted.web supports
 
     phase = IDLE
     since = 0.0
@@ -57,17 +58,19 @@ class PhasedChannel(HTTPChannel):
     _has_spoken = False
 
     def pauseProducing(self) -> None:
-        """The send buffer is full: from now on the client's time to read runs."""
+        """Called when the send buffer is full: the client's time to read starts."""
         self.read_by = self.site.clock.seconds() + self.site.limits.unread
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The send buffer is empty again."""
+        """Called when the send buffer is empty again."""
         self.read_by = inf
         super().resumeProducing()
 
     def go_down(self) -> None:
-        """Called when the server goes down: close what is idle, and give what is not complete its last time."""
+        """
+        Called when the server goes down: close an idle connection, and shorten the deadline of an incomplete request.
+        """
         if self.phase is IDLE:
             self.owes_nothing = self.read_by == inf
             self.loseConnection()
@@ -76,17 +79,19 @@ class PhasedChannel(HTTPChannel):
 
     @property
     def holds_up(self) -> bool:
-        """Whether a server that goes down waits for it: until its last answer is read, or had its time to be."""
+        """
+        Whether a server that goes down waits for it: until its last answer is read, or its time to be read has passed.
+        """
         return self.phase is not IDLE and not self.owes_nothing
 
     @property
     def waiting(self) -> tuple[int, float]:
-        """Return how little it is used: a rank by its phase, the least first, and since when."""
+        """Its rank for closing, the least useful first, and since when: by its phase."""
         return _SILENT if self.phase is IDLE and not self._has_spoken else _RANKS[self.phase], self.since
 
     @property
     def began_at(self) -> float:
-        """When the head began that is being read."""
+        """When the head that is being read began."""
         return self.since
 
     def _enter(self, phase: str, seconds: float) -> None:
@@ -97,11 +102,11 @@ class PhasedChannel(HTTPChannel):
         self.deadline = self.since + self._limited(seconds)
 
     def _limited(self, seconds: float) -> float:
-        """Return how long what may take so many seconds may take here: less where there is no room, or no time."""
+        """Return the limit of a phase: less on a surplus connection, or when the server goes down."""
         return min(seconds, self.site.limits.grace) if self.is_surplus or self.site.quiescing else seconds
 
     def check_time(self, now: float) -> None:
-        """End what takes too long. Called by the site, about once a second."""
+        """End a connection that exceeds a deadline. Called by the site, about once a second."""
         if now < self.deadline and now < self.read_by:
             return
         if self.phase is CLOSING or now >= self.read_by:
@@ -119,7 +124,7 @@ class PhasedChannel(HTTPChannel):
             self._end_body(problem_of(self._cut_short() or late_body))
 
     def _cut_short(self) -> Refused | None:
-        """Return why a request had less time than it has otherwise."""
+        """Return why a request had less time than usual; None if it had all of it."""
         if self.is_surplus:
             return Saturated(NO_ROOM, retry_after=1)
         if self.site.quiescing:
@@ -131,5 +136,5 @@ class PhasedChannel(HTTPChannel):
         raise NotImplementedError
 
     def _turn_away(self, answer: Answer) -> None:
-        """Answer bytes that are not a request, or not yet a whole one, and close."""
+        """Answer bytes that are not a request, or not yet a complete one, and close."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A place: what answers at one path, or at all paths of one kind."""
+"""The interface of what answers at one path, or at all paths of one kind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ POST_METHODS = (b"OPTIONS", b"POST")
 
 class Place:
     """
-    What a request meets, in this order: `endpoint`, `methods`, `body_limit` and `admit` when its headers are in,
-    `serve` when its body is complete, `over` once at the end if `admit` let it in.
+    The handler of a request, called in this order: `endpoint`, `methods`, `body_limit` and `admit` when its headers are
+    in, `serve` when its body is complete, `over` once at the end if `admit` accepted it.
 
-    :ivar resource: what renders it, where `serve` hands it to ``twisted.web``.
-    :ivar challenge: the ``WWW-Authenticate`` line that goes with its 401.
-    :ivar answers_always: it answers also on a connection for which there is no room.
-    :ivar outlives_client: `over` waits for the answer even when nobody is there any more to read it.
+    :ivar resource: the resource that renders it, where `serve` leaves it to ``twisted.web``.
+    :ivar challenge: the ``WWW-Authenticate`` line of its 401.
+    :ivar answers_always: it answers also on a connection above the limit.
+    :ivar outlives_client: `over` waits for the answer even if the client has disconnected.
     """
 
     resource: IResource | None = None
@@ -30,31 +30,31 @@ class Place:
     outlives_client = False
 
     def place_for(self, request: HarnRequest) -> Place:
-        """Give the place that answers: this one, or one of those that it is made of."""
+        """Return the place that answers: this one, or one of its parts."""
         return self
 
     def endpoint(self, request: HarnRequest) -> str:
-        """The path's name in the metrics; never what a stranger sent."""
+        """Return the path's name in the metrics; never a path chosen by the sender."""
         raise NotImplementedError
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
         """
-        Methods that the path knows, sorted.
+        Return the methods of the path, sorted.
 
         :raises RouteUnknown: there is no such path.
         """
         raise NotImplementedError
 
     def body_limit(self, request: HarnRequest) -> int:
-        """The largest body (bytes)."""
+        """Return the size of the largest body (bytes)."""
         return 0
 
     def admit(self, request: HarnRequest, length: int) -> None:
         """
-        Let the request in, now that its headers are there.
+        Accept the request, now that its headers are in.
 
-        :param length: bytes that the body will have, 0 if unknown.
-        :raises Refused: it is turned away; its body is not read.
+        :param length: bytes of the body, 0 if unknown.
+        :raises Refused: the request is refused; its body is not read.
         """
 
     def serve(self, request: HarnRequest) -> None:
@@ -63,7 +63,7 @@ class Place:
 
     def over(self, request: HarnRequest, status: int | None) -> None:
         """
-        Let go of the request.
+        Release the request's resources.
 
-        :param status: what it was answered with, None if its client went away before.
+        :param status: the status of its answer, None if its client disconnected before.
         """

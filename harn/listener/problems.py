@@ -24,7 +24,7 @@ from harn.listener.codings import ACCEPTED
 
 @frozen
 class Status:
-    """A status code, and the ``title`` of the problem document that goes with it."""
+    """A status code, and the ``title`` of its problem document."""
 
     code: int
     title: str
@@ -59,7 +59,7 @@ INTERNAL = Status(500, "Internal error")
 
 
 def status_of(kind: type[BaseException]) -> Status:
-    """Give the status of an error class: that of the nearest class above it in the table, else 500."""
+    """Return the status of an error class: that of the nearest class above it in the table, else 500."""
     for ancestor in kind.__mro__:
         if ancestor in _TABLE:
             return _TABLE[ancestor]
@@ -67,14 +67,14 @@ def status_of(kind: type[BaseException]) -> Status:
 
 
 def reason_of(code: int) -> str:
-    """Give the words that HTTP has for a status code."""
+    """Return HTTP's reason phrase of a status code."""
     phrase = RESPONSES.get(code, b"Unknown status")
     return phrase.decode("ascii")
 
 
 PROBLEM_JSON = b"application/problem+json"
 RETRY_AFTER = 5
-"""Seconds to wait where the error itself does not know."""
+"""Seconds to wait if the error itself has no time."""
 
 _SHOWN = 500
 _encode = msgspec.json.Encoder().encode
@@ -96,7 +96,7 @@ class Answer:
 
     def last_bytes(self, common: bytes) -> bytes:
         """
-        Return it as sent to a client whose request could not be read, after which the connection is closed.
+        Return it as sent to a client whose request could not be read; the connection is closed after it.
 
         :param common: header lines that every answer has, each ending in CRLF.
         """
@@ -115,7 +115,7 @@ def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping
     """
     Write a problem document.
 
-    ``type`` is ``about:blank``: the status says what kind of problem it is.
+    ``type`` is ``about:blank``: the status identifies the kind of problem.
 
     :param extra: further members of the document.
     """
@@ -124,12 +124,10 @@ def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping
 
 
 def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) -> Answer:
-    """
-    Write the problem document of an error; of one that is not ours to show it says nothing but that it happened.
-    """
+    """Return the problem document of an error; unexpected errors become a generic 500 without detail."""
     status = status_of(type(error))
     if status is INTERNAL:
-        return problem(INTERNAL, "the server failed while it worked on this request; its log says why", extra=extra)
+        return problem(INTERNAL, "the server failed on this request; its log has the reason", extra=extra)
     headers = b""
     if status.code in (429, 503, 408):
         wait = error.retry_after if isinstance(error, Refused) and error.retry_after is not None else RETRY_AFTER
@@ -142,22 +140,22 @@ def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) 
 
 
 def problem_for(code: int, detail: str) -> Answer:
-    """Write the problem document of a status that a connector chose."""
+    """Return the problem document of a status that a connector chose."""
     return problem(Status(code, reason_of(code)), detail)
 
 
 def shown(text: str) -> str:
-    """Make text that strangers may have had a hand in fit to be shown: printable, and not endless."""
+    """Make text that may come from strangers fit to be shown: printable, and of limited length."""
     text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _detail(error: BaseException) -> str:
-    """Say what is wrong, in words that are ours to show: a store's own words stay in the log."""
+    """Return an error's text that may be shown: a store's own errors stay in the log."""
     if isinstance(error, EventLogUnavailable):
         return "the event log cannot be written to; nothing was kept, so send the request again"
     if isinstance(error, ClaimTaken):
-        return "this signature was used before; sign each request anew"
+        return "this signature was used before; sign each request afresh"
     if isinstance(error, ShuttingDown) and not str(error):
         return "the server is shutting down"
     return str(error)

@@ -1,4 +1,4 @@
-"""Routes where our own credentials decide who may post: authenticate, then ingest as everywhere."""
+"""Routes whose senders our own credentials authenticate: authenticate, then ingest as on other routes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ CHALLENGE = b'WWW-Authenticate: Bearer realm="harn", HMAC-SHA256 realm="harn"\r\
 
 
 class Push(Ingest):
-    """The place of every route with ``credentials``."""
+    """The resource of every route with ``credentials``."""
 
     challenge = CHALLENGE
 
     def _check_sender(self, request: HarnRequest) -> None:
-        """Turn away whom the headers alone give away, before a body is read."""
+        """Refuse a sender by the headers alone, before a body is read."""
         self._authenticator().authenticate_headers(request.lower_headers(), request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
-        """Authenticate, then ingest; a signature counts once, in the same durable unit as its event."""
+        """Authenticate, then ingest; a signature is used up in the same durable unit as its event."""
         try:
             guard = self._authenticate(request)
         except Refused as error:

@@ -1,4 +1,4 @@
-"""Says in the log that requests are refused: at once, then at most once a minute for each trigger and status."""
+"""Log lines about refused requests: the first at once, then at most one a minute for each trigger and status."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from twisted.logger import Logger
 from harn.listener.problems import shown
 
 EVERY = 60.0
-"""Seconds between two lines about the same."""
+"""Seconds between two lines for the same trigger and status."""
 
 MOST = 1000
-"""Pairs of trigger and status that are remembered; beyond it nothing is said until some are a minute old."""
+"""The most pairs of trigger and status that are tracked; beyond it nothing is logged until some are a minute old."""
 
 log = Logger(namespace="harn.listener")
 
 
 class Refusals:
-    """Counts what was refused since the last line about it."""
+    """Counts refused requests since the last line about them."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -25,9 +25,9 @@ class Refusals:
 
     def note(self, trigger_id: str, status: int, detail: str) -> None:
         """
-        Note one refused request.
+        Record one refused request.
 
-        :param detail: what its sender reads; shown of the request that is at hand when a line is due.
+        :param detail: the text that its sender reads; logged for the request that causes a line.
         """
         now = self._clock.seconds()
         key = (trigger_id, status)

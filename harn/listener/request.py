@@ -1,9 +1,9 @@
 """
-One request: decided about when its headers are in, held in memory, answered in one write.
+One request: accepted or refused when its headers are in, held in memory, answered in one write.
 
 ``twisted.web`` parses forms, keeps large bodies in temporary files and builds an answer's head header by header; an
-ingest request needs none of that. What it overrides here are public methods; `harn.listener.channel` calls `begin`
-where ``HTTPChannel`` would call ``gotLength``.
+ingest request needs none of that. Only public methods are overridden here; `harn.listener.channel` calls `begin` where
+``HTTPChannel`` would call ``gotLength``.
 """
 
 # ruff: noqa: N802
@@ -52,23 +52,23 @@ log = Logger(namespace="harn.listener")
 
 class HarnRequest(server.Request):
     """
-    A request to one of the site's places.
+    A request to one of the site's resources.
 
     :ivar headers: the headers as they came: names in lower case, values without the space around them.
-    :ivar tree: what the site served when the headers were in; the request stays with it until it is over.
+    :ivar tree: the route table when the headers were in; the request uses it until it ends.
     :ivar route: the route of a trigger, else None.
-    :ivar place: what answers, once it is known.
+    :ivar place: the resource that answers, once it is found.
     :ivar query: the query as received, without ``?``.
     :ivar body: the whole body, when it is complete.
     :ivar began_at: when the headers were in (seconds of the site's clock).
     :ivar received_at: when the body was complete, and until then when the headers were (seconds, Unix).
-    :ivar source: where its body comes from, as `harn.listener.channel.HarnChannel.source` tells it.
+    :ivar source: the network of its sender, see `harn.listener.channel.HarnChannel.source`.
     :ivar unverified: bytes of its body that are counted while its sender is not verified.
-    :ivar entered: for its place: bytes that are counted as undurable work, None before they are. ``reached``: on a
+    :ivar entered: for its resource: bytes that are counted as undurable work, None before they are. ``reached``: on a
         route with a ramp, the versions that were chosen for its events.
     """
 
-    channel: HarnChannel | None  # type: ignore[assignment]  # None once the client is gone; the parent forgets to say so
+    channel: HarnChannel | None  # None once the client is gone; the parent's type does not say so
     site: HarnSite
     defaultContentType = b"text/plain; charset=utf-8"  # noqa: N815 - twisted.web's name
 
@@ -96,7 +96,7 @@ class HarnRequest(server.Request):
 
     @property
     def requestHeaders(self) -> Headers:
-        """The headers as ``twisted.web`` holds them, made when a page asks for them; ingest never does."""
+        """The headers as ``twisted.web`` holds them, made when a page reads them; ingest never does."""
         if self._held is None:
             self._held = Headers()
             for name, value in self.headers:
@@ -105,16 +105,16 @@ class HarnRequest(server.Request):
 
     @requestHeaders.setter
     def requestHeaders(self, _: Headers) -> None:
-        """Called when the request is made; its parent would begin with none."""
+        """Called when the request is made; the parent sets empty headers."""
         self.headers: list[tuple[str, bytes]] = []
 
     # Called by the channel
 
     def begin(self, method: bytes, target: bytes, version: bytes, length: int | None) -> None:
         """
-        Decide, now that the headers are in: take the request, or answer it.
+        Accept or refuse the request, now that its headers are in.
 
-        :param length: bytes that the body will have; None if it comes in chunks.
+        :param length: bytes of the body; None if it comes in chunks.
         """
         channel = self.channel
         assert channel is not None
@@ -158,10 +158,10 @@ class HarnRequest(server.Request):
         site.in_flight += 1
 
     def gotLength(self, length: int | None) -> None:
-        """Keep no file for the body."""
+        """Do nothing: no file is needed for the body."""
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body, unless nobody will read it."""
+        """Store a piece of the body, unless it will not be read."""
         if self.answered is not None or not data:
             return
         before = self.received
@@ -170,7 +170,7 @@ class HarnRequest(server.Request):
             if self.received > self._limit:
                 self._refuse_size()
             if self.received != self._length or before:
-                self.count_unverified(len(data))  # what comes in one piece, its sender's signature is looked at next
+                self.count_unverified(len(data))  # a body in one piece is verified at once
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -183,9 +183,9 @@ class HarnRequest(server.Request):
 
     def count_unverified(self, length: int) -> None:
         """
-        Count bytes that its sender, who is not verified yet, has made us hold.
+        Count bytes that are held for a sender who is not verified yet.
 
-        :raises Saturated: there is no room for them.
+        :raises Saturated: the limit is reached.
         """
         if not self.unverified and self.channel is not None:
             self.source = self.channel.source
@@ -193,16 +193,16 @@ class HarnRequest(server.Request):
 
     def hold_unverified(self) -> None:
         """
-        Count the body, which is whole, while it waits for its sender to be verified.
+        Count the complete body while it waits for its sender to be verified.
 
-        :raises Saturated: there is no room for it.
+        :raises Saturated: the limit is reached.
         """
         if not self.unverified:
             self.count_unverified(len(self.body))
             self.site.unverified.complete(self)
 
     def verified(self) -> None:
-        """Called when the sender is verified: count the body no more."""
+        """Called when the sender is verified: stop counting the body."""
         if self.unverified:
             self.site.unverified.release(self)
 
@@ -225,19 +225,19 @@ class HarnRequest(server.Request):
             self.processingFailed(Failure())
 
     def connectionLost(self, reason: Failure) -> None:
-        """Let go, unless what was begun must be ended first."""
+        """Release the resource, unless work that was begun must end first."""
         super().connectionLost(reason)
         if not (self._serving and self.place is not None and self.place.outlives_client):
             self._over(None)
 
     def finish(self) -> None:
-        """End the answer. One that was not written by `send` is counted here."""
+        """Finish the answer. One that was not written by `send` is counted here."""
         if self.answered is None:
             self._count(self.code)
         super().finish()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Answer for code of ours that raised; say nothing of it to the client."""
+        """Answer for our code that raised; the client gets no detail."""
         log.failure("answering {method} {path} failed", reason, method=self.method, path=self.path)
         if not self.startedWriting:
             assert reason.value is not None
@@ -245,10 +245,10 @@ class HarnRequest(server.Request):
         return reason
 
     def getRequestHostname(self) -> bytes:
-        """One name for all: no route depends on ``Host``, so nothing in it can confuse one."""
+        """Return one name for all: no route depends on ``Host``."""
         return b"harn"
 
-    # Called by places
+    # Called by resources
 
     @property
     def generation_header(self) -> bytes:
@@ -256,8 +256,8 @@ class HarnRequest(server.Request):
         return b"" if self.route is None else self.tree.header
 
     def lower_headers(self) -> Mapping[str, str]:
-        """Give the headers as connectors see them: names in lower case, repeated ones joined, as latin-1."""
-        if self._lowered is None:  # asked for when the headers are in, and again when the body is
+        """Return the headers as connectors see them: names in lower case, repeated ones joined, as latin-1."""
+        if self._lowered is None:  # used when the headers are in, and again when the body is
             lowered: dict[str, str] = {}
             for name, value in self.headers:
                 text = value.decode("latin-1")
@@ -267,7 +267,7 @@ class HarnRequest(server.Request):
 
     def query_options(self) -> dict[str, str]:
         """
-        Give the query's options, each once; of a repeated one the last.
+        Return the query's options; of a repeated one the last value.
 
         :raises PayloadInvalid: there are too many.
         """
@@ -278,7 +278,7 @@ class HarnRequest(server.Request):
         return {name: values[-1] for name, values in parsed.items()}
 
     def problem(self, error: BaseException) -> Answer:
-        """Give the problem document of an error; a 401 says what it asks for."""
+        """Return the problem document of an error; a 401 has a challenge."""
         answer = problem_of(error)
         if answer.status == 401 and self.place is not None:
             return evolve(answer, headers=answer.headers + self.place.challenge)
@@ -294,7 +294,7 @@ class HarnRequest(server.Request):
 
     def send(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
         """
-        Answer, in one write, and let go of the request. A client that is gone is no error.
+        Send the answer in one write, and release the request. It is not an error if the client is gone.
 
         :param headers: further header lines, each ending in CRLF.
         """
@@ -326,11 +326,11 @@ class HarnRequest(server.Request):
         self._over(status)
 
     def give_way(self) -> None:
-        """Called when the body is the slowest, and others need the room."""
+        """Called when the body is the slowest, and its memory is needed."""
         self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
 
     def cut_off(self, answer: Answer) -> None:
-        """Answer at once although the body is still coming, then close: the rest is thrown away."""
+        """Answer at once although the body is still coming, then close: the rest is discarded."""
         channel = self.channel
         if channel is not None:
             channel.persistent = False
@@ -338,14 +338,14 @@ class HarnRequest(server.Request):
         if channel is not None:
             channel.loseConnection()
 
-    # Within
+    # Internal
 
     def _answer_early(self, answer: Answer, length: int | None) -> None:
         """
-        Answer before the body is there.
+        Answer before the body has arrived.
 
-        A small body is read and thrown away, and the connection kept; for a large or endless one it is closed, and so
-        it is for a client that waits for our word before it sends: whether it will send the body is not known.
+        A small body is read and discarded, and the connection kept. For a large body, one of unknown length, or a
+        client that waits for ``100 Continue``, the connection is closed: whether the body will be sent is unknown.
         """
         if length == 0 or (
             length is not None and length <= self.site.limits.skipped_body and "expect" not in self.lower_headers()
@@ -379,7 +379,7 @@ class HarnRequest(server.Request):
         )
 
     def _over(self, status: int | None) -> None:
-        """Let go of the place; once."""
+        """Release the resource; once."""
         if self._admitted:
             self._admitted = False
             site, place = self.site, self.place
@@ -387,13 +387,14 @@ class HarnRequest(server.Request):
             assert place is not None
             self.verified()
             place.over(self, status)
-            self.body, self._buffer = b"", None  # a connection that is being closed may take a while
+            self.body, self._buffer = b"", None  # a connection that is being closed may take long
             if site.quiescing:
                 site.check_quiet()
-        # Klein's closures keep a request in a cycle; frozen in that moment, it would never be freed, nor what it holds.
+        # Klein's closures keep a request in a cycle; frozen at that moment (`gc.freeze`), it would never be freed, nor
+        # its values.
         self.tree = EMPTY
 
 
 def unknown_path(request: Any) -> RouteUnknown:
-    """Say that nothing is at the request's path."""
+    """Return the error of a path without a resource."""
     return RouteUnknown(f"no trigger and no page is at {request.path.decode('latin-1')}")

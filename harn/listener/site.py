@@ -1,8 +1,8 @@
 """
-The site: one table of routes that is swapped in one assignment, the places that do not change, and every connection.
+The site: one table of routes that is swapped in one assignment, the fixed resources, and every connection.
 
-There is no rule for each trigger: a request's path is looked up in a dict. Nothing of ``twisted.web``'s traversal is
-used for ingest; the pages of Klein are found by `HarnSite.getResourceFor`, which gives a leaf.
+There is no rule for each trigger: a request's path is looked up in a dict. ``twisted.web``'s traversal is not used for
+ingest; Klein's pages are found by `HarnSite.getResourceFor`, which returns a leaf.
 """
 
 # ruff: noqa: N802
@@ -40,7 +40,7 @@ _LAST_SWEEPS = 0.25  # seconds, while going down
 
 
 class _Everything(Place):
-    """What ``OPTIONS *`` asks about: the server as such."""
+    """The target of ``OPTIONS *``: the server as a whole."""
 
     def endpoint(self, request: HarnRequest) -> str:
         return "*"
@@ -58,17 +58,17 @@ class HarnSite(Site):
     The factory of all connections.
 
     :param clock: the reactor, or a clock in a test: for deadlines and durations.
-    :param public: the place of routes where the provider's signature decides.
-    :param credentials: the place of routes where ours does.
-    :ivar wall: the time of day: for stamps, and for how fresh a signature is.
-    :ivar tree: what is served now; assigned, never changed.
-    :ivar origins: what ``Origin`` may be; None for anything.
+    :param public: the resource of routes whose sender the provider's signature authenticates.
+    :param credentials: the resource of routes whose sender our credentials authenticate.
+    :ivar wall: the time of day: for stamps, and for the freshness of signatures.
+    :ivar tree: the current route table; assigned, never changed.
+    :ivar origins: allowed values of ``Origin``; None for any.
     :ivar max_body_bytes: of an ingest request.
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
-    :ivar connection_limit: how many connections there may be.
+    :ivar connection_limit: the limit of open connections.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
-    :ivar retiring: whether another process takes the new connections, and this one serves out those that it has.
+    :ivar retiring: whether another process accepts new connections, and this one finishes those that it has.
     """
 
     protocol = HarnChannel  # type: ignore[assignment]  # HTTPFactory's is a function that wraps one for HTTP/2
@@ -89,7 +89,7 @@ class HarnSite(Site):
         wall: WallTime | None = None,
     ) -> None:
         """
-        :param pages: places of our own, by exact path.
+        :param pages: the server's own resources, by exact path.
         :param access_log: called for each answer that was sent.
         :param wall: ``clock`` if None.
         """
@@ -129,7 +129,7 @@ class HarnSite(Site):
         return self.tree.generation
 
     def build(self, routes: Mapping[str, Route]) -> Tree:
-        """Index the routes off to the side."""
+        """Make an index of the routes, without serving it."""
         return Tree.of(0, routes)
 
     def swap(self, tree: Tree, generation: int) -> None:
@@ -145,20 +145,20 @@ class HarnSite(Site):
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
 
     def mount(self, prefix: str, place: Place) -> None:
-        """Let ``place`` answer for ``prefix`` and everything under it, for example ``/admin``."""
+        """Serve ``prefix`` and every path under it, for example ``/admin``, with ``place``."""
         self._prefixes[prefix.encode("ascii")] = place
 
-    # Finding a place
+    # Finding a resource
 
     def place_of_route(self, route: Route) -> Place:
-        """Give the place of a trigger's route."""
+        """Return the resource of a trigger's route."""
         return self._credentials if route.authentication == CREDENTIALS else self._public
 
     def place_of(self, request: HarnRequest) -> Place:
         """
-        Find what answers at a path that is no route.
+        Find the resource of a path without a trigger.
 
-        :raises RouteUnknown: nothing does.
+        :raises RouteUnknown: there is none.
         """
         path = request.path
         place = self._pages.get(path)
@@ -174,7 +174,7 @@ class HarnSite(Site):
         raise unknown_path(request)
 
     def _place_of_absolute(self, request: HarnRequest) -> Place:
-        """Find the place of a target as proxies write it: ``http://host/path`` (RFC 9112, 3.2.2)."""
+        """Find the resource of a target as proxies write it: ``http://host/path`` (RFC 9112, 3.2.2)."""
         scheme, separator, rest = request.path.partition(b"://")
         if not separator or scheme.lower() not in (b"http", b"https"):
             raise unknown_path(request)
@@ -187,7 +187,7 @@ class HarnSite(Site):
         return self.place_of(request)
 
     def getResourceFor(self, request: HarnRequest) -> IResource:
-        """Give the leaf of the request's place: no traversal, no consumed segments."""
+        """Return the leaf of the request's resource: no traversal, no consumed segments."""
         request.site = self
         resource = None if request.place is None else request.place.resource
         return notFound() if resource is None else resource
@@ -195,28 +195,28 @@ class HarnSite(Site):
     # Connections
 
     def acceptableProtocols(self) -> list[bytes]:
-        """HTTP/1.1 only, whatever else is installed."""
+        """Return HTTP/1.1 only, whatever else is installed."""
         return [b"http/1.1"]
 
     def startFactory(self) -> None:
-        """Begin to look at the time. There is no log file to open."""
+        """Start to check deadlines. There is no log file to open."""
         self._listening = True
         if self._sweep is None:
             self._sweep = self.clock.callLater(_SWEEP, self._check_times)
 
     def stopFactory(self) -> None:
-        """Go on while there are connections: they outlive the port, and so do their deadlines."""
+        """Keep checking deadlines while there are connections, which outlive the port."""
         self._listening = False
         if not self.channels:
             self._stop_sweep()
 
     def log(self, request: HarnRequest) -> None:  # type: ignore[override]  # only our requests come here
-        """Hand an answered request to the access log, if there is one."""
+        """Pass an answered request to the access log, if there is one."""
         if self._access_log is not None:
             self._access_log(request)
 
     def date_header(self) -> bytes:
-        """Give the ``Server`` and ``Date`` lines, written once a second."""
+        """Return the ``Server`` and ``Date`` lines, formatted once a second."""
         second = int(self.wall.seconds())
         if second != self._date_of:
             self._date_of = second
@@ -227,7 +227,7 @@ class HarnSite(Site):
         self._sweep = None
         now = self.clock.seconds()
         if self.retiring:
-            self._hurry()  # for those whose last answer left just before
+            self._hurry()  # for connections whose last answer was sent just before
         for channel in tuple(self.channels):
             channel.check_time(now)
         if self.closes:
@@ -244,14 +244,14 @@ class HarnSite(Site):
 
     @property
     def closes(self) -> bool:
-        """Tell whether each connection is closed after its next answer."""
+        """Whether each connection is closed after its next answer."""
         return self.quiescing or self.retiring
 
     def retire(self, patience: float) -> Deferred[None]:
         """
-        Serve out the connections that there are, now that another process takes the new ones: nobody is turned away.
+        Finish the open connections, now that another process accepts the new ones. No request is refused.
 
-        Each connection gets a full answer to its next request, and is closed after it; one that is idle waits for that
+        Each connection gets a full answer to its next request, and is closed after it; an idle one waits for that
         request for up to ``patience`` seconds.
 
         :return: fires when no connection is left.
@@ -272,10 +272,10 @@ class HarnSite(Site):
 
     def quiesce(self) -> Deferred[None]:
         """
-        Take no more work: answer new requests to triggers with 503, close each connection after its next answer.
+        Accept no more work: answer new requests to triggers with 503, close each connection after its next answer.
 
-        Connections that are idle are closed at once, and nothing waits for their clients. A request that is not
-        complete has a short time to be, then it is answered 503.
+        Idle connections are closed at once. An incomplete request has a short time to be completed, then it is answered
+        503.
 
         :return: fires when nothing is in flight and the answers have been read, or had their time to be.
         """
@@ -292,7 +292,7 @@ class HarnSite(Site):
         return waiting
 
     def check_quiet(self) -> None:
-        """Tell those who wait for quiet, when it is."""
+        """Fire the waiters when the site is quiet."""
         if not self.channels:
             served_out, self._served_out = self._served_out, []
             for each in served_out:

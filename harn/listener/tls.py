@@ -1,6 +1,6 @@
 """
-TLS as the listener speaks it: the certificate that it shows, which can be replaced while connections are open, and a
-client that ends its side of a connection before it has its answer.
+TLS of the listener: the certificate, which can be replaced while connections are open, and clients that end their side
+of a connection before they have their answer.
 """
 
 # Names are those of twisted.protocols.tls, whose own functions are not typed.
@@ -28,8 +28,8 @@ def load_context(certificate_path: str, key_path: str) -> Context:
     """
     Read a chain and its key, both PEM. Blocks: call it in a thread.
 
-    :param certificate_path: the server's certificate first, then those that lead to its root.
-    :raises ListenerUnusable: says which file, what is wrong with it, and what to do.
+    :param certificate_path: the server's certificate first, then the intermediate ones.
+    :raises ListenerUnusable: names the file, the cause, and what to do.
     """
     chain = _load_chain(certificate_path)
     key = _load_key(key_path)
@@ -52,7 +52,7 @@ def load_context(certificate_path: str, key_path: str) -> Context:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class TlsContext:
-    """Makes each new connection with the context of now; those that are open keep theirs."""
+    """Makes each new connection with the current context; open connections keep theirs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -68,10 +68,10 @@ class TlsContext:
 
 class TlsTransport(BufferingTLSTransport):
     """
-    A connection whose client may end its side (``close_notify``) and still be answered, as TLS 1.3 has it.
+    A connection whose client may end its side (``close_notify``) and still be answered, as TLS 1.3 allows.
 
-    Twisted's ends both sides then. What it calls when ``close_notify`` comes, and at no other time while the connection
-    is not being closed, is `_shutdownTLS` and then `_tlsShutdownFinished` with None.
+    Twisted ends both sides then. When ``close_notify`` comes, and at no other time while the connection is not being
+    closed, it calls `_shutdownTLS` and then `_tlsShutdownFinished` with None.
     """
 
     _client_ends = False
@@ -131,7 +131,7 @@ def _load_key(path: str) -> PKey:
     text = _read(path, "key")
     if b"ENCRYPTED" in text:
         raise ListenerUnusable(
-            f"the key in {path} is encrypted, and the server can ask nobody for its passphrase; "
+            f"the key in {path} is encrypted, and the server cannot prompt for its passphrase; "
             "decrypt it, for example with openssl pkey"
         )
     if b"PRIVATE KEY-----" not in text:

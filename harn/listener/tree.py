@@ -1,4 +1,4 @@
-"""What the site serves at one moment: the routes of one generation, by path."""
+"""The site's route table: the routes of one generation, by path."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Tree:
 
     @classmethod
     def of(cls, generation: int, routes: Mapping[str, Route]) -> Tree:
-        """Number a table of routes."""
+        """Make the table of a generation."""
         return cls(generation, routes, b"Harn-Generation: %d\r\n" % generation)
 
     def find(self, path: bytes) -> Route | None:
-        """Find the route of a path as it stands in a request, percent-encoded or not."""
+        """Find the route of a path as written in a request, percent-encoded or not."""
         route = self.routes.get(path.decode("utf-8", "replace"))
         if route is None and b"%" in path:
             route = self.routes.get(unquote(path))

@@ -1,9 +1,9 @@
 """
-The bound on what is being read, and whose sender is not verified yet; when it is full, the slowest gives way.
+The limit of bytes being read whose sender is not verified yet; when it is reached, the slowest body gives way.
 
-It is apart from the bound on what is verified and not yet durable (`harn.listener.admission`), so that strangers, who
-can send as much as they like and as slowly, take no room from those who can sign. One address, behind which there may
-be many senders, gets three quarters of it at most.
+It is separate from the limit of verified and not yet durable bytes (`harn.listener.admission`), so that strangers, who
+can send as much and as slowly as they like, do not use the memory of senders who can sign. One address, which many
+senders may share, gets three quarters of it at most.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from twisted.internet.interfaces import IReactorTime
 from harn.errors import Saturated
 
 PERIOD = 1.0
-"""Seconds over which the pace of a body is looked at, and before which no body counts as slow."""
+"""Seconds over which the pace of a body is measured, and before which no body counts as slow."""
 SLOW = 65536.0
 """Bytes a second below which a body gives way to any other. At this pace one of 2 MB takes as long as a body may."""
 _LITTLE = 65536
-"""Bytes up to which a body is let in whatever the pace of the others."""
+"""Bytes up to which a body is admitted whatever the pace of the others."""
 _SHARE = 0.75
 _SLACK = 1 / 16
-"""What is made free beyond what is needed, so that not every piece of a body looks at all of them."""
+"""Share of the limit that is freed in addition, so that not every piece of a body scans all of them."""
 
 
 class IUnverifiedBody(Protocol):
     """
     A body that is being read, or a head. ``began_at`` (seconds of the clock) and ``source`` stay while it is counted.
 
-    :ivar unverified: bytes that are counted for it; kept by `UnverifiedBodies`.
+    :ivar unverified: bytes that are counted for it; set by `UnverifiedBodies`.
     """
 
     unverified: int
@@ -43,19 +43,19 @@ class IUnverifiedBody(Protocol):
 
     @property
     def source(self) -> str:
-        """Return where it comes from."""
+        """Return its sender's network."""
 
     def give_way(self) -> None:
-        """Called when the room is needed: answer, close, and call `UnverifiedBodies.release`."""
+        """Called when its memory is needed: answer, close, and call `UnverifiedBodies.release`."""
 
 
 @define
 class _Progress:
     """
-    How a body comes on.
+    The progress of a body.
 
     :ivar last_at: when bytes came last (seconds of the clock).
-    :ivar before: a moment about a `PERIOD` before, and how many bytes there were; ``mark``: the one after it.
+    :ivar before: a time about one `PERIOD` ago, and the bytes received by then; ``mark``: the next such time.
     """
 
     last_at: float
@@ -63,7 +63,7 @@ class _Progress:
     mark: tuple[float, int]
 
     def note(self, now: float, length: int) -> None:
-        """Note how many bytes there are now."""
+        """Record the number of bytes received so far."""
         self.last_at = now
         if now - self.mark[0] >= PERIOD:
             self.before, self.mark = self.mark, (now, length)
@@ -71,10 +71,10 @@ class _Progress:
 
 class UnverifiedBodies:
     """
-    Counts them.
+    Counts unverified bodies.
 
     :ivar total: bytes in all.
-    :ivar bound: the most there may be.
+    :ivar bound: the limit of ``total``.
     """
 
     def __init__(self, clock: IReactorTime, bound: int) -> None:
@@ -86,7 +86,7 @@ class UnverifiedBodies:
 
     def apply(self, bound: int, largest: int) -> None:
         """
-        Use another bound from now on, though never one below two of the largest bodies: else one could take it all.
+        Use another limit from now on, though never less than two of the largest bodies: else one could use it all.
 
         :param largest: bytes of the largest body that is allowed.
         """
@@ -94,12 +94,12 @@ class UnverifiedBodies:
 
     def grow(self, body: IUnverifiedBody, length: int) -> None:
         """
-        Count bytes that have arrived, and make room for them where there is none.
+        Count bytes that have arrived, and free memory if the limit is exceeded.
 
-        :raises Saturated: no other could give way; they are counted all the same, until `release`.
+        :raises Saturated: no other body could give way; the bytes are counted all the same, until `release`.
         """
         if not body.unverified:
-            self._reading[body] = None  # most come in one piece, and need no more
+            self._reading[body] = None  # most come in one piece, and need no more state
             body.unverified = length
         else:
             body.unverified += length
@@ -111,7 +111,7 @@ class UnverifiedBodies:
             self._make_room(body)
 
     def complete(self, body: IUnverifiedBody) -> None:
-        """Called when a body is whole: it is verified next, and gives way no more."""
+        """Called when a body is complete: it is verified next, and no longer gives way."""
         self._reading.pop(body, None)
 
     def release(self, body: IUnverifiedBody) -> None:
@@ -138,9 +138,9 @@ class UnverifiedBodies:
 
     def _free(self, needed: int, candidates: Sequence[IUnverifiedBody], newcomer: IUnverifiedBody) -> None:
         """
-        Let the slowest of the candidates give way, until enough is free.
+        Make the slowest of the candidates give way, until enough is free.
 
-        For a large body only slow ones do: of many that come as fast as they can, some must be read to their end.
+        For a large body only slow ones give way: of many fast ones, some must be read to their end.
         """
         if newcomer.unverified > _LITTLE:
             candidates = [body for body in candidates if self._slowness(body) < (False, SLOW)]
@@ -162,9 +162,9 @@ class UnverifiedBodies:
 
     def _slowness(self, body: IUnverifiedBody) -> tuple[bool, float, float]:
         """
-        Return what sorts the slowest first: by the bytes that came in a second of late, then who holds the most.
+        Return a sort key, the slowest first: by the pace of the last second, then by size.
 
-        Those that have only begun come after them, first who has held the most for the longest without a new byte.
+        New bodies come after them: first those that have held the most for the longest without a new byte.
         """
         now = self._clock.seconds()
         progress = self._reading[body]
@@ -179,7 +179,7 @@ class UnverifiedBodies:
 
 
 def network_of(host: str) -> str:
-    """Return whose address ``host`` is: of IPv6 the first 64 bits, which one customer has, else all of it."""
+    """Return the network of ``host``: of IPv6 the first 64 bits, which one customer has, else all of it."""
     if ":" not in host:
         return host
     try:

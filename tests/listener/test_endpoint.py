@@ -40,7 +40,7 @@ class FailureTests(SynchronousTestCase):
         for code, words in (
             (errno.EADDRINUSE, "port 80 on h is in use; choose another with --bind"),
             (errno.EACCES, "port 80 on h is not allowed to this user"),
-            (errno.EADDRNOTAVAIL, "h is no address of this machine"),
+            (errno.EADDRNOTAVAIL, "h is not an address of this machine"),
             (errno.EINVAL, "cannot listen on h:80"),
         ):
 
@@ -69,14 +69,14 @@ class FailureTests(SynchronousTestCase):
                 (idle.fileno(), "does not listen"),
                 (datagrams.fileno(), "SOCK_DGRAM"),
                 (local.fileno(), "AF_UNIX"),
-                (file.fileno(), "is no open socket"),
+                (file.fileno(), "is not an open socket"),
             ):
                 descriptor = os.dup(given)
                 raised = self.assertRaises(ListenerUnusable, listen, None, Bind("h", 0), Factory(), None, descriptor)
                 self.assertIn(words, str(raised))
                 self.assertIn("ListenStream=", str(raised))
         raised = self.assertRaises(ListenerUnusable, listen, None, Bind("h", 0), Factory(), None, 9999)
-        self.assertIn("9999 is no open socket", str(raised))
+        self.assertIn("9999 is not an open socket", str(raised))
 
 
 class PortTests(TestCase):

@@ -246,7 +246,7 @@ class RefusalTests(IngestCase):
 
             self.world.gh.receiver.answer = broken
             answer = self.post(signed_post("/hooks/gh"))
-            self.assert_problem(answer, 500, "its log says why")
+            self.assert_problem(answer, 500, "its log has the reason")
             self.assertNotIn(b"boom", answer.body)
             self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
         self.assertEqual(self.counts(), (2, 2, 0))
@@ -256,7 +256,7 @@ class RefusalTests(IngestCase):
     def test_connector_gives_nonsense(self) -> None:
         """A connector whose normalize gives no answer of ours is a connector that failed."""
         self.world.gh.receiver.answer = "nonsense"
-        self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log says why")
+        self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log has the reason")
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     def test_payload_that_cannot_be_stored(self) -> None:
@@ -264,7 +264,7 @@ class RefusalTests(IngestCase):
         broken = event()
         broken.payload["what"] = object()
         self.world.gh.receiver.answer = Events((broken,))
-        self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log says why")
+        self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log has the reason")
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertEqual(self.counts(), (1, 1, 0))
         self.assert_quiet()
