@@ -19,7 +19,6 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
         "harn.dispatch.intake._decide_one",
         "harn.manifest.load._check",
         "harn.orchestrator.publish.manifest_payload",
-        "harn.orchestrator.service.Orchestrator._start",
         "harn.reload.attempt.Attempts._run",
         "harn.reload.candidate.make_candidate",
         "harn.reload.inputs.read_inputs",

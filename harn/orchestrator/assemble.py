@@ -14,8 +14,7 @@ from harn.model.visible import visible
 from harn.options import ServeOptions
 from harn.orchestrator.core import make_server
 from harn.orchestrator.features import features
-from harn.orchestrator.launch import Launch
-from harn.orchestrator.service import Orchestrator
+from harn.orchestrator.service import Launch, Orchestrator
 from harn.orchestrator.terminal import Terminal
 from harn.server import Server
 from harn.store.lock import StateDirectoryLock

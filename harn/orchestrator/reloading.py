@@ -10,12 +10,12 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.history.replay import Replayer
 from harn.observability.metrics import Metrics
 from harn.orchestrator.core import make_surroundings
-from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.notices import ReloadNotices
 from harn.orchestrator.planning import Planner
 from harn.orchestrator.process import Freezer
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.state_directory import read_or_make_key
 from harn.reload import drain_operations
 from harn.reload.build import Builder
 from harn.reload.connections import Connections

@@ -8,52 +8,67 @@ takes another's place, or hands its own over, begins and ends a little otherwise
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from attrs import field, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import HarnError, ShuttingDown
-from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
-from harn.listener.site import HarnSite
-from harn.orchestrator.launch import Launch
-from harn.orchestrator.privacy import make_private
 from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
 from harn.orchestrator.publish import Publisher
+from harn.orchestrator.shutdown import drain
 from harn.orchestrator.signals import Signals
-from harn.orchestrator.startup import build_first_generation, drain_limits, open_port, recover
-from harn.orchestrator.status import identity, in_hand, status_line
+from harn.orchestrator.startup import build_first_generation, note_start, open_port, recover
+from harn.orchestrator.state_directory import make_private
+from harn.orchestrator.status import status_line
 from harn.orchestrator.terminal import Terminal
 from harn.orchestrator.upgradable import UpgradableServer
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.server import DRAINING, Server, ended_in_time
+from harn.server import Server, ended_in_time
 from harn.store.lock import StateDirectoryLock
 from harn.systemd.notify import ServiceManager
 from harn.upgrade.interfaces import IServerLife
 from harn.upgrade.new_process import NewProcess
+from harn.upgrade.old_process import OldProcess
+from harn.upgrade.program import Program
 from harn.upgrade.upgrade import Upgrade
 
 log = Logger(namespace="harn")
 
-LIFECYCLE = "orchestrator.lifecycle"
-TRUNCATED = (
-    "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
-    " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"
-)
-"""What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.in_hand`."""
-
 
 class NotStarted(HarnError):
     """The server cannot start; the message is for its operator."""
+
+
+@frozen
+class Launch:
+    """
+    What started this program, and what it was given.
+
+    :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
+    :ivar environ: what a new program of an upgrade is started with.
+    :ivar old_process: the program whose place it takes, if any.
+    :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
+    :ivar watchdog: makes what tells the service manager that we live, if it wants to know.
+    :ivar terminal: finds the terminal of the process, if it has one; called when the service starts, after any fork.
+    """
+
+    service_manager: ServiceManager
+    program: Program | None = None
+    environ: Mapping[str, str] = field(factory=dict)
+    old_process: OldProcess | None = None
+    passed: int | None = None
+    watchdog: Callable[[], Service | None] = lambda: None
+    terminal: Callable[[], Terminal | None] = lambda: None
 
 
 @implementer(IServerLife)
@@ -90,14 +105,7 @@ class Orchestrator(Service):
         launch = Launch(ServiceManager(reactor, None)) if launch is None else launch
         self._launch = launch
         self._service_manager = launch.service_manager
-        self._upgrading = Upgrade(
-            reactor,
-            launch.program,
-            launch.environ,
-            lock,
-            launch.service_manager,
-            self,
-        )
+        self._upgrading = Upgrade(reactor, launch.program, launch.environ, lock, launch.service_manager, self)
         self._new_process: NewProcess | None = None
         self._served_out: Deferred[None] | None = None
         self._watchdog: Service | None = None
@@ -196,12 +204,7 @@ class Orchestrator(Service):
         raise_open_files()
         set_switch_interval()
         before = self._launch.old_process
-        if before is None:
-            self._lock.acquire()
-            self._service_manager.status("starting")
-        else:
-            before.inherit(self._lock)
-        make_private(self._lock.directory)
+        self._hold_state_directory()
         server = self._server = self._assemble()
         await server[Publisher].leave_state()  # until the port is ours
         server.services.startService()
@@ -213,15 +216,7 @@ class Orchestrator(Service):
             url, recovered = await self._open(server)
         else:
             url, recovered = await before.take_over(UpgradableServer(server), self._lock, self)
-        await server[Publisher].save_state()
-        await server.note(LIFECYCLE, "startup", identity(server))
-        await server.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
-        if not server[LiveCredentials].are_configured:
-            log.warn(
-                "no credentials are configured: a2a-push routes answer 401, and so does the admin API, but to commands"
-                " on this state directory; set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
-                announce=True,
-            )
+        await note_start(server, recovered)
         if self._is_stopping:
             return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
@@ -234,6 +229,15 @@ class Orchestrator(Service):
             before.take_over_rest(UpgradableServer(server))
         self.started.callback(url)
         self._hang_up_if_kept()
+
+    def _hold_state_directory(self) -> None:
+        """Lock it, alone or together with the old program of an upgrade, and close it to others."""
+        if self._launch.old_process is None:
+            self._lock.acquire()
+            self._service_manager.status("starting")
+        else:
+            self._launch.old_process.inherit(self._lock)
+        make_private(self._lock.directory)
 
     async def _open(self, server: Server) -> tuple[str, int]:
         """
@@ -296,7 +300,7 @@ class Orchestrator(Service):
             before.close()
         if server is not None:
             if served:
-                await self._drain(server)
+                await drain(server, self._served_out, None if new is None else new.pid)
             elif before is None:
                 await self._end(server[Coordinator].withdraw)
             await self._close(server)
@@ -312,36 +316,6 @@ class Orchestrator(Service):
         elif served:
             log.info("graceful shutdown complete", announce=True)
 
-    async def _drain(self, server: Server) -> None:
-        """Let what is in hand end, within the time there is."""
-        ends_at = self._reactor.seconds() + server.options.shutdown_timeout
-        served_out = self._served_out
-        if served_out is None:
-            server.readiness.phase = DRAINING
-        quiet = server[HarnSite].quiesce() if served_out is None else served_out
-        await server.background.stopService()
-        await server.note(LIFECYCLE, "draining", {**identity(server), **in_hand(server), **self._to()})
-        await self._end(server[Coordinator].close)
-        if served_out is not None:
-            await self._end(server[ServerPort].close)
-        await self._until(ends_at, quiet)
-        max_items, deadline = drain_limits(server)
-        drain_by = min(ends_at, self._reactor.seconds() + deadline)
-        in_time = await self._until(drain_by, server[Dispatcher].drain(max_items))
-        left = in_hand(server)
-        if not in_time or server[Dispatcher].queued:
-            reason = "max_items" if in_time else "deadline"
-            log.warn(TRUNCATED, reason=reason, **left)
-            await server.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
-        server[Dispatcher].close()
-        server.stopped_at = server.wall.seconds()
-        await server.note(LIFECYCLE, "stopped", {**identity(server), **left, "timed_out": not in_time})
-        await server[Publisher].save_state()
-
-    def _to(self) -> dict[str, int]:
-        """Say for records to which process this one hands over."""
-        return {} if self._new_process is None else {"handed_over_to": self._new_process.pid}
-
     async def _close(self, server: Server) -> None:
         """Release everything, whatever state it is in; one that fails does not keep the others."""
         await server.background.stopService()
@@ -349,14 +323,6 @@ class Orchestrator(Service):
 
     async def _end(self, end: Callable[[], Awaitable[Any] | None]) -> None:
         await ended_in_time(self._reactor, end)
-
-    async def _until(self, ends_at: float, work: Deferred[Any]) -> bool:
-        """Wait for ``work`` until ``ends_at``; tell whether it ended."""
-        try:
-            await work.addTimeout(max(0.01, ends_at - self._reactor.seconds()), self._reactor)
-        except (TimeoutError, CancelledError):
-            return False
-        return True
 
 
 def problems_of(report: ReloadReport) -> str:

@@ -1,12 +1,15 @@
-"""The first generation of a server, and what an earlier server left unfinished."""
+"""The steps of a start: the first generation, the port, what an earlier server left unfinished, and its record."""
 
 from __future__ import annotations
 
 from twisted.logger import Logger
 
 from harn.errors import GenerationUnknown
+from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
+from harn.orchestrator.publish import Publisher
 from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.status import LIFECYCLE, identity
 from harn.reload.coordinator import Coordinator
 from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import PREVIOUS, ReloadReport
@@ -81,9 +84,18 @@ def open_port(server: Server, inherited: int | None = None) -> str:
     return server[ServerPort].open(None if live is None else live.inputs.certificate, inherited)
 
 
-def drain_limits(server: Server) -> tuple[int, float]:
-    """Return how many deliveries a shutdown still begins, and for how many seconds; a flag wins over the manifest."""
-    options, drain = server.options, server.settings.drain
-    items = drain.max_items if options.drain_max_items is None else options.drain_max_items
-    seconds = drain.deadline_seconds if options.drain_deadline is None else options.drain_deadline
-    return items, seconds
+async def note_start(server: Server, recovered: int) -> None:
+    """
+    Write down that the server serves, and warn if its admin API is closed.
+
+    :param recovered: how many deliveries of earlier servers were taken over.
+    """
+    await server[Publisher].save_state()
+    await server.note(LIFECYCLE, "startup", identity(server))
+    await server.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
+    if not server[LiveCredentials].are_configured:
+        log.warn(
+            "no credentials are configured: a2a-push routes answer 401, and so does the admin API, but to commands"
+            " on this state directory; set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
+            announce=True,
+        )

@@ -15,6 +15,9 @@ from harn.reload.coordinator import Coordinator
 from harn.server import Server
 from harn.triggers.registry import Registry
 
+LIFECYCLE = "orchestrator.lifecycle"
+"""The topic of a server's start and end."""
+
 
 def status_line(server: Server) -> str:
     """Return in one line what serves."""

@@ -13,8 +13,8 @@ from harn.cli.main import cli
 from harn.cli.offline import DATABASE, StoredRecords
 from harn.orchestrator.publish import MANIFEST
 from harn.orchestrator.running import state_path
-from harn.orchestrator.service import LIFECYCLE
 from harn.orchestrator.state_file import replace_file
+from harn.orchestrator.status import LIFECYCLE
 from harn.store.event_log import OURS
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
 

@@ -17,13 +17,13 @@ from harn.listener.connection_limit import SURPLUS
 from harn.listener.descriptors import LEAST, RESERVED, connections_within, open_files
 from harn.listener.feature import admission_defaults
 from harn.observability.metrics import Metrics
-from harn.orchestrator.hash_key import read_or_make_key
 from harn.orchestrator.process import (
     FREEZE_AFTER,
     Freezer,
     raise_open_files,
 )
 from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, manifest_payload
+from harn.orchestrator.state_directory import read_or_make_key
 from harn.orchestrator.state_file import StateFile
 from harn.reload.hooks import Finished
 from harn.reload.report import ReloadReport

@@ -25,7 +25,7 @@ from harn.options import ServeOptions
 from harn.orchestrator.core import follow_log_level
 from harn.orchestrator.maintenance import retention_policy
 from harn.orchestrator.reloading import apply_settings
-from harn.orchestrator.startup import drain_limits
+from harn.orchestrator.shutdown import drain_limits
 from harn.reload.events import Adopted
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.rollout.probation import Probation, terms

@@ -9,7 +9,7 @@ from typing import Any, cast
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.orchestrator.privacy import make_private
+from harn.orchestrator.state_directory import make_private
 from harn.orchestrator.state_file import replace_file
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.schema import connect_writer

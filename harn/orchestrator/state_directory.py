@@ -1,8 +1,8 @@
 """
-The state directory is its owner's alone: events, tokens and what handlers log are in its files.
+The state directory: closed to other users, and the key in it that makes digests of secrets useless to others.
 
-Each file is made with mode 0600, and each directory with 0700. Here is what earlier versions and copies have left, and
-what the operator should know of the directory itself.
+Events, tokens and what handlers log are in its files. Each file is made with mode 0600, and each directory with 0700.
+`make_private` mends what earlier versions and copies have left, and warns about the directory itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
+from secrets import token_bytes
 
 from twisted.logger import Logger
 
@@ -74,3 +76,28 @@ def _mode_of(path: str) -> str:
         return f"{stat.S_IMODE(os.stat(path).st_mode):04o}"
     except OSError:
         return "unknown"
+
+
+SIZE = 32
+
+
+def read_or_make_key(state_dir: str) -> bytes:
+    """
+    Give the key of ``state_dir``. Blocks, once, at start.
+
+    :raises OSError: it can be neither read nor written.
+    """
+    path = Path(state_dir) / "digest.key"
+    try:
+        key = path.read_bytes()
+        if len(key) == SIZE:
+            return key
+    except FileNotFoundError:
+        pass
+    key = token_bytes(SIZE)
+    beside = path.with_suffix(".tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+    beside.replace(path)
+    return key
