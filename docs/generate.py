@@ -1,5 +1,5 @@
 """
-Write the generated parts of docs/reference: what the code itself knows better than anybody who describes it.
+Write the generated parts of docs/reference: the parts that are read from the code.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the words around it are written by hand.
 ``python docs/generate.py`` renews every part; a test holds that there is nothing to renew.
@@ -49,7 +49,7 @@ def renew(page: str) -> str:
     """
     Give a page with every generated part as it should be.
 
-    :raises KeyError: it has a part that nobody generates.
+    :raises KeyError: it has a part without a generator.
     """
     return PART.sub(lambda found: found[1] + "\n" + PARTS[found["name"]]() + "\n" + found[3], page)
 
@@ -64,7 +64,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def manifest_schema() -> Schema:
-    """Give the JSON schema of this installation's manifests."""
+    """Return the JSON schema of this installation's manifests."""
     return manifest_json_schema(Catalog.of(OURS.values()).providers)
 
 
@@ -90,12 +90,12 @@ def shown(value: Any) -> str:
 
 
 def meaning_of(schema: Schema) -> str:
-    """Give the description, without a default that has a column of its own."""
+    """Return the description, without a default that has a column of its own."""
     return re.sub(r'; "?[^";]+"? by default\.$', ".", schema.get("description", ""))
 
 
 def type_of(schema: Schema) -> str:
-    """Say in a few words what a value may be."""
+    """Describe in a few words the values of a field."""
     if "enum" in schema:
         return ", ".join(shown(each) for each in schema["enum"])
     if "anyOf" in schema:
@@ -114,7 +114,7 @@ def type_of(schema: Schema) -> str:
 
 
 def span_of(kind: str, schema: Schema) -> str:
-    """Say between which bounds a number lies."""
+    """Describe the bounds of a number."""
     low, high = schema.get("minimum"), schema.get("maximum", 2**53)
     above = schema.get("exclusiveMinimum")
     if above is not None:
@@ -123,7 +123,7 @@ def span_of(kind: str, schema: Schema) -> str:
 
 
 def span_of_share(schema: Schema) -> str:
-    """Say between which bounds a share lies."""
+    """Describe the bounds of a share."""
     low = "over 0%" if "exclusiveMinimum" in schema else "0%"
     return f"share, {low} to {'under ' if 'exclusiveMaximum' in schema else ''}100%"
 
@@ -140,7 +140,7 @@ def orchestrator_part() -> str:
 
 
 def trigger_schema() -> Schema:
-    """Give the schema of one trigger."""
+    """Return the schema of one trigger."""
     schema: Schema = manifest_schema()["properties"]["triggers"]["items"]
     return schema
 
@@ -213,7 +213,7 @@ def commands_part() -> str:
 
 
 def commands(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Give every command that does something, with the words that call it."""
+    """Return every command that does something, with the words that call it."""
     if not isinstance(command, click.Group):
         yield words, command
         return
@@ -240,7 +240,7 @@ HEADS = ("option", "meaning")
 
 
 def is_common(options: Mapping[str, click.Option], names: Sequence[str]) -> bool:
-    """Tell whether a command has these options, as clients of a server have them; ``serve`` has all of its own."""
+    """Return whether a command has these options, as clients of a server have them; ``serve`` has all of its own."""
     return all(name in options for name in names) and "bind" not in options
 
 

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def usual_or_any_port(port: int) -> int:
-    """Give ``port`` if nobody has it, else 0, which means any."""
+    """Return ``port`` if it is free, else 0, which means any."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -78,7 +78,7 @@ def print_commands(url: str, environment: dict[str, str]) -> None:
     print(f"\nThe orchestrator serves {HERE.name} at {url}\n")
     print("Send it a signed delivery:\n")
     print(shlex.join(curl))
-    print("\nOr an event that nobody sent:\n")
+    print("\nOr a synthetic event:\n")
     print(f"HARN_ORCHESTRATOR_API_KEYS={key} {shlex.join(fire)}")
     print("\nEdit handlers.py or harn.toml, reload, and fire again. Ctrl-C ends it.\n", flush=True)
 

@@ -1,1 +1,1 @@
-"""Bindings in force: their versions and leases, the registry, what a reload makes of them, what an event matches."""
+"""Bindings in force: their versions and leases, the registry, reconciliation of definitions, and matching of events."""

@@ -1,5 +1,5 @@
 """
-What each binding version has received, done and failed since the server's start: a subscriber to lifecycle events.
+The counts of each binding version since the server's start: a subscriber to lifecycle events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAILURES = frozenset(
     each.error_class
     for each in (HandlerRaised, HandlerTimedOut, InterpreterDied, PredicateRaised, ResultInvalid, ResultTooLarge)
 )
-"""Error classes of attempts that count against the code; what a handler asks for (Reject, RetryAfter) does not."""
+"""Error classes of attempts that count against the code; `Reject` and `RetryAfter` of a handler do not."""
 
 
 def counts_against_code(attempt: Attempt) -> bool:
@@ -54,7 +54,7 @@ class Counts:
 
 
 NONE = Counts()
-"""The counts of a version that nothing has happened to. Never changed."""
+"""The counts of a version without events. Never changed."""
 
 
 class VersionCounts:

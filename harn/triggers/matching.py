@@ -1,7 +1,7 @@
 """
-What a trigger's rules make of one event: match, filter, dedupe key. Pure.
+Evaluation of a trigger's rules for one event: match, filter, dedupe key. Pure.
 
-An expression over the envelope alone (``event.dedupe_key``, ``event.headers."x-id"``) is answered without parsing the
+An expression over the envelope alone (``event.dedupe_key``, ``event.headers."x-id"``) is evaluated without parsing the
 body; any other is JMESPath over ``{"event": event.to_dict()}``.
 """
 
@@ -28,7 +28,7 @@ class Keep:
     """
     The event is for this trigger.
 
-    :ivar dedupe_key: what it is claimed under, None for no claim.
+    :ivar dedupe_key: the key of its claim, None for no claim.
     :ivar lasting: the claim stays even if the event becomes a dead letter.
     """
 
@@ -56,7 +56,7 @@ Expression = Callable[[TriggerEvent], Any]
 
 def matches(patterns: tuple[str, ...], kind: str) -> bool:
     """
-    Tell whether ``kind`` is one of ``patterns``.
+    Return whether ``kind`` matches one of ``patterns``.
 
     No patterns match everything; ``issues.*`` matches every kind that begins with ``issues.``.
     """
@@ -67,7 +67,7 @@ def matches(patterns: tuple[str, ...], kind: str) -> bool:
 
 def is_truthy(value: Any) -> bool:
     """
-    Tell whether JMESPath takes ``value`` for true: all but null, false, and empty strings, lists and objects.
+    Return whether ``value`` is true in JMESPath: all but null, false, and empty strings, lists and objects.
 
     Zero is true. Source: JMESPath specification, "Or Expressions".
     """
@@ -75,7 +75,7 @@ def is_truthy(value: Any) -> bool:
 
 
 def _envelope_path(tree: Any) -> tuple[str, ...] | None:
-    """Give the field names of ``event.a.b`` when it stays in the envelope, else None."""
+    """Return the field names of ``event.a.b`` when it stays in the envelope, else None."""
     if tree["type"] != "subexpression" or any(child["type"] != "field" for child in tree["children"]):
         return None
     root, *names = (str(child["value"]) for child in tree["children"])
@@ -87,7 +87,7 @@ def compile_expression(text: str) -> Expression:
     """
     Compile JMESPath text to a function of an event.
 
-    :raises jmespath.exceptions.JMESPathError: ``text`` is no JMESPath.
+    :raises jmespath.exceptions.JMESPathError: ``text`` is not JMESPath.
     """
     parsed = jmespath.compile(text)
     path = _envelope_path(parsed.parsed)
@@ -125,7 +125,7 @@ class Rules:
         """
         Decide on one event.
 
-        :param always_claim: claim the provider's own key where the trigger names none (cron ticks, ``jti``).
+        :param always_claim: claim the provider's own key if the trigger has none (cron ticks, ``jti``).
         """
         if not matches(self.events, event.kind):
             return Ignore("match")
@@ -135,7 +135,7 @@ class Rules:
             if self.dedupe_key is None:
                 return Keep(event.dedupe_key, lasting=True) if always_claim else Keep(None)
             key = _evaluated(self.dedupe_key, event)
-            # A token that counts once stays used, and a tick is owed once, whatever comes of it.
+            # A token that counts once stays used, and a tick is owed once, whatever happens to the event.
             return Keep(key, lasting=always_claim and key == event.dedupe_key)
         except Exception as error:
             # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
@@ -143,10 +143,9 @@ class Rules:
 
     def key_of(self, event: TriggerEvent) -> str:
         """
-        Give the key by which these rules know an event again, whether they would keep it or not.
+        Return the key by which these rules recognize an event again, whether they would keep it or not.
 
-        That is what it would be claimed under; the provider's own key where the trigger names none or its expression
-        fails.
+        That is the key of its claim; the provider's own key if the trigger has none or its expression fails.
         """
         if self.dedupe_key is None:
             return event.dedupe_key
@@ -157,7 +156,7 @@ class Rules:
 
 
 def _evaluated(dedupe_key: Expression, event: TriggerEvent) -> str:
-    """Evaluate a dedupe key: null is the provider's own, what is no text is its canonical JSON."""
+    """Evaluate a dedupe key: null means the provider's own, and a value that is not text becomes its canonical JSON."""
     key = dedupe_key(event)
     if key is None:
         return event.dedupe_key

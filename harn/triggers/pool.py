@@ -1,8 +1,8 @@
 """
-Things that generations share by key, and count.
+Shared objects of generations, by key, with reference counts.
 
-Carrying over what did not change, keeping the live interpreter, going back from B to A, and undo are one mechanism:
-acquire and release. A thing is closed when its last holder lets go.
+Carrying over unchanged parts, keeping the live interpreter, going back from B to A, and undo are one mechanism: acquire
+and release. An object is closed when its last reference is released.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Close = Callable[[T], Awaitable[object]]
 
 
 class Shared(Generic[T]):
-    """One thing with a count of its holders. Whoever makes it is the first."""
+    """One object with the number of its references. Its maker holds the first."""
 
     __slots__ = ("_count", "_pool", "key", "value")
 
@@ -32,20 +32,20 @@ class Shared(Generic[T]):
 
     @property
     def holders(self) -> int:
-        """How many hold it."""
+        """Number of references."""
         return self._count
 
     def retain(self) -> Shared[T]:
-        """Hold it once more."""
+        """Add a reference."""
         self._count += 1
         return self
 
     def withdraw(self) -> None:
-        """Give it to nobody else from now on; those who hold it keep it."""
+        """Return it to no further caller; existing references stay valid."""
         self._pool._take_out(self)
 
     def release(self) -> None:
-        """Let go of it once; the last one closes it, in the background."""
+        """Release a reference; the last one closes the object, in the background."""
         self._count -= 1
         if self._count == 0:
             self._pool._last_left(self)
@@ -53,9 +53,9 @@ class Shared(Generic[T]):
 
 class KeyedPool(Generic[T]):
     """
-    All things of one sort, by key.
+    All objects of one sort, by key.
 
-    :param close: called once for each thing, when nobody holds it any more.
+    :param close: called once for each object, when its last reference is released.
     """
 
     def __init__(self, close: Close[T]) -> None:
@@ -70,15 +70,15 @@ class KeyedPool(Generic[T]):
         return sum(map(len, self._entries.values()))
 
     def acquire(self, key: Hashable) -> Shared[T] | None:
-        """Hold the thing of this key, if there is one."""
+        """Add a reference to the object of this key, if there is one."""
         entries = self._entries.get(key)
         return entries[-1].retain() if entries else None
 
     def add(self, key: Hashable, value: T) -> Shared[T]:
         """
-        Put in a new thing, held once.
+        Add a new object, with one reference.
 
-        A thing that has the key already keeps its holders, and is found again when the new one is gone before it.
+        An earlier object of the same key keeps its references, and is found again when the new one is closed before it.
         """
         entry = Shared(self, key, value)
         self._entries.setdefault(key, []).append(entry)
@@ -108,7 +108,7 @@ class KeyedPool(Generic[T]):
         return result
 
     def idle(self) -> Deferred[None]:
-        """Fire when everything that was let go of so far is closed."""
+        """Return a Deferred that fires when every object released so far is closed."""
         waiting = DeferredList([_echo(closing) for closing in self._closing])
         return waiting.addCallback(lambda _: None)
 

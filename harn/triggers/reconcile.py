@@ -1,5 +1,5 @@
 """
-What a reload would do to the bindings: the live definitions against the next ones. Pure.
+Reconciliation: the live definitions of bindings compared with the next ones. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harn.triggers.binding import Definition
 @frozen(kw_only=True)
 class Plan:
     """
-    Ids sorted; ``changes`` says for each modified id what changed, for example ``("handler code", "retry.max")``.
+    Ids sorted; ``changes`` has for each modified id what changed, for example ``("handler code", "retry.max")``.
     """
 
     added: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Plan:
 
 
 def differences(live: Definition, following: Definition) -> tuple[str, ...]:
-    """Name what differs between two definitions of one trigger, in a person's words."""
+    """Return the differences between two definitions of one trigger, for people."""
     changes: list[str] = []
     if live.handler_code != following.handler_code and live.spec.handler == following.spec.handler:
         changes.append("handler code")
@@ -41,7 +41,7 @@ def reconcile(live: Mapping[str, Definition], following: Mapping[str, Definition
     """
     Sort every trigger id of both sides into added, modified, removed and unchanged.
 
-    A definition that is the same object costs one comparison; so an edit of one of many triggers is cheap.
+    A definition that is the same object costs one comparison, so an edit of one of many triggers is cheap.
     """
     added, modified, unchanged = [], [], []
     changes: dict[str, tuple[str, ...]] = {}

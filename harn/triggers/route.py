@@ -1,7 +1,7 @@
 """
-Where requests for a binding enter: one path, one binding version (two while it is on a ramp), one receiver.
+The route of a binding: one path, one binding version (two while it is on a ramp), one receiver.
 
-A route is made whole with its generation and never changed; whoever takes a lease on it may finish on it after any
+A route is made complete with its generation and never changed; a request that leased it may finish on it after any
 number of reloads.
 """
 
@@ -21,9 +21,10 @@ class Route:
     """
     :ivar binding: the newest version of its trigger.
     :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes.
-    :ivar ramp: chooses between ``binding``, which is its fresh version, and the one before; None where all deliveries
-        are ``binding``'s.
-    :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (ours, first).
+    :ivar ramp: chooses between ``binding``, which is its fresh version, and the one before; None if ``binding``
+        receives all deliveries.
+    :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (the server's own, checked
+        first).
     """
 
     path: str
@@ -33,14 +34,14 @@ class Route:
     ramp: Ramp | None = None
 
     def lease(self) -> None:
-        """Hold binding and receiver for one request; on a ramp both versions, since the choice is made later."""
+        """Lease binding and receiver for one request; on a ramp both versions, since the choice is made later."""
         self.binding.lease()
         if self.ramp is not None:
             self.ramp.stable.lease()
         self.receiver.retain()
 
     def release(self) -> None:
-        """Give all back. What the request's deliveries need they hold themselves."""
+        """Release all leases of the request. Its deliveries hold their own."""
         self.receiver.release()
         if self.ramp is not None:
             self.ramp.stable.release()
