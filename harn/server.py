@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from harn.clocks import WallClock, WallTime
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import Event, Lifecycle
-from harn.manifest.model import OrchestratorSettings
+from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.operations.audit import Audit
 from harn.operations.registry import Operations

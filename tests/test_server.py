@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.manifest.model import OrchestratorSettings
+from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import DRAINING, LONGEST_END, Readiness, Server, Services, SettingsChanged, ended_in_time
 from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE

@@ -8,7 +8,7 @@ from harn.connectors.interfaces import IEventSink
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.intake import Intake
-from harn.manifest.model import OrchestratorSettings
+from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
 from harn.triggers.gauges import add_version_gauges

@@ -20,7 +20,8 @@ from harn.manifest.changes import (
     written_field,
     written_setting,
 )
-from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.model import TriggerSpec
+from harn.manifest.settings import OrchestratorSettings
 from harn.vm.bundle import Bundle, bundle_files, closure
 
 ADDED, MODIFIED, REMOVED = "added", "modified", "removed"

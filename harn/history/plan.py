@@ -23,7 +23,8 @@ from harn.history.changes import (
     setting_changes,
 )
 from harn.manifest.changes import settings_requiring_restart
-from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.model import TriggerSpec
+from harn.manifest.settings import OrchestratorSettings
 from harn.model.identifiers import binding_key
 from harn.reload.connections import connector_key, needing_connectors
 from harn.reload.guard import would_remove_most

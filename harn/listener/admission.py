@@ -15,7 +15,7 @@ from attrs.validators import gt
 from twisted.internet.interfaces import IReactorTime
 
 from harn.errors import RateExceeded, Saturated
-from harn.manifest.model import AdmissionSettings
+from harn.manifest.settings import AdmissionSettings
 
 
 @frozen

@@ -30,7 +30,7 @@ from harn.listener.place import Place
 from harn.listener.request import HarnRequest, unknown_path
 from harn.listener.tree import EMPTY, Tree
 from harn.listener.unverified import UnverifiedBodies
-from harn.manifest.model import AdmissionSettings, OrchestratorSettings
+from harn.manifest.settings import AdmissionSettings, OrchestratorSettings
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics
 from harn.reload.interfaces import IRouteTable
 from harn.triggers.route import Route

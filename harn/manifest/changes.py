@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from harn.manifest.fields import Duration, Field, Share
-from harn.manifest.model import OrchestratorSettings, TriggerSpec
-from harn.manifest.settings import ORCHESTRATOR, needing_restart
+from harn.manifest.model import TriggerSpec
+from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.vocabulary import MATCH, RETRY, TRIGGER
 from harn.model.durations import format_duration
 from harn.model.shares import format_share
@@ -21,10 +21,10 @@ from harn.model.shares import format_share
 _MISSING = object()
 _WRITTEN = {"events": "match.events"}
 
-RESTART_SETTINGS = frozenset(key for key, only_restart in needing_restart() if only_restart)
+RESTART_SETTINGS = frozenset(key for key, only_restart in ORCHESTRATOR.needing_restart() if only_restart)
 """Settings that are read once, when the server starts, for example ``recover``."""
 
-LIVE_SETTINGS = frozenset(key for key, only_restart in needing_restart() if not only_restart)
+LIVE_SETTINGS = frozenset(key for key, only_restart in ORCHESTRATOR.needing_restart() if not only_restart)
 """Settings that a reload applies, for example ``drain.max_items``."""
 
 

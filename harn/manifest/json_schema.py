@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from harn.manifest.declared import Shape
 from harn.manifest.fields import Field
 from harn.manifest.interfaces import ProviderRules
-from harn.manifest.model import OrchestratorSettings, RetrySpec
-from harn.manifest.settings import ORCHESTRATOR, Shape, spellings
+from harn.manifest.model import RetrySpec
+from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.vocabulary import DEFAULTS, KINDS, MATCH, RETRY, ROLLOUT, TABLES, TRIGGER
 from harn.model.durations import format_duration
 
@@ -71,7 +72,7 @@ def _settings(shape: Shape, defaults: Any) -> dict[str, Any]:
             properties[key]["default"] = format_duration(default) if is_duration else msgspec.to_builtins(default)
     for key, inner in shape.tables.items():
         properties[key] = _settings(inner, getattr(defaults, key))
-    for other, usual in spellings(shape).items():
+    for other, usual in shape.spellings().items():
         properties[other] = {**properties[usual], "deprecated": True, "description": f"Another spelling of {usual}."}
     return _closed(shape.description, properties)
 

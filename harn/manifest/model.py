@@ -6,43 +6,52 @@ Structs of msgspec and not attrs classes: ten thousand of them are built, digest
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from attrs import frozen
 
+from harn.manifest.fields import Choice, Duration, Integer, Number, Share
+from harn.manifest.settings import OrchestratorSettings
 from harn.model.references import FunctionReference
-from harn.observability.levels import DEFAULT
 from harn.wire import digest_value
 
 
 class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    ``max`` attempts in all (0 means 7); ``backoff`` is ``immediate``, ``svix`` or ``exponential``; ``base`` and ``cap``
-    (seconds) and ``jitter`` (0 to 1, share of each delay that is random) are for ``exponential``;
-    ``retention_days`` is how long a dedupe claim lasts; ``version`` is ``latest`` or ``pinned``.
-    """
+    """Retries after a failed attempt. ``base`` and ``cap`` are seconds; ``max`` 0 means 7."""
 
-    max: int = 0
-    backoff: str = "immediate"
-    base: float = 1.0
-    cap: float = 3600.0
-    jitter: float = 0.5
-    retention_days: int = 7
-    version: str = "latest"
+    max: Annotated[int, Integer("Attempts in all; 0 for the default of 7.", 0, 100)] = 0
+    backoff: Annotated[str, Choice("How the waits between attempts grow.", ("immediate", "svix", "exponential"))] = (
+        "immediate"
+    )
+    base: Annotated[float, Duration("The first wait, for exponential.")] = 1.0
+    cap: Annotated[float, Duration("The longest wait, for exponential.")] = 3600.0
+    jitter: Annotated[float, Number("The share of each wait that is random, for exponential.", 0, 1)] = 0.5
+    retention_days: Annotated[int, Integer("Days for which a dedupe key is kept.", 1, 3650)] = 7
+    version: Annotated[str, Choice("Which version of the trigger runs a retry.", ("latest", "pinned"))] = "latest"
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The gradual rollout of a changed trigger: ``percent`` of new deliveries first, ``step`` more after every ``every``
-    (seconds); without a step it stays at that share. More failures than ``max_failures`` abort it; None for no limit.
-    Shares are from 0 to 1.
+    Gradual rollout of a change of this trigger; all at once by default.
+
+    Shares are from 0 to 1, ``every`` is seconds; without a ``step`` the share stays at ``percent``; ``max_failures``
+    None is no limit.
     """
 
-    percent: float
-    step: float = 0.0
-    every: float = 60.0
-    max_failures: float | None = None
+    percent: Annotated[
+        float,
+        Share("The share of new deliveries that a changed trigger begins with.", positive=True, partial=True),
+    ]
+    step: Annotated[
+        float,
+        Share("Increase of the share with each step; without it, it stays until an operator finishes or aborts."),
+    ] = 0.0
+    every: Annotated[float, Duration("How long a step lasts; at least 1s.", low=1.0)] = 60.0
+    max_failures: Annotated[
+        float | None,
+        Share("Share of failed attempts above which the rollout is aborted; no limit by default.", partial=True),
+    ] = None
 
 
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,80 +101,6 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets"))
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING, frozen=True)
-
-
-class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.drain]``: the limits of draining at shutdown; ``deadline_seconds`` in seconds."""
-
-    max_items: int = 1024
-    deadline_seconds: float = 30.0
-
-
-class PumpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.pumps]``: ``max_outstanding`` handlers run at once."""
-
-    max_outstanding: int = 64
-
-
-class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.retention]``: seconds; ``max_bytes`` None for no limit; ``generations`` a number of them."""
-
-    events: float = 7 * 86400.0
-    dead: float = 30 * 86400.0
-    max_bytes: int | None = None
-    generations: int = 20
-
-
-class ReloadSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    ``[orchestrator.reload]``: seconds; ``timeout`` is for each stage. A new generation is rolled back unless an
-    operator confirms it within ``confirm_within``, or when, for ``revert_for`` and of at least ``revert_min`` attempts,
-    more than the share ``revert_on_failures`` (0 to 1) fail; None turns either off.
-    """
-
-    drain_timeout: float = 300.0
-    timeout: float = 30.0
-    confirm_within: float | None = None
-    revert_on_failures: float | None = None
-    revert_min: int = 20
-    revert_for: float = 120.0
-
-
-class VmSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator.vm]``: ``include`` adds local modules (globs relative to the manifest)."""
-
-    include: tuple[str, ...] = ()
-
-
-class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    ``[orchestrator.admission]``: bounds on events that are not yet durable, and on bytes that are read before their
-    sender is verified; ``rate`` (requests a second, of each trigger) and ``burst`` are off when None.
-    """
-
-    max_pending_events: int = 10_000
-    max_pending_bytes: int = 256 * 1024 * 1024
-    max_unverified_bytes: int = 128 * 1024 * 1024
-    max_connections: int = 10_000
-    global_rate: float | None = None
-    rate: float | None = None
-    burst: int | None = None
-
-
-class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[orchestrator]``, defaults filled in."""
-
-    allow_empty: bool = False
-    allowed_origins: tuple[str, ...] = ()
-    max_body_bytes: int = 10_485_760
-    recover: str = "auto"
-    log_level: str = DEFAULT
-    drain: DrainSettings = DrainSettings()
-    pumps: PumpSettings = PumpSettings()
-    retention: RetentionSettings = RetentionSettings()
-    reload: ReloadSettings = ReloadSettings()
-    vm: VmSettings = VmSettings()
-    admission: AdmissionSettings = AdmissionSettings()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

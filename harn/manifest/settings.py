@@ -1,27 +1,17 @@
-"""``[orchestrator]`` and its tables: their fields, and their validation."""
+"""``[orchestrator]`` and its tables: every setting declared once, and their validation."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from attrs import field, frozen
 
-from harn.manifest.fields import Choice, Duration, Field, Flag, Integer, Number, Share, Text, Texts
+from harn.manifest.declared import RESTART, Shape
+from harn.manifest.fields import Choice, Duration, Flag, Integer, Number, Share, Text, Texts
 from harn.manifest.findings import Findings, quote, suggest
-from harn.manifest.model import (
-    AdmissionSettings,
-    DrainSettings,
-    OrchestratorSettings,
-    PumpSettings,
-    ReloadSettings,
-    RetentionSettings,
-    VmSettings,
-)
 from harn.manifest.tables import Table
-from harn.observability.levels import LEVELS
+from harn.observability.levels import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
 _YEARS = 10 * 366 * 86400
@@ -42,113 +32,111 @@ def fault_of_glob(text: str) -> tuple[str, str] | None:
     return None
 
 
-@frozen(kw_only=True)
-class Shape:
+class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of draining at shutdown."""
+
+    max_items: Annotated[int, Integer("The most deliveries to finish.", 1)] = 1024
+    deadline_seconds: Annotated[float, Number("The longest wait, in seconds.", 0, _YEARS)] = 30.0
+
+
+class PumpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Concurrency."""
+
+    max_outstanding: Annotated[int, Integer("Handlers that run at once.", 1, 100_000)] = 64
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A table of settings: the struct that it becomes, its keys, and its sub-tables.
+    Retention; unfinished deliveries are always kept.
 
-    :ivar restart: the keys that only a start reads. A reload applies all others, as a test checks.
+    Ages are seconds; ``max_bytes`` None is no limit.
     """
 
-    struct: type[msgspec.Struct]
-    description: str
-    fields: Mapping[str, Field]
-    tables: Mapping[str, Shape] = field(factory=dict)
-    restart: frozenset[str] = frozenset()
+    events: Annotated[float, Duration('Age at which finished deliveries are removed; "7d" by default.')] = 7 * 86400.0
+    dead: Annotated[float, Duration('Age at which dead letters are removed; "30d" by default.')] = 30 * 86400.0
+    max_bytes: Annotated[
+        int | None, Integer("Size above which the oldest finished ones are removed; no limit by default.", 1)
+    ] = None
+    generations: Annotated[int, Integer("Adopted generations kept for history and rollback.", 2, 1000)] = 20
 
 
-ORCHESTRATOR = Shape(
-    struct=OrchestratorSettings,
-    description="Settings of the server; they apply on reload too.",
-    restart=frozenset(("recover",)),
-    fields={
-        "allow_empty": Flag("Accept a manifest without triggers."),
-        "allowed_origins": Texts(
-            "Values of the Origin header to admit; empty, or *, for any.", Text("", _fault_of_origin)
+class ReloadSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Time limits of a reload, and automatic rollback.
+
+    Times are seconds; ``revert_on_failures`` is from 0 to 1; None turns that, or ``confirm_within``, off.
+    """
+
+    drain_timeout: Annotated[float, Duration('How long a replaced version may drain; "5m" by default.')] = 300.0
+    timeout: Annotated[float, Duration('How long each stage may take, at a start at least 5 s; "30s" by default.')] = (
+        30.0
+    )
+    confirm_within: Annotated[
+        float | None, Duration("Time to confirm a new generation, else it is rolled back; off by default.")
+    ] = None
+    revert_on_failures: Annotated[
+        float | None,
+        Share(
+            "Share of failed attempts of new versions above which they are rolled back; off by default.", partial=True
         ),
-        "max_body_bytes": Integer("The biggest request body, in bytes.", 1, 2**31),
-        "recover": Choice("What happens to unfinished deliveries after a restart.", ("auto", "manual")),
-        "log_level": Choice("Minimum log level.", LEVELS),
-    },
-    tables={
-        "drain": Shape(
-            struct=DrainSettings,
-            description="Limits of draining at shutdown.",
-            fields={
-                "max_items": Integer("The most deliveries to finish.", 1),
-                "deadline_seconds": Number("The longest wait, in seconds.", 0, _YEARS),
-            },
-        ),
-        "pumps": Shape(
-            struct=PumpSettings,
-            description="Concurrency.",
-            fields={"max_outstanding": Integer("Handlers that run at once.", 1, 100_000)},
-        ),
-        "retention": Shape(
-            struct=RetentionSettings,
-            description="Retention; unfinished deliveries are always kept.",
-            fields={
-                "events": Duration('Age at which finished deliveries are removed; "7d" by default.'),
-                "dead": Duration('Age at which dead letters are removed; "30d" by default.'),
-                "max_bytes": Integer("Size above which the oldest finished ones are removed; no limit by default.", 1),
-                "generations": Integer("Adopted generations kept for history and rollback.", 2, 1000),
-            },
-        ),
-        "reload": Shape(
-            struct=ReloadSettings,
-            description="Time limits of a reload, and automatic rollback.",
-            fields={
-                "drain_timeout": Duration('How long a replaced version may drain; "5m" by default.'),
-                "timeout": Duration('How long each stage may take, at a start at least 5 s; "30s" by default.'),
-                "confirm_within": Duration("Time to confirm a new generation, else it is rolled back; off by default."),
-                "revert_on_failures": Share(
-                    "Share of failed attempts of new versions above which they are rolled back; off by default.",
-                    partial=True,
-                ),
-                "revert_min": Integer("Attempts of new versions before the share counts.", 1),
-                "revert_for": Duration('How long failures of new versions count; "2m" by default.'),
-            },
-        ),
-        "vm": Shape(
-            struct=VmSettings,
-            description="The interpreters that run handlers.",
-            fields={
-                "include": Texts("Local modules that imports do not show, as globs.", Text("", fault_of_glob)),
-            },
-        ),
-        "admission": Shape(
-            struct=AdmissionSettings,
-            description="Limits of admission; rates are off by default.",
-            fields={
-                "max_pending_events": Integer("Events that are not yet durable.", 1),
-                "max_pending_bytes": Integer(
-                    "Bytes of their bodies, and of deliveries that memory holds: these take up to half of it.", 1
-                ),
-                "max_unverified_bytes": Integer(
-                    "Bytes of requests being read before their sender is verified; at least twice max_body_bytes.", 1
-                ),
-                "max_connections": Integer("Connections at once; the limit of open files may allow less.", 1),
-                "global_rate": Number("Requests a second in all.", positive=True),
-                "rate": Number("Requests a second of each trigger.", positive=True),
-                "burst": Integer("Requests that may come at once before a rate counts.", 1),
-            },
-        ),
-    },
-)
+    ] = None
+    revert_min: Annotated[int, Integer("Attempts of new versions before the share counts.", 1)] = 20
+    revert_for: Annotated[float, Duration('How long failures of new versions count; "2m" by default.')] = 120.0
+
+
+class VmSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The interpreters that run handlers."""
+
+    include: Annotated[
+        tuple[str, ...], Texts("Local modules that imports do not show, as globs.", Text("", fault_of_glob))
+    ] = ()
+
+
+class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Limits of admission; rates are off by default.
+
+    Rates are requests a second; None turns one off.
+    """
+
+    max_pending_events: Annotated[int, Integer("Events that are not yet durable.", 1)] = 10_000
+    max_pending_bytes: Annotated[
+        int,
+        Integer("Bytes of their bodies, and of deliveries that memory holds: these take up to half of it.", 1),
+    ] = 256 * 1024 * 1024
+    max_unverified_bytes: Annotated[
+        int,
+        Integer("Bytes of requests being read before their sender is verified; at least twice max_body_bytes.", 1),
+    ] = 128 * 1024 * 1024
+    max_connections: Annotated[int, Integer("Connections at once; the limit of open files may allow less.", 1)] = 10_000
+    global_rate: Annotated[float | None, Number("Requests a second in all.", positive=True)] = None
+    rate: Annotated[float | None, Number("Requests a second of each trigger.", positive=True)] = None
+    burst: Annotated[int | None, Integer("Requests that may come at once before a rate counts.", 1)] = None
+
+
+class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the server; they apply on reload too."""
+
+    allow_empty: Annotated[bool, Flag("Accept a manifest without triggers.")] = False
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Texts("Values of the Origin header to admit; empty, or *, for any.", Text("", _fault_of_origin)),
+    ] = ()
+    max_body_bytes: Annotated[int, Integer("The biggest request body, in bytes.", 1, 2**31)] = 10_485_760
+    recover: Annotated[
+        str, Choice("What happens to unfinished deliveries after a restart.", ("auto", "manual")), RESTART
+    ] = "auto"
+    log_level: Annotated[str, Choice("Minimum log level.", LEVELS)] = DEFAULT
+    drain: DrainSettings = DrainSettings()
+    pumps: PumpSettings = PumpSettings()
+    retention: RetentionSettings = RetentionSettings()
+    reload: ReloadSettings = ReloadSettings()
+    vm: VmSettings = VmSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+
+
+ORCHESTRATOR = Shape.of(OrchestratorSettings)
 _LATER = frozenset(("budget",))
-
-
-def spellings(shape: Shape) -> dict[str, str]:
-    """Return the other spelling of each key of ``shape``, with hyphens, mapped to the usual one."""
-    return {key.replace("_", "-"): key for key in (*shape.fields, *shape.tables) if "_" in key}
-
-
-def needing_restart(shape: Shape = ORCHESTRATOR, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Yield every setting, dotted, for example ``drain.max_items``, and whether only a restart can change it."""
-    for key in shape.fields:
-        yield prefix + key, key in shape.restart
-    for name, inner in shape.tables.items():
-        yield from needing_restart(inner, f"{prefix}{name}.")
 
 
 def check_orchestrator(raw: Any, findings: Findings) -> OrchestratorSettings:
@@ -189,7 +177,7 @@ def _origins(given: tuple[str, ...], findings: Findings) -> tuple[str, ...]:
 
 
 def _check(table: Table, shape: Shape, later: frozenset[str] = frozenset()) -> Any:
-    table = table.respelled(spellings(shape))
+    table = table.respelled(shape.spellings())
     known = shape.fields.keys() | shape.tables.keys()
     given: dict[str, Any] = {}
     for key in table.raw:

@@ -12,9 +12,9 @@ from attrs import frozen
 from harn.manifest.fields import Text
 from harn.manifest.findings import Findings, name_trigger, quote, suggest
 from harn.manifest.lines import Locator, Path
-from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.model import TriggerSpec
 from harn.manifest.routes import default_path
-from harn.manifest.settings import check_orchestrator
+from harn.manifest.settings import OrchestratorSettings, check_orchestrator
 from harn.manifest.tables import Table
 from harn.model.references import parse_function_reference
 

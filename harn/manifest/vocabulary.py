@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Number, Share, Text, Texts
+from harn.manifest.declared import fields_of
+from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Text, Texts
 from harn.manifest.findings import quote
+from harn.manifest.model import RetrySpec, RolloutSpec
 from harn.manifest.routes import fault_of_path
 from harn.model.references import parse_secret_reference
 
@@ -90,24 +92,8 @@ MATCH: Mapping[str, Field] = {
     "events": Texts("Kinds of event, such as issues.opened or issues.*; empty for all.", Text("", _fault_of_event)),
     "path": Text("The same as the trigger's path.", fault_of_path),
 }
-RETRY: Mapping[str, Field] = {
-    "max": Integer("Attempts in all; 0 for the default of 7.", 0, 100),
-    "backoff": Choice("How the waits between attempts grow.", ("immediate", "svix", "exponential")),
-    "base": Duration("The first wait, for exponential."),
-    "cap": Duration("The longest wait, for exponential."),
-    "jitter": Number("The share of each wait that is random, for exponential.", 0, 1),
-    "retention_days": Integer("Days for which a dedupe key is kept.", 1, 3650),
-    "version": Choice("Which version of the trigger runs a retry.", ("latest", "pinned")),
-}
-ROLLOUT: Mapping[str, Field] = {
-    "percent": Share("The share of new deliveries that a changed trigger begins with.", positive=True, partial=True),
-    "step": Share("Increase of the share with each step; without it, it stays until an operator finishes or aborts."),
-    "every": Duration("How long a step lasts; at least 1s.", low=1.0),
-    "max_failures": Share(
-        "Share of failed attempts above which the rollout is aborted; no limit by default.",
-        partial=True,
-    ),
-}
+RETRY: Mapping[str, Field] = fields_of(RetrySpec)
+ROLLOUT: Mapping[str, Field] = fields_of(RolloutSpec)
 TABLES: Mapping[str, str] = {
     "match": "The events that this trigger accepts.",
     "retry": "Retries after a failed attempt.",

@@ -8,7 +8,8 @@ from typing import Any
 from harn.dispatch.dispatcher import Dispatcher
 from harn.history.plan import Planned, Work, describe_plan
 from harn.history.replay import Replayer
-from harn.manifest.model import ReloadSettings, RolloutSpec
+from harn.manifest.model import RolloutSpec
+from harn.manifest.settings import ReloadSettings
 from harn.model.durations import format_duration
 from harn.model.identifiers import binding_key
 from harn.model.shares import format_share

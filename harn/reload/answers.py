@@ -9,7 +9,7 @@ from twisted.internet.defer import TimeoutError
 
 from harn.errors import FilesUnsettled, ManifestInvalid, StageFailed, StageTimedOut
 from harn.manifest.changes import settings_requiring_restart
-from harn.manifest.model import OrchestratorSettings
+from harn.manifest.settings import OrchestratorSettings
 from harn.reload.attempt import Result
 from harn.reload.generation import Generation
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, DrainingVersion, ReloadReport, ReloadRequest

@@ -17,7 +17,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
-from harn.manifest.model import OrchestratorSettings, RolloutSpec
+from harn.manifest.model import RolloutSpec
+from harn.manifest.settings import OrchestratorSettings
 from harn.reload.archive import Archive, Content
 from harn.reload.build import Builder
 from harn.reload.candidate import Held, Making, Prepared, make_candidate

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from harn.clocks import WallTime
 from harn.connectors.gate import Sink
 from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
-from harn.manifest.model import OrchestratorSettings
+from harn.manifest.settings import OrchestratorSettings
 from harn.model.identifiers import uuid7
 from harn.reload import answers
 from harn.reload.adopt import adopt

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from harn.clocks import BackSteps, WallTime, rfc3339, sleep_until
 from harn.errors import NothingPending
 from harn.lifecycle import Lifecycle, Settled
-from harn.manifest.model import ReloadSettings
+from harn.manifest.settings import ReloadSettings
 from harn.model.delivery import Attempt
 from harn.model.durations import format_duration
 from harn.model.shares import FailureLimit, format_share

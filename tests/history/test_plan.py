@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.history import plan as module
 from harn.history.changes import field_changes
 from harn.history.plan import Planned, Work, describe_plan
-from harn.manifest.model import OrchestratorSettings
+from harn.manifest.settings import OrchestratorSettings
 from harn.reload.definitions import define
 from harn.reload.inputs import Inputs
 from harn.testing.manifests import manifest_text, trigger_text

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import RateExceeded, Saturated
 from harn.listener.admission import Admission, Level, Rate, full, level_at, take
-from harn.manifest.model import AdmissionSettings
+from harn.manifest.settings import AdmissionSettings
 
 RATES = st.builds(
     Rate,

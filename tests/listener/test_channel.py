@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.limits import Limits
-from harn.manifest.model import AdmissionSettings
+from harn.manifest.settings import AdmissionSettings
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from tests.listener.world import KEY, World, signed, signed_post
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.listener import connection_limit
 from harn.listener.connection_limit import SURPLUS
 from harn.listener.endpoint import Bind, listen
-from harn.manifest.model import AdmissionSettings
+from harn.manifest.settings import AdmissionSettings
 from harn.testing.clients import Wire, request_bytes
 from tests.listener.world import KEY, World, signed_post
 

@@ -15,7 +15,7 @@ from harn.auth.signed_requests import sign_request
 from harn.connectors.interfaces import IReceiver
 from harn.connectors.model import Events, Reject, Respond
 from harn.errors import SignatureStale
-from harn.manifest.model import AdmissionSettings
+from harn.manifest.settings import AdmissionSettings
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED
 from harn.testing.clients import Wire, WireAnswer, request_bytes

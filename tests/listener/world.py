@@ -29,7 +29,8 @@ from harn.listener.limits import Limits
 from harn.listener.pages import make_pages
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
-from harn.manifest.model import OrchestratorSettings, TriggerSpec
+from harn.manifest.model import TriggerSpec
+from harn.manifest.settings import OrchestratorSettings
 from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics

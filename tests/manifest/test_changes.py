@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.changes import changed_fields, changed_settings, settings_requiring_restart
-from harn.manifest.model import DrainSettings, OrchestratorSettings, RetrySpec, RolloutSpec, TriggerSpec
+from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
+from harn.manifest.settings import DrainSettings, OrchestratorSettings
 
 SPEC = TriggerSpec(
     id="gh",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.manifest.model import ReloadSettings
+from harn.manifest.settings import ReloadSettings
 from harn.model.shares import FailureLimit
 from harn.orchestrator.planning import describe_terms
 from harn.reload.report import ReloadRequest

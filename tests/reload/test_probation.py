@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.clocks import LONGEST_SLEEP
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, NothingPending
-from harn.manifest.model import ReloadSettings
+from harn.manifest.settings import ReloadSettings
 from harn.model.shares import FailureLimit
 from harn.reload.report import ReloadRequest
 from harn.rollout.probation import Probation, terms
