@@ -93,7 +93,7 @@ class Loader:
 
         if self._source is None:
             return NamespaceReader(_NamespacePath(self._directories))
-        return FileReader(self)  # it uses only our path
+        return FileReader(self)  # type: ignore[arg-type]  # it uses only our path
 
 
 class _NamespacePath(list[str]):

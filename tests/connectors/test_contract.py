@@ -1,8 +1,5 @@
 """Our connectors against the suite that every connector must pass."""
 
-# mypy: disable-error-code="misc"
-# A class made by a function is a base that mypy cannot follow.
-
 from __future__ import annotations
 
 from harn.connectors.slack import SLACK

@@ -105,7 +105,7 @@ class SingleMinded(Faulty):
 
 
 @implementer(IReceiver)
-class Unfinished:  # type: ignore[misc]
+class Unfinished:
     """Claims an interface that it does not have."""
 
     def __init__(self, context: ConnectorContext) -> None:

@@ -169,7 +169,7 @@ class CancelTests(SynchronousTestCase):
             outcomes: list[str] = []
             world.lifecycle.subscribe(
                 Settled,
-                lambda event, seen=outcomes: seen.extend(  # type: ignore[misc]
+                lambda event, seen=outcomes: seen.extend(
                     each.outcome for each in (event.settlement.attempt,) if each is not None
                 ),
             )

@@ -95,7 +95,7 @@ class RunningTests(DispatcherTests):
             interpreter.calls[-1].returns()
             return running
 
-        ended, interpreter.call = interpreter.call, at_once  # type: ignore[method-assign] - one instance's own way
+        ended, interpreter.call = interpreter.call, at_once  # one instance's own way
         first.returns()
         self.assertEqual((set(world.states()), world.version().in_flight), ({"done"}, 0))
 

@@ -77,7 +77,7 @@ class Dispatching(RuleBasedStateMachine):
             self.taken_back += count
             return count
 
-        self.world.store.take_back = lambda *which: take_back(*which).addCallback(count)  # type: ignore[method-assign]
+        self.world.store.take_back = lambda *which: take_back(*which).addCallback(count)
         self.triggers: dict[str, TriggerSpec] = {}
         for trigger_id in IDS:
             self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key")
@@ -299,4 +299,4 @@ class DispatchingTests(SynchronousTestCase):
             deadline=None,
             suppress_health_check=list(HealthCheck),
         )
-        run_state_machine_as_test(Dispatching, settings=profile)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Dispatching, settings=profile)

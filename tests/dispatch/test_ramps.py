@@ -104,7 +104,7 @@ class AcceptingTests(SynchronousTestCase):
         """What is alike to the stable version's dedupe key goes to one version; the rest is the chosen one's rules."""
         rules = {"dedupe_key": "event.provider_payload.user", "filter": "event.provider_payload.on"}
         world = RampWorld({**rules, "retry": RetrySpec(retention_days=9)}, {"filter": None})
-        fields = {"lifted": {"user": ["user"], "on": ["on"]}}
+        fields: dict[str, Any] = {"lifted": {"user": ["user"], "on": ["on"]}}
         for user, version in ((TO_STABLE[0], 1), (TO_FRESH[0], 2)):
             for number in range(3):
                 event = happened(dedupe_key=f"{user}-{number}", **fields)

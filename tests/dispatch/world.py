@@ -18,7 +18,6 @@ from harn.errors import CallInterrupted
 from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
-from harn.model.problem import Problem
 from harn.model.references import FunctionReference
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
@@ -31,6 +30,7 @@ from harn.triggers.reconcile import reconcile
 from harn.triggers.registry import Registry
 from harn.vm.interfaces import IInterpreter
 from harn.vm.model import Call, Returned
+from harn.vm.sources import BundleProblem
 from tests.triggers.examples import definition, spec
 
 START = 1_700_000_000.0
@@ -71,7 +71,7 @@ class ScriptedInterpreter:
         """How many calls are in it."""
         return len(self.calls)
 
-    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[Problem]]:
+    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
         """Everything resolves."""
         return succeed([])
 

@@ -83,7 +83,7 @@ class Clients:
                 if over and len(idle) == len(self._clients):
                     return
                 for key, _ in selector.select(0.05 if over or not idle else max(0.0, next_at - now)):
-                    client: Client = key.data
+                    client = key.data
                     outcome = client.receive()
                     if outcome is None:
                         continue

@@ -136,7 +136,7 @@ class StateTests(ServerCase):
         self.assert_accepted(connection.deliver("/triggers/gh", delivery="d1"))
         self.wait_begun("d1")
         server.signal(15)
-        statuses = set()
+        statuses: set[int] = set()
         try:
             while statuses <= {200}:
                 answer = connection.deliver("/triggers/gh", delivery=f"e{len(statuses)}")

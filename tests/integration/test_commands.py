@@ -39,9 +39,10 @@ class EventsTests(ServerCase):
         following = subprocess.Popen(
             [*command, "--state-dir", "state"], cwd=self.directory, env=self.environ, stdout=subprocess.PIPE
         )
-        assert following.stdout is not None
+        output = following.stdout
+        assert output is not None
         lines: list[bytes] = []
-        reader = threading.Thread(target=lambda: lines.extend(iter(following.stdout.readline, b"")), daemon=True)
+        reader = threading.Thread(target=lambda: lines.extend(iter(output.readline, b"")), daemon=True)
         reader.start()
         self.addCleanup(following.wait)
         self.addCleanup(following.kill)
@@ -53,7 +54,7 @@ class EventsTests(ServerCase):
         following.terminate()
         following.wait(10.0)
         reader.join(5.0)
-        following.stdout.close()
+        output.close()
 
     def test_unknown_topic(self) -> None:
         """A topic of nobody is an error that names those there are, with a server and without; so is a trigger."""

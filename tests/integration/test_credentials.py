@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from typing import Any
 
 from harn.testing.server import API_KEY, Answer, ServerProcess
 from harn.testing.signers import admin_headers
@@ -47,7 +48,7 @@ class PushTests(CredentialCase):
         ):
             self.assert_accepted(server.request("POST", path, body, headers), "push")
         self.assert_accepted(self.signed(server, "POST", path, body), "push")
-        wrong = (
+        wrong: tuple[Any, ...] = (
             *({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": ""}, {"Authorization": "Basic Zmlyc3Q="}),
             *({"Authorization": "HMAC-SHA256 timestamp=1,signature=x"}, {"Authorization": "HMAC-SHA256 nonsense"}),
             {"X-API-Key": "wrong", "Authorization": "Bearer first"},

@@ -125,9 +125,10 @@ class SightTests(DrainCase):
         watching = subprocess.Popen(
             command, cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        assert watching.stdout is not None
+        output = watching.stdout
+        assert output is not None
         lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.extend(iter(watching.stdout.readline, "")), daemon=True)
+        reader = threading.Thread(target=lambda: lines.extend(iter(output.readline, "")), daemon=True)
         reader.start()
         self.addCleanup(watching.wait)
         self.addCleanup(watching.kill)
@@ -138,7 +139,7 @@ class SightTests(DrainCase):
         self.release("d2")
         wait_until(lambda: watching.poll() is not None, "the command to end")
         reader.join(5.0)
-        watching.stdout.close()
+        output.close()
         self.assertEqual(watching.returncode, 0, lines)
         self.assertEqual([line.strip() for line in lines[-2:]], ["- binding=gh@v1 drained", "nothing drains"])
 

@@ -57,7 +57,13 @@ class MatchingTests(SharedServerCase):
         server = self.serve()
         connection = server.connect()
         truth = ((True, True), (0, True), ("x", True), ([0], True), ({"a": 1}, True))
-        falsehood = ((False, False), (None, False), ("", False), ([], False), ({}, False))
+        falsehood: tuple[tuple[object, bool], ...] = (
+            (False, False),
+            (None, False),
+            ("", False),
+            ([], False),
+            ({}, False),
+        )
         for number, (value, is_kept) in enumerate((*truth, *falsehood)):
             body = json.dumps({"action": "opened", "value": value}).encode()
             answer = connection.deliver("/triggers/gh", body, delivery=f"d{number}")

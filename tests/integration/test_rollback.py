@@ -141,6 +141,7 @@ class RefusedTests(RollbackCase):
             self.assertEqual((done.status, done.stdout), (1, ""), done)
             self.assertRegex(done.stderr, r"error: .*generation")
             self.assert_problem(server.admin("POST", "/admin/rollback", body), 404)
+        number: object
         for number in (0, -1, "1", 1.5, 2**63, True, []):
             self.assert_problem(server.admin("POST", "/admin/rollback", {"generation": number}), 400)
         self.assertEqual(server.generation()["generation"], 1)

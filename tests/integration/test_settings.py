@@ -170,7 +170,11 @@ class LogLevelTests(SettingsCase):
 
     def test_flag_wins(self) -> None:
         """With the flag, or its variable, the manifest's level is not applied, neither at start nor on reload."""
-        for told in ((("--log-level", "info"), {}), ((), {"HARN_ORCHESTRATOR_LOG_LEVEL": "info"})):
+        given: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+            (("--log-level", "info"), {}),
+            ((), {"HARN_ORCHESTRATOR_LOG_LEVEL": "info"}),
+        )
+        for told in given:
             arguments, environ = told
             self.write_manifest(
                 trigger_text("gh", handler="handlers:talkative"), head='[orchestrator]\nlog_level = "error"'

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from harn.store.lock import holder
 from harn.testing.server import READY, TWISTD, Answer, Connection, ServerProcess, is_alive, wait_until
@@ -25,7 +26,7 @@ while not os.path.exists(os.environ["TEST_RELEASE"] + ".import"):
 class UpgradeCase(ServerCase):
     """Servers that are upgraded, and whose programs are all ended after the test."""
 
-    def serve(self, *arguments: str, **more: object) -> ServerProcess:
+    def serve(self, *arguments: str, **more: Any) -> ServerProcess:
         """Start a server; see `ServerCase.serve`."""
         server = super().serve(*arguments, **more)
         self.addCleanup(self.end_all, server)
@@ -98,7 +99,7 @@ class HandoverTests(UpgradeCase):
         free: list[object] = []
 
         def post(name: str, *, keep: bool) -> list[tuple[str, Answer]]:
-            answers = []
+            answers: list[Any] = []
             connection = server.connect()
             while not over.wait(0.01):
                 if not keep:

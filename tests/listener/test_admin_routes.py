@@ -143,7 +143,8 @@ class RouteTests(AdminCase):
     def test_outlives_its_client(self) -> None:
         """What was asked for goes on, and is recorded, when its client goes away."""
         cancelled: list[object] = []
-        self.shelf.answer = waiting = Deferred(cancelled.append)
+        waiting: Deferred[Any] = Deferred(cancelled.append)
+        self.shelf.answer = waiting
         self.wire("POST", "/admin/books/a/lend", b'{"book":"b"}').drop()
         self.assertEqual((cancelled, self.world.site.in_flight), ([], 0))
         waiting.callback(Answered(said="done"))

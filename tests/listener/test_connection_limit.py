@@ -190,7 +190,7 @@ class PortTests(TestCase):
 
         self.opened = listen(reactor, Bind("127.0.0.1", 0), Factory.forProtocol(Kept), limit=self)
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]
         for each in self.accepted:
             each.transport.abortConnection()  # type: ignore[union-attr]
         await self.opened.port.stopListening()

@@ -69,7 +69,7 @@ class PageTests(SynchronousTestCase):
         def broken() -> bytes:
             raise ZeroDivisionError
 
-        self.world.metrics.scrape = lambda: broken  # type: ignore[method-assign]
+        self.world.metrics.scrape = lambda: broken
         wire = self.world.wire().send(request_bytes("GET", "/metrics"))
         self.assertEqual(wire.answer().status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

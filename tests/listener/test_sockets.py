@@ -21,7 +21,7 @@ class SocketTests(TestCase):
         self.listening = listen(reactor, Bind("127.0.0.1", 0), self.world.site)
         self.clients: list[SocketClient] = []
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]
         for client in self.clients:
             if client.transport is not None:
                 client.transport.abortConnection()  # type: ignore[attr-defined]

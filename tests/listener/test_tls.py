@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -17,6 +17,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -127,7 +128,7 @@ class ServedTests(TestCase):
         self.tls = TlsContext(load_context(*self.first))
         self.listening = listen(reactor, Bind("127.0.0.1", 0), self.world.site, self.tls)
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]
         await self.listening.port.stopListening()
         for channel in tuple(self.world.site.channels):
             channel.transport.abortConnection()
@@ -145,13 +146,13 @@ class ServedTests(TestCase):
         """Open a TLS connection that trusts anybody."""
         factory = TLSMemoryBIOFactory(_Fixed(context), True, Factory.forProtocol(SocketClient), reactor)
         wrapped = await TCP4ClientEndpoint(reactor, "127.0.0.1", self.listening.bind.port).connect(factory)
-        client = wrapped.wrappedProtocol
+        client = cast(ProtocolWrapper, wrapped).wrappedProtocol
         assert isinstance(client, SocketClient)
         return client
 
     def subject(self, client: SocketClient) -> str:
-        assert client.transport is not None
-        return str(client.transport.getPeerCertificate().get_subject().CN)
+        transport: Any = client.transport
+        return str(transport.getPeerCertificate().get_subject().CN)
 
     async def test_replaced(self) -> None:
         """A replaced certificate meets new connections; the open one goes on with its own."""

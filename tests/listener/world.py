@@ -244,7 +244,7 @@ class World:
         self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
         self.gh = self.trigger("gh", "/hooks/gh")
         self.push = self.trigger("push", "/a2a/push", CREDENTIALS)
-        self.push.receiver.verify = lambda inbound, now: None  # type: ignore[method-assign]
+        self.push.receiver.verify = lambda inbound, now: None
         self.serve(1, self.gh, self.push)
         self.site.doStart()
 

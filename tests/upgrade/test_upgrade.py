@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -165,7 +165,7 @@ class UpgradeTests(SynchronousTestCase):
         class Lock:
             descriptor, of_directory = 9, 10
 
-        self.lock: Any = Lock()
+        self.lock = cast(Any, Lock())
         return Upgrade(
             self.clock,
             program,
@@ -370,7 +370,7 @@ class OldProcessTests(SynchronousTestCase):
         self.channel = FakeChannel(self.done)
         self.patch(old_process, "HandoverChannel", self.channel)
         self.old = OldProcess(self.clock, Inheritance(pid=1, incarnation=4))
-        self.lock: Any = FakeLock(self.done)
+        self.lock = cast(Any, FakeLock(self.done))
         self.old.inherit(self.lock)
         taking = self.old.take_over(self.server, self.lock, self.server)
         self.taking = Deferred.fromCoroutine(taking)

@@ -1,8 +1,5 @@
 """Both kinds of interpreters pass the public suite."""
 
-# mypy: disable-error-code="misc"
-# A class made by a function is a base that mypy cannot follow.
-
 from twisted.internet import reactor
 
 from harn.testing.interpreters import make_interpreter_tests
