@@ -10,6 +10,7 @@ from attrs import frozen
 from harn.cli.records import Record
 from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
+from harn.store.sqlite.event_log import SQLiteEventLog
 from harn.store.sqlite.offline import open_readonly
 
 DATABASE = "events.sqlite"
@@ -35,15 +36,16 @@ class StoredRecords:
         :raises RouteUnknown: there is no such topic.
         """
         with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
-            page = plain(store.read(topic, after, limit))
+            page = plain(store.ask(SQLiteEventLog.read, topic, after, limit))
             if not page and topic not in OURS:
-                check_known(topic, store.topics())
+                check_known(topic, store.ask(SQLiteEventLog.topics))
             return page
 
     def newest(self, topic: str, count: int) -> Sequence[Record]:
         """Give the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
         with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
-            return plain(store.read(topic, max(0, store.latest(topic) - count), count))
+            latest = store.ask(SQLiteEventLog.latest, topic)
+            return plain(store.ask(SQLiteEventLog.read, topic, max(0, latest - count), count))
 
 
 def plain(records: Iterable[StoredRecord]) -> list[Record]:

@@ -13,6 +13,7 @@ from harn.errors import GenerationUnknown
 from harn.history.recorded import describe_history, describe_recorded
 from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.store.generations import GenerationRecord
+from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.offline import OfflineStore, open_readonly
 from harn.vm.bundle import Bundle
 
@@ -37,7 +38,7 @@ class StoredGenerations:
     def history(self, limit: int) -> Sequence[Mapping[str, Any]]:
         """Give the last ``limit``, the newest first."""
         with self._open() as store:
-            return describe_history(store.history(limit), None)
+            return describe_history(store.ask(SQLiteGenerations.history, limit), None)
 
     def show(self, number: int, sources: bool) -> Mapping[str, Any]:
         """Give one with its content."""
@@ -70,7 +71,7 @@ def newest(store: OfflineStore) -> int:
 
     :raises GenerationUnknown: none did.
     """
-    found = store.history(1)
+    found = store.ask(SQLiteGenerations.history, 1)
     if not found:
         raise GenerationUnknown("no generation has served yet; start a server first")
     return found[0].number
@@ -82,9 +83,13 @@ def read_content(store: OfflineStore, number: int) -> Content:
 
     :raises GenerationUnknown: its content is not kept, or damaged.
     """
-    record = store.generation(number)
-    text = store.manifest(record.manifest_digest) if record is not None and record.manifest_digest else None
-    data = store.bundle(record.bundle_id) if record is not None else None
+    record = store.ask(SQLiteGenerations.generation, number)
+    text = (
+        store.ask(SQLiteGenerations.manifest, record.manifest_digest)
+        if record is not None and record.manifest_digest
+        else None
+    )
+    data = store.ask(SQLiteGenerations.bundle, record.bundle_id) if record is not None else None
     if record is None or text is None or data is None:
         raise GenerationUnknown(f"the content of generation {number} is not kept; `history` lists those that served")
     try:

@@ -9,7 +9,7 @@ from attrs import frozen
 from zope.interface import Interface
 
 from harn.model import delivery as model
-from harn.model.delivery import BINDING_REMOVED, RECOVERY_LIMIT, DeadLetter, Settlement, StoredDelivery
+from harn.model.delivery import BINDING_REMOVED, DeadLetter, Settlement, StoredDelivery
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
@@ -38,21 +38,6 @@ class Backlog:
 
 
 @frozen(kw_only=True)
-class Recovery:
-    """
-    What a restart found: how many unfinished deliveries go on, and how many were given up at the limit.
-
-    :ivar crashed: how many of both were running when their server crashed.
-    :ivar backlog: those that go on, counted for each binding version.
-    """
-
-    recovered: int
-    dead: int
-    crashed: int = 0
-    backlog: tuple[Backlog, ...] = ()
-
-
-@frozen(kw_only=True)
 class RecentEvent:
     """
     A recorded event, and how its delivery ended.
@@ -69,12 +54,6 @@ class RecentEvent:
     disposition: str
     envelope: bytes
     body: bytes
-
-
-def recovery_limit(limit: int) -> DeadLetter:
-    """Return the dead letter of a delivery that was running at ``limit`` crashes of its server."""
-    error = f"it was running at {limit} crashes of its server"
-    return DeadLetter(reason=RECOVERY_LIMIT, error_class=RECOVERY_LIMIT, error=error)
 
 
 def disposition(state: str, reason: str | None, passed: bool, last_outcome: str | None, succeeded: bool) -> str:
@@ -96,8 +75,8 @@ class IDeliveries(Interface):
     """
     Where each accepted delivery stands.
 
-    A delivery is its server's (``owner``) from its acceptance, or from the `recover` that took it over. `ready`, `due`
-    and `next_due` know this server's only, so that what an earlier one left is run by nobody before `recover`.
+    A delivery belongs to a server (``owner``) from its acceptance, or from the `IRecovery.recover` that took it over.
+    `ready`, `due` and `next_due` return this server's only, so that what an earlier one left is not run before that.
     """
 
     def settle(settlement: Settlement) -> Deferred[None]:
@@ -179,38 +158,6 @@ class IDeliveries(Interface):
 
     def ended(delivery_id: int) -> None:
         """Drop the note: its handler runs no more."""
-
-    def recover(
-        now: float,
-        limit: int,
-        received_before: float | None = None,
-        leaving: int | None = None,
-        gone: int | None = None,
-    ) -> Deferred[Recovery]:
-        """
-        Take over every unfinished delivery of servers that are gone, as one unit (``owner``).
-
-        Those that ran when their server crashed count that (``crashes`` + 1), and become dead letters
-        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed or was not renewed since this
-        one started; `close` drops its notes, so that a clean end counts for nothing.
-
-        :param received_before: only those received earlier (seconds, Unix); None for all.
-        :param leaving: the incarnation of a server that still runs and ends its deliveries: not those.
-        :param gone: that of a server whose process is known to have ended: those in any case.
-        """
-
-    def stranded(
-        older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
-    ) -> Deferred[Sequence[StoredDelivery]]:
-        """
-        Unfinished deliveries of servers that are gone, which wait for a `recover`, by id; without their bytes.
-
-        :param older_than: only those received earlier (seconds, Unix).
-        :param leaving: see `recover`; so is ``gone``.
-        """
-
-    def count_stranded(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
-        """Count what `stranded` would list without a limit. Cost grows with what is unfinished."""
 
     def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
         """State of each of these deliveries that is this server's, or finished; those of others are left out."""

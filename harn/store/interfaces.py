@@ -17,10 +17,11 @@ from harn.store.event_log import IEventLog
 from harn.store.generations import IGenerations
 from harn.store.heartbeat import IHeartbeat
 from harn.store.inbox import IInbox
+from harn.store.recovery import IRecovery
 from harn.store.retention import IRetention
 
 
-class IStore(IInbox, IDeliveries, IEventLog, IGenerations, ICheckpoints, IHeartbeat, IRetention):
+class IStore(IInbox, IDeliveries, IEventLog, IGenerations, ICheckpoints, IRecovery, IHeartbeat, IRetention):
     """One store: its parts, and its life cycle."""
 
     backend: str = Attribute("For example ``sqlite``: as the state file shows it.")

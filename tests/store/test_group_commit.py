@@ -33,7 +33,7 @@ class GroupCommitTests(SQLiteTestCase):
         """
         self.accept_one("e0")
         seen = []
-        writer = self.store._writer
+        writer = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen.append)))
         self.accept_one("e1", claim=dedupe("k"))
         begun = ["BEGIN IMMEDIATE", "PRAGMA data_version", "INSERT INTO claims"]
@@ -89,7 +89,7 @@ class GroupCommitTests(SQLiteTestCase):
     def test_what_comes_during_a_batch_is_the_next_one(self):
         """While a batch is written, units are collected; they share the next commit."""
         release = threading.Event()
-        self.store._writer._worker.post(release.wait)
+        self.store._executor.writer._worker.post(release.wait)
         before = self.store.commits
         first = self.store.append("audit.test", "first", {})
         self.clock.turn()
@@ -115,7 +115,7 @@ class GroupCommitTests(SQLiteTestCase):
         """While the writer's thread is busy, a read is answered, with what was committed before."""
         self.accept_one("e1")
         release = threading.Event()
-        self.store._writer._worker.post(release.wait)
+        self.store._executor.writer._worker.post(release.wait)
         writing = self.store.accept(accept_of(new_delivery("e2")))
         self.clock.turn()
         self.assertEqual(len(self.ready_ids()), 1)

@@ -10,6 +10,9 @@ from attrs import evolve
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import WAITING
 from harn.store.event_log import INBOX
+from harn.store.sqlite.deliveries import SQLiteDeliveries
+from harn.store.sqlite.event_log import SQLiteEventLog
+from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.offline import open_readonly
 from harn.testing.stores.kit import NOW, attempt_of, generation_of
 from tests.store.sqlite_case import SQLiteTestCase
@@ -23,13 +26,24 @@ class OfflineTests(SQLiteTestCase):
 
     def check(self, path):
         with open_readonly(path) as offline:
-            self.assertEqual([record.payload["event"]["id"] for record in offline.read(INBOX, 0, 10)], ["e1", "e2"])
-            self.assertEqual([row.delivery_id for row in offline.find("e2")], [2])
-            self.assertEqual(offline.latest("audit.test"), 1)
-            self.assertIn("audit.test", offline.topics())
-            self.assertEqual([(entry.ready, entry.waiting) for entry in offline.backlog()], [(1, 1)])
-            self.assertEqual(len(offline.stranded(NOW + 1, 10)), 2)
-            self.assertEqual((offline.last(), offline.history(5), offline.latest_bindings()), (None, [], {}))
+            self.assertEqual(
+                [record.payload["event"]["id"] for record in offline.ask(SQLiteEventLog.read, INBOX, 0, 10)],
+                ["e1", "e2"],
+            )
+            self.assertEqual([row.delivery_id for row in offline.ask(SQLiteDeliveries.find, "e2")], [2])
+            self.assertEqual(offline.ask(SQLiteEventLog.latest, "audit.test"), 1)
+            self.assertIn("audit.test", offline.ask(SQLiteEventLog.topics))
+            self.assertEqual(
+                [(entry.ready, entry.waiting) for entry in offline.ask(SQLiteDeliveries.backlog)], [(1, 1)]
+            )
+            self.assertEqual(
+                (
+                    offline.ask(SQLiteGenerations.last),
+                    offline.ask(SQLiteGenerations.history, 5),
+                    offline.ask(SQLiteGenerations.latest_bindings),
+                ),
+                (None, [], {}),
+            )
 
     def test_history(self):
         """Adopted generations are shown with what they were made of; one that was only reserved is not."""
@@ -39,10 +53,28 @@ class OfflineTests(SQLiteTestCase):
         self.result_of(self.store.close())
         with open_readonly(self.path) as offline:
             adopted = evolve(generation, adopted_at=NOW)
-            self.assertEqual((offline.generation(1), offline.history(5)), (adopted, [adopted]))
-            self.assertEqual((offline.generation(2), offline.generation(3)), (None, None))
-            self.assertEqual((offline.manifest("sha256:m"), offline.manifest("sha256:no")), (b"text", None))
-            self.assertEqual((offline.bundle("sha256:b1"), offline.bundle("sha256:no")), (b"bundle", None))
+            self.assertEqual(
+                (offline.ask(SQLiteGenerations.generation, 1), offline.ask(SQLiteGenerations.history, 5)),
+                (adopted, [adopted]),
+            )
+            self.assertEqual(
+                (offline.ask(SQLiteGenerations.generation, 2), offline.ask(SQLiteGenerations.generation, 3)),
+                (None, None),
+            )
+            self.assertEqual(
+                (
+                    offline.ask(SQLiteGenerations.manifest, "sha256:m"),
+                    offline.ask(SQLiteGenerations.manifest, "sha256:no"),
+                ),
+                (b"text", None),
+            )
+            self.assertEqual(
+                (
+                    offline.ask(SQLiteGenerations.bundle, "sha256:b1"),
+                    offline.ask(SQLiteGenerations.bundle, "sha256:no"),
+                ),
+                (b"bundle", None),
+            )
 
     def test_after_a_clean_end(self):
         """What a server wrote is read after it closed its store."""
@@ -87,7 +119,8 @@ class OfflineTests(SQLiteTestCase):
     def test_nothing_of_twisted_is_imported(self):
         """The command line reads an event log without paying for Twisted."""
         program = (
-            "import sys, harn.store.sqlite.offline; print(any(name.startswith('twisted') for name in sys.modules))"
+            "import sys, harn.store.sqlite.offline, harn.store.sqlite.event_log, harn.store.sqlite.generations;"
+            " print(any(name.startswith('twisted') for name in sys.modules))"
         )
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)

@@ -18,7 +18,7 @@ from tests.store.sqlite_case import SQLiteTestCase
 class FullDiskTests(SQLiteTestCase):
     def limit_pages(self, pages):
         """Give the database at most so many pages, as a full disk would."""
-        writer = self.store._writer
+        writer = self.store._executor.writer
         statement = f"PRAGMA max_page_count = {pages}"
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.execute(statement).fetchone()))
 
@@ -84,7 +84,7 @@ class LockedTests(SQLiteTestCase):
 class DisconnectedTests(SQLiteTestCase):
     def disconnect(self):
         """Break the writer's connection, as an I/O error may."""
-        writer = self.store._writer
+        writer = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.close()))
 
     def test_a_new_connection_takes_over(self):

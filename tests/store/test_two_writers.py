@@ -211,7 +211,7 @@ class TwoStoresTests(SQLiteTestCase):
 
     def trace(self, seen):
         """Let ``seen`` know of each statement as the writer's thread begins it."""
-        writer = self.store._writer
+        writer = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen)))
 
     def test_numbers_are_read_only_when_another_wrote(self):

@@ -11,10 +11,11 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from harn.errors import StateDirectoryUnusable
+from harn.store.sqlite.connection import connect_reader
 from harn.store.sqlite.files import DatabaseFiles
 from harn.store.sqlite.mark import TideMark
 from harn.store.sqlite.running import RunningNote, RunningNotes
-from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_reader, connect_writer
+from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_writer
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.worker import Worker
 

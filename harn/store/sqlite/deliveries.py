@@ -1,4 +1,4 @@
-"""Queries over the deliveries, and the statements that change many of them at once."""
+"""The deliveries: where each accepted event stands, its attempts, and the statements that change many at once."""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608
@@ -11,14 +11,74 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
+from zope.interface import implementer
 
 from harn.model import delivery as model
-from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, StoredDelivery
-from harn.store.deliveries import REMOVED, Backlog, RecentEvent, Recovery, disposition, recovery_limit
-from harn.store.sqlite.schema import READY, WAITING
+from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, StoredDelivery
+from harn.store.deliveries import REMOVED, Backlog, IDeliveries, RecentEvent, disposition
+from harn.store.sqlite.executor import Idea, reads, writes
+from harn.store.sqlite.session import Session
+from harn.store.sqlite.settling import READY, WAITING, Settle
 
 if TYPE_CHECKING:
-    from harn.store.sqlite.session import Session
+    from twisted.internet.defer import Deferred
+
+TABLES = """
+-- An event's bytes, one row for each delivery, under its id. Apart from `deliveries`, because an UPDATE in SQLite
+-- writes the whole row anew. Never updated.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    envelope BLOB NOT NULL,
+    body BLOB NOT NULL
+);
+
+-- Where each accepted delivery stands. `state`: 0 ready, 1 waiting, 2 done, 3 dead. `owner`: the server that runs it.
+-- `crashes`: of servers while it ran. `recoveries`: what servers of schema 2 counted; nothing reads it.
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    trigger_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    owner INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    replay_of TEXT,
+    state INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    passed INTEGER NOT NULL DEFAULT 0,
+    recoveries INTEGER NOT NULL DEFAULT 0,
+    due_at REAL,
+    settled_at REAL,
+    dead_number INTEGER,
+    reason TEXT,
+    error_class TEXT,
+    error TEXT,
+    result BLOB,
+    crashes INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX deliveries_event ON deliveries (event_id);
+-- What is not finished is found through these three, which stay as small as it is, however many rows are done.
+CREATE INDEX deliveries_ready ON deliveries (owner) WHERE state = 0;
+CREATE INDEX deliveries_waiting ON deliveries (owner, due_at) WHERE state = 1;
+CREATE INDEX deliveries_unfinished ON deliveries (trigger_id, version, state) WHERE state < 2;
+-- What is finished, for retention.
+CREATE INDEX deliveries_finished ON deliveries (state, settled_at) WHERE state >= 2;
+CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_number IS NOT NULL;
+
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    completed_at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    error_class TEXT,
+    error TEXT
+);
+CREATE INDEX attempts_delivery ON attempts (delivery_id);
+"""
 
 _STATES = (model.READY, model.WAITING, model.DONE, model.DEAD)
 
@@ -28,7 +88,7 @@ COLUMNS = (
 )
 """What `stored` reads, in its order."""
 
-_WITHOUT_EVENT = COLUMNS.replace("e.envelope, e.body", "x'', x''")
+WITHOUT_EVENT = COLUMNS.replace("e.envelope, e.body", "x'', x''")
 
 FROM = " FROM deliveries d JOIN events e ON e.id = d.id "
 
@@ -42,25 +102,12 @@ _DUE = (
 )
 _NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE state = 1 AND owner = ? AND due_at > ?"
 _FIND = _SELECT + "WHERE d.event_id = ? ORDER BY d.id"
+COUNTS = "count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
+"""Of a binding version: how many are ready, and how many wait; the end of a row for `count`."""
 _BACKLOG = (
-    "SELECT trigger_id, version, sum(state = 0), sum(state = 1) FROM deliveries INDEXED BY deliveries_unfinished"
+    "SELECT trigger_id, version, " + COUNTS + " FROM deliveries INDEXED BY deliveries_unfinished"
     " WHERE state < 2 GROUP BY trigger_id, version"
 )
-# Neither this server's, nor those of others that live.
-_LEFT_BEHIND = "state < 2 AND owner NOT IN (SELECT value FROM json_each(?)) AND received_at < ?"
-_STRANDED = (
-    "SELECT "
-    + _WITHOUT_EVENT
-    + FROM
-    + "WHERE d.id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE "
-    + _LEFT_BEHIND
-    + " ORDER BY id LIMIT ?) ORDER BY d.id"
-)
-_HAS_UNFINISHED = (
-    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 0 AND owner = ?1)"
-    " OR EXISTS (SELECT 1 FROM deliveries WHERE state = 1 AND owner = ?1)"
-)
-_COUNT_STRANDED = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished WHERE " + _LEFT_BEHIND
 _STATES_OF = (
     "SELECT id, state FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) AND (owner = ? OR state >= 2)"
 )
@@ -71,7 +118,7 @@ _FIRST_FROM = (
     " AND trigger_id = ?1 AND version = ?2 AND state >= {} ORDER BY state, id LIMIT 1) AS first"
 )
 _OLDEST = (
-    "SELECT " + _WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="
+    "SELECT " + WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="
     " (SELECT min(first) FROM (" + _FIRST_FROM.format(0) + " UNION ALL " + _FIRST_FROM.format(1) + "))"
 )
 # The innermost query ends after so many rows, whosever they are; only of those that are chosen, more is read.
@@ -91,29 +138,16 @@ _OF_VERSION = (
     "state < 2 AND trigger_id = ? AND version = ? AND state <= ? AND id NOT IN (SELECT value FROM json_each(?))"
 )
 _MOVE = "UPDATE deliveries INDEXED BY deliveries_unfinished SET version = ? WHERE " + _OF_VERSION
-_BURY_SOME = (
+BURY_SOME = (
     "UPDATE deliveries SET state = 3, due_at = NULL, settled_at = ?, dead_number = ? + place, reason = ?,"
     " error_class = ?, error = ?{} FROM (SELECT id AS dying, row_number() OVER (ORDER BY id) AS place"
     " FROM deliveries INDEXED BY deliveries_unfinished WHERE {}) WHERE id = dying"
 )
-_RELEASE_SOME = (
+RELEASE_SOME = (
     "DELETE FROM claims WHERE delivery_id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE {})"
 )
-_RELEASE_VERSION = _RELEASE_SOME.format(_OF_VERSION)
-_BURY_VERSION = _BURY_SOME.format("", _OF_VERSION)
-_AMONG = "id IN (SELECT value FROM json_each(?))"
-_COUNT_CRASH = (
-    "UPDATE deliveries SET crashes = crashes + 1 WHERE state < 2 AND owner = ? AND received_at < ? AND " + _AMONG
-)
-_INCURABLE = _LEFT_BEHIND + " AND crashes >= ? AND " + _AMONG
-_RELEASE_INCURABLE = _RELEASE_SOME.format(_INCURABLE)
-_BURY_INCURABLE = _BURY_SOME.format(", owner = ?", _INCURABLE)
-_BACKLOG_LEFT = (
-    "SELECT trigger_id, version, sum(state = 0), sum(state = 1) FROM deliveries INDEXED BY deliveries_unfinished WHERE "
-    + _LEFT_BEHIND
-    + " GROUP BY trigger_id, version"
-)
-_TAKE_OVER = "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ? WHERE " + _LEFT_BEHIND
+_RELEASE_VERSION = RELEASE_SOME.format(_OF_VERSION)
+_BURY_VERSION = BURY_SOME.format("", _OF_VERSION)
 _TAKE_BACK = (
     "UPDATE deliveries INDEXED BY deliveries_finished SET state = 0, version = ?, owner = ?, attempts = 0, passed = 0,"
     " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
@@ -121,6 +155,150 @@ _TAKE_BACK = (
 )
 
 _ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - ? WHERE state = 1 AND owner = ?"
+
+
+@implementer(IDeliveries)
+class SQLiteDeliveries(Idea):
+    """`IDeliveries` on SQLite."""
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """See `IDeliveries.settle`."""
+        return self._executor.writer.write(Settle(settlement, self._executor.wall.seconds()))
+
+    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
+        """See `IDeliveries.begins`."""
+        return self._executor.notes.begins(delivery_id, waits)
+
+    def ended(self, delivery_id: int) -> None:
+        """See `IDeliveries.ended`."""
+        self._executor.notes.ended(delivery_id)
+
+    @reads
+    def ready(self, connection: sqlite3.Connection, after: int, limit: int, max_bytes: int) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.ready`."""
+        return up_to(map(light, connection.execute(_READY, (self._executor.incarnation, after, limit))), max_bytes)
+
+    @reads
+    def due(
+        self, connection: sqlite3.Connection, now: float, limit: int, excluding: Collection[int]
+    ) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.due`."""
+        return list(
+            map(light, connection.execute(_DUE, (self._executor.incarnation, now, json.dumps(list(excluding)), limit)))
+        )
+
+    @reads
+    def next_due(self, connection: sqlite3.Connection, after: float = 0.0) -> float | None:
+        """See `IDeliveries.next_due`."""
+        (at,) = connection.execute(_NEXT_DUE, (self._executor.incarnation, after)).fetchone()
+        return None if at is None else float(at)
+
+    @reads
+    def find(self, connection: sqlite3.Connection, event_id: str) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.find`."""
+        return list(map(stored, connection.execute(_FIND, (event_id,))))
+
+    @reads
+    def backlog(self, connection: sqlite3.Connection) -> Sequence[Backlog]:
+        """See `IDeliveries.backlog`."""
+        return list(map(count, connection.execute(_BACKLOG)))
+
+    @reads
+    def oldest(
+        self, connection: sqlite3.Connection, versions: Collection[tuple[str, int]]
+    ) -> Mapping[tuple[str, int], StoredDelivery]:
+        """See `IDeliveries.oldest`."""
+        rows = ((version, connection.execute(_OLDEST, version).fetchone()) for version in versions)
+        return {version: stored(row) for version, row in rows if row is not None}
+
+    @reads
+    def recent(
+        self, connection: sqlite3.Connection, trigger_ids: Collection[str], limit: int, depth: int
+    ) -> Sequence[RecentEvent]:
+        """See `IDeliveries.recent`."""
+        values = (depth, json.dumps(list(trigger_ids)), limit)
+        return [
+            RecentEvent(
+                event_id=row[0],
+                trigger_id=row[1],
+                version=row[2],
+                kind=row[3],
+                received_at=row[4],
+                disposition=disposition(_STATES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
+                envelope=row[5],
+                body=row[6],
+            )
+            for row in connection.execute(_RECENT, values)
+        ]
+
+    @reads
+    def states(self, connection: sqlite3.Connection, delivery_ids: Collection[int]) -> Mapping[int, str]:
+        """See `IDeliveries.states`."""
+        rows = connection.execute(_STATES_OF, (json.dumps(list(delivery_ids)), self._executor.incarnation))
+        return {delivery_id: _STATES[state] for delivery_id, state in rows}
+
+    @writes
+    def move(
+        self,
+        session: Session,
+        trigger_id: str,
+        version: int,
+        to_version: int | None,
+        now: float,
+        excluding: Collection[int],
+    ) -> int:
+        """See `IDeliveries.move`."""
+        if to_version is None:
+            return bury(session, trigger_id, version, REMOVED, now, excluding, waiting=True)
+        values = (to_version, *_of_version(trigger_id, version, excluding, waiting=True))
+        return session.connection.execute(_MOVE, values).rowcount
+
+    @writes
+    def bury(
+        self,
+        session: Session,
+        trigger_id: str,
+        version: int,
+        dead: DeadLetter,
+        now: float,
+        excluding: Collection[int],
+        waiting: bool,
+    ) -> int:
+        """See `IDeliveries.bury`."""
+        return bury(session, trigger_id, version, dead, now, excluding, waiting)
+
+    @writes
+    def take_back(self, session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:
+        """See `IDeliveries.take_back`."""
+        # No row has the numbers of these dead letters any more, and they are not given again.
+        session.keep_numbers()
+        values = (to_version, session.incarnation, since, trigger_id, version, RETRY_EXHAUSTED)
+        return session.connection.execute(_TAKE_BACK, values).rowcount
+
+    @writes
+    def advance_due(self, session: Session, seconds: float) -> None:
+        """See `IDeliveries.advance_due`."""
+        session.connection.execute(_ADVANCE_DUE, (seconds, session.incarnation))
+
+
+def bury(
+    session: Session,
+    trigger_id: str,
+    version: int,
+    dead: DeadLetter,
+    now: float,
+    excluding: Collection[int],
+    waiting: bool,
+) -> int:
+    """See `IDeliveries.bury`."""
+    why = (dead.reason, dead.error_class, dead.error)
+    which = _of_version(trigger_id, version, excluding, waiting)
+    session.connection.execute(_RELEASE_VERSION, which)
+    count = session.connection.execute(_BURY_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
+    session.numbers.dead += count
+    # An attempt that ran on may settle one of them anew; then no row has its number any more.
+    session.keep_numbers()
+    return count
 
 
 def stored(row: Sequence[Any]) -> StoredDelivery:
@@ -144,6 +322,12 @@ def stored(row: Sequence[Any]) -> StoredDelivery:
     )
 
 
+def light(row: Sequence[Any]) -> StoredDelivery:
+    """Read one row of `_LIGHT`."""
+    size, delivery = row[15], stored(row)
+    return delivery if size <= LARGE_BODY else evolve(delivery, left_out=size)
+
+
 def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery]:
     """Take rows until their bodies would be more than ``max_bytes``, at least one."""
     taken: list[StoredDelivery] = []
@@ -156,176 +340,12 @@ def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery
     return taken
 
 
-def light(row: Sequence[Any]) -> StoredDelivery:
-    """Read one row of `_LIGHT`."""
-    size, delivery = row[15], stored(row)
-    return delivery if size <= LARGE_BODY else evolve(delivery, left_out=size)
-
-
-def ready(
-    connection: sqlite3.Connection, owner: int, after: int, limit: int, max_bytes: int
-) -> Sequence[StoredDelivery]:
-    """See `IDeliveries.ready`."""
-    return up_to(map(light, connection.execute(_READY, (owner, after, limit))), max_bytes)
-
-
-def due(
-    connection: sqlite3.Connection, owner: int, now: float, limit: int, excluding: Collection[int]
-) -> Sequence[StoredDelivery]:
-    """See `IDeliveries.due`."""
-    return list(map(light, connection.execute(_DUE, (owner, now, json.dumps(list(excluding)), limit))))
-
-
-def next_due(connection: sqlite3.Connection, owner: int, after: float) -> float | None:
-    """See `IDeliveries.next_due`."""
-    (at,) = connection.execute(_NEXT_DUE, (owner, after)).fetchone()
-    return None if at is None else float(at)
-
-
-def find(connection: sqlite3.Connection, event_id: str) -> Sequence[StoredDelivery]:
-    """See `IDeliveries.find`."""
-    return list(map(stored, connection.execute(_FIND, (event_id,))))
-
-
-def backlog(connection: sqlite3.Connection) -> Sequence[Backlog]:
-    """See `IDeliveries.backlog`."""
-    return list(map(_count, connection.execute(_BACKLOG)))
-
-
-def oldest(
-    connection: sqlite3.Connection, versions: Collection[tuple[str, int]]
-) -> Mapping[tuple[str, int], StoredDelivery]:
-    """See `IDeliveries.oldest`."""
-    rows = ((version, connection.execute(_OLDEST, version).fetchone()) for version in versions)
-    return {version: stored(row) for version, row in rows if row is not None}
-
-
-def recent(
-    connection: sqlite3.Connection, trigger_ids: Collection[str], limit: int, depth: int
-) -> Sequence[RecentEvent]:
-    """See `IDeliveries.recent`."""
-    values = (depth, json.dumps(list(trigger_ids)), limit)
-    return [
-        RecentEvent(
-            event_id=row[0],
-            trigger_id=row[1],
-            version=row[2],
-            kind=row[3],
-            received_at=row[4],
-            disposition=disposition(_STATES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
-            envelope=row[5],
-            body=row[6],
-        )
-        for row in connection.execute(_RECENT, values)
-    ]
-
-
-def stranded(
-    connection: sqlite3.Connection, but_of: Collection[int], older_than: float, limit: int
-) -> Sequence[StoredDelivery]:
-    """See `IDeliveries.stranded`; ``but_of`` are the servers whose deliveries are not."""
-    return list(map(stored, connection.execute(_STRANDED, (json.dumps(list(but_of)), older_than, limit))))
-
-
-def count_stranded(connection: sqlite3.Connection, but_of: Collection[int], older_than: float) -> int:
-    """See `IDeliveries.count_stranded`; ``but_of`` as for `stranded`."""
-    (count,) = connection.execute(_COUNT_STRANDED, (json.dumps(list(but_of)), older_than)).fetchone()
-    return int(count)
-
-
-def has_unfinished(connection: sqlite3.Connection, owner: int) -> bool:
-    """Tell whether anything unfinished is a server's."""
-    (found,) = connection.execute(_HAS_UNFINISHED, (owner,)).fetchone()
-    return bool(found)
-
-
-def states(connection: sqlite3.Connection, owner: int, delivery_ids: Collection[int]) -> Mapping[int, str]:
-    """See `IDeliveries.states`."""
-    rows = connection.execute(_STATES_OF, (json.dumps(list(delivery_ids)), owner))
-    return {delivery_id: _STATES[state] for delivery_id, state in rows}
-
-
-def move(
-    session: Session, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
-) -> int:
-    """See `IDeliveries.move`."""
-    if to_version is None:
-        return bury(session, trigger_id, version, REMOVED, now, excluding, waiting=True)
-    values = (to_version, *_of_version(trigger_id, version, excluding, waiting=True))
-    return session.connection.execute(_MOVE, values).rowcount
-
-
-def bury(
-    session: Session,
-    trigger_id: str,
-    version: int,
-    dead: DeadLetter,
-    now: float,
-    excluding: Collection[int],
-    waiting: bool,
-) -> int:
-    """See `IDeliveries.bury`."""
-    why = (dead.reason, dead.error_class, dead.error)
-    which = _of_version(trigger_id, version, excluding, waiting)
-    session.connection.execute(_RELEASE_VERSION, which)
-    count = session.connection.execute(_BURY_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
-    session.numbers.dead += count
-    # An attempt that ran on may settle one of them anew; then no row has its number any more.
-    session.keep_numbers()
-    return count
-
-
-def take_back(session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:
-    """See `IDeliveries.take_back`."""
-    # No row has the numbers of these dead letters any more, and they are not given again.
-    session.keep_numbers()
-    values = (to_version, session.incarnation, since, trigger_id, version, RETRY_EXHAUSTED)
-    return session.connection.execute(_TAKE_BACK, values).rowcount
-
-
-def advance_due(session: Session, seconds: float) -> None:
-    """See `IDeliveries.advance_due`."""
-    session.connection.execute(_ADVANCE_DUE, (seconds, session.incarnation))
-
-
-def recover(
-    session: Session,
-    now: float,
-    limit: int,
-    received_before: float | None,
-    living: Collection[int],
-    crashed: Mapping[int, Collection[int]],
-) -> Recovery:
-    """
-    See `IDeliveries.recover`.
-
-    :param living: servers whose deliveries stay theirs; ``crashed``: of each that is gone, ids of what ran last.
-    """
-    execute, ours, why = session.connection.execute, session.incarnation, recovery_limit(limit)
-    before = float("inf") if received_before is None else received_before
-    which = (json.dumps([ours, *living]), before)
-    counted = sum(
-        execute(_COUNT_CRASH, (owner, before, json.dumps(list(ids)))).rowcount
-        for owner, ids in crashed.items()
-        if owner != ours and owner not in living
-    )
-    dead = 0
-    if counted:
-        incurable = (*which, limit, json.dumps([number for ids in crashed.values() for number in ids]))
-        execute(_RELEASE_INCURABLE, incurable)
-        values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
-        dead = execute(_BURY_INCURABLE, values).rowcount
-        session.numbers.dead += dead
-    counts = tuple(map(_count, execute(_BACKLOG_LEFT, which)))
-    recovered = execute(_TAKE_OVER, (ours, *which)).rowcount
-    return Recovery(recovered=recovered, dead=dead, crashed=counted, backlog=counts)
-
-
 def _of_version(trigger_id: str, version: int, excluding: Collection[int], waiting: bool) -> tuple[Any, ...]:
     """Give the values of `_OF_VERSION`."""
     return (trigger_id, version, WAITING if waiting else READY, json.dumps(list(excluding)))
 
 
-def _count(row: Sequence[Any]) -> Backlog:
+def count(row: Sequence[Any]) -> Backlog:
+    """Read one row of trigger id, version and `COUNTS`."""
     trigger_id, version, ready, waiting = row
     return Backlog(trigger_id=trigger_id, version=version, ready=ready, waiting=waiting)

@@ -1,21 +1,66 @@
-"""Queries over generations and what they were made of, and the statements that write them."""
+"""Generations, binding versions, bundles and manifests."""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from zope.interface import implementer
 
 from harn.errors import StoreError
-from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
+from harn.store.checkpoints import encode_checkpoints
+from harn.store.generations import BindingRecord, GenerationRecord, IGenerations, LiveBinding
+from harn.store.sqlite.checkpoints import put_all
+from harn.store.sqlite.executor import Idea, reads, writes
+from harn.store.sqlite.session import Session
 
 if TYPE_CHECKING:
-    from harn.store.sqlite.session import Session
+    from twisted.internet.defer import Deferred
+
+    from harn.store.retention import RetentionPolicy
+
+TABLES = """
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,
+    bundle_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    adopted_at REAL,
+    removed BLOB NOT NULL,
+    manifest_digest TEXT NOT NULL DEFAULT '',
+    recalled INTEGER,
+    reason TEXT NOT NULL DEFAULT '',
+    summary BLOB NOT NULL DEFAULT x'7b7d'
+);
+
+CREATE TABLE binding_versions (
+    trigger_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    bundle_id TEXT NOT NULL,
+    spec BLOB NOT NULL,
+    PRIMARY KEY (trigger_id, version)
+);
+CREATE INDEX binding_versions_generation ON binding_versions (generation);
+
+CREATE TABLE bundles (
+    bundle_id TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+);
+
+CREATE TABLE manifests (
+    digest TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+);
+"""
 
 _COLUMNS = "number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary"
 _LAST = "SELECT " + _COLUMNS + " FROM generations ORDER BY number DESC LIMIT 1"
@@ -23,7 +68,7 @@ _HISTORY = "SELECT " + _COLUMNS + " FROM generations WHERE adopted_at IS NOT NUL
 _GENERATION = "SELECT " + _COLUMNS + " FROM generations WHERE number = ? AND adopted_at IS NOT NULL"
 
 # They may have served all the same: the note of it can have failed. What never did is withdrawn, rows and all.
-UNADOPTED = "(SELECT number FROM generations WHERE adopted_at IS NULL)"
+_UNADOPTED = "(SELECT number FROM generations WHERE adopted_at IS NULL)"
 _LATEST_BINDINGS = "SELECT trigger_id, max(version), fingerprint, bundle_id FROM binding_versions GROUP BY trigger_id"
 _BINDING = (
     "SELECT trigger_id, version, fingerprint, generation, bundle_id, spec FROM binding_versions"
@@ -42,125 +87,170 @@ _INSERT_BINDING = (
 )
 # A restart that goes on with a generation does not adopt it anew: its history says since when it has been served.
 _ADOPT = "UPDATE generations SET adopted_at = coalesce(adopted_at, ?) WHERE number = ?"
-_INSERT_BUNDLE = "INSERT OR IGNORE INTO bundles (bundle_id, data) VALUES (?, ?)"
-_INSERT_MANIFEST = "INSERT OR IGNORE INTO manifests (digest, data) VALUES (?, ?)"
+_INSERT_BUNDLE = "INSERT INTO bundles (bundle_id, data) VALUES (?, ?) ON CONFLICT (bundle_id) DO NOTHING"
+_INSERT_MANIFEST = "INSERT INTO manifests (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING"
+
+_FLOOR = (
+    "SELECT min(number) FROM (SELECT number FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC LIMIT ?)"
+)
+_FURTHER = "IN (SELECT value FROM json_each(?2))"
+# Kept: a trigger's newest version (numbers never go back) and the newest that is known to have served, what an
+# unfinished delivery names, and what the policy does (as one list of texts, which SQLite sorts once).
+_OLD_VERSIONS = (
+    "DELETE FROM binding_versions WHERE (trigger_id, version) IN"
+    " (SELECT b.trigger_id, b.version FROM binding_versions b WHERE b.generation < ?1"
+    " AND b.generation NOT " + _FURTHER + " AND EXISTS"
+    " (SELECT 1 FROM binding_versions n WHERE n.trigger_id = b.trigger_id AND n.version > b.version"
+    " AND n.generation NOT IN " + _UNADOPTED + ")"
+    " AND NOT EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_unfinished"
+    " WHERE d.state < 2 AND d.trigger_id = b.trigger_id AND d.version = b.version)"
+    " AND b.trigger_id || '@v' || b.version NOT IN (SELECT value FROM json_each(?4))"
+    " ORDER BY b.generation, b.trigger_id, b.version LIMIT ?3)"
+)
+_OLD_GENERATIONS = (
+    "DELETE FROM generations WHERE number IN (SELECT number FROM generations WHERE number < ?1"
+    " AND number NOT " + _FURTHER + " ORDER BY number LIMIT ?3)"
+)
+_UNNAMED_BUNDLES = (
+    "DELETE FROM bundles WHERE bundle_id IN (SELECT bundle_id FROM bundles WHERE bundle_id NOT IN"
+    " (SELECT bundle_id FROM generations WHERE number >= ?1 OR number " + _FURTHER + " UNION"
+    " SELECT bundle_id FROM binding_versions) ORDER BY bundle_id LIMIT ?3)"
+)
+_UNNAMED_MANIFESTS = (
+    "DELETE FROM manifests WHERE digest IN (SELECT digest FROM manifests WHERE digest NOT IN"
+    " (SELECT manifest_digest FROM generations WHERE number >= ?1 OR number " + _FURTHER + ")"
+    " ORDER BY digest LIMIT ?3)"
+)
+_REST = (_OLD_GENERATIONS, _UNNAMED_BUNDLES, _UNNAMED_MANIFESTS)
 
 
-def last(connection: sqlite3.Connection) -> GenerationRecord | None:
-    """See `IGenerations.last`."""
-    row = connection.execute(_LAST).fetchone()
-    return None if row is None else _generation(row)
+@implementer(IGenerations)
+class SQLiteGenerations(Idea):
+    """`IGenerations` on SQLite."""
 
+    @reads
+    def last(self, connection: sqlite3.Connection) -> GenerationRecord | None:
+        """See `IGenerations.last`."""
+        row = connection.execute(_LAST).fetchone()
+        return None if row is None else _generation(row)
 
-def latest_bindings(connection: sqlite3.Connection) -> Mapping[str, LiveBinding]:
-    """See `IGenerations.latest_bindings`."""
-    return {
-        trigger_id: LiveBinding(version=version, fingerprint=fingerprint, bundle_id=bundle_id)
-        for trigger_id, version, fingerprint, bundle_id in connection.execute(_LATEST_BINDINGS)
-    }
+    @reads
+    def latest_bindings(self, connection: sqlite3.Connection) -> Mapping[str, LiveBinding]:
+        """See `IGenerations.latest_bindings`."""
+        return {
+            trigger_id: LiveBinding(version=version, fingerprint=fingerprint, bundle_id=bundle_id)
+            for trigger_id, version, fingerprint, bundle_id in connection.execute(_LATEST_BINDINGS)
+        }
 
+    @reads
+    def bindings(self, connection: sqlite3.Connection, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
+        """See `IGenerations.bindings`."""
+        rows = (connection.execute(_BINDING, key).fetchone() for key in keys)
+        return [
+            BindingRecord(
+                trigger_id=row[0], version=row[1], fingerprint=row[2], generation=row[3], bundle_id=row[4], spec=row[5]
+            )
+            for row in rows
+            if row is not None
+        ]
 
-def bindings(connection: sqlite3.Connection, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
-    """See `IGenerations.bindings`."""
-    rows = (connection.execute(_BINDING, key).fetchone() for key in keys)
-    return [
-        BindingRecord(
-            trigger_id=row[0], version=row[1], fingerprint=row[2], generation=row[3], bundle_id=row[4], spec=row[5]
+    @writes
+    def reserve(
+        self, session: Session, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None
+    ) -> None:
+        """See `IGenerations.reserve`."""
+        connection, number = session.connection, generation.number
+        found = connection.execute("SELECT adopted_at FROM generations WHERE number = ?", (number,)).fetchone()
+        if found is not None:
+            if found[0] is not None:
+                raise StoreError(f"generation {number} was adopted before; its number is not given again")
+            connection.execute(_UNRESERVE_BINDINGS, (number,))
+            connection.execute(_UNRESERVE, (number,))
+        removed = msgspec.json.encode(generation.removed)
+        connection.execute(
+            _INSERT_GENERATION,
+            (
+                number,
+                generation.digest,
+                generation.bundle_id,
+                generation.source,
+                generation.actor,
+                generation.adopted_at,
+                removed,
+                generation.manifest_digest,
+                generation.recalled,
+                generation.reason,
+                msgspec.json.encode(generation.summary),
+            ),
         )
-        for row in rows
-        if row is not None
-    ]
+        rows = [
+            (row.trigger_id, row.version, row.fingerprint, row.generation, row.bundle_id, row.spec)
+            for row in generation.bindings
+        ]
+        if rows and connection.executemany(_INSERT_BINDING, rows).rowcount != len(rows):
+            raise StoreError(f"generation {number} brings a binding version whose number was given before")
+        if bundle is not None:
+            connection.execute(_INSERT_BUNDLE, (generation.bundle_id, bundle))
+        elif (
+            connection.execute("SELECT 1 FROM bundles WHERE bundle_id = ?", (generation.bundle_id,)).fetchone() is None
+        ):
+            raise StoreError(f"bundle {generation.bundle_id} is not in the store, and was not handed over")
+        digest = generation.manifest_digest
+        if manifest is not None:
+            if not digest:
+                raise StoreError(f"generation {number} has a manifest, but no digest to keep it under")
+            connection.execute(_INSERT_MANIFEST, (digest, manifest))
+        elif digest and connection.execute("SELECT 1 FROM manifests WHERE digest = ?", (digest,)).fetchone() is None:
+            raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
+
+    def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
+        """See `IGenerations.adopted`."""
+        return self._adopted(number, at, encode_checkpoints(checkpoints))
+
+    @writes
+    def _adopted(self, session: Session, number: int, at: float, encoded: Mapping[str, bytes | None]) -> None:
+        changed = session.connection.execute(_ADOPT, (at, number))
+        if not changed.rowcount:
+            raise StoreError(f"generation {number} was never reserved")
+        put_all(session, encoded)
+
+    @reads
+    def generation(self, connection: sqlite3.Connection, number: int) -> GenerationRecord | None:
+        """See `IGenerations.generation`."""
+        row = connection.execute(_GENERATION, (number,)).fetchone()
+        return None if row is None else _generation(row)
+
+    @reads
+    def manifest(self, connection: sqlite3.Connection, digest: str) -> bytes | None:
+        """See `IGenerations.manifest`."""
+        row = connection.execute("SELECT data FROM manifests WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    @reads
+    def history(self, connection: sqlite3.Connection, limit: int) -> Sequence[GenerationRecord]:
+        """See `IGenerations.history`."""
+        return [_generation(row) for row in connection.execute(_HISTORY, (limit,))]
+
+    @reads
+    def bundle(self, connection: sqlite3.Connection, bundle_id: str) -> bytes | None:
+        """See `IGenerations.bundle`."""
+        row = connection.execute("SELECT data FROM bundles WHERE bundle_id = ?", (bundle_id,)).fetchone()
+        return None if row is None else bytes(row[0])
 
 
-def history(connection: sqlite3.Connection, limit: int) -> Sequence[GenerationRecord]:
-    """See `IGenerations.history`."""
-    return [_generation(row) for row in connection.execute(_HISTORY, (limit,))]
-
-
-def generation(connection: sqlite3.Connection, number: int) -> GenerationRecord | None:
-    """See `IGenerations.generation`."""
-    row = connection.execute(_GENERATION, (number,)).fetchone()
-    return None if row is None else _generation(row)
-
-
-def bundle(connection: sqlite3.Connection, bundle_id: str) -> bytes | None:
-    """See `IGenerations.bundle`."""
-    row = connection.execute("SELECT data FROM bundles WHERE bundle_id = ?", (bundle_id,)).fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def manifest(connection: sqlite3.Connection, digest: str) -> bytes | None:
-    """See `IGenerations.manifest`."""
-    row = connection.execute("SELECT data FROM manifests WHERE digest = ?", (digest,)).fetchone()
-    return None if row is None else bytes(row[0])
-
-
-def kept(connection: sqlite3.Connection, name: str) -> Any:
-    """See `ICheckpoints.get`."""
-    row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
-    return None if row is None else msgspec.json.decode(row[0])
-
-
-def reserve(session: Session, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None) -> None:
-    """See `IGenerations.reserve`."""
-    connection, number = session.connection, generation.number
-    found = connection.execute("SELECT adopted_at FROM generations WHERE number = ?", (number,)).fetchone()
-    if found is not None:
-        if found[0] is not None:
-            raise StoreError(f"generation {number} was adopted before; its number is not given again")
-        connection.execute(_UNRESERVE_BINDINGS, (number,))
-        connection.execute(_UNRESERVE, (number,))
-    removed = msgspec.json.encode(generation.removed)
-    connection.execute(
-        _INSERT_GENERATION,
-        (
-            number,
-            generation.digest,
-            generation.bundle_id,
-            generation.source,
-            generation.actor,
-            generation.adopted_at,
-            removed,
-            generation.manifest_digest,
-            generation.recalled,
-            generation.reason,
-            msgspec.json.encode(generation.summary),
-        ),
-    )
-    rows = [
-        (row.trigger_id, row.version, row.fingerprint, row.generation, row.bundle_id, row.spec)
-        for row in generation.bindings
-    ]
-    if rows and connection.executemany(_INSERT_BINDING, rows).rowcount != len(rows):
-        raise StoreError(f"generation {number} brings a binding version whose number was given before")
-    if bundle is not None:
-        connection.execute(_INSERT_BUNDLE, (generation.bundle_id, bundle))
-    elif connection.execute("SELECT 1 FROM bundles WHERE bundle_id = ?", (generation.bundle_id,)).fetchone() is None:
-        raise StoreError(f"bundle {generation.bundle_id} is not in the store, and was not handed over")
-    digest = generation.manifest_digest
-    if manifest is not None:
-        if not digest:
-            raise StoreError(f"generation {number} has a manifest, but no digest to keep it under")
-        connection.execute(_INSERT_MANIFEST, (digest, manifest))
-    elif digest and connection.execute("SELECT 1 FROM manifests WHERE digest = ?", (digest,)).fetchone() is None:
-        raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
-
-
-def adopted(session: Session, number: int, at: float, checkpoints: Mapping[str, bytes | None]) -> None:
-    """See `IGenerations.adopted`; the values are encoded already."""
-    changed = session.connection.execute(_ADOPT, (at, number))
-    if not changed.rowcount:
-        raise StoreError(f"generation {number} was never reserved")
-    keep(session, checkpoints)
-
-
-def keep(session: Session, checkpoints: Mapping[str, bytes | None]) -> None:
-    """See `ICheckpoints.put`; the values are encoded already."""
-    for name, value in checkpoints.items():
-        if value is None:
-            session.connection.execute("DELETE FROM standing WHERE name = ?", (name,))
-        else:
-            session.connection.execute("INSERT OR REPLACE INTO standing (name, value) VALUES (?, ?)", (name, value))
+def trim(connection: sqlite3.Connection, policy: RetentionPolicy, limit: int) -> int:
+    """Delete up to ``limit`` rows that no kept generation needs; return how many. Looks at every version."""
+    # The newest that was adopted is the live one, or the last good one: it stays whatever the policy says.
+    (floor,) = connection.execute(_FLOOR, (max(1, policy.generations),)).fetchone()
+    if floor is None:
+        return 0
+    further = json.dumps(policy.kept)
+    versions = json.dumps([f"{trigger_id}@v{version}" for trigger_id, version in policy.versions])
+    removed = connection.execute(_OLD_VERSIONS, (floor, further, limit, versions)).rowcount
+    for statement in _REST:
+        if removed < limit:
+            removed += connection.execute(statement, (floor, further, limit - removed)).rowcount
+    return removed
 
 
 def _generation(row: Sequence[Any]) -> GenerationRecord:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.model.delivery import StoredDelivery
-from harn.store.deliveries import Backlog
-from harn.store.event_log import Record
-from harn.store.generations import GenerationRecord, LiveBinding
-from harn.store.sqlite import deliveries, generations, records
-from harn.store.sqlite.schema import connect_reader, read_whole
+from harn.store.sqlite.connection import connect_reader, read_whole
+from harn.store.sqlite.executor import reads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,63 +44,22 @@ def unreadable(path: str, error: sqlite3.Error) -> str:
 
 
 class OfflineStore:
-    """
-    The reading methods of `harn.store.interfaces.IStore`, with plain results; also a context manager.
-
-    Each raises `EventLogUnavailable` when the database cannot be read.
-    """
+    """What `open_readonly` opened; also a context manager."""
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
 
-    def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
-        """See `IEventLog.read`."""
-        return self._run(records.read, topic, after, limit)
+    def ask(self, operation: reads[Any, P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Run one reading method, for example ``SQLiteGenerations.history``, and return its result.
 
-    def latest(self, topic: str) -> int:
-        """See `IEventLog.latest`."""
-        return self._run(records.latest, topic)
-
-    def topics(self) -> Sequence[str]:
-        """See `IEventLog.topics`."""
-        return self._run(records.topics)
-
-    def find(self, event_id: str) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.find`."""
-        return self._run(deliveries.find, event_id)
-
-    def backlog(self) -> Sequence[Backlog]:
-        """See `IDeliveries.backlog`."""
-        return self._run(deliveries.backlog)
-
-    def stranded(self, older_than: float, limit: int) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.stranded`; whoever's they are, since no server runs."""
-        return self._run(deliveries.stranded, (), older_than, limit)
-
-    def last(self) -> GenerationRecord | None:
-        """See `IGenerations.last`."""
-        return self._run(generations.last)
-
-    def history(self, limit: int) -> Sequence[GenerationRecord]:
-        """See `IGenerations.history`."""
-        return self._run(generations.history, limit)
-
-    def generation(self, number: int) -> GenerationRecord | None:
-        """See `IGenerations.generation`."""
-        return self._run(generations.generation, number)
-
-    def manifest(self, digest: str) -> bytes | None:
-        """See `IGenerations.manifest`."""
-        return self._run(generations.manifest, digest)
-
-    def bundle(self, bundle_id: str) -> bytes | None:
-        """See `IGenerations.bundle`."""
-        return self._run(generations.bundle, bundle_id)
-
-    def latest_bindings(self) -> Mapping[str, LiveBinding]:
-        """See `IGenerations.latest_bindings`."""
-        return self._run(generations.latest_bindings)
+        :raises EventLogUnavailable: the database cannot be read.
+        """
+        try:
+            return read_whole(self._connection, lambda connection: operation.query(None, connection, *args, **kwargs))
+        except sqlite3.Error as error:
+            raise EventLogUnavailable(f"the event log {self._path} cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close the database."""
@@ -118,9 +72,3 @@ class OfflineStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _run(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return read_whole(self._connection, lambda connection: query(connection, *args, **kwargs))
-        except sqlite3.Error as error:
-            raise EventLogUnavailable(f"the event log {self._path} cannot be read: {error}") from error

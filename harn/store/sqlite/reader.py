@@ -10,8 +10,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from twisted.internet.defer import Deferred, fail
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.store.sqlite.connection import read_whole
 from harn.store.sqlite.database import Database
-from harn.store.sqlite.schema import read_whole
 from harn.store.sqlite.worker import Worker, run_in
 
 P = ParamSpec("P")

@@ -1,164 +1,43 @@
-"""The schema of the SQLite store, and how a connection to it is opened and checked."""
+"""The whole schema, put together from the ideas' tables, and how a database is opened for writing, or made."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
 from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.sqlite.migrations import migrate, note_oldest, oldest_writer
-
-T = TypeVar("T")
-
-SCHEMA_VERSION = 3
-"""A new one needs a step in `harn.store.sqlite.migrations`, too."""
-
-APPLICATION_ID = 0x6861726E
-"""``harn`` in ASCII, so that nobody takes another program's database for ours."""
+from harn.store.sqlite import checkpoints, claims, deliveries, event_log, generations, recovery
+from harn.store.sqlite.connection import APPLICATION_ID, SCHEMA_VERSION, check_schema
+from harn.store.sqlite.migrations import migrate, note_oldest
 
 OLDEST_SQLITE = (3, 33, 0)
 """The first with ``UPDATE ... FROM``."""
 
-
-class EventLogMissing(StateDirectoryUnusable):
-    """The database is not there, or has none of our tables; the message says which."""
-
-
-READY, WAITING, DONE, DEAD = range(4)
-"""``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""
-
-SCHEMA = """
--- An event's bytes, one row for each delivery, under its id. Apart from `deliveries`, because an UPDATE in SQLite
--- writes the whole row anew. Never updated.
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY,
-    envelope BLOB NOT NULL,
-    body BLOB NOT NULL
-);
-
--- Where each accepted delivery stands. `state`: 0 ready, 1 waiting, 2 done, 3 dead. `owner`: the server that runs it.
--- `crashes`: of servers while it ran. `recoveries`: what servers of schema 2 counted; nothing reads it.
-CREATE TABLE deliveries (
-    id INTEGER PRIMARY KEY,
-    event_id TEXT NOT NULL,
-    trigger_id TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    provider TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    owner INTEGER NOT NULL,
-    received_at REAL NOT NULL,
-    replay_of TEXT,
-    state INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    passed INTEGER NOT NULL DEFAULT 0,
-    recoveries INTEGER NOT NULL DEFAULT 0,
-    due_at REAL,
-    settled_at REAL,
-    dead_number INTEGER,
-    reason TEXT,
-    error_class TEXT,
-    error TEXT,
-    result BLOB,
-    crashes INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX deliveries_event ON deliveries (event_id);
--- What is not finished is found through these three, which stay as small as it is, however many rows are done.
-CREATE INDEX deliveries_ready ON deliveries (owner) WHERE state = 0;
-CREATE INDEX deliveries_waiting ON deliveries (owner, due_at) WHERE state = 1;
-CREATE INDEX deliveries_unfinished ON deliveries (trigger_id, version, state) WHERE state < 2;
--- What is finished, for retention.
-CREATE INDEX deliveries_finished ON deliveries (state, settled_at) WHERE state >= 2;
-CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_number IS NOT NULL;
-
-CREATE TABLE attempts (
-    id INTEGER PRIMARY KEY,
-    delivery_id INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    started_at REAL NOT NULL,
-    completed_at REAL NOT NULL,
-    outcome TEXT NOT NULL,
-    error_class TEXT,
-    error TEXT
-);
-CREATE INDEX attempts_delivery ON attempts (delivery_id);
-
--- `delivery_id`: whose it is; it goes when that becomes a dead letter. None: it stays until it expires.
-CREATE TABLE claims (
-    scope TEXT NOT NULL,
-    key TEXT NOT NULL,
-    expires_at REAL NOT NULL,
-    delivery_id INTEGER,
-    PRIMARY KEY (scope, key)
-) WITHOUT ROWID;
-CREATE INDEX claims_expiry ON claims (expires_at);
-CREATE INDEX claims_delivery ON claims (delivery_id) WHERE delivery_id IS NOT NULL;
-
-CREATE TABLE log (
-    number INTEGER PRIMARY KEY,
-    topic TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    occurred_at REAL NOT NULL,
-    headers BLOB NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE INDEX log_topic ON log (topic);
-
+_NUMBERS = """
 -- The highest numbers ever given, kept where retention took the rows that had them.
 CREATE TABLE numbers (
     name TEXT PRIMARY KEY,
     highest INTEGER NOT NULL
 ) WITHOUT ROWID;
-
-CREATE TABLE generations (
-    number INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL,
-    bundle_id TEXT NOT NULL,
-    source TEXT NOT NULL,
-    actor TEXT NOT NULL,
-    adopted_at REAL,
-    removed BLOB NOT NULL,
-    manifest_digest TEXT NOT NULL DEFAULT '',
-    recalled INTEGER,
-    reason TEXT NOT NULL DEFAULT '',
-    summary BLOB NOT NULL DEFAULT x'7b7d'
-);
-CREATE TABLE binding_versions (
-    trigger_id TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    fingerprint TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    bundle_id TEXT NOT NULL,
-    spec BLOB NOT NULL,
-    PRIMARY KEY (trigger_id, version)
-);
-CREATE INDEX binding_versions_generation ON binding_versions (generation);
-CREATE TABLE bundles (
-    bundle_id TEXT PRIMARY KEY,
-    data BLOB NOT NULL
-);
-CREATE TABLE manifests (
-    digest TEXT PRIMARY KEY,
-    data BLOB NOT NULL
-);
--- Values by name, as JSON, that outlive a restart.
-CREATE TABLE standing (
-    name TEXT PRIMARY KEY,
-    value BLOB NOT NULL
-) WITHOUT ROWID;
-
-CREATE TABLE servers (
-    incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
-    pid INTEGER NOT NULL,
-    host TEXT NOT NULL,
-    started_at REAL NOT NULL,
-    seen_at REAL NOT NULL
-);
 """
+
+SCHEMA = "".join(
+    (
+        deliveries.TABLES,
+        claims.TABLES,
+        event_log.TABLES,
+        _NUMBERS,
+        generations.TABLES,
+        checkpoints.TABLES,
+        recovery.TABLES,
+    )
+)
+
+
+class EventLogMissing(StateDirectoryUnusable):
+    """The database is not there, or has none of our tables; the message says which."""
 
 
 def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: float) -> sqlite3.Connection:
@@ -199,27 +78,6 @@ def _make_private(path: str) -> None:
         os.close(descriptor)
 
 
-def connect_reader(path: str) -> sqlite3.Connection:
-    """
-    Open an existing database for reading; a write through the connection fails, and the file is never made.
-
-    :raises StateDirectoryUnusable: it is not ours, too new for us, or older than we are.
-    :raises sqlite3.Error: it cannot be opened or read.
-    """
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
-    try:
-        version = _check_schema(connection, path)
-        if version is not None and version < SCHEMA_VERSION:
-            raise StateDirectoryUnusable(
-                f"{path} was written by an older harn (schema {version}, this one reads {SCHEMA_VERSION}); "
-                "start a server on its state directory once, which brings it up to date"
-            )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 def close_untouched(connection: sqlite3.Connection, path: str) -> None:
     """Close, and leave the write-ahead log as it is: only a connection that can write moves it, when it is the last."""
     try:
@@ -231,15 +89,6 @@ def close_untouched(connection: sqlite3.Connection, path: str) -> None:
             reader.close()
     except sqlite3.Error:
         connection.close()
-
-
-def read_whole(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
-    """Run ``query`` within one transaction, so that all of its statements see one state."""
-    connection.execute("BEGIN")
-    try:
-        return query(connection)
-    finally:
-        connection.execute("ROLLBACK")
 
 
 def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> None:
@@ -263,7 +112,7 @@ def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> N
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: str, create: bool) -> None:
-    version = _check_schema(connection, path)
+    version = check_schema(connection, path)
     if version is None and not create:
         raise EventLogMissing(f"the event log {path} is empty: none of our tables is in it")
     if version is not None and version >= SCHEMA_VERSION:
@@ -271,7 +120,7 @@ def _ensure_schema(connection: sqlite3.Connection, path: str, create: bool) -> N
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have done it while this one waited for the lock.
-        version = _check_schema(connection, path)
+        version = check_schema(connection, path)
         if version is None:
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
@@ -285,26 +134,3 @@ def _ensure_schema(connection: sqlite3.Connection, path: str, create: bool) -> N
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _check_schema(connection: sqlite3.Connection, path: str) -> int | None:
-    """Give the schema's version; an empty database has none yet."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables == 0 and version == 0:
-        return None
-    if application != APPLICATION_ID:
-        raise StateDirectoryUnusable(f"{path} is a database of another program; move it away, or choose another place")
-    if version > SCHEMA_VERSION and not _can_write_newer(connection):
-        raise StateDirectoryUnusable(
-            f"{path} was written by a newer harn (schema {version}, this one knows {SCHEMA_VERSION}); "
-            "run that version again, or choose another state directory"
-        )
-    return int(version)
-
-
-def _can_write_newer(connection: sqlite3.Connection) -> bool:
-    """Tell whether a newer schema only adds to ours: an upgrade that failed may have brought it."""
-    oldest = oldest_writer(connection)
-    return oldest is not None and oldest <= SCHEMA_VERSION

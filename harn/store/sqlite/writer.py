@@ -12,10 +12,9 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
+from harn.store.sqlite.batch import Call, Unit, write_batch
 from harn.store.sqlite.database import Database
 from harn.store.sqlite.session import Session
-from harn.store.sqlite.transaction import write_batch
-from harn.store.sqlite.units import Call, Unit
 from harn.store.sqlite.worker import Worker, run_in
 
 log = Logger(namespace="harn.store")
@@ -92,6 +91,7 @@ class Writer:
             return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
         if self._gone:
             return fail(self._away())
+        unit.deferred = Deferred()
         self._pending.append(unit)
         self._bytes += unit.size
         if not self._busy:

@@ -252,7 +252,7 @@ class PumpedStore(SQLiteStore):
 
     def beside(self) -> PumpedStore:
         """Return the store of another server on the same database; it is not open."""
-        return PumpedStore(self._wall, self.database)
+        return PumpedStore(self._executor.wall, self.database)
 
     def query(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement beside the workers, whatever is held or fails; return its rows."""

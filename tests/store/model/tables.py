@@ -22,7 +22,7 @@ from harn.model.delivery import (
     Settlement,
     StoredDelivery,
 )
-from harn.store.deliveries import REMOVED, Backlog, RecentEvent, Recovery, disposition, recovery_limit
+from harn.store.deliveries import REMOVED, Backlog, RecentEvent, disposition
 from harn.store.event_log import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -35,6 +35,7 @@ from harn.store.event_log import (
     envelope_record,
     outbox_record,
 )
+from harn.store.recovery import Recovery, recovery_limit
 from harn.store.retention import RetentionPolicy
 from tests.store.model.claims import Claims
 

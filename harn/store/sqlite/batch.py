@@ -1,22 +1,73 @@
-"""One batch of units as one transaction, in which a bad unit fails alone."""
+"""Units of work, and a batch of them as one transaction, in which a unit that is wrong fails alone."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from harn.errors import EventLogGone, HarnError, StoreError
 from harn.store.sqlite.session import Session
-from harn.store.sqlite.units import Accept, Append, Call, Settle, Unit
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
+class Unit:
+    """
+    What is written whole or not at all. The writer's thread sets ``value``, or ``error`` if this unit alone failed.
+
+    Plain slots, not a frozen value: thousands are made each second, and their results are filled in.
+
+    :ivar size: bytes that it brings, as far as they count.
+    :ivar deferred: fires with the value once it is on disk; set by the writer.
+    """
+
+    __slots__ = ("deferred", "error", "value")
+    size = 0
+    deferred: Deferred[Any]
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: Exception | None = None
+
+
+class GroupedUnit(Unit):
+    """
+    A unit of which thousands come each second: all of one class in a batch are written together, with few statements.
+
+    Different classes touch different rows: a delivery is settled only after the batch that accepted it.
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def write_all(session: Session, units: Sequence[Any], now: float) -> None:
+        """
+        Write these units of this class, in order, within the caller's transaction.
+
+        :param now: seconds, Unix: what has expired by then is absent.
+        """
+        raise NotImplementedError
+
+
+class Call(Unit):
+    """Any other unit: ``work`` runs within the transaction, and its result is the value. It keeps its place."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Callable[[Session], Any]) -> None:
+        super().__init__()
+        self.work = work
+
+
 def is_storage_failure(error: BaseException) -> bool:
     """
-    Tell whether the database failed (full, locked, read-only, damaged, gone), rather than one unit being wrong.
+    Return whether the database failed (full, locked, read-only, damaged, gone), rather than one unit being wrong.
     """
     if isinstance(error, EventLogGone | OSError):
         return True
@@ -51,32 +102,16 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
 
 
 def _write_grouped(session: Session, units: Sequence[Unit], now: float) -> None:
-    """
-    Write units of one sort together. Different sorts touch different rows: a delivery is settled only after the batch
-    that accepted it. A `Call` may touch anything, so that it keeps its place in the order.
-    """
-    accepts: list[Accept] = []
-    settles: list[Settle] = []
-    appends: list[Append] = []
+    groups: dict[type[GroupedUnit], list[GroupedUnit]] = {}
 
     def write() -> None:
-        if accepts:
-            session.accept(accepts, now)
-            accepts.clear()
-        if settles:
-            session.settle(settles)
-            settles.clear()
-        if appends:
-            session.append(appends)
-            appends.clear()
+        for kind, group in groups.items():
+            kind.write_all(session, group, now)
+        groups.clear()
 
     for unit in units:
-        if isinstance(unit, Accept):
-            accepts.append(unit)
-        elif isinstance(unit, Settle):
-            settles.append(unit)
-        elif isinstance(unit, Append):
-            appends.append(unit)
+        if isinstance(unit, GroupedUnit):
+            groups.setdefault(type(unit), []).append(unit)
         else:
             write()
             _write_alone(session, unit, now)

@@ -1,4 +1,4 @@
-"""Queries over topics: the log's own, and the views of the delivery tables."""
+"""The event log: its own records, and the topics that are views of deliveries and attempts."""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608
@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from zope.interface import implementer
 
 from harn.model.delivery import Attempt, DeadLetter
 from harn.store.event_log import (
@@ -17,14 +18,35 @@ from harn.store.event_log import (
     DEAD_LETTERS,
     INBOX,
     OUTBOX,
+    IEventLog,
     Record,
     RecordedAttempt,
     attempt_record,
+    check_appendable,
     dead_record,
+    encode_record,
     envelope_record,
     outbox_record,
 )
+from harn.store.sqlite.batch import GroupedUnit
 from harn.store.sqlite.deliveries import COLUMNS, FROM, stored, up_to
+from harn.store.sqlite.executor import Idea, reads
+from harn.store.sqlite.session import Session
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+TABLES = """
+CREATE TABLE log (
+    number INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    occurred_at REAL NOT NULL,
+    headers BLOB NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX log_topic ON log (topic);
+"""
 
 MOST_BYTES = 32 << 20
 """Bodies of one `read`; what is more is for the next one."""
@@ -65,27 +87,80 @@ WITH RECURSIVE found (topic) AS (
 )
 SELECT topic FROM found WHERE topic IS NOT NULL
 """
+_INSERT_RECORDS = "INSERT INTO log (number, topic, kind, occurred_at, headers, payload) VALUES "
+# Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end for want of any.
+_OLD_RECORDS = (
+    "DELETE FROM log WHERE number IN"
+    " (SELECT number FROM (SELECT number, occurred_at FROM log ORDER BY number LIMIT ?) AS first WHERE occurred_at < ?)"
+)
 
 
-def read(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> Sequence[Record]:
-    """See `IEventLog.read`."""
-    return _READERS.get(topic, _log)(connection, topic, after, limit)
+class Append(GroupedUnit):
+    """Append a record; payload and headers are encoded already, ``at`` is seconds, Unix."""
+
+    __slots__ = ("at", "headers", "kind", "payload", "topic")
+
+    def __init__(self, topic: str, kind: str, payload: bytes, headers: bytes, at: float) -> None:
+        super().__init__()
+        self.topic = topic
+        self.kind = kind
+        self.payload = payload
+        self.headers = headers
+        self.at = at
+
+    @staticmethod
+    def write_all(session: Session, units: Sequence[Append], now: float) -> None:
+        """Write records of the log, in order."""
+        values: list[Any] = []
+        numbers = session.numbers
+        for unit in units:
+            numbers.record += 1
+            unit.value = numbers.record
+            values += (numbers.record, unit.topic, unit.kind, unit.at, unit.headers, unit.payload)
+        session.execute_rows(_INSERT_RECORDS, 6, values)
 
 
-def latest(connection: sqlite3.Connection, topic: str) -> int:
-    """See `IEventLog.latest`."""
+@implementer(IEventLog)
+class SQLiteEventLog(Idea):
+    """`IEventLog` on SQLite."""
+
+    def append(
+        self, topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}
+    ) -> Deferred[int]:
+        """See `IEventLog.append`."""
+        check_appendable(topic)
+        encoded = encode_record(payload, headers)
+        return self._executor.writer.write(Append(topic, kind, *encoded, self._executor.wall.seconds()))
+
+    @reads
+    def read(self, connection: sqlite3.Connection, topic: str, after: int, limit: int) -> Sequence[Record]:
+        """See `IEventLog.read`."""
+        return _READERS.get(topic, _log)(connection, topic, after, limit)
+
+    @reads
+    def latest(self, connection: sqlite3.Connection, topic: str) -> int:
+        """See `IEventLog.latest`."""
+        return _latest(connection, topic)
+
+    @reads
+    def topics(self, connection: sqlite3.Connection) -> Sequence[str]:
+        """See `IEventLog.topics`."""
+        found = {topic for (topic,) in connection.execute(_TOPICS)}
+        return sorted(found.union(view for view in _LATEST if _latest(connection, view)))
+
+
+def trim(session: Session, before: float, limit: int) -> int:
+    """Delete old ones among the oldest ``limit`` records; return how many."""
+    return session.connection.execute(_OLD_RECORDS, (limit, before)).rowcount
+
+
+def _latest(connection: sqlite3.Connection, topic: str) -> int:
     query = _LATEST.get(topic)
     if query is not None:
         (number,) = connection.execute(query).fetchone()
     else:
         (number,) = connection.execute("SELECT max(number) FROM log WHERE topic = ?", (topic,)).fetchone()
     return number or 0
-
-
-def topics(connection: sqlite3.Connection) -> Sequence[str]:
-    """See `IEventLog.topics`."""
-    found = {topic for (topic,) in connection.execute(_TOPICS)}
-    return sorted(found.union(view for view in _LATEST if latest(connection, view)))
 
 
 def _log(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:

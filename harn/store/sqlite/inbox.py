@@ -1,0 +1,112 @@
+"""The inbox: accepted events with their claims, the first rows of their deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from harn.errors import ClaimTaken
+from harn.model.delivery import Acceptance, Claim
+from harn.store.inbox import IInbox
+from harn.store.sqlite import claims
+from harn.store.sqlite.batch import GroupedUnit
+from harn.store.sqlite.executor import Idea
+from harn.store.sqlite.session import LARGE, Session
+from harn.store.sqlite.settling import Death, mark_dead
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+_INSERT_EVENTS = "INSERT INTO events (id, envelope, body) VALUES "
+_INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WHERE ?"
+_INSERT_DELIVERIES = (
+    "INSERT INTO deliveries (id, event_id, trigger_id, version, provider, kind, owner, received_at, replay_of) VALUES "
+)
+
+
+class Accept(GroupedUnit):
+    """Keep deliveries with their claims; ``size``: bytes of their bodies."""
+
+    __slots__ = ("acceptance", "size")
+
+    def __init__(self, acceptance: Acceptance) -> None:
+        super().__init__()
+        self.acceptance = acceptance
+        self.size = sum(len(delivery.body) for delivery in acceptance.deliveries)
+
+    @staticmethod
+    def write_all(session: Session, units: Sequence[Accept], now: float) -> None:
+        """Write acceptances, in order; one whose guard is taken gets its error, a duplicate its None."""
+        granted = claims.take_all(session, [unit.acceptance for unit in units], now)
+        events: list[Any] = []
+        large: list[tuple[Any, ...]] = []
+        deliveries: list[Any] = []
+        dead: list[Death] = []
+        owner, number = session.incarnation, session.numbers.delivery
+        for unit in units:
+            ids: list[int | None] = []
+            if not granted and not claims.take(session, unit.acceptance.guard, now):
+                unit.error = ClaimTaken("it was accepted before")
+                continue
+            for new in unit.acceptance.deliveries:
+                if not granted and not claims.take(session, new.claim, now, number + 1):
+                    ids.append(None)
+                    continue
+                number += 1
+                ids.append(number)
+                if len(new.body) > LARGE:
+                    large.append((number, new.envelope, new.body, True))
+                else:
+                    events += (number, new.envelope, new.body)
+                deliveries += (
+                    number,
+                    new.event_id,
+                    new.trigger_id,
+                    new.version,
+                    new.provider,
+                    new.kind,
+                    owner,
+                    new.received_at,
+                    new.replay_of,
+                )
+                if new.dead is not None:
+                    dead.append((number, new.dead, new.received_at))
+                    if not granted:
+                        claims.release(session, [number])  # a later one of this batch may take the same claim
+            unit.value = tuple(ids)
+        session.numbers.delivery = number
+        _insert(session, events, large, deliveries)
+        mark_dead(session, dead)
+
+
+def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], deliveries: list[Any]) -> None:
+    if events:
+        session.execute_rows(_INSERT_EVENTS, 3, events)
+    for event in large:
+        session.connection.execute(_INSERT_LARGE_EVENT, event)
+    if large:
+        session.connection.execute(_INSERT_LARGE_EVENT, (None, None, None, False))  # frees the copy of the last one
+    if deliveries:
+        session.execute_rows(_INSERT_DELIVERIES, 9, deliveries)
+
+
+@implementer(IInbox)
+class SQLiteInbox(Idea):
+    """`IInbox` on SQLite."""
+
+    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+        """See `IInbox.accept`."""
+        return self._executor.writer.write(Accept(acceptance))
+
+    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
+        """See `IInbox.claim`."""
+        guard = Claim(scope=scope, key=key, expires_at=expires_at)
+        return self.accept(Acceptance(deliveries=(), guard=guard)).addCallbacks(lambda _: True, _false_if_taken)
+
+
+def _false_if_taken(failure: Failure) -> bool:
+    failure.trap(ClaimTaken)
+    return False

@@ -1,0 +1,233 @@
+"""Recovery: what each server leaves behind, taken over by another; and the rows that say which servers live."""
+
+# Statements are put together from constants; a value is never part of their text.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from zope.interface import implementer
+
+from harn.model.delivery import StoredDelivery
+from harn.store.heartbeat import LAPSE
+from harn.store.recovery import IRecovery, Recovery, recovery_limit
+from harn.store.sqlite.deliveries import BURY_SOME, COUNTS, FROM, RELEASE_SOME, WITHOUT_EVENT, count, stored
+from harn.store.sqlite.executor import Idea, reads, writes
+from harn.store.sqlite.session import Session
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+TABLES = """
+CREATE TABLE servers (
+    incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
+    pid INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    seen_at REAL NOT NULL
+);
+"""
+
+_SEEN = "SELECT incarnation, seen_at FROM servers"
+_SEEN_BETWEEN = _SEEN + " WHERE seen_at > ? AND seen_at <= ?"
+
+
+# Neither this server's, nor those of others that live.
+_LEFT_BEHIND = "state < 2 AND owner NOT IN (SELECT value FROM json_each(?)) AND received_at < ?"
+_STRANDED = (
+    "SELECT "
+    + WITHOUT_EVENT
+    + FROM
+    + "WHERE d.id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE "
+    + _LEFT_BEHIND
+    + " ORDER BY id LIMIT ?) ORDER BY d.id"
+)
+_HAS_UNFINISHED = (
+    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 0 AND owner = ?1)"
+    " OR EXISTS (SELECT 1 FROM deliveries WHERE state = 1 AND owner = ?1)"
+)
+_COUNT_STRANDED = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished WHERE " + _LEFT_BEHIND
+_AMONG = "id IN (SELECT value FROM json_each(?))"
+_COUNT_CRASH = (
+    "UPDATE deliveries SET crashes = crashes + 1 WHERE state < 2 AND owner = ? AND received_at < ? AND " + _AMONG
+)
+_INCURABLE = _LEFT_BEHIND + " AND crashes >= ? AND " + _AMONG
+_RELEASE_INCURABLE = RELEASE_SOME.format(_INCURABLE)
+_BURY_INCURABLE = BURY_SOME.format(", owner = ?", _INCURABLE)
+_BACKLOG_LEFT = (
+    "SELECT trigger_id, version, "
+    + COUNTS
+    + " FROM deliveries INDEXED BY deliveries_unfinished WHERE "
+    + _LEFT_BEHIND
+    + " GROUP BY trigger_id, version"
+)
+_TAKE_OVER = "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ? WHERE " + _LEFT_BEHIND
+
+
+@implementer(IRecovery)
+class SQLiteRecovery(Idea):
+    """`IRecovery` on SQLite."""
+
+    def recover(
+        self,
+        now: float,
+        limit: int,
+        received_before: float | None = None,
+        leaving: int | None = None,
+        gone: int | None = None,
+    ) -> Deferred[Recovery]:
+        """See `IRecovery.recover`."""
+        noted: list[int] = []
+
+        def recovered(found: Recovery) -> Recovery:
+            self._executor.notes.forget(noted)
+            return found
+
+        return self._recover(now, limit, received_before, leaving, gone, noted.append).addCallback(recovered)
+
+    @writes
+    def _recover(
+        self,
+        session: Session,
+        now: float,
+        limit: int,
+        received_before: float | None,
+        leaving: int | None,
+        gone: int | None,
+        end: Callable[[int], None],
+    ) -> Recovery:
+        """Take over, and call ``end`` with each server whose note is of no more use."""
+        others = self._living(session.connection, now, leaving, gone)
+        notes = self._executor.notes.read()
+        found = take_over(session, now, limit, received_before, others, notes)
+        for each in notes:
+            if each != session.incarnation and each not in others and not has_unfinished(session.connection, each):
+                end(each)
+        return found
+
+    def stranded(
+        self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
+    ) -> Deferred[Sequence[StoredDelivery]]:
+        """See `IRecovery.stranded`."""
+        return self._stranded(self._executor.wall.seconds(), older_than, limit, leaving, gone)
+
+    @reads
+    def _stranded(
+        self,
+        connection: sqlite3.Connection,
+        now: float,
+        older_than: float,
+        limit: int,
+        leaving: int | None,
+        gone: int | None,
+    ) -> Sequence[StoredDelivery]:
+        but_of = [self._executor.incarnation, *self._living(connection, now, leaving, gone)]
+        return list(map(stored, connection.execute(_STRANDED, (json.dumps(but_of), older_than, limit))))
+
+    def count_stranded(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """See `IRecovery.count_stranded`."""
+        return self._count_stranded(self._executor.wall.seconds(), older_than, leaving, gone)
+
+    @reads
+    def _count_stranded(
+        self, connection: sqlite3.Connection, now: float, older_than: float, leaving: int | None, gone: int | None
+    ) -> int:
+        but_of = [self._executor.incarnation, *self._living(connection, now, leaving, gone)]
+        (found,) = connection.execute(_COUNT_STRANDED, (json.dumps(but_of), older_than)).fetchone()
+        return int(found)
+
+    def _living(
+        self, connection: sqlite3.Connection, now: float, leaving: int | None, gone: int | None
+    ) -> Collection[int]:
+        """Return the other servers that run, as their heartbeats say, or the caller."""
+        found = living(connection, self._executor.incarnation, self._executor.seen_at_start, now)
+        return [each for each in {*found, leaving} - {None, gone} if each is not None]
+
+
+def take_over(
+    session: Session,
+    now: float,
+    limit: int,
+    received_before: float | None,
+    living: Collection[int],
+    crashed: Mapping[int, Collection[int]],
+) -> Recovery:
+    """
+    Take over what servers that are gone left, as `IRecovery.recover` says.
+
+    :param living: servers whose deliveries stay theirs; ``crashed``: of each that is gone, ids of what ran last.
+    """
+    execute, ours, why = session.connection.execute, session.incarnation, recovery_limit(limit)
+    before = float("inf") if received_before is None else received_before
+    which = (json.dumps([ours, *living]), before)
+    counted = sum(
+        execute(_COUNT_CRASH, (owner, before, json.dumps(list(ids)))).rowcount
+        for owner, ids in crashed.items()
+        if owner != ours and owner not in living
+    )
+    dead = 0
+    if counted:
+        incurable = (*which, limit, json.dumps([number for ids in crashed.values() for number in ids]))
+        execute(_RELEASE_INCURABLE, incurable)
+        values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
+        dead = execute(_BURY_INCURABLE, values).rowcount
+        session.numbers.dead += dead
+    counts = tuple(map(count, execute(_BACKLOG_LEFT, which)))
+    recovered = execute(_TAKE_OVER, (ours, *which)).rowcount
+    return Recovery(recovered=recovered, dead=dead, crashed=counted, backlog=counts)
+
+
+def has_unfinished(connection: sqlite3.Connection, owner: int) -> bool:
+    """Tell whether anything unfinished is a server's."""
+    (found,) = connection.execute(_HAS_UNFINISHED, (owner,)).fetchone()
+    return bool(found)
+
+
+def register(session: Session, *, pid: int, host: str, now: float) -> int:
+    """Write a new row for this server, in a transaction of its own; give its number, which was never given before."""
+    inserted = session.connection.execute(
+        "INSERT INTO servers (pid, host, started_at, seen_at) VALUES (?, ?, ?, ?)", (pid, host, now, now)
+    )
+    return int(inserted.lastrowid or 0)
+
+
+def renew(session: Session, *, pid: int, host: str, now: float) -> None:
+    """Note that this server was alive at ``now`` (seconds, Unix)."""
+    session.connection.execute(
+        "INSERT INTO servers (incarnation, pid, host, started_at, seen_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (incarnation) DO UPDATE SET seen_at = excluded.seen_at",
+        (session.incarnation, pid, host, now, now),
+    )
+
+
+def last_seen(connection: sqlite3.Connection) -> Mapping[int, float]:
+    """Return by incarnation when each server was alive last (seconds, Unix)."""
+    return dict(connection.execute(_SEEN).fetchall())
+
+
+def living(
+    connection: sqlite3.Connection, ours: int, seen_at_start: Mapping[int, float], now: float
+) -> Collection[int]:
+    """
+    Return the other servers that live: whose heartbeat came after our start, and within `LAPSE`.
+
+    Those that were silent since then are gone, as we hold the state directory's lock. A heartbeat is known for one that
+    came after our start by its being another than before, not by its time: the clock may have been set back.
+
+    :param seen_at_start: what `last_seen` returned when we started.
+    """
+    return [
+        incarnation
+        for incarnation, seen_at in connection.execute(_SEEN_BETWEEN, (now - LAPSE, now + LAPSE))
+        if incarnation != ours and seen_at_start.get(incarnation) != seen_at
+    ]
+
+
+def trim_servers(session: Session, before: float) -> int:
+    """Delete the rows of other servers that were alive last before then (seconds, Unix); return how many."""
+    statement = "DELETE FROM servers WHERE seen_at < ? AND incarnation <> ?"
+    return session.connection.execute(statement, (before, session.incarnation)).rowcount

@@ -1,0 +1,124 @@
+"""How a delivery's state is written: after an attempt, and as a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from harn.errors import StoreError
+from harn.model import delivery as model
+from harn.model.delivery import DeadLetter, Settlement
+from harn.store.sqlite import claims
+from harn.store.sqlite.batch import GroupedUnit
+from harn.store.sqlite.session import LARGE, Session
+
+READY, WAITING, DONE, DEAD = range(4)
+"""``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""
+
+STATES = {model.READY: READY, model.WAITING: WAITING, model.DONE: DONE, model.DEAD: DEAD}
+
+_UPDATE_DELIVERIES = (
+    "UPDATE deliveries SET state = new.column2, version = new.column3, attempts = new.column4, passed = new.column5,"
+    " due_at = new.column6, settled_at = new.column7, dead_number = new.column8, reason = new.column9,"
+    " error_class = new.column10, error = new.column11, result = new.column12 FROM (VALUES "
+)
+_BY_ID = ") AS new WHERE deliveries.id = new.column1"
+_BURY = (
+    "UPDATE deliveries SET state = 3, settled_at = ?, dead_number = ?, reason = ?, error_class = ?, error = ?"
+    " WHERE id = ?"
+)
+_INSERT_ATTEMPTS = (
+    "INSERT INTO attempts"
+    " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error) VALUES "
+)
+
+Death: TypeAlias = tuple[int, DeadLetter, float]
+"""A delivery's id, its dead letter, and when it died (seconds, Unix)."""
+
+
+class Settle(GroupedUnit):
+    """Record where a delivery stands; ``at`` (seconds, Unix) is when, if no attempt says so; ``size``: its result's."""
+
+    __slots__ = ("at", "settlement", "size")
+
+    def __init__(self, settlement: Settlement, at: float) -> None:
+        super().__init__()
+        self.settlement = settlement
+        self.at = at
+        self.size = 0 if settlement.result is None else len(settlement.result)
+
+    @staticmethod
+    def write_all(session: Session, units: Sequence[Settle], now: float) -> None:
+        """
+        Write settlements, in order. A dead letter releases its claim.
+
+        :raises StoreError: a delivery is not there. Which one is named only if there is one unit.
+        """
+        rows: list[Any] = []
+        attempts: list[Any] = []
+        seen: set[int] = set()
+        dying: list[int] = []
+        numbers = session.numbers
+        for unit in units:
+            settlement = unit.settlement
+            attempt, dead = settlement.attempt, settlement.dead
+            delivery_id = settlement.delivery_id
+            is_large = settlement.result is not None and len(settlement.result) > LARGE
+            if delivery_id in seen or is_large:
+                # One statement would take two of a delivery in any order; and see `LARGE`.
+                _update(session, rows, len(seen))
+                rows, seen = [], set()
+            seen.add(delivery_id)
+            state = STATES[settlement.state]
+            settled_at = None
+            if state >= DONE:
+                settled_at = unit.at if attempt is None else attempt.completed_at
+            if state == DEAD:
+                numbers.dead += 1
+                dying.append(delivery_id)
+            rows += (
+                delivery_id,
+                state,
+                settlement.version,
+                settlement.attempts,
+                settlement.passed,
+                settlement.due_at,
+                settled_at,
+                numbers.dead if state == DEAD else None,
+            )
+            rows += (None, None, None) if dead is None else (dead.reason, dead.error_class, dead.error)
+            rows.append(settlement.result)
+            if is_large:
+                _update(session, rows, 1)
+                rows, seen = [], set()
+            if attempt is not None:
+                numbers.attempt += 1
+                attempts += (
+                    numbers.attempt,
+                    delivery_id,
+                    attempt.number,
+                    attempt.version,
+                    attempt.started_at,
+                    attempt.completed_at,
+                    attempt.outcome,
+                    attempt.error_class,
+                    attempt.error,
+                )
+        _update(session, rows, len(seen))
+        claims.release(session, dying)
+        if attempts:
+            session.execute_rows(_INSERT_ATTEMPTS, 9, attempts)
+
+
+def _update(session: Session, rows: list[Any], expected: int) -> None:
+    if rows and session.execute_rows(_UPDATE_DELIVERIES, 12, rows, _BY_ID) != expected:
+        raise StoreError(f"there is no delivery {rows[0]}" if expected == 1 else "a delivery is not there")
+
+
+def mark_dead(session: Session, dead: Sequence[Death]) -> None:
+    """Make dead letters of deliveries that were inserted in this transaction, and release their claims."""
+    for delivery_id, letter, at in dead:
+        session.numbers.dead += 1
+        values = (at, session.numbers.dead, letter.reason, letter.error_class, letter.error, delivery_id)
+        session.connection.execute(_BURY, values)
+    claims.release(session, [delivery_id for delivery_id, _, _ in dead])
