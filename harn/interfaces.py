@@ -10,7 +10,15 @@ that it should pass.
 
 from __future__ import annotations
 
-from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IConnector, IConnectorPlugin, IEarlyReceiver, IReceiver
+from harn.connectors.interfaces import (
+    CREDENTIALS,
+    PUBLIC,
+    IConnector,
+    IConnectorPlugin,
+    IEarlyReceiver,
+    IReceiver,
+    IScheme,
+)
 from harn.connectors.model import (
     ConnectorBinding,
     ConnectorContext,
@@ -20,8 +28,7 @@ from harn.connectors.model import (
     Reject,
     Respond,
 )
-from harn.connectors.signatures.hmac_scheme import Encoding, HmacScheme, Part
-from harn.connectors.signatures.interfaces import IScheme
+from harn.connectors.signatures import Encoding, HmacScheme, Part
 from harn.connectors.signed import Example, Message, SignedProvider, always, header, member
 from harn.errors import (
     CredentialsRejected,

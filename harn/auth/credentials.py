@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from attrs import field, frozen
 
 from harn.errors import SecretUnavailable
-from harn.secrets.files import read_secret_file
-from harn.secrets.trimming import trimmed
+from harn.secrets.providers import read_secret_file, trimmed
 
 API_KEYS = "HARN_ORCHESTRATOR_API_KEYS"
 HMAC_SECRET = "HARN_ORCHESTRATOR_HMAC_SECRET"  # noqa: S105 - the name of a variable, not a secret

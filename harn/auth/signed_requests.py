@@ -11,7 +11,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from harn.errors import CredentialsRejected
+from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
+from harn.errors import CredentialsRejected, SecretUnavailable
 from harn.wire import canonical_json
 
 SCHEME = "HMAC-SHA256"
@@ -78,3 +79,18 @@ def body_with_request_id(document: Mapping[str, Any], random: Callable[[int], st
     :param random: returns that many random bytes in hexadecimal digits.
     """
     return canonical_json({**document, "request_id": random(16)})
+
+
+def authorization(credentials: Credentials, method: str, target: str, body: bytes, now: float) -> str:
+    """
+    Return the header's value: the first key as bearer, else a signature.
+
+    :param target: the request target with its query.
+    :param now: seconds, Unix.
+    :raises SecretUnavailable: there are no credentials; names the variables.
+    """
+    if credentials.keys:
+        return "Bearer " + credentials.keys[0].decode("latin-1")
+    if credentials.hmac_secret is not None:
+        return sign_request(credentials.hmac_secret, method, target, body, now)
+    raise SecretUnavailable(f"no credentials for the server; set {API_KEYS} or {HMAC_SECRET} as the server has them")

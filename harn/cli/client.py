@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from harn.auth.credentials import Credentials
-from harn.auth.outgoing import authorization
-from harn.auth.signed_requests import body_with_request_id
+from harn.auth.signed_requests import authorization, body_with_request_id
 from harn.errors import HarnError
 from harn.operations.requests import OperationRequest
 

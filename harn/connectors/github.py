@@ -12,7 +12,7 @@ from harn.connectors import bodies
 from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
-from harn.connectors.signatures.hmac_scheme import HmacScheme
+from harn.connectors.signatures import HmacScheme
 from harn.errors import PayloadInvalid
 from harn.model.inbound import InboundRequest
 

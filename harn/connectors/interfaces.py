@@ -18,6 +18,7 @@ from zope.interface import Attribute, Interface
 from harn.connectors.model import ConnectorContext, Normalized, NormalizedEvent
 from harn.model.inbound import InboundRequest
 
+Headers = Mapping[str, str]
 PUBLIC = "public"
 CREDENTIALS = "credentials"
 
@@ -93,4 +94,43 @@ class IEventSink(Interface):
         Accept an event for the newest version of a trigger.
 
         :return: fires when the event is durable; fails with `GateShut` when the trigger is not in force.
+        """
+
+
+class IScheme(Interface):
+    """One way of signing requests. Pure computation."""
+
+    name: str = Attribute("For example ``standard``.")
+
+    def key(secret: bytes) -> bytes:
+        """
+        Return the key for a configured secret.
+
+        :raises ValueError: it is not a key; the message does not quote it.
+        """
+
+    def verify(keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int) -> None:
+        """
+        Check that the sender signed ``body`` with one of ``keys``, and did so recently if it signs a time.
+
+        :param headers: names in lower case, as received.
+        :param body: the request body before any decoding.
+        :param now: seconds, Unix.
+        :param tolerance: seconds either way, inclusive.
+        :raises SignatureMissing: a header is absent.
+        :raises SignatureStale: the time is malformed, or outside the window.
+        :raises SignatureMismatch: no key made it (compared in constant time), or it is malformed.
+        """
+
+    def check_headers(headers: Headers) -> None:
+        """
+        Check the headers alone, before the body has arrived.
+
+        :param headers: names in lower case.
+        :raises SignatureMissing: a header that carries the signature is absent; names one.
+        """
+
+    def sign(key: bytes, body: bytes, now: float) -> dict[str, str]:
+        """
+        Return the headers, spelled as the sender does, with which ``body`` is verified at ``now`` (seconds, Unix).
         """

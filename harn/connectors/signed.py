@@ -15,10 +15,9 @@ from zope.interface import implementer
 
 from harn.auth.freshness import TOLERANCE
 from harn.connectors import bodies
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
+from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver, IScheme
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent, Respond
 from harn.connectors.receiver import Receiver
-from harn.connectors.signatures.interfaces import IScheme
 from harn.errors import PayloadInvalid
 from harn.model.inbound import InboundRequest
 

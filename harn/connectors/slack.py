@@ -7,7 +7,7 @@ from typing import Any
 
 from harn.connectors.bodies import word
 from harn.connectors.model import Respond
-from harn.connectors.signatures.hmac_scheme import HmacScheme, Part
+from harn.connectors.signatures import HmacScheme, Part
 from harn.connectors.signed import Example, Message, Path, SignedProvider
 from harn.errors import PayloadInvalid
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harn.connectors.signatures.hmac_scheme import HmacScheme, Part
+from harn.connectors.signatures import HmacScheme, Part
 from harn.connectors.signed import Example, SignedProvider, always, member
 
 SIGNATURE = HmacScheme(

@@ -10,17 +10,22 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from harn.auth.freshness import TOLERANCE
-from harn.connectors import bodies
+from harn.connectors import bodies, github, slack, stripe
 from harn.connectors.bodies import NOTHING, Document
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
+from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver, IScheme
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
 from harn.connectors.receiver import Receiver
-from harn.connectors.signatures.schemes import SCHEMES
+from harn.connectors.signatures import StandardScheme
 from harn.errors import PayloadInvalid
 from harn.manifest.schema import StructSchema
 from harn.model.inbound import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
+
+SCHEMES: Mapping[str, IScheme] = {
+    scheme.name: scheme for scheme in (StandardScheme(), stripe.SIGNATURE, github.SIGNATURE, slack.SIGNATURE)
+}
+"""The signature schemes by their names in ``signature_scheme``."""
 
 # The header with the identifier of a delivery in each scheme, used before the body's ``id``. A header counts only where
 # the scheme signs it, or signs no header at all: otherwise a captured request could be made to look new.

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from harn.errors import SecretUnavailable
 from harn.model.references import SecretReference
-from harn.secrets.environment import EnvironmentSecrets, FileSecrets
 from harn.secrets.interfaces import ISecretProvider
-from harn.secrets.system_keyring import KeyringSecrets
-from harn.secrets.trimming import trimmed
+from harn.secrets.providers import EnvironmentSecrets, FileSecrets, KeyringSecrets, trimmed
 
 DEFAULT_PROVIDERS = "env,file"
 """The keyring is used only where the variable lists it: importing it is slow, and a server rarely has one."""

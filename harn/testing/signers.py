@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harn.auth.signed_requests import sign_request
 from harn.connectors.github import SIGNATURE as GITHUB
-from harn.connectors.signatures.interfaces import IScheme
-from harn.connectors.signatures.standard import EXAMPLE_ID, StandardScheme
+from harn.connectors.interfaces import IScheme
+from harn.connectors.signatures import EXAMPLE_ID, StandardScheme
 from harn.connectors.slack import SIGNATURE as SLACK
 from harn.connectors.stripe import SIGNATURE as STRIPE
 

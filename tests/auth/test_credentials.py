@@ -7,7 +7,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
-from harn.auth.outgoing import authorization
+from harn.auth.signed_requests import authorization
 from harn.errors import SecretUnavailable
 
 

@@ -13,13 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn.connectors.github import SIGNATURE as GITHUB
-from harn.connectors.signatures import standard
-from harn.connectors.signatures.comparing import any_equal
-from harn.connectors.signatures.hmac_scheme import Encoding, HmacScheme, Part
-from harn.connectors.signatures.interfaces import IScheme
-from harn.connectors.signatures.schemes import SCHEMES
+from harn.connectors.interfaces import IScheme
+from harn.connectors.signatures import Encoding, HmacScheme, Part, any_equal, decode_standard_secret, verify_standard
 from harn.connectors.slack import SIGNATURE as SLACK
 from harn.connectors.stripe import SIGNATURE as STRIPE
+from harn.connectors.webhook import SCHEMES
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureMissing, SignatureStale
 from harn.testing.signers import (
     github_headers,
@@ -169,8 +167,8 @@ class StandardTests(SynchronousTestCase):
 
     def verify(self, signature: str | None, message_id: str | None = message_id) -> None:
         """Verify with the published secret at the published time."""
-        key = standard.decode_secret(STANDARD_SECRET)
-        standard.verify([key], message_id, self.timestamp, self.body, signature, 1614265330.0)
+        key = decode_standard_secret(STANDARD_SECRET)
+        verify_standard([key], message_id, self.timestamp, self.body, signature, 1614265330.0)
 
     def test_published_example(self) -> None:
         """The example of the reference libraries is accepted."""
@@ -206,12 +204,12 @@ class StandardTests(SynchronousTestCase):
         key = b"0123456789abcdef"
         padded = base64.b64encode(key)
         for secret in (padded, padded.rstrip(b"="), b"whsec_" + padded, b" whsec_" + padded + b"\n"):
-            self.assertEqual(standard.decode_secret(secret), key)
+            self.assertEqual(decode_standard_secret(secret), key)
 
     def test_secret_that_is_none(self) -> None:
         """What is not base64, or empty, is no secret; the message does not quote it."""
         for secret in (b"", b"whsec_", b"not base64!", b"a", b"d\xc3\xa9j\xc3\xa0", b"a-b_", b"ab=c"):
-            error = self.assertRaises(ValueError, standard.decode_secret, secret)
+            error = self.assertRaises(ValueError, decode_standard_secret, secret)
             if b" " in secret:
                 self.assertNotIn(secret.decode("ascii"), str(error))
 

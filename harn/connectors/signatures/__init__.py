@@ -1,1 +1,0 @@
-"""Signature schemes of providers: one module a scheme, each a pure function of plain values."""
