@@ -68,7 +68,7 @@ class HarnRequest(server.Request):
         route with a ramp, the versions that were chosen for its events.
     """
 
-    channel: HarnChannel | None  # None once the client is gone; the parent's type does not say so
+    channel: HarnChannel | None  # type: ignore[assignment]  # None once the client is gone
     site: HarnSite
     defaultContentType = b"text/plain; charset=utf-8"  # noqa: N815 - twisted.web's name
 

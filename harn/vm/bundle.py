@@ -23,7 +23,7 @@ class Module:
     :ivar path: where its source was read; ``__file__`` and the path in tracebacks.
     :ivar source: the file's bytes.
     :ivar imports: names of the other modules of the bundle that its source imports (and the packages they lie in).
-    :ivar mentions: every dotted name that its import statements may mean, local or not; saves parsing it again.
+    :ivar import_names: every dotted name that its import statements may mean, local or not; saves parsing it again.
     :ivar digest: ``sha256:...`` of ``source``.
     """
 
@@ -32,7 +32,7 @@ class Module:
     source: bytes = field(repr=False)
     is_package: bool
     imports: frozenset[str] = frozenset()
-    mentions: tuple[str, ...] = field(default=(), repr=False)
+    import_names: tuple[str, ...] = field(default=(), repr=False)
     digest: str = field(init=False, repr=False)
 
     @digest.default
@@ -116,7 +116,7 @@ class _PackedModule(msgspec.Struct, frozen=True, array_like=True):
     source: bytes
     is_package: bool
     imports: list[str]
-    mentions: list[str]
+    import_names: list[str]
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, tag="harn-bundle-1"):
@@ -132,7 +132,7 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 def encode_bundle(bundle: Bundle) -> bytes:
     """Encode for the store; equal bundles have equal bytes."""
     modules = [
-        _PackedModule(each.name, each.path, each.source, each.is_package, sorted(each.imports), list(each.mentions))
+        _PackedModule(each.name, each.path, each.source, each.is_package, sorted(each.imports), list(each.import_names))
         for each in sorted_modules(bundle.modules)
     ]
     return _encoder.encode(_Packed(modules, sorted(bundle.included), bundle.root))
@@ -152,7 +152,7 @@ def decode_bundle(data: bytes) -> Bundle:
             source=each.source,
             is_package=each.is_package,
             imports=frozenset(each.imports),
-            mentions=tuple(each.mentions),
+            import_names=tuple(each.import_names),
         )
         for each in packed.modules
     }

@@ -27,7 +27,7 @@ PREDICATE_RAISED = 6
 
 LOOP_TURNS = 0
 """In a `Pong`: the loop responds."""
-BLOCKED_BY_NOBODY = -1
+BLOCKED_BY_NO_CALL = -1
 """In a `Pong`: the loop is blocked by code that no call started."""
 
 
@@ -41,7 +41,7 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Make these modules importable; sent once, first. ``root``: the manifest's directory, for `harn.vm.guard`."""
+    """Make these modules importable; sent once, first. ``root``: the manifest's directory, for the import guard."""
 
     sources: list[Source]
     root: str = ""
@@ -163,7 +163,7 @@ class Started(msgspec.Struct, frozen=True, array_like=True, tag=16):
     number: int
 
 
-class SecretAsked(msgspec.Struct, frozen=True, array_like=True, tag=17):
+class SecretRequested(msgspec.Struct, frozen=True, array_like=True, tag=17):
     """A handler requests a secret."""
 
     number: int
@@ -202,8 +202,8 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
     """
     The answer to `Ping`.
 
-    ``culprit`` is `LOOP_TURNS`, the number of the call whose code blocks the loop, or `BLOCKED_BY_NOBODY`; ``where`` is
-    the line that blocks, for people.
+    ``culprit`` is `LOOP_TURNS`, the number of the call whose code blocks the loop, or `BLOCKED_BY_NO_CALL`; ``where``
+    is the line that blocks, for people.
     """
 
     number: int
@@ -212,7 +212,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
 
 
 ToChild = Load | Resolve | Begin | Cancel | SecretAnswer | RunHooks
-FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretAsked | Printed | HooksRan
+FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretRequested | Printed | HooksRan
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
 

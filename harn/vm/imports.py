@@ -20,7 +20,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from harn.vm.frames import Source
-from harn.vm.guard import Guard
+from harn.vm.import_guard import ImportGuard
 from harn.vm.locality import Locality
 
 
@@ -123,7 +123,7 @@ class Scope:
         self._packages = {
             name.rsplit(".", depth)[0] for name in self._sources for depth in range(1, name.count(".") + 1)
         } - self._sources.keys()
-        self.guard = Guard(Locality(root), self.paths, self.directories())
+        self.guard = ImportGuard(Locality(root), self.paths, self.directories())
         if prefix:
             self._builtins = {**vars(builtins), "__import__": self._import}
 

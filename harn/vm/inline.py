@@ -28,7 +28,7 @@ from harn.errors import CallInterrupted
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
-from harn.vm.child.session import Session
+from harn.vm.child.session import ChildSession
 from harn.vm.frames import (
     Cancel,
     Done,
@@ -39,16 +39,16 @@ from harn.vm.frames import (
     Resolve,
     Resolved,
     SecretAnswer,
-    SecretAsked,
+    SecretRequested,
     ToChild,
 )
 from harn.vm.hooks import StartStop, try_again, when_closed
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.model import Call, Returned
-from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, timed_out
+from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, timed_out
 from harn.vm.printing import Printing
 from harn.vm.sources import BundleProblem
-from harn.vm.timeouts import Running
+from harn.vm.timeouts import ActiveCall
 from harn.vm.worker import SecretReader
 
 log = Logger(namespace="harn.vm")
@@ -94,18 +94,18 @@ class InlineInterpreter:
         self._printing = printing
         self._closed = closed
         self._number = 0
-        self._calls: dict[int, tuple[Running, Any]] = {}
+        self._calls: dict[int, tuple[ActiveCall, Any]] = {}
         self._resolving: dict[int, Deferred[Sequence[BundleProblem]]] = {}
         self._closing = False
         self._ended = False
         self._grace: Any = None
         self._waiters: list[Deferred[None]] = []
-        self._held: list[Running] = []
+        self._held: list[ActiveCall] = []
         self._hooks = StartStop(reactor, self._send, self._release)
         self._loop = asyncio.new_event_loop()
         # A package of its own for the modules, so that no other interpreter's meet them in sys.modules.
         prefix = f"_harn_inline_{next(_numbers)}"
-        self._session = Session(self._loop, self._send_from_loop, threads=None, prefix=prefix)
+        self._session = ChildSession(self._loop, self._send_from_loop, threads=None, prefix=prefix)
         self._thread = Thread(target=self._run, name=prefix, daemon=True)
         _watch_forks_once()
         _threads.add(self)
@@ -147,7 +147,7 @@ class InlineInterpreter:
         if self._closing:
             returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
             return returned
-        self._held.append(Running(number=number, call=call, returned=returned))
+        self._held.append(ActiveCall(number=number, call=call, returned=returned))
         if not self._hooks.wanted and call.handler is not None:
             self.serve()
         if not self._hooks.holds:
@@ -216,7 +216,7 @@ class InlineInterpreter:
         if self._pop(number) is not None:
             self._send(Cancel(number))
 
-    def _pop(self, number: int) -> Running | None:
+    def _pop(self, number: int) -> ActiveCall | None:
         entry = self._calls.pop(number, None)
         if entry is None:
             return None
@@ -268,16 +268,16 @@ class InlineInterpreter:
             self._hooks.resolved(exist=frame.has_hooks)
             answered = self._resolving.pop(frame.number, None)
             if answered is not None:
-                answered.callback([problem_of(flaw) for flaw in frame.flaws])
+                answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
         elif isinstance(frame, Printed):
             entry = self._calls.get(frame.call)
             self._printing.printed(frame, None if entry is None else entry[0].call)
-        elif isinstance(frame, SecretAsked):
+        elif isinstance(frame, SecretRequested):
             self._answer_secret(frame)
         elif isinstance(frame, HooksRan):
             self._hooks.ran(frame)
 
-    def _answer_secret(self, asked: SecretAsked) -> None:
+    def _answer_secret(self, asked: SecretRequested) -> None:
         entry = self._calls.get(asked.call)
         if entry is None:
             self._send(SecretAnswer(asked.number, None, "the call that requested it has ended"))

@@ -105,7 +105,7 @@ def load_frame(bundle: Bundle) -> Load:
     return Load(sources, bundle.root)
 
 
-def problem_of(flaw: Flaw) -> BundleProblem:
+def problem_of_flaw(flaw: Flaw) -> BundleProblem:
     """Return the problem for a flaw."""
     module, _, function = flaw.reference.partition(":")
     return BundleProblem(
@@ -125,4 +125,4 @@ def problems_of_death(why: str, importing: str, references: Collection[str]) -> 
     """
     blamed = [each for each in references if each.partition(":")[0] == importing] or list(references)
     during = f" while module {importing!r} was imported" if importing else ""
-    return [problem_of(Flaw(each, "", None, f"{why}{during}", "")) for each in sorted(blamed)]
+    return [problem_of_flaw(Flaw(each, "", None, f"{why}{during}", "")) for each in sorted(blamed)]

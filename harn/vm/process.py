@@ -15,12 +15,12 @@ from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.hooks import try_again, when_closed
 from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.isolation import IsolatedWorker, IsolatedWorkers
 from harn.vm.model import Call, Returned
 from harn.vm.printing import Printing
-from harn.vm.quarantine import Cells, Quarantine
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
-from harn.vm.worker import SecretReader, Surroundings, Worker
+from harn.vm.worker import SecretReader, Worker, WorkerServices
 
 
 @implementer(IInterpreter)
@@ -29,7 +29,7 @@ class ChildInterpreter:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        services: WorkerServices,
         bundle: Bundle,
         closed: Callable[[ChildInterpreter], None],
         ending: Callable[[], Deferred[Any]],
@@ -44,15 +44,17 @@ class ChildInterpreter:
         references = self._references = set[str]()
         self._closed = closed
         self._ending = ending
-        self._worker = Worker(surroundings, bundle)
-        self._cells = Cells(lambda: Quarantine(surroundings.reactor, lambda: Worker(surroundings, bundle), references))
+        self._worker = Worker(services, bundle)
+        self._isolated = IsolatedWorkers(
+            lambda: IsolatedWorker(services.reactor, lambda: Worker(services, bundle), references)
+        )
         self._closing: Deferred[Any] | None = None
         self._waiters: list[Deferred[None]] = []
 
     @property
     def running(self) -> int:
         """Number of calls in it."""
-        return self._worker.running + self._cells.running
+        return self._worker.running + self._isolated.running
 
     @property
     def pid(self) -> int | None:
@@ -76,7 +78,7 @@ class ChildInterpreter:
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """See `IInterpreter`."""
         if alone and self._closing is None:
-            return self._cells.call(call)
+            return self._isolated.call(call)
         if not self._worker.hooks.wanted and call.handler is not None and self._closing is None:
             self.serve()
         return self._worker.call(call)
@@ -112,7 +114,7 @@ class ChildInterpreter:
         done: Deferred[None] = Deferred()
         self._waiters.append(done)
         if self._closing is None:
-            self._closing = gatherResults([self._worker.close(), self._cells.close()])
+            self._closing = gatherResults([self._worker.close(), self._isolated.close()])
             self._closing.addBoth(self._gone)
         elif self._closing.called:
             self._gone(None)
@@ -140,8 +142,8 @@ class ChildInterpreters(Service):
         """
         printing = Printing(reactor.seconds)
         self.spare = Spare(reactor, printing)
-        self._surroundings = Surroundings(reactor, self.spare.take, secrets, printing, on_restart)
-        self._beside = Surroundings(reactor, self.spare.beside, secrets, printing, lambda: None)
+        self._services = WorkerServices(reactor, self.spare.take, secrets, printing, on_restart)
+        self._beside = WorkerServices(reactor, self.spare.beside, secrets, printing, lambda: None)
         self._open: set[ChildInterpreter] = set()
 
     def startService(self) -> None:
@@ -157,8 +159,8 @@ class ChildInterpreters(Service):
 
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`."""
-        surroundings = self._surroundings if spare else self._beside
-        interpreter = ChildInterpreter(surroundings, bundle, self._interpreter_closed, self._ending)
+        services = self._services if spare else self._beside
+        interpreter = ChildInterpreter(services, bundle, self._interpreter_closed, self._ending)
         self._open.add(interpreter)
 
         def not_started(failure: Any) -> Any:

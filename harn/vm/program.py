@@ -35,10 +35,10 @@ from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.guard import CONTROL, DATA
 from harn.vm.child.output import capture_output
 from harn.vm.child.programs import end_programs, follow_programs
-from harn.vm.child.session import Session
+from harn.vm.child.session import ChildSession
 from harn.vm.child.spawned import prepare_spawned
 from harn.vm.child.threads import Threads
-from harn.vm.child.watchdog import Watchdog
+from harn.vm.child.watchdog import LoopWatchdog
 from harn.vm.frames import LARGEST_TO_CHILD, FrameReader, FromChild, Load, Ready, ToChild, append_frame
 
 THREADS = 64
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     sys.argv[1:] = []
 
 
-class Program:
+class ChildProgram:
     """
     The child's end of the data channel, on its loop.
 
@@ -68,10 +68,10 @@ class Program:
         self._outgoing = bytearray()
         self._flushing = False
         self._reader = FrameReader(ToChild, LARGEST_TO_CHILD)
-        self.session = Session(
+        self.session = ChildSession(
             loop, self.send, threads=Threads(THREADS), send_now=self._send_now, end_programs=end_programs
         )
-        self.watchdog = Watchdog(control, loop)
+        self.watchdog = LoopWatchdog(control, loop)
         loop.add_reader(data.fileno(), self._readable)
 
     def abandon(self) -> None:
@@ -158,7 +158,7 @@ def main(roots: Sequence[str]) -> None:
     data.setblocking(False)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    program = Program(loop, data, control, roots)
+    program = ChildProgram(loop, data, control, roots)
     start_new_thread(program.watchdog.run, ())
     watch_forks(lambda: program.abandon)
     follow_programs()

@@ -32,8 +32,8 @@ from harn.vm.bundle import (
     make_bundle,
     source_digest,
 )
+from harn.vm.import_names import import_names
 from harn.vm.locality import Locality
-from harn.vm.mentions import mentions
 
 __all__ = [
     "BundleProblem",
@@ -206,9 +206,9 @@ class _Reading:
                 continue
             module = self.modules[each] = self._load(each, place)
             if module is not None:
-                self._check_shadows(module.mentions, module.path)
+                self._check_shadows(module.import_names, module.path)
                 todo.extend(_parents(each))
-                todo.extend(module.mentions)
+                todo.extend(module.import_names)
         return self.modules.get(name)
 
     def bundle(self) -> Bundle:
@@ -216,7 +216,9 @@ class _Reading:
         read = {name: module for name, module in self.modules.items() if module is not None}
         finished: dict[str, Module] = {}
         for name, module in read.items():
-            wanted = frozenset(each for each in (*module.mentions, *_parents(name)) if each in read and each != name)
+            wanted = frozenset(
+                each for each in (*module.import_names, *_parents(name)) if each in read and each != name
+            )
             finished[name] = module if module.imports == wanted else evolve(module, imports=wanted)
         if sum(len(module.source) for module in finished.values()) > LARGEST_BUNDLE:
             self._problem(f"the local modules are more than {LARGEST_BUNDLE} bytes together", "include fewer")
@@ -318,14 +320,14 @@ class _Reading:
         if old is not None and (old.path, old.source, old.is_package) == (path, source, place.is_package):
             return old
         try:
-            named = mentions(source, path, name, is_package=place.is_package)
+            named = import_names(source, path, name, is_package=place.is_package)
         except SyntaxError as error:
             self._problem(f"{type(error).__name__}: {error.msg}", "", file=path, line=error.lineno)
             return None
         except (ValueError, RecursionError, MemoryError) as error:
             self._problem(f"cannot be parsed: {error or type(error).__name__}", "", file=path)
             return None
-        return Module(name=name, path=path, source=source, is_package=place.is_package, mentions=named)
+        return Module(name=name, path=path, source=source, is_package=place.is_package, import_names=named)
 
     def _check_shadows(self, named: Sequence[str], path: str) -> None:
         """Report an import that would mean a local file if its name were not in `RESERVED`."""

@@ -17,22 +17,24 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from harn.errors import AttemptFailed
-from harn.vm.frames import BLOCKED_BY_NOBODY, LOOP_TURNS, Done, Pong
+from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Done, Pong
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import returned_of
 
 
-class Verdict(Enum):
+class TimeoutDecision(Enum):
     """The decision about one overdue call."""
 
     WAIT = "check again soon: another call blocks the loop, and has a deadline of its own"
     CANCEL = "request its end, and check again after a grace"
-    CONVICT = "end the process: this call is the cause"
-    ACQUIT = "end the process: code that an earlier call left behind blocks it, not a call that is in it"
-    SUSPECT = "end the process: it is unknown which of its calls is the cause"
+    KILL_CULPRIT = "end the process: this call is the cause"
+    KILL_STUCK = "end the process: code that an earlier call left behind blocks it, not a call that is in it"
+    KILL_UNKNOWN = "end the process: it is unknown which of its calls is the cause"
 
 
-def judge(number: int, *, cancelled: bool, culprit: int | None, alone: bool, left_behind: bool = False) -> Verdict:
+def decide_timeout(
+    number: int, *, cancelled: bool, culprit: int | None, alone: bool, left_behind: bool = False
+) -> TimeoutDecision:
     """
     Decide about an overdue call.
 
@@ -42,14 +44,14 @@ def judge(number: int, *, cancelled: bool, culprit: int | None, alone: bool, lef
     :param alone: no other call is in the process.
     :param left_behind: the culprit has ended, something that it started blocks the loop, and has done so for a while.
     """
-    end = Verdict.CONVICT if alone else Verdict.SUSPECT
+    end = TimeoutDecision.KILL_CULPRIT if alone else TimeoutDecision.KILL_UNKNOWN
     if culprit is None:
         return end
     if culprit in (LOOP_TURNS, number):
-        return Verdict.CONVICT if cancelled else Verdict.CANCEL
-    if culprit == BLOCKED_BY_NOBODY:
-        return end if cancelled else Verdict.CANCEL
-    return Verdict.ACQUIT if left_behind else Verdict.WAIT
+        return TimeoutDecision.KILL_CULPRIT if cancelled else TimeoutDecision.CANCEL
+    if culprit == BLOCKED_BY_NO_CALL:
+        return end if cancelled else TimeoutDecision.CANCEL
+    return TimeoutDecision.KILL_STUCK if left_behind else TimeoutDecision.WAIT
 
 
 log = Logger(namespace="harn.vm")
@@ -64,7 +66,7 @@ SILENCE = 2.0
 
 
 @define(kw_only=True, eq=False)
-class Running:
+class ActiveCall:
     """
     A call in a process.
 
@@ -97,35 +99,35 @@ class Running:
 class CallsHolder(Protocol):
     """The worker's interface for this module."""
 
-    calls: dict[int, Running]
+    calls: dict[int, ActiveCall]
 
     def ping(self, number: int) -> None:
         """Check whether the process's loop runs."""
 
-    def cancel(self, running: Running) -> None:
+    def cancel(self, running: ActiveCall) -> None:
         """Request the end of a call."""
 
-    def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
+    def end(self, culprit: ActiveCall | None, why: str, *, suspect: bool) -> None:
         """End the process."""
 
 
-class _Nobody:
+class _NoCalls:
     """A holder without calls."""
 
     def __init__(self) -> None:
-        self.calls: dict[int, Running] = {}
+        self.calls: dict[int, ActiveCall] = {}
 
     def ping(self, number: int) -> None:
         pass
 
-    def cancel(self, running: Running) -> None:
+    def cancel(self, running: ActiveCall) -> None:
         pass
 
-    def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
+    def end(self, culprit: ActiveCall | None, why: str, *, suspect: bool) -> None:
         pass
 
 
-class Overdue:
+class CallDeadlines:
     """Watches the calls of one worker."""
 
     def __init__(self, reactor: Any, holder: CallsHolder) -> None:
@@ -134,35 +136,35 @@ class Overdue:
         self._timer: Any = None
         self._number = 0
         self._pinged_at: float | None = None  # of the unanswered ping
-        self._heard_at = 0.0  # when the loop was last known to run
+        self._turned_at = 0.0  # when the loop was last known to run
         self._blocked_since: float | None = None
         self._culprits: set[int] = set()
 
     # Events of calls
 
-    def began(self, running: Running) -> None:
+    def began(self, running: ActiveCall) -> None:
         """Called when a call was sent: its time runs."""
         now = self._reactor.seconds()
         running.due_at = now + running.call.timeout
         if len(self._holder.calls) == 1:
-            self._heard_at = now
+            self._turned_at = now
         self._wake_by(min(running.due_at, now + PING_INTERVAL))
 
-    def queued(self, running: Running, *, waits: bool) -> None:
+    def queued(self, running: ActiveCall, *, waits: bool) -> None:
         """Called when a call waits for a thread, or has got one: its time stops, or starts again."""
         if waits:
             running.due_at = math.inf
         else:
             self.began(running)
 
-    def expire(self, running: Running) -> None:
+    def expire(self, running: ActiveCall) -> None:
         """Expire a call now."""
         running.due_at = self._reactor.seconds()
         self._wake_by(running.due_at)
 
     def loop_turned(self) -> None:
         """Called when the loop did something: it is not blocked."""
-        self._heard_at = self._reactor.seconds()
+        self._turned_at = self._reactor.seconds()
 
     def stop(self) -> None:
         """Reset the state: the process is gone."""
@@ -175,7 +177,7 @@ class Overdue:
     def close(self) -> None:
         """Stop, and drop the reference to the worker, which references this object."""
         self.stop()
-        self._holder = _Nobody()
+        self._holder = _NoCalls()
 
     # Timer
 
@@ -218,7 +220,7 @@ class Overdue:
         self._culprits.add(pong.culprit)
         if self._blocked_since is not None:
             return
-        self._blocked_since = self._heard_at
+        self._blocked_since = self._turned_at
         running = self._holder.calls.get(pong.culprit)
         if running is not None:
             log.warn(
@@ -231,7 +233,7 @@ class Overdue:
 
     def _unblocked(self, now: float) -> None:
         """Extend the deadlines of all calls by the time of a block, except those that caused it."""
-        self._heard_at = now
+        self._turned_at = now
         if self._blocked_since is None:
             return
         lost = now - self._blocked_since
@@ -246,28 +248,28 @@ class Overdue:
         since = self._blocked_since
         left_behind = pong is not None and pong.culprit not in calls and since is not None and now - since >= SILENCE
         for running in [running for running in calls.values() if running.due_at <= now]:
-            verdict = judge(
+            decision = decide_timeout(
                 running.number,
                 cancelled=running.cancelled,
                 culprit=None if pong is None else pong.culprit,
                 alone=len(calls) == 1,
                 left_behind=left_behind,
             )
-            if verdict is Verdict.WAIT:
+            if decision is TimeoutDecision.WAIT:
                 running.due_at = now + RECHECK
-            elif verdict is Verdict.CANCEL:
+            elif decision is TimeoutDecision.CANCEL:
                 running.cancelled = True
                 running.due_at = now + GRACE
                 self._holder.cancel(running)
             else:
-                self._end(verdict, running)
+                self._end(decision, running)
                 return
             self._wake_by(running.due_at)
 
-    def _end(self, verdict: Verdict, running: Running) -> None:
-        if verdict is Verdict.CONVICT:
+    def _end(self, decision: TimeoutDecision, running: ActiveCall) -> None:
+        if decision is TimeoutDecision.KILL_CULPRIT:
             self._holder.end(running, f"{running.call.binding} did not end when its time had run out", suspect=False)
-        elif verdict is Verdict.ACQUIT:
+        elif decision is TimeoutDecision.KILL_STUCK:
             self._holder.end(None, "code that an earlier call left behind blocked it", suspect=False)
         else:
             self._holder.end(None, "an unknown call blocked it", suspect=True)

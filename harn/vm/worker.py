@@ -29,16 +29,16 @@ from harn.vm.frames import (
     Resolved,
     RunHooks,
     SecretAnswer,
-    SecretAsked,
+    SecretRequested,
     Started,
 )
 from harn.vm.hooks import StartStop
 from harn.vm.model import Call, Returned
-from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of, problems_of_death, timed_out
+from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, problems_of_death, timed_out
 from harn.vm.printing import Printing
 from harn.vm.resolving import IMPORTS, Resolving, ask_where, still_importing
 from harn.vm.sources import BundleProblem
-from harn.vm.timeouts import Overdue, Running
+from harn.vm.timeouts import ActiveCall, CallDeadlines
 
 log = Logger(namespace="harn.vm")
 
@@ -52,7 +52,7 @@ SecretReader = Callable[[str, str], Deferred[bytes]]
 
 
 @frozen
-class Surroundings:
+class WorkerServices:
     """
     Services shared by all workers of a server.
 
@@ -77,24 +77,24 @@ class Worker:
     :ivar hooks: the start and stop hooks of its modules.
     """
 
-    def __init__(self, surroundings: Surroundings, bundle: Bundle) -> None:
+    def __init__(self, services: WorkerServices, bundle: Bundle) -> None:
         self.up = False
-        self.calls: dict[int, Running] = {}
-        self._surroundings = surroundings
+        self.calls: dict[int, ActiveCall] = {}
+        self._services = services
         self._bundle = bundle
         self._process: ChildProcess | None = None
         self._starting: Deferred[ChildProcess] | None = None
         self._resolving: dict[int, Resolving] = {}
         self._references: set[str] = set()
         self._serves = False  # it was resolved or called: from then on a process that dies is replaced
-        self._waiting: dict[int, Running] = {}
+        self._waiting: dict[int, ActiveCall] = {}
         self._number = 0
         self._closed = False
         self._fruitless = 0
         self._timer: Any = None
-        self._overdue = Overdue(surroundings.reactor, self)
+        self._deadlines = CallDeadlines(services.reactor, self)
         self._where = ""
-        self.hooks = StartStop(surroundings.reactor, self._send, self._release)
+        self.hooks = StartStop(services.reactor, self._send, self._release)
 
     @property
     def running(self) -> int:
@@ -114,7 +114,7 @@ class Worker:
 
         :raises StageFailed: no process is available.
         """
-        starting = self._starting = self._surroundings.take()
+        starting = self._starting = self._services.take()
         return starting.addCallbacks(self._started, self._not_started)
 
     def _started(self, process: ChildProcess) -> None:
@@ -160,14 +160,14 @@ class Worker:
         self._number += 1
         self._resolving[self._number] = Resolving(sorted(references), answered)
         self._process.send(Resolve(self._number, sorted(references)))
-        return ask_where(self._surroundings.reactor, answered, self.ping)
+        return ask_where(self._services.reactor, answered, self.ping)
 
     def call(self, call: Call) -> Deferred[Returned]:
         """Run a call; see `harn.vm.interfaces.IInterpreter`."""
         self._number += 1
         number = self._number
         returned: Deferred[Returned] = Deferred(lambda _: self._abandon(number))
-        running = Running(number=number, call=call, returned=returned)
+        running = ActiveCall(number=number, call=call, returned=returned)
         if self._closed:
             returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
             return returned
@@ -179,12 +179,12 @@ class Worker:
             self._waiting[number] = running
         return returned
 
-    def _begin(self, running: Running) -> None:
+    def _begin(self, running: ActiveCall) -> None:
         if self._process is not None:
             self._serves = True
             self.calls[running.number] = running
             self._process.send(begin_frame(running.number, running.call))
-            self._overdue.began(running)
+            self._deadlines.began(running)
 
     def _release(self) -> None:
         """Begin the waiting calls, if the process accepts them."""
@@ -214,7 +214,7 @@ class Worker:
         stopped = self.hooks.stop()
         process, self._process = self._process, None
         self._end_resolving("the interpreter was closed")
-        self._overdue.close()
+        self._deadlines.close()
 
         def end(_: None) -> Deferred[None] | None:
             self.hooks.close()
@@ -230,7 +230,7 @@ class Worker:
     def _abandon(self, number: int) -> None:
         """Called when the caller cancels: end the call as if its time had run out."""
         if self._waiting.pop(number, None) is None and (running := self.calls.get(number)) is not None:
-            self._overdue.expire(running)
+            self._deadlines.expire(running)
 
     # Frames from the process
 
@@ -240,23 +240,23 @@ class Worker:
             running = self.calls.pop(frame.number, None)
             if running is None:
                 return
-            self._overdue.loop_turned()
+            self._deadlines.loop_turned()
             self._fruitless = 0
             if isinstance(frame, Done):
                 running.end(frame)
             else:
-                self._surroundings.printing.failed(frame, running.call)
+                self._services.printing.failed(frame, running.call)
                 running.fail(error_of(frame))
             return
         if isinstance(frame, Printed):
             of = self.calls.get(frame.call)
-            self._surroundings.printing.printed(frame, None if of is None else of.call)
-        elif isinstance(frame, SecretAsked):
+            self._services.printing.printed(frame, None if of is None else of.call)
+        elif isinstance(frame, SecretRequested):
             self._answer_secret(frame)
         elif isinstance(frame, Queued | Started):
             running = self.calls.get(frame.number)
             if running is not None:
-                self._overdue.queued(running, waits=isinstance(frame, Queued))
+                self._deadlines.queued(running, waits=isinstance(frame, Queued))
         elif isinstance(frame, HooksRan):
             self.hooks.ran(frame)
         elif isinstance(frame, Importing):
@@ -267,9 +267,9 @@ class Worker:
             self.hooks.resolved(exist=frame.has_hooks)
             resolved = self._resolving.pop(frame.number, None)
             if resolved is not None and not resolved.answered.called:
-                resolved.answered.callback([problem_of(flaw) for flaw in frame.flaws])
+                resolved.answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
 
-    def _answer_secret(self, asked: SecretAsked) -> None:
+    def _answer_secret(self, asked: SecretRequested) -> None:
         process, running = self._process, self.calls.get(asked.call)
         if process is None:
             return
@@ -283,7 +283,7 @@ class Worker:
         def unavailable(failure: Failure) -> None:
             process.send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
 
-        maybeDeferred(self._surroundings.secrets, running.call.trigger_id, asked.reference).addCallback(
+        maybeDeferred(self._services.secrets, running.call.trigger_id, asked.reference).addCallback(
             lambda value: process.send(SecretAnswer(asked.number, value, ""))
         ).addErrback(unavailable)
 
@@ -292,25 +292,25 @@ class Worker:
         if pong.number == IMPORTS:
             self._where = pong.where
         else:
-            self._overdue.pong_received(pong)
+            self._deadlines.pong_received(pong)
 
-    # For `Overdue`
+    # For `CallDeadlines`
 
     def ping(self, number: int) -> None:
         """Check whether the process's loop runs."""
         if self._process is not None:
             self._process.ping(number)
 
-    def cancel(self, running: Running) -> None:
+    def cancel(self, running: ActiveCall) -> None:
         """Request the end of a call."""
         if self._process is not None:
             self._process.send(Cancel(running.number))
 
-    def end(self, guilty: Running | None, why: str, *, suspect: bool) -> None:
-        """End the process: ``guilty`` has timed out; the others are interrupted, as suspects or not."""
+    def end(self, culprit: ActiveCall | None, why: str, *, suspect: bool) -> None:
+        """End the process: ``culprit`` has timed out; the others are interrupted, as suspects or not."""
         self.up = False  # a caller that is notified now may call again at once
-        convicted: dict[int, Exception] = {} if guilty is None else {guilty.number: timed_out(guilty.call)}
-        self._interrupt(convicted, why, suspect=suspect)
+        culprits: dict[int, Exception] = {} if culprit is None else {culprit.number: timed_out(culprit.call)}
+        self._interrupt(culprits, why, suspect=suspect)
         self.kill(why)
 
     # Its end, and its replacement
@@ -329,7 +329,7 @@ class Worker:
         self._stop()
         if self._serves and not self._closed:
             log.warn("an interpreter is replaced: {why}", why=why)
-            self._surroundings.restarted()
+            self._services.restarted()
             self._restart_later()
         elif not self._closed:
             self._closed = True
@@ -338,7 +338,7 @@ class Worker:
     def _restart_later(self) -> None:
         delay = BACKOFFS[min(self._fruitless, len(BACKOFFS) - 1)]
         self._fruitless += 1
-        self._timer = self._surroundings.reactor.callLater(delay, self._restart)
+        self._timer = self._services.reactor.callLater(delay, self._restart)
 
     def _restart(self) -> None:
         self._timer = None
@@ -356,7 +356,7 @@ class Worker:
         self.up = False  # not before every module is imported again
         process = self._process
         resolving = self._send_resolve(self._references, lambda _: None)
-        self._timer = self._surroundings.reactor.callLater(RESOLVE_LIMIT, self.kill, "it took too long to import")
+        self._timer = self._services.reactor.callLater(RESOLVE_LIMIT, self.kill, "it took too long to import")
         problems = await resolving
         if process is None or self._process is not process:
             return  # it died meanwhile, and another one is on its way
@@ -368,7 +368,7 @@ class Worker:
         self._release()
 
     def _stop(self) -> None:
-        self._overdue.stop()
+        self._deadlines.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None

@@ -77,7 +77,7 @@ def find_newcomers(watched: Watched) -> frozenset[str]:
     names: set[str] = set()
     for module in bundle.modules.values():
         names.add(module.name)
-        names.update(module.mentions)
+        names.update(module.import_names)
     for name in tuple(names):
         while name := name.rpartition(".")[0]:
             names.add(name)

@@ -17,7 +17,7 @@ from harn.vm.child.calls import CURRENT
 from harn.vm.child.output import BURST, RATE, Allowance
 from harn.vm.child.tracebacks import LONGEST_LINE, LONGEST_TRACEBACK, one_line, user_traceback
 from harn.vm.child.watchdog import find_culprit
-from harn.vm.frames import BLOCKED_BY_NOBODY, Failed, Printed, Source
+from harn.vm.frames import BLOCKED_BY_NO_CALL, Failed, Printed, Source
 from harn.vm.imports import Scope
 from harn.vm.printing import Printing
 
@@ -142,8 +142,8 @@ class CulpritTests(SynchronousTestCase):
         copy_context().run(asyncio.run, look())
         self.assertEqual([culprit for culprit, _ in found], [7, 7])
         self.assertRegex(found[1][1], r"test_inside\.py:\d+$")
-        self.assertEqual(find_culprit(sys._getframe(), ())[0], BLOCKED_BY_NOBODY)
-        self.assertEqual(find_culprit(None, ()), (BLOCKED_BY_NOBODY, ""))
+        self.assertEqual(find_culprit(sys._getframe(), ())[0], BLOCKED_BY_NO_CALL)
+        self.assertEqual(find_culprit(None, ()), (BLOCKED_BY_NO_CALL, ""))
 
 
 class ScopeTests(SynchronousTestCase):

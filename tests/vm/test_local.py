@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.model.references import parse_function_reference
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.frames import Source
-from harn.vm.guard import UnreadModule
+from harn.vm.import_guard import UnreadModule
 from harn.vm.imports import Scope
 from harn.vm.locality import Locality
 from harn.vm.sources import find_modules, read_bundle

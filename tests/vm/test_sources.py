@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.model.problem import Problem
 from harn.model.references import parse_function_reference
 from harn.vm import sources
-from harn.vm.mentions import mentions
+from harn.vm.import_names import import_names
 from harn.vm.sources import (
     bundle_files,
     changed_modules,
@@ -145,7 +145,7 @@ class FollowingTests(SourcesCase):
         self.write(handlers="import late, os, missing.deep\n", rules__one="", elsewhere__out="import beside\n")
         self.write(elsewhere__beside="")
         bundle = self.good("handlers:f", "out:f", include=include, exports=exports)
-        names = {name for module in bundle.modules.values() for name in (module.name, *module.mentions)}
+        names = {name for module in bundle.modules.values() for name in (module.name, *module.import_names)}
 
         def found() -> Any:
             return find_modules(self.root, exports, names, include)
@@ -261,13 +261,13 @@ class RereadingTests(SourcesCase):
 
     def test_unchanged(self) -> None:
         """An unchanged reading gives the very bundle it was given, and parses nothing."""
-        self.patch(sources, "mentions", None)
+        self.patch(sources, "import_names", None)
         self.assertIs(self.again(), self.bundle)
 
     def test_equal_size_edit(self) -> None:
         """An edit of the same size in the same second is seen, and only that file is parsed."""
         parsed = []
-        self.patch(sources, "mentions", lambda *a, **k: parsed.append(a[2]) or mentions(*a, **k))
+        self.patch(sources, "import_names", lambda *a, **k: parsed.append(a[2]) or import_names(*a, **k))
         status = os.stat(self.root / "c.py")
         self.write(c="x = 1\n")
         os.utime(self.root / "c.py", ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -320,21 +320,21 @@ class MentionsTests(SynchronousTestCase):
         """Relative imports are made absolute, from a module and from a package; those that climb out are dropped."""
         source = b"from . import x\nfrom .y import z\nfrom ..u import v\nfrom .... import w\n"
         expected = ("a", "a.b", "a.b.x", "a.b.y", "a.b.y.z", "a.u", "a.u.v")
-        self.assertEqual(mentions(source, "p", "a.b.c", is_package=False), expected)
-        self.assertIn("a.b.c.x", mentions(source, "p", "a.b.c", is_package=True))
+        self.assertEqual(import_names(source, "p", "a.b.c", is_package=False), expected)
+        self.assertIn("a.b.c.x", import_names(source, "p", "a.b.c", is_package=True))
 
     def test_dynamic(self) -> None:
         """Only plain texts are read from calls."""
         source = (
             b"import_module(name)\nimportlib.import_module('a.b')\n__import__('not a name')\nimport_module('.c', 'p')\n"
         )
-        self.assertEqual(mentions(source, "p", "m.n", is_package=False), ("a", "a.b", "m", "m.c"))
+        self.assertEqual(import_names(source, "p", "m.n", is_package=False), ("a", "a.b", "m", "m.c"))
 
     @given(st.binary(max_size=200))
     def test_any_bytes(self, source: Any) -> None:
         """Whatever the bytes, there is a tuple of names or one of the documented errors."""
         try:
-            found = mentions(source, "p", "m", is_package=False)
+            found = import_names(source, "p", "m", is_package=False)
         except (SyntaxError, ValueError, RecursionError):
             return
         self.assertTrue(all(isinstance(name, str) for name in found))

@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.testing.calls import make_call
-from harn.vm.frames import BLOCKED_BY_NOBODY, LOOP_TURNS, Pong
-from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, Overdue, Running, Verdict, judge
+from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Pong
+from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, ActiveCall, CallDeadlines, TimeoutDecision, decide_timeout
 
 
 class JudgeTests(SynchronousTestCase):
@@ -20,30 +20,30 @@ class JudgeTests(SynchronousTestCase):
         """Each situation has its verdict."""
         table = [
             # cancelled, culprit, alone, verdict
-            (False, LOOP_TURNS, False, Verdict.CANCEL),
-            (True, LOOP_TURNS, False, Verdict.CONVICT),
-            (False, 7, False, Verdict.CANCEL),
-            (True, 7, False, Verdict.CONVICT),
-            (False, 8, False, Verdict.WAIT),
-            (True, 8, False, Verdict.WAIT),
-            (False, BLOCKED_BY_NOBODY, False, Verdict.CANCEL),
-            (True, BLOCKED_BY_NOBODY, False, Verdict.SUSPECT),
-            (True, BLOCKED_BY_NOBODY, True, Verdict.CONVICT),
-            (False, None, False, Verdict.SUSPECT),
-            (False, None, True, Verdict.CONVICT),
+            (False, LOOP_TURNS, False, TimeoutDecision.CANCEL),
+            (True, LOOP_TURNS, False, TimeoutDecision.KILL_CULPRIT),
+            (False, 7, False, TimeoutDecision.CANCEL),
+            (True, 7, False, TimeoutDecision.KILL_CULPRIT),
+            (False, 8, False, TimeoutDecision.WAIT),
+            (True, 8, False, TimeoutDecision.WAIT),
+            (False, BLOCKED_BY_NO_CALL, False, TimeoutDecision.CANCEL),
+            (True, BLOCKED_BY_NO_CALL, False, TimeoutDecision.KILL_UNKNOWN),
+            (True, BLOCKED_BY_NO_CALL, True, TimeoutDecision.KILL_CULPRIT),
+            (False, None, False, TimeoutDecision.KILL_UNKNOWN),
+            (False, None, True, TimeoutDecision.KILL_CULPRIT),
         ]
         for cancelled, culprit, alone, verdict in table:
-            self.assertIs(judge(7, cancelled=cancelled, culprit=culprit, alone=alone), verdict)
+            self.assertIs(decide_timeout(7, cancelled=cancelled, culprit=culprit, alone=alone), verdict)
 
-    @given(st.booleans(), st.sampled_from([None, LOOP_TURNS, BLOCKED_BY_NOBODY, 7, 8]), st.booleans())
+    @given(st.booleans(), st.sampled_from([None, LOOP_TURNS, BLOCKED_BY_NO_CALL, 7, 8]), st.booleans())
     def test_nobody_pays_for_another(self, cancelled: Any, culprit: Any, alone: Any) -> None:
-        """A call is convicted only if it was alone, or had its chance to end and no other one is named."""
-        if judge(7, cancelled=cancelled, culprit=culprit, alone=alone) is Verdict.CONVICT:
+        """A call counts as the cause only if it was alone, or had its time to end and no other one is named."""
+        if decide_timeout(7, cancelled=cancelled, culprit=culprit, alone=alone) is TimeoutDecision.KILL_CULPRIT:
             self.assertTrue(alone or (cancelled and culprit in (LOOP_TURNS, 7)))
 
 
 class Holder:
-    """Records what `Overdue` asks for; answers pings as told."""
+    """Records what `CallDeadlines` asks for; answers pings as told."""
 
     def __init__(self) -> None:
         self.calls: dict[int, Any] = {}
@@ -57,20 +57,20 @@ class Holder:
     def cancel(self, running: Any) -> None:
         self.cancelled.append(running.number)
 
-    def end(self, guilty: Any, why: Any, *, suspect: Any) -> None:
-        self.ended.append(("suspect" if suspect else "acquitted") if guilty is None else guilty.number)
+    def end(self, culprit: Any, why: Any, *, suspect: Any) -> None:
+        self.ended.append(("suspect" if suspect else "stuck") if culprit is None else culprit.number)
         self.calls = {}
 
 
 class OverdueTests(SynchronousTestCase):
-    """`Overdue` with a clock."""
+    """`CallDeadlines` with a clock."""
 
     def setUp(self) -> None:
         self.clock, self.holder = Clock(), Holder()
-        self.overdue = Overdue(self.clock, self.holder)
+        self.overdue = CallDeadlines(self.clock, self.holder)
 
     def begin(self, number: Any, timeout: Any) -> Any:
-        running = Running(number=number, call=make_call("f", timeout=timeout), returned=Deferred())
+        running = ActiveCall(number=number, call=make_call("f", timeout=timeout), returned=Deferred())
         self.holder.calls[number] = running
         self.overdue.began(running)
         return running
@@ -94,7 +94,7 @@ class OverdueTests(SynchronousTestCase):
         self.assertEqual(len(self.holder.pings), 10)
         self.assertEqual(self.holder.cancelled, [])
 
-    def test_cancel_then_convict(self) -> None:
+    def test_cancel_then_kill(self) -> None:
         """A call over its time is asked to end; after the grace the process is ended for it."""
         self.begin(1, 0.3)
         self.begin(2, 30)
@@ -106,7 +106,7 @@ class OverdueTests(SynchronousTestCase):
         self.assertEqual((self.holder.cancelled, self.holder.ended), ([1], [1]))
 
     def test_silence(self) -> None:
-        """Without an answer several calls are suspects, and one alone is guilty."""
+        """Without an answer several calls are suspects, and one alone is the cause."""
         for numbers, ended in (((1, 2), "suspect"), ((3,), 3)):
             for number in numbers:
                 self.begin(number, 0.3)
@@ -142,7 +142,7 @@ class OverdueTests(SynchronousTestCase):
             self.clock.advance(0.25)
             if self.holder.pings and not self.holder.ended:
                 self.answer(99)
-        self.assertEqual((self.holder.cancelled, self.holder.ended), ([], ["acquitted"]))
+        self.assertEqual((self.holder.cancelled, self.holder.ended), ([], ["stuck"]))
 
     def test_waiting_for_a_thread(self) -> None:
         """A queued call has all its time once it starts."""

@@ -543,7 +543,7 @@ class NewcomerTests(WatcherCase):
         """A file that makes an import of a live module local asks for one reload, though nothing else changed."""
         handlers = str(self.root / "handlers.py")
         module = Module(
-            name="handlers", path=handlers, source=b"one", is_package=False, mentions=("late", "pack", "pack.inner")
+            name="handlers", path=handlers, source=b"one", is_package=False, import_names=("late", "pack", "pack.inner")
         )
         self.bundle = make_bundle({"handlers": module})
         self.edit("other.py", "x")

@@ -18,7 +18,7 @@ import msgspec
 from harn.handlers import LONGEST_WAIT, Context, Log, Reject, RetryAfter, TriggerEvent
 from harn.model.event import decode_envelope
 from harn.vm.child.forks import end_copy
-from harn.vm.child.functions import Function
+from harn.vm.child.functions import UserFunction
 from harn.vm.child.threads import interrupt
 from harn.vm.child.tracebacks import message_of, one_line, plain_text, user_traceback
 from harn.vm.frames import (
@@ -38,7 +38,7 @@ from harn.vm.frames import (
 if TYPE_CHECKING:
     from asyncio import Task
 
-    from harn.vm.child.session import Session
+    from harn.vm.child.session import ChildSession
 
 SAID_YES = b"true"
 """The result of a call that runs only the predicate."""
@@ -81,7 +81,9 @@ class RunningCall:
         "task",
     )
 
-    def __init__(self, begin: Begin, handler: Function | None, predicate: Function | None, session: Session) -> None:
+    def __init__(
+        self, begin: Begin, handler: UserFunction | None, predicate: UserFunction | None, session: ChildSession
+    ) -> None:
         self.number = begin.number
         self.context: Context | None = None
         self.logged = 0
@@ -148,13 +150,13 @@ class RunningCall:
         end_copy()
         self._session.finish(self, answer)
 
-    async def _apply(self, function: Function, event: TriggerEvent) -> Any:
+    async def _apply(self, function: UserFunction, event: TriggerEvent) -> Any:
         if not function.is_async and self._session.threads is not None:
             return await self._apply_in_thread(function, event)
         result = function.call(event, self._make_context()) if function.wants_context else function.call(event)
         return await result if hasattr(result, "__await__") else result
 
-    async def _apply_in_thread(self, function: Function, event: TriggerEvent) -> Any:
+    async def _apply_in_thread(self, function: UserFunction, event: TriggerEvent) -> Any:
         from asyncio import wrap_future
 
         done: Future[Any] = Future()
@@ -228,7 +230,7 @@ class RunningCall:
 
         return job
 
-    def _call_in_thread(self, function: Function, event: TriggerEvent) -> Any:
+    def _call_in_thread(self, function: UserFunction, event: TriggerEvent) -> Any:
         from threading import get_ident
 
         CURRENT.set(self)

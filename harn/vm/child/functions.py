@@ -15,7 +15,7 @@ from typing import Any
 from harn.vm.child.hooks import ADVICE
 from harn.vm.child.tracebacks import one_line, user_frames
 from harn.vm.frames import Flaw
-from harn.vm.guard import UnreadModule
+from harn.vm.import_guard import UnreadModule
 from harn.vm.imports import Scope
 
 _TAKEN = frozenset((errno.EADDRINUSE, errno.EBUSY, errno.EDEADLK))
@@ -27,7 +27,7 @@ TAKEN = (
 """The hint for an import that fails because a resource is in use already."""
 
 
-class Function:
+class UserFunction:
     """
     A user's function.
 
@@ -68,9 +68,9 @@ class Functions:
         self._scope = scope
         self._importing = importing
         self._modules: dict[str, ModuleType | Unusable] = {}
-        self._found: dict[str, Function] = {}
+        self._found: dict[str, UserFunction] = {}
 
-    def get(self, reference: str) -> Function:
+    def get(self, reference: str) -> UserFunction:
         """
         Look a function up.
 
@@ -81,7 +81,7 @@ class Functions:
             found = self._found[reference] = self._look_up(reference)
         return found
 
-    def _look_up(self, reference: str) -> Function:
+    def _look_up(self, reference: str) -> UserFunction:
         name, _, attribute = reference.partition(":")
         module = self._module(name)
         file = getattr(module, "__file__", None) or name
@@ -98,7 +98,7 @@ class Functions:
         if not callable(value):
             raise Unusable(f"{attribute!r} is a {type(value).__name__}, not a function", "name a function", file, line)
         capacity = _capacity(value, attribute, file, line)
-        return Function(value, wants_context=capacity > 1, is_async=_is_async(value))
+        return UserFunction(value, wants_context=capacity > 1, is_async=_is_async(value))
 
     def _module(self, name: str) -> ModuleType:
         module = self._modules.get(name)

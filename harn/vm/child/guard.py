@@ -50,7 +50,7 @@ def start_guarded() -> None:
             os.setpgid(child, child)  # both do it, so that neither can come too early
         os.close(DATA)
         os.close(CONTROL)
-        Guard(child, LIFE).run()
+        ProcessGuard(child, LIFE).run()
     os.close(LIFE)
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
@@ -59,7 +59,7 @@ def start_guarded() -> None:
         os._exit(0)
 
 
-class Guard:
+class ProcessGuard:
     """Waits for the end of one child process, or of the server."""
 
     def __init__(self, child: int, life: int) -> None:
@@ -68,7 +68,7 @@ class Guard:
         self._kill_at: float | None = None
 
     def run(self) -> NoReturn:
-        """Guard until the child has ended; then end with its status."""
+        """ProcessGuard until the child has ended; then end with its status."""
         awake, waking = os.pipe()
         os.set_blocking(awake, False)
         os.set_blocking(waking, False)

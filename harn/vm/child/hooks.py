@@ -23,7 +23,7 @@ ADVICE = "into a function marked with @harn.handlers.on_start, and is given back
 """The advice where to open a port, a lock or a thread."""
 
 
-class Hooks:
+class ModuleHooks:
     """
     The hooks of one interpreter. Belongs to the loop's thread.
 

@@ -16,7 +16,7 @@ from harn.vm.child.calls import CURRENT
 from harn.vm.child.forks import is_copy, write_raw
 
 if TYPE_CHECKING:
-    from harn.vm.child.session import Session
+    from harn.vm.child.session import ChildSession
 
 LONGEST_LINE = 8192
 BURST = 1024 * 1024
@@ -54,7 +54,7 @@ class Allowance:
 class CallStream(io.RawIOBase):
     """The raw end of a stream: splits output into lines, separately for each call."""
 
-    def __init__(self, name: str, descriptor: int, session: Session, allowance: Allowance) -> None:
+    def __init__(self, name: str, descriptor: int, session: ChildSession, allowance: Allowance) -> None:
         self._name = name
         self._level = "info" if name == "stdout" else "warn"
         self._descriptor = descriptor
@@ -97,7 +97,7 @@ class CallStream(io.RawIOBase):
         return len(piece)
 
 
-def capture_output(session: Session) -> None:
+def capture_output(session: ChildSession) -> None:
     """Replace ``sys.stdout`` and ``sys.stderr``."""
     allowance = Allowance()
     for name, descriptor in (("stdout", 1), ("stderr", 2)):

@@ -17,7 +17,7 @@ from harn.handlers import SecretMissing
 from harn.vm.child.calls import RunningCall
 from harn.vm.child.forks import is_copy, write_raw
 from harn.vm.child.functions import Functions, Unusable
-from harn.vm.child.hooks import START, Hooks
+from harn.vm.child.hooks import START, ModuleHooks
 from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import plain_text
 from harn.vm.frames import (
@@ -37,7 +37,7 @@ from harn.vm.frames import (
     Resolved,
     RunHooks,
     SecretAnswer,
-    SecretAsked,
+    SecretRequested,
     Started,
     ToChild,
 )
@@ -53,7 +53,7 @@ LATE = 30.0
 _encode_fields = msgspec.json.Encoder(enc_hook=repr).encode
 
 
-class Session:
+class ChildSession:
     """
     The calls of one interpreter. Everything except `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
 
@@ -90,7 +90,7 @@ class Session:
         self._send_now = send if send_now is None else send_now
         self._prefix = prefix
         self._functions: Functions | None = None
-        self._hooks: Hooks | None = None
+        self._hooks: ModuleHooks | None = None
         self._tasks: set[Task[None]] = set()
         self._secrets: dict[int, Future[str]] = {}
         self._asked = 0
@@ -117,7 +117,7 @@ class Session:
         self.scope.install()
         self.paths = self.scope.paths
         self._functions = Functions(self.scope, lambda module: self._send_now(Importing(module)))
-        self._hooks = Hooks(self.loop, self.threads, self.scope)
+        self._hooks = ModuleHooks(self.loop, self.threads, self.scope)
 
     def _resolve(self, frame: Resolve) -> None:
         flaws: list[Flaw] = []
@@ -236,7 +236,7 @@ class Session:
     def _ask(self, call: RunningCall, reference: str, answered: Future[str]) -> None:
         self._asked += 1
         self._secrets[self._asked] = answered
-        self._send(SecretAsked(self._asked, call.number, plain_text(reference, 1000)))
+        self._send(SecretRequested(self._asked, call.number, plain_text(reference, 1000)))
 
     def _answer(self, answer: SecretAnswer) -> None:
         asked = self._secrets.pop(answer.number, None)

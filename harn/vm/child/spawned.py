@@ -31,7 +31,7 @@ install(bundle)
 """Code for the new process, run before any user code is imported; harn may not be importable there otherwise."""
 
 
-class Prepared:
+class PreparedBundle:
     """An object that installs a bundle where it is unpickled, and becomes None there."""
 
     def __init__(self, roots: Sequence[str], bundle: bytes) -> None:
@@ -62,6 +62,6 @@ def prepare_spawned(load: Load, roots: Sequence[str]) -> None:
 
     @wraps(plain)
     def get_preparation_data(name: str) -> dict[str, Any]:
-        return {**plain(name), "harn": Prepared(roots, bundle)}
+        return {**plain(name), "harn": PreparedBundle(roots, bundle)}
 
     multiprocessing.spawn.get_preparation_data = get_preparation_data

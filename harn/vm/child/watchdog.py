@@ -14,7 +14,7 @@ from threading import Event, get_ident
 from types import FrameType
 
 from harn.vm.child.calls import CURRENT
-from harn.vm.frames import BLOCKED_BY_NOBODY, LARGEST_TO_CHILD, LOOP_TURNS, FrameReader, Ping, Pong, append_frame
+from harn.vm.frames import BLOCKED_BY_NO_CALL, LARGEST_TO_CHILD, LOOP_TURNS, FrameReader, Ping, Pong, append_frame
 
 PATIENCE = 0.1
 """Seconds that a running loop has to answer."""
@@ -24,7 +24,7 @@ FAREWELL = 1.5
 _HANDLE_RUN = asyncio.events.Handle._run.__code__
 
 
-class Watchdog:
+class LoopWatchdog:
     """Watches the loop of the thread that made it."""
 
     def __init__(self, control: socket.socket, loop: AbstractEventLoop, paths: Collection[str] = ()) -> None:
@@ -66,11 +66,11 @@ def find_culprit(frame: FrameType | None, paths: Collection[str]) -> tuple[int, 
     Return whose code a loop's thread runs, by the context of the handle that the loop is running.
 
     This works for handlers, tasks and callbacks that they started alike. A handle's context is private to asyncio;
-    without it, or outside any handle, the result is `BLOCKED_BY_NOBODY`.
+    without it, or outside any handle, the result is `BLOCKED_BY_NO_CALL`.
 
     :param frame: the thread's innermost frame.
     :param paths: the user's files, to report the line.
-    :return: the call's number or `BLOCKED_BY_NOBODY`, and ``file:line``.
+    :return: the call's number or `BLOCKED_BY_NO_CALL`, and ``file:line``.
     """
     where = ""
     while frame is not None:
@@ -79,6 +79,6 @@ def find_culprit(frame: FrameType | None, paths: Collection[str]) -> tuple[int, 
         if frame.f_code is _HANDLE_RUN:
             context = getattr(frame.f_locals.get("self"), "_context", None)
             call = None if context is None else context.get(CURRENT)
-            return (BLOCKED_BY_NOBODY if call is None else call.number), where
+            return (BLOCKED_BY_NO_CALL if call is None else call.number), where
         frame = frame.f_back
-    return BLOCKED_BY_NOBODY, where
+    return BLOCKED_BY_NO_CALL, where

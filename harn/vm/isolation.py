@@ -14,13 +14,13 @@ from harn.errors import CallInterrupted
 from harn.vm.model import Call, Returned
 from harn.vm.worker import Worker
 
-MOST_CELLS = 4
+MOST_ISOLATED = 4
 """The most processes for isolated calls of one bundle."""
 IDLE_LIMIT = 30.0
 """Seconds without a call after which the process is closed."""
 
 
-class Quarantine:
+class IsolatedWorker:
     """Runs calls one after another."""
 
     def __init__(self, reactor: Any, make_worker: Callable[[], Worker], references: Collection[str]) -> None:
@@ -83,26 +83,26 @@ class Quarantine:
             self._idle = None
 
 
-class Cells:
+class IsolatedWorkers:
     """A few isolated workers, so that a slow call delays no other suspect; each is made when all others are in use."""
 
-    def __init__(self, make_quarantine: Callable[[], Quarantine]) -> None:
-        self._make = make_quarantine
-        self._cells: list[Quarantine] = []
+    def __init__(self, make_isolated: Callable[[], IsolatedWorker]) -> None:
+        self._make = make_isolated
+        self._isolated: list[IsolatedWorker] = []
 
     @property
     def running(self) -> int:
         """Number of calls in them, running or waiting."""
-        return sum(cell.running for cell in self._cells)
+        return sum(worker.running for worker in self._isolated)
 
     def call(self, call: Call) -> Deferred[Returned]:
         """Run ``call`` alone, in the worker with the fewest calls."""
-        least = min(self._cells, key=lambda cell: cell.running, default=None)
-        if least is None or (least.running and len(self._cells) < MOST_CELLS):
+        least = min(self._isolated, key=lambda worker: worker.running, default=None)
+        if least is None or (least.running and len(self._isolated) < MOST_ISOLATED):
             least = self._make()
-            self._cells.append(least)
+            self._isolated.append(least)
         return least.call(call)
 
     def close(self) -> Deferred[Any]:
         """Interrupt running calls and end the processes; fires when they are gone."""
-        return gatherResults([cell.close() for cell in self._cells])
+        return gatherResults([worker.close() for worker in self._isolated])

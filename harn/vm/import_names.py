@@ -8,7 +8,7 @@ from collections.abc import Iterator
 _IMPORTING_CALLS = frozenset(("import_module", "__import__"))
 
 
-def mentions(source: bytes, path: str, name: str, *, is_package: bool) -> tuple[str, ...]:
+def import_names(source: bytes, path: str, name: str, *, is_package: bool) -> tuple[str, ...]:
     """
     Return every module that ``source`` may import, wherever in it the import is.
 

@@ -25,7 +25,7 @@ class UnreadModule(ImportError):
         self.message, self.hint = message, hint
 
 
-class Guard:
+class ImportGuard:
     """
     A finder between the bundle's and all others.
 
