@@ -50,8 +50,9 @@ class IRecovery(Interface):
         Take over every unfinished delivery of servers that are gone, as one unit (``owner``).
 
         Those that ran when their server crashed count that (``crashes`` + 1), and become dead letters
-        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed or was not renewed since this
-        one started; `close` drops its notes, so that a clean end counts for nothing.
+        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed; where a lock keeps other
+        servers off, also when it was not renewed since this one started. `close` drops its notes, so that a clean end
+        counts for nothing.
 
         :param received_before: only those received earlier (seconds, Unix); None for all.
         :param leaving: the incarnation of a server that still runs and ends its deliveries: not those.

@@ -9,6 +9,8 @@ import sys
 from queue import SimpleQueue
 
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import StoreError
 from harn.model.delivery import DEAD, DONE
@@ -26,6 +28,7 @@ from harn.testing.stores.kit import (
     new_delivery,
     settlement_of,
 )
+from harn.testing.stores.pumped import MemoryDatabase, PumpedStore
 from tests.store.sqlite_case import SQLiteTestCase
 
 WRITER = """
@@ -283,3 +286,37 @@ class TwoProcessesTests(SQLiteTestCase):
         child.send_signal(signal.SIGKILL)
         lines += [line for line in child.stdout.read().splitlines(True) if line.endswith("\n")]
         self.assertEqual(child.wait(), -signal.SIGKILL)
+
+
+class SeveralServersTests(SynchronousTestCase):
+    """Servers on one store that no lock keeps apart."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.first = PumpedStore(self.clock, MemoryDatabase(is_exclusive=False))
+        self.second = self.first.beside()
+        self.successResultOf(self.first.open())
+        self.successResultOf(self.first.accept(accept_of(new_delivery("e1"), new_delivery("e2"))))
+
+    def recovered(self):
+        return self.successResultOf(self.second.recover(self.clock.seconds(), 10)).recovered
+
+    def test_a_server_that_started_before_keeps_its_own(self):
+        """What a server has whose heartbeat has not lapsed is not taken over, though it was silent since our start."""
+        self.clock.advance(LAPSE - 1)
+        self.successResultOf(self.second.open())
+        self.assertEqual((self.recovered(), self.successResultOf(self.second.count_stranded(NOW + 1))), (0, 0))
+        self.successResultOf(self.first.heartbeat(self.clock.seconds()))
+        self.clock.advance(LAPSE - 1)
+        self.assertEqual(self.recovered(), 0)
+        self.successResultOf(self.first.settle(settlement_of(1, attempt=attempt_of())))
+        self.assertEqual(self.successResultOf(self.first.states((1, 2))), {1: "done", 2: "ready"})
+
+    def test_a_heartbeat_that_lapsed(self):
+        """From then on, what it left unfinished is taken over, once."""
+        self.successResultOf(self.second.open())
+        self.clock.advance(LAPSE)
+        self.assertEqual(self.successResultOf(self.second.count_stranded(NOW + 1)), 2)
+        self.assertEqual((self.recovered(), self.recovered()), (2, 0))
+        self.assertEqual(self.successResultOf(self.first.ready(0, 10, 1000)), [])

@@ -27,10 +27,15 @@ class Database(Protocol):
     Where a store keeps its data. `DatabaseFile` is the server's; a test may bring one in memory.
 
     Every method but `notes` is called in the writer's thread, `connect_reader` in the reader's.
+
+    :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
+    :ivar is_exclusive: a lock that the caller holds keeps others off, but for one that takes over: a server whose
+        heartbeat was not renewed since this one started is gone. Else it lives until its heartbeat lapses.
     """
 
     location: str | None
     name: str
+    is_exclusive: bool
 
     def open(self) -> Session:
         """
@@ -91,6 +96,7 @@ class DatabaseFile:
     ) -> None:
         self.location: str | None = path
         self.name = path
+        self.is_exclusive = True
         self._path = path
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout

@@ -38,7 +38,8 @@ class Executor:
 
     :ivar wall: stamps rows, and decides what has expired.
     :ivar incarnation: this server's number, 0 until it is registered.
-    :ivar seen_at_start: when each server was alive last, as of our start (seconds, Unix, by incarnation).
+    :ivar seen_at_start: when each server was alive last, as of our start (seconds, Unix, by incarnation); empty where
+        other servers may live that have not renewed their heartbeat since.
     """
 
     writer: Writer

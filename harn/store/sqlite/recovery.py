@@ -213,12 +213,12 @@ def living(
     connection: sqlite3.Connection, ours: int, seen_at_start: Mapping[int, float], now: float
 ) -> Collection[int]:
     """
-    Return the other servers that live: whose heartbeat came after our start, and within `LAPSE`.
+    Return the other servers that live: their heartbeat came within `LAPSE`, and is another than it was at our start.
 
-    Those that were silent since then are gone, as we hold the state directory's lock. A heartbeat is known for one that
-    came after our start by its being another than before, not by its time: the clock may have been set back.
+    Where a lock keeps other servers off, those that were silent since our start are gone. That a heartbeat came after
+    it shows by its value being another than before, not by its time: the clock may have been set back.
 
-    :param seen_at_start: what `last_seen` returned when we started.
+    :param seen_at_start: what `last_seen` returned when we started; empty where no lock keeps other servers off.
     """
     return [
         incarnation

@@ -121,7 +121,8 @@ class SQLiteStore(SQLiteInbox, SQLiteDeliveries, SQLiteRecovery, SQLiteEventLog,
         now = executor.wall.seconds()
 
         def register(session: Session) -> int:
-            executor.seen_at_start = recovery.last_seen(session.connection)
+            if self._database.is_exclusive:
+                executor.seen_at_start = recovery.last_seen(session.connection)
             return recovery.register(session, pid=os.getpid(), host=socket.gethostname(), now=now)
 
         async def opening() -> None:

@@ -162,12 +162,17 @@ class MemoryNotes:
 
 
 class MemoryDatabase:
-    """A `harn.store.sqlite.database.Database` in memory: it outlives each store that is opened over it."""
+    """
+    A `harn.store.sqlite.database.Database` in memory: it outlives each store that is opened over it.
+
+    :param is_exclusive: see `Database`; False for tests of several servers that live at once.
+    """
 
     location: str | None = None
     name = ":memory:"
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_exclusive: bool = True) -> None:
+        self.is_exclusive = is_exclusive
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, cached_statements=256, factory=MemoryConnection
         )
