@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 
@@ -11,7 +12,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.status import LIFECYCLE, identity, in_hand
+from harn.orchestrator.status import identity, in_hand, note_life
 from harn.reload.coordinator import Coordinator
 from harn.server import DRAINING, Server, ended_in_time
 
@@ -21,7 +22,7 @@ TRUNCATED = (
     "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
     " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"
 )
-"""What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.in_hand`."""
+"""What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.InHand`."""
 
 
 async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int | None) -> None:
@@ -37,7 +38,7 @@ async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int 
     quiet = server[HarnSite].quiesce() if served_out is None else served_out
     await server.background.stopService()
     handed_over = {} if new_pid is None else {"handed_over_to": new_pid}
-    await server.note(LIFECYCLE, "draining", {**identity(server), **in_hand(server), **handed_over})
+    await note_life(server, "draining", identity(server), in_hand(server), **handed_over)
     await ended_in_time(server.reactor, server[Coordinator].close)
     if served_out is not None:
         await ended_in_time(server.reactor, server[ServerPort].close)
@@ -55,11 +56,11 @@ async def _drain_deliveries(server: Server, ends_at: float) -> None:
     left = in_hand(server)
     if not in_time or dispatcher.queued:
         reason = "max_items" if in_time else "deadline"
-        log.warn(TRUNCATED, reason=reason, **left)
-        await server.note(LIFECYCLE, "drain_truncated", {**left, "reason": reason})
+        log.warn(TRUNCATED, reason=reason, **msgspec.structs.asdict(left))
+        await note_life(server, "drain_truncated", left, reason=reason)
     dispatcher.close()
     server.stopped_at = server.wall.seconds()
-    await server.note(LIFECYCLE, "stopped", {**identity(server), **left, "timed_out": not in_time})
+    await note_life(server, "stopped", identity(server), left, timed_out=not in_time)
 
 
 def drain_limits(server: Server) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.recovery import Recovery
-from harn.orchestrator.status import LIFECYCLE, identity
+from harn.orchestrator.status import identity, note_life
 from harn.reload.coordinator import Coordinator
 from harn.reload.numbers import LastGeneration, VersionNumbers
 from harn.reload.report import PREVIOUS, ReloadReport
@@ -91,8 +91,8 @@ async def note_start(server: Server, recovered: int) -> None:
     :param recovered: how many deliveries of earlier servers were taken over.
     """
     await server[Publisher].save_state()
-    await server.note(LIFECYCLE, "startup", identity(server))
-    await server.note(LIFECYCLE, "startup_stranded_envelopes", {"count": recovered})
+    await note_life(server, "startup", identity(server))
+    await note_life(server, "startup_stranded_envelopes", count=recovered)
     if not server[LiveCredentials].are_configured:
         log.warn(
             "no credentials are configured: a2a-push routes answer 401, and so does the admin API, but to commands"

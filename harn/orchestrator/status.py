@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from harn.dispatch.dispatcher import Dispatcher
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
@@ -24,31 +26,59 @@ def status_line(server: Server) -> str:
     return f"generation {server[Coordinator].generation} serves"
 
 
-def in_hand(server: Server) -> dict[str, Any]:
-    """Count what is under way, for records of its end."""
+class InHand(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of what is under way, as records of a server's end have them."""
+
+    http_in_flight: int
+    dispatcher_in_flight: int
+    dispatcher_queued: int
+    dispatcher_retry_queue_depth: int
+
+
+def in_hand(server: Server) -> InHand:
+    """Count what is under way."""
     dispatcher = server[Dispatcher]
-    return {
-        "http_in_flight": server[HarnSite].in_flight,
-        "dispatcher_in_flight": len(dispatcher.in_progress),
-        "dispatcher_queued": dispatcher.queued,
-        "dispatcher_retry_queue_depth": sum(server[Registry].waiting.values()),
-    }
+    return InHand(
+        http_in_flight=server[HarnSite].in_flight,
+        dispatcher_in_flight=len(dispatcher.in_progress),
+        dispatcher_queued=dispatcher.queued,
+        dispatcher_retry_queue_depth=sum(server[Registry].waiting.values()),
+    )
 
 
-def identity(server: Server) -> dict[str, Any]:
-    """Return which server this is, for records of its life."""
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which server it is, as records of its life have it."""
+
+    bind: str
+    manifest: str
+    role: str
+    state_dir: str
+    pid: int
+    generation: int
+    trigger_count: int
+    tls_enabled: bool
+
+
+def identity(server: Server) -> Identity:
+    """Return which server this is."""
     coordinator, port, options = server[Coordinator], server[ServerPort], server.options
     live = coordinator.current
-    return {
-        "bind": "" if port.listening is None else str(port.bind),
-        "manifest": options.manifest,
-        "role": options.role,
-        "state_dir": options.state_dir,
-        "pid": os.getpid(),
-        "generation": coordinator.generation,
-        "trigger_count": 0 if live is None else len(live.bindings),
-        "tls_enabled": port.has_tls,
-    }
+    return Identity(
+        bind="" if port.listening is None else str(port.bind),
+        manifest=options.manifest,
+        role=options.role,
+        state_dir=options.state_dir,
+        pid=os.getpid(),
+        generation=coordinator.generation,
+        trigger_count=0 if live is None else len(live.bindings),
+        tls_enabled=port.has_tls,
+    )
+
+
+async def note_life(server: Server, kind: str, *facts: msgspec.Struct, **more: object) -> None:
+    """Append a record about the server's life, with the fields of ``facts`` and ``more``."""
+    payload = {name: value for each in facts for name, value in msgspec.structs.asdict(each).items()}
+    await server.note(LIFECYCLE, kind, {**payload, **more})
 
 
 def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
