@@ -7,6 +7,7 @@ those of the features before it, and adds them here. `harn.orchestrator.features
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -56,6 +57,7 @@ class Server:
     :ivar store: where everything durable is.
     :ivar interpreters: where handlers run.
     :ivar wall: the time of day, for stamps.
+    :ivar random: returns numbers from 0 to below 1, for jitter.
     :ivar lifecycle: the events that features emit and subscribe to.
     :ivar operations: what operators can ask of this server.
     :ivar readiness: whether it should get requests.
@@ -75,6 +77,7 @@ class Server:
         store: IStore,
         interpreters: IInterpreters,
         wall: WallTime | None = None,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.reactor = reactor
         self.options = options
@@ -83,6 +86,7 @@ class Server:
         self.store = store
         self.interpreters = interpreters
         self.wall: WallTime = wall or WallClock()
+        self.random = random
         self.lifecycle = Lifecycle()
         self.operations = Operations(Audit(wall=self.wall, note=self.note))
         self.readiness = Readiness()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from harn.connectors.interfaces import IEventSink
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
@@ -18,12 +16,16 @@ LEAST_SHARE = 1024 * 1024
 """Bytes that waiting deliveries, and large running ones, may take at least: a quarter of the bound each."""
 
 
-def install(server: Server) -> None:
-    """Add the registry, the dispatcher and the intake, with their gauges."""
+def install(server: Server, **limits: int) -> None:
+    """
+    Add the registry, the dispatcher and the intake, with their gauges.
+
+    :param limits: ``max_outstanding``, ``max_deliveries`` and ``max_bytes`` of the `Dispatcher`.
+    """
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))
     dispatcher = server.add(
-        Dispatcher(server.reactor, server.store, registry, lifecycle, random.random, wall=server.wall)
+        Dispatcher(server.reactor, server.store, registry, lifecycle, server.random, wall=server.wall, **limits)
     )
     intake = server.add(Intake(server.reactor, server.store, dispatcher.submit, lifecycle))
     emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)

@@ -1,8 +1,17 @@
-"""A wall clock for tests: it goes with a ``Clock``, and is set forward or back where a test says so."""
+"""Time for tests: a wall clock that is set forward or back, and a clock with a thread pool that the test holds."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+START = 1_700_000_000.0
+"""Seconds, Unix: when a `ThreadClock` begins."""
 
 
 class SteppedWall:
@@ -24,3 +33,50 @@ class SteppedWall:
     def step(self, seconds: float) -> None:
         """Set it forward, or, by a negative number of seconds, back; the ``Clock`` does not notice."""
         self._ahead += seconds
+
+
+class HeldPool:
+    """A thread pool without threads: runs what it is given at once, or, while it is held, when it is let go."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def callInThreadWithCallback(self, done: Any, function: Any, *args: Any, **more: Any) -> None:
+        """See `twisted.python.threadpool.ThreadPool`."""
+
+        def work() -> None:
+            try:
+                result = function(*args, **more)
+            except BaseException:
+                done(False, Failure())
+            else:
+                done(True, result)
+
+        if self.held:
+            self._waiting.append(work)
+        else:
+            work()
+
+    def let_go(self) -> None:
+        """Run everything that waits, and hold nothing any more."""
+        self.held = False
+        while self._waiting:
+            self._waiting.popleft()()
+
+
+class ThreadClock(Clock):
+    """A clock that has such a pool, and calls at once what a thread would have called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = HeldPool()
+        self.advance(START)
+
+    def getThreadPool(self) -> HeldPool:
+        """See `IReactorThreads`."""
+        return self.pool
+
+    def callFromThread(self, function: Any, *args: Any, **more: Any) -> None:
+        """See `IReactorFromThreads`."""
+        function(*args, **more)

@@ -11,10 +11,11 @@ from harn.errors import AttemptFailed, CallInterrupted, HandlerRaised
 from harn.lifecycle import DeadLettered, Settled
 from harn.manifest.model import RetrySpec
 from harn.store.event_log import DEAD_LETTERS
+from harn.testing.scripted import Running
 from harn.triggers.binding import DRAINING, TERMINATED, BindingVersion
 from harn.vm.model import Returned
 from tests.dispatch.test_moving_on import WAITS, crowded, finish
-from tests.dispatch.world import Running, World, one_trigger
+from tests.dispatch.world import World, one_trigger
 
 
 def letters(world: World) -> list[dict[str, Any]]:

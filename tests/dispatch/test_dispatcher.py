@@ -15,8 +15,9 @@ from harn.errors import (
     InterpreterDied,
 )
 from harn.manifest.model import RetrySpec
+from harn.testing.clocks import START
 from harn.triggers.binding import DRAINING
-from tests.dispatch.world import START, World, one_trigger
+from tests.dispatch.world import World, one_trigger
 
 WAITS = RetrySpec(backoff="svix")
 

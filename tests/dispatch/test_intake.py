@@ -11,9 +11,11 @@ from harn.model.delivery import Claim
 from harn.model.event import decode_envelope
 from harn.store.deliveries import IDeliveries
 from harn.store.inbox import IInbox
+from harn.testing.clocks import START
+from harn.testing.scripted import ScriptedInterpreter
 from harn.triggers.binding import TERMINATED
 from harn.vm.interfaces import IInterpreter
-from tests.dispatch.world import START, ScriptedInterpreter, World, happened, one_trigger
+from tests.dispatch.world import World, happened, one_trigger
 
 
 class WorldTests(SynchronousTestCase):

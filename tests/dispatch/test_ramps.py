@@ -13,9 +13,10 @@ from harn.dispatch.intake import Arrival, Taken, decide
 from harn.errors import EventLogUnavailable
 from harn.manifest.model import RetrySpec, TriggerSpec
 from harn.model.event import decode_envelope
+from harn.testing.clocks import START
 from harn.triggers.binding import DRAINING, BindingVersion
 from harn.triggers.ramp import Ramp, bucket
-from tests.dispatch.world import START, World, happened
+from tests.dispatch.world import World, happened
 from tests.triggers.examples import definition, spec
 
 KEYS = [str(number) for number in range(40)]

@@ -8,9 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import HandlerRaised, HandlerRejected
 from harn.manifest.model import RetrySpec
+from harn.testing.clocks import START
 from harn.triggers.binding import BindingVersion
 from tests.dispatch.test_moving_on import finish
-from tests.dispatch.world import START, World, one_trigger
+from tests.dispatch.world import World, one_trigger
 
 BAD = RetrySpec(max=3)
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from zope.interface import implementer
 
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Arrival, Intake, Taken
-from harn.errors import CallInterrupted
-from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Settled, VersionEnded
+from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
-from harn.model.references import FunctionReference
-from harn.observability.metrics import Metrics
-from harn.observability.trigger_metrics import TriggerMetrics
-from harn.testing.clocks import SteppedWall
+from harn.testing.clocks import START
+from harn.testing.kit import KitServer
+from harn.testing.scripted import Running as Running
+from harn.testing.scripted import ScriptedInterpreter
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.counts import Counts
@@ -29,78 +27,7 @@ from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import reconcile
 from harn.triggers.registry import Registry
 from harn.vm.interfaces import IInterpreter
-from harn.vm.model import Call, Returned
-from harn.vm.sources import BundleProblem
 from tests.triggers.examples import definition, spec
-
-START = 1_700_000_000.0
-
-
-@define(eq=False)
-class Running:
-    """A call that an interpreter was asked for, to be ended by the test."""
-
-    call: Call
-    alone: bool
-    interpreter: ScriptedInterpreter
-    ended: Deferred[Returned] = field(factory=Deferred)
-
-    def returns(self, result: bytes | None = b"null") -> None:
-        """End it with a result; None for a predicate that said no."""
-        self.interpreter.calls.remove(self)
-        self.ended.callback(Returned(result))
-
-    def raises(self, error: Exception) -> None:
-        """End it with an error."""
-        self.interpreter.calls.remove(self)
-        self.ended.errback(error)
-
-
-@implementer(IInterpreter)
-class ScriptedInterpreter:
-    """Keeps its calls until the test ends them."""
-
-    def __init__(self, bundle_id: str = "sha256:bundle") -> None:
-        self.bundle_id = bundle_id
-        self.calls: list[Running] = []
-        self.closed = self.served = 0
-        self.hook_failures: tuple[str, ...] = ()
-
-    @property
-    def running(self) -> int:
-        """How many calls are in it."""
-        return len(self.calls)
-
-    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
-        """Everything resolves."""
-        return succeed([])
-
-    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
-        """Begin a call."""
-        running = Running(call, alone, self)
-        running.ended = Deferred(lambda _: self.calls.remove(running))
-        self.calls.append(running)
-        if self.closed:
-            running.raises(CallInterrupted("it is closed", suspect=False))
-        return running.ended
-
-    def serve(self) -> Deferred[Sequence[str]]:
-        """Count how often it was told to; there are no hooks."""
-        self.served += 1
-        return succeed(self.hook_failures)
-
-    def importing(self) -> str:
-        """Nothing is being imported."""
-        return ""
-
-    def is_up(self) -> bool:
-        """It never dies by itself."""
-        return not self.closed
-
-    def close(self) -> Deferred[None]:
-        """Refuse further calls."""
-        self.closed += 1
-        return succeed(None)
 
 
 class World:
@@ -115,24 +42,13 @@ class World:
         self.clock = Clock() if clock is None else clock
         if clock is None:
             self.clock.advance(START)
-        self.wall = SteppedWall(self.clock)
-        self.store = PumpedStore(self.wall) if store is None else store
-        self.store.open()
-        self.lifecycle = Lifecycle()
-        self.registry = Registry(self.lifecycle)
-        self.metrics = Metrics()
-        TriggerMetrics(self.metrics, self.lifecycle)
+        server = KitServer(self.clock, store=store)
+        install_dispatch(server, **{"max_outstanding": 4, **options})
+        self.wall, self.store = server.wall, server.store
+        self.metrics, self.lifecycle = server.metrics, server.lifecycle
+        self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]
         self.interpreters: list[ScriptedInterpreter] = []
         self.pool: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
-        self.dispatcher = Dispatcher(
-            self.clock,
-            self.store,
-            self.registry,
-            self.lifecycle,
-            lambda: 0.0,
-            **{"max_outstanding": 4, "wall": self.wall, **options},
-        )
-        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.lifecycle)
         self.ended: list[str] = []
         self.dead: Counter[tuple[str, str]] = Counter()
         self.lifecycle.subscribe(Accepted, self._accepted)

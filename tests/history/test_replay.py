@@ -19,11 +19,11 @@ from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settleme
 from harn.model.event import VERIFIED, Envelope, encode_envelope
 from harn.store.deliveries import IDeliveries, RecentEvent
 from harn.testing.interpreters import InterpreterCase
+from harn.testing.scripted import ScriptedInterpreter
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import Definition
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
-from tests.dispatch.world import ScriptedInterpreter
 from tests.triggers.examples import definition, spec
 
 RECEIVED = 1_700_000_000.0

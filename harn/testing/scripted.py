@@ -1,0 +1,150 @@
+"""Interpreters that do as the test says: each call runs until the test ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from harn.errors import CallInterrupted
+from harn.model.references import FunctionReference
+from harn.vm.bundle import Bundle
+from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.model import Call, Returned
+from harn.vm.sources import BundleProblem
+
+
+@define(eq=False)
+class Running:
+    """A call that an interpreter was asked for, to be ended by the test."""
+
+    call: Call
+    alone: bool
+    interpreter: ScriptedInterpreter
+    ended: Deferred[Returned] = field(factory=Deferred)
+
+    def returns(self, result: bytes | None = b"null") -> None:
+        """End it with a result; None for a predicate that said no."""
+        self.interpreter.calls.remove(self)
+        self.ended.callback(Returned(result))
+
+    def raises(self, error: Exception) -> None:
+        """End it with an error."""
+        self.interpreter.calls.remove(self)
+        self.ended.errback(error)
+
+
+@implementer(IInterpreter)
+class ScriptedInterpreter:
+    """Keeps its calls until the test ends them."""
+
+    def __init__(self, bundle_id: str = "sha256:bundle") -> None:
+        self.bundle_id = bundle_id
+        self.calls: list[Running] = []
+        self.closed = self.served = 0
+        self.hook_failures: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> int:
+        """How many calls are in it."""
+        return len(self.calls)
+
+    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
+        """Everything resolves."""
+        return succeed([])
+
+    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """Begin a call."""
+        running = Running(call, alone, self)
+        running.ended = Deferred(lambda _: self.calls.remove(running))
+        self.calls.append(running)
+        if self.closed:
+            running.raises(CallInterrupted("it is closed", suspect=False))
+        return running.ended
+
+    def serve(self) -> Deferred[Sequence[str]]:
+        """Count how often it was told to; there are no hooks."""
+        self.served += 1
+        return succeed(self.hook_failures)
+
+    def importing(self) -> str:
+        """Nothing is being imported."""
+        return ""
+
+    def is_up(self) -> bool:
+        """It never dies by itself."""
+        return not self.closed
+
+    def close(self) -> Deferred[None]:
+        """Refuse further calls."""
+        self.closed += 1
+        return succeed(None)
+
+
+class FakeInterpreter(ScriptedInterpreter):
+    """Resolves as its maker is told, and keeps its calls until the test ends them."""
+
+    def __init__(self, maker: FakeInterpreters, bundle: Bundle) -> None:
+        super().__init__(bundle.bundle_id)
+        self.bundle = bundle
+        self._maker = maker
+
+    def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
+        """Find each function whose ``def`` is in the source; or do what the maker is told."""
+        if self._maker.on_resolve is not None:
+            return self._maker.on_resolve()
+        missing = [
+            BundleProblem(
+                file=self.bundle.modules[each.module].path,
+                where=str(each),
+                message=f"{each} is missing",
+                reference=each,
+            )
+            for each in references
+            if f"def {each.function}(".encode() not in self.bundle.modules[each.module].source
+        ]
+        return succeed(missing)
+
+    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+        """Begin a call; tell who wants to know first."""
+        if self._maker.on_call is not None:
+            self._maker.on_call(self, call)
+        return super().call(call, alone=alone)
+
+    def close(self) -> Deferred[None]:
+        """Refuse further calls."""
+        self._maker.alive.discard(self)
+        return super().close()
+
+
+@implementer(IInterpreters)
+class FakeInterpreters(Service):
+    """
+    Makes them.
+
+    :ivar on_resolve: what `FakeInterpreter.resolve` gives instead of looking. ``on_call`` is told of each call.
+    :ivar alive: those that are not closed.
+    """
+
+    def __init__(self) -> None:
+        self.on_resolve: Callable[[], Deferred[Any]] | None = None
+        self.on_create: Callable[[], Deferred[Any]] | None = None
+        self.on_call: Callable[[FakeInterpreter, Call], None] | None = None
+        self.alive: set[FakeInterpreter] = set()
+        self.made: list[FakeInterpreter] = []
+
+    def try_hooks_again(self) -> None:
+        """See `IInterpreters`."""
+
+    def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[Any]:
+        """See `IInterpreters`."""
+        if self.on_create is not None:
+            return self.on_create()
+        interpreter = FakeInterpreter(self, bundle)
+        self.alive.add(interpreter)
+        self.made.append(interpreter)
+        return succeed(interpreter)
