@@ -52,7 +52,7 @@ class RequestRefused(HarnError):
 
 
 @frozen(kw_only=True)
-class Answer:
+class ServerAnswer:
     """What came back: the HTTP status, and the decoded JSON."""
 
     status: int
@@ -130,23 +130,23 @@ class AdminClient:
             shown = "what was given" if "@" in url else repr(url)  # a password may be in it
             raise NoServerUrl(f"{shown} is not the URL of a server: {wrong}; write for example {EXAMPLE}")
 
-    def get(self, target: str) -> Answer:
+    def get(self, target: str) -> ServerAnswer:
         """Ask for ``target``: a path with its query."""
         return self._ask("GET", target, b"", {})
 
-    def post(self, target: str, document: Mapping[str, Any], headers: Mapping[str, str] = {}) -> Answer:
+    def post(self, target: str, document: Mapping[str, Any], headers: Mapping[str, str] = {}) -> ServerAnswer:
         """Send ``document``, with an id that makes its signature one of a kind."""
         return self._ask(
             "POST", target, body_with_request_id(document), {"Content-Type": "application/json", **headers}
         )
 
-    def send(self, request: OperationRequest) -> Answer:
+    def send(self, request: OperationRequest) -> ServerAnswer:
         """Send the request of an operation."""
         if request.method == "GET":
             return self._ask("GET", request.target, b"", request.headers)
         return self.post(request.target, request.body, request.headers)
 
-    def _ask(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _ask(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> ServerAnswer:
         """
         Ask, and read the answer.
 
@@ -183,11 +183,11 @@ class AdminClient:
         finally:
             connection.close()
         try:
-            return Answer(status=response.status, document=json.loads(data))
+            return ServerAnswer(status=response.status, document=json.loads(data))
         except ValueError as error:
             if response.status < 300:
                 raise ServerUnreachable(f"{self.url} does not answer as a harn orchestrator does") from error
-            return Answer(status=response.status, document=data.decode("utf-8", "replace").strip())
+            return ServerAnswer(status=response.status, document=data.decode("utf-8", "replace").strip())
 
     def _connection(self) -> http.client.HTTPConnection:
         """

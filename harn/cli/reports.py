@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harn.cli.client import Answer, ServerUnreachable
+from harn.cli.client import ServerAnswer, ServerUnreachable
 from harn.cli.output import Line, say
 from harn.cli.plans import describe_plan, describe_ramp
 
@@ -19,7 +19,7 @@ NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generatio
 """What every report has, by whether its status is ``ok``."""
 
 
-def report_of(answer: Answer, url: str) -> Mapping[str, Any]:
+def report_of(answer: ServerAnswer, url: str) -> Mapping[str, Any]:
     """
     Give the report that the server answered with.
 

@@ -15,10 +15,10 @@ from attrs import field, frozen
 from harn.history.text_diff import LONGEST, text_diff
 from harn.manifest.changes import (
     field_differences,
+    format_field,
+    format_setting,
     setting_differences,
     settings_requiring_restart,
-    written_field,
-    written_setting,
 )
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
@@ -116,8 +116,8 @@ def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[Fie
     return tuple(
         FieldChange(
             key,
-            None if old is None else written_field(key, before),
-            None if new is None else written_field(key, after),
+            None if old is None else format_field(key, before),
+            None if new is None else format_field(key, after),
         )
         for key, before, after in sorted(found, key=lambda each: each[0])
     )
@@ -129,8 +129,8 @@ def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tup
     return tuple(
         SettingChange(
             name := f"orchestrator.{key}",
-            written_setting(key, before),
-            written_setting(key, after),
+            format_setting(key, before),
+            format_setting(key, after),
             "restart" if name in restart else "reload",
         )
         for key, before, after in sorted(setting_differences(old, new), key=lambda each: each[0])

@@ -165,7 +165,7 @@ class AdminPlace(Place):
 
 
 def reply(request: HarnRequest, status: int, document: Any, headers: bytes = b"") -> None:
-    """Answer with a JSON value."""
+    """Response with a JSON value."""
     request.send(status, _encode(document), JSON, headers)
 
 

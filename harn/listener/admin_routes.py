@@ -85,10 +85,10 @@ class AdminRoutes(Place):
         request.send(reply.status, _encode(reply.result), JSON, headers)
 
 
-Answer = Callable[[HarnRequest, Operation[Any, Any, Any], dict[str, str]], Awaitable[None]]
+Response = Callable[[HarnRequest, Operation[Any, Any, Any], dict[str, str]], Awaitable[None]]
 
 
-def make_admin_app(operations: Operations, answer: Answer) -> Klein:
+def make_admin_app(operations: Operations, answer: Response) -> Klein:
     """Make a Klein app with a route for each operation, which calls ``answer``."""
     app = make_app()
 

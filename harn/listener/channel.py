@@ -26,7 +26,7 @@ from zope.interface import implementer
 from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated
 from harn.listener.framing import check_trailers, has_bare_end, header_of, is_persistent, refusal_of
 from harn.listener.phases import BODY, CLOSING, HANDLING, HEADERS, IDLE, NO_ROOM, PhasedChannel
-from harn.listener.problems import Answer, Status, problem, problem_of
+from harn.listener.problems import Response, Status, problem, problem_of
 from harn.listener.unverified import network_of
 
 if TYPE_CHECKING:
@@ -326,8 +326,8 @@ class HarnChannel(PhasedChannel):
             else:
                 self.loseConnection()
 
-    def _end_body(self, answer: Answer) -> None:
-        """Answer for a body that will not be complete; one that was refused before has its answer already."""
+    def _end_body(self, answer: Response) -> None:
+        """Response for a body that will not be complete; one that was refused before has its answer already."""
         if self.requests:
             self.requests[-1].cut_off(answer)
         self.clearLineBuffer()
@@ -340,8 +340,8 @@ class HarnChannel(PhasedChannel):
         )
         self._turn_away(problem(_HEADERS_TOO_LARGE, detail))
 
-    def _turn_away(self, answer: Answer) -> None:
-        """Answer bytes that are not a request, or not yet a complete one, and close."""
+    def _turn_away(self, answer: Response) -> None:
+        """Response bytes that are not a request, or not yet a complete one, and close."""
         self.site.unverified.release(self)
         self.clearLineBuffer()
         self.write(answer.last_bytes(self.site.date_header()))

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from harn.errors import HarnError, PayloadInvalid, Refused
 from harn.listener.place import READ_METHODS, Place
-from harn.listener.problems import Answer, Status, problem
+from harn.listener.problems import Response, Status, problem
 from harn.listener.request import HarnRequest
 from harn.observability.metrics import CONTENT_TYPE, Metrics
 
@@ -31,7 +31,7 @@ class Page(Place):
 
     answers_always = True
 
-    def __init__(self, name: str, read: Callable[[HarnRequest], Answer]) -> None:
+    def __init__(self, name: str, read: Callable[[HarnRequest], Response]) -> None:
         self._name = name
         self._read = read
 
@@ -48,7 +48,7 @@ class Page(Place):
         return 1024
 
     def serve(self, request: HarnRequest) -> None:
-        """Answer; a page that fails answers with its problem document."""
+        """Response; a page that fails answers with its problem document."""
         try:
             answer = self._read(request)
         except Refused as error:
@@ -66,7 +66,7 @@ class Exposition(Page):
     outlives_client = True
 
     def __init__(self, name: str, metrics: Metrics, in_thread: InThread) -> None:
-        super().__init__(name, lambda request: Answer(200, metrics.render(), CONTENT_TYPE))
+        super().__init__(name, lambda request: Response(200, metrics.render(), CONTENT_TYPE))
         self._metrics = metrics
         self._in_thread = in_thread
 
@@ -78,7 +78,7 @@ class Exposition(Page):
             request.answer(request.problem(failure.value or HarnError("unknown")))
 
         self._in_thread(self._metrics.scrape()).addCallbacks(
-            lambda text: request.answer(Answer(200, text, CONTENT_TYPE)), failed
+            lambda text: request.answer(Response(200, text, CONTENT_TYPE)), failed
         )
 
 
@@ -96,10 +96,10 @@ def make_pages(
         ``interpreter down``); empty when it should.
     """
 
-    def health(request: HarnRequest) -> Answer:
-        return Answer(200, b"ok", TEXT)
+    def health(request: HarnRequest) -> Response:
+        return Response(200, b"ok", TEXT)
 
-    def ready(request: HarnRequest) -> Answer:
+    def ready(request: HarnRequest) -> Response:
         wanted = request.query_options().get("generation")
         reasons = list(not_ready())
         if request.site.quiescing and "draining" not in reasons:
@@ -111,7 +111,7 @@ def make_pages(
                 reasons.append(f"generation {request.site.generation} serves, {int(wanted)} does not yet")
         if reasons:
             return problem(_NOT_READY, "; ".join(reasons), headers=b"Retry-After: 1\r\n", extra={"reasons": reasons})
-        return Answer(200, b"ready", TEXT, request.tree.header)
+        return Response(200, b"ready", TEXT, request.tree.header)
 
     return {
         "/health": Page("/health", health),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.http import HTTPChannel
 
 from harn.errors import BodyTimedOut, Refused, Saturated, ShuttingDown
-from harn.listener.problems import Answer, Status, problem, problem_of
+from harn.listener.problems import Response, Status, problem, problem_of
 
 if TYPE_CHECKING:
     from harn.listener.site import HarnSite
@@ -131,10 +131,10 @@ class PhasedChannel(HTTPChannel):
             return ShuttingDown("the server is shutting down, and the request was not complete; send it again")
         return None
 
-    def _end_body(self, answer: Answer) -> None:
-        """Answer for a body that will not be complete."""
+    def _end_body(self, answer: Response) -> None:
+        """Response for a body that will not be complete."""
         raise NotImplementedError
 
-    def _turn_away(self, answer: Answer) -> None:
-        """Answer bytes that are not a request, or not yet a complete one, and close."""
+    def _turn_away(self, answer: Response) -> None:
+        """Response bytes that are not a request, or not yet a complete one, and close."""
         raise NotImplementedError

@@ -58,7 +58,7 @@ class Place:
         """
 
     def serve(self, request: HarnRequest) -> None:
-        """Answer, now or later, with ``request.send``."""
+        """Response, now or later, with ``request.send``."""
         raise NotImplementedError
 
     def over(self, request: HarnRequest, status: int | None) -> None:

@@ -82,7 +82,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 
 
 @frozen
-class Answer:
+class Response:
     """
     A whole answer.
 
@@ -111,7 +111,7 @@ class Answer:
         )
 
 
-def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping[str, Any] | None = None) -> Answer:
+def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping[str, Any] | None = None) -> Response:
     """
     Write a problem document.
 
@@ -120,10 +120,10 @@ def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping
     :param extra: further members of the document.
     """
     document = {"type": "about:blank", "title": status.title, "status": status.code, "detail": shown(detail)}
-    return Answer(status.code, _encode({**document, **(extra or {})}), PROBLEM_JSON, headers)
+    return Response(status.code, _encode({**document, **(extra or {})}), PROBLEM_JSON, headers)
 
 
-def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) -> Answer:
+def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) -> Response:
     """Return the problem document of an error; unexpected errors become a generic 500 without detail."""
     status = status_of(type(error))
     if status is INTERNAL:
@@ -139,7 +139,7 @@ def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) 
     return problem(status, _detail(error), headers=headers, extra=extra)
 
 
-def problem_for(code: int, detail: str) -> Answer:
+def problem_for(code: int, detail: str) -> Response:
     """Return the problem document of a status that a connector chose."""
     return problem(Status(code, reason_of(code)), detail)
 

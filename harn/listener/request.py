@@ -34,7 +34,7 @@ from harn.errors import (
 )
 from harn.listener.framing import check_head
 from harn.listener.place import Place
-from harn.listener.problems import Answer, problem_of
+from harn.listener.problems import Response, problem_of
 from harn.listener.tree import EMPTY, Tree
 from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
@@ -141,7 +141,7 @@ class HarnRequest(server.Request):
                 self._refuse_method(methods)
             if method == b"OPTIONS":
                 allow = b"Allow: " + b", ".join(methods) + b"\r\n"
-                self._answer_early(Answer(204, b"", b"", allow), length)
+                self._answer_early(Response(204, b"", b"", allow), length)
                 return
             self._limit = place.body_limit(self)
             if length is not None and length > self._limit:
@@ -237,7 +237,7 @@ class HarnRequest(server.Request):
         super().finish()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Answer for our code that raised; the client gets no detail."""
+        """Response for our code that raised; the client gets no detail."""
         log.failure("answering {method} {path} failed", reason, method=self.method, path=self.path)
         if not self.startedWriting:
             assert reason.value is not None
@@ -277,7 +277,7 @@ class HarnRequest(server.Request):
             raise PayloadInvalid("the query has more than 32 options") from None
         return {name: values[-1] for name, values in parsed.items()}
 
-    def problem(self, error: BaseException) -> Answer:
+    def problem(self, error: BaseException) -> Response:
         """Return the problem document of an error; a 401 has a challenge."""
         answer = problem_of(error)
         if answer.status == 401 and self.place is not None:
@@ -285,10 +285,10 @@ class HarnRequest(server.Request):
         return answer
 
     def refuse(self, error: BaseException) -> None:
-        """Answer with the problem document of an error."""
+        """Response with the problem document of an error."""
         self.answer(self.problem(error))
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: Response) -> None:
         """Send an answer."""
         self.send(answer.status, answer.body, answer.content_type, answer.headers)
 
@@ -329,8 +329,8 @@ class HarnRequest(server.Request):
         """Called when the body is the slowest, and its memory is needed."""
         self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
 
-    def cut_off(self, answer: Answer) -> None:
-        """Answer at once although the body is still coming, then close: the rest is discarded."""
+    def cut_off(self, answer: Response) -> None:
+        """Response at once although the body is still coming, then close: the rest is discarded."""
         channel = self.channel
         if channel is not None:
             channel.persistent = False
@@ -340,9 +340,9 @@ class HarnRequest(server.Request):
 
     # Internal
 
-    def _answer_early(self, answer: Answer, length: int | None) -> None:
+    def _answer_early(self, answer: Response, length: int | None) -> None:
         """
-        Answer before the body has arrived.
+        Response before the body has arrived.
 
         A small body is read and discarded, and the connection kept. For a large body, one of unknown length, or a
         client that waits for ``100 Continue``, the connection is closed: whether the body will be sent is unknown.

@@ -78,7 +78,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]
 _TABLES = {"match": MATCH, "retry": RETRY}
 
 
-def written_field(key: str, value: Any) -> Any:
+def format_field(key: str, value: Any) -> Any:
     """
     Format a value of a trigger's spec.
 
@@ -88,11 +88,11 @@ def written_field(key: str, value: Any) -> Any:
     if table == "secrets" and value is not None and len(value) == 1:
         return value[0]
     if name and table not in _TABLES:
-        return _written(None, value)  # a secret's references, or a key of the provider's own table
-    return _written(_TABLES[table].get(name) if name else TRIGGER.get(key), value)
+        return _formatted(None, value)  # a secret's references, or a key of the provider's own table
+    return _formatted(_TABLES[table].get(name) if name else TRIGGER.get(key), value)
 
 
-def written_setting(key: str, value: Any) -> Any:
+def format_setting(key: str, value: Any) -> Any:
     """
     Format a value of ``[orchestrator]``.
 
@@ -102,10 +102,10 @@ def written_setting(key: str, value: Any) -> Any:
     shape = ORCHESTRATOR
     for table in tables:
         shape = shape.tables[table]
-    return _written(shape.fields[name], value)
+    return _formatted(shape.fields[name], value)
 
 
-def _written(shape: Field | None, value: Any) -> Any:
+def _formatted(shape: Field | None, value: Any) -> Any:
     if not isinstance(value, int | float):
         return list(value) if isinstance(value, tuple) else value
     if isinstance(shape, Duration):

@@ -1,5 +1,5 @@
 """
-The program of the child process that parses a big manifest: text on standard input, `Answer` on standard output.
+The program of the child process that parses a big manifest: text on standard input, `ParsedText` on standard output.
 
 The TOML parser holds the interpreter's lock from the first byte to the last, so that a thread would not help the
 reactor. Each trigger is encoded on its own, so that the parent decodes them one by one.
@@ -25,7 +25,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d", re.ASCII)
 _KINDS: tuple[type[Any], ...] = (datetime, date, time, int)
 
 
-class Answer(msgspec.Struct, array_like=True, frozen=True):
+class ParsedText(msgspec.Struct, array_like=True, frozen=True):
     """A parsed text: each value as MessagePack, to be decoded by `decode_value`."""
 
     by_parts: bool
@@ -54,10 +54,10 @@ def _restore(code: int, data: memoryview) -> Any:
 
 _encoder = msgspec.msgpack.Encoder()
 _values = msgspec.msgpack.Decoder(ext_hook=_restore)
-_answers = msgspec.msgpack.Decoder(Answer)
+_answers = msgspec.msgpack.Decoder(ParsedText)
 
 
-def decode_answer(data: bytes) -> Answer:
+def decode_parsed(data: bytes) -> ParsedText:
     """
     Decode the child's output.
 
@@ -71,7 +71,7 @@ def decode_value(raw: msgspec.Raw) -> Any:
     return _values.decode(raw)
 
 
-def answer(data: bytes) -> bytes:
+def parse_to_frame(data: bytes) -> bytes:
     """
     Parse and encode.
 
@@ -80,7 +80,7 @@ def answer(data: bytes) -> bytes:
     text = data.decode("utf-8")
     parsed = parse(text)
     if isinstance(parsed, Malformed):
-        return _encoder.encode(Answer(False, msgspec.Raw(b"\x80"), [], parsed))
+        return _encoder.encode(ParsedText(False, msgspec.Raw(b"\x80"), [], parsed))
     with_moments = _MOMENT.search(text) is not None
 
     def encode(value: Any) -> msgspec.Raw:
@@ -90,13 +90,15 @@ def answer(data: bytes) -> bytes:
             return msgspec.Raw(_encoder.encode(_portable(value)))
 
     try:
-        return _encoder.encode(Answer(parsed.by_parts, encode(parsed.head), [encode(one) for one in parsed.triggers]))
+        return _encoder.encode(
+            ParsedText(parsed.by_parts, encode(parsed.head), [encode(one) for one in parsed.triggers])
+        )
     except RecursionError:
-        return _encoder.encode(Answer(False, msgspec.Raw(b"\x80"), [], Malformed("tables are nested too deep")))
+        return _encoder.encode(ParsedText(False, msgspec.Raw(b"\x80"), [], Malformed("tables are nested too deep")))
 
 
 def main() -> None:
     """Parse standard input, once; with the signals of `FOR_THE_PARENT` blocked."""
     gc.disable()  # Everything made here lives until the end.
-    sys.stdout.buffer.write(answer(sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(parse_to_frame(sys.stdin.buffer.read()))
     sys.stdout.buffer.flush()

@@ -1,8 +1,8 @@
 """
 The types of the manifest's values; each checks a value and describes itself as JSON schema.
 
-A field's ``read(value, path, findings)`` returns the value as a spec holds it, or adds what is wrong to the findings
-and returns None; ``json_schema()`` describes valid values.
+A field's ``read(value, path, diagnostics)`` returns the value as a spec holds it, or None after adding a diagnostic;
+``json_schema()`` describes valid values.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from attrs import frozen
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
 
-from harn.manifest.findings import Findings, describe, nearest, quote, suggest
-from harn.manifest.lines import Path
+from harn.manifest.diagnostics import Diagnostics, describe, nearest, quote, suggest
+from harn.manifest.lines import KeyPath
 from harn.model.durations import format_duration, parse_duration
 from harn.model.references import parse_function_reference
 from harn.model.shares import parse_share
@@ -31,8 +31,8 @@ class Field(Protocol):
     def description(self) -> str:
         """The field's purpose, in one sentence."""
 
-    def read(self, value: Any, path: Path, findings: Findings) -> Any:
-        """Return the value as a spec holds it; None, and a finding, when it is wrong."""
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> Any:
+        """Return the value as a spec holds it; None, and a diagnostic, when it is wrong."""
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of valid values."""
@@ -44,11 +44,11 @@ class Flag:
 
     description: str
 
-    def read(self, value: Any, path: Path, findings: Findings) -> bool | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> bool | None:
         """See `Field.read`."""
         if isinstance(value, bool):
             return value
-        findings.add(path, f"must be true or false, got {describe(value)}", "write it without quotes")
+        diagnostics.add(path, f"must be true or false, got {describe(value)}", "write it without quotes")
         return None
 
     def json_schema(self) -> dict[str, Any]:
@@ -64,12 +64,14 @@ class Integer:
     low: int = 0
     high: int = 2**53
 
-    def read(self, value: Any, path: Path, findings: Findings) -> int | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> int | None:
         """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, int):
-            findings.add(path, f"must be a whole number, got {describe(value)}", "write digits alone, without quotes")
+            diagnostics.add(
+                path, f"must be a whole number, got {describe(value)}", "write digits alone, without quotes"
+            )
         elif not self.low <= value <= self.high:
-            findings.add(path, f"must be {_span(self.low, self.high)}, got {_shown(value)}")
+            diagnostics.add(path, f"must be {_span(self.low, self.high)}, got {_shown(value)}")
         else:
             return value
         return None
@@ -88,16 +90,16 @@ class Number:
     high: float = 2**53
     positive: bool = False
 
-    def read(self, value: Any, path: Path, findings: Findings) -> float | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> float | None:
         """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, int | float):
-            findings.add(path, f"must be a number, got {describe(value)}", "write digits alone, without quotes")
+            diagnostics.add(path, f"must be a number, got {describe(value)}", "write digits alone, without quotes")
         elif isinstance(value, float) and not math.isfinite(value):
-            findings.add(path, "must be a finite number")
+            diagnostics.add(path, "must be a finite number")
         elif not self.low <= value <= self.high:
-            findings.add(path, f"must be {_span(self.low, self.high)}, got {_shown(value)}")
+            diagnostics.add(path, f"must be {_span(self.low, self.high)}, got {_shown(value)}")
         elif self.positive and not value > 0:
-            findings.add(path, "must be over 0")
+            diagnostics.add(path, "must be over 0")
         else:
             return float(value)
         return None
@@ -115,7 +117,7 @@ class Choice:
     description: str
     options: tuple[str, ...]
 
-    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> str | None:
         """See `Field.read`."""
         if isinstance(value, str) and value in self.options:
             return value
@@ -123,9 +125,9 @@ class Choice:
         if isinstance(value, str):
             meant = nearest(value, self.options)
             hint = f"did you mean {quote(meant)}? known: {known}" if meant else f"write one of: {known}"
-            findings.add(path, f"{quote(value)} is not known", hint)
+            diagnostics.add(path, f"{quote(value)} is not known", hint)
         else:
-            findings.add(path, f"must be a string, got {describe(value)}", f"write one of: {known}")
+            diagnostics.add(path, f"must be a string, got {describe(value)}", f"write one of: {known}")
         return None
 
     def json_schema(self) -> dict[str, Any]:
@@ -140,23 +142,23 @@ class Duration:
     description: str
     low: float = 0.0
 
-    def read(self, value: Any, path: Path, findings: Findings) -> float | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> float | None:
         """See `Field.read`."""
         if not isinstance(value, str):
             unit = f'"{value}s"' if isinstance(value, int) and not isinstance(value, bool) else '"30s"'
-            findings.add(path, f"must be a string with a unit, got {describe(value)}", f"write it as {unit}")
+            diagnostics.add(path, f"must be a string with a unit, got {describe(value)}", f"write it as {unit}")
             return None
         try:
             seconds = parse_duration(value)
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
-            findings.add(path, message, hint)
+            diagnostics.add(path, message, hint)
             return None
         if seconds <= 0:
-            findings.add(path, "must be longer than 0", 'write for example "30s"')
+            diagnostics.add(path, "must be longer than 0", 'write for example "30s"')
         elif seconds < self.low:
             least = format_duration(self.low)
-            findings.add(path, f"must be at least {least}, got {quote(value)}", f'write for example "{least}"')
+            diagnostics.add(path, f"must be at least {least}, got {quote(value)}", f'write for example "{least}"')
         else:
             return seconds
         return None
@@ -178,14 +180,14 @@ class Share:
     positive: bool = False
     partial: bool = False
 
-    def read(self, value: Any, path: Path, findings: Findings) -> float | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> float | None:
         """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            findings.add(path, f"must be a share, got {describe(value)}", 'write for example "10%"')
+            diagnostics.add(path, f"must be a share, got {describe(value)}", 'write for example "10%"')
             return None
         if isinstance(value, float) and 0 < value < 1:
             # 0.1 is ambiguous: some mean a tenth, others a thousandth.
-            findings.add(
+            diagnostics.add(
                 path, f"{value} could be {value:.12g} % or {value * 100:.12g} %", "write it with a % in quotes"
             )
             return None
@@ -193,12 +195,14 @@ class Share:
             share = parse_share(value if isinstance(value, str) else str(value))
         except ValueError:
             shown = _shown(value) if isinstance(value, int) else quote(str(value))
-            findings.add(path, f"must be a share, got {shown}", 'write a percentage from 0 to 100, for example "10%"')
+            diagnostics.add(
+                path, f"must be a share, got {shown}", 'write a percentage from 0 to 100, for example "10%"'
+            )
             return None
         if self.positive and not share > 0:
-            findings.add(path, "must be over 0%")
+            diagnostics.add(path, "must be over 0%")
         elif self.partial and not share < 1:
-            findings.add(path, "must be under 100%")
+            diagnostics.add(path, "must be under 100%")
         else:
             return share
         return None
@@ -218,18 +222,18 @@ class Text:
     description: str
     fault: Callable[[str], tuple[str, str] | None] | None = None
 
-    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> str | None:
         """See `Field.read`."""
         if not isinstance(value, str):
-            findings.add(path, f"must be a string, got {describe(value)}")
+            diagnostics.add(path, f"must be a string, got {describe(value)}")
             return None
         if not value:
-            findings.add(path, "is empty")
+            diagnostics.add(path, "is empty")
             return None
         fault = self.fault(value) if self.fault is not None else None
         if fault is None:
             return value
-        findings.add(path, *fault)
+        diagnostics.add(path, *fault)
         return None
 
     def json_schema(self) -> dict[str, Any]:
@@ -244,13 +248,13 @@ class Texts:
     description: str
     item: Text
 
-    def read(self, value: Any, path: Path, findings: Findings) -> tuple[str, ...] | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> tuple[str, ...] | None:
         """See `Field.read`."""
         if not isinstance(value, list):
             hint = f"write [{quote(value)}]" if isinstance(value, str) else ""
-            findings.add(path, f"must be an array of strings, got {describe(value)}", hint)
+            diagnostics.add(path, f"must be an array of strings, got {describe(value)}", hint)
             return None
-        items = [self.item.read(one, (*path, index), findings) for index, one in enumerate(value)]
+        items = [self.item.read(one, (*path, index), diagnostics) for index, one in enumerate(value)]
         return tuple(item for item in items if item is not None)
 
     def json_schema(self) -> dict[str, Any]:
@@ -264,15 +268,15 @@ class Expression:
 
     description: str
 
-    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> str | None:
         """See `Field.read`."""
         if not isinstance(value, str):
-            findings.add(path, f"must be a string with JMESPath in it, got {describe(value)}")
+            diagnostics.add(path, f"must be a string with JMESPath in it, got {describe(value)}")
             return None
         fault = fault_of_expression(value)
         if fault is None:
             return value
-        findings.add(path, f"is not JMESPath: {fault}", "the event is `event`, for example event.kind")
+        diagnostics.add(path, f"is not JMESPath: {fault}", "the event is `event`, for example event.kind")
         return None
 
     def json_schema(self) -> dict[str, Any]:
@@ -287,22 +291,22 @@ class Function:
     description: str
     schemes: tuple[str, ...] = ()
 
-    def read(self, value: Any, path: Path, findings: Findings) -> str | None:
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> str | None:
         """See `Field.read`."""
         if not isinstance(value, str):
-            findings.add(path, f"must be a string, got {describe(value)}", 'write for example "handlers:on_issue"')
+            diagnostics.add(path, f"must be a string, got {describe(value)}", 'write for example "handlers:on_issue"')
             return None
         scheme, separator, _ = value.partition("://")
         if separator and scheme in self.schemes:
             hint = "name a Python function, for example handlers:on_issue"
-            findings.add(path, f"{scheme}:// is not supported yet", hint)
+            diagnostics.add(path, f"{scheme}:// is not supported yet", hint)
             return None
         try:
             return _normalize_function(value)
         except ValueError as error:
             # The shared parser puts what to do after the semicolon, and the value in front.
             hint = str(error).rpartition("; ")[2]
-            findings.add(path, f"must be a Python function, got {quote(value)}", hint)
+            diagnostics.add(path, f"must be a Python function, got {quote(value)}", hint)
             return None
 
     def json_schema(self) -> dict[str, Any]:

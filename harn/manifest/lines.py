@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from harn.manifest.document import HEADER, Pieces
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys, and places in arrays (0-based), from the top, for example ``("triggers", 0, "retry", "max")``."""
 
 _BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
@@ -42,16 +42,16 @@ class _Reader:
     """One pass over one text."""
 
     def __init__(self, text: str) -> None:
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self._text = text
         self._at = 0
         self._line = 1
         self._counted = 0
-        self._lengths: dict[Path, int] = {}
+        self._lengths: dict[KeyPath, int] = {}
 
     def read(self) -> None:
         """Read to the end, or to where it stops being TOML."""
-        table: Path = ()
+        table: KeyPath = ()
         while self._skip(_BLANK) or self._at < len(self._text):
             if self._at >= len(self._text):
                 return
@@ -65,13 +65,13 @@ class _Reader:
             if self._at == before:
                 return
 
-    def _header(self, brackets: int) -> Path:
+    def _header(self, brackets: int) -> KeyPath:
         line = self._here()
         self._at += brackets
         keys = self._key()
         self._skip(_SPACE)
         self._at += brackets
-        path: Path = ()
+        path: KeyPath = ()
         for key in keys[:-1]:
             path = self._latest((*path, key))
         path = (*path, keys[-1])
@@ -82,12 +82,12 @@ class _Reader:
         self._note(path, line)
         return path
 
-    def _latest(self, path: Path) -> Path:
+    def _latest(self, path: KeyPath) -> KeyPath:
         """Enter the last table of an array of tables."""
         length = self._lengths.get(path)
         return path if length is None else (*path, length - 1)
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: KeyPath) -> None:
         line = self._here()
         path = table
         for key in self._key():
@@ -114,7 +114,7 @@ class _Reader:
                 return keys
             self._at += 1
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         opened = self._text[self._at : self._at + 1]
         if opened == "[":
             self._items(path)
@@ -123,7 +123,7 @@ class _Reader:
         elif not self._skip(_TEXT):
             self._skip(_SCALAR)
 
-    def _items(self, path: Path) -> None:
+    def _items(self, path: KeyPath) -> None:
         self._at += 1
         index = 0
         while self._more("]"):
@@ -134,7 +134,7 @@ class _Reader:
             if self._at == before:
                 return
 
-    def _inline(self, path: Path) -> None:
+    def _inline(self, path: KeyPath) -> None:
         self._at += 1
         while self._more("}"):
             before = self._at
@@ -165,11 +165,11 @@ class _Reader:
         self._counted = self._at
         return self._line
 
-    def _note(self, path: Path, line: int) -> None:
+    def _note(self, path: KeyPath, line: int) -> None:
         self.lines.setdefault(path, line)
 
 
-def key_lines(text: str) -> Mapping[Path, int]:
+def key_lines(text: str) -> Mapping[KeyPath, int]:
     """Return the line (1-based) of every table, key and array item of a TOML text."""
     reader = _Reader(text)
     reader.read()
@@ -182,9 +182,9 @@ class Locator:
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
         self._starts: list[int] = []
-        self._read: dict[int, Mapping[Path, int]] = {}
+        self._read: dict[int, Mapping[KeyPath, int]] = {}
 
-    def line(self, path: Path) -> int | None:
+    def line(self, path: KeyPath) -> int | None:
         """
         Return the line of ``path``, or of the first entry in it where it is written with a longer name (``[a.b]`` for
         ``a``), or of the nearest table around it; None when nothing is written.
@@ -198,12 +198,12 @@ class Locator:
             path = path[:-1]
         return lines[path] + before if path else None
 
-    def has(self, path: Path) -> bool:
+    def has(self, path: KeyPath) -> bool:
         """Return whether ``path`` itself is written."""
         lines, path, _ = self._around(path)
         return path in lines
 
-    def _around(self, path: Path) -> tuple[Mapping[Path, int], Path, int]:
+    def _around(self, path: KeyPath) -> tuple[Mapping[KeyPath, int], KeyPath, int]:
         """Return the lines of the piece that ``path`` is in, ``path`` within it, and the number of lines before it."""
         parts = self._pieces.parts
         if not parts or path[:1] != ("triggers",):
@@ -213,7 +213,7 @@ class Locator:
         inner = ("triggers", 0, *path[2:]) if len(path) > 1 else path
         return self._lines(index, HEADER + parts[index]), inner, self._start(index) - 1
 
-    def _lines(self, piece: int, text: str) -> Mapping[Path, int]:
+    def _lines(self, piece: int, text: str) -> Mapping[KeyPath, int]:
         if piece not in self._read:
             self._read[piece] = key_lines(text)
         return self._read[piece]

@@ -17,9 +17,9 @@ from attrs import field, frozen
 from twisted.internet.threads import deferToThreadPool
 
 from harn.errors import ManifestInvalid
-from harn.manifest.child import decode_answer, decode_value
+from harn.manifest.child import decode_parsed, decode_value
+from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
 from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
-from harn.manifest.findings import Finding, Findings, parse_key, place
 from harn.manifest.interfaces import ProviderRules
 from harn.manifest.lines import Locator
 from harn.manifest.model import Manifest, TriggerSpec
@@ -58,7 +58,7 @@ class LoadedManifest:
         :param key: dotted, for example ``handler`` or ``secrets.signing_secret[1]``.
         """
         path = ("triggers", self._places[trigger_id], *parse_key(key))
-        return place(self.shown, self._locator, Finding(path, message, hint), tuple(self._places))
+        return place(self.shown, self._locator, Diagnostic(path, message, hint), tuple(self._places))
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
@@ -137,7 +137,7 @@ async def load_manifest(
     if len(draft.text) <= THRESHOLD:
         return await deferToThreadPool(reactor, pool, lambda: _check(draft, _parse_whole(draft)))
     answer = await parse_in_child(draft.text, reactor)
-    return await deferToThreadPool(reactor, pool, lambda: _check(draft, _take_answer(draft, answer)))
+    return await deferToThreadPool(reactor, pool, lambda: _check(draft, _values_of_child(draft, answer)))
 
 
 def _begin(
@@ -189,8 +189,8 @@ def _parse_whole(draft: _Draft) -> _Values:
     return _Values(head=parsed.head, pieces=uncut(draft.text), count=len(triggers), trigger=triggers.__getitem__)
 
 
-def _take_answer(draft: _Draft, data: bytes) -> _Values:
-    answer = decode_answer(data)
+def _values_of_child(draft: _Draft, data: bytes) -> _Values:
+    answer = decode_parsed(data)
     if answer.malformed is not None:
         raise _malformed(draft, answer.malformed)
     return _Values(
@@ -216,8 +216,8 @@ def _malformed(draft: _Draft, found: Malformed) -> ManifestInvalid:
 
 def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     """Check the new parts, and all triggers together."""
-    findings = Findings()
-    head = check_head(values.head, draft.source.path, findings)
+    diagnostics = Diagnostics()
+    head = check_head(values.head, draft.source.path, diagnostics)
     by_parts = values.pieces is draft.pieces
     specs: list[TriggerSpec | None] = list(draft.specs) if by_parts else list(repeat(None, values.count))
     names: dict[int, Any] = {}
@@ -226,9 +226,9 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     for index in draft.new if by_parts else range(values.count):
         raw = values.trigger(index)
         names[index] = raw.get("id") if isinstance(raw, dict) else None
-        before = len(findings.found)
-        spec = check_trigger(raw, index, draft.rules, findings)
-        if spec is not None and len(findings.found) == before:
+        before = len(diagnostics.found)
+        spec = check_trigger(raw, index, draft.rules, diagnostics)
+        if spec is not None and len(diagnostics.found) == before:
             fingerprint = spec.fingerprint()
             if old is not None and old.fingerprints.get(spec.id) == fingerprint:
                 known = old.triggers[spec.id]
@@ -236,10 +236,10 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
             fingerprints[spec.id] = fingerprint
         specs[index] = spec
     if "triggers" not in values.head:
-        check_together(specs, head.orchestrator.allow_empty, lambda: Locator(values.pieces), findings)
-    if findings.found:
+        check_together(specs, head.orchestrator.allow_empty, lambda: Locator(values.pieces), diagnostics)
+    if diagnostics.found:
         said = [names.get(index, spec.id if spec is not None else None) for index, spec in enumerate(specs)]
-        raise ManifestInvalid(findings.problems(draft.source.shown, values.pieces, said))
+        raise ManifestInvalid(diagnostics.problems(draft.source.shown, values.pieces, said))
     checked = [spec for spec in specs if spec is not None]
     triggers = {spec.id: spec for spec in checked}
     if old is not None:

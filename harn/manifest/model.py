@@ -119,32 +119,32 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @frozen
-class Use:
+class ReferenceSite:
     """A place: ``key`` is dotted, as `harn.manifest.load.LoadedManifest.problem` takes it."""
 
     trigger_id: str
     key: str
 
 
-def secret_references(manifest: Manifest) -> dict[str, tuple[Use, ...]]:
+def secret_references(manifest: Manifest) -> dict[str, tuple[ReferenceSite, ...]]:
     """Return every secret reference, as written, with the places that use it."""
-    uses: dict[str, list[Use]] = {}
+    uses: dict[str, list[ReferenceSite]] = {}
     for spec in manifest.triggers.values():
         for name, references in spec.secrets.items():
             for index, reference in enumerate(references):
                 key = f"secrets.{name}" if len(references) == 1 else f"secrets.{name}[{index}]"
-                uses.setdefault(reference, []).append(Use(spec.id, key))
+                uses.setdefault(reference, []).append(ReferenceSite(spec.id, key))
         for index, reference in enumerate(spec.handler_secrets or ()):
-            uses.setdefault(reference, []).append(Use(spec.id, f"handler_secrets[{index}]"))
+            uses.setdefault(reference, []).append(ReferenceSite(spec.id, f"handler_secrets[{index}]"))
     return {reference: tuple(places) for reference, places in uses.items()}
 
 
-def function_references(manifest: Manifest) -> dict[FunctionReference, tuple[Use, ...]]:
+def function_references(manifest: Manifest) -> dict[FunctionReference, tuple[ReferenceSite, ...]]:
     """Return every handler and predicate, with the places that use it."""
-    uses: dict[FunctionReference, list[Use]] = {}
+    uses: dict[FunctionReference, list[ReferenceSite]] = {}
     for spec in manifest.triggers.values():
-        uses.setdefault(spec.handler_reference(), []).append(Use(spec.id, "handler"))
+        uses.setdefault(spec.handler_reference(), []).append(ReferenceSite(spec.id, "handler"))
         predicate = spec.predicate_reference()
         if predicate is not None:
-            uses.setdefault(predicate, []).append(Use(spec.id, "when"))
+            uses.setdefault(predicate, []).append(ReferenceSite(spec.id, "when"))
     return {reference: tuple(places) for reference, places in uses.items()}

@@ -68,7 +68,7 @@ def parse_in_child(text: str, reactor: Any) -> Deferred[bytes]:
     Parse ``text`` in a child process; cancelling kills it.
 
     :param reactor: an `IReactorProcess`.
-    :return: the input of `harn.manifest.child.decode_answer`.
+    :return: the input of `harn.manifest.child.decode_parsed`.
     :raises StageFailed: the child could not be started, or ended before it answered.
     """
     processes: IReactorProcess = reactor

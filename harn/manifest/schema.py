@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from zope.interface import implementer
 
-from harn.manifest.findings import describe, nearest, quote, suggest
+from harn.manifest.diagnostics import describe, nearest, quote, suggest
 from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import msgspec
 
 from harn.manifest.declared import RESTART, Shape
+from harn.manifest.diagnostics import Diagnostics, quote, suggest
 from harn.manifest.fields import Choice, Duration, Flag, Integer, Number, Share, Text, Texts
-from harn.manifest.findings import Findings, quote, suggest
 from harn.manifest.tables import Table
 from harn.observability.levels import DEFAULT, LEVELS
 
@@ -139,40 +139,40 @@ ORCHESTRATOR = Shape.of(OrchestratorSettings)
 _LATER = frozenset(("budget",))
 
 
-def check_orchestrator(raw: Any, findings: Findings) -> OrchestratorSettings:
+def check_orchestrator(raw: Any, diagnostics: Diagnostics) -> OrchestratorSettings:
     """Check ``[orchestrator]`` (None when it is absent); an invalid value keeps its default."""
     if raw is None:
         return OrchestratorSettings()
-    table = Table.of(raw, ("orchestrator",), findings)
+    table = Table.of(raw, ("orchestrator",), diagnostics)
     if table is None:
         return OrchestratorSettings()
     settings: OrchestratorSettings = _check(table, ORCHESTRATOR, _LATER)
     given = raw.get("admission")
     if settings.admission.burst is not None and not given.keys() & {"rate", "global_rate", "global-rate"}:
         path = ("orchestrator", "admission", "burst")
-        findings.add(path, "counts only with rate or global_rate", "set one of them, or remove burst")
-    _check_revert(raw.get("reload"), findings)
-    return msgspec.structs.replace(settings, allowed_origins=_origins(settings.allowed_origins, findings))
+        diagnostics.add(path, "counts only with rate or global_rate", "set one of them, or remove burst")
+    _check_revert(raw.get("reload"), diagnostics)
+    return msgspec.structs.replace(settings, allowed_origins=_origins(settings.allowed_origins, diagnostics))
 
 
-def _check_revert(given: Any, findings: Findings) -> None:
+def _check_revert(given: Any, diagnostics: Diagnostics) -> None:
     """Refuse settings of the failure limit where no limit is set."""
     if not isinstance(given, dict) or given.keys() & {"revert_on_failures", "revert-on-failures"}:
         return
     for key in ("revert_min", "revert-min", "revert_for", "revert-for"):
         if key in given:
             path = ("orchestrator", "reload", key)
-            findings.add(path, "counts only with revert_on_failures", f"set that, or remove {key}")
+            diagnostics.add(path, "counts only with revert_on_failures", f"set that, or remove {key}")
 
 
-def _origins(given: tuple[str, ...], findings: Findings) -> tuple[str, ...]:
+def _origins(given: tuple[str, ...], diagnostics: Diagnostics) -> tuple[str, ...]:
     """
     Drop blanks; ``*`` is any, and so is an empty list. A list of blanks alone is a mistake that must not admit
     everyone.
     """
     named = tuple(origin for origin in given if origin.strip())
     if given and not named:
-        findings.add(("orchestrator", "allowed_origins"), "names no origin", "remove the key to admit any")
+        diagnostics.add(("orchestrator", "allowed_origins"), "names no origin", "remove the key to admit any")
     return () if "*" in named else named
 
 

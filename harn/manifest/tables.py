@@ -1,4 +1,4 @@
-"""One table of the manifest while it is read: its keys, its path, and the findings."""
+"""One table of the manifest while it is read: its keys, its path, and the diagnostics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from harn.manifest.diagnostics import Diagnostics, describe, quote, suggest
 from harn.manifest.fields import Field
-from harn.manifest.findings import Findings, describe, quote, suggest
-from harn.manifest.lines import Path
+from harn.manifest.lines import KeyPath
 
 
 class Table(msgspec.Struct, frozen=True, gc=False):
@@ -21,16 +21,16 @@ class Table(msgspec.Struct, frozen=True, gc=False):
     """
 
     raw: Mapping[str, Any]
-    path: Path
-    findings: Findings
+    path: KeyPath
+    diagnostics: Diagnostics
     spelled: Mapping[str, str] = {}
 
     @classmethod
-    def of(cls, value: Any, path: Path, findings: Findings) -> Table | None:
-        """Return a table of ``value``; None, and a finding, when it is not a table."""
+    def of(cls, value: Any, path: KeyPath, diagnostics: Diagnostics) -> Table | None:
+        """Return a table of ``value``; None, and a diagnostic, when it is not a table."""
         if isinstance(value, dict):
-            return cls(value, path, findings)
-        findings.add(path, f"must be a table, got {describe(value)}")
+            return cls(value, path, diagnostics)
+        diagnostics.add(path, f"must be a table, got {describe(value)}")
         return None
 
     def respelled(self, known: Mapping[str, str]) -> Table:
@@ -40,11 +40,11 @@ class Table(msgspec.Struct, frozen=True, gc=False):
             return self
         for usual, other in spelled.items():
             if usual in self.raw:
-                self.findings.add((*self.path, other), f"is {quote(usual)} in another spelling, and both are given")
+                self.diagnostics.add((*self.path, other), f"is {quote(usual)} in another spelling, and both are given")
         raw = {known.get(key, key): value for key, value in self.raw.items()}
-        return Table(raw, self.path, self.findings, spelled)
+        return Table(raw, self.path, self.diagnostics, spelled)
 
-    def place(self, key: str) -> Path:
+    def place(self, key: str) -> KeyPath:
         """Return the path of ``key`` as the author spelled it."""
         return (*self.path, self.spelled.get(key, key))
 
@@ -53,19 +53,19 @@ class Table(msgspec.Struct, frozen=True, gc=False):
         value = self.raw.get(key)
         if value is None:
             return default
-        read = shape.read(value, (*self.path, key) if not self.spelled else self.place(key), self.findings)
+        read = shape.read(value, (*self.path, key) if not self.spelled else self.place(key), self.diagnostics)
         return default if read is None else read
 
     def table(self, key: str) -> Table | None:
         """Enter a sub-table; None when it is absent, or wrong."""
         value = self.raw.get(key)
-        return None if value is None else Table.of(value, self.place(key), self.findings)
+        return None if value is None else Table.of(value, self.place(key), self.diagnostics)
 
     def problem(self, key: str, message: str, hint: str = "") -> None:
-        """Record a finding about ``key``."""
-        self.findings.add(self.place(key), message, hint)
+        """Record a diagnostic about ``key``."""
+        self.diagnostics.add(self.place(key), message, hint)
 
     def refuse_unknown(self, known: frozenset[str]) -> None:
-        """Record a finding about every key that is not ``known``."""
+        """Record a diagnostic about every key that is not ``known``."""
         for key in self.raw.keys() - known:
             self.problem(key, "unknown key", suggest(key, known))

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from harn.manifest.findings import Findings, describe, parse_key, quote, suggest
+from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
 from harn.manifest.interfaces import ProviderRules
-from harn.manifest.lines import Path
+from harn.manifest.lines import KeyPath
 from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.routes import default_path, fault_of_path
 from harn.manifest.tables import Table
@@ -34,16 +34,18 @@ _KNOWN_ROLLOUT = frozenset(ROLLOUT)
 _PLAIN_RETRY = RetrySpec()
 
 
-def check_trigger(raw: Any, index: int, rules: Mapping[str, ProviderRules], findings: Findings) -> TriggerSpec | None:
+def check_trigger(
+    raw: Any, index: int, rules: Mapping[str, ProviderRules], diagnostics: Diagnostics
+) -> TriggerSpec | None:
     """
     Check one trigger.
 
     :param raw: the parser's value of it.
     :param rules: by provider.
-    :return: the spec, usable only if nothing was added to ``findings``; None when it is not a table. Its id and path
+    :return: the spec, usable only if nothing was added to ``diagnostics``; None when it is not a table. Its id and path
         are empty where they are wrong.
     """
-    trigger = Table.of(raw, ("triggers", index), findings)
+    trigger = Table.of(raw, ("triggers", index), diagnostics)
     if trigger is None:
         return None
     take = trigger.take
@@ -185,8 +187,8 @@ def _check_rollout(trigger: Table) -> RolloutSpec | None:
     given = {key: rollout.take(key, ROLLOUT[key]) for key in rollout.raw.keys() & _KNOWN_ROLLOUT}
     right = {key: value for key, value in given.items() if value is not None}
     if right.get("step") and "every" not in given:
-        path: Path = (*rollout.path, "every")
-        rollout.findings.add(
+        path: KeyPath = (*rollout.path, "every")
+        rollout.diagnostics.add(
             path, "is missing: step needs it", 'say how long each step lasts, for example every = "1m"'
         )
     if "every" in given and "step" not in given:
@@ -207,8 +209,10 @@ def _check_secrets(trigger: Table, rule: ProviderRules | None) -> dict[str, tupl
     for name in rule.required_secrets:
         if name not in references and (secrets is not None or "secrets" not in trigger.raw):
             example = f'secrets = {{ {name} = "{rule.provider}/{name.replace("_", "-")}" }}'
-            path: Path = (*trigger.path, "secrets", name)
-            trigger.findings.add(path, f"is missing: provider {quote(rule.provider)} requires it", f"write {example}")
+            path: KeyPath = (*trigger.path, "secrets", name)
+            trigger.diagnostics.add(
+                path, f"is missing: provider {quote(rule.provider)} requires it", f"write {example}"
+            )
     return references
 
 
@@ -228,35 +232,35 @@ def _check_references(secrets: Table, name: str, rule: ProviderRules | None) -> 
     return tuple(one for one in value if isinstance(one, str))
 
 
-def _check_reference(secrets: Table, key: Path, value: Any, rule: ProviderRules | None) -> None:
+def _check_reference(secrets: Table, key: KeyPath, value: Any, rule: ProviderRules | None) -> None:
     """Check one reference. No message repeats it: the author may have written the secret itself."""
     namespace = rule.provider if rule is not None else "github"
     example = f"write namespace/name, for example {namespace}/webhook-secret"
     place = (*secrets.path, *key)
     if not isinstance(value, str):
-        secrets.findings.add(place, f"must be a secret reference, got {describe(value)}", example)
+        secrets.diagnostics.add(place, f"must be a secret reference, got {describe(value)}", example)
         return
     try:
         reference = parse_secret_reference(value)
     except ValueError:
-        secrets.findings.add(place, "must be a secret reference", example)
+        secrets.diagnostics.add(place, "must be a secret reference", example)
         return
     if rule is not None and reference.namespace != rule.provider:
         message = f"must lie in the namespace of the provider, {quote(rule.provider)}"
-        secrets.findings.add(place, message, f"write {rule.provider}/ and the secret's name")
+        secrets.diagnostics.add(place, message, f"write {rule.provider}/ and the secret's name")
 
 
 def _check_settings(trigger: Table, rule: ProviderRules | None) -> dict[str, Any] | None:
     if rule is None or rule.table is None or rule.schema is None:
         return None
     raw = trigger.raw.get(rule.table, {})
-    table = Table.of(raw, (*trigger.path, rule.table), trigger.findings)
+    table = Table.of(raw, (*trigger.path, rule.table), trigger.diagnostics)
     if table is None:
         return None
     try:
         value, problems = rule.schema.check(raw)
         for problem in problems:
-            table.findings.add((*table.path, *parse_key(problem.key)), problem.message, problem.hint)
+            table.diagnostics.add((*table.path, *parse_key(problem.key)), problem.message, problem.hint)
         if problems:
             return None
         plain: dict[str, Any] = msgspec.json.decode(canonical_json(value))
@@ -264,5 +268,5 @@ def _check_settings(trigger: Table, rule: ProviderRules | None) -> dict[str, Any
     except BaseException as error:
         # The schema is a plugin's. Any exception from it, SystemExit included, is a problem of this table alone.
         said = f"the plugin of provider {quote(rule.provider)} failed on it: {type(error).__name__}: {error}"
-        table.findings.add(table.path, said, "report this to the plugin's author")
+        table.diagnostics.add(table.path, said, "report this to the plugin's author")
         return None

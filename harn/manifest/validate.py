@@ -9,9 +9,9 @@ from typing import Any
 
 from attrs import frozen
 
+from harn.manifest.diagnostics import Diagnostics, name_trigger, quote, suggest
 from harn.manifest.fields import Text
-from harn.manifest.findings import Findings, name_trigger, quote, suggest
-from harn.manifest.lines import Locator, Path
+from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import TriggerSpec
 from harn.manifest.routes import default_path
 from harn.manifest.settings import OrchestratorSettings, check_orchestrator
@@ -32,7 +32,7 @@ class Head:
     orchestrator: OrchestratorSettings
 
 
-def check_head(raw: Mapping[str, Any], path: str, findings: Findings) -> Head:
+def check_head(raw: Mapping[str, Any], path: str, diagnostics: Diagnostics) -> Head:
     """
     Check every table except the triggers.
 
@@ -41,22 +41,22 @@ def check_head(raw: Mapping[str, Any], path: str, findings: Findings) -> Head:
     """
     for key in raw.keys() - _KNOWN:
         if key in _LATER:
-            findings.add((key,), "is not supported yet", "remove it")
+            diagnostics.add((key,), "is not supported yet", "remove it")
         else:
             what = "unknown table" if isinstance(raw[key], dict | list) else "unknown key"
-            findings.add((key,), what, suggest(key, _KNOWN))
+            diagnostics.add((key,), what, suggest(key, _KNOWN))
     if "triggers" in raw:
-        findings.add(("triggers",), "must be an array of tables", "begin each trigger with [[triggers]]")
+        diagnostics.add(("triggers",), "must be an array of tables", "begin each trigger with [[triggers]]")
     directory = os.path.basename(os.path.dirname(path)) or "harn"
     return Head(
-        package=_check_package(raw, findings) or directory,
-        exports=_check_exports(raw, findings),
-        orchestrator=check_orchestrator(raw.get("orchestrator"), findings),
+        package=_check_package(raw, diagnostics) or directory,
+        exports=_check_exports(raw, diagnostics),
+        orchestrator=check_orchestrator(raw.get("orchestrator"), diagnostics),
     )
 
 
-def _check_package(raw: Mapping[str, Any], findings: Findings) -> str | None:
-    package = Table.of(raw.get("package", {}), ("package",), findings)
+def _check_package(raw: Mapping[str, Any], diagnostics: Diagnostics) -> str | None:
+    package = Table.of(raw.get("package", {}), ("package",), diagnostics)
     if package is None:
         return None
     package.refuse_unknown(frozenset(("name",)))
@@ -64,8 +64,8 @@ def _check_package(raw: Mapping[str, Any], findings: Findings) -> str | None:
     return name
 
 
-def _check_exports(raw: Mapping[str, Any], findings: Findings) -> dict[str, str]:
-    exports = Table.of(raw.get("exports", {}), ("exports",), findings)
+def _check_exports(raw: Mapping[str, Any], diagnostics: Diagnostics) -> dict[str, str]:
+    exports = Table.of(raw.get("exports", {}), ("exports",), diagnostics)
     if exports is None:
         return {}
     checked: dict[str, str] = {}
@@ -92,11 +92,11 @@ def _fault_of_export(text: str) -> tuple[str, str] | None:
     return None
 
 
-_EXPORT = Text("Path of a module, relative to the manifest.", _fault_of_export)
+_EXPORT = Text("KeyPath of a module, relative to the manifest.", _fault_of_export)
 
 
 def check_together(
-    specs: Sequence[TriggerSpec | None], allow_empty: bool, locator: Callable[[], Locator], findings: Findings
+    specs: Sequence[TriggerSpec | None], allow_empty: bool, locator: Callable[[], Locator], diagnostics: Diagnostics
 ) -> None:
     """
     Check across triggers: that there are any, and that no two share an id or a path.
@@ -106,15 +106,15 @@ def check_together(
     """
     if not specs and not allow_empty:
         hint = "add one, or set allow_empty = true in [orchestrator]"
-        findings.add(("triggers",), "there is no [[triggers]] at all", hint)
+        diagnostics.add(("triggers",), "there is no [[triggers]] at all", hint)
     if len({spec.id for spec in specs if spec is not None}) < len(specs):
-        _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator(), findings)
+        _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator(), diagnostics)
     if len({spec.path for spec in specs if spec is not None}) < len(specs):
-        _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator(), findings)
+        _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator(), diagnostics)
 
 
 def _refuse_twins(
-    key: str, values: list[str], specs: Sequence[TriggerSpec | None], locator: Locator, findings: Findings
+    key: str, values: list[str], specs: Sequence[TriggerSpec | None], locator: Locator, diagnostics: Diagnostics
 ) -> None:
     first: dict[str, int] = {}
     for index, value in enumerate(values):
@@ -132,11 +132,11 @@ def _refuse_twins(
         line = locator.line(_written(locator, other, key))
         hint = "give each trigger an id of its own" if key == "id" else "give one of them another path"
         message = f"{quote(value)} is also the {key} of {side} on line {line}"
-        findings.add(_written(locator, index, key), message, hint)
+        diagnostics.add(_written(locator, index, key), message, hint)
 
 
-def _written(locator: Locator, index: int, key: str) -> Path:
+def _written(locator: Locator, index: int, key: str) -> KeyPath:
     """Return the path of ``key``, which may be written in ``match`` instead."""
-    place: Path = ("triggers", index, key)
-    inner: Path = ("triggers", index, "match", key)
+    place: KeyPath = ("triggers", index, key)
+    inner: KeyPath = ("triggers", index, "match", key)
     return inner if not locator.has(place) and locator.has(inner) else place

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from harn.manifest.declared import fields_of
+from harn.manifest.diagnostics import quote
 from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Text, Texts
-from harn.manifest.findings import quote
 from harn.manifest.model import RetrySpec, RolloutSpec
 from harn.manifest.routes import fault_of_path
 from harn.model.references import parse_secret_reference

@@ -51,7 +51,7 @@ class FilterFailed:
 
 
 Verdict = Keep | Ignore | FilterFailed
-Expression = Callable[[TriggerEvent], Any]
+CompiledExpression = Callable[[TriggerEvent], Any]
 
 
 def matches(patterns: tuple[str, ...], kind: str) -> bool:
@@ -83,7 +83,7 @@ def _envelope_path(tree: Any) -> tuple[str, ...] | None:
 
 
 @lru_cache(maxsize=16_384)
-def compile_expression(text: str) -> Expression:
+def compile_expression(text: str) -> CompiledExpression:
     """
     Compile JMESPath text to a function of an event.
 
@@ -109,8 +109,8 @@ class Rules:
     """The compiled rules of one binding version."""
 
     events: tuple[str, ...]
-    filter: Expression | None
-    dedupe_key: Expression | None
+    filter: CompiledExpression | None
+    dedupe_key: CompiledExpression | None
 
     @classmethod
     def of(cls, spec: TriggerSpec) -> Rules:
@@ -155,7 +155,7 @@ class Rules:
             return event.dedupe_key
 
 
-def _evaluated(dedupe_key: Expression, event: TriggerEvent) -> str:
+def _evaluated(dedupe_key: CompiledExpression, event: TriggerEvent) -> str:
     """Evaluate a dedupe key: null means the provider's own, and a value that is not text becomes its canonical JSON."""
     key = dedupe_key(event)
     if key is None:

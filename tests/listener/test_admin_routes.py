@@ -41,7 +41,7 @@ class Shelf:
         self.answer: Any = Answered(said="done")
 
     async def give(self, caller: Caller, wanted: Parameters) -> Any:
-        """Answer."""
+        """Response."""
         self.asked.append((caller, wanted))
         if isinstance(self.answer, Exception):
             raise self.answer

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.errors import StageFailed
-from harn.manifest.child import answer, decode_answer, decode_value
+from harn.manifest.child import decode_parsed, decode_value, parse_to_frame
 from harn.manifest.document import Malformed, parse
 from harn.manifest.offload import parse_in_child
 from harn.testing.manifests import manifest_text
@@ -22,11 +22,11 @@ from tests.manifest.test_document import NASTY_LINES, PIECES, VALID
 
 
 class AnswerTests(SynchronousTestCase):
-    """`answer` and what reads it."""
+    """`parse_to_frame` and `decode_parsed`."""
 
     def check(self, text: str) -> None:
         """The answer holds what the parser gives here."""
-        parsed, answered = parse(text), decode_answer(answer(text.encode("utf-8")))
+        parsed, answered = parse(text), decode_parsed(parse_to_frame(text.encode("utf-8")))
         if isinstance(parsed, Malformed):
             self.assertEqual(answered.malformed, parsed)
             return
@@ -50,7 +50,7 @@ class AnswerTests(SynchronousTestCase):
             f"e = {2**80}\nf = {-(2**80)}\ng = -inf\nh = [1979-05-27, {{ i = 07:32:00 }}]\n"
         )
         self.check(text)
-        trigger = decode_value(decode_answer(answer(text.encode())).triggers[0])
+        trigger = decode_value(decode_parsed(parse_to_frame(text.encode())).triggers[0])
         self.assertEqual(trigger["c"], date(1979, 5, 27))
         self.assertEqual(trigger["b"], datetime(1979, 5, 27, 7, 32))
         self.assertEqual(trigger["h"][1]["i"], time(7, 32))
@@ -62,12 +62,12 @@ class AnswerTests(SynchronousTestCase):
 
     def test_nan(self) -> None:
         """NaN crosses, too (it is equal to nothing)."""
-        head = decode_value(decode_answer(answer(b"x = nan\n")).head)
+        head = decode_value(decode_parsed(parse_to_frame(b"x = nan\n")).head)
         self.assertNotEqual(head["x"], head["x"])
 
     def test_tables_nested_too_deep(self) -> None:
         """What the parser takes and the answer cannot hold is malformed, not the end of the child."""
-        answered = decode_answer(answer((".".join("a" * 5000) + " = 1\n").encode()))
+        answered = decode_parsed(parse_to_frame((".".join("a" * 5000) + " = 1\n").encode()))
         self.assertIn("nested too deep", getattr(answered.malformed, "message", ""))
 
 
@@ -79,7 +79,7 @@ class ParseInChildTests(TestCase):
         from twisted.internet import reactor
 
         text = manifest_text(2000)
-        self.assertEqual(await parse_in_child(text, reactor), answer(text.encode()))
+        self.assertEqual(await parse_in_child(text, reactor), parse_to_frame(text.encode()))
 
     async def test_cancelling_kills_it(self) -> None:
         """A cancelled parse leaves no process, and its Deferred fails with `CancelledError`."""
@@ -120,7 +120,7 @@ class ParseInChildTests(TestCase):
                 return process
 
         answered = await parse_in_child("x = 1", Interrupting())
-        self.assertIsNone(decode_answer(answered).malformed)
+        self.assertIsNone(decode_parsed(answered).malformed)
 
 
 class _NoProcess:
@@ -179,4 +179,4 @@ class FailureTests(SynchronousTestCase):
 
     def test_output_that_is_no_answer(self) -> None:
         """Anything else on the child's output is an error of decoding."""
-        self.assertRaises(msgspec.DecodeError, decode_answer, b"hello")
+        self.assertRaises(msgspec.DecodeError, decode_parsed, b"hello")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.document import cut, uncut
-from harn.manifest.lines import Locator, Path, key_lines
+from harn.manifest.lines import KeyPath, Locator, key_lines
 from tests.manifest.rules import UNHURRIED
 
 TEXT = '''\
@@ -49,7 +49,7 @@ z = 1
 [[triggers]]
 id = "b"
 '''
-EXPECTED: dict[Path, int] = {
+EXPECTED: dict[KeyPath, int] = {
     ("title",): 2,
     ("quoted key",): 3,
     ("a", "b", "c.d"): 4,
@@ -110,7 +110,7 @@ VALUES = st.recursive(
 )
 
 
-def paths(value: Any, path: Path = ()) -> list[Path]:
+def paths(value: Any, path: KeyPath = ()) -> list[KeyPath]:
     """Give the path of everything in a parsed value."""
     if isinstance(value, dict):
         steps: list[tuple[str | int, Any]] = list(value.items())
@@ -118,7 +118,7 @@ def paths(value: Any, path: Path = ()) -> list[Path]:
         steps = list(enumerate(value))
     else:
         return []
-    found: list[Path] = []
+    found: list[KeyPath] = []
     for step, inner in steps:
         found += [(*path, step), *paths(inner, (*path, step))]
     return found

@@ -15,7 +15,7 @@ from harn.errors import ManifestInvalid
 from harn.manifest import load as loading
 from harn.manifest.document import parse_part
 from harn.manifest.load import LoadedManifest, check_document, load_manifest
-from harn.manifest.model import Use, function_references, secret_references
+from harn.manifest.model import ReferenceSite, function_references, secret_references
 from harn.manifest.source import ManifestSource
 from harn.manifest.trigger import check_trigger
 from harn.testing.manifests import manifest_text, trigger_text
@@ -85,13 +85,16 @@ class ResultTests(SynchronousTestCase):
         self.assertEqual(
             secret_references(manifest),
             {
-                "github/webhook-secret": (Use("a", "secrets.signing_secret"), Use("b", "secrets.signing_secret[0]")),
-                "github/old": (Use("b", "secrets.signing_secret[1]"),),
+                "github/webhook-secret": (
+                    ReferenceSite("a", "secrets.signing_secret"),
+                    ReferenceSite("b", "secrets.signing_secret[0]"),
+                ),
+                "github/old": (ReferenceSite("b", "secrets.signing_secret[1]"),),
             },
         )
         functions = {str(function): uses for function, uses in function_references(manifest).items()}
-        self.assertEqual(functions["handlers:on_event"], (Use("a", "handler"), Use("b", "handler")))
-        self.assertEqual(functions["lib:ask"], (Use("a", "when"),))
+        self.assertEqual(functions["handlers:on_event"], (ReferenceSite("a", "handler"), ReferenceSite("b", "handler")))
+        self.assertEqual(functions["lib:ask"], (ReferenceSite("a", "when"),))
 
 
 class ReuseTests(SynchronousTestCase):

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.manifest.document import Pieces
-from harn.manifest.lines import Locator, Path
+from harn.manifest.lines import KeyPath, Locator
 from harn.model.problem import Problem
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -20,23 +20,23 @@ _MANY = 16
 
 
 @frozen
-class Finding:
+class Diagnostic:
     """One thing that is wrong, by its path in the tables."""
 
-    path: Path
+    path: KeyPath
     message: str
     hint: str = ""
 
 
 @frozen
-class Findings:
-    """The diagnostics so far, in the order of finding."""
+class Diagnostics:
+    """The diagnostics so far, in the order of diagnostic."""
 
-    found: list[Finding] = field(factory=list)
+    found: list[Diagnostic] = field(factory=list)
 
-    def add(self, path: Path, message: str, hint: str = "") -> None:
+    def add(self, path: KeyPath, message: str, hint: str = "") -> None:
         """Add one more."""
-        self.found.append(Finding(path, message, hint))
+        self.found.append(Diagnostic(path, message, hint))
 
     def problems(self, file: str, pieces: Pieces, triggers: Sequence[Any]) -> list[Problem]:
         """
@@ -45,20 +45,20 @@ class Findings:
         :param triggers: for each trigger its id, or None; used in messages.
         """
         locator = Locator(pieces)
-        problems = [place(file, locator, finding, triggers) for finding in self.found]
+        problems = [place(file, locator, diagnostic, triggers) for diagnostic in self.found]
         return sorted(problems, key=lambda problem: problem.line or 0)
 
 
-def place(file: str, locator: Locator, finding: Finding, triggers: Sequence[Any]) -> Problem:
-    """Convert a finding to a problem, with its line and its place as a person writes it."""
-    path = finding.path
+def place(file: str, locator: Locator, diagnostic: Diagnostic, triggers: Sequence[Any]) -> Problem:
+    """Convert a diagnostic to a problem, with its line and its place as a person writes it."""
+    path = diagnostic.path
     where = format_key(path)
     if len(path) >= 2 and path[0] == "triggers" and isinstance(path[1], int):
         where = name_trigger(path[1], triggers[path[1]])
         if path[2:]:
             where += ": " + format_key(path[2:])
     line = locator.line(path)
-    return Problem(file=file, line=line, where=where, message=finding.message, hint=finding.hint)
+    return Problem(file=file, line=line, where=where, message=diagnostic.message, hint=diagnostic.hint)
 
 
 def name_trigger(index: int, trigger_id: Any) -> str:
@@ -68,7 +68,7 @@ def name_trigger(index: int, trigger_id: Any) -> str:
     return f"triggers[{index}]"
 
 
-def format_key(path: Path) -> str:
+def format_key(path: KeyPath) -> str:
     """Write a path as a person does: ``match.events[0]``."""
     said = ""
     for step in path:
@@ -79,7 +79,7 @@ def format_key(path: Path) -> str:
     return said
 
 
-def parse_key(text: str) -> Path:
+def parse_key(text: str) -> KeyPath:
     """Parse the result of `format_key`, for bare keys."""
     return tuple(int(index) if index else name for index, name in _STEP.findall(text))
 
