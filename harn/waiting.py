@@ -1,11 +1,14 @@
-"""Waiting for work without owning it."""
+"""Waiting for work without owning it, and trying work again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -32,3 +35,32 @@ def shield(work: Awaitable[T], failed_late: Callable[[Failure], object]) -> Defe
 
     running.addCallbacks(succeeded, failed)
     return waiting
+
+
+async def retry(
+    clock: IReactorTime,
+    work: Callable[[], Awaitable[T]],
+    failures: type[Exception] | tuple[type[Exception], ...],
+    delay: Callable[[int], float],
+    failed: Callable[[Exception], object] = lambda error: None,
+) -> T:
+    """
+    Return the result of ``work``, called again until it succeeds.
+
+    :param failures: the errors after which it is called again; others are raised.
+    :param delay: returns the seconds until the next call after so many that failed: 1 the first time.
+    :param failed: called with each of these errors.
+    """
+    attempt = 0
+    while True:
+        try:
+            return await work()
+        except failures as error:
+            attempt += 1
+            failed(error)
+        await deferLater(clock, delay(attempt))
+
+
+def backoff(first: float, longest: float) -> Callable[[int], float]:
+    """Return a ``delay`` for `retry`: ``first`` seconds, then twice as long each time, at most ``longest``."""
+    return backoffPolicy(first / 2.0, longest, factor=2.0, jitter=lambda: 0.0)

@@ -1,12 +1,13 @@
-"""Waiting for work that goes on when nobody waits for it any more."""
+"""Waiting for work that goes on when nobody waits for it any more, and work that is tried again."""
 
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.waiting import shield
+from harn.waiting import backoff, retry, shield
 
 
 class ShieldTests(SynchronousTestCase):
@@ -41,3 +42,45 @@ class ShieldTests(SynchronousTestCase):
             self.assertEqual(cancelled, [])
             work.callback(Failure(result) if isinstance(result, Exception) else result)
             self.assertEqual([each.type for each in self.late], [OSError] if result != "done" else [])
+
+
+class RetryTests(SynchronousTestCase):
+    """Work that is tried again."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.outcomes: list[Exception | str] = []
+        self.failed: list[Exception] = []
+
+    async def work(self) -> str:
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def retry(self, *outcomes: Exception | str) -> Deferred[str]:
+        self.outcomes = list(outcomes)
+        return Deferred.fromCoroutine(retry(self.clock, self.work, OSError, backoff(2.0, 5.0), self.failed.append))
+
+    def test_until_it_succeeds(self) -> None:
+        """Each wait is twice as long as the one before, up to a limit; each failure is reported."""
+        working = self.retry(OSError("1"), OSError("2"), OSError("3"), OSError("4"), "done")
+        for seconds in (2.0, 4.0, 5.0, 5.0):
+            self.clock.advance(seconds - 0.01)
+            self.assertNoResult(working)
+            self.clock.advance(0.01)
+        self.assertEqual(self.successResultOf(working), "done")
+        self.assertEqual([str(error) for error in self.failed], ["1", "2", "3", "4"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_other_failures(self) -> None:
+        """Any other error is raised at once."""
+        self.failureResultOf(self.retry(ValueError("wrong")), ValueError)
+        self.assertEqual(self.failed, [])
+
+    def test_cancelled(self) -> None:
+        """A wait that is cancelled leaves no timer."""
+        working = self.retry(OSError("1"))
+        working.cancel()
+        self.failureResultOf(working, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

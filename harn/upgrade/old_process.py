@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -14,6 +13,7 @@ from harn.store.lock import StateDirectoryLock
 from harn.upgrade.channel import MAIN, READY, TAKE_OVER, TAKEN, HandoverChannel
 from harn.upgrade.interfaces import INewServer, IServerLife
 from harn.upgrade.program import Inheritance
+from harn.waiting import retry
 
 log = Logger(namespace="harn")
 
@@ -126,14 +126,9 @@ class OldProcess:
             task.addErrback(self._not_recovered)
 
     async def _keep_recovering(self, server: INewServer) -> None:
-        while True:
-            try:
-                await self._recover(server)
-            except EventLogUnavailable as error:
-                log.warn("deliveries of the old program are not taken over yet: {why}", why=str(error))
-                await deferLater(self._reactor, RETRY_INTERVAL)
-            else:
-                return
+        await retry(
+            self._reactor, lambda: self._recover(server), EventLogUnavailable, lambda _: RETRY_INTERVAL, _log_away
+        )
 
     async def _recover(self, server: INewServer) -> int:
         incarnation = self._inheritance.incarnation
@@ -161,3 +156,7 @@ class OldProcess:
             self._is_main.callback(None)
         if not self._ended.called:
             self._ended.callback(None)
+
+
+def _log_away(error: Exception) -> None:
+    log.warn("deliveries of the old program are not taken over yet: {why}", why=str(error))
