@@ -170,7 +170,16 @@ class NothingPending(Refused):
 
 
 class PreconditionFailed(Refused):
-    """``If-Match`` names another generation than the live one."""
+    """
+    ``If-Match`` names another generation than the live one.
+
+    :ivar if_match: the entity tag that was named; ``etag``: that of the live generation. None where nobody reads them.
+    """
+
+    def __init__(self, detail: str, *, if_match: str | None = None, etag: str | None = None) -> None:
+        super().__init__(detail)
+        self.if_match = if_match
+        self.etag = etag
 
 
 class BodyTooLarge(Refused):

@@ -13,10 +13,10 @@ import click
 from msgspec import structs, to_builtins
 
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
+from harn.cli.lines import facts
 from harn.cli.operations import ask, print_json
 from harn.cli.output import warn
 from harn.cli.place import NoServer, Reach
-from harn.cli.plans import facts
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
@@ -148,7 +148,7 @@ def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:
     """Print what drains as it changes: drawn anew at a terminal, elsewhere a line for each change."""
     if as_json:
         for each in found:
-            click.echo(json.dumps([fields_of(drain) for drain in each], separators=(",", ":")))
+            click.echo(json.dumps(to_builtins(each), separators=(",", ":")))
     elif sys.stdout.isatty():
         from harn.cli.terminal import watch_rows
 
@@ -168,16 +168,10 @@ def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
                 yield f"- binding={binding} drained"
         for binding, each in now.items():
             if binding not in before or without_age(each) != without_age(before[binding]):
-                yield f"- {facts(fields_of(each))}"
+                yield f"- {facts(each)}"
         before = now
     if not before:
         yield "nothing drains"
-
-
-def fields_of(drain: Drain) -> dict[str, Any]:
-    """Return the fields of a version as the admin API writes them."""
-    fields: dict[str, Any] = to_builtins(drain)
-    return fields
 
 
 def without_age(drain: Drain) -> Drain:

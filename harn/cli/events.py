@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+import msgspec
 
 from harn.cli.arguments import WholeNumber
 from harn.cli.client import ServerUnreachable
+from harn.cli.operations import with_parameters
 from harn.cli.place import Reach
-from harn.cli.records import Record, RecordSource, ServerRecords, read_pages
+from harn.cli.records import RecordSource, ServerRecords, read_pages
 from harn.cli.shared import with_json, with_place, with_server
 from harn.model.visible import visible_json
+from harn.orchestrator.operations import RecordInfo, read_events
 
 INTERVAL = 0.5
 """Seconds between two looks for new records."""
@@ -23,8 +26,7 @@ INTERVAL = 0.5
 
 @click.command()
 @with_place
-@click.argument("topic")
-@click.option("--after", type=WholeNumber(0), default=0, metavar="N", help="Only records numbered above N.")
+@with_parameters(read_events, arguments=("topic",), without=("limit",))
 @click.option("--limit", type=WholeNumber(1), metavar="N", help="At most N records.")
 @click.option("--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
 @with_server
@@ -62,7 +64,7 @@ def follow_pages(
     after: int,
     limit: int | None,
     sleep: Callable[[float], None],
-) -> Iterator[Record]:
+) -> Iterator[RecordInfo]:
     """
     Give records as they come, the first ``limit`` of them; a server that goes away is looked for again.
 
@@ -74,7 +76,7 @@ def follow_pages(
         try:
             for record in read_pages(source, topic, after, None if limit is None else limit - shown):
                 yield record
-                after, shown = record["number"], shown + 1
+                after, shown = record.number, shown + 1
             has_answered = True
         except ServerUnreachable:
             if not has_answered:
@@ -84,6 +86,6 @@ def follow_pages(
             sleep(INTERVAL)
 
 
-def print_record(record: Record) -> None:
+def print_record(record: RecordInfo) -> None:
     """Print one record, at once, so that a reader of the pipe sees it now."""
-    click.echo(visible_json(json.dumps(record, separators=(",", ":"), ensure_ascii=False)))
+    click.echo(visible_json(json.dumps(msgspec.to_builtins(record), separators=(",", ":"), ensure_ascii=False)))

@@ -1,16 +1,17 @@
-"""``harn orchestrator fire``: give a trigger of a running server an event that nobody sent."""
+"""``harn orchestrator fire``: send a trigger of a running server a synthetic event."""
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
-from urllib.parse import quote
 
 import click
 
+from harn.cli.lines import written
+from harn.cli.operations import ask, parameters_from, print_json, with_parameters
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
+from harn.dispatch.operations import fire as fire_operation
 from harn.model.visible import visible
 
 FIELDS = (
@@ -27,23 +28,15 @@ FIELDS = (
 
 @click.command()
 @with_place
-@click.argument("trigger_id")
+@with_parameters(fire_operation, arguments=("trigger",), without=("payload",), metavars={"trigger": "TRIGGER_ID"})
 @with_server
 @with_json
-def fire(trigger_id: str, as_json: bool, **given: Any) -> None:
-    """Make an event up for the trigger TRIGGER_ID, and say how it ended."""
-    client = Reach.told(given, os.environ).client()
-    fired = client.post(f"/admin/fire/{quote(trigger_id, safe='')}", {}).expect_ok("event_id", "status")
+def fire(as_json: bool, **given: Any) -> None:
+    """Send a synthetic event to the trigger TRIGGER_ID, and print the outcome."""
+    answered = ask(Reach.told(given, os.environ).client(), fire_operation, parameters_from(fire_operation, given))
     if as_json:
-        click.echo(json.dumps(fired, indent=2))
+        print_json(answered.document)
         return
     click.echo("Synthetic event dispatched:")
     for name in FIELDS:
-        click.echo(visible(f"- {name}={written(fired.get(name))}"))
-
-
-def written(value: Any) -> str:
-    """Write a value as these lists have it: ``-`` for none, JSON for what is no text."""
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        click.echo(visible(f"- {name}={written(getattr(answered.result, name))}"))

@@ -1,30 +1,59 @@
-"""Where generations come from: a running server, or, when none runs, its store. Both give the same JSON values."""
+"""Where generations come from: a running server, or, when none runs, its store. Both give the same values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 from attrs import frozen
+from msgspec import to_builtins
 
 from harn.cli.client import AdminClient
+from harn.cli.operations import Answered, ask
 from harn.cli.place import Reach
+from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
+from harn.history.operations import (
+    DiffGenerations,
+    ListGenerations,
+    ShowGeneration,
+    diff_generations,
+    list_generations,
+    show_generation,
+)
+from harn.reload.operations import ShowLive, show_live
 
-Entry = Mapping[str, Any]
+
+@frozen(kw_only=True)
+class History:
+    """
+    The generations that served, the newest first.
+
+    :ivar probation: that of the live one, as the server shows it; None for none.
+    """
+
+    generations: tuple[GenerationInfo, ...]
+    probation: dict[str, Any] | None = None
+
+    def document(self) -> list[dict[str, Any]]:
+        """Return what ``--json`` prints: each generation; the one on probation with that as ``probation``."""
+        probation = self.probation
+        entries: list[dict[str, Any]] = to_builtins(self.generations)
+        if probation is None:
+            return list(entries)
+        number = probation["generation"]
+        return [{**each, "probation": probation} if each["generation"] == number else each for each in entries]
 
 
 class GenerationSource(Protocol):
-    """Gives generations; see `harn.history.recorded` and `harn.history.differences` for their shapes."""
+    """Gives generations."""
 
-    def history(self, limit: int) -> Sequence[Entry]:
-        """Give the last ``limit``, the newest first; one that is on probation has that as ``probation``."""
+    def history(self, wanted: ListGenerations) -> History:
+        """Return the last ones."""
 
-    def show(self, number: int, sources: bool) -> Entry:
-        """Give one with its content."""
+    def show(self, wanted: ShowGeneration) -> Answered[GenerationContent]:
+        """Return one with its content."""
 
-    def diff(self, old: int, new: int | None) -> Entry:
-        """Give what differs; None stands for the live one."""
+    def diff(self, wanted: DiffGenerations) -> Answered[GenerationDiff]:
+        """Return what differs between two."""
 
 
 @frozen
@@ -33,31 +62,23 @@ class ServerGenerations:
 
     client: AdminClient
 
-    def history(self, limit: int) -> Sequence[Entry]:
+    def history(self, wanted: ListGenerations) -> History:
         """See `GenerationSource.history`."""
-        entries: Sequence[Entry] = self.client.get(f"/admin/generations?limit={limit}").expect_list("generations")
-        probation = self.client.get("/admin/generation").expect_ok().get("probation")
-        if probation is None:
-            return entries
-        number = probation["generation"]
-        return [{**each, "probation": probation} if each["generation"] == number else each for each in entries]
+        listed = ask(self.client, list_generations, wanted)
+        live = ask(self.client, show_live, ShowLive())
+        return History(generations=listed.result.generations, probation=live.result.probation)
 
-    def show(self, number: int, sources: bool) -> Entry:
+    def show(self, wanted: ShowGeneration) -> Answered[GenerationContent]:
         """See `GenerationSource.show`."""
-        query = "?sources=true" if sources else ""
-        entry: Entry = self.client.get(f"/admin/generations/{number}{query}").expect_ok("generation", "digest")
-        return entry
+        return ask(self.client, show_generation, wanted)
 
-    def diff(self, old: int, new: int | None) -> Entry:
+    def diff(self, wanted: DiffGenerations) -> Answered[GenerationDiff]:
         """See `GenerationSource.diff`."""
-        asked = {"from": old} if new is None else {"from": old, "to": new}
-        answer = self.client.get(f"/admin/diff?{urlencode(asked)}")
-        found: Entry = answer.expect_ok("from", "to", "summary")
-        return found
+        return ask(self.client, diff_generations, wanted)
 
 
 def find_source(reach: Reach) -> GenerationSource:
-    """Give the server's generations if one runs, else those of its store."""
+    """Return the server's generations if one runs, else those of its store."""
     client = reach.client_if_any()
     if client is not None:
         return ServerGenerations(client)

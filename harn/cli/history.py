@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
+from msgspec import UNSET, Struct, UnsetType, to_builtins
 
-from harn.cli.arguments import GENERATION, WholeNumber
-from harn.cli.fire import written
-from harn.cli.generations import find_source
-from harn.cli.inspect import section
+from harn.cli.generations import History, find_source
+from harn.cli.lines import written
+from harn.cli.operations import parameters_from, print_json, with_parameters
 from harn.cli.output import Line, say
 from harn.cli.place import Reach
 from harn.cli.plans import describe_fields, describe_settings
+from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
+from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
+from harn.history.operations import diff_generations, list_generations, show_generation
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
@@ -25,85 +26,118 @@ DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
 
 @click.command()
 @with_place
-@click.option(
-    "--limit", type=WholeNumber(1, 1000), default=20, show_default=True, metavar="N", help="At most N generations."
-)
+@with_parameters(list_generations)
 @with_server
 @with_json
-def history(limit: int, as_json: bool, **given: Any) -> None:
+def history(as_json: bool, **given: Any) -> None:
     """
     List the generations that served, the newest first.
 
     A note says which is on probation, until when, and which ones were rolled back or reverted.
     """
-    entries = find_source(Reach.told(given, os.environ)).history(limit)
+    found = find_source(Reach.told(given, os.environ)).history(parameters_from(list_generations, given))
     if as_json:
-        click.echo(json.dumps(entries, indent=2))
-        return
-    rows = [row(entry, newer) for entry, newer in zip(entries, (None, *entries), strict=False)]
-    if sys.stdout.isatty():
-        from harn.cli.terminal import print_history
-
-        print_history(rows)
-        return
-    for line in section("Generations:", rows):
-        click.echo(line)
+        print_json(found.document())
+    else:
+        draw(rows_of(found))
 
 
 @click.command()
 @with_place
-@click.argument("generation", type=GENERATION)
-@click.option("--sources", is_flag=True, help="The text of its modules, too.")
+@with_parameters(show_generation, arguments=("generation",))
 @with_server
 @with_json
-def show(generation: int, sources: bool, as_json: bool, **given: Any) -> None:
+def show(as_json: bool, **given: Any) -> None:
     """Show the generation numbered GENERATION: its manifest, and the modules of its handlers."""
-    found = find_source(Reach.told(given, os.environ)).show(generation, sources)
+    found = find_source(Reach.told(given, os.environ)).show(parameters_from(show_generation, given))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found.document)
     else:
-        say(describe(found))
+        say(describe(found.result))
 
 
 @click.command()
 @with_place
-@click.argument("old", type=GENERATION)
-@click.argument("new", type=GENERATION, required=False)
+@with_parameters(diff_generations, arguments=("old", "new"))
 @with_server
 @with_json
-def diff(old: int, new: int | None, as_json: bool, **given: Any) -> None:
+def diff(as_json: bool, **given: Any) -> None:
     """Show what differs from the generation OLD to NEW, by default to the one that serves (or served last)."""
-    found = find_source(Reach.told(given, os.environ)).diff(old, new)
+    found = find_source(Reach.told(given, os.environ)).diff(parameters_from(diff_generations, given))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found.document)
     else:
-        say(describe_diff(found))
+        say(describe_diff(found.result))
 
 
-def row(entry: Mapping[str, Any], newer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Make a row for people of a generation and the one that came after it."""
-    shown = {name: value for name, value in entry.items() if name != "probation"}
-    note = note_of(entry, newer)
-    return {
-        **shown,
-        "reason": entry.get("reason") or None,
-        "summary": counts(entry.get("summary") or {}),
-        **({"note": note} if note else {}),
-    }
+class HistoryRow(Struct, frozen=True, kw_only=True):
+    """A generation as people see it in a list."""
+
+    generation: int
+    digest: str
+    source: str
+    actor: str
+    adopted_at: str | None
+    live: bool
+    recalled: int | None
+    reason: str | None
+    summary: str
+    note: str | UnsetType
 
 
-def note_of(entry: Mapping[str, Any], newer: Mapping[str, Any] | None) -> str:
-    """Say how a generation stands: whether it is on probation, or was undone; empty when there is nothing to say."""
-    probation = entry.get("probation")
-    if probation is not None:
+def why(row: HistoryRow) -> str:
+    """Return what a generation went back to, and why."""
+    recalled = "" if row.recalled is None else f"content of {row.recalled}"
+    return ": ".join(part for part in (recalled, row.reason) if part)
+
+
+COLUMNS = (
+    Column("", lambda row: "*" if row.live else ""),
+    Column("Generation", lambda row: row.generation, style="bold"),
+    Column("Adopted at", lambda row: row.adopted_at, drop=2),
+    Column("Changes", lambda row: row.summary, drop=1),
+    Column("Source", lambda row: row.source, drop=4),
+    Column("Actor", lambda row: row.actor, drop=3),
+    Column("Why", why, wraps=True),
+    Column("Note", lambda row: "" if row.note is UNSET else row.note, wraps=True, style="yellow"),
+)
+
+
+def rows_of(found: History) -> Rows:
+    """Return generations as rows for people."""
+    listed = found.generations
+    pairs = zip(listed, (None, *listed), strict=False)
+    rows = [row(each, newer, note_of(each, newer, found.probation)) for each, newer in pairs]
+    return Rows(title="Generations:", columns=COLUMNS, rows=rows)
+
+
+def row(entry: GenerationInfo, newer: GenerationInfo | None, note: str) -> HistoryRow:
+    """Return the row of a generation."""
+    return HistoryRow(
+        generation=entry.generation,
+        digest=entry.digest,
+        source=entry.source,
+        actor=entry.actor,
+        adopted_at=entry.adopted_at,
+        live=entry.live,
+        recalled=entry.recalled,
+        reason=entry.reason or None,
+        summary=counts(entry.summary),
+        note=note or UNSET,
+    )
+
+
+def note_of(entry: GenerationInfo, newer: GenerationInfo | None, probation: Mapping[str, Any] | None) -> str:
+    """Return whether a generation is on probation, or was rolled back by the ``newer`` one; empty for neither."""
+    if probation is not None and probation["generation"] == entry.generation:
         if probation.get("verdict"):
             return "being undone"
         return f"on probation until {probation.get('confirm_by') or probation.get('until')}"
-    recalled = None if newer is None else newer.get("recalled")
+    recalled = None if newer is None else newer.recalled
     # One that goes on with the same content undoes nothing: a restart, or a reload that read the secrets anew.
-    if newer is None or recalled is None or recalled in (entry.get("generation"), entry.get("recalled")):
+    if newer is None or recalled is None or recalled in (entry.generation, entry.recalled):
         return ""
-    return f"{'reverted' if newer.get('source') == 'revert' else 'rolled back'} by generation {newer['generation']}"
+    return f"{'reverted' if newer.source == 'revert' else 'rolled back'} by generation {newer.generation}"
 
 
 def counts(summary: Mapping[str, Any]) -> str:
@@ -112,20 +146,20 @@ def counts(summary: Mapping[str, Any]) -> str:
     return " ".join(f"{sign}{numbers.get(name, 0)}" for sign, name in SIGNS)
 
 
-def describe(found: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines of one generation: its facts, its modules, and the texts."""
-    for name, value in found.items():
+def describe(found: GenerationContent) -> Iterator[Line]:
+    """Return the lines of one generation: its facts, its modules, and the texts."""
+    for name in found.__struct_fields__:
+        value = getattr(found, name)
         if name == "summary":
-            yield f"{name}: {counts(value or {})}", ""
+            yield f"{name}: {counts(value)}", ""
         elif name not in ("manifest", "modules"):
             yield f"{name}: {written(value if value != '' else None)}", "bold" if name == "generation" else ""
-    modules: Sequence[Mapping[str, Any]] = found.get("modules", ())
-    for module in modules:
-        yield f"module {module.get('name')}: {module.get('path')} {module.get('digest')}", ""
-    yield from text_lines("manifest", found.get("manifest", ""))
-    for module in modules:
-        if "source" in module:
-            yield from text_lines(str(module.get("path")), module["source"])
+    for module in found.modules:
+        yield f"module {module.name}: {module.path} {module.digest}", ""
+    yield from text_lines("manifest", found.manifest)
+    for module in found.modules:
+        if module.source is not UNSET:
+            yield from text_lines(module.path, module.source)
 
 
 def text_lines(name: str, text: str) -> Iterator[Line]:
@@ -136,28 +170,31 @@ def text_lines(name: str, text: str) -> Iterator[Line]:
         yield line, ""
 
 
-def describe_diff(found: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines of a difference: the triggers, the settings, then the texts as ``diff -u`` has them."""
-    summary = found["summary"]
-    yield f"generation {found['from']} -> {found['to']} ({counts(summary)})", "bold"
-    if found.get("note"):
-        yield f"  note: {found['note']}", "magenta"
-    for trigger_id in summary["added"]:
+def describe_diff(found: GenerationDiff) -> Iterator[Line]:
+    """Return the lines of a difference: the triggers, the settings, then the texts as ``diff -u`` has them."""
+    summary = found.summary
+    said = f"+{len(summary.added)} ~{len(summary.modified)} -{len(summary.removed)}"
+    yield f"generation {found.old} -> {found.new} ({said})", "bold"
+    if found.note is not UNSET:
+        yield f"  note: {found.note}", "magenta"
+    for trigger_id in summary.added:
         yield f"  + {trigger_id}", "green"
-    changes: Mapping[str, Mapping[str, Any]] = found.get("changes", {})
-    for trigger_id in summary["modified"]:
+    for trigger_id in summary.modified:
         yield f"  ~ {trigger_id}", "yellow"
-        yield from describe_fields(changes.get(trigger_id, {}).get("fields", ()))
-        for path in changes.get(trigger_id, {}).get("code", ()):
-            yield f"      code {path}", ""
-    for trigger_id in summary["removed"]:
+        change = found.changes.get(trigger_id)
+        if change is not None:
+            yield from describe_fields(to_builtins(change.fields))
+            for path in change.code:
+                yield f"      code {path}", ""
+    for trigger_id in summary.removed:
         yield f"  - {trigger_id}", "red"
-    yield from describe_settings(found.get("settings", ()))
-    yield from diff_lines(found.get("manifest") or "")
-    for file in found.get("files", ()):
-        if not file.get("diff"):
-            yield f"file {file.get('path')}: {file.get('change')}", ""
-        yield from diff_lines(file.get("diff") or "")
+    yield from describe_settings(to_builtins(found.settings))
+    yield from diff_lines(found.manifest)
+    for file in found.files:
+        if file.diff is UNSET or not file.diff:
+            yield f"file {file.path}: {file.change}", ""
+        else:
+            yield from diff_lines(file.diff)
 
 
 def diff_lines(text: str) -> Iterator[Line]:

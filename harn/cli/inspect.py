@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import click
+import msgspec
 
-from harn.cli.fire import written
+from harn.cli.lines import section
+from harn.cli.operations import ask, print_json
 from harn.cli.place import Place, Reach
+from harn.cli.rows import STATES, Column, Rows
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
-from harn.model.visible import visible
+from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters
+from harn.orchestrator.operations import inspect as inspect_operation
 from harn.orchestrator.running import read_state
 
 SHOWN = 5
 """Recent dispatches that are shown to people."""
 
-SNAPSHOT = ("status", "bind", "generation", "digest", "last_reload")
-OUTBOX = "trigger.outbox"
-RECENT = 20
+
+OUTCOMES = {"dispatch_succeeded": "succeeded", "dispatch_skipped": "skipped", "dispatch_failed": "failed"}
+TRIGGERS = (
+    Column("Trigger", lambda each: f"{each.id}@v{each.version}"),
+    Column("Provider", lambda each: each.provider, drop=9),
+    Column("State", lambda each: each.state, styles=STATES),
+    Column("Share", lambda each: None if each.share is msgspec.UNSET else f"{each.share:g} %", drop=3, is_right=True),
+    Column("received", lambda each: each.received, drop=8, is_right=True),
+    Column("refused", lambda each: each.refused, drop=7, is_right=True),
+    Column("dispatched", lambda each: each.dispatched, drop=6, is_right=True),
+    Column("failed", lambda each: each.failed, drop=5, is_right=True),
+    Column("dlq", lambda each: each.dlq, drop=4, is_right=True),
+    Column("in flight", lambda each: each.in_flight, drop=2, is_right=True),
+)
+DISPATCHES = (
+    Column("At", lambda each: time_of(each.get("occurred_at_ms", 0)), drop=1),
+    Column("Binding", lambda each: each.get("binding_key")),
+    Column("Attempt", lambda each: each.get("attempt"), drop=2),
+    Column(
+        "Outcome",
+        lambda each: OUTCOMES.get(each["kind"], each["kind"]),
+        styles={"succeeded": "green", "skipped": "yellow", "failed": "red"},
+    ),
+    Column("Result or error", lambda each: each["error"] if each.get("error") else each.get("result"), wraps=True),
+)
 
 
 class NeverRan(HarnError):
@@ -39,10 +65,12 @@ def inspect(as_json: bool, **given: Any) -> None:
     client = reach.client_if_any()
     if client is None:
         found = inspect_offline(reach.place)
+        document = msgspec.to_builtins(found)
     else:
-        found = client.get("/admin/inspect").expect_ok("triggers", "snapshot")
+        answered = ask(client, inspect_operation, NoParameters())
+        found, document = answered.result, answered.document
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(document)
         return
     if sys.stdout.isatty():
         from harn.cli.terminal import print_inspection
@@ -53,9 +81,9 @@ def inspect(as_json: bool, **given: Any) -> None:
         click.echo(line)
 
 
-def inspect_offline(place: Place) -> dict[str, Any]:
+def inspect_offline(place: Place) -> Inspection:
     """
-    Show what the state file and the store tell of a server that does not run.
+    Return what the state file and the store tell of a server that does not run.
 
     :raises NeverRan: there is neither.
     """
@@ -70,32 +98,37 @@ def inspect_offline(place: Place) -> dict[str, Any]:
     # A server that was killed could not say that it ended.
     status = "stopped" if state.get("status") == "stopped" else "crashed"
     recent = StoredRecords(place.state_dir).newest(OUTBOX, RECENT)
-    return {
+    document = {
         "triggers": state.get("triggers", []),
         "connectors": state.get("connectors", []),
         "activations": state.get("activations", []),
-        "snapshot": {**{name: state.get(name) for name in SNAPSHOT}, "status": status},
+        "snapshot": {**state, "status": status},
         "recent_dispatches": [
-            {"kind": record["kind"], "occurred_at_ms": int(record["occurred_at"] * 1000), **record["payload"]}
+            {"kind": record.kind, "occurred_at_ms": int(record.occurred_at * 1000), **record.payload}
             for record in recent
         ],
     }
+    return msgspec.convert(document, Inspection)
 
 
-def describe(found: Mapping[str, Any]) -> Iterator[str]:
-    """Give the lines where there is no terminal: sections of ``- name=value name=value``."""
-    yield from section("Triggers:", found.get("triggers", ()))
-    yield from section("Connectors:", [{"provider": name} for name in found.get("connectors", ())])
-    yield from section("Snapshot:", [{name: value} for name, value in found.get("snapshot", {}).items()])
-    if "dispatcher" in found:
-        yield from section("Dispatcher:", [found["dispatcher"]])
-    yield from section("Recent dispatches:", found.get("recent_dispatches", ())[-SHOWN:])
+def describe(found: Inspection) -> Iterator[str]:
+    """Return the lines where there is no terminal: sections of ``- name=value name=value``."""
+    snapshot = msgspec.to_builtins(found.snapshot)
+    yield from section("Triggers:", found.triggers)
+    yield from section("Connectors:", [{"provider": name} for name in found.connectors])
+    yield from section("Snapshot:", [{name: value} for name, value in snapshot.items()])
+    if found.dispatcher is not msgspec.UNSET:
+        yield from section("Dispatcher:", [found.dispatcher])
+    yield from section("Recent dispatches:", found.recent_dispatches[-SHOWN:])
 
 
-def section(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Give a title and its rows, ``- none`` if it has none."""
-    yield title
-    for row in rows:
-        yield "- " + visible(" ".join(f"{name}={written(value)}" for name, value in row.items()))
-    if not rows:
-        yield "- none"
+def tables_of(found: Inspection, shown_dispatches: int) -> Iterator[Rows]:
+    """Return what a terminal shows as tables: each version, and the newest attempts."""
+    yield Rows(title="Triggers:", heading="Triggers", columns=TRIGGERS, rows=found.triggers)
+    newest = found.recent_dispatches[-shown_dispatches:]
+    yield Rows(title="Recent dispatches:", heading="Recent dispatches", columns=DISPATCHES, rows=newest)
+
+
+def time_of(milliseconds: int) -> str:
+    """Return a time (UTC) for people."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc):%Y-%m-%d %H:%M:%S}"

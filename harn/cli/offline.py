@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
-from harn.cli.records import Record
+from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
 from harn.store.sqlite.event_log import SQLiteEventLog
@@ -27,7 +27,7 @@ class StoredRecords:
 
     state_dir: str
 
-    def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
         """
         Give one page.
 
@@ -41,22 +41,13 @@ class StoredRecords:
                 check_known(topic, store.ask(SQLiteEventLog.topics))
             return page
 
-    def newest(self, topic: str, count: int) -> Sequence[Record]:
+    def newest(self, topic: str, count: int) -> Sequence[RecordInfo]:
         """Give the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
         with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
             latest = store.ask(SQLiteEventLog.latest, topic)
             return plain(store.ask(SQLiteEventLog.read, topic, max(0, latest - count), count))
 
 
-def plain(records: Iterable[StoredRecord]) -> list[Record]:
-    """Give records as the admin API writes them."""
-    return [
-        {
-            "number": record.number,
-            "kind": record.kind,
-            "payload": record.payload,
-            "headers": record.headers,
-            "occurred_at": record.occurred_at,
-        }
-        for record in records
-    ]
+def plain(records: Iterable[StoredRecord]) -> tuple[RecordInfo, ...]:
+    """Return records as the admin API gives them."""
+    return tuple(describe_record(record, record.payload) for record in records)

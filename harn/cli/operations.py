@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import click
@@ -38,19 +39,26 @@ class ValueOf(click.ParamType[Any]):
 
 
 def with_parameters(
-    operation: Operation[Any, Any, Any], *, arguments: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    operation: Operation[Any, Any, Any],
+    *,
+    arguments: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    metavars: Mapping[str, str] = MappingProxyType({}),
 ) -> Decorator:
     """
     Give a command an option for each parameter of an operation.
 
     :param arguments: names of those that are arguments and not options.
     :param without: names of those that the command sets itself.
+    :param metavars: what the usage of the command calls arguments, where that is not their names.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for each in reversed(operation.fields):
             if each.name in arguments:
-                command = click.argument(each.name, type=ValueOf(each), required=each.is_required)(command)
+                metavar = metavars.get(each.name, each.name.upper())
+                argument = click.argument(each.name, type=ValueOf(each), required=each.is_required, metavar=metavar)
+                command = argument(command)
             elif each.name not in without:
                 command = option(each)(command)
         return command
@@ -63,13 +71,12 @@ def option(parameter: Parameter) -> Decorator:
     flag = "--" + parameter.key.lower().replace("_", "-")
     if parameter.is_flag:
         return click.option(flag, parameter.name, is_flag=True, help=parameter.description)
-    default = None if parameter.is_required else parameter.default
+    is_shown = not parameter.is_required and parameter.default is not None
     return click.option(
         flag,
         parameter.name,
         type=ValueOf(parameter),
-        default=default,
-        show_default=default is not None,
+        **({"default": parameter.default, "show_default": True} if is_shown else {}),
         required=parameter.is_required,
         metavar=parameter.metavar,
         help=parameter.description,

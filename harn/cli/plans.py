@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harn.cli.fire import written
+from harn.cli.lines import written
 from harn.cli.output import Line
 
 ACTIONS = {"added": ("+", "green"), "modified": ("~", "yellow"), "removed": ("-", "red")}
@@ -106,8 +106,3 @@ def describe_replay(found: Mapping[str, Any]) -> Iterator[Line]:
 def was_and_is(change: Mapping[str, Any]) -> str:
     """Write ``old -> new``; ``-`` stands for none."""
     return f"{written(change.get('old'))} -> {written(change.get('new'))}"
-
-
-def facts(row: Mapping[str, Any]) -> str:
-    """Write ``name=value name=value``."""
-    return " ".join(f"{name}={written(value)}" for name, value in row.items())

@@ -11,16 +11,17 @@ from msgspec import UNSET
 from harn.cli.client import AdminClient
 from harn.cli.operations import ask, print_json
 from harn.cli.place import Reach
-from harn.cli.rows import Column, Rows, draw
+from harn.cli.rows import STATES, Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import RouteUnknown
+from harn.orchestrator.operations import NoParameters, list_bindings
 from harn.rollout.operations import ListRamps, RampInfo, RampOf, abort_ramps, finish_ramps, list_ramps
 
 MOST_NAMED = 10
 """Triggers that one line names."""
 COLUMNS = (
     Column("Trigger", lambda ramp: ramp.trigger_id),
-    Column("State", lambda ramp: ramp.state, styles={"running": "green", "finished": "green", "aborted": "red"}),
+    Column("State", lambda ramp: ramp.state, styles=STATES),
     Column("Fresh", lambda ramp: ramp.fresh),
     Column("Share", lambda ramp: f"{ramp.percent:g} %"),
     Column("Stable", lambda ramp: ramp.stable, drop=3),
@@ -68,7 +69,7 @@ def check_trigger(client: AdminClient, trigger: str) -> None:
 
     :raises RouteUnknown: there is none; says which there are.
     """
-    known = sorted({each["id"] for each in client.get("/admin/bindings").expect_list("bindings")})
+    known = sorted({each.id for each in ask(client, list_bindings, NoParameters()).result.bindings})
     if trigger in known:
         return
     named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")

@@ -1,29 +1,28 @@
 """
 Where the records of a topic come from: a running server, or, when none runs, its store.
 
-A source gives records as the admin API writes them: mappings with ``number kind payload headers occurred_at``.
+A source gives records as the admin API does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
-from urllib.parse import quote
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from attrs import frozen
 
 from harn.cli.client import AdminClient
+from harn.cli.operations import ask
+from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 
 LARGEST_PAGE = 1000
 """Records that the admin API gives at once."""
-
-Record = Mapping[str, Any]
 
 
 class RecordSource(Protocol):
     """Gives the records of a topic."""
 
-    def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
         """Give up to ``limit`` (at most `LARGEST_PAGE`) records with a number above ``after``, by number."""
 
 
@@ -33,14 +32,14 @@ class ServerRecords:
 
     client: AdminClient
 
-    def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
         """Ask for one page."""
-        answer = self.client.get(f"/admin/events/{quote(topic, safe='')}?after={after}&limit={limit}")
-        records: Sequence[Record] = answer.expect_list("records")
+        answered = ask(self.client, read_events, ReadEvents(topic=topic, after=after, limit=limit))
+        records: Sequence[RecordInfo] = answered.result.records
         return records
 
 
-def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) -> Iterator[Record]:
+def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) -> Iterator[RecordInfo]:
     """Give all records above ``after``, or the first ``limit`` of them, a page at a time."""
     left = limit
     while left is None or left > 0:
@@ -48,6 +47,6 @@ def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) 
         yield from page
         if not page:
             return
-        after = page[-1]["number"]
+        after = page[-1].number
         if left is not None:
             left -= len(page)

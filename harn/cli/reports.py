@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import msgspec
+from msgspec import UNSET, to_builtins
+
 from harn.cli.client import ServerAnswer, ServerUnreachable
+from harn.cli.operations import Answered
 from harn.cli.output import Line, say
 from harn.cli.plans import describe_plan, describe_ramp
+from harn.reload.operations import ReloadResult
 
 UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
 """Exit statuses of a dry run."""
@@ -19,42 +25,43 @@ NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generatio
 """What every report has, by whether its status is ``ok``."""
 
 
-def report_of(answer: ServerAnswer, url: str) -> Mapping[str, Any]:
+def report_of(answer: ServerAnswer, url: str) -> Answered[ReloadResult]:
     """
-    Give the report that the server answered with.
+    Return the report that the server answered with.
 
     :raises RequestRefused: it answered with a problem document.
     :raises ServerUnreachable: with something else.
     """
-    report = answer.document
-    is_report = isinstance(report, dict) and report.get("status") in STATUSES
-    if is_report and report.keys() >= NEEDED[report["status"] == "ok"]:
-        found: Mapping[str, Any] = report
-        return found
+    document = answer.document
+    is_report = isinstance(document, dict) and document.get("status") in STATUSES
+    if is_report and document.keys() >= NEEDED[document["status"] == "ok"]:
+        with suppress(msgspec.ValidationError):
+            return Answered(msgspec.convert(document, ReloadResult), document)
     answer.expect_ok()
     raise ServerUnreachable(f"{url} does not answer as a harn orchestrator does")
 
 
-def exit_status(report: Mapping[str, Any], dry_run: bool) -> int:
-    """Give the exit status for a report."""
-    if report["status"] != "ok":
+def exit_status(report: ReloadResult, dry_run: bool) -> int:
+    """Return the exit status for a report."""
+    summary = report.summary
+    if summary is UNSET:
         return PROBLEMS if dry_run else 1
     if not dry_run:
         return 0
-    summary = report["summary"]
-    return CHANGES if summary["added"] or summary["modified"] or summary["removed"] else UNCHANGED
+    return CHANGES if summary.added or summary.modified or summary.removed else UNCHANGED
 
 
-def show(report: Mapping[str, Any]) -> None:
+def show(report: ReloadResult) -> None:
     """Print a report for people: a success on stdout, an error on stderr."""
-    if report["status"] == "ok":
+    if report.status == "ok":
         say(describe_success(report))
     else:
         say(describe_error(report), is_error=True)
 
 
-def describe_success(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines for a reload that went well, or would."""
+def describe_success(result: ReloadResult) -> Iterator[Line]:
+    """Return the lines for a reload that went well, or would."""
+    report = to_builtins(result)
     summary = report["summary"]
     counts = f"+{len(summary['added'])} ~{len(summary['modified'])} -{len(summary['removed'])}"
     what = "reload" if report.get("recalled") is None else f"rollback to the content of generation {report['recalled']}"
@@ -113,8 +120,9 @@ def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
         yield f"  rolled back when more than {rate}{least} attempts of the new versions fail{until}", "yellow"
 
 
-def describe_error(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines for a reload that failed: how many problems, then a line for all that are alike."""
+def describe_error(result: ReloadResult) -> Iterator[Line]:
+    """Return the lines for a reload that failed: how many problems, then a line for all that are alike."""
+    report = to_builtins(result)
     problems = report.get("problems", ())
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     if report["status"] == "needs_confirmation":

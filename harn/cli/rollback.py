@@ -7,35 +7,29 @@ from typing import Any
 
 import click
 
-from harn.cli.arguments import GENERATION
 from harn.cli.operations import ask, parameters_from, print_json, with_parameters
 from harn.cli.place import Reach
-from harn.cli.reload import carry_out
+from harn.cli.reload import SOURCE, carry_out
 from harn.cli.shared import with_json, with_place, with_server
+from harn.operations.requests import write_request
+from harn.reload.operations import rollback as rollback_operation
 from harn.rollout.operations import confirm_generation
 
 
 @click.command()
 @with_place
-@click.argument("generation", type=GENERATION, required=False)
-@click.option("--dry-run", is_flag=True, help="Only say what would change: exit 0 nothing, 1 something, 2 problems.")
-@click.option("--force", is_flag=True, help="Adopt it even if it is what serves.")
-@click.option("--if-match", metavar="ETAG", help="Only if this is still the live generation (GET /admin/generation).")
+@with_parameters(rollback_operation, arguments=("generation",), without=("source",))
 @with_server
 @with_json
-def rollback(
-    generation: int | None, dry_run: bool, force: bool, if_match: str | None, as_json: bool, **given: Any
-) -> None:
+def rollback(as_json: bool, **given: Any) -> None:
     """
     Adopt what GENERATION was, manifest and code, as a new generation.
 
     Without GENERATION: the last one before that was another. What is adopted comes from the store; the files stay as
     they are, and a reload adopts them again.
     """
-    options = "&".join(f"{name}=true" for name, wanted in (("dry_run", dry_run), ("force", force)) if wanted)
-    body = {"source": "cli", **({} if generation is None else {"generation": generation})}
-    target = "/admin/rollback" + (f"?{options}" if options else "")
-    carry_out(Reach.told(given, os.environ), target, body, if_match, dry_run, as_json)
+    wanted = parameters_from(rollback_operation, given, source=SOURCE)
+    carry_out(Reach.told(given, os.environ), write_request(rollback_operation, wanted), wanted.dry_run, as_json)
 
 
 @click.command()

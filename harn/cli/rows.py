@@ -10,8 +10,18 @@ import click
 import msgspec
 from attrs import field, frozen
 
-from harn.cli.inspect import section
-from harn.operations.values import text_of_written
+from harn.cli.lines import section
+
+STATES = {
+    "active": "green",
+    "draining": "yellow",
+    "running": "green",
+    "finished": "green",
+    "stopped": "yellow",
+    "aborted": "red",
+    "crashed": "red",
+}
+"""Styles of rich by state."""
 
 
 @frozen
@@ -40,14 +50,15 @@ class Rows:
     """
     Rows for people.
 
-    :ivar title: their title where the output is not a terminal.
+    :ivar title: their title where the output is not a terminal; ``heading`` where it is one.
     :ivar none: what a terminal shows where there are none; empty for an empty table.
     """
 
     title: str
     columns: Sequence[Column]
-    rows: Sequence[msgspec.Struct]
+    rows: Sequence[msgspec.Struct | Mapping[str, Any]]
     none: str = ""
+    heading: str = ""
 
 
 def draw(rows: Rows) -> None:
@@ -57,5 +68,5 @@ def draw(rows: Rows) -> None:
 
         print_rows(rows)
         return
-    for line in section(rows.title, [msgspec.to_builtins(row, enc_hook=text_of_written) for row in rows.rows]):
+    for line in section(rows.title, rows.rows):
         click.echo(line)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from attrs import frozen
+from msgspec import to_builtins
 
+from harn.cli.generations import History
 from harn.cli.offline import DATABASE
+from harn.cli.operations import Answered
 from harn.errors import GenerationUnknown
+from harn.history.model import GenerationContent, GenerationDiff
+from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
 from harn.history.recorded import describe_history, describe_recorded
 from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.store.generations import GenerationRecord
@@ -35,31 +38,32 @@ class StoredGenerations:
     state_dir: str
     manifest: str
 
-    def history(self, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Give the last ``limit``, the newest first."""
+    def history(self, wanted: ListGenerations) -> History:
+        """Return the last ones, the newest first."""
         with self._open() as store:
-            return describe_history(store.ask(SQLiteGenerations.history, limit), None)
+            return History(generations=describe_history(store.ask(SQLiteGenerations.history, wanted.limit), None))
 
-    def show(self, number: int, sources: bool) -> Mapping[str, Any]:
-        """Give one with its content."""
+    def show(self, wanted: ShowGeneration) -> Answered[GenerationContent]:
+        """Return one with its content."""
         with self._open() as store:
-            record, text, bundle = read_content(store, number)
-        return describe_recorded(record, text.decode("utf-8", "replace"), bundle, None, sources=sources)
+            record, text, bundle = read_content(store, wanted.generation)
+        found = describe_recorded(record, text.decode("utf-8", "replace"), bundle, None, sources=wanted.sources)
+        return Answered(found, to_builtins(found))
 
-    def diff(self, old: int, new: int | None) -> Mapping[str, Any]:
-        """Give what differs; None stands for the newest that served."""
+    def diff(self, wanted: DiffGenerations) -> Answered[GenerationDiff]:
+        """Return what differs; without a second one, from the newest that served."""
         with self._open() as store:
-            if new is None:
-                new = newest(store)
-            contents = [read_content(store, number) for number in (old, new)]
+            new = newest(store) if wanted.new is None else wanted.new
+            contents = [read_content(store, number) for number in (wanted.old, new)]
         from harn.connectors.catalog import Catalog
         from harn.history.comparing import make_recorded
         from harn.history.differences import generation_diff
 
         rules = Catalog.discover().providers
-        return generation_diff(
+        found = generation_diff(
             *(make_recorded(record.number, text, bundle, self.manifest, rules) for record, text, bundle in contents)
         )
+        return Answered(found, to_builtins(found))
 
     def _open(self) -> OfflineStore:
         return open_readonly(os.path.join(self.state_dir, DATABASE))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
 
-from attrs import field, frozen
+from msgspec import structs
 
+from harn.history.model import FieldChange, FileChange, SecretChange, SettingChange
 from harn.history.text_diff import LONGEST, text_diff
 from harn.manifest.changes import (
     field_differences,
@@ -36,71 +36,6 @@ _LONGEST_OF_ALL = 5 * LONGEST
 CodeComparison = Callable[["TriggerSpec | None", "TriggerSpec | None"], "tuple[FileChange, ...]"]
 
 
-@frozen
-class FieldChange:
-    """A key of a trigger, dotted, and its values as people write them; None where there is none."""
-
-    key: str
-    old: Any
-    new: Any
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {"key": self.key, "old": self.old, "new": self.new}
-
-
-@frozen
-class SettingChange:
-    """
-    A key of ``[orchestrator]``, for example ``orchestrator.drain.max_items``, and its values as people write them.
-
-    :ivar applies: ``reload`` or ``restart``: what brings it into force.
-    """
-
-    key: str
-    old: Any
-    new: Any
-    applies: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {"key": self.key, "old": self.old, "new": self.new, "applies": self.applies}
-
-
-@frozen
-class FileChange:
-    """
-    A file that was added, modified or removed.
-
-    :ivar old: its digest before, or None; ``new``: its digest now, or None.
-    :ivar diff: where it was asked for.
-    """
-
-    path: str
-    change: str
-    old: str | None
-    new: str | None
-    diff: str | None = field(default=None, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        shown = {} if self.diff is None else {"diff": self.diff}
-        return {"path": self.path, "change": self.change, "old": self.old, "new": self.new, **shown}
-
-
-@frozen
-class SecretChange:
-    """A secret's reference, and the beginning of its keyed digests; None where it is not named."""
-
-    reference: str
-    old: str | None
-    new: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {"reference": self.reference, "old": self.old, "new": self.new}
-
-
 def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[FieldChange, ...]:
     """
     Give the keys in which two specs of one trigger differ, sorted.
@@ -115,9 +50,9 @@ def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[Fie
     found = field_differences(blank if old is None else old, blank if new is None else new, table)
     return tuple(
         FieldChange(
-            key,
-            None if old is None else format_field(key, before),
-            None if new is None else format_field(key, after),
+            key=key,
+            old=None if old is None else format_field(key, before),
+            new=None if new is None else format_field(key, after),
         )
         for key, before, after in sorted(found, key=lambda each: each[0])
     )
@@ -128,10 +63,10 @@ def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tup
     restart = frozenset(settings_requiring_restart(old, new))
     return tuple(
         SettingChange(
-            name := f"orchestrator.{key}",
-            format_setting(key, before),
-            format_setting(key, after),
-            "restart" if name in restart else "reload",
+            key=f"orchestrator.{key}",
+            old=format_setting(key, before),
+            new=format_setting(key, after),
+            applies="restart" if f"orchestrator.{key}" in restart else "reload",
         )
         for key, before, after in sorted(setting_differences(old, new), key=lambda each: each[0])
     )
@@ -144,7 +79,7 @@ def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Secr
     :param old: keyed digest by reference; so ``new``.
     """
     return tuple(
-        SecretChange(reference, shown_digest(old.get(reference)), shown_digest(new.get(reference)))
+        SecretChange(reference=reference, old=shown_digest(old.get(reference)), new=shown_digest(new.get(reference)))
         for reference in _differing(old, new)
     )
 
@@ -157,7 +92,10 @@ def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[File
     """
     return tuple(
         FileChange(
-            path, _change(old.get(path), new.get(path)), shown_digest(old.get(path)), shown_digest(new.get(path))
+            path=path,
+            change=_change(old.get(path), new.get(path)),
+            old=shown_digest(old.get(path)),
+            new=shown_digest(new.get(path)),
         )
         for path in _differing(old, new)
     )
@@ -185,7 +123,7 @@ def _with_diffs(
         before, after = old.get(each.path), new.get(each.path)
         diff = text_diff(before, after, each.path, each.path, min(left, LONGEST))
         left = max(0, left - len(diff))
-        yield FileChange(each.path, each.change, each.old, each.new, diff)
+        yield structs.replace(each, diff=diff)
 
 
 def code_comparison(old: Bundle, new: Bundle) -> CodeComparison:

@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
+from msgspec import to_builtins
 
 from harn.history.changes import (
     ADDED,
     MODIFIED,
     REMOVED,
-    FileChange,
     code_comparison,
     digest_changes,
     field_changes,
     secret_changes,
     setting_changes,
 )
+from harn.history.model import FileChange
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
@@ -101,9 +102,9 @@ def describe_plan(planned: Planned) -> dict[str, Any]:
     return {
         "triggers": dict(_triggers(planned)),
         "connectors": list(_connectors(plan, live, following)),
-        "secrets": [each.to_dict() for each in secrets],
-        "files": [each.to_dict() for each in files],
-        "settings": [each.to_dict() for each in setting_changes(before, settings)],
+        "secrets": [to_builtins(each) for each in secrets],
+        "files": [to_builtins(each) for each in files],
+        "settings": [to_builtins(each) for each in setting_changes(before, settings)],
         "requires_restart": list(restart),
         "would_hold": would_remove_most(len(plan.removed), len(planned.bindings)),
         "ramps": [dict(each) for each in planned.ramps],
@@ -132,8 +133,8 @@ def _triggers(planned: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
                 trigger_id,
                 {
                     "action": action,
-                    "fields": [each.to_dict() for each in field_changes(was, would_be)],
-                    "code": [each.to_dict() for each in code_changes(was, would_be)],
+                    "fields": [to_builtins(each) for each in field_changes(was, would_be)],
+                    "code": [to_builtins(each) for each in code_changes(was, would_be)],
                     "versions": {
                         "live": None if binding is None else binding.key,
                         "next": None if version is None else binding_key(trigger_id, version),

@@ -1,75 +1,100 @@
-"""
-The admin API, everything under ``/admin``: what an operator may ask of a running server.
-
-Whose headers show no credentials is told nothing else, not even whether there is such a page. A signature covers the
-body, too, and is checked when that is there. What a request asks for goes on when its client goes away.
-"""
+"""The admin API: Klein routes made from the operations of the server, and their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from harn.auth.authenticator import Authenticator
-from harn.clocks import WallTime
-from harn.listener.admin_generations import GenerationPages
-from harn.listener.admin_operations import OperationPages
-from harn.listener.admin_place import EVERYTHING, AdminPlace, Door
-from harn.listener.admin_reload import ReloadPages
-from harn.listener.admin_routes import AdminRoutes
-from harn.listener.interfaces import IOperations, IReloadOperations
+import msgspec
+from klein import Klein
+from twisted.python.failure import Failure
+
+from harn.listener.admin_auth import AdminAuth
+from harn.listener.klein_pages import answer_failure, make_app, methods_of, shielded
 from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
-from harn.listener.request import HarnRequest, unknown_path
-from harn.observability.audit import Audit
-from harn.reload.interfaces import IReloader
-from harn.store.inbox import IInbox
+from harn.listener.request import JSON, HarnRequest
+from harn.operations.model import Operation, Reply
+from harn.operations.registry import Operations
+from harn.operations.requests import Arguments, read_parameters
+
+ROOT = "/admin"
+"""Everything of the admin API is under it; also the name in the metrics of what has no other."""
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Admin(Place):
     """
-    The place of everything under ``/admin``: it hands each request to the one of its places that knows the path.
+    The place of every operation's route.
 
-    :param authenticator: gives the one of now: a reload makes a new one.
-    :param inbox: where signatures that count once are claimed.
-    :param audit: records what they had the server do.
-    :param reload_operations: None where nothing answers for generations; their pages are unknown then.
+    A request without credentials in its headers gets one answer, whether or not there is such a route. What it asks
+    for goes on when its client goes away.
     """
 
     challenge = CHALLENGE
 
-    def __init__(
-        self,
-        wall: WallTime,
-        authenticator: Callable[[], Authenticator],
-        inbox: IInbox,
-        audit: Audit,
-        reloader: IReloader,
-        operations: IOperations,
-        reload_operations: IReloadOperations | None = None,
-        routes: AdminRoutes | None = None,
-    ) -> None:
-        door = Door(wall=wall, authenticator=authenticator, inbox=inbox, audit=audit)
-        self._door = door
-        places: list[AdminPlace | AdminRoutes] = [] if routes is None else [routes]
-        places += [OperationPages(door, operations), ReloadPages(door, reloader)]
-        if reload_operations is not None:
-            places.append(GenerationPages(door, reloader, reload_operations))
-        self._places = tuple(places)
+    def __init__(self, auth: AdminAuth, operations: Operations) -> None:
+        self._auth = auth
+        self._operations = operations
+        self._app = make_admin_app(operations, self._answer)
+        self._endpoints = frozenset("/".join(rule.rule.split("/")[:3]) for rule in self._app.url_map.iter_rules())
+        self.resource = self._app.resource()
 
     def endpoint(self, request: HarnRequest) -> str:
-        """One name for all paths that nobody knows."""
-        return EVERYTHING
-
-    def place_for(self, request: HarnRequest) -> Place:
-        """Hand the request over; one that none of the places knows stays here, to be answered 404."""
-        return next((place for place in self._places if place.knows(request)), self)
+        """Return the first two segments: names of triggers and events are no labels, and no other spellings are."""
+        known = "/".join(request.path.decode("latin-1").split("/")[:3])
+        return known if known in self._endpoints else ROOT
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
         """
-        Know no path.
+        Return the methods of the path's routes.
 
-        :raises CredentialsRejected: the headers show none.
-        :raises RouteUnknown: in every other case.
+        :raises CredentialsRejected: the headers show no credentials.
+        :raises RouteUnknown: no operation has this path.
         """
-        self._door.check_headers(request)
-        raise unknown_path(request)
+        self._auth.check_headers(request)
+        return methods_of(self._app, request)
+
+    def body_limit(self, request: HarnRequest) -> int:
+        """Return the largest body of any operation."""
+        return request.site.limits.admin_body
+
+    def serve(self, request: HarnRequest) -> None:
+        """Let ``twisted.web`` render the Klein app."""
+        request.process()  # type: ignore[no-untyped-call]  # twisted.web is not typed here
+
+    async def _answer(self, request: HarnRequest, operation: Operation[Any, Any, Any], path: dict[str, str]) -> None:
+        """Authenticate, read the parameters, run the operation, send its result."""
+        caller = await self._auth.identify(request)
+        arguments = Arguments(
+            path=path, query=request.query_options(), headers=request.lower_headers(), body=request.body
+        )
+        wanted = read_parameters(operation, arguments)
+        reply: Reply[Any] = await shielded(self._operations.run(operation, caller, wanted))
+        headers = b"" if reply.etag is None else b"ETag: " + reply.etag.encode("latin-1", "replace") + b"\r\n"
+        request.send(reply.status, _encode(reply.result), JSON, headers)
+
+
+Answer = Callable[[HarnRequest, Operation[Any, Any, Any], dict[str, str]], Awaitable[None]]
+
+
+def make_admin_app(operations: Operations, answer: Answer) -> Klein:
+    """Make a Klein app with a route for each operation, which calls ``answer``."""
+    app = make_app()
+
+    def add(operation: Operation[Any, Any, Any]) -> None:
+        path = operation.route.path.replace("{", "<").replace("}", ">")
+
+        @app.route(ROOT + path, methods=[operation.route.method], endpoint=operation.name)
+        def answered(request: HarnRequest, **in_path: str) -> Any:
+            return answer(request, operation, in_path)
+
+    for each in operations:
+        add(each)
+
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # ours are HarnRequests
+    def failed(request: HarnRequest, failure: Failure) -> None:
+        answer_failure(request, failure)
+
+    return app

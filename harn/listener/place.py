@@ -29,10 +29,6 @@ class Place:
     answers_always = False
     outlives_client = False
 
-    def place_for(self, request: HarnRequest) -> Place:
-        """Return the place that answers: this one, or one of its parts."""
-        return self
-
     def endpoint(self, request: HarnRequest) -> str:
         """Return the path's name in the metrics; never a path chosen by the sender."""
         raise NotImplementedError

@@ -16,6 +16,7 @@ from harn.errors import (
     EventLogUnavailable,
     MediaTypeUnsupported,
     MethodNotAllowed,
+    PreconditionFailed,
     Refused,
     ShuttingDown,
 )
@@ -123,11 +124,11 @@ def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping
     return Response(status.code, _encode({**document, **(extra or {})}), PROBLEM_JSON, headers)
 
 
-def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) -> Response:
+def problem_of(error: BaseException) -> Response:
     """Return the problem document of an error; unexpected errors become a generic 500 without detail."""
     status = status_of(type(error))
     if status is INTERNAL:
-        return problem(INTERNAL, "the server failed on this request; its log has the reason", extra=extra)
+        return problem(INTERNAL, "the server failed on this request; its log has the reason")
     headers = b""
     if status.code in (429, 503, 408):
         wait = error.retry_after if isinstance(error, Refused) and error.retry_after is not None else RETRY_AFTER
@@ -136,7 +137,11 @@ def problem_of(error: BaseException, *, extra: Mapping[str, Any] | None = None) 
         headers = b"Accept-Encoding: " + ACCEPTED.encode("ascii") + b"\r\n"
     elif isinstance(error, MethodNotAllowed):
         headers = b"Allow: " + ", ".join(error.allow).encode("ascii") + b"\r\n"
-    return problem(status, _detail(error), headers=headers, extra=extra)
+    elif isinstance(error, PreconditionFailed) and error.etag is not None:
+        headers = b"ETag: " + error.etag.encode("latin-1", "replace") + b"\r\n"
+        tags = {"if_match": error.if_match, "etag": error.etag}
+        return problem(status, _detail(error), headers=headers, extra=tags)
+    return problem(status, _detail(error), headers=headers)
 
 
 def problem_for(code: int, detail: str) -> Response:

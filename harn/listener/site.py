@@ -166,7 +166,7 @@ class HarnSite(Site):
             return place
         for prefix, place in self._prefixes.items():
             if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/"):
-                return place.place_for(request)
+                return place
         if path[:4].lower() == b"http":
             return self._place_of_absolute(request)
         if path == b"*" and request.method == b"OPTIONS":

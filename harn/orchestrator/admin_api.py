@@ -1,20 +1,24 @@
-"""The admin API of a server: what answers under ``/admin`` for the operations that its features have added."""
+"""The admin API of a server: its operations, beside those that other features have added, and its routes."""
 
 from __future__ import annotations
 
 from harn.connectors.catalog import Catalog
+from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
+from harn.dispatch.synthetic import Example, SyntheticEvents
+from harn.history import operations as history_operations
+from harn.history.operations import HistoryService
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
-from harn.listener.admin_routes import AdminRoutes
 from harn.listener.credentials import LiveCredentials
 from harn.listener.site import HarnSite
-from harn.observability.audit import Audit as PageAudit
-from harn.orchestrator.operations import Operations as ServerOperations
+from harn.operations import openapi
+from harn.orchestrator import operations as server_operations
+from harn.orchestrator.operations import ServerService
 from harn.orchestrator.recovery import Recovery
-from harn.orchestrator.reload_operations import ReloadOperations
 from harn.orchestrator.status import snapshot
+from harn.reload import operations as reload_operations
 from harn.reload.build import Builder
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
@@ -23,33 +27,37 @@ from harn.triggers.registry import Registry
 
 def install(server: Server) -> None:
     """Let the server's site answer under ``/admin``. Installed last: each feature before it may add operations."""
-    coordinator, authenticator = server[Coordinator], server[LiveCredentials].admin_authenticator
-    auth = AdminAuth(wall=server.wall, authenticator=authenticator, inbox=server.store)
-    operations = ServerOperations(
-        server.reactor,
-        server.store,
-        server[Registry],
-        server[Intake],
-        server[Dispatcher],
-        coordinator,
-        server[Recovery],
-        lambda: snapshot(server)(),
-        server.wall,
-    )
-    reload_operations = ReloadOperations(
+    coordinator, operations = server[Coordinator], server.operations
+    operations.add(coordinator, *reload_operations.OPERATIONS)
+    history = HistoryService(
+        store=server.store,
         coordinator=coordinator,
-        catalog=server[Catalog],
+        rules=server[Catalog].providers,
         manifest=server.options.manifest,
         in_thread=server[Builder].in_thread,
     )
-    admin = Admin(
-        server.wall,
-        authenticator,
-        server.store,
-        PageAudit(wall=server.wall, note=server.note),
-        coordinator,
-        operations,
-        reload_operations,
-        AdminRoutes(auth, server.operations),
+    operations.add(history, *history_operations.OPERATIONS)
+    whole = ServerService(
+        store=server.store,
+        registry=server[Registry],
+        dispatcher=server[Dispatcher],
+        coordinator=coordinator,
+        recovery=server[Recovery],
+        document=lambda: snapshot(server)(),
     )
-    server[HarnSite].mount("/admin", admin)
+    operations.add(whole, *server_operations.OPERATIONS)
+    operations.add(synthetic_events(server), *dispatch_operations.OPERATIONS)
+    operations.add(operations, *openapi.OPERATIONS)
+    auth = AdminAuth(wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store)
+    server[HarnSite].mount("/admin", Admin(auth, operations))
+
+
+def synthetic_events(server: Server) -> SyntheticEvents:
+    """Return what makes events up, with the examples of the live connectors."""
+    coordinator = server[Coordinator]
+
+    def example(trigger_id: str) -> Example | None:
+        live = coordinator.current
+        return live.connectors[trigger_id].value.example if live is not None and trigger_id in live.connectors else None
+
+    return SyntheticEvents(server.reactor, server.wall, server[Registry], server[Intake], server[Dispatcher], example)

@@ -1,240 +1,324 @@
-"""What an operator may ask of a running server, beside a reload; each answer is a JSON value."""
+"""What an operator can ask of a server as a whole: its state, its versions, its records; to recover what was left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
-from attrs import evolve
-from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.internet.interfaces import IReactorTime
-from zope.interface import implementer
+from attrs import frozen
+from msgspec import UNSET, Meta, UnsetType
 
-from harn.clocks import WallTime, rfc3339
-from harn.connectors.model import NormalizedEvent
-from harn.dispatch.dispatcher import Dispatcher, Outcome
-from harn.dispatch.intake import Arrival, Intake
-from harn.errors import RouteUnknown
-from harn.history.recorded import describe_history
-from harn.listener.interfaces import IOperations, RecordPage
-from harn.manifest.model import TriggerSpec
-from harn.model.delivery import DEAD, DONE
-from harn.model.event import UNSIGNED
+from harn.clocks import rfc3339
 from harn.model.headers import redact
-from harn.orchestrator.recovery import Recovery
-from harn.orchestrator.state_file import describe_binding
-from harn.reload.coordinator import Coordinator
-from harn.store.event_log import OURS, Record, check_known
-from harn.store.interfaces import IStore
-from harn.triggers.binding import BindingVersion
-from harn.triggers.counts import Counts
-from harn.triggers.matching import matches
-from harn.triggers.registry import Registry
+from harn.operations.model import Caller, Get, Post, Result, Role, operation
+from harn.operations.parameters import Parameters
+from harn.operations.values import Duration
+from harn.store.event_log import OURS, check_known
 
+if TYPE_CHECKING:
+    from harn.dispatch.dispatcher import Dispatcher
+    from harn.orchestrator.recovery import Recovery
+    from harn.reload.coordinator import Coordinator
+    from harn.store.event_log import Record
+    from harn.store.interfaces import IStore
+    from harn.triggers.binding import BindingVersion
+    from harn.triggers.counts import Counts
+    from harn.triggers.registry import Registry
+
+OUTBOX = "trigger.outbox"
 RECENT = 20
-"""Attempts that ``inspect`` shows."""
-PATIENCE = 30.0
-"""Seconds that ``fire`` waits for an outcome beyond the handler's own time-out."""
-SYNTHETIC_KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
-"""Kind of a made-up event by kind of trigger, where the trigger names none."""
+"""Attempts that an inspection shows."""
 
 
-def describe_version(binding: BindingVersion, counts: Counts, share: float, waiting: int) -> dict[str, Any]:
-    """Make one entry of ``GET /admin/bindings``; ``share`` (0 to 1) is of its trigger's new deliveries."""
-    return {
-        **describe_binding(binding, counts, share),
-        "binding": binding.key,
-        "path": binding.spec.path,
-        "handler_name": binding.spec.handler,
-        "queued_in_store": binding.stored,
-        "waiting_retries": waiting,
-        "draining_since": None if binding.draining_since is None else rfc3339(binding.draining_since),
-        "fingerprint": binding.definition.fingerprint,
-    }
+class DescribesItself(Protocol):
+    """What gives the document of the state file."""
+
+    def __call__(self) -> Mapping[str, Any]:
+        """Return the document as of now."""
 
 
-def synthetic_kind(spec: TriggerSpec) -> str:
-    """Name a kind that the trigger matches: its first pattern, or what its sort of trigger usually gets."""
-    if not spec.events:
-        return SYNTHETIC_KINDS.get(spec.kind, spec.kind)
-    first = spec.events[0]
-    return first.removesuffix("*") + "synthetic" if first.endswith(".*") else first
+@frozen(kw_only=True)
+class ServerService:
+    """
+    What the operations on a server ask.
+
+    :ivar document: returns what the state file says now.
+    """
+
+    store: IStore
+    registry: Registry
+    dispatcher: Dispatcher
+    coordinator: Coordinator
+    recovery: Recovery
+    document: DescribesItself
 
 
-def describe_outcome(outcome: Outcome) -> dict[str, Any]:
-    """Describe how a fired event ended."""
-    settlement = outcome.settlement
-    status = "dispatched" if settlement.state == DONE else "dlq" if settlement.state == DEAD else "waiting"
-    error = settlement.dead.error if settlement.dead is not None else None
-    if error is None and settlement.attempt is not None:
-        error = settlement.attempt.error
-    return {
-        "binding_id": outcome.delivery.binding.id,
-        "binding_version": settlement.version,
-        "event_id": outcome.delivery.event_id,
-        "status": status,
-        "replay_of_event_id": outcome.delivery.replay_of,
-        "dlq_entry_id": outcome.delivery.event_id if settlement.state == DEAD else None,
-        "result": None if settlement.result is None else msgspec.json.decode(settlement.result),
-        "error": error,
-    }
+class NoParameters(Parameters, frozen=True, kw_only=True):
+    """No parameters."""
 
 
-@implementer(IOperations)
-class Operations:
-    """The operations of one server."""
+class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
+    """
+    One live or draining version; counts are since the server's start. A quarter of what a dict costs to make.
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        store: IStore,
-        registry: Registry,
-        intake: Intake,
-        dispatcher: Dispatcher,
-        coordinator: Coordinator,
-        recovery: Recovery,
-        snapshot: Any,
-        wall: WallTime | None = None,
-    ) -> None:
-        """
-        :param snapshot: gives what the state file says now.
-        :param wall: for stamps; ``clock`` if None.
-        """
-        self._clock = clock
-        self._wall: WallTime = wall or clock
-        self._store = store
-        self._registry = registry
-        self._intake = intake
-        self._dispatcher = dispatcher
-        self._coordinator = coordinator
-        self._recovery = recovery
-        self._snapshot = snapshot
+    :ivar share: percent of its trigger's new deliveries that the version takes; left out where there is no ramp.
+    """
 
-    def generations(self, limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IOperations.generations`."""
-        return Deferred.fromCoroutine(self._generations(limit))
+    id: str
+    provider: str = ""
+    kind: str = ""
+    handler: str = ""
+    version: int = 0
+    state: str = ""
+    share: float | UnsetType = UNSET
+    received: int = 0
+    refused: int = 0
+    dispatched: int = 0
+    failed: int = 0
+    dlq: int = 0
+    in_flight: int = 0
 
-    async def _generations(self, limit: int) -> Sequence[Mapping[str, Any]]:
-        return describe_history(await self._store.history(limit), self._coordinator.generation)
 
-    def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IOperations.bindings`."""
-        registry = self._registry
-        return succeed(
-            [
-                describe_version(each, registry.counts.of(each.key), registry.share(each), registry.waiting[each.id])
-                for each in registry
-            ]
+class BindingInfo(Result, frozen=True, kw_only=True):
+    """One live or draining version, its counts, and what waits for it."""
+
+    id: str
+    provider: str
+    kind: str
+    handler: str
+    version: int
+    state: str
+    share: Annotated[float, Meta(description="Percent of its trigger's new deliveries.")]
+    received: int
+    refused: int
+    dispatched: int
+    failed: int
+    dlq: int
+    in_flight: int
+    binding: Annotated[str, Meta(description="For example gh@v2.")]
+    path: str | None
+    handler_name: str
+    queued_in_store: int
+    waiting_retries: int
+    draining_since: str | None
+    fingerprint: str
+
+
+class BindingList(Result, frozen=True, kw_only=True):
+    """Every live or draining version."""
+
+    bindings: tuple[BindingInfo, ...]
+
+
+class Activation(Result, frozen=True, kw_only=True):
+    """How many triggers of one provider are live."""
+
+    provider: str
+    binding_count: int
+
+
+class LastReload(Result, frozen=True, kw_only=True):
+    """The last reload."""
+
+    source: str
+    actor: str
+    status: str
+    at: str
+    error: str | None
+
+
+class Snapshot(Result, frozen=True, kw_only=True):
+    """What serves."""
+
+    status: str | None
+    bind: str | None = None
+    generation: int | None = None
+    digest: str | None = None
+    last_reload: LastReload | None = None
+
+
+class InHand(Result, frozen=True, kw_only=True):
+    """What is under way."""
+
+    in_flight: int
+    queued: int
+    waiting_retries: int
+
+
+class Inspection(Result, frozen=True, kw_only=True):
+    """The state of a server; of one that does not run, without what is under way."""
+
+    triggers: tuple[TriggerInfo, ...]
+    connectors: tuple[str, ...]
+    activations: tuple[Activation, ...]
+    snapshot: Snapshot
+    dispatcher: InHand | UnsetType = UNSET
+    recent_dispatches: Annotated[
+        tuple[dict[str, Any], ...],
+        Meta(description="The last records of trigger.outbox: kind, occurred_at_ms, and what the record holds."),
+    ]
+
+
+class ReadEvents(Parameters, frozen=True, kw_only=True):
+    """Which records."""
+
+    topic: Annotated[str, Meta(description="For example trigger.outbox.")]
+    after: Annotated[int, Meta(ge=0, description="Only records numbered above N.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most N records.")] = 100
+
+
+class RecordInfo(Result, frozen=True, kw_only=True):
+    """One record."""
+
+    number: int
+    kind: str
+    payload: Any
+    headers: dict[str, str]
+    occurred_at: Annotated[float, Meta(description="Seconds, Unix.")]
+
+
+class RecordPage(Result, frozen=True, kw_only=True):
+    """A piece of a topic, and the number of its newest record, 0 for none."""
+
+    topic: str
+    records: tuple[RecordInfo, ...]
+    latest: int
+
+
+class Recover(Parameters, frozen=True, kw_only=True):
+    """What to recover."""
+
+    envelope_age: Annotated[Duration, Meta(description="Only what is older, for example 5m.")]
+    dry_run: Annotated[bool, Meta(description="Only list what would be taken up.")] = False
+
+
+class Stranded(Result, frozen=True, kw_only=True):
+    """One delivery that an earlier server left unfinished; ``status`` says what happened to it."""
+
+    event_id: str
+    trigger_id: str
+    binding_version: int
+    provider: str
+    kind: str
+    state: str
+    age_seconds: float
+    received_at: str
+    inbox_offset: int
+    status: str | UnsetType = UNSET
+
+
+class Recovered(Result, frozen=True, kw_only=True):
+    """How many deliveries were left, the oldest 1000 of them, and how many go on."""
+
+    dry_run: bool
+    min_envelope_age_seconds: float
+    stranded_envelopes: int
+    candidates: tuple[Stranded, ...]
+    recovered: int
+
+
+@operation("bindings.list", role=Role.READ, route=Get("/bindings"))
+async def list_bindings(server: ServerService, caller: Caller, wanted: NoParameters) -> BindingList:
+    """List every live and draining version, its counts, and what waits for it."""
+    registry = server.registry
+    return BindingList(
+        bindings=tuple(
+            describe_version(each, registry.counts.of(each.key), registry.share(each), registry.waiting[each.id])
+            for each in registry
         )
+    )
 
-    def events(self, topic: str, after: int, limit: int) -> Deferred[RecordPage]:
-        """See `IOperations.events`."""
-        return Deferred.fromCoroutine(self._events(topic, after, limit))
 
-    async def _events(self, topic: str, after: int, limit: int) -> RecordPage:
-        records = await self._store.read(topic, after, limit)
-        if not records and topic not in OURS:
-            check_known(topic, await self._store.topics())
-        latest = await self._store.latest(topic)
-        return RecordPage(topic=topic, records=[self._without_secrets(each) for each in records], latest=latest)
+@operation("inspect", role=Role.READ, route=Get("/inspect"))
+async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -> Inspection:
+    """Show the state of the server: triggers, connectors, what is under way, the last attempts."""
+    document = server.document()
+    newest = await server.store.latest(OUTBOX)
+    recent = await server.store.read(OUTBOX, max(0, newest - RECENT), RECENT)
+    return Inspection(
+        triggers=tuple(document["triggers"]),
+        connectors=tuple(document["connectors"]),
+        activations=msgspec.convert(document["activations"], tuple[Activation, ...]),
+        snapshot=msgspec.convert({name: document[name] for name in Snapshot.__struct_fields__}, Snapshot),
+        dispatcher=InHand(
+            in_flight=len(server.dispatcher.in_progress),
+            queued=server.dispatcher.queued,
+            waiting_retries=sum(server.registry.waiting.values()),
+        ),
+        recent_dispatches=tuple(
+            {"kind": record.kind, "occurred_at_ms": int(record.occurred_at * 1000), **record.payload}
+            for record in recent
+        ),
+    )
 
-    def _without_secrets(self, record: Record) -> Record:
-        """Hide the live generation's secrets where an event's headers hold them, under whatever name."""
-        live = self._coordinator.current
-        event = record.payload.get("event")
-        if live is None or not isinstance(event, dict) or not isinstance(event.get("headers"), dict):
-            return record
-        headers = redact(event["headers"], live.inputs.known.include)
-        return evolve(record, payload={**record.payload, "event": {**event, "headers": headers}})
 
-    def inspect(self) -> Deferred[Mapping[str, Any]]:
-        """See `IOperations.inspect`."""
-        return Deferred.fromCoroutine(self._inspect())
+@operation("events.read", role=Role.READ, route=Get("/events/{topic}"))
+async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents) -> RecordPage:
+    """
+    Read the records of a topic.
 
-    async def _inspect(self) -> Mapping[str, Any]:
-        snapshot = self._snapshot()
-        newest = await self._store.latest("trigger.outbox")
-        recent = await self._store.read("trigger.outbox", max(0, newest - RECENT), RECENT)
-        return {
-            "triggers": snapshot["triggers"],
-            "connectors": snapshot["connectors"],
-            "activations": snapshot["activations"],
-            "snapshot": {key: snapshot[key] for key in ("status", "bind", "generation", "digest", "last_reload")},
-            "dispatcher": {
-                "in_flight": len(self._dispatcher.in_progress),
-                "queued": self._dispatcher.queued,
-                "waiting_retries": sum(self._registry.waiting.values()),
-            },
-            "recent_dispatches": [
-                {"kind": record.kind, "occurred_at_ms": int(record.occurred_at * 1000), **record.payload}
-                for record in recent
-            ],
-        }
+    :raises RouteUnknown: there is no such topic.
+    """
+    records = await server.store.read(wanted.topic, wanted.after, wanted.limit)
+    if not records and wanted.topic not in OURS:
+        check_known(wanted.topic, await server.store.topics())
+    latest = await server.store.latest(wanted.topic)
+    shown = tuple(describe_record(each, _without_secrets(server, each)) for each in records)
+    return RecordPage(topic=wanted.topic, records=shown, latest=latest)
 
-    def fire(self, trigger_id: str, payload: Any) -> Deferred[Mapping[str, Any]]:
-        """See `IOperations.fire`."""
-        return Deferred.fromCoroutine(self._fire(trigger_id, payload))
 
-    async def _fire(self, trigger_id: str, payload: Any) -> Mapping[str, Any]:
-        binding = self._registry.active.get(trigger_id)
-        if binding is None:
-            known = ", ".join(sorted(self._registry.active)[:10])
-            raise RouteUnknown(f"unknown manifest binding {trigger_id!r}; the live generation has: {known}")
-        now = self._wall.seconds()
-        dedupe_key = f"fire:{trigger_id}:{now}"
-        ramp = self._registry.ramps.get(trigger_id)
-        if ramp is not None:
-            binding = ramp.choose(dedupe_key)
-        spec = binding.spec
-        headers = {"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}
-        event = self._made_up(spec, payload, dedupe_key)
-        arrival = Arrival(headers=headers, body=event.body or b"", received_at=now)
-        binding.lease()
-        try:
-            taken = await self._intake.take(binding, arrival, [event])
-        finally:
-            binding.release()
-        if not taken.event_ids:
-            status = "duplicate_dropped" if taken.duplicates else "ignored"
-            return {"binding_id": trigger_id, "binding_version": binding.version, "event_id": None, "status": status}
-        if taken.dead:
-            return {
-                "binding_id": trigger_id,
-                "binding_version": binding.version,
-                "event_id": taken.event_ids[0],
-                "status": "dlq",
-            }
-        watching = self._dispatcher.watch(taken.event_ids[0])
-        try:
-            return describe_outcome(await watching.addTimeout(spec.timeout + PATIENCE, self._clock))
-        except TimeoutError:
-            return {
-                "binding_id": trigger_id,
-                "binding_version": binding.version,
-                "event_id": taken.event_ids[0],
-                "status": "pending",
-            }
+@operation("recover", role=Role.OPERATE, route=Post("/recover"), audit=lambda done: {"recovered": done.recovered})
+async def recover(server: ServerService, caller: Caller, wanted: Recover) -> Recovered:
+    """Take over the deliveries that an earlier server left unfinished, or only list them."""
+    return await server.recovery.on_request(wanted.envelope_age, dry_run=wanted.dry_run)
 
-    def _made_up(self, spec: TriggerSpec, payload: Any, dedupe_key: str) -> NormalizedEvent:
-        """Make an event up: the provider's own example where nothing else is asked for, and the trigger takes it."""
-        live = self._coordinator.current
-        make = live.connectors[spec.id].value.example if live is not None and spec.id in live.connectors else None
-        if payload is None and make is not None:
-            example = make()
-            if matches(spec.events, example.kind):
-                made_up = {**example.payload, "synthetic": True}
-                return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
-        return NormalizedEvent(
-            kind=synthetic_kind(spec),
-            dedupe_key=dedupe_key,
-            payload={"synthetic": True},
-            lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},
-            body_format="none" if payload is None else "json",
-            signature_status=UNSIGNED,
-            body=b"" if payload is None else msgspec.json.encode(payload),
-        )
 
-    def recover(self, older_than: float, dry_run: bool) -> Deferred[Mapping[str, Any]]:
-        """See `IOperations.recover`."""
-        return Deferred.fromCoroutine(self._recovery.on_request(older_than, dry_run=dry_run))
+def describe_version(binding: BindingVersion, counts: Counts, share: float, waiting: int) -> BindingInfo:
+    """Return what is shown of a version; ``share`` (0 to 1) is of its trigger's new deliveries."""
+    return BindingInfo(
+        id=binding.id,
+        provider=binding.spec.provider,
+        kind=binding.spec.kind,
+        handler="local",
+        version=binding.version,
+        state=binding.state,
+        share=round(share * 100.0, 4),
+        received=counts.received,
+        refused=counts.refused,
+        dispatched=counts.dispatched,
+        failed=counts.failed,
+        dlq=counts.dead,
+        in_flight=binding.in_flight,
+        binding=binding.key,
+        path=binding.spec.path,
+        handler_name=binding.spec.handler,
+        queued_in_store=binding.stored,
+        waiting_retries=waiting,
+        draining_since=None if binding.draining_since is None else rfc3339(binding.draining_since),
+        fingerprint=binding.definition.fingerprint,
+    )
+
+
+def describe_record(record: Record, payload: Any) -> RecordInfo:
+    """Return what is shown of a record, with this payload."""
+    return RecordInfo(
+        number=record.number,
+        kind=record.kind,
+        payload=payload,
+        headers=record.headers,
+        occurred_at=record.occurred_at,
+    )
+
+
+def _without_secrets(server: ServerService, record: Record) -> Any:
+    """Return a record's payload; where headers of an event hold secrets of the live generation they are redacted."""
+    live = server.coordinator.current
+    event = record.payload.get("event")
+    if live is None or not isinstance(event, dict) or not isinstance(event.get("headers"), dict):
+        return record.payload
+    return {**record.payload, "event": {**event, "headers": redact(event["headers"], live.inputs.known.include)}}
+
+
+OPERATIONS = (list_bindings, inspect, read_events, recover)
+"""Those of a `ServerService`."""

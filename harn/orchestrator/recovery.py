@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.model.delivery import DEAD, DONE, READY, WAITING, StoredDelivery
+from harn.orchestrator.operations import Recovered, Stranded
 from harn.reload.drain import Drains
 from harn.reload.revive import Reviver
 from harn.store.interfaces import IStore
@@ -23,19 +24,19 @@ STATUSES = {READY: "dispatched", WAITING: "waiting", DONE: "dispatched", DEAD: "
 """What happened to one that was listed, by its state; "left" is one that another server turned out to have."""
 
 
-def describe_stranded(row: StoredDelivery, now: float) -> dict[str, Any]:
-    """Make one entry of a recovery's candidates."""
-    return {
-        "event_id": row.event_id,
-        "trigger_id": row.trigger_id,
-        "binding_version": row.version,
-        "provider": row.provider,
-        "kind": row.kind,
-        "state": row.state,
-        "age_seconds": round(now - row.received_at, 3),
-        "received_at": rfc3339(row.received_at),
-        "inbox_offset": row.delivery_id,
-    }
+def describe_stranded(row: StoredDelivery, now: float) -> Stranded:
+    """Return what is shown of a delivery that an earlier server left."""
+    return Stranded(
+        event_id=row.event_id,
+        trigger_id=row.trigger_id,
+        binding_version=row.version,
+        provider=row.provider,
+        kind=row.kind,
+        state=row.state,
+        age_seconds=round(now - row.received_at, 3),
+        received_at=rfc3339(row.received_at),
+        inbox_offset=row.delivery_id,
+    )
 
 
 class Recovery:
@@ -107,7 +108,7 @@ class Recovery:
             log.info("{count} unfinished deliveries go on", count=recovery.recovered)
         return recovery.recovered
 
-    async def on_request(self, older_than: float, *, dry_run: bool) -> dict[str, Any]:
+    async def on_request(self, older_than: float, *, dry_run: bool) -> Recovered:
         """
         Go on with what an earlier server left unfinished and nobody has taken over yet; or only list it.
 
@@ -117,20 +118,22 @@ class Recovery:
         """
         now = self._wall.seconds()
         rows = await self._store.stranded(now - older_than, MOST_LISTED, self.leaving, self.gone)
-        found: dict[str, Any] = {
-            "dry_run": dry_run,
-            "min_envelope_age_seconds": older_than,
-            "stranded_envelopes": await self._store.count_stranded(now - older_than, self.leaving, self.gone),
-            "candidates": [describe_stranded(row, now) for row in rows],
-            "recovered": 0,
-        }
+        count = await self._store.count_stranded(now - older_than, self.leaving, self.gone)
+        candidates, recovered = [describe_stranded(row, now) for row in rows], 0
         if not dry_run and rows:
             # An operator who asks overrules the limit of automatic recoveries.
-            found["recovered"] = await self._take_over(NO_LIMIT, now - older_than)
+            recovered = await self._take_over(NO_LIMIT, now - older_than)
             states = await self._store.states([row.delivery_id for row in rows])
-            for entry, row in zip(found["candidates"], rows, strict=True):
-                entry["status"] = STATUSES[states.get(row.delivery_id, "")]
-        return found
+            candidates = [
+                structs.replace(each, status=STATUSES[states.get(each.inbox_offset, "")]) for each in candidates
+            ]
+        return Recovered(
+            dry_run=dry_run,
+            min_envelope_age_seconds=float(older_than),
+            stranded_envelopes=count,
+            candidates=tuple(candidates),
+            recovered=recovered,
+        )
 
 
 NO_LIMIT = 1_000_000

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 import harn
 from harn.clocks import rfc3339
 from harn.listener.endpoint import Bind
+from harn.orchestrator.operations import TriggerInfo
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
@@ -129,41 +130,19 @@ def describe_reload(report: ReloadReport) -> dict[str, Any]:
     }
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """
-    One entry of ``triggers``; counts are since the server's start. A quarter of what a dict costs to make.
-
-    :ivar share: percent of its trigger's new deliveries that the version takes; left out where there is no ramp.
-    """
-
-    id: str
-    provider: str
-    kind: str
-    handler: str
-    version: int
-    state: str
-    share: float | msgspec.UnsetType
-    received: int
-    refused: int
-    dispatched: int
-    failed: int
-    dlq: int
-    in_flight: int
-
-
 def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float | None:
     ramp = ramps.get(binding.id)
     return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
 
 
-def entry(binding: BindingVersion, counts: Counts, share: float | None) -> Entry:
+def entry(binding: BindingVersion, counts: Counts, share: float | None) -> TriggerInfo:
     """
     Make the entry of one version; by position, since there may be ten thousand.
 
     :param share: of its trigger's new deliveries (0 to 1); None leaves it out.
     """
     spec = binding.spec
-    return Entry(
+    return TriggerInfo(
         binding.id,
         spec.provider,
         spec.kind,
@@ -178,11 +157,6 @@ def entry(binding: BindingVersion, counts: Counts, share: float | None) -> Entry
         counts.dead,
         binding.in_flight,
     )
-
-
-def describe_binding(binding: BindingVersion, counts: Counts, share: float) -> dict[str, Any]:
-    """Give the entry of one version as a dict, for documents that say more of it; ``share`` is from 0 to 1."""
-    return msgspec.structs.asdict(entry(binding, counts, share))
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:

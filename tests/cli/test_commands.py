@@ -120,7 +120,7 @@ class ReloadTests(CommandCase):
         server = self.serve((200, NOTHING))
         self.harn("reload", "--dry-run", "--force", "--if-match", '"7-abc"')
         [seen] = server.seen
-        self.assertEqual(seen.target, "/admin/reload?dry_run=true&force=true")
+        self.assertEqual(seen.target, "/admin/reload?force=true&dry_run=true")
         self.assertEqual(seen.headers["if-match"], '"7-abc"')
 
     def test_problems(self) -> None:
@@ -355,11 +355,26 @@ class InspectTests(CommandCase):
     """``inspect``."""
 
     FOUND: dict[str, Any] = {
-        "triggers": [{"id": "gh", "version": 2, "state": "active"}],
+        "triggers": [
+            {
+                "id": "gh",
+                "provider": "github",
+                "kind": "webhook",
+                "handler": "local",
+                "version": 2,
+                "state": "active",
+                "received": 3,
+                "refused": 0,
+                "dispatched": 2,
+                "failed": 0,
+                "dlq": 0,
+                "in_flight": 1,
+            }
+        ],
         "connectors": [],
         "activations": [],
-        "snapshot": {"status": "running", "last_reload": None},
-        "dispatcher": {"in_flight": 0, "queued": 1},
+        "snapshot": {"status": "running", "bind": "x:1", "generation": 4, "digest": "d", "last_reload": None},
+        "dispatcher": {"in_flight": 0, "queued": 1, "waiting_retries": 2},
         "recent_dispatches": [{"kind": "dispatch_succeeded", "event_id": str(n)} for n in range(7)],
     }
 
@@ -368,21 +383,25 @@ class InspectTests(CommandCase):
         self.serve((200, self.FOUND))
         lines = self.harn("inspect").stdout.splitlines()
         self.assertEqual(
-            lines[:9],
+            lines[:12],
             [
                 "Triggers:",
-                "- id=gh version=2 state=active",
+                "- id=gh provider=github kind=webhook handler=local version=2 state=active received=3 refused=0 "
+                "dispatched=2 failed=0 dlq=0 in_flight=1",
                 "Connectors:",
                 "- none",
                 "Snapshot:",
                 "- status=running",
+                "- bind=x:1",
+                "- generation=4",
+                "- digest=d",
                 "- last_reload=-",
                 "Dispatcher:",
-                "- in_flight=0 queued=1",
+                "- in_flight=0 queued=1 waiting_retries=2",
             ],
         )
-        self.assertEqual(lines[9:11], ["Recent dispatches:", "- kind=dispatch_succeeded event_id=2"])
-        self.assertEqual(len(lines), 15)
+        self.assertEqual(lines[12:14], ["Recent dispatches:", "- kind=dispatch_succeeded event_id=2"])
+        self.assertEqual(len(lines), 18)
 
     def test_json(self) -> None:
         """``--json`` prints what the server says."""

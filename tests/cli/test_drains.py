@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli import drains
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
 from harn.cli.drains import INTERVAL, news, snapshots
+from harn.cli.lines import facts
 from harn.cli.place import NoServer
-from harn.cli.plans import facts
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.drain_operations import Drain
 from harn.rollout.operations import RampInfo
@@ -35,6 +35,15 @@ HELD: dict[str, Any] = {
     "waiting": 0,
     "moved": False,
     "oldest_event": {"event_id": "trigger_evt_1", "received_at": "2026-01-02T03:04:00.000Z"},
+}
+
+BINDING: dict[str, Any] = {
+        **dict.fromkeys(("id", "provider", "kind", "handler", "binding", "handler_name", "fingerprint"), "x"),
+        **dict.fromkeys(("received", "refused", "dispatched", "failed", "dlq", "in_flight", "version"), 1),
+        **dict.fromkeys(("path", "draining_since")),
+        **dict.fromkeys(("queued_in_store", "waiting_retries"), 0),
+        "state": "active",
+        "share": 100.0,
 }
 
 HELD_NOW = st.sampled_from((None, 0, 1, 2))
@@ -275,7 +284,7 @@ class RampTests(CommandCase):
 
     def test_no_such_trigger(self) -> None:
         """A trigger that does not ramp has none to list; one that the server does not have is an error."""
-        bindings = {"bindings": [{"id": f"t{index}", "state": "active"} for index in range(12)]}
+        bindings = {"bindings": [{**BINDING, "id": f"t{index}"} for index in range(12)]}
         self.serve(*[(200, {"ramps": [self.RUNNING]}), (200, bindings)] * 2)
         self.assertEqual(self.harn("ramp", "t3").stdout, "Ramps:\n- none\n")
         self.assert_failed(self.harn("ramp", "nope"), "no trigger 'nope'; the server has: t0, t1, t10, ", ", ...")

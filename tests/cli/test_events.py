@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.client import ServerUnreachable
 from harn.cli.events import follow_pages
-from harn.cli.records import Record, read_pages
+from harn.cli.records import read_pages
+from harn.orchestrator.operations import RecordInfo
 from tests.cli.test_commands import CommandCase
 
 
-def record(number: int) -> Record:
+def record(number: int) -> RecordInfo:
     """Make a record."""
-    return {"number": number, "kind": "k", "payload": {}, "headers": {}, "occurred_at": 0.0}
+    return RecordInfo(number=number, kind="k", payload={}, headers={}, occurred_at=0.0)
+
+
+def document(number: int) -> dict[str, Any]:
+    """Make a record as the server writes it."""
+    made: dict[str, Any] = to_builtins(record(number))
+    return made
 
 
 class ListSource:
@@ -32,7 +41,7 @@ class ListSource:
         self.page = page
         self.failures = failures
 
-    def read(self, topic: str, after: int, limit: int) -> Sequence[Record]:
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
         """Give one page."""
         if self.failures:
             self.failures -= 1
@@ -47,7 +56,7 @@ class PageTests(SynchronousTestCase):
     def test_all_pages(self, numbers: set[int], after: int, limit: int | None, page: int) -> None:
         """However large the pages are and wherever numbers are missing, each record comes once, in order."""
         source = ListSource(sorted(numbers), page)
-        found = [each["number"] for each in read_pages(source, "t", after, limit)]
+        found = [each.number for each in read_pages(source, "t", after, limit)]
         self.assertEqual(found, [number for number in sorted(numbers) if number > after][:limit])
 
     def test_follow(self) -> None:
@@ -60,7 +69,7 @@ class PageTests(SynchronousTestCase):
             first.failures = 1
 
         found = follow_pages(lambda: sources.pop(0), "t", 0, 4, sleep)
-        self.assertEqual([each["number"] for each in found], [1, 2, 3, 4])
+        self.assertEqual([each.number for each in found], [1, 2, 3, 4])
         self.assertEqual(len(waits), 2)
 
     def test_follow_needs_a_server_to_begin(self) -> None:
@@ -74,14 +83,14 @@ class EventsTests(CommandCase):
 
     def test_json_lines(self) -> None:
         """Each record is one line of JSON; the topic is one segment of the path."""
-        server = self.serve((200, {"topic": "t", "records": [record(3), record(5)], "latest": 5}))
+        server = self.serve((200, {"topic": "t", "records": [document(3), document(5)], "latest": 5}))
         result = self.harn("events", "a/t", "--after", "2", "--limit", "2")
-        self.assertEqual([json.loads(line) for line in result.stdout.splitlines()], [record(3), record(5)])
+        self.assertEqual([json.loads(line) for line in result.stdout.splitlines()], [document(3), document(5)])
         self.assertEqual(server.seen[0].target, "/admin/events/a%2Ft?after=2&limit=2")
 
     def test_follow_ends_at_its_limit(self) -> None:
         """With ``--follow`` and ``--limit`` the command ends when it has them all."""
-        self.serve((200, {"records": [record(1)]}))
+        self.serve((200, {"topic": "t", "records": [document(1)], "latest": 1}))
         result = self.harn("events", "t", "--follow", "--limit", "1")
         self.assertEqual((result.exit_code, len(result.stdout.splitlines())), (0, 1))
 

@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from attrs import evolve
 from click.testing import CliRunner, Result
+from msgspec import convert, structs, to_builtins
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -17,6 +19,7 @@ from harn.cli.history import counts, describe, describe_diff, diff_lines, note_o
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.output import Line
+from harn.history.model import GenerationDiff
 from harn.history.recorded import describe_history, describe_recorded
 from harn.store.generations import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore
@@ -35,6 +38,14 @@ RECORD = GenerationRecord(
     reason="not confirmed",
     summary={"added": ["a"], "modified": [], "removed": [], "counts": {"added": 12, "modified": 0, "removed": 3}},
 )
+LIVE: dict[str, Any] = {
+    "generation": 7,
+    "digest": "sha256:7",
+    "drift": False,
+    "last_failed": None,
+    "waiting": None,
+    "ramps": [],
+}
 DIFF = {
     "from": 3,
     "to": 5,
@@ -49,7 +60,7 @@ DIFF = {
             "new": "2",
             "diff": "--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y\n",
         },
-        {"path": "/srv/data.bin", "change": "removed", "diff": ""},
+        {"path": "/srv/data.bin", "change": "removed", "old": "1", "new": None, "diff": ""},
     ],
     "manifest": "--- generation 3/manifest\n+++ generation 5/manifest\n@@ -1 +1,2 @@\n a = 1\n+\tb = 2\n",
 }
@@ -71,14 +82,19 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_notes(self) -> None:
         """A generation whose content gave way to an earlier one says to whom; one that goes on does not."""
-        plain: dict[str, Any] = {"generation": 5, "recalled": None, "source": "cli"}
-        back = {"generation": 6, "recalled": 3, "source": "cli"}
-        self.assertEqual(note_of(plain, None), "")
-        self.assertEqual(note_of(plain, {**back, "recalled": None}), "")
-        self.assertEqual(note_of(plain, back), "rolled back by generation 6")
-        self.assertEqual(note_of(plain, {**back, "source": "revert"}), "reverted by generation 6")
-        self.assertEqual(note_of({**plain, "recalled": 3}, back), "")
-        self.assertEqual(note_of(plain, {**back, "recalled": 5, "source": "file_watch"}), "")
+        [record] = describe_history([evolve(RECORD, number=5, recalled=None)], None)
+        plain = structs.replace(record, source="cli")
+        back = structs.replace(plain, generation=6, recalled=3)
+        again = structs.replace(back, recalled=5, source="file_watch")
+        for entry, newer, note in (
+            (plain, None, ""),
+            (plain, structs.replace(back, recalled=None), ""),
+            (plain, back, "rolled back by generation 6"),
+            (plain, structs.replace(back, source="revert"), "reverted by generation 6"),
+            (structs.replace(plain, recalled=3), back, ""),
+            (plain, again, ""),
+        ):
+            self.assertEqual(note_of(entry, newer, None), note)
 
     def test_generation(self) -> None:
         """The facts, the modules, the manifest; sources when they are there."""
@@ -115,7 +131,7 @@ class DescriptionTests(SynchronousTestCase):
     def test_diff(self) -> None:
         """Triggers and settings first, then the texts as ``patch`` reads them."""
         self.assertEqual(
-            texts(describe_diff(DIFF)),
+            texts(describe_diff(convert(DIFF, GenerationDiff))),
             [
                 "generation 3 -> 5 (+1 ~1 -1)",
                 "  + new",
@@ -129,7 +145,7 @@ class DescriptionTests(SynchronousTestCase):
                 "file /srv/data.bin: removed",
             ],
         )
-        styles = dict(describe_diff(DIFF))
+        styles = dict(describe_diff(convert(DIFF, GenerationDiff)))
         self.assertEqual((styles["+y"], styles["-x"], styles["+++ b"]), ("green", "red", "bold"))
 
     def test_line_ends_are_part_of_a_text(self) -> None:
@@ -138,8 +154,9 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_diff_that_compares_texts_only(self) -> None:
         """A note says that a manifest is not accepted any more."""
-        summary: dict[str, Any] = {"added": [], "modified": [], "removed": [], "unchanged": None}
-        said = texts(describe_diff({"from": 1, "to": 2, "summary": summary, "note": "only texts", "files": []}))
+        nothing: dict[str, Any] = {"summary": {}, "changes": {}, "settings": [], "files": [], "manifest": ""}
+        found = convert({**nothing, "from": 1, "to": 2, "note": "only texts"}, GenerationDiff)
+        said = texts(describe_diff(found))
         self.assertEqual(said, ["generation 1 -> 2 (+0 ~0 -0)", "  note: only texts"])
 
 
@@ -148,8 +165,9 @@ class ServerTests(CommandCase):
 
     def test_history(self) -> None:
         """Each generation is a line; as JSON they are as the server gave them."""
-        entries = describe_history([RECORD, evolve(RECORD, number=6, recalled=None, reason="")], 7)
-        server = self.serve(*[(200, {"generations": entries}), (200, {"generation": 7, "probation": None})] * 2)
+        records = [RECORD, evolve(RECORD, number=6, recalled=None, reason="")]
+        entries = list(to_builtins(describe_history(records, 7)))
+        server = self.serve(*[(200, {"generations": entries}), (200, {**LIVE, "probation": None})] * 2)
         self.assertEqual(
             self.harn("history").stdout.splitlines(),
             [
@@ -161,11 +179,14 @@ class ServerTests(CommandCase):
             ],
         )
         self.assertEqual(json.loads(self.harn("history", "--limit", "3", "--json").stdout), entries)
-        self.assertEqual([seen.target for seen in server.seen][::2], [f"/admin/generations?limit={n}" for n in (20, 3)])
+        self.assertEqual(
+            [seen.target for seen in server.seen][::2], ["/admin/generations", "/admin/generations?limit=3"]
+        )
 
     def test_probation(self) -> None:
         """The generation that is on probation says until when; as JSON it has all of that."""
-        entries = describe_history([evolve(RECORD, recalled=None), evolve(RECORD, number=6, recalled=None)], 7)
+        records = [evolve(RECORD, recalled=None), evolve(RECORD, number=6, recalled=None)]
+        entries = to_builtins(describe_history(records, 7))
         confirm, judged = {"confirm_by": "2026-01-02T03:04:05.000Z"}, {"until": "2026-01-02T03:06:05.000Z"}
         cases = (
             ({**confirm, **judged}, "on probation until 2026-01-02T03:04:05.000Z"),
@@ -175,7 +196,7 @@ class ServerTests(CommandCase):
         server = self.serve()
         for terms, said in cases:
             probation = {"generation": 7, "fallback": 6, **terms}
-            server.answers += [(200, {"generations": entries}), (200, {"generation": 7, "probation": probation})] * 2
+            server.answers += [(200, {"generations": entries}), (200, {**LIVE, "probation": probation})] * 2
             first, second = self.harn("history").stdout.splitlines()[1:]
             self.assertTrue(first.endswith(f"note={said}"), first)
             self.assertNotIn("note=", second)
@@ -183,7 +204,7 @@ class ServerTests(CommandCase):
 
     def test_show(self) -> None:
         """One generation is asked for, its sources when they are wanted."""
-        shown = describe_recorded(RECORD, "a = 1\n", make_bundle({}), 7, sources=True)
+        shown = json.loads(msgspec.json.encode(describe_recorded(RECORD, "a = 1\n", make_bundle({}), 7, sources=True)))
         server = self.serve((200, shown), (200, shown))
         self.assertEqual(json.loads(self.harn("show", "7", "--json").stdout), shown)
         self.assertIn("==> manifest <==\na = 1\n", self.harn("show", "7", "--sources").stdout)
@@ -270,7 +291,7 @@ class StoreTests(TestCase):
         directory = await self.write((MANIFEST, b"a"), (MANIFEST, b"b"))
         found = json.loads(self.harn(directory, "history", "--json").stdout)
         records = [evolve(self.record(n, MANIFEST, b"ab"[n - 1 : n]), adopted_at=100.0 + n) for n in (2, 1)]
-        self.assertEqual(found, describe_history(records, None))
+        self.assertEqual(found, list(to_builtins(describe_history(records, None))))
         self.assertEqual(len(json.loads(self.harn(directory, "history", "--json", "--limit", "1").stdout)), 1)
 
     async def test_show(self) -> None:
@@ -280,7 +301,7 @@ class StoreTests(TestCase):
         for sources in (False, True):
             words = ["show", "1", "--json", *(["--sources"] if sources else [])]
             shown = describe_recorded(record, MANIFEST, self.bundle(b"x = 1\n"), None, sources=sources)
-            self.assertEqual(json.loads(self.harn(directory, *words).stdout), shown)
+            self.assertEqual(json.loads(self.harn(directory, *words).stdout), json.loads(msgspec.json.encode(shown)))
 
     async def test_diff(self) -> None:
         """Two generations are compared by trigger, field and file; by default with the one that served last."""

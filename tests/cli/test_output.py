@@ -7,8 +7,13 @@ import os
 import subprocess
 import sys
 
+from attrs import evolve
+from msgspec import to_builtins
+
 from harn.cli.output import describe
+from harn.history.recorded import describe_history
 from tests.cli.test_commands import NOTHING, CommandCase
+from tests.cli.test_history import LIVE, RECORD
 
 TRACEBACK = "Traceback"
 
@@ -51,8 +56,9 @@ class OutputTests(CommandCase):
 
     def test_reader_is_gone(self) -> None:
         """A reader that has enough ends the command, without a traceback."""
-        generations = [{"generation": number} for number in range(1000)]
-        self.serve((200, {"generations": generations}), (200, {"probation": None}))
+        records = [evolve(RECORD, number=number) for number in range(1000)]
+        generations = to_builtins(describe_history(records, None))
+        self.serve((200, {"generations": generations}), (200, {**LIVE, "probation": None}))
         words = ("orchestrator", "history", "--state-dir", self.state_dir)
         done = self.run_shell("| head -c 1", *words)
         self.assertEqual(done.stderr, "error: standard output cannot be written to: Broken pipe\n")

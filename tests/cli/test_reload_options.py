@@ -41,7 +41,7 @@ class WishTests(CommandCase):
         """``reload --dry-run --replay`` is the same as a plan."""
         server = self.serve((200, NOTHING))
         self.harn("reload", "--dry-run", "--replay", "1000")
-        self.assertEqual(server.seen[0].target, "/admin/reload?dry_run=true&replay=1000")
+        self.assertEqual(server.seen[0].target, "/admin/reload?replay=1000&dry_run=true")
 
     def test_usage(self) -> None:
         """What cannot be meant is wrong usage, and asks nothing of the server."""
@@ -82,13 +82,13 @@ class WishTests(CommandCase):
     def test_what_is_wanted(self) -> None:
         """A value that cannot be read is quoted, with what it should have been."""
         for words, wanted in (
-            (["show", "abc"], "'abc' is no whole number of at least 1\n"),
-            (["history", "--limit", "5000"], "'5000' is no whole number of at least 1 and at most 1000"),
-            (["rollback", "1.5"], "'1.5' is no whole number of at least 1"),
-            (["reload", "--timeout", "soon"], "'soon' is no number of seconds over 0"),
+            (["show", "abc"], "must be an integer of at least 1, got 'abc'\n"),
+            (["history", "--limit", "5000"], "must be an integer from 1 to 1000, got 5000"),
+            (["rollback", "1.5"], "must be an integer of at least 1, got '1.5'"),
+            (["reload", "--timeout", "soon"], "must be a number of seconds greater than 0, got 'soon'"),
             (["reload", "--ramp", "0.1"], "'0.1' could be 0.1 % or 10 %"),
-            (["reload", "--ramp", "100%"], "'100%' is not over 0 % and under 100 %"),
-            (["reload", "--confirm-within", "0s"], "'0s' is no time at all"),
+            (["reload", "--ramp", "100%"], "must be greater than 0% and less than 100%, got '100%'"),
+            (["reload", "--confirm-within", "0s"], "must be greater than 0, got '0s'"),
         ):
             result = self.harn(*words)
             self.assertEqual(result.exit_code, 2, words)

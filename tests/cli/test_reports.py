@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import convert
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.output import Line
 from harn.cli.reports import describe_error, describe_success, exit_status
+from harn.reload.operations import ReloadResult
 from tests.cli.test_commands import ERROR, NOTHING, REPORT
 
 RAMP = {"trigger_id": "gh", "stable": "gh@v2", "fresh": "gh@v3", "percent": 10.0, "step": 0.0, "every": None}
@@ -77,9 +79,9 @@ PLAN: dict[str, Any] = {
 }
 
 
-def texts(lines: Iterable[Line]) -> list[str]:
-    """Give the lines without their styles."""
-    return [text for text, _ in lines]
+def texts_of(describe: Callable[[ReloadResult], Iterable[Line]], report: Mapping[str, Any]) -> list[str]:
+    """Give the lines of a report without their styles."""
+    return [text for text, _ in describe(convert(report, ReloadResult))]
 
 
 class PlanTests(SynchronousTestCase):
@@ -88,7 +90,9 @@ class PlanTests(SynchronousTestCase):
     def test_everything_is_said(self) -> None:
         """Each trigger comes with its versions, counts, fields and code; then all the rest that would change."""
         self.assertEqual(
-            texts(describe_success({**REPORT, "dry_run": True, "plan": PLAN, "requires_restart": [], "draining": []})),
+            texts_of(
+                describe_success, {**REPORT, "dry_run": True, "plan": PLAN, "requires_restart": [], "draining": []}
+            ),
             [
                 "reload (dry run) via cli (+1 ~2 -1)",
                 "  + new (new@v1)",
@@ -122,7 +126,7 @@ class PlanTests(SynchronousTestCase):
         report = {**NOTHING, "dry_run": True, "draining": [], "requires_restart": [], "warnings": []}
         empty: dict[str, object] = {name: [] for name in ("connectors", "secrets", "files", "settings", "ramps")}
         for plan in ({}, {**empty, "triggers": {}, "would_hold": False}):
-            said = texts(describe_success({**report, "plan": plan}))
+            said = texts_of(describe_success, {**report, "plan": plan})
             self.assertEqual(said, ["reload (dry run) via cli (+0 ~0 -0)", "  generation 7"])
 
 
@@ -130,7 +134,7 @@ class AftermathTests(SynchronousTestCase):
     """What is to be done, or to be known, after a reload."""
 
     def said(self, **more: Any) -> list[str]:
-        return texts(describe_success({**NOTHING, "draining": [], "requires_restart": [], "warnings": [], **more}))
+        return texts_of(describe_success, {**NOTHING, "draining": [], "requires_restart": [], "warnings": [], **more})
 
     def test_rollback_says_that_the_files_differ(self) -> None:
         """After a rollback the drifted files are named, and what adopts them."""
@@ -202,7 +206,7 @@ class ErrorTests(SynchronousTestCase):
     def test_held(self) -> None:
         """What was held back names every trigger that would go."""
         report = {**ERROR, "status": "needs_confirmation", "stage": None, "problems": [], "removed": ["a", "b"]}
-        said = texts(describe_error({**report, "error": "it would remove 2 of 3 triggers"}))
+        said = texts_of(describe_error, {**report, "error": "it would remove 2 of 3 triggers"})
         self.assertEqual(
             said,
             [
@@ -215,7 +219,7 @@ class ErrorTests(SynchronousTestCase):
 
     def test_no_stage(self) -> None:
         """A report that names no stage says what is wrong all the same."""
-        said = texts(describe_error({**ERROR, "stage": None, "problems": [], "error": "no numbers"}))
+        said = texts_of(describe_error, {**ERROR, "stage": None, "problems": [], "error": "no numbers"})
         self.assertEqual(said, ["error: reload failed: no numbers", "generation 6 goes on serving"])
 
     def test_alike(self) -> None:
@@ -227,7 +231,7 @@ class ErrorTests(SynchronousTestCase):
         other = {"file": "harn.toml", "line": 2, "where": "x", "message": "no h.py", "hint": "write it"}
         anywhere = {"file": "environment", "message": "no key"}
         problems = [missing[0], other, *missing[1:], anywhere, anywhere]
-        said = texts(describe_error({**ERROR, "problems": problems}))
+        said = texts_of(describe_error, {**ERROR, "problems": problems})
         self.assertEqual(said[0], "error: reload failed at validate: 16 problems")
         self.assertIn("(also line 2 triggers[2] (t2): handler, line 3 triggers[3]", said[1])
         self.assertTrue(said[1].startswith("harn.toml:1: triggers[1] (t1): handler (also "), said[1])
@@ -237,7 +241,7 @@ class ErrorTests(SynchronousTestCase):
     def test_unsettled(self) -> None:
         """Files that do not come to rest are no reload that failed: there was none."""
         unsettled = {**ERROR, "status": "unsettled", "stage": None, "problems": [], "error": "restless"}
-        said = texts(describe_error(unsettled))
+        said = texts_of(describe_error, unsettled)
         self.assertEqual(said, ["error: not adopted: restless", "generation 6 goes on serving"])
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -251,7 +255,10 @@ class ErrorTests(SynchronousTestCase):
     def test_exit_status(self, status: str, added: Any, modified: Any, removed: Any, dry_run: bool) -> None:
         """A dry run exits 0, 1, 2 for nothing, something, problems; a reload 0 or 1."""
         summary = {"added": added, "modified": modified, "removed": removed, "unchanged": []}
-        found = exit_status({"status": status, "summary": summary}, dry_run)
+        report = {**(REPORT if status == "ok" else ERROR), "status": status}
+        if status == "ok":
+            report["summary"] = summary
+        found = exit_status(convert(report, ReloadResult), dry_run)
         if status != "ok":
             self.assertEqual(found, 2 if dry_run else 1)
         else:

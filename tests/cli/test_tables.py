@@ -6,17 +6,22 @@ import io
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 from rich.console import Console
 from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.drains import rows_of
+from harn.cli.generations import History
+from harn.cli.history import rows_of as history_rows
 from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.rows import Column
 from harn.cli.tables import fitted
-from harn.cli.terminal import print_history, print_inspection, print_rows, watch_rows
+from harn.cli.terminal import print_inspection, print_rows, watch_rows
+from harn.history.recorded import describe_history
+from harn.orchestrator.operations import Inspection
 from tests.cli.test_drains import held, ramp
-from tests.cli.test_terminal import FOUND
+from tests.cli.test_terminal import FOUND, generation
 
 COLUMNS = (
     *(Column("Trigger"), Column("Provider", drop=2), Column("Count", drop=1, is_right=True), Column("State")),
@@ -85,14 +90,14 @@ class CommandTableTests(SynchronousTestCase):
         }
         ramping = ramp(trigger_id=LONG, stable=f"{LONG}@v2", fresh=f"{LONG}@v3")
         drain = held(f"{LONG}@v1", event)
-        entry = {"generation": 12, "adopted_at": "2026-11-29T22:37:37.578Z", "note": f"of {event}", "actor": "key:1"}
+        entry = generation(number=12, reason=f"of {event}")
         for width in (80, 40):
             stream = io.StringIO()
             console = Console(file=stream, width=width)
-            print_inspection(inspected, 5, console)
+            print_inspection(convert(inspected, Inspection), 5, console)
             print_rows(ramp_rows([ramping]), console)
             print_rows(rows_of([drain]), console)
-            print_history([entry], console)
+            print_rows(history_rows(History(generations=describe_history([entry], None))), console)
             said = stream.getvalue()
             self.assertNotIn("\N{HORIZONTAL ELLIPSIS}", said)
             for name in (digest, f"{LONG}@v1", f"{LONG}@v3", event):

@@ -5,23 +5,31 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from attrs import evolve
+from msgspec import convert
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.drains import rows_of
+from harn.cli.generations import History
 from harn.cli.history import diff_lines, text_lines
+from harn.cli.history import rows_of as history_rows
 from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.reports import describe_error, describe_success
 from harn.cli.terminal import (
-    print_history,
     print_inspection,
     print_lines,
     print_rows,
     shown,
     watch_rows,
 )
+from harn.history.recorded import describe_history
+from harn.orchestrator.operations import Inspection
+from harn.reload.operations import ReloadResult
+from harn.store.generations import GenerationRecord
 from tests.cli.test_commands import ERROR, REPORT
 from tests.cli.test_drains import held, ramp
+from tests.cli.test_history import RECORD
 
 FOUND: dict[str, Any] = {
     "triggers": [
@@ -39,13 +47,33 @@ FOUND: dict[str, Any] = {
             "in_flight": 3,
         }
     ],
-    "snapshot": {"status": "running", "generation": 4, "last_reload": {"source": "cli", "status": "ok", "error": None}},
-    "dispatcher": {"queued": 12},
+    "snapshot": {
+        "status": "running",
+        "generation": 4,
+        "last_reload": {"source": "cli", "actor": "me", "status": "ok", "at": "2026", "error": None},
+    },
+    "dispatcher": {"in_flight": 0, "queued": 12, "waiting_retries": 0},
+    "connectors": [],
+    "activations": [],
     "recent_dispatches": [
         {"kind": "dispatch_failed", "occurred_at_ms": 0, "binding_key": "gh@v1", "attempt": 1, "error": "old"},
         {"kind": "dispatch_failed", "occurred_at_ms": 0, "binding_key": "gh@v2", "attempt": 3, "error": "[red]\x1b[2J"},
     ],
 }
+
+NOTHING: dict[str, Any] = {
+    "triggers": [],
+    "connectors": [],
+    "activations": [],
+    "snapshot": {"status": "running"},
+    "recent_dispatches": [],
+}
+
+
+def generation(**fields: Any) -> GenerationRecord:
+    """Make a generation as the store has it."""
+    usual: dict[str, Any] = {"number": 1, "adopted_at": 1.0, "recalled": None, "reason": "", "actor": "key:1"}
+    return evolve(RECORD, **{**usual, "summary": {"added": ["a"]}, **fields})
 
 
 class TerminalTests(SynchronousTestCase):
@@ -54,7 +82,7 @@ class TerminalTests(SynchronousTestCase):
     def inspected(self, dispatches: int) -> str:
         """Give what ``inspect`` shows, without colours."""
         stream = io.StringIO()
-        print_inspection(FOUND, dispatches, Console(file=stream, width=120))
+        print_inspection(convert(FOUND, Inspection), dispatches, Console(file=stream, width=120))
         return stream.getvalue()
 
     def test_lines_that_end_as_dos_has_them(self) -> None:
@@ -68,7 +96,7 @@ class TerminalTests(SynchronousTestCase):
         said = self.inspected(1)
         for pattern in (
             r"status +running",
-            r"last_reload +cli ok",
+            r"last_reload +cli me ok 2026",
             r"queued +12",
             r"gh@v2 +github +draining +12.5 % +7 +2 +5 +1",
         ):
@@ -84,12 +112,13 @@ class TerminalTests(SynchronousTestCase):
     def test_inspection_of_nothing(self) -> None:
         """A server that has said nothing yet has empty tables."""
         stream = io.StringIO()
-        print_inspection({}, 5, Console(file=stream, width=120))
+        print_inspection(convert(NOTHING, Inspection), 5, Console(file=stream, width=120))
         self.assertIn("Triggers", stream.getvalue())
 
     def test_lines(self) -> None:
         """The lines of a report are those that a file gets, one for each whatever the width."""
-        for lines in (list(describe_success(REPORT)), list(describe_error(ERROR))):
+        success, error = convert(REPORT, ReloadResult), convert(ERROR, ReloadResult)
+        for lines in (list(describe_success(success)), list(describe_error(error))):
             stream = io.StringIO()
             print_lines(lines, stream)
             self.assertEqual(stream.getvalue().splitlines(), [text for text, _ in lines])
@@ -104,13 +133,14 @@ class ReloadTableTests(SynchronousTestCase):
 
     def test_history(self) -> None:
         """The live generation has a star; a rollback says what it went back to, and why."""
-        entry = {"adopted_at": "2026", "summary": "+1 ~0 -0", "source": "cli", "actor": "key:1", "live": False}
-        rolled = {**entry, "generation": 8, "live": True, "recalled": 5, "reason": "not confirmed"}
-        undone = {**entry, "generation": 7, "recalled": None, "reason": "", "note": "reverted by generation 8"}
-        print_history([rolled, undone], self.console)
+        rolled = generation(number=8, recalled=5, reason="not confirmed")
+        undone = generation(number=7)
+        probation = {"generation": 7, "until": "2026"}
+        found = History(generations=describe_history([rolled, undone], 8), probation=probation)
+        print_rows(history_rows(found), self.console)
         said = self.stream.getvalue()
-        self.assertRegex(said, r"\* +8 +2026 +\+1 ~0 -0 +cli +key:1 +content of 5: not confirmed")
-        self.assertRegex(said, r"\n +7 +2026.+ reverted by generation 8")
+        self.assertRegex(said, r"\* +8 +1970\S+ +\+1 ~0 -0 +cli +key:1 +content of 5: not confirmed")
+        self.assertRegex(said, r"\n +7 +1970.+ on probation until 2026")
 
     def test_ramps(self) -> None:
         """A ramp shows both versions, the share, and how the new one fares; one that was aborted, why."""
@@ -138,7 +168,8 @@ class ReloadTableTests(SynchronousTestCase):
         hostile = "[red]\x1b[2J"
         print_rows(ramp_rows([ramp(trigger_id=hostile, why=hostile)]), self.console)
         print_rows(rows_of([held(hostile, hostile)]), self.console)
-        print_history([{"generation": 1, "reason": hostile, "actor": hostile}], self.console)
+        entries = describe_history([generation(number=1, reason=hostile, actor=hostile)], None)
+        print_rows(history_rows(History(generations=entries)), self.console)
         print_lines([(f"a\t{hostile}", "")], self.stream)
         said = self.stream.getvalue()
         self.assertNotIn("\x1b", said)

@@ -9,6 +9,7 @@ import msgspec
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history.changes import (
@@ -31,9 +32,14 @@ from tests.reload.readings import KEY, Folder
 from tests.triggers.examples import spec
 
 
+def diffed(*recorded: Any) -> Any:
+    """Compare two generations; give the answer as JSON has it."""
+    return msgspec.json.decode(msgspec.json.encode(generation_diff(*recorded)))
+
+
 def shown(changes: Any) -> list[tuple[Any, ...]]:
     """Give changes as plain tuples."""
-    return [tuple(each.to_dict().values()) for each in changes]
+    return [tuple(to_builtins(each).values()) for each in changes]
 
 
 def module(name: str, source: str = "", *imports: str, path: str | None = None) -> Module:
@@ -123,7 +129,7 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(tuple(each.key for each in found), changed_fields(old, new))
         self.assertEqual(shown(found), [(key, after, before) for key, before, after in shown(field_changes(new, old))])
         for each in (*found, *field_changes(None, new), *field_changes(old, None)):
-            canonical_json(each.to_dict())
+            canonical_json(to_builtins(each))
             self.assertNotEqual(canonical_json(each.old), canonical_json(each.new))
 
 
@@ -185,11 +191,11 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(
             [(each.path, each.change, each.old, each.new, each.diff) for each in found],
             [
-                ("/srv/b.py", "modified", old.modules["b"].digest, new.modules["b"].digest, None),
-                ("/srv/c.py", "removed", old.modules["c"].digest, None, None),
-                ("/srv/d.py", "removed", old.modules["d"].digest, None, None),
-                ("/srv/e.py", "added", None, new.modules["e"].digest, None),
-                ("/srv/x/d.py", "added", None, new.modules["d"].digest, None),
+                ("/srv/b.py", "modified", old.modules["b"].digest, new.modules["b"].digest, UNSET),
+                ("/srv/c.py", "removed", old.modules["c"].digest, None, UNSET),
+                ("/srv/d.py", "removed", old.modules["d"].digest, None, UNSET),
+                ("/srv/e.py", "added", None, new.modules["e"].digest, UNSET),
+                ("/srv/x/d.py", "added", None, new.modules["d"].digest, UNSET),
             ],
         )
         self.assertEqual(file_changes(old, old, diffs=True), ())
@@ -198,7 +204,7 @@ class FileTests(SynchronousTestCase):
         """On request each says what differs in it; all of them together stay within bounds."""
         old, new = bundle(module("a", "x\n")), bundle(module("a", "y\n"))
         (found,) = file_changes(old, new, diffs=True)
-        self.assertEqual(found.to_dict()["diff"], "--- /srv/a.py\n+++ /srv/a.py\n@@ -1 +1 @@\n-x\n+y\n")
+        self.assertEqual(found.diff, "--- /srv/a.py\n+++ /srv/a.py\n@@ -1 +1 @@\n-x\n+y\n")
         many = bundle(*(module(f"m{number:02}", "line\n" * 60_000) for number in range(30)))
         diffs = [each.diff or "" for each in file_changes(old, many, diffs=True)]
         self.assertEqual(len(diffs), 31)
@@ -275,7 +281,7 @@ class GenerationTests(SynchronousTestCase):
         del triggers["gone"]
         triggers["came"] = trigger_text("came")
         new = self.folder.record(5, *triggers.values(), head="[orchestrator]\nmax_body_bytes = 5\n")
-        found = generation_diff(old, new)
+        found = diffed(old, new)
         self.assertEqual((found["from"], found["to"]), (3, 5))
         self.assertEqual(
             found["summary"], {"added": ["came"], "modified": ["code", "field"], "removed": ["gone"], "unchanged": 1}
@@ -311,7 +317,7 @@ class GenerationTests(SynchronousTestCase):
     def test_same(self) -> None:
         """Between two generations of one content nothing differs."""
         old = self.folder.record(1, trigger_text("a"))
-        found = generation_diff(old, evolve(old, number=9))
+        found = diffed(old, evolve(old, number=9))
         self.assertEqual(
             found,
             {
@@ -328,7 +334,7 @@ class GenerationTests(SynchronousTestCase):
     def test_comment(self) -> None:
         """An edit that changes no trigger is in the manifest's diff alone."""
         old = self.folder.record(1, trigger_text("a"))
-        found = generation_diff(old, self.folder.record(2, "# more\n" + trigger_text("a")))
+        found = diffed(old, self.folder.record(2, "# more\n" + trigger_text("a")))
         self.assertEqual((found["summary"]["unchanged"], found["changes"], found["files"]), (1, {}, []))
         self.assertIn("+# more\n", found["manifest"])
 
@@ -337,27 +343,27 @@ class GenerationTests(SynchronousTestCase):
         old = evolve(self.folder.record(1, trigger_text("a")), manifest=None)
         self.folder.write(handlers="def on_event(event): pass\n")
         new = self.folder.record(2, trigger_text("b"))
-        found = generation_diff(old, new)
+        found = diffed(old, new)
         self.assertEqual(found["summary"], {"added": [], "modified": [], "removed": [], "unchanged": None})
         self.assertEqual(
             found["note"], "the manifest of generation 1 is not accepted any more: only texts and files are compared"
         )
         self.assertEqual([each["change"] for each in found["files"]], ["modified"])
         self.assertIn('+id = "b"\n', found["manifest"])
-        both = generation_diff(old, evolve(new, manifest=None))
+        both = diffed(old, evolve(new, manifest=None))
         self.assertIn("generations 1 and 2 ", both["note"])
 
     def test_no_text(self) -> None:
         """A manifest of bytes that are no text does not stop it."""
         old = self.folder.record(1, trigger_text("a"))
-        found = generation_diff(old, Recorded(number=2, text=b"\xff", bundle=old.bundle, manifest=None))
+        found = diffed(old, Recorded(number=2, text=b"\xff", bundle=old.bundle, manifest=None))
         self.assertEqual(found["manifest"], "Binary files generation 1/manifest and generation 2/manifest differ\n")
 
     def test_many(self) -> None:
         """Of thousands of triggers the changed ones are named, and the others counted."""
         texts = [manifest_text(2_000, changed=changed) for changed in ((), (7, 1_500))]
         old, new = (self.folder.record(number, text) for number, text in enumerate(texts, 1))
-        found = generation_diff(old, new)
+        found = diffed(old, new)
         self.assertEqual(found["summary"]["modified"], ["t1500", "t7"])
         self.assertEqual(found["summary"]["unchanged"], 1_998)
         self.assertEqual(found["changes"]["t7"]["fields"], [{"key": "retry.max", "old": 3, "new": 4}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from attrs import evolve
 from hypothesis import HealthCheck, given, settings
@@ -31,12 +33,22 @@ def module(name: str, source: bytes) -> Module:
     return Module(name=name, path=f"/app/{name}.py", source=source, is_package=False)
 
 
+def history(*given: Any) -> Any:
+    """Describe generations; give them as JSON has them."""
+    return msgspec.json.decode(msgspec.json.encode(describe_history(*given)))
+
+
+def recorded(*given: Any, sources: bool) -> Any:
+    """Describe one with its content; give it as JSON has it."""
+    return msgspec.json.decode(msgspec.json.encode(describe_recorded(*given, sources=sources)))
+
+
 class HistoryTests(SynchronousTestCase):
     """The list."""
 
     def test_entry(self) -> None:
         """An entry has what was recorded, and whether it is live."""
-        [entry, other] = describe_history([RECORD, evolve(RECORD, number=6, adopted_at=None, recalled=None)], 7)
+        [entry, other] = history([RECORD, evolve(RECORD, number=6, adopted_at=None, recalled=None)], 7)
         self.assertEqual(
             entry,
             {
@@ -55,7 +67,7 @@ class HistoryTests(SynchronousTestCase):
 
     def test_nothing_is_live_without_a_server(self) -> None:
         """Where no server runs no generation is live."""
-        self.assertEqual([entry["live"] for entry in describe_history([RECORD], None)], [False])
+        self.assertEqual([entry["live"] for entry in history([RECORD], None)], [False])
 
 
 class ContentTests(SynchronousTestCase):
@@ -65,8 +77,8 @@ class ContentTests(SynchronousTestCase):
 
     def test_content(self) -> None:
         """The manifest's text and the modules, in order of their names, follow what history says."""
-        shown = describe_recorded(RECORD, "[[triggers]]\n", self.BUNDLE, 7, sources=False)
-        [entry] = describe_history([RECORD], 7)
+        shown = recorded(RECORD, "[[triggers]]\n", self.BUNDLE, 7, sources=False)
+        [entry] = history([RECORD], 7)
         self.assertEqual({name: shown[name] for name in entry}, entry)
         self.assertEqual((shown["manifest_digest"], shown["manifest"]), ("sha256:m", "[[triggers]]\n"))
         digest = self.BUNDLE.modules["a"].digest
@@ -75,7 +87,7 @@ class ContentTests(SynchronousTestCase):
 
     def test_sources(self) -> None:
         """The text of modules comes only when it is asked for."""
-        shown = describe_recorded(RECORD, "", self.BUNDLE, None, sources=True)
+        shown = recorded(RECORD, "", self.BUNDLE, None, sources=True)
         self.assertEqual([each["source"] for each in shown["modules"]], ["x = 'a'\n", "x = 'b'\n"])
 
     def test_encodings(self) -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.trial.unittest import SynchronousTestCase
-
 from harn.errors import PreconditionFailed, RouteUnknown
-from harn.listener.admin import Admin
 from harn.model.shares import FailureLimit
 from harn.reload.report import PREVIOUS
-from harn.testing.clients import request_bytes
 from tests.listener.test_admin import AdminCase
-from tests.listener.world import KEY, World
 
 
 class PlanTests(AdminCase):
@@ -126,62 +119,3 @@ class RollbackTests(AdminCase):
         ):
             self.assertEqual(self.ask("POST", target, body).status, 400, (target, body))
         self.assertEqual(self.reloader.asked, [])
-
-
-class OperationTests(AdminCase):
-    """The pages that `IReloadOperations` answers."""
-
-    def test_each_reaches_its_operation(self) -> None:
-        """Each page asks for what it names."""
-        for method, target, body, call in (
-            ("GET", "/admin/generations/7", b"", ("show", 7, False)),
-            ("GET", "/admin/generations/7?sources=true", b"", ("show", 7, True)),
-            ("GET", "/admin/diff?from=3&to=5", b"", ("diff", 3, 5)),
-            ("GET", "/admin/diff?from=3", b"", ("diff", 3, 7)),
-        ):
-            answer = self.ask(method, target, body)
-            self.assertEqual(answer.status, 200, target)
-            made = self.world.reload_operations.calls[-1]
-            self.assertEqual(made, call, target)
-
-    def test_refused(self) -> None:
-        """What cannot be meant is 400 and asks for nothing."""
-        for method, target, body in (
-            ("GET", "/admin/generations/seven", b""),
-            ("GET", "/admin/generations/0", b""),
-            ("GET", "/admin/generations/" + "9" * 30, b""),
-            ("GET", "/admin/generations/7?source=true", b""),
-            ("GET", "/admin/generations/7?sources=perhaps", b""),
-            ("GET", "/admin/diff", b""),
-            ("GET", "/admin/diff?to=3", b""),
-            ("GET", "/admin/diff?from=x", b""),
-            ("GET", "/admin/diff?from=1&to=0", b""),
-        ):
-            self.assertEqual(self.ask(method, target, body).status, 400, (target, body))
-        self.assertEqual(self.world.reload_operations.calls, [])
-
-    def test_live_one_is_asked_late(self) -> None:
-        """A diff to the live generation means the one that is live when it is asked."""
-        self.reloader.generation = 12
-        self.ask("GET", "/admin/diff?from=3")
-        self.assertEqual(self.world.reload_operations.calls, [("diff", 3, 12)])
-
-
-class WithoutOperationsTests(SynchronousTestCase):
-    """A server that has nothing to answer for generations."""
-
-    def test_pages_are_unknown(self) -> None:
-        """Their pages are 404; reloads, and the list of generations, are there all the same."""
-        world = World()
-        admin = Admin(
-            world.clock, lambda: world.authenticator, world.store, world.audit, world.reloader, world.operations
-        )
-        world.site.mount("/admin", admin)
-
-        def status(method: str, target: str) -> Any:
-            return world.wire().send(request_bytes(method, target, {"X-API-Key": KEY})).answer().status
-
-        for method, target in (("GET", "/admin/generations/7"), ("GET", "/admin/diff?from=1")):
-            self.assertEqual(status(method, target), 404, target)
-        for method, target in (("POST", "/admin/reload"), ("GET", "/admin/generations")):
-            self.assertEqual(status(method, target), 200, target)

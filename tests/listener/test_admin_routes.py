@@ -63,12 +63,12 @@ async def lend(shelf: Shelf, caller: Caller, wanted: Lend) -> Answered:
 
 
 class RouteTests(AdminCase):
-    """`AdminRoutes`."""
+    """`Admin`, with operations of its own."""
 
     def setUp(self) -> None:
         super().setUp()
         self.shelf = Shelf()
-        self.world.declared.add(self.shelf, books, lend)
+        self.world.operations.add(self.shelf, books, lend)
         self.world.mount_admin()
 
     def test_reaches_its_operation(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -21,24 +21,21 @@ from harn.errors import PayloadInvalid, SignatureMismatch, SignatureMissing
 from harn.lifecycle import Lifecycle
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
-from harn.listener.admin_routes import AdminRoutes
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
-from harn.listener.interfaces import IOperations, IReloadOperations, RecordPage
 from harn.listener.limits import Limits
 from harn.listener.pages import make_pages
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
-from harn.observability.audit import Audit
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
-from harn.operations.audit import Audit as OperationsAudit
+from harn.operations.audit import Audit
 from harn.operations.registry import Operations
+from harn.reload import operations as reload_operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.store.event_log import Record
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
@@ -133,62 +130,8 @@ class StubReloader:
         )
 
     def describe(self) -> Deferred[dict[str, Any]]:
-        return succeed({"generation": self.generation, "drift": False})
-
-
-@implementer(IOperations)
-class StubOperations:
-    """Notes what it was asked; fails with what it is told to."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.error: Exception | None = None
-        self.result: Any = None
-
-    def _did(self, *call: Any) -> Deferred[Any]:
-        self.calls.append(call)
-        return succeed(self.result or {"did": call[0]}) if self.error is None else fail(self.error)
-
-    def generations(self, limit: int) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("generations", limit)
-
-    def bindings(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        return self._did("bindings")
-
-    def events(self, topic: str, after: int, limit: int) -> Deferred[RecordPage]:
-        def page(_: Any) -> RecordPage:
-            record = Record(number=after + 1, topic=topic, kind="k", payload={"a": 1}, occurred_at=START)
-            return RecordPage(topic=topic, records=(record,), latest=9)
-
-        return self._did("events", topic, after, limit).addCallback(page)
-
-    def inspect(self) -> Deferred[Mapping[str, Any]]:
-        return self._did("inspect")
-
-    def fire(self, trigger_id: str, payload: Any) -> Deferred[Mapping[str, Any]]:
-        return self._did("fire", trigger_id, payload)
-
-    def recover(self, older_than: float, dry_run: bool) -> Deferred[Mapping[str, Any]]:
-        return self._did("recover", older_than, dry_run)
-
-
-@implementer(IReloadOperations)
-class StubReloadOperations:
-    """Notes what it was asked; fails with what it is told to."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.error: Exception | None = None
-
-    def _did(self, *call: Any) -> Deferred[Any]:
-        self.calls.append(call)
-        return succeed({"did": call[0]}) if self.error is None else fail(self.error)
-
-    def show(self, number: int, sources: bool) -> Deferred[Mapping[str, Any]]:
-        return self._did("show", number, sources)
-
-    def diff(self, old: int, new: int) -> Deferred[Mapping[str, Any]]:
-        return self._did("diff", old, new)
+        nothing = dict.fromkeys(("last_failed", "waiting", "probation"))
+        return succeed({"generation": self.generation, "digest": "sha256:0", "drift": False, "ramps": [], **nothing})
 
 
 @frozen
@@ -221,12 +164,9 @@ class World:
         self.intake = Intake(self.clock, self.store, self.submitted.append, self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
-        self.operations = StubOperations()
-        self.reload_operations = StubReloadOperations()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
         self.not_ready: list[str] = []
         self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
-        self.audit = Audit(wall=self.clock, note=self._note)
         parts = (self.clock, self.intake, self.admission, self.lifecycle, self.in_thread, lambda: self.authenticator)
         self.ingest = Ingest(*parts)
         self.site = HarnSite(
@@ -239,7 +179,8 @@ class World:
             access_log=access_log,
             wall=self.wall,
         )
-        self.declared = Operations(OperationsAudit(wall=self.clock, note=self._note))
+        self.operations = Operations(Audit(wall=self.clock, note=self._note))
+        self.operations.add(self.reloader, *reload_operations.OPERATIONS)
         self.mount_admin()
         self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
         self.gh = self.trigger("gh", "/hooks/gh")
@@ -249,19 +190,9 @@ class World:
         self.site.doStart()
 
     def mount_admin(self) -> None:
-        """Mount the admin API, with the operations that were added to ``declared`` by now."""
+        """Mount the admin API, with the operations that there are by now."""
         auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store)
-        admin = Admin(
-            self.wall,
-            lambda: self.authenticator,
-            self.store,
-            self.audit,
-            self.reloader,
-            self.operations,
-            self.reload_operations,
-            AdminRoutes(auth, self.declared),
-        )
-        self.site.mount("/admin", admin)
+        self.site.mount("/admin", Admin(auth, self.operations))
 
     async def _note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
         self.recorded.append((topic, kind, payload))

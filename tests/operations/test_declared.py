@@ -6,10 +6,21 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.dispatch.operations import Fire, fire
 from harn.errors import PayloadInvalid
+from harn.history.operations import (
+    DiffGenerations,
+    ListGenerations,
+    ShowGeneration,
+    diff_generations,
+    list_generations,
+    show_generation,
+)
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameters
 from harn.operations.requests import Arguments, read_parameters
+from harn.operations.values import Duration
+from harn.orchestrator.operations import ReadEvents, Recover, read_events, recover
 from harn.reload.drain_operations import DrainOf, ListDrains, cancel_drain, list_drains, move_drain
 from harn.rollout.operations import Confirm, RampOf, abort_ramps, confirm_generation, finish_ramps
 
@@ -64,4 +75,51 @@ class ArgumentTests(SynchronousTestCase):
             (confirm_generation, {}, {}, b'{"generation":0}'),
             (confirm_generation, {}, {}, b'{"trigger":"gh"}'),
             (confirm_generation, {}, {"generation": "8"}, b""),
+        )
+
+    def test_generations(self) -> None:
+        """Numbers of generations are whole and positive; a diff is to the live one unless another is named."""
+        self.assert_read(ListGenerations(), (list_generations, {}, {}, b""))
+        self.assert_read(ListGenerations(limit=3), (list_generations, {}, {"limit": "3"}, b""))
+        seven = {"generation": "7"}
+        self.assert_read(ShowGeneration(generation=7, sources=True), (show_generation, seven, {"sources": "true"}, b""))
+        self.assert_read(DiffGenerations(old=3, new=5), (diff_generations, {}, {"from": "3", "to": "5"}, b""))
+        self.assert_read(DiffGenerations(old=3), (diff_generations, {}, {"from": "3"}, b""))
+        self.assert_refused(
+            *((list_generations, {}, {"limit": text}, b"") for text in ("0", "1001", "")),
+            (list_generations, {}, {"after": "1"}, b""),
+            *((show_generation, {"generation": text}, {}, b"") for text in ("seven", "0", "9" * 30)),
+            (show_generation, seven, {"source": "true"}, b""),
+            (show_generation, seven, {"sources": "perhaps"}, b""),
+            *(
+                (diff_generations, {}, query, b"")
+                for query in ({}, {"to": "3"}, {"from": "x"}, {"from": "1", "to": "0"})
+            ),
+        )
+
+    def test_events(self) -> None:
+        """A page has a beginning and a length."""
+        topic = {"topic": "trigger.outbox"}
+        self.assert_read(ReadEvents(topic="trigger.outbox"), (read_events, topic, {}, b""))
+        wanted = ReadEvents(topic="trigger.outbox", after=4, limit=1000)
+        self.assert_read(wanted, (read_events, topic, {"after": "4", "limit": "1000"}, b""))
+        for key, text in (("limit", "0"), ("limit", "1001"), ("limit", "x"), ("after", "-1"), ("after", "9" * 5000)):
+            self.assert_refused((read_events, topic, {key: text}, b""))
+        self.assert_refused((read_events, topic, {"first": "1"}, b""))
+
+    def test_fire(self) -> None:
+        """Any JSON value may be the payload."""
+        path = {"trigger": "a b"}
+        self.assert_read(Fire(trigger="a b", payload={"a": 1}), (fire, path, {}, b'{"payload":{"a":1}}'))
+        self.assert_read(Fire(trigger="a b"), (fire, path, {}, b""), (fire, path, {}, b'{"payload":null}'))
+        self.assert_refused((fire, path, {}, b'{"other":1}'), (fire, path, {"x": "1"}, b""))
+
+    def test_recover(self) -> None:
+        """An age must be given, with its unit."""
+        body = b'{"envelope_age":"10m","dry_run":true}'
+        self.assert_read(Recover(envelope_age=Duration.parse("10m"), dry_run=True), (recover, {}, {}, body))
+        self.assert_refused(
+            (recover, {}, {}, b"{}"),
+            (recover, {}, {}, b'{"envelope_age":5}'),
+            (recover, {}, {}, b'{"envelope_age":"5m","dry_run":"x"}'),
         )

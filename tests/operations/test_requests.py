@@ -142,7 +142,7 @@ class ReadingTests(SynchronousTestCase):
             ({}, b'{"book":"b","count":5.5}', "count: must be an integer from 1 to 1000, got 5.5"),
             ({}, b'{"book":"b","from":9223372036854775808}', "from: must be an integer of at least 0, got 92233"),
             ({}, b'{"book":"b","age":5}', 'age: must be a duration such as "30s", got 5'),
-            ({}, b'{"book":"b","age":"5"}', "age: '5'"),
+            ({}, b'{"book":"b","age":"5"}', "age: must be a duration, got '5'"),
             ({"within": "0s"}, b'{"book":"b"}', "within: must be greater than 0, got '0s'"),
             ({"ramp": "100%"}, b'{"book":"b"}', "ramp: must be greater than 0% and less than 100%, got '100%'"),
             ({"ramp": "0.1"}, b'{"book":"b"}', "ramp: '0.1' could be 0.1 % or 10 %"),

@@ -6,21 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.intake import Arrival
+from harn.dispatch.operations import Fire, fire
+from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
-from harn.listener.interfaces import IOperations
 from harn.model.delivery import DeadLetter, Settlement
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED
+from harn.operations.values import Duration
 from harn.orchestrator import recovery
-from harn.orchestrator.operations import PATIENCE, Operations, synthetic_kind
+from harn.orchestrator.operations import (
+    NoParameters,
+    ReadEvents,
+    Recover,
+    Recovered,
+    ServerService,
+    inspect,
+    list_bindings,
+    read_events,
+    recover,
+)
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
+from tests.operations.asking import asked
 from tests.reload.world import World, fake, github
 from tests.triggers.examples import spec
 
@@ -33,28 +46,36 @@ class OperationsTests(SynchronousTestCase):
         self.operations = self.operations_of(self.world)
 
     @staticmethod
-    def operations_of(world: World) -> Operations:
-        def snapshot() -> dict[str, Any]:
-            keys = ("triggers", "connectors", "activations", "status", "bind", "generation", "digest", "last_reload")
-            return dict.fromkeys(keys)
+    def operations_of(world: World) -> ServerService:
+        """Make what the operations on a server ask."""
 
-        return Operations(
-            world.clock,
-            world.store,
-            world.registry,
-            world.intake,
-            world.dispatcher,
-            world.coordinator,
-            world.recovery,
-            snapshot,
+        def document() -> dict[str, Any]:
+            lists: dict[str, Any] = dict.fromkeys(("triggers", "connectors", "activations"), ())
+            return {**dict.fromkeys(("status", "bind", "generation", "digest", "last_reload")), **lists}
+
+        return ServerService(
+            store=world.store,
+            registry=world.registry,
+            dispatcher=world.dispatcher,
+            coordinator=world.coordinator,
+            recovery=world.recovery,
+            document=document,
         )
 
-    def test_interface(self) -> None:
-        """It is what the admin API expects."""
-        verifyObject(IOperations, self.operations)
-
     def fire(self, trigger_id: str = "a", payload: Any = None) -> Deferred[Any]:
-        return self.operations.fire(trigger_id, payload)
+        world = self.world
+
+        def example(trigger_id: str) -> Any:
+            live = world.coordinator.current
+            return None if live is None else live.connectors[trigger_id].value.example
+
+        events = SyntheticEvents(world.clock, world.clock, world.registry, world.intake, world.dispatcher, example)
+        return asked(fire, events, Fire(trigger=trigger_id, payload=payload))
+
+    def recover(self, world: World, age: str, *, dry_run: bool) -> Recovered:
+        wanted = Recover(envelope_age=Duration.parse(age), dry_run=dry_run)
+        found: Recovered = self.successResultOf(asked(recover, self.operations_of(world), wanted))
+        return found
 
     def test_fire(self) -> None:
         """A made-up event goes the whole way, and the answer tells of its end."""
@@ -64,8 +85,8 @@ class OperationsTests(SynchronousTestCase):
         self.assertEqual(running.call.body, canonical_json({"x": 1}))
         running.returns(b'{"seen": 1}')
         answer = self.successResultOf(fired)
-        self.assertEqual((answer["status"], answer["result"], answer["error"]), ("dispatched", {"seen": 1}, None))
-        self.assertEqual((answer["binding_id"], answer["binding_version"]), ("a", 1))
+        self.assertEqual((answer.status, answer.result, answer.error), ("dispatched", {"seen": 1}, None))
+        self.assertEqual((answer.binding_id, answer.binding_version), ("a", 1))
         self.assertEqual(self.world.version("a").in_flight, 0)
 
     def test_fire_that_fails(self) -> None:
@@ -74,14 +95,14 @@ class OperationsTests(SynchronousTestCase):
             fired = self.fire()
             self.world.calls[0].raises(error)
             answer = self.successResultOf(fired)
-            self.assertEqual((answer["status"], answer["error"]), (status, str(error)))
-            self.assertEqual(answer["dlq_entry_id"], answer["event_id"] if status == "dlq" else None)
+            self.assertEqual((answer.status, answer.error), (status, str(error)))
+            self.assertEqual(answer.dlq_entry_id, answer.event_id if status == "dlq" else None)
 
     def test_fire_that_takes_too_long(self) -> None:
         """Who fires waits for the handler's time and a little more; the delivery goes on."""
         fired = self.fire()
         self.world.clock.advance(self.world.version("a").spec.timeout + PATIENCE)
-        self.assertEqual(self.successResultOf(fired)["status"], "pending")
+        self.assertEqual(self.successResultOf(fired).status, "pending")
         self.world.calls[0].returns()
         self.assertEqual(self.world.registry.counts.of(self.world.version("a").key).dispatched, 1)
 
@@ -100,7 +121,7 @@ class OperationsTests(SynchronousTestCase):
                 fired = self.fire()
                 for running in self.world.calls:
                     running.returns()
-                self.assertEqual(self.successResultOf(fired)["status"], status)
+                self.assertEqual(self.successResultOf(fired).status, status)
                 self.world.clock.advance(1.0)
             self.assertEqual(self.world.version("a").in_flight, 0)
 
@@ -122,7 +143,7 @@ class OperationsTests(SynchronousTestCase):
             (running,) = self.world.calls
             event = TriggerEvent(decode_envelope(running.call.envelope), running.call.body)
             running.returns()
-            self.assertEqual(self.successResultOf(fired)["status"], "dispatched")
+            self.assertEqual(self.successResultOf(fired).status, "dispatched")
             self.assertEqual((event.kind, event.signature_status["state"]), (kind, "unsigned"))
             self.assertEqual((event.provider_payload.get("object") or {}).get("id"), raw)
             self.assertTrue(event.provider_payload["synthetic"])
@@ -136,12 +157,16 @@ class OperationsTests(SynchronousTestCase):
         self.successResultOf(
             self.world.intake.take(route.binding, arrival, [NormalizedEvent(kind="k", dedupe_key="d")])
         )
-        page = self.successResultOf(self.operations.events("trigger.inbox.envelopes", 0, 10))
+        page = self.successResultOf(
+            asked(read_events, self.operations, ReadEvents(topic="trigger.inbox.envelopes", after=0, limit=10))
+        )
         shown = {"x-unheard-of": REDACTED, "x-other": "s-11", "cookie": REDACTED}
         self.assertEqual([record.payload["event"]["headers"] for record in page.records], [shown])
         (running,) = self.world.calls
         self.assertEqual(decode_envelope(running.call.envelope).headers, headers)
-        page = self.successResultOf(self.operations.events("orchestrator.manifest", 0, 10))
+        page = self.successResultOf(
+            asked(read_events, self.operations, ReadEvents(topic="orchestrator.manifest", after=0, limit=10))
+        )
         self.assertEqual(page.topic, "orchestrator.manifest")
 
     def test_synthetic_kind(self) -> None:
@@ -155,18 +180,13 @@ class OperationsTests(SynchronousTestCase):
         self.successResultOf(self.world.take("a"))
         self.world.manifest(fake("a", extra="timeout = '3s'"))
         self.assertTrue(self.successResultOf(self.world.reload()).ok)
-        found = {each["binding"]: each for each in self.successResultOf(self.operations.bindings())}
-        self.assertEqual({key: each["state"] for key, each in found.items()}, {"a@v2": "active", "a@v1": "draining"})
-        self.assertEqual((found["a@v1"]["in_flight"], found["a@v2"]["in_flight"]), (1, 0))
-        self.assertIsNotNone(found["a@v1"]["draining_since"])
-
-    def test_generations(self) -> None:
-        """The newest adopted generations are listed, and which one is live."""
-        self.assertTrue(self.successResultOf(self.world.reload(force=True)).ok)
-        found = self.successResultOf(self.operations.generations(20))
-        self.assertEqual([(each["generation"], each["live"]) for each in found], [(2, True), (1, False)])
-        self.assertEqual((found[0]["source"], found[0]["actor"]), ("cli", "test"))
-        self.assertEqual(self.successResultOf(self.operations.generations(1)), found[:1])
+        found = {
+            each.binding: each
+            for each in self.successResultOf(asked(list_bindings, self.operations, NoParameters())).bindings
+        }
+        self.assertEqual({key: each.state for key, each in found.items()}, {"a@v2": "active", "a@v1": "draining"})
+        self.assertEqual((found["a@v1"].in_flight, found["a@v2"].in_flight), (1, 0))
+        self.assertIsNotNone(found["a@v1"].draining_since)
 
     def test_inspect_and_events(self) -> None:
         """What was dispatched lately is shown, and each topic can be read."""
@@ -175,9 +195,11 @@ class OperationsTests(SynchronousTestCase):
             self.world.calls[0].returns()
             self.successResultOf(fired)
             self.world.clock.advance(1.0)
-        shown = self.successResultOf(self.operations.inspect())
-        self.assertEqual((len(shown["recent_dispatches"]), shown["dispatcher"]["in_flight"]), (2, 0))
-        page = self.successResultOf(self.operations.events("trigger.outbox", 1, 10))
+        shown = self.successResultOf(asked(inspect, self.operations, NoParameters()))
+        self.assertEqual((len(shown.recent_dispatches), shown.dispatcher.in_flight), (2, 0))
+        page = self.successResultOf(
+            asked(read_events, self.operations, ReadEvents(topic="trigger.outbox", after=1, limit=10))
+        )
         self.assertEqual((len(page.records), page.latest), (1, 2))
 
     def test_recover(self) -> None:
@@ -187,16 +209,15 @@ class OperationsTests(SynchronousTestCase):
         world = self.world.restarted()
         self.assertTrue(self.successResultOf(world.start()).ok)
         world.clock.advance(10.0)
-        operations = self.operations_of(world)
-        listed = self.successResultOf(operations.recover(0.0, True))
-        self.assertEqual((listed["stranded_envelopes"], world.calls), (1, []))
-        self.assertEqual(listed["candidates"][0]["age_seconds"], 10.0)
-        self.assertEqual(self.successResultOf(operations.recover(60.0, False))["recovered"], 0)
-        self.assertNotIn("status", listed["candidates"][0])
-        done = self.successResultOf(operations.recover(0.0, False))
-        self.assertEqual((done["recovered"], [each["status"] for each in done["candidates"]]), (1, ["dispatched"]))
+        listed = self.recover(world, "0s", dry_run=True)
+        self.assertEqual((listed.stranded_envelopes, world.calls), (1, []))
+        self.assertEqual(listed.candidates[0].age_seconds, 10.0)
+        self.assertEqual(self.recover(world, "60s", dry_run=False).recovered, 0)
+        self.assertIs(listed.candidates[0].status, UNSET)
+        done = self.recover(world, "0s", dry_run=False)
+        self.assertEqual((done.recovered, [each.status for each in done.candidates]), (1, ["dispatched"]))
         world.calls[0].returns()
-        self.assertEqual(self.successResultOf(operations.recover(0.0, True))["stranded_envelopes"], 0)
+        self.assertEqual(self.recover(world, "0s", dry_run=True).stranded_envelopes, 0)
 
     def test_recover_says_what_happened(self) -> None:
         """All of it is counted and taken, the oldest are listed, and each says what really happened to it."""
@@ -209,13 +230,13 @@ class OperationsTests(SynchronousTestCase):
         store = world.store
         dead = DeadLetter(reason="rejected", error_class="rejected", error="no")
         self.patch(recovery, "MOST_LISTED", 3)
-        listed = self.successResultOf(self.operations_of(world).recover(0.0, True))
-        self.assertEqual((listed["stranded_envelopes"], len(listed["candidates"])), (4, 3))
+        listed = self.recover(world, "0s", dry_run=True)
+        self.assertEqual((listed.stranded_envelopes, len(listed.candidates)), (4, 3))
         taking = store.recover
 
-        def recover(*given: Any) -> Any:
+        def taken(*given: Any) -> Any:
             # Between the list and the taking, one waits for a retry, one dies, and one is another server's again.
-            first, second, third = (each["inbox_offset"] for each in listed["candidates"])
+            first, second, third = (each.inbox_offset for each in listed.candidates)
             store.settle(Settlement(delivery_id=first, state="waiting", version=1, attempts=1, due_at=1e12))
             store.settle(Settlement(delivery_id=second, state="dead", version=1, attempts=1, dead=dead))
             self.patch(store, "states", lambda ids: states(ids).addCallback(lambda found: without(found, third)))
@@ -225,7 +246,7 @@ class OperationsTests(SynchronousTestCase):
             return {each: state for each, state in found.items() if each != delivery_id}
 
         states = store.states
-        self.patch(store, "recover", recover)
-        done = self.successResultOf(self.operations_of(world).recover(0.0, False))
-        self.assertEqual([each["status"] for each in done["candidates"]], ["waiting", "dlq", "left"])
-        self.assertEqual(done["recovered"], 3)
+        self.patch(store, "recover", taken)
+        done = self.recover(world, "0s", dry_run=False)
+        self.assertEqual([each.status for each in done.candidates], ["waiting", "dlq", "left"])
+        self.assertEqual(done.recovered, 3)

@@ -9,9 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.emissions import Emissions
+from harn.dispatch.operations import Fire, fire
+from harn.dispatch.synthetic import SyntheticEvents
 from harn.errors import EventLogUnavailable
-from harn.orchestrator.operations import Operations
 from tests.dispatch.test_ramps import TO_FRESH, TO_STABLE, RampWorld
+from tests.operations.asking import asked
 
 
 def tick(key: str, **fields: Any) -> NormalizedEvent:
@@ -54,31 +56,18 @@ class SinkTests(SynchronousTestCase):
         self.assertEqual([in_flight for _, in_flight in self.world.counts()], [0, 0])
 
 
-class Unbuilt:
-    """Stands for a coordinator with no generation: no connector has an example of an event."""
-
-    current = None
-
-
 class FireTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = RampWorld({"events": ("old",)}, {"events": ("new",)}, share=0.0)
-        world: Any = self.world
-        unused: Any = None
-        self.operations = Operations(
-            world.clock,
-            world.store,
-            world.registry,
-            world.intake,
-            world.dispatcher,
-            coordinator=Unbuilt(),  # type: ignore[arg-type]
-            recovery=unused,
-            snapshot=unused,
+        world = self.world
+        clock: Any = world.clock
+        self.events = SyntheticEvents(
+            clock, clock, world.registry, world.intake, world.dispatcher, lambda trigger_id: None
         )
 
     def fire(self) -> Deferred[Any]:
         """Fire."""
-        return self.operations.fire("gh", None)
+        return asked(fire, self.events, Fire(trigger="gh"))
 
     def test_by_its_key(self) -> None:
         """The chosen version gets an event of a kind that it matches, and the answer names it."""
@@ -90,11 +79,11 @@ class FireTests(SynchronousTestCase):
             self.assertIn(b'"kind":' + kind, running.call.envelope)
             running.returns()
             answer = self.successResultOf(fired)
-            self.assertEqual((answer["status"], answer["binding_version"]), ("dispatched", number))
+            self.assertEqual((answer.status, answer.binding_version), ("dispatched", number))
         self.assertEqual(self.world.counts(), [(0, 0), (0, 0)])
 
     def test_duplicate(self) -> None:
         """One that was accepted before names the version that found that out."""
         self.fire()
         answer = self.successResultOf(self.fire())
-        self.assertEqual((answer["status"], answer["binding_version"]), ("duplicate_dropped", 1))
+        self.assertEqual((answer.status, answer.binding_version), ("duplicate_dropped", 1))

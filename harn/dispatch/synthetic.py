@@ -1,0 +1,129 @@
+"""Synthetic events: made up for one trigger, accepted like any other, and watched until their delivery has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from attrs import evolve, frozen
+from twisted.internet.defer import TimeoutError
+from twisted.internet.interfaces import IReactorTime
+
+from harn.clocks import WallTime
+from harn.connectors.model import NormalizedEvent
+from harn.dispatch.dispatcher import Dispatcher, Outcome
+from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.errors import RouteUnknown
+from harn.manifest.model import TriggerSpec
+from harn.model.event import UNSIGNED
+from harn.triggers.binding import BindingVersion
+from harn.triggers.matching import matches
+from harn.triggers.registry import Registry
+
+PATIENCE = 30.0
+"""Seconds for which an outcome is awaited beyond the handler's own time-out."""
+KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
+"""Kind of a synthetic event by kind of trigger, where the trigger names none."""
+MOST_NAMED = 10
+
+Example = Callable[[], NormalizedEvent]
+
+
+@frozen(kw_only=True)
+class Sent:
+    """
+    What happened to a synthetic event.
+
+    :ivar binding: the version that it was offered to.
+    :ivar outcome: how its delivery ended; None if it was not kept, is a dead letter at once, or takes too long.
+    """
+
+    binding: BindingVersion
+    taken: Taken
+    outcome: Outcome | None = None
+
+
+class SyntheticEvents:
+    """
+    Makes events up.
+
+    :param example: returns for a live trigger's id what makes an example of its provider's events, if anything does.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        registry: Registry,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        example: Callable[[str], Example | None],
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._registry = registry
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._example = example
+
+    async def send(self, trigger_id: str, payload: Any) -> Sent:
+        """
+        Make an event up for a trigger, and wait until its delivery has ended, but not for ever.
+
+        :param payload: its body, any JSON value; None for the provider's example.
+        :raises RouteUnknown: there is no such trigger.
+        """
+        now = self._wall.seconds()
+        dedupe_key = f"fire:{trigger_id}:{now}"
+        binding = self._version(trigger_id, dedupe_key)
+        headers = {"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}
+        event = self._made_up(binding.spec, payload, dedupe_key)
+        arrival = Arrival(headers=headers, body=event.body or b"", received_at=now)
+        binding.lease()
+        try:
+            taken = await self._intake.take(binding, arrival, [event])
+        finally:
+            binding.release()
+        if not taken.event_ids or taken.dead:
+            return Sent(binding=binding, taken=taken)
+        watching = self._dispatcher.watch(taken.event_ids[0])
+        try:
+            outcome = await watching.addTimeout(binding.spec.timeout + PATIENCE, self._clock)
+        except TimeoutError:
+            return Sent(binding=binding, taken=taken)
+        return Sent(binding=binding, taken=taken, outcome=outcome)
+
+    def _version(self, trigger_id: str, dedupe_key: str) -> BindingVersion:
+        binding = self._registry.active.get(trigger_id)
+        if binding is None:
+            known = ", ".join(sorted(self._registry.active)[:MOST_NAMED])
+            raise RouteUnknown(f"unknown manifest binding {trigger_id!r}; the live generation has: {known}")
+        ramp = self._registry.ramps.get(trigger_id)
+        return binding if ramp is None else ramp.choose(dedupe_key)
+
+    def _made_up(self, spec: TriggerSpec, payload: Any, dedupe_key: str) -> NormalizedEvent:
+        """Return the provider's own example where nothing else is asked for and the trigger takes its kind."""
+        make = self._example(spec.id)
+        if payload is None and make is not None:
+            example = make()
+            if matches(spec.events, example.kind):
+                made_up = {**example.payload, "synthetic": True}
+                return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
+        return NormalizedEvent(
+            kind=synthetic_kind(spec),
+            dedupe_key=dedupe_key,
+            payload={"synthetic": True},
+            lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},
+            body_format="none" if payload is None else "json",
+            signature_status=UNSIGNED,
+            body=b"" if payload is None else msgspec.json.encode(payload),
+        )
+
+
+def synthetic_kind(spec: TriggerSpec) -> str:
+    """Return a kind that the trigger matches: its first pattern, or what its kind of trigger usually gets."""
+    if not spec.events:
+        return KINDS.get(spec.kind, spec.kind)
+    first = spec.events[0]
+    return first.removesuffix("*") + "synthetic" if first.endswith(".*") else first

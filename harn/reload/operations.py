@@ -1,0 +1,316 @@
+"""What an operator can ask of reloading: to reload, plan and roll back, and what the live generation is."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType, convert, field
+
+from harn.errors import PayloadInvalid, PreconditionFailed
+from harn.model.shares import FailureLimit
+from harn.operations.model import Caller, Get, Post, Reply, Result, Role, operation
+from harn.operations.parameters import IN_QUERY, Parameters, in_header, shown_as
+from harn.operations.values import FailureShare, PartialShare, Period, Written
+from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
+
+if TYPE_CHECKING:
+    from harn.reload.interfaces import IReloader
+
+DEFAULT_SOURCE, ROLLBACK_SOURCE = "admin_api", "rollback"
+DEFAULT_MINIMUM = 20
+"""Attempts below which failures revert nothing, where ``min`` does not say."""
+_RESERVED = ("signal", "file_watch")
+_LONGEST_SOURCE = 32
+_UNFIT = re.compile(r"[^A-Za-z0-9_.:@/+-]")
+
+Source = Annotated[str | None, Meta(description="A label of at most 32 characters for records.")]
+Force = Annotated[bool, Meta(description="Reload even if nothing has changed."), IN_QUERY]
+DryRun = Annotated[
+    bool, Meta(description="Only say what would change: exit 0 nothing, 1 something, 2 problems."), IN_QUERY
+]
+IfMatch = Annotated[
+    str | None,
+    Meta(description="Only if this is still the live generation (GET /admin/generation)."),
+    in_header("If-Match"),
+    shown_as("ETAG"),
+]
+
+
+class Plan(Parameters, frozen=True, kw_only=True):
+    """What a reload may be asked beside to happen."""
+
+    source: Source = None
+    force: Force = False
+    if_match: IfMatch = None
+    ramp: Annotated[
+        PartialShare | None,
+        Meta(description="Let modified triggers take this share of new deliveries first; see `ramp`."),
+        IN_QUERY,
+    ] = None
+    confirm_within: Annotated[
+        Period | None,
+        Meta(description="Roll back by itself unless `confirm` comes in this time, for example 60s."),
+        IN_QUERY,
+    ] = None
+    revert_on_failures: Annotated[
+        FailureShare | None,
+        Meta(description="Roll back by itself when more attempts of the new versions fail, for example 20%."),
+        IN_QUERY,
+    ] = None
+    minimum: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+        Meta(description="With --revert-on-failures: judge nothing before N attempts; 20 if not given."),
+        IN_QUERY,
+    ] = field(name="min", default=None)
+    watch_for: Annotated[
+        Period | None,
+        Meta(description="With --revert-on-failures: for how long, if not what the manifest says."),
+        IN_QUERY,
+    ] = field(name="for", default=None)
+    replay: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(description="In a dry run: try the new rules on the last N recorded events of each changed trigger."),
+        IN_QUERY,
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what says when failures are too many, without a limit of failures."""
+        for key, value in (("min", self.minimum), ("for", self.watch_for)):
+            if value is not None and self.revert_on_failures is None:
+                raise ValueError(f"{key}: must come with revert_on_failures, got it alone")
+
+
+class Reload(Plan, frozen=True, kw_only=True):
+    """The same, and whether to reload, or only to say what would change."""
+
+    dry_run: DryRun = False
+
+    def __post_init__(self) -> None:
+        """Refuse to replay without a dry run."""
+        super().__post_init__()
+        if self.replay is not None and not self.dry_run:
+            raise ValueError("replay: must come with dry_run, got it alone; it changes nothing")
+
+
+class Rollback(Parameters, frozen=True, kw_only=True):
+    """Which generation to roll back to."""
+
+    generation: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Its number; the last one before that had another content if left out."),
+    ] = None
+    source: Source = None
+    dry_run: DryRun = False
+    force: Annotated[bool, Meta(description="Adopt it even if it is what serves."), IN_QUERY] = False
+    if_match: IfMatch = None
+
+
+class ShowLive(Parameters, frozen=True, kw_only=True):
+    """No parameters."""
+
+
+class ProblemInfo(Result, frozen=True, kw_only=True):
+    """One thing that is wrong with the manifest or what it names."""
+
+    file: str
+    line: int | None = None
+    where: str = ""
+    message: str
+    hint: str = ""
+
+
+class Summary(Result, frozen=True, kw_only=True):
+    """Triggers by what happened to them."""
+
+    added: tuple[str, ...]
+    modified: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+class DrainingInfo(Result, frozen=True, kw_only=True):
+    """A version that drains, and its leases."""
+
+    binding: str
+    in_flight: int
+
+
+class ReloadResult(Result, frozen=True, kw_only=True):
+    """The report of a reload: of one that went well, or would, what changed; of one that failed, the problems."""
+
+    status: Annotated[str, Meta(description="ok, error, needs_confirmation or unsettled.")]
+    source: str
+    actor: str
+    stage: str | UnsetType | None = UNSET
+    error: str | UnsetType | None = UNSET
+    problems: tuple[ProblemInfo, ...] | UnsetType = UNSET
+    generation: Annotated[int, Meta(description="The generation that serves now.")]
+    removed: tuple[str, ...] | UnsetType = UNSET
+    digest: str | UnsetType = UNSET
+    summary: Summary | UnsetType = UNSET
+    changes: dict[str, tuple[str, ...]] | UnsetType = UNSET
+    draining: tuple[DrainingInfo, ...] | UnsetType = UNSET
+    requires_restart: tuple[str, ...] | UnsetType = UNSET
+    warnings: tuple[str, ...] | UnsetType = UNSET
+    duration_ms: float | UnsetType = UNSET
+    dry_run: bool | UnsetType = UNSET
+    plan: dict[str, Any] | UnsetType = UNSET
+    recalled: int | UnsetType | None = UNSET
+    drift: bool | UnsetType = UNSET
+    drifted_files: tuple[str, ...] | UnsetType = UNSET
+    renewed: tuple[str, ...] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    probation: dict[str, Any] | UnsetType | None = UNSET
+    ramps: tuple[dict[str, Any], ...] | UnsetType = UNSET
+
+
+class ManifestInfo(Result, frozen=True, kw_only=True):
+    """A manifest."""
+
+    path: str
+    digest: str
+
+
+class LiveGeneration(Result, frozen=True, kw_only=True):
+    """The live generation, whether the files differ from it (``drift``), and what is under way with it."""
+
+    generation: int
+    digest: str | None
+    source: str | UnsetType = UNSET
+    actor: str | UnsetType = UNSET
+    since: str | UnsetType = UNSET
+    manifest: ManifestInfo | UnsetType = UNSET
+    files: dict[str, str] | UnsetType = UNSET
+    drift: bool | None
+    drifted_files: tuple[str, ...] | UnsetType = UNSET
+    drifted_digests: dict[str, str] | UnsetType = UNSET
+    drift_unknown: str | UnsetType = UNSET
+    hooks_failed: tuple[str, ...] | UnsetType = UNSET
+    recalled: int | UnsetType | None = UNSET
+    reason: str | UnsetType = UNSET
+    pinned: Any = UNSET
+    last_failed: dict[str, Any] | None
+    waiting: dict[str, Any] | None
+    probation: dict[str, Any] | None
+    ramps: tuple[dict[str, Any], ...]
+
+
+@operation("reload", role=Role.OPERATE, route=Post("/reload"), audit=lambda done: {"generation": done.generation})
+async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[ReloadResult]:
+    """
+    Reload the manifest and the code, or say what that would change.
+
+    :raises PreconditionFailed: another reload came between.
+    :raises ShuttingDown: the server is going down.
+    """
+    return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=wanted.dry_run))
+
+
+@operation("plan", role=Role.READ, route=Post("/plan"))
+async def plan(reloader: IReloader, caller: Caller, wanted: Plan) -> Reply[ReloadResult]:
+    """Say what a reload would change, in every detail, and change nothing."""
+    return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=True))
+
+
+@operation("rollback", role=Role.OPERATE, route=Post("/rollback"), audit=lambda done: {"generation": done.generation})
+async def rollback(reloader: IReloader, caller: Caller, wanted: Rollback) -> Reply[ReloadResult]:
+    """
+    Adopt the content of an earlier generation as a new one, or say what that would change.
+
+    :raises GenerationUnknown: its content is not kept.
+    """
+    asked = ReloadRequest(
+        source=label(wanted.source, ROLLBACK_SOURCE),
+        actor=caller.actor,
+        force=wanted.force,
+        dry_run=wanted.dry_run,
+        if_match=tag_wanted(wanted.if_match, reloader.etag),
+        recall=PREVIOUS if wanted.generation is None else wanted.generation,
+    )
+    return await _carry_out(reloader, asked)
+
+
+@operation("generations.live", role=Role.READ, route=Get("/generation"))
+async def show_live(reloader: IReloader, caller: Caller, wanted: ShowLive) -> Reply[LiveGeneration]:
+    """Show the live generation; its entity tag is for ``If-Match``, and names the generation alone."""
+    etag = reloader.etag
+    return Reply(convert(await reloader.describe(), LiveGeneration), etag=etag)
+
+
+async def _carry_out(reloader: IReloader, asked: ReloadRequest) -> Reply[ReloadResult]:
+    try:
+        report = await reloader.reload(asked)
+    except PreconditionFailed as error:
+        raise PreconditionFailed(str(error), if_match=asked.if_match, etag=reloader.etag) from error
+    result = convert(report.to_dict(), ReloadResult)
+    return Reply(result, status=status_of_report(report), etag=reloader.etag)
+
+
+def request_of(reloader: IReloader, caller: Caller, wanted: Plan, *, dry_run: bool) -> ReloadRequest:
+    """
+    Return the request for a reload.
+
+    :raises PayloadInvalid: its source is the server's own.
+    """
+    minimum = DEFAULT_MINIMUM if wanted.minimum is None else wanted.minimum
+    rate = wanted.revert_on_failures
+    return ReloadRequest(
+        source=label(wanted.source, DEFAULT_SOURCE),
+        actor=caller.actor,
+        force=wanted.force,
+        dry_run=dry_run,
+        if_match=tag_wanted(wanted.if_match, reloader.etag),
+        replay=wanted.replay or 0,
+        ramp=_number(wanted.ramp),
+        confirm_within=_number(wanted.confirm_within),
+        revert_limit=None if rate is None else FailureLimit(rate=float(rate), minimum=minimum),
+        revert_for=_number(wanted.watch_for),
+    )
+
+
+def _number(written: Written | None) -> float | None:
+    return None if written is None else float(written)
+
+
+def status_of_report(report: ReloadReport) -> int:
+    """Return the HTTP status of a report: 422 for the author's problems, 409 held, 504 out of time, else 500."""
+    if report.ok:
+        return 200
+    if report.status in (NEEDS_CONFIRMATION, UNSETTLED):
+        return 409
+    if report.timed_out:
+        return 504
+    return 422 if report.stage in AUTHOR_STAGES else 500
+
+
+def label(source: str | None, default: str) -> str:
+    """
+    Return the label of a reload: at most 32 characters, those that are unfit to be shown replaced.
+
+    :raises PayloadInvalid: it is one that only the server itself may use.
+    """
+    fit = _UNFIT.sub("_", (source or "").strip()[:_LONGEST_SOURCE])
+    if fit in _RESERVED:
+        raise PayloadInvalid(f"source: must not be the server's own, got {fit!r}")
+    return fit or default
+
+
+def tag_wanted(header: str | None, current: str) -> str | None:
+    """
+    Return the entity tag that ``If-Match`` insists on; None if on none in particular.
+
+    :param current: that of the live generation; if the header names it among others, it is returned.
+    """
+    from werkzeug.http import parse_etags, quote_etag, unquote_etag  # slow to import, and only servers need it
+
+    tags = parse_etags(header)
+    if header is None or tags.star_tag:
+        return None
+    if tags.contains_weak(unquote_etag(current)[0]):
+        return current
+    return quote_etag(next(iter(tags.as_set(include_weak=True)), ""))
+
+
+OPERATIONS = (reload, plan, rollback, show_live)
+"""Those of an `IReloader`."""
