@@ -13,7 +13,7 @@ from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.credentials import LiveCredentials
 from harn.listener.site import HarnSite
-from harn.operations import openapi
+from harn.operations.openapi import show_api
 from harn.orchestrator import operations as server_operations
 from harn.orchestrator.operations import ServerService
 from harn.orchestrator.recovery import Recovery
@@ -47,7 +47,7 @@ def install(server: Server) -> None:
     )
     operations.add(whole, *server_operations.OPERATIONS)
     operations.add(synthetic_events(server), *dispatch_operations.OPERATIONS)
-    operations.add(operations, *openapi.OPERATIONS)
+    operations.add(operations, show_api)
     auth = AdminAuth(wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store)
     server[HarnSite].mount("/admin", Admin(auth, operations))
 

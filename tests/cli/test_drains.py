@@ -38,12 +38,12 @@ HELD: dict[str, Any] = {
 }
 
 BINDING: dict[str, Any] = {
-        **dict.fromkeys(("id", "provider", "kind", "handler", "binding", "handler_name", "fingerprint"), "x"),
-        **dict.fromkeys(("received", "refused", "dispatched", "failed", "dlq", "in_flight", "version"), 1),
-        **dict.fromkeys(("path", "draining_since")),
-        **dict.fromkeys(("queued_in_store", "waiting_retries"), 0),
-        "state": "active",
-        "share": 100.0,
+    **dict.fromkeys(("id", "provider", "kind", "handler", "binding", "handler_name", "fingerprint"), "x"),
+    **dict.fromkeys(("received", "refused", "dispatched", "failed", "dlq", "in_flight", "version"), 1),
+    **dict.fromkeys(("path", "draining_since")),
+    **dict.fromkeys(("queued_in_store", "waiting_retries"), 0),
+    "state": "active",
+    "share": 100.0,
 }
 
 HELD_NOW = st.sampled_from((None, 0, 1, 2))
