@@ -58,7 +58,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the processor time (user and system) of a process, its descendants, and those that it has waited for."""
+    """Return the processor time (user and system) of a process, its descendants, and those that it has waited for."""
     ticks = 0
     for each in family(pid):
         try:

@@ -84,7 +84,7 @@ def note(table: Table, adopted: int, reading: Reading, times: Sequence[float]) -
 
 
 def differences(first: Mapping[str, int], last: Mapping[str, int]) -> str:
-    """Say which counts differ."""
+    """Return which counts differ."""
     names = sorted(name for name in {*first, *last} if first.get(name, 0) != last.get(name, 0))
     return ", ".join(f"{name} {first.get(name, 0)} -> {last.get(name, 0)}" for name in names)
 

@@ -44,11 +44,11 @@ class Goals:
     table: Table = field(factory=lambda: Table("Goals", ("goal", "wanted", "measured", "")))
 
     def at_least(self, what: str, wanted: float, values: Sequence[float], digits: int = 2) -> None:
-        """Note a figure of which the median should be ``wanted`` or more."""
+        """Record a figure of which the median should be ``wanted`` or more."""
         self._note(what, f">= {wanted:g}", values, digits, median(values) >= wanted)
 
     def at_most(self, what: str, wanted: float, values: Sequence[float], digits: int = 2) -> None:
-        """Note a figure of which the median should be ``wanted`` or less."""
+        """Record a figure of which the median should be ``wanted`` or less."""
         self._note(what, f"<= {wanted:g}", values, digits, median(values) <= wanted)
 
     def _note(self, what: str, wanted: str, values: Sequence[float], digits: int, met: bool) -> None:

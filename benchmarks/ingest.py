@@ -94,12 +94,12 @@ class Case:
 
 
 def held_back(triggers: int, extra: str = "") -> Callable[[], AbstractContextManager[Harn]]:
-    """Give a server that accepts and hands on nothing: its one handler at a time never returns."""
+    """Return a server that accepts and hands on nothing: its one handler at a time never returns."""
     return partial(harn_server, triggers, BLOCKING, ONE_AT_A_TIME, 'timeout = "1h"\n' + extra)
 
 
 def cases(names: Sequence[str]) -> dict[str, Case]:
-    """Give the cases by name; ``names`` picks among ``accepted``, ``settled`` and ``triggers``."""
+    """Return the cases by name; ``names`` picks among ``accepted``, ``settled`` and ``triggers``."""
     found = {KLEIN: Case(bare_klein, measure_answers)}
     if "accepted" in names:
         found[ACCEPTED] = Case(held_back(FEW_TRIGGERS), measure_answers)
@@ -133,7 +133,7 @@ def measure(chosen: dict[str, Case], rounds: int, slices: int, seconds: float) -
 def ratios(
     results: dict[str, list[Measured]], name: str, other: str, figure: Callable[[Measured], float | None]
 ) -> list[float]:
-    """Give a figure of one case over that of another, round by round."""
+    """Return a figure of one case over that of another, round by round."""
     pairs = zip(results[name], results[other], strict=True)
     return [(figure(mine) or 0.0) / max(1e-9, figure(theirs) or 0.0) for mine, theirs in pairs]
 

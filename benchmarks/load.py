@@ -54,7 +54,7 @@ class Result:
 
 
 def _body_of(data: bytes) -> int | None:
-    """Say where the body of a complete answer begins; None while it is not complete."""
+    """Return where the body of a complete answer begins; None while it is not complete."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -214,7 +214,7 @@ class Running:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether it goes on."""
+        """Whether it goes on."""
         return self._process.poll() is None
 
 

@@ -90,7 +90,7 @@ def run_race(subject: Harn, deployers: Sequence[Deployer], pool: ThreadPoolExecu
 
 
 def live_tag(subject: Harn) -> str:
-    """Ask for the tag of what serves."""
+    """Request the tag of what serves."""
     return subject.server.admin("GET", "/admin/generation").headers["etag"]
 
 

@@ -71,7 +71,7 @@ class Round:
 
 
 def parse_time(text: str) -> float:
-    """Give what tomllib takes, the best of three (ms)."""
+    """Return what tomllib takes, the best of three (ms)."""
     times = []
     with on_core(SERVER):
         for _ in range(3):
@@ -140,7 +140,7 @@ class Reloads:
 
 
 def repeated(order: Callable[[], float], count: int) -> list[float]:
-    """Give an order so many times, with pauses; give each time (ms)."""
+    """Return an order so many times, with pauses; give each time (ms)."""
     times = []
     for _ in range(count):
         time.sleep(PAUSE)
@@ -149,7 +149,7 @@ def repeated(order: Callable[[], float], count: int) -> list[float]:
 
 
 def timed(server: ServerProcess, order: Callable[[], float]) -> Timed:
-    """Give an order `IDLE` times, beside a heartbeat."""
+    """Return an order `IDLE` times, beside a heartbeat."""
     held(server)
     beating = Beating(server.url, LIMIT)
     times = repeated(order, IDLE)

@@ -66,14 +66,14 @@ def state_of(subject: Harn, generation: int) -> int:
 
 
 def latest_record(subject: Harn) -> int:
-    """Give the number of the last record about reloads."""
+    """Return the number of the last record about reloads."""
     latest: int = subject.server.admin("GET", f"/admin/events/{MANIFEST}?limit=1").json()["latest"]
     return latest
 
 
 def raise_storm(subject: Harn, orders: int, state: int, *, changes: bool) -> Storm:
     """
-    Give so many orders of each kind, as fast as one thread can, and read the answers.
+    Return so many orders of each kind, as fast as one thread can, and read the answers.
 
     :param state: that the manifest has from now on; if it ``changes``, the next one from the half on.
     """

@@ -72,11 +72,11 @@ class Harn:
         return self.server.pid
 
     def route(self, number: int = 0) -> str:
-        """Give the URL of a trigger's route."""
+        """Return the URL of a trigger's route."""
         return f"{self.server.url}/hooks/t{number}"
 
     def text(self, *changed: int) -> str:
-        """Give the manifest with some triggers changed."""
+        """Return the manifest with some triggers changed."""
         return manifest_text(self.triggers, changed=changed, head=self._head, extra=self._extra)
 
     def write_manifest(self, *changed: int) -> None:
@@ -119,7 +119,7 @@ class BareKlein:
         return self._process.pid
 
     def route(self, number: int = 0) -> str:
-        """Give the URL of its route."""
+        """Return the URL of its route."""
         return f"{self._url}/hooks/t{number}"
 
     def end(self) -> None:

@@ -15,7 +15,7 @@ _DELIVERY = "@delivery@"
 
 
 def body(size: int = SIZE) -> bytes:
-    """Give a body of ``size`` bytes, the same every time."""
+    """Return a body of ``size`` bytes, the same every time."""
     document = {
         "action": "opened",
         "issue": {"id": 1891047319, "number": 42, "title": "The greeting is gone", "user": {"login": "octocat"}},
@@ -39,12 +39,12 @@ def body(size: int = SIZE) -> bytes:
 
 
 def headers(content: bytes) -> dict[str, str]:
-    """Give the signed headers of a delivery; each request puts its own number in place of its id."""
+    """Return the signed headers of a delivery; each request puts its own number in place of its id."""
     return github_headers(GITHUB_SECRET, content, EVENT, _DELIVERY)
 
 
 def request_parts(target: str, host: str) -> tuple[bytes, bytes]:
-    """Give the bytes of a request before and after its delivery's id."""
+    """Return the bytes of a request before and after its delivery's id."""
     content = body()
     named = {"Host": host, **headers(content), "Content-Length": str(len(content))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())

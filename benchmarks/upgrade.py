@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], bool], what: str, began: float) -> float:
 
 
 def serving(subject: Harn) -> int:
-    """Give the process that serves."""
+    """Return the process that serves."""
     pid: int = subject.server.state()["pid"]
     return pid
 
@@ -117,7 +117,7 @@ def show(started: float, idle: Sequence[Upgraded], upgrades: Sequence[Upgraded],
 
 
 def loads_of(upgrades: Sequence[Upgraded]) -> list[Result]:
-    """Give what came of the loads."""
+    """Return what came of the loads."""
     return [each.load for each in upgrades if each.load is not None]
 
 

@@ -102,7 +102,7 @@ class Holding:
             self._collection = max(self._collection, now - self._collection_began)
 
     def take(self) -> Held:
-        """Give the longest so far, and begin anew."""
+        """Return the longest so far, and begin anew."""
         found = Held(turn=self._turn * 1e3, collection=self._collection * 1e3)
         self._turn = self._collection = 0.0
         return found

@@ -19,12 +19,12 @@ _SCRIPT = Path(__file__).with_name("post.lua")
 
 
 def is_installed() -> bool:
-    """Tell whether wrk can be used."""
+    """Return whether wrk can be used."""
     return shutil.which("wrk") is not None
 
 
 def generator() -> str:
-    """Name the generator that `saturate` uses."""
+    """Return the generator that `saturate` uses."""
     return "wrk" if is_installed() else "benchmarks.load (wrk is not installed)"
 
 

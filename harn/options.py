@@ -52,7 +52,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Tell whether the flag takes no value."""
+        """Whether the flag takes no value."""
         return self.metavar is None
 
 
@@ -327,7 +327,7 @@ class ServeOptions:
 
 def value_of(option: Option, given: Mapping[str, str | bool | None], environ: Mapping[str, str]) -> Any:
     """
-    Give the value of one option, None if it has none.
+    Return the value of one option, None if it has none.
 
     :raises ValueError: with a message that names the flag or the variable.
     """

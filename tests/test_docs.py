@@ -32,19 +32,19 @@ EXAMPLES = frozenset(("HARN_SECRET_GITHUB_WEBHOOK_SECRET", "HARN_SECRET_GITHUB_W
 
 
 def pages() -> list[Path]:
-    """Give every page."""
+    """Return every page."""
     return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:
-    """Give the examples of one language on a page."""
+    """Yield the examples of one language on a page."""
     for found in BLOCK.finditer(page.read_text(encoding="utf-8")):
         if found["language"] == language:
             yield found["text"]
 
 
 def anchors(page: Path) -> set[str]:
-    """Give what can follow ``#`` in a link to a page, as Git hosts make it of headings."""
+    """Return what can follow ``#`` in a link to a page, as Git hosts make it of headings."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

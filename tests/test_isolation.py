@@ -32,12 +32,12 @@ def name_of(node: ast.AST) -> str:
 
 
 def is_of_the_system(node: ast.expr) -> bool:
-    """Tell whether a name is one of the modules that ask the kernel: ``os.abort``, not ``parts.trials.abort``."""
+    """Return whether a name is one of the modules that ask the kernel: ``os.abort``, not ``parts.trials.abort``."""
     return isinstance(node, ast.Attribute) and name_of(node.value) in ("os", "signal", "resource")
 
 
 def names_own_process(node: ast.expr, own: frozenset[str]) -> bool:
-    """Tell whether an argument is this process's id or group, or a number, which cannot be a child's."""
+    """Return whether an argument is this process's id or group, or a number, which cannot be a child's."""
     if isinstance(node, ast.UnaryOp):
         node = node.operand
     if isinstance(node, ast.Call):
@@ -46,7 +46,7 @@ def names_own_process(node: ast.expr, own: frozenset[str]) -> bool:
 
 
 def only_looks(call: ast.Call) -> bool:
-    """Tell whether a call of ``pthread_sigmask`` blocks nothing more: it asks what is blocked."""
+    """Return whether a call of ``pthread_sigmask`` blocks nothing more: it asks what is blocked."""
     given = call.args[1] if len(call.args) == 2 else None
     return name_of(call.func) == "pthread_sigmask" and isinstance(given, ast.Tuple) and not given.elts
 
@@ -62,7 +62,7 @@ def pause_of(call: ast.Call) -> ast.expr | None:
 
 
 def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Give line and name of each call that a test may not make. What is quoted for a child to run is not looked at."""
+    """Yield line and name of each call that a test may not make. What is quoted for a child to run is not looked at."""
     own = frozenset(
         name_of(target)
         for node in ast.walk(tree)

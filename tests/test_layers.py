@@ -77,14 +77,14 @@ LONGEST = 400
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Give every module's dotted name and file."""
+    """Yield every module's dotted name and file."""
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         yield ".".join(part for part in parts if part != "__init__"), path
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Give line and dotted name of everything that a module imports, wherever it does so."""
+    """Yield line and dotted name of everything that a module imports, wherever it does so."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -96,13 +96,13 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def room(name: str) -> str:
-    """Give the room of a module of ours: ``harn.store.sqlite`` is in ``store``."""
+    """Return the room of a module of ours: ``harn.store.sqlite`` is in ``store``."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else ""
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Tell whether a module in the first room may import from the second."""
+    """Return whether a module in the first room may import from the second."""
     if importer in FACADES or importer == imported:
         return True
     if imported in FACADES:

@@ -195,12 +195,13 @@ def strings(tree: ast.Module, *, messages: bool) -> Iterator[Block]:
 
 
 def first_lines(path: Path, tree: ast.Module) -> Iterator[Offence]:
-    """Find each docstring that begins in another way than the rules allow."""
+    """Find each docstring that begins in another way than the rules allow; a class of tests may name its question."""
     for node in ast.walk(tree):
         if not isinstance(node, DOCUMENTED) or not (text := ast.get_docstring(node)):
             continue
         first = text.lstrip("`").split(maxsplit=1)[0].strip("`").rstrip(",;:.")
-        if (better := better_first(node, text, first.lower())) is not None:
+        is_tested = "tests" in path.parts and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if not is_tested and (better := better_first(node, text, first.lower())) is not None:
             yield Offence(path, getattr(node, "lineno", 1), text.splitlines()[0], f"begin with: {better}")
 
 

@@ -38,7 +38,7 @@ CodeComparison = Callable[["TriggerSpec | None", "TriggerSpec | None"], "tuple[F
 
 def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[FieldChange, ...]:
     """
-    Give the keys in which two specs of one trigger differ, sorted.
+    Return the keys in which two specs of one trigger differ, sorted.
 
     Of a trigger that is on one side alone (the other is None): all that it says beside the defaults.
     """
@@ -59,7 +59,7 @@ def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[Fie
 
 
 def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[SettingChange, ...]:
-    """Give the settings that differ, sorted by key."""
+    """Return the settings that differ, sorted by key."""
     restart = frozenset(settings_requiring_restart(old, new))
     return tuple(
         SettingChange(
@@ -74,7 +74,7 @@ def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tup
 
 def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[SecretChange, ...]:
     """
-    Give the secrets that were added, removed, or have another value, by reference.
+    Return the secrets that were added, removed, or have another value, by reference.
 
     :param old: keyed digest by reference; so ``new``.
     """
@@ -86,7 +86,7 @@ def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Secr
 
 def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[FileChange, ...]:
     """
-    Give the files that differ, by path.
+    Return the files that differ, by path.
 
     :param old: digest by path; so ``new``.
     """
@@ -103,7 +103,7 @@ def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[File
 
 def file_changes(old: Bundle, new: Bundle, *, diffs: bool = False) -> tuple[FileChange, ...]:
     """
-    Give the files of two bundles that differ, by path.
+    Return the files of two bundles that differ, by path.
 
     :param diffs: with the unified diff of each, as long as they are not too long together.
     """
@@ -128,7 +128,7 @@ def _with_diffs(
 
 def code_comparison(old: Bundle, new: Bundle) -> CodeComparison:
     """
-    Give the function from a trigger's specs with two bundles (None where it has none) to what differs in its code.
+    Return the function from a trigger's specs with two bundles (None where it has none) to what differs in its code.
 
     Its code are the files of its handler and predicate, and of every local module that they import. A file may come
     into it or leave it and be the same all the while. Triggers of the same modules cost one comparison.
@@ -148,13 +148,13 @@ def _code(bundle: Bundle, modules: frozenset[str]) -> dict[str, str]:
 
 
 def _modules(spec: TriggerSpec | None) -> frozenset[str]:
-    """Name the modules that a trigger's functions lie in."""
+    """Return the modules that a trigger's functions lie in."""
     texts = () if spec is None else (spec.handler, *(() if spec.when is None else (spec.when,)))
     return frozenset(text.partition(":")[0] for text in texts)
 
 
 def shown_digest(digest: str | None) -> str | None:
-    """Give a digest as it may be shown: of a keyed one the beginning."""
+    """Return a digest as it may be shown: of a keyed one the beginning."""
     return digest[: len(KEYED) + _SHOWN] if digest is not None and digest.startswith(KEYED) else digest
 
 

@@ -80,7 +80,7 @@ class Planned:
 
 def describe_plan(planned: Planned) -> dict[str, Any]:
     """
-    Give the JSON value of a plan::
+    Return the JSON value of a plan::
 
         {"triggers": {"gh": {"action": "modified", "fields": [{"key", "old", "new"}],
                              "code": [{"path", "change", "old", "new"}],
@@ -148,7 +148,7 @@ def _triggers(planned: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[dict[str, Any]]:
-    """Say which connectors would start, be replaced or stop, and why; by the keys under which they are shared."""
+    """Yield which connectors would start, be replaced or stop, and why; by the keys under which they are shared."""
     for trigger_id in needing_connectors(following, plan, live):
         spec = following.manifest.triggers[trigger_id]
         was = None if live is None else live.manifest.triggers.get(trigger_id)
@@ -164,7 +164,7 @@ def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[
 def _why(
     was: TriggerSpec, old_hashes: Mapping[str, str], would_be: TriggerSpec, new_hashes: Mapping[str, str]
 ) -> Iterator[str]:
-    """Name what differs in what the connector is made of. A secret under another name is the same one."""
+    """Yield what differs in what the connector is made of. A secret under another name is the same one."""
     own = would_be.provider.replace("-", "_")
     for change in field_changes(was, would_be):
         table, _, name = change.key.partition(".")

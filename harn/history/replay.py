@@ -116,7 +116,9 @@ class Replayer:
 
 
 def decide(rules: Mapping[str, Rules], events: Sequence[RecentEvent]) -> list[Treatment | None]:
-    """Give how each event would be treated before its predicate is asked; None when it would be kept. For a thread."""
+    """
+    Return how each event would be treated before its predicate is asked; None when it would be kept. For a thread.
+    """
     return [_decide(rules[event.trigger_id], event) for event in events]
 
 

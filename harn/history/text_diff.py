@@ -27,7 +27,7 @@ Stretch = tuple[int, int, int, int]
 
 def text_diff(old: bytes | None, new: bytes | None, old_name: str, new_name: str, longest: int = LONGEST) -> str:
     """
-    Give the unified diff, in the form that ``patch`` reads; empty when both are the same.
+    Return the unified diff, in the form that ``patch`` reads; empty when both are the same.
 
     :param old: None where there is no such text; so ``new``.
     :param longest: characters beyond which it is cut; a note then ends it.
@@ -49,7 +49,7 @@ def text_diff(old: bytes | None, new: bytes | None, old_name: str, new_name: str
 
 
 def _lines(data: bytes | None) -> list[str] | None:
-    """Give the lines with their ends, as ``patch`` counts them; None for what is no text."""
+    """Return the lines with their ends, as ``patch`` counts them; None for what is no text."""
     if data is None:
         return []
     if b"\0" in data:
@@ -105,7 +105,7 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Stretch]]:
 
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Give what is the same, longest stretches together: where it is in each, and how long; at last an empty one."""
+    """Yield what is the same, longest stretches together: where it is in each, and how long; at last an empty one."""
     old_at = new_at = size = 0
     for old_from, new_from, length in _found(old, new, (0, len(old), 0, len(new)), _DEPTH):
         if (old_from, new_from) == (old_at + size, new_at + size):

@@ -17,7 +17,7 @@ MOST = 1024
 
 def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
     """
-    Give the descriptor of the first socket that was passed to this process, None when none was.
+    Return the descriptor of the first socket that was passed to this process, None when none was.
 
     To be asked before ``twisted.internet.endpoints`` is imported, which takes the variables (see `taken_by_twisted`).
     They are taken out of ``environ`` here, too: they are this process's alone.
@@ -40,7 +40,7 @@ def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
 
 
 def taken_by_twisted(reactor: Any) -> int | None:
-    """Give the first socket that was passed, after Twisted has taken the variables; None when none was."""
+    """Return the first socket that was passed, after Twisted has taken the variables; None when none was."""
     # Here, since it takes them when it is imported.
     from twisted.internet.endpoints import serverFromString
 

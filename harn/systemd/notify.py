@@ -51,7 +51,9 @@ class ServiceManager:
 
     @classmethod
     def of(cls, clock: IReactorTime, environ: Mapping[str, str]) -> ServiceManager:
-        """Give the one that the environment names. An address of a kind that we do not know is logged and left out."""
+        """
+        Return the one that the environment names. An address of a kind that we do not know is logged and left out.
+        """
         address = environ.get(SOCKET) or None
         if address is not None and address[0] not in "/@":
             log.warn("{name}={address} is neither a path nor @NAME; nobody is notified", name=SOCKET, address=address)
@@ -61,38 +63,38 @@ class ServiceManager:
     # The messages
 
     def ready(self, status: str) -> None:
-        """Say that the server serves."""
+        """Notify that the server serves."""
         self._serves = True
         self._tell("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """Say that a reload has begun; `reloaded` must follow."""
+        """Notify that a reload has begun; `reloaded` must follow."""
         if self._serves:
             self._tell("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
 
     def reloaded(self, status: str | None) -> None:
-        """Say that the reload has ended, however it ended; ``status`` is None when it ended without a report."""
+        """Notify that the reload has ended, however it ended; ``status`` is None if it ended without a report."""
         if self._serves:
             self._tell("READY=1", *(() if status is None else (_status(status),)))
 
     def status(self, text: str) -> None:
-        """Say in one line how things are."""
+        """Send a status line."""
         self._tell(_status(text))
 
     def stopping(self) -> None:
-        """Say that the server goes down; of one that never was ready, its end says all."""
+        """Notify that the server goes down, unless it never was ready."""
         if self._serves:
             self._serves = False
             self._tell("STOPPING=1", _status("stopping"))
 
     def main_pid(self, pid: int) -> None:
-        """Say that another process is the service from now on. It speaks then, and this one no more."""
+        """Notify that another process is the service from now on. Only that one sends notifications then."""
         self._tell(f"MAINPID={pid}")
         self._serves = False
         self._silent = True
 
     def alive(self) -> None:
-        """Say that the reactor turns."""
+        """Notify that the reactor runs."""
         self._tell("WATCHDOG=1")
 
     # Sending
@@ -146,7 +148,7 @@ class Watchdog(TimerService):
     def of(
         cls, clock: IReactorTime, service_manager: ServiceManager, environ: Mapping[str, str], pid: int | None = None
     ) -> Watchdog | None:
-        """Give the one that the environment asks this process for, or None."""
+        """Return the one that the environment asks this process for, or None."""
         meant = environ.get(WATCHDOG_PID)
         if meant and meant != str(os.getpid() if pid is None else pid):
             return None

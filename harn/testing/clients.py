@@ -229,7 +229,7 @@ class Wire:
         return data
 
     def answers(self, *, heads: bool = False) -> list[WireAnswer]:
-        """Take the answers that came since the last time."""
+        """Handle the answers that came since the last time."""
         return parse_answers(self.raw(), heads=heads)
 
     def answer(self) -> WireAnswer:

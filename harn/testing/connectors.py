@@ -127,7 +127,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
             return connector
 
         def receiver_request(self) -> InboundRequest:
-            """Give the case's request; a connector without one takes none, and the test is not for it."""
+            """Return the case's request; a connector without one takes none, and the test is not for it."""
             if self.case.request is None:
                 self.skipTest("takes no requests")
             assert self.case.request is not None

@@ -42,7 +42,7 @@ def no_secrets(binding: str, reference: str) -> Deferred[bytes]:
 
 
 async def read_secret(reference: str) -> bytes:
-    """Give one of `SECRETS`."""
+    """Return one of `SECRETS`."""
     if reference not in SECRETS:
         raise SecretUnavailable(f"no provider knows {reference}")
     return SECRETS[reference]
@@ -80,7 +80,7 @@ class InterpreterCase(TestCase):
         return bundle
 
     def path(self) -> str:
-        """Give the absolute path of a file that is not there."""
+        """Return the absolute path of a file that is not there."""
         return os.path.abspath(str(self.mktemp()))
 
     def words(self, path: str) -> list[str]:
@@ -88,7 +88,7 @@ class InterpreterCase(TestCase):
         return Path(path).read_text().split() if os.path.exists(path) else []
 
     async def make(self, source: str = HANDLERS, *functions: str) -> IInterpreter:
-        """Give an interpreter of one module, with ``functions`` resolved."""
+        """Return an interpreter of one module, with ``functions`` resolved."""
         references = functions or ("async_one",)
         interpreter: IInterpreter = await self.interpreters.create(self.bundle({"handlers.py": source}, references))
         self.assertEqual(await interpreter.resolve({refer(each) for each in references}), [])
@@ -100,7 +100,7 @@ class InterpreterCase(TestCase):
         return None if returned.result is None else msgspec.json.decode(returned.result)
 
     async def failure(self, calling: Awaitable[object], *kinds: type[E]) -> E:
-        """Give the error that a call ends with, which must be one of ``kinds``."""
+        """Return the error that a call ends with, which must be one of ``kinds``."""
         try:
             returned = await calling
         except kinds as error:

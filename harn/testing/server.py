@@ -45,7 +45,7 @@ class StillWaiting(AssertionError):
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
     """
-    Give the first true value of ``condition``, asking again every few milliseconds.
+    Return the first true value of ``condition``, asking again every few milliseconds.
 
     :param timeout: seconds.
     :raises StillWaiting: it did not come true; says ``what`` was waited for.
@@ -63,7 +63,7 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 20.0) -> 
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and was not waited for does not."""
+    """Return whether a process runs; one that has ended and was not waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -79,7 +79,7 @@ class Answer:
     body: bytes = field(repr=lambda body: repr(body[:300]))
 
     def json(self) -> Any:
-        """Give the body's JSON value."""
+        """Return the body's JSON value."""
         return json.loads(self.body)
 
 
@@ -111,7 +111,7 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether the connection is kept."""
+        """Whether the connection is kept."""
         return self._http.sock is not None
 
     def request(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] = {}) -> Answer:
@@ -142,7 +142,7 @@ class Connection:
 
 def environment(extra: Mapping[str, str | None] = {}) -> dict[str, str]:
     """
-    Give the environment of servers and commands: ours without what is about harn, a key, and a secret of GitHub's.
+    Return the environment of servers and commands: ours without what is about harn, a key, and a secret of GitHub's.
 
     :param extra: what to set; None takes a variable out.
     """
@@ -325,7 +325,7 @@ class ServerProcess:
             return count
 
     def resident(self) -> int:
-        """Give its resident memory in KiB."""
+        """Return its resident memory in KiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
@@ -364,16 +364,16 @@ class ServerProcess:
         return self.request(method, target, body, {"Authorization": f"Bearer {key}", **headers})
 
     def reload(self, query: str = "", headers: Mapping[str, str] = {}) -> Answer:
-        """Ask for a reload."""
+        """Request a reload."""
         return self.admin("POST", f"/admin/reload{query}", {}, headers)
 
     def generation(self) -> dict[str, Any]:
-        """Give what the server tells of its live generation."""
+        """Return what the server tells of its live generation."""
         document: dict[str, Any] = self.admin("GET", "/admin/generation").json()
         return document
 
     def bindings(self) -> list[dict[str, Any]]:
-        """Give what it tells of its live and draining versions."""
+        """Return what it tells of its live and draining versions."""
         found: list[dict[str, Any]] = self.admin("GET", "/admin/bindings").json()["bindings"]
         return found
 

@@ -16,7 +16,7 @@ def signed_headers(
     scheme: IScheme, secret: bytes, body: bytes, timestamp: float, content_type: str = "application/json"
 ) -> dict[str, str]:
     """
-    Give the headers of a request that is signed by any scheme, for example ``harn.connectors.slack.SIGNATURE``.
+    Return the headers of a request that is signed by any scheme, for example ``harn.connectors.slack.SIGNATURE``.
 
     :param secret: as configured.
     :param timestamp: seconds, Unix.
@@ -25,13 +25,13 @@ def signed_headers(
 
 
 def sign_github(secret: bytes, body: bytes) -> str:
-    """Give the value of ``X-Hub-Signature-256``."""
+    """Return the value of ``X-Hub-Signature-256``."""
     return GITHUB.sign(secret, body, 0)[GITHUB.header]
 
 
 def sign_standard(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     """
-    Give the value of ``webhook-signature``.
+    Return the value of ``webhook-signature``.
 
     :param secret: as configured: ``whsec_`` and base64, or base64.
     :param timestamp: seconds, Unix.
@@ -40,24 +40,24 @@ def sign_standard(secret: bytes, message_id: str, timestamp: int, body: bytes) -
 
 
 def sign_stripe(secret: bytes, timestamp: int, body: bytes) -> str:
-    """Give the value of ``Stripe-Signature``; ``timestamp`` is in seconds, Unix."""
+    """Return the value of ``Stripe-Signature``; ``timestamp`` is in seconds, Unix."""
     return STRIPE.sign(secret, body, timestamp)[STRIPE.header]
 
 
 def sign_slack(secret: bytes, timestamp: int, body: bytes) -> str:
-    """Give the value of ``X-Slack-Signature``; ``timestamp`` is in seconds, Unix."""
+    """Return the value of ``X-Slack-Signature``; ``timestamp`` is in seconds, Unix."""
     return SLACK.sign(secret, body, timestamp)[SLACK.header]
 
 
 def sign_admin(secret: bytes, method: str, target: str, body: bytes, now: float) -> str:
-    """Give the value of ``Authorization``; ``target`` is the path with its query, ``now`` in seconds, Unix."""
+    """Return the value of ``Authorization``; ``target`` is the path with its query, ``now`` in seconds, Unix."""
     return sign_request(secret, method, target, body, now)
 
 
 def github_headers(
     secret: bytes, body: bytes, event: str = "push", delivery: str = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
 ) -> dict[str, str]:
-    """Give the headers of a delivery of GitHub in JSON."""
+    """Return the headers of a delivery of GitHub in JSON."""
     return {
         "Content-Type": "application/json",
         "X-GitHub-Event": event,
@@ -67,7 +67,7 @@ def github_headers(
 
 
 def standard_headers(secret: bytes, body: bytes, timestamp: int, message_id: str = EXAMPLE_ID) -> dict[str, str]:
-    """Give the headers of a Standard Webhooks delivery."""
+    """Return the headers of a Standard Webhooks delivery."""
     return {
         "Content-Type": "application/json",
         "webhook-id": message_id,
@@ -77,21 +77,21 @@ def standard_headers(secret: bytes, body: bytes, timestamp: int, message_id: str
 
 
 def svix_headers(secret: bytes, body: bytes, timestamp: int, message_id: str = EXAMPLE_ID) -> dict[str, str]:
-    """Give the same under the names that Svix uses."""
+    """Return the same under the names that Svix uses."""
     headers = standard_headers(secret, body, timestamp, message_id)
     return {name.replace("webhook-", "svix-"): value for name, value in headers.items()}
 
 
 def stripe_headers(secret: bytes, body: bytes, timestamp: int) -> dict[str, str]:
-    """Give the headers of an event of Stripe."""
+    """Return the headers of an event of Stripe."""
     return signed_headers(STRIPE, secret, body, timestamp)
 
 
 def slack_headers(secret: bytes, body: bytes, timestamp: int, content_type: str = "application/json") -> dict[str, str]:
-    """Give the headers of a request of Slack; commands and interactions are ``application/x-www-form-urlencoded``."""
+    """Return the headers of a request of Slack; commands and interactions are ``application/x-www-form-urlencoded``."""
     return signed_headers(SLACK, secret, body, timestamp, content_type)
 
 
 def admin_headers(secret: bytes, method: str, target: str, body: bytes, now: float) -> dict[str, str]:
-    """Give the headers of a signed request to our admin API."""
+    """Return the headers of a signed request to our admin API."""
     return {"Content-Type": "application/json", "Authorization": sign_admin(secret, method, target, body, now)}

@@ -83,10 +83,10 @@ class INewServer(IServing):
         """Read again what the old program decided about rollouts while this one started."""
 
     def begin_rollouts() -> None:
-        """Go on with rollouts, as the only server that decides about them."""
+        """Continue rollouts, as the only server that decides about them."""
 
     def note_serving() -> Awaitable[None]:
-        """Note durably that the first generation serves."""
+        """Record durably that the first generation serves."""
 
     def recover(leaving: int | None, gone: int | None) -> Awaitable[int]:
         """

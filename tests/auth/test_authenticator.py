@@ -36,7 +36,7 @@ class AuthenticatorTests(SynchronousTestCase):
         return self.authenticator.authenticate(method, target, lower, body, now)
 
     def refused(self, headers: dict[str, str], **changed: Any) -> str:
-        """Give what the refused sender is told; none of our credentials is in it."""
+        """Return what the refused sender is told; none of our credentials is in it."""
         error = self.assertRaises(CredentialsRejected, lambda: self.authenticate(headers, **changed))
         for value in ("key-one", "shared"):
             self.assertNotIn(value, str(error))

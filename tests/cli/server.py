@@ -26,7 +26,7 @@ class Seen:
     body: bytes
 
     def json(self) -> Any:
-        """Give the body."""
+        """Return the body."""
         return json.loads(self.body)
 
 
@@ -47,7 +47,7 @@ class StubServer:
             """One request."""
 
             def answer(self) -> None:
-                """Note the request and answer it."""
+                """Record the request and answer it."""
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 stub.seen.append(Seen(method=self.command, target=self.path, headers=headers, body=body))

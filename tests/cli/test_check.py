@@ -20,7 +20,7 @@ class ShowTests(SynchronousTestCase):
     """The result of a check."""
 
     def shown(self, found: Checked, *, as_json: bool = False) -> tuple[int, str, str]:
-        """Give exit status, stdout and stderr."""
+        """Return exit status, stdout and stderr."""
 
         @click.command()
         @click.pass_context

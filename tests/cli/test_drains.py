@@ -62,7 +62,7 @@ def held(binding: str = "gh@v1", event_id: str = "trigger_evt_1") -> Drain:
 
 
 def line(binding: str, in_flight: int, age: float = 0.0) -> str:
-    """Give the line that says how one version drains."""
+    """Return the line that says how one version drains."""
     return "- " + facts(to_builtins(drain(binding, in_flight, age)))
 
 

@@ -42,7 +42,7 @@ class ListSource:
         self.failures = failures
 
     def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
-        """Give one page."""
+        """Return one page."""
         if self.failures:
             self.failures -= 1
             raise ServerUnreachable("gone")

@@ -67,7 +67,7 @@ DIFF = {
 
 
 def texts(lines: Iterable[Line]) -> list[str]:
-    """Give the lines without their styles."""
+    """Return the lines without their styles."""
     return [text for text, _ in lines]
 
 

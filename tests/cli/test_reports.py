@@ -80,7 +80,7 @@ PLAN: dict[str, Any] = {
 
 
 def texts_of(describe: Callable[[ReloadResult], Iterable[Line]], report: Mapping[str, Any]) -> list[str]:
-    """Give the lines of a report without their styles."""
+    """Return the lines of a report without their styles."""
     return [text for text, _ in describe(convert(report, ReloadResult))]
 
 

@@ -80,7 +80,7 @@ class TerminalTests(SynchronousTestCase):
     """Tables and colours."""
 
     def inspected(self, dispatches: int) -> str:
-        """Give what ``inspect`` shows, without colours."""
+        """Return what ``inspect`` shows, without colours."""
         stream = io.StringIO()
         print_inspection(convert(FOUND, Inspection), dispatches, Console(file=stream, width=120))
         return stream.getvalue()

@@ -37,13 +37,13 @@ def deliver(
 
 
 def only(answer: Events | Respond) -> NormalizedEvent:
-    """Give the one event."""
+    """Return the one event."""
     (event,) = answer.events
     return event
 
 
 def seen(event: NormalizedEvent, body: bytes) -> dict[str, Any]:
-    """Give the provider's payload as a handler sees it."""
+    """Return the provider's payload as a handler sees it."""
     envelope = Envelope(
         id="trigger_evt_1",
         provider="p",

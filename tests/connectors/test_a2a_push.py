@@ -28,7 +28,7 @@ class A2aPushTests(SynchronousTestCase):
         return event
 
     def payload(self, document: Any) -> tuple[Any, ...]:
-        """Give what a handler sees of a notification: kind, task, state, artifact, sender."""
+        """Return what a handler sees of a notification: kind, task, state, artifact, sender."""
         body = json.dumps(document).encode()
         seen = seen_by_handler(self.normalize(body), body)
         return tuple(seen[name] for name in ("kind", "task_id", "task_state", "artifact", "sender"))

@@ -20,7 +20,7 @@ from tests.connectors.examples import NOW, SECRET, binding, connector, request
 
 
 def seen_by_handler(event: NormalizedEvent, body: bytes) -> dict[str, Any]:
-    """Give the provider's payload as a handler sees it."""
+    """Return the provider's payload as a handler sees it."""
     envelope = Envelope(
         id="trigger_evt_1",
         provider="github",

@@ -50,7 +50,7 @@ class Forgetful(Faulty):
     count = 0
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
-        """Give another event each time."""
+        """Return another event each time."""
         self.count += 1
         return Events((evolve(TICK, dedupe_key=str(self.count)),))
 
@@ -99,7 +99,7 @@ class SingleMinded(Faulty):
     """Tries the first value of a secret only."""
 
     def prepare(self) -> None:
-        """Forget the others."""
+        """Remove the others."""
         super().prepare()
         self._keys = self._keys[:1]
 

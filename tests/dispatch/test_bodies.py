@@ -24,7 +24,7 @@ class LargeBodyTests(SynchronousTestCase):
         return made
 
     def sizes(self, world: World) -> list[int]:
-        """Give the sizes of the bodies that run."""
+        """Return the sizes of the bodies that run."""
         return [len(running.call.body) for running in world.calls]
 
     def test_begins_at_once(self) -> None:

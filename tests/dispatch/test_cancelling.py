@@ -19,7 +19,7 @@ from tests.dispatch.world import World, one_trigger
 
 
 def letters(world: World) -> list[dict[str, Any]]:
-    """Give the payloads of all dead letters."""
+    """Return the payloads of all dead letters."""
     found: list[dict[str, Any]] = []
     world.store.read(DEAD_LETTERS, 0, 1000).addCallback(
         lambda records: found.extend(record.payload for record in records)

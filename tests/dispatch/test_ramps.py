@@ -69,7 +69,7 @@ class RampWorld(World):
         self.registry.end_ramp("gh", winner, {"gh": winner}, self.clock.seconds())
 
     def counts(self) -> list[tuple[int, int]]:
-        """Give requests received and leases held, of the stable and of the fresh version."""
+        """Return requests received and leases held, of the stable and of the fresh version."""
         return [(self.counted(each).received, each.in_flight) for each in (self.stable, self.fresh)]
 
     def ran(self) -> list[str]:

@@ -88,11 +88,11 @@ class World:
         self._interpreter, self._definitions = fresh, definitions
 
     def counted(self, binding: BindingVersion | None = None) -> Counts:
-        """Give the counts of a version, by default the live one of ``gh``."""
+        """Return the counts of a version, by default the live one of ``gh``."""
         return self.registry.counts.of((self.version() if binding is None else binding).key)
 
     def version(self, trigger_id: str = "gh") -> BindingVersion:
-        """Give the live version of a trigger."""
+        """Return the live version of a trigger."""
         return self.registry.active[trigger_id]
 
     # Accepting
@@ -123,20 +123,20 @@ class World:
         return [running for interpreter in self.interpreters for running in interpreter.calls]
 
     def call(self) -> Running:
-        """Give the one call that runs."""
+        """Return the one call that runs."""
         (running,) = self.calls
         return running
 
     def rows(self) -> list[StoredDelivery]:
-        """Give every row of the store, by id."""
+        """Return every row of the store, by id."""
         return self.store.rows()
 
     def states(self) -> list[str]:
-        """Give the state of every row, by id."""
+        """Return the state of every row, by id."""
         return [row.state for row in self.rows()]
 
     def dead_reasons(self, trigger_id: str = "gh") -> dict[str, int]:
-        """Give the counts of dead letters by reason, those of triggers that are gone too."""
+        """Return the counts of dead letters by reason, those of triggers that are gone too."""
         return {reason: count for (of, reason), count in self.dead.items() if of == trigger_id}
 
     def _accepted(self, event: Accepted) -> None:

@@ -38,7 +38,7 @@ def diffed(*recorded: Any) -> Any:
 
 
 def shown(changes: Any) -> list[tuple[Any, ...]]:
-    """Give changes as plain tuples."""
+    """Return changes as plain tuples."""
     return [tuple(to_builtins(each).values()) for each in changes]
 
 

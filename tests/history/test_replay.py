@@ -90,7 +90,7 @@ class Replaying(SynchronousTestCase):
         return Deferred.fromCoroutine(replayer.replay(self.interpreter, definitions, list(definitions), limit))
 
     def now(self, *events: RecentEvent, **rules: Any) -> list[tuple[str, str | None]]:
-        """Give how each event that is treated differently would be treated, and its error."""
+        """Return how each event that is treated differently would be treated, and its error."""
         (found,) = self.successResultOf(self.begin(*events, **rules))
         return [(each["now"], each.get("error")) for each in found["different"]]
 

@@ -26,7 +26,7 @@ def diff(old: str, new: str) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Give the lines with their ends."""
+    """Return the lines with their ends."""
     return re.findall("[^\n]*\n|[^\n]+", text)
 
 

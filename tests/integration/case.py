@@ -143,11 +143,11 @@ class ServerCase(SynchronousTestCase):
         return [json.loads(line) for line in self.seen_path.read_text().splitlines()]
 
     def handled(self) -> list[str]:
-        """Give the provider's ids of the deliveries that handlers finished, in order."""
+        """Return the provider's ids of the deliveries that handlers finished, in order."""
         return [each["key"] for each in self.seen() if "key" in each]
 
     def begun(self) -> list[str]:
-        """Give those of the deliveries that the handler ``held`` began."""
+        """Return those of the deliveries that the handler ``held`` began."""
         return [each["began"] for each in self.seen() if "began" in each]
 
     def wait_handled(self, *keys: str, timeout: float = 30.0) -> list[dict[str, Any]]:
@@ -266,7 +266,7 @@ class SharedServerCase(ServerCase):
         SharedServerCase.shared = None
 
     def serve(self, *arguments: str, ready: bool = True, **more: Any) -> ServerProcess:
-        """Give the shared server, which has adopted the files of this test."""
+        """Return the shared server, which has adopted the files of this test."""
         assert ready and not arguments and not more, "a shared server is started plainly"
         self.write_missing()
         if SharedServerCase.shared is None:
@@ -282,7 +282,7 @@ class SharedServerCase(ServerCase):
         return server
 
     def leave(self, server: ServerProcess) -> None:
-        """Let go on what still waits for the test; leave the server to the next test if nothing is in flight then."""
+        """Release calls that wait for the test; leave the server to the next test if nothing is in flight then."""
         self.release()
         try:
             wait_until(lambda: not any(each["in_flight"] for each in server.bindings()), "an idle server")

@@ -106,7 +106,7 @@ class RotationTests(CredentialCase):
             self.environ[f"HARN_ORCHESTRATOR_{name}_FILE"] = str(path)
 
     def known(self, server: ServerProcess, *credentials: str) -> list[str]:
-        """Tell which of these count, as a key or (``hmac`` before it) as a shared secret, on both kinds of route."""
+        """Return which of these count, as a key or (``hmac`` before it) as a shared secret, on both kinds of route."""
         found = []
         for each in credentials:
             statuses = set()

@@ -25,13 +25,13 @@ class GuardCase(WatchCase):
         self.wait_last_reload(server, lambda last: last["status"] == "needs_confirmation")
 
     def gauge(self, server: ServerProcess) -> str:
-        """Give the value of ``harn_reload_last_status``."""
+        """Return the value of ``harn_reload_last_status``."""
         lines = server.request("GET", "/metrics").body.decode().splitlines()
         [value] = [line.split()[1] for line in lines if line.startswith("harn_reload_last_status ")]
         return value
 
     def live(self, server: ServerProcess) -> list[str]:
-        """Name the triggers in force."""
+        """Return the triggers in force."""
         return sorted(each["id"] for each in server.bindings() if each["state"] == "active")
 
 

@@ -17,7 +17,7 @@ class InFlightCase(ServerCase):
     """Servers whose handlers wait for the test."""
 
     def versions(self, *keys: str) -> dict[str, tuple[str, str]]:
-        """Give the code version and the binding that handled each delivery, each handled once."""
+        """Return the code version and the binding that handled each delivery, each handled once."""
         seen = self.wait_handled(*keys)
         self.assertEqual(sorted(each["key"] for each in seen), sorted(keys))
         return {each["key"]: (each["version"], each["binding"]) for each in seen}
@@ -28,7 +28,7 @@ class InFlightCase(ServerCase):
         self.assert_reloaded(server.reload(), modified=list(ids or ("gh",)))
 
     def states(self, server: ServerProcess) -> dict[str, str]:
-        """Give the state of each version."""
+        """Return the state of each version."""
         return {f"{each['id']}@v{each['version']}": each["state"] for each in server.bindings()}
 
 

@@ -79,7 +79,7 @@ class KubernetesTests(ServerCase):
         return started
 
     def ended_waiting(self, waiting: Popen[str]) -> Completed:
-        """Give how the wait ended."""
+        """Return how the wait ended."""
         out, err = waiting.communicate(timeout=60)
         return Completed(waiting.returncode, out, err)
 
@@ -145,7 +145,7 @@ class KubernetesTests(ServerCase):
         wait_until(lambda: self.told(server)["last_failed"], "the refusal")
 
     def told(self, server: ServerProcess) -> dict[str, Any]:
-        """Give what the server tells of its live generation."""
+        """Return what the server tells of its live generation."""
         answer = server.request("GET", "/admin/generation", headers={"X-API-Key": "the-key"})
         document: dict[str, Any] = answer.json()
         return document

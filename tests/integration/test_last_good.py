@@ -26,7 +26,7 @@ class LastGoodCase(ServerCase):
         self.assertEqual(seen["version"], version)
 
     def gauge(self, server: ServerProcess) -> str:
-        """Give the value of ``harn_reload_last_status``."""
+        """Return the value of ``harn_reload_last_status``."""
         lines = server.request("GET", "/metrics").body.decode().splitlines()
         [value] = [line.split()[1] for line in lines if line.startswith("harn_reload_last_status ")]
         return value

@@ -67,7 +67,7 @@ class LoadTests(ServerCase):
         self.assertEqual(server.terminate(), 0, server.stderr)
 
     def reload_all(self, server: ServerProcess) -> None:
-        """Ask for one reload after another; keep what goes wrong for the test."""
+        """Request one reload after another; keep what goes wrong for the test."""
         try:
             for number in range(1, RELOADS + 1):
                 self.reload_once(server, number)
@@ -108,5 +108,5 @@ class LoadTests(ServerCase):
         self.write_manifest(text + (wrong if "[" in wrong else ""))
 
     def draining(self, server: ServerProcess) -> list[dict[str, Any]]:
-        """Give the versions that drain."""
+        """Return the versions that drain."""
         return [each for each in server.bindings() if each["state"] == "draining"]

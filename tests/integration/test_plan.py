@@ -24,7 +24,7 @@ class PlanCase(ServerCase):
     """A server, and all that can be seen of it from outside."""
 
     def plan(self, server: ServerProcess, query: str = "") -> dict[str, Any]:
-        """Ask for a plan; give the report."""
+        """Request a plan; give the report."""
         answer = server.admin("POST", f"/admin/plan{query}")
         self.assertEqual(answer.status, 200, answer)
         report: dict[str, Any] = answer.json()
@@ -32,7 +32,7 @@ class PlanCase(ServerCase):
         return report
 
     def likeness(self, server: ServerProcess) -> dict[str, Any]:
-        """Give every row of the store, every metric but those of HTTP itself, the children, and the state file."""
+        """Return every row of the store, every metric but those of HTTP itself, the children, and the state file."""
         with closing(sqlite3.connect(f"file:{server.state_dir / 'events.sqlite'}?mode=ro", uri=True)) as store:
             tables = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             rows = {name: sorted(map(repr, store.execute(f"SELECT * FROM {name}"))) for name in tables}
@@ -259,7 +259,7 @@ class ReplayTests(PlanCase):
     """``--replay``."""
 
     def kinds(self, answer: dict[str, Any]) -> dict[str, tuple[str, str]]:
-        """Give what is treated differently: before and now, by kind."""
+        """Return what is treated differently: before and now, by kind."""
         return {each["kind"]: (each["before"], each["now"]) for each in answer["different"]}
 
     def deliver(self, server: ServerProcess, *actions: str) -> list[Answer]:

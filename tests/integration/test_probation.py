@@ -40,11 +40,11 @@ class ProbationCase(ServerCase):
         return found
 
     def records(self, server: ServerProcess, kind: str) -> list[dict[str, Any]]:
-        """Give the payloads of a kind of record about generations."""
+        """Return the payloads of a kind of record about generations."""
         return [each["payload"] for each in server.records("orchestrator.manifest") if each["kind"] == kind]
 
     def outcomes(self, server: ServerProcess) -> list[tuple[int, str]]:
-        """Tell how probations have ended: generation and outcome."""
+        """Return how probations have ended: generation and outcome."""
         return [(each["generation"], each["outcome"]) for each in self.records(server, "probation_ended")]
 
     def wait_outcome(self, server: ServerProcess, generation: int, outcome: str) -> None:
@@ -279,7 +279,7 @@ class WatchTests(ProbationCase, WatchCase):
         self.assertEqual(found, [good, ("revert", "succeeded"), good])
 
     def adopted(self, server: ServerProcess) -> list[tuple[str, str]]:
-        """Give source and kind of the reloads so far, without what is told of probations."""
+        """Return source and kind of the reloads so far, without what is told of probations."""
         records = server.records("orchestrator.manifest")
         told = [each for each in records if each["kind"].startswith("reload_")]
         return [(each["payload"]["source"], each["kind"]) for each in told]

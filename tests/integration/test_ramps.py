@@ -33,7 +33,7 @@ class RampCase(ServerCase):
         return found
 
     def ramps(self, server: ServerProcess) -> list[dict[str, Any]]:
-        """Give the ramps."""
+        """Return the ramps."""
         found: list[dict[str, Any]] = server.admin("GET", "/admin/ramps").json()["ramps"]
         return found
 
@@ -56,17 +56,17 @@ class RampCase(ServerCase):
         return {key: binding for part in parts for key, binding in part.items()}
 
     def shares(self, server: ServerProcess) -> dict[str, float]:
-        """Give the percentage that each version takes, as the bindings tell."""
+        """Return the percentage that each version takes, as the bindings tell."""
         return {each["binding"]: each["share"] for each in server.bindings()}
 
     def metrics(self, server: ServerProcess, name: str) -> dict[str, float]:
-        """Give a metric's values by labels."""
+        """Return a metric's values by labels."""
         lines = server.request("GET", "/metrics").body.decode().splitlines()
         found = (line.removeprefix(name).rpartition(" ") for line in lines if line.startswith(name + "{"))
         return {labels: float(value) for labels, _, value in found}
 
     def kinds(self, server: ServerProcess) -> list[str]:
-        """Give the kinds of records about ramps, in order."""
+        """Return the kinds of records about ramps, in order."""
         records = server.records("orchestrator.manifest")
         return [each["kind"] for each in records if each["kind"].startswith("ramp_")]
 

@@ -99,7 +99,7 @@ class FailureCase(ServerCase):
         self.environ["PYTHONPATH"] += ":" + str(self.directory / "site")
 
     def likeness(self, server: ServerProcess) -> dict[str, Any]:
-        """Tell what a failed reload must not change."""
+        """Return what a failed reload must not change."""
         live = server.generation()
         return {
             "generation": [live[name] for name in ("generation", "digest", "source", "actor")],
@@ -128,7 +128,7 @@ class FailureCase(ServerCase):
         self.assertEqual((seen["version"], seen["binding"]), ("one", "gh@v1"))
 
     def settled(self, server: ServerProcess) -> tuple[dict[str, Any], int]:
-        """Give the likeness and the number of open files at rest: an interpreter, and a warm spare."""
+        """Return the likeness and the number of open files at rest: an interpreter, and a warm spare."""
         self.assert_accepted(server.deliver("/triggers/gh", delivery="before"))
         self.wait_handled("before")
         wait_until(lambda: len(server.children()) == 2, "the interpreter and its spare")

@@ -113,7 +113,7 @@ class StartTests(ServerCase):
         self.wait_last_reload(server, lambda last: last["source"] == "signal" and last["status"] == "ok")
 
     def catches_hang_up(self, pid: int) -> bool:
-        """Tell from the kernel's books whether a process has a handler for SIGHUP."""
+        """Return from the kernel's books whether a process has a handler for SIGHUP."""
         status = Path(f"/proc/{pid}/status").read_text()
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
         return bool(caught & 1 << signal.SIGHUP - 1)
@@ -216,12 +216,12 @@ class EndTests(ServerCase):
         self.assertIn("d1", json.dumps(record))
 
     def in_flight(self, server: ServerProcess) -> int:
-        """Give how many requests and handlers hold the only binding."""
+        """Return how many requests and handlers hold the only binding."""
         [binding] = server.bindings()
         return int(binding["in_flight"])
 
     def refuses_work(self, url: str) -> bool:
-        """Tell whether a fresh connection is refused, or answered 503."""
+        """Return whether a fresh connection is refused, or answered 503."""
         host, _, port = url.removeprefix("http://").rpartition(":")
         try:
             with socket.create_connection((host, int(port)), 5.0) as connection:

@@ -52,14 +52,14 @@ class StormCase(ServerCase):
         return found
 
     def version(self, server: ServerProcess, generation: int) -> str:
-        """Give the version of the code that a generation holds, as the store tells."""
+        """Return the version of the code that a generation holds, as the store tells."""
         shown = server.admin("GET", f"/admin/generations/{generation}?sources=true").json()
         found = [VERSION.search(module["source"]) for module in shown["modules"]]
         [version] = [each[1] for each in found if each]
         return version
 
     def runs(self, server: ServerProcess) -> list[int]:
-        """Tell how many orders shared each reload that ran so far."""
+        """Return how many orders shared each reload that ran so far."""
         records = server.records("orchestrator.manifest")
         told = [each["payload"] for each in records if each["kind"] == "reload_succeeded"]
         return [payload["merged_requests"] for payload in told]

@@ -34,7 +34,7 @@ Message = dict[str, str]
 
 
 def monotonic_usec() -> int:
-    """Give the time as ``MONOTONIC_USEC`` has it."""
+    """Return the time as ``MONOTONIC_USEC`` has it."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
@@ -55,7 +55,7 @@ class NotifiedCase(UpgradeCase):
         self.messages: list[Message] = []
 
     def heard(self) -> list[Message]:
-        """Give all that has arrived so far, but for signs of life."""
+        """Return all that has arrived so far, but for signs of life."""
         while True:
             try:
                 lines = self.receiver.recv(65536).decode().split("\n")
@@ -69,7 +69,7 @@ class NotifiedCase(UpgradeCase):
         return self.heard()
 
     def kinds(self, messages: list[Message]) -> list[str]:
-        """Name each message."""
+        """Return each message."""
         names = ("READY", "RELOADING", "STOPPING", "MAINPID", "STATUS")
         return [next(name for name in names if name in each) for each in messages]
 

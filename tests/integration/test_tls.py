@@ -53,7 +53,7 @@ class TLSCase(ServerCase):
         return ssl.create_default_context(cafile=str(self.directory / "cert.pem"))
 
     def served(self, server: ServerProcess) -> str:
-        """Give the digest of the certificate that a fresh handshake shows."""
+        """Return the digest of the certificate that a fresh handshake shows."""
         host, _, port = server.url.removeprefix("https://").rpartition(":")
         shown = ssl.get_server_certificate((host, int(port)), timeout=10.0)
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()

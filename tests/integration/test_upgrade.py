@@ -62,7 +62,7 @@ class UpgradeCase(ServerCase):
         return sum(READY.search(line) is not None for line in list(server.lines))
 
     def state_pid(self, server: ServerProcess) -> int:
-        """Give the number that the state file tells."""
+        """Return the number that the state file tells."""
         return int(server.state()["pid"])
 
     def wait_ended(self, pid: int) -> None:

@@ -45,7 +45,7 @@ class WatchCase(ServerCase):
         self.expected = 0
 
     def reloads(self, server: ServerProcess) -> list[tuple[str, str]]:
-        """Give source and kind of the reloads so far, the first start left out."""
+        """Return source and kind of the reloads so far, the first start left out."""
         records = server.records("orchestrator.manifest")
         return [(each["payload"]["source"], each["kind"]) for each in records if each["payload"]["source"] != "start"]
 
@@ -68,7 +68,7 @@ class WatchCase(ServerCase):
         self.assert_adopted(server)
 
     def handlers(self, version: str) -> str:
-        """Give the text of ``handlers.py`` as of a version; of versions of one length it is of one length."""
+        """Return the text of ``handlers.py`` as of a version; of versions of one length it is of one length."""
         return HANDLERS.replace('"one"', f'"{version}"')
 
     def assert_version(self, server: ServerProcess, version: str) -> None:

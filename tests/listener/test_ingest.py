@@ -93,7 +93,7 @@ class AnswerTests(IngestCase):
         self.assertEqual(inbound.body, body)
 
     def headers_kept(self) -> dict[str, str]:
-        """Give the headers of the last event that was kept."""
+        """Return the headers of the last event that was kept."""
         return decode_envelope(self.world.store.rows()[-1].envelope).headers
 
     def test_headers_are_kept_as_they_came(self) -> None:

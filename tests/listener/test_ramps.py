@@ -46,7 +46,7 @@ class RampCase(SynchronousTestCase):
         return self.world.wire().send(signed_post("/hooks/gh", body, X_Delivery=key)).answer()
 
     def counts(self) -> list[tuple[int, int, int]]:
-        """Give requests received and refused, and leases held, of the stable and of the fresh version."""
+        """Return requests received and refused, and leases held, of the stable and of the fresh version."""
         return [
             (self.world.counts.of(each.key).received, self.world.counts.of(each.key).refused, each.in_flight)
             for each in (self.stable, self.fresh)

@@ -63,7 +63,7 @@ def load(text: str, previous: LoadedManifest | None = None) -> LoadedManifest:
 
 
 def complaints(text: str) -> list[str]:
-    """Give the problems of ``text``, as a person reads them; empty when it is right."""
+    """Return the problems of ``text``, as a person reads them; empty when it is right."""
     try:
         load(text)
     except ManifestInvalid as error:

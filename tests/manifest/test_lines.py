@@ -111,7 +111,7 @@ VALUES = st.recursive(
 
 
 def paths(value: Any, path: KeyPath = ()) -> list[KeyPath]:
-    """Give the path of everything in a parsed value."""
+    """Return the path of everything in a parsed value."""
     if isinstance(value, dict):
         steps: list[tuple[str | int, Any]] = list(value.items())
     elif isinstance(value, list):

@@ -101,7 +101,7 @@ class ReuseTests(SynchronousTestCase):
     """What a load keeps of the one before."""
 
     def kept(self, old: LoadedManifest, new: LoadedManifest) -> list[str]:
-        """Give the ids of triggers whose spec is the very same."""
+        """Return the ids of triggers whose spec is the very same."""
         before = old.manifest.triggers
         return [name for name, spec in new.manifest.triggers.items() if before.get(name) is spec]
 

@@ -17,7 +17,7 @@ EMPTY = "[orchestrator]\nallow_empty = true\n"
 
 
 def leaves(shape: Shape, prefix: str = "") -> set[str]:
-    """Give every key of a table of settings, dotted."""
+    """Return every key of a table of settings, dotted."""
     keys = {prefix + key for key in shape.fields}
     for name, inner in shape.tables.items():
         keys |= leaves(inner, f"{prefix}{name}.")
@@ -25,7 +25,7 @@ def leaves(shape: Shape, prefix: str = "") -> set[str]:
 
 
 def struct_leaves(struct: Any, prefix: str = "") -> set[str]:
-    """Give every field of nested structs, dotted."""
+    """Return every field of nested structs, dotted."""
     keys: set[str] = set()
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
@@ -37,7 +37,7 @@ class OrchestratorTests(SynchronousTestCase):
     """``[orchestrator]``."""
 
     def settings(self, text: str) -> OrchestratorSettings:
-        """Give the settings that ``text`` comes to."""
+        """Return the settings that ``text`` comes to."""
         return load(EMPTY + text).manifest.orchestrator
 
     def check(self, text: str, *expected: str) -> None:

@@ -14,7 +14,7 @@ class ReadTests(SynchronousTestCase):
     """`read_manifest`."""
 
     def refusal(self, path: str) -> str:
-        """Give what is said about a file that cannot be read."""
+        """Return what is said about a file that cannot be read."""
         error = self.assertRaises(ManifestInvalid, read_manifest, path)
         self.assertEqual(error.stage, "parse")
         return str(error)
@@ -72,7 +72,7 @@ class TextTests(SynchronousTestCase):
     """`ManifestSource.text`."""
 
     def refusal(self, data: bytes) -> str:
-        """Give what is said about bytes that are no text."""
+        """Return what is said about bytes that are no text."""
         error = self.assertRaises(ManifestInvalid, ManifestSource.of("/x/harn.toml", data).text)
         self.assertEqual(error.stage, "parse")
         return str(error)

@@ -62,7 +62,7 @@ class RecordTests(SynchronousTestCase):
     """How one record looks."""
 
     def record(self, text: str = "it {what}", **fields: object) -> dict[str, object]:
-        """Give a record of level info as it is written in JSON, read back."""
+        """Return a record of level info as it is written in JSON, read back."""
         event = {"log_format": text, "log_level": LogLevel.info, "log_namespace": "harn.x", "log_time": 0.0, **fields}
         line = as_json(event)
         self.assertEqual((line.count("\n"), line[-1]), (1, "\n"))
@@ -188,7 +188,7 @@ class LoggingTests(SynchronousTestCase):
         return publisher
 
     def log_file(self) -> str:
-        """Give what the log file holds."""
+        """Return what the log file holds."""
         with open(os.path.join(self.state_dir, "logs", "orchestrator.log"), encoding="utf-8") as file:
             return file.read()
 

@@ -62,7 +62,7 @@ class ScriptedDevice:
         self.reopened += 1
 
     def text(self) -> str:
-        """Give all that was written."""
+        """Return all that was written."""
         return b"".join(self.written).decode()
 
 
@@ -242,7 +242,7 @@ class StreamTests(SynchronousTestCase):
         self.stream = text_stream(self.output, 1)
 
     def written(self) -> list[bytes]:
-        """Give what was written, a record each."""
+        """Return what was written, a record each."""
         self.assertTrue(self.output.mark().wait(WAIT))
         return self.device.written
 

@@ -108,7 +108,7 @@ class AuditTests(RegistryCase):
     """The records on ``audit.operations``."""
 
     def record(self) -> Mapping[str, Any]:
-        """Give the payload of the one record, without its id."""
+        """Return the payload of the one record, without its id."""
         ((topic, kind, payload),) = self.recorded
         self.recorded.clear()
         self.assertEqual((topic, kind, payload["operation"]), (TOPIC, "books.lend", "books.lend"))

@@ -49,7 +49,7 @@ class TestReactor:
         return getattr(reactor, name)
 
     def stop(self) -> None:
-        """Note that a service wants the end."""
+        """Record that a service wants the end."""
         self.stops += 1
 
 
@@ -188,7 +188,7 @@ class LifeTests(ServiceCase):
         self.assert_nothing_left()
 
     async def history(self, service: Orchestrator) -> list[tuple[int, float | None, str]]:
-        """Give number, time of adoption and source of each generation that the store says was served."""
+        """Return number, time of adoption and source of each generation that the store says was served."""
         records = await self.server_of(service).store.history(9)
         return [(each.number, each.adopted_at, each.source) for each in records]
 

@@ -73,7 +73,7 @@ class SettingsWorld:
         return self.world.reload() if self.world.coordinator.current else self.world.start()
 
     def request(self) -> str:
-        """Ask for admission to trigger ``a``; give the refusal, and "" when there is none."""
+        """Request admission to trigger ``a``; give the refusal, and "" when there is none."""
         try:
             self.admission.admit("a", 0)
         except (RateExceeded, Saturated) as refusal:
@@ -90,7 +90,7 @@ class SettingsWorld:
         return 50, ""
 
     def pending(self, events: int, length: int) -> list[str]:
-        """Ask for admission while so many undurable events, of this size each, are in hand."""
+        """Request admission while so many undurable events, of this size each, are in hand."""
         answers = []
         for _ in range(events):
             answers.append(self.request())
@@ -145,14 +145,14 @@ class SettingsWorld:
         return policy
 
     def probation(self) -> Probation | None:
-        """Give the probation that a generation adopted now would be on."""
+        """Return the probation that a generation adopted now would be on."""
         current = self.world.coordinator.current
         assert current is not None
         plain = ReloadRequest(source="cli", actor="test")
         return terms(plain, current.inputs.manifest.orchestrator.reload, 2, 1, START)
 
     def limited(self) -> tuple[float, int, float]:
-        """Give that probation's limit: share, attempts, seconds."""
+        """Return that probation's limit: share, attempts, seconds."""
         probation = self.probation()
         assert probation is not None and probation.limit is not None and probation.watch_until is not None
         return probation.limit.rate, probation.limit.minimum, probation.watch_until - START

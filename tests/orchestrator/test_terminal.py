@@ -20,7 +20,7 @@ class TerminalTests(SynchronousTestCase):
         self.terminal = Terminal(self.clock, self.in_foreground)
 
     def in_foreground(self) -> bool:
-        """Tell what the test says; None: the terminal is gone."""
+        """Return what the test says; None: the terminal is gone."""
         if self.answer is None:
             raise OSError(5, "Input/output error")
         return self.answer

@@ -44,7 +44,7 @@ def source_of(number: int) -> str:
 
 
 def split(key: str) -> tuple[str, int]:
-    """Give trigger id and version of ``id@vN``."""
+    """Return trigger id and version of ``id@vN``."""
     trigger_id, _, version = key.rpartition("@v")
     return trigger_id, int(version)
 
@@ -80,12 +80,12 @@ class Content:
         return cls(text, {module: code[module] for module in sorted(used)}, dict(wishes))
 
     def of_trigger(self, trigger_id: str) -> tuple[Wish, int]:
-        """Give what makes a version of a trigger this one."""
+        """Return what makes a version of a trigger this one."""
         wish = self.wishes[trigger_id]
         return wish, self.code[wish.module]
 
     def changes(self, following: Content) -> dict[str, tuple[str, ...]]:
-        """Say what adopting another content does to each trigger."""
+        """Return what adopting another content does to each trigger."""
         mine, others = self.wishes.keys(), following.wishes.keys()
         both = sorted(mine & others)
         modified = tuple(each for each in both if self.of_trigger(each) != following.of_trigger(each))
@@ -109,7 +109,7 @@ class Row:
 
     @property
     def is_unfinished(self) -> bool:
-        """Tell whether it is still to be run."""
+        """Whether it is still to be run."""
         return self.stored.state in (READY, WAITING)
 
     def due_at(self) -> float:
@@ -138,7 +138,7 @@ class Fate:
 
     @property
     def key(self) -> str:
-        """Name the version."""
+        """The version."""
         return f"{self.trigger_id}@v{self.version}"
 
 
@@ -180,7 +180,7 @@ class Notebook:
     problems: list[str] = field(factory=list)
 
     def hold(self, fact: object, *what: object) -> None:
-        """Note a promise that was broken, wherever that is noticed: an exception might be caught there."""
+        """Record a promise that was broken, wherever that is noticed: an exception might be caught there."""
         if not fact:
             self.problems.append(" ".join(map(str, what)))
 
@@ -363,18 +363,18 @@ class Notebook:
 
 
 def served(world: World) -> list[int]:
-    """Give the numbers of the generations that have served, the newest first."""
+    """Return the numbers of the generations that have served, the newest first."""
     adopted = "SELECT number FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC"
     return [number for (number,) in world.store.query(adopted)]
 
 
 def row_of(world: World, event_id: str) -> Row:
-    """Give what the store holds of an event."""
+    """Return what the store holds of an event."""
     return rows_of(world)[event_id]
 
 
 def rows_of(world: World) -> dict[str, Row]:
-    """Give what the store holds of each event, also while it pretends to be away."""
+    """Return what the store holds of each event, also while it pretends to be away."""
     rows: dict[str, Row] = {}
     letters = world.store.query("SELECT id, reason, error_class, error FROM deliveries WHERE state = 3")
     dead = {row[0]: DeadLetter(reason=row[1], error_class=row[2], error=row[3]) for row in letters}

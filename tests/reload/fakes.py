@@ -88,7 +88,7 @@ class FakePlugin:
         return made
 
     def of(self, trigger_id: str) -> FakeConnector:
-        """Give the one connector of a trigger that is not closed."""
+        """Return the one connector of a trigger that is not closed."""
         (found,) = [each for each in self.alive if each.context.binding.trigger_id == trigger_id]
         return found
 

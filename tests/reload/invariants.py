@@ -23,7 +23,7 @@ GRAIN = 1e-3
 
 
 def is_quiet(world: World) -> bool:
-    """Tell whether the store is there, and everything that waited for it is done."""
+    """Return whether the store is there, and everything that waited for it is done."""
     store = world.store
     return not (store.fail_reads or store.fail_writes or world.dispatcher._second_tries._calls)
 
@@ -143,7 +143,7 @@ def trials_are_of_what_serves(world: World) -> None:
 
 
 def is_kept(world: World) -> bool:
-    """Tell whether what must outlast a restart is in the store; verdicts on ramps may come a second later."""
+    """Return whether what must outlast a restart is in the store; verdicts on ramps may come a second later."""
     keeper = world.trials.keeper
     return not (keeper._writes or keeper._pausing is not None or world.trials.ramps._failed)
 

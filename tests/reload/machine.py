@@ -148,7 +148,7 @@ class ServerMachine(RuleBasedStateMachine):
         return outcome
 
     def asked(self, asked: Deferred[ReloadReport]) -> ReloadReport:
-        """Give the report."""
+        """Return the report."""
         report = self.came(asked)
         assert isinstance(report, ReloadReport), report
         return report
@@ -159,7 +159,7 @@ class ServerMachine(RuleBasedStateMachine):
         return self.world.coordinator.generation
 
     def kept(self) -> list[int]:
-        """Give the generations that can be gone back to, the newest first."""
+        """Return the generations that can be gone back to, the newest first."""
         return served(self.world)
 
     # Events and handlers
@@ -320,7 +320,7 @@ class ServerMachine(RuleBasedStateMachine):
         after.clock.advance(0)
 
     def on_trial(self) -> Any:
-        """Give what goes on over a restart: ramps, each with its share and its next step, and the probation."""
+        """Return what goes on over a restart: ramps, each with its share and its next step, and the probation."""
         ramps = {
             record["trigger_id"]: (
                 record["state"],
@@ -335,7 +335,7 @@ class ServerMachine(RuleBasedStateMachine):
         return ramps, probations.current or probations.undoing
 
     def last_noted(self) -> int | None:
-        """Give the generation that served last, if the store knows that it did."""
+        """Return the generation that served last, if the store knows that it did."""
         last = self.world.store.query("SELECT number, adopted_at FROM generations ORDER BY number DESC LIMIT 1")
         return last[0][0] if last and last[0][1] is not None else None
 

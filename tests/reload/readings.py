@@ -40,7 +40,7 @@ class Folder:
             (self.root / f"{name}.py").write_text(textwrap.dedent(text), "utf-8")
 
     def path(self, name: str) -> str:
-        """Give a file's path."""
+        """Return a file's path."""
         return str(self.root / name)
 
     def read(self, *triggers: str, head: str = HEAD, previous: Inputs | None = None) -> Inputs:

@@ -57,16 +57,16 @@ class DrainOperationsTests(GenerationCase):
         )
 
     def listing(self, service: DrainService) -> Deferred[Any]:
-        """Ask for the list."""
+        """Request the list."""
         return Deferred.fromCoroutine(list_drains.run(service, CALLER, ListDrains()))
 
     def shown(self, service: DrainService) -> list[dict[str, Any]]:
-        """Give what is shown, as JSON has it."""
+        """Return what is shown, as JSON has it."""
         found: list[dict[str, Any]] = msgspec.to_builtins(self.successResultOf(self.listing(service)))["drains"]
         return list(found)
 
     def act(self, operation: Operation[Any, Any, Any], service: DrainService) -> Deferred[Any]:
-        """Ask for something to be done with ``a@v1``."""
+        """Request something to be done with ``a@v1``."""
         return Deferred.fromCoroutine(operation.run(service, CALLER, DrainOf(binding="a@v1")))
 
     def test_nothing_drains(self) -> None:

@@ -206,7 +206,7 @@ class FailureTests(CoordinatorCase):
 
 
 def raising(kind: type[BaseException]) -> list[Any]:
-    """Give the ways to raise: at once, from a coroutine, by a Deferred."""
+    """Return the ways to raise: at once, from a coroutine, by a Deferred."""
 
     def at_once() -> None:
         raise kind("why")

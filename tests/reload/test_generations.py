@@ -132,7 +132,7 @@ class NumberTests(GenerationCase):
 
     @staticmethod
     def with_other_fingerprints(world: World) -> object:
-        """Give a ``latest_bindings`` that tells of other fingerprints."""
+        """Return a ``latest_bindings`` that tells of other fingerprints."""
         from attrs import evolve
 
         known = world.store.latest_bindings

@@ -77,13 +77,13 @@ class ReloadMachine(ServerMachine):
         )
 
     def target(self, recall: int | None) -> Content | None:
-        """Give the content that a reload is to adopt; None when it must fail."""
+        """Return the content that a reload is to adopt; None when it must fail."""
         if recall is None:
             return self.book.disk
         return self.book.contents[recall] if recall in self.kept() else None
 
     def previous(self) -> int:
-        """Give the newest generation of other content, not counting what failed its probation last; -1 for none."""
+        """Return the newest generation of other content, not counting what failed its probation last; -1 for none."""
         contents, before = self.book.contents, self.live
         adopted = "SELECT number, source, recalled FROM generations WHERE adopted_at IS NOT NULL ORDER BY number DESC"
         for number, source, recalled in self.world.store.query(adopted):
@@ -262,7 +262,7 @@ class ReloadMachine(ServerMachine):
         assert not self.unanswered
 
     def deeds(self) -> list[Callable[[], object]]:
-        """Give what may happen while a reload runs."""
+        """Return what may happen while a reload runs."""
         deeds: list[Callable[[], object]] = [
             lambda: self.deliver("a"),
             lambda: self.storm("a", fails=True),

@@ -51,7 +51,7 @@ class ProbationCase(CoordinatorCase):
         return Deferred.fromCoroutine(self.world.trials.confirm(generation, "me"))
 
     def noted(self, kind: str) -> list[Any]:
-        """Give the payloads of one kind of record."""
+        """Return the payloads of one kind of record."""
         return [payload for noted, payload in self.world.notes if noted == kind]
 
 
@@ -359,7 +359,7 @@ class FailureTests(ProbationCase):
         self.assertEqual(self.generation, 4)
 
     def states(self) -> list[str]:
-        """Give the state of each delivery."""
+        """Return the state of each delivery."""
         return [row.state for row in self.world.store.rows()]
 
 

@@ -43,12 +43,12 @@ class RampCase(CoordinatorCase):
                 running.returns() if error is None else running.raises(error)
 
     def ramps(self) -> list[tuple[str, str, float]]:
-        """Give trigger, state and percent of all ramps."""
+        """Return trigger, state and percent of all ramps."""
         described = self.world.trials.ramps.describe()
         return [(each["trigger_id"], each["state"], each["percent"]) for each in described]
 
     def noted(self) -> list[str]:
-        """Give the kinds of what was recorded of ramps."""
+        """Return the kinds of what was recorded of ramps."""
         return [kind for kind, _ in self.world.notes if kind.startswith("ramp")]
 
     def do(self, action: str, trigger_id: str | None = None) -> Any:
@@ -334,7 +334,7 @@ class AbortedTests(RampCase):
 
 class RestartTests(RampCase):
     def restart(self) -> Any:
-        """Go on with another server."""
+        """Start another server on the same state."""
         self.world = self.world.restarted()
         return self.successResultOf(self.world.start())
 

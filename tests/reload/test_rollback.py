@@ -25,7 +25,7 @@ class RollbackTests(CoordinatorCase):
         self.reloaded()
 
     def code_of(self, trigger_id: str) -> bytes:
-        """Give the source that a trigger's live version runs."""
+        """Return the source that a trigger's live version runs."""
         interpreter = self.world.version(trigger_id).interpreter.value
         return interpreter.bundle.modules["handlers"].source
 
@@ -139,7 +139,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual(report.generation, 4)
 
     def renew(self) -> Any:
-        """Ask for what the watcher asks for when a secret changes after a rollback."""
+        """Request what the watcher asks for when a secret changes after a rollback."""
         coordinator = self.world.coordinator
         return self.reloaded(source="file_watch", recall=coordinator.generation, if_match=coordinator.etag)
 
@@ -280,7 +280,7 @@ class RestartTests(CoordinatorCase):
         self.reloaded(recall=1)
 
     def restart(self) -> Any:
-        """Go on with another server."""
+        """Start another server on the same state."""
         self.world = self.world.restarted()
         return self.successResultOf(self.world.start())
 

@@ -44,7 +44,7 @@ class TakeoverCase(CoordinatorCase):
         return [each.number for each in self.successResultOf(self.world.store.history(10))]
 
     def kept(self, name: str) -> Any:
-        """Give what the store keeps."""
+        """Return what the store keeps."""
         return self.successResultOf(self.world.store.get(name))
 
     def renumber(self) -> None:

@@ -179,7 +179,7 @@ class World:
         return Deferred.fromCoroutine(begin())
 
     def reload(self, **more: Any) -> Deferred[ReloadReport]:
-        """Ask for a reload."""
+        """Request a reload."""
         return self.coordinator.reload(ReloadRequest(**{"source": "cli", "actor": "test", **more}))
 
     def close(self) -> None:
@@ -216,11 +216,11 @@ class World:
         return [running for interpreter in self.interpreters.made for running in interpreter.calls]
 
     def version(self, trigger_id: str) -> BindingVersion:
-        """Give the live version of a trigger."""
+        """Return the live version of a trigger."""
         return self.registry.active[trigger_id]
 
     def live(self) -> dict[str, int]:
-        """Give the version numbers that are live."""
+        """Return the version numbers that are live."""
         return {trigger_id: binding.version for trigger_id, binding in self.registry.active.items()}
 
     # Looking

@@ -40,7 +40,7 @@ class ChainTests(SynchronousTestCase):
     """The chain, as the environment describes it."""
 
     def refused(self, environ: dict[str, str], reference: SecretReference = GITHUB) -> str:
-        """Give the message with which ``reference`` does not resolve."""
+        """Return the message with which ``reference`` does not resolve."""
         chain = SecretChain.from_environment(environ)
         return str(self.assertRaises(SecretUnavailable, chain.resolve, reference))
 

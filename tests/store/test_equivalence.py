@@ -138,7 +138,7 @@ class StoreAgrees(RuleBasedStateMachine):
         assert answers == expected, (units, answers, expected)
 
     def expected(self, name, *values):
-        """Give the model's answer, or the class of its error."""
+        """Return the model's answer, or the class of its error."""
         try:
             return getattr(self.model, name)(*values)
         except HarnError as error:

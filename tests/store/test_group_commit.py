@@ -46,7 +46,7 @@ class GroupCommitTests(SQLiteTestCase):
 
     @staticmethod
     def named(beginnings):
-        """Give the function that knows a statement by its beginning."""
+        """Return the function that knows a statement by its beginning."""
         return lambda statement: next((each for each in beginnings if statement.startswith(each)), statement)
 
     def test_a_batch_larger_than_a_statement(self):

@@ -17,7 +17,7 @@ from tests.store.sqlite_case import SQLiteTestCase
 
 class FullDiskTests(SQLiteTestCase):
     def limit_pages(self, pages):
-        """Give the database at most so many pages, as a full disk would."""
+        """Return the database at most so many pages, as a full disk would."""
         writer = self.store._executor.writer
         statement = f"PRAGMA max_page_count = {pages}"
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.execute(statement).fetchone()))

@@ -49,7 +49,7 @@ class NotifyCase(SynchronousTestCase):
         return receiver
 
     def heard(self, receiver: socket.socket | None = None) -> list[str]:
-        """Give what has arrived since the last time."""
+        """Return what has arrived since the last time."""
         found = []
         while True:
             try:

@@ -127,7 +127,7 @@ class DecideTests(SynchronousTestCase):
 
 class KeyTests(SynchronousTestCase):
     def key(self, of: Any = None, **rules: Any) -> str:
-        """Give the key of one event by the given rules."""
+        """Return the key of one event by the given rules."""
         return Rules.of(spec(**rules)).key_of(event() if of is None else of)
 
     def test_what_it_would_be_claimed_under(self) -> None:

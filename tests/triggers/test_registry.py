@@ -122,7 +122,7 @@ class RegistryTests(SynchronousTestCase):
 
 class ForRetryTests(SynchronousTestCase):
     def choose(self, retry: str, *, live: bool = True, own: bool = True, moved: bool = False) -> int | None:
-        """Say which version a retry of ``gh@v1`` runs on, with v2 live (or removed, and draining)."""
+        """Return which version a retry of ``gh@v1`` runs on, with v2 live (or removed, and draining)."""
         registry = Registry(Lifecycle())
         first, second = version(1), version(2, spec(retry=RetrySpec(version=retry)))
         registry.adopt({"gh": first}, [], 0.0)

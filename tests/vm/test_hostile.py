@@ -162,7 +162,7 @@ class HostileCase(InterpreterCase):
         self.assertTrue(interpreter.is_up())
 
     def record_log(self) -> Any:
-        """Give the list that log events are added to."""
+        """Return the list that log events are added to."""
         return self.enterContext(capturedLogs())
 
 
@@ -292,7 +292,7 @@ class DeathTests(HostileCase):
                 os.kill(programs[1], signal.SIGKILL)  # detached: what is left of it is the system's
 
     def lives(self, pid: Any) -> Any:
-        """Tell whether a process runs; one that nobody has fetched yet does not."""
+        """Return whether a process runs; one that nobody has fetched yet does not."""
         try:
             with open(f"/proc/{pid}/stat") as file:
                 return file.read().rsplit(")", 1)[1].split()[0] != "Z"

@@ -30,7 +30,7 @@ class ReferenceTests(SynchronousTestCase):
     """`Functions`."""
 
     def functions(self, source: Any) -> Any:
-        """Give the functions of module ``handlers``."""
+        """Return the functions of module ``handlers``."""
         scope = Scope([Source("handlers", "handlers.py", source.encode(), False)], f"outcomes_{id(source)}")
         scope.install()
         self.addCleanup(scope.remove)

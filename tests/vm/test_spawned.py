@@ -54,7 +54,7 @@ class MultiprocessingTests(InterpreterCase):
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
     def packages(self) -> Any:
-        """Give a bundle whose modules are on disk no more."""
+        """Return a bundle whose modules are on disk no more."""
         files = {
             "handlers.py": HANDLERS,
             "shop/__init__.py": "",

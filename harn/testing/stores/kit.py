@@ -172,7 +172,7 @@ class StoreTestCase(SynchronousTestCase):
         self.addCleanup(lambda: self.result_of(self.store.close()))
 
     def result_of(self, deferred: Deferred[T]) -> T:
-        """Give the result, or raise the failure."""
+        """Return the result, or raise the failure."""
         return self.clock.result_of(deferred)
 
     def restart(self) -> None:

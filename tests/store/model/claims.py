@@ -30,7 +30,7 @@ class Claims:
         return True
 
     def release(self, delivery_id: int) -> None:
-        """Let go of what a delivery holds, as it is dead."""
+        """Release what a delivery holds, as it is dead."""
         for key in [key for key, held in self._held.items() if held.delivery_id == delivery_id]:
             del self._held[key]
 

@@ -31,11 +31,11 @@ class Records:
         return record.number
 
     def of(self, topic: str) -> Sequence[Record]:
-        """Give all records of a topic."""
+        """Return all records of a topic."""
         return [record for record in self._records if record.topic == topic]
 
     def topics(self) -> set[str]:
-        """Give the names of all topics with records."""
+        """Return the names of all topics with records."""
         return {record.topic for record in self._records}
 
     def trim(self, before: float, limit: int) -> int:

@@ -53,7 +53,7 @@ class Row:
 
     @property
     def is_unfinished(self) -> bool:
-        """Tell whether it is still to be run."""
+        """Whether it is still to be run."""
         return self.stored.state in (READY, WAITING)
 
     @property
@@ -245,11 +245,11 @@ class DeliveryTables:
         return Recovery(recovered=len(going_on), dead=dead, crashed=counted, backlog=tuple(count(going_on)))
 
     def has_unfinished(self, trigger_id: str, version: int) -> bool:
-        """Tell whether an unfinished delivery belongs to that version."""
+        """Return whether an unfinished delivery belongs to that version."""
         return bool(self._of_version(trigger_id, version, READY, WAITING))
 
     def records(self, topic: str) -> list[Record]:
-        """Give all records of a topic that is a view of deliveries; none for any other."""
+        """Return all records of a topic that is a view of deliveries; none for any other."""
         if topic == INBOX:
             return [envelope_record(row.stored) for row in self._rows.values()]
         if topic == OUTBOX:
