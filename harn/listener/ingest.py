@@ -58,7 +58,7 @@ class Ingest(Place):
     """
     The resource of every public route.
 
-    :param in_thread: runs a function in a thread; for bodies above `harn.listener.limits.Limits.threaded_body`.
+    :param in_thread: runs a function in a thread; for bodies above `harn.listener.phases.Limits.threaded_body`.
     :param authenticator: returns the current one, to redact our credentials before an event is stored.
     """
 

@@ -33,9 +33,8 @@ from harn.errors import (
     Saturated,
 )
 from harn.listener.framing import check_head
-from harn.listener.place import Place
+from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import Response, problem_of
-from harn.listener.tree import EMPTY, Tree
 from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
 

@@ -24,11 +24,9 @@ from harn.clocks import WallTime
 from harn.connectors.interfaces import CREDENTIALS
 from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
-from harn.listener.limits import Limits
-from harn.listener.phases import IDLE
-from harn.listener.place import Place
+from harn.listener.phases import IDLE, Limits
+from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.request import HarnRequest, unknown_path
-from harn.listener.tree import EMPTY, Tree
 from harn.listener.unverified import UnverifiedBodies
 from harn.manifest.settings import AdmissionSettings, OrchestratorSettings
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics

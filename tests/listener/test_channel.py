@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.listener.limits import Limits
+from harn.listener.phases import Limits
 from harn.manifest.settings import AdmissionSettings
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from tests.listener.world import KEY, World, signed, signed_post

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
 from harn.listener.endpoint import Bind, listen
-from harn.listener.limits import Limits
+from harn.listener.phases import Limits
 from harn.testing.clients import SocketClient, parse_answers, request_bytes
 from tests.listener.world import World, signed_post
 

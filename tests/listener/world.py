@@ -23,8 +23,8 @@ from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
-from harn.listener.limits import Limits
 from harn.listener.pages import make_pages
+from harn.listener.phases import Limits
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.manifest.model import TriggerSpec
