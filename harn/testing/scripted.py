@@ -26,6 +26,12 @@ class Running:
     alone: bool
     interpreter: ScriptedInterpreter
     ended: Deferred[Returned] = field(factory=Deferred)
+    on_cancel: Callable[[], object] = field(default=lambda: None)
+
+    def cancel(self) -> None:
+        """End it as cancelled, unless ``on_cancel`` ends it otherwise at that moment."""
+        self.interpreter.calls.remove(self)
+        self.on_cancel()
 
     def returns(self, result: bytes | None = b"null") -> None:
         """End it with a result; None for a predicate that said no."""
@@ -60,7 +66,7 @@ class ScriptedInterpreter:
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """Begin a call."""
         running = Running(call, alone, self)
-        running.ended = Deferred(lambda _: self.calls.remove(running))
+        running.ended = Deferred(lambda _: running.cancel())
         self.calls.append(running)
         if self.closed:
             running.raises(CallInterrupted("it is closed", suspect=False))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import AttemptFailed, CallInterrupted, HandlerRaised
@@ -30,14 +29,13 @@ def letters(world: World) -> list[dict[str, Any]]:
 def answering(running: Running, answer: Returned | Exception) -> None:
     """Let a call that is cancelled end by itself at that moment."""
 
-    def ends(ended: Deferred[Returned]) -> None:
-        running.interpreter.calls.remove(running)
+    def ends() -> None:
         if isinstance(answer, Exception):
-            ended.errback(answer)
+            running.ended.errback(answer)
         else:
-            ended.callback(answer)
+            running.ended.callback(answer)
 
-    running.ended._canceller = ends
+    running.on_cancel = ends
 
 
 class CancelTests(SynchronousTestCase):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn import errors
+from harn.listener.pages import make_pages
 from harn.listener.problems import Status, problem, problem_of, shown, status_of
 from harn.reload.interfaces import IRouteTable
 from harn.testing.clients import request_bytes
@@ -52,7 +54,8 @@ class RouteTableTests(SynchronousTestCase):
 
     def test_mounted(self) -> None:
         """A place that is mounted later answers for its prefix, and for nothing that only begins like it."""
-        self.world.site.mount("/console", self.world.site._pages[b"/health"])
+        pages = make_pages(self.world.metrics, list, maybeDeferred)
+        self.world.site.mount("/console", pages["/health"])
         for target, status in (("/console", 200), ("/console/x", 200), ("/consoles", 404)):
             self.assertEqual(self.world.wire().send(request_bytes("GET", target)).answer().status, status, target)
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.model import event as event_module
 from harn.triggers.matching import FilterFailed, Ignore, Keep, Rules, compile_expression, is_truthy, matches
 from tests.triggers.examples import event, spec
 
@@ -80,9 +81,13 @@ class ExpressionTests(SynchronousTestCase):
 
     def test_the_short_way_does_not_parse_the_body(self) -> None:
         """A key from a header costs no parse of the body, however large."""
+        parsed: list[bytes] = []
+        self.patch(event_module, "parse_body", lambda body_format, body: parsed.append(body))
         subject = event()
-        compile_expression('event.headers."x-id"')(subject)
-        self.assertIsNone(subject._payload)
+        self.assertEqual(compile_expression('event.headers."x-id"')(subject), "h-1")
+        self.assertEqual(parsed, [])
+        compile_expression("event.provider_payload")(subject)
+        self.assertEqual(parsed, [subject.raw_body])
 
 
 class DecideTests(SynchronousTestCase):

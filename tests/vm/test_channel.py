@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tracemalloc
 from typing import Any
 
@@ -61,7 +62,9 @@ class ChannelTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """Once it is closed it holds nothing, and takes nothing more."""
-        self.channel.send(begin(1, b"x" * MIB))
+        body = os.urandom(MIB)
+        holders = sys.getrefcount(body)
+        self.channel.send(begin(1, body))
         self.channel.close()
-        self.channel.send(Cancel(1))
-        self.assertEqual((len(self.channel._outgoing), self.reactor.writers), (0, set()))
+        self.channel.send(begin(2, body))
+        self.assertEqual((sys.getrefcount(body), self.reactor.writers), (holders, set()))
