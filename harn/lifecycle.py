@@ -10,7 +10,6 @@ Everything happens on the reactor thread. A field ``binding`` is a binding versi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -169,15 +168,14 @@ class Lifecycle:
     """
     The stream of events: passes each to the subscribers of its type, in the order in which they subscribed.
 
-    An event that a subscriber emits reaches its own subscribers when the one before has reached all of its.
+    When `emit` returns, every subscriber has been called, also for an event that another subscriber emitted.
     """
 
-    __slots__ = ("_is_emitting", "_is_sealed", "_later", "_subscribers")
+    __slots__ = ("_is_sealed", "_subscribers")
 
     def __init__(self) -> None:
         self._subscribers: dict[type, tuple[Subscriber, ...]] = {}
-        self._later: deque[object] = deque()
-        self._is_emitting = self._is_sealed = False
+        self._is_sealed = False
 
     def subscribe(self, kind: type[E], subscriber: Callable[[E], object]) -> None:
         """
@@ -195,21 +193,7 @@ class Lifecycle:
 
     def emit(self, event: object) -> None:
         """Pass an event to its subscribers now; one that raises is logged, and the others are called all the same."""
-        if type(event) not in self._subscribers:
-            return
-        if self._is_emitting:
-            self._later.append(event)
-            return
-        self._is_emitting = True
-        try:
-            self._pass_on(event)
-            while self._later:
-                self._pass_on(self._later.popleft())
-        finally:
-            self._is_emitting = False
-
-    def _pass_on(self, event: object) -> None:
-        for subscriber in self._subscribers[type(event)]:
+        for subscriber in self._subscribers.get(type(event), ()):
             try:
                 subscriber(event)
             except Exception:

@@ -39,7 +39,7 @@ LAYERS: dict[str, int] = {
     "plugins": 4,
     "dispatch": 4,
     "reload": 4,
-    "rollout": 4,
+    "rollout": 5,
     "history": 5,
     "listener": 6,
     "watch": 6,
@@ -57,13 +57,7 @@ FACADES = frozenset(("interfaces", "testing"))
 Only ``cli`` does: ``harn connector check`` runs the suite for authors of connectors.
 """
 
-SIDEWAYS = frozenset(
-    (
-        ("auth", "secrets"),
-        ("rollout", "reload"),
-        ("reload", "rollout"),
-    )
-)
+SIDEWAYS = frozenset((("auth", "secrets"),))
 """Pairs of rooms of one layer of which the first may import the second."""
 
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))

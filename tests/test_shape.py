@@ -19,7 +19,6 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
         "harn.dispatch.intake._decide_one",
         "harn.manifest.load._check",
         "harn.orchestrator.publish.manifest_payload",
-        "harn.reload.attempt.Attempts._run",
         "harn.reload.candidate.make_candidate",
         "harn.reload.inputs.read_inputs",
         "harn.reload.report.ReloadReport.to_dict",
@@ -39,7 +38,6 @@ WIDE_CONSTRUCTORS: frozenset[str] = frozenset(
         "harn.dispatch.window.Window.__init__",
         "harn.listener.site.HarnSite.__init__",
         "harn.orchestrator.operations.Operations.__init__",
-        "harn.reload.coordinator.Coordinator.__init__",
         "harn.testing.server.ServerProcess.__init__",
     )
 )

@@ -13,7 +13,7 @@ from harn.history.changes import code_comparison, field_changes, file_changes, s
 from harn.history.model import DiffSummary, GenerationDiff, TriggerDiff
 from harn.history.text_diff import text_diff
 from harn.manifest.model import Manifest
-from harn.reload.definitions import define
+from harn.reload.inputs import define
 from harn.triggers.reconcile import reconcile
 from harn.vm.bundle import Bundle
 

@@ -28,10 +28,9 @@ from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.model.identifiers import binding_key
 from harn.reload.connections import connector_key, needing_connectors
-from harn.reload.guard import would_remove_most
 from harn.reload.inputs import Inputs
 from harn.triggers.binding import BindingVersion
-from harn.triggers.reconcile import Plan
+from harn.triggers.reconcile import Plan, would_remove_most
 from harn.vm.bundle import Bundle, changed_modules, make_bundle
 
 _OF_CONNECTOR = frozenset(("kind", "provider", "path", "match"))

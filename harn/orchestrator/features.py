@@ -9,6 +9,7 @@ from harn.dispatch import feature as dispatch
 from harn.listener import feature as listener
 from harn.options import ServeOptions
 from harn.orchestrator import admin_api, maintenance, publish, reloading
+from harn.rollout import feature as rollout
 from harn.server import Server
 from harn.watch import feature as watch
 
@@ -23,6 +24,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield dispatch.install
     yield partial(listener.install, takes_over=takes_over)
     yield reloading.install
+    yield rollout.install
     yield maintenance.install
     if options.watch:
         yield watch.install

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harn.orchestrator.reaping import OrphanReaper, is_parent_of_orphans
 from harn.orchestrator.state_file import StateFile, StateFileKeeper
-from harn.rollout.trials import Trials
+from harn.rollout.rollouts import Rollouts
 from harn.server import Server
 from harn.store.heartbeat import HeartbeatService
 from harn.store.retention import RetentionPolicy, RetentionService
@@ -22,7 +22,7 @@ def install(server: Server) -> None:
 
 def retention_policy(server: Server) -> RetentionPolicy:
     """Return what is trimmed now: by the settings, but nothing that a rollback may need."""
-    retention, needed = server.settings.retention, server[Trials].needed()
+    retention, needed = server.settings.retention, server[Rollouts].needed()
     return RetentionPolicy(
         events=retention.events,
         dead=retention.dead,

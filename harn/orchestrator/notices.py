@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
+from harn.lifecycle import Lifecycle
+from harn.reload.events import ReloadBegan, ReloadEnded
 from harn.reload.report import ERROR, ReloadReport
 from harn.systemd.notify import LONGEST_STATUS, ServiceManager, shortened
 
 
-@frozen
 class ReloadNotices:
     """Notifies ``service_manager``."""
 
-    service_manager: ServiceManager
+    def __init__(self, service_manager: ServiceManager, lifecycle: Lifecycle) -> None:
+        self._service_manager = service_manager
+        lifecycle.subscribe(ReloadBegan, self._began)
+        lifecycle.subscribe(ReloadEnded, self._ended)
 
-    def began(self) -> None:
-        """Called when a reload begins that may change something."""
-        self.service_manager.reloading()
+    def _began(self, event: ReloadBegan) -> None:
+        self._service_manager.reloading()
 
-    def ended(self, report: ReloadReport | None) -> None:
-        """Called when it has ended; ``report`` is None when it ended without one."""
-        self.service_manager.reloaded(None if report is None else status_of(report))
+    def _ended(self, event: ReloadEnded) -> None:
+        self._service_manager.reloaded(None if event.report is None else status_of(event.report))
 
 
 def status_of(report: ReloadReport) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from zope.interface import implementer
+
 from harn.dispatch.dispatcher import Dispatcher
 from harn.history.plan import Planned, Work, describe_plan
 from harn.history.replay import Replayer
@@ -14,13 +16,14 @@ from harn.model.durations import format_duration
 from harn.model.identifiers import binding_key
 from harn.model.shares import format_share
 from harn.reload.archive import InThread
-from harn.reload.attempt import Draft
+from harn.reload.interfaces import DryRun, IPlanner
+from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
-from harn.reload.rollout import stable_of
-from harn.rollout.probation import terms
+from harn.rollout.model import terms
 from harn.triggers.registry import Registry
 
 
+@implementer(IPlanner)
 class Planner:
     """Makes the details of dry runs."""
 
@@ -30,34 +33,34 @@ class Planner:
         self._replayer = replayer
         self._in_thread = in_thread
 
-    async def describe(self, draft: Draft) -> Mapping[str, Any]:
+    async def describe(self, dry_run: DryRun) -> Mapping[str, Any]:
         """
         Give the JSON value ``plan`` of a dry run's report; see `harn.history.plan.describe_plan`.
 
         Beside that it has the ``probation`` that would begin, and the ``replay`` if one was asked for.
         """
-        prepared, live, plan = draft.prepared, draft.live, draft.prepared.plan
+        prepared, live, plan = dry_run.prepared, dry_run.live, dry_run.prepared.plan
         planned = Planned(
             plan=plan,
             live=None if live is None else live.inputs,
             following=prepared.inputs,
             bindings={} if live is None else live.bindings,
-            following_version=draft.numbers.following,
+            following_version=dry_run.versions.following,
             work=self._work((*plan.modified, *plan.removed)),
-            started_with=draft.started_with,
-            ramps=list(self._ramps(draft)),
+            started_with=dry_run.started_with,
+            ramps=list(self._ramps(dry_run)),
         )
         found: dict[str, Any] = await self._in_thread(describe_plan, planned)
-        if live is None or prepared.inputs.digest != live.digest or draft.request.force:
-            probation = describe_terms(draft.request, prepared.inputs.manifest.orchestrator.reload)
+        if live is None or prepared.inputs.digest != live.digest or dry_run.request.force:
+            probation = describe_terms(dry_run.request, prepared.inputs.manifest.orchestrator.reload)
             if probation is not None:
                 found["probation"] = probation
-        if draft.request.replay:
+        if dry_run.request.replay:
             found["replay"] = await self._replayer.replay(
                 prepared.interpreter.value,
                 prepared.definitions,
                 (*plan.modified, *plan.added),
-                draft.request.replay,
+                dry_run.request.replay,
             )
         return found
 
@@ -75,14 +78,14 @@ class Planner:
             for trigger_id, bindings in versions.items()
         }
 
-    def _ramps(self, draft: Draft) -> Iterable[Mapping[str, Any]]:
-        if draft.live is None:
+    def _ramps(self, dry_run: DryRun) -> Iterable[Mapping[str, Any]]:
+        if dry_run.live is None:
             return
-        for trigger_id, rollout in draft.rollouts.items():
-            fresh = binding_key(trigger_id, draft.numbers.following(trigger_id))
+        for trigger_id, rollout in dry_run.rollouts.items():
+            fresh = binding_key(trigger_id, dry_run.versions.following(trigger_id))
             yield {
                 "trigger_id": trigger_id,
-                "stable": stable_of(draft.live, trigger_id).key,
+                "stable": stable_of(dry_run.live, trigger_id).key,
                 "fresh": fresh,
                 **describe_rollout(rollout),
             }

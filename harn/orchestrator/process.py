@@ -20,6 +20,7 @@ from importlib import import_module
 from twisted.internet.interfaces import IReactorTime
 
 from harn.listener.descriptors import MOST_FILES
+from harn.reload.events import Adopted
 
 SWITCH_INTERVAL = 0.0005
 """
@@ -74,13 +75,10 @@ class Freezer:
         self._is_due = False
         self._fresh = FREEZE_AFTER
 
-    def adopted(self, fresh: int) -> None:
-        """
-        Freeze when the turn that adopted is over, if that pays.
-
-        :param fresh: how many bindings are new.
-        """
-        self._fresh += fresh
+    def adopted(self, event: Adopted) -> None:
+        """Freeze when the turn that adopted is over, if that pays."""
+        plan = event.candidate.plan
+        self._fresh += len(plan.added) + len(plan.modified)
         if self._fresh >= FREEZE_AFTER and not self._is_due:
             self._is_due = True
             self._clock.callLater(0, self._freeze)

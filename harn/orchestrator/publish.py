@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import VersionEnded
@@ -17,9 +18,9 @@ from harn.observability.metrics import Metrics
 from harn.orchestrator.running import state_path
 from harn.orchestrator.state_file import StateFile
 from harn.orchestrator.status import snapshot
-from harn.reload.hooks import Finished
-from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport
-from harn.rollout.trials import START
+from harn.reload.interfaces import IReloadPublisher
+from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
+from harn.rollout.events import RolloutRecorded
 from harn.server import Server
 from harn.store.event_log import IEventLog
 
@@ -140,6 +141,7 @@ def reason_of(error: Exception) -> str:
     return f"it took longer than {PATIENCE:g} s" if isinstance(error, TimeoutError) else str(error)
 
 
+@implementer(IReloadPublisher)
 class Publisher:
     """Publishes reloads and the server's life."""
 
@@ -159,11 +161,11 @@ class Publisher:
             return f"the record on {topic} could not be written: {why}"
         return None
 
-    def note_soon(self, kind: str, payload: Mapping[str, Any]) -> None:
+    def rollout_recorded(self, event: RolloutRecorded) -> None:
         """Append a record about a generation after its adoption, without waiting for it."""
         self._state_file.save_soon()
-        noting = Deferred.fromCoroutine(self.note(MANIFEST, kind, payload))
-        noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=kind))
+        noting = Deferred.fromCoroutine(self.note(MANIFEST, event.kind, event.payload))
+        noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=event.kind))
 
     async def save_state(self) -> str | None:
         """Replace the state file; give what went wrong, or None."""
@@ -175,11 +177,11 @@ class Publisher:
             return f"the state file {self._state_file.path} could not be written: {why}"
         return None
 
-    def reload_ended(self, finished: Finished) -> Deferred[list[str]]:
-        """Publish a reload before its caller is answered; give a warning for each failure."""
-        return Deferred.fromCoroutine(self._reload_ended(finished))
+    def publish(self, finished: Finished) -> Deferred[list[str]]:
+        """See `IReloadPublisher.publish`."""
+        return Deferred.fromCoroutine(self._publish(finished))
 
-    async def _reload_ended(self, finished: Finished) -> list[str]:
+    async def _publish(self, finished: Finished) -> list[str]:
         report = finished.report
         announce(report)
         # A start from the last good generation is none that its operator can be content with.
@@ -215,4 +217,5 @@ def install(server: Server) -> None:
     state_file = server.add(StateFile(path, server.reactor, server.in_thread, lambda: snapshot(server)))
     publisher = server.add(Publisher(server.reactor, server.store, state_file, server.metrics))
     server.lifecycle.subscribe(VersionEnded, lambda event: state_file.save_soon())
+    server.lifecycle.subscribe(RolloutRecorded, publisher.rollout_recorded)
     server.services.add_closing(publisher.close)

@@ -1,4 +1,4 @@
-"""Generations of a server: what builds them, adopts them, drains them, and decides about them afterwards."""
+"""Generations of a server: what builds them, adopts them, and drains them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from harn.orchestrator.publish import Publisher
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.state_directory import read_or_make_key
 from harn.reload import drain_operations
+from harn.reload.adopt import LiveGeneration
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.drain_operations import DrainService
 from harn.reload.events import Adopted
-from harn.reload.hooks import Hooks
 from harn.reload.interfaces import IRouteTable
+from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
-from harn.rollout import operations as rollout_operations
-from harn.rollout.operations import RolloutService
-from harn.rollout.trials import Deeds, Trials
 from harn.server import Server
 from harn.systemd.notify import ServiceManager
 from harn.triggers.registry import Registry
@@ -44,14 +42,10 @@ def install(server: Server) -> None:
     """Add the coordinator and its parts."""
     install_builder(server)
     install_drains(server)
-    install_rollouts(server)
     install_coordinator(server)
     apply_settings(server)
     server.lifecycle.subscribe(Adopted, lambda event: count_triggers(server, event))
-    freezer = Freezer(server.reactor)
-    server.lifecycle.subscribe(
-        Adopted, lambda event: freezer.adopted(len(event.candidate.plan.added) + len(event.candidate.plan.modified))
-    )
+    server.lifecycle.subscribe(Adopted, Freezer(server.reactor).adopted)
 
 
 def apply_settings(server: Server) -> None:
@@ -98,45 +92,18 @@ def add_drain_gauge(metrics: Metrics, drains: Drains) -> None:
     )
 
 
-def install_rollouts(server: Server) -> None:
-    """Add automatic rollback and ramps of the live generation."""
-    deeds = Deeds(take_back=server[Dispatcher].take_back, note=server[Publisher].note_soon)
-    server.add(
-        Trials(server.reactor, server.store, server.store, server[Registry], server.lifecycle, deeds, server.wall)
-    )
-
-
 def install_coordinator(server: Server) -> None:
     """Add the coordinator."""
-    builder = server[Builder]
-    notices = ReloadNotices(server[ServiceManager])
-    replayer = Replayer(server.store, builder.in_thread)
-    hooks = Hooks(
-        adopted=lambda candidate: server.lifecycle.emit(Adopted(candidate)),
-        publish=server[Publisher].reload_ended,
-        began=notices.began,
-        ended=notices.ended,
-        describe=Planner(server[Registry], server[Dispatcher], replayer, builder.in_thread).describe,
-    )
+    builder, table, registry = server[Builder], server[IRouteTable], server[Registry]
+    ReloadNotices(server[ServiceManager], server.lifecycle)
+    planner = Planner(registry, server[Dispatcher], Replayer(server.store, builder.in_thread), builder.in_thread)
+    pipeline = ReloadPipeline(server.wall, builder, server.store, server[Reviver], table, planner)
+    live = LiveGeneration(registry, table, server[Drains], server[IEventSink].take, server.wall)
     coordinator = server.add(
-        Coordinator(
-            server.reactor,
-            builder,
-            server.store,
-            server[Registry],
-            server[IRouteTable],
-            server[Drains],
-            server[IEventSink].take,
-            hooks,
-            server[Reviver],
-            server[Trials],
-            server.wall,
-        )
+        Coordinator(server.reactor, server.wall, pipeline, live, server[Publisher], server.lifecycle)
     )
     server.services.add_closing(coordinator.release)
     server.services.add_closing(coordinator.close)
-    rollouts = RolloutService(trials=server[Trials], coordinator=coordinator)
-    server.operations.add(rollouts, *rollout_operations.OPERATIONS)
 
 
 def count_triggers(server: Server, event: Adopted) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from harn.errors import GenerationUnknown
 from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.status import identity, note_life
 from harn.reload.coordinator import Coordinator
-from harn.reload.numbers import LastGeneration, VersionNumbers
-from harn.reload.report import PREVIOUS, ReloadReport
+from harn.reload.report import ReloadReport
+from harn.rollout.startup import Startup
 from harn.server import Server
 
 log = Logger(namespace="harn")
@@ -22,41 +21,9 @@ RECOVERY_LIMIT = 10
 
 
 async def build_first_generation(server: Server) -> ReloadReport:
-    """
-    Build and adopt the first generation, under the numbers that the store remembers. It does not serve yet.
-
-    With ``--last-good``, and files that are broken, that is the last one that served.
-    """
+    """Build and adopt the first generation, which does not serve yet; see `Startup.run`."""
     server.started_at = server.wall.seconds()
-    numbers = VersionNumbers(await server.store.latest_bindings())
-    last = await LastGeneration.of(server.store)
-    report = await server[Coordinator].start(numbers, last.number, last.digest, waits=True)
-    if report.ok or not server.options.last_good:
-        return report
-    return await _build_last_good(server[Coordinator], report, numbers, last)
-
-
-async def _build_last_good(
-    coordinator: Coordinator, broken: ReloadReport, numbers: VersionNumbers, last: LastGeneration
-) -> ReloadReport:
-    """Start from the last generation that served; if none exists, return the original failure."""
-    reason = f"the files are broken: {broken.error}"
-    try:
-        report = await coordinator.start(numbers, last.number, last.digest, recall=PREVIOUS, reason=reason, waits=True)
-    except GenerationUnknown as error:
-        log.error("--last-good: {why}", why=str(error), announce=True)
-        return broken
-    if not report.ok:
-        log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
-        return broken
-    log.warn(
-        "--last-good: generation {generation} serves (the content of {recalled}), not what the files say: {why}",
-        generation=report.generation,
-        recalled=report.recalled,
-        why=broken.error,
-        announce=True,
-    )
-    return report
+    return await server[Startup].run(waits=True)
 
 
 async def recover(server: Server, leaving: int | None = None, gone: int | None = None) -> int:

@@ -62,15 +62,16 @@ class UpgradableServer:
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """See `IOldServer.exclusive`."""
-        return self.server[Coordinator].turns.turn()
+        return self.server[Coordinator].queue.exclusive()
 
     def mark_numbers_unknown(self) -> None:
         """See `IOldServer.mark_numbers_unknown`."""
-        self.server[Coordinator].are_numbers_known = False
+        self.server[Coordinator].numbers.are_known = False
 
     async def read_numbers(self) -> None:
         """See `IOldServer.read_numbers`."""
-        await self.server[Coordinator].renumber()
+        coordinator = self.server[Coordinator]
+        await coordinator.numbers.read_again(coordinator.current)
 
     async def open_port(self, descriptor: int) -> str:
         """See `INewServer.open_port`."""

@@ -19,11 +19,9 @@ from harn.files import Noted
 from harn.manifest.load import LoadedManifest, load_manifest
 from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
-from harn.reload.candidate import Prepared
 from harn.reload.connections import Connections, needing_connectors
-from harn.reload.definitions import compare
-from harn.reload.generation import Candidate, Generation, RunningConnector
-from harn.reload.inputs import Inputs, Surroundings, current_digests, read_inputs
+from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
+from harn.reload.inputs import Inputs, Surroundings, compare, current_digests, read_inputs
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution

@@ -7,32 +7,36 @@ from collections.abc import Iterator, Mapping
 from attrs import field, frozen
 
 from harn.manifest.model import RolloutSpec
-from harn.reload.generation import Candidate, Generation, RunningConnector
+from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
 from harn.reload.inputs import Inputs, without_secrets
 from harn.reload.interfaces import IRouteTable
 from harn.reload.numbers import VersionNumbers
+from harn.reload.pin import Pin
+from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
-from harn.reload.rollout import stable_of
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.ramp import Ramp
 from harn.triggers.reconcile import Plan
 from harn.triggers.route import Route
-from harn.vm.interfaces import IInterpreter
-
-
-@frozen(kw_only=True)
-class Prepared:
-    """What the stages up to resolve gave: enough to say what a reload would do."""
-
-    inputs: Inputs
-    interpreter: Shared[IInterpreter]
-    definitions: Mapping[str, Definition]
-    plan: Plan
 
 
 @frozen
-class Held:
+class ContinuedRamp:
+    """
+    At a start: a ramp, or an aborted one, that an earlier server left.
+
+    :ivar stable: number of the version before; ``fresh``: of the modified one.
+    :ivar share: of the trigger's deliveries, what ``fresh`` takes; None when the ramp was aborted.
+    """
+
+    stable: int
+    fresh: int
+    share: float | None
+
+
+@frozen
+class RevivedVersion:
     """
     At a start: an earlier version of a trigger that is in force again.
 
@@ -42,99 +46,136 @@ class Held:
     stable: BindingVersion
     share: float | None
 
+    def release(self) -> None:
+        """Release its interpreter: the start failed."""
+        interpreter, self.stable.interpreter = self.stable.interpreter, None
+        if interpreter is not None:
+            interpreter.release()
+
 
 @frozen(kw_only=True)
-class Making:
+class Terms:
     """
-    Everything that a candidate is made of.
+    What a generation is adopted for.
 
-    :ivar connectors: those that are new, by trigger id.
-    :ivar rollouts: of the modified triggers that ramp.
-    :ivar held: at a start, by trigger id.
-    :ivar replaced: see `Generation`.
+    :ivar rollouts: of the modified triggers that ramp. ``revived``: at a start, by trigger id.
     :ivar now: seconds, Unix.
     """
 
-    prepared: Prepared
-    connectors: Mapping[str, Shared[RunningConnector]]
-    live: Generation | None
-    numbers: VersionNumbers
-    number: int
     request: ReloadRequest
     now: float
     recalled: int | None = None
+    pin: Pin | None = None
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
-    held: Mapping[str, Held] = field(factory=dict)
-    replaced: Mapping[str, str] = field(factory=dict)
+    revived: Mapping[str, RevivedVersion] = field(factory=dict)
 
 
-def make_candidate(making: Making, table: IRouteTable) -> Candidate:
+def make_candidate(
+    prepared: Prepared,
+    connectors: Mapping[str, Shared[RunningConnector]],
+    live: Generation | None,
+    numbers: tuple[int, VersionNumbers],
+    terms: Terms,
+    table: IRouteTable,
+) -> Candidate:
     """
     Put a candidate together. Shows nothing outside.
 
+    :param connectors: those that are new, by trigger id.
+    :param numbers: the number that it gets, and those of versions.
     :raises StageFailed: of stage ``swap``: the table cannot be built.
     """
-    prepared, live, numbers = making.prepared, making.live, making.numbers
-    plan, inputs, connectors = prepared.plan, prepared.inputs, making.connectors
-    changed = {*plan.added, *plan.modified}
-    live_bindings = {} if live is None else live.bindings
-    live_connectors = {} if live is None else live.connectors
-    # Copied whole and then edited: a copy of ten thousand entries costs less than a look at each.
-    bindings, serving = live_bindings.copy(), live_connectors.copy()
+    number, versions = numbers
+    plan = prepared.plan
+    fresh = _fresh(prepared, live, versions)
+    bindings = _bindings(plan, live, fresh, terms)
+    ramps = _ramps(plan, live, fresh, terms)
+    serving = {} if live is None else live.connectors.copy()
     for trigger_id in plan.removed:
-        del bindings[trigger_id], serving[trigger_id]
-    fresh: dict[str, BindingVersion] = {}
-    for trigger_id in prepared.definitions if live is None else changed:
-        definition = prepared.definitions[trigger_id]
-        fresh[trigger_id] = _new_binding(definition, inputs, numbers, starting=live is None)
-    bindings.update(fresh)
-    ramps = _ramps(making, fresh)
-    for trigger_id, held in making.held.items():
-        if held.share is None:
-            bindings[trigger_id] = held.stable
+        del serving[trigger_id]
     serving.update(connectors)
-    routes = {} if live is None else live.routes.copy()
-    for trigger_id in (*plan.removed, *plan.modified):
-        path = live_bindings[trigger_id].spec.path
-        if path in routes and routes[path].binding.id == trigger_id:
-            del routes[path]  # who takes requests is put in again below
-    for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
-        route = make_route(bindings[trigger_id], serving[trigger_id], ramps.get(trigger_id))
-        if route is not None:
-            routes[route.path] = route
+    routes = _routes(plan, live, bindings, serving, connectors, ramps)
     generation = Generation(
-        number=making.number,
-        inputs=without_secrets(inputs),
+        number=number,
+        inputs=without_secrets(prepared.inputs),
         interpreter=prepared.interpreter,
         definitions=prepared.definitions,
         bindings=bindings,
         connectors=serving,
         routes=routes,
         tree=table.build(routes),
-        source=making.request.source,
-        actor=making.request.actor,
-        since=making.now,
+        source=terms.request.source,
+        actor=terms.request.actor,
+        since=terms.now,
         ramps=ramps,
-        recalled=making.recalled,
-        replaced=making.replaced,
-        reason=making.request.reason,
+        recalled=terms.recalled,
+        pin=terms.pin,
+        reason=terms.request.reason,
     )
+    live_connectors = {} if live is None else live.connectors
+    changed = (*plan.added, *plan.modified)
     return Candidate(
         generation=generation,
         plan=plan,
         numbered=tuple(
             trigger_id
-            for trigger_id in (*plan.added, *plan.modified)
-            if live is not None or numbers.kept(prepared.definitions[trigger_id]) is None
+            for trigger_id in changed
+            if live is not None or versions.kept(prepared.definitions[trigger_id]) is None
         ),
         fresh=tuple(connectors.values()),
         replaced=tuple(
             live_connectors[trigger_id] for trigger_id in (*plan.removed, *connectors) if trigger_id in live_connectors
         ),
         ended=tuple(_ended(plan, live, ramps)),
-        reinterpreted=tuple(_reinterpreted(generation, live, changed)),
-        rollouts=dict(making.rollouts),
+        reinterpreted=tuple(_reinterpreted(generation, live, set(changed))),
+        rollouts=dict(terms.rollouts),
     )
+
+
+def _fresh(prepared: Prepared, live: Generation | None, versions: VersionNumbers) -> dict[str, BindingVersion]:
+    """Make the binding versions that are new: at a start all of them."""
+    plan = prepared.plan
+    wanted = prepared.definitions if live is None else {*plan.added, *plan.modified}
+    return {
+        trigger_id: _new_binding(prepared.definitions[trigger_id], prepared.inputs, versions, starting=live is None)
+        for trigger_id in wanted
+    }
+
+
+def _bindings(
+    plan: Plan, live: Generation | None, fresh: Mapping[str, BindingVersion], terms: Terms
+) -> dict[str, BindingVersion]:
+    """Return what is in force: copied whole and then edited, which costs less than a look at each of ten thousand."""
+    bindings = {} if live is None else live.bindings.copy()
+    for trigger_id in plan.removed:
+        del bindings[trigger_id]
+    bindings.update(fresh)
+    for trigger_id, revived in terms.revived.items():
+        if revived.share is None:
+            bindings[trigger_id] = revived.stable
+    return bindings
+
+
+def _routes(
+    plan: Plan,
+    live: Generation | None,
+    bindings: Mapping[str, BindingVersion],
+    serving: Mapping[str, Shared[RunningConnector]],
+    connectors: Mapping[str, Shared[RunningConnector]],
+    ramps: Mapping[str, Ramp],
+) -> dict[str, Route]:
+    """Return the routes by path: the live ones, without those of what changed, which are made anew."""
+    routes = {} if live is None else live.routes.copy()
+    for trigger_id in (*plan.removed, *plan.modified):
+        path = "" if live is None else live.bindings[trigger_id].spec.path
+        if path in routes and routes[path].binding.id == trigger_id:
+            del routes[path]
+    changed = {*plan.added, *plan.modified}
+    for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
+        route = make_route(bindings[trigger_id], serving[trigger_id], ramps.get(trigger_id))
+        if route is not None:
+            routes[route.path] = route
+    return routes
 
 
 def make_route(binding: BindingVersion, shared: Shared[RunningConnector], ramp: Ramp | None) -> Route | None:
@@ -156,18 +197,17 @@ def _new_binding(definition: Definition, inputs: Inputs, numbers: VersionNumbers
     return BindingVersion(definition, version, inputs.bundle.bundle_id)
 
 
-def _ramps(making: Making, fresh: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
-    """Give the ramps of the next generation: those that go on, and those that begin."""
-    live, plan = making.live, making.prepared.plan
+def _ramps(plan: Plan, live: Generation | None, fresh: Mapping[str, BindingVersion], terms: Terms) -> dict[str, Ramp]:
+    """Return the ramps of the next generation: those that go on, and those that begin."""
     ramps: dict[str, Ramp] = {}
     if live is not None:
         over = {*plan.modified, *plan.removed}
         ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if trigger_id not in over}
-        for trigger_id, rollout in making.rollouts.items():
+        for trigger_id, rollout in terms.rollouts.items():
             ramps[trigger_id] = Ramp(stable_of(live, trigger_id), fresh[trigger_id], rollout.percent)
-    for trigger_id, held in making.held.items():
-        if held.share is not None:
-            ramps[trigger_id] = Ramp(held.stable, fresh[trigger_id], held.share)
+    for trigger_id, revived in terms.revived.items():
+        if revived.share is not None:
+            ramps[trigger_id] = Ramp(revived.stable, fresh[trigger_id], revived.share)
     return ramps
 
 

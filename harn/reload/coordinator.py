@@ -1,50 +1,47 @@
 """
 The coordinator: adopts one generation after the other, each whole or not at all, each with a true report.
 
-It holds which generation is live; everything that is done to that happens in its turn.
+A reload reads top down: `Coordinator.reload`, its turn in the queue, the pipeline, the step that adopts, the events,
+and what is written before the caller is answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.connectors.gate import Sink
 from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
-from harn.manifest.settings import OrchestratorSettings
+from harn.lifecycle import Lifecycle
 from harn.model.identifiers import uuid7
-from harn.reload import answers
-from harn.reload.adopt import adopt
-from harn.reload.archive import Archive
-from harn.reload.attempt import NOTING, Attempts, Before, Result
-from harn.reload.beginning import Beginning, Begun, Revive
-from harn.reload.build import Builder
-from harn.reload.connections import quiesce
-from harn.reload.description import describe_generation, files_now
-from harn.reload.drain import Drains
+from harn.reload import reports
+from harn.reload.adopt import LiveGeneration
+from harn.reload.candidate import ContinuedRamp
+from harn.reload.events import Adopted, FirstServes, PinEnded, ReloadBegan, ReloadEnded, ReloadsClosed
 from harn.reload.generation import Candidate, Generation
-from harn.reload.hooks import Finished, Hooks
-from harn.reload.interfaces import IReloader, IRouteTable
-from harn.reload.numbers import VersionNumbers, read_again
-from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport, ReloadRequest
-from harn.reload.reroute import reroute
-from harn.reload.revive import Reviver
+from harn.reload.interfaces import IReloader, IReloadPublisher, IRollouts, NoRollouts
+from harn.reload.numbers import LastGeneration
+from harn.reload.pipeline import NOTING, ReloadPipeline, Run
+from harn.reload.queue import Batch, ReloadQueue
+from harn.reload.report import (
+    NEEDS_CONFIRMATION,
+    START,
+    UNSETTLED,
+    Finished,
+    ReloadReport,
+    ReloadRequest,
+)
+from harn.reload.resolution import StartHooks
 from harn.reload.stages import Stages
-from harn.reload.start_hooks import StartHooks
-from harn.reload.turns import Turns
-from harn.rollout.trials import START, Trials
-from harn.store.generations import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp
-from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.reload")
 
@@ -54,15 +51,27 @@ PARSING = 5.0
 """Seconds that parsing may take at least: a manifest that allows too little time must not keep out the next one."""
 
 
+@frozen(kw_only=True)
+class Start:
+    """
+    What a server's first generation goes on with; any other with nothing.
+
+    :ivar ramps: by trigger id, what an earlier server left.
+    """
+
+    last: LastGeneration = field(factory=LastGeneration)
+    ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
+
+
 @implementer(IReloader)
 class Coordinator:
     """
     Reloads on request.
 
-    :ivar turns: who holds one keeps reloads out.
-    :ivar current: the live generation, None before the first.
+    :param wall: for stamps.
+    :ivar queue: who holds it keeps reloads out.
+    :ivar rollouts: what goes on with an adopted generation; a feature above may put itself in.
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
-    :ivar are_numbers_known: False when another program may have given some since; the next reload looks.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
     """
@@ -70,255 +79,184 @@ class Coordinator:
     def __init__(
         self,
         clock: IReactorTime,
-        builder: Builder,
-        generations: IGenerations,
-        registry: Registry,
-        table: IRouteTable,
-        drains: Drains,
-        sink: Sink,
-        hooks: Hooks,
-        reviver: Reviver,
-        trials: Trials,
-        wall: WallTime | None = None,
+        wall: WallTime,
+        pipeline: ReloadPipeline,
+        live: LiveGeneration,
+        publisher: IReloadPublisher,
+        lifecycle: Lifecycle,
     ) -> None:
         self._clock = clock
-        self._wall: WallTime = wall or clock
-        self._builder = builder
-        self._generations = generations
-        self._registry = registry
-        self._table = table
-        self._drains = drains
-        self._sink = sink
-        self._hooks = hooks
-        self._trials = trials
-        trials.host = self
-        self.archive = Archive(generations, builder.in_thread)
-        self._attempts = Attempts(
-            clock=clock,
-            wall=self._wall,
-            builder=builder,
-            generations=generations,
-            archive=self.archive,
-            table=table,
-            check=self._last_checks,
-            adopt=self._adopt,
-            describe=hooks.describe,
-        )
-        self.turns = Turns(self._reload)
-        self._beginning = Beginning(builder=builder, reviver=reviver, trials=trials, reload=self._reload)
-        self._waits, self.are_numbers_known = False, True
+        self._wall = wall
+        self._pipeline = pipeline
+        self._live = live
+        self.rollouts: IRollouts = NoRollouts(pipeline.generations)
+        self._publisher = publisher
+        self._lifecycle = lifecycle
+        self.queue = ReloadQueue()
+        self.archive = pipeline.archive
+        self.numbers = pipeline.numbers
         self._start_hooks = StartHooks()
-        self._begun: Begun | None = None
-        self._numbers, self._highest = VersionNumbers({}), 0
-        self._started_with: OrchestratorSettings | None = None
-        self.current: Generation | None = None
+        self._waits = False
+        self._first: tuple[Generation, ReloadRequest, Finished] | None = None  # built, and not serving yet
         self.last: ReloadReport | None = None
         self.last_failed: ReloadReport | None = None
         self.waiting: ReloadReport | None = None
 
     @property
+    def current(self) -> Generation | None:
+        """The live generation; None before the first."""
+        return self._live.current
+
+    @property
     def generation(self) -> int:
         """The number of the live generation; 0 before the first."""
-        return 0 if self.current is None else self.current.number
+        return self._live.number
 
     @property
     def etag(self) -> str:
         """Made of the live generation's number and digest."""
-        digest = "" if self.current is None else self.current.digest
-        return f'"{self.generation}-{digest.removeprefix("sha256:")[:16]}"'
+        return self._live.etag
 
     # Asking
 
-    def start(
-        self,
-        numbers: VersionNumbers,
-        last_number: int,
-        last_digest: str | None,
-        *,
-        recall: int | None = None,
-        reason: str = "",
-        waits: bool = False,
-    ) -> Deferred[ReloadReport]:
-        """
-        Build and adopt the first generation.
-
-        :param last_number: the highest generation number ever reserved; ``last_digest``: the digest last adopted.
-        :param recall: adopt the content of this earlier generation, or `PREVIOUS`; ``reason``: why.
-        :param waits: it does not serve before `begin_serving` or `begin_rollouts`: numbers are reserved, and no more.
-        """
-        self._numbers = numbers
-        self._highest = last_number
-        self._waits = waits
-        request = ReloadRequest(source=START, actor=START, recall=recall, reason=reason)
-        return self.turns.begin(self._start(request, last_digest))
-
-    async def _start(self, request: ReloadRequest, last_digest: str | None) -> ReloadReport:
-        records = await self._trials.load()
-        async with self.turns.turn():
-            return await self._beginning.run(request, records, self._numbers, self._highest, last_digest)
-
     def reload(self, request: ReloadRequest) -> Deferred[ReloadReport]:
         """See `IReloader.reload`."""
-        return self.turns.ask(request)
+        try:
+            self.queue.check_open()
+        except ShuttingDown:
+            return fail()
+        if not request.is_plain:
+            return self.queue.spawn(self._reload_alone(request))
+        if self.queue.following is None:
+            self.queue.following = Batch()
+            answer = self.queue.following.add(request)
+            self.queue.spawn_batch(self._reload_batch(self.queue.following))
+            return answer
+        return self.queue.following.add(request)
+
+    async def _reload_alone(self, request: ReloadRequest, start: Start | None = None) -> ReloadReport:
+        async with self.queue.exclusive():
+            return await self._reload(request, start=start)
+
+    async def _reload_batch(self, batch: Batch) -> None:
+        try:
+            async with self.queue.exclusive():
+                self.queue.following = None
+                report = await self._reload(batch.requests[0], len(batch.requests))
+        except BaseException as error:
+            self.queue.following = None if self.queue.following is batch else self.queue.following
+            batch.fail(error)
+        else:
+            batch.succeed(report)
+
+    def start(self, request: ReloadRequest, start: Start, *, waits: bool = False) -> Deferred[ReloadReport]:
+        """
+        Build and adopt the first generation; `Numbers.read` comes before.
+
+        :param waits: it does not serve before `begin_serving` or `begin_rollouts`: numbers are reserved, and no more.
+        """
+        self._waits = waits
+        return self.queue.spawn(self._reload_alone(request, start))
 
     def describe(self) -> Deferred[dict[str, Any]]:
         """See `IReloader.describe`."""
         return Deferred.fromCoroutine(self._describe())
 
     async def _describe(self) -> dict[str, Any]:
-        live = self.current
+        live, status = self.current, self.rollouts.status()
+        files_now = await reports.files_now(self._pipeline.builder, live)
         return {
-            **describe_generation(live, self.last_failed, self.waiting, await files_now(self._builder, live)),
-            "probation": self._trials.probations.describe(),
-            "ramps": self._trials.ramps.describe(),
+            **reports.describe_generation(live, self.last_failed, self.waiting, files_now),
+            "probation": status.probation,
+            "ramps": list(status.ramps),
         }
-
-    async def unsettled(self, source: str, actor: str, why: str) -> None:
-        """Report files that cannot be adopted as they are; nothing changes."""
-        with suppress(ShuttingDown):  # the next server sees for itself
-            async with self.turns.turn():
-                now, report = self._wall.seconds(), answers.unsettled(self.current, source, actor, why)
-                report = evolve(report, reload_id=f"reload_{uuid7(now)}", at=now)
-                self._hooks.began()
-                self.last = self.waiting = report
-                await self._publish(Finished(report, {}, 1))
-                self._hooks.ended(report)
-
-    def close(self) -> Deferred[None]:
-        """Reload no more: what runs is cut off, and undone by not being done; what was adopted is published."""
-        self._trials.close()
-        closed = self.turns.close()
-        self._start_hooks.close()
-        return closed
-
-    async def begin_serving(self) -> None:
-        """Serve the first generation, whose port is open: begin its trials, and note that it serves."""
-        self.begin_rollouts()
-        await self.note_serving()
-
-    async def withdraw(self) -> None:
-        """Take back the numbers of a first generation that was built and never came to serve: the start failed."""
-        if self._begun is not None:
-            await read_again(self._generations, None)
-
-    async def release(self) -> None:
-        """At the server's end: let go of the live generation, and wait until its connectors are closed."""
-        live, self.current = self.current, None
-        for shared in () if live is None else live.connectors.values():
-            quiesce(shared.value)
-            shared.release()
-        await self._builder.connections.pool.idle()
-        self._builder.files.close()
-
-    async def read_rollouts(self) -> None:
-        """Read again the rollouts of another program, which decides nothing more; `begin_rollouts` must follow."""
-        await self._trials.catch_up()
-
-    def begin_rollouts(self) -> None:
-        """Go on with the rollouts of the first generation, which serves from now on."""
-        self._waits = False
-        self._trials.begin()
-
-    async def note_serving(self) -> None:
-        """Note durably, and publish, that the first generation serves, since `begin_serving` or `begin_rollouts`."""
-        begun, self._begun = self._begun, None
-        if begun is None:
-            return
-        async with self.turns.turn():
-            probation, ramps = self._trials.probations.describe(), tuple(self._trials.ramps.describe())
-            report = evolve(begun.finished.report, probation=probation, ramps=ramps)
-            for warning in await self._note_adopted(begun.generation, begun.request):
-                log.warn("{words}", words=warning)
-            await self._publish(evolve(begun.finished, report=report))
-
-    async def renumber(self) -> None:
-        """
-        Read again which numbers were given: another program gave some, and did not come to serve.
-
-        :raises EventLogUnavailable: it is tried again before the next reload.
-        """
-        self.are_numbers_known = False
-        self._numbers, highest = await read_again(self._generations, self.current)
-        self._highest = max(self._highest, highest)
-        self.are_numbers_known = True
 
     # Doing
 
-    async def _reload(
-        self,
-        request: ReloadRequest,
-        merged: int,
-        last_digest: str | None = None,
-        revive: Revive | None = None,
-    ) -> ReloadReport:
+    async def _reload(self, request: ReloadRequest, merged: int = 1, start: Start | None = None) -> ReloadReport:
         """Reload under the lock: every end of it but a cut-off or a refusal is a report."""
-        self._check_precondition(request)
+        self._check(request)
         if request.dry_run:
-            return (await self._attempt(request, last_digest, revive))[0]
+            return (await self._run(request, start))[0]
         report: ReloadReport | None = None
-        self._hooks.began()
+        self._lifecycle.emit(ReloadBegan(request))
         try:
             before = self.current
-            ended, stages = await self._attempt(request, last_digest, revive)
-            report = ended
+            report, stages = await self._run(request, start)
             self._remember(report)
             finished = Finished(report, dict(stages.durations), merged)
-            if self._waits and report.ok and self.current is not None:
-                self._begun = Begun(generation=self.current, request=request, finished=finished)
+            adopted = None if self.current is before else self.current
+            if self._waits and report.ok and adopted is not None:
+                self._first = adopted, request, finished
                 return report
-            if self.current is not None and self.current is not before:
-                warnings = await self._note_adopted(self.current, request)
-                report = evolve(report, warnings=(*report.warnings, *warnings))
+            warnings = [] if adopted is None else await self._note_adopted(adopted, request)
+            report = evolve(report, warnings=(*report.warnings, *warnings))
             warnings = await self._publish(evolve(finished, report=report))
             return evolve(report, warnings=(*report.warnings, *warnings))
         finally:
-            self._hooks.ended(report)
+            self._lifecycle.emit(ReloadEnded(report))
 
-    async def _attempt(
-        self, request: ReloadRequest, last_digest: str | None, revive: Revive | None
-    ) -> tuple[ReloadReport, Stages]:
+    async def _run(self, request: ReloadRequest, start: Start | None) -> tuple[ReloadReport, Stages]:
+        """Run the pipeline, adopt what it made, and report."""
         started, live = self._clock.seconds(), self.current
         timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
-        stages = Stages(self._clock, max(PARSING, timeout), self._builder.doing)
+        stages = Stages(self._clock, max(PARSING, timeout), self._pipeline.builder.doing)
         try:
-            if not self.are_numbers_known and not request.dry_run:
-                await stages.run("prepare", self.renumber())
-            before = Before(
-                live=live,
-                numbers=self._numbers,
-                highest=self._highest,
-                last_digest=last_digest,
-                revive=revive,
-                started_with=self._started_with,
-            )
-            report = self._success(request, await self._attempts.run(request, stages, before))
+            report = await self._attempt(request, stages, start or Start())
         except (ManifestInvalid, StageFailed) as error:
-            report = answers.failed(request, error, self.current)
+            report = reports.failed(request, error, self.current)
         except CancelledError:
-            if self.turns.closed:
+            if self.queue.closed:
                 raise
             cut_off = StageFailed(stages.current, "what it waited for was cancelled")
-            report = answers.failed(request, cut_off, self.current)
+            report = reports.failed(request, cut_off, self.current)
         now, spent = self._wall.seconds(), self._clock.seconds() - started
         return evolve(report, reload_id=f"reload_{uuid7(now)}", duration_ms=spent * 1000.0, at=now), stages
 
-    def _success(self, request: ReloadRequest, result: Result) -> ReloadReport:
-        live = self.current
-        if result.torn:
-            why = f"{', '.join(result.torn)}: written while it was read"
-            return answers.unsettled(live, request.source, request.actor, why)
-        if result.held and live is not None:
-            return answers.held_back(request, result, live)
-        adopted = result.adopted is not None
-        return answers.succeeded(
-            request,
-            result,
-            live,
-            self._registry.draining(),
-            self._started_with,
-            probation=self._trials.probations.describe() if adopted else None,
-            ramps=self._trials.ramps.describe() if adopted else (),
-        )
+    async def _attempt(self, request: ReloadRequest, stages: Stages, start: Start) -> ReloadReport:
+        if not self.numbers.are_known and not request.dry_run:
+            await stages.run("prepare", self.numbers.read_again(self.current))
+        async with AsyncExitStack() as stack:
+            result = await self._pipeline.run(
+                Run(
+                    request=request,
+                    stages=stages,
+                    stack=stack,
+                    live=self.current,
+                    started_with=self._live.started_with,
+                    last=start.last,
+                    ramps=start.ramps,
+                )
+            )
+            if result.candidate is not None:
+                self._check(request)
+                if self.queue.closed:
+                    raise ShuttingDown("the server is shutting down", retry_after=5)
+                # From here to the end of the step there is no await.
+                stack.pop_all()
+                self._adopt(result.candidate, request)
+        if request.dry_run:
+            await self._pipeline.idle()
+        elif result.ends_pin(request):
+            self._end_pin()
+        status = None if result.candidate is None else self.rollouts.status()
+        draining = self._live.registry.draining()
+        return reports.ended(request, result, self.current, draining, self._live.started_with, status)
+
+    def _adopt(self, candidate: Candidate, request: ReloadRequest) -> None:
+        """Adopt, in one step, and tell everybody; a subscriber that fails keeps none of the others from its work."""
+        previous = self.generation
+        self._live.adopt(candidate)
+        self.numbers.adopted(candidate)
+        self._lifecycle.emit(Adopted(candidate, request, previous, self._waits))
+
+    def _end_pin(self) -> None:
+        if self._live.end_pin():
+            self._lifecycle.emit(PinEnded())
+
+    def _check(self, request: ReloadRequest) -> None:
+        if request.if_match is not None and request.if_match not in ("*", self.etag):
+            raise PreconditionFailed(f"the live generation is {self.etag}, not {request.if_match}")
 
     def _remember(self, report: ReloadReport) -> None:
         self.last = report
@@ -335,63 +273,76 @@ class Coordinator:
         """Note durably that it serves (if that fails, the next server gives it a new number), and run its hooks."""
         warnings: list[str] = []
         try:
-            await self._trials.note(generation, request).addTimeout(NOTING, self._clock)
+            await self.rollouts.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
-            warnings.append(answers.not_noted(generation.number, error))
+            warnings.append(reports.not_noted(generation.number, error))
         return [*warnings, *await self._start_hooks.run(generation.interpreter.value)]
 
     async def _publish(self, finished: Finished) -> list[str]:
         try:
-            return await self._hooks.publish(finished)
+            return await self._publisher.publish(finished)
         except Exception as error:
-            return [f"the reload could not be published: {answers.reason_of(error)}"]
+            return [f"the reload could not be published: {reports.reason_of(error)}"]
 
-    def _last_checks(self, request: ReloadRequest) -> None:
-        self._check_precondition(request)
-        if self.turns.closed:
-            raise ShuttingDown("the server is shutting down", retry_after=5)
+    async def unsettled(self, source: str, actor: str, why: str) -> None:
+        """Report files that cannot be adopted as they are; nothing changes."""
+        with suppress(ShuttingDown):  # the next server sees for itself
+            async with self.queue.exclusive():
+                now, report = self._wall.seconds(), reports.unsettled(self.current, source, actor, why)
+                report = evolve(report, reload_id=f"reload_{uuid7(now)}", at=now)
+                self._lifecycle.emit(ReloadBegan(ReloadRequest(source=source, actor=actor)))
+                self.last = self.waiting = report
+                await self._publish(Finished(report, {}, 1))
+                self._lifecycle.emit(ReloadEnded(report))
 
-    def _check_precondition(self, request: ReloadRequest) -> None:
-        if request.if_match is not None and request.if_match not in ("*", self.etag):
-            raise PreconditionFailed(f"the live generation is {self.etag}, not {request.if_match}")
+    async def end_ramps(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
+        """End ramps, when no reload runs; see `LiveGeneration.end_ramps`."""
+        async with self.queue.exclusive():
+            return self._live.end_ramps(winners)
 
-    def _adopt(self, candidate: Candidate, live: Generation | None, request: ReloadRequest) -> None:
-        now = self._wall.seconds()
-        adopt(candidate, live, self._registry, self._table, self._sink, now)
-        generation = candidate.generation
-        self.current, self._highest = generation, max(self._highest, generation.number)
-        changed = (*candidate.plan.added, *candidate.plan.modified)
-        self._numbers.adopted(generation.bindings[trigger_id] for trigger_id in changed)
-        settings = generation.inputs.manifest.orchestrator
-        self._started_with = self._started_with or settings
-        timeout, before = settings.reload.drain_timeout, 0 if live is None else live.number
+    # The server's life
 
-        trials = self._trials.expect if self._waits else self._trials.adopted
-        steps: Mapping[str, Callable[[], None]] = {
-            "draining what was replaced": lambda: self._drains.begin(before, candidate.ended, timeout),
-            "applying the settings": lambda: self._hooks.adopted(candidate),
-            "beginning the trials": lambda: trials(candidate, request, before),
-        }
-        for what, step in steps.items():  # it serves: one that goes wrong keeps none of the others from their work
-            try:
-                step()
-            except Exception:
-                log.failure("{what} of generation {number} failed", what=what, number=generation.number)
+    async def begin_serving(self) -> None:
+        """Serve the first generation, whose port is open: begin its rollouts, and note that it serves."""
+        self.begin_rollouts()
+        await self.note_serving()
 
-    async def reroute(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
-        """
-        Let one version of each ramp take all deliveries of its trigger from now on, and the other drain.
+    def begin_rollouts(self) -> None:
+        """Go on with the rollouts of the first generation, which serves from now on."""
+        self._waits = False
+        self._lifecycle.emit(FirstServes())
 
-        :return: those that were still in force; in the place of the others a reload has put something else.
-        """
-        async with self.turns.turn():
-            live = self.current
-            ending = {
-                ramp: winner
-                for ramp, winner in winners.items()
-                if live is not None and live.ramps.get(winner.id) is ramp
-            }
-            if live is None or not ending:
-                return frozenset()
-            self.current = reroute(live, ending, self._registry, self._table, self._drains, self._wall.seconds())
-            return frozenset(ending)
+    async def read_rollouts(self) -> None:
+        """Read again the rollouts of another program, which decides nothing more; `begin_rollouts` must follow."""
+        await self.rollouts.catch_up()
+
+    async def note_serving(self) -> None:
+        """Note durably, and publish, that the first generation serves, since `begin_serving` or `begin_rollouts`."""
+        first, self._first = self._first, None
+        if first is None:
+            return
+        generation, request, finished = first
+        async with self.queue.exclusive():
+            status = self.rollouts.status()
+            report = evolve(finished.report, probation=status.probation, ramps=status.ramps)
+            for warning in await self._note_adopted(generation, request):
+                log.warn("{words}", words=warning)
+            await self._publish(evolve(finished, report=report))
+
+    async def withdraw(self) -> None:
+        """Take back the numbers of a first generation that was built and never came to serve: the start failed."""
+        if self._first is not None:
+            await self.numbers.read_again(None)
+
+    def close(self) -> Deferred[None]:
+        """Reload no more: what runs is cut off, with nothing to undo; what was adopted is published."""
+        self._lifecycle.emit(ReloadsClosed())
+        closed = self.queue.close()
+        self._start_hooks.close()
+        return closed
+
+    async def release(self) -> None:
+        """At the server's end: hold the live generation no more, and wait until its connectors are closed."""
+        self._live.release()
+        await self._pipeline.builder.connections.pool.idle()
+        self._pipeline.builder.files.close()

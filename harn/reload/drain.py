@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from harn.clocks import WallTime
 from harn.errors import RouteUnknown
 from harn.lifecycle import Lifecycle, VersionEnded
+from harn.reload.events import Adopted
 from harn.triggers.binding import DRAINING, BindingVersion
 
 log = Logger(namespace="harn.reload")
@@ -96,6 +97,7 @@ class Drains:
         self._wall: WallTime = wall or clock
         self._move_on = move_on
         self._groups: list[Group] = []
+        lifecycle.subscribe(Adopted, self._adopted)
         lifecycle.subscribe(VersionEnded, self._version_ended)
 
     @property
@@ -121,6 +123,11 @@ class Drains:
         for each in self._groups:
             if each.generation in served[:-MOST_DRAINING]:
                 each.move_on(self._move_on)
+
+    def _adopted(self, event: Adopted) -> None:
+        candidate = event.candidate
+        timeout = candidate.generation.inputs.manifest.orchestrator.reload.drain_timeout
+        self.begin(event.previous, candidate.ended, timeout)
 
     def describe(self) -> list[Draining]:
         """Describe every draining version, the longest draining first."""

@@ -1,12 +1,52 @@
-"""Lifecycle events of reloads."""
+"""The lifecycle events of reloads; see `harn.lifecycle`."""
 
 from __future__ import annotations
 
-from harn.lifecycle import Event
+from attrs import frozen
+
 from harn.reload.generation import Candidate
+from harn.reload.report import ReloadReport, ReloadRequest
 
 
-class Adopted(Event, frozen=True, gc=False):
-    """A new generation serves, since this turn of the reactor."""
+@frozen(eq=False)
+class ReloadBegan:
+    """A reload that may change something runs from now on."""
+
+    request: ReloadRequest
+
+
+@frozen(eq=False)
+class Adopted:
+    """
+    A generation is live, since this turn of the reactor.
+
+    :ivar previous: the number of the one before; 0 for none.
+    :ivar waits: it is a server's first, and serves from `FirstServes` on.
+    """
 
     candidate: Candidate
+    request: ReloadRequest
+    previous: int
+    waits: bool = False
+
+
+@frozen(eq=False)
+class FirstServes:
+    """A server's first generation serves from now on: its port is open, or that of the program before is ours."""
+
+
+@frozen(eq=False)
+class ReloadEnded:
+    """A reload that `ReloadBegan` announced is over; ``report`` is None when it was refused or cut off."""
+
+    report: ReloadReport | None
+
+
+@frozen(eq=False)
+class PinEnded:
+    """The watcher and a restart adopt the files again: somebody asked for them; see `harn.reload.pin`."""
+
+
+@frozen(eq=False)
+class ReloadsClosed:
+    """Nothing more is adopted or decided: the server ends, or another program goes on in its place."""

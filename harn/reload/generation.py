@@ -18,6 +18,7 @@ from harn.connectors.signed import SignedConnector
 from harn.manifest.model import RolloutSpec
 from harn.model.inbound import InboundRequest
 from harn.reload.inputs import Inputs
+from harn.reload.pin import Pin
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.ramp import Ramp
@@ -84,8 +85,7 @@ class Generation:
     :ivar ramps: of the triggers whose deliveries two versions share.
     :ivar since: when it was adopted (seconds, Unix).
     :ivar recalled: the earlier generation whose content it is; None when it was read from files.
-    :ivar replaced: of a recalled one: the digests of the files as they read when it was adopted. They say something
-        else, on purpose.
+    :ivar pin: of a recalled one: the files that it took the place of.
     :ivar reason: why it was adopted, where somebody said.
     """
 
@@ -102,13 +102,23 @@ class Generation:
     since: float
     ramps: Mapping[str, Ramp] = field(factory=dict)
     recalled: int | None = None
-    replaced: Mapping[str, str] = field(factory=dict)
+    pin: Pin | None = None
     reason: str = ""
 
     @property
     def digest(self) -> str:
         """The digest of everything that it was made of."""
         return self.inputs.digest
+
+
+@frozen(kw_only=True)
+class Prepared:
+    """What the stages up to resolve gave: enough to say what a reload would do."""
+
+    inputs: Inputs
+    interpreter: Shared[IInterpreter]
+    definitions: Mapping[str, Definition]
+    plan: Plan
 
 
 @frozen(kw_only=True, eq=False)

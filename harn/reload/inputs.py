@@ -24,6 +24,8 @@ from harn.model.problem import Problem
 from harn.model.references import FunctionReference, SecretReference, parse_secret_reference
 from harn.secrets.chain import SecretChain
 from harn.secrets.hashing import KnownSecrets, secret_hash
+from harn.triggers.binding import Definition
+from harn.triggers.reconcile import Plan, reconcile
 from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem, read_bundle, source_digest
 from harn.wire import digest_bytes, digest_value
@@ -278,3 +280,37 @@ def code_digest_of(bundle: Bundle) -> Callable[[str], str]:
         return digest
 
     return lambda reference: of_module(reference.partition(":")[0])
+
+
+def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -> dict[str, Definition]:
+    """
+    Define every trigger of the manifest, whose functions lie in the bundle.
+
+    The definition of a trigger that did not change is the live object itself, so that comparing it costs nothing.
+    """
+    code = code_digest_of(bundle)
+    fingerprints = manifest.fingerprints
+    definitions: dict[str, Definition] = {}
+    handlers: dict[str, str] = {}
+    for trigger_id, spec in manifest.triggers.items():
+        handler_code = handlers.get(spec.handler)
+        if handler_code is None:
+            handler_code = handlers[spec.handler] = code(spec.handler)
+        predicate_code = None if spec.when is None else code(spec.when)
+        known = live.get(trigger_id)
+        if (
+            known is not None
+            and (known.spec is spec or known.spec_fingerprint == fingerprints[trigger_id])
+            and known.handler_code == handler_code
+            and known.predicate_code == predicate_code
+        ):
+            definitions[trigger_id] = known
+        else:
+            definitions[trigger_id] = Definition.of(spec, fingerprints[trigger_id], handler_code, predicate_code)
+    return definitions
+
+
+def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, Definition], Plan]:
+    """Define every trigger and reconcile with the live ones."""
+    definitions = define(inputs.manifest, inputs.bundle, live)
+    return definitions, reconcile(live, definitions)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute, Interface, implementer
 
-from harn.reload.report import ReloadReport, ReloadRequest
+from harn.manifest.model import RolloutSpec
+from harn.manifest.settings import OrchestratorSettings
+from harn.reload.generation import Generation, Prepared
+from harn.reload.numbers import VersionNumbers
+from harn.reload.report import Finished, ReloadReport, ReloadRequest
+from harn.store.generations import IGenerations
 from harn.triggers.route import Route
 
 
@@ -27,7 +33,7 @@ class IRouteTable(Interface):
 
 
 class IReloader(Interface):
-    """Reloads, and knows what is live."""
+    """Reloads, and describes what is live."""
 
     generation: int = Attribute("The number of the live generation; 0 before the first.")
     etag: str = Attribute("Made of the live generation's number and digest.")
@@ -42,3 +48,78 @@ class IReloader(Interface):
 
     def describe() -> Deferred[dict[str, Any]]:
         """The shape of ``GET /admin/generation``; reads the files to tell ``drift``."""
+
+
+@frozen
+class RolloutStatus:
+    """The probation and the ramps that are under way, as JSON values; ``probation`` is None where there is none."""
+
+    probation: Mapping[str, Any] | None = None
+    ramps: tuple[Mapping[str, Any], ...] = ()
+
+
+class IRollouts(Interface):
+    """The rollouts of the live generation; provided by `harn.rollout.rollouts.Rollouts`."""
+
+    def status() -> RolloutStatus:
+        """Return what is under way."""
+
+    def note(generation: Generation, request: ReloadRequest) -> Deferred[None]:
+        """
+        Write durably that a generation serves, in one unit with the rollouts that are under way.
+
+        :return: fires when that is in the store; it fails if the first try fails. It is tried again all the same.
+        """
+
+    def catch_up() -> Awaitable[None]:
+        """Read again what another program wrote of the rollouts, which decides nothing more; `FirstServes` follows."""
+
+
+@implementer(IRollouts)
+@frozen
+class NoRollouts:
+    """What a server without rollouts does: a generation is adopted for good."""
+
+    generations: IGenerations
+
+    def status(self) -> RolloutStatus:
+        """See `IRollouts.status`."""
+        return RolloutStatus()
+
+    def note(self, generation: Generation, request: ReloadRequest) -> Deferred[None]:
+        """See `IRollouts.note`."""
+        return self.generations.adopted(generation.number, generation.since, {})
+
+    async def catch_up(self) -> None:
+        """See `IRollouts.catch_up`."""
+
+
+class IReloadPublisher(Interface):
+    """Publishes reloads; provided by `harn.orchestrator.publish.Publisher`."""
+
+    def publish(finished: Finished) -> Deferred[list[str]]:
+        """Write record and state file before the caller is answered; return a warning for each failure."""
+
+
+@frozen(kw_only=True)
+class DryRun:
+    """
+    Everything that a dry run would adopt, not yet put together.
+
+    :ivar rollouts: of the modified triggers that would ramp.
+    :ivar started_with: the settings of the server's first generation, once there was one.
+    """
+
+    live: Generation | None
+    prepared: Prepared
+    rollouts: Mapping[str, RolloutSpec]
+    request: ReloadRequest
+    versions: VersionNumbers
+    started_with: OrchestratorSettings | None
+
+
+class IPlanner(Interface):
+    """Makes the details of dry runs; provided by `harn.orchestrator.planning.Planner`."""
+
+    def describe(dry_run: DryRun) -> Awaitable[Mapping[str, Any]]:
+        """Return the JSON value ``plan`` of a dry run's report."""

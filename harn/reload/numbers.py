@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from harn.reload.generation import Generation
+from harn.reload.generation import Candidate, Generation
 from harn.store.generations import GenerationRecord, IGenerations, LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
 
@@ -72,22 +72,54 @@ class VersionNumbers:
             )
 
 
-async def read_again(generations: IGenerations, live: Generation | None) -> tuple[VersionNumbers, int]:
+class Numbers:
     """
-    Read which numbers were given, after another program gave some and did not come to serve; it runs no more.
+    The numbers of generations and versions that were given so far: what the store remembers, and what was given since.
 
-    What it reserved is taken back: no number is used by it.
-
-    :return: the versions', and the highest of a generation that may have served.
-    :raises EventLogUnavailable: the store cannot be read or written.
+    :ivar versions: of versions; ``highest``: of a generation, reserved or adopted.
+    :ivar are_known: False when another program may have given some since; the next reload reads them again.
     """
-    last, number = await generations.last(), 0 if live is None else live.number
-    if last is not None and last.number > number and last.adopted_at is None and last.digest != WITHDRAWN:
-        withdrawn = GenerationRecord(
-            number=last.number, digest=WITHDRAWN, bundle_id=last.bundle_id, source=last.source, actor=last.actor
-        )
-        await generations.reserve(withdrawn, None)
-    numbers = VersionNumbers(await generations.latest_bindings())
-    if live is not None:
-        numbers.adopted(live.bindings.values())  # that these serve may not have been noted
-    return numbers, max(number, (await LastGeneration.of(generations)).number)
+
+    def __init__(self, generations: IGenerations) -> None:
+        self._generations = generations
+        self.versions, self.highest = VersionNumbers({}), 0
+        self.are_known = True
+
+    def adopted(self, candidate: Candidate) -> None:
+        """Note the numbers of a generation that is live now, and of its new versions."""
+        generation, plan = candidate.generation, candidate.plan
+        self.highest = max(self.highest, generation.number)
+        self.versions.adopted(generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified))
+
+    async def read(self) -> LastGeneration:
+        """
+        Read what the store remembers, at a start.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        self.versions = VersionNumbers(await self._generations.latest_bindings())
+        last = await LastGeneration.of(self._generations)
+        self.highest = last.number
+        return last
+
+    async def read_again(self, live: Generation | None) -> None:
+        """
+        Read which numbers were given, after another program gave some and did not come to serve; it runs no more.
+
+        What it reserved is withdrawn: it used no number.
+
+        :raises EventLogUnavailable: the store cannot be read or written; it is tried again before the next reload.
+        """
+        self.are_known = False
+        last, number = await self._generations.last(), 0 if live is None else live.number
+        if last is not None and last.number > number and last.adopted_at is None and last.digest != WITHDRAWN:
+            withdrawn = GenerationRecord(
+                number=last.number, digest=WITHDRAWN, bundle_id=last.bundle_id, source=last.source, actor=last.actor
+            )
+            await self._generations.reserve(withdrawn, None)
+        versions = VersionNumbers(await self._generations.latest_bindings())
+        if live is not None:
+            versions.adopted(live.bindings.values())  # that these serve may not have been noted
+        self.versions = versions
+        self.highest = max(self.highest, number, (await LastGeneration.of(self._generations)).number)
+        self.are_known = True

@@ -189,7 +189,7 @@ class LiveGeneration(Result, frozen=True, kw_only=True):
     hooks_failed: tuple[str, ...] | UnsetType = UNSET
     recalled: int | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
-    pinned: Any = UNSET
+    pinned: Annotated[bool, Meta(description="After a rollback: the files are not adopted until they change.")] = False
     last_failed: dict[str, Any] | None
     waiting: dict[str, Any] | None
     probation: dict[str, Any] | None

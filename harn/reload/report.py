@@ -24,6 +24,8 @@ UNASKED = "file_watch"
 """The source of reloads that nobody asked for: these may not remove most triggers."""
 PREVIOUS = 0
 """As `ReloadRequest.recall`: the last generation before the live one with another content."""
+START = "start"
+"""The source of a server's first generation."""
 REVERT = "revert"
 """The source of a rollback that a generation brought about itself, on probation."""
 
@@ -180,3 +182,12 @@ class ReloadReport:
             **({"probation": self.probation} if self.probation is not None else {}),
             **({"ramps": list(self.ramps)} if self.ramps else {}),
         }
+
+
+@frozen
+class Finished:
+    """A reload that ended, for its record: how long each stage took (seconds), and how many requests it answers."""
+
+    report: ReloadReport
+    stages: Mapping[str, float]
+    merged: int = 1

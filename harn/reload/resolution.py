@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from harn.errors import ManifestInvalid
 from harn.model.references import FunctionReference
@@ -103,3 +106,25 @@ class Resolution:
             return None, problems
         self._resolved[bundle.bundle_id] = self._resolved.get(bundle.bundle_id, frozenset()) | frozenset(references)
         return (self.pool.add(bundle.bundle_id, interpreter) if keep else None), ()
+
+
+CUT_OFF = "the server ends, and its on_start functions have not ended"
+
+
+class StartHooks:
+    """Runs them, one generation's after the other's."""
+
+    def __init__(self) -> None:
+        self._running: Deferred[Any] = succeed(())
+
+    async def run(self, interpreter: IInterpreter) -> Sequence[str]:
+        """Run those of an interpreter; return the failures, or `CUT_OFF` if `close` came before the end."""
+        running = self._running = interpreter.serve()
+        try:
+            return await running
+        except CancelledError:  # by `close`, or with the reload's task: what was adopted is published all the same
+            return (CUT_OFF,)
+
+    def close(self) -> None:
+        """Stop waiting."""
+        self._running.cancel()

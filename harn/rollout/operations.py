@@ -12,14 +12,14 @@ from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
     from harn.reload.coordinator import Coordinator
-    from harn.rollout.trials import Trials
+    from harn.rollout.rollouts import Rollouts
 
 
 @frozen(kw_only=True)
 class RolloutService:
     """What the operations on rollouts ask."""
 
-    trials: Trials
+    rollouts: Rollouts
     coordinator: Coordinator
 
 
@@ -77,20 +77,20 @@ async def confirm_generation(service: RolloutService, caller: Caller, wanted: Co
 
     :raises NothingPending: it is not on probation, or another is live.
     """
-    trials = service.trials
-    trial = trials.probations.hold(wanted.generation)  # its time does not run out while this waits for its turn
+    rollouts = service.rollouts
+    trial = rollouts.probations.hold(wanted.generation)  # its time does not run out while this waits for its turn
     try:
-        # In a turn, so that no other program takes over in between.
-        async with service.coordinator.turns.turn():
-            return Confirmed(generation=await trials.confirm(wanted.generation, caller.actor))
+        # While no reload runs, so that no other program takes over in between.
+        async with service.coordinator.queue.exclusive():
+            return Confirmed(generation=await rollouts.confirm(wanted.generation, caller.actor))
     finally:
-        trials.probations.let_go(trial)
+        rollouts.probations.let_go(trial)
 
 
 @operation("ramps.list", role=Role.READ, route=Get("/ramps"))
 async def list_ramps(service: RolloutService, caller: Caller, wanted: ListRamps) -> RampList:
     """List the triggers whose versions share their deliveries, and the ramps that were aborted."""
-    return RampList(ramps=convert(service.trials.ramps.describe(), tuple[RampInfo, ...]))
+    return RampList(ramps=convert(service.rollouts.ramps.describe(), tuple[RampInfo, ...]))
 
 
 @operation(
@@ -105,7 +105,7 @@ async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) 
 
     :raises NothingPending: there is no such ramp.
     """
-    ended = await service.trials.ramps.finish(wanted.trigger, caller.actor)
+    ended = await service.rollouts.ramps.finish(wanted.trigger, caller.actor)
     return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
 
 
@@ -118,7 +118,7 @@ async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -
 
     :raises NothingPending: there is no such ramp.
     """
-    ended = await service.trials.ramps.abort(wanted.trigger, caller.actor)
+    ended = await service.rollouts.ramps.abort(wanted.trigger, caller.actor)
     return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
 
 

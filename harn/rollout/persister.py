@@ -1,5 +1,5 @@
 """
-Keeping: what must outlast a restart gets into the store, sooner or later, in its latest form.
+Writes what must outlast a restart into the store, sooner or later, in its latest form.
 
 A write that fails is tried again until it works, something newer takes its place, or the server ends.
 """
@@ -7,13 +7,16 @@ A write that fails is tried again until it works, something newer takes its plac
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from harn.errors import EventLogUnavailable, ShuttingDown
+from harn.reload.pipeline import NOTING
+from harn.store.checkpoints import ICheckpoints
 
 log = Logger(namespace="harn.reload")
 
@@ -23,11 +26,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds before something that failed is tried again."""
 
 
-class Keeper:
-    """Writes what is to be kept, one after the other, in the order in which it was asked for."""
+class Persister:
+    """Writes one thing after the other, in the order in which they were asked for."""
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, clock: IReactorTime, checkpoints: ICheckpoints) -> None:
+        self.clock = clock
+        self.checkpoints = checkpoints
         self._writes: dict[str, Write] = {}
         self._waiting: list[Deferred[None]] = []
         self._is_working = False
@@ -107,10 +111,41 @@ class Keeper:
         return None
 
     async def _pause(self, seconds: float) -> None:
-        self._pausing = deferLater(self._clock, seconds)
+        self._pausing = deferLater(self.clock, seconds)
         try:
             await self._pausing
         except CancelledError:
             pass  # there is something new to be kept, or the server ends
         finally:
             self._pausing = None
+
+
+class Checkpoint:
+    """
+    One named value that must outlast a restart.
+
+    :param record: returns it as it is now, as a JSON value.
+    """
+
+    def __init__(self, persister: Persister, name: str, record: Callable[[], Any]) -> None:
+        self._persister = persister
+        self._name = name
+        self._record = record
+
+    def save_soon(self) -> None:
+        """Write it, without waiting for that."""
+        self._persister.keep_soon(self._name, self._write)
+
+    async def save(self) -> None:
+        """
+        Write it.
+
+        :raises EventLogUnavailable: the store cannot be written, or takes too long; it is tried again all the same.
+        """
+        try:
+            await self._persister.keep(self._name, self._write).addTimeout(NOTING, self._persister.clock)
+        except TimeoutError:
+            raise EventLogUnavailable(f"the store did not answer within {NOTING:g} s; try again") from None
+
+    async def _write(self) -> None:
+        await self._persister.checkpoints.put(self._name, self._record())

@@ -28,9 +28,9 @@ def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, has
 
     def watched() -> Watched:
         live = coordinator.current
-        inputs, replaced = (None, {}) if live is None else (live.inputs, live.replaced)
+        inputs, pin = (None, None) if live is None else (live.inputs, live.pin)
         failing = coordinator.last_failed is not None or coordinator.waiting is not None
-        return Watched.of(inputs, manifest, replaced, failing=failing)
+        return Watched.of(inputs, manifest, pin, failing=failing)
 
     def read(paths: Iterable[str]) -> Mapping[str, str]:
         live, wanted = coordinator.current, frozenset(paths)

@@ -8,15 +8,15 @@ from enum import Enum
 from attrs import frozen
 
 from harn.reload.settling import keeps_changing
-from harn.watch.model import UNREADABLE, Content, Seen, Watched
+from harn.watch.model import UNREADABLE, Seen, Watched
 
 
 class Standing(Enum):
     """How what is on disk stands to what is live."""
 
     LIVE = "live"
-    REPLACED = "replaced"
-    """It is what a rollback or a revert replaced."""
+    PINNED = "pinned"
+    """It reads as when a rollback or a revert took its place: the pin holds."""
     RENEWED = "renewed"
     """It is that as well, but secrets, keys or certificates are not those that are live."""
     UNFIT = "unfit"
@@ -39,9 +39,9 @@ def judge(seen: Seen, watched: Watched) -> Judgement:
     differing = frozenset(path for path, digest in live.items() if content.get(path) != digest)
     if not differing and not newcomers:
         return Judgement(Standing.LIVE)
-    if watched.replaced and _reads_like(content, watched.replaced):
+    if watched.pin is not None and watched.pin.holds(content):
         # Newcomers to an earlier generation may have been there all the time: they undo no rollback.
-        return _beside_replaced(seen, watched, differing - watched.plain())
+        return _beside_pinned(seen, watched, differing - watched.plain())
     why = _unfit(seen, watched, differing, newcomers)
     return Judgement(Standing.UNFIT, why) if why else Judgement(Standing.CHANGED)
 
@@ -57,10 +57,10 @@ def _unfit(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: f
     return _unfit_files(seen, watched, differing, newcomers)
 
 
-def _beside_replaced(seen: Seen, watched: Watched, keyed: frozenset[str]) -> Judgement:
+def _beside_pinned(seen: Seen, watched: Watched, keyed: frozenset[str]) -> Judgement:
     """Judge what differs beside what was rolled back from: files that no generation keeps the content of."""
     if not keyed:
-        return Judgement(Standing.REPLACED)
+        return Judgement(Standing.PINNED)
     why = _unfit_files(seen, watched, keyed, frozenset())
     return Judgement(Standing.UNFIT, why) if why else Judgement(Standing.RENEWED)
 
@@ -82,10 +82,6 @@ def restless(first: Seen, second: Seen) -> str:
     paths = first.content.keys() | second.content.keys()
     changed = [path for path in paths if first.content.get(path) != second.content.get(path)]
     return keeps_changing(changed)
-
-
-def _reads_like(content: Content, other: Content) -> bool:
-    return all(content.get(path) == digest for path, digest in other.items())
 
 
 def _first(paths: Collection[str]) -> str:

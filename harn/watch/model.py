@@ -8,6 +8,7 @@ from enum import Enum
 from attrs import field, frozen
 
 from harn.reload.inputs import Inputs
+from harn.reload.pin import Pin
 from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, UNSETTLED, ReloadReport
 from harn.vm.bundle import Bundle
 
@@ -23,11 +24,10 @@ class Watched:
     """
     What to watch now.
 
-    :ivar paths: absolute: those of ``live`` and ``replaced``, and the manifest.
+    :ivar paths: absolute: those of ``live`` and ``pin``, and the manifest.
     :ivar live: the digests of the live generation's files; what reads like this needs no reload.
     :ivar manifest: which of ``paths`` is the manifest.
-    :ivar replaced: what the files said when a rollback or a revert was adopted. What reads like this was replaced by
-        somebody on purpose, and is not adopted again until the bytes change.
+    :ivar pin: of a rollback or a revert; while it holds, the files are not adopted.
     :ivar bundle: the live generation's modules: a new file that one of their imports would mean is news.
     :ivar exports: as the live manifest has it, like ``include``: patterns, relative to its directory, of which a match
         that is not live is news, too.
@@ -37,22 +37,22 @@ class Watched:
     paths: frozenset[str]
     live: Content
     manifest: str
-    replaced: Content = field(factory=dict)
+    pin: Pin | None = None
     bundle: Bundle | None = None
     exports: Mapping[str, str] = field(factory=dict)
     include: tuple[str, ...] = ()
     failing: bool = True
 
     @classmethod
-    def of(cls, live: Inputs | None, manifest: str, replaced: Content, *, failing: bool) -> Watched:
+    def of(cls, live: Inputs | None, manifest: str, pin: Pin | None, *, failing: bool) -> Watched:
         """Say what to watch for the sake of a live generation; of none: the manifest."""
         if live is None:
             return cls(paths=frozenset((manifest,)), live={}, manifest=manifest, failing=failing)
         return cls(
-            paths=frozenset((*live.files, *replaced, manifest)),
+            paths=frozenset((*live.files, *(() if pin is None else pin.files), manifest)),
             live=live.files,
             manifest=manifest,
-            replaced=replaced,
+            pin=pin,
             bundle=live.bundle,
             exports=live.manifest.exports,
             include=tuple(live.manifest.orchestrator.vm.include),
@@ -60,9 +60,9 @@ class Watched:
         )
 
     def plain(self) -> frozenset[str]:
-        """Name the manifest, the live modules, and what was replaced; what is watched beside holds something secret."""
+        """Name the manifest, the live modules, and the pinned files; what is watched beside holds something secret."""
         modules = () if self.bundle is None else (module.path for module in self.bundle.modules.values())
-        return frozenset((self.manifest, *modules, *self.replaced))
+        return frozenset((self.manifest, *modules, *(() if self.pin is None else self.pin.files)))
 
     def included(self) -> frozenset[str]:
         """Name the live files that are there because a pattern matches them: they come and go as they please."""

@@ -14,8 +14,7 @@ from harn.history import plan as module
 from harn.history.changes import field_changes
 from harn.history.plan import Planned, Work, describe_plan
 from harn.manifest.settings import OrchestratorSettings
-from harn.reload.definitions import define
-from harn.reload.inputs import Inputs
+from harn.reload.inputs import Inputs, define
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.triggers.binding import BindingVersion
 from harn.triggers.reconcile import Plan, reconcile

@@ -7,6 +7,7 @@ import os
 import resource
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -25,9 +26,9 @@ from harn.orchestrator.process import (
 from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, manifest_payload
 from harn.orchestrator.state_directory import read_or_make_key
 from harn.orchestrator.state_file import StateFile
-from harn.reload.hooks import Finished
-from harn.reload.report import ReloadReport
+from harn.reload.report import Finished, ReloadReport
 from harn.testing.stores.pumped import PumpedStore
+from harn.triggers.reconcile import Plan
 from tests.reload.fakes import START
 
 
@@ -82,12 +83,17 @@ class SurroundingsTests(SynchronousTestCase):
         freezer = Freezer(clock)
         seen = []
         for fresh in (1, 1, FREEZE_AFTER - 1, 1, FREEZE_AFTER):
-            freezer.adopted(fresh)
-            freezer.adopted(0)
+            freezer.adopted(adopting(fresh))
+            freezer.adopted(adopting(0))
             before = len(frozen)
             clock.advance(0)
             seen.append(len(frozen) - before)
         self.assertEqual((seen, clock.getDelayedCalls()), ([1, 0, 1, 0, 1], []))
+
+
+def adopting(fresh: int) -> Any:
+    """Make the event of a generation with so many new bindings."""
+    return SimpleNamespace(candidate=SimpleNamespace(plan=Plan(added=tuple(map(str, range(fresh))))))
 
 
 class PublisherTests(SynchronousTestCase):
@@ -110,7 +116,7 @@ class PublisherTests(SynchronousTestCase):
 
     def published(self, finished: Finished) -> tuple[list[str], list[str]]:
         """Publish; give the warnings, and the kinds of the records there are."""
-        publishing = self.publisher.reload_ended(finished)
+        publishing = self.publisher.publish(finished)
         self.clock.advance(PATIENCE)
         warnings = self.successResultOf(publishing)
         self.store.fail_reads = False

@@ -26,9 +26,8 @@ from harn.orchestrator.core import follow_log_level
 from harn.orchestrator.maintenance import retention_policy
 from harn.orchestrator.reloading import apply_settings
 from harn.orchestrator.shutdown import drain_limits
-from harn.reload.events import Adopted
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.rollout.probation import Probation, terms
+from harn.rollout.model import Probation, terms
 from harn.server import Server
 from harn.store.retention import RetentionPolicy, RetentionService
 from tests.reload.fakes import START
@@ -51,7 +50,7 @@ class SettingsWorld:
         told = evolve(options, state_dir=str(root))
         self.server = Server(clock, told, {}, Metrics(), self.world.store, interpreters, clock)
         self.server.lifecycle = self.world.lifecycle
-        self.server.add(self.world.trials)
+        self.server.add(self.world.rollouts)
         self.levels: list[str] = []
         follow_log_level(self.server, self.levels.append)
         install_dispatch(self.server)
@@ -59,9 +58,6 @@ class SettingsWorld:
         apply_settings(self.server)
         self.dispatcher, self.admission = self.server[Dispatcher], self.server[Admission]
         self.site = self.server[HarnSite]
-        coordinator = self.world.coordinator
-        emit = self.world.lifecycle.emit
-        coordinator._hooks = evolve(coordinator._hooks, adopted=lambda candidate: emit(Adopted(candidate)))
 
     def retention(self) -> RetentionPolicy:
         """Return what is trimmed now."""

@@ -19,8 +19,8 @@ from harn.model.delivery import (
     StoredDelivery,
 )
 from harn.reload.generation import Candidate
-from harn.rollout.probation import CONFIRMED, PASSED, REVERTED
-from harn.rollout.trials import START, STUCK
+from harn.reload.report import START
+from harn.rollout.model import CONFIRMED, PASSED, REVERTED, STUCK
 from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call
 from tests.reload.fakes import FakeInterpreter
@@ -339,7 +339,7 @@ class Notebook:
             if kind == "probation_ended" and payload["outcome"] == REVERTED:
                 bad = self.undone.pop(payload["generation"])
                 self.just_judged.update(each.key for each in bad if world.registry.active.get(each.id) is not each)
-        terms = world.trials.probations.current
+        terms = world.rollouts.probations.current
         if terms is not None:
             self.hold(terms.fallback not in self.unproven, "falls back to what was not proved", terms)
             is_kept = terms.fallback in served(world)

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from harn.reload.drain import MOST_DRAINING
-from harn.rollout import probation, ramping
-from harn.rollout.probation import Probation
+from harn.rollout import probation
+from harn.rollout import ramps as ramping
+from harn.rollout.model import Probation
 from harn.rollout.ramp_record import why_failed
 from harn.triggers.binding import ACTIVE
 from harn.triggers.pool import Shared
@@ -114,7 +115,7 @@ def what_can_run_runs(world: World, rows: Mapping[str, Row]) -> None:
 
 def trials_are_of_what_serves(world: World) -> None:
     """Probation and ramps are the live generation's, are due in the future, and are kept over a restart."""
-    current, trials = world.coordinator.current, world.trials
+    current, trials = world.coordinator.current, world.rollouts
     assert current is not None
     now, ramps, on_probation = world.clock.seconds(), trials.ramps, trials.probations.current
     assert {trigger_id: running.ramp for trigger_id, running in ramps._running.items()} == dict(current.ramps)
@@ -144,12 +145,12 @@ def trials_are_of_what_serves(world: World) -> None:
 
 def is_kept(world: World) -> bool:
     """Return whether what must outlast a restart is in the store; verdicts on ramps may come a second later."""
-    keeper = world.trials.keeper
-    return not (keeper._writes or keeper._pausing is not None or world.trials.ramps._failed)
+    keeper = world.rollouts.persister
+    return not (keeper._writes or keeper._pausing is not None or world.rollouts.ramps._failed)
 
 
 def _look_at_probation(world: World, terms: Probation, now: float) -> None:
-    trial = world.trials.probations._trial
+    trial = world.rollouts.probations._trial
     assert trial is not None
     assert terms.generation == world.coordinator.generation
     assert terms.fallback < terms.generation
@@ -172,7 +173,7 @@ def drains_are_bounded(world: World) -> None:
 
 def timers_are_known(world: World) -> None:
     """Each call that the clock is to make is one that somebody will cancel."""
-    trials, dispatcher = world.trials, world.dispatcher
+    trials, dispatcher = world.rollouts, world.dispatcher
     timers = [
         trials.probations._timer,
         trials.ramps._timer,
@@ -184,4 +185,4 @@ def timers_are_known(world: World) -> None:
     pending = world.clock.getDelayedCalls()
     unknown = [timer for timer in pending if timer not in known]
     assert len(pending) == len(known) + len(unknown)
-    assert len(unknown) == (trials._reverting is not None) + (trials.keeper._pausing is not None), unknown
+    assert len(unknown) == (world.reverter.reverting is not None) + (trials.persister._pausing is not None), unknown

@@ -271,7 +271,7 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(generations=st.integers(1, 3))
     def trim(self, generations: int) -> None:
         """Old generations are forgotten; what is live, or may be gone back to by itself, is not."""
-        needed = self.world.trials.needed()
+        needed = self.world.rollouts.needed()
         policy = RetentionPolicy(
             events=1e9, dead=1e9, generations=generations, kept=needed.generations, versions=needed.versions
         )
@@ -329,9 +329,9 @@ class ServerMachine(RuleBasedStateMachine):
                 record["share"],
                 record["next_at"],
             )
-            for record in self.world.trials.ramps.records() or ()
+            for record in self.world.rollouts.ramps.records() or ()
         }
-        probations = self.world.trials.probations
+        probations = self.world.rollouts.probations
         return ramps, probations.current or probations.undoing
 
     def last_noted(self) -> int | None:
@@ -369,8 +369,8 @@ class ServerMachine(RuleBasedStateMachine):
         for _ in range(100):
             while world.calls:
                 self.end(0, "returns")
-            if any(not running.is_ending for running in world.trials.ramps._running.values()):
-                self.came(Deferred.fromCoroutine(world.trials.ramps.finish(None, "me")))
+            if any(not running.is_ending for running in world.rollouts.ramps._running.values()):
+                self.came(Deferred.fromCoroutine(world.rollouts.ramps.finish(None, "me")))
             elif world.clock.getDelayedCalls():
                 world.clock.advance(60.0)
             else:
@@ -382,5 +382,5 @@ class ServerMachine(RuleBasedStateMachine):
         assert [*world.registry] == [*world.registry.active.values()]
         assert not [binding for binding in world.registry if binding.in_flight or binding.stored]
         assert not +world.registry.waiting, world.registry.waiting
-        assert world.trials.probations.current is None
+        assert world.rollouts.probations.current is None
         self.promises_hold()

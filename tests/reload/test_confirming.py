@@ -16,11 +16,11 @@ from tests.reload.world import fake
 class ConfirmTests(CoordinatorCase):
     def setUp(self) -> None:
         super().setUp()
-        self.service = RolloutService(trials=self.world.trials, coordinator=self.world.coordinator)
+        self.service = RolloutService(rollouts=self.world.rollouts, coordinator=self.world.coordinator)
         self.addCleanup(self.world.close)
         self.world.manifest(fake("a"), fake("b", extra="timeout = '9s'"))
         self.reloaded(confirm_within=20.0)
-        self.turn = self.world.coordinator.turns.turn()
+        self.turn = self.world.coordinator.queue.exclusive()
 
     def confirm(self, generation: int | None) -> Deferred[Any]:
         """Confirm."""

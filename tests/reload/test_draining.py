@@ -259,5 +259,5 @@ class RampsTests(GenerationCase):
         for binding in stable:
             binding.lease()
         for name in names:
-            self.successResultOf(Deferred.fromCoroutine(self.world.trials.ramps.finish(name, "me")))
+            self.successResultOf(Deferred.fromCoroutine(self.world.rollouts.ramps.finish(name, "me")))
         self.assertEqual((self.world.drains.generations, {binding.moved for binding in stable}), ((2,), {False}))

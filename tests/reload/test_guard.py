@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.reload.guard import would_remove_most
+from harn.triggers.reconcile import would_remove_most
 
 
 class GuardTests(SynchronousTestCase):

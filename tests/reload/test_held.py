@@ -95,7 +95,7 @@ class HeldTests(CoordinatorCase):
     def test_unsettled_in_its_turn(self) -> None:
         """That is told when what keeps reloads out is over; by a server that ends, not at all."""
         before = list(self.world.told.runs)
-        turn = self.world.coordinator.turns.turn()
+        turn = self.world.coordinator.queue.exclusive()
         self.successResultOf(Deferred.fromCoroutine(turn.__aenter__()))
         telling = Deferred.fromCoroutine(self.world.coordinator.unsettled("file_watch", "watch", "harn.toml is empty"))
         self.assertEqual(self.world.told.runs, before)

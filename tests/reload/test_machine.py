@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import fields
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
@@ -21,6 +22,8 @@ from harn.errors import (
     StageFailed,
 )
 from harn.model.shares import FailureLimit
+from harn.reload.generation import Generation
+from harn.reload.pin import CHECKPOINT as PIN
 from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, REVERT, ReloadReport
 from tests.reload.expected import NOTHING, SHARES, Content, Wish, rows_of
 from tests.reload.machine import GRACE, IDS, MODULES, WISHES, ServerMachine
@@ -67,14 +70,22 @@ class ReloadMachine(ServerMachine):
     def standing(self) -> Any:
         """Everything that a reload that fails, or is dry, must leave as it is."""
         world, rows = self.world, rows_of(self.world)
+        stands = world.stands()
+        current = stands.pop("current")
         return (
-            world.stands(),
-            world.trials.ramps.describe(),
-            world.trials.probations.describe(),
+            stands,
+            {each.name: getattr(current, each.name) for each in fields(Generation) if each.name != "pin"},
+            world.rollouts.ramps.describe(),
+            world.rollouts.probations.describe(),
             {trigger_id: (ramp, ramp.share) for trigger_id, ramp in world.registry.ramps.items()},
             {event_id: (row.stored.state, row.stored.version) for event_id, row in rows.items()},
-            world.store.query("SELECT name, value FROM standing ORDER BY name"),
+            world.store.query("SELECT name, value FROM standing WHERE name != ? ORDER BY name", PIN),
         )
+
+    def pin(self) -> Any:
+        """Everything that keeps the files from being adopted: in memory, and in the store."""
+        current = self.world.coordinator.current
+        return current.pin, self.world.store.query("SELECT value FROM standing WHERE name = ?", PIN)
 
     def target(self, recall: int | None) -> Content | None:
         """Return the content that a reload is to adopt; None when it must fail."""
@@ -96,18 +107,18 @@ class ReloadMachine(ServerMachine):
 
     def reloaded(self, *, force: bool = False, **wanted: Any) -> ReloadReport | None:
         """Reload, and hold what comes of it against what should; give the report unless it was refused."""
-        world, stood, live = self.world, self.standing(), self.live
+        world, stood, live, pin = self.world, self.standing(), self.live, self.pin()
         recall, dry_run = wanted.get("recall"), wanted.get("dry_run", False)
         if recall == PREVIOUS:
             recall = self.previous()
         target = self.target(recall)
-        was_on_probation = world.trials.probations.current is not None
+        was_on_probation = world.rollouts.probations.current is not None
         outcome = self.came(world.reload(force=force, **wanted))
         if isinstance(outcome, Failure):
             assert outcome.check(GenerationUnknown), outcome
             assert recall is not None
             assert target is None
-            assert self.standing() == stood
+            assert (self.standing(), self.pin()) == (stood, pin)
             return None
         changes = self.book.contents[live].changes(target or NOTHING)
         is_same = target == self.book.contents[live] and not force
@@ -122,6 +133,10 @@ class ReloadMachine(ServerMachine):
             assert world.coordinator.waiting is not None
         if not outcome.ok or dry_run or is_same:
             assert self.standing() == stood
+            if outcome.ok and not dry_run and recall is None and wanted.get("source") != "file_watch":
+                assert self.pin() == (None, []) or world.store.fail_writes  # the files were asked for
+            else:
+                assert self.pin() == pin
         if outcome.ok:
             assert target is not None
             found = {name: getattr(outcome, name) for name in changes}
@@ -307,20 +322,20 @@ class ReloadMachine(ServerMachine):
                 self.book.hold(each["state"] in states, "ended otherwise", each)
 
         self.unanswered += 1
-        Deferred.fromCoroutine(getattr(world.trials.ramps, action)(trigger_id, "me")).addBoth(told)
+        Deferred.fromCoroutine(getattr(world.rollouts.ramps, action)(trigger_id, "me")).addBoth(told)
 
     @rule()
     def confirm(self) -> None:
         """An operator confirms the live generation, if that waits for it: it stays, once that is kept."""
-        world, before = self.world, self.world.trials.probations.current
-        outcome = self.came(Deferred.fromCoroutine(world.trials.confirm(None, "me")))
+        world, before = self.world, self.world.rollouts.probations.current
+        outcome = self.came(Deferred.fromCoroutine(world.rollouts.confirm(None, "me")))
         if isinstance(outcome, Failure):
             assert outcome.check(NothingPending if before is None else EventLogUnavailable), outcome
             assert before is None or world.store.fail_writes
-            assert world.trials.probations.current == before
+            assert world.rollouts.probations.current == before
         else:
             assert outcome == self.live
-            assert world.trials.probations.current is None
+            assert world.rollouts.probations.current is None
 
     @precondition(lambda self: self.world.registry.draining())
     @rule(data=st.data(), how=st.sampled_from(("move", "cancel")))

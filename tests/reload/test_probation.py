@@ -14,7 +14,7 @@ from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, Not
 from harn.manifest.settings import ReloadSettings
 from harn.model.shares import FailureLimit
 from harn.reload.report import ReloadRequest
-from harn.rollout.probation import Probation, terms
+from harn.rollout.model import Probation, terms
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake
 
@@ -48,7 +48,7 @@ class ProbationCase(CoordinatorCase):
 
     def confirm(self, generation: int | None = None) -> Deferred[int]:
         """Confirm."""
-        return Deferred.fromCoroutine(self.world.trials.confirm(generation, "me"))
+        return Deferred.fromCoroutine(self.world.rollouts.confirm(generation, "me"))
 
     def noted(self, kind: str) -> list[Any]:
         """Return the payloads of one kind of record."""
@@ -217,7 +217,7 @@ class ConfirmTests(ProbationCase):
         self.world.store.fail_reads = True
         for number in range(5):
             self.attempt("a", str(number), HandlerRaised("no"))
-        self.assertIn("5 of 5 attempts", self.world.trials.probations.describe()["verdict"])
+        self.assertIn("5 of 5 attempts", self.world.rollouts.probations.describe()["verdict"])
         self.assertEqual((self.generation, self.noted("probation_ended")), (2, []))
         self.world = self.world.restarted()
         self.world.store.fail_reads = False
@@ -276,7 +276,7 @@ class FailureTests(ProbationCase):
         self.world.write("more.py", HANDLERS)
         self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b", handler="more:on_event"))
         self.reloaded()
-        self.assertEqual(self.world.trials.probations.describe()["failures"], 4)
+        self.assertEqual(self.world.rollouts.probations.describe()["failures"], 4)
         self.attempt("a", "one more", HandlerRaised("no"))
         self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
 
@@ -284,7 +284,7 @@ class FailureTests(ProbationCase):
         """An attempt is counted for its own version, however many there are."""
         self.world.manifest(*(fake(f"t{number}", extra="timeout = '2s'") for number in range(20)))
         self.reloaded(revert_limit=FailureLimit(rate=0.5, minimum=1000), revert_for=60.0)
-        trial = self.world.trials.probations._trial
+        trial = self.world.rollouts.probations._trial
         self.attempt("t3", "one")
         self.attempt("t3", "two", HandlerRaised("no"))
         self.assertEqual((trial.total, trial.tallies["t3@v1"], trial.tallies["t4@v1"]), ((2, 1), (2, 1), (0, 0)))
@@ -349,7 +349,7 @@ class FailureTests(ProbationCase):
         self.adopt(2, confirm_within=90.0, revert_limit=LIMIT, revert_for=60.0)
         self.world.clock.advance(70.0)
         self.assertEqual(self.generation, 2)
-        self.assertIsNotNone(self.world.trials.probations.current)
+        self.assertIsNotNone(self.world.rollouts.probations.current)
         self.world.clock.advance(20.0)
         self.assertEqual(self.generation, 3)
         self.adopt(3, confirm_within=90.0, revert_limit=LIMIT, revert_for=60.0)

@@ -44,7 +44,7 @@ class RampCase(CoordinatorCase):
 
     def ramps(self) -> list[tuple[str, str, float]]:
         """Return trigger, state and percent of all ramps."""
-        described = self.world.trials.ramps.describe()
+        described = self.world.rollouts.ramps.describe()
         return [(each["trigger_id"], each["state"], each["percent"]) for each in described]
 
     def noted(self) -> list[str]:
@@ -54,7 +54,7 @@ class RampCase(CoordinatorCase):
     def do(self, action: str, trigger_id: str | None = None) -> Any:
         """Finish or abort."""
         return self.successResultOf(
-            Deferred.fromCoroutine(getattr(self.world.trials.ramps, action)(trigger_id, "key:me"))
+            Deferred.fromCoroutine(getattr(self.world.rollouts.ramps, action)(trigger_id, "key:me"))
         )
 
 
@@ -113,7 +113,7 @@ class CourseTests(RampCase):
         self.end_all(error=HandlerRaised("no"))
         self.assertEqual({ramp.share for ramp in ramps.values()}, {0.0})
         self.world.clock.advance(1.0)
-        self.assertEqual({each["state"] for each in self.world.trials.ramps.describe()}, {"aborted"})
+        self.assertEqual({each["state"] for each in self.world.rollouts.ramps.describe()}, {"aborted"})
         self.assertEqual((len(swaps), self.noted()), (2, ["ramp_aborted", "ramp_aborted"]))
 
     def test_failures(self) -> None:
@@ -124,7 +124,7 @@ class CourseTests(RampCase):
         self.deliver(10)
         self.end_all("a@v2", HandlerRaised("no"))
         self.assertEqual(self.ramps()[0][:2], ("a", "aborted"))
-        self.assertIn("10 of 10 attempts failed", self.world.trials.ramps.describe()[0]["why"])
+        self.assertIn("10 of 10 attempts failed", self.world.rollouts.ramps.describe()[0]["why"])
         self.assertIs(self.world.version("a"), ramp.stable)
         self.assertEqual(set(self.deliver(30)), {"a@v1"})
         self.end_all("a@v2", HandlerRaised("no"))
@@ -153,11 +153,11 @@ class CourseTests(RampCase):
     def test_nothing_to_end(self) -> None:
         """Where nothing ramps there is nothing to finish or abort; the message says what does ramp."""
         for action in ("finish", "abort"):
-            asked = getattr(self.world.trials.ramps, action)("a", "me")
+            asked = getattr(self.world.rollouts.ramps, action)("a", "me")
             self.failureResultOf(Deferred.fromCoroutine(asked), NothingPending)
         self.edit(2, ROLLOUT)
         failure = self.failureResultOf(
-            Deferred.fromCoroutine(self.world.trials.ramps.finish("b", "me")), NothingPending
+            Deferred.fromCoroutine(self.world.rollouts.ramps.finish("b", "me")), NothingPending
         )
         self.assertIn("ramping are: a", failure.getErrorMessage())
 
@@ -243,7 +243,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.world.manifest(fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", extra="timeout = '9s'"))
         self.world.clock.pool.held = True
         reloading = self.world.reload()
-        aborting = Deferred.fromCoroutine(self.world.trials.ramps.abort("a", "me"))
+        aborting = Deferred.fromCoroutine(self.world.rollouts.ramps.abort("a", "me"))
         self.assertNoResult(aborting)
         self.assertEqual(set(self.deliver(30)), {"a@v1"})
         self.world.clock.pool.let_go()
@@ -255,7 +255,7 @@ class ReloadsMeanwhileTests(RampCase):
         """A ramp whose end cannot take effect goes on as it was, and may be ended later."""
         self.edit(2, ROLLOUT)
         self.world.table.fails = RuntimeError("no tree")
-        self.failureResultOf(Deferred.fromCoroutine(self.world.trials.ramps.finish("a", "me")), RuntimeError)
+        self.failureResultOf(Deferred.fromCoroutine(self.world.rollouts.ramps.finish("a", "me")), RuntimeError)
         self.assertEqual(self.ramps(), [("a", "running", 10)])
         self.world.table.fails = None
         self.world.clock.advance(60.0)
@@ -268,7 +268,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.world.manifest(fake("a", extra="timeout = '3s'"), fake("b"))
         self.world.clock.pool.held = True
         reloading = self.world.reload()
-        aborting = Deferred.fromCoroutine(self.world.trials.ramps.abort("a", "me"))
+        aborting = Deferred.fromCoroutine(self.world.rollouts.ramps.abort("a", "me"))
         self.world.clock.pool.let_go()
         self.successResultOf(reloading)
         self.assertEqual(self.successResultOf(aborting)[0]["state"], "superseded")
@@ -374,7 +374,7 @@ class RestartTests(RampCase):
                     fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", extra=f"timeout = '{number + 5}s'")
                 )
                 self.reloaded()
-            needed = self.world.trials.needed()
+            needed = self.world.rollouts.needed()
             policy = RetentionPolicy(events=1e9, dead=1e9, generations=1, versions=needed.versions)
             while self.successResultOf(self.world.store.trim(policy, self.world.clock.seconds(), 100)):
                 pass

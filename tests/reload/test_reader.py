@@ -14,8 +14,8 @@ from harn.clocks import WallClock
 from harn.errors import FilesHang, SecretUnavailable
 from harn.files import Noted, read_regular
 from harn.orchestrator.core import secret_reader
-from harn.reload.description import PATIENCE
 from harn.reload.reader import HANGING, FileReader
+from harn.reload.reports import PATIENCE
 from tests.reload.fakes import HeldPool, ThreadClock
 from tests.reload.world import World, fake
 

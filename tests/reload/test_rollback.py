@@ -150,7 +150,7 @@ class RollbackTests(CoordinatorCase):
         self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
         self.reloaded()
         self.reloaded(recall=PREVIOUS)
-        replaced = self.world.coordinator.current.replaced
+        pin = self.world.coordinator.current.pin
         self.world.write("harn.toml", "an edit that comes at the same time")
         self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
         report = self.renew()
@@ -158,7 +158,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual(report.renewed, ("secret fake/token",))
         self.assertEqual(self.world.plugin.of("a").context.binding.secrets, {"token": (b"t-2",)})
         self.assertEqual(self.world.version("a").spec.timeout, 30.0)
-        self.assertEqual(self.world.coordinator.current.replaced, replaced)
+        self.assertEqual(self.world.coordinator.current.pin, pin)
         self.assertEqual(self.renew().generation, 5)
         self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
         self.world = self.world.restarted()

@@ -10,8 +10,8 @@ from harn.errors import EventLogUnavailable
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.report import PREVIOUS
 from harn.rollout.probation import NAME as PROBATION
-from harn.rollout.ramping import NAME as RAMPS
-from harn.rollout.trials import PATIENCE
+from harn.rollout.ramps import NAME as RAMPS
+from harn.rollout.rollouts import PATIENCE
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, World, fake
 
@@ -49,7 +49,9 @@ class TakeoverCase(CoordinatorCase):
 
     def renumber(self) -> None:
         """Let the old program go on, since the new one is gone."""
-        self.successResultOf(Deferred.fromCoroutine(self.world.coordinator.renumber()))
+        self.successResultOf(
+            Deferred.fromCoroutine(self.world.coordinator.numbers.read_again(self.world.coordinator.current))
+        )
 
 
 class ReservedTests(TakeoverCase):
@@ -101,7 +103,7 @@ class ReservedTests(TakeoverCase):
         self.successor()
         self.take_over_unseen()
         self.world.store.fail_reads = True
-        renumbering = Deferred.fromCoroutine(self.world.coordinator.renumber())
+        renumbering = Deferred.fromCoroutine(self.world.coordinator.numbers.read_again(self.world.coordinator.current))
         self.failureResultOf(renumbering, EventLogUnavailable)
         self.edit(3)
         report = self.reload()
@@ -122,10 +124,10 @@ class ReservedTests(TakeoverCase):
         self.edit(2)
         self.successor()
         self.take_over_unseen()
-        self.world.coordinator.are_numbers_known = False
+        self.world.coordinator.numbers.are_known = False
         self.edit(3)
         self.assertEqual(self.reloaded().generation, 4)
-        self.assertTrue(self.world.coordinator.are_numbers_known)
+        self.assertTrue(self.world.coordinator.numbers.are_known)
 
 
 class TakenTests(TakeoverCase):
@@ -163,9 +165,9 @@ class TakenTests(TakeoverCase):
         self.edit(1)
         self.reloaded(confirm_within=20.0)
         self.successor()
-        self.successResultOf(Deferred.fromCoroutine(self.world.trials.confirm(None, "me")))
+        self.successResultOf(Deferred.fromCoroutine(self.world.rollouts.confirm(None, "me")))
         self.take_over()
-        self.assertIsNone(self.new.trials.probations.current)
+        self.assertIsNone(self.new.rollouts.probations.current)
         self.world.clock.advance(30.0)
         self.assertEqual((self.new.coordinator.generation, self.kept(PROBATION)), (2, None))
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
@@ -201,7 +203,7 @@ class TakenTests(TakeoverCase):
             self.reloaded(ramp=0.5)
             stable, fresh = (each.version for each in self.world.registry.ramps["b"].versions)
             self.successor()
-            ending = getattr(self.world.trials.ramps, action)("b", "me")
+            ending = getattr(self.world.rollouts.ramps, action)("b", "me")
             self.successResultOf(Deferred.fromCoroutine(ending))
             self.take_over()
             self.assertEqual(self.new.registry.ramps, {})
@@ -225,7 +227,7 @@ class TakenTests(TakeoverCase):
             self.successResultOf(taking)
             self.new.coordinator.begin_rollouts()
             self.new.store.get, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
-            current = self.new.trials.probations.current
+            current = self.new.rollouts.probations.current
             assert current is not None
             self.assertEqual(current.generation, 2)
 

@@ -39,10 +39,10 @@ class TrialsTests(CoordinatorCase):
         """A forced reload of what is live has nothing to fall back to: its probation ends, for the next server too."""
         self.reloaded(force=True, confirm_within=20.0)
         self.world.clock.advance(20.0)
-        self.assertEqual((self.world.coordinator.generation, self.world.trials.probations.current), (2, None))
+        self.assertEqual((self.world.coordinator.generation, self.world.rollouts.probations.current), (2, None))
         self.world = self.world.restarted()
         self.assertTrue(self.successResultOf(self.world.start()).ok)
-        self.assertIsNone(self.world.trials.probations.current)
+        self.assertIsNone(self.world.rollouts.probations.current)
 
     def test_another_while_undoing_fails(self) -> None:
         """What is adopted while an undoing fails falls back to what was good; only the last undoing goes on."""
@@ -50,7 +50,7 @@ class TrialsTests(CoordinatorCase):
         self.world.store.fail_reads = True
         self.world.clock.advance(20.0)
         self.edit(2, confirm_within=2.0)
-        self.assertEqual(self.world.trials.probations.current.fallback, 1)
+        self.assertEqual(self.world.rollouts.probations.current.fallback, 1)
         self.world.clock.advance(2.0)
         self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)
         self.world.store.fail_reads = False
@@ -81,7 +81,7 @@ class TrialsTests(CoordinatorCase):
         route = self.world.table.tree["/triggers/b"]
         route.lease()
         self.edit(1)
-        policy = RetentionPolicy(events=1e9, dead=1e9, generations=1, versions=self.world.trials.needed().versions)
+        policy = RetentionPolicy(events=1e9, dead=1e9, generations=1, versions=self.world.rollouts.needed().versions)
         while self.successResultOf(self.world.store.trim(policy, self.world.clock.seconds(), 100)):
             pass
         arrival = Arrival(headers={}, body=b"{}", received_at=self.world.clock.seconds())
@@ -113,11 +113,11 @@ class TrialsTests(CoordinatorCase):
         self.world.store.fail_writes = True
         self.failureResultOf(self.abort("b"), EventLogUnavailable)
         self.world.store.fail_writes = False
-        (ramp,) = self.world.trials.ramps.describe()
+        (ramp,) = self.world.rollouts.ramps.describe()
         self.assertEqual((ramp["state"], ramp["percent"]), ("running", 50))
         self.world = self.world.restarted()
         self.successResultOf(self.world.start())
-        (ramp,) = self.world.trials.ramps.describe()
+        (ramp,) = self.world.rollouts.ramps.describe()
         self.assertEqual((ramp["state"], ramp["percent"]), ("running", 50))
 
     def test_end_is_kept_before_it_takes_effect(self) -> None:
@@ -134,7 +134,7 @@ class TrialsTests(CoordinatorCase):
         self.world.clock.pool.let_go()
         self.world = self.world.restarted()
         self.assertTrue(self.successResultOf(self.world.start()).ok)
-        self.assertEqual([each["state"] for each in self.world.trials.ramps.describe()], ["aborted"])
+        self.assertEqual([each["state"] for each in self.world.rollouts.ramps.describe()], ["aborted"])
         self.assertEqual(self.world.live()["b"], 2)
 
     def test_note_is_tried_again(self) -> None:
@@ -182,4 +182,4 @@ class TrialsTests(CoordinatorCase):
 
     def abort(self, trigger_id: str) -> Deferred[Any]:
         """Abort its ramp."""
-        return Deferred.fromCoroutine(self.world.trials.ramps.abort(trigger_id, "me"))
+        return Deferred.fromCoroutine(self.world.rollouts.ramps.abort(trigger_id, "me"))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
-
-from harn.reload.generation import Candidate
-from harn.rollout.probation import Probation
-from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.reload.events import Adopted
+from harn.rollout.events import ProbationFailed
+from harn.triggers.binding import ACTIVE
 from tests.reload.expected import Notebook
 from tests.reload.world import World
 
@@ -34,14 +32,6 @@ class WatchedWorld(World):
             return take_back(binding, since)
 
         moves.move_on, moves.take_back = moved, taken_back
-        probations = self.trials.probations
-        endings = probations._endings
-
-        def undone(ended: Probation, bindings: tuple[BindingVersion, ...], why: str) -> None:
-            notebook.undone[ended.generation] = bindings
-            endings.undo(ended, bindings, why)
-
-        probations._endings = evolve(endings, undo=undone)
         end_ramp = self.registry.end_ramp
 
         def ended(trigger_id: str, winner: Any, *more: Any) -> None:
@@ -53,8 +43,12 @@ class WatchedWorld(World):
 
         self.registry.end_ramp = ended
 
-    def _adopted(self, candidate: Candidate) -> None:
-        super()._adopted(candidate)
+    def _failed(self, event: ProbationFailed) -> None:
+        self.notebook.undone[event.probation.generation] = event.bindings
+
+    def _adopted(self, event: Adopted) -> None:
+        super()._adopted(event)
+        candidate = event.candidate
         self.notebook.was_live.update(binding.key for binding in candidate.generation.bindings.values())
         self.notebook.gone.update(candidate.plan.removed)
         self.notebook.adopted(candidate)

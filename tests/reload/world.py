@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.model import NormalizedEvent
@@ -19,19 +20,23 @@ from harn.lifecycle import Lifecycle, VersionEnded
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
 from harn.orchestrator.recovery import Recovery
+from harn.reload.adopt import LiveGeneration
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
-from harn.reload.coordinator import Coordinator
+from harn.reload.coordinator import Coordinator, Start
 from harn.reload.drain import Drains
-from harn.reload.generation import Candidate
-from harn.reload.hooks import Finished, Hooks
+from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
 from harn.reload.inputs import Surroundings
-from harn.reload.numbers import LastGeneration, VersionNumbers
+from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher
+from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
-from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
-from harn.rollout.trials import Deeds, Trials
+from harn.rollout.events import ProbationFailed, RolloutRecorded
+from harn.rollout.reverting import Reverter
+from harn.rollout.rollouts import Rollouts
+from harn.rollout.startup import Startup, continued
 from harn.testing.clocks import SteppedWall
 from harn.testing.manifests import trigger_text
 from harn.testing.stores.pumped import PumpedStore
@@ -64,6 +69,16 @@ def github(trigger_id: str, **more: Any) -> str:
     return trigger_text(trigger_id, events=(), **more)
 
 
+@implementer(IPlanner)
+class NoPlanner:
+    """Says nothing of what a dry run found."""
+
+    async def describe(self, dry_run: DryRun) -> Mapping[str, Any]:
+        """See `IPlanner`."""
+        return {}
+
+
+@implementer(IReloadPublisher)
 class World:
     """
     One server's coordinator.
@@ -112,37 +127,35 @@ class World:
         )
         self.emitted: list[str] = []
         self.notes: list[tuple[str, Mapping[str, Any]]] = []
-        hooks = Hooks(
-            adopted=self._adopted,
-            publish=self._publish,
-            began=lambda: self.told.runs.append("began"),
-            ended=lambda report: self.told.runs.append("refused" if report is None else report.status),
-        )
+        self.lifecycle.subscribe(Adopted, self._adopted)
+        self.lifecycle.subscribe(ReloadBegan, lambda event: self.told.runs.append("began"))
+        self.lifecycle.subscribe(ReloadEnded, self._ended)
+        self.lifecycle.subscribe(ProbationFailed, self._failed)
+        self.lifecycle.subscribe(RolloutRecorded, lambda event: self.notes.append((event.kind, event.payload)))
         reviver = Reviver(self.clock, self.store, self.resolution, self.registry, self.wall)
-        deeds = Deeds(
-            take_back=lambda binding, since: self.dispatcher.take_back(binding, since),
-            note=lambda kind, payload: self.notes.append((kind, payload)),
+        pipeline = ReloadPipeline(self.wall, self.builder, self.store, reviver, self.table, NoPlanner())
+        live = LiveGeneration(self.registry, self.table, self.drains, self._sink, self.wall)
+        self.coordinator = Coordinator(self.clock, self.wall, pipeline, live, self, self.lifecycle)
+        self.rollouts = Rollouts(
+            self.clock, self.wall, self.store, self.store, self.registry, self.coordinator, self.lifecycle
         )
-        self.trials = Trials(self.clock, self.store, self.store, self.registry, self.lifecycle, deeds, self.wall)
-        self.coordinator = Coordinator(
-            self.clock,
-            self.builder,
-            self.store,
-            self.registry,
-            self.table,
-            self.drains,
-            self._sink,
-            hooks,
-            reviver,
-            self.trials,
-            self.wall,
+        self.reverter = Reverter(
+            self.clock, self.registry, self.dispatcher, self.coordinator, self.rollouts.probations, self.lifecycle
         )
+        self.startup = Startup(coordinator=self.coordinator, rollouts=self.rollouts, builder=self.builder)
         self.recovery = Recovery(self.wall, self.store, reviver, self.dispatcher, self.drains, lambda: 300.0)
 
-    def _adopted(self, candidate: Candidate) -> None:
-        self.told.adopted.append(candidate.generation.number)
+    def _adopted(self, event: Adopted) -> None:
+        self.told.adopted.append(event.candidate.generation.number)
 
-    def _publish(self, finished: Finished) -> Deferred[list[str]]:
+    def _ended(self, event: ReloadEnded) -> None:
+        self.told.runs.append("refused" if event.report is None else event.report.status)
+
+    def _failed(self, event: ProbationFailed) -> None:
+        """Called before a generation is undone."""
+
+    def publish(self, finished: Finished) -> Deferred[list[str]]:
+        """See `IReloadPublisher`."""
         self.told.finished.append(finished)
         if self.told.fails is not None:
             raise self.told.fails
@@ -168,13 +181,16 @@ class World:
 
     # Its life
 
-    def start(self, **more: Any) -> Deferred[ReloadReport]:
-        """Build the first generation, with the numbers that the store remembers."""
+    def start(self, recall: int | None = None, reason: str = "", *, waits: bool = False) -> Deferred[ReloadReport]:
+        """Build the first generation, with the numbers that the store remembers; ``recall``: whatever the files say."""
 
         async def begin() -> ReloadReport:
-            numbers = VersionNumbers(await self.store.latest_bindings())
-            last = await LastGeneration.of(self.store)
-            return await self.coordinator.start(numbers, last.number, last.digest, **more)
+            if recall is None:
+                return await self.startup.run(waits=waits)
+            last = await self.coordinator.numbers.read()
+            start = Start(last=last, ramps=continued(await self.rollouts.load()))
+            request = ReloadRequest(source=START, actor=START, recall=recall, reason=reason)
+            return await self.coordinator.start(request, start, waits=waits)
 
         return Deferred.fromCoroutine(begin())
 

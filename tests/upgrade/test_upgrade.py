@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.reload.report import ReloadReport, ReloadRequest
-from harn.reload.turns import Turns
+from harn.reload.queue import ReloadQueue
+from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
 from harn.systemd.notify import ServiceManager
 from harn.upgrade import old_process, upgrade
@@ -43,14 +43,15 @@ class FakeServer:
         self.is_ending = False
         self.are_numbers_known = True
         self.disowning: Deferred[None] | None = None
-        self.turns = Turns(self.reload)
+        self.queue = ReloadQueue()
 
-    async def reload(self, request: ReloadRequest, merged: int) -> Any:
-        self.done.append("reload")
-        return ReloadReport(status="ok", source="cli", actor="me", generation=1, digest="")
+    async def reload(self) -> ReloadReport:
+        async with self.queue.exclusive():
+            self.done.append("reload")
+            return ReloadReport(status="ok", source="cli", actor="me", generation=1, digest="")
 
     def exclusive(self) -> Any:
-        return self.turns.turn()
+        return self.queue.exclusive()
 
     def serve(self) -> None:
         self.done.append("serve")
@@ -178,7 +179,7 @@ class UpgradeTests(SynchronousTestCase):
     def test_order(self) -> None:
         """The new program serves only after the old one takes no more connections, and no reload comes between."""
         self.upgrade.begin(self.server)
-        self.server.turns.ask(ReloadRequest(source="cli", actor="me"))
+        self.server.queue.spawn(self.server.reload())
         self.assertTrue(self.upgrade.is_running)
         self.assertEqual(self.done, ["spawn"])
         inheritance = Inheritance(pid=os.getpid(), incarnation=5, directory=6)
@@ -199,7 +200,7 @@ class UpgradeTests(SynchronousTestCase):
         after = ["kill", *resumed, "own state", "read numbers", "save state", "failed"]
         self.assertEqual(self.done, ["spawn", *before, *after])
         self.assertTrue(self.server.are_numbers_known)
-        self.server.turns.ask(ReloadRequest(source="cli", actor="me"))
+        self.server.queue.spawn(self.server.reload())
         self.assertEqual(self.done[-1], "reload")
         self.assertFalse(self.upgrade.is_running)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -302,7 +303,7 @@ class UpgradeTests(SynchronousTestCase):
         for step in ("waiting for a reload", "starting", "state file"):
             self.setUp()
             if step == "waiting for a reload":
-                turn = self.server.turns.turn()
+                turn = self.server.queue.exclusive()
                 self.successResultOf(Deferred.fromCoroutine(turn.__aenter__()))
             self.server.disowning = Deferred()
             self.upgrade.begin(self.server)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.problem import Problem
+from harn.reload.pin import Pin
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, STAGES, UNSETTLED, ReloadReport
 from harn.vm.bundle import Module, make_bundle
 from harn.watch.judgement import Standing, judge, restless
@@ -21,9 +22,10 @@ LIVE = {MANIFEST: "m1", MODULE: "h1", RULE: "r1", KEY: "k1"}
 def watched(**more: Any) -> Watched:
     module = Module(name="rules.one", path=RULE, source=b"", is_package=False)
     bundle = make_bundle({"rules.one": module}, frozenset(("rules.one",)))
-    replaced = more.get("replaced", {})
+    replaced = more.pop("replaced", {})
+    pin = Pin(replaced) if replaced else None
     paths = frozenset((*LIVE, *replaced))
-    return Watched(paths=paths, live=LIVE, manifest=MANIFEST, bundle=bundle, include=("rules/*.py",), **more)
+    return Watched(paths=paths, live=LIVE, manifest=MANIFEST, bundle=bundle, include=("rules/*.py",), pin=pin, **more)
 
 
 def seen(changes: dict[str, str] = {}, **more: Any) -> Seen:
@@ -90,10 +92,10 @@ class JudgementTests(SynchronousTestCase):
         """What a rollback replaced is left alone, odd as it may be, until a byte of it changes."""
         replaced = {MANIFEST: "m2", MODULE: "nothing", "/c/new.py": "n2"}
         look = seen(replaced, empty=[MODULE], newcomers=["/c/new.py"])
-        self.assert_standing(Standing.REPLACED, look, replaced=replaced)
+        self.assert_standing(Standing.PINNED, look, replaced=replaced)
         self.assert_standing(Standing.CHANGED, seen({**replaced, MODULE: "h3"}), replaced=replaced)
         more = seen(replaced, newcomers=["/c/new.py", "/c/known-to-the-earlier-one.py"])
-        self.assert_standing(Standing.REPLACED, more, replaced=replaced)
+        self.assert_standing(Standing.PINNED, more, replaced=replaced)
         self.assert_standing(Standing.LIVE, seen(), replaced=replaced)
 
     def test_secrets_beside_what_was_replaced(self) -> None:

@@ -14,6 +14,7 @@ from watchdog.events import DirModifiedEvent, FileModifiedEvent, FileMovedEvent,
 
 from harn.errors import ShuttingDown
 from harn.reload.inputs import current_digests
+from harn.reload.pin import Pin
 from harn.reload.reader import FileReader
 from harn.vm.bundle import Bundle, Module, make_bundle
 from harn.watch import directories
@@ -83,7 +84,7 @@ class WatcherCase(SynchronousTestCase):
             paths=frozenset((*self.paths, *self.replaced)),
             live=self.live,
             manifest=str(self.root / "harn.toml"),
-            replaced=self.replaced,
+            pin=Pin(self.replaced) if self.replaced else None,
             bundle=self.bundle,
             include=self.include,
             failing=self.failing,

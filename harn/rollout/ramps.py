@@ -6,11 +6,10 @@ What a ramp is to a single delivery is `harn.triggers.ramp`; this is who changes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -20,7 +19,10 @@ from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
 from harn.lifecycle import Lifecycle, Settled
 from harn.manifest.model import RolloutSpec
+from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
+from harn.rollout.events import RampLost, RolloutRecorded
+from harn.rollout.persister import Checkpoint, Persister
 from harn.rollout.ramp_record import (
     ABORTED,
     FINISHED,
@@ -31,7 +33,6 @@ from harn.rollout.ramp_record import (
     describe_record,
     why_failed,
 )
-from harn.triggers.binding import BindingVersion
 from harn.triggers.counts import counts_against_code
 from harn.triggers.ramp import Ramp
 
@@ -47,26 +48,6 @@ SPACING = 1.0
 """Seconds from one verdict on ramps to the next: when thousands fail at once, their ends are few steps."""
 
 
-@frozen(kw_only=True)
-class RampSteps:
-    """
-    What the holder of ramps does at their turns.
-
-    :ivar reroute: let one version of each of these ramps take all deliveries, and the other drain; fires with those
-        that were still in force.
-    :ivar aborted: called with the fresh version and when its ramp began: its failures go back to the stable one.
-    :ivar note: record what happened: a kind and a payload.
-    :ivar keep: keep over restarts how they are now; raises `EventLogUnavailable`. ``keep_soon``: the same, sooner or
-        later.
-    """
-
-    reroute: Callable[[Mapping[Ramp, BindingVersion]], Awaitable[frozenset[Ramp]]]
-    aborted: Callable[[BindingVersion, float], None]
-    note: Callable[[str, Mapping[str, Any]], None]
-    keep: Callable[[], Awaitable[None]]
-    keep_soon: Callable[[], None]
-
-
 class Ramps:
     """
     The ramps of the live generation, and those that were aborted and not yet replaced by another change.
@@ -74,11 +55,20 @@ class Ramps:
     One timer serves them all, and what becomes of many at once is one step: thousands of triggers may ramp together.
     """
 
-    def __init__(self, clock: IReactorTime, wall: WallTime, lifecycle: Lifecycle, steps: RampSteps) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        lifecycle: Lifecycle,
+        persister: Persister,
+        coordinator: Coordinator,
+    ) -> None:
         self._clock = clock
         self._wall = wall
         self._back_steps = BackSteps(clock, wall)
-        self._steps = steps
+        self._lifecycle = lifecycle
+        self._coordinator = coordinator
+        self.checkpoint = Checkpoint(persister, NAME, self.records)
         self._running: dict[str, Running] = {}
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}
@@ -185,7 +175,7 @@ class Ramps:
     def _begin(self, ramp: Ramp, policy: RolloutSpec | None, now: float) -> None:
         fresh = ramp.fresh
         record = self._remembered.get(fresh.id)
-        if record is not None and policy is None:
+        if record is not None and policy is None and record.fresh == fresh.version:
             policy, began_at, next_at = record.policy, record.began_at, record.next_at
         else:
             policy = policy or RolloutSpec(percent=ramp.share)
@@ -212,7 +202,7 @@ class Ramps:
         if back:  # their times go back with the wall clock
             for running in self._running.values():
                 running.earlier(back)
-            self._steps.keep_soon()
+            self.checkpoint.save_soon()
         self._step(self._wall.seconds())
         now = self._clock.seconds()
         if self._failed and self._next_verdict <= now:
@@ -233,8 +223,10 @@ class Ramps:
                 running.ramp.share, running.next_at = share, now + running.policy.every
                 stepped.append(running)
         if stepped:
-            self._steps.note("ramp_stepped", _told([describe_record(each.record()) for each in stepped]))
-            self._steps.keep_soon()
+            self._lifecycle.emit(
+                RolloutRecorded("ramp_stepped", _told([describe_record(each.record()) for each in stepped]))
+            )
+            self.checkpoint.save_soon()
         if over:
             self._decide(over, "every step went well", won=True)
 
@@ -266,7 +258,7 @@ class Ramps:
         """End ramps from within: nobody waits for that."""
         for running in ending:
             self._close_for(running, running.verdict or why, won=won)
-        self._steps.keep_soon()
+        self.checkpoint.save_soon()
         Deferred.fromCoroutine(self._end(ending)).addErrback(self._not_ended)
 
     def _not_ended(self, failure: Failure) -> None:
@@ -280,7 +272,7 @@ class Ramps:
             self._close_for(running, why, won=won)
         self._set_timer()
         try:
-            await self._steps.keep()
+            await self.checkpoint.save()
         except BaseException:
             self._open_again(ending)
             raise
@@ -298,13 +290,13 @@ class Ramps:
         for running in ending:
             running.verdict, running.ramp.share = None, running.share_before
         self._set_timer()
-        self._steps.keep_soon()
+        self.checkpoint.save_soon()
 
     async def _end(self, ending: list[Running]) -> list[dict[str, Any]]:
         """End ramps whose end is decided, as soon as no reload runs; show what became of each."""
         winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
         try:
-            ended = await self._steps.reroute(winners)
+            ended = await self._coordinator.end_ramps(winners)
         except ShuttingDown:
             raise  # what was decided is kept: the next server goes by that
         except BaseException:
@@ -319,9 +311,9 @@ class Ramps:
             shown.append(running.describe())
             if not running.has_won:
                 self._aborted[running.trigger_id] = running.record()
-                self._steps.aborted(running.ramp.fresh, running.began_at)
+                self._lifecycle.emit(RampLost(running.ramp.fresh, running.began_at))
         self._tell([each for each in shown if each["state"] != SUPERSEDED])
-        self._steps.keep_soon()
+        self.checkpoint.save_soon()
         self._set_timer()
         return shown
 
@@ -338,7 +330,7 @@ class Ramps:
                 bindings=f"{keys}, ..." if len(told) > MOST_NAMED else keys,
                 why=told[0]["why"],
             )
-            self._steps.note(f"ramp_{state}", _told(told))
+            self._lifecycle.emit(RolloutRecorded(f"ramp_{state}", _told(told)))
 
 
 def _told(ramps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,46 +1,56 @@
-"""From what an attempt came to, to the report that its caller reads. Pure."""
+"""The reports of reloads, made of what the pipeline came to; and the live generation as the admin API shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 
-from harn.errors import FilesUnsettled, ManifestInvalid, StageFailed, StageTimedOut
+from harn.clocks import rfc3339
+from harn.errors import FilesHang, FilesUnsettled, ManifestInvalid, StageFailed, StageTimedOut
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.settings import OrchestratorSettings
-from harn.reload.attempt import Result
+from harn.reload.build import Builder
 from harn.reload.generation import Generation
+from harn.reload.interfaces import RolloutStatus
+from harn.reload.pipeline import Result
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, DrainingVersion, ReloadReport, ReloadRequest
 from harn.triggers.binding import BindingVersion
 
+PATIENCE = 2.0
+"""Seconds that reading the files may take; then drift is unknown."""
 MOST_NAMED = 10
 """Triggers or files that one line names."""
 
 
-def succeeded(
+def ended(
     request: ReloadRequest,
     result: Result,
     live: Generation | None,
     draining: Iterable[BindingVersion],
     started_with: OrchestratorSettings | None,
-    *,
-    probation: Mapping[str, Any] | None = None,
-    ramps: Iterable[Mapping[str, Any]] = (),
+    status: RolloutStatus | None,
 ) -> ReloadReport:
     """
-    Report a reload that went well, or would.
+    Report a run of the pipeline that did not fail.
 
     :param live: what serves now.
     :param started_with: the settings of the first generation: what differs from them and waits for a restart is named
         for as long as it does, also when this reload did not bring it.
+    :param status: the rollouts that are under way now; None where nothing was adopted.
     """
-    plan = result.plan
-    settings = result.inputs.manifest.orchestrator
+    if result.changed_while_reading:
+        why = f"{', '.join(result.changed_while_reading)}: written while it was read"
+        return unsettled(live, request.source, request.actor, why)
+    if result.held and live is not None:
+        return held_back(request, result, live)
+    plan, read = result.plan, result.read
     warnings = list(result.warnings)
-    if result.adopted is None and not request.dry_run and _has_terms(request):
+    if result.candidate is None and not request.dry_run and _has_terms(request):
         warnings.append("nothing changed, so no probation and no ramp begins")
+    settings = read.inputs.manifest.orchestrator
+    status = status or RolloutStatus()
     return ReloadReport(
         status=OK,
         source=request.source,
@@ -57,11 +67,11 @@ def succeeded(
         warnings=tuple(warnings),
         dry_run=request.dry_run,
         plan=result.details,
-        recalled=result.recalled,
-        drifted_files=result.drifted,
+        recalled=read.recalled,
+        drifted_files=read.drifted,
         renewed=result.renewed,
-        probation=probation,
-        ramps=tuple(ramps),
+        probation=status.probation,
+        ramps=status.ramps,
         reason=request.reason,
     )
 
@@ -135,3 +145,57 @@ def not_noted(number: int, error: Exception) -> str:
 def reason_of(error: Exception) -> str:
     """Return why something could not be done; a time-out's own text says nothing to people."""
     return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+
+
+async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, str] | str:
+    """Give the digests of a generation's files as they read now; or, where they cannot be read in time, why."""
+    if live is None:
+        return {}
+    try:
+        return await Deferred.fromCoroutine(builder.files_now(live.inputs)).addTimeout(PATIENCE, builder.files.reactor)
+    except TimeoutError:
+        return builder.files.doing() or f"the files were not read within {PATIENCE:g} s"
+    except FilesHang as error:
+        return str(error)
+
+
+def describe_generation(
+    live: Generation | None,
+    last_failed: ReloadReport | None,
+    waiting: ReloadReport | None,
+    files_now: Mapping[str, str] | str,
+) -> dict[str, Any]:
+    """
+    Describe the live generation.
+
+    :param waiting: the report of what waits for somebody: a reload that is held, or files that do not settle.
+    :param files_now: digests of its files as they read now, to tell drift; or why they could not be read.
+    """
+    told = {"last_failed": _told(last_failed), "waiting": _told(waiting)}
+    if live is None:
+        return {"generation": 0, "digest": None, "drift": False, "pinned": False, **told}
+    manifest, files = live.inputs.manifest, live.inputs.files
+    unknown, now = (files_now, files) if isinstance(files_now, str) else (None, files_now)
+    drifted = sorted(path for path, digest in files.items() if now.get(path) != digest)
+    return {
+        "generation": live.number,
+        "digest": live.digest,
+        "source": live.source,
+        "actor": live.actor,
+        "since": rfc3339(live.since),
+        "manifest": {"path": manifest.path, "digest": manifest.digest},
+        "files": dict(files),
+        "drift": None if unknown is not None else bool(drifted),
+        "drifted_files": drifted,
+        "drifted_digests": {path: now[path] for path in drifted if path in now},
+        **({} if unknown is None else {"drift_unknown": unknown}),
+        "hooks_failed": list(live.interpreter.value.hook_failures),
+        "recalled": live.recalled,
+        "pinned": live.pin is not None and (unknown is not None or live.pin.holds(now)),
+        "reason": live.reason,
+        **told,
+    }
+
+
+def _told(report: ReloadReport | None) -> dict[str, Any] | None:
+    return None if report is None else {**report.to_dict(), "at": rfc3339(report.at)}

@@ -1,0 +1,310 @@
+"""
+The reload pipeline: its stages in order, up to a candidate that is ready to be adopted, or to what a dry run wants.
+
+Nothing live is touched here. Whatever a stage acquires lies on an exit stack that unwinds unless the candidate is
+adopted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from harn.clocks import WallTime
+from harn.manifest.model import RolloutSpec
+from harn.manifest.settings import OrchestratorSettings
+from harn.manifest.source import ManifestSource
+from harn.reload.archive import Archive, Content
+from harn.reload.build import Builder
+from harn.reload.candidate import ContinuedRamp, RevivedVersion, Terms, make_candidate
+from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
+from harn.reload.inputs import Inputs, renewed_since
+from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
+from harn.reload.numbers import LastGeneration, Numbers
+from harn.reload.pin import Pin
+from harn.reload.ramping import plan_rollouts
+from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
+from harn.reload.revive import Reviver
+from harn.reload.settling import read_settled
+from harn.reload.stages import Stages
+from harn.store.generations import IGenerations
+from harn.triggers.pool import Shared
+from harn.triggers.reconcile import Plan, would_remove_most
+
+log = Logger(namespace="harn.reload")
+
+NOTING = 5.0
+"""Seconds that a caller waits for a note in the store."""
+
+
+@frozen(kw_only=True)
+class Run:
+    """
+    One run of the pipeline.
+
+    :ivar live: the live generation.
+    :ivar started_with: the settings of the server's first generation, once there was one.
+    :ivar last: at a start: the generation that served last, whose number is kept if its digest is found again.
+    :ivar ramps: at a start: by trigger id, what an earlier server left.
+    """
+
+    request: ReloadRequest
+    stages: Stages
+    stack: AsyncExitStack = field(repr=False)
+    live: Generation | None
+    started_with: OrchestratorSettings | None = None
+    last: LastGeneration = field(factory=LastGeneration)
+    ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
+
+    @property
+    def may_remove_most(self) -> bool:
+        """Return whether somebody asked for it, or it changes nothing."""
+        return self.live is None or self.request.dry_run or self.request.source != UNASKED
+
+
+@frozen(kw_only=True)
+class Read:
+    """
+    What a run has read.
+
+    :ivar recalled: the earlier generation whose content it is; None when it was read from files.
+    :ivar pin: of a recalled one: the files that it takes the place of.
+    """
+
+    source: ManifestSource
+    inputs: Inputs
+    recalled: int | None = None
+    pin: Pin | None = None
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Files that read otherwise than what was recalled."""
+        files, now = self.inputs.files, {} if self.pin is None else self.pin.files
+        return tuple(sorted(path for path in files if now.get(path, files[path]) != files[path]))
+
+    def changed_while_reading(self, request: ReloadRequest) -> tuple[str, ...]:
+        """Return the files that read otherwise than whoever asked has seen them come to rest."""
+        files, expected = self.inputs.files, request.expected
+        plain = self.inputs.plain_files
+        return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))
+
+
+@frozen(kw_only=True)
+class Result:
+    """
+    What a run came to.
+
+    :ivar candidate: ready to be adopted; None where nothing is to be.
+    :ivar held: nothing is adopted, since it would remove most triggers and nobody asked for it.
+    :ivar changed_while_reading: files that were written meanwhile; nothing is adopted.
+    :ivar details: of a dry run.
+    :ivar renewed: the secrets, and files of secrets, that read otherwise than those that were live.
+    """
+
+    plan: Plan
+    read: Read
+    candidate: Candidate | None = None
+    held: bool = False
+    changed_while_reading: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] | None = None
+    renewed: tuple[str, ...] = ()
+
+    def ends_pin(self, request: ReloadRequest) -> bool:
+        """Return whether somebody asked for the files and got what is live already: the pin is over then."""
+        unchanged = self.candidate is None and not self.held and not self.changed_while_reading
+        return unchanged and request.source != UNASKED and request.recall is None
+
+
+class ReloadPipeline:
+    """Runs the stages."""
+
+    def __init__(
+        self,
+        wall: WallTime,
+        builder: Builder,
+        generations: IGenerations,
+        reviver: Reviver,
+        table: IRouteTable,
+        planner: IPlanner,
+    ) -> None:
+        self._wall = wall
+        self.builder = builder
+        self.generations = generations
+        self._reviver = reviver
+        self._table = table
+        self._planner = planner
+        self.archive = Archive(generations, builder.in_thread)
+        self.numbers = Numbers(generations)
+
+    async def run(self, run: Run) -> Result:
+        """
+        Run all stages.
+
+        :raises ManifestInvalid, StageFailed: of the stage that failed; nothing has changed.
+        :raises GenerationUnknown: the generation to be recalled is not kept.
+        """
+        request, stages, live = run.request, run.stages, run.live
+        read = await self._read(run)
+        changed = read.changed_while_reading(request)
+        if changed:
+            return Result(plan=Plan(), read=read, changed_while_reading=changed)
+        if live is not None and read.inputs.digest == live.digest and not request.force and not request.dry_run:
+            return Result(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
+        prepared = await self._resolve(run, read.inputs)
+        plan = prepared.plan
+        if not run.may_remove_most and live is not None and would_remove_most(len(plan.removed), len(live.bindings)):
+            return Result(plan=plan, read=read, held=True)
+        rollouts, warnings = self._plan_rollouts(run, prepared)
+        connectors = await stages.run("prepare", self.builder.connect(prepared, live, run.stack))
+        if request.dry_run:
+            details = await stages.run("resolve", self._describe(run, prepared, rollouts))
+            return Result(plan=plan, read=read, warnings=warnings, details=details)
+        candidate = await self._make(run, read, prepared, connectors, rollouts)
+        await stages.run("activate", self.builder.connections.activate(connectors, read.inputs))
+        return Result(
+            plan=plan,
+            read=read,
+            candidate=candidate,
+            warnings=warnings,
+            renewed=() if live is None else renewed_since(live.inputs, read.inputs),
+        )
+
+    async def idle(self) -> None:
+        """Wait until what a dry run made is closed: nothing at all has changed then."""
+        await self.builder.resolution.pool.idle()
+        await self.builder.connections.pool.idle()
+
+    # Reading
+
+    async def _read(self, run: Run) -> Read:
+        """Read the files, or the content of an earlier generation and the files that are kept by none."""
+        request, live = run.request, run.live
+        content = await run.stages.run("parse", self._content(request, live))
+        source, inputs = await read_settled(self.builder, run.stages, None if live is None else live.inputs, content)
+        if content is None:
+            return Read(source=source, inputs=inputs)
+        recalled = content.record.number
+        if live is not None and request.source == UNASKED:
+            # The watcher has secrets read anew: the pin stays as it is, and so does what was recalled.
+            return Read(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
+        if live is None:
+            recalled = content.record.recalled or recalled
+        paths = inputs.plain_files | (frozenset() if live is None else live.inputs.plain_files)
+        pin = Pin(await run.stages.run("resolve", self.builder.plain_files_now(paths)))
+        return Read(source=source, inputs=inputs, recalled=recalled, pin=pin)
+
+    async def _content(self, request: ReloadRequest, live: Generation | None) -> Content | None:
+        number = request.recall
+        if number is None:
+            return None
+        if number == PREVIOUS and live is None:
+            number = await self.archive.newest()
+        elif number == PREVIOUS and live is not None:
+            number = await self.archive.before(live.number, live.inputs)
+        return await self.archive.content(number)
+
+    # Resolving and planning
+
+    async def _resolve(self, run: Run, inputs: Inputs) -> Prepared:
+        request = run.request
+        # Recorded events are replayed in an interpreter that serves nobody: a predicate may bring it down.
+        afresh = request.force or request.replay > 0
+        work = self.builder.resolve(inputs, run.live, run.stack, afresh=afresh, spare=not request.dry_run)
+        return await run.stages.run("resolve", work)
+
+    @staticmethod
+    def _plan_rollouts(run: Run, prepared: Prepared) -> tuple[Mapping[str, RolloutSpec], tuple[str, ...]]:
+        """Return the rollouts of modified triggers, and all warnings."""
+        inputs = prepared.inputs
+        if run.live is None:
+            return {}, inputs.warnings
+        rollouts, warnings = plan_rollouts(prepared.plan, run.live, inputs.manifest.triggers, run.request)
+        return rollouts, (*inputs.warnings, *warnings)
+
+    async def _describe(self, run: Run, prepared: Prepared, rollouts: Mapping[str, RolloutSpec]) -> Mapping[str, Any]:
+        dry_run = DryRun(
+            live=run.live,
+            prepared=prepared,
+            rollouts=rollouts,
+            request=run.request,
+            versions=self.numbers.versions,
+            started_with=run.started_with,
+        )
+        return await self._planner.describe(dry_run)
+
+    # Putting together
+
+    async def _make(
+        self,
+        run: Run,
+        read: Read,
+        prepared: Prepared,
+        connectors: Mapping[str, Shared[RunningConnector]],
+        rollouts: Mapping[str, RolloutSpec],
+    ) -> Candidate:
+        """Put the candidate together, and reserve its numbers; if the disk is full, the reload fails here."""
+        stages, numbers = run.stages, self.numbers
+        keeps_number = (
+            run.live is None
+            and run.last.digest == read.inputs.digest
+            and numbers.versions.keeps(prepared.definitions.values())
+        )
+        terms = Terms(
+            request=run.request,
+            now=self._wall.seconds(),
+            recalled=read.recalled,
+            pin=read.pin,
+            rollouts=rollouts,
+            revived=await stages.run("resolve", self._revive(run, prepared)),
+        )
+        number = numbers.highest if keeps_number else numbers.highest + 1
+
+        async def make() -> Candidate:
+            return make_candidate(prepared, connectors, run.live, (number, numbers.versions), terms, self._table)
+
+        candidate = await stages.run("swap", make())
+        if not keeps_number:
+            # What takes too long may be written yet; the store works in order, so that withdrawing it comes after.
+            run.stack.push_async_exit(self._withdrawing(candidate))
+            reserving = self.builder.reserve(self.generations, candidate, read.source.data, run.live)
+            await stages.run("prepare", reserving)
+        return candidate
+
+    async def _revive(self, run: Run, prepared: Prepared) -> Mapping[str, RevivedVersion]:
+        """At a start: bring back the stable versions of ramps whose fresh version the manifest still defines."""
+        definitions, kept = prepared.definitions, self.numbers.versions.kept
+        wanted = {
+            (trigger_id, ramp.stable): ramp
+            for trigger_id, ramp in run.ramps.items()
+            if trigger_id in definitions and kept(definitions[trigger_id]) == ramp.fresh
+        }
+        versions = await self._reviver.versions(tuple(wanted))
+        revived = {stable.id: RevivedVersion(stable, wanted[key].share) for key, stable in versions.items()}
+        for each in revived.values():
+            run.stack.callback(each.release)
+        return revived
+
+    def _withdrawing(self, candidate: Candidate) -> Any:
+        """Return what the exit stack calls unless the candidate is adopted: its numbers were never used."""
+
+        async def withdraw(
+            kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> bool:
+            if kind is not None and not issubclass(kind, Exception):
+                return False  # nothing runs us any more
+            try:
+                withdrawing = Deferred.fromCoroutine(self.builder.withdraw(self.generations, candidate))
+                await withdrawing.addTimeout(NOTING, self.builder.files.reactor)
+            except Exception as failure:  # the numbers are not given again
+                number = candidate.generation.number
+                log.warn("generation {number} may stay reserved: {why}", number=number, why=str(failure))
+            return False
+
+        return withdraw

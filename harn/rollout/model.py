@@ -1,0 +1,146 @@
+"""
+The terms of one probation: when a generation that was adopted is undone by itself. Values, and pure functions of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+
+from harn.clocks import rfc3339
+from harn.manifest.settings import ReloadSettings
+from harn.model.durations import format_duration
+from harn.model.shares import FailureLimit, format_share
+from harn.reload.report import ReloadRequest
+
+CONFIRMED, PASSED, SUPERSEDED, REVERTED = "confirmed", "passed", "superseded", "reverted"
+"""How a probation ends."""
+STUCK = "stuck"
+"""How a probation ends whose fallback is not kept any more: its generation stays."""
+
+
+@frozen(kw_only=True)
+class Probation:
+    """
+    The terms of one probation. Times are seconds, Unix.
+
+    :ivar generation: the one that is on probation; ``fallback``: the one whose content takes its place.
+    :ivar confirm_by: when it is undone unless it was confirmed; None when nobody need confirm it.
+    :ivar limit: failed attempts of its new versions at which it is undone, until ``watch_until``; None for no such.
+    :ivar verdict: why it is to be undone, once that is decided and not done yet.
+    """
+
+    generation: int
+    fallback: int
+    began_at: float
+    confirm_by: float | None = None
+    limit: FailureLimit | None = None
+    watch_until: float | None = None
+    verdict: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the shape in which it is shown and kept."""
+        document: dict[str, Any] = {
+            "generation": self.generation,
+            "fallback": self.fallback,
+            "began_at": rfc3339(self.began_at),
+            "times": [self.began_at, self.confirm_by, self.watch_until],
+        }
+        if self.confirm_by is not None:
+            document["confirm_by"] = rfc3339(self.confirm_by)
+        if self.limit is not None and self.watch_until is not None:
+            document["revert_on_failures"] = format_share(self.limit.rate)
+            document["min"] = self.limit.minimum
+            document["until"] = rfc3339(self.watch_until)
+            document["limit"] = [self.limit.rate, self.limit.minimum]
+        if self.verdict is not None:
+            document["verdict"] = self.verdict
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Probation:
+        """
+        Read what `to_dict` made.
+
+        :raises LookupError, TypeError, ValueError: it is something else.
+        """
+        began_at, confirm_by, watch_until = document["times"]
+        limit = document.get("limit")
+        return cls(
+            generation=int(document["generation"]),
+            fallback=int(document["fallback"]),
+            began_at=float(began_at),
+            confirm_by=None if confirm_by is None else float(confirm_by),
+            limit=None if limit is None else FailureLimit(rate=float(limit[0]), minimum=int(limit[1])),
+            watch_until=None if watch_until is None else float(watch_until),
+            verdict=None if document.get("verdict") is None else str(document["verdict"]),
+        )
+
+    def failed(self, now: float, attempts: int, failures: int) -> str | None:
+        """Say why these attempts of its new versions undo it; None when they do not."""
+        limit = self.limit
+        if limit is None or self.watch_until is None or now >= self.watch_until:
+            return None
+        if not limit.is_exceeded(attempts, failures):
+            return None
+        return f"{failures} of {attempts} attempts of the new versions failed, more than {format_share(limit.rate)}"
+
+    def lapsed(self, now: float) -> str | None:
+        """Say why the time that has passed, or an earlier verdict, undoes it; None when it does not."""
+        if self.verdict is not None:
+            return self.verdict
+        if self.confirm_by is None or now < self.confirm_by:
+            return None
+        return f"nobody confirmed it within {format_duration(round(self.confirm_by - self.began_at, 3))}"
+
+    def is_passed(self, now: float) -> bool:
+        """Tell whether nothing can undo it any more."""
+        return self.confirm_by is None and (self.watch_until is None or now >= self.watch_until)
+
+    def earlier(self, seconds: float) -> Probation:
+        """Return the same with all times so much earlier."""
+        by, until = self.confirm_by, self.watch_until
+        return evolve(
+            self,
+            began_at=self.began_at - seconds,
+            confirm_by=None if by is None else by - seconds,
+            watch_until=None if until is None else until - seconds,
+        )
+
+    def next_turn(self, now: float) -> float | None:
+        """Give the next time at which it is to be looked at."""
+        return min((at for at in (self.confirm_by, self.watch_until) if at is not None and at > now), default=None)
+
+
+def terms(
+    request: ReloadRequest, settings: ReloadSettings, generation: int, fallback: int, now: float
+) -> Probation | None:
+    """
+    Give the probation of a generation that is adopted now; None for none.
+
+    What the request says wins over ``[orchestrator.reload]``. A rollback is on none: it ends one.
+    """
+    if request.recall is not None:
+        return None
+    confirm_within = settings.confirm_within if request.confirm_within is None else request.confirm_within
+    limit = request.revert_limit
+    if limit is None and settings.revert_on_failures is not None:
+        limit = FailureLimit(rate=settings.revert_on_failures, minimum=settings.revert_min)
+    if confirm_within is None and limit is None:
+        return None
+    watched = settings.revert_for if request.revert_for is None else request.revert_for
+    return Probation(
+        generation=generation,
+        fallback=fallback,
+        began_at=now,
+        confirm_by=None if confirm_within is None else now + confirm_within,
+        limit=limit,
+        watch_until=None if limit is None else now + watched,
+    )
+
+
+def shown(probation: Probation) -> dict[str, Any]:
+    """Give a probation as people read it."""
+    return {name: value for name, value in probation.to_dict().items() if name not in ("times", "limit")}

@@ -1,0 +1,256 @@
+"""
+The rollouts of the live generation: its probation and its ramps, begun and ended by events of reloads and persisted
+across restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from attrs import evolve, frozen
+from msgspec import MsgspecError
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from harn.clocks import WallTime
+from harn.errors import EventLogUnavailable
+from harn.lifecycle import Lifecycle
+from harn.reload.coordinator import Coordinator
+from harn.reload.events import Adopted, FirstServes, PinEnded, ReloadsClosed
+from harn.reload.generation import Generation
+from harn.reload.interfaces import IRollouts, RolloutStatus
+from harn.reload.pin import CHECKPOINT as PIN
+from harn.reload.pin import Pin
+from harn.reload.report import START, ReloadRequest
+from harn.rollout import probation, ramps
+from harn.rollout.events import ProbationEnded, RolloutRecorded
+from harn.rollout.model import SUPERSEDED, Probation, shown, terms
+from harn.rollout.persister import Checkpoint, Persister
+from harn.rollout.probation import Probations
+from harn.rollout.ramp_record import RampRecord, read_records
+from harn.rollout.ramps import Ramps
+from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import IGenerations
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.rollout")
+
+Read = TypeVar("Read")
+
+PATIENCE = 2.0
+"""Seconds that an upgrade waits for what the old program wrote: meanwhile no connection is accepted."""
+
+
+@frozen
+class Needed:
+    """What must be kept of earlier generations, however many have served since; see `RetentionPolicy`."""
+
+    generations: tuple[int, ...] = ()
+    versions: tuple[tuple[str, int], ...] = ()
+
+
+@implementer(IRollouts)
+class Rollouts:
+    """
+    Begins and ends rollouts.
+
+    :param wall: the ends of rollouts are times of its, as they outlive the process.
+    :ivar pin: what an earlier server left; see `harn.reload.pin`.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        generations: IGenerations,
+        checkpoints: ICheckpoints,
+        registry: Registry,
+        coordinator: Coordinator,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._generations = generations
+        self._saved = checkpoints
+        self._registry = registry
+        self._coordinator = coordinator
+        self._lifecycle = lifecycle
+        self.persister = Persister(clock, checkpoints)
+        self.probations = Probations(clock, wall, lifecycle, self.persister)
+        self.ramps = Ramps(clock, wall, lifecycle, self.persister, coordinator)
+        self.pin: Pin | None = None
+        self._pin_checkpoint = Checkpoint(self.persister, PIN, self._pin_record)
+        self._left: tuple[Probation, frozenset[str]] | None = None
+        self._expected: Adopted | None = None
+        self._caught_up: Mapping[str, RampRecord] | None = None
+        self._closed = False
+        self._live = 0
+        coordinator.rollouts = self
+        lifecycle.subscribe(Adopted, self._adopted)
+        lifecycle.subscribe(FirstServes, self._first_serves)
+        lifecycle.subscribe(PinEnded, self._pin_ended)
+        lifecycle.subscribe(ReloadsClosed, self._reloads_closed)
+        lifecycle.subscribe(ProbationEnded, self._probation_ended)
+
+    # What is under way
+
+    def status(self) -> RolloutStatus:
+        """See `IRollouts.status`."""
+        return RolloutStatus(self.probations.describe(), tuple(self.ramps.describe()))
+
+    def needed(self) -> Needed:
+        """Return the generations and versions that retention must keep."""
+        trials = (self.probations.current, self.probations.undoing)
+        fallbacks = tuple(each.fallback for each in trials if each is not None)
+        draining = ((binding.id, binding.version) for binding in self._registry.draining())
+        return Needed(fallbacks, (*self.ramps.needed(), *draining))
+
+    async def confirm(self, generation: int | None, actor: str) -> int:
+        """
+        Confirm the live generation, which cancels its automatic rollback; return its number.
+
+        :param generation: only if it is this one.
+        :raises NothingPending: no probation is under way, or that of another generation.
+        :raises EventLogUnavailable: the store cannot be written; the probation goes on.
+        """
+        trial = self.probations.hold(generation)
+        try:
+            await self.probations.checkpoint.save()
+        except BaseException:
+            self.probations.let_go(trial)
+            self.probations.checkpoint.save_soon()
+            raise
+        self.probations.confirmed(trial, actor)
+        return trial.probation.generation
+
+    # Across restarts
+
+    async def load(self) -> dict[str, RampRecord]:
+        """
+        Read what an earlier server left under way; return its ramps, by trigger id.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        self.pin = await self._read(PIN, Pin.from_checkpoint)
+        self._left = await self._read(probation.NAME, _probation)
+        records = await self._read(ramps.NAME, read_records) or {}
+        self.ramps.remember(records)
+        return records
+
+    async def _read(self, name: str, convert: Callable[[Any], Read]) -> Read | None:
+        """Read one checkpoint; one that is damaged counts as absent, so that the server starts all the same."""
+        try:
+            kept = await self._saved.get(name)
+            return None if kept is None else convert(kept)
+        except (LookupError, TypeError, ValueError, AttributeError, MsgspecError) as error:
+            log.error("discarding unreadable saved state {name!r}: {why}", name=name, why=str(error))
+            return None
+
+    def note(self, generation: Generation, request: ReloadRequest) -> Deferred[None]:
+        """See `IRollouts.note`."""
+
+        async def write() -> None:
+            checkpoints = self._checkpoints(generation, request) if generation.number == self._live else {}
+            await self._generations.adopted(generation.number, generation.since, checkpoints)
+
+        return self.persister.keep(f"generation {generation.number}", write)
+
+    def _checkpoints(self, generation: Generation, request: ReloadRequest) -> dict[str, Any]:
+        checkpoints: dict[str, Any] = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.records()}
+        if request.source != START or request.recall is None:  # else the pin stays as it was
+            checkpoints[PIN] = None if generation.pin is None else generation.pin.to_checkpoint()
+        return checkpoints
+
+    def _pin_record(self) -> Any:
+        live = self._coordinator.current
+        return None if live is None or live.pin is None else live.pin.to_checkpoint()
+
+    async def catch_up(self) -> None:
+        """See `IRollouts.catch_up`."""
+        try:
+            records = await Deferred.fromCoroutine(self.load()).addTimeout(PATIENCE, self._clock)
+        except (EventLogUnavailable, TimeoutError) as error:
+            why = str(error) or f"it took longer than {PATIENCE:g} s"
+            log.warn("rollouts cannot be read again, and go on as they were at the start: {why}", why=why)
+            return
+        expected = self._expected
+        for ramp in () if expected is None else expected.candidate.generation.ramps.values():
+            record = records.get(ramp.fresh.id)
+            if record is not None and record.fresh == ramp.fresh.version:
+                ramp.share = record.share
+        self._caught_up = records
+
+    # Subscriptions
+
+    def _adopted(self, event: Adopted) -> None:
+        """Begin the rollouts of a new generation, or go on with those of the one before."""
+        if event.waits:
+            self._expected = event
+            return
+        candidate, request = event.candidate, event.request
+        generation, plan = candidate.generation, candidate.plan
+        self._live = generation.number
+        self.ramps.adopted(candidate)
+        if request.source == START:
+            self._resume(event)
+            return
+        settings = generation.inputs.manifest.orchestrator.reload
+        fresh = [generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified)]
+        fallback = self.probations.fallback(event.previous)
+        begun = terms(request, settings, generation.number, fallback, self._wall.seconds())
+        if begun is None and request.recall is None:
+            self.probations.inherit(generation.number, fresh, frozenset(self._registry.active.values()))
+        else:
+            self.probations.adopted(begun, fresh, request.actor)
+
+    def _first_serves(self, event: FirstServes) -> None:
+        expected, self._expected = self._expected, None
+        if expected is None or self._closed:
+            return
+        self._adopted(evolve(expected, waits=False))
+        if self._caught_up is not None:
+            self.ramps.settle(self._caught_up)
+
+    def _resume(self, event: Adopted) -> None:
+        """Go on with the probation that an earlier server left, also if its files have changed since."""
+        left, self._left = self._left, None
+        if left is None:
+            return
+        kept, keys = left
+        generation, request = event.candidate.generation, event.request
+        number, bindings = generation.number, generation.bindings
+        if number != kept.generation and (request.recall is not None or kept.verdict is not None):
+            self._lifecycle.emit(ProbationEnded(kept, SUPERSEDED, request.actor))
+            return
+        versions = {binding.key: binding for binding in self._registry}
+        watched: set[BindingVersion | None] = {
+            versions.get(key) or bindings.get(key.rpartition("@")[0]) for key in keys
+        }
+        self.probations.resume(evolve(kept, generation=number), [each for each in watched if each is not None])
+
+    def _pin_ended(self, event: PinEnded) -> None:
+        self._pin_checkpoint.save_soon()
+
+    def _probation_ended(self, event: ProbationEnded) -> None:
+        ended, how = event.probation, event.how
+        log.info("generation {number}: probation {how}", number=ended.generation, how=how)
+        payload = {**shown(ended), "outcome": how, "actor": event.actor}
+        self._lifecycle.emit(RolloutRecorded("probation_ended", payload))
+        if how != SUPERSEDED:
+            self.probations.checkpoint.save_soon()
+
+    def _reloads_closed(self, event: ReloadsClosed) -> None:
+        """Decide nothing more; the next server goes on."""
+        self._closed = True
+        self.probations.close()
+        self.ramps.close()
+        self.persister.close()
+
+
+def _probation(kept: Any) -> tuple[Probation, frozenset[str]]:
+    return Probation.from_dict(kept), frozenset(msgspec.convert(kept.get("bindings", []), type=list[str]))

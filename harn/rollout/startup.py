@@ -1,0 +1,111 @@
+"""
+The start of a server's first generation: the files, or what they were rolled back to; and the last good one if they are
+broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+
+from harn.errors import FilesHang, GenerationUnknown
+from harn.reload.build import Builder
+from harn.reload.candidate import ContinuedRamp
+from harn.reload.coordinator import Coordinator, Start
+from harn.reload.pin import Pin
+from harn.reload.report import PREVIOUS, START, ReloadReport, ReloadRequest
+from harn.rollout.ramp_record import RUNNING, RampRecord
+from harn.rollout.rollouts import Rollouts
+
+log = Logger(namespace="harn.rollout")
+
+LONGEST_LOOK = 30.0
+"""Seconds that it may take to see whether the files changed since a rollback; then the pin holds."""
+
+
+@frozen(kw_only=True)
+class Startup:
+    """
+    Starts.
+
+    :ivar last_good: begin with the last generation that served, where the files are broken.
+    """
+
+    coordinator: Coordinator
+    rollouts: Rollouts
+    builder: Builder
+    last_good: bool = False
+
+    async def run(self, *, waits: bool = False) -> ReloadReport:
+        """
+        Build and adopt the first generation, under the numbers that the store remembers.
+
+        :param waits: it does not serve yet; see `Coordinator.start`.
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        last = await self.coordinator.numbers.read()
+        records = await self.rollouts.load()
+        start = Start(last=last, ramps=continued(records))
+        if last.number and await self._is_pinned():
+            log.warn("files unchanged since the rollback: starting from what they were rolled back to")
+            reason = "what was rolled back to goes on"
+            report = await self._recall(start, reason, waits=waits)
+            if report is not None and report.ok:
+                return report
+        report = await self.coordinator.start(ReloadRequest(source=START, actor=START), start, waits=waits)
+        if report.ok or not self.last_good:
+            return report
+        return await self._last_good(report, start, waits=waits)
+
+    async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport | None:
+        """Adopt what served last; None when there is none."""
+        request = ReloadRequest(source=START, actor=START, recall=PREVIOUS, reason=reason)
+        try:
+            return await self.coordinator.start(request, start, waits=waits)
+        except GenerationUnknown as error:
+            log.error("the last generation cannot serve: {why}", why=str(error), announce=self.last_good)
+            return None
+
+    async def _is_pinned(self) -> bool:
+        """Return whether the files still read as when the last generation took their place on purpose."""
+        pin = self.rollouts.pin
+        return pin is not None and await self._holds(pin)
+
+    async def _holds(self, pin: Pin) -> bool:
+        reading = Deferred.fromCoroutine(self.builder.plain_files_now(pin.files))
+        try:
+            return pin.holds(await reading.addTimeout(LONGEST_LOOK, self.builder.files.reactor))
+        except (TimeoutError, FilesHang) as error:
+            log.warn(
+                "cannot tell whether the files changed since the rollback: {why}",
+                why=self.builder.doing() or str(error),
+            )
+            return True
+
+    async def _last_good(self, broken: ReloadReport, start: Start, *, waits: bool) -> ReloadReport:
+        """Start from the last generation that served; if none exists, return the original failure."""
+        report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
+        if report is None:
+            return broken
+        if not report.ok:
+            log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
+            return broken
+        log.warn(
+            "--last-good: generation {generation} serves (the content of {recalled}), not what the files say: {why}",
+            generation=report.generation,
+            recalled=report.recalled,
+            why=broken.error,
+            announce=True,
+        )
+        return report
+
+
+def continued(records: Mapping[str, RampRecord]) -> dict[str, ContinuedRamp]:
+    """Return what a first generation goes on with of the ramps that an earlier server left."""
+    return {
+        trigger_id: ContinuedRamp(record.stable, record.fresh, record.share if record.state == RUNNING else None)
+        for trigger_id, record in records.items()
+    }
