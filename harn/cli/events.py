@@ -15,8 +15,8 @@ from harn.cli.arguments import WholeNumber
 from harn.cli.client import ServerUnreachable
 from harn.cli.operations import with_parameters
 from harn.cli.place import Reach
-from harn.cli.records import RecordSource, ServerRecords, read_pages
 from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.sources import RecordSource, ServerRecords, read_pages
 from harn.model.visible import visible_json
 from harn.orchestrator.operations import RecordInfo, read_events
 

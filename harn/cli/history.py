@@ -9,7 +9,6 @@ from typing import Any
 import click
 from msgspec import UNSET, Struct, UnsetType, to_builtins
 
-from harn.cli.generations import History, find_source
 from harn.cli.lines import written
 from harn.cli.operations import parameters_from, print_json, with_parameters
 from harn.cli.output import Line, say
@@ -17,6 +16,7 @@ from harn.cli.place import Reach
 from harn.cli.plans import describe_fields, describe_settings
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.sources import History, find_source
 from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
 from harn.history.operations import diff_generations, list_generations, show_generation
 

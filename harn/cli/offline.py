@@ -1,4 +1,4 @@
-"""Records out of the store of a state directory on which no server runs."""
+"""Records and generations out of the store of a state directory on which no server runs: no generation is live."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import os
 from collections.abc import Iterable, Sequence
 
 from attrs import frozen
+from msgspec import to_builtins
 
+from harn.cli.operations import Answered
+from harn.cli.sources import History
+from harn.errors import GenerationUnknown
+from harn.history.model import GenerationContent, GenerationDiff
+from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
+from harn.history.recorded import describe_history, describe_recorded
 from harn.orchestrator.operations import RecordInfo, describe_record
+from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
+from harn.store.generations import GenerationRecord
 from harn.store.sqlite.event_log import SQLiteEventLog
-from harn.store.sqlite.offline import open_readonly
+from harn.store.sqlite.generations import SQLiteGenerations
+from harn.store.sqlite.offline import OfflineStore, open_readonly
+from harn.vm.bundle import Bundle
 
 DATABASE = "events.sqlite"
 """The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""
@@ -51,3 +62,85 @@ class StoredRecords:
 def plain(records: Iterable[StoredRecord]) -> tuple[RecordInfo, ...]:
     """Return records as the admin API gives them."""
     return tuple(describe_record(record, record.payload) for record in records)
+
+
+Content = tuple[GenerationRecord, bytes, Bundle]
+
+
+@frozen(kw_only=True)
+class StoredGenerations:
+    """
+    A `harn.cli.sources.GenerationSource` that reads the database.
+
+    Every method raises `StateDirectoryUnusable` or `EventLogUnavailable` when it cannot be read, and
+    `GenerationUnknown` for a generation whose content it does not have.
+
+    :ivar state_dir: absolute.
+    :ivar manifest: where the manifest lies.
+    """
+
+    state_dir: str
+    manifest: str
+
+    def history(self, wanted: ListGenerations) -> History:
+        """Return the last ones, the newest first."""
+        with self._open() as store:
+            return History(generations=describe_history(store.ask(SQLiteGenerations.history, wanted.limit), None))
+
+    def show(self, wanted: ShowGeneration) -> Answered[GenerationContent]:
+        """Return one with its content."""
+        with self._open() as store:
+            record, text, bundle = read_content(store, wanted.generation)
+        found = describe_recorded(record, text.decode("utf-8", "replace"), bundle, None, sources=wanted.sources)
+        return Answered(found, to_builtins(found))
+
+    def diff(self, wanted: DiffGenerations) -> Answered[GenerationDiff]:
+        """Return what differs; without a second one, from the newest that served."""
+        with self._open() as store:
+            new = newest(store) if wanted.new is None else wanted.new
+            contents = [read_content(store, number) for number in (wanted.old, new)]
+        from harn.connectors.catalog import Catalog
+        from harn.history.comparing import make_recorded
+        from harn.history.differences import generation_diff
+
+        rules = Catalog.discover().providers
+        found = generation_diff(
+            *(make_recorded(record.number, text, bundle, self.manifest, rules) for record, text, bundle in contents)
+        )
+        return Answered(found, to_builtins(found))
+
+    def _open(self) -> OfflineStore:
+        return open_readonly(os.path.join(self.state_dir, DATABASE))
+
+
+def newest(store: OfflineStore) -> int:
+    """
+    Give the number of the newest generation that served.
+
+    :raises GenerationUnknown: none did.
+    """
+    found = store.ask(SQLiteGenerations.history, 1)
+    if not found:
+        raise GenerationUnknown("no generation has served yet; start a server first")
+    return found[0].number
+
+
+def read_content(store: OfflineStore, number: int) -> Content:
+    """
+    Read one generation.
+
+    :raises GenerationUnknown: its content is not kept, or damaged.
+    """
+    record = store.ask(SQLiteGenerations.generation, number)
+    text = (
+        store.ask(SQLiteGenerations.manifest, record.manifest_digest)
+        if record is not None and record.manifest_digest
+        else None
+    )
+    data = store.ask(SQLiteGenerations.bundle, record.bundle_id) if record is not None else None
+    if record is None or text is None or data is None:
+        raise GenerationUnknown(f"the content of generation {number} is not kept; `history` lists those that served")
+    try:
+        return record, read_manifest_text(text, record.manifest_digest), read_kept_bundle(data, record.bundle_id)
+    except ValueError as error:
+        raise GenerationUnknown(f"the content of generation {number} is damaged: {error}") from error

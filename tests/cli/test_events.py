@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.client import ServerUnreachable
 from harn.cli.events import follow_pages
-from harn.cli.records import read_pages
+from harn.cli.sources import read_pages
 from harn.orchestrator.operations import RecordInfo
 from tests.cli.test_commands import CommandCase
 

@@ -12,10 +12,10 @@ from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.drains import rows_of
-from harn.cli.generations import History
 from harn.cli.history import rows_of as history_rows
 from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.rows import Column
+from harn.cli.sources import History
 from harn.cli.tables import fitted
 from harn.cli.terminal import print_inspection, print_rows, watch_rows
 from harn.history.recorded import describe_history

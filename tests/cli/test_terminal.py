@@ -11,11 +11,11 @@ from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.drains import rows_of
-from harn.cli.generations import History
 from harn.cli.history import diff_lines, text_lines
 from harn.cli.history import rows_of as history_rows
 from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.reports import describe_error, describe_success
+from harn.cli.sources import History
 from harn.cli.terminal import (
     print_inspection,
     print_lines,

@@ -1,7 +1,8 @@
-"""Where generations come from: a running server, or, when none runs, its store. Both give the same values."""
+"""Where records and generations come from: a running server, or, when none runs, its store (`harn.cli.offline`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -19,7 +20,44 @@ from harn.history.operations import (
     list_generations,
     show_generation,
 )
+from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 from harn.reload.operations import ShowLive, show_live
+
+LARGEST_PAGE = 1000
+"""Records that the admin API gives at once."""
+
+
+class RecordSource(Protocol):
+    """Gives the records of a topic."""
+
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
+        """Give up to ``limit`` (at most `LARGEST_PAGE`) records with a number above ``after``, by number."""
+
+
+@frozen
+class ServerRecords:
+    """Records from a running server."""
+
+    client: AdminClient
+
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
+        """Ask for one page."""
+        answered = ask(self.client, read_events, ReadEvents(topic=topic, after=after, limit=limit))
+        records: Sequence[RecordInfo] = answered.result.records
+        return records
+
+
+def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) -> Iterator[RecordInfo]:
+    """Give all records above ``after``, or the first ``limit`` of them, a page at a time."""
+    left = limit
+    while left is None or left > 0:
+        page = source.read(topic, after, LARGEST_PAGE if left is None else min(left, LARGEST_PAGE))
+        yield from page
+        if not page:
+            return
+        after = page[-1].number
+        if left is not None:
+            left -= len(page)
 
 
 @frozen(kw_only=True)
@@ -82,6 +120,6 @@ def find_source(reach: Reach) -> GenerationSource:
     client = reach.client_if_any()
     if client is not None:
         return ServerGenerations(client)
-    from harn.cli.stored_generations import StoredGenerations
+    from harn.cli.offline import StoredGenerations
 
     return StoredGenerations(state_dir=reach.place.state_dir, manifest=reach.place.manifest)
