@@ -36,7 +36,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True):
     Gradual rollout of a change of this trigger; all at once by default.
 
     Shares are from 0 to 1, ``every`` is seconds; without a ``step`` the share stays at ``percent``; ``max_failures``
-    None is no limit.
+    None for no limit.
     """
 
     percent: Annotated[

@@ -49,7 +49,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
     Retention; unfinished deliveries are always kept.
 
-    Ages are seconds; ``max_bytes`` None is no limit.
+    Ages are seconds; ``max_bytes`` None for no limit.
     """
 
     events: Annotated[float, Duration('Age at which finished deliveries are removed; "7d" by default.')] = 7 * 86400.0

@@ -68,7 +68,7 @@ class ProcessGuard:
         self._kill_at: float | None = None
 
     def run(self) -> NoReturn:
-        """ProcessGuard until the child has ended; then end with its status."""
+        """Guard the child until it has ended; then end with its status."""
         awake, waking = os.pipe()
         os.set_blocking(awake, False)
         os.set_blocking(waking, False)
