@@ -1,8 +1,8 @@
-"""The watcher: from what happens to files to one debounced, settled wish for a reload."""
+"""The watcher: from file events to debounced reloads of settled content."""
 
 from __future__ import annotations
 
-from harn.watch.model import Outcome, Watched, outcome_of
-from harn.watch.watcher import Watcher, Wishes
+from harn.watch.model import ReloadOutcome, Watched, reload_outcome
+from harn.watch.watcher import ReloadRequests, Watcher
 
-__all__ = ["Outcome", "Watched", "Watcher", "Wishes", "outcome_of"]
+__all__ = ["ReloadOutcome", "ReloadRequests", "Watched", "Watcher", "reload_outcome"]

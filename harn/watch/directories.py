@@ -1,8 +1,7 @@
 """
-Following directories: a few threads of watchdog's, and one word to the reactor for a burst of events, however long.
-
-Where events are lost (a directory that goes, one that the system does not watch, a network's file system) nothing
-breaks: the watcher's poll sees what no event tells.
+Following directories: a few threads of watchdog's, and one call to the reactor for a burst of events, however long.
+Where events are lost (a directory that is deleted, one that the system does not watch, a network's file system) nothing
+breaks: the watcher's poll finds the change.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from harn.watch.paths import link_chain
 log = Logger(namespace="harn.watch")
 
 MOST_FOLLOWED = 8
-"""Directories that are followed by events, as each costs a thread or two; what lies in others the poll sees."""
+"""The most directories followed by events, as each costs a thread or two; files in others are found by the poll."""
 
 NO_CHANGE = frozenset(("opened", "closed_no_write"))
-"""Kinds of events that change nothing; each of our own readings causes some."""
+"""Kinds of events without a change; our own reading causes some of them."""
 
 
 @frozen
@@ -34,21 +33,21 @@ class Followed:
     """
     A directory that is followed.
 
-    :ivar watch: what watchdog calls it.
-    :ivar identity: device and inode when that was asked for: another directory of the same name is not followed.
+    :ivar watch: watchdog's object for it.
+    :ivar identity: its device and inode when it was followed: another directory of the same name is not followed.
     """
 
     watch: Any
     identity: tuple[int, int]
 
 
-class Events(FileSystemEventHandler):
+class EventFilter(FileSystemEventHandler):
     """
-    Notes, in watchdog's thread, which events are about a name that matters.
+    Filters, in watchdog's thread, the events of names that matter.
 
     :param noticed: called at the first such event, and again for the next one only after `rearm`.
-    :param seconds: the time.
-    :ivar names: names that matter; ``directories``: in which any module matters.
+    :param seconds: returns the time.
+    :ivar names: names that matter; ``directories``: those in which any module matters.
     :ivar latest: when the last such event came.
     :ivar lost: followed directories that were deleted.
     """
@@ -60,14 +59,14 @@ class Events(FileSystemEventHandler):
         self.lost: set[str] = set()
         self._noticed = noticed
         self._seconds = seconds
-        self._told = False
+        self._has_noticed = False
 
     def rearm(self) -> None:
-        """Tell of the next event again. Whoever calls this looks at the files afterwards."""
-        self._told = False
+        """Report the next event again. The caller looks at the files afterwards."""
+        self._has_noticed = False
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note an event if it may have changed what a watched name reads as."""
+        """Record an event if it may have changed the content of a watched name."""
         if event.event_type in NO_CHANGE:
             return
         source = os.fsdecode(event.src_path)
@@ -76,8 +75,8 @@ class Events(FileSystemEventHandler):
         elif not self._matters(source) and not self._matters(os.fsdecode(event.dest_path)):
             return
         self.latest = self._seconds()
-        if not self._told:
-            self._told = True
+        if not self._has_noticed:
+            self._has_noticed = True
             self._noticed()
 
     def _matters(self, path: str) -> bool:
@@ -88,21 +87,21 @@ class Directories:
     """
     The directories that are followed.
 
-    Everything but the making blocks: for a thread.
+    Every method except the constructor blocks: for a thread.
 
-    :param events: is given what happens in them.
+    :param events: receives their events.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: EventFilter) -> None:
         self._events = events
         self._followed: dict[str, Followed] = {}
         self._refused: frozenset[str] = frozenset()
         self._observer: Any = None
-        # Held by whoever changes what the observer follows, so that nothing is added to one that has ended.
+        # Held while the observer's directories change, so that none is added to one that has ended.
         self._changing = threading.Lock()
 
     def start(self) -> None:
-        """Begin; where the system has no room for it, there are no events."""
+        """Start; if the system has no resources for it, there are no events."""
         try:
             observer = Observer()
             observer.daemon = True
@@ -113,7 +112,7 @@ class Directories:
         self._observer = observer
 
     def stop(self) -> None:
-        """Follow nothing more; returns when watchdog's threads have ended. Idempotent."""
+        """Stop following; returns when watchdog's threads have ended. Idempotent."""
         with self._changing:
             observer, self._observer = self._observer, None
             self._followed.clear()
@@ -123,14 +122,14 @@ class Directories:
 
     def follow(self, paths: Iterable[str], first: str) -> None:
         """
-        Follow the directory of every name whose replacement may change what one of ``paths`` reads as.
+        Follow the directory of every name whose replacement may change the content of one of ``paths``.
 
-        :param first: the path whose directory goes before all others, if there are too many.
+        :param first: the path whose directory is followed first, if there are too many.
         """
         observer = self._observer
         if observer is None:
             return
-        # Events tell real directories, so links in the middle of a name are taken out of it.
+        # EventFilter name real directories, so links in the middle of a name are resolved.
         reached = {name: os.path.realpath(os.path.dirname(name)) for path in paths for name in link_chain(path)}
         identities: dict[str, tuple[int, int]] = {}
         by_use = [directory for directory, _ in Counter(reached.values()).most_common()]
@@ -140,13 +139,13 @@ class Directories:
                 identities[directory] = identity
         names = frozenset(os.path.join(reached[name], os.path.basename(name)) for name in reached)
         with self._changing:
-            # The file system took its time, in which somebody may have stopped this, or begun it anew.
+            # The file system may be slow, and this may have been stopped, or started again, meanwhile.
             if self._observer is observer:
                 self._events.names, self._events.directories = names, frozenset(identities)
                 self._follow(observer, identities)
 
     def _follow(self, observer: Any, identities: Mapping[str, tuple[int, int]]) -> None:
-        """Follow these directories and no others; ``identities``: of each, as `Followed` has it."""
+        """Follow exactly these directories; ``identities``: of each, see `Followed`."""
         lost = {self._events.lost.pop() for _ in range(len(self._events.lost))}
         for directory, followed in list(self._followed.items()):
             if identities.get(directory) != followed.identity or directory in lost:

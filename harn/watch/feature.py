@@ -13,7 +13,7 @@ from harn.reload.inputs import Surroundings, current_digests
 from harn.reload.reader import FileReader
 from harn.reload.report import ReloadRequest
 from harn.server import Server
-from harn.watch import Outcome, Watched, Watcher, Wishes, outcome_of
+from harn.watch import ReloadOutcome, ReloadRequests, Watched, Watcher, reload_outcome
 
 
 def install(server: Server) -> None:
@@ -37,11 +37,11 @@ def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, has
         keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
         return current_digests(wanted, wanted - keyed, hash_key)
 
-    def reload(content: Mapping[str, str]) -> Deferred[Outcome]:
+    def reload(content: Mapping[str, str]) -> Deferred[ReloadOutcome]:
         request = ReloadRequest(source="file_watch", actor="watch", expected=content)
-        return coordinator.reload(request).addCallback(outcome_of)
+        return coordinator.reload(request).addCallback(reload_outcome)
 
-    def renew() -> Deferred[Outcome]:
+    def renew() -> Deferred[ReloadOutcome]:
         request = ReloadRequest(
             source="file_watch",
             actor="watch",
@@ -49,13 +49,13 @@ def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, has
             if_match=coordinator.etag,
             reason="secrets, keys or certificates changed; what was rolled back to goes on",
         )
-        return coordinator.reload(request).addCallbacks(outcome_of, overtaken)
+        return coordinator.reload(request).addCallbacks(reload_outcome, overtaken)
 
-    def overtaken(failure: Failure) -> Outcome:
+    def overtaken(failure: Failure) -> ReloadOutcome:
         failure.trap(PreconditionFailed)
-        return Outcome.TRY_AGAIN
+        return ReloadOutcome.TRY_AGAIN
 
     def unsettled(why: str) -> Deferred[None]:
         return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
 
-    return Watcher(files, watched, read, Wishes(reload=reload, renew=renew, unsettled=unsettled))
+    return Watcher(files, watched, read, ReloadRequests(reload=reload, renew=renew, unsettled=unsettled))

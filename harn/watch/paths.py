@@ -1,4 +1,4 @@
-"""Which names matter, and what the files behind them say: all of it asks the file system, in a thread."""
+"""Names that matter, and the content of their files: everything here queries the file system, in a thread."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import stat
 from collections.abc import Callable, Iterable
 
 from harn.vm.sources import find_modules
-from harn.watch.model import Content, Seen, Watched
+from harn.watch.model import Digests, Seen, Watched
 from harn.wire import digest_bytes
 
 NOTHING = digest_bytes(b"")
-"""The digest of an empty file; a keyed one is another, and its file is known by its size alone."""
+"""The digest of an empty file; keyed digests differ, and such a file is recognized by its size alone."""
 DEEPEST = 3
 """Levels of directories below the manifest's that are searched for modules."""
 MOST_MODULES = 500
@@ -23,7 +23,7 @@ MOST_LINKS = 40
 
 
 def link_chain(path: str) -> set[str]:
-    """Give every name whose replacement may change what ``path`` reads as: itself, and each link on the way."""
+    """Return every name whose replacement may change the content of ``path``: itself, and each link on the way."""
     names: set[str] = set()
     pending = [os.path.abspath(path)]
     while pending and len(names) < MOST_LINKS:
@@ -45,15 +45,15 @@ def link_chain(path: str) -> set[str]:
 
 
 def _target(path: str) -> str | None:
-    """Give what a link says; None of anything else. One call, as the link may go in between two."""
+    """Return a link's target; None for anything else. One call, as the link may be removed between two."""
     try:
         return os.readlink(path)
     except (OSError, ValueError):
         return None
 
 
-def look(watched: Watched, read: Callable[[Iterable[str]], Content]) -> Seen:
-    """See what the files say now. While that is what is live, no other file is looked for or read."""
+def look(watched: Watched, read: Callable[[Iterable[str]], Digests]) -> Seen:
+    """Read the watched files. While they are as the live ones, no other file is searched or read."""
     newcomers = find_newcomers(watched)
     wanted = watched.paths | newcomers
     content = read(wanted)
@@ -63,14 +63,16 @@ def look(watched: Watched, read: Callable[[Iterable[str]], Content]) -> Seen:
         content=content,
         beside=read(modules_below(watched.manifest) - wanted) if differing or newcomers else {},
         newcomers=newcomers,
-        # Read and measured at two moments: in a flood of writes each may find what is truncated only for that moment.
+        # Read and measured at two moments: in a flood of writes each may find a file truncated only for that moment.
         empty=frozenset(path for path, size in sizes.items() if size == 0 or content.get(path) == NOTHING),
         missing=frozenset(path for path, size in sizes.items() if size is None),
     )
 
 
 def find_newcomers(watched: Watched) -> frozenset[str]:
-    """Name the modules that a reload would read and that are not live, as far as the live generation knows of them."""
+    """
+    Return the modules that a reload would read and that are not live, as far as the live generation refers to them.
+    """
     bundle = watched.bundle
     if bundle is None:
         return frozenset()
@@ -86,7 +88,7 @@ def find_newcomers(watched: Watched) -> frozenset[str]:
 
 
 def _size(path: str) -> int | None:
-    """Give the bytes of a regular file; -1 for what is no such; None if there is nothing."""
+    """Return the bytes of a regular file; -1 for another kind; None if it does not exist."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -100,7 +102,7 @@ def modules_below(manifest: str) -> frozenset[str]:
     """
     List the Python modules next to the manifest and below, as far as `DEEPEST`.
 
-    Hidden directories and virtual environments are not looked into.
+    Hidden directories and virtual environments are skipped.
     """
     found: set[str] = set()
     root = os.path.dirname(manifest)

@@ -1,7 +1,8 @@
 """
-The watcher's service: it notices, waits for quiet, looks, and asks for a reload when it twice reads the same new bytes.
+The watcher's service: it waits for quiet after an event, looks, and requests a reload when it twice reads the same new
+bytes.
 
-What decides is the content, never a time stamp or the number of events.
+Only the content decides, never a time stamp or the number of events.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from twisted.logger import Logger
 
 from harn.errors import FilesHang
 from harn.reload.reader import FileReader
-from harn.watch.directories import Directories, Events
-from harn.watch.judgement import Judgement, Standing, judge, restless
-from harn.watch.model import Content, Outcome, Seen, Watched
+from harn.watch.classification import Classification, FileStatus, classify, restless
+from harn.watch.directories import Directories, EventFilter
+from harn.watch.model import Digests, ReloadOutcome, Seen, Watched
 from harn.watch.paths import look
 
 log = Logger(namespace="harn.watch")
 
 QUIET = 0.2
-"""Seconds without an event after which what changed is looked at."""
+"""Seconds without an event after which the changed files are read."""
 LONGEST_WAIT = 2.0
-"""Seconds after the first event when it is looked at in any case."""
+"""Seconds after the first event when they are read in any case."""
 SETTLE = 0.05
 """Seconds between two readings that must be equal."""
 POLL = 5.0
 """Seconds between looks without any event."""
 IDLE = 20
-"""Without events there are so many times the last look's own time, at least, between looks: slow disks have peace."""
+"""The least pause between looks without events, as a multiple of the last look's duration: it spares slow disks."""
 UNSETTLED = 30.0
-"""Seconds for which what is on disk cannot be adopted before that is reported."""
+"""Seconds for which the files on disk cannot be adopted before that is reported."""
 FIRST_PAUSE = 5.0
 """Seconds before the same content is tried again after a failure that may pass; it doubles each time,"""
 LONGEST_PAUSE = 300.0
@@ -45,26 +46,27 @@ LONGEST_PAUSE = 300.0
 
 
 @frozen(kw_only=True)
-class Wishes:
+class ReloadRequests:
     """
-    What a watcher asks for.
+    The reloads that a watcher requests.
 
-    :ivar reload: for a reload that adopts this content or nothing; fires with its outcome.
-    :ivar renew: for one that keeps the manifest and the code that are live, and reads all else anew.
-    :ivar unsettled: called once in each spell of `UNSETTLED` seconds in which nothing could be adopted; says why.
+    :ivar reload: requests a reload that adopts this content or nothing; fires with its outcome.
+    :ivar renew: requests one that keeps the live manifest and code, and reads everything else again.
+    :ivar unsettled: called once in each period of `UNSETTLED` seconds in which nothing could be adopted, with the
+        reason.
     """
 
-    reload: Callable[[Content], Deferred[Outcome]]
-    renew: Callable[[], Deferred[Outcome]]
+    reload: Callable[[Digests], Deferred[ReloadOutcome]]
+    renew: Callable[[], Deferred[ReloadOutcome]]
     unsettled: Callable[[str], Deferred[None]]
 
 
 @frozen(kw_only=True)
-class Asked:
+class LastRequest:
     """
-    What a reload was last asked for, while that is not live.
+    The last requested reload, while its content is not live.
 
-    :ivar again_at: when to ask for the same again (seconds, Unix); None: not until the bytes change.
+    :ivar again_at: when to request the same again (seconds, Unix); None: not until the bytes change.
     """
 
     seen: Seen
@@ -72,44 +74,44 @@ class Asked:
     again_at: float | None = None
 
     def rests(self, seen: Seen, now: float) -> bool:
-        """Tell whether this is the same, and it is not time to ask again."""
+        """Return whether this is the same content, and it is not time to request it again."""
         return seen == self.seen and (self.again_at is None or now < self.again_at)
 
 
 @frozen
-class Spell:
-    """A time in which nothing on disk can be adopted; ``since``: the reactor's seconds; ``told``: that was reported."""
+class UnsettledPeriod:
+    """A time in which nothing on disk can be adopted; ``since``: the reactor's seconds; ``reported``: it was logged."""
 
     since: float
-    told: bool = False
+    reported: bool = False
 
 
 class Watcher(Service):
     """
-    Asks for a reload when what the live generation was made of has changed.
+    Requests a reload when a file of the live generation has changed.
 
-    :param files: reads them; its reactor is for time.
-    :param watched: gives what to watch, asked before each look.
-    :param read: ``read(paths) -> Content``; blocks, is called in a thread.
+    :param files: reads the files; its reactor is used for time.
+    :param watched: returns the files to watch, called before each look.
+    :param read: ``read(paths) -> Digests``; blocks, is called in a thread.
     """
 
     def __init__(
         self,
         files: FileReader,
         watched: Callable[[], Watched],
-        read: Callable[[Iterable[str]], Content],
-        wishes: Wishes,
+        read: Callable[[Iterable[str]], Digests],
+        requests: ReloadRequests,
     ) -> None:
         reactor = self._reactor = files.reactor
         self._files = files
         self._watched = watched
         self._read = read
-        self._wishes = wishes
-        self.events = Events(lambda: reactor.callFromThread(self._notice), reactor.seconds)
+        self._requests = requests
+        self.events = EventFilter(lambda: reactor.callFromThread(self._notice), reactor.seconds)
         self._directories = Directories(self.events)
-        self._asked: Asked | None = None
-        self._spell: Spell | None = None
-        # What was said last of the files may be bad news that is outdated: at a start nobody knows.
+        self._last_request: LastRequest | None = None
+        self._unsettled: UnsettledPeriod | None = None
+        # The last report about the files may be an outdated failure: at a start that is unknown.
         self._owes = True
         self._unrest_beside: float | None = None
         self._cost = 0.0  # seconds that the last look took
@@ -126,7 +128,7 @@ class Watcher(Service):
         self._look()
 
     def stopService(self) -> Deferred[None]:
-        """Watch no more; fires when a look under way is over and watchdog's threads have ended."""
+        """Stop watching; fires when a look under way has ended and watchdog's threads have ended."""
         Service.stopService(self)
         for timer in (self._timer, self._poll):
             if timer is not None and timer.active():
@@ -136,22 +138,22 @@ class Watcher(Service):
         return Deferred.fromCoroutine(self._end())
 
     async def _end(self) -> None:
-        # A look that is cancelled is waited for no more, but its thread goes on; where a file hangs, so do watchdog's
-        # threads, and end with the process.
+        # A cancelled look is not waited for, but its thread continues; if a file hangs, so do watchdog's threads, and
+        # they end with the process.
         with suppress(FilesHang):
             await self._files.read(self._directories.stop, what="the end of the watched directories")
 
-    # Noticing
+    # EventFilter
 
     def _notice(self) -> None:
-        """Take a first event: look after `QUIET`, but not later than `LONGEST_WAIT` from now."""
+        """Called at a first event: look after `QUIET`, but not later than `LONGEST_WAIT` from now."""
         if not self.running or (self._timer is not None and self._timer.active()):
             return
         self._first_event = self._reactor.seconds()
         self._timer = self._reactor.callLater(QUIET, self._look_if_quiet)
 
     def _look_if_quiet(self) -> None:
-        """Wait on while events come; the events themselves do no more than note their time."""
+        """Wait longer while events come; the events themselves only record their time."""
         now = self._reactor.seconds()
         assert self._first_event is not None
         wait = min(self.events.latest + QUIET, self._first_event + LONGEST_WAIT) - now
@@ -162,7 +164,7 @@ class Watcher(Service):
         self._look()
 
     def _look(self) -> None:
-        """Look at the content, unless somebody does already: then once more afterwards."""
+        """Look at the content, unless a look is under way: then once more afterwards."""
         if not self.running:
             return
         if self._looking is not None:
@@ -182,8 +184,8 @@ class Watcher(Service):
         if self._poll is not None and self._poll.active():
             self._poll.cancel()
         pause = max(POLL, IDLE * self._cost)
-        if self._spell is not None and not self._spell.told:
-            pause = min(pause, max(0.0, self._spell.since + UNSETTLED - self._reactor.seconds()))
+        if self._unsettled is not None and not self._unsettled.reported:
+            pause = min(pause, max(0.0, self._unsettled.since + UNSETTLED - self._reactor.seconds()))
         self._poll = self._reactor.callLater(pause, self._look)
         if self._again:
             self._again = False
@@ -196,37 +198,37 @@ class Watcher(Service):
         await self._in_thread(self._directories.follow, watched.paths, watched.manifest)
         seen = await self._in_thread(look, watched, self._read)
         self._cost = self._reactor.seconds() - started
-        judgement = judge(seen, watched)
-        if judgement.standing is Standing.UNFIT:
-            if self._spell is None:
-                log.warn("{why}; nothing is adopted until then", why=judgement.why)
-            await self._cannot(judgement.why)
+        classification = classify(seen, watched)
+        if classification.status is FileStatus.UNFIT:
+            if self._unsettled is None:
+                log.warn("{why}; nothing is adopted until then", why=classification.why)
+            await self._cannot(classification.why)
             return
-        if not self._is_news(judgement, seen, watched):
-            self._spell = None
+        if not self._is_news(classification, seen, watched):
+            self._unsettled = None
             return
         await deferLater(self._reactor, SETTLE, lambda: None)
         second = await self._in_thread(look, watched, self._read)
         if self._is_restless(seen, second):
-            self._again = self._spell is None or not self._spell.told
+            self._again = self._unsettled is None or not self._unsettled.reported
             await self._cannot(restless(seen, second))
             return
-        self._spell = None
-        await self._ask(second, judgement.standing)
+        self._unsettled = None
+        await self._ask(second, classification.status)
 
-    def _is_news(self, judgement: Judgement, seen: Seen, watched: Watched) -> bool:
-        """Tell whether to ask for a reload, if a second reading is the same."""
-        asked = self._asked
+    def _is_news(self, classification: Classification, seen: Seen, watched: Watched) -> bool:
+        """Return whether to request a reload, if a second reading is the same."""
+        asked = self._last_request
         rests = asked is not None and asked.rests(seen, self._reactor.seconds())
-        if judgement.standing is Standing.LIVE:
+        if classification.status is FileStatus.LIVE:
             self._owes = self._owes and watched.failing
             if not rests:
-                self._asked = None
+                self._last_request = None
             return self._owes and not rests
-        return judgement.standing in (Standing.CHANGED, Standing.RENEWED) and not rests
+        return classification.status in (FileStatus.CHANGED, FileStatus.RENEWED) and not rests
 
     def _is_restless(self, first: Seen, second: Seen) -> bool:
-        """Tell whether two looks differ. For what goes on in other modules nobody waits longer than `LONGEST_WAIT`."""
+        """Return whether two looks differ. Changes in other modules delay this by at most `LONGEST_WAIT`."""
         if first == second:
             self._unrest_beside = None
             return False
@@ -241,38 +243,38 @@ class Watcher(Service):
         return False
 
     async def _cannot(self, why: str) -> None:
-        """Take note that nothing can be adopted now; report it when that has gone on for long."""
+        """Record that nothing can be adopted now; report it when that has lasted for long."""
         now = self._reactor.seconds()
-        if self._spell is None:
-            self._spell = Spell(now)
-        if self._spell.told or now - self._spell.since < UNSETTLED:
+        if self._unsettled is None:
+            self._unsettled = UnsettledPeriod(now)
+        if self._unsettled.reported or now - self._unsettled.since < UNSETTLED:
             return
-        self._spell = Spell(self._spell.since, told=True)
+        self._unsettled = UnsettledPeriod(self._unsettled.since, reported=True)
         self._owes = True
-        self._asked = None  # what was refused before is no longer what was said last
-        await self._wishes.unsettled(why)
+        self._last_request = None  # an earlier refusal is no longer the last report
+        await self._requests.unsettled(why)
 
-    async def _ask(self, seen: Seen, standing: Standing) -> None:
-        """Ask for a reload, and remember for what as long as it may not be asked for again."""
-        wishes = self._wishes
+    async def _ask(self, seen: Seen, status: FileStatus) -> None:
+        """Request a reload, and record for which content and how long it may not be requested again."""
+        requests = self._requests
         try:
-            outcome = await (wishes.renew() if standing is Standing.RENEWED else wishes.reload(seen.content))
+            outcome = await (requests.renew() if status is FileStatus.RENEWED else requests.reload(seen.content))
         except CancelledError:
             raise
         except Exception:
             log.failure("a reload for changed files failed")
-            outcome = Outcome.TRY_AGAIN
-        # To read secrets anew says nothing of the other files.
-        self._owes = outcome is not Outcome.ADOPTED or (standing is Standing.RENEWED and self._owes)
+            outcome = ReloadOutcome.TRY_AGAIN
+        # Reading secrets again does not concern the other files.
+        self._owes = outcome is not ReloadOutcome.ADOPTED or (status is FileStatus.RENEWED and self._owes)
         pause = FIRST_PAUSE
-        if self._asked is not None and self._asked.seen == seen:
-            pause = min(LONGEST_PAUSE, 2 * self._asked.pause)
-        again_at = None if outcome is Outcome.REFUSED else self._reactor.seconds() + pause
-        # Of what was adopted, too: a reload reads for itself, and what it read is not always what we saw.
-        self._asked = Asked(seen=seen, pause=pause, again_at=again_at)
-        if outcome is Outcome.ADOPTED:
-            self._again = True  # what is watched is another now
+        if self._last_request is not None and self._last_request.seen == seen:
+            pause = min(LONGEST_PAUSE, 2 * self._last_request.pause)
+        again_at = None if outcome is ReloadOutcome.REFUSED else self._reactor.seconds() + pause
+        # After an adoption, too: a reload reads for itself, and may have read other bytes than the look.
+        self._last_request = LastRequest(seen=seen, pause=pause, again_at=again_at)
+        if outcome is ReloadOutcome.ADOPTED:
+            self._again = True  # the watched files have changed
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Call ``function`` where files are read, in its turn, however long a file hangs."""
+        """Call ``function`` in the thread that reads files, in its turn, however long a file hangs."""
         return self._files.read(function, *arguments, what="the watched files", waits=True)

@@ -22,7 +22,7 @@ from watchdog.events import (
 
 from harn.testing.server import wait_until
 from harn.watch import directories
-from harn.watch.directories import MOST_FOLLOWED, Directories, Events
+from harn.watch.directories import MOST_FOLLOWED, Directories, EventFilter
 from harn.watch.paths import link_chain
 from tests.watch.fakes import FakeObserver
 
@@ -35,7 +35,7 @@ class DirectoriesCase(SynchronousTestCase):
         self.root.mkdir(parents=True)
         self.noticed = 0
         self.now = 100.0
-        self.events = Events(self.notice, lambda: self.now)
+        self.events = EventFilter(self.notice, lambda: self.now)
         self.directories = Directories(self.events)
 
     def notice(self) -> None:

@@ -16,7 +16,7 @@ from harn.model.references import FunctionReference
 from harn.reload.inputs import current_digests
 from harn.vm.sources import bundle_files, read_bundle
 from harn.watch import paths
-from harn.watch.model import UNREADABLE, Content, Watched
+from harn.watch.model import UNREADABLE, Digests, Watched
 from harn.watch.paths import MOST_LINKS, find_newcomers, link_chain, look, modules_below
 
 
@@ -34,7 +34,7 @@ class FolderCase(SynchronousTestCase):
         path.write_text(text)
         return str(path)
 
-    def read(self, wanted: Iterable[str]) -> Content:
+    def read(self, wanted: Iterable[str]) -> Digests:
         return current_digests(frozenset(wanted), frozenset(wanted), b"")
 
 
@@ -179,7 +179,7 @@ class LookTests(FolderCase):
         self.write("harn.toml", "x")
         watched = Watched(paths=frozenset((path, self.manifest)), live={path: "before"}, manifest=self.manifest)
 
-        def read(wanted: Iterable[str]) -> Content:
+        def read(wanted: Iterable[str]) -> Digests:
             self.write("a.py", "")
             content = self.read(wanted)
             self.write("a.py", "x")

@@ -18,7 +18,7 @@ from harn.reload.pin import Pin
 from harn.reload.reader import FileReader
 from harn.vm.bundle import Bundle, Module, make_bundle
 from harn.watch import directories
-from harn.watch.model import Content, Outcome, Watched
+from harn.watch.model import Digests, ReloadOutcome, Watched
 from harn.watch.watcher import (
     FIRST_PAUSE,
     IDLE,
@@ -28,8 +28,8 @@ from harn.watch.watcher import (
     QUIET,
     SETTLE,
     UNSETTLED,
+    ReloadRequests,
     Watcher,
-    Wishes,
 )
 from tests.reload.fakes import ThreadClock
 from tests.watch.fakes import FakeObserver
@@ -50,22 +50,22 @@ class WatcherCase(SynchronousTestCase):
         self.paths = {str(self.root / "harn.toml"), str(self.root / "handlers.py")}
         self.write("harn.toml", "one")
         self.write("handlers.py", "one")
-        self.live: Content = self.read(self.paths)
-        self.replaced: Content = {}
+        self.live: Digests = self.read(self.paths)
+        self.replaced: Digests = {}
         self.bundle: Bundle | None = None
         self.include: tuple[str, ...] = ()
         self.failing = False
         self.reads = 0
         self.on_read: Callable[[], None] = lambda: None
         self.reloads = self.renewals = 0
-        self.outcome = Outcome.ADOPTED
+        self.outcome = ReloadOutcome.ADOPTED
         self.on_reload: Any = None
         self.reports: list[str] = []
         self.on_report: Callable[[], Deferred[None]] = lambda: succeed(None)
         self.files = FileReader(self.clock, self.clock, self.clock.pool)
-        self.wishes = Wishes(reload=self.reload, renew=self.renew, unsettled=self.unsettled)
+        self.requests = ReloadRequests(reload=self.reload, renew=self.renew, unsettled=self.unsettled)
         self.watcher = Watcher(
-            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.wishes
+            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.requests
         )
         self.watcher.startService()
         self.addCleanup(self.stop)
@@ -90,27 +90,27 @@ class WatcherCase(SynchronousTestCase):
             failing=self.failing,
         )
 
-    def read(self, paths: Iterable[str]) -> Content:
+    def read(self, paths: Iterable[str]) -> Digests:
         return current_digests(frozenset(paths), frozenset(paths), b"")
 
-    def counted_read(self, paths: Iterable[str]) -> Content:
+    def counted_read(self, paths: Iterable[str]) -> Digests:
         self.reads += 1
         self.on_read()
         return self.read(paths)
 
-    def reload(self, content: Content) -> Deferred[Outcome]:
+    def reload(self, content: Digests) -> Deferred[ReloadOutcome]:
         self.expected = content
         self.reloads += 1
         if self.on_reload is not None:
             return self.on_reload()
-        self.failing = self.outcome is not Outcome.ADOPTED
+        self.failing = self.outcome is not ReloadOutcome.ADOPTED
         if not self.failing:
             self.live = self.read(self.paths)
         return succeed(self.outcome)
 
-    def renew(self) -> Deferred[Outcome]:
+    def renew(self) -> Deferred[ReloadOutcome]:
         self.renewals += 1
-        if self.outcome is Outcome.ADOPTED:
+        if self.outcome is ReloadOutcome.ADOPTED:
             secret = frozenset((*self.live,)) - self.replaced.keys()
             self.live = {**self.live, **self.read(secret)}
         return succeed(self.outcome)
@@ -172,7 +172,7 @@ class NoticeTests(WatcherCase):
         self.assert_reloads(1)
 
     def test_never_quiet(self) -> None:
-        """Events without end put it off for two seconds at most."""
+        """EventFilter without end put it off for two seconds at most."""
         self.write("handlers.py", "two")
         steps = int(LONGEST_WAIT / 0.1) + 1
         for _ in range(steps):
@@ -192,7 +192,7 @@ class NoticeTests(WatcherCase):
         self.assert_reloads(0)
 
     def test_unread_events(self) -> None:
-        """Events of other files, and of reading, are no reason to look."""
+        """EventFilter of other files, and of reading, are no reason to look."""
         self.clock.advance(SETTLE)
         timers = len(self.clock.getDelayedCalls())
         for name, kind in (("state.log", FileModifiedEvent), ("harn.toml", FileOpenedEvent), ("", DirModifiedEvent)):
@@ -211,11 +211,11 @@ class NoticeTests(WatcherCase):
         self.edit("handlers.py", "two")
         self.clock.advance(QUIET + HAIR)
         self.on_read = lambda: None
-        waiting: Deferred[Outcome] = Deferred()
+        waiting: Deferred[ReloadOutcome] = Deferred()
         self.on_reload = lambda: waiting
         self.clock.advance(SETTLE + HAIR)
         self.clock.pump([1.0] * 60)
-        waiting.callback(Outcome.REFUSED)
+        waiting.callback(ReloadOutcome.REFUSED)
         pause = max(call.getTime() for call in self.clock.getDelayedCalls()) - self.clock.seconds()
         self.assertLess(abs(pause - 2 * IDLE), 0.1)  # of the first look, which read twice for a second
 
@@ -282,7 +282,7 @@ class ContentTests(WatcherCase):
     """What decides is what the files say."""
 
     def test_still_being_written(self) -> None:
-        """Content that differs between two looks is looked at again, not adopted."""
+        """Digests that differs between two looks is looked at again, not adopted."""
         self.edit("handlers.py", "tw")
         self.clock.advance(QUIET)
         self.write("handlers.py", "two")
@@ -368,7 +368,7 @@ class OutcomeTests(WatcherCase):
 
     def test_turned_away(self) -> None:
         """What was turned away is not asked for again until the bytes change."""
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
         os.utime(self.root / "handlers.py", (1, 1))
@@ -376,25 +376,25 @@ class OutcomeTests(WatcherCase):
         self.assert_reloads(1)
         self.edit("handlers.py", "also bad")
         self.assert_reloads(2)
-        self.outcome = Outcome.ADOPTED
+        self.outcome = ReloadOutcome.ADOPTED
         self.edit("handlers.py", "good")
         self.assert_reloads(3)
 
     def test_put_back(self) -> None:
         """To put back what is live asks for one reload, which sets right what is told; then bad counts as new."""
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
-        self.outcome = Outcome.ADOPTED
+        self.outcome = ReloadOutcome.ADOPTED
         self.edit("handlers.py", "one")
         self.assert_reloads(2)
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(3)
 
     def test_put_back_in_vain(self) -> None:
         """When the reload of what is live is refused, too, it is not asked for again either."""
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
         self.edit("handlers.py", "one")
@@ -405,7 +405,7 @@ class OutcomeTests(WatcherCase):
 
     def test_put_right_by_others(self) -> None:
         """When another reload has succeeded in the meantime, the file put back asks for none."""
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "held for confirmation")
         self.assert_reloads(1)
         self.live, self.failing = self.read(self.paths), False
@@ -415,7 +415,7 @@ class OutcomeTests(WatcherCase):
 
     def test_try_again(self) -> None:
         """What failed for a reason that may pass is tried again, at growing intervals, until it is adopted."""
-        self.outcome = Outcome.TRY_AGAIN
+        self.outcome = ReloadOutcome.TRY_AGAIN
         self.edit("handlers.py", "two")
         self.looked()
         times = [self.clock.seconds()]
@@ -429,7 +429,7 @@ class OutcomeTests(WatcherCase):
         self.assertLess(gaps[0], FIRST_PAUSE + POLL)
         self.assertLessEqual(LONGEST_PAUSE, gaps[-1])
         self.assertLess(gaps[-1], LONGEST_PAUSE + POLL + 1)
-        self.outcome = Outcome.ADOPTED
+        self.outcome = ReloadOutcome.ADOPTED
         self.clock.pump([POLL] * int(LONGEST_PAUSE / POLL + 2))
         self.assertEqual(self.reloads, 11)
         self.clock.pump([POLL] * 100)
@@ -437,7 +437,7 @@ class OutcomeTests(WatcherCase):
 
     def test_other_bytes_are_tried_at_once(self) -> None:
         """An edit while a retry waits is asked for at once, and its own retries begin with the shortest pause."""
-        self.outcome = Outcome.TRY_AGAIN
+        self.outcome = ReloadOutcome.TRY_AGAIN
         self.edit("handlers.py", "two")
         self.looked()
         self.clock.pump([1.0] * 120)
@@ -461,10 +461,10 @@ class OutcomeTests(WatcherCase):
     def test_adopted_something_else(self) -> None:
         """When the reload read other bytes than the watcher, what is there in the end is adopted."""
 
-        def reload() -> Deferred[Outcome]:
+        def reload() -> Deferred[ReloadOutcome]:
             self.on_reload = None
             self.live = {**self.live, str(self.root / "handlers.py"): "sha256:of a moment in between"}
-            return succeed(Outcome.ADOPTED)
+            return succeed(ReloadOutcome.ADOPTED)
 
         self.on_reload = reload
         self.edit("handlers.py", "two")
@@ -476,7 +476,7 @@ class OutcomeTests(WatcherCase):
 
     def test_adopted_that_is_never_live(self) -> None:
         """A reload after which the files still seem to differ is not asked for again and again."""
-        self.on_reload = lambda: succeed(Outcome.ADOPTED)
+        self.on_reload = lambda: succeed(ReloadOutcome.ADOPTED)
         self.edit("handlers.py", "two")
         self.looked()
         self.clock.pump([1.0] * 600)
@@ -484,7 +484,7 @@ class OutcomeTests(WatcherCase):
 
     def test_event_during_a_reload(self) -> None:
         """What changes while a reload runs is looked at after it."""
-        waiting: Deferred[Outcome] = Deferred()
+        waiting: Deferred[ReloadOutcome] = Deferred()
         self.on_reload = lambda: waiting
         self.edit("handlers.py", "two")
         self.looked()
@@ -493,7 +493,7 @@ class OutcomeTests(WatcherCase):
         self.looked()
         self.assertEqual(self.reloads, 1)
         self.on_reload = None
-        waiting.callback(Outcome.ADOPTED)
+        waiting.callback(ReloadOutcome.ADOPTED)
         self.assert_reloads(2)
 
     def test_new_directory_is_followed_at_once(self) -> None:
@@ -523,7 +523,7 @@ class NewcomerTests(WatcherCase):
 
     def test_new_module_after_a_refusal(self) -> None:
         """A module that a refused manifest missed is tried when it appears: beside it at once, deeper by the poll."""
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("harn.toml", "two")
         self.assert_reloads(1)
         self.edit("new.py", "x")
@@ -679,7 +679,7 @@ class UnsettledTests(WatcherCase):
 
     def test_refused_before(self) -> None:
         """After a spell that was reported, what was refused before is asked for again: it is no longer last said."""
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
         self.edit("handlers.py", "")
@@ -702,7 +702,7 @@ class UnsettledTests(WatcherCase):
         self.event()
         self.looked()
         self.assertEqual(self.renewals, 1)
-        self.outcome = Outcome.REFUSED
+        self.outcome = ReloadOutcome.REFUSED
         self.edit("key", "bad")
         self.looked()
         self.pass_time(LONGEST_PAUSE)
@@ -711,7 +711,7 @@ class UnsettledTests(WatcherCase):
         self.pass_time(UNSETTLED + 1)
         self.assert_reports("key is empty; write it whole")
         self.assertEqual((self.reloads, self.renewals), (0, 2))
-        self.outcome = Outcome.ADOPTED
+        self.outcome = ReloadOutcome.ADOPTED
         self.edit("key", "three")
         self.looked()
         self.assertEqual((self.reloads, self.renewals), (0, 3))
@@ -729,7 +729,7 @@ class UnsettledTests(WatcherCase):
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.read(self.paths - {str(self.root / "key")}), True
         self.watcher = Watcher(
-            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.wishes
+            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.requests
         )
         self.watcher.startService()
         self.edit("key", "two")
@@ -745,7 +745,7 @@ class UnsettledTests(WatcherCase):
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.read(bad), True
         self.watcher = Watcher(
-            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.wishes
+            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.requests
         )
         self.watcher.startService()
         self.assert_reloads(0)

@@ -1,4 +1,4 @@
-"""What to make of what the files say now: a pure function of one look and of what is live."""
+"""Classification of the files' content, compared with the live generation: a pure function of one look."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from harn.reload.settling import keeps_changing
 from harn.watch.model import UNREADABLE, Seen, Watched
 
 
-class Standing(Enum):
-    """How what is on disk stands to what is live."""
+class FileStatus(Enum):
+    """The status of the files on disk, compared with the live generation."""
 
     LIVE = "live"
     PINNED = "pinned"
-    """It reads as when a rollback or a revert took its place: the pin holds."""
+    """They read as when a rollback or a revert replaced them: the pin holds."""
     RENEWED = "renewed"
-    """It is that as well, but secrets, keys or certificates are not those that are live."""
+    """The same, but secrets, keys or certificates differ from the live ones."""
     UNFIT = "unfit"
-    """It is no state that anybody can have meant: a file is missing, or empty before it is written."""
+    """Not a complete state: a file is missing, or empty before it is written."""
     CHANGED = "changed"
 
 
 @frozen
-class Judgement:
-    """:ivar why: of what is unfit: what is wrong, where, and what to do."""
+class Classification:
+    """:ivar why: for `UNFIT`: what is wrong, where, and what to do."""
 
-    standing: Standing
+    status: FileStatus
     why: str = ""
 
 
-def judge(seen: Seen, watched: Watched) -> Judgement:
-    """Tell what to make of one look."""
+def classify(seen: Seen, watched: Watched) -> Classification:
+    """Return the status of the files at one look."""
     content, live = seen.content, watched.live
     newcomers = seen.newcomers - live.keys()
     differing = frozenset(path for path, digest in live.items() if content.get(path) != digest)
     if not differing and not newcomers:
-        return Judgement(Standing.LIVE)
+        return Classification(FileStatus.LIVE)
     if watched.pin is not None and watched.pin.holds(content):
-        # Newcomers to an earlier generation may have been there all the time: they undo no rollback.
+        # Files that are new beside an earlier generation may have existed all the time: they undo no rollback.
         return _beside_pinned(seen, watched, differing - watched.plain())
     why = _unfit(seen, watched, differing, newcomers)
-    return Judgement(Standing.UNFIT, why) if why else Judgement(Standing.CHANGED)
+    return Classification(FileStatus.UNFIT, why) if why else Classification(FileStatus.CHANGED)
 
 
 def _unfit(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: frozenset[str]) -> str:
-    """Say what nobody can have meant; empty if somebody can."""
+    """Return why the files are incomplete; empty if they are not."""
     manifest = watched.manifest
     if seen.content.get(manifest, UNREADABLE) == UNREADABLE:
         state = "is missing" if manifest in seen.missing else "cannot be read"
@@ -57,12 +57,12 @@ def _unfit(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: f
     return _unfit_files(seen, watched, differing, newcomers)
 
 
-def _beside_pinned(seen: Seen, watched: Watched, keyed: frozenset[str]) -> Judgement:
-    """Judge what differs beside what was rolled back from: files that no generation keeps the content of."""
+def _beside_pinned(seen: Seen, watched: Watched, keyed: frozenset[str]) -> Classification:
+    """Classify what differs beside the replaced content: files whose content no generation stores."""
     if not keyed:
-        return Judgement(Standing.PINNED)
+        return Classification(FileStatus.PINNED)
     why = _unfit_files(seen, watched, keyed, frozenset())
-    return Judgement(Standing.UNFIT, why) if why else Judgement(Standing.RENEWED)
+    return Classification(FileStatus.UNFIT, why) if why else Classification(FileStatus.RENEWED)
 
 
 def _unfit_files(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: frozenset[str]) -> str:
@@ -70,7 +70,7 @@ def _unfit_files(seen: Seen, watched: Watched, differing: frozenset[str], newcom
         return f"{_first(emptied)} is empty; write it whole, or ask for a reload if it is meant to be empty"
     gone = frozenset(path for path in differing if seen.content.get(path, UNREADABLE) == UNREADABLE)
     gone -= seen.missing & watched.included()
-    # With other changes, a file that is gone may be part of them: a reload tells.
+    # With other changes, a missing file may be part of them: a reload decides.
     if gone and gone == differing and not newcomers:
         state = "is missing" if gone <= seen.missing else "cannot be read"
         return f"{_first(gone)} {state}; put it back, or ask for a reload if it is meant to be so"
@@ -78,7 +78,7 @@ def _unfit_files(seen: Seen, watched: Watched, differing: frozenset[str], newcom
 
 
 def restless(first: Seen, second: Seen) -> str:
-    """Say what kept changing between two looks that are not equal."""
+    """Return which files changed between two looks."""
     paths = first.content.keys() | second.content.keys()
     changed = [path for path in paths if first.content.get(path) != second.content.get(path)]
     return keeps_changing(changed)
