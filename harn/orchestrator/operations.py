@@ -135,6 +135,7 @@ class Snapshot(Result, frozen=True, kw_only=True):
     bind: str | None = None
     generation: int | None = None
     digest: str | None = None
+    pinned: Annotated[bool, Meta(description="After a rollback: the files are not adopted until they change.")] = False
     last_reload: LastReload | None = None
 
 
@@ -233,7 +234,7 @@ async def list_bindings(server: ServerService, caller: Caller, wanted: NoParamet
 @operation("inspect", role=Role.READ, route=Get("/inspect"))
 async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -> Inspection:
     """Show the state of the server: triggers, connectors, what is under way, the last attempts."""
-    document = server.document()
+    document = {**server.document(), "pinned": await server.coordinator.is_pinned()}
     newest = await server.store.latest(OUTBOX)
     recent = await server.store.read(OUTBOX, max(0, newest - RECENT), RECENT)
     return Inspection(

@@ -72,6 +72,7 @@ class ServerState:
     """
     What changes while a server runs.
 
+    :ivar pinned: the live generation took the place of files that are not to be adopted; see `harn.reload.pin`.
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
     :ivar counts: of these versions.
     :ivar last_reload: None before the first.
@@ -80,6 +81,7 @@ class ServerState:
 
     generation: int
     digest: str
+    pinned: bool
     bindings: Iterable[BindingVersion]
     counts: VersionCounts
     ramps: Mapping[str, Ramp] = NO_RAMPS
@@ -110,6 +112,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "event_log_location": facts.event_log_location,
         "generation": state.generation,
         "digest": state.digest,
+        "pinned": state.pinned,
         "last_reload": None if state.last_reload is None else describe_reload(state.last_reload),
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],

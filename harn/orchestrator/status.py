@@ -105,6 +105,7 @@ def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
     state = ServerState(
         generation=coordinator.generation,
         digest="" if live is None else live.digest,
+        pinned=live is not None and live.pin is not None,
         bindings=list(registry),
         counts=registry.counts,
         ramps=registry.ramps,

@@ -162,11 +162,16 @@ class Coordinator:
         """See `IReloader.describe`."""
         return Deferred.fromCoroutine(self._describe())
 
+    async def is_pinned(self) -> bool:
+        """Return whether the live generation stays, whatever the watcher or a restart finds; see `harn.reload.pin`."""
+        return await reports.is_pinned(self._pipeline.builder, self.current)
+
     async def _describe(self) -> dict[str, Any]:
         live, status = self.current, self.rollouts.status()
         files_now = await reports.files_now(self._pipeline.builder, live)
+        pinned = await self.is_pinned()
         return {
-            **reports.describe_generation(live, self.last_failed, self.waiting, files_now),
+            **reports.describe_generation(live, self.last_failed, self.waiting, files_now, pinned=pinned),
             "probation": status.probation,
             "ramps": list(status.ramps),
         }

@@ -159,17 +159,31 @@ async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, s
         return str(error)
 
 
+async def is_pinned(builder: Builder, live: Generation | None) -> bool:
+    """Return whether the pin of a generation holds; it does as long as its files cannot be read."""
+    if live is None or live.pin is None:
+        return False
+    reading = Deferred.fromCoroutine(builder.plain_files_now(live.pin.files))
+    try:
+        return live.pin.holds(await reading.addTimeout(PATIENCE, builder.files.reactor))
+    except (TimeoutError, FilesHang):
+        return True
+
+
 def describe_generation(
     live: Generation | None,
     last_failed: ReloadReport | None,
     waiting: ReloadReport | None,
     files_now: Mapping[str, str] | str,
+    *,
+    pinned: bool,
 ) -> dict[str, Any]:
     """
     Describe the live generation.
 
     :param waiting: the report of what waits for somebody: a reload that is held, or files that do not settle.
     :param files_now: digests of its files as they read now, to tell drift; or why they could not be read.
+    :param pinned: see `is_pinned`.
     """
     told = {"last_failed": _told(last_failed), "waiting": _told(waiting)}
     if live is None:
@@ -191,7 +205,7 @@ def describe_generation(
         **({} if unknown is None else {"drift_unknown": unknown}),
         "hooks_failed": list(live.interpreter.value.hook_failures),
         "recalled": live.recalled,
-        "pinned": live.pin is not None and (unknown is not None or live.pin.holds(now)),
+        "pinned": pinned,
         "reason": live.reason,
         **told,
     }

@@ -395,6 +395,7 @@ class InspectTests(CommandCase):
                 "- bind=x:1",
                 "- generation=4",
                 "- digest=d",
+                "- pinned=false",
                 "- last_reload=-",
                 "Dispatcher:",
                 "- in_flight=0 queued=1 waiting_retries=2",

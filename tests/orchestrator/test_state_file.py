@@ -93,7 +93,9 @@ class DescribeTests(SynchronousTestCase):
         )
         document = describe(
             FACTS,
-            ServerState(generation=2, digest="sha256:0", bindings=[new, old], counts=counts, last_reload=report),
+            ServerState(
+                generation=2, digest="sha256:0", pinned=False, bindings=[new, old], counts=counts, last_reload=report
+            ),
         )
         self.assertEqual(
             msgspec.to_builtins(document["triggers"]),
@@ -145,6 +147,7 @@ class DescribeTests(SynchronousTestCase):
         state = ServerState(
             generation=2,
             digest="d",
+            pinned=True,
             bindings=[fresh, other, stable],
             counts=VersionCounts(Lifecycle()),
             ramps={"gh": Ramp(stable, fresh, 0.07)},
@@ -156,7 +159,9 @@ class DescribeTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """A server that ended says so, and when."""
-        state = ServerState(generation=1, digest="d", bindings=[], counts=VersionCounts(Lifecycle()), stopped_at=2.0)
+        state = ServerState(
+            generation=1, digest="d", pinned=False, bindings=[], counts=VersionCounts(Lifecycle()), stopped_at=2.0
+        )
         document = describe(FACTS, state)
         self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
         self.assertIsNone(document["last_reload"])

@@ -49,6 +49,50 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((described["drift"], described["recalled"]), (True, 1))
         self.assertEqual(described["drifted_files"], list(report.drifted_files))
 
+    def test_pinned(self) -> None:
+        """After a rollback the description says that the files are not adopted, until they change."""
+        self.edit(2)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], False)
+        self.reloaded(recall=1)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], True)
+        self.world.write("handlers.py", HANDLERS + "# mended\n")
+        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], False)
+
+    def test_pinned_by_a_file_that_is_gone(self) -> None:
+        """What was rolled back from may have had more files than what serves; they belong to the pin."""
+        self.world.write("more.py", HANDLERS)
+        self.world.manifest(fake("a", handler="more:on_event"))
+        self.reloaded()
+        self.reloaded(recall=1)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], True)
+        self.world.write("more.py", HANDLERS + "# mended\n")
+        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], False)
+
+    def test_a_reload_that_is_asked_for_ends_the_pin(self) -> None:
+        """Also where it finds what is live: from then on nothing keeps files away that were bad once."""
+        self.edit(2)
+        self.reloaded(recall=1)
+        self.world.write("handlers.py", HANDLERS)
+        self.world.manifest(fake("a"), fake("b"))
+        self.assertEqual(self.reloaded().generation, 3)
+        self.assertIsNone(self.world.coordinator.current.pin)
+        self.assertIsNone(self.successResultOf(self.world.store.get("replaced")))
+        self.world.write("handlers.py", f"{HANDLERS}# 2\n")
+        self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b"))
+        self.world = self.world.restarted()
+        self.assertEqual(self.successResultOf(self.world.start()).generation, 4)
+        self.assertEqual(self.world.version("a").spec.timeout, 2.0)
+
+    def test_the_watcher_does_not_end_the_pin(self) -> None:
+        """A reload that nobody asked for, and a dry run, leave it."""
+        self.edit(2)
+        self.reloaded(recall=1)
+        self.world.write("handlers.py", HANDLERS)
+        self.world.manifest(fake("a"), fake("b"))
+        for more in ({"source": "file_watch"}, {"dry_run": True}):
+            self.reloaded(**more)
+            self.assertIsNotNone(self.world.coordinator.current.pin, more)
+
     def test_files_put_back_are_no_drift(self) -> None:
         """Where the files already say what is recalled, there is no drift to tell of."""
         self.edit(2)
