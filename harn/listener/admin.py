@@ -37,9 +37,8 @@ class Admin(Place):
     def __init__(self, auth: AdminAuth, operations: Operations) -> None:
         self._auth = auth
         self._operations = operations
-        self._app = make_admin_app(operations, self._answer)
-        self._endpoints = frozenset("/".join(rule.rule.split("/")[:3]) for rule in self._app.url_map.iter_rules())
-        self.resource = self._app.resource()
+        self.app: Klein = make_admin_app(operations, self._answer)
+        self._endpoints = frozenset("/".join(rule.rule.split("/")[:3]) for rule in self.app.url_map.iter_rules())
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the first two segments: names of triggers and events are no labels, and no other spellings are."""
@@ -54,7 +53,7 @@ class Admin(Place):
         :raises RouteUnknown: no operation has this path.
         """
         self._auth.check_headers(request)
-        return methods_of(self._app, request)
+        return methods_of(self.app, request)
 
     def body_limit(self, request: HarnRequest) -> int:
         """Return the largest body of any operation."""

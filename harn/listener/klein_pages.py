@@ -57,7 +57,7 @@ def _log_late(failure: Failure) -> None:
 
 
 def answer_failure(request: HarnRequest, failure: Failure) -> None:
-    """Response with the problem document of an error, and log an error that is not meant for the client."""
+    """Answer with the problem document of an error, and log an error that is not meant for the client."""
     if failure.check(CancelledError):
         return
     error = failure.value

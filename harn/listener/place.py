@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harn.triggers.route import Route
 
 if TYPE_CHECKING:
+    from klein import Klein
     from twisted.web.resource import IResource
 
     from harn.listener.request import HarnRequest
@@ -24,13 +25,13 @@ class Place:
     The handler of a request, called in this order: `endpoint`, `methods`, `body_limit` and `admit` when its headers are
     in, `serve` when its body is complete, `over` once at the end if `admit` accepted it.
 
-    :ivar resource: the resource that renders it, where `serve` leaves it to ``twisted.web``.
+    :ivar app: the Klein app that answers, where `serve` leaves that to ``twisted.web``.
     :ivar challenge: the ``WWW-Authenticate`` line of its 401.
     :ivar answers_always: it answers also on a connection above the limit.
     :ivar outlives_client: `over` waits for the answer even if the client has disconnected.
     """
 
-    resource: IResource | None = None
+    app: Klein | None = None
     challenge = b""
     answers_always = False
     outlives_client = False
@@ -74,20 +75,30 @@ class Place:
 @frozen
 class Tree:
     """
-    The routes of one generation. Made whole, never changed.
+    The routes of one generation and what answers them. Made whole, never changed.
 
     :ivar routes: by path.
+    :ivar resources: the leaf of each place whose Klein app answers; other places answer by themselves.
     :ivar header: the ``Harn-Generation`` line of its answers.
     """
 
     generation: int
     routes: Mapping[str, Route] = field(repr=False)
     header: bytes = b""
+    resources: Mapping[Place, IResource] = field(factory=dict, repr=False)
 
     @classmethod
     def of(cls, generation: int, routes: Mapping[str, Route]) -> Tree:
-        """Make the table of a generation."""
+        """Make the tree of a generation, without any app."""
         return cls(generation, routes, b"Harn-Generation: %d\r\n" % generation)
+
+    def with_apps(self, places: Iterable[Place]) -> Tree:
+        """Return a tree of the same routes in which the apps of these places answer."""
+        return evolve(self, resources={each: each.app.resource() for each in places if each.app is not None})
+
+    def numbered(self, generation: int) -> Tree:
+        """Return the same tree for a generation of this number."""
+        return evolve(self, generation=generation, header=b"Harn-Generation: %d\r\n" % generation)
 
     def find(self, path: bytes) -> Route | None:
         """Find the route of a path as written in a request, percent-encoded or not."""

@@ -1,25 +1,54 @@
-"""Routes whose senders our own credentials authenticate: authenticate, then ingest as on other routes."""
+"""Routes whose senders our own credentials authenticate, such as a2a-push: a Klein app, then ingest."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from werkzeug.routing import BaseConverter
+
 from harn.errors import Refused
 from harn.listener.ingest import Ingest
+from harn.listener.klein_pages import answer_failure, make_app
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 
 CHALLENGE = b'WWW-Authenticate: Bearer realm="harn", HMAC-SHA256 realm="harn"\r\n'
 
 
+class AnyPath(BaseConverter):
+    """Matches a path of any number of segments, empty ones included."""
+
+    regex = ".*"
+    part_isolating = False
+
+
 class Push(Ingest):
-    """The resource of every route with ``credentials``."""
+    """
+    The resource of every route with ``credentials``.
+
+    Klein answers them by one rule, whatever their number: the route was found in the tree of the generation when the
+    headers were in, and so was its lease.
+    """
 
     challenge = CHALLENGE
+
+    def __init__(self, *given: Any) -> None:
+        """See `Ingest`."""
+        super().__init__(*given)
+        self.app: Klein = make_push_app(self)
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Refuse a sender by the headers alone, before a body is read."""
         self._authenticator().authenticate_headers(request.lower_headers(), request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
+        """Let ``twisted.web`` render the Klein app."""
+        request.process()  # type: ignore[no-untyped-call]  # twisted.web is not typed here
+
+    def push(self, request: HarnRequest) -> None:
         """Authenticate, then ingest; a signature is used up in the same durable unit as its event."""
         try:
             guard = self._authenticate(request)
@@ -38,3 +67,21 @@ class Push(Ingest):
         )
         guard: Claim | None = identity.guard
         return guard
+
+
+def make_push_app(push: Push) -> Klein:
+    """Make the Klein app that answers every route of ``push``."""
+    app = make_app()
+    app.url_map.converters["any_path"] = AnyPath
+
+    @app.route("/<any_path:path>", methods=["POST"])
+    def post(request: HarnRequest, path: str) -> Deferred[Any]:
+        answered: Deferred[Any] = request.notifyFinish()
+        push.push(request)
+        return answered.addErrback(lambda gone: None)  # a client that has disconnected is not an error
+
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # ours are HarnRequests
+    def failed(request: HarnRequest, failure: Failure) -> None:
+        answer_failure(request, failure)
+
+    return app

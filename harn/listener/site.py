@@ -128,11 +128,11 @@ class HarnSite(Site):
 
     def build(self, routes: Mapping[str, Route]) -> Tree:
         """Make an index of the routes, without serving it."""
-        return Tree.of(0, routes)
+        return Tree.of(0, routes).with_apps(self._places())
 
     def swap(self, tree: Tree, generation: int) -> None:
         """Serve ``tree`` from now on, on fresh connections and on kept ones. Requests under way stay with theirs."""
-        self.tree = Tree.of(generation, tree.routes)
+        self.tree = tree.numbered(generation)
 
     def apply(self, settings: OrchestratorSettings) -> None:
         """Use these settings from the next request on. No origins, or ``*``, allow any."""
@@ -145,6 +145,10 @@ class HarnSite(Site):
     def mount(self, prefix: str, place: Place) -> None:
         """Serve ``prefix`` and every path under it, for example ``/admin``, with ``place``."""
         self._prefixes[prefix.encode("ascii")] = place
+        self.tree = self.tree.with_apps(self._places())
+
+    def _places(self) -> tuple[Place, ...]:
+        return (self._public, self._credentials, *self._pages.values(), *self._prefixes.values())
 
     # Finding a resource
 
@@ -185,9 +189,9 @@ class HarnSite(Site):
         return self.place_of(request)
 
     def getResourceFor(self, request: HarnRequest) -> IResource:
-        """Return the leaf of the request's resource: no traversal, no consumed segments."""
+        """Return the leaf of the request's tree for its place: no traversal, no consumed segments."""
         request.site = self
-        resource = None if request.place is None else request.place.resource
+        resource = None if request.place is None else request.tree.resources.get(request.place)
         return notFound() if resource is None else resource
 
     # Connections

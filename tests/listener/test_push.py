@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.signed_requests import sign_request
+from harn.connectors.interfaces import CREDENTIALS
 from harn.testing.clients import WireAnswer, request_bytes
 from tests.listener.world import KEY, World
 
@@ -69,3 +70,32 @@ class PushTests(SynchronousTestCase):
         self.assertEqual(self.post(headers).status, 503)
         self.world.store.fail_writes = False
         self.assertEqual(self.post(headers).status, 200)
+
+    def test_any_path(self) -> None:
+        """A route is found by its path whatever that is made of, and however it is encoded."""
+        paths = ("/a", "/a//b", "/a b/\N{LATIN SMALL LETTER E WITH ACUTE}", "/a/b/")
+        triggers = [self.world.trigger(f"t{number}", path, CREDENTIALS) for number, path in enumerate(paths)]
+        for each in triggers:
+            each.receiver.verify = lambda inbound, now: None
+        self.world.serve(2, *triggers)
+        for target in ("/a", "/a//b", "/a%20b/%C3%A9", "/a/b/", "/a/b%2F"):
+            self.assertEqual(self.post({"X-API-Key": KEY}, target=target).status, 200, target)
+        self.assertEqual(self.post({"X-API-Key": KEY}, target="/a/b").status, 404)
+
+    def test_reload_under_way(self) -> None:
+        """A request whose headers were in before a reload is answered by the tree that it began with."""
+        data = request_bytes("POST", "/a2a/push", {"X-API-Key": KEY}, b'{"n":1}')
+        wire = self.world.wire().send(data[:-3])
+        self.world.serve(2)
+        answer = wire.send(data[-3:]).answer()
+        self.assertEqual((answer.status, answer.headers["harn-generation"]), (200, "1"))
+        self.assertEqual(self.post({"X-API-Key": KEY}).status, 404)
+
+    def test_client_that_has_gone(self) -> None:
+        """A client that disconnects before its event is on disk is not an error: the event is accepted."""
+        self.world.store.writer.held = True
+        wire = self.world.wire().send(request_bytes("POST", "/a2a/push", {"X-API-Key": KEY}, b'{"n":1}'))
+        wire.drop()
+        self.world.store.writer.release()
+        self.assertEqual((len(self.world.store.rows()), self.world.push.binding.in_flight), (1, 1))
+        self.assertEqual(self.flushLoggedErrors(), [])
