@@ -60,7 +60,7 @@ class ServerAnswer:
 
     def expect_ok(self, *names: str) -> Any:
         """
-        Give the document of a success: an object that has the members ``names``.
+        Return the document of a success: an object that has the members ``names``.
 
         :raises RequestRefused: the status is no success.
         :raises ServerUnreachable: the document is something else, as another program's is.
@@ -74,7 +74,7 @@ class ServerAnswer:
 
     def expect_list(self, name: str) -> list[dict[str, Any]]:
         """
-        Give the member ``name`` of the document of a success: a list of objects.
+        Return the member ``name`` of the document of a success: a list of objects.
 
         :raises HarnError: see `expect_ok`.
         """
@@ -131,7 +131,7 @@ class AdminClient:
             raise NoServerUrl(f"{shown} is not the URL of a server: {wrong}; write for example {EXAMPLE}")
 
     def get(self, target: str) -> ServerAnswer:
-        """Ask for ``target``: a path with its query."""
+        """Request ``target``: a path with its query."""
         return self._ask("GET", target, b"", {})
 
     def post(self, target: str, document: Mapping[str, Any], headers: Mapping[str, str] = {}) -> ServerAnswer:

@@ -66,7 +66,7 @@ def follow_pages(
     sleep: Callable[[float], None],
 ) -> Iterator[RecordInfo]:
     """
-    Give records as they come, the first ``limit`` of them; a server that goes away is looked for again.
+    Yield records as they come, the first ``limit`` of them; a server that goes away is looked for again.
 
     :raises ServerUnreachable: the first look failed already.
     """

@@ -163,7 +163,7 @@ def describe(found: GenerationContent) -> Iterator[Line]:
 
 
 def text_lines(name: str, text: str) -> Iterator[Line]:
-    """Give a text line by line, under its name."""
+    """Yield a text line by line, under its name."""
     yield "", ""
     yield f"==> {name} <==", "bold"
     for line in text.removesuffix("\n").split("\n") if text else ():
@@ -198,7 +198,7 @@ def describe_diff(found: GenerationDiff) -> Iterator[Line]:
 
 
 def diff_lines(text: str) -> Iterator[Line]:
-    """Give the lines of a unified diff in their colours."""
+    """Yield the lines of a unified diff in their colours."""
     for line in text.removesuffix("\n").split("\n") if text else ():
         style = "bold" if line.startswith(("--- ", "+++ ")) else DIFF_STYLES.get(line[:1], "")
         yield line, style

@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
         self.places = places
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names, in the order of their places."""
+        """Return the names, in the order of their places."""
         return list(self.places)
 
     def resolve_command(

@@ -40,7 +40,7 @@ class StoredRecords:
 
     def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
         """
-        Give one page.
+        Return one page.
 
         :raises StateDirectoryUnusable: there is no database, or it is not ours.
         :raises EventLogUnavailable: it cannot be read.
@@ -53,7 +53,7 @@ class StoredRecords:
             return page
 
     def newest(self, topic: str, count: int) -> Sequence[RecordInfo]:
-        """Give the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
+        """Return the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
         with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
             latest = store.ask(SQLiteEventLog.latest, topic)
             return plain(store.ask(SQLiteEventLog.read, topic, max(0, latest - count), count))
@@ -115,7 +115,7 @@ class StoredGenerations:
 
 def newest(store: OfflineStore) -> int:
     """
-    Give the number of the newest generation that served.
+    Return the number of the newest generation that served.
 
     :raises GenerationUnknown: none did.
     """

@@ -46,7 +46,7 @@ def with_parameters(
     metavars: Mapping[str, str] = MappingProxyType({}),
 ) -> Decorator:
     """
-    Give a command an option for each parameter of an operation.
+    Return a command an option for each parameter of an operation.
 
     :param arguments: names of those that are arguments and not options.
     :param without: names of those that the command sets itself.

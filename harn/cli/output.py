@@ -25,7 +25,7 @@ def complain(text: str) -> None:
 
 
 def describe(error: OSError) -> str:
-    """Say what the system refused."""
+    """Return what the system refused."""
     why = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {why}"

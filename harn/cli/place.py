@@ -61,7 +61,7 @@ class Place:
 
     def server_url(self) -> str | None:
         """
-        Give the URL of the server that runs here, None if none does, or none that can be asked yet.
+        Return the URL of the server that runs here, None if none does, or none that can be asked yet.
 
         :raises ServerHidden: one does, and its state file stays lost or damaged.
         :raises OtherManifest: it serves another manifest than the one that was named.
@@ -106,7 +106,7 @@ class Place:
 
     def needed_url(self) -> str:
         """
-        Give the URL of the server that runs here.
+        Return the URL of the server that runs here.
 
         :raises NoServer: none does, or none that can be asked; says what to do.
         :raises OtherManifest: see `server_url`.

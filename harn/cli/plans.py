@@ -13,7 +13,7 @@ COUNTS = ("in_flight", "running", "queued", "waiting")
 
 
 def describe_plan(plan: Mapping[str, Any], *, recalls: bool = False) -> Iterator[Line]:
-    """Give the lines of a whole plan; ``recalls``: what it adopts comes from the store, and no file is touched."""
+    """Yield the lines of a whole plan; ``recalls``: what it adopts comes from the store, and no file is touched."""
     triggers: Mapping[str, Mapping[str, Any]] = plan.get("triggers", {})
     for action in ACTIONS:
         for trigger_id, change in triggers.items():
@@ -38,7 +38,7 @@ def describe_plan(plan: Mapping[str, Any], *, recalls: bool = False) -> Iterator
 
 
 def describe_terms(probation: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines of a probation that would begin."""
+    """Yield the lines of a probation that would begin."""
     if "confirm_within" in probation:
         yield f"  probation: rolled back after {probation['confirm_within']} unless it is confirmed", "yellow"
     if "revert_on_failures" in probation:
@@ -50,7 +50,7 @@ def describe_terms(probation: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def describe_change(trigger_id: str, change: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines of one trigger."""
+    """Yield the lines of one trigger."""
     sign, style = ACTIONS[change["action"]]
     versions = change.get("versions", {})
     names = [name for name in (versions.get("live"), versions.get("next")) if name is not None]
@@ -64,20 +64,20 @@ def describe_change(trigger_id: str, change: Mapping[str, Any]) -> Iterator[Line
 
 
 def describe_fields(fields: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
-    """Give a line for each field: old and new."""
+    """Yield a line for each field: old and new."""
     for each in fields:
         yield f"      {each.get('key')}: {was_and_is(each)}", ""
 
 
 def describe_settings(settings: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
-    """Give a line for each setting: old and new, and whether a reload is enough."""
+    """Yield a line for each setting: old and new, and whether a reload is enough."""
     for each in settings:
         needs = " (requires a restart)" if each.get("applies") == "restart" else ""
         yield f"  setting {each.get('key')}: {was_and_is(each)}{needs}", "magenta" if needs else ""
 
 
 def describe_ramp(ramp: Mapping[str, Any]) -> str:
-    """Say how two versions of a trigger share its deliveries, or that they do so no more."""
+    """Return how two versions of a trigger share its deliveries, or that they do so no more."""
     if ramp.get("state") == "aborted":
         why = ramp.get("why") or "aborted"
         return f"{ramp['stable']} serves, {ramp['fresh']} no more ({why}): edit the trigger to try again"
@@ -88,7 +88,7 @@ def describe_ramp(ramp: Mapping[str, Any]) -> str:
 
 
 def describe_replay(found: Mapping[str, Any]) -> Iterator[Line]:
-    """Give the lines of one trigger whose recorded events were evaluated again."""
+    """Yield the lines of one trigger whose recorded events were evaluated again."""
     different: Sequence[Mapping[str, Any]] = found.get("different", ())
     more = found.get("more") or 0
     count = len(different) + more

@@ -71,7 +71,7 @@ def carry_out(reach: Reach, request: OperationRequest, dry_run: bool, as_json: b
 
 def ask(reach: Reach, request: OperationRequest, dry_run: bool, as_json: bool) -> Answered[ReloadResult]:
     """
-    Ask for a reload, or what it would do; give the report.
+    Request a reload, or what it would do; give the report.
 
     :raises AnswerTimedOut: says whether what was asked for goes on.
     """

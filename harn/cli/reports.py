@@ -85,7 +85,7 @@ def describe_success(result: ReloadResult) -> Iterator[Line]:
 
 
 def describe_summary(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Give a line for each trigger that changed, with what changed."""
+    """Yield a line for each trigger that changed, with what changed."""
     summary, changes = report["summary"], report.get("changes", {})
     for trigger_id in summary["added"]:
         yield f"  + {trigger_id}", "green"
@@ -97,7 +97,7 @@ def describe_summary(report: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Say that the files are not what serves, where they are not."""
+    """Yield that the files are not what serves, where they are not."""
     drifted = report.get("drifted_files", ())
     if drifted:
         differ = "would differ" if report.get("dry_run") else "differ"
@@ -107,7 +107,7 @@ def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Say what undoes the new generation, and how to keep it."""
+    """Yield what undoes the new generation, and how to keep it."""
     probation = report.get("probation")
     if not probation:
         return
@@ -161,6 +161,6 @@ def describe_problem(problem: Mapping[str, Any], others: Sequence[Mapping[str, A
 
 
 def place_of(problem: Mapping[str, Any]) -> str:
-    """Name a place in a file of which it is known which."""
+    """Return a place in a file of which it is known which."""
     line, where = problem.get("line"), problem.get("where")
     return " ".join(part for part in ("" if line is None else f"line {line}", where) if part) or "once more"

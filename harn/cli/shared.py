@@ -29,7 +29,7 @@ def flag(option: Option) -> Decorator:
 
 
 def with_flags(*options: Option) -> Decorator:
-    """Give a command several of them, in order."""
+    """Return a command several of them, in order."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
@@ -40,12 +40,12 @@ def with_flags(*options: Option) -> Decorator:
 
 
 def with_place(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--config`` and ``--state-dir``."""
+    """Return a command ``--config`` and ``--state-dir``."""
     return with_flags(MANIFEST, STATE_DIR)(command)
 
 
 def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command what it takes to reach a server."""
+    """Return a command what it takes to reach a server."""
     for option in reversed(
         (
             click.option("--admin-url", metavar="URL", help="Where the server is, if not where its state file says."),
@@ -66,5 +66,5 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_json(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--json``."""
+    """Return a command ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -31,7 +31,7 @@ class RecordSource(Protocol):
     """Gives the records of a topic."""
 
     def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
-        """Give up to ``limit`` (at most `LARGEST_PAGE`) records with a number above ``after``, by number."""
+        """Return up to ``limit`` (at most `LARGEST_PAGE`) records with a number above ``after``, by number."""
 
 
 @frozen
@@ -41,14 +41,14 @@ class ServerRecords:
     client: AdminClient
 
     def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
-        """Ask for one page."""
+        """Request one page."""
         answered = ask(self.client, read_events, ReadEvents(topic=topic, after=after, limit=limit))
         records: Sequence[RecordInfo] = answered.result.records
         return records
 
 
 def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) -> Iterator[RecordInfo]:
-    """Give all records above ``after``, or the first ``limit`` of them, a page at a time."""
+    """Yield all records above ``after``, or the first ``limit`` of them, a page at a time."""
     left = limit
     while left is None or left > 0:
         page = source.read(topic, after, LARGEST_PAGE if left is None else min(left, LARGEST_PAGE))

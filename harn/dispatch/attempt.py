@@ -160,7 +160,7 @@ def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
 
 
 def cancelled_letter(binding: str, when: str) -> DeadLetter:
-    """Say that the drain of a version was cancelled, and when in the delivery's life that was."""
+    """Return that the drain of a version was cancelled, and when in the delivery's life that was."""
     return DeadLetter(
         reason=DRAIN_CANCELLED,
         error_class=DRAIN_CANCELLED,

@@ -35,7 +35,7 @@ class RunningBodies:
         self._large = 0
 
     def fits(self, delivery: Delivery) -> bool:
-        """Tell whether there is room for a delivery beside those that run."""
+        """Return whether there is room for a delivery beside those that run."""
         return not delivery.large or not self._large or self._large + delivery.large <= self.max_bytes
 
     def begin(self, delivery: Delivery) -> None:

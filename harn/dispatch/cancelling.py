@@ -113,7 +113,7 @@ class Cancels:
 
     async def _bury_others(self, binding: BindingVersion, retries: int) -> int:
         """
-        Give up what waits for the trigger of its last version, and is an ended version's: those would have run on it.
+        Return up what waits for the trigger of its last version, and is an ended version's: those would have run on it.
 
         :param retries: how many of its own there were.
         """
@@ -131,7 +131,7 @@ class Cancels:
         return await self._second_tries.insist(f"cancelling the drain of {binding.key}", work)
 
     def _bury(self, binding: BindingVersion, version: int) -> Deferred[tuple[int, bool]]:
-        """Give up a version's rows; while the trigger is gone its waiting retries, too: then the answer says so."""
+        """Return up a version's rows; while the trigger is gone its waiting retries, too: then the answer says so."""
         is_gone = self._is_gone(binding)
         if version != binding.version and not is_gone:
             return succeed((0, False))  # it came back: they are its newest version's

@@ -183,13 +183,13 @@ class Dispatcher:
         self._returning.clear()
 
     def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
-        """Tell what each of these versions has in hand; cost grows with what memory holds."""
+        """Return what each of these versions has in hand; cost grows with what memory holds."""
         returning = (delivery for delivery, _ in self._returning.values())
         return workload(bindings, self.in_progress.values(), chain(self._window, returning))
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
         """
-        Give what a draining version has not begun to the trigger's live version, or to the dead letters; once.
+        Return what a draining version has not begun to the trigger's live version, or to the dead letters; once.
 
         :return: how many deliveries that are, when it is on disk.
         """
@@ -199,7 +199,7 @@ class Dispatcher:
 
     def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """
-        Give what a draining version has not begun, and what it has failed for good, to the trigger's live version.
+        Return what a draining version has not begun, and what it has failed for good, to the trigger's live version.
 
         What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
         still runs too, should that fail for good. When the trigger is gone: as `move_on`.
@@ -212,7 +212,7 @@ class Dispatcher:
 
     def cancel(self, binding: BindingVersion) -> Deferred[int]:
         """
-        Give up what a draining version still holds, queued or running; of a trigger that is gone its retries, too.
+        Return up what a draining version still holds, queued or running; of a trigger that is gone its retries, too.
 
         What runs is cut off. What waits for a retry, while the trigger lives, is its newest version's, and stays.
 

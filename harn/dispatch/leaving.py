@@ -63,7 +63,7 @@ class Leavings:
             await arrival
 
     def written(self, leaving: Leaving) -> None:
-        """Take notice that it is on disk: nothing leaves with it any more."""
+        """Record that it is on disk: nothing leaves with it any more."""
         del self._under_way[leaving.binding]
         for waiter in leaving.waiters:
             waiter.callback(None)
@@ -77,13 +77,13 @@ class Leavings:
 
     @staticmethod
     def end(leaving: Leaving) -> None:
-        """Let go of both versions, and of what the first was held for."""
+        """Release both versions, and of what the first was held for."""
         leaving.binding.release(leaving.stored + 1)
         if leaving.target is not None:
             leaving.target.release()
 
     def follow(self, binding: BindingVersion) -> tuple[BindingVersion, Leaving | None]:
-        """Tell where a row ends up that has just become this version's: with whom, and if it leaves that for good."""
+        """Return where a row ends up that has just become this version's: with whom, and if it leaves that for good."""
         leaving = self._under_way.get(binding)
         while leaving is not None and leaving.target is not None:
             binding = leaving.target
@@ -101,14 +101,14 @@ class Leavings:
 
     def may_hold(self, trigger_id: str) -> bool:
         """
-        Tell whether the lease of a row of this trigger may be among those that are leaving.
+        Return whether the lease of a row of this trigger may be among those that are leaving.
 
         A version may stand in for an earlier one that could not be revived: then it holds leases for that one's rows.
         """
         return any(each.binding.id == trigger_id and each.target is None for each in self._under_way.values())
 
     def holds(self, row: StoredDelivery, registry: Registry) -> bool:
-        """Tell whether a row that was read is on its way to the dead letters."""
+        """Return whether a row that was read is on its way to the dead letters."""
         if not self._under_way and not self.burying:
             return False
         own = registry.get(row.trigger_id, row.version)

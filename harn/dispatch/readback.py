@@ -88,7 +88,7 @@ class ReadBack:
             self._wakeups.notice(next_due)
 
     def waits(self, trigger_id: str, due_at: float) -> None:
-        """Take notice of a delivery that waits for a retry until ``due_at`` (seconds, Unix)."""
+        """Record a delivery that waits for a retry until ``due_at`` (seconds, Unix)."""
         self._registry.retry_waits(trigger_id)
         self._wakeups.notice(due_at)
 
@@ -114,7 +114,7 @@ class ReadBack:
 
     def settled(self, delivery_id: int, *, in_hand: bool) -> None:
         """
-        Take notice that a delivery's new state is on disk.
+        Record that a delivery's new state is on disk.
 
         :param in_hand: memory keeps it: it is ready for its next attempt.
         """
@@ -128,7 +128,7 @@ class ReadBack:
         return self.window.in_hand | self._due
 
     def left(self) -> None:
-        """Take notice that rows have left a version in the store: what is being read may show them as they were."""
+        """Record that rows have left a version in the store: what is being read may show them as they were."""
         self.window.read_again()
         self._due_outdated = self._reading_due
         if self._passed_over:

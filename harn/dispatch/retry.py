@@ -16,13 +16,13 @@ SVIX = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0)
 
 
 def allowed_attempts(retry: RetrySpec) -> int:
-    """Give the number of attempts in all; 0 in the manifest means the default."""
+    """Return the number of attempts in all; 0 in the manifest means the default."""
     return retry.max or DEFAULT_ATTEMPTS
 
 
 def delay_before(attempt: int, retry: RetrySpec, random: Callable[[], float]) -> float:
     """
-    Give the wait before an attempt.
+    Return the wait before an attempt.
 
     :param attempt: its number, 2 or more.
     :param random: gives a number from 0 up to 1; the jittered share of an exponential delay is drawn with it.

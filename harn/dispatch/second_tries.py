@@ -51,7 +51,7 @@ class SecondTries:
             await again
 
     def close(self) -> None:
-        """Forget everything: what was not written is found again by the next server."""
+        """Remove everything: what was not written is found again by the next server."""
         self._open = False
         self._calls.clear()
         if self._timer is not None:

@@ -76,7 +76,7 @@ class Suspects:
         return taken
 
     def pop(self, running: Collection[int]) -> Delivery | None:
-        """Give the next that may run beside others; ``running`` are the ids of what runs."""
+        """Return the next that may run beside others; ``running`` are the ids of what runs."""
         if not self._some:
             return None
         self._begun = {delivery_id for delivery_id in self._begun if delivery_id in running}
@@ -87,7 +87,7 @@ class Suspects:
         return delivery
 
     def pop_alone(self, running: Collection[int]) -> Delivery | None:
-        """Give the next that must run alone, once nothing else runs; or what runs has not ended for so long."""
+        """Return the next that must run alone, once nothing else runs; or what runs has not ended for so long."""
         if not self._alone or self._runs_alone in running:
             return None
         now = self._clock.seconds()
@@ -99,7 +99,7 @@ class Suspects:
         return delivery
 
     def holds_others_back(self, running: Collection[int]) -> bool:
-        """Tell whether one runs alone, or has waited so long for it that nothing else may be begun."""
+        """Return whether one runs alone, or has waited so long for it that nothing else may be begun."""
         if self._runs_alone in running:
             return self._clock.seconds() < self._held_until
         if self._runs_alone is not None:

@@ -117,7 +117,7 @@ class Window:
             self.push(delivery)
 
     def announce(self, delivery_id: int) -> None:
-        """Take notice that the news of a commit is here: from now on its row may be read back."""
+        """Record that the news of a commit is here: from now on its row may be read back."""
         self._announced = delivery_id
 
     def push(self, delivery: Delivery) -> None:
@@ -140,7 +140,7 @@ class Window:
 
     def pop(self, running: Collection[int] = ()) -> Delivery | None:
         """
-        Give the next, which stays in hand; fill up from the store when half is used up.
+        Return the next, which stays in hand; fill up from the store when half is used up.
 
         :param running: ids of the deliveries that run now.
         """
@@ -179,7 +179,7 @@ class Window:
             self._apart.append(delivery)
 
     def let_go(self, delivery_id: int) -> None:
-        """Note that memory has done with a delivery: it is settled, on disk."""
+        """Record that memory has done with a delivery: it is settled, on disk."""
         self.in_hand.discard(delivery_id)
         if self._reading:
             self._left_meanwhile.add(delivery_id)

@@ -33,7 +33,7 @@ class StartReport:
         self._descriptor: int | None = descriptor
 
     def ready(self) -> None:
-        """Say that the server serves. Later words are not for the command."""
+        """Report that the server serves; later reports are not for the command."""
         self._write(READY)
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -41,7 +41,7 @@ class StartReport:
 
     def failed(self, why: str) -> None:
         """
-        Say why it does not, a reason on each line.
+        Report why it does not, a reason on each line.
 
         The pipe stays open until the process has ended, so that the command ends after it, and its pid file is gone.
         """

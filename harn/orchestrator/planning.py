@@ -35,7 +35,7 @@ class Planner:
 
     async def describe(self, dry_run: DryRun) -> Mapping[str, Any]:
         """
-        Give the JSON value ``plan`` of a dry run's report; see `harn.history.plan.describe_plan`.
+        Return the JSON value ``plan`` of a dry run's report; see `harn.history.plan.describe_plan`.
 
         Beside that it has the ``probation`` that would begin, and the ``replay`` if one was asked for.
         """

@@ -131,13 +131,13 @@ def announce(report: ReloadReport) -> None:
 
 
 def named_as_renewed(report: ReloadReport) -> str:
-    """Give what a line of the log ends with when secrets were read anew, and are others now."""
+    """Return what a line of the log ends with when secrets were read anew, and are others now."""
     more = f" and {len(report.renewed) - MOST_NAMED} more" if len(report.renewed) > MOST_NAMED else ""
     return f"; read anew: {', '.join(report.renewed[:MOST_NAMED])}{more}" if report.renewed else ""
 
 
 def reason_of(error: Exception) -> str:
-    """Say why something could not be written; a time-out's own text is none for people."""
+    """Return why something could not be written; a time-out's own text is none for people."""
     return f"it took longer than {PATIENCE:g} s" if isinstance(error, TimeoutError) else str(error)
 
 

@@ -26,7 +26,7 @@ INTERVAL = 5.0
 
 
 def is_parent_of_orphans() -> bool:
-    """Tell whether this process is given those that have lost their parent."""
+    """Return whether this process is given those that have lost their parent."""
     return os.getpid() == 1 or adopts_orphans()
 
 

@@ -110,7 +110,7 @@ class Recovery:
 
     async def on_request(self, older_than: float, *, dry_run: bool) -> Recovered:
         """
-        Go on with what an earlier server left unfinished and nobody has taken over yet; or only list it.
+        Continue what an earlier server left unfinished and nobody has taken over yet; or only list it.
 
         All of it is counted and taken; the oldest `MOST_LISTED` are listed, each with what happened to it.
 

@@ -19,7 +19,7 @@ STOPPED = "stopped"
 
 
 def state_path(state_dir: str) -> str:
-    """Give the path of the state file."""
+    """Return the path of the state file."""
     return os.path.join(state_dir, STATE_FILE)
 
 
@@ -35,7 +35,7 @@ def read_state(state_dir: str) -> dict[str, Any] | None:
 
 def running_url(state_dir: str) -> str | None:
     """
-    Give the URL of the server that runs on ``state_dir``, None when there is none.
+    Return the URL of the server that runs on ``state_dir``, None when there is none.
 
     A server that was killed leaves a file that says it runs, and its number may be another process's by now: the lock
     tells. It is looked at last, when it is most likely held, so that looking does not keep a server from taking it.
@@ -50,7 +50,7 @@ def running_url(state_dir: str) -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process has this number, ours or anybody's."""
+    """Return whether a process has this number, ours or anybody's."""
     if pid <= 0:
         return False
     try:

@@ -326,5 +326,5 @@ class Orchestrator(Service):
 
 
 def problems_of(report: ReloadReport) -> str:
-    """Say why the first generation was not built: every problem on a line of its own."""
+    """Return why the first generation was not built: every problem on a line of its own."""
     return "\n".join(str(problem) for problem in report.problems) or report.error or "unknown"

@@ -83,7 +83,7 @@ SIZE = 32
 
 def read_or_make_key(state_dir: str) -> bytes:
     """
-    Give the key of ``state_dir``. Blocks, once, at start.
+    Return the key of ``state_dir``. Blocks, once, at start.
 
     :raises OSError: it can be neither read nor written.
     """

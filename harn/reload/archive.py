@@ -87,7 +87,7 @@ class Archive:
 
     async def content(self, number: int) -> Content:
         """
-        Give the content of a generation that served.
+        Return the content of a generation that served.
 
         :raises GenerationUnknown: there was none of that number, or its content is not kept.
         :raises EventLogUnavailable: the store cannot be read.
@@ -108,7 +108,7 @@ class Archive:
 
     async def before(self, number: int, inputs: Inputs) -> int:
         """
-        Give the newest generation before ``number`` whose manifest or code are others than those of ``inputs``.
+        Return the newest generation before ``number`` whose manifest or code are others than those of ``inputs``.
 
         Secrets count for nothing: they are never kept, so one with others alone would be what serves already.
         Of one that took the place of what failed its probation, only what was before that counts.
@@ -127,7 +127,7 @@ class Archive:
 
     async def newest(self) -> int:
         """
-        Give the newest generation whose content is kept.
+        Return the newest generation whose content is kept.
 
         :raises GenerationUnknown: there is none.
         """

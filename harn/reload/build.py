@@ -81,11 +81,11 @@ class Builder:
         return files
 
     def doing(self) -> str:
-        """Say what a stage that takes long is doing; empty when that is not known."""
+        """Return what a stage that takes long is doing; empty when that is not known."""
         return self.files.doing() or self.resolution.doing()
 
     def noted(self) -> Noted:
-        """Give what is to note one reading."""
+        """Return what is to note one reading."""
         return Noted(settle=self.surroundings.settle, seconds=self._reactor.seconds)
 
     async def source(self, content: Content | None, noted: Noted) -> ManifestSource:

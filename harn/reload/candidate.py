@@ -212,7 +212,7 @@ def _ramps(plan: Plan, live: Generation | None, fresh: Mapping[str, BindingVersi
 
 
 def _ended(plan: Plan, live: Generation | None, ramps: Mapping[str, Ramp]) -> Iterator[BindingVersion]:
-    """Give the versions that are in force no more."""
+    """Yield the versions that are in force no more."""
     if live is None:
         return
     for trigger_id in (*plan.removed, *plan.modified):
@@ -225,7 +225,7 @@ def _ended(plan: Plan, live: Generation | None, ramps: Mapping[str, Ramp]) -> It
 
 def _reinterpreted(generation: Generation, live: Generation | None, changed: set[str]) -> Iterator[BindingVersion]:
     """
-    Give the bindings that run in the generation's interpreter from now on: those that are new, and, when the code of
+    Yield the bindings that run in the generation's interpreter from now on: those that are new, and, when the code of
     others changed, the unchanged ones. A version that stands for another definition than the manifest's keeps its own.
     """
     bindings, definitions = generation.bindings, generation.definitions

@@ -37,18 +37,18 @@ CLOSING = 5.0
 
 
 def configured(spec: TriggerSpec) -> list[Any]:
-    """Give what a trigger's connector is configured with, beside its secrets."""
+    """Return what a trigger's connector is configured with, beside its secrets."""
     return [spec.provider, spec.id, spec.kind, spec.path, spec.events, spec.settings]
 
 
 def connector_key(spec: TriggerSpec, secret_hashes: Mapping[str, str]) -> str:
-    """Give the key under which generations share a trigger's connector."""
+    """Return the key under which generations share a trigger's connector."""
     hashes = {name: [secret_hashes[text] for text in texts] for name, texts in spec.secrets.items()}
     return digest_value([*configured(spec), hashes])
 
 
 def needing_connectors(inputs: Inputs, plan: Plan, live: Inputs | None) -> list[str]:
-    """Name the triggers whose connector may have another key than the live one: changed, or with a changed secret."""
+    """Return the triggers whose connector may have another key than the live one: changed, or with a changed secret."""
     if live is None:
         return list(inputs.manifest.triggers)
     old, new = live.manifest.triggers, inputs.manifest.triggers
@@ -81,7 +81,7 @@ class Connections:
         self, inputs: Inputs, trigger_ids: list[str], stack: AsyncExitStack
     ) -> dict[str, Shared[RunningConnector]]:
         """
-        Give a prepared connector for each of ``trigger_ids``, held once by ``stack``: shared or new.
+        Return a prepared connector for each of ``trigger_ids``, held once by ``stack``: shared or new.
 
         :raises StageFailed: of stage ``prepare``: a connector refused; the problem names its trigger.
         """

@@ -275,7 +275,7 @@ class Coordinator:
                 self.last_failed = None  # else the files are as bad as they were
 
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
-        """Note durably that it serves (if that fails, the next server gives it a new number), and run its hooks."""
+        """Record durably that it serves (if that fails, the next server gives it a new number), and run its hooks."""
         warnings: list[str] = []
         try:
             await self.rollouts.note(generation, request).addTimeout(NOTING, self._clock)
@@ -313,7 +313,7 @@ class Coordinator:
         await self.note_serving()
 
     def begin_rollouts(self) -> None:
-        """Go on with the rollouts of the first generation, which serves from now on."""
+        """Continue the rollouts of the first generation, which serves from now on."""
         self._waits = False
         self._lifecycle.emit(FirstServes())
 
@@ -322,7 +322,7 @@ class Coordinator:
         await self.rollouts.catch_up()
 
     async def note_serving(self) -> None:
-        """Note durably, and publish, that the first generation serves, since `begin_serving` or `begin_rollouts`."""
+        """Record durably, and publish, that the first generation serves, since `begin_serving` or `begin_rollouts`."""
         first, self._first = self._first, None
         if first is None:
             return

@@ -70,7 +70,7 @@ class RunningConnector:
 
     @property
     def takes_requests(self) -> bool:
-        """Tell whether it is a receiver."""
+        """Whether it is a receiver."""
         return self.verify is not None
 
 

@@ -93,7 +93,7 @@ class Inputs:
 
 
 def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
-    """Name every function that the manifest's triggers call, each once."""
+    """Return every function that the manifest's triggers call, each once."""
     triggers = manifest.triggers.values()
     texts = {spec.handler for spec in triggers} | {spec.when for spec in triggers if spec.when is not None}
     return frozenset(FunctionReference(*text.split(":")) for text in texts)
@@ -228,7 +228,7 @@ def _read_now(path: str) -> bytes:
 
 
 def hash_file(path: str, key: bytes) -> str:
-    """Give the keyed hash of a file that holds something secret; of one that cannot be read, a constant."""
+    """Return the keyed hash of a file that holds something secret; of one that cannot be read, a constant."""
     try:
         return secret_hash(key, _read_now(path))
     except OSError:
@@ -254,7 +254,7 @@ def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) 
 
 
 def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
-    """Name the secrets, and the files that hold something secret, that both have and that read otherwise now."""
+    """Return the secrets, and the files that hold something secret, that both have and that read otherwise now."""
     secrets = differing(before.secret_hashes, now.secret_hashes)
     plain = before.plain_files | now.plain_files
     files = (path for path in differing(before.files, now.files) if path not in plain)
@@ -262,17 +262,19 @@ def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
 
 
 def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Name what has another digest, in order; not what came or went."""
+    """Return what has another digest, in order; not what came or went."""
     return sorted(name for name, digest in now.items() if before.get(name, digest) != digest)
 
 
 def without_secrets(inputs: Inputs) -> Inputs:
-    """Forget the values: a generation keeps them only in its connectors."""
+    """Remove the values: a generation keeps them only in its connectors."""
     return evolve(inputs, secrets={})
 
 
 def code_digest_of(bundle: Bundle) -> Callable[[str], str]:
-    """Give the function from ``module:function`` to the digest of its source closure; each module is digested once."""
+    """
+    Return the function from ``module:function`` to the digest of its source closure; each module is digested once.
+    """
 
     @cache
     def of_module(module: str) -> str:

@@ -62,7 +62,7 @@ class VersionNumbers:
         return 1 if known is None else known.version + 1
 
     def adopted(self, bindings: Iterable[BindingVersion]) -> None:
-        """Note the numbers of bindings that are in force now; one that is in force again gives none anew."""
+        """Record the numbers of bindings that are in force now; one that is in force again gives none anew."""
         for binding in bindings:
             known = self._known.get(binding.id)
             if known is not None and known.version >= binding.version:
@@ -86,7 +86,7 @@ class Numbers:
         self.are_known = True
 
     def adopted(self, candidate: Candidate) -> None:
-        """Note the numbers of a generation that is live now, and of its new versions."""
+        """Record the numbers of a generation that is live now, and of its new versions."""
         generation, plan = candidate.generation, candidate.plan
         self.highest = max(self.highest, generation.number)
         self.versions.adopted(generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified))

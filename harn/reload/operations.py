@@ -209,7 +209,7 @@ async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[R
 
 @operation("plan", role=Role.READ, route=Post("/plan"))
 async def plan(reloader: IReloader, caller: Caller, wanted: Plan) -> Reply[ReloadResult]:
-    """Say what a reload would change, in every detail, and change nothing."""
+    """Return what a reload would change, in every detail, and change nothing."""
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=True))
 
 

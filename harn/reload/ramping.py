@@ -15,7 +15,7 @@ from harn.triggers.reconcile import Plan
 
 def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
     """
-    Give how a modified trigger is rolled out; None for all at once.
+    Return how a modified trigger is rolled out; None for all at once.
 
     A rollback takes effect at once: it is there to end something.
     """
@@ -30,7 +30,7 @@ def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
 
 def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
     """
-    Say why two versions of a trigger cannot share its deliveries; None when they can.
+    Return why two versions of a trigger cannot share its deliveries; None when they can.
 
     One receiver takes and verifies the requests for both, so what it is made of must be the same.
     """
@@ -41,7 +41,7 @@ def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
 
 
 def stable_of(live: Generation, trigger_id: str) -> BindingVersion:
-    """Give the version that a ramp of this trigger would go out from: where one runs already, that one's."""
+    """Return the version that a ramp of this trigger would go out from: where one runs already, that one's."""
     running = live.ramps.get(trigger_id)
     return live.bindings[trigger_id] if running is None else running.stable
 
@@ -50,7 +50,7 @@ def plan_rollouts(
     plan: Plan, live: Generation, following: Mapping[str, TriggerSpec], request: ReloadRequest
 ) -> tuple[dict[str, RolloutSpec], tuple[str, ...]]:
     """
-    Give the rollout of each modified trigger that has one, and a warning for each that cannot, or that ramped so far.
+    Return the rollout of each modified trigger that has one, and a warning for each that cannot, or that ramped so far.
 
     :param following: the specs of the next generation.
     """

@@ -94,7 +94,7 @@ class FileReader:
         return waiting
 
     def doing(self) -> str:
-        """Say what is being read, and since when; empty when nothing is."""
+        """Return what is being read, and since when; empty when nothing is."""
         job = self._running
         if job is None:
             return ""
@@ -103,7 +103,7 @@ class FileReader:
         return f"{what} is being read since {rfc3339(self._wall.seconds() - age)} ({age:.1f} s)"
 
     def hanging(self) -> str:
-        """Say which file hangs, and since when; empty when none does."""
+        """Return which file hangs, and since when; empty when none does."""
         job = self._running
         if job is None:
             return ""

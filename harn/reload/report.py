@@ -67,7 +67,7 @@ class ReloadRequest:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether it may be merged with other plain requests."""
+        """Whether it may be merged with other plain requests."""
         return self == ReloadRequest(source=self.source, actor=self.actor)
 
 
@@ -128,16 +128,16 @@ class ReloadReport:
 
     @property
     def ok(self) -> bool:
-        """Tell whether the reload succeeded."""
+        """Whether the reload succeeded."""
         return self.status == OK
 
     @property
     def renews(self) -> bool:
-        """Tell whether it read secrets anew beside what had been recalled: the files are as good or bad as before."""
+        """Whether it read secrets anew beside what had been recalled: the files are as good or bad as before."""
         return self.ok and self.recalled is not None and self.source == UNASKED
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the shape of the admin API's answer."""
+        """Return the shape of the admin API's answer."""
         if not self.ok:
             return {
                 "status": self.status,

@@ -138,7 +138,7 @@ def _has_terms(request: ReloadRequest) -> bool:
 
 
 def not_noted(number: int, error: Exception) -> str:
-    """Say that the store does not know that a generation serves, and why."""
+    """Return that the store does not know that a generation serves, and why."""
     return f"that generation {number} serves could not be noted: {reason_of(error)}"
 
 
@@ -148,7 +148,7 @@ def reason_of(error: Exception) -> str:
 
 
 async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, str] | str:
-    """Give the digests of a generation's files as they read now; or, where they cannot be read in time, why."""
+    """Return the digests of a generation's files as they read now; or, where they cannot be read in time, why."""
     if live is None:
         return {}
     try:

@@ -34,12 +34,12 @@ class Resolution:
         self._importing: list[IInterpreter] = []
 
     def doing(self) -> str:
-        """Say which module is being imported, and what to do if that does not end; empty when none is."""
+        """Return which module is being imported, and what to do if that does not end; empty when none is."""
         said = next(filter(None, (interpreter.importing() for interpreter in self._importing)), "")
         return f"{said}; what waits there for a port, a lock or a thread belongs {ADVICE}" if said else ""
 
     def all_up(self) -> bool:
-        """Tell whether no interpreter is being replaced after a death."""
+        """Return whether no interpreter is being replaced after a death."""
         return all(shared.value.is_up() for shared in self.pool)
 
     async def _close(self, interpreter: IInterpreter) -> None:
@@ -51,7 +51,7 @@ class Resolution:
         self, inputs: Inputs, stack: AsyncExitStack, *, afresh: bool, spare: bool = True
     ) -> Shared[IInterpreter]:
         """
-        Give the interpreter for ``inputs``, held once by ``stack``.
+        Return the interpreter for ``inputs``, held once by ``stack``.
 
         :param afresh: never take one that serves already.
         :param spare: a fresh one may use up the warm spare.
@@ -75,7 +75,7 @@ class Resolution:
 
     async def revive(self, bundle: Bundle, references: frozenset[FunctionReference]) -> Shared[IInterpreter]:
         """
-        Give an interpreter for an earlier bundle, held once for the caller.
+        Return an interpreter for an earlier bundle, held once for the caller.
 
         :raises ManifestInvalid: its functions cannot be used any more.
         """

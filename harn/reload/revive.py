@@ -40,7 +40,7 @@ PATIENCE = 30.0
 
 def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, int]]:
     """
-    Name the versions that must be revived: not live, with deliveries that were accepted under them and never waited,
+    Return the versions that must be revived: not live, with deliveries that were accepted under them and never waited,
     or with retries of a trigger that is gone.
     """
     return [

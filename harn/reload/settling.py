@@ -77,7 +77,7 @@ async def _changed(builder: Builder, noted: Noted, *, listings: bool) -> Sequenc
 
 
 def keeps_changing(paths: Collection[str]) -> str:
-    """Say which files keep changing, and what to do."""
+    """Return which files keep changing, and what to do."""
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     what = f"{min(paths)}{more}" if paths else "what the manifest needs"
     return f"{what} keeps changing: no two readings were equal; {ADVICE}"

@@ -41,7 +41,7 @@ class Probation:
     verdict: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the shape in which it is shown and kept."""
+        """Return the shape in which it is shown and kept."""
         document: dict[str, Any] = {
             "generation": self.generation,
             "fallback": self.fallback,
@@ -79,7 +79,7 @@ class Probation:
         )
 
     def failed(self, now: float, attempts: int, failures: int) -> str | None:
-        """Say why these attempts of its new versions undo it; None when they do not."""
+        """Return why these attempts of its new versions undo it; None when they do not."""
         limit = self.limit
         if limit is None or self.watch_until is None or now >= self.watch_until:
             return None
@@ -88,7 +88,7 @@ class Probation:
         return f"{failures} of {attempts} attempts of the new versions failed, more than {format_share(limit.rate)}"
 
     def lapsed(self, now: float) -> str | None:
-        """Say why the time that has passed, or an earlier verdict, undoes it; None when it does not."""
+        """Return why the time that has passed, or an earlier verdict, undoes it; None when it does not."""
         if self.verdict is not None:
             return self.verdict
         if self.confirm_by is None or now < self.confirm_by:
@@ -96,7 +96,7 @@ class Probation:
         return f"nobody confirmed it within {format_duration(round(self.confirm_by - self.began_at, 3))}"
 
     def is_passed(self, now: float) -> bool:
-        """Tell whether nothing can undo it any more."""
+        """Return whether nothing can undo it any more."""
         return self.confirm_by is None and (self.watch_until is None or now >= self.watch_until)
 
     def earlier(self, seconds: float) -> Probation:
@@ -110,7 +110,7 @@ class Probation:
         )
 
     def next_turn(self, now: float) -> float | None:
-        """Give the next time at which it is to be looked at."""
+        """Return the next time at which it is to be looked at."""
         return min((at for at in (self.confirm_by, self.watch_until) if at is not None and at > now), default=None)
 
 
@@ -118,7 +118,7 @@ def terms(
     request: ReloadRequest, settings: ReloadSettings, generation: int, fallback: int, now: float
 ) -> Probation | None:
     """
-    Give the probation of a generation that is adopted now; None for none.
+    Return the probation of a generation that is adopted now; None for none.
 
     What the request says wins over ``[orchestrator.reload]``. A rollback is on none: it ends one.
     """
@@ -142,5 +142,5 @@ def terms(
 
 
 def shown(probation: Probation) -> dict[str, Any]:
-    """Give a probation as people read it."""
+    """Return a probation as people read it."""
     return {name: value for name, value in probation.to_dict().items() if name not in ("times", "limit")}

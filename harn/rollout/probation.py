@@ -97,7 +97,7 @@ class Probations:
         return {**shown(self._trial.probation), "attempts": attempts, "failures": failures}
 
     def record(self) -> dict[str, Any] | None:
-        """Give what is to be kept over restarts of the one under way, or being undone."""
+        """Return what is to be kept over restarts of the one under way, or being undone."""
         if self._trial is None:
             return None if self.undoing is None else {**self.undoing.to_dict(), "bindings": []}
         if self._trial.is_held:
@@ -105,7 +105,7 @@ class Probations:
         return {**self._trial.probation.to_dict(), "bindings": [binding.key for binding in self._trial.bindings]}
 
     def fallback(self, live: int) -> int:
-        """Give the generation that a new one falls back to: never one that is itself on probation, or judged bad."""
+        """Return the generation that a new one falls back to: never one that is itself on probation, or judged bad."""
         if self._trial is not None:
             return self._trial.probation.fallback
         if self.undoing is not None and self.undoing.generation == live:
@@ -114,7 +114,7 @@ class Probations:
 
     def adopted(self, probation: Probation | None, bindings: Iterable[BindingVersion], actor: str) -> None:
         """
-        Take notice that a new generation serves, on this probation or none; what was under way is over.
+        Record that a new generation serves, on this probation or none; what was under way is over.
 
         :param bindings: its new versions.
         :param actor: who adopted it.
@@ -127,7 +127,7 @@ class Probations:
 
     def inherit(self, generation: int, bindings: Iterable[BindingVersion], active: Container[BindingVersion]) -> None:
         """
-        Go on with what is left of the one under way, for a generation that has no terms of its own.
+        Continue what is left of the one under way, for a generation that has no terms of its own.
 
         Only what it is there for ends it: to adopt something else is not to confirm.
 
@@ -140,7 +140,7 @@ class Probations:
             self._begin(Trial(probation, tuple(watched), ended.tallies))
 
     def resume(self, probation: Probation, bindings: Iterable[BindingVersion]) -> None:
-        """Go on with a probation that an earlier server began."""
+        """Continue a probation that an earlier server began."""
         self._begin(Trial(probation, tuple(bindings)))
 
     def hold(self, generation: int | None) -> Trial:

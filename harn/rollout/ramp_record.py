@@ -77,7 +77,7 @@ class Running:
 
     @property
     def is_ending(self) -> bool:
-        """Tell whether its end is decided."""
+        """Whether its end is decided."""
         return self.verdict is not None
 
     def earlier(self, seconds: float) -> None:
@@ -87,7 +87,7 @@ class Running:
             self.next_at -= seconds
 
     def record(self) -> RampRecord:
-        """Give what is kept of it: of one whose end is decided, its end."""
+        """Return what is kept of it: of one whose end is decided, its end."""
         state = RUNNING if self.verdict is None else FINISHED if self.has_won else ABORTED
         return RampRecord(
             trigger_id=self.trigger_id,
@@ -107,7 +107,7 @@ class Running:
 
 
 def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
-    """Say why these attempts of the fresh version end its ramp; None when they do not."""
+    """Return why these attempts of the fresh version end its ramp; None when they do not."""
     if policy.max_failures is None:
         return None
     if not FailureLimit(rate=policy.max_failures, minimum=MINIMUM).is_exceeded(attempts, failures):

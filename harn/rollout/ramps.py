@@ -81,7 +81,7 @@ class Ramps:
     # What others ask
 
     def records(self) -> list[dict[str, Any]] | None:
-        """Give what is to be kept over restarts."""
+        """Return what is to be kept over restarts."""
         running = (each.record() for each in self._running.values())
         records = [*(record for record in running if record.state != FINISHED), *self._aborted.values()]
         return [msgspec.to_builtins(record) for record in records] or None
@@ -93,7 +93,7 @@ class Ramps:
         return [shown[trigger_id] for trigger_id in sorted(shown)]
 
     def needed(self) -> tuple[tuple[str, int], ...]:
-        """Name the stable versions, by trigger id and number: the next server may have to bring them back."""
+        """Return the stable versions, by trigger id and number: the next server may have to bring them back."""
         stable = [running.ramp.stable for running in self._running.values()]
         aborted = ((record.trigger_id, record.stable) for record in self._aborted.values())
         return (*((binding.id, binding.version) for binding in stable), *aborted)
@@ -103,7 +103,7 @@ class Ramps:
         self._remembered = records
 
     def adopted(self, candidate: Candidate) -> None:
-        """Take notice of a new generation: begin its new ramps, forget those that are over with it."""
+        """Record a new generation: begin its new ramps, forget those that are over with it."""
         generation, now = candidate.generation, self._wall.seconds()
         replaced = {*candidate.plan.added, *candidate.plan.modified, *candidate.plan.removed}
         for trigger_id in replaced & self._aborted.keys():
@@ -138,7 +138,7 @@ class Ramps:
 
     async def finish(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
-        Give all deliveries of the trigger, or of every one that ramps, to the fresh version.
+        Return all deliveries of the trigger, or of every one that ramps, to the fresh version.
 
         :raises NothingPending: there is no such ramp.
         :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
@@ -148,7 +148,7 @@ class Ramps:
 
     async def abort(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
-        Give all deliveries of the trigger, or of every one that ramps, to the stable version.
+        Return all deliveries of the trigger, or of every one that ramps, to the stable version.
 
         :raises NothingPending: there is no such ramp.
         :raises EventLogUnavailable: the store cannot be written; the ramp goes on.

@@ -217,7 +217,7 @@ class Rollouts:
             self.ramps.settle(self._caught_up)
 
     def _resume(self, event: Adopted) -> None:
-        """Go on with the probation that an earlier server left, also if its files have changed since."""
+        """Continue the probation that an earlier server left, also if its files have changed since."""
         left, self._left = self._left, None
         if left is None:
             return

@@ -114,7 +114,7 @@ class IDeliveries(Interface):
         trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
     ) -> Deferred[int]:
         """
-        Give a version's unfinished deliveries to another, or, with None, to the dead letters (``binding_removed``).
+        Return a version's unfinished deliveries to another, or, with None, to the dead letters (``binding_removed``).
 
         :param excluding: ids that run now and stay as they are.
         :return: how many.
@@ -124,7 +124,7 @@ class IDeliveries(Interface):
         trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
     ) -> Deferred[int]:
         """
-        Give up a version's unfinished deliveries: make them dead letters of this reason.
+        Return up a version's unfinished deliveries: make them dead letters of this reason.
 
         :param excluding: ids that run now and stay as they are.
         :param waiting: those that wait for a retry, too.
@@ -149,7 +149,7 @@ class IDeliveries(Interface):
 
     def begins(delivery_id: int, waits: bool = True) -> Deferred[None]:
         """
-        Note that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
+        Record that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
 
         :param waits: whether the caller waits for the note; else the result has fired, and the note is written soon.
         :return: fires, always, when the note would outlive a crash of this process. It is not durable: a failure of the

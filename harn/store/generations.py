@@ -89,7 +89,7 @@ class IGenerations(Interface):
 
     def adopted(number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
         """
-        Note that a reserved generation serves, and put each of ``checkpoints``, in one durable unit.
+        Record that a reserved generation serves, and put each of ``checkpoints``, in one durable unit.
 
         :param at: seconds, Unix. If it was adopted before, that time stays: a restart goes on with a generation.
         :raises TypeError: at once: a value is no JSON.

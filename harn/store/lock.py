@@ -136,7 +136,7 @@ class StateDirectoryLock:
         log.warn("the lock file of {directory} was removed or replaced; it is made again", directory=self.directory)
 
     def release(self) -> None:
-        """Let go of the directory; a process that holds it with this one still does. Idempotent."""
+        """Release the directory; a process that holds it with this one still does. Idempotent."""
         held = self._descriptor, self._of_directory
         self._descriptor = self._of_directory = None
         for descriptor in held:
@@ -146,7 +146,7 @@ class StateDirectoryLock:
 
 def holder(directory: str) -> int | None:
     """
-    Give the process id of the server that holds ``directory``; None when none does, 0 when its id is not known.
+    Return the process id of the server that holds ``directory``; None when none does, 0 when its id is not known.
     """
     for place in (os.path.join(directory, LOCK_FILE), directory):
         try:
@@ -233,7 +233,7 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 
 def _pid_of_holder(directory: str) -> int:
-    """Give the process id of who holds the directory, 0 when nothing says it: the file does, or else the kernel."""
+    """Return the process id of who holds the directory, 0 when nothing says it: the file does, or else the kernel."""
     try:
         descriptor = os.open(os.path.join(directory, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -274,7 +274,7 @@ def _ensure_directory(directory: str) -> None:
 
 
 def _missing(directory: str) -> list[str]:
-    """Give the directories that are missing down to this one, the highest first."""
+    """Return the directories that are missing down to this one, the highest first."""
     found: list[str] = []
     while not os.path.lexists(directory):
         found.insert(0, directory)

@@ -109,7 +109,7 @@ class BindingVersion:
         self.in_flight += count
 
     def release(self, count: int = 1) -> None:
-        """Let go ``count`` times; the last lease of a draining version lets it end."""
+        """Release ``count`` times; the last lease of a draining version lets it end."""
         self.in_flight -= count
         if self.in_flight <= 0 and self.state == DRAINING and self.on_idle is not None:
             self.on_idle(self)

@@ -114,7 +114,7 @@ class KeyedPool(Generic[T]):
 
 
 def _echo(source: Deferred[object]) -> Deferred[object]:
-    """Give a Deferred that fires with ``source``, without consuming its result."""
+    """Return a Deferred that fires with ``source``, without consuming its result."""
     echo: Deferred[object] = Deferred()
 
     def both(result: object) -> object:

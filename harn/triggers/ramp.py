@@ -23,7 +23,7 @@ _BITS = 53
 
 
 def bucket(trigger_id: str, key: str) -> float:
-    """Give the place of ``key`` among all keys of the trigger: from 0 to below 1, evenly spread, always the same."""
+    """Return the place of ``key`` among all keys of the trigger: from 0 to below 1, evenly spread, always the same."""
     digest = blake2b(trigger_id.encode("utf-8"), digest_size=8)
     digest.update(b"\x00" + key.encode("utf-8", "surrogatepass"))
     return (int.from_bytes(digest.digest(), "big") >> (64 - _BITS)) / 2.0**_BITS
@@ -53,13 +53,13 @@ class Ramp:
         return self.stable, self.fresh
 
     def choose(self, key: str) -> BindingVersion:
-        """Give the version that takes the events of ``key``; see `harn.triggers.matching.Rules.key_of`."""
+        """Return the version that takes the events of ``key``; see `harn.triggers.matching.Rules.key_of`."""
         return self.fresh if bucket(self.fresh.id, key) < self.share else self.stable
 
 
 def share_of(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float:
     """
-    Give the share (0 to 1) of its trigger's new deliveries that a version takes.
+    Return the share (0 to 1) of its trigger's new deliveries that a version takes.
 
     :param ramps: those that run, by trigger id.
     """

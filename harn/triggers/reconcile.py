@@ -70,7 +70,7 @@ FEWEST = 2
 
 def would_remove_most(removed: int, live: int) -> bool:
     """
-    Tell whether removing so many of the live triggers is to be confirmed: more than half, and at least two.
+    Return whether removing so many of the live triggers is to be confirmed: more than half, and at least two.
 
     :param live: how many there are before.
     """

@@ -81,7 +81,7 @@ class Registry:
         return [version for ramp in self.ramps.values() for version in ramp.versions]
 
     def share(self, binding: BindingVersion) -> float:
-        """Give the share (0 to 1) of its trigger's new deliveries that a version takes now."""
+        """Return the share (0 to 1) of its trigger's new deliveries that a version takes now."""
         return share_of(binding, self.ramps)
 
     def for_retry(self, trigger_id: str, own: BindingVersion | None) -> BindingVersion | None:
@@ -128,7 +128,7 @@ class Registry:
             self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
 
     def _left_behind(self, active: Mapping[str, BindingVersion], ramps: Mapping[str, Ramp]) -> list[BindingVersion]:
-        """Name what the ramps of now hold and the bindings to come do not: none of it may get out of sight."""
+        """Return what the ramps of now hold and the bindings to come do not: none of it may get out of sight."""
         kept = {ramp.stable for ramp in ramps.values()}
         return [each for each in self.ramping() if each not in kept and active.get(each.id) is not each]
 

@@ -50,7 +50,7 @@ def read_whole(connection: sqlite3.Connection, query: Callable[[sqlite3.Connecti
 
 
 def check_schema(connection: sqlite3.Connection, path: str) -> int | None:
-    """Give the schema's version; an empty database has none yet."""
+    """Return the schema's version; an empty database has none yet."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -67,6 +67,6 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int | None:
 
 
 def _can_write_newer(connection: sqlite3.Connection) -> bool:
-    """Tell whether a newer schema only adds to ours: an upgrade that failed may have brought it."""
+    """Return whether a newer schema only adds to ours: an upgrade that failed may have brought it."""
     oldest = oldest_writer(connection)
     return oldest is not None and oldest <= SCHEMA_VERSION

@@ -341,7 +341,7 @@ def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery
 
 
 def _of_version(trigger_id: str, version: int, excluding: Collection[int], waiting: bool) -> tuple[Any, ...]:
-    """Give the values of `_OF_VERSION`."""
+    """Return the values of `_OF_VERSION`."""
     return (trigger_id, version, WAITING if waiting else READY, json.dumps(list(excluding)))
 
 

@@ -90,7 +90,7 @@ class DatabaseFiles:
         )
 
     def _rescue(self) -> str:
-        """Give the commands that copy what this process still has open, where the system shows it."""
+        """Return the commands that copy what this process still has open, where the system shows it."""
         commands: list[str] = []
         for suffix in SUFFIXES[:2]:
             descriptor = _descriptor_of(self._known.get(suffix))
@@ -102,7 +102,7 @@ class DatabaseFiles:
 
 def _identity(path: str) -> tuple[int, int] | None:
     """
-    Give what tells a file from every other that is there; None when there is none.
+    Return what tells a file from every other that is there; None when there is none.
 
     :raises OSError: it cannot be looked at.
     """

@@ -36,7 +36,7 @@ class Mark:
 
     @classmethod
     def of(cls, numbers: Numbers, server: int) -> Mark:
-        """Give the mark of an event log with these numbers."""
+        """Return the mark of an event log with these numbers."""
         return cls(numbers.delivery, numbers.attempt, numbers.record, server)
 
     def encode(self) -> bytes:
@@ -70,7 +70,7 @@ class TideMark:
 
     def read(self) -> Mark | None:
         """
-        Give what was noted; None when nothing was, or it is not whole.
+        Return what was noted; None when nothing was, or it is not whole.
 
         :raises OSError: it is there and cannot be read.
         """
@@ -109,7 +109,7 @@ class TideMark:
             )
 
     def write(self, numbers: Numbers, server: int) -> None:
-        """Note how far the database has come, after a commit; a failure is logged once."""
+        """Record how far the database has come, after a commit; a failure is logged once."""
         mark = Mark.of(numbers, server)
         if mark == self._written:
             return

@@ -54,7 +54,7 @@ def note_oldest(connection: sqlite3.Connection) -> None:
 
 
 def oldest_writer(connection: sqlite3.Connection) -> int | None:
-    """Give what a newer server noted by `note_oldest`; None when it noted nothing."""
+    """Return what a newer server noted by `note_oldest`; None when it noted nothing."""
     try:
         row = connection.execute("SELECT value FROM standing WHERE name = ?", (_NAME,)).fetchone()
         return None if row is None else int(row[0])

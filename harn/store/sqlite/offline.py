@@ -30,7 +30,7 @@ def open_readonly(path: str) -> OfflineStore:
 
 
 def unreadable(path: str, error: sqlite3.Error) -> str:
-    """Say why ``path`` cannot be used, and what to do."""
+    """Return why ``path`` cannot be used, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         advice = "restore it from a backup, or move it away to begin with an empty event log"

@@ -182,7 +182,7 @@ def take_over(
 
 
 def has_unfinished(connection: sqlite3.Connection, owner: int) -> bool:
-    """Tell whether anything unfinished is a server's."""
+    """Return whether anything unfinished is a server's."""
     (found,) = connection.execute(_HAS_UNFINISHED, (owner,)).fetchone()
     return bool(found)
 
@@ -196,7 +196,7 @@ def register(session: Session, *, pid: int, host: str, now: float) -> int:
 
 
 def renew(session: Session, *, pid: int, host: str, now: float) -> None:
-    """Note that this server was alive at ``now`` (seconds, Unix)."""
+    """Record that this server was alive at ``now`` (seconds, Unix)."""
     session.connection.execute(
         "INSERT INTO servers (incarnation, pid, host, started_at, seen_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (incarnation) DO UPDATE SET seen_at = excluded.seen_at",

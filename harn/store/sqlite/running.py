@@ -158,7 +158,7 @@ class RunningNote:
 
 def read_notes(directory: str) -> Mapping[int, tuple[int, ...]]:
     """
-    Give by incarnation the ids of the deliveries that ran last. Blocks.
+    Return by incarnation the ids of the deliveries that ran last. Blocks.
 
     :raises OSError: the directory cannot be read.
     """
