@@ -132,7 +132,7 @@ class Server:
     async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
         """Append one record to the event log; return what went wrong, which is logged, or None."""
         try:
-            await self.store.append(topic, kind, payload).addTimeout(LONGEST_NOTE, self.reactor)
+            await self.store.event_log.append(topic, kind, payload).addTimeout(LONGEST_NOTE, self.reactor)
         except (EventLogUnavailable, TimeoutError) as error:
             why = f"it took longer than {LONGEST_NOTE:g} s" if isinstance(error, TimeoutError) else str(error)
             log.warn("cannot write a record of {topic}: {why}", topic=topic, why=why)

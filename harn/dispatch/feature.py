@@ -25,9 +25,11 @@ def install(server: Server, **limits: int) -> None:
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))
     dispatcher = server.add(
-        Dispatcher(server.reactor, server.store, registry, lifecycle, server.random, wall=server.wall, **limits)
+        Dispatcher(
+            server.reactor, server.store.deliveries, registry, lifecycle, server.random, wall=server.wall, **limits
+        )
     )
-    intake = server.add(Intake(server.reactor, server.store, dispatcher.submit, lifecycle))
+    intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher.submit, lifecycle))
     emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)
     server.add(emissions, IEventSink)
     lifecycle.subscribe(

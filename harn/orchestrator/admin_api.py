@@ -30,7 +30,7 @@ def install(server: Server) -> None:
     coordinator, operations = server[Coordinator], server.operations
     operations.add(coordinator, *reload_operations.OPERATIONS)
     history = HistoryService(
-        store=server.store,
+        store=server.store.generations,
         coordinator=coordinator,
         rules=server[Catalog].providers,
         manifest=server.options.manifest,
@@ -48,7 +48,9 @@ def install(server: Server) -> None:
     operations.add(whole, *server_operations.OPERATIONS)
     operations.add(synthetic_events(server), *dispatch_operations.OPERATIONS)
     operations.add(operations, show_api)
-    auth = AdminAuth(wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store)
+    auth = AdminAuth(
+        wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store.inbox
+    )
     server[HarnSite].mount("/admin", Admin(auth, operations))
 
 

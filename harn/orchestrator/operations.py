@@ -235,8 +235,8 @@ async def list_bindings(server: ServerService, caller: Caller, wanted: NoParamet
 async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -> Inspection:
     """Show the state of the server: triggers, connectors, what is under way, the last attempts."""
     document = {**server.document(), "pinned": await server.coordinator.is_pinned()}
-    newest = await server.store.latest(OUTBOX)
-    recent = await server.store.read(OUTBOX, max(0, newest - RECENT), RECENT)
+    newest = await server.store.event_log.latest(OUTBOX)
+    recent = await server.store.event_log.read(OUTBOX, max(0, newest - RECENT), RECENT)
     return Inspection(
         triggers=tuple(document["triggers"]),
         connectors=tuple(document["connectors"]),
@@ -261,10 +261,10 @@ async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents)
 
     :raises RouteUnknown: there is no such topic.
     """
-    records = await server.store.read(wanted.topic, wanted.after, wanted.limit)
+    records = await server.store.event_log.read(wanted.topic, wanted.after, wanted.limit)
     if not records and wanted.topic not in OURS:
-        check_known(wanted.topic, await server.store.topics())
-    latest = await server.store.latest(wanted.topic)
+        check_known(wanted.topic, await server.store.event_log.topics())
+    latest = await server.store.event_log.latest(wanted.topic)
     shown = tuple(describe_record(each, _without_secrets(server, each)) for each in records)
     return RecordPage(topic=wanted.topic, records=shown, latest=latest)
 

@@ -215,7 +215,7 @@ def install(server: Server) -> None:
     """Add the state file and what publishes reloads."""
     path = state_path(server.options.state_dir)
     state_file = server.add(StateFile(path, server.reactor, server.in_thread, lambda: snapshot(server)))
-    publisher = server.add(Publisher(server.reactor, server.store, state_file, server.metrics))
+    publisher = server.add(Publisher(server.reactor, server.store.event_log, state_file, server.metrics))
     server.lifecycle.subscribe(VersionEnded, lambda event: state_file.save_soon())
     server.lifecycle.subscribe(RolloutRecorded, publisher.rollout_recorded)
     server.services.add_closing(publisher.close)

@@ -69,7 +69,7 @@ class Recovery:
 
     async def count(self) -> int:
         """Count what an earlier server left unfinished, and leave it alone."""
-        return await self._store.count_stranded(self._wall.seconds(), self.leaving, self.gone)
+        return await self._store.recovery.count_stranded(self._wall.seconds(), self.leaving, self.gone)
 
     async def automatic(self, limit: int) -> int:
         """
@@ -91,7 +91,9 @@ class Recovery:
             self._lock.release()
 
     async def _take_over_now(self, limit: int, received_before: float | None) -> int:
-        recovery = await self._store.recover(self._wall.seconds(), limit, received_before, self.leaving, self.gone)
+        recovery = await self._store.recovery.recover(
+            self._wall.seconds(), limit, received_before, self.leaving, self.gone
+        )
         if recovery.crashed:
             log.warn("{count} deliveries were running when their server crashed", count=recovery.crashed)
         if recovery.dead:
@@ -117,13 +119,13 @@ class Recovery:
         :param older_than: only what was received at least so many seconds ago.
         """
         now = self._wall.seconds()
-        rows = await self._store.stranded(now - older_than, MOST_LISTED, self.leaving, self.gone)
-        count = await self._store.count_stranded(now - older_than, self.leaving, self.gone)
+        rows = await self._store.recovery.stranded(now - older_than, MOST_LISTED, self.leaving, self.gone)
+        count = await self._store.recovery.count_stranded(now - older_than, self.leaving, self.gone)
         candidates, recovered = [describe_stranded(row, now) for row in rows], 0
         if not dry_run and rows:
             # An operator who asks overrules the limit of automatic recoveries.
             recovered = await self._take_over(NO_LIMIT, now - older_than)
-            states = await self._store.states([row.delivery_id for row in rows])
+            states = await self._store.deliveries.states([row.delivery_id for row in rows])
             candidates = [
                 structs.replace(each, status=STATUSES[states.get(each.inbox_offset, "")]) for each in candidates
             ]

@@ -76,10 +76,10 @@ def install_drains(server: Server) -> None:
     server.services.add_closing(drains.stop)
     add_drain_gauge(server.metrics, drains)
     service = DrainService(
-        wall=server.wall, store=server.store, registry=registry, dispatcher=dispatcher, drains=drains
+        wall=server.wall, store=server.store.deliveries, registry=registry, dispatcher=dispatcher, drains=drains
     )
     server.operations.add(service, *drain_operations.OPERATIONS)
-    reviver = server.add(Reviver(server.reactor, server.store, server[Resolution], registry, server.wall))
+    reviver = server.add(Reviver(server.reactor, server.store.generations, server[Resolution], registry, server.wall))
     server.add(
         Recovery(server.wall, server.store, reviver, dispatcher, drains, lambda: server.settings.reload.drain_timeout)
     )
@@ -96,8 +96,10 @@ def install_coordinator(server: Server) -> None:
     """Add the coordinator."""
     builder, table, registry = server[Builder], server[IRouteTable], server[Registry]
     ReloadNotices(server[ServiceManager], server.lifecycle)
-    planner = Planner(registry, server[Dispatcher], Replayer(server.store, builder.in_thread), builder.in_thread)
-    pipeline = ReloadPipeline(server.wall, builder, server.store, server[Reviver], table, planner)
+    planner = Planner(
+        registry, server[Dispatcher], Replayer(server.store.deliveries, builder.in_thread), builder.in_thread
+    )
+    pipeline = ReloadPipeline(server.wall, builder, server.store.generations, server[Reviver], table, planner)
     live = LiveGeneration(registry, table, server[Drains], server[IEventSink].take, server.wall)
     coordinator = server.add(
         Coordinator(server.reactor, server.wall, pipeline, live, server[Publisher], server.lifecycle)

@@ -17,7 +17,15 @@ def install(server: Server) -> None:
     """Add automatic rollback and ramps of the live generation, and what starts the first one."""
     coordinator, registry = server[Coordinator], server[Registry]
     rollouts = server.add(
-        Rollouts(server.reactor, server.wall, server.store, server.store, registry, coordinator, server.lifecycle)
+        Rollouts(
+            server.reactor,
+            server.wall,
+            server.store.generations,
+            server.store.checkpoints,
+            registry,
+            coordinator,
+            server.lifecycle,
+        )
     )
     dispatcher, probations = server[Dispatcher], rollouts.probations
     server.add(Reverter(server.reactor, registry, dispatcher, coordinator, probations, server.lifecycle))

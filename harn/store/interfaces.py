@@ -21,9 +21,15 @@ from harn.store.recovery import IRecovery
 from harn.store.retention import IRetention
 
 
-class IStore(IInbox, IDeliveries, IEventLog, IGenerations, ICheckpoints, IRecovery, IHeartbeat, IRetention):
-    """One store: its parts, and its life cycle."""
+class IStore(IHeartbeat, IRetention):
+    """One store: its ideas, and its life cycle."""
 
+    inbox: IInbox = Attribute("Accepts events.")
+    deliveries: IDeliveries = Attribute("Where each accepted delivery stands.")
+    recovery: IRecovery = Attribute("Takes over what other servers left.")
+    event_log: IEventLog = Attribute("The append-only record.")
+    generations: IGenerations = Attribute("Numbers of generations and binding versions, and their content.")
+    checkpoints: ICheckpoints = Attribute("JSON values that outlast a restart.")
     backend: str = Attribute("For example ``sqlite``: as the state file shows it.")
     location: str | None = Attribute("A path or URL without credentials, or None.")
     incarnation: int = Attribute("This server's row number; the ``owner`` of what it accepts. Set by `open`.")

@@ -264,8 +264,8 @@ class StoreTests(TestCase):
         await store.open()
         for number, (manifest, source) in enumerate(generations, 1):
             record, bundle = self.record(number, manifest, source), self.bundle(source)
-            await store.reserve(record, encode_bundle(bundle), zlib.compress(manifest.encode()))
-            await store.adopted(number, 100.0 + number)
+            await store.generations.reserve(record, encode_bundle(bundle), zlib.compress(manifest.encode()))
+            await store.generations.adopted(number, 100.0 + number)
         await store.close()
         return directory
 
@@ -343,8 +343,10 @@ class StoreTests(TestCase):
         os.mkdir(directory)
         store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
         await store.open()
-        await store.reserve(self.record(1, MANIFEST, b""), encode_bundle(self.bundle(b"")), b"no zlib at all")
-        await store.adopted(1, 1.0)
+        await store.generations.reserve(
+            self.record(1, MANIFEST, b""), encode_bundle(self.bundle(b"")), b"no zlib at all"
+        )
+        await store.generations.adopted(1, 1.0)
         await store.close()
         result = self.harn(directory, "show", "1")
         self.assertEqual(result.exit_code, 1)

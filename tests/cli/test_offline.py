@@ -29,7 +29,7 @@ class OfflineTests(TestCase):
         store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
         await store.open()
         for number in range(count):
-            await store.append(topic, "reload_succeeded", {"count": number})
+            await store.event_log.append(topic, "reload_succeeded", {"count": number})
         await store.close()
         state = {"status": "running", "pid": 1, "listener_url": "http://127.0.0.1:1", "triggers": [{"id": "gh"}]}
         replace_file(state_path(directory), state)

@@ -139,7 +139,7 @@ class LargeBodyTests(SynchronousTestCase):
         for _ in range(3):
             later.version().lease()
             later.version().stored += 1
-        self.successResultOf(later.store.recover(world.clock.seconds(), 10))
+        self.successResultOf(later.store.recovery.recover(world.clock.seconds(), 10))
         later.dispatcher.resume(None)
         for number in range(3):
             self.assertEqual(later.call().call.body, LARGE)

@@ -20,7 +20,7 @@ from tests.dispatch.world import World, one_trigger
 def letters(world: World) -> list[dict[str, Any]]:
     """Return the payloads of all dead letters."""
     found: list[dict[str, Any]] = []
-    world.store.read(DEAD_LETTERS, 0, 1000).addCallback(
+    world.store.event_log.read(DEAD_LETTERS, 0, 1000).addCallback(
         lambda records: found.extend(record.payload for record in records)
     )
     return found

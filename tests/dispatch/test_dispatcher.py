@@ -252,7 +252,7 @@ class RetryTests(DispatcherTests):
         world.wall.step(-3600.0)
         world.clock.advance(3.0)
         world.call().returns()
-        records = self.successResultOf(world.store.read("trigger.attempts", 0, 10))
+        records = self.successResultOf(world.store.event_log.read("trigger.attempts", 0, 10))
         self.assertEqual([each.occurred_at for each in records], [world.wall.seconds()])
         self.assertEqual(records[0].payload["started_at"], rfc3339(world.wall.seconds() - 5.0))
 

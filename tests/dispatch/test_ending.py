@@ -120,12 +120,14 @@ class ResumeTests(SynchronousTestCase):
 
     def recover(self, world: World) -> None:
         """Do what recovery does: take the rows over, take their leases, look ahead."""
-        backlog: tuple[Backlog, ...] = self.successResultOf(world.store.recover(world.clock.seconds(), 10)).backlog
+        backlog: tuple[Backlog, ...] = self.successResultOf(
+            world.store.recovery.recover(world.clock.seconds(), 10)
+        ).backlog
         for entry in backlog:
             world.registry.waiting[entry.trigger_id] += entry.waiting
             world.version(entry.trigger_id).lease(entry.ready)
             world.version(entry.trigger_id).stored += entry.ready
-        world.dispatcher.resume(self.successResultOf(world.store.next_due()))
+        world.dispatcher.resume(self.successResultOf(world.store.deliveries.next_due()))
 
     def test_everything_unfinished_goes_on(self) -> None:
         """Ready rows run in order, waiting ones when they are due; new events come after."""
@@ -154,7 +156,7 @@ class ResumeTests(SynchronousTestCase):
         for _ in range(6):
             before.take()
         rows = before.rows()
-        waiting = self.successResultOf(before.store.find(rows[4].event_id))[0]
+        waiting = self.successResultOf(before.store.deliveries.find(rows[4].event_id))[0]
         self._wait(before, waiting.delivery_id)
         world = self.restarted(before, max_deliveries=2)
         world.adopt(one_trigger(retry=RetrySpec()))
@@ -205,7 +207,7 @@ class ResumeTests(SynchronousTestCase):
             noted.append(Deferred())
             return noted[-1]
 
-        self.patch(before.store, "begins", begins)
+        self.patch(before.store.deliveries, "begins", begins)
         world = World(before.store, before.clock)
         world.adopt(one_trigger())
         self.recover(world)
@@ -222,7 +224,7 @@ class ResumeTests(SynchronousTestCase):
         settlement = Settlement(
             delivery_id=delivery_id, state="waiting", version=1, attempts=1, due_at=world.clock.seconds() + 1.0
         )
-        self.successResultOf(world.store.settle(settlement))
+        self.successResultOf(world.store.deliveries.settle(settlement))
 
     def test_recovery_while_serving(self) -> None:
         """An operator may have rows taken over long after the start: they are older than all that came since."""
@@ -256,10 +258,10 @@ class ResumeTests(SynchronousTestCase):
         before.store.close()
         world = World(before.store, before.clock)
         world.adopt({})
-        backlog = self.successResultOf(world.store.recover(world.clock.seconds(), 10)).backlog
+        backlog = self.successResultOf(world.store.recovery.recover(world.clock.seconds(), 10)).backlog
         world.registry.waiting["gh"] += sum(entry.waiting for entry in backlog)
         world.store.fail_writes = True
-        world.dispatcher.resume(self.successResultOf(world.store.next_due()))
+        world.dispatcher.resume(self.successResultOf(world.store.deliveries.next_due()))
         world.clock.advance(5.0)
         world.store.fail_writes = False
         world.clock.advance(1.0)

@@ -22,8 +22,8 @@ class WorldTests(SynchronousTestCase):
     def test_interfaces(self) -> None:
         """What the tests of dispatch put in the place of real parts promises the same."""
         world = World()
-        verifyObject(IInbox, world.store)
-        verifyObject(IDeliveries, world.store)
+        verifyObject(IInbox, world.store.inbox)
+        verifyObject(IDeliveries, world.store.deliveries)
         verifyObject(IInterpreter, ScriptedInterpreter())
 
 

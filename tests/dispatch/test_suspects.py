@@ -21,7 +21,7 @@ class SuspectsTests(SynchronousTestCase):
         self.calls = 0
         store = PumpedStore(self.clock)
         store.open()
-        self.window = Window(self.clock, store, lambda row: None, self.go_on, SecondTries(self.clock))
+        self.window = Window(self.clock, store.deliveries, lambda row: None, self.go_on, SecondTries(self.clock))
         self.running: list[int] = []
 
     def go_on(self) -> None:

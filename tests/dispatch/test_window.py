@@ -26,7 +26,7 @@ class WindowTests(SynchronousTestCase):
     def make(self, max_deliveries: int = 2, max_bytes: int = 1000) -> Window:
         """Make a window of this size."""
         tries = SecondTries(self.clock)
-        return Window(self.clock, self.store, self.admit, self.refilled, tries, max_deliveries, max_bytes)
+        return Window(self.clock, self.store.deliveries, self.admit, self.refilled, tries, max_deliveries, max_bytes)
 
     def admit(self, row: StoredDelivery) -> Delivery:
         """Take a row back, as the dispatcher does."""
@@ -42,14 +42,14 @@ class WindowTests(SynchronousTestCase):
         new = NewDelivery(
             event_id="e", trigger_id="gh", version=1, provider="p", kind="k", envelope=b"", body=body, received_at=0.0
         )
-        (delivery_id,) = self.successResultOf(self.store.accept(Acceptance(deliveries=(new,))))
+        (delivery_id,) = self.successResultOf(self.store.inbox.accept(Acceptance(deliveries=(new,))))
         assert delivery_id is not None
         return Delivery.accepted(delivery_id, self.binding, new)
 
     def finish(self, delivery_id: int) -> None:
         """Settle a delivery, and let go of it."""
         settlement = Settlement(delivery_id=delivery_id, state="done", version=1, attempts=1)
-        self.successResultOf(self.store.settle(settlement))
+        self.successResultOf(self.store.deliveries.settle(settlement))
         self.window.let_go(delivery_id)
 
     def empty(self) -> list[int]:

@@ -380,13 +380,13 @@ class RealCase(InterpreterCase):
                 body=b'{"n": %d}' % number,
                 received_at=RECEIVED,
             )
-            (delivery_id,) = await store.accept(Acceptance(deliveries=(new,)))
+            (delivery_id,) = await store.inbox.accept(Acceptance(deliveries=(new,)))
             assert delivery_id is not None
             if number < 2:
-                await store.settle(settled(delivery_id, skipped=number == 0))
+                await store.deliveries.settle(settled(delivery_id, skipped=number == 0))
         interpreter = await self.make(PREDICATES, "on_event", predicate)
         definitions = {"gh": definition(spec("gh", when=f"handlers:{predicate}"))}
-        (found,) = await Replayer(store, at_once).replay(interpreter, definitions, ["gh"], 10)
+        (found,) = await Replayer(store.deliveries, at_once).replay(interpreter, definitions, ["gh"], 10)
         found["different"] = [(each["event_id"], each["before"], each["now"]) for each in found["different"]]
         return found
 

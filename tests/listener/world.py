@@ -161,7 +161,7 @@ class World:
         self.store.open()
         self.submitted: list[Any] = []
         self.admission = Admission(self.clock)
-        self.intake = Intake(self.clock, self.store, self.submitted.append, self.lifecycle)
+        self.intake = Intake(self.clock, self.store.inbox, self.submitted.append, self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
@@ -191,7 +191,7 @@ class World:
 
     def mount_admin(self) -> None:
         """Mount the admin API, with the operations that there are by now."""
-        auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store)
+        auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store.inbox)
         self.site.mount("/admin", Admin(auth, self.operations))
 
     async def _note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:

@@ -232,21 +232,23 @@ class OperationsTests(SynchronousTestCase):
         self.patch(recovery, "MOST_LISTED", 3)
         listed = self.recover(world, "0s", dry_run=True)
         self.assertEqual((listed.stranded_envelopes, len(listed.candidates)), (4, 3))
-        taking = store.recover
+        taking = store.recovery.recover
 
         def taken(*given: Any) -> Any:
             # Between the list and the taking, one waits for a retry, one dies, and one is another server's again.
             first, second, third = (each.inbox_offset for each in listed.candidates)
-            store.settle(Settlement(delivery_id=first, state="waiting", version=1, attempts=1, due_at=1e12))
-            store.settle(Settlement(delivery_id=second, state="dead", version=1, attempts=1, dead=dead))
-            self.patch(store, "states", lambda ids: states(ids).addCallback(lambda found: without(found, third)))
+            store.deliveries.settle(Settlement(delivery_id=first, state="waiting", version=1, attempts=1, due_at=1e12))
+            store.deliveries.settle(Settlement(delivery_id=second, state="dead", version=1, attempts=1, dead=dead))
+            self.patch(
+                store.deliveries, "states", lambda ids: states(ids).addCallback(lambda found: without(found, third))
+            )
             return taking(*given)
 
         def without(found: Mapping[int, str], delivery_id: int) -> Mapping[int, str]:
             return {each: state for each, state in found.items() if each != delivery_id}
 
-        states = store.states
-        self.patch(store, "recover", taken)
+        states = store.deliveries.states
+        self.patch(store.recovery, "recover", taken)
         done = self.recover(world, "0s", dry_run=False)
         self.assertEqual([each.status for each in done.candidates], ["waiting", "dlq", "left"])
         self.assertEqual(done.recovered, 3)

@@ -108,7 +108,7 @@ class PublisherTests(SynchronousTestCase):
         state_file = StateFile(
             self.path, self.clock, lambda work: self.in_thread(work), lambda: lambda: {"status": "running"}
         )
-        self.publisher = Publisher(self.clock, self.store, state_file, Metrics())
+        self.publisher = Publisher(self.clock, self.store.event_log, state_file, Metrics())
 
     def report(self, **more: Any) -> Finished:
         values: dict[str, Any] = {"status": "ok", "source": "cli", "actor": "me", "generation": 2, "digest": "sha256:x"}
@@ -120,7 +120,7 @@ class PublisherTests(SynchronousTestCase):
         self.clock.advance(PATIENCE)
         warnings = self.successResultOf(publishing)
         self.store.fail_reads = False
-        return warnings, [record.kind for record in self.successResultOf(self.store.read(MANIFEST, 0, 10))]
+        return warnings, [record.kind for record in self.successResultOf(self.store.event_log.read(MANIFEST, 0, 10))]
 
     def test_records(self) -> None:
         """A success, a failure and a start are each a record, and the state file is there before the answer."""
@@ -147,6 +147,6 @@ class PublisherTests(SynchronousTestCase):
         warnings, kinds = self.published(self.report())
         self.assertEqual((len(warnings), kinds), (2, []))
         self.in_thread = lambda work: Deferred()
-        self.patch(self.store, "append", lambda *_: Deferred())
+        self.patch(self.store.event_log, "append", lambda *_: Deferred())
         warnings, _ = self.published(self.report())
         self.assertEqual(len(warnings), 2)

@@ -189,7 +189,7 @@ class LifeTests(ServiceCase):
 
     async def history(self, service: Orchestrator) -> list[tuple[int, float | None, str]]:
         """Return number, time of adoption and source of each generation that the store says was served."""
-        records = await self.server_of(service).store.history(9)
+        records = await self.server_of(service).store.generations.history(9)
         return [(each.number, each.adopted_at, each.source) for each in records]
 
     async def test_numbers_over_restarts(self) -> None:

@@ -327,7 +327,7 @@ class LiveSettingsTests(SynchronousTestCase):
         sweeping = RetentionService(world.clock, world.store, server.retention).sweep()
         Deferred.fromCoroutine(sweeping)
         world.clock.pump([1.0] * 5)
-        self.assertEqual([each.number for each in self.successResultOf(world.store.history(9))], [6, 5, 1])
+        self.assertEqual([each.number for each in self.successResultOf(world.store.generations.history(9))], [6, 5, 1])
         world.clock.advance(3600.0)
         last = world.coordinator.last
         assert last is not None

@@ -53,7 +53,7 @@ class ConfirmTests(CoordinatorCase):
         self.world.coordinator.close()
         self.end_turn()
         self.failureResultOf(confirming, ShuttingDown)
-        kept = self.successResultOf(self.world.store.get("probation"))
+        kept = self.successResultOf(self.world.store.checkpoints.get("probation"))
         self.assertEqual(kept["generation"], 2)
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 

@@ -22,12 +22,12 @@ class ReportTests(CoordinatorCase):
         verifyObject(IRouteTable, FakeTable())
         verifyObject(IInterpreters, self.world.interpreters)
         verifyObject(IInterpreter, self.world.interpreters.made[0])
-        verifyObject(IGenerations, self.world.store)
+        verifyObject(IGenerations, self.world.store.generations)
 
     def test_start(self) -> None:
         """The first generation is 1, its versions are 1, and the store says so."""
         self.assertEqual((self.world.coordinator.generation, self.world.live()), (1, {"a": 1, "b": 1}))
-        (record,) = self.successResultOf(self.world.store.history(10))
+        (record,) = self.successResultOf(self.world.store.generations.history(10))
         self.assertEqual((record.number, record.source), (1, "start"))
 
     def test_what_changed(self) -> None:
@@ -70,7 +70,7 @@ class ReportTests(CoordinatorCase):
                 (report.dry_run, report.generation, report.added, report.removed), (True, 1, ("c",), ("a",))
             )
         self.assertEqual((self.world.stands(), self.world.told.finished), (before, told))
-        self.assertEqual(self.successResultOf(self.world.store.last()).number, 1)
+        self.assertEqual(self.successResultOf(self.world.store.generations.last()).number, 1)
         self.assertEqual(self.reloaded().generation, 2)
 
     def test_failed_dry_run_is_no_failed_reload(self) -> None:
@@ -104,7 +104,7 @@ class ReportTests(CoordinatorCase):
         """What cannot be noted or published after the step is a warning: the new generation serves."""
         self.world.told.warnings.append("the state file could not be written")
         self.world.manifest(fake("a"))
-        self.patch(self.world.store, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
+        self.patch(self.world.store.generations, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
         report = self.reloaded()
         self.assertEqual((len(report.warnings), report.generation), (2, 2))
         self.assertIn("disk full", report.warnings[0])
@@ -214,7 +214,7 @@ class ClosingTests(CoordinatorCase):
     def test_after_the_step(self) -> None:
         """A reload that has been adopted when the server ends is reported as what it is."""
         self.world.manifest(fake("c"))
-        self.patch(self.world.store, "adopted", lambda *_: Deferred())
+        self.patch(self.world.store.generations, "adopted", lambda *_: Deferred())
         asked = self.world.reload()
         self.successResultOf(self.world.coordinator.close())
         report = self.successResultOf(asked)

@@ -50,7 +50,7 @@ class DrainOperationsTests(GenerationCase):
         world = self.world
         return DrainService(
             wall=world.clock,
-            store=world.store,
+            store=world.store.deliveries,
             registry=world.registry,
             dispatcher=world.dispatcher,
             drains=world.drains,
@@ -139,7 +139,7 @@ class DrainOperationsTests(GenerationCase):
     def test_what_ends_meanwhile(self) -> None:
         """A version that ends while the store is asked is shown no more."""
         operations = self.begun(fake("a", extra=FASTER), fake("b"), count=1)
-        read, self.world.store.oldest = self.world.store.oldest, self._ends_first  # type: ignore[method-assign]
+        read, self.world.store.deliveries.oldest = self.world.store.deliveries.oldest, self._ends_first  # type: ignore[method-assign]
         self.read = read
         self.assertEqual(self.shown(operations), [])
 
@@ -153,8 +153,8 @@ class DrainOperationsTests(GenerationCase):
         for name in "abc":
             self.successResultOf(self.world.take(name))
         world, asked = self.world, []
-        read = world.store.oldest
-        self.patch(world.store, "oldest", lambda versions: asked.append(len(versions)) or read(versions))
+        read = world.store.deliveries.oldest
+        self.patch(world.store.deliveries, "oldest", lambda versions: asked.append(len(versions)) or read(versions))
         operations = self.service()
         self.assertEqual(self.shown(operations), [])
         self.reloaded(*(fake(name, extra=FASTER) for name in "abc"))

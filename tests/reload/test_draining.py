@@ -162,7 +162,7 @@ class ReviveTests(GenerationCase):
             if number:
                 unresolvable()  # the import hangs
             else:
-                self.patch(self.world.store, "bundle", lambda _: _fired(b"rubbish"))
+                self.patch(self.world.store.generations, "bundle", lambda _: _fired(b"rubbish"))
             self.assertTrue(self.successResultOf(self.world.start()).ok)
             recovering = Deferred.fromCoroutine(self.world.recovery.automatic(10))
             self.world.clock.advance(30.0)
@@ -203,7 +203,7 @@ class ReviveTests(GenerationCase):
         for running in list(self.world.calls):
             running.returns()
         self.assertEqual(self.world.version("a").in_flight, 0)
-        self.assertEqual(self.successResultOf(self.world.store.backlog()), [])
+        self.assertEqual(self.successResultOf(self.world.store.deliveries.backlog()), [])
 
     def test_nothing_runs_before_it_is_taken_over(self) -> None:
         """While versions are brought back, no row of theirs runs, ready or due; then each runs once."""

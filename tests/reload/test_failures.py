@@ -24,7 +24,7 @@ class FailureTests(CoordinatorCase):
         report = self.successResultOf(asked)
         self.assertEqual((report.ok, report.stage, report.generation), (False, stage, 1), report)
         self.assertEqual(self.world.stands(), before)
-        self.assertEqual(self.successResultOf(self.world.store.history(5))[0].number, 1)
+        self.assertEqual(self.successResultOf(self.world.store.generations.history(5))[0].number, 1)
         self.assertIs(self.world.coordinator.last_failed, self.world.coordinator.last)
         self.assertEqual(set(self.world.plugin.life) & {"a quiesce", "b quiesce", "a close", "b close"}, set())
         return report

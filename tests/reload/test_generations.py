@@ -34,7 +34,7 @@ class NumberTests(GenerationCase):
         report = self.restarted()
         self.assertEqual((report.generation, report.digest), (2, digest))
         self.assertEqual(self.world.live(), {"a": 1, "b": 2})
-        self.assertEqual(len(self.successResultOf(self.world.store.history(9))), 2)
+        self.assertEqual(len(self.successResultOf(self.world.store.generations.history(9))), 2)
 
     def test_restart_with_another_digest(self) -> None:
         """A start that finds something else is the next generation; what did not change keeps its version."""
@@ -59,7 +59,7 @@ class NumberTests(GenerationCase):
     def test_reserved_and_perhaps_adopted(self) -> None:
         """A number that may have served without a note is given to nothing else after a restart."""
         self.started(fake("a"))
-        self.patch(self.world.store, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
+        self.patch(self.world.store.generations, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
         self.assertEqual(self.reloaded(fake("b")).generation, 2)
         self.world.manifest(fake("a"))
         self.assertEqual(self.restarted().generation, 3)
@@ -68,10 +68,10 @@ class NumberTests(GenerationCase):
     def test_version_that_served_unnoted(self) -> None:
         """A version that served, though the note of it failed, keeps its number; what it accepted runs on it."""
         self.started(fake("a"))
-        real = self.world.store.adopted
-        self.world.store.adopted = lambda *_: fail(EventLogUnavailable("disk full"))
+        real = self.world.store.generations.adopted
+        self.world.store.generations.adopted = lambda *_: fail(EventLogUnavailable("disk full"))
         self.reloaded(fake("a", extra="timeout = '2s'"))
-        self.world.store.adopted = real
+        self.world.store.generations.adopted = real
         self.world.dispatcher.apply(0)
         self.assertEqual(self.successResultOf(self.world.take("a")).bindings, ("a@v2",))
         self.world.manifest(fake("a", extra="timeout = '3s'"))
@@ -83,7 +83,7 @@ class NumberTests(GenerationCase):
     def test_unnoted_and_still_the_same(self) -> None:
         """What served unnoted, and is found again, keeps its version."""
         self.started(fake("a"))
-        self.patch(self.world.store, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
+        self.patch(self.world.store.generations, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
         self.reloaded(fake("a", extra="timeout = '2s'"))
         self.assertEqual((self.restarted().generation, self.world.live()), (3, {"a": 2}))
 
@@ -127,7 +127,7 @@ class NumberTests(GenerationCase):
     def test_numbers_that_the_definitions_do_not_bear_out(self) -> None:
         """A digest that is known with fingerprints that are not (another release made them) gets new numbers."""
         self.started(fake("a"))
-        self.patch(self.world.store, "latest_bindings", self.with_other_fingerprints(self.world))
+        self.patch(self.world.store.generations, "latest_bindings", self.with_other_fingerprints(self.world))
         self.assertEqual((self.restarted().generation, self.world.live()), (2, {"a": 2}))
 
     @staticmethod
@@ -135,7 +135,7 @@ class NumberTests(GenerationCase):
         """Return a ``latest_bindings`` that tells of other fingerprints."""
         from attrs import evolve
 
-        known = world.store.latest_bindings
+        known = world.store.generations.latest_bindings
 
         def latest() -> object:
             return known().addCallback(

@@ -68,7 +68,7 @@ class ConfirmTests(ProbationCase):
         self.assertIn("nobody confirmed it within 1m", last.reason)
         self.assertEqual(self.world.version("a").spec.timeout, 30.0)
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
-        record = self.successResultOf(self.world.store.history(1))[0]
+        record = self.successResultOf(self.world.store.generations.history(1))[0]
         self.assertIn("nobody confirmed", record.reason)
 
     def test_a_wall_clock_that_is_set_forward(self) -> None:
@@ -83,7 +83,7 @@ class ConfirmTests(ProbationCase):
         self.adopt(confirm_within=90.0)
         self.world.wall.step(-3600.0)
         self.world.clock.advance(60.0)
-        kept = self.successResultOf(self.world.store.get("probation"))
+        kept = self.successResultOf(self.world.store.checkpoints.get("probation"))
         self.assertEqual((self.generation, kept["times"][1]), (2, self.world.wall.seconds() + 30.0))
         self.world.clock.advance(30.0)
         self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
@@ -104,7 +104,7 @@ class ConfirmTests(ProbationCase):
         self.failureResultOf(self.confirm(), EventLogUnavailable)
         self.world.store.fail_writes = False
         self.world.clock.advance(10.0)
-        self.assertEqual(self.successResultOf(self.world.store.get("probation"))["generation"], 2)
+        self.assertEqual(self.successResultOf(self.world.store.checkpoints.get("probation"))["generation"], 2)
         self.world.clock.advance(50.0)
         self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
 
@@ -112,7 +112,7 @@ class ConfirmTests(ProbationCase):
         """The time that runs out while the store writes undoes nothing that somebody has confirmed."""
         self.adopt(confirm_within=4.0)
         writing: Deferred[None] = Deferred()
-        self.patch(self.world.store, "put", lambda name, value: writing)
+        self.patch(self.world.store.checkpoints, "put", lambda name, value: writing)
         confirming = self.confirm()
         self.world.clock.advance(4.5)
         self.assertNoResult(confirming)
@@ -124,7 +124,7 @@ class ConfirmTests(ProbationCase):
     def test_store_is_too_slow(self) -> None:
         """A store that does not answer in time confirms nothing; what has run out by then is undone."""
         self.adopt(confirm_within=4.0)
-        self.patch(self.world.store, "put", lambda name, value: Deferred())
+        self.patch(self.world.store.checkpoints, "put", lambda name, value: Deferred())
         confirming = self.confirm()
         self.world.clock.advance(5.0)
         self.failureResultOf(confirming, EventLogUnavailable)

@@ -86,7 +86,7 @@ class CourseTests(RampCase):
         self.world.wall.step(-3600.0)
         self.world.clock.advance(60.0)
         self.assertEqual(self.ramps(), [("a", "running", 40)])
-        (kept,) = self.successResultOf(self.world.store.get("ramps"))
+        (kept,) = self.successResultOf(self.world.store.checkpoints.get("ramps"))
         self.assertEqual(kept["next_at"], self.world.wall.seconds() + 60.0)
 
     def test_all_of_it(self) -> None:
@@ -358,8 +358,8 @@ class RestartTests(RampCase):
     def test_damaged_note(self) -> None:
         """A note that nobody can read does not keep a server from starting."""
         self.edit(2, ROLLOUT)
-        self.successResultOf(self.world.store.put("ramps", [{"what": "is this"}]))
-        self.successResultOf(self.world.store.put("probation", "and this"))
+        self.successResultOf(self.world.store.checkpoints.put("ramps", [{"what": "is this"}]))
+        self.successResultOf(self.world.store.checkpoints.put("probation", "and this"))
         self.assertTrue(self.restart().ok)
         self.assertEqual(self.ramps(), [])
 

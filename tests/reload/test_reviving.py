@@ -30,8 +30,9 @@ class RevivingTests(GenerationCase):
             self.started(*triggers) if number == 1 else self.reloaded(*triggers)
         self.world = self.world.restarted()
         self.asked: Counter[str] = Counter()
+        store = self.world.store.generations
         for name in ("bindings", "bundle"):
-            self.patch(self.world.store, name, self.counted(name, getattr(self.world.store, name)))
+            self.patch(store, name, self.counted(name, getattr(store, name)))
 
     def counted(self, name: str, real: Any) -> Any:
         """Count how often the store is asked."""
@@ -46,7 +47,7 @@ class RevivingTests(GenerationCase):
         """Bring back these versions."""
         world = self.world
         return Deferred.fromCoroutine(
-            Reviver(world.clock, world.store, world.resolution, world.registry).versions(keys)
+            Reviver(world.clock, world.store.generations, world.resolution, world.registry).versions(keys)
         )
 
     def revived(self, *keys: tuple[str, int]) -> dict[tuple[str, int], Any]:
@@ -85,8 +86,8 @@ class RevivingTests(GenerationCase):
 
     def test_damaged_bundle(self) -> None:
         """Sources that are not what was put there run nowhere; versions of other bundles are brought back."""
-        (record,) = self.successResultOf(self.world.store.bindings([("a", 1)]))
-        whole = self.successResultOf(self.world.store.bundle(record.bundle_id))
+        (record,) = self.successResultOf(self.world.store.generations.bindings([("a", 1)]))
+        whole = self.successResultOf(self.world.store.generations.bundle(record.bundle_id))
         for spoilt in (whole.replace(b"return 1", b"return 9"), b"rubbish", b""):
             self.world.store.query("UPDATE bundles SET data = ? WHERE bundle_id = ?", spoilt, record.bundle_id)
             found = self.revived(("a", 1), ("b", 1), ("a", 2))

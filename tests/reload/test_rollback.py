@@ -76,7 +76,7 @@ class RollbackTests(CoordinatorCase):
         self.world.manifest(fake("a"), fake("b"))
         self.assertEqual(self.reloaded().generation, 3)
         self.assertIsNone(self.world.coordinator.current.pin)
-        self.assertIsNone(self.successResultOf(self.world.store.get("replaced")))
+        self.assertIsNone(self.successResultOf(self.world.store.checkpoints.get("replaced")))
         self.world.write("handlers.py", f"{HANDLERS}# 2\n")
         self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b"))
         self.world = self.world.restarted()
@@ -238,7 +238,7 @@ class RollbackTests(CoordinatorCase):
         """The record says who went back to what, and what each generation changed."""
         self.edit(2)
         self.reloaded(recall=1, source="rollback", actor="me", reason="it was bad")
-        record = self.successResultOf(self.world.store.history(1))[0]
+        record = self.successResultOf(self.world.store.generations.history(1))[0]
         self.assertEqual(
             (record.recalled, record.source, record.actor, record.reason), (1, "rollback", "me", "it was bad")
         )
@@ -249,9 +249,9 @@ class RollbackTests(CoordinatorCase):
         """Content that is not what was put there is refused, whichever part it is, and nothing changes."""
         self.edit(2)
         store, before = self.world.store, self.world.stands()
-        record = self.successResultOf(store.generation(1))
-        bundle = self.successResultOf(store.bundle(record.bundle_id))
-        manifest = self.successResultOf(store.manifest(record.manifest_digest))
+        record = self.successResultOf(store.generations.generation(1))
+        bundle = self.successResultOf(store.generations.bundle(record.bundle_id))
+        manifest = self.successResultOf(store.generations.manifest(record.manifest_digest))
         readable = bundle.replace(b"return 1", b"return 9")
         other = pack_manifest(unpack_manifest(manifest).replace(b"allow_empty = true", b"allow_empty=false"))
         for spoilt in ((readable, manifest), (bundle[:-3], manifest), (bundle, other), (bundle, manifest[:-3])):
@@ -345,17 +345,17 @@ class RestartTests(CoordinatorCase):
 
     def stalled(self, **more: Any) -> None:
         """Reload while the store takes what it is given, and gives no answer."""
-        real = self.world.store.reserve
+        real = self.world.store.generations.reserve
 
         def reserve(*values: Any) -> Deferred[None]:
             self.successResultOf(real(*values))
             return Deferred()
 
-        self.world.store.reserve = reserve
+        self.world.store.generations.reserve = reserve
         reloading = self.world.reload(**more)
         self.world.clock.pump([31.0, 6.0])
         self.assertFalse(self.successResultOf(reloading).ok)
-        self.world.store.reserve = real
+        self.world.store.generations.reserve = real
 
     def test_a_reservation_that_came_too_late(self) -> None:
         """A reload that ran out of time while its numbers were written has used none: a restart goes on."""

@@ -41,11 +41,11 @@ class TakeoverCase(CoordinatorCase):
 
     def history(self) -> list[int]:
         """Number the generations that served, as the store has them."""
-        return [each.number for each in self.successResultOf(self.world.store.history(10))]
+        return [each.number for each in self.successResultOf(self.world.store.generations.history(10))]
 
     def kept(self, name: str) -> Any:
         """Return what the store keeps."""
-        return self.successResultOf(self.world.store.get(name))
+        return self.successResultOf(self.world.store.checkpoints.get(name))
 
     def renumber(self) -> None:
         """Let the old program go on, since the new one is gone."""
@@ -76,7 +76,7 @@ class ReservedTests(TakeoverCase):
         self.edit(2)
         self.successor()
         self.renumber()
-        last = self.successResultOf(self.world.store.last())
+        last = self.successResultOf(self.world.store.generations.last())
         self.assertEqual((last.number, last.digest), (3, WITHDRAWN))
         self.edit(3)
         report = self.reloaded()
@@ -218,15 +218,15 @@ class TakenTests(TakeoverCase):
             self.reloaded(confirm_within=20.0)
             self.successor()
             self.world.coordinator.close()
-            kept = self.new.store.get
+            kept = self.new.store.checkpoints.get
             self.new.store.fail_reads = not hangs
             if hangs:
-                self.new.store.get = lambda name: Deferred()  # type: ignore[method-assign]
+                self.new.store.checkpoints.get = lambda name: Deferred()  # type: ignore[method-assign]
             taking = Deferred.fromCoroutine(self.new.coordinator.read_rollouts())
             self.world.clock.advance(PATIENCE)
             self.successResultOf(taking)
             self.new.coordinator.begin_rollouts()
-            self.new.store.get, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
+            self.new.store.checkpoints.get, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
             current = self.new.rollouts.probations.current
             assert current is not None
             self.assertEqual(current.generation, 2)

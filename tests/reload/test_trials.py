@@ -140,45 +140,47 @@ class TrialsTests(CoordinatorCase):
     def test_note_is_tried_again(self) -> None:
         """A generation whose note failed is noted as soon as that works, with the probation that it is on by then."""
         self.world.store.fail_writes = False
-        adopted, calls = self.world.store.adopted, []
+        adopted, calls = self.world.store.generations.adopted, []
 
         def fail_once(*arguments: Any) -> Deferred[None]:
             calls.append(arguments[0])
             return fail(EventLogUnavailable("no")) if len(calls) == 1 else adopted(*arguments)
 
-        self.patch(self.world.store, "adopted", fail_once)
+        self.patch(self.world.store.generations, "adopted", fail_once)
         self.world.manifest(fake("a"), fake("b", extra="timeout = '7s'"))
         report = self.reloaded(confirm_within=60.0)
         self.assertIn("could not be noted", report.warnings[-1])
         self.world.clock.advance(5.0)
         self.assertEqual(calls, [2, 2])
-        self.assertEqual(self.successResultOf(self.world.store.history(1))[0].number, 2)
-        self.assertEqual(self.successResultOf(self.world.store.get("probation"))["generation"], 2)
+        self.assertEqual(self.successResultOf(self.world.store.generations.history(1))[0].number, 2)
+        self.assertEqual(self.successResultOf(self.world.store.checkpoints.get("probation"))["generation"], 2)
 
     def test_late_note_says_nothing_of_what_is_over(self) -> None:
         """A note that works only after the next generation serves does not bring back what was under way before."""
-        adopted, calls = self.world.store.adopted, []
+        adopted, calls = self.world.store.generations.adopted, []
 
         def fail_once(*arguments: Any) -> Deferred[None]:
             calls.append(arguments[0])
             return fail(EventLogUnavailable("no")) if len(calls) == 1 else adopted(*arguments)
 
-        self.patch(self.world.store, "adopted", fail_once)
+        self.patch(self.world.store.generations, "adopted", fail_once)
         self.edit(1, confirm_within=60.0)
         self.reloaded(recall=PREVIOUS)
         self.world.clock.advance(5.0)
         self.assertEqual(sorted(calls), [2, 2, 3])
-        self.assertIsNone(self.successResultOf(self.world.store.get("probation")))
-        self.assertEqual([each.number for each in self.successResultOf(self.world.store.history(5))], [3, 2, 1])
+        self.assertIsNone(self.successResultOf(self.world.store.checkpoints.get("probation")))
+        self.assertEqual(
+            [each.number for each in self.successResultOf(self.world.store.generations.history(5))], [3, 2, 1]
+        )
 
     def test_damaged(self) -> None:
         """What cannot be read of an earlier server's trials is forgotten, and said; the server starts."""
         for name in ("replaced", "probation", "ramps"):
             for value in (["a"], {"a": 1}, {"times": 1}, "x", 7, {"generation": 1, "times": [0, 0, 0], "bindings": 3}):
-                self.successResultOf(self.world.store.put(name, value))
+                self.successResultOf(self.world.store.checkpoints.put(name, value))
                 self.world = self.world.restarted()
                 self.assertTrue(self.successResultOf(self.world.start()).ok, (name, value))
-            self.successResultOf(self.world.store.put(name, None))
+            self.successResultOf(self.world.store.checkpoints.put(name, None))
 
     def abort(self, trigger_id: str) -> Deferred[Any]:
         """Abort its ramp."""

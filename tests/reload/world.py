@@ -102,8 +102,10 @@ class World:
         TriggerMetrics(self.metrics, self.lifecycle)
         self.table = FakeTable()
         self.told = Publications([], [], [])
-        self.dispatcher = Dispatcher(self.clock, self.store, self.registry, self.lifecycle, lambda: 0.0, wall=self.wall)
-        self.intake = Intake(self.clock, self.store, self.dispatcher.submit, self.lifecycle)
+        self.dispatcher = Dispatcher(
+            self.clock, self.store.deliveries, self.registry, self.lifecycle, lambda: 0.0, wall=self.wall
+        )
+        self.intake = Intake(self.clock, self.store.inbox, self.dispatcher.submit, self.lifecycle)
         self.retired: list[str] = []
         self.drains = Drains(
             self.clock,
@@ -132,12 +134,18 @@ class World:
         self.lifecycle.subscribe(ReloadEnded, self._ended)
         self.lifecycle.subscribe(ProbationFailed, self._failed)
         self.lifecycle.subscribe(RolloutRecorded, lambda event: self.notes.append((event.kind, event.payload)))
-        reviver = Reviver(self.clock, self.store, self.resolution, self.registry, self.wall)
-        pipeline = ReloadPipeline(self.wall, self.builder, self.store, reviver, self.table, NoPlanner())
+        reviver = Reviver(self.clock, self.store.generations, self.resolution, self.registry, self.wall)
+        pipeline = ReloadPipeline(self.wall, self.builder, self.store.generations, reviver, self.table, NoPlanner())
         live = LiveGeneration(self.registry, self.table, self.drains, self._sink, self.wall)
         self.coordinator = Coordinator(self.clock, self.wall, pipeline, live, self, self.lifecycle)
         self.rollouts = Rollouts(
-            self.clock, self.wall, self.store, self.store, self.registry, self.coordinator, self.lifecycle
+            self.clock,
+            self.wall,
+            self.store.generations,
+            self.store.checkpoints,
+            self.registry,
+            self.coordinator,
+            self.lifecycle,
         )
         self.reverter = Reverter(
             self.clock, self.registry, self.dispatcher, self.coordinator, self.rollouts.probations, self.lifecycle

@@ -20,9 +20,9 @@ number = 0
 while True:
     names = [f"e{number + n}" for n in range(7)]
     number += 7
-    units = [store.accept(accept_of(new_delivery(name, claim=dedupe(name)))) for name in names]
+    units = [store.inbox.accept(accept_of(new_delivery(name, claim=dedupe(name)))) for name in names]
     ids = [ids[0] for ids in clock.result_of(gatherResults(units))]
-    clock.result_of(store.settle(settlement_of(ids[0])))
+    clock.result_of(store.deliveries.settle(settlement_of(ids[0])))
     print(*ids, flush=True)
 """
 
@@ -36,7 +36,7 @@ store = SQLiteStore.at(sys.argv[1], clock)
 clock.result_of(store.open())
 def accept(name):
     delivery = new_delivery(name, body=bytes(20000), claim=dedupe(name))
-    return clock.result_of(store.accept(accept_of(delivery)))
+    return clock.result_of(store.inbox.accept(accept_of(delivery)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (300000, resource.RLIM_INFINITY))
 kept = []
 try:

@@ -131,11 +131,19 @@ class StoreAgrees(RuleBasedStateMachine):
 
     def all_of(self, units):
         """Ask the store for all units in one turn, and the model for one after the other."""
-        asked = [getattr(self.sqlite, name)(*values) for name, *values in units]
+        asked = [getattr(self.idea(name), name)(*values) for name, *values in units]
         results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
         answers = [result if succeeded else result.type for succeeded, result in results]
         expected = [self.expected(*unit) for unit in units]
         assert answers == expected, (units, answers, expected)
+
+    def idea(self, name):
+        """Give the part of the store that has the method, or the store itself."""
+        return next((idea for idea in self.ideas() if hasattr(idea, name)), self.sqlite)
+
+    def ideas(self):
+        store = self.sqlite
+        return store.inbox, store.deliveries, store.recovery, store.event_log, store.generations, store.checkpoints
 
     def expected(self, name, *values):
         """Return the model's answer, or the class of its error."""
@@ -179,7 +187,7 @@ class StoreAgrees(RuleBasedStateMachine):
             self.both("begins", delivery_id)
         for delivery_id in ended:
             self.model.ended(delivery_id)
-            self.sqlite.ended(delivery_id)
+            self.sqlite.deliveries.ended(delivery_id)
         self.both("begins", 1_000_000)  # what was noted before is in the file then
         self.crashed.append(self.sqlite)
         self.open()

@@ -27,7 +27,7 @@ class RemovedFilesTests(SQLiteTestCase):
     def refused(self, event_id="lost"):
         """Accept something, which fails for good; give the reason."""
         with self.assertRaises(EventLogGone) as raised:
-            self.result_of(self.store.accept(accept_of(new_delivery(event_id))))
+            self.result_of(self.store.inbox.accept(accept_of(new_delivery(event_id))))
         self.assertFalse(self.store.available())
         return str(raised.exception)
 
@@ -134,7 +134,7 @@ class RemovedFilesTests(SQLiteTestCase):
         found = self.store._database._files
         self.patch(found, "check", lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
         with self.assertRaises(EventLogUnavailable) as raised:
-            self.result_of(self.store.accept(accept_of(new_delivery("e1"))))
+            self.result_of(self.store.inbox.accept(accept_of(new_delivery("e1"))))
         self.assertNotIsInstance(raised.exception, EventLogGone)
         self.patch(found, "check", lambda: None)
         self.accept_one("e2")

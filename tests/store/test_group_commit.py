@@ -19,9 +19,12 @@ class GroupCommitTests(SQLiteTestCase):
         """Twenty-seven units of every sort, asked for in one turn, are one commit."""
         first = self.accept_one("e0")
         before = self.store.commits
-        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(1, 20)]
-        units += [self.store.append("audit.test", "kind", {"n": n}) for n in range(6)]
-        units += [self.store.settle(settlement_of(first, DONE, attempt=attempt_of())), self.store.heartbeat(NOW)]
+        units = [self.store.inbox.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(1, 20)]
+        units += [self.store.event_log.append("audit.test", "kind", {"n": n}) for n in range(6)]
+        units += [
+            self.store.deliveries.settle(settlement_of(first, DONE, attempt=attempt_of())),
+            self.store.heartbeat(NOW),
+        ]
         self.assertEqual(len(units), 27)
         self.result_of(gatherResults(units))
         self.assertEqual(self.store.commits - before, 1)
@@ -52,10 +55,10 @@ class GroupCommitTests(SQLiteTestCase):
     def test_a_batch_larger_than_a_statement(self):
         """A batch of more rows than one statement takes is one commit, with ids in the order asked for."""
         before = self.store.commits
-        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(100)]
+        units = [self.store.inbox.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(100)]
         ids = [ids[0] for ids in self.result_of(gatherResults(units))]
         self.assertEqual(ids, list(range(1, 101)))
-        self.result_of(gatherResults([self.store.settle(settlement_of(number)) for number in ids]))
+        self.result_of(gatherResults([self.store.deliveries.settle(settlement_of(number)) for number in ids]))
         self.assertEqual(self.store.commits - before, 2)
         self.assertEqual(self.query("SELECT count(*), min(state), max(state) FROM deliveries"), [(100, 2, 2)])
 
@@ -64,7 +67,8 @@ class GroupCommitTests(SQLiteTestCase):
         sizes = [10, 3_000_000, 20, 3_000_000, 17_000, 6_000_000, 30]
         before = self.store.commits
         units = [
-            self.store.accept(accept_of(new_delivery(f"e{n}", body=bytes([n]) * size))) for n, size in enumerate(sizes)
+            self.store.inbox.accept(accept_of(new_delivery(f"e{n}", body=bytes([n]) * size)))
+            for n, size in enumerate(sizes)
         ]
         self.assertEqual([ids[0] for ids in self.result_of(gatherResults(units))], list(range(1, 8)))
         self.assertEqual(self.store.commits - before, 4)
@@ -82,7 +86,7 @@ class GroupCommitTests(SQLiteTestCase):
             settlement_of(ids[1], attempt=attempt_of(2), attempts=2, result=b'"' + b"y" * 100_000 + b'"'),
             settlement_of(ids[2], attempt=attempt_of(), result=b"3"),
         ]
-        self.result_of(gatherResults([self.store.settle(each) for each in settlements]))
+        self.result_of(gatherResults([self.store.deliveries.settle(each) for each in settlements]))
         rows = self.query("SELECT state, attempts, length(result) FROM deliveries ORDER BY id")
         self.assertEqual(rows, [(2, 1, 1), (2, 2, 100_002), (2, 1, 1)])
 
@@ -91,11 +95,11 @@ class GroupCommitTests(SQLiteTestCase):
         release = threading.Event()
         self.store._executor.writer._worker.post(release.wait)
         before = self.store.commits
-        first = self.store.append("audit.test", "first", {})
+        first = self.store.event_log.append("audit.test", "first", {})
         self.clock.turn()
         later = []
         for n in range(5):
-            later.append(self.store.append("audit.test", "later", {"n": n}))
+            later.append(self.store.event_log.append("audit.test", "later", {"n": n}))
             self.clock.turn()
         release.set()
         self.result_of(gatherResults([first, *later]))
@@ -104,7 +108,7 @@ class GroupCommitTests(SQLiteTestCase):
     def test_nothing_fires_before_it_is_on_disk(self):
         """A Deferred does not fire in the turn of its asking, and what it tells of is committed when it fires."""
         seen = []
-        accepting = self.store.accept(accept_of(new_delivery("e1")))
+        accepting = self.store.inbox.accept(accept_of(new_delivery("e1")))
         self.clock.turn()
         self.assertNoResult(accepting)
         accepting.addCallback(lambda _: seen.extend(self.query("SELECT event_id FROM deliveries")))
@@ -116,7 +120,7 @@ class GroupCommitTests(SQLiteTestCase):
         self.accept_one("e1")
         release = threading.Event()
         self.store._executor.writer._worker.post(release.wait)
-        writing = self.store.accept(accept_of(new_delivery("e2")))
+        writing = self.store.inbox.accept(accept_of(new_delivery("e2")))
         self.clock.turn()
         self.assertEqual(len(self.ready_ids()), 1)
         self.assertNoResult(writing)
@@ -134,9 +138,9 @@ class GroupCommitTests(SQLiteTestCase):
 
     def test_close_waits_for_several_batches(self):
         """`close` fires after the batch that is being written and the one behind it."""
-        first = self.store.append("audit.test", "first", {})
+        first = self.store.event_log.append("audit.test", "first", {})
         self.clock.turn()
-        second = self.store.append("audit.test", "second", {})
+        second = self.store.event_log.append("audit.test", "second", {})
         closing = self.store.close()
         again = self.store.close()
         self.result_of(gatherResults([closing, again]))

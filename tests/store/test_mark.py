@@ -29,7 +29,7 @@ class NoticedTests(SQLiteTestCase):
         store = SQLiteStore.at(path, self.clock, evidence=evidence)
         self.result_of(store.open())
         try:
-            return len(self.result_of(store.stranded(NOW + 1, 1000)))
+            return len(self.result_of(store.recovery.stranded(NOW + 1, 1000)))
         finally:
             self.result_of(store.close())
 
@@ -82,7 +82,7 @@ class NoticedTests(SQLiteTestCase):
         self.fill()
         self.restart()
         old = self.as_killed("")
-        self.result_of(self.store.append("audit.test", "kind", {}))
+        self.result_of(self.store.event_log.append("audit.test", "kind", {}))
         shutil.copyfile(self.path + ".mark", old + ".mark")
         self.assertIn("records end at 0 of 1", self.refused(old))
 
@@ -129,7 +129,7 @@ class NoticedTests(SQLiteTestCase):
         self.accept_one("e1")
         self.patch(self.store._database._files, "check", lambda: (_ for _ in ()).throw(OSError(5, "I/O error")))
         with self.assertRaises(EventLogUnavailable):
-            self.result_of(self.store.accept(accept_of(new_delivery("lost"))))
+            self.result_of(self.store.inbox.accept(accept_of(new_delivery("lost"))))
         with open(self.path + ".mark", "rb") as file:
             self.assertEqual(Mark.decode(file.readline()).delivery, 1)
 
@@ -139,7 +139,7 @@ class CleanEndTests(SQLiteTestCase):
         """After a clean end the database has everything, is all there is but the mark, and can be copied alone."""
         for number in range(3):
             self.accept_one(f"e{number}")
-        self.result_of(self.store.latest("audit.test"))  # the reader has a connection
+        self.result_of(self.store.event_log.latest("audit.test"))  # the reader has a connection
         self.result_of(self.store.close())
         self.assertEqual(sorted(os.listdir(os.path.dirname(self.path))), ["events.sqlite", "events.sqlite.mark"])
         copy = self.mktemp()
@@ -147,7 +147,7 @@ class CleanEndTests(SQLiteTestCase):
         store = SQLiteStore.at(copy, self.clock)
         self.result_of(store.open())
         self.addCleanup(lambda: self.result_of(store.close()))
-        self.assertEqual(len(self.result_of(store.stranded(NOW + 1, 10))), 3)
+        self.assertEqual(len(self.result_of(store.recovery.stranded(NOW + 1, 10))), 3)
 
     def test_while_another_reads(self):
         """While another process has it open, all the same; in the midst of its reading the log is left to be read."""

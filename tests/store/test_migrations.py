@@ -162,20 +162,20 @@ class MigrationTests(SQLiteTestCase):
     def test_deliveries_are_found(self):
         """What was accepted, waits, or is dead is as it was, and goes on."""
         self.assertEqual([self.state_of(name) for name in ("ready", "waiting", "dead")], [[READY], [WAITING], [DEAD]])
-        (row,) = self.result_of(self.store.find("ready"))
+        (row,) = self.result_of(self.store.deliveries.find("ready"))
         self.assertEqual((row.delivery_id, row.version, row.envelope, row.body), (5, 2, b"{}", b"\x00\xff"))
-        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        (record,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual((record.number, record.payload["final_error"]), (3, "no"))
         self.assertEqual([attempt["outcome"] for attempt in record.payload["attempts"]], ["failed"])
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 2)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 2)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([5], [6]))
         self.assertEqual((row.crashes, self.accept(new_delivery("again", claim=dedupe("k")))), (0, (None,)))
 
     def test_numbers_go_on(self):
         """Numbers of deliveries, records and servers go on above those that were given."""
         self.assertEqual(self.accept_one("new"), 21)
-        self.assertEqual(self.result_of(self.store.append("audit.test", "kind", {})), 31)
-        self.assertEqual(self.result_of(self.store.read("audit.test", 0, 10))[0].number, 11)
+        self.assertEqual(self.result_of(self.store.event_log.append("audit.test", "kind", {})), 31)
+        self.assertEqual(self.result_of(self.store.event_log.read("audit.test", 0, 10))[0].number, 11)
         self.assertEqual(self.store.incarnation, 5)
 
     def test_generations_are_found(self):
@@ -189,26 +189,26 @@ class MigrationTests(SQLiteTestCase):
             adopted_at=NOW + 1,
             removed=("old",),
         )
-        self.assertEqual(self.result_of(self.store.generation(2)), expected)
+        self.assertEqual(self.result_of(self.store.generations.generation(2)), expected)
         self.assertEqual(expected.summary, {})
-        self.assertEqual([record.number for record in self.result_of(self.store.history(5))], [2, 1])
+        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(5))], [2, 1])
         binding = BindingRecord(trigger_id="gh", version=2, fingerprint="f2", generation=2, bundle_id="b1", spec=b"{}")
-        self.assertEqual(self.result_of(self.store.bindings([("gh", 2)])), [binding])
-        self.assertEqual(self.result_of(self.store.bundle("b1")), b"\x00")
+        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 2)])), [binding])
+        self.assertEqual(self.result_of(self.store.generations.bundle("b1")), b"\x00")
 
     def test_new_things_work(self):
         """A migrated database keeps what is new, too."""
         generation = generation_of(3, bundle_id="b1", manifest_digest="m", recalled=1, summary={"added": []})
         self.adopt(generation, None, b"text")
-        self.result_of(self.store.put("name", [1]))
-        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 2, NOW)), 1)
+        self.result_of(self.store.checkpoints.put("name", [1]))
+        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 2, NOW)), 1)
         self.settle(self.accept_one("e1", claim=dedupe("new")), DEAD, dead=dead_letter("no"))
         self.assertIsNotNone(self.accept(new_delivery("e2", claim=dedupe("new")))[0])
         self.restart()
-        found = self.result_of(self.store.generation(3))
+        found = self.result_of(self.store.generations.generation(3))
         self.assertEqual((found.recalled, found.summary), (1, {"added": []}))
-        self.assertEqual(self.result_of(self.store.manifest("m")), b"text")
-        self.assertEqual(self.result_of(self.store.get("name")), [1])
+        self.assertEqual(self.result_of(self.store.generations.manifest("m")), b"text")
+        self.assertEqual(self.result_of(self.store.checkpoints.get("name")), [1])
 
     def test_same_schema_as_a_new_database(self):
         """A migrated database has the tables, columns, defaults and indexes of a new one."""
@@ -230,7 +230,7 @@ class MigrationTests(SQLiteTestCase):
             self.old.execute(f"SELECT {columns} FROM generations WHERE number = 3").fetchone(),
             (3, "d3", "b1", "cli", "key:1", NOW, b"[]"),
         )
-        found = self.result_of(self.store.generation(3))
+        found = self.result_of(self.store.generations.generation(3))
         self.assertEqual((found.manifest_digest, found.recalled, found.reason, found.summary), ("", None, "", {}))
 
     def test_from_schema_2(self):
@@ -244,13 +244,15 @@ class MigrationTests(SQLiteTestCase):
         self.result_of(store.open())
         self.addCleanup(lambda: self.result_of(store.close()))
         self.assertEqual(shape_of(path), shape_of(self.path))
-        self.assertEqual(self.result_of(store.get("name")), [1])
-        self.result_of(store.recover(NOW, 3))
-        (row,) = self.result_of(store.find("ready"))
+        self.assertEqual(self.result_of(store.checkpoints.get("name")), [1])
+        self.result_of(store.recovery.recover(NOW, 3))
+        (row,) = self.result_of(store.deliveries.find("ready"))
         self.assertEqual((row.state, row.crashes), (READY, 0))
         # A server of schema 2 that still runs takes a claim as it did.
         connection.execute("INSERT INTO claims (scope, key, expires_at) VALUES ('trigger:gh', 'theirs', ?)", (NOW + 9,))
-        self.assertEqual(self.result_of(store.accept(accept_of(new_delivery("e", claim=dedupe("theirs"))))), (None,))
+        self.assertEqual(
+            self.result_of(store.inbox.accept(accept_of(new_delivery("e", claim=dedupe("theirs"))))), (None,)
+        )
 
     def newer(self, oldest):
         """Make a database as a newer server leaves it: with a column more, writable from schema ``oldest`` on."""
@@ -271,10 +273,10 @@ class MigrationTests(SQLiteTestCase):
         path = self.newer(b"%d" % SCHEMA_VERSION)
         store = SQLiteStore.at(path, self.clock)
         self.result_of(store.open())
-        self.result_of(store.reserve(generation_of(1), b"bundle"))
-        self.result_of(store.adopted(1, NOW, {"name": [1]}))
-        self.assertEqual([record.number for record in self.result_of(store.history(5))], [1])
-        self.assertEqual(self.result_of(store.get("name")), [1])
+        self.result_of(store.generations.reserve(generation_of(1), b"bundle"))
+        self.result_of(store.generations.adopted(1, NOW, {"name": [1]}))
+        self.assertEqual([record.number for record in self.result_of(store.generations.history(5))], [1])
+        self.assertEqual(self.result_of(store.checkpoints.get("name")), [1])
         self.result_of(store.close())
         open_readonly(path).close()
         self.assertEqual(shape_of(path)["user_version"], SCHEMA_VERSION + 1)
@@ -314,7 +316,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(shape_of(path), before)
         connection.execute("DROP TABLE standing")
         self.result_of(store.open())
-        self.assertEqual(len(self.result_of(store.history(5))), 2)
+        self.assertEqual(len(self.result_of(store.generations.history(5))), 2)
         self.result_of(store.close())
 
     def test_two_open_at_once(self):
@@ -348,7 +350,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertNoResult(opening)
         old.execute("COMMIT")
         self.result_of(opening)
-        self.assertEqual(self.result_of(store.generation(2)).actor, "late")
+        self.assertEqual(self.result_of(store.generations.generation(2)).actor, "late")
         self.result_of(store.close())
 
 

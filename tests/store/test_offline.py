@@ -22,7 +22,7 @@ class OfflineTests(SQLiteTestCase):
     def fill(self):
         self.accept_one("e1")
         self.settle(self.accept_one("e2"), WAITING, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
-        self.result_of(self.store.append("audit.test", "kind", {"a": 1}))
+        self.result_of(self.store.event_log.append("audit.test", "kind", {"a": 1}))
 
     def check(self, path):
         with open_readonly(path) as offline:
@@ -49,7 +49,7 @@ class OfflineTests(SQLiteTestCase):
         """Adopted generations are shown with what they were made of; one that was only reserved is not."""
         generation = generation_of(1, manifest_digest="sha256:m", reason="first", summary={"added": ["gh"]})
         self.adopt(generation, b"bundle", b"text")
-        self.result_of(self.store.reserve(generation_of(2), None))
+        self.result_of(self.store.generations.reserve(generation_of(2), None))
         self.result_of(self.store.close())
         with open_readonly(self.path) as offline:
             adopted = evolve(generation, adopted_at=NOW)

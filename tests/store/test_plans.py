@@ -56,8 +56,8 @@ class PlanTests(SynchronousTestCase):
         return self.successResultOf(self.store.trim(policy, NOW, 10))
 
     def adopt(self, number, *bindings):
-        self.successResultOf(self.store.reserve(generation_of(number, *bindings), b"bundle"))
-        self.successResultOf(self.store.adopted(number, NOW))
+        self.successResultOf(self.store.generations.reserve(generation_of(number, *bindings), b"bundle"))
+        self.successResultOf(self.store.generations.adopted(number, NOW))
 
     def scans(self):
         """Statements that read a growing table, or a whole index of one, from end to end."""
@@ -77,19 +77,19 @@ class PlanTests(SynchronousTestCase):
         """Accepting, settling, appending, moving and recovering scan nothing that grows with what is finished."""
         store = self.store
         units = [
-            store.accept(accept_of(new_delivery("e1", claim=dedupe("k")))),
-            store.settle(settlement_of(1, DONE, attempt=attempt_of())),
-            store.append("audit.test", "kind", {}),
-            store.move("gh", 1, 2, NOW, (1, 2)),
-            store.move("gh", 1, None, NOW, (1, 2)),
-            store.bury("gh", 1, DIED, NOW, (1, 2), False),
-            store.take_back("gh", 1, 2, NOW),
-            store.recover(NOW, 10),
+            store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k")))),
+            store.deliveries.settle(settlement_of(1, DONE, attempt=attempt_of())),
+            store.event_log.append("audit.test", "kind", {}),
+            store.deliveries.move("gh", 1, 2, NOW, (1, 2)),
+            store.deliveries.move("gh", 1, None, NOW, (1, 2)),
+            store.deliveries.bury("gh", 1, DIED, NOW, (1, 2), False),
+            store.deliveries.take_back("gh", 1, 2, NOW),
+            store.recovery.recover(NOW, 10),
         ]
         other = store.beside()
         self.successResultOf(other.open())
-        self.successResultOf(store.begins(1))
-        units += [other.recover(NOW, 1, gone=1), other.heartbeat(NOW)]
+        self.successResultOf(store.deliveries.begins(1))
+        units += [other.recovery.recover(NOW, 1, gone=1), other.heartbeat(NOW)]
         for unit in units:
             self.successResultOf(unit)
         self.assertEqual(self.scans(), [])
@@ -122,38 +122,38 @@ class PlanTests(SynchronousTestCase):
             versions = tuple((f"t{n}", 1) for n in range(count))
             policy = RetentionPolicy(events=1.0, dead=1.0, generations=1, versions=versions)
             steps.append(self.steps_of(lambda policy=policy: self.trim(policy)))
-            self.assertEqual(len(self.successResultOf(self.store.bindings(versions))), count)
+            self.assertEqual(len(self.successResultOf(self.store.generations.bindings(versions))), count)
         self.assertLess(steps[1], 5 * steps[0])
 
     def test_recent(self):
         """The newest events are found by walking back from the newest id, and no index is gone through."""
-        self.store.recent(("gh", "other"), 10, 1000)
+        self.store.deliveries.recent(("gh", "other"), 10, 1000)
         walks = [step for statement, step in self.scans()]
         self.assertEqual(walks, ["SCAN deliveries"])
 
     def test_recent_reads_no_more_than_it_may(self):
         """However many deliveries there are, what is read for the newest is the same."""
         self.fill(200)
-        few = self.steps_of(lambda: self.store.recent(("gh",), 3, 100))
+        few = self.steps_of(lambda: self.store.deliveries.recent(("gh",), 3, 100))
         self.fill(2000)
-        many = self.steps_of(lambda: self.store.recent(("gh",), 3, 100))
+        many = self.steps_of(lambda: self.store.deliveries.recent(("gh",), 3, 100))
         self.assertLessEqual(many, few + 2)
 
     def test_oldest_takes_two_steps(self):
         """However many of a version are unfinished, ready or waiting, the oldest is found as fast."""
         for state in (READY, WAITING):
             self.fill(200, state)
-            few = self.steps_of(lambda: self.store.oldest([("gh", 1)]))
+            few = self.steps_of(lambda: self.store.deliveries.oldest([("gh", 1)]))
             self.fill(2000, state)
-            many = self.steps_of(lambda: self.store.oldest([("gh", 1)]))
+            many = self.steps_of(lambda: self.store.deliveries.oldest([("gh", 1)]))
             self.assertLessEqual(many, few + 4)
 
     def fill(self, count, state=READY):
         """Accept so many deliveries; all that are unfinished are in ``state`` then."""
-        self.successResultOf(self.store.accept(accept_of(*(new_delivery(f"e{n}") for n in range(count)))))
+        self.successResultOf(self.store.inbox.accept(accept_of(*(new_delivery(f"e{n}") for n in range(count)))))
         due_at = NOW if state == WAITING else None
         for row in self.store.rows():
-            self.successResultOf(self.store.settle(settlement_of(row.delivery_id, state, due_at=due_at)))
+            self.successResultOf(self.store.deliveries.settle(settlement_of(row.delivery_id, state, due_at=due_at)))
 
     def steps_of(self, look):
         """How many tens of instructions of SQLite's machine ``look`` takes."""
@@ -170,21 +170,21 @@ class PlanTests(SynchronousTestCase):
         """Looking for work, and reading a topic on from a number, scan nothing that grows."""
         store = self.store
         looks = [
-            store.ready(0, 10, 1000),
-            store.due(NOW, 10, (1, 2)),
-            store.next_due(),
-            store.find("e1"),
-            store.stranded(NOW, 10),
-            store.stranded(NOW, 10, leaving=7),
-            store.count_stranded(NOW),
-            store.states((1, 2)),
-            store.oldest([("gh", 1), ("other", 2)]),
-            store.backlog(),
-            store.topics(),
-            store.last(),
+            store.deliveries.ready(0, 10, 1000),
+            store.deliveries.due(NOW, 10, (1, 2)),
+            store.deliveries.next_due(),
+            store.deliveries.find("e1"),
+            store.recovery.stranded(NOW, 10),
+            store.recovery.stranded(NOW, 10, leaving=7),
+            store.recovery.count_stranded(NOW),
+            store.deliveries.states((1, 2)),
+            store.deliveries.oldest([("gh", 1), ("other", 2)]),
+            store.deliveries.backlog(),
+            store.event_log.topics(),
+            store.generations.last(),
         ]
         for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "audit.test"):
-            looks += [store.read(topic, 5, 10), store.latest(topic)]
+            looks += [store.event_log.read(topic, 5, 10), store.event_log.latest(topic)]
         for look in looks:
             self.successResultOf(look)
         self.assertEqual(self.scans(), [])

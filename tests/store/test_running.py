@@ -17,11 +17,11 @@ class NotesOfServersTests(SQLiteTestCase):
         old, young = self.accept_one("old", received_at=NOW - 100), self.accept_one("young")
         self.crash(old, young)
         directory = os.path.dirname(self.path)
-        self.result_of(self.store.recover(NOW, 10, NOW - 50))
-        self.result_of(self.store.begins(old))
+        self.result_of(self.store.recovery.recover(NOW, 10, NOW - 50))
+        self.result_of(self.store.deliveries.begins(old))
         self.assertEqual(sorted(read_notes(directory)), [1, 2])
-        self.result_of(self.store.recover(NOW, 10, NOW + 1))
-        self.result_of(self.store.begins(young))
+        self.result_of(self.store.recovery.recover(NOW, 10, NOW + 1))
+        self.result_of(self.store.deliveries.begins(young))
         self.assertEqual(sorted(read_notes(directory)), [2])
 
 

@@ -24,7 +24,7 @@ class FullDiskTests(SQLiteTestCase):
 
     def fill(self):
         self.limit_pages(1)
-        return self.store.accept(accept_of(new_delivery("full", body=b"x" * 100_000, claim=dedupe("k"))))
+        return self.store.inbox.accept(accept_of(new_delivery("full", body=b"x" * 100_000, claim=dedupe("k"))))
 
     def test_nothing_is_kept_and_no_claim_used_up(self):
         """On a full disk a unit fails with the path and the reason; the same claim succeeds once there is room."""
@@ -41,7 +41,11 @@ class FullDiskTests(SQLiteTestCase):
 
     def test_all_units_of_the_batch_fail(self):
         """Everything that shares the failed commit fails, and nothing of it is there."""
-        units = [self.fill(), self.store.append("audit.test", "kind", {}), self.store.claim("admin", "k", NOW + 10)]
+        units = [
+            self.fill(),
+            self.store.event_log.append("audit.test", "kind", {}),
+            self.store.inbox.claim("admin", "k", NOW + 10),
+        ]
         for unit in units:
             with self.assertRaises(EventLogUnavailable):
                 self.result_of(unit)
@@ -70,7 +74,7 @@ class LockedTests(SQLiteTestCase):
         """A database that another process locks is unavailable until it lets go."""
         other = sqlite3.connect(self.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        accepting = self.store.accept(accept_of(new_delivery("e1", claim=dedupe("k"))))
+        accepting = self.store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k"))))
         with self.assertRaises(EventLogUnavailable) as raised:
             self.result_of(accepting)
         self.assertIn("locked", str(raised.exception))
@@ -92,7 +96,7 @@ class DisconnectedTests(SQLiteTestCase):
         before = self.accept_one("e1")
         self.disconnect()
         with self.assertRaises(EventLogUnavailable):
-            self.result_of(self.store.accept(accept_of(new_delivery("lost"))))
+            self.result_of(self.store.inbox.accept(accept_of(new_delivery("lost"))))
         self.assertEqual(self.accept(new_delivery("e2")), (before + 1,))
         self.assertEqual(self.ready_ids(), [before, before + 1])
 
@@ -104,7 +108,7 @@ class DisconnectedTests(SQLiteTestCase):
                 os.unlink(self.path + suffix)
         for _ in range(2):
             with self.assertRaises(EventLogUnavailable):
-                self.result_of(self.store.accept(accept_of(new_delivery("e1"))))
+                self.result_of(self.store.inbox.accept(accept_of(new_delivery("e1"))))
         self.assertFalse(os.path.exists(self.path))
 
     def test_another_database_is_not_gone_on_with(self):
@@ -116,9 +120,9 @@ class DisconnectedTests(SQLiteTestCase):
         self.disconnect()
         os.replace(self.path + ".old", self.path)
         with self.assertRaises(EventLogUnavailable):
-            self.result_of(self.store.accept(accept_of(new_delivery("lost"))))
+            self.result_of(self.store.inbox.accept(accept_of(new_delivery("lost"))))
         with self.assertRaises(EventLogGone):
-            self.result_of(self.store.accept(accept_of(new_delivery("e3"))))
+            self.result_of(self.store.inbox.accept(accept_of(new_delivery("e3"))))
         self.assertEqual(self.query("SELECT event_id FROM deliveries"), [("e1",)])
 
 
@@ -126,9 +130,11 @@ class BadUnitTests(SQLiteTestCase):
     def test_bad_text_fails_alone(self):
         """A unit with text that is no Unicode fails; its neighbours in the batch are kept, each whole, in order."""
         units = [
-            self.store.accept(accept_of(new_delivery("e1", claim=dedupe("k1")))),
-            self.store.accept(accept_of(new_delivery("e2", claim=dedupe("k2")), new_delivery("bad", kind="\ud800"))),
-            self.store.accept(accept_of(new_delivery("e3", claim=dedupe("k3")))),
+            self.store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k1")))),
+            self.store.inbox.accept(
+                accept_of(new_delivery("e2", claim=dedupe("k2")), new_delivery("bad", kind="\ud800"))
+            ),
+            self.store.inbox.accept(accept_of(new_delivery("e3", claim=dedupe("k3")))),
         ]
         self.assertEqual(self.result_of(units[0]), (1,))
         with self.assertRaises(StoreError) as raised:
@@ -143,10 +149,10 @@ class BadUnitTests(SQLiteTestCase):
         """Duplicates stay duplicates when their batch is written unit by unit."""
         self.accept_one("e1", claim=dedupe("k"))
         units = [
-            self.store.accept(accept_of(new_delivery("e2", claim=dedupe("k")))),
-            self.store.accept(accept_of(new_delivery("e3", version=1 << 70))),
-            self.store.accept(accept_of(new_delivery("e4", claim=dedupe("l")))),
-            self.store.accept(accept_of(new_delivery("e5", claim=dedupe("l")))),
+            self.store.inbox.accept(accept_of(new_delivery("e2", claim=dedupe("k")))),
+            self.store.inbox.accept(accept_of(new_delivery("e3", version=1 << 70))),
+            self.store.inbox.accept(accept_of(new_delivery("e4", claim=dedupe("l")))),
+            self.store.inbox.accept(accept_of(new_delivery("e5", claim=dedupe("l")))),
         ]
         units[1].addErrback(lambda failure: failure.type)
         self.assertEqual(self.result_of(gatherResults(units)), [(None,), StoreError, (2,), (None,)])
@@ -208,5 +214,5 @@ class WallClockTests(SQLiteTestCase):
         self.assertEqual(len(self.accept(new_delivery("e3", claim=dedupe("k")))), 1)
         self.assertEqual(self.state_of("e3"), [READY])
         self.wall.step(-3600.0)
-        self.result_of(self.store.append("audit.test", "kind", {}))
+        self.result_of(self.store.event_log.append("audit.test", "kind", {}))
         self.assertEqual(self.query("SELECT occurred_at FROM log"), [(self.wall.seconds(),)])

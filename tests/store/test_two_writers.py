@@ -45,13 +45,13 @@ store = SQLiteStore.at(path, clock, busy_timeout=60.0)
 clock.result_of(store.open())
 for turn in range(rounds):
     names = [f"{name}-{turn}-{n}" for n in range(5)]
-    units = [store.accept(accept_of(new_delivery(event, claim=dedupe(event)))) for event in names]
-    units.append(store.append("audit.test", name, {"turn": turn}))
+    units = [store.inbox.accept(accept_of(new_delivery(event, claim=dedupe(event)))) for event in names]
+    units.append(store.event_log.append("audit.test", name, {"turn": turn}))
     *accepted, record = clock.result_of(gatherResults(units))
     ids = [number for (number,) in accepted]
     dead = settlement_of(ids[1], DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter(name))
-    settled = [store.settle(settlement_of(ids[0], DONE, attempt=attempt_of())), store.settle(dead)]
-    clock.result_of(gatherResults(settled))
+    done = settlement_of(ids[0], DONE, attempt=attempt_of())
+    clock.result_of(gatherResults([store.deliveries.settle(done), store.deliveries.settle(dead)]))
     print(record, *ids, flush=True)
 clock.result_of(store.close())
 """
@@ -77,7 +77,9 @@ class TwoStoresTests(SQLiteTestCase):
         self.addCleanup(lambda: self.result_of(self.other.close()))
 
     def accept_in(self, store, *event_ids):
-        return store.accept(accept_of(*(new_delivery(event_id, claim=dedupe(event_id)) for event_id in event_ids)))
+        return store.inbox.accept(
+            accept_of(*(new_delivery(event_id, claim=dedupe(event_id)) for event_id in event_ids))
+        )
 
     def check(self, ids):
         """All of ``ids`` are there, each once; and no number of any sort was given twice."""
@@ -94,10 +96,10 @@ class TwoStoresTests(SQLiteTestCase):
             ids += self.result_of(self.accept_in(store, f"a{number}", f"b{number}"))
             failed = attempt_of(1, "failed")
             dead = settlement_of(ids[-1], DEAD, attempt=failed, dead=dead_letter(str(number)))
-            self.result_of(store.settle(dead))
-            records.append(self.result_of(store.append("audit.test", "kind", {})))
+            self.result_of(store.deliveries.settle(dead))
+            records.append(self.result_of(store.event_log.append("audit.test", "kind", {})))
         self.assertEqual((ids, records), (list(range(1, 13)), list(range(1, 7))))
-        letters = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        letters = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual([(r.number, r.payload["final_error"]) for r in letters], [(n + 1, str(n)) for n in range(6)])
         self.assertEqual(self.query("SELECT count(*), max(id) FROM attempts"), [(6, 6)])
         self.check(ids)
@@ -114,7 +116,7 @@ class TwoStoresTests(SQLiteTestCase):
                 if ids:
                     letter = dead_letter("no")
                     dead = settlement_of(chance.choice(ids), DEAD, attempt=attempt_of(1, "failed"), dead=letter)
-                    store.settle(dead)
+                    store.deliveries.settle(dead)
             for accepted in self.result_of(gatherResults(units)):
                 ids += accepted
         self.check(ids)
@@ -134,7 +136,7 @@ class TwoStoresTests(SQLiteTestCase):
                     insert_delivery(other, 1)
 
         self.trace(write_between)
-        bad = self.store.accept(accept_of(new_delivery("bad", kind="\ud800")))
+        bad = self.store.inbox.accept(accept_of(new_delivery("bad", kind="\ud800")))
         good = self.accept_in(self.store, "e2")
         with self.assertRaises(StoreError):
             self.result_of(bad)
@@ -145,7 +147,7 @@ class TwoStoresTests(SQLiteTestCase):
         """What the other accepted, finished and trimmed meanwhile has used its numbers up."""
         self.result_of(self.accept_in(self.store, "e1"))
         (trimmed,) = self.result_of(self.accept_in(self.other, "e2"))
-        self.result_of(self.other.settle(settlement_of(trimmed, DONE, attempt=attempt_of())))
+        self.result_of(self.other.deliveries.settle(settlement_of(trimmed, DONE, attempt=attempt_of())))
         self.result_of(self.other.trim(RetentionPolicy(events=1.0, dead=1.0), NOW + 100, 10))
         self.assertEqual(self.query("SELECT max(id) FROM deliveries"), [(1,)])
         self.assertEqual(self.result_of(self.accept_in(self.store, "e3")), (3,))
@@ -161,28 +163,28 @@ class TwoStoresTests(SQLiteTestCase):
         old, new = self.store, self.other
         running, left = self.result_of(self.accept_in(old, "running", "left"))
         (fresh,) = self.result_of(self.accept_in(new, "fresh"))
-        self.assertEqual(self.result_of(new.recover(NOW, 10, None, old.incarnation)).recovered, 0)
-        self.result_of(old.settle(settlement_of(running, attempt=attempt_of())))
+        self.assertEqual(self.result_of(new.recovery.recover(NOW, 10, None, old.incarnation)).recovered, 0)
+        self.result_of(old.deliveries.settle(settlement_of(running, attempt=attempt_of())))
         self.result_of(old.close())
-        self.assertEqual(self.result_of(new.recover(NOW, 10, gone=old.incarnation)).recovered, 1)
-        ready = self.result_of(new.ready(0, 10, 1 << 20))
+        self.assertEqual(self.result_of(new.recovery.recover(NOW, 10, gone=old.incarnation)).recovered, 1)
+        ready = self.result_of(new.deliveries.ready(0, 10, 1 << 20))
         self.assertEqual([row.delivery_id for row in ready], [left, fresh])
         self.assertEqual(self.query("SELECT state FROM deliveries WHERE id = ?", running), [(2,)])
 
     def test_a_living_server_keeps_its_own(self):
         """What another has, whose heartbeat came after our start, is left to it until that lapses, or it is gone."""
         theirs = self.result_of(self.accept_in(self.store, "e1", "e2"))
-        self.result_of(self.store.begins(theirs[0]))
+        self.result_of(self.store.deliveries.begins(theirs[0]))
         self.clock.advance(1)
         now = self.clock.seconds()
         self.result_of(self.store.heartbeat(now))
-        self.assertEqual(self.result_of(self.other.stranded(now + 1, 10)), [])
-        self.assertEqual(self.result_of(self.other.recover(now, 1)).recovered, 0)
+        self.assertEqual(self.result_of(self.other.recovery.stranded(now + 1, 10)), [])
+        self.assertEqual(self.result_of(self.other.recovery.recover(now, 1)).recovered, 0)
         for gone in (None, self.store.incarnation):
             self.clock.advance(LAPSE if gone is None else 0)
-            found = self.result_of(self.other.stranded(now + 1, 10, None, gone))
+            found = self.result_of(self.other.recovery.stranded(now + 1, 10, None, gone))
             self.assertEqual([row.delivery_id for row in found], list(theirs))
-        recovery = self.result_of(self.other.recover(self.clock.seconds(), 1))
+        recovery = self.result_of(self.other.recovery.recover(self.clock.seconds(), 1))
         self.assertEqual((recovery.recovered, recovery.dead), (1, 1))
 
     def test_one_that_is_known_to_be_gone(self):
@@ -191,7 +193,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.clock.advance(1)
         now = self.clock.seconds()
         self.result_of(self.store.heartbeat(now))
-        self.assertEqual(self.result_of(self.other.recover(now, 1, gone=self.store.incarnation)).recovered, 1)
+        self.assertEqual(self.result_of(self.other.recovery.recover(now, 1, gone=self.store.incarnation)).recovered, 1)
 
     def test_a_busy_database_is_waited_for(self):
         """While another process writes, a unit waits for its commit, and goes on from its numbers."""
@@ -297,26 +299,26 @@ class SeveralServersTests(SynchronousTestCase):
         self.first = PumpedStore(self.clock, MemoryDatabase(is_exclusive=False))
         self.second = self.first.beside()
         self.successResultOf(self.first.open())
-        self.successResultOf(self.first.accept(accept_of(new_delivery("e1"), new_delivery("e2"))))
+        self.successResultOf(self.first.inbox.accept(accept_of(new_delivery("e1"), new_delivery("e2"))))
 
     def recovered(self):
-        return self.successResultOf(self.second.recover(self.clock.seconds(), 10)).recovered
+        return self.successResultOf(self.second.recovery.recover(self.clock.seconds(), 10)).recovered
 
     def test_a_server_that_started_before_keeps_its_own(self):
         """What a server has whose heartbeat has not lapsed is not taken over, though it was silent since our start."""
         self.clock.advance(LAPSE - 1)
         self.successResultOf(self.second.open())
-        self.assertEqual((self.recovered(), self.successResultOf(self.second.count_stranded(NOW + 1))), (0, 0))
+        self.assertEqual((self.recovered(), self.successResultOf(self.second.recovery.count_stranded(NOW + 1))), (0, 0))
         self.successResultOf(self.first.heartbeat(self.clock.seconds()))
         self.clock.advance(LAPSE - 1)
         self.assertEqual(self.recovered(), 0)
-        self.successResultOf(self.first.settle(settlement_of(1, attempt=attempt_of())))
-        self.assertEqual(self.successResultOf(self.first.states((1, 2))), {1: "done", 2: "ready"})
+        self.successResultOf(self.first.deliveries.settle(settlement_of(1, attempt=attempt_of())))
+        self.assertEqual(self.successResultOf(self.first.deliveries.states((1, 2))), {1: "done", 2: "ready"})
 
     def test_a_heartbeat_that_lapsed(self):
         """From then on, what it left unfinished is taken over, once."""
         self.successResultOf(self.second.open())
         self.clock.advance(LAPSE)
-        self.assertEqual(self.successResultOf(self.second.count_stranded(NOW + 1)), 2)
+        self.assertEqual(self.successResultOf(self.second.recovery.count_stranded(NOW + 1)), 2)
         self.assertEqual((self.recovered(), self.recovered()), (2, 0))
-        self.assertEqual(self.successResultOf(self.first.ready(0, 10, 1000)), [])
+        self.assertEqual(self.successResultOf(self.first.deliveries.ready(0, 10, 1000)), [])

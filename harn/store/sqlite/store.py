@@ -28,6 +28,7 @@ from harn.store.sqlite.inbox import SQLiteInbox
 from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.recovery import SQLiteRecovery
+from harn.store.sqlite.running import RunningNotes
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.worker import ThreadWorker, Worker
 from harn.store.sqlite.writer import Writer
@@ -39,7 +40,7 @@ DATABASE_FILE = "events.sqlite"
 
 
 @implementer(IStore)
-class SQLiteStore(SQLiteInbox, SQLiteDeliveries, SQLiteRecovery, SQLiteEventLog, SQLiteGenerations, SQLiteCheckpoints):
+class SQLiteStore:
     """
     A store in one SQLite database; `at` makes one over a file.
 
@@ -68,14 +69,19 @@ class SQLiteStore(SQLiteInbox, SQLiteDeliveries, SQLiteRecovery, SQLiteEventLog,
         self._guard = guard
         self._is_open = False
         self._closing: list[Deferred[None]] = []
-        super().__init__(self._new_executor(wall))
+        self._executor = Executor(*self._new_workers(wall), wall)
+        self.inbox = SQLiteInbox(self._executor)
+        self.deliveries = SQLiteDeliveries(self._executor)
+        self.recovery = SQLiteRecovery(self._executor)
+        self.event_log = SQLiteEventLog(self._executor)
+        self.generations = SQLiteGenerations(self._executor)
+        self.checkpoints = SQLiteCheckpoints(self._executor)
 
-    def _new_executor(self, wall: WallTime) -> Executor:
-        return Executor(
-            writer=Writer(self._database, self._workers("harn-store-writer"), wall),
-            reader=Reader(self._database, self._workers("harn-store-reader")),
-            notes=self._database.notes(self._workers("harn-store-notes")),
-            wall=wall,
+    def _new_workers(self, wall: WallTime) -> tuple[Writer, Reader, RunningNotes]:
+        return (
+            Writer(self._database, self._workers("harn-store-writer"), wall),
+            Reader(self._database, self._workers("harn-store-reader")),
+            self._database.notes(self._workers("harn-store-notes")),
         )
 
     @classmethod
@@ -117,7 +123,8 @@ class SQLiteStore(SQLiteInbox, SQLiteDeliveries, SQLiteRecovery, SQLiteEventLog,
 
     def open(self) -> Deferred[None]:
         """See `IStore.open`."""
-        executor = self._executor = self._new_executor(self._executor.wall)
+        executor = self._executor
+        executor.writer, executor.reader, executor.notes = self._new_workers(executor.wall)
         now = executor.wall.seconds()
 
         def register(session: Session) -> int:

@@ -39,7 +39,7 @@ class AcceptingTests(StoreTestCase):
         """What is accepted is read back with every field and byte, ready to run."""
         new = new_delivery("e1", version=3, body=b"\x00\xff" * 5000, replay_of="e0", received_at=NOW + 0.5)
         (delivery_id,) = self.accept(new)
-        (row,) = self.result_of(self.store.find("e1"))
+        (row,) = self.result_of(self.store.deliveries.find("e1"))
         expected = (delivery_id, "e1", "gh", 3, "webhook", "ping", new.envelope, new.body, NOW + 0.5, "e0")
         self.assertEqual(
             expected,
@@ -73,9 +73,9 @@ class AcceptingTests(StoreTestCase):
         body = b"x" * (10 << 20)
         delivery_id = self.accept_one("e1", body=body)
         self.settle(delivery_id, result=b'"' + b"y" * (1 << 20) + b'"', attempt=attempt_of())
-        (row,) = self.result_of(self.store.find("e1"))
+        (row,) = self.result_of(self.store.deliveries.find("e1"))
         self.assertTrue(row.body == body)
-        (record,) = self.result_of(self.store.read(OUTBOX, 0, 10))
+        (record,) = self.result_of(self.store.event_log.read(OUTBOX, 0, 10))
         self.assertEqual(len(record.payload["result"]), 1 << 20)
 
     def test_duplicate_gives_none(self) -> None:
@@ -94,7 +94,7 @@ class AcceptingTests(StoreTestCase):
 
     def test_duplicates_within_one_turn(self) -> None:
         """Of units handed over in one turn with the same claim, the first is kept; the others' neighbours, too."""
-        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n % 3}")))) for n in range(9)]
+        units = [self.store.inbox.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n % 3}")))) for n in range(9)]
         results = [ids[0] is not None for ids in self.result_of(gatherResults(units))]
         self.assertEqual(results, [True] * 3 + [False] * 6)
 
@@ -140,11 +140,11 @@ class AcceptingTests(StoreTestCase):
         running, ready, waiting = (self.accept_one(f"e{n}", claim=dedupe(f"k{n}")) for n in range(3))
         self.settle(waiting, WAITING, due_at=NOW + 5)
         other = self.accept_one("e3", version=2, claim=dedupe("k3"))
-        self.assertEqual(self.result_of(self.store.move("gh", 1, None, NOW, {running})), 2)
+        self.assertEqual(self.result_of(self.store.deliveries.move("gh", 1, None, NOW, {running})), 2)
         again = [self.accept(new_delivery(f"f{n}", version=3, claim=dedupe(f"k{n}")))[0] for n in range(4)]
         self.assertEqual([number is not None for number in again], [False, True, True, False])
         dead = DeadLetter(reason=DRAIN_CANCELLED, error_class=DRAIN_CANCELLED, error="no")
-        self.assertEqual(self.result_of(self.store.bury("gh", 2, dead, NOW, (), False)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.bury("gh", 2, dead, NOW, (), False)), 1)
         self.assertIsNotNone(self.accept(new_delivery("g3", claim=dedupe("k3")))[0])
         self.assertGreater(other, ready)
 
@@ -172,7 +172,7 @@ class AcceptingTests(StoreTestCase):
     def test_claims_of_a_unit_with_duplicates(self) -> None:
         """Each delivery lets go of its own claim, where others of its turn were duplicates, too."""
         self.accept_one("e0", claim=dedupe("k0"))
-        units = [self.store.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n % 3}")))) for n in range(4)]
+        units = [self.store.inbox.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n % 3}")))) for n in range(4)]
         found = [ids[0] for ids in self.result_of(gatherResults(units))]
         self.assertEqual([number is None for number in found], [True, False, False, True])
         for number in (found[1], found[2]):
@@ -185,7 +185,7 @@ class AcceptingTests(StoreTestCase):
         """A unit whose guard is taken keeps nothing, and uses up none of its claims."""
         guard = Claim(scope="admin", key="signature", expires_at=NOW + DAY)
         self.accept(new_delivery("e1"), guard=guard)
-        refused = self.store.accept(accept_of(new_delivery("e2", claim=dedupe("k")), guard=guard))
+        refused = self.store.inbox.accept(accept_of(new_delivery("e2", claim=dedupe("k")), guard=guard))
         with self.assertRaises(ClaimTaken):
             self.result_of(refused)
         self.assertEqual(self.state_of("e2"), [])
@@ -194,9 +194,9 @@ class AcceptingTests(StoreTestCase):
     def test_refused_unit_fails_alone(self) -> None:
         """Of units of one turn, the one whose guard is taken fails, the others are kept."""
         guard = Claim(scope="admin", key="signature", expires_at=NOW + DAY)
-        first = self.store.accept(accept_of(new_delivery("e1"), guard=guard))
-        second = self.store.accept(accept_of(new_delivery("e2"), guard=guard))
-        third = self.store.accept(accept_of(new_delivery("e3")))
+        first = self.store.inbox.accept(accept_of(new_delivery("e1"), guard=guard))
+        second = self.store.inbox.accept(accept_of(new_delivery("e2"), guard=guard))
+        third = self.store.inbox.accept(accept_of(new_delivery("e3")))
         self.result_of(first)
         with self.assertRaises(ClaimTaken):
             self.result_of(second)
@@ -205,9 +205,9 @@ class AcceptingTests(StoreTestCase):
 
     def test_claim_alone(self) -> None:
         """A claim by itself is taken once, until it expires."""
-        taken = [self.result_of(self.store.claim("admin", "k", NOW + 10)) for _ in range(2)]
+        taken = [self.result_of(self.store.inbox.claim("admin", "k", NOW + 10)) for _ in range(2)]
         self.clock.advance(10)
-        taken.append(self.result_of(self.store.claim("admin", "k", NOW + 20)))
+        taken.append(self.result_of(self.store.inbox.claim("admin", "k", NOW + 20)))
         self.assertEqual(taken, [True, False, True])
 
     def test_dead_from_the_start(self) -> None:
@@ -215,7 +215,7 @@ class AcceptingTests(StoreTestCase):
         dead = DeadLetter(reason=FILTER_ERROR, error_class="filter_error", error="no such function")
         self.accept(new_delivery("e1", dead=dead), new_delivery("e2"))
         self.assertEqual((self.state_of("e1"), self.state_of("e2")), ([DEAD], [READY]))
-        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        (record,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         said = (record.payload["reason"], record.payload["final_error"], record.payload["attempt_count"])
         self.assertEqual(said, (FILTER_ERROR, "no such function", 0))
 
@@ -229,10 +229,10 @@ class AcceptingTests(StoreTestCase):
 
     def test_unit_that_cannot_be_stored_fails_alone(self) -> None:
         """A unit with a value that no database takes fails; the others of its turn are kept, and ids go on."""
-        good = self.store.accept(accept_of(new_delivery("e1")))
-        bad = self.store.settle(settlement_of(1_000_000))
-        other = self.store.accept(accept_of(new_delivery("e2")))
-        record = self.store.append("audit.test", "kept", {})
+        good = self.store.inbox.accept(accept_of(new_delivery("e1")))
+        bad = self.store.deliveries.settle(settlement_of(1_000_000))
+        other = self.store.inbox.accept(accept_of(new_delivery("e2")))
+        record = self.store.event_log.append("audit.test", "kept", {})
         (first,) = self.result_of(good)
         with self.assertRaises(StoreError) as raised:
             self.result_of(bad)

@@ -35,7 +35,7 @@ class DeliveringTests(StoreTestCase):
         """What is done is run no more, and its attempt is recorded."""
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, passed=True, attempt=attempt_of(), result=b'{"ok":true}')
-        (row,) = self.result_of(self.store.find("e1"))
+        (row,) = self.result_of(self.store.deliveries.find("e1"))
         self.assertEqual((row.state, row.attempts, row.passed), (DONE, 1, True))
         self.assertEqual(self.ready_ids(), [])
 
@@ -45,7 +45,7 @@ class DeliveringTests(StoreTestCase):
         failed = attempt_of(1, "failed", error_class="handler_error", error="no")
         first = settlement_of(delivery_id, WAITING, due_at=NOW + 5, attempt=failed)
         second = settlement_of(delivery_id, DONE, attempts=2, attempt=attempt_of(2))
-        self.result_of(gatherResults([self.store.settle(first), self.store.settle(second)]))
+        self.result_of(gatherResults([self.store.deliveries.settle(first), self.store.deliveries.settle(second)]))
         self.assertEqual(self.state_of("e1"), [DONE])
         self.assertEqual(self.kinds(OUTBOX), ["dispatch_failed", "dispatch_succeeded"])
 
@@ -69,12 +69,12 @@ class DeliveringTests(StoreTestCase):
         )
         self.settle(waiting, WAITING, due_at=NOW)
         rows = [
-            *self.result_of(self.store.ready(0, 10, LARGE_BODY)),
-            *self.result_of(self.store.due(NOW, 10, ())),
+            *self.result_of(self.store.deliveries.ready(0, 10, LARGE_BODY)),
+            *self.result_of(self.store.deliveries.due(NOW, 10, ())),
         ]
         found = [(row.delivery_id, len(row.body), row.left_out) for row in rows]
         self.assertEqual(found, [(ready, 0, LARGE_BODY + 1), (small, LARGE_BODY, 0), (waiting, 0, 300_000)])
-        (whole,) = self.result_of(self.store.find("e2"))
+        (whole,) = self.result_of(self.store.deliveries.find("e2"))
         self.assertEqual((len(whole.body), whole.left_out), (300_000, 0))
 
     def test_due_when_its_time_comes(self) -> None:
@@ -91,18 +91,18 @@ class DeliveringTests(StoreTestCase):
 
     def test_next_due(self) -> None:
         """The earliest time of a waiting delivery is known, and the earliest after another."""
-        self.assertIsNone(self.result_of(self.store.next_due()))
+        self.assertIsNone(self.result_of(self.store.deliveries.next_due()))
         for number, due_at in enumerate((NOW + 20, NOW + 10)):
             self.settle(self.accept_one(f"e{number}"), WAITING, due_at=due_at)
-        self.assertEqual(self.result_of(self.store.next_due()), NOW + 10)
-        self.assertEqual(self.result_of(self.store.next_due(NOW + 10)), NOW + 20)
-        self.assertIsNone(self.result_of(self.store.next_due(NOW + 20)))
+        self.assertEqual(self.result_of(self.store.deliveries.next_due()), NOW + 10)
+        self.assertEqual(self.result_of(self.store.deliveries.next_due(NOW + 10)), NOW + 20)
+        self.assertIsNone(self.result_of(self.store.deliveries.next_due(NOW + 20)))
 
     def test_due_earlier(self) -> None:
         """All that wait are due so much earlier, and nothing else changes."""
         first, second, ready = (self.accept_one(f"e{n}") for n in range(3))
         self.settle(first, WAITING, due_at=NOW + 4000)
-        self.result_of(self.store.advance_due(3600.0))
+        self.result_of(self.store.deliveries.advance_due(3600.0))
         self.settle(second, WAITING, due_at=NOW + 500)
         self.assertEqual((self.due_ids(NOW + 399), self.due_ids(NOW + 400)), ([], [first]))
         self.assertEqual((self.due_ids(NOW + 500), self.ready_ids()), ([first, second], [ready]))
@@ -112,16 +112,16 @@ class DeliveringTests(StoreTestCase):
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, WAITING, due_at=NOW + 10)
         self.settle(delivery_id, READY, version=2)
-        (row,) = self.result_of(self.store.ready(0, 10, 1 << 20))
+        (row,) = self.result_of(self.store.deliveries.ready(0, 10, 1 << 20))
         self.assertEqual((row.state, row.version, row.due_at), (READY, 2, None))
         self.assertEqual(self.due_ids(NOW + 100), [])
 
     def test_all_deliveries_of_an_event(self) -> None:
         """An event's deliveries to several bindings are found together, by id."""
         ids = self.accept(new_delivery("e1"), new_delivery("e1", trigger_id="other"), new_delivery("e2"))
-        found = self.result_of(self.store.find("e1"))
+        found = self.result_of(self.store.deliveries.find("e1"))
         self.assertEqual([(row.delivery_id, row.trigger_id) for row in found], [(ids[0], "gh"), (ids[1], "other")])
-        self.assertEqual(self.result_of(self.store.find("unknown")), [])
+        self.assertEqual(self.result_of(self.store.deliveries.find("unknown")), [])
 
     def test_backlog_counts_what_is_unfinished(self) -> None:
         """Unfinished deliveries are counted for each binding version, ready and waiting apart."""
@@ -131,7 +131,7 @@ class DeliveringTests(StoreTestCase):
         self.accept_one("e4", version=2)
         self.accept_one("e5", trigger_id="other")
         expected = [("gh", 1, 1, 1), ("gh", 2, 1, 0), ("other", 1, 1, 0)]
-        self.assertEqual(self.result_of(self.store.backlog()), [backlog_of(*entry) for entry in expected])
+        self.assertEqual(self.result_of(self.store.deliveries.backlog()), [backlog_of(*entry) for entry in expected])
 
     def test_move_to_another_version(self) -> None:
         """A version's unfinished deliveries go to another, but not those that run, are done, or are others'."""
@@ -139,8 +139,8 @@ class DeliveringTests(StoreTestCase):
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.settle(done)
         self.settle(other, READY, version=3)
-        self.assertEqual(self.result_of(self.store.move("gh", 1, 2, NOW, {running})), 2)
-        versions = [self.result_of(self.store.find(f"e{n}"))[0].version for n in range(5)]
+        self.assertEqual(self.result_of(self.store.deliveries.move("gh", 1, 2, NOW, {running})), 2)
+        versions = [self.result_of(self.store.deliveries.find(f"e{n}"))[0].version for n in range(5)]
         self.assertEqual(versions, [1, 2, 2, 1, 3])
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([running, ready, other], [waiting]))
 
@@ -148,8 +148,8 @@ class DeliveringTests(StoreTestCase):
         """A removed trigger's unfinished deliveries die with their reason, in order."""
         ids = [self.accept_one(f"e{n}") for n in range(3)]
         self.settle(ids[1], WAITING, due_at=NOW + 5)
-        self.assertEqual(self.result_of(self.store.move("gh", 1, None, NOW + 7, {ids[0]})), 2)
-        records = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        self.assertEqual(self.result_of(self.store.deliveries.move("gh", 1, None, NOW + 7, {ids[0]})), 2)
+        records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual([record.payload["event"]["id"] for record in records], ["e1", "e2"])
         self.assertEqual({record.payload["reason"] for record in records}, {BINDING_REMOVED})
         self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
@@ -164,26 +164,26 @@ class DeliveringTests(StoreTestCase):
         self.restart()
         self.assertGreater(self.store.incarnation, before)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([], []))
-        self.assertIsNone(self.result_of(self.store.next_due()))
-        stranded = self.result_of(self.store.stranded(NOW + 1, 10))
+        self.assertIsNone(self.result_of(self.store.deliveries.next_due()))
+        stranded = self.result_of(self.store.recovery.stranded(NOW + 1, 10))
         self.assertEqual([row.delivery_id for row in stranded], [ready, waiting])
-        self.assertEqual(len(self.result_of(self.store.stranded(NOW + 1, 1))), 1)
-        self.assertEqual(self.result_of(self.store.count_stranded(NOW + 1)), 2)
-        self.assertEqual(self.result_of(self.store.states([ready, waiting, done, 99])), {done: DONE})
-        recovery = self.result_of(self.store.recover(NOW, 10))
+        self.assertEqual(len(self.result_of(self.store.recovery.stranded(NOW + 1, 1))), 1)
+        self.assertEqual(self.result_of(self.store.recovery.count_stranded(NOW + 1)), 2)
+        self.assertEqual(self.result_of(self.store.deliveries.states([ready, waiting, done, 99])), {done: DONE})
+        recovery = self.result_of(self.store.recovery.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.dead), (2, 0))
         self.assertEqual(recovery.backlog, (backlog_of("gh", 1, 1, 1),))
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
-        states = self.result_of(self.store.states([ready, waiting, done]))
+        states = self.result_of(self.store.deliveries.states([ready, waiting, done]))
         self.assertEqual(states, {ready: READY, waiting: WAITING, done: DONE})
         self.assertEqual(self.crashes_of("e0"), 0)
-        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
 
     def test_recovery_leaves_our_own_alone(self) -> None:
         """What this server accepted itself is not recovered, nor stranded."""
         self.accept_one("e1")
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 0)
-        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 0)
+        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
         self.assertEqual(self.crashes_of("e1"), 0)
 
     def test_recovery_of_what_is_older(self) -> None:
@@ -191,58 +191,58 @@ class DeliveringTests(StoreTestCase):
         old = self.accept_one("e1", received_at=NOW - 100)
         self.accept_one("e2")
         self.restart()
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10, NOW - 50)).recovered, 1)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10, NOW - 50)).recovered, 1)
         self.assertEqual(self.ready_ids(), [old])
-        self.assertEqual(self.result_of(self.store.count_stranded(NOW + 1)), 1)
-        self.assertEqual(self.result_of(self.store.count_stranded(NOW - 50)), 0)
-        self.assertEqual([row.event_id for row in self.result_of(self.store.stranded(NOW + 1, 10))], ["e2"])
+        self.assertEqual(self.result_of(self.store.recovery.count_stranded(NOW + 1)), 1)
+        self.assertEqual(self.result_of(self.store.recovery.count_stranded(NOW - 50)), 0)
+        self.assertEqual([row.event_id for row in self.result_of(self.store.recovery.stranded(NOW + 1, 10))], ["e2"])
 
     def crashes_of(self, event_id: str) -> int:
         """How many crashes an event's delivery has seen."""
-        (row,) = self.result_of(self.store.find(event_id))
+        (row,) = self.result_of(self.store.deliveries.find(event_id))
         return row.crashes
 
     def test_what_ran_at_a_crash_is_counted(self) -> None:
         """Of a server that crashed, what ran counts that, once; what had ended, waited or was not begun does not."""
         ran, ended, waits, fresh = (self.accept_one(name) for name in ("ran", "ended", "waits", "fresh"))
-        self.result_of(self.store.begins(ended))
-        self.result_of(self.store.begins(waits))
-        self.store.ended(ended)
-        self.store.ended(waits)
+        self.result_of(self.store.deliveries.begins(ended))
+        self.result_of(self.store.deliveries.begins(waits))
+        self.store.deliveries.ended(ended)
+        self.store.deliveries.ended(waits)
         self.settle(waits, WAITING, due_at=NOW + 5)
         self.crash(ran)
-        recovery = self.result_of(self.store.recover(NOW, 10))
+        recovery = self.result_of(self.store.recovery.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.dead, recovery.crashed), (4, 0, 1))
         self.assertEqual([self.crashes_of(name) for name in ("ran", "ended", "waits", "fresh")], [1, 0, 0, 0])
         self.assertEqual(self.ready_ids(), [ran, ended, fresh])
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).crashed, 0)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).crashed, 0)
         self.crash()
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).crashed, 0)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).crashed, 0)
         self.assertEqual(self.crashes_of("ran"), 1)
 
     def test_a_clean_end_counts_for_nothing(self) -> None:
         """What a server runs when it is closed is begun again, as if it had never run."""
-        self.result_of(self.store.begins(self.accept_one("e1")))
+        self.result_of(self.store.deliveries.begins(self.accept_one("e1")))
         self.restart()
-        recovery = self.result_of(self.store.recover(NOW, 1))
+        recovery = self.result_of(self.store.recovery.recover(NOW, 1))
         self.assertEqual((recovery.recovered, recovery.dead, recovery.crashed), (1, 0, 0))
 
     def test_what_was_settled_is_not_counted(self) -> None:
         """What ended just before a crash, and is on disk, has nothing to do with it."""
         delivery_id = self.accept_one("e1")
-        self.result_of(self.store.begins(delivery_id))
+        self.result_of(self.store.deliveries.begins(delivery_id))
         self.settle(delivery_id)
         self.crash()
-        self.assertEqual(self.result_of(self.store.recover(NOW, 1)).crashed, 0)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 1)).crashed, 0)
         self.assertEqual(self.state_of("e1"), [DONE])
 
     def test_crashes_and_recovery_of_what_is_older(self) -> None:
         """What a limited recovery leaves is counted by the one that takes it."""
         old, young = self.accept_one("old", received_at=NOW - 100), self.accept_one("young")
         self.crash(old, young)
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10, NOW - 50)).crashed, 1)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10, NOW - 50)).crashed, 1)
         self.assertEqual((self.crashes_of("old"), self.crashes_of("young")), (1, 0))
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).crashed, 1)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).crashed, 1)
         self.assertEqual((self.crashes_of("old"), self.crashes_of("young")), (1, 1))
 
     def test_recovery_limit(self) -> None:
@@ -252,13 +252,13 @@ class DeliveringTests(StoreTestCase):
         outcomes = []
         for _ in range(3):
             self.crash(culprit)
-            recovery = self.result_of(self.store.recover(NOW, 3))
+            recovery = self.result_of(self.store.recovery.recover(NOW, 3))
             outcomes.append((recovery.recovered, recovery.dead))
         self.assertEqual(outcomes, [(2, 0), (2, 0), (1, 1)])
         self.assertEqual((self.state_of("culprit"), self.state_of("beside")), ([DEAD], [READY]))
-        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        (record,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual((record.payload["reason"], record.occurred_at), (RECOVERY_LIMIT, NOW))
-        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
         self.assertIsNotNone(self.accept(new_delivery("again", claim=dedupe("k")))[0])
         self.restart()
-        self.assertEqual(self.result_of(self.store.recover(NOW, 1)).dead, 0)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 1)).dead, 0)

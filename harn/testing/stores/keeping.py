@@ -39,81 +39,85 @@ class KeepingTests(StoreTestCase):
 
     def test_first_generation(self) -> None:
         """An empty store knows no generation; the first is reserved, then adopted."""
-        self.assertIsNone(self.result_of(self.store.last()))
-        self.assertEqual(self.result_of(self.store.latest_bindings()), {})
-        self.result_of(self.store.reserve(generation_of(1, binding_of(1, 1), removed=("old",)), b"bundle"))
-        self.assertEqual(self.result_of(self.store.history(10)), [])
-        self.assertEqual(self.result_of(self.store.last()), generation_of(1, removed=("old",)))
-        self.result_of(self.store.adopted(1, NOW + 1))
+        self.assertIsNone(self.result_of(self.store.generations.last()))
+        self.assertEqual(self.result_of(self.store.generations.latest_bindings()), {})
+        self.result_of(self.store.generations.reserve(generation_of(1, binding_of(1, 1), removed=("old",)), b"bundle"))
+        self.assertEqual(self.result_of(self.store.generations.history(10)), [])
+        self.assertEqual(self.result_of(self.store.generations.last()), generation_of(1, removed=("old",)))
+        self.result_of(self.store.generations.adopted(1, NOW + 1))
         adopted = generation_of(1, adopted_at=NOW + 1, removed=("old",))
-        self.assertEqual(self.result_of(self.store.last()), adopted)
-        self.assertEqual(self.result_of(self.store.history(10)), [adopted])
+        self.assertEqual(self.result_of(self.store.generations.last()), adopted)
+        self.assertEqual(self.result_of(self.store.generations.history(10)), [adopted])
         live = LiveBinding(version=1, fingerprint="f1", bundle_id="sha256:b1")
-        self.assertEqual(self.result_of(self.store.latest_bindings()), {"gh": live})
-        self.assertEqual(self.result_of(self.store.bindings([("gh", 1), ("gh", 9)])), [binding_of(1, 1)])
-        self.assertEqual(self.result_of(self.store.bundle("sha256:b1")), b"bundle")
-        self.assertIsNone(self.result_of(self.store.bundle("sha256:unknown")))
+        self.assertEqual(self.result_of(self.store.generations.latest_bindings()), {"gh": live})
+        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 1), ("gh", 9)])), [binding_of(1, 1)])
+        self.assertEqual(self.result_of(self.store.generations.bundle("sha256:b1")), b"bundle")
+        self.assertIsNone(self.result_of(self.store.generations.bundle("sha256:unknown")))
 
     def test_numbers_outlive_a_restart(self) -> None:
         """Generations, the newest versions and bundles are known after a restart; history has the newest first."""
         self.adopt(generation_of(1, binding_of(1, 1), binding_of(1, 1, trigger_id="gone")))
         self.adopt(generation_of(2, binding_of(2, 2), removed=("gone",)), None)
         self.restart()
-        self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [2, 1])
-        self.assertEqual([record.number for record in self.result_of(self.store.history(1))], [2])
-        latest = self.result_of(self.store.latest_bindings())
+        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [2, 1])
+        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(1))], [2])
+        latest = self.result_of(self.store.generations.latest_bindings())
         self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 2, "gone": 1})
-        self.assertEqual(self.result_of(self.store.bundle("sha256:b1")), b"bundle")
+        self.assertEqual(self.result_of(self.store.generations.bundle("sha256:b1")), b"bundle")
 
     def test_reservation_is_replaced(self) -> None:
         """A number that was only reserved is given again, and the versions it brought are forgotten."""
         self.adopt(generation_of(1, binding_of(1, 1)))
-        self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None))
-        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].version, 2)
+        self.result_of(
+            self.store.generations.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None)
+        )
+        self.assertEqual(self.result_of(self.store.generations.latest_bindings())["gh"].version, 2)
         self.adopt(generation_of(2, binding_of(1, 2, trigger_id="y")), None)
-        latest = self.result_of(self.store.latest_bindings())
+        latest = self.result_of(self.store.generations.latest_bindings())
         self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1, "y": 1})
-        self.assertEqual(self.result_of(self.store.bindings([("gh", 2), ("x", 1)])), [])
+        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 2), ("x", 1)])), [])
 
     def test_unnoted_versions_count(self) -> None:
         """Numbers of what was only reserved are the latest ones, and stay so: it may have served."""
         self.adopt(generation_of(1, binding_of(1, 1)))
-        self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None))
+        self.result_of(
+            self.store.generations.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None)
+        )
         for _ in range(2):
-            latest = self.result_of(self.store.latest_bindings())
+            latest = self.result_of(self.store.generations.latest_bindings())
             self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 2, "x": 1})
             self.restart()
-        self.result_of(self.store.reserve(generation_of(2, digest=""), None))  # it is withdrawn
-        latest = self.result_of(self.store.latest_bindings())
+        self.result_of(self.store.generations.reserve(generation_of(2, digest=""), None))  # it is withdrawn
+        latest = self.result_of(self.store.generations.latest_bindings())
         self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1})
 
     def test_number_after_a_reservation(self) -> None:
         """A reservation that a crash left may also be passed over: its versions are given again."""
         self.adopt(generation_of(1, binding_of(1, 1)))
-        self.result_of(self.store.reserve(generation_of(2, binding_of(2, 2)), None))
+        self.result_of(self.store.generations.reserve(generation_of(2, binding_of(2, 2)), None))
         self.adopt(generation_of(3, evolve(binding_of(2, 3), fingerprint="other")), None)
-        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].fingerprint, "other")
+        self.assertEqual(self.result_of(self.store.generations.latest_bindings())["gh"].fingerprint, "other")
 
     def test_adopted_numbers_are_not_given_again(self) -> None:
         """A generation or version that was adopted is not overwritten, and a bundle must be known."""
         self.adopt(generation_of(1, binding_of(1, 1)))
         for refused in (
-            self.store.reserve(generation_of(1), None),
-            self.store.reserve(generation_of(2, binding_of(1, 2)), None),
-            self.store.reserve(generation_of(2, bundle_id="sha256:unknown"), None),
-            self.store.adopted(7, NOW),
+            self.store.generations.reserve(generation_of(1), None),
+            self.store.generations.reserve(generation_of(2, binding_of(1, 2)), None),
+            self.store.generations.reserve(generation_of(2, bundle_id="sha256:unknown"), None),
+            self.store.generations.adopted(7, NOW),
         ):
             with self.assertRaises(StoreError):
                 self.result_of(refused)
-        self.assertEqual(self.result_of(self.store.last()), generation_of(1, adopted_at=NOW))
-        self.assertEqual(self.result_of(self.store.bindings([("gh", 1)])), [binding_of(1, 1)])
+        self.assertEqual(self.result_of(self.store.generations.last()), generation_of(1, adopted_at=NOW))
+        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 1)])), [binding_of(1, 1)])
 
     def test_trims_by_age(self) -> None:
         """Finished deliveries, dead letters, records and claims go when their time is over, and not before."""
         done, dead = self.accept_one("done", claim=dedupe("k", NOW + 7 * DAY)), self.accept_one("dead")
         self.settle(done, attempt=attempt_of())
         self.settle(dead, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
-        self.result_of(self.store.append("audit.test", "old", {}))
+        self.result_of(self.store.event_log.append("audit.test", "old", {}))
         waiting = self.accept_one("waiting")
         self.settle(waiting, WAITING, due_at=NOW + DAY, attempt=attempt_of(1, "failed"))
         self.accept_one("ready")
@@ -121,7 +125,7 @@ class KeepingTests(StoreTestCase):
         self.assertEqual(self.trim_all(KEEP, NOW + 8 * DAY), 3)
         states = [self.state_of(name) for name in ("done", "dead", "waiting", "ready")]
         self.assertEqual(states, [[], [DEAD], [WAITING], [READY]])
-        self.assertEqual(self.result_of(self.store.read("audit.test", 0, 10)), [])
+        self.assertEqual(self.result_of(self.store.event_log.read("audit.test", 0, 10)), [])
         self.assertEqual(self.trim_all(KEEP, NOW + 31 * DAY), 1)
         self.assertEqual((self.state_of("dead"), self.kinds(DEAD_LETTERS)), ([], []))
         self.assertEqual((self.state_of("waiting"), self.kinds(ATTEMPTS)), ([WAITING], ["attempt_recorded"]))
@@ -137,18 +141,18 @@ class KeepingTests(StoreTestCase):
         """After everything was trimmed, ids and numbers go on above those that were given, over a restart too."""
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
-        number = self.result_of(self.store.append("audit.test", "old", {}))
-        (buried,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
-        (tried,) = self.result_of(self.store.read(ATTEMPTS, 0, 10))
+        number = self.result_of(self.store.event_log.append("audit.test", "old", {}))
+        (buried,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
+        (tried,) = self.result_of(self.store.event_log.read(ATTEMPTS, 0, 10))
         self.trim_all(KEEP, NOW + 100 * DAY)
-        self.assertEqual(self.result_of(self.store.topics()), [])
+        self.assertEqual(self.result_of(self.store.event_log.topics()), [])
         self.restart()
         again = self.accept_one("e2")
         self.assertGreater(again, delivery_id)
-        self.assertGreater(self.result_of(self.store.append("audit.test", "new", {})), number)
+        self.assertGreater(self.result_of(self.store.event_log.append("audit.test", "new", {})), number)
         self.settle(again, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
-        self.assertGreater(self.result_of(self.store.latest(DEAD_LETTERS)), buried.number)
-        self.assertGreater(self.result_of(self.store.latest(ATTEMPTS)), tried.number)
+        self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), buried.number)
+        self.assertGreater(self.result_of(self.store.event_log.latest(ATTEMPTS)), tried.number)
 
     def test_trims_by_size(self) -> None:
         """Over the size, the oldest finished go first, then dead letters; what is unfinished never."""
@@ -175,28 +179,30 @@ class KeepingTests(StoreTestCase):
         self.accept_one("e1", version=3)
         self.trim_all(KEEP, NOW)
         keys = [("gh", version) for version in range(1, 26)]
-        kept = [record.version for record in self.result_of(self.store.bindings(keys))]
+        kept = [record.version for record in self.result_of(self.store.generations.bindings(keys))]
         self.assertEqual(kept, [3, *range(6, 26)])
-        self.assertEqual(len(self.result_of(self.store.bindings([("still", 1)]))), 1)
-        bundles = [number for number in range(1, 26) if self.result_of(self.store.bundle(f"sha256:b{number}"))]
+        self.assertEqual(len(self.result_of(self.store.generations.bindings([("still", 1)]))), 1)
+        bundles = [
+            number for number in range(1, 26) if self.result_of(self.store.generations.bundle(f"sha256:b{number}"))
+        ]
         self.assertEqual(bundles, [1, 3, *range(6, 26)])
-        self.assertEqual(len(self.result_of(self.store.history(100))), 20)
+        self.assertEqual(len(self.result_of(self.store.generations.history(100))), 20)
 
     def test_keeps_what_served_beside_what_did_not(self) -> None:
         """A version stays while the only newer ones belong to generations that are not known to have served."""
         self.adopt(generation_of(1, binding_of(1, 1), binding_of(1, 1, trigger_id="other")))
         for number in range(2, 26):
             self.adopt(generation_of(number, binding_of(number, number, trigger_id="other")), None)
-        self.result_of(self.store.reserve(generation_of(26, binding_of(2, 26)), None))
+        self.result_of(self.store.generations.reserve(generation_of(26, binding_of(2, 26)), None))
         self.trim_all(KEEP, NOW)
-        self.assertEqual(len(self.result_of(self.store.bindings([("gh", 1), ("gh", 2)]))), 2)
-        self.assertEqual(self.result_of(self.store.bindings([("other", 1)])), [])
-        self.result_of(self.store.reserve(generation_of(26, digest=""), None))
+        self.assertEqual(len(self.result_of(self.store.generations.bindings([("gh", 1), ("gh", 2)]))), 2)
+        self.assertEqual(self.result_of(self.store.generations.bindings([("other", 1)])), [])
+        self.result_of(self.store.generations.reserve(generation_of(26, digest=""), None))
         self.trim_all(KEEP, NOW)
-        self.assertEqual(self.result_of(self.store.latest_bindings())["gh"].version, 1)
+        self.assertEqual(self.result_of(self.store.generations.latest_bindings())["gh"].version, 1)
         self.adopt(generation_of(26, binding_of(2, 26)), None)
         self.trim_all(KEEP, NOW)
-        self.assertEqual(self.result_of(self.store.bindings([("gh", 1), ("gh", 2)])), [binding_of(2, 26)])
+        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 1), ("gh", 2)])), [binding_of(2, 26)])
 
     def test_trims_beside_the_versions_that_are_kept(self) -> None:
         """Versions that the policy names stay, whatever their triggers are called; those like them do not."""
@@ -206,7 +212,7 @@ class KeepingTests(StoreTestCase):
         self.adopt(generation_of(2, *(binding_of(12, 2, trigger_id=name) for name in ids)), None)
         kept = (("gh", 1), ("gh@v1", 11), ("é'\"", 1), ("unknown", 1))
         self.trim_all(evolve(KEEP, generations=1, versions=kept), NOW)
-        left = self.result_of(self.store.bindings([(name, version) for name in ids for version in (1, 11)]))
+        left = self.result_of(self.store.generations.bindings([(name, version) for name in ids for version in (1, 11)]))
         self.assertEqual([(record.trigger_id, record.version) for record in left], list(kept[:3]))
 
     def test_heartbeat(self) -> None:
@@ -216,7 +222,7 @@ class KeepingTests(StoreTestCase):
 
     def test_close_writes_what_was_handed_over(self) -> None:
         """What was asked for before `close` is done before it fires, and is there after a restart."""
-        accepting = self.store.accept(accept_of(new_delivery("e1")))
+        accepting = self.store.inbox.accept(accept_of(new_delivery("e1")))
         self.result_of(self.store.close())
         self.assertEqual(len(self.result_of(accepting)), 1)
         self.restart()
@@ -227,18 +233,18 @@ class KeepingTests(StoreTestCase):
         self.result_of(self.store.close())
         self.result_of(self.store.close())
         refusals: list[Deferred[Any]] = [
-            self.store.accept(accept_of(new_delivery("e1"))),
-            self.store.claim("admin", "k", NOW + 1),
-            self.store.settle(settlement_of(1)),
-            self.store.append("audit.test", "kind", {}),
+            self.store.inbox.accept(accept_of(new_delivery("e1"))),
+            self.store.inbox.claim("admin", "k", NOW + 1),
+            self.store.deliveries.settle(settlement_of(1)),
+            self.store.event_log.append("audit.test", "kind", {}),
             self.store.heartbeat(NOW),
-            self.store.put("name", 1),
-            self.store.get("name"),
-            self.store.take_back("gh", 1, 2, NOW),
-            self.store.recent(["gh"], 1, 1),
+            self.store.checkpoints.put("name", 1),
+            self.store.checkpoints.get("name"),
+            self.store.deliveries.take_back("gh", 1, 2, NOW),
+            self.store.deliveries.recent(["gh"], 1, 1),
             self.store.trim(KEEP, NOW, 10),
-            self.store.find("e1"),
-            self.store.last(),
+            self.store.deliveries.find("e1"),
+            self.store.generations.last(),
         ]
         for refused in refusals:
             with self.assertRaises(EventLogUnavailable):
@@ -246,8 +252,8 @@ class KeepingTests(StoreTestCase):
 
     def test_cancelled_unit_does_no_harm(self) -> None:
         """Who no longer waits for a unit may cancel its Deferred; it may be written all the same."""
-        cancelled = self.store.append("audit.test", "one", {})
+        cancelled = self.store.event_log.append("audit.test", "one", {})
         cancelled.addErrback(lambda failure: None)
         cancelled.cancel()
-        self.result_of(self.store.append("audit.test", "two", {}))
+        self.result_of(self.store.event_log.append("audit.test", "two", {}))
         self.assertIn("two", self.kinds("audit.test"))

@@ -184,7 +184,7 @@ class StoreTestCase(SynchronousTestCase):
     def crash(self, *running: int) -> None:
         """Open the store as another server would after this one was killed while it ran these deliveries."""
         for delivery_id in running:
-            self.result_of(self.store.begins(delivery_id))
+            self.result_of(self.store.deliveries.begins(delivery_id))
         crashed, self.store = self.store, self.make_store()
         if self.store is not crashed:
             self.addCleanup(lambda: self.result_of(crashed.close()))
@@ -192,7 +192,7 @@ class StoreTestCase(SynchronousTestCase):
 
     def accept(self, *deliveries: NewDelivery, guard: Claim | None = None) -> tuple[int | None, ...]:
         """Accept as one unit; give the ids."""
-        return self.result_of(self.store.accept(accept_of(*deliveries, guard=guard)))
+        return self.result_of(self.store.inbox.accept(accept_of(*deliveries, guard=guard)))
 
     def accept_one(self, event_id: str, **changes: Any) -> int:
         """Accept one delivery that is no duplicate; give its id."""
@@ -202,30 +202,30 @@ class StoreTestCase(SynchronousTestCase):
 
     def settle(self, delivery_id: int, state: str = DONE, **changes: Any) -> None:
         """Settle a delivery."""
-        self.result_of(self.store.settle(settlement_of(delivery_id, state, **changes)))
+        self.result_of(self.store.deliveries.settle(settlement_of(delivery_id, state, **changes)))
 
     def adopt(
         self, generation: GenerationRecord, bundle: bytes | None = b"bundle", manifest: bytes | None = None
     ) -> None:
         """Reserve a generation, and adopt it."""
-        self.result_of(self.store.reserve(generation, bundle, manifest))
-        self.result_of(self.store.adopted(generation.number, NOW))
+        self.result_of(self.store.generations.reserve(generation, bundle, manifest))
+        self.result_of(self.store.generations.adopted(generation.number, NOW))
 
     def ready_ids(self, after: int = 0, limit: int = 100, max_bytes: int = 1 << 30) -> list[int]:
         """Ids of what is ready."""
-        return [row.delivery_id for row in self.result_of(self.store.ready(after, limit, max_bytes))]
+        return [row.delivery_id for row in self.result_of(self.store.deliveries.ready(after, limit, max_bytes))]
 
     def due_ids(self, now: float, limit: int = 100, excluding: tuple[int, ...] = ()) -> list[int]:
         """Ids of what is due."""
-        return [row.delivery_id for row in self.result_of(self.store.due(now, limit, excluding))]
+        return [row.delivery_id for row in self.result_of(self.store.deliveries.due(now, limit, excluding))]
 
     def state_of(self, event_id: str) -> list[str]:
         """States of the deliveries of one event."""
-        return [row.state for row in self.result_of(self.store.find(event_id))]
+        return [row.state for row in self.result_of(self.store.deliveries.find(event_id))]
 
     def kinds(self, topic: str) -> list[str]:
         """Kinds of the records of a topic."""
-        return [record.kind for record in self.result_of(self.store.read(topic, 0, 1000))]
+        return [record.kind for record in self.result_of(self.store.event_log.read(topic, 0, 1000))]
 
     def trim_all(self, policy: RetentionPolicy, now: float) -> int:
         """Trim until nothing is left to trim; give the count."""

@@ -41,7 +41,7 @@ class OperatingTests(StoreTestCase):
 
     def recent(self, *trigger_ids: str, limit: int = 10, depth: int = 100) -> list[str]:
         """Ids of the newest events."""
-        found = self.result_of(self.store.recent(trigger_ids or ("gh",), limit, depth))
+        found = self.result_of(self.store.deliveries.recent(trigger_ids or ("gh",), limit, depth))
         return [event.event_id for event in found]
 
     # bury
@@ -52,32 +52,32 @@ class OperatingTests(StoreTestCase):
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.settle(done)
         self.settle(other, READY, version=3)
-        buried = self.result_of(self.store.bury("gh", 1, CANCELLED, NOW + 7, {running}, True))
+        buried = self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW + 7, {running}, True))
         self.assertEqual(buried, 2)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([running, other], []))
         self.assertEqual([self.state_of(f"e{n}")[0] for n in range(5)], [READY, DEAD, DEAD, DONE, READY])
-        records = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         said = [(r.payload["event"]["id"], r.payload["reason"], r.payload["final_error"]) for r in records]
         self.assertEqual(said, [(f"e{n}", "cancelled", "key:1 gave it up") for n in (1, 2)])
         self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
-        self.assertEqual(self.result_of(self.store.bury("gh", 1, CANCELLED, NOW, {running}, True)), 0)
+        self.assertEqual(self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW, {running}, True)), 0)
 
     def test_bury_but_not_what_waits(self) -> None:
         """Waiting retries may be left as they are."""
         ready, waiting = self.accept_one("e1"), self.accept_one("e2")
         self.settle(waiting, WAITING, due_at=NOW + 5)
-        self.assertEqual(self.result_of(self.store.bury("gh", 1, CANCELLED, NOW, (), False)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW, (), False)), 1)
         self.assertEqual((self.ready_ids(ready - 1), self.due_ids(NOW + 5)), ([], [waiting]))
 
     def test_numbers_of_the_buried_are_not_given_again(self) -> None:
         """An attempt that ran on may settle what was buried; the number of its dead letter stays used, always."""
         delivery_id = self.accept_one("e1")
-        self.result_of(self.store.bury("gh", 1, CANCELLED, NOW, (), True))
-        number = self.result_of(self.store.latest(DEAD_LETTERS))
+        self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW, (), True))
+        number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
         self.settle(delivery_id, attempt=attempt_of())
         self.restart()
         self.die("e2")
-        self.assertGreater(self.result_of(self.store.latest(DEAD_LETTERS)), number)
+        self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), number)
 
     # take_back
 
@@ -86,67 +86,67 @@ class OperatingTests(StoreTestCase):
         early, late = self.die("early", NOW + 4), self.die("late", NOW + 5)
         self.die("rejected", NOW + 9, DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
         self.die("other", NOW + 9, version=2)
-        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 3, NOW + 5)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 3, NOW + 5)), 1)
         self.assertEqual(self.ready_ids(), [late])
-        (row,) = self.result_of(self.store.find("late"))
+        (row,) = self.result_of(self.store.deliveries.find("late"))
         fresh = (row.state, row.version, row.attempts, row.passed, row.due_at, row.crashes)
         self.assertEqual(fresh, (READY, 3, 0, False, None, 0))
-        records = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual([r.payload["event"]["id"] for r in records], ["early", "rejected", "other"])
-        self.assertEqual(self.result_of(self.store.find("early"))[0].delivery_id, early)
+        self.assertEqual(self.result_of(self.store.deliveries.find("early"))[0].delivery_id, early)
         self.assertEqual(len(self.kinds(ATTEMPTS)), 4)
-        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 3, NOW + 5)), 0)
+        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 3, NOW + 5)), 0)
 
     def test_taken_back_lives_again(self) -> None:
         """What was taken back is counted as unfinished, is not trimmed, and dies again with a number of its own."""
         delivery_id = self.die("e1")
-        before = self.result_of(self.store.latest(DEAD_LETTERS))
-        self.result_of(self.store.take_back("gh", 1, 2, NOW))
-        self.assertEqual(self.result_of(self.store.backlog()), [backlog_of("gh", 2, 1, 0)])
+        before = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
+        self.result_of(self.store.deliveries.take_back("gh", 1, 2, NOW))
+        self.assertEqual(self.result_of(self.store.deliveries.backlog()), [backlog_of("gh", 2, 1, 0)])
         self.trim_all(KEEP, NOW * 2)
         self.assertEqual(self.ready_ids(), [delivery_id])
         self.restart()
         failed = attempt_of(1, "failed", version=2)
         self.settle(delivery_id, DEAD, version=2, attempt=failed, dead=dead_letter("again"))
-        (record,) = self.result_of(self.store.read(DEAD_LETTERS, 0, 10))
+        (record,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertGreater(record.number, before)
         self.assertEqual((record.payload["final_error"], record.payload["attempt_count"]), ("again", 1))
 
     def test_numbers_of_what_was_taken_back_are_not_given_again(self) -> None:
         """The number of a dead letter that was taken back stays used, over a restart too."""
         self.die("e1")
-        number = self.result_of(self.store.latest(DEAD_LETTERS))
-        self.result_of(self.store.take_back("gh", 1, 2, NOW))
+        number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
+        self.result_of(self.store.deliveries.take_back("gh", 1, 2, NOW))
         self.restart()
         self.die("e2")
-        self.assertGreater(self.result_of(self.store.latest(DEAD_LETTERS)), number)
+        self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), number)
 
     def test_take_back_from_an_earlier_server(self) -> None:
         """Whosever a dead letter was, once it is taken back it is this server's to run."""
         delivery_id = self.die("e1")
         self.restart()
-        self.assertEqual(self.result_of(self.store.take_back("gh", 1, 2, 0.0)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 2, 0.0)), 1)
         self.assertEqual(self.ready_ids(), [delivery_id])
-        self.assertEqual(self.result_of(self.store.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
 
     # oldest
 
     def test_oldest(self) -> None:
         """A version's oldest unfinished delivery is known, waiting or ready, without its event's bytes."""
-        self.assertEqual(self.result_of(self.store.oldest([("gh", 1)])), {})
-        self.assertEqual(self.result_of(self.store.oldest([])), {})
+        self.assertEqual(self.result_of(self.store.deliveries.oldest([("gh", 1)])), {})
+        self.assertEqual(self.result_of(self.store.deliveries.oldest([])), {})
         done, waiting, ready, _ = (self.accept_one(f"e{n}", received_at=NOW + n) for n in range(4))
         other = self.accept_one("other", version=2)
         self.settle(done)
         self.settle(waiting, WAITING, due_at=NOW + 5)
-        found = self.result_of(self.store.oldest([("gh", 1), ("gh", 9), ("gh", 2), ("else", 1)]))
+        found = self.result_of(self.store.deliveries.oldest([("gh", 1), ("gh", 9), ("gh", 2), ("else", 1)]))
         self.assertEqual(found.keys(), {("gh", 1), ("gh", 2)})
         self.assertEqual(found["gh", 2].delivery_id, other)
         row = found["gh", 1]
         said = (row.delivery_id, row.event_id, row.received_at, row.state, row.envelope, row.body)
         self.assertEqual(said, (waiting, "e1", NOW + 1, WAITING, b"", b""))
         self.settle(waiting)
-        row = self.result_of(self.store.oldest([("gh", 1)]))["gh", 1]
+        row = self.result_of(self.store.deliveries.oldest([("gh", 1)]))["gh", 1]
         self.assertEqual((row.delivery_id, row.state), (ready, READY))
 
     # recent
@@ -160,7 +160,7 @@ class OperatingTests(StoreTestCase):
         self.assertEqual(self.recent("a", "b", limit=2), ["b5", "a5", "b4", "a4"])
         self.assertEqual(self.recent("a", "unknown", limit=100), [f"a{number}" for number in reversed(range(6))])
         self.assertEqual((self.recent("unknown"), self.recent("a", limit=0)), ([], []))
-        self.assertEqual(self.result_of(self.store.recent((), 5, 5)), [])
+        self.assertEqual(self.result_of(self.store.deliveries.recent((), 5, 5)), [])
 
     def test_recent_looks_no_deeper(self) -> None:
         """What is older than so many deliveries, whosever they are, does not come."""
@@ -175,7 +175,7 @@ class OperatingTests(StoreTestCase):
         """A recent event comes with its bytes."""
         new = new_delivery("e1", version=3, kind="push", received_at=NOW + 0.5, body=b"\x00\xff")
         self.accept(new)
-        (event,) = self.result_of(self.store.recent(["gh"], 1, 1))
+        (event,) = self.result_of(self.store.deliveries.recent(["gh"], 1, 1))
         said = (event.event_id, event.trigger_id, event.version, event.kind, event.received_at)
         self.assertEqual(said, ("e1", "gh", 3, "push", NOW + 0.5))
         self.assertEqual((event.envelope, event.body, event.disposition), (new.envelope, b"\x00\xff", "unknown"))
@@ -193,7 +193,7 @@ class OperatingTests(StoreTestCase):
         again = self.accept_one("again")
         self.settle(again, WAITING, due_at=NOW + 5, attempt=attempt_of(1, "skipped"))
         self.settle(again, attempts=2, attempt=attempt_of(2))
-        found = self.result_of(self.store.recent(["gh"], 10, 10))
+        found = self.result_of(self.store.deliveries.recent(["gh"], 10, 10))
         expected = {
             "again": "handled",
             "filter": "filter_error",
@@ -212,8 +212,8 @@ class OperatingTests(StoreTestCase):
             now = self.clock.seconds()
             self.result_of(self.store.heartbeat(now + ahead))
             self.crash()
-            self.assertEqual(len(self.result_of(self.store.stranded(NOW + 1, 10))), 1)
-            self.assertEqual(self.result_of(self.store.recover(now, 10)).recovered, 1)
+            self.assertEqual(len(self.result_of(self.store.recovery.stranded(NOW + 1, 10))), 1)
+            self.assertEqual(self.result_of(self.store.recovery.recover(now, 10)).recovered, 1)
         self.assertEqual(self.ready_ids(), [left])
 
     def test_recovery_when_the_clock_is_set_back_after_the_start(self) -> None:
@@ -221,7 +221,7 @@ class OperatingTests(StoreTestCase):
         self.accept_one("left")
         self.clock.advance(60.0)
         self.crash()
-        self.assertEqual(self.result_of(self.store.recover(NOW, 10)).recovered, 1)
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 1)
 
     # leaving
 
@@ -234,15 +234,15 @@ class OperatingTests(StoreTestCase):
         self.settle(self.accept_one("waits"), WAITING, due_at=NOW + 5)
         self.crash(running)
         ours = self.accept_one("ours")
-        stranded = self.result_of(self.store.stranded(NOW + 1, 10, leaving))
+        stranded = self.result_of(self.store.recovery.stranded(NOW + 1, 10, leaving))
         self.assertEqual([row.event_id for row in stranded], ["gone"])
-        recovery = self.result_of(self.store.recover(NOW, 1, None, leaving))
+        recovery = self.result_of(self.store.recovery.recover(NOW, 1, None, leaving))
         self.assertEqual((recovery.recovered, recovery.dead, recovery.backlog), (0, 1, ()))
         self.assertEqual((self.state_of("gone"), self.state_of("running")), ([DEAD], [READY]))
-        self.assertEqual(self.result_of(self.store.find("running"))[0].crashes, 0)
+        self.assertEqual(self.result_of(self.store.deliveries.find("running"))[0].crashes, 0)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ours], []))
-        stranded = self.result_of(self.store.stranded(NOW + 1, 10))
+        stranded = self.result_of(self.store.recovery.stranded(NOW + 1, 10))
         self.assertEqual([row.event_id for row in stranded], ["running", "waits"])
-        recovery = self.result_of(self.store.recover(NOW, 10))
+        recovery = self.result_of(self.store.recovery.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.backlog), (2, (backlog_of("gh", 1, 1, 1),)))
         self.assertEqual(self.ready_ids(gone), [running, ours])

@@ -27,8 +27,8 @@ class RememberingTests(StoreTestCase):
         """Those of ``names`` whose bundle and manifest are both kept."""
         found = []
         for name in names:
-            bundle = self.result_of(self.store.bundle(f"sha256:b{name}"))
-            manifest = self.result_of(self.store.manifest(f"sha256:m{name}"))
+            bundle = self.result_of(self.store.generations.bundle(f"sha256:b{name}"))
+            manifest = self.result_of(self.store.generations.manifest(f"sha256:m{name}"))
             self.assertEqual(bundle is None, manifest is None)
             if bundle is not None and manifest is not None:
                 self.assertEqual((bundle, manifest), (f"bundle {name}".encode(), f"manifest {name}".encode()))
@@ -46,27 +46,27 @@ class RememberingTests(StoreTestCase):
         self.adopt(generation, b"bundle", text)
         self.restart()
         adopted = evolve(generation, adopted_at=NOW)
-        self.assertEqual(self.result_of(self.store.generation(7)), adopted)
-        self.assertEqual(self.result_of(self.store.last()), adopted)
-        self.assertEqual(self.result_of(self.store.history(5)), [adopted])
-        self.assertEqual(self.result_of(self.store.manifest("sha256:m")), text)
-        self.assertIsNone(self.result_of(self.store.manifest("sha256:other")))
+        self.assertEqual(self.result_of(self.store.generations.generation(7)), adopted)
+        self.assertEqual(self.result_of(self.store.generations.last()), adopted)
+        self.assertEqual(self.result_of(self.store.generations.history(5)), [adopted])
+        self.assertEqual(self.result_of(self.store.generations.manifest("sha256:m")), text)
+        self.assertIsNone(self.result_of(self.store.generations.manifest("sha256:other")))
 
     def test_adopted_again(self) -> None:
         """A restart that goes on with a generation leaves the time at which it was first adopted."""
         self.adopt(generation_of(1), b"bundle", None)
-        self.result_of(self.store.adopted(1, NOW + 9, {"probation": {"generation": 1}}))
+        self.result_of(self.store.generations.adopted(1, NOW + 9, {"probation": {"generation": 1}}))
         self.restart()
-        self.assertEqual(self.result_of(self.store.history(5)), [generation_of(1, adopted_at=NOW)])
-        self.assertEqual(self.result_of(self.store.get("probation")), {"generation": 1})
+        self.assertEqual(self.result_of(self.store.generations.history(5)), [generation_of(1, adopted_at=NOW)])
+        self.assertEqual(self.result_of(self.store.checkpoints.get("probation")), {"generation": 1})
 
     def test_only_adopted_generations_are_shown(self) -> None:
         """A number that was only reserved, or never given, is no generation to show."""
-        self.result_of(self.store.reserve(generation_of(1), b"bundle"))
-        self.assertIsNone(self.result_of(self.store.generation(1)))
-        self.assertIsNone(self.result_of(self.store.generation(2)))
-        self.result_of(self.store.adopted(1, NOW))
-        self.assertEqual(self.result_of(self.store.generation(1)), generation_of(1, adopted_at=NOW))
+        self.result_of(self.store.generations.reserve(generation_of(1), b"bundle"))
+        self.assertIsNone(self.result_of(self.store.generations.generation(1)))
+        self.assertIsNone(self.result_of(self.store.generations.generation(2)))
+        self.result_of(self.store.generations.adopted(1, NOW))
+        self.assertEqual(self.result_of(self.store.generations.generation(1)), generation_of(1, adopted_at=NOW))
 
     def test_a_manifest_is_kept_once(self) -> None:
         """The manifest of an earlier generation need not be handed over again, and is not replaced."""
@@ -79,59 +79,61 @@ class RememberingTests(StoreTestCase):
         """A manifest that is named must be there or handed over, and one handed over must be named; else nothing is."""
         self.adopt_content(1, "a")
         for refused in (
-            self.store.reserve(generation_of(2, bundle_id="sha256:ba", manifest_digest="sha256:unknown"), None),
-            self.store.reserve(generation_of(2, bundle_id="sha256:ba"), None, b"nameless"),
-            self.store.reserve(generation_of(2, bundle_id="sha256:ba", summary={"no": object()}), None),
+            self.store.generations.reserve(
+                generation_of(2, bundle_id="sha256:ba", manifest_digest="sha256:unknown"), None
+            ),
+            self.store.generations.reserve(generation_of(2, bundle_id="sha256:ba"), None, b"nameless"),
+            self.store.generations.reserve(generation_of(2, bundle_id="sha256:ba", summary={"no": object()}), None),
         ):
             with self.assertRaises(StoreError):
                 self.result_of(refused)
-        last = self.result_of(self.store.last())
+        last = self.result_of(self.store.generations.last())
         assert last is not None
         self.assertEqual(last.number, 1)
-        self.assertIsNone(self.result_of(self.store.manifest("")))
+        self.assertIsNone(self.result_of(self.store.generations.manifest("")))
 
     # Standing values
 
     def test_values_are_kept(self) -> None:
         """A value is kept under its name, in place of the one before, over restarts, until it is removed."""
-        self.assertIsNone(self.result_of(self.store.get("probation")))
+        self.assertIsNone(self.result_of(self.store.checkpoints.get("probation")))
         for value in ([1, None, {"é": 0.5}], False, 0, "", {"generation": 7}):
-            self.result_of(self.store.put("probation", value))
-            self.assertEqual(self.result_of(self.store.get("probation")), value)
-        self.result_of(self.store.put("other", "x"))
+            self.result_of(self.store.checkpoints.put("probation", value))
+            self.assertEqual(self.result_of(self.store.checkpoints.get("probation")), value)
+        self.result_of(self.store.checkpoints.put("other", "x"))
         self.restart()
-        self.assertEqual(self.result_of(self.store.get("probation")), {"generation": 7})
+        self.assertEqual(self.result_of(self.store.checkpoints.get("probation")), {"generation": 7})
         for _ in range(2):
-            self.result_of(self.store.put("probation", None))
-            self.assertIsNone(self.result_of(self.store.get("probation")))
-        self.assertEqual(self.result_of(self.store.get("other")), "x")
+            self.result_of(self.store.checkpoints.put("probation", None))
+            self.assertIsNone(self.result_of(self.store.checkpoints.get("probation")))
+        self.assertEqual(self.result_of(self.store.checkpoints.get("other")), "x")
 
     def test_a_value_is_kept_as_it_was(self) -> None:
         """What is done to a value afterwards, or to one that was read, does not change what is kept."""
         value = {"a": [1]}
-        keeping = self.store.put("name", value)
+        keeping = self.store.checkpoints.put("name", value)
         value["a"].append(2)
         self.result_of(keeping)
-        self.result_of(self.store.get("name"))["a"].append(3)
-        self.assertEqual(self.result_of(self.store.get("name")), {"a": [1]})
+        self.result_of(self.store.checkpoints.get("name"))["a"].append(3)
+        self.assertEqual(self.result_of(self.store.checkpoints.get("name")), {"a": [1]})
 
     def test_a_value_must_be_json(self) -> None:
         """A value that JSON has no form for is refused at once."""
         with self.assertRaises(TypeError):
-            self.store.put("name", object())
+            self.store.checkpoints.put("name", object())
         with self.assertRaises(TypeError):
-            self.store.adopted(1, NOW, {"name": object()})
-        self.assertIsNone(self.result_of(self.store.get("name")))
+            self.store.generations.adopted(1, NOW, {"name": object()})
+        self.assertIsNone(self.result_of(self.store.checkpoints.get("name")))
 
     def test_adopted_with_values(self) -> None:
         """With the note that a generation serves, values are kept or removed, in one unit: all or nothing."""
-        self.result_of(self.store.put("old", 1))
-        self.result_of(self.store.reserve(generation_of(1), b"bundle"))
+        self.result_of(self.store.checkpoints.put("old", 1))
+        self.result_of(self.store.generations.reserve(generation_of(1), b"bundle"))
         with self.assertRaises(StoreError):
-            self.result_of(self.store.adopted(2, NOW, {"old": None, "new": 2}))
-        self.assertEqual([self.result_of(self.store.get(name)) for name in ("old", "new")], [1, None])
-        self.result_of(self.store.adopted(1, NOW, {"old": None, "new": 2}))
-        self.assertEqual([self.result_of(self.store.get(name)) for name in ("old", "new")], [None, 2])
+            self.result_of(self.store.generations.adopted(2, NOW, {"old": None, "new": 2}))
+        self.assertEqual([self.result_of(self.store.checkpoints.get(name)) for name in ("old", "new")], [1, None])
+        self.result_of(self.store.generations.adopted(1, NOW, {"old": None, "new": 2}))
+        self.assertEqual([self.result_of(self.store.checkpoints.get(name)) for name in ("old", "new")], [None, 2])
 
     # Retention
 
@@ -140,7 +142,7 @@ class RememberingTests(StoreTestCase):
         for number in range(1, 7):
             self.adopt_content(number, str(number))
         self.trim_all(evolve(KEEP, generations=2), NOW)
-        self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [6, 5])
+        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [6, 5])
         self.assertEqual(self.contents(*"123456"), ["5", "6"])
 
     def test_the_newest_is_always_kept(self) -> None:
@@ -148,12 +150,12 @@ class RememberingTests(StoreTestCase):
         for number in range(1, 4):
             self.adopt_content(number, str(number))
         reserved = generation_of(4, bundle_id="sha256:b4", manifest_digest="sha256:m4")
-        self.result_of(self.store.reserve(reserved, b"bundle 4", b"manifest 4"))
+        self.result_of(self.store.generations.reserve(reserved, b"bundle 4", b"manifest 4"))
         for generations in (1, 0, -5):
             self.trim_all(evolve(KEEP, generations=generations), NOW)
-            self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [3])
+            self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [3])
             self.assertEqual(self.contents(*"1234"), ["3", "4"])
-        self.assertEqual(self.result_of(self.store.last()), reserved)
+        self.assertEqual(self.result_of(self.store.generations.last()), reserved)
 
     def test_named_generations_are_kept(self) -> None:
         """Generations that the policy names stay with their bundles, manifests and versions, however old they are."""
@@ -163,9 +165,9 @@ class RememberingTests(StoreTestCase):
             )
         policy = evolve(KEEP, generations=1, kept=(2, 99))
         self.trim_all(policy, NOW)
-        self.assertEqual([record.number for record in self.result_of(self.store.history(10))], [5, 2])
+        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [5, 2])
         self.assertEqual(self.contents(*"12345"), ["2", "5"])
-        versions = self.result_of(self.store.bindings([("gh", version) for version in range(1, 6)]))
+        versions = self.result_of(self.store.generations.bindings([("gh", version) for version in range(1, 6)]))
         self.assertEqual([record.version for record in versions], [2, 5])
         self.trim_all(evolve(policy, kept=()), NOW)
         self.assertEqual(self.contents(*"12345"), ["5"])
@@ -177,7 +179,7 @@ class RememberingTests(StoreTestCase):
         self.adopt_content(3, "a", recalled=1)
         self.trim_all(evolve(KEEP, generations=1), NOW)
         self.assertEqual(self.contents("a", "b"), ["a"])
-        self.assertIsNone(self.result_of(self.store.generation(1)))
+        self.assertIsNone(self.result_of(self.store.generations.generation(1)))
 
     def test_definitions_are_trimmed_in_slices(self) -> None:
         """One call removes no more than it may, of definitions too."""
