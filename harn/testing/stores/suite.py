@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 from zope.interface.verify import verifyObject
 
+from harn.store.checkpoints import ICheckpoints
+from harn.store.deliveries import IDeliveries
+from harn.store.event_log import IEventLog
+from harn.store.generations import IGenerations
+from harn.store.inbox import IInbox
 from harn.store.interfaces import IStore
+from harn.store.recovery import IRecovery
 from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
 from harn.testing.stores.keeping import KeepingTests
@@ -32,7 +38,13 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
             return factory(self, self.clock)
 
         def test_provides_the_interface(self) -> None:
-            """It provides `IStore`, with all methods and their parameters."""
+            """The store and each of its ideas provide their interfaces, with all methods and their parameters."""
             verifyObject(IStore, self.store)
+            verifyObject(IInbox, self.store.inbox)
+            verifyObject(IDeliveries, self.store.deliveries)
+            verifyObject(IRecovery, self.store.recovery)
+            verifyObject(IEventLog, self.store.event_log)
+            verifyObject(IGenerations, self.store.generations)
+            verifyObject(ICheckpoints, self.store.checkpoints)
 
     return StoreTests
