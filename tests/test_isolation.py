@@ -24,6 +24,18 @@ CHANGES_ALL = frozenset(("chdir", "fchdir", "umask", "pthread_sigmask", "setrlim
 OWN_PROCESS = frozenset(("getpid", "getpgrp", "getpgid"))
 LONGEST_PAUSE = 0.05
 """Seconds between two looks at something that a test waits for."""
+STILL_PRIVATE = frozenset(
+    (
+        *("connectors/test_stripe.py", "listener/test_endpoint.py", "listener/test_ingest.py", "listener/test_tls.py"),
+        *("listener/test_unverified.py", "orchestrator/test_service.py", "orchestrator/test_settings.py"),
+        *("reload/invariants.py", "reload/machine.py", "reload/test_probation.py", "reload/watched.py"),
+        *("store/test_files.py", "store/test_group_commit.py", "store/test_lock.py", "store/test_mark.py"),
+        *("store/test_plans.py", "store/test_running.py", "store/test_trouble.py", "store/test_two_writers.py"),
+        *("test_clocks.py", "test_files.py", "upgrade/test_channel.py", "vm/test_forks.py", "vm/test_inline.py"),
+        "vm/test_process.py",
+    )
+)
+"""Files whose tests look into other objects; no further one may: a change of what is private breaks no test."""
 
 
 def name_of(node: ast.AST) -> str:
@@ -88,6 +100,17 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, name_of(node.func)
 
 
+def pokes(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each private attribute of another object that a test reads or sets."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
+            continue
+        owner = node.value
+        is_super = isinstance(owner, ast.Call) and name_of(owner.func) == "super"
+        if not is_super and not (isinstance(owner, ast.Name) and owner.id in ("self", "cls", "os", "sys")):
+            yield node.lineno, node.attr
+
+
 class IsolationTests(SynchronousTestCase):
     """The rule, and that it finds what it is for."""
 
@@ -137,3 +160,25 @@ class IsolationTests(SynchronousTestCase):
             "RUN = 'import os; os.kill(os.getpid(), 1)'",
         ):
             self.assertEqual(list(faults(ast.parse(source))), [], source)
+
+
+class PrivateTests(SynchronousTestCase):
+    """Tests hold what a module promises, not how it keeps it."""
+
+    def test_no_test_looks_into_another_object(self) -> None:
+        """Outside of the files that still do, no test reads or sets a private attribute of anything but itself."""
+        wrong = [
+            f"{path.relative_to(ROOT.parent)}:{line}: {name}"
+            for path in sorted(ROOT.rglob("*.py"))
+            if str(path.relative_to(ROOT)) not in STILL_PRIVATE
+            and re.search(r"\w\)?\]?\._[a-z]", path.read_text("utf-8"))
+            for line, name in pokes(ast.parse(path.read_text("utf-8")))
+        ]
+        self.assertEqual(wrong, [], "look at what it does; or make public what others may depend on")
+
+    def test_the_rule_finds(self) -> None:
+        """A field of another object is found, however it is reached; one's own and a base class's method are not."""
+        for source in ("world.store._rows", "self.world._hooks = 1", "made()._thread", "module._helper()"):
+            self.assertEqual(len(list(pokes(ast.parse(source)))), 1, source)
+        for source in ("self._made", "super()._stop()", "os._exit(1)", "x.__class__", "module.public"):
+            self.assertEqual(list(pokes(ast.parse(source))), [], source)
