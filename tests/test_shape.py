@@ -14,18 +14,18 @@ MOST_PARAMETERS = 7
 
 LONG_FUNCTIONS: frozenset[str] = frozenset(
     (
-        "harn.cli.reload.with_wishes",
         "harn.dispatch.attempt.failed",
         "harn.dispatch.intake._decide_one",
+        "harn.listener.request.HarnRequest.begin",
         "harn.manifest.load._check",
         "harn.orchestrator.publish.manifest_payload",
         "harn.reload.candidate.make_candidate",
         "harn.reload.inputs.read_inputs",
         "harn.reload.report.ReloadReport.to_dict",
         "harn.reload.revive.Reviver._of_bundle",
-        "harn.store.sqlite.generations.reserve",
-        "harn.store.sqlite.session.Session.accept",
-        "harn.store.sqlite.session.Session.settle",
+        "harn.store.sqlite.generations.SQLiteGenerations.reserve",
+        "harn.store.sqlite.inbox.Accept.write_all",
+        "harn.store.sqlite.settling.Settle.write_all",
         "harn.vm.childprocess.ChildProcess.spawn",
     )
 )
@@ -37,7 +37,7 @@ WIDE_CONSTRUCTORS: frozenset[str] = frozenset(
         "harn.dispatch.readback.ReadBack.__init__",
         "harn.dispatch.window.Window.__init__",
         "harn.listener.site.HarnSite.__init__",
-        "harn.orchestrator.operations.Operations.__init__",
+        "harn.server.Server.__init__",
         "harn.testing.server.ServerProcess.__init__",
     )
 )

@@ -210,7 +210,7 @@ PROOFS = {
     "reload.confirm_within": Proof(
         'reload.confirm_within = "5s"',
         'reload.confirm_within = "6s"',
-        lambda server: server.probation() and server.probation().confirm_by - START,
+        lambda server: (found := server.probation()) and (found.confirm_by or 0.0) - START,
         (5.0, 6.0),
     ),
     "reload.revert_on_failures": Proof(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -149,7 +150,7 @@ class ReviveTests(GenerationCase):
         """What cannot be brought back, for whatever reason, goes to the newest version."""
 
         def unresolvable() -> None:
-            resolved = [Deferred(), Deferred()]
+            resolved: list[Deferred[Any]] = [Deferred(), Deferred()]
             resolved[0].callback([])
             self.world.interpreters.on_resolve = lambda: resolved.pop(0) if resolved else Deferred()
 

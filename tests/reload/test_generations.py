@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
@@ -280,7 +281,7 @@ class LifetimeTests(GenerationCase):
         self.started(fake("a"), github("b"))
         self.successResultOf(self.world.take("a"))
         generation = self.world.coordinator.current
-        references = {
+        references: dict[str, Any] = {
             "generation": weakref.ref(generation),
             "binding": weakref.ref(generation.bindings["a"]),
             "connector": weakref.ref(generation.connectors["a"].value.connector),

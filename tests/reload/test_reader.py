@@ -105,7 +105,7 @@ class ThreadTests(TestCase):
         threads[0].join(10.0)
         self.assertFalse(threads[0].is_alive())
 
-    def test_own_thread(self) -> None:
+    def test_own_thread(self) -> Deferred[None]:
         """It is one thread, which keeps no process from ending, and ends when the reader is closed."""
         return Deferred.fromCoroutine(self._read())
 

@@ -116,7 +116,7 @@ class RevivingTests(GenerationCase):
 
     def test_given_up_meanwhile(self) -> None:
         """Who no longer waits for it leaves nothing held, of what was brought back neither."""
-        ready = [succeed([])]
+        ready: list[Deferred[Any]] = [succeed([])]
         self.world.interpreters.on_resolve = lambda: ready.pop() if ready else Deferred()
         reviving = self.reviving(("a", 1), ("b", 1), ("a", 2))
         self.assertEqual((self.holders(), len(self.world.interpreters.alive)), ([2], 2))

@@ -41,7 +41,7 @@ class WatchedWorld(World):
                 notebook.just_judged.add(ramp.fresh.key)
             end_ramp(trigger_id, winner, *more)
 
-        self.registry.end_ramp = ended
+        self.registry.end_ramp = ended  # type: ignore[assignment]
 
     def _failed(self, event: ProbationFailed) -> None:
         self.notebook.undone[event.probation.generation] = event.bindings

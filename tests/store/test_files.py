@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from typing import Any
 
 from twisted.logger import globalLogPublisher
 
@@ -143,7 +144,7 @@ class RemovedFilesTests(SQLiteTestCase):
     def test_guard(self):
         """A guard that says that the directory is another's ends all writing at the next heartbeat."""
         self.result_of(self.store.close())
-        verdicts = []
+        verdicts: list[Any] = []
 
         def guard():
             if verdicts:

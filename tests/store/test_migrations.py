@@ -287,7 +287,7 @@ class MigrationTests(SQLiteTestCase):
             path = self.newer(oldest)
             for opening in (lambda path=path: self.result_of(SQLiteStore.at(path, self.clock).open()), open_readonly):
                 with self.assertRaises(StateDirectoryUnusable) as raised:
-                    opening(path) if opening is open_readonly else opening()
+                    open_readonly(path) if opening is open_readonly else opening()  # type: ignore[call-arg]
                 self.assertIn("run that version again", str(raised.exception))
 
     def test_a_migrated_database_says_who_can_write(self):

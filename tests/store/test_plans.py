@@ -1,6 +1,7 @@
 """What SQLite does for each statement: nothing on a hot path reads a table from end to end."""
 
 import sqlite3
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,7 +47,8 @@ class Watched:
 class PlanTests(SynchronousTestCase):
     def setUp(self):
         database = MemoryDatabase()
-        self.watched = database.connection = Watched(database.connection)
+        self.watched = cast(Any, Watched(database.connection))
+        database.connection = self.watched
         self.clock = Clock()
         self.clock.advance(NOW)
         self.store = PumpedStore(self.clock, database)

@@ -122,7 +122,7 @@ class RetentionTests(SynchronousTestCase):
 
     def test_stop_waits_for_the_slice_under_way(self):
         """Stopping waits for the slice that was begun, and begins no other."""
-        slice_ = Deferred()
+        slice_: Deferred[int] = Deferred()
         self.start(slice_)
         stopped = self.service.stopService()
         self.assertNoResult(stopped)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from queue import SimpleQueue
+from typing import Any
 
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
@@ -107,7 +108,7 @@ class TwoStoresTests(SQLiteTestCase):
     def test_at_once(self):
         """Of two that write in the same moment, in any order and size, neither loses or repeats anything."""
         chance = random.Random(3)
-        ids = []
+        ids: list[int] = []
         for number in range(60):
             units = []
             for store in chance.choice([(self.store, self.other), (self.other, self.store), (self.other,)]):
@@ -198,7 +199,7 @@ class TwoStoresTests(SQLiteTestCase):
     def test_a_busy_database_is_waited_for(self):
         """While another process writes, a unit waits for its commit, and goes on from its numbers."""
         self.result_of(self.accept_in(self.store, "e1"))
-        begun = SimpleQueue()
+        begun: SimpleQueue[Any] = SimpleQueue()
         self.trace(begun.put)
         other = sqlite3.connect(self.path, isolation_level=None)
         self.addCleanup(other.close)
@@ -221,7 +222,7 @@ class TwoStoresTests(SQLiteTestCase):
 
     def test_numbers_are_read_only_when_another_wrote(self):
         """Alone, a batch costs one look at what may have changed, and the numbers are read once."""
-        seen = []
+        seen: list[Any] = []
         self.trace(seen.append)
         for number in range(3):
             self.result_of(self.accept_in(self.store, f"e{number}"))
