@@ -17,16 +17,26 @@ import msgspec
 
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
+from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.feature import add_gauges
+from harn.history import operations as history_operations
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
 from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDERS
 from harn.model.durations import format_duration
 from harn.observability.exposition import ServerCollector
 from harn.observability.metrics import Metrics
+from harn.operations.model import Operation
+from harn.operations.openapi import show_api
+from harn.operations.parameters import Parameter
+from harn.operations.values import schema_of_written
 from harn.options import OPTIONS
+from harn.orchestrator import operations as server_operations
 from harn.orchestrator.reloading import add_drain_gauge
 from harn.plugins import builtin
+from harn.reload import drain_operations
+from harn.reload import operations as reload_operations
+from harn.rollout import operations as rollout_operations
 from harn.triggers.gauges import add_version_gauges
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -290,6 +300,91 @@ def metrics_part() -> str:
     )
 
 
+# The admin API
+
+
+def operations_part() -> str:
+    """Describe every operation: its route, role, parameters and answer."""
+    first: dict[type, str] = {}
+    for each in DECLARED:
+        first.setdefault(each.result, each.name)
+    return "\n".join(_of_operation(each, first[each.result]) for each in DECLARED)
+
+
+def _of_operation(operation: Operation[Any, Any, Any], described_at: str) -> str:
+    """Describe an operation; its answer only if no operation before it, ``described_at``, has the same."""
+    route = f"`{operation.route.method} /admin{operation.route.path}`"
+    told = [f"role `{operation.role.value}`", *(["audited"] if operation.audit is not None else [])]
+    lines = [f"### `{operation.name}`\n", f"{route}: {operation.summary} ({', '.join(told)})\n"]
+    if operation.fields:
+        lines.append(table(("parameter", "in", "value", "meaning"), map(_of_parameter, operation.fields)))
+    if described_at != operation.name:
+        lines.append(f"The answer is that of `{described_at}`.\n")
+    else:
+        lines.append(table(("answer", "value", "meaning"), _of_result(operation.result)))
+    return "\n".join(lines)
+
+
+def _of_parameter(parameter: Parameter) -> tuple[str, str, str, str]:
+    value = parameter.expected
+    if parameter.is_required:
+        value += "; required"
+    elif parameter.default not in (None, False):
+        value += f"; {parameter.default} by default"
+    return f"`{parameter.key}`", parameter.place.value, value, parameter.description
+
+
+def _of_result(result: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
+    _, schemas = msgspec.json.schema_components([result], schema_hook=schema_of_written)
+    yield from _members(schemas[result.__name__], schemas, "")
+
+
+def _members(schema: Schema, schemas: Schema, before: str) -> Iterator[tuple[str, str, str]]:
+    """Give a row for each member of an object, and of the objects within it."""
+    for name, value in schema["properties"].items():
+        path = f"{before}{name}"
+        inner, suffix = _object_in(value, schemas)
+        yield f"`{path}`", _kind_of(value, schemas), value.get("description", inner.get("description", ""))
+        if inner:
+            yield from _members(inner, schemas, f"{path}{suffix}.")
+
+
+def _object_in(schema: Schema, schemas: Schema) -> tuple[Schema, str]:
+    """Give the object that a value is or holds, and what leads to it; an empty one where there is none."""
+    for each in schema.get("anyOf", (schema,)):
+        if "$ref" in each:
+            return schemas[each["$ref"].rpartition("/")[2]], ""
+        for key, suffix in (("items", "[]"), ("additionalProperties", ".NAME")):
+            if isinstance(each.get(key), Mapping):
+                inner, more = _object_in(each[key], schemas)
+                if inner:
+                    return inner, suffix + more
+    return {}, ""
+
+
+def _kind_of(schema: Schema, schemas: Schema) -> str:
+    """Say in a word or two what a value is."""
+    kinds = []
+    for each in schema.get("anyOf", (schema,)):
+        kind = "object" if "$ref" in each else each.get("type", "any JSON value")
+        if kind == "array" and each.get("items"):
+            kind = f"array of {_kind_of(each['items'], schemas)}s"
+        kinds.append({"string": "text", "boolean": "`true`, `false`", "null": "`null`"}.get(kind, kind))
+    return " or ".join(dict.fromkeys(kinds))
+
+
+DECLARED: tuple[Operation[Any, Any, Any], ...] = (
+    *reload_operations.OPERATIONS,
+    *history_operations.OPERATIONS,
+    *rollout_operations.OPERATIONS,
+    *drain_operations.OPERATIONS,
+    *server_operations.OPERATIONS,
+    *dispatch_operations.OPERATIONS,
+    show_api,
+)
+"""The operations of a server."""
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "orchestrator": orchestrator_part,
     "trigger": trigger_part,
@@ -303,6 +398,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "server": lambda: common_part(SERVER),
     "environment": environment_part,
     "metrics": metrics_part,
+    "operations": operations_part,
 }
 
 

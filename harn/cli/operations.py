@@ -44,6 +44,7 @@ def with_parameters(
     arguments: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
     metavars: Mapping[str, str] = MappingProxyType({}),
+    helps: Mapping[str, str] = MappingProxyType({}),
 ) -> Decorator:
     """
     Return a command an option for each parameter of an operation.
@@ -51,6 +52,7 @@ def with_parameters(
     :param arguments: names of those that are arguments and not options.
     :param without: names of those that the command sets itself.
     :param metavars: what the usage of the command calls arguments, where that is not their names.
+    :param helps: what options do, where the command does more with them than the operation.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,17 +62,17 @@ def with_parameters(
                 argument = click.argument(each.name, type=ValueOf(each), required=each.is_required, metavar=metavar)
                 command = argument(command)
             elif each.name not in without:
-                command = option(each)(command)
+                command = option(each, helps.get(each.name, each.description))(command)
         return command
 
     return decorate
 
 
-def option(parameter: Parameter) -> Decorator:
+def option(parameter: Parameter, help_text: str) -> Decorator:
     """Return the option of a parameter; without a value it is left to the server what holds."""
     flag = "--" + parameter.key.lower().replace("_", "-")
     if parameter.is_flag:
-        return click.option(flag, parameter.name, is_flag=True, help=parameter.description)
+        return click.option(flag, parameter.name, is_flag=True, help=help_text)
     is_shown = not parameter.is_required and parameter.default is not None
     return click.option(
         flag,
@@ -79,7 +81,7 @@ def option(parameter: Parameter) -> Decorator:
         **({"default": parameter.default, "show_default": True} if is_shown else {}),
         required=parameter.is_required,
         metavar=parameter.metavar,
-        help=parameter.description,
+        help=help_text,
     )
 
 

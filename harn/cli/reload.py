@@ -23,13 +23,14 @@ from harn.reload.operations import reload as reload_operation
 
 SOURCE = "cli"
 """The label of what commands ask for."""
+DRY_RUN = {"dry_run": "Only say what would change: exit 0 nothing, 1 something, 2 problems."}
 LATE_RELOAD = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
 LATE_PLAN = "nothing changes, since this was a dry run; to see what it finds, ask again with a longer --timeout"
 
 
 @click.command()
 @with_place
-@with_parameters(reload_operation, without=("source",))
+@with_parameters(reload_operation, without=("source",), helps=DRY_RUN)
 @with_server
 @with_json
 def reload(as_json: bool, **given: Any) -> None:

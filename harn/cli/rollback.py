@@ -9,7 +9,7 @@ import click
 
 from harn.cli.operations import ask, parameters_from, print_json, with_parameters
 from harn.cli.place import Reach
-from harn.cli.reload import SOURCE, carry_out
+from harn.cli.reload import DRY_RUN, SOURCE, carry_out
 from harn.cli.shared import with_json, with_place, with_server
 from harn.operations.requests import write_request
 from harn.reload.operations import rollback as rollback_operation
@@ -18,7 +18,7 @@ from harn.rollout.operations import confirm_generation
 
 @click.command()
 @with_place
-@with_parameters(rollback_operation, arguments=("generation",), without=("source",))
+@with_parameters(rollback_operation, arguments=("generation",), without=("source",), helps=DRY_RUN)
 @with_server
 @with_json
 def rollback(as_json: bool, **given: Any) -> None:

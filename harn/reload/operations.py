@@ -26,9 +26,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_.:@/+-]")
 
 Source = Annotated[str | None, Meta(description="A label of at most 32 characters for records.")]
 Force = Annotated[bool, Meta(description="Reload even if nothing has changed."), IN_QUERY]
-DryRun = Annotated[
-    bool, Meta(description="Only say what would change: exit 0 nothing, 1 something, 2 problems."), IN_QUERY
-]
+DryRun = Annotated[bool, Meta(description="Only say what would change."), IN_QUERY]
 IfMatch = Annotated[
     str | None,
     Meta(description="Only if this is still the live generation (GET /admin/generation)."),
@@ -60,12 +58,12 @@ class Plan(Parameters, frozen=True, kw_only=True):
     ] = None
     minimum: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
-        Meta(description="With --revert-on-failures: judge nothing before N attempts; 20 if not given."),
+        Meta(description="With revert_on_failures: roll back only after N attempts; 20 if not given."),
         IN_QUERY,
     ] = field(name="min", default=None)
     watch_for: Annotated[
         Period | None,
-        Meta(description="With --revert-on-failures: for how long, if not what the manifest says."),
+        Meta(description="With revert_on_failures: for how long, if not what the manifest says."),
         IN_QUERY,
     ] = field(name="for", default=None)
     replay: Annotated[

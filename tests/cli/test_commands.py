@@ -383,7 +383,7 @@ class InspectTests(CommandCase):
         self.serve((200, self.FOUND))
         lines = self.harn("inspect").stdout.splitlines()
         self.assertEqual(
-            lines[:12],
+            lines[:13],
             [
                 "Triggers:",
                 "- id=gh provider=github kind=webhook handler=local version=2 state=active received=3 refused=0 "
@@ -401,8 +401,8 @@ class InspectTests(CommandCase):
                 "- in_flight=0 queued=1 waiting_retries=2",
             ],
         )
-        self.assertEqual(lines[12:14], ["Recent dispatches:", "- kind=dispatch_succeeded event_id=2"])
-        self.assertEqual(len(lines), 18)
+        self.assertEqual(lines[13:15], ["Recent dispatches:", "- kind=dispatch_succeeded event_id=2"])
+        self.assertEqual(len(lines), 19)
 
     def test_json(self) -> None:
         """``--json`` prints what the server says."""

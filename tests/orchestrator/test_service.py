@@ -28,6 +28,7 @@ from harn.store.lock import StateDirectoryLock
 from harn.testing.manifests import trigger_text
 from harn.testing.server import GITHUB_SECRET, Answer, Connection
 from harn.triggers.registry import Registry
+from tests.test_docs import DOCS
 
 HANDLERS = """
 import asyncio, pathlib
@@ -141,6 +142,16 @@ class ServiceCase(TestCase):
 
 
 class LifeTests(ServiceCase):
+    async def test_operations_are_described(self) -> None:
+        """The reference page has each operation of a server, and the API description has its route."""
+        service = await self.started()
+        operations = self.server_of(service).operations
+        page = (DOCS / "reference" / "operations.md").read_text(encoding="utf-8")
+        described = {line.strip("# `") for line in page.splitlines() if line.startswith("### ")}
+        self.assertEqual(described, {each.name for each in operations})
+        answer = await self.ask(lambda to: to.request("GET", "/admin/openapi.json", headers={"X-API-Key": "key"}))
+        self.assertEqual(set(answer.json()["paths"]), {f"/admin{each.route.path}" for each in operations})
+
     async def test_from_start_to_stop(self) -> None:
         """With child processes: it serves, delivers, tells of itself, and ends with nothing left."""
         service = await self.started(vm="child", watch=True)
