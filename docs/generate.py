@@ -57,7 +57,7 @@ def main() -> None:
 
 def renew(page: str) -> str:
     """
-    Give a page with every generated part as it should be.
+    Return a page with every generated part renewed.
 
     :raises KeyError: it has a part without a generator.
     """

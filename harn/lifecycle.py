@@ -38,7 +38,7 @@ class Received(Event, frozen=True, gc=False):
 
 
 class Chosen(Event, frozen=True, gc=False):
-    """What a ramping trigger received went to these of its two versions."""
+    """The versions of a ramping trigger that were chosen for a request."""
 
     trigger_id: str
     bindings: tuple[str, ...]

@@ -1,5 +1,5 @@
 """
-What ``serve`` can be told, defined once for the command line, the environment and twistd.
+The options of ``serve``, defined once for the command line, the environment and twistd.
 
 A flag wins over its environment variable, which wins over the default. What the manifest may also say (drain, pumps,
 log level) stays None here when nobody said it.
@@ -68,14 +68,14 @@ def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def read_text(text: str) -> str:
-    """Take any text but an empty one."""
+    """Read any text that is not empty."""
     if not text:
         raise ValueError("the value is empty")
     return text
 
 
 def read_switch(text: str) -> bool:
-    """Take a truth value as environment variables spell it."""
+    """Read a truth value as environment variables spell it."""
     if text.lower() in _TRUE:
         return True
     if text.lower() in _FALSE:
@@ -84,19 +84,19 @@ def read_switch(text: str) -> bool:
 
 
 def read_count(text: str) -> int:
-    """Take a whole number of at least 0."""
+    """Read a whole number of at least 0."""
     if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"{text!r} is no whole number of at least 0")
     return int(text)
 
 
 def read_positive(text: str) -> int:
-    """Take a whole number; 0 means 1."""
+    """Read a whole number; 0 means 1."""
     return max(1, read_count(text))
 
 
 def read_seconds(text: str) -> float:
-    """Take seconds, at least 0."""
+    """Read seconds, at least 0."""
     try:
         seconds = float(text)
     except ValueError:
@@ -107,12 +107,12 @@ def read_seconds(text: str) -> float:
 
 
 def read_grace(text: str) -> float:
-    """Take seconds, less than 1 meaning 1."""
+    """Read seconds, less than 1 meaning 1."""
     return max(1.0, read_seconds(text))
 
 
 def read_role(text: str) -> str:
-    """Take the role; there is one so far."""
+    """Read the role; there is one so far."""
     role = one_of(ROLES)(text)
     if role == "multi-tenant":
         raise ValueError("multi-tenant is not supported yet; use single-tenant")
@@ -120,7 +120,7 @@ def read_role(text: str) -> str:
 
 
 def read_address(text: str) -> tuple[str, int]:
-    """Take ``host:port``, with an IPv6 host in brackets; port 0 picks a free one."""
+    """Read ``host:port``, with an IPv6 host in brackets; port 0 picks a free one."""
     host, separator, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:
@@ -257,7 +257,8 @@ OPTIONS: tuple[Option, ...] = (
 @frozen(kw_only=True)
 class ServeOptions:
     """
-    What ``serve`` was told. Paths are absolute; ``manifest_name`` is the manifest's as it was given, for messages.
+    The options that ``serve`` was given. Paths are absolute; ``manifest_name`` is the manifest's as given, for
+    messages.
 
     :ivar shutdown_timeout: seconds, at least 1.
     :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``

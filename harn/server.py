@@ -99,7 +99,7 @@ class Server:
 
     def add(self, part: T, *kinds: type[Any]) -> T:
         """
-        Let later features use ``part``; return it.
+        Register ``part`` for later features; return it.
 
         :param kinds: the classes or interfaces by which it is found; its own class if there are none.
         :raises ValueError: there is one of the same kind.

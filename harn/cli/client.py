@@ -53,7 +53,7 @@ class RequestRefused(HarnError):
 
 @frozen(kw_only=True)
 class ServerAnswer:
-    """What came back: the HTTP status, and the decoded JSON."""
+    """A server's answer: the HTTP status, and the decoded JSON."""
 
     status: int
     document: Any
@@ -148,7 +148,7 @@ class AdminClient:
 
     def _ask(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> ServerAnswer:
         """
-        Ask, and read the answer.
+        Send a request, and read the answer.
 
         :raises ServerUnreachable: there is no connection, or it broke.
         :raises AnswerTimedOut: no answer in time.

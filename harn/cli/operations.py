@@ -114,7 +114,7 @@ class Answered(Generic[R]):
 
 def ask(client: AdminClient, operation: Operation[Any, P, R], wanted: P) -> Answered[R]:
     """
-    Ask a server for an operation.
+    Request an operation of a server.
 
     :raises RequestRefused: it answered with a problem document.
     :raises ServerUnreachable, AnswerTimedOut: it did not answer, or not as our server would.

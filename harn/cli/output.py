@@ -1,4 +1,4 @@
-"""What commands print: results on standard output, errors on standard error, neither able to steer a terminal."""
+"""Output of commands: results on standard output, errors on standard error, neither able to steer a terminal."""
 
 from __future__ import annotations
 

@@ -45,14 +45,14 @@ def reload(as_json: bool, **given: Any) -> None:
 @with_server
 @with_json
 def plan(as_json: bool, **given: Any) -> None:
-    """Say all that a reload would change, and change nothing: exit 0 nothing, 1 something, 2 problems."""
+    """Show what a reload would change, without changing it: exit 0 nothing, 1 something, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
     carry_out(Reach.told(given, os.environ), write_request(plan_operation, wanted), True, as_json)
 
 
 def carry_out(reach: Reach, request: OperationRequest, dry_run: bool, as_json: bool) -> None:
     """
-    Ask, print the report, and end the process with the exit status that it means.
+    Request the reload, print the report, and end the process with the report's exit status.
 
     A dry run that could not be made is a problem (2): 1 means that something would change.
     """

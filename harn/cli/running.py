@@ -20,7 +20,7 @@ LINGER = 5.0
 
 class RunnableService(Protocol):
     """
-    What `run_service` asks of a service.
+    The interface of a service for `run_service`.
 
     :ivar exit_code: the process's exit status once the reactor has stopped.
     """

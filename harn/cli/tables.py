@@ -31,7 +31,7 @@ EDGES = 1
 @frozen
 class Fitted:
     """
-    What shows some rows in a width.
+    A layout of rows for a width.
 
     :ivar is_soft: whether it is lines that the terminal is to wrap itself, so that a name can be copied whole.
     """
@@ -74,7 +74,7 @@ def fitted(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Text]]
 
 @frozen
 class Size:
-    """How wide a column is with its longest line, and ``least``, at least; whether it says nothing."""
+    """The width of a column with its longest line, and ``least``, the minimum; whether it is empty."""
 
     natural: int
     least: int

@@ -1,4 +1,4 @@
-"""What people see at a terminal, made with rich; imported only where an output is one, since its import takes long."""
+"""Drawing at a terminal, with rich; imported only when an output is a terminal, since its import takes long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harn.orchestrator.operations import Inspection
 
 
 def spinner(text: str) -> AbstractContextManager[object]:
-    """Turn at the cursor, beside ``text``, until the context is left; then leave no trace."""
+    """Show a spinner at the cursor, beside ``text``, until the context is left; then remove it."""
     return Console().status(Text(text))
 
 

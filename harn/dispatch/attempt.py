@@ -1,4 +1,4 @@
-"""What one attempt means for its delivery: the settlement to make durable. Pure."""
+"""The settlement of a delivery after one attempt, to make durable. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What versions have in hand: how many of their deliveries run and wait."""
+"""Workload of versions: how many of their deliveries run and wait."""
 
 from __future__ import annotations
 

@@ -72,12 +72,12 @@ class Delivery:
 
     @classmethod
     def accepted(cls, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> Delivery:
-        """Take over what the inbox has just made durable."""
+        """Make the delivery of a row that the inbox has just made durable."""
         return cls(delivery_id, binding, new.event_id, new.envelope, new.body, new.received_at, new.replay_of)
 
     @classmethod
     def stored(cls, row: StoredDelivery, binding: BindingVersion) -> Delivery:
-        """Take up a row that was read back."""
+        """Make the delivery of a row that was read back."""
         body = None if row.left_out else row.body
         delivery = cls(row.delivery_id, binding, row.event_id, row.envelope, body, row.received_at, row.replay_of)
         delivery.large = delivery.large or row.left_out

@@ -53,7 +53,7 @@ that refuses everything must not spin the reactor.
 
 @frozen
 class Outcome:
-    """How one delivery stands after it was settled, for those who watch it."""
+    """The state of one delivery after it was settled, for its watchers."""
 
     delivery: Delivery
     settlement: Settlement
@@ -112,7 +112,7 @@ class Dispatcher:
     # What others ask of it
 
     def submit(self, delivery: Delivery) -> None:
-        """Take a delivery that has just become durable; it holds a lease on its binding."""
+        """Queue a delivery that has just become durable; it holds a lease on its binding."""
         if not delivery.binding.moved:
             self._window.offer(delivery)
         elif self._moves.accepted(delivery):
@@ -122,7 +122,7 @@ class Dispatcher:
             delivery.let_go_of_body()
 
     def hold(self) -> None:
-        """Bring back nothing from the store until `resume`: while rows are taken over, their leases are missing."""
+        """Read no rows back until `resume`: while rows are taken over, their leases are missing."""
         self._readback.hold()
 
     def resume(self, next_due: float | None) -> None:
@@ -152,12 +152,12 @@ class Dispatcher:
 
     @property
     def queued(self) -> int:
-        """How many deliveries wait in memory for a free place."""
+        """Number of deliveries that wait in memory for a free place."""
         return len(self._window)
 
     @property
     def bytes_in_hand(self) -> int:
-        """How many bytes of deliveries memory holds: of those that wait here, and of those that run."""
+        """Bytes of deliveries in memory: of those that wait here, and of those that run."""
         return self._window.bytes + self._bodies.bytes
 
     def drain(self, max_items: int) -> Deferred[None]:
@@ -223,7 +223,7 @@ class Dispatcher:
         return done
 
     def _end_held(self, binding: BindingVersion) -> None:
-        """Give up what memory holds of a cancelled version; what is being settled, when that is done."""
+        """Cancel the deliveries of a cancelled version in memory; those being settled, when that is done."""
         held = self._window.remove(lambda delivery: delivery.binding is binding)
         for delivery, again in list(self._returning.values()):
             if delivery.binding is binding:

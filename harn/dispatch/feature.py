@@ -43,7 +43,7 @@ def install(server: Server, **limits: int) -> None:
 
 def apply_settings(dispatcher: Dispatcher, settings: OrchestratorSettings, most: int | None) -> None:
     """
-    Have the dispatcher use these settings.
+    Apply these settings to the dispatcher.
 
     :param most: handlers that run at once, whatever the settings say; None to leave it to them.
     """

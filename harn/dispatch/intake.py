@@ -36,7 +36,7 @@ INBOX_TOPIC = "trigger.inbox.envelopes"
 @frozen(kw_only=True)
 class Arrival:
     """
-    What came in, beside the events: shared by all events of one request.
+    Data shared by all events of one request.
 
     :ivar headers: lower-case names; as received, without credentials of ours.
     :ivar received_at: seconds, Unix.
@@ -53,7 +53,7 @@ class Arrival:
 @frozen
 class Taken:
     """
-    What became of a request's events: ids of the accepted ones in order, and counts.
+    The outcome of a request's events: ids of the accepted ones in order, and counts.
 
     :ivar dead: how many of the accepted were kept as dead letters at once.
     :ivar bindings: for each accepted event the key of the version that took it.
@@ -69,7 +69,7 @@ class Taken:
 @frozen
 class Decided:
     """
-    What a binding's rules say of a request's events: what to keep, and how many did not match or were filtered out.
+    The decision of a binding's rules: the events to keep, and how many did not match or were filtered out.
 
     :ivar guard: the arrival's.
     :ivar holders: for each of the deliveries the version that it is for.
@@ -243,7 +243,7 @@ class Intake:
         ignored: int,
         began_at: float,
     ) -> Taken:
-        """Hand over what is new; give back the leases of what is not."""
+        """Submit new deliveries; release the leases of duplicates."""
         emit = self._lifecycle.emit
         emit(Appended(INBOX_TOPIC, self._clock.seconds() - began_at))
         event_ids: list[str] = []
@@ -268,7 +268,7 @@ class Intake:
 
     @staticmethod
     def _failed(failure: Failure, holders: tuple[BindingVersion, ...]) -> Failure:
-        """Nothing was kept: no lease is needed."""
+        """Called when nothing was stored: release the leases."""
         for holder in holders:
             holder.release()
         return failure

@@ -1,5 +1,5 @@
 """
-What leaves a version in the store, all at once: to another version, or to the dead letters.
+Transfer of all rows of a version in the store: to another version, or to the dead letters.
 
 From the moment that this begins until it is on disk, the rows are nobody's to run. Whatever becomes a row of that
 version meanwhile leaves with the others, and so do the leases that wait for it: the store does its units in order, so
@@ -46,7 +46,7 @@ class Leavings:
     _under_way: dict[BindingVersion, Leaving] = field(factory=dict)
 
     def begin(self, binding: BindingVersion) -> Leaving:
-        """Let what the version has in the store alone leave it, once `arrived`; it is held until `end`."""
+        """Start to transfer the rows that are not in memory, once `arrived`; the version stays leased until `end`."""
         binding.lease()
         leaving = self._under_way[binding] = Leaving(binding, binding.stored)
         binding.stored = 0
@@ -70,7 +70,7 @@ class Leavings:
 
     @staticmethod
     def aim(leaving: Leaving, target: BindingVersion) -> None:
-        """Let another version take over the leases for what is leaving; it is held, too."""
+        """Set the version that takes over the leases of a transfer; it is leased, too."""
         leaving.target = target
         target.lease(leaving.stored + 1)
         target.stored += leaving.stored
@@ -91,7 +91,7 @@ class Leavings:
         return binding, leaving
 
     def hold_stored(self, binding: BindingVersion, count: int) -> None:
-        """Take the leases of ``count`` rows that have just become this version's in the store alone."""
+        """Acquire leases for ``count`` rows that have just become this version's in the store alone."""
         binding, leaving = self.follow(binding)
         binding.lease(count)
         if leaving is None:

@@ -30,7 +30,7 @@ log = Logger(namespace="harn.dispatch")
 
 
 def hand_to(delivery: Delivery, target: BindingVersion) -> None:
-    """Let a delivery in memory, which does not run, be another version's."""
+    """Reassign a delivery in memory, which does not run, to another version."""
     target.lease()
     old, delivery.binding = delivery.binding, target
     old.release()
@@ -125,7 +125,7 @@ class Moves:
 
     def accepted(self, delivery: Delivery) -> bool:
         """
-        Hand over a delivery that has just become known, of a version that was moved on.
+        Reassign a delivery that was just submitted, of a version whose deliveries were moved.
 
         :return: False if that is not its dispatcher's any more: it leaves with others in the store, or was given up.
         """
@@ -140,7 +140,9 @@ class Moves:
         return not target.moved or self.moved_along(delivery)
 
     def moved_along(self, delivery: Delivery) -> bool:
-        """Hand over a delivery of a version that was moved on; False if that was abandoned, and it is given up."""
+        """
+        Reassign a delivery of a moved version; return False if that was abandoned, and the delivery is dead-lettered.
+        """
         binding = delivery.binding
         target = None if binding.abandoned else self._registry.for_retry(binding.id, binding)
         if target is None:
@@ -161,7 +163,7 @@ class Moves:
         return gatherResults([moving, taking]).addCallback(sum)
 
     def settled(self, binding: BindingVersion, settlement: Settlement) -> None:
-        """Take back what a version that was judged bad has used up since: it ran already then."""
+        """Redrive a delivery that a bad version has used up since: it was running when that was decided."""
         since = self._judged.get(binding)
         if since is None or settlement.dead is None or settlement.dead.reason != RETRY_EXHAUSTED:
             return

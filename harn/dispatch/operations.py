@@ -1,4 +1,4 @@
-"""What an operator can ask of dispatching: to send a trigger an event that is made up."""
+"""Operations on dispatching: to send a synthetic event to a trigger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Fire(Parameters, frozen=True, kw_only=True):
 
 
 class Fired(Result, frozen=True, kw_only=True):
-    """What happened to the event; the members after ``status`` are there once its delivery has ended."""
+    """The outcome of the event; the members after ``status`` are present once its delivery has ended."""
 
     binding_id: str
     binding_version: int

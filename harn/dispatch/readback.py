@@ -1,5 +1,5 @@
 """
-What comes back from the store: ready rows that memory did not hold, and retries whose time has come.
+Reading rows back from the store: ready rows that were not in memory, and retries that are due.
 
 A ready row has its lease already, taken when it was accepted; a retry takes one now, on the version that it runs on.
 """
@@ -76,7 +76,7 @@ class ReadBack:
         self._open = True
 
     def hold(self) -> None:
-        """Bring nothing back until `resume`."""
+        """Pause reading back until `resume`."""
         self._held = True
         self.window.hold()
 
@@ -139,12 +139,12 @@ class ReadBack:
             self._wakeups.wake_within(0.0)
 
     def stop_retries(self) -> None:
-        """Take up no further due retry."""
+        """Stop reading due retries."""
         self._open = False
         self._wakeups.stop()
 
     def close(self) -> None:
-        """Bring nothing back any more."""
+        """Stop reading back."""
         self.stop_retries()
         self.window.close()
 

@@ -38,7 +38,7 @@ class SecondTries:
             self._timer = self._clock.callLater(INTERVAL, self._fire)
 
     async def insist(self, what: str, work: Callable[[], Deferred[T]]) -> T:
-        """Do ``work`` again and again until the event log has done it; ``what`` is said where it fails otherwise."""
+        """Retry ``work`` until the event log is available; ``what`` describes it in the log of other failures."""
         while True:
             try:
                 return await work()

@@ -55,7 +55,7 @@ class Suspects:
         yield from self._alone
 
     def add(self, delivery: Delivery, *, first: bool = False) -> None:
-        """Take one that has seen a crash; ``first``: before the others of its kind."""
+        """Add one that has seen a crash; ``first``: before the others of its kind."""
         self.concern = True
         queue = self._alone if delivery.crashes >= ALONE_FROM else self._some
         if first:
@@ -67,7 +67,7 @@ class Suspects:
             self._plan()
 
     def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take out all that ``wanted`` picks."""
+        """Remove all deliveries that ``wanted`` picks."""
         taken = [delivery for delivery in self if wanted(delivery)]
         if taken:
             self._some = deque(delivery for delivery in self._some if not wanted(delivery))

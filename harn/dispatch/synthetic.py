@@ -33,7 +33,7 @@ Example = Callable[[], NormalizedEvent]
 @frozen(kw_only=True)
 class Sent:
     """
-    What happened to a synthetic event.
+    The outcome of a synthetic event.
 
     :ivar binding: the version that it was offered to.
     :ivar outcome: how its delivery ended; None if it was not kept, is a dead letter at once, or takes too long.

@@ -87,11 +87,11 @@ class Window:
 
     @property
     def room(self) -> int:
-        """How many more deliveries fit."""
+        """Number of deliveries that still fit."""
         return max(0, self._max_deliveries - len(self)) if self.bytes < self.max_bytes else 0
 
     def offer(self, delivery: Delivery) -> None:
-        """Take a delivery just accepted, or leave it to the store; ids rise from call to call."""
+        """Add a delivery just accepted, or leave it to the store; ids rise from call to call."""
         self._announced = delivery_id = delivery.delivery_id
         if delivery_id <= self._newest or delivery_id in self.in_hand:
             # A read of the store was faster than the news of the first commit, and has brought it already.
@@ -106,7 +106,7 @@ class Window:
 
     def offer_late(self, delivery: Delivery) -> None:
         """
-        Take a delivery just accepted in any case: it is another version's by now than its row in the store says.
+        Add a delivery just accepted in any case: it belongs to another version now than its row in the store.
 
         Only requests that began on a version before it was moved on bring any.
         """
@@ -121,7 +121,7 @@ class Window:
         self._announced = delivery_id
 
     def push(self, delivery: Delivery) -> None:
-        """Take a delivery in any case, for example a retry that is due."""
+        """Add a delivery in any case, for example a retry that is due."""
         self.in_hand.add(delivery.delivery_id)
         if delivery.crashes:
             self._suspects.add(delivery)
@@ -130,7 +130,7 @@ class Window:
         self.bytes += delivery.size
 
     def push_first(self, delivery: Delivery) -> None:
-        """The same, before all others: what a bystander's interruption gave back."""
+        """Push a delivery before all others, after another call interrupted it."""
         self.in_hand.add(delivery.delivery_id)
         if delivery.crashes:
             self._suspects.add(delivery, first=True)
@@ -185,7 +185,7 @@ class Window:
             self._left_meanwhile.add(delivery_id)
 
     def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take out all deliveries that ``wanted`` picks. Cost grows with the window: for drains only."""
+        """Remove all deliveries that ``wanted`` picks. Cost grows with the window: for drains only."""
         taken = [delivery for delivery in chain(self._apart, self._queue) if wanted(delivery)]
         if taken:
             self._apart = deque(delivery for delivery in self._apart if not wanted(delivery))
@@ -195,7 +195,7 @@ class Window:
         return taken
 
     def hold(self) -> None:
-        """Take nothing from the store until `start_over`; what is being read is dropped."""
+        """Pause reading from the store until `start_over`; rows being read are dropped."""
         self._held = True
 
     def start_over(self) -> None:

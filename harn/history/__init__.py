@@ -1,1 +1,1 @@
-"""What differs between two generations: earlier ones, the live one, or one that is only planned."""
+"""Differences between two generations: earlier ones, the live one, or a planned one."""

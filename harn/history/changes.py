@@ -1,5 +1,5 @@
 """
-What changed from one state of things to the next: fields, settings, files, a trigger's code, secrets. Pure.
+Changes between two generations: fields, settings, files, a trigger's code, secrets. Pure.
 
 Of a secret there is never more than the beginning of its keyed digest.
 """

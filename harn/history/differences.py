@@ -1,5 +1,5 @@
 """
-What differs between two recorded generations, as ``diff`` and ``GET /admin/diff`` show it. Pure, for a thread.
+Differences between two recorded generations, for ``diff`` and ``GET /admin/diff``. Pure, for a thread.
 
 Triggers are compared as a reload compares them, so that the summary is that of the reload from one to the other.
 """

@@ -91,7 +91,7 @@ class SecretChange(Result, frozen=True, kw_only=True):
 
 
 class TriggerDiff(Result, frozen=True, kw_only=True):
-    """What differs in one trigger: its fields, and the paths of its code."""
+    """The differences of one trigger: its fields, and the paths of its code."""
 
     fields: tuple[FieldChange, ...]
     code: tuple[str, ...]
@@ -107,7 +107,7 @@ class DiffSummary(Result, frozen=True, kw_only=True):
 
 
 class GenerationDiff(Result, frozen=True, kw_only=True):
-    """What differs between two generations; ``note`` says why only texts and files are compared."""
+    """The differences between two generations; ``note`` says why only texts and files are compared."""
 
     old: int = field(name="from")
     new: int = field(name="to")

@@ -1,4 +1,4 @@
-"""What an operator can ask of the generations that served: their list, the content of one, what differs between two."""
+"""Operations on the generations that served: their list, the content of one, the differences between two."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class HistoryService:
     """
-    What the operations on generations ask.
+    The service behind the operations on generations.
 
     :ivar manifest: the manifest's absolute path.
     :ivar rules: of the providers that are installed, by provider.
@@ -39,7 +39,7 @@ class HistoryService:
 
 
 class ListGenerations(Parameters, frozen=True, kw_only=True):
-    """How many."""
+    """The number to list."""
 
     limit: Annotated[int, Meta(ge=1, le=1000, description="At most N generations.")] = 20
 

@@ -1,5 +1,5 @@
 """
-What a reload would do, in every detail: the ``plan`` of a dry run's report. Pure, for a thread.
+The effects of a planned reload in detail: the ``plan`` of a dry run's report. Pure, for a thread.
 
 What does not change is not looked at: of ten thousand triggers with one change, the cost is that of the one.
 """
@@ -41,7 +41,7 @@ _NOTHING = make_bundle({})
 @frozen(kw_only=True)
 class Work:
     """
-    What a trigger's versions have in hand.
+    The unfinished work of a trigger's versions.
 
     :ivar in_flight: leases held. ``running``: handlers that run. ``queued``: accepted, not begun. ``waiting``: for the
         time of a retry.

@@ -44,7 +44,7 @@ _LONGEST_ERROR = 1000
 
 @frozen
 class Treatment:
-    """How an event would be treated, and the error where there was one."""
+    """The disposition of an event, and the error, if any."""
 
     name: str
     error: str | None = None
@@ -162,7 +162,7 @@ def compare(events: Sequence[tuple[RecentEvent, Treatment]]) -> dict[str, Any]:
 
 
 def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
-    """Ask the predicate as the first attempt would; its context says that it is a replay."""
+    """Call the predicate as the first attempt would; its context says that it is a replay."""
     return Call(
         binding=binding_key(spec.id, event.version),
         trigger_id=spec.id,
@@ -179,7 +179,7 @@ def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
 
 
 async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int, Treatment]:
-    """Ask every predicate, some at once; then, one by one, those that were interrupted by another's end."""
+    """Call every predicate, some at once; then, one by one, those that were interrupted by another's end."""
     treated: dict[int, Treatment] = {}
     interrupted: list[int] = []
     waiting = iter(calls)

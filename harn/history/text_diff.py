@@ -155,7 +155,7 @@ def _between(old: Sequence[str], new: Sequence[str], within: Stretch, depth: int
 
 
 def _anchors(old: Sequence[str], new: Sequence[str], within: Stretch) -> list[tuple[int, int]]:
-    """Pair the lines that stand once in each range, as many of them as are in the same order in both."""
+    """Match the lines that occur once in each range, as many of them as are in the same order in both."""
     old_from, old_to, new_from, new_to = within
     counts = Counter(old[old_from:old_to])
     places = {old[at]: at for at in range(old_from, old_to) if counts[old[at]] == 1}

@@ -1,4 +1,4 @@
-"""What an operation is: something that an operator can ask of a server, with its name, parameters, role and route."""
+"""The declaration of an operation on a server: its name, parameters, role and route."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IN_PATH = re.compile(r"\{(\w+)\}")
 
 
 class Role(Enum):
-    """What a caller may do: read; act on deliveries and generations; everything."""
+    """The permissions of a caller: read; act on deliveries and generations; everything."""
 
     READ = "read"
     OPERATE = "operate"
@@ -31,7 +31,7 @@ class Role(Enum):
 @frozen(kw_only=True)
 class Caller:
     """
-    Who asks.
+    The caller of an operation.
 
     :ivar actor: the credential's name: ``key:`` and 8 digits, ``hmac`` or ``token``; see `harn.auth.authenticator`.
     """

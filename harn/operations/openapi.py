@@ -22,7 +22,7 @@ class ShowApi(Parameters, frozen=True, kw_only=True):
 
 
 class ApiInfo(Result, frozen=True, kw_only=True):
-    """What the document is about."""
+    """The subject of the document."""
 
     title: str
     version: str

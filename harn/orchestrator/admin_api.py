@@ -26,7 +26,7 @@ from harn.triggers.registry import Registry
 
 
 def install(server: Server) -> None:
-    """Let the server's site answer under ``/admin``. Installed last: each feature before it may add operations."""
+    """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
     coordinator, operations = server[Coordinator], server.operations
     operations.add(coordinator, *reload_operations.OPERATIONS)
     history = HistoryService(

@@ -29,7 +29,7 @@ from harn.reload.stages import Stages
 @frozen
 class Checked:
     """
-    What a check found: every problem of the first stage that had any, and how much was checked.
+    The result of a check: every problem of the first stage that had any, and how much was checked.
 
     :ivar warnings: what should be mended, and keeps nothing from being served.
     """

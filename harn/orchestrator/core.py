@@ -1,4 +1,4 @@
-"""What every server has before its features: the store, the interpreters, metrics and logs of deliveries."""
+"""The core of every server, before its features: the store, the interpreters, metrics and logs of deliveries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs beside deliveries while a server serves: heartbeat, retention, the state file, orphans."""
+"""Background services of a server: heartbeat, retention, the state file, orphans."""
 
 from __future__ import annotations
 

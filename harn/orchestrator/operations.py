@@ -1,4 +1,4 @@
-"""What an operator can ask of a server as a whole: its state, its versions, its records; to recover what was left."""
+"""Operations on a server as a whole: its state, its versions, its records; recovery of unfinished deliveries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECENT = 20
 
 
 class DescribesItself(Protocol):
-    """What gives the document of the state file."""
+    """A source of the document of the state file."""
 
     def __call__(self) -> Mapping[str, Any]:
         """Return the document as of now."""
@@ -41,7 +41,7 @@ class DescribesItself(Protocol):
 @frozen(kw_only=True)
 class ServerService:
     """
-    What the operations on a server ask.
+    The service behind the operations on a server.
 
     :ivar document: returns what the state file says now.
     """
@@ -112,7 +112,7 @@ class BindingList(Result, frozen=True, kw_only=True):
 
 
 class Activation(Result, frozen=True, kw_only=True):
-    """How many triggers of one provider are live."""
+    """The number of live triggers of one provider."""
 
     provider: str
     binding_count: int
@@ -129,7 +129,7 @@ class LastReload(Result, frozen=True, kw_only=True):
 
 
 class Snapshot(Result, frozen=True, kw_only=True):
-    """What serves."""
+    """The live generation and routes."""
 
     status: str | None
     bind: str | None = None
@@ -140,7 +140,7 @@ class Snapshot(Result, frozen=True, kw_only=True):
 
 
 class InHand(Result, frozen=True, kw_only=True):
-    """What is under way."""
+    """The work under way."""
 
     in_flight: int
     queued: int
@@ -188,7 +188,7 @@ class RecordPage(Result, frozen=True, kw_only=True):
 
 
 class Recover(Parameters, frozen=True, kw_only=True):
-    """What to recover."""
+    """The deliveries to recover."""
 
     envelope_age: Annotated[Duration, Meta(description="Only what is older, for example 5m.")]
     dry_run: Annotated[bool, Meta(description="Only list what would be taken up.")] = False
@@ -210,7 +210,7 @@ class Stranded(Result, frozen=True, kw_only=True):
 
 
 class Recovered(Result, frozen=True, kw_only=True):
-    """How many deliveries were left, the oldest 1000 of them, and how many go on."""
+    """The number of unfinished deliveries, the oldest 1000 of them, and how many continue."""
 
     dry_run: bool
     min_envelope_age_seconds: float

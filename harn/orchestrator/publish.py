@@ -1,5 +1,5 @@
 """
-What a server tells others: records on its own topics, the state file, metrics. None of it can end the server.
+Publication of a server's state: records on its own topics, the state file, metrics. A failure does not end the server.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Publisher:
         self._state_file.is_ours = True
 
     async def leave_state(self) -> None:
-        """Leave the state file to another program from now on; returns when nothing of ours is being written."""
+        """Leave the state file to another program from now on; return when no write of this process is under way."""
         self._state_file.is_ours = False
         await self._state_file.close()
 

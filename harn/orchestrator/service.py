@@ -52,7 +52,7 @@ class NotStarted(HarnError):
 @frozen
 class Launch:
     """
-    What started this program, and what it was given.
+    The start of this program: its options and inheritance.
 
     :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
     :ivar environ: what a new program of an upgrade is started with.

@@ -27,7 +27,7 @@ TRUNCATED = (
 
 async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int | None) -> None:
     """
-    Let what is in hand end, within the time that the options and settings give.
+    Finish the work under way, within the time of the options and settings.
 
     :param served_out: of a server that handed over: fires when its connections are served out.
     :param new_pid: the process id of the program that it handed over to.

@@ -24,7 +24,7 @@ LAST_WORDS = 0.2
 
 
 def hold_back() -> None:
-    """Let the signals of `CAUGHT` wait until `Signals.install`. To be called before anything that takes time."""
+    """Block the signals of `CAUGHT` until `Signals.install`. To be called before anything that takes time."""
     signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
 
 
@@ -63,7 +63,7 @@ class Signals:
         self._reactor.callWhenRunning(self._install_termination)
 
     def restore(self) -> None:
-        """Give them back to whoever had them."""
+        """Restore the previous handlers."""
         self._restored = True
         for number, (handler, previous) in self._previous.items():
             if signal.getsignal(number) == handler:

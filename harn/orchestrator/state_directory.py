@@ -29,7 +29,7 @@ LOGS = "logs"
 
 def make_private(state_dir: str) -> None:
     """
-    Take from others what they may do with files of ours, and warn about a directory that they can enter. Blocks.
+    Remove other users' access to the server's files, and warn about a directory that they can enter. Blocks.
 
     Other names, and anything but regular files, are left alone; a file that cannot be changed is warned
     about.

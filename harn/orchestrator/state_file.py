@@ -45,7 +45,7 @@ InThread = Callable[[Callable[[], None]], Deferred[None]]
 @frozen(kw_only=True)
 class ServerFacts:
     """
-    What stays as it is while a server runs.
+    The constant facts of a running server.
 
     :ivar host: what it is bound to, and ``port`` the port that it really got.
     :ivar manifest_path: absolute; so is ``state_dir``.
@@ -70,7 +70,7 @@ class ServerFacts:
 @frozen(kw_only=True)
 class ServerState:
     """
-    What changes while a server runs.
+    The changing state of a running server.
 
     :ivar pinned: the live generation took the place of files that are not to be adopted; see `harn.reload.pin`.
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.

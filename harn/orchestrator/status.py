@@ -1,4 +1,4 @@
-"""What a server says about itself: in the state file, in records of its life, and in one line."""
+"""The status of a server: in the state file, in records of its life, and in one line."""
 
 from __future__ import annotations
 

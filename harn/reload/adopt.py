@@ -26,7 +26,7 @@ from harn.triggers.registry import Registry
 
 class LiveGeneration:
     """
-    What serves.
+    The live generation and routes.
 
     :param sink: where the events that connectors start themselves go, through their gates.
     :ivar current: the live generation; None before the first.

@@ -88,24 +88,24 @@ class IDeliveries(Interface):
 
     def ready(after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
         """
-        Deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one. Large bodies
-        are left out.
+        Return deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one. Large
+        bodies are left out.
         """
 
     def due(now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
         """
-        Deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``. Large
-        bodies are left out.
+        Return deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``.
+        Large bodies are left out.
         """
 
     def next_due(after: float = 0.0) -> Deferred[float | None]:
-        """When the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
+        """Return when the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
 
     def advance_due(seconds: float) -> Deferred[None]:
         """Make every waiting delivery of this server due so many seconds earlier: the wall clock was set back."""
 
     def find(event_id: str) -> Deferred[Sequence[StoredDelivery]]:
-        """All deliveries of one event, by id."""
+        """Return all deliveries of one event, by id."""
 
     def backlog() -> Deferred[Sequence[Backlog]]:
         """Count the unfinished deliveries of each binding version. Only for start-up: cost grows with the backlog."""
@@ -140,11 +140,11 @@ class IDeliveries(Interface):
         """
 
     def oldest(versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
-        """Of each version (trigger id, number) the unfinished delivery that was accepted first, without its bytes."""
+        """Return for each version (trigger id, number) its oldest unfinished delivery, without its bytes."""
 
     def recent(trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
         """
-        The newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
+        Return the newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
         """
 
     def begins(delivery_id: int, waits: bool = True) -> Deferred[None]:
@@ -160,4 +160,4 @@ class IDeliveries(Interface):
         """Drop the note: its handler runs no more."""
 
     def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
-        """State of each of these deliveries that is this server's, or finished; those of others are left out."""
+        """Return the state of each of these deliveries that is this server's, or finished; others are left out."""

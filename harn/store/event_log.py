@@ -79,16 +79,16 @@ class IEventLog(Interface):
 
     def read(topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
         """
-        Records with a number above ``after``, by number. An unknown topic is empty.
+        Return records with a number above ``after``, by number. An unknown topic is empty.
 
         Fewer than ``limit`` where events are large; only an empty answer means that there are no more.
         """
 
     def latest(topic: str) -> Deferred[int]:
-        """The number of the newest record, 0 for none."""
+        """Return the number of the newest record, 0 for none."""
 
     def topics() -> Deferred[Sequence[str]]:
-        """Names of all topics with at least one record."""
+        """Return the names of all topics with at least one record."""
 
 
 def check_appendable(topic: str) -> None:

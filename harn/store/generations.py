@@ -65,17 +65,17 @@ class IGenerations(Interface):
     """Numbers of generations and binding versions; they never go back, over any number of restarts."""
 
     def last() -> Deferred[GenerationRecord | None]:
-        """The generation with the highest number, adopted or only reserved (without its bindings)."""
+        """Return the generation with the highest number, adopted or only reserved (without its bindings)."""
 
     def latest_bindings() -> Deferred[Mapping[str, LiveBinding]]:
         """
-        For every trigger id ever seen: its highest version number.
+        Return the highest version number of every trigger id ever seen.
 
         Those of a generation that was only reserved count: it may have served, and the note of that have failed.
         """
 
     def bindings(keys: Collection[tuple[str, int]]) -> Deferred[Sequence[BindingRecord]]:
-        """The record of each (trigger id, version) that is known."""
+        """Return the record of each (trigger id, version) that exists."""
 
     def reserve(generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None) -> Deferred[None]:
         """
@@ -97,13 +97,13 @@ class IGenerations(Interface):
         """
 
     def generation(number: int) -> Deferred[GenerationRecord | None]:
-        """One adopted generation (without bindings), or None."""
+        """Return one adopted generation (without bindings), or None."""
 
     def manifest(digest: str) -> Deferred[bytes | None]:
-        """The manifest's text as it was handed over, or None."""
+        """Return the manifest's text as it was stored, or None."""
 
     def history(limit: int) -> Deferred[Sequence[GenerationRecord]]:
-        """The newest adopted generations, newest first (without bindings)."""
+        """Return the newest adopted generations, newest first (without bindings)."""
 
     def bundle(bundle_id: str) -> Deferred[bytes | None]:
-        """The encoded bundle, or None."""
+        """Return the encoded bundle, or None."""

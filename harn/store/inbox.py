@@ -25,4 +25,4 @@ class IInbox(Interface):
         """
 
     def claim(scope: str, key: str, expires_at: float) -> Deferred[bool]:
-        """Take one claim durably; False when it is taken (and not expired) already."""
+        """Acquire one claim durably; return False if it is taken (and not expired) already."""

@@ -1,5 +1,5 @@
 """
-What the rest of harn may ask of a store.
+The interface of a store.
 
 Every method may be called from the reactor thread and never blocks it. Every method that returns a Deferred may fail
 with `harn.errors.EventLogUnavailable`: then nothing of the unit counts as written. "Durable" means on disk before the
@@ -36,7 +36,7 @@ class IStore(IHeartbeat, IRetention):
 
     def available() -> bool:
         """
-        False while the last write failed, and from `abandon` on; true again after one succeeded. Asking is free.
+        Return False while the last write failed, and from `abandon` on; True again after one succeeded. Cheap.
         """
 
     def open() -> Deferred[None]:

@@ -216,7 +216,7 @@ def _lock_file(directory: str) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """Take the lock; try again for a moment, since `holder` takes it, too, to see whether it can."""
+    """Acquire the lock; retry for a moment, since `holder` acquires it, too, to test it."""
     for wait in (0.01, 0.02, 0.05):
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

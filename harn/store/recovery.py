@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class Recovery:
     """
-    What a restart found: how many unfinished deliveries go on, and how many were given up at the limit.
+    The result of recovery: how many unfinished deliveries continue, and how many were given up at the limit.
 
     :ivar crashed: how many of both were running when their server crashed.
     :ivar backlog: those that go on, counted for each binding version.
@@ -63,7 +63,7 @@ class IRecovery(Interface):
         older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
     ) -> Deferred[Sequence[StoredDelivery]]:
         """
-        Unfinished deliveries of servers that are gone, which wait for a `recover`, by id; without their bytes.
+        Return unfinished deliveries of servers that are gone, which wait for a `recover`, by id; without their bytes.
 
         :param older_than: only those received earlier (seconds, Unix).
         :param leaving: see `recover`; so is ``gone``.

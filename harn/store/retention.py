@@ -30,7 +30,7 @@ PAUSE = 0.02
 @frozen(kw_only=True)
 class RetentionPolicy:
     """
-    What the background trimming keeps.
+    The limits of background trimming.
 
     :ivar events: seconds that finished deliveries and log records are kept.
     :ivar dead: seconds that dead letters are kept.

@@ -28,7 +28,7 @@ TERMINATED = "terminated"
 @frozen(kw_only=True)
 class Definition:
     """
-    What makes a binding version this one: its spec, and the code of its handler and predicate.
+    The definition of a binding version: its spec, and the code of its handler and predicate.
 
     :ivar fingerprint: digest of all of it; equal fingerprints are one version.
     :ivar handler_code: source digest of the handler's module and the local modules it imports.
@@ -109,7 +109,7 @@ class BindingVersion:
         self.in_flight += count
 
     def release(self, count: int = 1) -> None:
-        """Release ``count`` times; the last lease of a draining version lets it end."""
+        """Release ``count`` leases; the last one of a draining version ends it."""
         self.in_flight -= count
         if self.in_flight <= 0 and self.state == DRAINING and self.on_idle is not None:
             self.on_idle(self)

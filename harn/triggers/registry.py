@@ -36,14 +36,14 @@ class Registry:
         self.waiting: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[BindingVersion]:
-        """Every live version, those that ramps replace after the newest ones; then every draining one."""
+        """Yield every live version, those that ramps replace after the newest ones; then every draining one."""
         yield from self.active.values()
         for ramp in self.ramps.values():
             yield ramp.stable
         yield from self.draining()
 
     def draining(self) -> list[BindingVersion]:
-        """Every draining version, the longest draining first."""
+        """Return every draining version, the longest draining first."""
         found = [version for versions in self._draining.values() for version in versions.values()]
         return sorted(found, key=lambda version: version.draining_since or 0.0)
 
@@ -67,7 +67,7 @@ class Registry:
         return max(draining, key=lambda version: (not version.moved, version.version), default=None)
 
     def versions(self, trigger_id: str) -> list[BindingVersion]:
-        """Every version of one trigger that is live or drains, the oldest first."""
+        """Return every version of one trigger that is live or drains, the oldest first."""
         found = list(self._draining.get(trigger_id, {}).values())
         live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
         if live is not None:
@@ -77,7 +77,7 @@ class Registry:
         return sorted(found, key=lambda version: version.version)
 
     def ramping(self) -> list[BindingVersion]:
-        """Both versions of every ramp."""
+        """Return both versions of every ramp."""
         return [version for ramp in self.ramps.values() for version in ramp.versions]
 
     def share(self, binding: BindingVersion) -> float:
@@ -110,7 +110,7 @@ class Registry:
         ramps: Mapping[str, Ramp] = NO_RAMPS,
     ) -> None:
         """
-        Take the bindings of a new generation, in one step that cannot fail.
+        Adopt the bindings of a new generation, in one step that cannot fail.
 
         :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
         :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
@@ -136,7 +136,7 @@ class Registry:
         self, trigger_id: str, winner: BindingVersion, active: Mapping[str, BindingVersion], now: float
     ) -> None:
         """
-        Give all deliveries of a trigger to one of its ramp's versions, in one step that cannot fail.
+        Route all deliveries of a trigger to one of its ramp's versions, in one step that cannot fail.
 
         :param active: the live bindings from now on: as before, and ``winner`` for the trigger.
         :param now: seconds, Unix: the other version drains from then on.
@@ -149,7 +149,7 @@ class Registry:
                 self.drain(version, now)
 
     def drain(self, binding: BindingVersion, now: float) -> None:
-        """Let a version finish what it holds, then end it."""
+        """Drain a version: let it finish its deliveries, then end it."""
         binding.state = DRAINING
         binding.draining_since = now
         binding.on_idle = self.check

@@ -1,4 +1,4 @@
-"""What an upgrade in place needs of the server that it is part of, as the old program and as the new one."""
+"""The interface of a server for an upgrade in place, as the old program and as the new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class IServerLife(Interface):
     is_ending: bool = Attribute("It was asked to end.")
 
     def serve() -> None:
-        """Be ready for requests from now on. What it raises fails the start."""
+        """Enable requests from now on. An exception fails the start."""
 
     def handed_over(new_process: NewProcess) -> None:
         """Called in the step in which the new program has taken over: end what this server has, and no more."""
@@ -26,7 +26,7 @@ class IServerLife(Interface):
 
 
 class IServing(Interface):
-    """What both programs do with their server."""
+    """The part of the interface that both programs use."""
 
     def pause_listening() -> None:
         """Leave new connections to the socket's queue, or to the other program."""
@@ -59,7 +59,7 @@ class IOldServer(IServing):
         """Leave the state file to the new program; fires when nothing is being written."""
 
     def mark_numbers_unknown() -> None:
-        """Have the next reload call `read_numbers` first: the new program may have given some."""
+        """Make the next reload call `read_numbers` first: the new program may have reserved some."""
 
     def read_numbers() -> Awaitable[None]:
         """

@@ -88,7 +88,7 @@ class NewProcess(ProcessProtocol):
             raise HandoverFailed(f"{program.executable} could not be started: {error}") from None
 
     def hand_over(self) -> None:
-        """Ask it to take over."""
+        """Request it to take over."""
         assert self._channel is not None
         self.was_handed_over = True
         self._channel.send(TAKE_OVER)

@@ -102,7 +102,7 @@ class OldProcess:
             return 0
 
     def take_over_rest(self, server: INewServer) -> None:
-        """Once it has ended: take over its deliveries, and run the start hooks that could not run beside it."""
+        """Called when it has ended: take over its deliveries, and run the start hooks that could not run beside it."""
 
         def go_on(_: object) -> None:
             if not self._closed:

@@ -1,4 +1,4 @@
-"""How a program is started again, and what the new program of an upgrade inherits from the old one."""
+"""Starting a program again, and the inheritance of the new program of an upgrade."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HandoverFailed(HarnError):
 @frozen
 class Program:
     """
-    How a program is started.
+    The command line and environment of a program.
 
     :ivar executable: its path.
     :ivar arguments: begin with its name.
@@ -69,7 +69,7 @@ def _names_interpreter(path: str, interpreter: str) -> bool:
 
 class Inheritance(msgspec.Struct, frozen=True, kw_only=True, rename={"channel": "pair"}):
     """
-    What a new program inherits. Members of the JSON text that it does not know are ignored: another version wrote it.
+    The inheritance of a new program. Unknown members of the JSON text are ignored: another version wrote it.
 
     :ivar pid: of the old program.
     :ivar incarnation: the ``owner`` of the deliveries that the old program finishes itself.
@@ -93,7 +93,7 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True, rename={"channel": 
     @classmethod
     def taken_from(cls, environ: MutableMapping[str, str]) -> Inheritance | None:
         """
-        Take it out of the environment; None when there is none.
+        Read and remove it from the environment; None if it is not set.
 
         :raises HandoverFailed: the variable does not come from an old program, or a descriptor in it is not open.
         """

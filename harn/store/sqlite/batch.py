@@ -19,7 +19,8 @@ _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceE
 
 class Unit:
     """
-    What is written whole or not at all. The writer's thread sets ``value``, or ``error`` if this unit alone failed.
+    A unit that is written whole or not at all. The writer's thread sets ``value``, or ``error`` if this unit alone
+    failed.
 
     Plain slots, not a frozen value: thousands are made each second, and their results are filled in.
 

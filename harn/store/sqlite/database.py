@@ -67,7 +67,7 @@ class Database(Protocol):
         """Called when the connection was closed after a failure."""
 
     def close(self, session: Session | None) -> None:
-        """Bring the data into one file, as far as other processes allow it, and close the connection."""
+        """Merge the data into one file, as far as other processes allow it, and close the connection."""
 
     def connect_reader(self) -> sqlite3.Connection:
         """

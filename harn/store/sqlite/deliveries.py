@@ -329,7 +329,7 @@ def light(row: Sequence[Any]) -> StoredDelivery:
 
 
 def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery]:
-    """Take rows until their bodies would be more than ``max_bytes``, at least one."""
+    """Return rows until their bodies would be more than ``max_bytes``, at least one."""
     taken: list[StoredDelivery] = []
     size = 0
     for row in rows:

@@ -1,5 +1,5 @@
 """
-How the methods of an idea reach the database: marked as reading or writing, they run in a worker of the store.
+Execution of an idea's methods: marked as reading or writing, they run in a worker of the store.
 
 An idea of the store is one class here. A method that only reads is marked with `reads`, and gets the reader's
 connection; one that writes is marked with `writes`, and gets the writer's session, within a transaction. Callers leave
@@ -34,7 +34,7 @@ T = TypeVar("T", covariant=True)
 @define(eq=False)
 class Executor:
     """
-    What the ideas of one store share; the workers are replaced each time the store is opened.
+    The workers shared by the ideas of one store; they are replaced each time the store is opened.
 
     :ivar wall: stamps rows, and decides what has expired.
     :ivar incarnation: this server's number, 0 until it is registered.

@@ -30,7 +30,7 @@ class DatabaseFiles:
         self._state: tuple[int, int, int] | None = None
 
     def note(self) -> None:
-        """Take the files that are there for those of the connection, which has just been opened."""
+        """Record the existing files as those of the connection, which has just been opened."""
         self._known = {}
         self._note(SUFFIXES)
 

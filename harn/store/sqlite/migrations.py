@@ -37,7 +37,7 @@ _NAME = "schema_oldest"
 
 def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
     """
-    Take the steps from ``version`` to ``wanted``, within the caller's transaction.
+    Run the steps from ``version`` to ``wanted``, within the caller's transaction.
 
     :raises sqlite3.Error: a step failed; the caller rolls back, and all is as before.
     """
@@ -49,7 +49,7 @@ def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
 
 
 def note_oldest(connection: sqlite3.Connection) -> None:
-    """Note in a database of the newest schema which servers can write to it, for those that know an older one."""
+    """Record in a database of the newest schema which servers can write to it, for servers with an older one."""
     connection.execute("INSERT OR REPLACE INTO standing (name, value) VALUES (?, ?)", (_NAME, b"%d" % OLDEST))
 
 

@@ -44,7 +44,7 @@ def unreadable(path: str, error: sqlite3.Error) -> str:
 
 
 class OfflineStore:
-    """What `open_readonly` opened; also a context manager."""
+    """A store opened by `open_readonly`; also a context manager."""
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         self._path = path

@@ -72,7 +72,7 @@ class Session:
             self._seen = version
 
     def read_numbers(self) -> None:
-        """Take the numbers given last from the database."""
+        """Read the latest numbers from the database."""
         found = dict(self.connection.execute(_NUMBERS).fetchall())
         self.numbers = Numbers(**{name: highest or 0 for name, highest in found.items()})
 

@@ -1,4 +1,4 @@
-"""How a delivery's state is written: after an attempt, and as a dead letter."""
+"""Writing of a delivery's state: after an attempt, and as a dead letter."""
 
 from __future__ import annotations
 

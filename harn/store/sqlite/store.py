@@ -114,7 +114,7 @@ class SQLiteStore:
 
     @property
     def commits(self) -> int:
-        """How many batches were written since `open`."""
+        """Number of batches written since `open`."""
         return self._executor.writer.commits
 
     def available(self) -> bool:
