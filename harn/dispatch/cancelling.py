@@ -137,7 +137,7 @@ class Cancels:
             return succeed((0, False))  # it came back: they are its newest version's
         dead = cancelled_letter(binding.key, "before it was done")
         now, held = self._wall.seconds(), tuple(self._readback.held)
-        burying = self._deliveries.bury(binding.id, version, dead, now, held, is_gone)
+        burying = self._deliveries.dead_letter(binding.id, version, dead, now, held, is_gone)
         return burying.addCallback(lambda count: (count, is_gone))
 
     def _is_gone(self, binding: BindingVersion) -> bool:

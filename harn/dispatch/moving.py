@@ -121,7 +121,7 @@ class Moves:
             to_version, excluding = None, tuple(self._readback.held)
         else:
             to_version, excluding = target.version, tuple(self._busy())
-        return self._deliveries.move(binding.id, binding.version, to_version, self._wall.seconds(), excluding)
+        return self._deliveries.reassign(binding.id, binding.version, to_version, self._wall.seconds(), excluding)
 
     def accepted(self, delivery: Delivery) -> bool:
         """
@@ -177,7 +177,7 @@ class Moves:
             if target is None:
                 return succeed(0)  # the trigger is gone by now: they stay where they are
             target.lease()  # its rows may be read before they are counted
-            return self._deliveries.take_back(binding.id, binding.version, target.version, since).addBoth(told, target)
+            return self._deliveries.redrive(binding.id, binding.version, target.version, since).addBoth(told, target)
 
         def told(result: int | Failure, target: BindingVersion) -> int | Failure:
             if not isinstance(result, Failure):

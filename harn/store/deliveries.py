@@ -110,17 +110,17 @@ class IDeliveries(Interface):
     def backlog() -> Deferred[Sequence[Backlog]]:
         """Count the unfinished deliveries of each binding version. Only for start-up: cost grows with the backlog."""
 
-    def move(
+    def reassign(
         trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
     ) -> Deferred[int]:
         """
         Return a version's unfinished deliveries to another, or, with None, to the dead letters (``binding_removed``).
 
         :param excluding: ids that run now and stay as they are.
-        :return: how many.
+        :return: the number of deliveries.
         """
 
-    def bury(
+    def dead_letter(
         trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
     ) -> Deferred[int]:
         """
@@ -128,15 +128,15 @@ class IDeliveries(Interface):
 
         :param excluding: ids that run now and stay as they are.
         :param waiting: those that wait for a retry, too.
-        :return: how many.
+        :return: the number of deliveries.
         """
 
-    def take_back(trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
+    def redrive(trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:
         """
         Make the dead letters of a version ready again, for another version and with all of their attempts: those that
         used up their attempts (``retry_exhausted``) and died at ``since`` (seconds, Unix) or later. This server's.
 
-        :return: how many.
+        :return: the number of deliveries.
         """
 
     def oldest(versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
@@ -157,7 +157,7 @@ class IDeliveries(Interface):
         """
 
     def ended(delivery_id: int) -> None:
-        """Drop the note: its handler runs no more."""
+        """Remove the note of a delivery whose handler has ended."""
 
     def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
         """Return the state of each of these deliveries that is this server's, or finished; others are left out."""

@@ -71,7 +71,7 @@ class IEventLog(Interface):
 
     def append(topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}) -> Deferred[int]:
         """
-        Append one record durably; give its number.
+        Append one record durably; return its number.
 
         :raises ValueError: at once: the topic is a view, or its name is not of letters, digits, ``.``, ``_``, ``-``.
         :raises TypeError: at once: the payload is no JSON.
@@ -98,7 +98,7 @@ def check_appendable(topic: str) -> None:
     :raises ValueError: the name has other characters than letters, digits, ``.``, ``_``, ``-``, or is a view's.
     """
     if _NAME.fullmatch(topic) is None:
-        raise ValueError(f"{topic!r} is no topic; write letters, digits, '.', '_' and '-' only")
+        raise ValueError(f"a topic must consist of letters, digits, '.', '_' and '-', got {topic!r}")
     if topic in VIEWS:
         raise ValueError(f"topic {topic} shows the deliveries; nothing can be appended to it")
 

@@ -71,13 +71,13 @@ class Dispatching(RuleBasedStateMachine):
         self.edits = 0
         self.cancels: set[str] = set()
         self.taken_back = 0
-        take_back = self.world.store.deliveries.take_back
+        take_back = self.world.store.deliveries.redrive
 
         def count(count: int) -> int:
             self.taken_back += count
             return count
 
-        self.world.store.deliveries.take_back = lambda *which: take_back(*which).addCallback(count)
+        self.world.store.deliveries.redrive = lambda *which: take_back(*which).addCallback(count)
         self.triggers: dict[str, TriggerSpec] = {}
         for trigger_id in IDS:
             self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key")

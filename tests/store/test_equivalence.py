@@ -90,9 +90,11 @@ UNITS = st.one_of(
     st.tuples(st.just("settle"), settlements()),
     st.tuples(st.just("claim"), st.just("admin"), KEYS, WAITS.map(lambda wait: NOW + wait)),
     st.tuples(st.just("append"), st.sampled_from(["t1", "t2"]), st.just("kind"), st.just({"a": 1})),
-    st.tuples(st.just("move"), TRIGGERS, VERSIONS, st.none() | VERSIONS, st.just(NOW + 5), st.sets(IDS, max_size=3)),
     st.tuples(
-        st.just("bury"),
+        st.just("reassign"), TRIGGERS, VERSIONS, st.none() | VERSIONS, st.just(NOW + 5), st.sets(IDS, max_size=3)
+    ),
+    st.tuples(
+        st.just("dead_letter"),
         TRIGGERS,
         VERSIONS,
         st.just(DIED),
@@ -100,7 +102,7 @@ UNITS = st.one_of(
         st.sets(IDS, max_size=3),
         st.booleans(),
     ),
-    st.tuples(st.just("take_back"), TRIGGERS, VERSIONS, VERSIONS, WAITS.map(lambda wait: NOW + wait - 10)),
+    st.tuples(st.just("redrive"), TRIGGERS, VERSIONS, VERSIONS, WAITS.map(lambda wait: NOW + wait - 10)),
     st.tuples(st.just("put"), NAMES, JSON),
 )
 

@@ -201,7 +201,7 @@ class MigrationTests(SQLiteTestCase):
         generation = generation_of(3, bundle_id="b1", manifest_digest="m", recalled=1, summary={"added": []})
         self.adopt(generation, None, b"text")
         self.result_of(self.store.checkpoints.put("name", [1]))
-        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 2, NOW)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 2, NOW)), 1)
         self.settle(self.accept_one("e1", claim=dedupe("new")), DEAD, dead=dead_letter("no"))
         self.assertIsNotNone(self.accept(new_delivery("e2", claim=dedupe("new")))[0])
         self.restart()

@@ -82,10 +82,10 @@ class PlanTests(SynchronousTestCase):
             store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k")))),
             store.deliveries.settle(settlement_of(1, DONE, attempt=attempt_of())),
             store.event_log.append("audit.test", "kind", {}),
-            store.deliveries.move("gh", 1, 2, NOW, (1, 2)),
-            store.deliveries.move("gh", 1, None, NOW, (1, 2)),
-            store.deliveries.bury("gh", 1, DIED, NOW, (1, 2), False),
-            store.deliveries.take_back("gh", 1, 2, NOW),
+            store.deliveries.reassign("gh", 1, 2, NOW, (1, 2)),
+            store.deliveries.reassign("gh", 1, None, NOW, (1, 2)),
+            store.deliveries.dead_letter("gh", 1, DIED, NOW, (1, 2), False),
+            store.deliveries.redrive("gh", 1, 2, NOW),
             store.recovery.recover(NOW, 10),
         ]
         other = store.beside()

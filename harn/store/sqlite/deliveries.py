@@ -137,8 +137,8 @@ _RECENT = (
 _OF_VERSION = (
     "state < 2 AND trigger_id = ? AND version = ? AND state <= ? AND id NOT IN (SELECT value FROM json_each(?))"
 )
-_MOVE = "UPDATE deliveries INDEXED BY deliveries_unfinished SET version = ? WHERE " + _OF_VERSION
-BURY_SOME = (
+_REASSIGN = "UPDATE deliveries INDEXED BY deliveries_unfinished SET version = ? WHERE " + _OF_VERSION
+DEAD_LETTER_SOME = (
     "UPDATE deliveries SET state = 3, due_at = NULL, settled_at = ?, dead_number = ? + place, reason = ?,"
     " error_class = ?, error = ?{} FROM (SELECT id AS dying, row_number() OVER (ORDER BY id) AS place"
     " FROM deliveries INDEXED BY deliveries_unfinished WHERE {}) WHERE id = dying"
@@ -147,8 +147,8 @@ RELEASE_SOME = (
     "DELETE FROM claims WHERE delivery_id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE {})"
 )
 _RELEASE_VERSION = RELEASE_SOME.format(_OF_VERSION)
-_BURY_VERSION = BURY_SOME.format("", _OF_VERSION)
-_TAKE_BACK = (
+_DEAD_LETTER_VERSION = DEAD_LETTER_SOME.format("", _OF_VERSION)
+_REDRIVE = (
     "UPDATE deliveries INDEXED BY deliveries_finished SET state = 0, version = ?, owner = ?, attempts = 0, passed = 0,"
     " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
     " WHERE state >= 2 AND state = 3 AND settled_at >= ? AND trigger_id = ? AND version = ? AND reason = ?"
@@ -238,7 +238,7 @@ class SQLiteDeliveries(Idea):
         return {delivery_id: _STATES[state] for delivery_id, state in rows}
 
     @writes
-    def move(
+    def reassign(
         self,
         session: Session,
         trigger_id: str,
@@ -247,14 +247,14 @@ class SQLiteDeliveries(Idea):
         now: float,
         excluding: Collection[int],
     ) -> int:
-        """See `IDeliveries.move`."""
+        """See `IDeliveries.reassign`."""
         if to_version is None:
-            return bury(session, trigger_id, version, REMOVED, now, excluding, waiting=True)
+            return _dead_letter(session, trigger_id, version, REMOVED, now, excluding, waiting=True)
         values = (to_version, *_of_version(trigger_id, version, excluding, waiting=True))
-        return session.connection.execute(_MOVE, values).rowcount
+        return session.connection.execute(_REASSIGN, values).rowcount
 
     @writes
-    def bury(
+    def dead_letter(
         self,
         session: Session,
         trigger_id: str,
@@ -264,16 +264,16 @@ class SQLiteDeliveries(Idea):
         excluding: Collection[int],
         waiting: bool,
     ) -> int:
-        """See `IDeliveries.bury`."""
-        return bury(session, trigger_id, version, dead, now, excluding, waiting)
+        """See `IDeliveries.dead_letter`."""
+        return _dead_letter(session, trigger_id, version, dead, now, excluding, waiting)
 
     @writes
-    def take_back(self, session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:
-        """See `IDeliveries.take_back`."""
+    def redrive(self, session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:
+        """See `IDeliveries.redrive`."""
         # No row has the numbers of these dead letters any more, and they are not given again.
         session.keep_numbers()
         values = (to_version, session.incarnation, since, trigger_id, version, RETRY_EXHAUSTED)
-        return session.connection.execute(_TAKE_BACK, values).rowcount
+        return session.connection.execute(_REDRIVE, values).rowcount
 
     @writes
     def advance_due(self, session: Session, seconds: float) -> None:
@@ -281,7 +281,7 @@ class SQLiteDeliveries(Idea):
         session.connection.execute(_ADVANCE_DUE, (seconds, session.incarnation))
 
 
-def bury(
+def _dead_letter(
     session: Session,
     trigger_id: str,
     version: int,
@@ -290,11 +290,10 @@ def bury(
     excluding: Collection[int],
     waiting: bool,
 ) -> int:
-    """See `IDeliveries.bury`."""
     why = (dead.reason, dead.error_class, dead.error)
     which = _of_version(trigger_id, version, excluding, waiting)
     session.connection.execute(_RELEASE_VERSION, which)
-    count = session.connection.execute(_BURY_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
+    count = session.connection.execute(_DEAD_LETTER_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
     session.numbers.dead += count
     # An attempt that ran on may settle one of them anew; then no row has its number any more.
     session.keep_numbers()

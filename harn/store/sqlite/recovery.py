@@ -15,7 +15,7 @@ from zope.interface import implementer
 from harn.model.delivery import StoredDelivery
 from harn.store.heartbeat import LAPSE
 from harn.store.recovery import IRecovery, Recovery, recovery_limit
-from harn.store.sqlite.deliveries import BURY_SOME, COUNTS, FROM, RELEASE_SOME, WITHOUT_EVENT, count, stored
+from harn.store.sqlite.deliveries import COUNTS, DEAD_LETTER_SOME, FROM, RELEASE_SOME, WITHOUT_EVENT, count, stored
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
 
@@ -57,7 +57,7 @@ _COUNT_CRASH = (
 )
 _INCURABLE = _LEFT_BEHIND + " AND crashes >= ? AND " + _AMONG
 _RELEASE_INCURABLE = RELEASE_SOME.format(_INCURABLE)
-_BURY_INCURABLE = BURY_SOME.format(", owner = ?", _INCURABLE)
+_DEAD_LETTER_INCURABLE = DEAD_LETTER_SOME.format(", owner = ?", _INCURABLE)
 _BACKLOG_LEFT = (
     "SELECT trigger_id, version, "
     + COUNTS
@@ -174,7 +174,7 @@ def take_over(
         incurable = (*which, limit, json.dumps([number for ids in crashed.values() for number in ids]))
         execute(_RELEASE_INCURABLE, incurable)
         values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
-        dead = execute(_BURY_INCURABLE, values).rowcount
+        dead = execute(_DEAD_LETTER_INCURABLE, values).rowcount
         session.numbers.dead += dead
     counts = tuple(map(count, execute(_BACKLOG_LEFT, which)))
     recovered = execute(_TAKE_OVER, (ours, *which)).rowcount

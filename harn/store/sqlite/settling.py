@@ -23,7 +23,7 @@ _UPDATE_DELIVERIES = (
     " error_class = new.column10, error = new.column11, result = new.column12 FROM (VALUES "
 )
 _BY_ID = ") AS new WHERE deliveries.id = new.column1"
-_BURY = (
+_DEAD_LETTER = (
     "UPDATE deliveries SET state = 3, settled_at = ?, dead_number = ?, reason = ?, error_class = ?, error = ?"
     " WHERE id = ?"
 )
@@ -120,5 +120,5 @@ def mark_dead(session: Session, dead: Sequence[Death]) -> None:
     for delivery_id, letter, at in dead:
         session.numbers.dead += 1
         values = (at, session.numbers.dead, letter.reason, letter.error_class, letter.error, delivery_id)
-        session.connection.execute(_BURY, values)
+        session.connection.execute(_DEAD_LETTER, values)
     claims.release(session, [delivery_id for delivery_id, _, _ in dead])

@@ -140,11 +140,11 @@ class AcceptingTests(StoreTestCase):
         running, ready, waiting = (self.accept_one(f"e{n}", claim=dedupe(f"k{n}")) for n in range(3))
         self.settle(waiting, WAITING, due_at=NOW + 5)
         other = self.accept_one("e3", version=2, claim=dedupe("k3"))
-        self.assertEqual(self.result_of(self.store.deliveries.move("gh", 1, None, NOW, {running})), 2)
+        self.assertEqual(self.result_of(self.store.deliveries.reassign("gh", 1, None, NOW, {running})), 2)
         again = [self.accept(new_delivery(f"f{n}", version=3, claim=dedupe(f"k{n}")))[0] for n in range(4)]
         self.assertEqual([number is not None for number in again], [False, True, True, False])
         dead = DeadLetter(reason=DRAIN_CANCELLED, error_class=DRAIN_CANCELLED, error="no")
-        self.assertEqual(self.result_of(self.store.deliveries.bury("gh", 2, dead, NOW, (), False)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 2, dead, NOW, (), False)), 1)
         self.assertIsNotNone(self.accept(new_delivery("g3", claim=dedupe("k3")))[0])
         self.assertGreater(other, ready)
 

@@ -139,7 +139,7 @@ class DeliveringTests(StoreTestCase):
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.settle(done)
         self.settle(other, READY, version=3)
-        self.assertEqual(self.result_of(self.store.deliveries.move("gh", 1, 2, NOW, {running})), 2)
+        self.assertEqual(self.result_of(self.store.deliveries.reassign("gh", 1, 2, NOW, {running})), 2)
         versions = [self.result_of(self.store.deliveries.find(f"e{n}"))[0].version for n in range(5)]
         self.assertEqual(versions, [1, 2, 2, 1, 3])
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([running, ready, other], [waiting]))
@@ -148,7 +148,7 @@ class DeliveringTests(StoreTestCase):
         """A removed trigger's unfinished deliveries die with their reason, in order."""
         ids = [self.accept_one(f"e{n}") for n in range(3)]
         self.settle(ids[1], WAITING, due_at=NOW + 5)
-        self.assertEqual(self.result_of(self.store.deliveries.move("gh", 1, None, NOW + 7, {ids[0]})), 2)
+        self.assertEqual(self.result_of(self.store.deliveries.reassign("gh", 1, None, NOW + 7, {ids[0]})), 2)
         records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual([record.payload["event"]["id"] for record in records], ["e1", "e2"])
         self.assertEqual({record.payload["reason"] for record in records}, {BINDING_REMOVED})

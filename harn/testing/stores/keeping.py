@@ -240,7 +240,7 @@ class KeepingTests(StoreTestCase):
             self.store.heartbeat(NOW),
             self.store.checkpoints.put("name", 1),
             self.store.checkpoints.get("name"),
-            self.store.deliveries.take_back("gh", 1, 2, NOW),
+            self.store.deliveries.redrive("gh", 1, 2, NOW),
             self.store.deliveries.recent(["gh"], 1, 1),
             self.store.trim(KEEP, NOW, 10),
             self.store.deliveries.find("e1"),

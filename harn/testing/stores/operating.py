@@ -44,7 +44,7 @@ class OperatingTests(StoreTestCase):
         found = self.result_of(self.store.deliveries.recent(trigger_ids or ("gh",), limit, depth))
         return [event.event_id for event in found]
 
-    # bury
+    # dead_letter
 
     def test_bury(self) -> None:
         """A version's unfinished deliveries die with the reason given, but not those that run, are done, or others'."""
@@ -52,7 +52,7 @@ class OperatingTests(StoreTestCase):
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.settle(done)
         self.settle(other, READY, version=3)
-        buried = self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW + 7, {running}, True))
+        buried = self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW + 7, {running}, True))
         self.assertEqual(buried, 2)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([running, other], []))
         self.assertEqual([self.state_of(f"e{n}")[0] for n in range(5)], [READY, DEAD, DEAD, DONE, READY])
@@ -60,33 +60,33 @@ class OperatingTests(StoreTestCase):
         said = [(r.payload["event"]["id"], r.payload["reason"], r.payload["final_error"]) for r in records]
         self.assertEqual(said, [(f"e{n}", "cancelled", "key:1 gave it up") for n in (1, 2)])
         self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
-        self.assertEqual(self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW, {running}, True)), 0)
+        self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, {running}, True)), 0)
 
     def test_bury_but_not_what_waits(self) -> None:
         """Waiting retries may be left as they are."""
         ready, waiting = self.accept_one("e1"), self.accept_one("e2")
         self.settle(waiting, WAITING, due_at=NOW + 5)
-        self.assertEqual(self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW, (), False)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, (), False)), 1)
         self.assertEqual((self.ready_ids(ready - 1), self.due_ids(NOW + 5)), ([], [waiting]))
 
     def test_numbers_of_the_buried_are_not_given_again(self) -> None:
         """An attempt that ran on may settle what was buried; the number of its dead letter stays used, always."""
         delivery_id = self.accept_one("e1")
-        self.result_of(self.store.deliveries.bury("gh", 1, CANCELLED, NOW, (), True))
+        self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, (), True))
         number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
         self.settle(delivery_id, attempt=attempt_of())
         self.restart()
         self.die("e2")
         self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), number)
 
-    # take_back
+    # redrive
 
     def test_take_back(self) -> None:
         """What used up its attempts since a time is ready again, for the other version, as if it were new."""
         early, late = self.die("early", NOW + 4), self.die("late", NOW + 5)
         self.die("rejected", NOW + 9, DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
         self.die("other", NOW + 9, version=2)
-        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 3, NOW + 5)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 3, NOW + 5)), 1)
         self.assertEqual(self.ready_ids(), [late])
         (row,) = self.result_of(self.store.deliveries.find("late"))
         fresh = (row.state, row.version, row.attempts, row.passed, row.due_at, row.crashes)
@@ -95,13 +95,13 @@ class OperatingTests(StoreTestCase):
         self.assertEqual([r.payload["event"]["id"] for r in records], ["early", "rejected", "other"])
         self.assertEqual(self.result_of(self.store.deliveries.find("early"))[0].delivery_id, early)
         self.assertEqual(len(self.kinds(ATTEMPTS)), 4)
-        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 3, NOW + 5)), 0)
+        self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 3, NOW + 5)), 0)
 
     def test_taken_back_lives_again(self) -> None:
         """What was taken back is counted as unfinished, is not trimmed, and dies again with a number of its own."""
         delivery_id = self.die("e1")
         before = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
-        self.result_of(self.store.deliveries.take_back("gh", 1, 2, NOW))
+        self.result_of(self.store.deliveries.redrive("gh", 1, 2, NOW))
         self.assertEqual(self.result_of(self.store.deliveries.backlog()), [backlog_of("gh", 2, 1, 0)])
         self.trim_all(KEEP, NOW * 2)
         self.assertEqual(self.ready_ids(), [delivery_id])
@@ -116,7 +116,7 @@ class OperatingTests(StoreTestCase):
         """The number of a dead letter that was taken back stays used, over a restart too."""
         self.die("e1")
         number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
-        self.result_of(self.store.deliveries.take_back("gh", 1, 2, NOW))
+        self.result_of(self.store.deliveries.redrive("gh", 1, 2, NOW))
         self.restart()
         self.die("e2")
         self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), number)
@@ -125,7 +125,7 @@ class OperatingTests(StoreTestCase):
         """Whosever a dead letter was, once it is taken back it is this server's to run."""
         delivery_id = self.die("e1")
         self.restart()
-        self.assertEqual(self.result_of(self.store.deliveries.take_back("gh", 1, 2, 0.0)), 1)
+        self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 2, 0.0)), 1)
         self.assertEqual(self.ready_ids(), [delivery_id])
         self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
 

@@ -63,8 +63,8 @@ class ModelStore:
     def next_due(self, after: float) -> float | None:
         return self._deliveries.next_due(self.incarnation, after)
 
-    def take_back(self, trigger_id: str, version: int, to_version: int, since: float) -> int:
-        return self._deliveries.take_back(self.incarnation, trigger_id, version, to_version, since)
+    def redrive(self, trigger_id: str, version: int, to_version: int, since: float) -> int:
+        return self._deliveries.redrive(self.incarnation, trigger_id, version, to_version, since)
 
     def states(self, delivery_ids: Collection[int]) -> Mapping[int, str]:
         return self._deliveries.states(self.incarnation, delivery_ids)

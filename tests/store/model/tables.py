@@ -181,29 +181,29 @@ class DeliveryTables:
         rows = (row for delivery_id, row in self._rows.items() if delivery_id in delivery_ids)
         return {row.stored.delivery_id: row.stored.state for row in rows if row.owner == owner or not row.is_unfinished}
 
-    def move(
+    def reassign(
         self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
     ) -> int:
-        """See `IDeliveries.move`."""
+        """See `IDeliveries.reassign`."""
         if to_version is None:
-            return self.bury(trigger_id, version, REMOVED, now, excluding, waiting=True)
+            return self.dead_letter(trigger_id, version, REMOVED, now, excluding, waiting=True)
         rows = self._of_version(trigger_id, version, READY, WAITING, excluding=excluding)
         for row in rows:
             row.stored = evolve(row.stored, version=to_version)
         return len(rows)
 
-    def bury(
+    def dead_letter(
         self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
     ) -> int:
-        """See `IDeliveries.bury`."""
+        """See `IDeliveries.dead_letter`."""
         states = (READY, WAITING) if waiting else (READY,)
         rows = self._of_version(trigger_id, version, *states, excluding=excluding)
         for row in rows:
             self._bury(row, dead, now)
         return len(rows)
 
-    def take_back(self, owner: int, trigger_id: str, version: int, to_version: int, since: float) -> int:
-        """See `IDeliveries.take_back`."""
+    def redrive(self, owner: int, trigger_id: str, version: int, to_version: int, since: float) -> int:
+        """See `IDeliveries.redrive`."""
         rows = [
             row
             for row in self._of_version(trigger_id, version, DEAD)
