@@ -32,10 +32,10 @@ from harn.operations.parameters import Parameter
 from harn.operations.values import schema_of_written
 from harn.options import OPTIONS
 from harn.orchestrator import operations as server_operations
-from harn.orchestrator.reloading import add_drain_gauge
 from harn.plugins import builtin
 from harn.reload import drain_operations
 from harn.reload import operations as reload_operations
+from harn.reload.feature import add_drain_gauge
 from harn.rollout import operations as rollout_operations
 from harn.triggers.gauges import add_version_gauges
 

@@ -26,6 +26,7 @@ from harn.observability.metrics import Metrics
 from harn.operations.audit import Audit
 from harn.operations.registry import Operations
 from harn.options import ServeOptions
+from harn.store.event_log import IEventLog
 from harn.store.interfaces import IStore
 from harn.vm.interfaces import IInterpreters
 
@@ -59,6 +60,7 @@ class Server:
     :ivar wall: the time of day, for stamps.
     :ivar random: returns numbers from 0 to below 1, for jitter.
     :ivar lifecycle: the events that features emit and subscribe to.
+    :ivar records: writes records of the server's own topics.
     :ivar operations: what operators can ask of this server.
     :ivar readiness: whether it should get requests.
     :ivar settings: ``[orchestrator]`` of the live generation; the defaults before there is one.
@@ -88,6 +90,7 @@ class Server:
         self.wall: WallTime = wall or WallClock()
         self.random = random
         self.lifecycle = Lifecycle()
+        self.records = RecordWriter(reactor, store.event_log)
         self.operations = Operations(Audit(wall=self.wall, note=self.note))
         self.readiness = Readiness()
         self.settings = OrchestratorSettings()
@@ -130,9 +133,21 @@ class Server:
         return called
 
     async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
-        """Append one record to the event log; return what went wrong, which is logged, or None."""
+        """See `RecordWriter.note`."""
+        return await self.records.note(topic, kind, payload)
+
+
+class RecordWriter:
+    """Appends records to the event log; one that cannot be written costs nothing else."""
+
+    def __init__(self, clock: IReactorTime, event_log: IEventLog) -> None:
+        self._clock = clock
+        self._event_log = event_log
+
+    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
+        """Append one record; return what went wrong, which is logged, or None."""
         try:
-            await self.store.event_log.append(topic, kind, payload).addTimeout(LONGEST_NOTE, self.reactor)
+            await self._event_log.append(topic, kind, payload).addTimeout(LONGEST_NOTE, self._clock)
         except (EventLogUnavailable, TimeoutError) as error:
             why = f"it took longer than {LONGEST_NOTE:g} s" if isinstance(error, TimeoutError) else str(error)
             log.warn("cannot write a record of {topic}: {why}", topic=topic, why=why)

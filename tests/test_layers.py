@@ -57,7 +57,7 @@ FACADES = frozenset(("interfaces", "testing"))
 Only ``cli`` does: ``harn connector check`` runs the suite for authors of connectors.
 """
 
-SIDEWAYS = frozenset((("auth", "secrets"),))
+SIDEWAYS = frozenset((("auth", "secrets"), ("history", "rollout")))
 """Pairs of rooms of one layer of which the first may import the second."""
 
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))

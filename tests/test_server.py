@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.application.service import Service
@@ -132,7 +133,8 @@ class ServerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         nothing: Any = None
-        self.server = Server(Clock(), nothing, {}, Metrics(), nothing, nothing)
+        store: Any = SimpleNamespace(event_log=None)
+        self.server = Server(Clock(), nothing, {}, Metrics(), store, nothing)
 
     def test_parts(self) -> None:
         """A part is found by its class, or by what it is said to be; there is one of each kind."""

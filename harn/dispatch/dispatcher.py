@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
@@ -33,6 +34,7 @@ from harn.lifecycle import Begun, Lifecycle
 from harn.model.delivery import READY, WAITING, Settlement, Workload
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
+from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
 from harn.vm.interfaces import IInterpreter
@@ -59,6 +61,7 @@ class Outcome:
     settlement: Settlement
 
 
+@implementer(IVersionDeliveries)
 class Dispatcher:
     """
     Runs deliveries.
@@ -188,11 +191,7 @@ class Dispatcher:
         return workload(bindings, self.in_progress.values(), chain(self._window, returning))
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
-        """
-        Return what a draining version has not begun to the trigger's live version, or to the dead letters; once.
-
-        :return: how many deliveries that are, when it is on disk.
-        """
+        """See `IVersionDeliveries.move_on`; without a newest version, to the dead letters. It is moved once."""
         done = self._moves.move_on(binding)
         self._pump()
         return done

@@ -10,6 +10,7 @@ from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
 from harn.triggers.gauges import add_version_gauges
+from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
 
 LEAST_SHARE = 1024 * 1024
@@ -24,11 +25,10 @@ def install(server: Server, **limits: int) -> None:
     """
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))
-    dispatcher = server.add(
-        Dispatcher(
-            server.reactor, server.store.deliveries, registry, lifecycle, server.random, wall=server.wall, **limits
-        )
+    dispatcher = Dispatcher(
+        server.reactor, server.store.deliveries, registry, lifecycle, server.random, wall=server.wall, **limits
     )
+    server.add(dispatcher, Dispatcher, IVersionDeliveries)
     intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher.submit, lifecycle))
     emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)
     server.add(emissions, IEventSink)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from harn.connectors.catalog import Catalog
 from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.dispatch.synthetic import Example, SyntheticEvents
-from harn.history import operations as history_operations
-from harn.history.operations import HistoryService
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.credentials import LiveCredentials
@@ -18,8 +15,6 @@ from harn.orchestrator import operations as server_operations
 from harn.orchestrator.operations import ServerService
 from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.status import snapshot
-from harn.reload import operations as reload_operations
-from harn.reload.build import Builder
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
 from harn.triggers.registry import Registry
@@ -28,15 +23,6 @@ from harn.triggers.registry import Registry
 def install(server: Server) -> None:
     """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
     coordinator, operations = server[Coordinator], server.operations
-    operations.add(coordinator, *reload_operations.OPERATIONS)
-    history = HistoryService(
-        store=server.store.generations,
-        coordinator=coordinator,
-        rules=server[Catalog].providers,
-        manifest=server.options.manifest,
-        in_thread=server[Builder].in_thread,
-    )
-    operations.add(history, *history_operations.OPERATIONS)
     whole = ServerService(
         store=server.store,
         registry=server[Registry],

@@ -1,4 +1,4 @@
-"""The core of every server, before its features: the store, the interpreters, metrics and logs of deliveries."""
+"""The core of every server, before its features: the store, the interpreters, metrics, logs and external inputs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
 from harn.options import ServeOptions
 from harn.orchestrator.running import state_path
+from harn.orchestrator.state_directory import read_or_make_key
 from harn.reload.inputs import Surroundings
 from harn.reload.reader import FileReader
 from harn.reload.settling import SETTLE
@@ -52,6 +53,7 @@ def make_server(
     TriggerMetrics(metrics, server.lifecycle)
     log_deliveries(server.lifecycle)
     follow_log_level(server, threshold.change)
+    server.add(make_surroundings(options, environ, read_or_make_key(options.state_dir)))
     return server
 
 

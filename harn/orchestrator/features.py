@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harn.dispatch import feature as dispatch
+from harn.history import feature as history
 from harn.listener import feature as listener
 from harn.options import ServeOptions
-from harn.orchestrator import admin_api, maintenance, publish, reloading
+from harn.orchestrator import admin_api, maintenance, publish, recovery
+from harn.reload import feature as reload
 from harn.rollout import feature as rollout
 from harn.server import Server
 from harn.watch import feature as watch
@@ -23,8 +25,11 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield publish.install
     yield dispatch.install
     yield partial(listener.install, takes_over=takes_over)
-    yield reloading.install
+    yield history.install_planner
+    yield reload.install
     yield rollout.install
+    yield history.install
+    yield recovery.install
     yield maintenance.install
     if options.watch:
         yield watch.install

@@ -4,7 +4,6 @@ Publication of a server's state: records on its own topics, the state file, metr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -12,7 +11,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from harn.errors import EventLogUnavailable
 from harn.lifecycle import VersionEnded
 from harn.observability.metrics import Metrics
 from harn.orchestrator.running import state_path
@@ -21,8 +19,7 @@ from harn.orchestrator.status import snapshot
 from harn.reload.interfaces import IReloadPublisher
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
 from harn.rollout.events import RolloutRecorded
-from harn.server import Server
-from harn.store.event_log import IEventLog
+from harn.server import RecordWriter, Server
 
 log = Logger(namespace="harn")
 
@@ -145,26 +142,16 @@ def reason_of(error: Exception) -> str:
 class Publisher:
     """Publishes reloads and the server's life."""
 
-    def __init__(self, clock: IReactorTime, event_log: IEventLog, state_file: StateFile, metrics: Metrics) -> None:
+    def __init__(self, clock: IReactorTime, records: RecordWriter, state_file: StateFile, metrics: Metrics) -> None:
         self._clock = clock
-        self._event_log = event_log
+        self._records = records
         self._state_file = state_file
         self._metrics = metrics
-
-    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
-        """Append one record; give what went wrong, or None."""
-        try:
-            await self._event_log.append(topic, kind, payload).addTimeout(PATIENCE, self._clock)
-        except (EventLogUnavailable, TimeoutError) as error:
-            why = reason_of(error)
-            log.warn("cannot write a record of {topic}: {why}", topic=topic, why=why)
-            return f"the record on {topic} could not be written: {why}"
-        return None
 
     def rollout_recorded(self, event: RolloutRecorded) -> None:
         """Append a record about a generation after its adoption, without waiting for it."""
         self._state_file.save_soon()
-        noting = Deferred.fromCoroutine(self.note(MANIFEST, event.kind, event.payload))
+        noting = Deferred.fromCoroutine(self._records.note(MANIFEST, event.kind, event.payload))
         noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=event.kind))
 
     async def save_state(self) -> str | None:
@@ -193,7 +180,7 @@ class Publisher:
         kind = KINDS[report.status]
         if report.source == START and report.ok:
             kind = "generation_started"
-        noted = Deferred.fromCoroutine(self.note(MANIFEST, kind, manifest_payload(finished)))
+        noted = Deferred.fromCoroutine(self._records.note(MANIFEST, kind, manifest_payload(finished)))
         saved = Deferred.fromCoroutine(self.save_state())
         return [warning for warning in (await noted, await saved) if warning is not None]
 
@@ -215,7 +202,8 @@ def install(server: Server) -> None:
     """Add the state file and what publishes reloads."""
     path = state_path(server.options.state_dir)
     state_file = server.add(StateFile(path, server.reactor, server.in_thread, lambda: snapshot(server)))
-    publisher = server.add(Publisher(server.reactor, server.store.event_log, state_file, server.metrics))
+    publisher = Publisher(server.reactor, server.records, state_file, server.metrics)
+    server.add(publisher, Publisher, IReloadPublisher)
     server.lifecycle.subscribe(VersionEnded, lambda event: state_file.save_soon())
     server.lifecycle.subscribe(RolloutRecorded, publisher.rollout_recorded)
     server.services.add_closing(publisher.close)

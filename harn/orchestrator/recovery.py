@@ -14,10 +14,13 @@ from harn.model.delivery import DEAD, DONE, READY, WAITING, StoredDelivery
 from harn.orchestrator.operations import Recovered, Stranded
 from harn.reload.drain import Drains
 from harn.reload.revive import Reviver
+from harn.server import Server
 from harn.store.interfaces import IStore
 
 log = Logger(namespace="harn")
 
+NO_LIMIT = 1_000_000
+"""Crashes, where an operator decides."""
 MOST_LISTED = 1000
 """Stranded deliveries that one answer lists."""
 STATUSES = {READY: "dispatched", WAITING: "waiting", DONE: "dispatched", DEAD: "dlq", "": "left"}
@@ -138,4 +141,15 @@ class Recovery:
         )
 
 
-NO_LIMIT = 1_000_000
+def install(server: Server) -> None:
+    """Add what takes over deliveries of earlier servers."""
+    server.add(
+        Recovery(
+            server.wall,
+            server.store,
+            server[Reviver],
+            server[Dispatcher],
+            server[Drains],
+            lambda: server.settings.reload.drain_timeout,
+        )
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
 from msgspec import Meta
@@ -16,21 +15,8 @@ from harn.operations.parameters import Parameters
 if TYPE_CHECKING:
     from harn.reload.drain import Draining, Drains
     from harn.store.deliveries import IDeliveries
-    from harn.triggers.binding import BindingVersion
+    from harn.triggers.interfaces import IVersionDeliveries
     from harn.triggers.registry import Registry
-
-
-class DrainDispatcher(Protocol):
-    """What the operations on drains ask of `harn.dispatch.dispatcher.Dispatcher`."""
-
-    def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
-        """Return what each of these versions has in hand."""
-
-    def move_on(self, binding: BindingVersion) -> Awaitable[int]:
-        """Move what a version has not begun to the newest version; return how many that were, once on disk."""
-
-    def cancel(self, binding: BindingVersion) -> Awaitable[int]:
-        """Dead-letter all that a version holds; return how many that were, once on disk."""
 
 
 @frozen(kw_only=True)
@@ -40,7 +26,7 @@ class DrainService:
     wall: WallTime
     store: IDeliveries
     registry: Registry
-    dispatcher: DrainDispatcher
+    dispatcher: IVersionDeliveries
     drains: Drains
 
 

@@ -119,7 +119,7 @@ class DryRun:
 
 
 class IPlanner(Interface):
-    """Makes the details of dry runs; provided by `harn.orchestrator.planning.Planner`."""
+    """Makes the details of dry runs; provided by `harn.history.planning.Planner`."""
 
     def describe(dry_run: DryRun) -> Awaitable[Mapping[str, Any]]:
         """Return the JSON value ``plan`` of a dry run's report."""

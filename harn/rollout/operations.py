@@ -101,7 +101,7 @@ async def list_ramps(service: RolloutService, caller: Caller, wanted: ListRamps)
 )
 async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
     """
-    Return all deliveries of a trigger, or of every ramping one, to its new version.
+    Send all deliveries of a trigger, or of every ramping one, to its new version.
 
     :raises NothingPending: there is no such ramp.
     """
@@ -114,7 +114,7 @@ async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) 
 )
 async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
     """
-    Return all deliveries of a trigger, or of every ramping one, back to the version before.
+    Send all deliveries of a trigger, or of every ramping one, back to the version before.
 
     :raises NothingPending: there is no such ramp.
     """

@@ -27,6 +27,7 @@ from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, manifest_pa
 from harn.orchestrator.state_directory import read_or_make_key
 from harn.orchestrator.state_file import StateFile
 from harn.reload.report import Finished, ReloadReport
+from harn.server import RecordWriter
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.reconcile import Plan
 from tests.reload.fakes import START
@@ -108,7 +109,7 @@ class PublisherTests(SynchronousTestCase):
         state_file = StateFile(
             self.path, self.clock, lambda work: self.in_thread(work), lambda: lambda: {"status": "running"}
         )
-        self.publisher = Publisher(self.clock, self.store.event_log, state_file, Metrics())
+        self.publisher = Publisher(self.clock, RecordWriter(self.clock, self.store.event_log), state_file, Metrics())
 
     def report(self, **more: Any) -> Finished:
         values: dict[str, Any] = {"status": "ok", "source": "cli", "actor": "me", "generation": 2, "digest": "sha256:x"}

@@ -24,8 +24,8 @@ from harn.observability.metrics import Metrics
 from harn.options import ServeOptions
 from harn.orchestrator.core import follow_log_level
 from harn.orchestrator.maintenance import retention_policy
-from harn.orchestrator.reloading import apply_settings
 from harn.orchestrator.shutdown import drain_limits
+from harn.reload.feature import apply_settings
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.rollout.model import Probation, terms
 from harn.server import Server

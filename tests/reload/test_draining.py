@@ -195,12 +195,12 @@ class ReviveTests(GenerationCase):
         self.world.calls[0].returns()
         on_request = self.world.recovery.on_request
         listed = self.successResultOf(Deferred.fromCoroutine(on_request(0.0, dry_run=True)))
-        self.assertEqual((listed["stranded_envelopes"], listed["recovered"], self.world.calls), (0, 0, []))
+        self.assertEqual((listed.stranded_envelopes, listed.recovered, self.world.calls), (0, 0, []))
         self.world.clock.advance(60.0)
         listed = self.successResultOf(Deferred.fromCoroutine(on_request(30.0, dry_run=True)))
-        self.assertEqual((listed["stranded_envelopes"], listed["recovered"], self.world.calls), (3, 0, []))
+        self.assertEqual((listed.stranded_envelopes, listed.recovered, self.world.calls), (3, 0, []))
         done = self.successResultOf(Deferred.fromCoroutine(on_request(30.0, dry_run=False)))
-        self.assertEqual((done["recovered"], len(self.world.calls)), (3, 3))
+        self.assertEqual((done.recovered, len(self.world.calls)), (3, 3))
         for running in list(self.world.calls):
             running.returns()
         self.assertEqual(self.world.version("a").in_flight, 0)
@@ -222,7 +222,7 @@ class ReviveTests(GenerationCase):
         self.world.clock.advance(10.0)
         self.assertEqual(self.world.calls, [])
         resolving.callback([])
-        self.assertEqual(self.successResultOf(recovering)["recovered"], 2)
+        self.assertEqual(self.successResultOf(recovering).recovered, 2)
         self.world.clock.advance(1.0)
         self.assertEqual(sorted(each.call.binding for each in self.world.calls), ["a@v1", "a@v2", "a@v2"])
         for running in list(self.world.calls):
@@ -237,7 +237,7 @@ class ReviveTests(GenerationCase):
         self.restarted()
         self.world.clock.advance(1.0)
         both = [Deferred.fromCoroutine(self.world.recovery.on_request(0.0, dry_run=False)) for _ in range(2)]
-        self.assertEqual([self.successResultOf(each)["recovered"] for each in both], [2, 0])
+        self.assertEqual([self.successResultOf(each).recovered for each in both], [2, 0])
         for running in list(self.world.calls):
             running.returns()
         self.assertEqual(self.world.retired, ["a@v1"])

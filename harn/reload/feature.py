@@ -6,17 +6,8 @@ from twisted.logger import Logger
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IEventSink
-from harn.dispatch.dispatcher import Dispatcher
-from harn.history.replay import Replayer
 from harn.observability.metrics import Metrics
-from harn.orchestrator.core import make_surroundings
-from harn.orchestrator.notices import ReloadNotices
-from harn.orchestrator.planning import Planner
-from harn.orchestrator.process import Freezer
-from harn.orchestrator.publish import Publisher
-from harn.orchestrator.recovery import Recovery
-from harn.orchestrator.state_directory import read_or_make_key
-from harn.reload import drain_operations
+from harn.reload import drain_operations, operations
 from harn.reload.adopt import LiveGeneration
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
@@ -24,13 +15,14 @@ from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.drain_operations import DrainService
 from harn.reload.events import Adopted
-from harn.reload.interfaces import IRouteTable
+from harn.reload.inputs import Surroundings
+from harn.reload.interfaces import IPlanner, IReloadPublisher, IRouteTable
 from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.server import Server
-from harn.systemd.notify import ServiceManager
+from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn")
@@ -45,7 +37,6 @@ def install(server: Server) -> None:
     install_coordinator(server)
     apply_settings(server)
     server.lifecycle.subscribe(Adopted, lambda event: count_triggers(server, event))
-    server.lifecycle.subscribe(Adopted, Freezer(server.reactor).adopted)
 
 
 def apply_settings(server: Server) -> None:
@@ -64,25 +55,31 @@ def install_builder(server: Server) -> None:
     resolution = server.add(Resolution(server.interpreters))
     server.readiness.add(INTERPRETER_DOWN, resolution.all_up)
     files = server.add(FileReader(server.reactor, server.wall))
-    surroundings = server.add(make_surroundings(options, server.environ, read_or_make_key(options.state_dir)))
     connections = Connections(server.reactor, catalog, server.wall)
-    server.add(Builder(files, options.manifest, options.manifest_name, surroundings, catalog, resolution, connections))
+    server.add(
+        Builder(
+            files,
+            options.manifest,
+            options.manifest_name,
+            server[Surroundings],
+            catalog,
+            resolution,
+            connections,
+        )
+    )
 
 
 def install_drains(server: Server) -> None:
-    """Add what drains replaced versions, and takes over deliveries of earlier servers."""
-    registry, dispatcher = server[Registry], server[Dispatcher]
-    drains = server.add(Drains(server.reactor, dispatcher.move_on, server.lifecycle, server.wall))
+    """Add what drains replaced versions, and what brings back those of an earlier server."""
+    registry, deliveries = server[Registry], server[IVersionDeliveries]
+    drains = server.add(Drains(server.reactor, deliveries.move_on, server.lifecycle, server.wall))
     server.services.add_closing(drains.stop)
     add_drain_gauge(server.metrics, drains)
     service = DrainService(
-        wall=server.wall, store=server.store.deliveries, registry=registry, dispatcher=dispatcher, drains=drains
+        wall=server.wall, store=server.store.deliveries, registry=registry, dispatcher=deliveries, drains=drains
     )
     server.operations.add(service, *drain_operations.OPERATIONS)
-    reviver = server.add(Reviver(server.reactor, server.store.generations, server[Resolution], registry, server.wall))
-    server.add(
-        Recovery(server.wall, server.store, reviver, dispatcher, drains, lambda: server.settings.reload.drain_timeout)
-    )
+    server.add(Reviver(server.reactor, server.store.generations, server[Resolution], registry, server.wall))
 
 
 def add_drain_gauge(metrics: Metrics, drains: Drains) -> None:
@@ -95,15 +92,12 @@ def add_drain_gauge(metrics: Metrics, drains: Drains) -> None:
 def install_coordinator(server: Server) -> None:
     """Add the coordinator."""
     builder, table, registry = server[Builder], server[IRouteTable], server[Registry]
-    ReloadNotices(server[ServiceManager], server.lifecycle)
-    planner = Planner(
-        registry, server[Dispatcher], Replayer(server.store.deliveries, builder.in_thread), builder.in_thread
-    )
-    pipeline = ReloadPipeline(server.wall, builder, server.store.generations, server[Reviver], table, planner)
+    pipeline = ReloadPipeline(server.wall, builder, server.store.generations, server[Reviver], table, server[IPlanner])
     live = LiveGeneration(registry, table, server[Drains], server[IEventSink].take, server.wall)
     coordinator = server.add(
-        Coordinator(server.reactor, server.wall, pipeline, live, server[Publisher], server.lifecycle)
+        Coordinator(server.reactor, server.wall, pipeline, live, server[IReloadPublisher], server.lifecycle)
     )
+    server.operations.add(coordinator, *operations.OPERATIONS)
     server.services.add_closing(coordinator.release)
     server.services.add_closing(coordinator.close)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from zope.interface import implementer
 
-from harn.dispatch.dispatcher import Dispatcher
 from harn.history.plan import Planned, Work, describe_plan
 from harn.history.replay import Replayer
 from harn.manifest.model import RolloutSpec
@@ -20,6 +19,7 @@ from harn.reload.interfaces import DryRun, IPlanner
 from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
 from harn.rollout.model import terms
+from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
 
 
@@ -27,9 +27,11 @@ from harn.triggers.registry import Registry
 class Planner:
     """Makes the details of dry runs."""
 
-    def __init__(self, registry: Registry, dispatcher: Dispatcher, replayer: Replayer, in_thread: InThread) -> None:
+    def __init__(
+        self, registry: Registry, deliveries: IVersionDeliveries, replayer: Replayer, in_thread: InThread
+    ) -> None:
         self._registry = registry
-        self._dispatcher = dispatcher
+        self._deliveries = deliveries
         self._replayer = replayer
         self._in_thread = in_thread
 
@@ -67,7 +69,7 @@ class Planner:
     def _work(self, trigger_ids: Iterable[str]) -> dict[str, Work]:
         """Count what the versions of each trigger have in hand."""
         versions = {trigger_id: self._registry.versions(trigger_id) for trigger_id in trigger_ids}
-        loads = self._dispatcher.workload([binding for bindings in versions.values() for binding in bindings])
+        loads = self._deliveries.workload([binding for bindings in versions.values() for binding in bindings])
         return {
             trigger_id: Work(
                 in_flight=sum(binding.in_flight for binding in bindings),

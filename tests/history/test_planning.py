@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.history.planning import describe_terms
 from harn.manifest.settings import ReloadSettings
 from harn.model.shares import FailureLimit
-from harn.orchestrator.planning import describe_terms
 from harn.reload.report import ReloadRequest
 
 

@@ -1,0 +1,31 @@
+"""The history of a server's generations, and plans of the next one."""
+
+from __future__ import annotations
+
+from harn.connectors.catalog import Catalog
+from harn.history.operations import OPERATIONS, HistoryService
+from harn.history.planning import Planner
+from harn.history.replay import Replayer
+from harn.reload.coordinator import Coordinator
+from harn.reload.interfaces import IPlanner
+from harn.server import Server
+from harn.triggers.interfaces import IVersionDeliveries
+from harn.triggers.registry import Registry
+
+
+def install_planner(server: Server) -> None:
+    """Add what describes dry runs; the reload feature needs it."""
+    replayer = Replayer(server.store.deliveries, server.in_thread)
+    server.add(Planner(server[Registry], server[IVersionDeliveries], replayer, server.in_thread), IPlanner)
+
+
+def install(server: Server) -> None:
+    """Add the operations on generations that served."""
+    service = HistoryService(
+        store=server.store.generations,
+        coordinator=server[Coordinator],
+        rules=server[Catalog].providers,
+        manifest=server.options.manifest,
+        in_thread=server.in_thread,
+    )
+    server.operations.add(service, *OPERATIONS)

@@ -1,0 +1,24 @@
+"""What rooms above may ask about the deliveries of binding versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from harn.model.delivery import Workload
+from harn.triggers.binding import BindingVersion
+
+
+class IVersionDeliveries(Interface):
+    """The deliveries that binding versions hold; provided by `harn.dispatch.dispatcher.Dispatcher`."""
+
+    def workload(bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
+        """Return what each of these versions has in hand."""
+
+    def move_on(binding: BindingVersion) -> Deferred[int]:
+        """Move what a version has not begun to the newest version; fires with their number, once on disk."""
+
+    def cancel(binding: BindingVersion) -> Deferred[int]:
+        """Dead-letter all that a version holds; fires with their number, once on disk."""
