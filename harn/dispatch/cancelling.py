@@ -23,7 +23,7 @@ from harn.dispatch.second_tries import SecondTries
 from harn.lifecycle import DeadLettered, Lifecycle
 from harn.model.delivery import DRAIN_CANCELLED, Settlement
 from harn.store.deliveries import IDeliveries
-from harn.triggers.binding import BindingVersion
+from harn.triggers.binding import BindingVersion, Stage
 from harn.triggers.registry import Registry
 
 T = TypeVar("T")
@@ -85,14 +85,15 @@ class Cancels:
             waiter.callback(result)
 
     async def _cancel(self, binding: BindingVersion) -> int:
-        was_moved, binding.moved, binding.cancelled = binding.moved, True, True
-        if was_moved:
+        was_closed = binding.is_closed
+        is_abandoned = binding.is_abandoned if was_closed else self._is_gone(binding)
+        binding.become(Stage.DISCARDED if is_abandoned else Stage.CANCELLED)
+        if was_closed:
             # What it had not begun is another's by now, or dead.
             binding.lease()
             self._end_held(binding)
             binding.release()
             return self._counts.pop(binding)
-        binding.abandoned = self._is_gone(binding)
         leaving = self._leavings.begin(binding)
         self._end_held(binding)
         await self._leavings.arrived(binding)

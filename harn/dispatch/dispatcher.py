@@ -116,7 +116,7 @@ class Dispatcher:
 
     def submit(self, delivery: Delivery) -> None:
         """Queue a delivery that has just become durable; it holds a lease on its binding."""
-        if not delivery.binding.moved:
+        if not delivery.binding.is_closed:
             self._window.offer(delivery)
         elif self._moves.accepted(delivery):
             self._window.offer_late(delivery)
@@ -262,7 +262,7 @@ class Dispatcher:
             self._pumping = False
 
     def _begin(self, delivery: Delivery) -> None:
-        if delivery.binding.moved and not self._moves.moved_along(delivery):
+        if delivery.binding.is_closed and not self._moves.moved_along(delivery):
             return
         binding = delivery.binding
         shared = binding.interpreter
@@ -299,7 +299,7 @@ class Dispatcher:
     def _raised(self, failure: Failure, delivery: Delivery, shared: Shared[IInterpreter], began_at: float) -> None:
         self._ended(delivery, shared)
         error = failure.value
-        if delivery.binding.cancelled:
+        if delivery.binding.is_cancelled:
             self._cancels.give_up(delivery, running=True)  # nothing of it runs on: it was cut off just now
         elif isinstance(error, CallInterrupted):
             self._interrupted(delivery, error)
@@ -365,7 +365,7 @@ class Dispatcher:
         delivery.attempts = settlement.attempts
         delivery.passed = settlement.passed
         goes_on = settlement.state in (READY, WAITING)
-        is_over = goes_on and binding.cancelled and self._registry.for_retry(binding.id, binding) is None
+        is_over = goes_on and binding.is_cancelled and self._registry.for_retry(binding.id, binding) is None
         self._readback.settled(delivery.delivery_id, in_hand=settlement.state == READY or is_over)
         if is_over:
             self._cancels.give_up(delivery)

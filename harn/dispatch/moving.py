@@ -23,7 +23,7 @@ from harn.dispatch.second_tries import SecondTries
 from harn.lifecycle import DeadLettered, Lifecycle, Redriven
 from harn.model.delivery import BINDING_REMOVED, RETRY_EXHAUSTED, Settlement
 from harn.store.deliveries import IDeliveries
-from harn.triggers.binding import BindingVersion
+from harn.triggers.binding import BindingVersion, Stage
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.dispatch")
@@ -39,9 +39,19 @@ def hand_to(delivery: Delivery, target: BindingVersion) -> None:
 def given_up(delivery: Delivery) -> Settlement:
     """Settle a delivery that no version may run any more."""
     binding = delivery.binding
-    if binding.cancelled:
+    if binding.is_cancelled:
         return cancelled(delivery)
     return removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
+
+
+def _close(binding: BindingVersion, target: BindingVersion | None) -> None:
+    """Let a version begin nothing more; without a target its trigger is gone. One that has ended stays as it is."""
+    if binding.stage is Stage.TERMINATED:
+        return
+    if binding.is_cancelled:
+        binding.become(Stage.DISCARDED if target is None else Stage.CANCELLED)
+    else:
+        binding.become(Stage.ABANDONED if target is None else Stage.CLOSED)
 
 
 class Moves:
@@ -77,11 +87,10 @@ class Moves:
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
         """See `harn.dispatch.dispatcher.Dispatcher.move_on`."""
-        if binding.moved:
+        if binding.is_closed:
             return succeed(0)  # it has nothing more to give
-        binding.moved = True
         target = self._registry.active.get(binding.id)
-        binding.abandoned = target is None
+        _close(binding, target)
         leaving = self._leavings.begin(binding)
         dead: list[Delivery] = []
         if target is None:
@@ -114,7 +123,7 @@ class Moves:
         binding, target = leaving.binding, leaving.target
         if target is None:
             target = self._registry.active.get(binding.id)
-            binding.abandoned = target is None
+            _close(binding, target)
             if target is not None:
                 self._leavings.aim(leaving, target)
         if target is None:
@@ -137,14 +146,14 @@ class Moves:
             leaving.stored += 1
             leaving.joined = True
             return False
-        return not target.moved or self.moved_along(delivery)
+        return not target.is_closed or self.moved_along(delivery)
 
     def moved_along(self, delivery: Delivery) -> bool:
         """
         Reassign a delivery of a moved version; return False if that was abandoned, and the delivery is dead-lettered.
         """
         binding = delivery.binding
-        target = None if binding.abandoned else self._registry.for_retry(binding.id, binding)
+        target = None if binding.is_abandoned else self._registry.for_retry(binding.id, binding)
         if target is None:
             self._settle(delivery, given_up(delivery))
             return False

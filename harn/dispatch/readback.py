@@ -176,15 +176,15 @@ class ReadBack:
         own = self._registry.get(row.trigger_id, row.version)
         if own is not None and own.stored > 0:
             return own
-        if (own is None or own.moved) and self._leavings.may_hold(row.trigger_id):
+        if (own is None or own.is_closed) and self._leavings.may_hold(row.trigger_id):
             return None
         newest = self._registry.newest(row.trigger_id)
         for other in self._registry.versions(row.trigger_id):
             if other.stored > 0 and (other.version > row.version or other is newest):
                 return other
-        if own is not None and not own.moved:
+        if own is not None and not own.is_closed:
             return own  # committed just now, and the news of it is under way
-        if newest is None or newest.moved:
+        if newest is None or newest.is_closed:
             return None
         newest.lease()
         newest.stored += 1

@@ -49,7 +49,7 @@ class Group:
             self.deadline.cancel()
         self.deadline = None
         for binding in list(self.bindings.values()):
-            if not binding.moved:
+            if not binding.is_closed:
                 move(binding).addErrback(_not_moved, binding.key)
 
 
@@ -136,7 +136,7 @@ class Drains:
                 binding=binding,
                 generation=group.generation,
                 since=group.began_at if binding.draining_since is None else binding.draining_since,
-                deadline=None if binding.moved else self._deadline_of(group),
+                deadline=None if binding.is_closed else self._deadline_of(group),
             )
             for group in self._groups
             for binding in group.bindings.values()

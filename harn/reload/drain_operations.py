@@ -153,7 +153,7 @@ def describe_draining(
         running=load.running,
         queued=load.queued,
         waiting=waiting,
-        moved=binding.moved,
+        moved=binding.is_closed,
         oldest_event=None
         if oldest is None
         else OldestEvent(event_id=oldest.event_id, received_at=rfc3339(oldest.received_at)),
@@ -164,4 +164,4 @@ def _waiting(service: DrainService, draining: Draining) -> int:
     """Count the retries that will run on it: those of a removed trigger, on its last version until it was moved."""
     binding, registry = draining.binding, service.registry
     is_last = binding.id not in registry.active and registry.newest(binding.id) is binding
-    return registry.waiting[binding.id] if is_last and not binding.moved else 0
+    return registry.waiting[binding.id] if is_last and not binding.is_closed else 0

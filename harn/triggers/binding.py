@@ -8,6 +8,7 @@ down are the leases and the counts. Everything happens on the reactor thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 
 from attrs import frozen
 
@@ -19,10 +20,45 @@ from harn.triggers.pool import Shared
 from harn.vm.interfaces import IInterpreter
 from harn.wire import digest_value
 
-REGISTERING = "registering"
-ACTIVE = "active"
-DRAINING = "draining"
-TERMINATED = "terminated"
+REGISTERING, ACTIVE, DRAINING, TERMINATED = "registering", "active", "draining", "terminated"
+"""What is shown of a version's stage."""
+
+
+class Stage(Enum):
+    """Where a binding version is in its life. `MOVES` holds what may follow what."""
+
+    REGISTERING = auto()
+    """Made, and in no live generation yet."""
+    ACTIVE = auto()
+    """In force: it takes new deliveries."""
+    DRAINING = auto()
+    """It takes none, and runs what it has."""
+    CLOSED = auto()
+    """It begins nothing more: what it has not begun goes to the trigger's newest version."""
+    ABANDONED = auto()
+    """It begins nothing more, and its trigger is gone: what it has not begun goes to the dead letters."""
+    CANCELLED = auto()
+    """An operator cancelled its drain: what it held goes to the dead letters, what comes late to the newest version."""
+    DISCARDED = auto()
+    """The same, and its trigger is gone: all of it goes to the dead letters."""
+    TERMINATED = auto()
+    """Nothing needs it any more."""
+
+
+MOVES: dict[Stage, frozenset[Stage]] = {
+    Stage.REGISTERING: frozenset((Stage.ACTIVE, Stage.DRAINING)),
+    Stage.ACTIVE: frozenset((Stage.DRAINING,)),
+    Stage.DRAINING: frozenset((Stage.CLOSED, Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
+    # While its rows move, the trigger may go, or come back.
+    Stage.CLOSED: frozenset((Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
+    Stage.ABANDONED: frozenset((Stage.CLOSED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
+    Stage.CANCELLED: frozenset((Stage.DISCARDED, Stage.TERMINATED)),
+    Stage.DISCARDED: frozenset((Stage.CANCELLED, Stage.TERMINATED)),
+    Stage.TERMINATED: frozenset(),
+}
+"""The legal moves, by the stage before."""
+_SHOWN = {Stage.REGISTERING: REGISTERING, Stage.ACTIVE: ACTIVE, Stage.TERMINATED: TERMINATED}
+_CLOSED = frozenset((Stage.CLOSED, Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED))
 
 
 @frozen(kw_only=True)
@@ -54,32 +90,34 @@ class Definition:
 
 class BindingVersion:
     """
-    ``id@vN``: registering, active, draining, terminated.
+    ``id@vN``.
+
+    :ivar stage: changed by `become` alone, and with it all that follows. ``state``: what is shown of it.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
     :ivar stored: of the leases, how many belong to deliveries that are in the store alone.
-    :ivar moved: its drain ran out of time: what it has not begun goes to the newest version.
-    :ivar abandoned: it was moved on when its trigger was gone: what it has not begun goes to the dead letters.
-    :ivar cancelled: an operator cancelled its drain: what it held goes to the dead letters.
+    :ivar is_closed: it begins nothing more. ``is_abandoned``: its trigger was gone by then. ``is_cancelled``: an
+        operator cancelled its drain.
     """
 
     __slots__ = (
         "__weakref__",
-        "abandoned",
         "bundle_id",
-        "cancelled",
         "definition",
         "draining_since",
         "handler",
         "id",
         "in_flight",
         "interpreter",
+        "is_abandoned",
+        "is_cancelled",
+        "is_closed",
         "key",
-        "moved",
         "on_idle",
         "predicate",
         "rules",
         "spec",
+        "stage",
         "state",
         "stored",
         "version",
@@ -96,13 +134,30 @@ class BindingVersion:
         self.rules = Rules.of(spec)
         self.handler: FunctionReference = spec.handler_reference()
         self.predicate: FunctionReference | None = spec.predicate_reference()
+        self.stage = Stage.REGISTERING
         self.state = REGISTERING
         self.interpreter: Shared[IInterpreter] | None = None
         self.in_flight = 0
         self.stored = 0
-        self.moved = self.abandoned = self.cancelled = False
+        self.is_closed = self.is_abandoned = self.is_cancelled = False
         self.draining_since: float | None = None
         self.on_idle: Callable[[BindingVersion], None] | None = None
+
+    def become(self, stage: Stage) -> None:
+        """
+        Enter a stage; nothing happens where it is that already.
+
+        :raises AssertionError: `MOVES` does not allow it.
+        """
+        if stage is self.stage:
+            return
+        if stage not in MOVES[self.stage]:
+            raise AssertionError(f"{self.key}: a version must not become {stage.name} after {self.stage.name}")
+        self.stage = stage
+        self.state = _SHOWN.get(stage, DRAINING)
+        self.is_closed = stage in _CLOSED
+        self.is_abandoned = stage in (Stage.ABANDONED, Stage.DISCARDED)
+        self.is_cancelled = stage in (Stage.CANCELLED, Stage.DISCARDED)
 
     def lease(self, count: int = 1) -> None:
         """Hold the version ``count`` times more."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from harn.lifecycle import Lifecycle, VersionEnded
-from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+from harn.triggers.binding import DRAINING, BindingVersion, Stage
 from harn.triggers.counts import VersionCounts
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 
@@ -64,7 +64,7 @@ class Registry:
             return live
         draining = self._draining.get(trigger_id, {}).values()
         # What was moved on is there for what it runs at this moment alone: as after a ramp that was aborted.
-        return max(draining, key=lambda version: (not version.moved, version.version), default=None)
+        return max(draining, key=lambda version: (not version.is_closed, version.version), default=None)
 
     def versions(self, trigger_id: str) -> list[BindingVersion]:
         """Return every version of one trigger that is live or drains, the oldest first."""
@@ -95,12 +95,12 @@ class Registry:
         live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
         if (
             own is not None
-            and not own.moved
+            and not own.is_closed
             and (live is None or live.spec.retry.version == "pinned" or (ramp is not None and own in ramp.versions))
         ):
             return own
         newest = self.newest(trigger_id)
-        return None if newest is None or (live is None and newest.moved) else newest
+        return None if newest is None or (live is None and newest.is_closed) else newest
 
     def adopt(
         self,
@@ -117,9 +117,9 @@ class Registry:
         """
         previous = dict.fromkeys((*replaced, *self._left_behind(active, ramps)))
         for binding in active.values():
-            binding.state = ACTIVE
+            binding.become(Stage.ACTIVE)
         for ramp in ramps.values():
-            ramp.stable.state = ACTIVE  # at a start it was revived
+            ramp.stable.become(Stage.ACTIVE)  # at a start it was revived
         self.active = active
         self.ramps = dict(ramps)  # ours: thousands may end one by one
         for binding in previous:
@@ -150,7 +150,7 @@ class Registry:
 
     def drain(self, binding: BindingVersion, now: float) -> None:
         """Drain a version: let it finish its deliveries, then end it."""
-        binding.state = DRAINING
+        binding.become(Stage.DRAINING)
         binding.draining_since = now
         binding.on_idle = self.check
         self._draining.setdefault(binding.id, {})[binding.version] = binding
@@ -162,7 +162,7 @@ class Registry:
             return
         if (
             binding.id not in self.active
-            and not binding.moved
+            and not binding.is_closed
             and self.waiting[binding.id]
             and self.newest(binding.id) is binding
         ):
@@ -176,7 +176,7 @@ class Registry:
             return
         if not versions:
             del self._draining[binding.id]
-        binding.state = TERMINATED
+        binding.become(Stage.TERMINATED)
         binding.on_idle = None
         interpreter, binding.interpreter = binding.interpreter, None
         if interpreter is not None:

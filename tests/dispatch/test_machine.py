@@ -155,11 +155,11 @@ class Dispatching(RuleBasedStateMachine):
         """Nothing changes but the interpreter."""
         self.world.adopt(self.triggers)
 
-    @precondition(lambda self: any(not binding.moved for binding in self.world.registry.draining()))
+    @precondition(lambda self: any(not binding.is_closed for binding in self.world.registry.draining()))
     @rule(data=st.data())
     def deadline(self, data: st.DataObject) -> None:
         """A draining version's time is up."""
-        due = [binding for binding in self.world.registry.draining() if not binding.moved]
+        due = [binding for binding in self.world.registry.draining() if not binding.is_closed]
         self.world.dispatcher.move_on(data.draw(st.sampled_from(due)))
 
     @precondition(lambda self: self.world.registry.draining())
@@ -271,7 +271,7 @@ class Dispatching(RuleBasedStateMachine):
             for running in list(world.calls):
                 running.returns()
             for binding in world.registry.draining():
-                if not binding.moved:
+                if not binding.is_closed:
                     world.dispatcher.move_on(binding)
             world.clock.advance(400.0 if not world.calls else 0.05)
         rows = world.rows()

@@ -277,7 +277,7 @@ class Notebook:
             if row.stored.state != WAITING and row.stored.version == version:
                 return  # chosen when the last attempt ended: a reload may have come since
             own = registry.get(trigger_id, row.stored.version)
-            own = None if own is None or own.moved else own
+            own = None if own is None or own.is_closed else own
             live, ramp = registry.active.get(trigger_id), registry.ramps.get(trigger_id)
             keeps = live is None or live.spec.retry.version == "pinned" or (ramp is not None and own in ramp.versions)
             expected = own if own is not None and keeps else live or registry.newest(trigger_id)

@@ -45,7 +45,7 @@ def one_generation_serves(world: World) -> None:
         assert ramp.stable.version < ramp.fresh.version, ramp
     in_force = [*current.bindings.values(), *(ramp.stable for ramp in current.ramps.values())]
     for binding in in_force:
-        assert (binding.state, binding.moved, binding.cancelled) == (ACTIVE, False, False), binding
+        assert (binding.state, binding.is_closed, binding.is_cancelled) == (ACTIVE, False, False), binding
     assert not {*in_force} & {*registry.draining()}
 
 
@@ -167,7 +167,7 @@ def drains_are_bounded(world: World) -> None:
     assert grouped == Counter(world.registry.draining())
     for group in groups:
         has_deadline = group.deadline is not None and group.deadline.active()
-        assert has_deadline or all(binding.moved for binding in group.bindings.values()), group
+        assert has_deadline or all(binding.is_closed for binding in group.bindings.values()), group
     assert len({group.generation for group in groups if group.deadline is not None}) <= MOST_DRAINING, groups
 
 

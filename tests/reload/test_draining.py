@@ -261,4 +261,4 @@ class RampsTests(GenerationCase):
             binding.lease()
         for name in names:
             self.successResultOf(Deferred.fromCoroutine(self.world.rollouts.ramps.finish(name, "me")))
-        self.assertEqual((self.world.drains.generations, {binding.moved for binding in stable}), ((2,), {False}))
+        self.assertEqual((self.world.drains.generations, {binding.is_closed for binding in stable}), ((2,), {False}))

@@ -350,7 +350,7 @@ class ReloadMachine(ServerMachine):
             self.book.cancelled.add(binding.key)
             self.book.ever_cancelled.add(binding.key)
             self.world.dispatcher.cancel(binding)
-        elif not binding.moved:
+        elif not binding.is_closed:
             self.world.dispatcher.move_on(binding)
 
 

@@ -33,7 +33,7 @@ class TrialsTests(CoordinatorCase):
         self.world.clock.advance(20.0)
         self.assertEqual(self.world.coordinator.last.source, "revert")
         self.assertIs(self.world.version("b"), put_back)
-        self.assertEqual((put_back.state, put_back.moved), (ACTIVE, False))
+        self.assertEqual((put_back.state, put_back.is_closed), (ACTIVE, False))
 
     def test_undoing_of_the_same_content(self) -> None:
         """A forced reload of what is live has nothing to fall back to: its probation ends, for the next server too."""

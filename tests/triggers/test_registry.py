@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
-from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion, Stage
 from harn.triggers.pool import KeyedPool
 from harn.triggers.registry import Registry
 from harn.triggers.route import Route
@@ -79,7 +79,7 @@ class RegistryTests(SynchronousTestCase):
         self.adopt(only)
         self.registry.retry_waits("gh")
         self.adopt()
-        only.moved = True
+        only.become(Stage.CLOSED)
         self.registry.check(only)
         self.assertEqual(only.state, TERMINATED)
 
@@ -128,8 +128,9 @@ class ForRetryTests(SynchronousTestCase):
         registry.adopt({"gh": first}, [], 0.0)
         first.lease()
         second.lease()
-        first.moved = moved
         registry.adopt({"gh": second}, [first], 0.0)
+        if moved:
+            first.become(Stage.CLOSED)
         if not live:
             registry.adopt({}, [second], 0.0)
         chosen = registry.for_retry("gh", first if own else None)
@@ -158,7 +159,7 @@ class ForRetryTests(SynchronousTestCase):
         registry.adopt({"gh": only}, [], 0.0)
         only.lease()
         registry.adopt({}, [only], 0.0)
-        only.moved = True
+        only.become(Stage.CLOSED)
         self.assertIsNone(registry.for_retry("gh", only))
 
 

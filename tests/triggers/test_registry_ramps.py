@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
-from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion
+from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion, Stage
 from harn.triggers.pool import KeyedPool
 from harn.triggers.ramp import Ramp
 from harn.triggers.registry import Registry
@@ -123,7 +123,7 @@ class EndingTests(RampingCase):
         self.stable.lease()
         self.registry.end_ramp("gh", fresh, {**self.active, "gh": fresh}, 3.0)
         self.assertIs(self.registry.for_retry("gh", self.stable), self.stable)
-        self.stable.moved = True
+        self.stable.become(Stage.CLOSED)
         self.assertIs(self.registry.for_retry("gh", self.stable), fresh)
 
 
