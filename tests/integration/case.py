@@ -49,6 +49,12 @@ async def held(event, context):
     return on_event(event, context)
 '''
 
+
+def held_trigger(trigger_id: str) -> str:
+    """Write a trigger whose handler waits until the test lets it go on, however slow the machine is."""
+    return trigger_text(trigger_id, handler="handlers:held", extra='timeout = "10m"')
+
+
 # What a reload report and an error report consist of.
 REPORT = {
     *("status", "source", "actor", "generation", "digest", "summary", "changes", "draining"),

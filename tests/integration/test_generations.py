@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harn.testing.server import wait_until
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, held_trigger, trigger_text
 
 
 class GenerationCase(ServerCase):
@@ -123,7 +123,7 @@ class DrainTests(GenerationCase):
 
     def test_cancel(self) -> None:
         """A version that drains is listed with what it holds; cancelling puts that among the dead letters."""
-        self.write_manifest(trigger_text("gh", handler="handlers:held"))
+        self.write_manifest(held_trigger("gh"))
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
         self.wait_begun("d1")
@@ -145,7 +145,7 @@ class DrainTests(GenerationCase):
     def test_watch_and_move(self) -> None:
         """What a version has not begun moves at once when it is told to; what runs ends where it began."""
         head = "[orchestrator.pumps]\nmax_outstanding = 1\n"
-        self.write_manifest(trigger_text("gh", handler="handlers:held"), head=head)
+        self.write_manifest(held_trigger("gh"), head=head)
         server = self.serve()
         for delivery in ("d1", "d2"):
             self.assert_accepted(server.deliver("/triggers/gh", delivery=delivery), binding="gh@v1")

@@ -6,11 +6,11 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 from harn.testing.server import ServerProcess, wait_until
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, held_trigger, trigger_text
 
 ONE_AT_A_TIME = "[orchestrator.pumps]\nmax_outstanding = 1\n"
-HELD = trigger_text("gh", handler="handlers:held")
-OTHER = trigger_text("other", handler="handlers:held")
+HELD = held_trigger("gh")
+OTHER = held_trigger("other")
 
 
 class InFlightCase(ServerCase):

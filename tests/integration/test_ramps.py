@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harn.testing.server import Connection, ServerProcess, wait_until
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, held_trigger, trigger_text
 from tests.integration.test_upgrade import UpgradeCase
 
 FAILING = """
 def on_event(event, context):
     raise ValueError("not with me")
 """
-HELD = trigger_text("gh", handler="handlers:held")
+HELD = held_trigger("gh")
 
 
 class RampCase(ServerCase):

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 
 from harn.testing.server import ServerProcess, is_alive, wait_until
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, held_trigger, trigger_text
 
 DEAD = "trigger.dlq"
 KILLS = 10
-HELD = trigger_text("gh", handler="handlers:held")
+HELD = held_trigger("gh")
 
 
 class ManualTests(ServerCase):

@@ -12,9 +12,9 @@ from typing import Any
 
 from harn.store.lock import holder
 from harn.testing.server import READY, TWISTD, Answer, Connection, ServerProcess, is_alive, wait_until
-from tests.integration.case import ServerCase, trigger_text
+from tests.integration.case import ServerCase, held_trigger, trigger_text
 
-HELD = trigger_text("gh", handler="handlers:held")
+HELD = held_trigger("gh")
 STARTS = re.compile(r"upgrade: process (\d+) starts")
 SLOW_IMPORT = """
 note(importing=True)
