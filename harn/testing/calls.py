@@ -76,7 +76,7 @@ HANDLERS = """
     def gives_tuple_keys(event): return {(1, 2): 3}
     def gives_depth(event):
         depth = []
-        for _ in range(5000): depth = [depth]
+        for _ in range(200_000): depth = [depth]
         return depth
     class Later(RetryAfter):
         def __init__(self): pass

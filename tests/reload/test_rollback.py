@@ -351,7 +351,7 @@ class RestartTests(CoordinatorCase):
             self.successResultOf(real(*values))
             return Deferred()
 
-        self.world.store.generations.reserve = reserve
+        self.world.store.generations.reserve = reserve  # type: ignore[assignment]
         reloading = self.world.reload(**more)
         self.world.clock.pump([31.0, 6.0])
         self.assertFalse(self.successResultOf(reloading).ok)

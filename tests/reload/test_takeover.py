@@ -221,12 +221,12 @@ class TakenTests(TakeoverCase):
             kept = self.new.store.checkpoints.get
             self.new.store.fail_reads = not hangs
             if hangs:
-                self.new.store.checkpoints.get = lambda name: Deferred()  # type: ignore[method-assign]
+                self.new.store.checkpoints.get = lambda name: Deferred()
             taking = Deferred.fromCoroutine(self.new.coordinator.read_rollouts())
             self.world.clock.advance(PATIENCE)
             self.successResultOf(taking)
             self.new.coordinator.begin_rollouts()
-            self.new.store.checkpoints.get, self.new.store.fail_reads = kept, False  # type: ignore[method-assign]
+            self.new.store.checkpoints.get, self.new.store.fail_reads = kept, False
             current = self.new.rollouts.probations.current
             assert current is not None
             self.assertEqual(current.generation, 2)

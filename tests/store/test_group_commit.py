@@ -1,6 +1,7 @@
 """Group commit: one commit for a turn, order, and threads that begin and end with the store."""
 
 import threading
+from typing import Any
 
 from twisted.internet.defer import gatherResults
 
@@ -19,7 +20,8 @@ class GroupCommitTests(SQLiteTestCase):
         """Twenty-seven units of every sort, asked for in one turn, are one commit."""
         first = self.accept_one("e0")
         before = self.store.commits
-        units = [self.store.inbox.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}")))) for n in range(1, 20)]
+        accepted = (accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n}"))) for n in range(1, 20))
+        units: list[Any] = [self.store.inbox.accept(each) for each in accepted]
         units += [self.store.event_log.append("audit.test", "kind", {"n": n}) for n in range(6)]
         units += [
             self.store.deliveries.settle(settlement_of(first, DONE, attempt=attempt_of())),
@@ -35,7 +37,7 @@ class GroupCommitTests(SQLiteTestCase):
         statement is a turn that the writer's thread has to wait for.
         """
         self.accept_one("e0")
-        seen = []
+        seen: list[Any] = []
         writer = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen.append)))
         self.accept_one("e1", claim=dedupe("k"))
@@ -66,7 +68,7 @@ class GroupCommitTests(SQLiteTestCase):
         """What is written at once is bounded in bytes; small and large units are on disk in the order asked for."""
         sizes = [10, 3_000_000, 20, 3_000_000, 17_000, 6_000_000, 30]
         before = self.store.commits
-        units = [
+        units: list[Any] = [
             self.store.inbox.accept(accept_of(new_delivery(f"e{n}", body=bytes([n]) * size)))
             for n, size in enumerate(sizes)
         ]
@@ -107,7 +109,7 @@ class GroupCommitTests(SQLiteTestCase):
 
     def test_nothing_fires_before_it_is_on_disk(self):
         """A Deferred does not fire in the turn of its asking, and what it tells of is committed when it fires."""
-        seen = []
+        seen: list[Any] = []
         accepting = self.store.inbox.accept(accept_of(new_delivery("e1")))
         self.clock.turn()
         self.assertNoResult(accepting)

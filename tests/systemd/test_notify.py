@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.lifecycle import Lifecycle
 from harn.orchestrator.notices import ReloadNotices, status_of
-from harn.reload.report import ReloadReport
+from harn.reload.events import ReloadBegan, ReloadEnded
+from harn.reload.report import ReloadReport, ReloadRequest
 from harn.systemd.notify import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, ServiceManager, Watchdog
+
+BEGAN = ReloadBegan(ReloadRequest(source="signal", actor="signal"))
 
 
 def report(**more: Any) -> ReloadReport:
@@ -38,7 +42,8 @@ class NotifyCase(SynchronousTestCase):
         self.receiver = self.bind(self.path)
         self.addCleanup(os.unlink, self.path)
         self.service_manager = ServiceManager(self.clock, self.path, lambda: 5_000_999)
-        self.notices = ReloadNotices(self.service_manager)
+        self.lifecycle = Lifecycle()
+        ReloadNotices(self.service_manager, self.lifecycle)
         self.addCleanup(self.service_manager.close)
 
     def bind(self, address: str) -> socket.socket:
@@ -87,8 +92,8 @@ class ServiceManagerTests(NotifyCase):
             ),
             (None, ""),
         ):
-            self.notices.began()
-            self.notices.ended(ended)
+            self.lifecycle.emit(BEGAN)
+            self.lifecycle.emit(ReloadEnded(ended))
             self.assertEqual(self.heard(), ["RELOADING=1\nMONOTONIC_USEC=5000", "READY=1" + line])
 
     def test_time_is_that_of_the_system(self) -> None:
@@ -102,17 +107,17 @@ class ServiceManagerTests(NotifyCase):
 
     def test_start(self) -> None:
         """The first generation is built in what looks like a reload; nobody hears of it before the server is ready."""
-        self.notices.began()
-        self.notices.ended(report())
+        self.lifecycle.emit(BEGAN)
+        self.lifecycle.emit(ReloadEnded(report()))
         self.service_manager.stopping()
         self.assertEqual(self.heard(), [])
 
     def test_end(self) -> None:
         """A reload that ends after the end has begun does not make the server ready again; a second end is no news."""
         self.service_manager.ready("x")
-        self.notices.began()
+        self.lifecycle.emit(BEGAN)
         self.service_manager.stopping()
-        self.notices.ended(None)
+        self.lifecycle.emit(ReloadEnded(None))
         self.service_manager.stopping()
         self.assertEqual([each.partition("\n")[0] for each in self.heard()], ["READY=1", "RELOADING=1", "STOPPING=1"])
 
@@ -121,7 +126,7 @@ class ServiceManagerTests(NotifyCase):
         self.service_manager.ready("x")
         self.heard()
         self.service_manager.main_pid(4711)
-        self.notices.began()
+        self.lifecycle.emit(BEGAN)
         self.service_manager.alive()
         self.service_manager.stopping()
         self.service_manager.ready("y")
@@ -202,7 +207,7 @@ class StatusTests(NotifyCase):
     def test_one_line(self, text: str) -> None:
         """Whatever an error says, it is one short line of the status, never a message of its own."""
         self.service_manager.ready("x")
-        self.notices.ended(report(**{**FAILED, "error": text}))
+        self.lifecycle.emit(ReloadEnded(report(**{**FAILED, "error": text})))
         self.service_manager.status(text)
         for message in self.heard()[-2:]:
             status = message.removeprefix("READY=1\n")
