@@ -37,7 +37,6 @@ NOT_YET = frozenset(
         "harn/reload",
         "harn/rollout",
         "harn/server.py",
-        "harn/store",
         "harn/systemd",
         "harn/testing",
         "harn/triggers",

@@ -21,7 +21,7 @@ class ICheckpoints(Interface):
         """
         Keep a JSON value under a name, over restarts, in place of the one before; None removes it.
 
-        :raises TypeError: at once: the value is no JSON.
+        :raises TypeError: at once: the value has no form in JSON.
         """
 
     def get(name: str) -> Deferred[Any]:

@@ -74,7 +74,7 @@ class IEventLog(Interface):
         Append one record durably; return its number.
 
         :raises ValueError: at once: the topic is a view, or its name is not of letters, digits, ``.``, ``_``, ``-``.
-        :raises TypeError: at once: the payload is no JSON.
+        :raises TypeError: at once: the payload has no form in JSON.
         """
 
     def read(topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
@@ -108,7 +108,7 @@ def check_known(topic: str, filled: Iterable[str]) -> None:
     Refuse to read a topic that there is not.
 
     :param filled: those with records.
-    :raises RouteUnknown: it is neither ours nor has records; says which there are.
+    :raises RouteUnknown: it is not one of `OURS`, and has no records; the message says which topics exist.
     """
     known = sorted({*OURS, *filled})
     if topic not in known:

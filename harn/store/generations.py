@@ -1,4 +1,4 @@
-"""Generations and binding versions: their numbers, and what they were made of."""
+"""Generations and binding versions: their numbers, manifests and bundles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GenerationRecord:
     :ivar removed: ids of triggers that it no longer has.
     :ivar manifest_digest: names the manifest's text in the store; empty in records of before there were any.
     :ivar recalled: the earlier generation whose content this is, for one that was rolled back to.
-    :ivar reason: why it was made, where somebody said.
+    :ivar reason: why it was made, if the caller said so.
     :ivar summary: what it changed, as a JSON value.
     """
 
@@ -92,7 +92,7 @@ class IGenerations(Interface):
         Record that a reserved generation serves, and put each of ``checkpoints``, in one durable unit.
 
         :param at: seconds, Unix. If it was adopted before, that time stays: a restart goes on with a generation.
-        :raises TypeError: at once: a value is no JSON.
+        :raises TypeError: at once: a value has no form in JSON.
         :raises StoreError: there is no such generation; nothing was put.
         """
 

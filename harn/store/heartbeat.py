@@ -20,7 +20,7 @@ LAPSE = 3 * INTERVAL
 
 
 class IHeartbeat(Interface):
-    """A store that keeps one row for each server, and knows from it whether the server is alive."""
+    """A store that keeps one row for each server, which shows whether that is alive."""
 
     def heartbeat(now: float) -> Deferred[None]:
         """Renew this server's row; also the cheap probe that ends a time of unavailability."""

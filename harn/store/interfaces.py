@@ -32,7 +32,9 @@ class IStore(IHeartbeat, IRetention):
     checkpoints: ICheckpoints = Attribute("JSON values that outlast a restart.")
     backend: str = Attribute("For example ``sqlite``: as the state file shows it.")
     location: str | None = Attribute("A path or URL without credentials, or None.")
-    incarnation: int = Attribute("This server's row number; the ``owner`` of what it accepts. Set by `open`.")
+    incarnation: int = Attribute(
+        "This server's row number; the ``owner`` of deliveries that it accepts. Set by `open`."
+    )
 
     def available() -> bool:
         """

@@ -24,7 +24,7 @@ class StateDirectoryLock:
 
     The kernel releases both when the process dies, however it dies. The lock on the directory cannot be taken away by
     removing a file; it counts for every path, mount and container through which the directory is seen. The one on the
-    file tells who holds it, and is the only one where directories cannot be locked. Children
+    file names its holder, and is the only one where directories cannot be locked. Children
     inherit neither; a fork that goes on as the server does, so a daemon may fork before or after `acquire`, but the
     process id in the file is that of the process that acquired.
     """
@@ -38,7 +38,7 @@ class StateDirectoryLock:
         """
         Make the directory if it is missing, lock it, and write this process's id into the lock.
 
-        :raises StateDirectoryUnusable: another server holds it, or it is no directory that we can write to.
+        :raises StateDirectoryUnusable: another server holds it, or it is not a directory that we can write to.
         """
         if self._descriptor is not None:
             return
@@ -65,7 +65,7 @@ class StateDirectoryLock:
 
     def inherit(self, descriptor: int, of_directory: int | None = None) -> None:
         """
-        Hold the directory together with the process that gave us its lock: it is held until both have let go.
+        Hold the directory together with the process that gave us its lock: it is held until both have released it.
 
         The process id in the file stays the other's until `claim`.
 
@@ -80,7 +80,7 @@ class StateDirectoryLock:
                 fcntl.flock(each, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already: nothing happens
                 if not os.path.samestat(os.fstat(each), os.stat(place)):
                     raise StateDirectoryUnusable(
-                        f"the lock that was inherited is not that of {self.directory}; start anew"
+                        f"the lock that was inherited is not that of {self.directory}; start again"
                     )
             self._of_directory = _lock_directory(self.directory) if of_directory is None else of_directory
         except OSError as error:
@@ -101,7 +101,7 @@ class StateDirectoryLock:
 
     def check(self) -> None:
         """
-        Look whether the directory is still ours; a lock file that was removed or replaced is made and locked again.
+        Check that this process still holds the directory; a lock file that was removed or replaced is made again.
 
         Blocks: not for the reactor's thread.
 

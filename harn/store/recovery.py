@@ -52,7 +52,7 @@ class IRecovery(Interface):
         Those that ran when their server crashed count that (``crashes`` + 1), and become dead letters
         (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed; where a lock keeps other
         servers off, also when it was not renewed since this one started. `close` drops its notes, so that a clean end
-        counts for nothing.
+        counts as no crash.
 
         :param received_before: only those received earlier (seconds, Unix); None for all.
         :param leaving: the incarnation of a server that still runs and ends its deliveries: not those.

@@ -1,4 +1,4 @@
-"""Retention: in the background, and in small slices, remove what nobody keeps."""
+"""Retention: in the background, and in small slices, remove rows that no policy keeps."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class IRetention(Interface):
 
     def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """
-        Remove up to ``limit`` rows that nobody keeps: old events, expired claims, old generations, and the bundles and
-        manifests that no other names; count them. The newest adopted generation is always kept, and so is of each
-        trigger the newest version, and the newest of a generation that was adopted.
+        Remove up to ``limit`` rows that the policy does not keep: old events, expired claims, old generations, and the
+        bundles and manifests that no other names; return how many. The newest adopted generation is always kept, and so
+        is of each trigger the newest version, and the newest of a generation that was adopted.
         """
 
 
@@ -93,7 +93,7 @@ class RetentionService(TimerService):
         return stopped
 
     async def sweep(self) -> None:
-        """Trim slice by slice; an event log that is away costs this turn, not the service. Stopping ends it early."""
+        """Trim slice by slice; an unavailable event log costs this turn alone. Stopping ends it early."""
         try:
             while not self._stopping and await self._store.trim(self._policy(), self._wall.seconds(), SLICE):
                 if not self._stopping:

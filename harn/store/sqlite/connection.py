@@ -1,4 +1,4 @@
-"""Connections that read, and the check that a database is ours and of a schema that we know."""
+"""Connections that read, and the check of a database's application id and schema version."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SCHEMA_VERSION = 3
 """A new one needs a step in `harn.store.sqlite.migrations`, too."""
 
 APPLICATION_ID = 0x6861726E
-"""``harn`` in ASCII, so that nobody takes another program's database for ours."""
+"""``harn`` in ASCII, so that another program's database is not mistaken for an event log."""
 
 
 def connect_reader(path: str) -> sqlite3.Connection:
     """
     Open an existing database for reading; a write through the connection fails, and the file is never made.
 
-    :raises StateDirectoryUnusable: it is not ours, too new for us, or older than we are.
+    :raises StateDirectoryUnusable: it belongs to another program, or its schema is newer or older than this one's.
     :raises sqlite3.Error: it cannot be opened or read.
     """
     connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
@@ -60,13 +60,13 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int | None:
         raise StateDirectoryUnusable(f"{path} is a database of another program; move it away, or choose another place")
     if version > SCHEMA_VERSION and not _can_write_newer(connection):
         raise StateDirectoryUnusable(
-            f"{path} was written by a newer harn (schema {version}, this one knows {SCHEMA_VERSION}); "
+            f"{path} was written by a newer harn (schema {version}, this one supports {SCHEMA_VERSION}); "
             "run that version again, or choose another state directory"
         )
     return int(version)
 
 
 def _can_write_newer(connection: sqlite3.Connection) -> bool:
-    """Return whether a newer schema only adds to ours: an upgrade that failed may have brought it."""
+    """Return whether a newer schema only adds to this one: an upgrade that failed may have brought it."""
     oldest = oldest_writer(connection)
     return oldest is not None and oldest <= SCHEMA_VERSION

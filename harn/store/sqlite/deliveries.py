@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TABLES = """
 -- An event's bytes, one row for each delivery, under its id. Apart from `deliveries`, because an UPDATE in SQLite
--- writes the whole row anew. Never updated.
+-- writes the whole row again. Never updated.
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,
     envelope BLOB NOT NULL,
@@ -121,7 +121,7 @@ _OLDEST = (
     "SELECT " + WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="
     " (SELECT min(first) FROM (" + _FIRST_FROM.format(0) + " UNION ALL " + _FIRST_FROM.format(1) + "))"
 )
-# The innermost query ends after so many rows, whosever they are; only of those that are chosen, more is read.
+# The innermost query ends after so many rows, of any trigger; further columns are read of the chosen ones alone.
 _RECENT = (
     "SELECT d.event_id, d.trigger_id, d.version, d.kind, d.received_at, e.envelope, e.body,"
     " d.state, d.reason, d.passed,"
@@ -295,7 +295,7 @@ def _dead_letter(
     session.connection.execute(_RELEASE_VERSION, which)
     count = session.connection.execute(_DEAD_LETTER_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
     session.numbers.dead += count
-    # An attempt that ran on may settle one of them anew; then no row has its number any more.
+    # An attempt that ran on may settle one of them again; then no row has its number any more.
     session.keep_numbers()
     return count
 

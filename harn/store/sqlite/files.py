@@ -35,7 +35,7 @@ class DatabaseFiles:
         self._note(SUFFIXES)
 
     def note_closed(self) -> None:
-        """Called when the connection was closed, which may remove the log; the database must stay what it was."""
+        """Called when the connection was closed, which may remove the log; the database must stay the same file."""
         self._note(SUFFIXES[1:])
 
     def _note(self, suffixes: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ class DatabaseFiles:
 
 def _identity(path: str) -> tuple[int, int] | None:
     """
-    Return what tells a file from every other that is there; None when there is none.
+    Return the device and inode of a file; None when there is none.
 
     :raises OSError: it cannot be looked at.
     """

@@ -2,7 +2,7 @@
 Brings a database of an older schema up to date, without harm to a server of that schema that still writes to it.
 
 So each step only adds: columns with a default, which an INSERT that does not know them leaves out, and tables, which it
-does not look at. What would change or remove anything waits until nobody can run a server of before. A server of before
+does not look at. What would change or remove anything waits until no server of before can run. A server of before
 may be started again, too, after an upgrade that failed: the database says from which schema on one can write to it.
 """
 

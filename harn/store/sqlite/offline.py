@@ -19,7 +19,7 @@ def open_readonly(path: str) -> OfflineStore:
     """
     Open the event log at ``path``; a write-ahead log that a crash left is read, too, and is left as it is.
 
-    :raises StateDirectoryUnusable: there is none, it is not ours, or it cannot be read; the message says which.
+    :raises StateDirectoryUnusable: there is none, it is another program's, or cannot be read; the message says which.
     """
     if not os.path.exists(path):
         raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")

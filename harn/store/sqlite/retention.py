@@ -1,4 +1,4 @@
-"""Retention: each step removes a slice of what nobody keeps, found by an index and not by a scan."""
+"""Retention: each step removes a slice of rows that the policy does not keep, found by an index and not by a scan."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _remove_finished(session: Session, state: int, before: float, limit: int, mo
 
 
 def _remove_excess(session: Session, max_bytes: int, limit: int) -> int:
-    """Remove the oldest of what is done; the dead letters, which wait for somebody, only if nothing else is left."""
+    """Remove the oldest deliveries that are done; dead letters, which may be replayed, only if none is left."""
     excess = used_bytes(session.connection) - max_bytes
     if excess <= 0:
         return 0

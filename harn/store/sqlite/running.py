@@ -1,5 +1,5 @@
 """
-The note of what runs: a file for each server, from which the next one tells which deliveries ran when that crashed.
+The note of what runs: a file for each server, from which the next one reads which deliveries ran when it crashed.
 
 It outlives the process, however that dies, since the kernel has what was written; nothing is forced to a disk, so that
 after a failure of the whole system it may be old. An id in a note counts only while its delivery is unfinished and
@@ -168,7 +168,7 @@ def read_notes(directory: str) -> Mapping[int, tuple[int, ...]]:
             with open(os.path.join(directory, name), "rb") as file:
                 line = file.readline()
         except OSError as error:
-            log.warn("{name} cannot be read, and counts for nothing: {why}", name=name, why=error.strerror)
+            log.warn("{name} cannot be read, and is ignored: {why}", name=name, why=error.strerror)
             continue
         words = line.split() if line.endswith(b"\n") else []
         found[int(name.removeprefix(PREFIX))] = tuple(int(word) for word in words if word.isdigit())

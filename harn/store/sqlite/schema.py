@@ -48,7 +48,7 @@ def connect_writer(path: str, *, create: bool, synchronous: str, busy_timeout: f
     :param synchronous: ``FULL`` (a commit is on disk when it returns), or for measurements ``NORMAL`` or ``OFF``.
     :param busy_timeout: seconds to wait for another process's lock.
     :raises EventLogMissing: it is missing or empty, and is not to be made.
-    :raises StateDirectoryUnusable: it is not ours, too new for us, or cannot be in WAL mode here.
+    :raises StateDirectoryUnusable: it belongs to another program, its schema is too new, or it cannot be in WAL mode.
     :raises sqlite3.Error: it cannot be opened or read.
     """
     if not create and not os.path.exists(path):

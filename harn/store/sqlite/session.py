@@ -48,7 +48,7 @@ class Session:
     Numbers are counted here rather than asked of SQLite for each row. They are read again after a transaction that
     failed, and when another process wrote: while a server takes over from another, the two share the database.
 
-    :param incarnation: the ``owner`` of what is accepted; 0 until this server is registered.
+    :param incarnation: the ``owner`` of accepted deliveries; 0 until this server is registered.
     """
 
     def __init__(self, connection: sqlite3.Connection, incarnation: int) -> None:

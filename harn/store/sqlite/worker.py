@@ -1,4 +1,4 @@
-"""A thread that does what it is given, in order, and reports back to the reactor."""
+"""A thread that runs work in order and reports back to the reactor."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ThreadWorker:
     def __init__(self, name: str, reactor: Any) -> None:
         self._reactor = reactor
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon thread: what it has not acknowledged, nobody relies on; it must not keep a dying process alive.
+        # A daemon thread: it must not keep a dying process alive, and no caller relies on work that was not reported.
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._stopped: Deferred[None] = Deferred()
 

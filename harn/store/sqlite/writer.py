@@ -120,7 +120,9 @@ class Writer:
         return Deferred.fromCoroutine(closing())
 
     def _away(self) -> EventLogGone:
-        return EventLogGone(f"the event log {self._database.name} is away until a restart; see the log for the reason")
+        return EventLogGone(
+            f"the event log {self._database.name} is unavailable until a restart; see the log for the reason"
+        )
 
     def _hand_over(self) -> None:
         units, self._pending = self._pending, []
@@ -176,9 +178,9 @@ class Writer:
         self._worker.report(self._landed, units, failure)
 
     def _recover(self, error: BaseException) -> None:
-        """Undo the transaction, and know the numbers anew; else begin the next batch with a new connection."""
+        """Undo the transaction, and read the numbers again; else begin the next batch with a new connection."""
         if not isinstance(error, sqlite3.Error | StateDirectoryUnusable | OSError):
-            log.failure("a batch failed for a reason nobody expected")
+            log.failure("a batch failed for an unexpected reason")
         session = self._session
         if session is None:
             return
@@ -188,7 +190,7 @@ class Writer:
                 session.read_numbers()
                 return
         except sqlite3.Error:
-            # The connection is of no use any more, which the next line takes care of.
+            # The connection cannot be used any more; the next line closes it.
             pass
         self._disconnect()
         self._database.disconnected()
