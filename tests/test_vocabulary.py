@@ -31,7 +31,6 @@ NOT_YET = frozenset(
         "harn/history",
         "harn/lifecycle.py",
         "harn/listener",
-        "harn/operations",
         "harn/options.py",
         "harn/orchestrator",
         "harn/reload",
