@@ -43,7 +43,7 @@ class StillWaiting(AssertionError):
     """What a test waited for did not come in time."""
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+def wait_until(condition: Callable[[], T], what: str, timeout: float = 60.0) -> T:
     """
     Return the first true value of ``condition``, asking again every few milliseconds.
 
@@ -161,7 +161,7 @@ def environment(extra: Mapping[str, str | None] = {}) -> dict[str, str]:
 
 
 def run_harn(
-    directory: str | Path, *arguments: str, environ: Mapping[str, str] | None = None, timeout: float = 60.0
+    directory: str | Path, *arguments: str, environ: Mapping[str, str] | None = None, timeout: float = 180.0
 ) -> Completed:
     """Run the ``harn`` command to its end in ``directory``."""
     done = subprocess.run(
@@ -247,7 +247,7 @@ class ServerProcess:
         assert self._url is not None, f"the server is not ready:\n{self.stderr}"
         return self._url
 
-    def wait_ready(self, timeout: float = 40.0) -> ServerProcess:
+    def wait_ready(self, timeout: float = 120.0) -> ServerProcess:
         """Wait until it has said where it listens."""
         wait_until(lambda: self._url or self.process.poll() is not None, f"the server's URL; {self.lines}", timeout)
         if self._url is None:
@@ -255,7 +255,7 @@ class ServerProcess:
             raise StillWaiting(f"the server ended with {self.process.returncode}:\n{self.stderr}")
         return self
 
-    def wait_for_line(self, pattern: str, timeout: float = 20.0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
         """Wait for a line of its standard error in which ``pattern`` is found."""
         compiled = re.compile(pattern)
 
@@ -270,7 +270,7 @@ class ServerProcess:
         assert found is not None
         return found
 
-    def wait(self, timeout: float = 40.0) -> int:
+    def wait(self, timeout: float = 120.0) -> int:
         """Wait for its end, and for all that it said; give its exit status."""
         wait_until(lambda: self.process.poll() is not None, f"the server's end; {self.lines[-10:]}", timeout)
         self._reader.join(5.0)
@@ -280,7 +280,7 @@ class ServerProcess:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def terminate(self, timeout: float = 40.0) -> int:
+    def terminate(self, timeout: float = 120.0) -> int:
         """Ask it to end, and wait; give its exit status."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)

@@ -116,7 +116,7 @@ class ServerCase(SynchronousTestCase):
         self.addCleanup(server.stop)
         return server.wait_ready() if ready else server
 
-    def harn(self, *arguments: str, timeout: float = 60.0) -> Completed:
+    def harn(self, *arguments: str, timeout: float = 180.0) -> Completed:
         """Run a ``harn`` command in the directory."""
         return run_harn(self.directory, *arguments, environ=self.environ, timeout=timeout)
 
@@ -156,7 +156,7 @@ class ServerCase(SynchronousTestCase):
         """Return those of the deliveries that the handler ``held`` began."""
         return [each["began"] for each in self.seen() if "began" in each]
 
-    def wait_handled(self, *keys: str, timeout: float = 30.0) -> list[dict[str, Any]]:
+    def wait_handled(self, *keys: str, timeout: float = 60.0) -> list[dict[str, Any]]:
         """Wait until each delivery has been handled; give what was noted of them."""
         wait_until(lambda: set(keys) <= set(self.handled()), f"{keys} among {self.handled()}", timeout)
         return [each for each in self.seen() if each.get("key") in keys]

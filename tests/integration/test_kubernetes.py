@@ -80,7 +80,7 @@ class KubernetesTests(ServerCase):
 
     def ended_waiting(self, waiting: Popen[str]) -> Completed:
         """Return how the wait ended."""
-        out, err = waiting.communicate(timeout=60)
+        out, err = waiting.communicate(timeout=180)
         return Completed(waiting.returncode, out, err)
 
     def test_configmap(self) -> None:

@@ -57,7 +57,7 @@ class UseItTests(ServerCase):
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=60.0,
+                timeout=180.0,
                 check=False,
             )
             self.assertEqual((done.returncode, done.stderr if command[0] == "twistd" else ""), (0, ""), (line, done))

@@ -52,7 +52,7 @@ class TwistdTests(ServerCase):
             [sys.executable, *TWISTD, *files, "harn-orchestrator", *places],
             cwd=self.directory,
             env=self.environ,
-            timeout=60.0,
+            timeout=180.0,
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
