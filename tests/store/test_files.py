@@ -45,7 +45,7 @@ class RemovedFilesTests(SQLiteTestCase):
             self.assertIn(part, why)
         with self.assertRaises(EventLogGone):
             self.result_of(self.store.heartbeat(NOW + 5))
-        self.assertIn("away until a restart", self.refused("again"))
+        self.assertIn("unavailable until a restart", self.refused("again"))
         self.assertEqual(len(self.lines), 1, self.lines)
 
     def test_what_it_has_open_can_be_saved(self):
