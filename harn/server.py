@@ -53,7 +53,7 @@ class Server:
     """
     One server: what all features share, and what each adds for those after it.
 
-    :ivar options: what ``serve`` was told.
+    :ivar options: the options of ``serve``.
     :ivar environ: the environment of the process.
     :ivar store: where everything durable is.
     :ivar interpreters: where handlers run.

@@ -18,10 +18,10 @@ def shield(work: Awaitable[T], failed_late: Callable[[Failure], object]) -> Defe
     """
     Return a Deferred that fires with the outcome of ``work``; cancelling it does not cancel the work.
 
-    :param failed_late: called with the failure of work that nobody waits for any more.
+    :param failed_late: called with the failure of work whose waiting was cancelled.
     """
     waiting: Deferred[T] = Deferred()
-    running: Deferred[T] = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)  # type: ignore[arg-type]  # an awaitable of ours is one of the two
+    running: Deferred[T] = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)  # type: ignore[arg-type]  # an awaitable is one of the two here
 
     def succeeded(result: T) -> None:
         if not waiting.called:

@@ -25,7 +25,7 @@ def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
     found = {name: environ.pop(name) for name in (COUNT, PID, NAMES) if name in environ}
     text = found.get(COUNT, "")
     count = min(MOST, int(text)) if text.isascii() and text.isdecimal() else 0
-    # Not everybody that passes sockets names them, and Twisted takes none without a name for each.
+    # Not every service manager names the sockets that it passes, and Twisted takes none without a name for each.
     found.update({COUNT: str(count), NAMES: ":".join(["unknown"] * count)})
     descriptors = ListenFDs.fromEnvironment(found).inheritedDescriptors()
     if not descriptors:

@@ -34,7 +34,7 @@ class ServiceManager:
     """
     The service manager. Reloads are reported to it only between `ready` and `stopping`.
 
-    :ivar address: the receiver's socket: a path, or ``@`` and an abstract name; None when nobody listens.
+    :ivar address: the receiver's socket: a path, or ``@`` and an abstract name; None when there is no receiver.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ServiceManager:
         """
         address = environ.get(SOCKET) or None
         if address is not None and address[0] not in "/@":
-            log.warn("{name}={address} is neither a path nor @NAME; nobody is notified", name=SOCKET, address=address)
+            log.warn("{name}={address} is neither a path nor @NAME; nothing is notified", name=SOCKET, address=address)
             address = None
         return cls(clock, address)
 

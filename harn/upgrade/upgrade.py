@@ -148,7 +148,7 @@ class Upgrade:
         self._service_manager.main_pid(new.pid)
         new.confirm_main()
         self._life.handed_over(new)
-        log.info("process {pid} serves now; this one ends what it has", pid=new.pid, announce=True)
+        log.info("process {pid} serves now; this one finishes its deliveries", pid=new.pid, announce=True)
 
     def _give_up(self, server: IOldServer, new: NewProcess) -> None:
         """End the new program: this server ends, and was to end with all that it started."""
