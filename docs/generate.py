@@ -17,6 +17,7 @@ import msgspec
 
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
+from harn.connectors.interfaces import IConnectorPlugin
 from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.feature import add_gauges
 from harn.history import operations as history_operations
@@ -78,7 +79,11 @@ def manifest_schema() -> Schema:
     return manifest_json_schema(Catalog.of(OURS.values()).providers)
 
 
-OURS = {plugin.provider: plugin for plugin in (getattr(builtin, name) for name in builtin.__all__)}
+OURS = {
+    plugin.provider: plugin
+    for plugin in (getattr(builtin, name) for name in builtin.__all__)
+    if IConnectorPlugin.providedBy(plugin)
+}
 """Providers that come with harn; what else is installed here is not our documentation's business."""
 
 

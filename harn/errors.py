@@ -48,6 +48,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── ResultInvalid
     │   ├── ResultTooLarge
     │   ├── PredicateRaised
+    │   ├── DestinationFailed
     │   └── InterpreterDied
     └── CallInterrupted             not an attempt: the interpreter ended during this call, by another call's fault
 
@@ -314,6 +315,12 @@ class PredicateRaised(AttemptFailed):
     """The trigger's ``when`` raised or did not return a truth value."""
 
     error_class = "predicate_error"
+
+
+class DestinationFailed(AttemptFailed):
+    """A destination other than a local function could not be given the delivery."""
+
+    error_class = "destination_failed"
 
 
 class InterpreterDied(AttemptFailed):

@@ -1,11 +1,14 @@
 """
-The public names for authors of connector plugins.
+The public names for authors of plugins: connectors, where events come from, and destinations, where deliveries go.
 
-A plugin is an object that provides `IConnectorPlugin`, in a module under ``harn/plugins/``. For a sender that signs by
-an HMAC it is a `SignedProvider`: declarations, and no code. Any other makes, for requests, an `IReceiver`; for events
-that it starts itself an `IConnector` that calls ``context.emit``. Its table in a trigger is checked by an
+A plugin is an object in a module under ``harn/plugins/``. A connector's provides `IConnectorPlugin`. For a sender that
+signs by an HMAC it is a `SignedProvider`: declarations, and no code. Any other makes, for requests, an `IReceiver`; for
+events that it starts itself an `IConnector` that calls ``context.emit``. Its table in a trigger is checked by an
 `ISettingsSchema`, most simply ``StructSchema`` of a ``msgspec.Struct``. ``harn.testing.connectors`` holds the suite
 that it should pass.
+
+A destination's plugin provides `IDestinationPlugin` and makes, for each target, an `IDestination`, whose ``begin``
+takes an `OutgoingDelivery` and gives `Returned`. Its suite is in ``harn.testing.destinations``.
 """
 
 from __future__ import annotations
@@ -30,9 +33,16 @@ from harn.connectors.model import (
 )
 from harn.connectors.signatures import Encoding, HmacScheme, Part
 from harn.connectors.signed import Example, Message, SignedProvider, always, header, member
+from harn.destinations.interfaces import IDestination, IDestinationPlugin
+from harn.destinations.model import DestinationContext
 from harn.errors import (
+    AttemptFailed,
+    CallInterrupted,
     CredentialsRejected,
+    DestinationFailed,
     GateShut,
+    HandlerRejected,
+    HandlerRetryAfter,
     MediaTypeUnsupported,
     PayloadInvalid,
     SignatureMismatch,
@@ -44,22 +54,31 @@ from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.manifest.schema import StructSchema
 from harn.model.event import UNSIGNED, VERIFIED
 from harn.model.inbound import InboundRequest
+from harn.model.outgoing import OutgoingDelivery, Returned
 
 __all__ = [
     "CREDENTIALS",
     "PUBLIC",
     "UNSIGNED",
     "VERIFIED",
+    "AttemptFailed",
+    "CallInterrupted",
     "ConnectorBinding",
     "ConnectorContext",
     "CredentialsRejected",
+    "DestinationContext",
+    "DestinationFailed",
     "Encoding",
     "Events",
     "Example",
     "GateShut",
+    "HandlerRejected",
+    "HandlerRetryAfter",
     "HmacScheme",
     "IConnector",
     "IConnectorPlugin",
+    "IDestination",
+    "IDestinationPlugin",
     "IEarlyReceiver",
     "IReceiver",
     "IScheme",
@@ -69,10 +88,12 @@ __all__ = [
     "Message",
     "Normalized",
     "NormalizedEvent",
+    "OutgoingDelivery",
     "Part",
     "PayloadInvalid",
     "Reject",
     "Respond",
+    "Returned",
     "SettingProblem",
     "SignatureMismatch",
     "SignatureMissing",

@@ -17,6 +17,7 @@ import msgspec
 from twisted.logger import Logger
 
 from harn.model.delivery import NewDelivery, Settlement
+from harn.model.references import LOCAL
 
 log = Logger(namespace="harn.lifecycle")
 
@@ -104,6 +105,7 @@ class Settled(Event, frozen=True, gc=False):
 
     :ivar envelope: the encoded `harn.model.event.Envelope`.
     :ivar predicate_passed: this attempt asked the predicate, and it said yes.
+    :ivar handler_kind: the scheme of the binding's destination.
     """
 
     trigger_id: str
@@ -113,6 +115,7 @@ class Settled(Event, frozen=True, gc=False):
     envelope: bytes
     predicate_passed: bool
     settlement: Settlement
+    handler_kind: str = LOCAL
 
 
 class DeadLettered(Event, frozen=True, gc=False):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -64,3 +64,27 @@ async def retry(
 def backoff(first: float, longest: float) -> Callable[[int], float]:
     """Return a ``delay`` for `retry`: ``first`` seconds, then twice as long each time, at most ``longest``."""
     return backoffPolicy(first / 2.0, longest, factor=2.0, jitter=lambda: 0.0)
+
+
+def ask(question: Callable[[], Any]) -> Deferred[tuple[Any]]:
+    """
+    Ask somebody else's code something, and fire with what comes of it, in a tuple: its answer, or a Failure.
+
+    What it raises is thereby never taken for ours, a `CancelledError` or `SystemExit` neither. When the waiting is
+    cancelled, the code is told so, but not waited for.
+    """
+    answering = maybeDeferred(question)
+    cut: list[bool] = []
+
+    def cut_off(_: object) -> None:
+        cut.append(True)
+        answering.cancel()
+
+    waiting: Deferred[tuple[Any]] = Deferred(cut_off)
+
+    def answered(outcome: Any) -> None:
+        if not cut:
+            waiting.callback((outcome,))
+
+    answering.addBoth(answered)
+    return waiting

@@ -15,7 +15,9 @@ from twisted.trial.unittest import SkipTest, TestCase
 import harn
 from harn.connectors.catalog import Catalog
 from harn.connectors.model import ConnectorContext
+from harn.destinations.catalog import DestinationCatalog
 from harn.errors import AttemptFailed
+from harn.manifest.interfaces import Rules
 from harn.manifest.load import load_manifest
 from harn.manifest.source import ManifestSource
 from harn.model import delivery
@@ -134,12 +136,13 @@ class ExampleTests(DocumentationCase):
         ours = Catalog.discover()
         catalog = Catalog.of([*ours.plugins.values(), self.plugin()])
         self.assertEqual(catalog.problems, ())
+        rules = Rules(catalog.providers, DestinationCatalog.discover().schemes)
         seen = 0
         for page in pages():
             for text in blocks(page, "toml"):
                 if "[[triggers]]" in text:
                     source = ManifestSource.of(str(page), text.encode("utf-8"))
-                    await load_manifest(source, None, catalog.providers, reactor)
+                    await load_manifest(source, None, rules, reactor)
                     seen += 1
         self.assertGreater(seen, 3)
 

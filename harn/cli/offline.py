@@ -99,11 +99,11 @@ class StoredGenerations:
         with self._open() as store:
             new = newest(store) if wanted.new is None else wanted.new
             contents = [read_content(store, number) for number in (wanted.old, new)]
-        from harn.connectors.catalog import Catalog
         from harn.history.comparing import make_recorded
         from harn.history.differences import generation_diff
+        from harn.reload.rules import installed_rules
 
-        rules = Catalog.discover().providers
+        rules = installed_rules()
         found = generation_diff(
             *(make_recorded(record.number, text, bundle, self.manifest, rules) for record, text, bundle in contents)
         )

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
 
 from attrs import field, frozen
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from twisted.plugin import getPlugins
-from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IConnectorPlugin
+from harn.discovery import PACKAGES, find_plugins, home_of
 from harn.manifest.interfaces import ProviderRules
 from harn.model.problem import Problem
-
-PACKAGES = ("harn.plugins", "twisted.plugins")
-"""Packages with plugins. Given by name: the first is a layer above, and both may contain third-party modules."""
 
 
 @frozen(kw_only=True)
@@ -44,10 +35,7 @@ class Catalog:
 
         An exception of a plugin does not end it; a module that cannot be imported is a problem that names it.
         """
-        found: list[IConnectorPlugin] = []
-        problems: list[Problem] = []
-        for name in packages:
-            _find(importlib.import_module(name), found, problems)
+        found, problems = find_plugins(IConnectorPlugin, packages)
         return cls.of(found, problems)
 
     @classmethod
@@ -96,12 +84,6 @@ class Catalog:
         return self.plugins[provider]
 
 
-def home_of(plugin: object) -> str:
-    """Return the name of the module that a plugin comes from: its attribute ``home``, else its class's module."""
-    home = getattr(plugin, "home", None)
-    return home if isinstance(home, str) else type(plugin).__module__
-
-
 def _rules(plugin: IConnectorPlugin) -> ProviderRules:
     """
     Read the manifest's rules from a plugin.
@@ -130,58 +112,3 @@ def _rules(plugin: IConnectorPlugin) -> ProviderRules:
         required_secrets=tuple(plugin.required_secrets),
         optional_secrets=tuple(plugin.optional_secrets),
     )
-
-
-def _find(package: ModuleType, found: list[IConnectorPlugin], problems: list[Problem]) -> None:
-    """Collect the plugins of one package, and a problem for each module of it that failed."""
-    failures = _Failures(package)
-    globalLogPublisher.addObserver(failures)
-    try:
-        found.extend(getPlugins(IConnectorPlugin, package))
-    except Exception:
-        failures.note(Failure())
-    finally:
-        globalLogPublisher.removeObserver(failures)
-    problems.extend(failures.problems)
-
-
-@implementer(ILogObserver)
-class _Failures:
-    """
-    Collects the failures of modules that cannot be imported.
-
-    ``getPlugins`` logs a module's exception and continues without it: it is reported only in the log.
-    """
-
-    def __init__(self, package: ModuleType) -> None:
-        self.problems: list[Problem] = []
-        self._package = package.__name__
-        self._places = [os.path.join(os.path.realpath(path), "") for path in package.__path__]
-
-    def __call__(self, event: LogEvent) -> None:
-        # ``failure`` is the key of Twisted's older log, which ``getPlugins`` writes to.
-        failure = event.get("log_failure", event.get("failure"))
-        if isinstance(failure, Failure) and self._module(failure) is not None:
-            self.note(failure)
-
-    def note(self, failure: Failure) -> None:
-        """Add a problem for a failure."""
-        module = self._module(failure)
-        self.problems.append(
-            Problem(
-                file=self._package if module is None else f"{self._package}.{module}",
-                message=f"the plugin module cannot be imported: {type(failure.value).__name__}: {failure.value}",
-                hint="fix or uninstall the package that brings it; the log has the traceback",
-            )
-        )
-
-    def _module(self, failure: Failure) -> str | None:
-        """Return the name of our package's module in whose import ``failure`` arose, or None."""
-        files = [str(frame[1]) for frame in failure.frames]
-        if isinstance(failure.value, SyntaxError) and failure.value.filename:
-            files.append(failure.value.filename)
-        for file in map(os.path.realpath, files):
-            for place in self._places:
-                if file.startswith(place):
-                    return file.removeprefix(place).partition(os.sep)[0].removesuffix(".py")
-        return None

@@ -6,8 +6,8 @@ from twisted.internet.defer import Deferred
 
 from harn.lifecycle import Settled
 from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
+from harn.model.outgoing import OutgoingDelivery, Returned
 from harn.triggers.binding import BindingVersion
-from harn.vm.model import Call, Returned
 
 
 class Delivery:
@@ -87,15 +87,15 @@ class Delivery:
         delivery.is_read_back = True
         return delivery
 
-    def call(self) -> Call:
-        """Make the call that its next attempt is; its body is there."""
+    def outgoing(self) -> OutgoingDelivery:
+        """Return its next attempt, as its destination sees it; its body is there."""
         binding = self.binding
         assert self.body is not None
-        return Call(
+        return OutgoingDelivery(
+            target=binding.spec.handler,
             binding=binding.key,
             trigger_id=binding.id,
             event_id=self.event_id,
-            handler=binding.handler,
             predicate=None if self.passed else binding.predicate,
             envelope=self.envelope,
             body=self.body,
@@ -109,7 +109,16 @@ class Delivery:
         """Return the event of a settlement that is on disk; the delivery itself stands as before."""
         binding = self.binding
         passed = binding.predicate is not None and settlement.passed and not self.passed
-        return Settled(binding.id, binding.spec.provider, binding.key, self.event_id, self.envelope, passed, settlement)
+        return Settled(
+            binding.id,
+            binding.spec.provider,
+            binding.key,
+            self.event_id,
+            self.envelope,
+            passed,
+            settlement,
+            binding.handler_kind,
+        )
 
     def let_go_of_body(self) -> None:
         """Keep a large body no longer; it is in the store."""

@@ -32,13 +32,11 @@ from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
 from harn.errors import AttemptFailed, CallInterrupted, EventLogGone, EventLogUnavailable
 from harn.lifecycle import Begun, Lifecycle
 from harn.model.delivery import READY, WAITING, Settlement, Workload
+from harn.model.outgoing import Returned
 from harn.store.deliveries import IDeliveries
-from harn.triggers.binding import BindingVersion
+from harn.triggers.binding import BindingVersion, Target
 from harn.triggers.interfaces import IVersionDeliveries
-from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
-from harn.vm.interfaces import IInterpreter
-from harn.vm.model import Returned
 
 log = Logger(namespace="harn.dispatch")
 
@@ -48,7 +46,7 @@ DEATHS_UNTIL_ALONE = 2
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 """
-Seconds before a call that was interrupted again is made once more; the first time it is made at once. An interpreter
+Seconds before a call that was interrupted again is made once more; the first time it is made at once. A destination
 that refuses everything must not spin the reactor.
 """
 
@@ -265,11 +263,11 @@ class Dispatcher:
         if delivery.binding.is_closed and not self._moves.moved_along(delivery):
             return
         binding = delivery.binding
-        shared = binding.interpreter
-        if shared is None:
+        destination = binding.destination
+        if destination is None:
             self._settle(delivery, given_up(delivery))
             return
-        shared.retain()
+        destination.retain()
         self.in_progress[delivery.delivery_id] = delivery
         began_at = self._clock.seconds()
         self._bodies.begin(delivery)
@@ -280,24 +278,24 @@ class Dispatcher:
         if is_taken_up:
             # It may be what killed an earlier server: should it do so again, that is to be known.
             ready = noted.addCallback(lambda _: self._bodies.read(delivery))
-            calling = ready.addCallback(lambda _: shared.value.call(delivery.call(), alone=alone))
+            calling = ready.addCallback(lambda _: destination.begin(delivery.outgoing(), alone=alone))
         else:
-            calling = shared.value.call(delivery.call(), alone=alone)
+            calling = destination.begin(delivery.outgoing(), alone=alone)
         delivery.calling = calling
         calling.addCallbacks(
             self._returned,
             self._raised,
-            callbackArgs=(delivery, shared, began_at),
-            errbackArgs=(delivery, shared, began_at),
+            callbackArgs=(delivery, destination, began_at),
+            errbackArgs=(delivery, destination, began_at),
         ).addErrback(lambda failure: log.failure("settling failed", failure=failure))
 
-    def _returned(self, returned: Returned, delivery: Delivery, shared: Shared[IInterpreter], began_at: float) -> None:
-        self._ended(delivery, shared)
+    def _returned(self, returned: Returned, delivery: Delivery, destination: Target, began_at: float) -> None:
+        self._ended(delivery, destination)
         self._settle(delivery, succeeded(delivery, *self._stamps(began_at), returned.result))
         self._pump()
 
-    def _raised(self, failure: Failure, delivery: Delivery, shared: Shared[IInterpreter], began_at: float) -> None:
-        self._ended(delivery, shared)
+    def _raised(self, failure: Failure, delivery: Delivery, destination: Target, began_at: float) -> None:
+        self._ended(delivery, destination)
         error = failure.value
         if delivery.binding.is_cancelled:
             self._cancels.give_up(delivery, running=True)  # nothing of it runs on: it was cut off just now
@@ -318,12 +316,12 @@ class Dispatcher:
         now = self._wall.seconds()
         return now - (self._clock.seconds() - began_at), now
 
-    def _ended(self, delivery: Delivery, shared: Shared[IInterpreter]) -> None:
+    def _ended(self, delivery: Delivery, destination: Target) -> None:
         del self.in_progress[delivery.delivery_id]
         self._deliveries.ended(delivery.delivery_id)
         self._bodies.end(delivery)
         delivery.calling = None
-        shared.release()
+        destination.release()
 
     def _interrupted(self, delivery: Delivery, error: CallInterrupted) -> None:
         """Begin it again soon: that was no attempt."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from harn.errors import ManifestInvalid
 from harn.history.differences import Recorded
-from harn.manifest.interfaces import ProviderRules
+from harn.manifest.interfaces import Rules
 from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.source import ManifestSource
 from harn.vm.bundle import Bundle
@@ -17,7 +15,7 @@ def make_recorded(
     text: bytes,
     bundle: Bundle,
     path: str,
-    rules: Mapping[str, ProviderRules],
+    rules: Rules,
     previous: LoadedManifest | None = None,
 ) -> Recorded:
     """
@@ -25,7 +23,7 @@ def make_recorded(
 
     :param text: the manifest's; ``path``: where the manifest lies.
     :param previous: what was loaded earlier: what it has in common with the text is not checked again.
-    :param rules: of the providers that are installed now, by provider: they may not accept it any more.
+    :param rules: of the plugins that are installed now: they may not accept it any more.
     """
     try:
         loaded = check_document(ManifestSource.of(path, text), previous, rules)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harn.connectors.catalog import Catalog
 from harn.history.operations import OPERATIONS, HistoryService
 from harn.history.planning import Planner
 from harn.history.replay import Replayer
+from harn.reload.build import Builder
 from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import IPlanner
 from harn.server import Server
@@ -24,7 +24,7 @@ def install(server: Server) -> None:
     service = HistoryService(
         store=server.store.generations,
         coordinator=server[Coordinator],
-        rules=server[Catalog].providers,
+        rules=server[Builder].rules(),
         manifest=server.options.manifest,
         in_thread=server.in_thread,
     )

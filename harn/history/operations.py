@@ -13,10 +13,8 @@ from harn.operations.model import Caller, Get, Role, operation
 from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from harn.history.differences import Recorded
-    from harn.manifest.interfaces import ProviderRules
+    from harn.manifest.interfaces import Rules
     from harn.reload.archive import Content, InThread
     from harn.reload.coordinator import Coordinator
     from harn.store.generations import IGenerations
@@ -28,12 +26,12 @@ class HistoryService:
     The service behind the operations on generations.
 
     :ivar manifest: the manifest's absolute path.
-    :ivar rules: of the providers that are installed, by provider.
+    :ivar rules: of the plugins that are installed.
     """
 
     store: IGenerations
     coordinator: Coordinator
-    rules: Mapping[str, ProviderRules]
+    rules: Rules
     manifest: str
     in_thread: InThread
 

@@ -115,9 +115,8 @@ class HarnRequest(server.Request):
 
         :param length: bytes of the body; None if it comes in chunks.
         """
-        channel = self.channel
+        channel, self._length = self.channel, length
         assert channel is not None
-        self._length = length
         site = self.site = channel.site
         self.method, self.uri, self.clientproto = method, target, version
         self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
@@ -131,28 +130,30 @@ class HarnRequest(server.Request):
             return
         try:
             place = self.place = site.place_of(self) if route is None else site.place_of_route(route)
-            if channel.is_surplus and not place.answers_always:
-                raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
-            if site.origins is not None:
-                self._check_origin(site.origins)
-            methods = place.methods(self)
-            if method not in methods:
-                self._refuse_method(methods)
-            if method == b"OPTIONS":
-                allow = b"Allow: " + b", ".join(methods) + b"\r\n"
-                self._answer_early(Response(204, b"", b"", allow), length)
-                return
-            self._limit = place.body_limit(self)
-            if length is not None and length > self._limit:
-                self._refuse_size()
-            place.admit(self, length or 0)
-        except Refused as error:
-            self._answer_early(self.problem(error), length)
-            return
+            self._enter(place, channel, length)
         except Exception as error:
-            log.failure("deciding about {method} {path} failed", method=self.method, path=self.path)
+            if not isinstance(error, Refused):
+                log.failure("deciding about {method} {path} failed", method=self.method, path=self.path)
             self._answer_early(self.problem(error), length)
+
+    def _enter(self, place: Place, channel: HarnChannel, length: int | None) -> None:
+        """Ask the place to take the request, which may raise `Refused`; answer ``OPTIONS`` for it."""
+        site = self.site
+        if channel.is_surplus and not place.answers_always:
+            raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
+        if site.origins is not None:
+            self._check_origin(site.origins)
+        methods = place.methods(self)
+        if self.method not in methods:
+            self._refuse_method(methods)
+        if self.method == b"OPTIONS":
+            allow = b"Allow: " + b", ".join(methods) + b"\r\n"
+            self._answer_early(Response(204, b"", b"", allow), length)
             return
+        self._limit = place.body_limit(self)
+        if length is not None and length > self._limit:
+            self._refuse_size()
+        place.admit(self, length or 0)
         self._admitted = True
         site.in_flight += 1
 

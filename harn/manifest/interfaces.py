@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -28,6 +28,33 @@ class ISettingsSchema(Interface):
 
     def json_schema() -> dict[str, Any]:
         """Return the table's JSON schema."""
+
+
+@frozen(kw_only=True)
+class SchemeRules:
+    """
+    The rules of one scheme of destinations for a trigger's handler.
+
+    :ivar scheme: what the handler begins with, before ``://``; ``local`` for functions, which begin with none.
+    :ivar example: a handler as the manifest may name it.
+    :ivar check: returns the usual spelling of such a handler, or raises `ValueError`, which says what to write.
+    """
+
+    scheme: str
+    example: str
+    check: Callable[[str], str]
+
+
+@frozen
+class Rules:
+    """
+    The values that the plugins of an installation allow in a manifest.
+
+    :ivar providers: by provider; ``schemes``: of handlers, by scheme.
+    """
+
+    providers: Mapping[str, ProviderRules]
+    schemes: Mapping[str, SchemeRules]
 
 
 @frozen(kw_only=True)

@@ -20,7 +20,7 @@ from harn.errors import ManifestInvalid
 from harn.manifest.child import decode_parsed, decode_value
 from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
 from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
-from harn.manifest.interfaces import ProviderRules
+from harn.manifest.interfaces import Rules
 from harn.manifest.lines import Locator
 from harn.manifest.model import Manifest, TriggerSpec
 from harn.manifest.offload import parse_in_child
@@ -48,7 +48,7 @@ class LoadedManifest:
     manifest: Manifest
     shown: str
     pieces: Pieces = field(repr=False)
-    rules: Mapping[str, ProviderRules] = field(repr=False)
+    rules: Rules = field(repr=False)
     specs: Mapping[str, TriggerSpec] = field(repr=False)
 
     def problem(self, trigger_id: str, key: str, message: str, hint: str = "") -> Problem:
@@ -81,7 +81,7 @@ class _Draft:
 
     source: ManifestSource
     previous: LoadedManifest | None
-    rules: Mapping[str, ProviderRules]
+    rules: Rules
     digest: str
     text: str
     pieces: Pieces
@@ -100,14 +100,12 @@ class _Values:
     trigger: Callable[[int], Any]
 
 
-def check_document(
-    source: ManifestSource, previous: LoadedManifest | None, rules: Mapping[str, ProviderRules]
-) -> LoadedManifest:
+def check_document(source: ManifestSource, previous: LoadedManifest | None, rules: Rules) -> LoadedManifest:
     """
     Parse and check, in this thread.
 
     :param previous: an earlier load of the same manifest, or of another.
-    :param rules: by provider.
+    :param rules: of the plugins that are installed.
     :raises ManifestInvalid: of stage ``parse`` or ``validate``, with every problem.
     """
     draft = _begin(source, previous, rules)
@@ -117,7 +115,7 @@ def check_document(
 
 
 async def load_manifest(
-    source: ManifestSource, previous: LoadedManifest | None, rules: Mapping[str, ProviderRules], reactor: Any
+    source: ManifestSource, previous: LoadedManifest | None, rules: Rules, reactor: Any
 ) -> LoadedManifest:
     """
     Parse and check, off the reactor thread: in its thread pool, big texts in a child process.
@@ -140,9 +138,7 @@ async def load_manifest(
     return await deferToThreadPool(reactor, pool, lambda: _check(draft, _values_of_child(draft, answer)))
 
 
-def _begin(
-    source: ManifestSource, previous: LoadedManifest | None, rules: Mapping[str, ProviderRules]
-) -> _Draft | LoadedManifest:
+def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: Rules) -> _Draft | LoadedManifest:
     digest = digest_bytes(source.data)
     known: Mapping[str, TriggerSpec] = {}
     if previous is not None and previous.rules == rules:
@@ -157,7 +153,7 @@ def _begin(
     return _Draft(
         source=source,
         previous=previous,
-        rules=dict(rules),
+        rules=rules,
         digest=digest,
         text=text,
         pieces=pieces,

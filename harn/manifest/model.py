@@ -13,7 +13,7 @@ from attrs import frozen
 
 from harn.manifest.fields import Choice, Duration, Integer, Number, Share
 from harn.manifest.settings import OrchestratorSettings
-from harn.model.references import FunctionReference
+from harn.model.references import LOCAL, FunctionReference, scheme_of
 from harn.wire import digest_value
 
 
@@ -58,7 +58,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     One trigger. Strings are as written in the manifest, defaults filled in.
 
-    ``handler`` and ``when`` are normalized to ``module:function``; ``secrets`` maps a name to references in order;
+    ``handler`` and ``when`` are normalized to ``module:function``, a handler of another scheme as its plugin spells it
+    (``scheme://...``); ``secrets`` maps a name to references in order;
     ``settings`` is the provider's own table, checked by its schema (as plain JSON values); ``timeout`` is seconds.
     ``handler_secrets`` are the references that the handler may fetch; None: any. ``rollout`` is about the next change:
     not part of the running definition, nor of the `fingerprint`.
@@ -85,8 +86,20 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         digest = digest_value(_Running(*[getattr(self, name) for name in _RUNNING]))
         return digest if self.handler_secrets is None else digest_value([digest, sorted(set(self.handler_secrets))])
 
-    def handler_reference(self) -> FunctionReference:
-        """Return the handler as a reference."""
+    @property
+    def handler_kind(self) -> str:
+        """The scheme of the handler: ``local`` for a function."""
+        return scheme_of(self.handler)
+
+    @property
+    def target_uri(self) -> str | None:
+        """The handler, where that is an address; None for a local function."""
+        return None if self.handler_kind == LOCAL else self.handler
+
+    def handler_reference(self) -> FunctionReference | None:
+        """Return the handler as a reference; None where it is not a local function."""
+        if self.handler_kind != LOCAL:
+            return None
         module, _, function = self.handler.partition(":")
         return FunctionReference(module, function)
 
@@ -140,10 +153,12 @@ def secret_references(manifest: Manifest) -> dict[str, tuple[ReferenceSite, ...]
 
 
 def function_references(manifest: Manifest) -> dict[FunctionReference, tuple[ReferenceSite, ...]]:
-    """Return every handler and predicate, with the places that use it."""
+    """Return every function that is a handler or a predicate, with the places that use it."""
     uses: dict[FunctionReference, list[ReferenceSite]] = {}
     for spec in manifest.triggers.values():
-        uses.setdefault(spec.handler_reference(), []).append(ReferenceSite(spec.id, "handler"))
+        handler = spec.handler_reference()
+        if handler is not None:
+            uses.setdefault(handler, []).append(ReferenceSite(spec.id, "handler"))
         predicate = spec.predicate_reference()
         if predicate is not None:
             uses.setdefault(predicate, []).append(ReferenceSite(spec.id, "when"))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
-from harn.manifest.interfaces import ProviderRules
+from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
 from harn.manifest.lines import KeyPath
 from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.routes import default_path, fault_of_path
@@ -20,12 +20,13 @@ from harn.manifest.vocabulary import (
     LATER,
     LATER_KINDS,
     LATER_PROVIDERS,
+    LATER_SCHEMES,
     MATCH,
     RETRY,
     ROLLOUT,
     TRIGGER,
 )
-from harn.model.references import parse_secret_reference
+from harn.model.references import LOCAL, parse_secret_reference, scheme_of
 from harn.wire import canonical_json
 
 _KNOWN_MATCH = frozenset(MATCH)
@@ -34,14 +35,12 @@ _KNOWN_ROLLOUT = frozenset(ROLLOUT)
 _PLAIN_RETRY = RetrySpec()
 
 
-def check_trigger(
-    raw: Any, index: int, rules: Mapping[str, ProviderRules], diagnostics: Diagnostics
-) -> TriggerSpec | None:
+def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) -> TriggerSpec | None:
     """
     Check one trigger.
 
     :param raw: the parser's value of it.
-    :param rules: by provider.
+    :param rules: of the plugins that are installed.
     :return: the spec, usable only if nothing was added to ``diagnostics``; None when it is not a table. Its id and path
         are empty where they are wrong.
     """
@@ -52,16 +51,16 @@ def check_trigger(
     trigger_id: str = take("id", TRIGGER["id"], "")
     _require(trigger, "id", 'name the trigger, for example id = "gh"')
     _require(trigger, "handler", 'name a Python function, for example handler = "handlers:on_issue"')
-    rule = _check_provider(trigger, rules)
+    rule = _check_provider(trigger, rules.providers)
     kind = _check_kind(trigger, rule)
-    _refuse_keys(trigger, rule, rules)
+    _refuse_keys(trigger, rule, rules.providers)
     events, path = _check_match(trigger, trigger_id)
     return TriggerSpec(
         id=trigger_id,
         kind=kind,
         provider=rule.provider if rule is not None else "",
         path=path,
-        handler=take("handler", TRIGGER["handler"], ""),
+        handler=_check_handler(trigger, rules.schemes),
         events=events,
         when=take("when", TRIGGER["when"]),
         filter=take("filter", TRIGGER["filter"]),
@@ -98,6 +97,34 @@ def _check_provider(trigger: Table, rules: Mapping[str, ProviderRules]) -> Provi
             )
         return None
     return rules[provider]
+
+
+def _check_handler(trigger: Table, schemes: Mapping[str, SchemeRules]) -> str:
+    """Return the handler in its usual spelling; empty where it is wrong."""
+    given = trigger.raw.get("handler")
+    scheme = scheme_of(given) if isinstance(given, str) else LOCAL
+    if not isinstance(given, str) or scheme == LOCAL or scheme in LATER_SCHEMES:
+        read: str = trigger.take("handler", TRIGGER["handler"], "")
+        return read
+    rule = schemes.get(scheme)
+    if rule is None:
+        known = ", ".join(rule.example for _, rule in sorted(schemes.items()))
+        message = f"{quote(scheme + '://')} is not a destination of this installation"
+        trigger.problem("handler", message, f"write for example one of: {known}")
+        return ""
+    try:
+        spelled = rule.check(given)
+        if not isinstance(spelled, str) or scheme_of(spelled) != scheme:
+            raise TypeError(f"check must return a handler of the scheme, got {spelled!r}")
+        return spelled
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        trigger.problem("handler", message, hint)
+    except BaseException as error:
+        # The check is a plugin's. Any exception from it, SystemExit included, is a problem of this handler alone.
+        said = f"the plugin of destination {quote(scheme)} failed on it: {type(error).__name__}: {error}"
+        trigger.problem("handler", said, "report this to the plugin's author")
+    return ""
 
 
 def _check_kind(trigger: Table, rule: ProviderRules | None) -> str:

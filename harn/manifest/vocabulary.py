@@ -22,6 +22,8 @@ LATER_PROVIDERS = (
     *("linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
     *("github", "webhook", "a2a-push"),
 )
+LATER_SCHEMES = ("a2a", "worker", "persona")
+"""Schemes of handlers that are reserved, and not supported yet."""
 DEFAULTS: dict[str, Any] = {
     "autonomy_tier": "act_auto",
     "tier": "act_auto",
@@ -78,7 +80,10 @@ TRIGGER: Mapping[str, Field] = {
     "kind": Choice("How events arrive.", KINDS),
     "provider": Text("The sender: a provider of this installation."),
     "path": Text("The route, matched exactly; /triggers/<id> by default.", fault_of_path),
-    "handler": Function("The Python function that handles events, as module:function.", ("a2a", "worker", "persona")),
+    "handler": Function(
+        "The Python function that handles events, as module:function; or another destination, as scheme://...",
+        LATER_SCHEMES,
+    ),
     "when": Function("A Python function that decides first, in the same version, whether to handle the event."),
     "filter": Expression("JMESPath over {event: ...}; an event is kept when the value is truthy."),
     "dedupe_key": Expression("JMESPath over {event: ...}; events with a repeated key are dropped."),

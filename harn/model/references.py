@@ -16,6 +16,16 @@ def _is_dotted_name(text: str) -> bool:
     return all(part.isidentifier() and not keyword.iskeyword(part) for part in text.split("."))
 
 
+LOCAL = "local"
+"""The scheme of a handler that names none: a function of the user's."""
+
+
+def scheme_of(handler: str) -> str:
+    """Return the scheme of a manifest's handler: what stands before ``://``, else `LOCAL`."""
+    scheme, separator, _ = handler.partition("://")
+    return scheme if separator else LOCAL
+
+
 @frozen
 class FunctionReference:
     """A user's function: ``module`` is a dotted name, ``function`` a plain one."""

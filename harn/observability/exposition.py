@@ -18,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 from twisted.logger import Logger
 
 from harn.model.delivery import REASONS
+from harn.model.references import LOCAL
 from harn.observability.metrics import OTHER, REFUSALS, Gauge, Histogram, Metrics, TriggerStats
 from harn.observability.outputs import outputs
 
@@ -25,9 +26,6 @@ log = Logger()
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
 """Values of one family, each with its label values."""
-
-LOCAL = "local"
-"""The only kind of handler."""
 
 
 def scrape(metrics: Metrics) -> Callable[[], bytes]:
@@ -173,9 +171,14 @@ def _attempt_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
         "Attempts by how they ended.",
         ("trigger_id", "handler_kind", "outcome"),
         (
-            *_by_trigger(triggers, lambda stats: stats.dispatched_ok, LOCAL, "succeeded"),
-            *_by_trigger(triggers, lambda stats: stats.dispatched_failed, LOCAL, "failed"),
-            *_by_trigger(triggers, lambda stats: stats.dispatched_skipped, LOCAL, "skipped"),
+            *_by_trigger(triggers, lambda stats: stats.dispatched_ok - _sent(stats, "succeeded"), LOCAL, "succeeded"),
+            *_by_trigger(triggers, lambda stats: stats.dispatched_failed - _sent(stats, "failed"), LOCAL, "failed"),
+            *_by_trigger(triggers, lambda stats: stats.dispatched_skipped - _sent(stats, "skipped"), LOCAL, "skipped"),
+            *(
+                ((stats.trigger_id, scheme, outcome), count)
+                for stats in triggers
+                for (scheme, outcome), count in tuple(stats.sent.items())
+            ),
         ),
     )
     yield counter(
@@ -184,6 +187,11 @@ def _attempt_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
         ("trigger_id",),
         _by_trigger(triggers, lambda stats: stats.retries),
     )
+
+
+def _sent(stats: TriggerStats, outcome: str) -> int:
+    """Return how many of a trigger's attempts went elsewhere than to a local function, and ended so."""
+    return sum(count for (_, ended), count in tuple(stats.sent.items()) if ended == outcome) if stats.sent else 0
 
 
 def _loss_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ thread.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import frozen
@@ -81,7 +82,8 @@ class TriggerStats:
     :ivar received: requests and emissions that reached it; ``accepted``: events stored; ``deduped``, ``ignored`` (no
         match) and ``filtered``: events that were not stored.
     :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate returned False;
-        ``dispatched_failed``: attempts that failed.
+        ``dispatched_failed``: attempts that failed. ``sent``: those of all three whose handler is not a local function,
+        by its scheme and ``succeeded``, ``failed`` or ``skipped``.
     :ivar retries: further attempts that were scheduled; ``inflight``: deliveries that run now.
     :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
         reason; add with `refuse`.
@@ -104,6 +106,7 @@ class TriggerStats:
         "received",
         "refusals",
         "retries",
+        "sent",
         "trigger_id",
     )
 
@@ -116,6 +119,7 @@ class TriggerStats:
         self.predicate_true = self.predicate_false = 0
         self.dead_reasons: dict[str, int] = {}
         self.refusals: dict[str, int] = {}
+        self.sent: Counter[tuple[str, str]] = Counter()
 
     def refuse(self, status: int) -> None:
         """Count a request that was answered with this status, and was never an event."""

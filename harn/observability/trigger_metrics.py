@@ -15,6 +15,7 @@ from harn.lifecycle import (
     VersionEnded,
 )
 from harn.model.delivery import DONE
+from harn.model.references import LOCAL
 from harn.observability.metrics import Metrics
 
 
@@ -68,8 +69,13 @@ class TriggerMetrics:
                 stats.predicate_false += 1
             else:
                 stats.dispatched_ok += 1
+            if event.handler_kind != LOCAL:
+                stats.sent[event.handler_kind, "skipped" if settlement.result is None else "succeeded"] += 1
             return
-        stats.dispatched_failed += settlement.attempt is not None
+        if settlement.attempt is not None:
+            stats.dispatched_failed += 1
+            if event.handler_kind != LOCAL:
+                stats.sent[event.handler_kind, "failed"] += 1
         if settlement.dead is not None:
             stats.dead(settlement.dead.reason)
         else:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
+from harn.destinations.catalog import DestinationCatalog
 from harn.errors import ManifestInvalid, StageFailed
 from harn.model.problem import Problem
 from harn.observability.metrics import Metrics
@@ -24,6 +25,7 @@ from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.settling import read_settled
 from harn.reload.stages import Stages
+from harn.reload.targets import Targets
 
 
 @frozen
@@ -46,7 +48,6 @@ def check_manifest(reactor: Any, options: ServeOptions, environ: Mapping[str, st
 
 
 async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Checked:
-    catalog = Catalog.discover()
     interpreters = make_interpreters(options, reactor, environ, Metrics())
     interpreters.startService()
     builder = Builder(
@@ -54,9 +55,9 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         manifest_path=options.manifest,
         manifest_name=options.manifest_name,
         surroundings=make_surroundings(options, environ, token_bytes(32)),
-        catalog=catalog,
         resolution=Resolution(interpreters),
-        connections=Connections(reactor, catalog),
+        connections=Connections(reactor, Catalog.discover()),
+        targets=Targets(reactor, DestinationCatalog.discover()),
     )
     stages = Stages(reactor, DEFAULT_TIMEOUT, builder.doing)
     triggers = modules = 0
@@ -68,6 +69,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
             warnings = inputs.warnings
             prepared = await stages.run("resolve", builder.resolve(inputs, None, stack, afresh=True))
             await stages.run("prepare", builder.connect(prepared, None, stack))
+            await stages.run("prepare", builder.aim(prepared, stack))
         problems: tuple[Problem, ...] = ()
     except ManifestInvalid as error:
         problems = error.problems
@@ -76,6 +78,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
     finally:
         await builder.resolution.pool.idle()
         await builder.connections.pool.idle()
+        await builder.targets.pool.idle()
         await interpreters.stopService()
         builder.files.close()
     return Checked(problems, triggers, modules, warnings)

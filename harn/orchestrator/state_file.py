@@ -149,7 +149,7 @@ def entry(binding: BindingVersion, counts: Counts, share: float | None) -> Trigg
         binding.id,
         spec.provider,
         spec.kind,
-        "local",
+        spec.handler_kind,
         binding.version,
         binding.state,
         msgspec.UNSET if share is None else round(share * 100.0, 4),

@@ -57,7 +57,7 @@ class LiveGeneration:
         """Make the candidate's generation the live one."""
         live, generation = self.current, candidate.generation
         for binding in candidate.reinterpreted:
-            previous, binding.interpreter = binding.interpreter, generation.interpreter.retain()
+            previous, binding.destination = binding.destination, generation.targets.hold(binding)
             if previous is not None:
                 previous.release()
         serving = generation.connectors
@@ -73,6 +73,7 @@ class LiveGeneration:
         for shared in candidate.replaced:
             shared.release()
         if live is not None:
+            live.targets.release()
             live.interpreter.release()
         self.started_with = self.started_with or generation.inputs.manifest.orchestrator
 

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from twisted.internet.threads import deferToThreadPool
 
-from harn.connectors.catalog import Catalog
 from harn.files import Noted
+from harn.manifest.interfaces import Rules
 from harn.manifest.load import LoadedManifest, load_manifest
 from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
@@ -25,6 +25,7 @@ from harn.reload.inputs import Inputs, Surroundings, compare, current_digests, r
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
+from harn.reload.targets import GenerationTargets, Targets
 from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
@@ -49,18 +50,18 @@ class Builder:
         manifest_path: str,
         manifest_name: str,
         surroundings: Surroundings,
-        catalog: Catalog,
         resolution: Resolution,
         connections: Connections,
+        targets: Targets,
     ) -> None:
         self.files = files
         self._reactor = files.reactor
         self._manifest_path = manifest_path
         self._manifest_name = manifest_name
         self.surroundings = surroundings
-        self._catalog = catalog
         self.resolution = resolution
         self.connections = connections
+        self.targets = targets
 
     async def in_thread(self, function: Any, *arguments: Any) -> Any:
         """Call a function that reads no file off the reactor thread."""
@@ -109,7 +110,11 @@ class Builder:
 
         :raises ManifestInvalid: of stage ``parse`` or ``validate``.
         """
-        return await load_manifest(source, previous, self._catalog.providers, self._reactor)
+        return await load_manifest(source, previous, self.rules(), self._reactor)
+
+    def rules(self) -> Rules:
+        """Return what the installed plugins allow a manifest to say."""
+        return Rules(self.connections.catalog.providers, self.targets.catalog.schemes)
 
     async def read(
         self, loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, noted: Noted
@@ -150,6 +155,14 @@ class Builder:
         inputs = prepared.inputs
         needing = needing_connectors(inputs, prepared.plan, None if live is None else live.inputs)
         return await self.connections.prepare(inputs, needing, stack)
+
+    async def aim(self, prepared: Prepared, stack: AsyncExitStack) -> GenerationTargets:
+        """
+        Prepare the destinations that are new.
+
+        :raises StageFailed: of stage ``prepare``.
+        """
+        return await self.targets.prepare(prepared.inputs, prepared.interpreter, stack)
 
     async def reserve(
         self, generations: IGenerations, candidate: Candidate, text: bytes, live: Generation | None

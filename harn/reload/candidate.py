@@ -14,6 +14,7 @@ from harn.reload.numbers import VersionNumbers
 from harn.reload.pin import Pin
 from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
+from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.ramp import Ramp
@@ -47,10 +48,10 @@ class RevivedVersion:
     share: float | None
 
     def release(self) -> None:
-        """Release its interpreter: the start failed."""
-        interpreter, self.stable.interpreter = self.stable.interpreter, None
-        if interpreter is not None:
-            interpreter.release()
+        """Release its destination: the start failed."""
+        destination, self.stable.destination = self.stable.destination, None
+        if destination is not None:
+            destination.release()
 
 
 @frozen(kw_only=True)
@@ -73,6 +74,7 @@ class Terms:
 def make_candidate(
     prepared: Prepared,
     connectors: Mapping[str, Shared[RunningConnector]],
+    targets: GenerationTargets,
     live: Generation | None,
     numbers: tuple[int, VersionNumbers],
     terms: Terms,
@@ -82,6 +84,7 @@ def make_candidate(
     Put a candidate together. Shows nothing outside.
 
     :param connectors: those that are new, by trigger id.
+    :param targets: where its deliveries go.
     :param numbers: the number that it gets, and those of versions.
     :raises StageFailed: of stage ``swap``: the table cannot be built.
     """
@@ -99,6 +102,7 @@ def make_candidate(
         number=number,
         inputs=without_secrets(prepared.inputs),
         interpreter=prepared.interpreter,
+        targets=targets,
         definitions=prepared.definitions,
         bindings=bindings,
         connectors=serving,

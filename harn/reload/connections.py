@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +28,7 @@ from harn.reload.generation import RunningConnector
 from harn.reload.inputs import Inputs
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import Plan
+from harn.waiting import ask
 from harn.wire import digest_value
 
 log = Logger(namespace="harn.reload")
@@ -74,7 +75,7 @@ class Connections:
     def __init__(self, clock: IReactorTime, catalog: Catalog, wall: WallTime | None = None) -> None:
         self._clock = clock
         self._wall: WallTime = wall or clock
-        self._catalog = catalog
+        self.catalog = catalog
         self.pool: KeyedPool[RunningConnector] = KeyedPool(self._close)
 
     async def prepare(
@@ -97,7 +98,7 @@ class Connections:
         return found
 
     async def _make(self, key: str, spec: TriggerSpec, inputs: Inputs) -> Shared[RunningConnector]:
-        plugin = self._catalog.plugin(spec.provider)
+        plugin = self.catalog.plugin(spec.provider)
         gate = Gate()
 
         def make() -> Any:
@@ -166,30 +167,6 @@ class Connections:
 
 def _activate(running: RunningConnector) -> Any:
     return running.connector.activate()
-
-
-def ask(question: Callable[[], Any]) -> Deferred[tuple[Any]]:
-    """
-    Ask somebody else's code something, and fire with what comes of it, in a tuple: its answer, or a Failure.
-
-    What it raises is thereby never taken for ours, a `CancelledError` or `SystemExit` neither. When the waiting is
-    cancelled, the code is told so, but not waited for.
-    """
-    answering = maybeDeferred(question)
-    cut: list[bool] = []
-
-    def cut_off(_: object) -> None:
-        cut.append(True)
-        answering.cancel()
-
-    waiting: Deferred[tuple[Any]] = Deferred(cut_off)
-
-    def answered(outcome: Any) -> None:
-        if not cut:
-            waiting.callback((outcome,))
-
-    answering.addBoth(answered)
-    return waiting
 
 
 def quiesce(running: RunningConnector) -> None:

@@ -350,4 +350,5 @@ class Coordinator:
         """At the server's end: hold the live generation no more, and wait until its connectors are closed."""
         self._live.release()
         await self._pipeline.builder.connections.pool.idle()
+        await self._pipeline.builder.targets.close()
         self._pipeline.builder.files.close()

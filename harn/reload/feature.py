@@ -6,6 +6,7 @@ from twisted.logger import Logger
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IEventSink
+from harn.destinations.catalog import DestinationCatalog
 from harn.observability.metrics import Metrics
 from harn.reload import drain_operations, operations
 from harn.reload.adopt import LiveGeneration
@@ -21,6 +22,7 @@ from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
+from harn.reload.targets import Targets
 from harn.server import Server
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
@@ -49,22 +51,24 @@ def apply_settings(server: Server) -> None:
 def install_builder(server: Server) -> None:
     """Add what reads, checks and builds a generation."""
     options = server.options
-    catalog = server.add(Catalog.discover())
-    for problem in catalog.problems:
+    catalog = Catalog.discover()
+    destinations = DestinationCatalog.discover()
+    for problem in (*catalog.problems, *destinations.problems):
         log.error("{problem}", problem=str(problem))
     resolution = server.add(Resolution(server.interpreters))
     server.readiness.add(INTERPRETER_DOWN, resolution.all_up)
     files = server.add(FileReader(server.reactor, server.wall))
     connections = Connections(server.reactor, catalog, server.wall)
+    targets = server.add(Targets(server.reactor, destinations))
     server.add(
         Builder(
             files,
             options.manifest,
             options.manifest_name,
             server[Surroundings],
-            catalog,
             resolution,
             connections,
+            targets,
         )
     )
 
@@ -79,7 +83,9 @@ def install_drains(server: Server) -> None:
         wall=server.wall, store=server.store.deliveries, registry=registry, dispatcher=deliveries, drains=drains
     )
     server.operations.add(service, *drain_operations.OPERATIONS)
-    server.add(Reviver(server.reactor, server.store.generations, server[Resolution], registry, server.wall))
+    server.add(
+        Reviver(server.reactor, server.store.generations, server[Resolution], server[Targets], registry, server.wall)
+    )
 
 
 def add_drain_gauge(metrics: Metrics, drains: Drains) -> None:

@@ -19,6 +19,7 @@ from harn.manifest.model import RolloutSpec
 from harn.model.inbound import InboundRequest
 from harn.reload.inputs import Inputs
 from harn.reload.pin import Pin
+from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.ramp import Ramp
@@ -79,6 +80,7 @@ class Generation:
     """
     :ivar number: from 1; never goes back.
     :ivar interpreter: held for the generation itself, beside what its bindings hold.
+    :ivar targets: where its deliveries go.
     :ivar definitions: what the manifest says. ``bindings``: what is in force, which is an earlier version where a ramp
         was aborted.
     :ivar connectors: one for each trigger; each held once.
@@ -92,6 +94,7 @@ class Generation:
     number: int
     inputs: Inputs
     interpreter: Shared[IInterpreter]
+    targets: GenerationTargets
     definitions: Mapping[str, Definition]
     bindings: dict[str, BindingVersion]
     connectors: dict[str, Shared[RunningConnector]]

@@ -21,7 +21,7 @@ from harn.manifest.load import LoadedManifest
 from harn.manifest.model import Manifest, function_references, secret_references
 from harn.manifest.source import LARGEST
 from harn.model.problem import Problem
-from harn.model.references import FunctionReference, SecretReference, parse_secret_reference
+from harn.model.references import LOCAL, FunctionReference, SecretReference, parse_secret_reference, scheme_of
 from harn.secrets.chain import SecretChain
 from harn.secrets.hashing import KnownSecrets, secret_hash
 from harn.triggers.binding import Definition
@@ -96,7 +96,7 @@ def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
     """Return every function that the manifest's triggers call, each once."""
     triggers = manifest.triggers.values()
     texts = {spec.handler for spec in triggers} | {spec.when for spec in triggers if spec.when is not None}
-    return frozenset(FunctionReference(*text.split(":")) for text in texts)
+    return frozenset(FunctionReference(*text.split(":")) for text in texts if scheme_of(text) == LOCAL)
 
 
 def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Problem]:
@@ -273,7 +273,9 @@ def without_secrets(inputs: Inputs) -> Inputs:
 
 def code_digest_of(bundle: Bundle) -> Callable[[str], str]:
     """
-    Return the function from ``module:function`` to the digest of its source closure; each module is digested once.
+    Return the function from a handler or predicate to the digest of its source closure; each module is digested once.
+
+    A handler that is not a local function has no source: its digest is empty.
     """
 
     @cache
@@ -281,7 +283,7 @@ def code_digest_of(bundle: Bundle) -> Callable[[str], str]:
         digest: str = source_digest(bundle, module)
         return digest
 
-    return lambda reference: of_module(reference.partition(":")[0])
+    return lambda reference: of_module(reference.partition(":")[0]) if scheme_of(reference) == LOCAL else ""
 
 
 def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -> dict[str, Definition]:

@@ -33,6 +33,7 @@ from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.revive import Reviver
 from harn.reload.settling import read_settled
 from harn.reload.stages import Stages
+from harn.reload.targets import GenerationTargets
 from harn.store.generations import IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan, would_remove_most
@@ -163,10 +164,11 @@ class ReloadPipeline:
             return Result(plan=plan, read=read, held=True)
         rollouts, warnings = self._plan_rollouts(run, prepared)
         connectors = await stages.run("prepare", self.builder.connect(prepared, live, run.stack))
+        targets = await stages.run("prepare", self.builder.aim(prepared, run.stack))
         if request.dry_run:
             details = await stages.run("resolve", self._describe(run, prepared, rollouts))
             return Result(plan=plan, read=read, warnings=warnings, details=details)
-        candidate = await self._make(run, read, prepared, connectors, rollouts)
+        candidate = await self._make(run, read, prepared, connectors, targets, rollouts)
         await stages.run("activate", self.builder.connections.activate(connectors, read.inputs))
         return Result(
             plan=plan,
@@ -180,6 +182,7 @@ class ReloadPipeline:
         """Wait until what a dry run made is closed: nothing at all has changed then."""
         await self.builder.resolution.pool.idle()
         await self.builder.connections.pool.idle()
+        await self.builder.targets.pool.idle()
 
     # Reading
 
@@ -247,6 +250,7 @@ class ReloadPipeline:
         read: Read,
         prepared: Prepared,
         connectors: Mapping[str, Shared[RunningConnector]],
+        targets: GenerationTargets,
         rollouts: Mapping[str, RolloutSpec],
     ) -> Candidate:
         """Put the candidate together, and reserve its numbers; if the disk is full, the reload fails here."""
@@ -267,7 +271,9 @@ class ReloadPipeline:
         number = numbers.highest if keeps_number else numbers.highest + 1
 
         async def make() -> Candidate:
-            return make_candidate(prepared, connectors, run.live, (number, numbers.versions), terms, self._table)
+            return make_candidate(
+                prepared, connectors, targets, run.live, (number, numbers.versions), terms, self._table
+            )
 
         candidate = await stages.run("swap", make())
         if not keeps_number:

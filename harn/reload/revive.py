@@ -17,12 +17,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
-from harn.errors import HarnError
+from harn.errors import HarnError, StageFailed
 from harn.manifest.model import TriggerSpec
 from harn.model.references import FunctionReference
 from harn.reload.archive import read_kept_bundle
 from harn.reload.inputs import code_digest_of
 from harn.reload.resolution import Resolution
+from harn.reload.targets import Targets
 from harn.store.deliveries import Backlog
 from harn.store.generations import BindingRecord, IGenerations
 from harn.triggers.binding import DRAINING, BindingVersion, Definition
@@ -72,6 +73,7 @@ class Reviver:
         reactor: Any,
         generations: IGenerations,
         resolution: Resolution,
+        targets: Targets,
         registry: Registry,
         wall: WallTime | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class Reviver:
         self._wall: WallTime = wall or reactor
         self._generations = generations
         self._resolution = resolution
+        self._targets = targets
         self._registry = registry
 
     async def revive(self, backlog: Iterable[Backlog]) -> list[BindingVersion]:
@@ -127,8 +130,8 @@ class Reviver:
                 await self._of_bundle(bundle_id, group, made)
         except BaseException:
             for binding in made.values():
-                if binding.interpreter is not None:
-                    binding.interpreter.release()
+                if binding.destination is not None:
+                    binding.destination.release()
             raise
         return {key: made[key] for key in keys if key in made}
 
@@ -172,7 +175,11 @@ class Reviver:
                 if shared is None:
                     _not_revived(binding.id, binding.version, why)
                     continue
-                binding.interpreter = shared.retain()
+                try:
+                    binding.destination = await self._targets.hold(binding, shared)
+                except StageFailed as error:
+                    _not_revived(binding.id, binding.version, str(error))
+                    continue
                 made[binding.id, binding.version] = binding
             if shared is not None:
                 shared.release()  # each has its own hold now
@@ -201,7 +208,7 @@ def _read_versions(
         except (HarnError, LookupError, ValueError, msgspec.MsgspecError) as error:
             unreadable.append((record, str(error)))
             continue
-        references = frozenset(name for name in (binding.handler, binding.predicate) if name is not None)
+        references = frozenset(name for name in (spec.handler_reference(), binding.predicate) if name is not None)
         readable.append(Readable(binding, references))
     return bundle, readable, unreadable
 

@@ -22,6 +22,7 @@ from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import redact
 from harn.model.identifiers import binding_key
 from harn.model.json_text import is_too_deep
+from harn.model.references import LOCAL, scheme_of
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
@@ -37,9 +38,6 @@ OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.mani
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _encoder = msgspec.json.Encoder()
-
-HANDLER_KIND = "local"
-"""Where the attempts of today's deliveries run; an attempt does not say so itself yet."""
 
 _OUTBOX_KINDS = {"success": "dispatch_succeeded", "skipped": "dispatch_skipped"}
 
@@ -131,6 +129,7 @@ class RecordedAttempt:
 
     :ivar number: its place among all attempts.
     :ivar result: the delivery's result as JSON, if it has one.
+    :ivar handler: of the version that made it, as its manifest names it; None where that version is not kept any more.
     """
 
     number: int
@@ -141,6 +140,17 @@ class RecordedAttempt:
     replay_of: str | None
     attempt: Attempt
     result: bytes | None
+    handler: str | None = None
+
+    @property
+    def handler_kind(self) -> str:
+        """The scheme of its destination; ``local`` for a function."""
+        return scheme_of(self.handler or "")
+
+    @property
+    def target_uri(self) -> str | None:
+        """The destination, where that is an address."""
+        return None if self.handler_kind == LOCAL else self.handler
 
 
 def envelope_record(delivery: StoredDelivery) -> Record:
@@ -168,8 +178,8 @@ def outbox_record(row: RecordedAttempt) -> Record:
         "attempt": attempt.number,
         "trigger_id": row.trigger_id,
         "binding_key": binding_key(row.trigger_id, attempt.version),
-        "handler_kind": HANDLER_KIND,
-        "target_uri": None,
+        "handler_kind": row.handler_kind,
+        "target_uri": row.target_uri,
         "replay_of_event_id": row.replay_of,
     }
     if kind == "dispatch_succeeded":
@@ -198,7 +208,7 @@ def attempt_record(row: RecordedAttempt) -> Record:
             "trigger_id": row.trigger_id,
             "binding_key": binding_key(row.trigger_id, row.attempt.version),
             "event_id": row.event_id,
-            "handler_kind": HANDLER_KIND,
+            "handler_kind": row.handler_kind,
             **_attempt(row.attempt),
         },
         headers=_attempt_headers(row),
@@ -274,6 +284,6 @@ def _headers(row: StoredDelivery | RecordedAttempt, version: int) -> dict[str, s
 
 def _attempt_headers(row: RecordedAttempt) -> dict[str, str]:
     headers = _headers(row, row.attempt.version)
-    headers["handler_kind"] = HANDLER_KIND
+    headers["handler_kind"] = row.handler_kind
     headers["attempt"] = str(row.attempt.number)
     return headers

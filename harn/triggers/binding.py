@@ -1,7 +1,7 @@
 """
 One binding version: a trigger in force as of one definition, and the leases that keep it.
 
-The definition never changes. What a reload may re-point without a new version is the interpreter; what goes up and
+The definition never changes. What a reload may re-point without a new version is the destination; what goes up and
 down are the leases and the counts. Everything happens on the reactor thread.
 """
 
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Protocol
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from harn.manifest.model import TriggerSpec
 from harn.model.identifiers import binding_key
+from harn.model.outgoing import OutgoingDelivery, Returned
 from harn.model.references import FunctionReference
 from harn.triggers.matching import Rules
-from harn.triggers.pool import Shared
-from harn.vm.interfaces import IInterpreter
 from harn.wire import digest_value
 
 REGISTERING, ACTIVE, DRAINING, TERMINATED = "registering", "active", "draining", "terminated"
@@ -88,6 +89,19 @@ class Definition:
         )
 
 
+class Target(Protocol):
+    """A destination as versions and attempts hold it; `harn.destinations` makes it. Its last release lets it end."""
+
+    def retain(self) -> Target:
+        """Hold it once more."""
+
+    def release(self) -> None:
+        """Release it once."""
+
+    def begin(self, delivery: OutgoingDelivery, *, alone: bool = False) -> Deferred[Returned]:
+        """See `harn.destinations.interfaces.IDestination.begin`."""
+
+
 class BindingVersion:
     """
     ``id@vN``.
@@ -104,11 +118,11 @@ class BindingVersion:
         "__weakref__",
         "bundle_id",
         "definition",
+        "destination",
         "draining_since",
-        "handler",
+        "handler_kind",
         "id",
         "in_flight",
-        "interpreter",
         "is_abandoned",
         "is_cancelled",
         "is_closed",
@@ -132,11 +146,11 @@ class BindingVersion:
         self.bundle_id = bundle_id
         self.key = binding_key(spec.id, version)
         self.rules = Rules.of(spec)
-        self.handler: FunctionReference = spec.handler_reference()
+        self.handler_kind: str = spec.handler_kind
         self.predicate: FunctionReference | None = spec.predicate_reference()
         self.stage = Stage.REGISTERING
         self.state = REGISTERING
-        self.interpreter: Shared[IInterpreter] | None = None
+        self.destination: Target | None = None
         self.in_flight = 0
         self.stored = 0
         self.is_closed = self.is_abandoned = self.is_cancelled = False

@@ -170,7 +170,7 @@ class Registry:
         self.terminate(binding)
 
     def terminate(self, binding: BindingVersion) -> None:
-        """End a draining version: drop it, release its interpreter, emit `VersionEnded`."""
+        """End a draining version: drop it, release its destination, emit `VersionEnded`."""
         versions = self._draining.get(binding.id, {})
         if versions.pop(binding.version, None) is None:
             return
@@ -178,9 +178,9 @@ class Registry:
             del self._draining[binding.id]
         binding.become(Stage.TERMINATED)
         binding.on_idle = None
-        interpreter, binding.interpreter = binding.interpreter, None
-        if interpreter is not None:
-            interpreter.release()
+        destination, binding.destination = binding.destination, None
+        if destination is not None:
+            destination.release()
         is_last = self.newest(binding.id) is None
         self._lifecycle.emit(VersionEnded(binding.id, binding.version, binding.key, binding.spec.path, is_last))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from harn.model.outgoing import Returned
 from harn.model.references import FunctionReference
+
+__all__ = ["Call", "Returned"]
 
 
 @frozen(kw_only=True)
@@ -40,15 +43,3 @@ class Call:
             return ""
         allowed = ", ".join(self.secrets) or "none"
         return f"{reference} is not among the handler_secrets of trigger {self.trigger_id}, which name {allowed}"
-
-
-@frozen
-class Returned:
-    """
-    The result of a call that did not fail.
-
-    :ivar result: the handler's result as JSON, or None when the predicate returned False. For a call without a handler,
-        ``true`` when the predicate returned True.
-    """
-
-    result: bytes | None

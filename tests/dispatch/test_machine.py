@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.destinations.local import LocalFunctions
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,
@@ -251,8 +252,8 @@ class Dispatching(RuleBasedStateMachine):
             assert binding.in_flight > 0 or binding.state != DRAINING or self.world.registry.waiting[binding.id], (
                 binding
             )
-            assert binding.interpreter is not None
-            assert binding.interpreter.holders > 0
+            assert isinstance(binding.destination, LocalFunctions)
+            assert binding.destination.interpreter.holders > 0
         for interpreter in self.world.interpreters:
             assert interpreter.closed <= 1
             assert not (interpreter.closed and interpreter.calls)

@@ -40,8 +40,8 @@ class RampWorld(World):
         """Make the next version, in the interpreter of all."""
         number = self.numbers["gh"] = self.numbers["gh"] + 1
         made = BindingVersion(definition(of), number, "sha256:bundle")
-        assert self.stable.interpreter is not None
-        made.interpreter = self.stable.interpreter.retain()
+        assert self.stable.destination is not None
+        made.destination = self.stable.destination.retain()
         return made
 
     def arrive(self, *events: NormalizedEvent, body: bytes = b"{}") -> Deferred[Taken]:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from harn.connectors.model import NormalizedEvent
+from harn.destinations.local import LocalFunctions
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Arrival, Intake, Taken
@@ -78,7 +79,7 @@ class World:
                 number = self.numbers[trigger_id] = self.numbers.get(trigger_id, 0) + 1
                 bindings[trigger_id] = BindingVersion(defined, number, "sha256:bundle")
         for binding in bindings.values():
-            previous, binding.interpreter = binding.interpreter, fresh.retain()
+            previous, binding.destination = binding.destination, LocalFunctions(fresh).retain()
             if previous is not None:
                 previous.release()
         ended = [live[trigger_id] for trigger_id in (*plan.removed, *plan.modified)]

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 
 from harn.errors import ManifestInvalid
-from harn.manifest.interfaces import ProviderRules
+from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
 from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.schema import StructSchema
 from harn.manifest.source import ManifestSource
@@ -32,7 +32,15 @@ class PushTable(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str | None = None
 
 
-RULES = {
+def check_file(target: str) -> str:
+    """Check a handler of the scheme ``file``."""
+    path = target.removeprefix("file://")
+    if not path.startswith("/"):
+        raise ValueError(f"must be an absolute path, got {target!r}; write for example file:///var/log/events.jsonl")
+    return target
+
+
+PROVIDERS = {
     "webhook": ProviderRules(
         provider="webhook",
         kinds=("webhook",),
@@ -50,6 +58,14 @@ RULES = {
         provider="a2a-push", kinds=("a2a-push",), table="a2a_push", schema=StructSchema(PushTable)
     ),
 }
+
+RULES = Rules(
+    PROVIDERS,
+    {
+        "local": SchemeRules(scheme="local", example="handlers:on_issue", check=str),
+        "file": SchemeRules(scheme="file", example="file:///var/log/events.jsonl", check=check_file),
+    },
+)
 
 
 def source(text: str) -> ManifestSource:

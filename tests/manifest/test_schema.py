@@ -15,7 +15,7 @@ from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.schema import StructSchema
 from harn.testing.manifests import manifest_text, trigger_text
-from tests.manifest.rules import RULES, WebhookTable, complaints
+from tests.manifest.rules import PROVIDERS, WebhookTable, complaints
 
 _TYPES: dict[str, Any] = {
     "object": dict,
@@ -248,7 +248,7 @@ class JsonSchemaTests(SynchronousTestCase):
 
     def test_agrees_with_the_checks(self) -> None:
         """What a load accepts the schema accepts; these mistakes both refuse."""
-        schema = manifest_json_schema(RULES)
+        schema = manifest_json_schema(PROVIDERS)
         for text in GOOD:
             self.assertEqual((complaints(text), faults(schema, tomli.loads(text))), ([], []), text)
         for text in BAD:
@@ -257,7 +257,7 @@ class JsonSchemaTests(SynchronousTestCase):
 
     def test_is_json_and_described(self) -> None:
         """It is plain JSON of the 2020-12 draft, and every key of a trigger and of the settings says what it is for."""
-        schema = msgspec.json.decode(msgspec.json.encode(manifest_json_schema(RULES)))
+        schema = msgspec.json.decode(msgspec.json.encode(manifest_json_schema(PROVIDERS)))
         self.assertEqual(schema["$schema"], "https://json-schema.org/draft/2020-12/schema")
         tables = [schema["properties"]["triggers"]["items"], schema["properties"]["orchestrator"]]
         for table in tables:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import ManifestInvalid
-from harn.manifest.interfaces import ProviderRules, SettingProblem
+from harn.manifest.interfaces import ProviderRules, Rules, SettingProblem
 from harn.manifest.load import check_document
 from harn.manifest.model import RolloutSpec
 from harn.testing.manifests import trigger_text
-from tests.manifest.rules import RULES, UNHURRIED, complaints, load, source
+from tests.manifest.rules import PROVIDERS, RULES, UNHURRIED, complaints, load, source
 
 KEYS = [
     "id",
@@ -443,11 +443,13 @@ class PluginTests(SynchronousTestCase):
                     required_secrets=("signing_secret",),
                 )
             }
-            error = self.assertRaises(ManifestInvalid, check_document, source(trigger_text("gh")), None, rules)
+            error = self.assertRaises(
+                ManifestInvalid, check_document, source(trigger_text("gh")), None, Rules(rules, RULES.schemes)
+            )
             self.assertIn(f'github: the plugin of provider "github" failed on it: {expected}', str(error))
 
     def test_no_providers(self) -> None:
         """An installation without providers refuses every trigger, and does not fail."""
-        error = self.assertRaises(ManifestInvalid, check_document, source(one(provider='"x"')), None, {})
+        error = self.assertRaises(ManifestInvalid, check_document, source(one(provider='"x"')), None, Rules({}, {}))
         self.assertIn("remove it", str(error))
-        self.assertEqual(len(RULES), 3)
+        self.assertEqual(len(PROVIDERS), 3)

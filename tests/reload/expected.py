@@ -322,7 +322,7 @@ class Notebook:
         """Hold that each version has its own code, and that what a bad one used up is tried again elsewhere."""
         for binding in world.registry:
             wish, number = self.given[binding.id, binding.version]
-            source = binding.interpreter.value.bundle.modules[wish.module].source
+            source = binding.destination.interpreter.value.bundle.modules[wish.module].source
             self.hold(source == source_of(number).encode(), binding, "holds other code", source)
         for row in rows.values() if is_quiet else ():
             key = f"{row.stored.trigger_id}@v{row.stored.version}"

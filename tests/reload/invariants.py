@@ -60,7 +60,7 @@ def nothing_is_leaked(world: World, requests: Sequence[Route]) -> None:
     for shared in expected:
         assert shared.value.gate.is_open == (shared in current.connectors.values())
     assert {shared.value.connector for shared in expected} == world.plugin.alive
-    holders = Counter(binding.interpreter for binding in world.registry)
+    holders = Counter(binding.destination.interpreter for binding in world.registry)
     holders[current.interpreter] += 1
     for shared in world.resolution.pool:
         holders[shared] += shared.value.running
@@ -79,7 +79,7 @@ def leases_are_deliveries(
     registry = world.registry
     for binding in registry:
         assert binding.in_flight >= 0, binding
-        assert binding.interpreter is not None, binding
+        assert binding.destination is not None, binding
     for binding in registry.draining():
         waits = binding.id not in registry.active and registry.waiting[binding.id]
         assert binding.in_flight > 0 or waits, binding

@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from harn.connectors.catalog import Catalog
 from harn.history.differences import Recorded
 from harn.manifest.load import check_document
 from harn.manifest.source import ManifestSource
 from harn.reload.inputs import Inputs, Surroundings, read_inputs
+from harn.reload.rules import installed_rules
 
 HEAD = "[orchestrator]\nallow_empty = true\n"
 HANDLERS = "def on_event(event):\n    return 1\n"
@@ -31,7 +31,7 @@ class Folder:
             "HARN_SECRET_GITHUB_OTHER": "s-1",
             "HARN_SECRET_WEBHOOK_KEY": "w-1",
         }
-        self.catalog = Catalog.discover()
+        self.rules = installed_rules()
         self.write(handlers=HANDLERS)
 
     def write(self, **modules: str) -> None:
@@ -47,7 +47,7 @@ class Folder:
         """Write the manifest, and read everything."""
         data = (head + "\n" + "\n".join(triggers)).encode()
         source = ManifestSource.of(self.path("harn.toml"), data, "harn.toml")
-        loaded = check_document(source, None if previous is None else previous.loaded, self.catalog.providers)
+        loaded = check_document(source, None if previous is None else previous.loaded, self.rules)
         surroundings = Surroundings(environ=dict(self.environ), hash_key=KEY)
         return read_inputs(loaded, surroundings, previous)
 

@@ -256,7 +256,7 @@ class InterpreterTests(GenerationCase):
         self.assertEqual(self.reloaded().modified, ("b",))
         old, new = self.world.interpreters.made
         self.assertIs(self.world.version("a"), kept)
-        self.assertIs(kept.interpreter.value, new)
+        self.assertIs(kept.destination.interpreter.value, new)
         self.assertEqual((old.closed, kept.in_flight), (0, 1))
         running.returns()
         self.assertEqual((old.closed, new.closed, kept.in_flight), (1, 0, 0))

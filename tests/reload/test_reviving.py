@@ -47,7 +47,9 @@ class RevivingTests(GenerationCase):
         """Bring back these versions."""
         world = self.world
         return Deferred.fromCoroutine(
-            Reviver(world.clock, world.store.generations, world.resolution, world.registry).versions(keys)
+            Reviver(world.clock, world.store.generations, world.resolution, world.targets, world.registry).versions(
+                keys
+            )
         )
 
     def revived(self, *keys: tuple[str, int]) -> dict[tuple[str, int], Any]:
@@ -66,10 +68,10 @@ class RevivingTests(GenerationCase):
         self.assertEqual([(each.id, each.version) for each in found.values()], keys)
         self.assertEqual(self.asked, {"bindings": 1, "bundle": 2})
         self.assertEqual((self.holders(), len(self.world.interpreters.made)), ([4, 4], 2))
-        sources = {each.interpreter.value.bundle.modules["other"].source[-2:-1] for each in found.values()}
+        sources = {each.destination.interpreter.value.bundle.modules["other"].source[-2:-1] for each in found.values()}
         self.assertEqual(sources, {b"1", b"2"})
         for each in found.values():
-            each.interpreter.release()
+            each.destination.release()
         self.assertEqual(self.world.interpreters.alive, set())
 
     def test_none(self) -> None:
@@ -92,7 +94,7 @@ class RevivingTests(GenerationCase):
             self.world.store.query("UPDATE bundles SET data = ? WHERE bundle_id = ?", spoilt, record.bundle_id)
             found = self.revived(("a", 1), ("b", 1), ("a", 2))
             self.assertEqual(list(found), [("a", 2)])
-            found["a", 2].interpreter.release()
+            found["a", 2].destination.release()
 
     def test_module_that_does_not_load(self) -> None:
         """It fails the versions of its own functions, once for all of them, and no others."""

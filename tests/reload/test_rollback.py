@@ -26,7 +26,7 @@ class RollbackTests(CoordinatorCase):
 
     def code_of(self, trigger_id: str) -> bytes:
         """Return the source that a trigger's live version runs."""
-        interpreter = self.world.version(trigger_id).interpreter.value
+        interpreter = self.world.version(trigger_id).destination.interpreter.value
         return interpreter.bundle.modules["handlers"].source
 
     def test_previous(self) -> None:
@@ -373,7 +373,9 @@ class RestartTests(CoordinatorCase):
         self.stalled(recall=2)
         report = self.restart()
         self.assertEqual((report.generation, report.recalled), (5, 1))
-        self.assertEqual(self.world.version("a").interpreter.value.bundle.modules["handlers"].source, HANDLERS.encode())
+        self.assertEqual(
+            self.world.version("a").destination.interpreter.value.bundle.modules["handlers"].source, HANDLERS.encode()
+        )
 
     def test_content_lost(self) -> None:
         """Where what was rolled back to is gone, the files are what there is."""

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.model import NormalizedEvent
+from harn.destinations.catalog import DestinationCatalog
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.lifecycle import Lifecycle, VersionEnded
@@ -33,6 +34,7 @@ from harn.reload.reader import FileReader
 from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
+from harn.reload.targets import Targets
 from harn.rollout.events import ProbationFailed, RolloutRecorded
 from harn.rollout.reverting import Reverter
 from harn.rollout.rollouts import Rollouts
@@ -117,15 +119,16 @@ class World:
         self.resolution = Resolution(self.interpreters)
         catalog = Catalog.of([*Catalog.discover().plugins.values(), self.plugin])
         self.connections = Connections(self.clock, catalog, self.wall)
+        self.targets = Targets(self.clock, DestinationCatalog.discover())
         self.certificates: dict[str, Any] = {}
         self.builder = Builder(
             FileReader(self.clock, self.wall, self.clock.pool),
             str(root / "harn.toml"),
             "harn.toml",
             Surroundings(environ=self.environ, hash_key=b"k" * 32, **self.certificates),
-            catalog,
             self.resolution,
             self.connections,
+            self.targets,
         )
         self.emitted: list[str] = []
         self.notes: list[tuple[str, Mapping[str, Any]]] = []
@@ -134,7 +137,7 @@ class World:
         self.lifecycle.subscribe(ReloadEnded, self._ended)
         self.lifecycle.subscribe(ProbationFailed, self._failed)
         self.lifecycle.subscribe(RolloutRecorded, lambda event: self.notes.append((event.kind, event.payload)))
-        reviver = Reviver(self.clock, self.store.generations, self.resolution, self.registry, self.wall)
+        reviver = Reviver(self.clock, self.store.generations, self.resolution, self.targets, self.registry, self.wall)
         pipeline = ReloadPipeline(self.wall, self.builder, self.store.generations, reviver, self.table, NoPlanner())
         live = LiveGeneration(self.registry, self.table, self.drains, self._sink, self.wall)
         self.coordinator = Coordinator(self.clock, self.wall, pipeline, live, self, self.lifecycle)
@@ -254,7 +257,7 @@ class World:
         return {
             "current": self.coordinator.current,
             "active": self.registry.active,
-            "states": [(binding, binding.state, binding.interpreter) for binding in self.registry],
+            "states": [(binding, binding.state, binding.destination) for binding in self.registry],
             "tree": self.table.tree,
             "served": self.table.generation,
             "interpreters": Counter({shared: shared.holders for shared in self.resolution.pool}),

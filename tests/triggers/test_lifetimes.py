@@ -39,7 +39,7 @@ class LifetimeTests(SynchronousTestCase):
         def generation(number: int) -> Generation:
             binding = version(number)
             interpreter = pool.add(("vm", number), Thing())
-            binding.interpreter = interpreter.retain()  # type: ignore[assignment]  # only counted here
+            binding.destination = interpreter.retain()  # type: ignore[assignment]  # only counted here
             receiver = pool.add(("receiver", number), Thing())
             route = Route(path="/x", binding=binding, receiver=receiver, authentication="public")
             return Generation({"gh": binding}, {"/x": route}, interpreter)

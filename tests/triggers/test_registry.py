@@ -55,10 +55,10 @@ class RegistryTests(SynchronousTestCase):
         closed: list[object] = []
         pool: KeyedPool[object] = KeyedPool(lambda thing: succeed(closed.append(thing)))
         old = version(1)
-        old.interpreter = pool.add("i", "interpreter")  # type: ignore[assignment]  # only counted here
+        old.destination = pool.add("i", "interpreter")  # type: ignore[assignment]  # only counted here
         self.adopt(old)
         self.adopt()
-        self.assertEqual((closed, old.interpreter), (["interpreter"], None))
+        self.assertEqual((closed, old.destination), (["interpreter"], None))
 
     def test_waiting_retries_keep_a_removed_triggers_last_version(self) -> None:
         """While retries of a removed trigger wait, its newest version drains, and no older one does."""

@@ -58,6 +58,8 @@ _ENVELOPES = "SELECT " + COLUMNS + FROM + "WHERE d.id > ? ORDER BY d.id LIMIT ?"
 _RESULT = "CASE WHEN a.outcome = 'success' THEN d.result END"
 _ATTEMPTS = (
     "SELECT a.id, d.event_id, d.trigger_id, d.provider, d.kind, d.replay_of, {},"
+    " (SELECT json_extract(CAST(b.spec AS TEXT), '$.handler') FROM binding_versions b"
+    " WHERE b.trigger_id = d.trigger_id AND b.version = a.version),"
     " a.number, a.version, a.started_at, a.completed_at, a.outcome, a.error_class, a.error"
     " FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE a.id > ? ORDER BY a.id LIMIT ?"
 )
@@ -200,7 +202,8 @@ def _attempts(connection: sqlite3.Connection, result: str, after: int, limit: in
             kind=row[4],
             replay_of=row[5],
             result=row[6],
-            attempt=_attempt(row[7:]),
+            handler=row[7],
+            attempt=_attempt(row[8:]),
         )
         for row in connection.execute(_ATTEMPTS.format(result), (after, limit))
     ]

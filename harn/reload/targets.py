@@ -1,0 +1,178 @@
+"""
+The destinations of generations: made for targets that are new, shared by all generations that name them.
+
+A local function needs none of its own: the interpreter in which it was resolved is its destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import TimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.destinations.catalog import DestinationCatalog
+from harn.destinations.interfaces import IDestination
+from harn.destinations.local import LocalFunctions
+from harn.destinations.model import DestinationContext
+from harn.destinations.outside import Outside, OutsideTarget
+from harn.errors import ManifestInvalid, StageFailed
+from harn.model.references import LOCAL, scheme_of
+from harn.reload.inputs import Inputs
+from harn.triggers.binding import BindingVersion, Target
+from harn.triggers.pool import KeyedPool, Shared
+from harn.vm.interfaces import IInterpreter
+from harn.waiting import ask
+
+log = Logger(namespace="harn.reload")
+
+CLOSING = 5.0
+"""Seconds that a destination may take to close; it is not waited for any longer."""
+
+
+@frozen(eq=False)
+class GenerationTargets:
+    """
+    Where the deliveries of one generation go.
+
+    :ivar functions: for local functions.
+    :ivar outside: for every other handler of its manifest, as that names it; each held once by the generation.
+    """
+
+    functions: LocalFunctions
+    outside: Mapping[str, Shared[Outside]]
+
+    def hold(self, binding: BindingVersion) -> Target:
+        """Return the destination of a version that runs in this generation, held once more for it."""
+        found = self.outside.get(binding.spec.handler)
+        if found is None:
+            return self.functions.retain()
+        return hold_outside(found, None if binding.predicate is None else self.functions.interpreter)
+
+    def release(self) -> None:
+        """Release what the generation holds, beside its interpreter."""
+        for shared in self.outside.values():
+            shared.release()
+
+
+def hold_outside(outside: Shared[Outside], interpreter: Shared[IInterpreter] | None) -> OutsideTarget:
+    """Hold a plugin's destination once more, and the interpreter of the predicate, if there is one."""
+    return OutsideTarget(outside, interpreter).retain()
+
+
+class Targets:
+    """
+    Makes, prepares and ends the destinations of plugins; owns the pool of those in use.
+
+    :param reactor: an `IReactorTime`.
+    """
+
+    def __init__(self, reactor: Any, catalog: DestinationCatalog) -> None:
+        self._reactor = reactor
+        self.catalog = catalog
+        self.pool: KeyedPool[Outside] = KeyedPool(self._close)
+
+    async def prepare(
+        self, inputs: Inputs, interpreter: Shared[IInterpreter], stack: AsyncExitStack
+    ) -> GenerationTargets:
+        """
+        Return the destinations of a manifest; ``stack`` holds each that is not local once.
+
+        :raises StageFailed: of stage ``prepare``: one refused; the problem names the triggers that name it.
+        """
+        users: dict[str, str] = {}
+        for spec in inputs.manifest.triggers.values():
+            if "://" in spec.handler:
+                users.setdefault(spec.handler, spec.id)
+        outside: dict[str, Shared[Outside]] = {}
+        for target, trigger_id in users.items():
+            try:
+                outside[target] = await self.acquire(target)
+            except StageFailed as error:
+                problem = inputs.loaded.problem(trigger_id, "handler", str(error))
+                raise StageFailed("prepare", str(error), [problem]) from error
+            stack.callback(outside[target].release)
+        local = self.catalog.plugin(LOCAL)
+        context = DestinationContext(target=LOCAL, reactor=self._reactor, interpreter=interpreter)
+        functions = local.destination(context)
+        assert isinstance(functions, LocalFunctions)
+        return GenerationTargets(functions, outside)
+
+    async def acquire(self, target: str) -> Shared[Outside]:
+        """
+        Return the prepared destination of a target that is not local, held once for the caller.
+
+        :raises StageFailed: of stage ``prepare``: its plugin is gone, or refused.
+        """
+        shared = self.pool.acquire(target)
+        if shared is not None:
+            return shared
+        try:
+            plugin = self.catalog.plugin(scheme_of(target))
+        except KeyError:
+            raise StageFailed("prepare", f"no destination {scheme_of(target)}:// is installed any more") from None
+
+        def make() -> IDestination:
+            made = plugin.destination(DestinationContext(target=target, reactor=self._reactor))
+            if not IDestination.providedBy(made):
+                raise TypeError(f"its plugin must make an IDestination, got {made!r}")
+            return made
+
+        outside = Outside(target, await self._ask(target, make), self._reactor)
+        shared = self.pool.add(target, outside)
+        try:
+            await self._ask(target, lambda: outside.destination.prepare())
+        except BaseException:
+            shared.release()
+            raise
+        return shared
+
+    async def hold(self, binding: BindingVersion, interpreter: Shared[IInterpreter]) -> Target:
+        """
+        Return the destination of an earlier version, held once for it.
+
+        :raises StageFailed: of stage ``prepare``.
+        """
+        handler = binding.spec.handler
+        if scheme_of(handler) == LOCAL:
+            return LocalFunctions(interpreter).retain()
+        shared = await self.acquire(handler)
+        target = hold_outside(shared, None if binding.predicate is None else interpreter)
+        shared.release()
+        return target
+
+    async def close(self) -> None:
+        """Close everything, whoever holds it: at the server's end, when nothing is begun any more."""
+        for shared in self.pool:
+            await self._close(shared.value)
+        await self.pool.idle()
+
+    async def _ask(self, target: str, question: Callable[[], Any]) -> Any:
+        """Call into a plugin, whatever it returns or raises."""
+        (outcome,) = await ask(question)
+        if not isinstance(outcome, Failure):
+            return outcome
+        error = outcome.value
+        if isinstance(error, StageFailed | ManifestInvalid):
+            message = str(error)
+        else:
+            log.failure("destination {target} failed to prepare", outcome, target=target)
+            message = f"{type(error).__name__}: {error}"
+        raise StageFailed("prepare", f"destination {target} failed to prepare: {message}")
+
+    async def _close(self, outside: Outside) -> None:
+        """Close a destination, once; one that fails to, or does not come to an end, keeps nobody waiting."""
+        if outside.is_closed:
+            return
+        outside.is_closed = True
+        try:
+            (outcome,) = await ask(lambda: outside.destination.close()).addTimeout(CLOSING, self._reactor)
+        except TimeoutError:
+            log.error("destination {target} did not close in {seconds} s", target=outside.target, seconds=CLOSING)
+            return
+        if isinstance(outcome, Failure):
+            log.failure("destination {target} failed to close", outcome, target=outside.target)
