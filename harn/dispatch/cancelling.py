@@ -20,7 +20,7 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leavings
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
-from harn.lifecycle import DeadLettered, Lifecycle
+from harn.lifecycle import DeadLettered, Lifecycle, VersionClosed
 from harn.model.delivery import DRAIN_CANCELLED, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion, Stage
@@ -88,6 +88,7 @@ class Cancels:
         was_closed = binding.is_closed
         is_abandoned = binding.is_abandoned if was_closed else self._is_gone(binding)
         binding.become(Stage.DISCARDED if is_abandoned else Stage.CANCELLED)
+        self._lifecycle.emit(VersionClosed(binding.id, binding.key, cancelled=True))
         if was_closed:
             # What it had not begun is another's by now, or dead.
             binding.lease()

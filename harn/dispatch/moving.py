@@ -20,7 +20,7 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.leaving import Leaving, Leavings
 from harn.dispatch.readback import ReadBack
 from harn.dispatch.second_tries import SecondTries
-from harn.lifecycle import DeadLettered, Lifecycle, Redriven
+from harn.lifecycle import DeadLettered, Lifecycle, Redriven, VersionClosed
 from harn.model.delivery import BINDING_REMOVED, RETRY_EXHAUSTED, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion, Stage
@@ -91,6 +91,7 @@ class Moves:
             return succeed(0)  # it has nothing more to give
         target = self._registry.active.get(binding.id)
         _close(binding, target)
+        self._lifecycle.emit(VersionClosed(binding.id, binding.key, cancelled=False))
         leaving = self._leavings.begin(binding)
         dead: list[Delivery] = []
         if target is None:

@@ -52,22 +52,25 @@ class Startup:
         if last.number and await self._is_pinned():
             log.warn("files unchanged since the rollback: starting from what they were rolled back to")
             reason = "what was rolled back to goes on"
-            report = await self._recall(start, reason, waits=waits)
-            if report is not None and report.ok:
-                return report
+            try:
+                report = await self._recall(start, reason, waits=waits)
+                if report.ok:
+                    return report
+            except GenerationUnknown as error:
+                log.error("what was rolled back to cannot serve, so the files are adopted: {why}", why=str(error))
         report = await self.coordinator.start(ReloadRequest(source=START, actor=START), start, waits=waits)
         if report.ok or not self.last_good:
             return report
         return await self._last_good(report, start, waits=waits)
 
-    async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport | None:
-        """Adopt what served last; None when there is none."""
+    async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport:
+        """
+        Adopt what served last.
+
+        :raises GenerationUnknown: it is not kept.
+        """
         request = ReloadRequest(source=START, actor=START, recall=PREVIOUS, reason=reason)
-        try:
-            return await self.coordinator.start(request, start, waits=waits)
-        except GenerationUnknown as error:
-            log.error("the last generation cannot serve: {why}", why=str(error), announce=self.last_good)
-            return None
+        return await self.coordinator.start(request, start, waits=waits)
 
     async def _is_pinned(self) -> bool:
         """Return whether the files still read as when the last generation took their place on purpose."""
@@ -87,8 +90,10 @@ class Startup:
 
     async def _last_good(self, broken: ReloadReport, start: Start, *, waits: bool) -> ReloadReport:
         """Start from the last generation that served; if none exists, return the original failure."""
-        report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
-        if report is None:
+        try:
+            report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
+        except GenerationUnknown as error:
+            log.error("--last-good: {why}", why=str(error), announce=True)
             return broken
         if not report.ok:
             log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
