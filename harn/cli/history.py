@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
-from msgspec import UNSET, Struct, UnsetType, to_builtins
+from msgspec import UNSET, Struct, UnsetType
 
 from harn.cli.lines import written
 from harn.cli.operations import parameters_from, print_json, with_parameters
@@ -183,12 +183,12 @@ def describe_diff(found: GenerationDiff) -> Iterator[Line]:
         yield f"  ~ {trigger_id}", "yellow"
         change = found.changes.get(trigger_id)
         if change is not None:
-            yield from describe_fields(to_builtins(change.fields))
+            yield from describe_fields(change.fields)
             for path in change.code:
                 yield f"      code {path}", ""
     for trigger_id in summary.removed:
         yield f"  - {trigger_id}", "red"
-    yield from describe_settings(to_builtins(found.settings))
+    yield from describe_settings(found.settings)
     yield from diff_lines(found.manifest)
     for file in found.files:
         if file.diff is UNSET or not file.diff:

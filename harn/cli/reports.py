@@ -67,8 +67,10 @@ def describe_success(result: ReloadResult) -> Iterator[Line]:
     what = "reload" if report.get("recalled") is None else f"rollback to the content of generation {report['recalled']}"
     said = f"{what} (dry run)" if report.get("dry_run") else f"{what} ok"
     yield f"{said} via {report['source']} ({counts})", "bold"
-    plan = report.get("plan")
-    yield from describe_plan(plan, recalls=report.get("recalled") is not None) if plan else describe_summary(report)
+    if result.plan is not UNSET:
+        yield from describe_plan(result.plan, recalls=report.get("recalled") is not None)
+    else:
+        yield from describe_summary(report)
     for each in report.get("draining", ()):
         yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
     for each in report.get("ramps", ()):

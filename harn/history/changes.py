@@ -11,7 +11,6 @@ from functools import cache
 
 from msgspec import structs
 
-from harn.history.model import FieldChange, FileChange, SecretChange, SettingChange
 from harn.history.text_diff import LONGEST, text_diff
 from harn.manifest.changes import (
     field_differences,
@@ -22,6 +21,7 @@ from harn.manifest.changes import (
 )
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
+from harn.reload.plans import FieldChange, FileChange, SecretChange, SettingChange
 from harn.vm.bundle import Bundle, bundle_files, closure
 
 ADDED, MODIFIED, REMOVED = "added", "modified", "removed"

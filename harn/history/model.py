@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType, field
 
 from harn.operations.model import Result
+from harn.reload.plans import FieldChange, FileChange, SettingChange
 
 
 class GenerationInfo(Result, frozen=True, kw_only=True):
@@ -53,41 +54,6 @@ class GenerationContent(Result, frozen=True, kw_only=True):
     summary: dict[str, Any]
     manifest: str
     modules: tuple[ModuleInfo, ...]
-
-
-class FieldChange(Result, frozen=True, kw_only=True):
-    """A key of a trigger, dotted, and its values as people write them; null where there is none."""
-
-    key: str
-    old: Any
-    new: Any
-
-
-class SettingChange(Result, frozen=True, kw_only=True):
-    """A key of ``[orchestrator]`` and its values as people write them; what brings it into force."""
-
-    key: str
-    old: Any
-    new: Any
-    applies: Annotated[str, Meta(description="reload or restart.")]
-
-
-class FileChange(Result, frozen=True, kw_only=True):
-    """A file that was added, modified or removed, with its digests; null where there is none."""
-
-    path: str
-    change: str
-    old: str | None
-    new: str | None
-    diff: str | UnsetType = UNSET
-
-
-class SecretChange(Result, frozen=True, kw_only=True):
-    """A secret's reference, and the beginning of its keyed digests; null where it is not named."""
-
-    reference: str
-    old: str | None
-    new: str | None
 
 
 class TriggerDiff(Result, frozen=True, kw_only=True):

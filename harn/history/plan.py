@@ -7,10 +7,8 @@ What does not change is not looked at: of ten thousand triggers with one change,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from attrs import field, frozen
-from msgspec import to_builtins
 
 from harn.history.changes import (
     ADDED,
@@ -22,13 +20,13 @@ from harn.history.changes import (
     secret_changes,
     setting_changes,
 )
-from harn.history.model import FileChange
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.model.identifiers import binding_key
 from harn.reload.connections import connector_key, needing_connectors
 from harn.reload.inputs import Inputs
+from harn.reload.plans import ConnectorChange, FileChange, PlannedRamp, ReloadPlan, TriggerChange, VersionChange
 from harn.triggers.binding import BindingVersion
 from harn.triggers.reconcile import Plan, would_remove_most
 from harn.vm.bundle import Bundle, changed_modules, make_bundle
@@ -64,7 +62,7 @@ class Planned:
     :ivar following_version: gives the number that a new version of a trigger would get.
     :ivar work: by trigger id, where there is any.
     :ivar started_with: the settings that the server was started with.
-    :ivar ramps: of those that would begin, their JSON values.
+    :ivar ramps: those that would begin.
     """
 
     plan: Plan
@@ -74,43 +72,30 @@ class Planned:
     following_version: Callable[[str], int]
     work: Mapping[str, Work] = field(factory=dict)
     started_with: OrchestratorSettings | None = None
-    ramps: Sequence[Mapping[str, Any]] = ()
+    ramps: Sequence[PlannedRamp] = ()
 
 
-def describe_plan(planned: Planned) -> dict[str, Any]:
-    """
-    Return the JSON value of a plan::
-
-        {"triggers": {"gh": {"action": "modified", "fields": [{"key", "old", "new"}],
-                             "code": [{"path", "change", "old", "new"}],
-                             "versions": {"live": "gh@v2", "next": "gh@v3"},
-                             "in_flight": 1, "running": 1, "queued": 0, "waiting": 0}},
-         "connectors": [{"trigger_id", "action": "start|replace|stop", "why": ["path", "value of github/token"]}],
-         "secrets": [{"reference", "old", "new"}], "files": [{"path", "change", "old", "new"}],
-         "settings": [{"key", "old", "new", "applies"}], "requires_restart": [], "would_hold": false, "ramps": []}
-
-    ``would_hold``: the watcher would not adopt it without being told to. ``requires_restart`` names what has waited for
-    a restart before, too.
-    """
+def describe_plan(planned: Planned) -> ReloadPlan:
+    """Return what a reload would change."""
     plan, live, following = planned.plan, planned.live, planned.following
     settings = following.manifest.orchestrator
     before = settings if live is None else live.manifest.orchestrator
     restart = () if planned.started_with is None else settings_requiring_restart(planned.started_with, settings)
     secrets = secret_changes({} if live is None else live.secret_hashes, following.secret_hashes)
     files = digest_changes({} if live is None else live.files, following.files)
-    return {
-        "triggers": dict(_triggers(planned)),
-        "connectors": list(_connectors(plan, live, following)),
-        "secrets": [to_builtins(each) for each in secrets],
-        "files": [to_builtins(each) for each in files],
-        "settings": [to_builtins(each) for each in setting_changes(before, settings)],
-        "requires_restart": list(restart),
-        "would_hold": would_remove_most(len(plan.removed), len(planned.bindings)),
-        "ramps": [dict(each) for each in planned.ramps],
-    }
+    return ReloadPlan(
+        triggers=dict(_triggers(planned)),
+        connectors=tuple(_connectors(plan, live, following)),
+        secrets=secrets,
+        files=files,
+        settings=setting_changes(before, settings),
+        requires_restart=tuple(restart),
+        would_hold=would_remove_most(len(plan.removed), len(planned.bindings)),
+        ramps=tuple(planned.ramps),
+    )
 
 
-def _triggers(planned: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
+def _triggers(planned: Planned) -> Iterator[tuple[str, TriggerChange]]:
     plan, live, following = planned.plan, planned.live, planned.following
     bundle: Bundle = _NOTHING if live is None else live.bundle
     code = code_comparison(bundle, following.bundle)
@@ -130,34 +115,34 @@ def _triggers(planned: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
             version = None if would_be is None else planned.following_version(trigger_id)
             yield (
                 trigger_id,
-                {
-                    "action": action,
-                    "fields": [to_builtins(each) for each in field_changes(was, would_be)],
-                    "code": [to_builtins(each) for each in code_changes(was, would_be)],
-                    "versions": {
-                        "live": None if binding is None else binding.key,
-                        "next": None if version is None else binding_key(trigger_id, version),
-                    },
-                    "in_flight": work.in_flight,
-                    "running": work.running,
-                    "queued": work.queued,
-                    "waiting": work.waiting,
-                },
+                TriggerChange(
+                    action=action,
+                    fields=field_changes(was, would_be),
+                    code=tuple(code_changes(was, would_be)),
+                    versions=VersionChange(
+                        live=None if binding is None else binding.key,
+                        next=None if version is None else binding_key(trigger_id, version),
+                    ),
+                    in_flight=work.in_flight,
+                    running=work.running,
+                    queued=work.queued,
+                    waiting=work.waiting,
+                ),
             )
 
 
-def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[dict[str, Any]]:
+def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[ConnectorChange]:
     """Yield which connectors would start, be replaced or stop, and why; by the keys under which they are shared."""
     for trigger_id in needing_connectors(following, plan, live):
         spec = following.manifest.triggers[trigger_id]
         was = None if live is None else live.manifest.triggers.get(trigger_id)
         if live is None or was is None:
-            yield {"trigger_id": trigger_id, "action": "start", "why": ["the trigger is new"]}
+            yield ConnectorChange(trigger_id=trigger_id, action="start", why=("the trigger is new",))
         elif connector_key(was, live.secret_hashes) != connector_key(spec, following.secret_hashes):
-            why = list(_why(was, live.secret_hashes, spec, following.secret_hashes))
-            yield {"trigger_id": trigger_id, "action": "replace", "why": why}
+            why = tuple(_why(was, live.secret_hashes, spec, following.secret_hashes))
+            yield ConnectorChange(trigger_id=trigger_id, action="replace", why=why)
     for trigger_id in plan.removed:
-        yield {"trigger_id": trigger_id, "action": "stop", "why": ["the trigger is removed"]}
+        yield ConnectorChange(trigger_id=trigger_id, action="stop", why=("the trigger is removed",))
 
 
 def _why(

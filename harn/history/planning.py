@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from msgspec import UNSET, structs
 from zope.interface import implementer
 
 from harn.history.plan import Planned, Work, describe_plan
@@ -16,6 +16,7 @@ from harn.model.identifiers import binding_key
 from harn.model.shares import format_share
 from harn.reload.archive import InThread
 from harn.reload.interfaces import DryRun, IPlanner
+from harn.reload.plans import PlannedRamp, ProbationTerms, ReloadPlan
 from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
 from harn.rollout.model import terms
@@ -35,12 +36,8 @@ class Planner:
         self._replayer = replayer
         self._in_thread = in_thread
 
-    async def describe(self, dry_run: DryRun) -> Mapping[str, Any]:
-        """
-        Return the JSON value ``plan`` of a dry run's report; see `harn.history.plan.describe_plan`.
-
-        Beside that it has the ``probation`` that would begin, and the ``replay`` if one was asked for.
-        """
+    async def describe(self, dry_run: DryRun) -> ReloadPlan:
+        """Return the plan of a dry run's report."""
         prepared, live, plan = dry_run.prepared, dry_run.live, dry_run.prepared.plan
         planned = Planned(
             plan=plan,
@@ -50,20 +47,18 @@ class Planner:
             following_version=dry_run.versions.following,
             work=self._work((*plan.modified, *plan.removed)),
             started_with=dry_run.started_with,
-            ramps=list(self._ramps(dry_run)),
+            ramps=tuple(self._ramps(dry_run)),
         )
-        found: dict[str, Any] = await self._in_thread(describe_plan, planned)
+        found: ReloadPlan = await self._in_thread(describe_plan, planned)
         if live is None or prepared.inputs.digest != live.digest or dry_run.request.force:
             probation = describe_terms(dry_run.request, prepared.inputs.manifest.orchestrator.reload)
-            if probation is not None:
-                found["probation"] = probation
+            found = structs.replace(found, probation=probation or UNSET)
         if dry_run.request.replay:
-            found["replay"] = await self._replayer.replay(
-                prepared.interpreter.value,
-                prepared.definitions,
-                (*plan.modified, *plan.added),
-                dry_run.request.replay,
+            triggers = (*plan.modified, *plan.added)
+            replayed = await self._replayer.replay(
+                prepared.interpreter.value, prepared.definitions, triggers, dry_run.request.replay
             )
+            found = structs.replace(found, replay=tuple(replayed))
         return found
 
     def _work(self, trigger_ids: Iterable[str]) -> dict[str, Work]:
@@ -80,39 +75,40 @@ class Planner:
             for trigger_id, bindings in versions.items()
         }
 
-    def _ramps(self, dry_run: DryRun) -> Iterable[Mapping[str, Any]]:
+    def _ramps(self, dry_run: DryRun) -> Iterable[PlannedRamp]:
         if dry_run.live is None:
             return
         for trigger_id, rollout in dry_run.rollouts.items():
             fresh = binding_key(trigger_id, dry_run.versions.following(trigger_id))
-            yield {
-                "trigger_id": trigger_id,
-                "stable": stable_of(dry_run.live, trigger_id).key,
-                "fresh": fresh,
-                **describe_rollout(rollout),
-            }
+            yield planned_ramp(trigger_id, stable_of(dry_run.live, trigger_id).key, fresh, rollout)
 
 
-def describe_terms(request: ReloadRequest, settings: ReloadSettings) -> dict[str, Any] | None:
-    """Show what would undo a generation that were adopted now, and within what time; None for nothing."""
+def planned_ramp(trigger_id: str, stable: str, fresh: str, rollout: RolloutSpec) -> PlannedRamp:
+    """Return how a change would be rolled out."""
+    return PlannedRamp(
+        trigger_id=trigger_id,
+        stable=stable,
+        fresh=fresh,
+        percent=round(rollout.percent * 100, 4),
+        step=round(rollout.step * 100, 4),
+        every=format_duration(rollout.every) if rollout.step else None,
+        max_failures=None if rollout.max_failures is None else format_share(rollout.max_failures),
+    )
+
+
+def describe_terms(request: ReloadRequest, settings: ReloadSettings) -> ProbationTerms | None:
+    """Return what would undo a generation that were adopted now, and within what time; None for nothing."""
     probation = terms(request, settings, generation=0, fallback=0, now=0.0)
     if probation is None:
         return None
-    described: dict[str, Any] = {}
+    described = ProbationTerms()
     if probation.confirm_by is not None:
-        described["confirm_within"] = format_duration(probation.confirm_by)
+        described = structs.replace(described, confirm_within=format_duration(probation.confirm_by))
     if probation.limit is not None and probation.watch_until is not None:
-        described["revert_on_failures"] = format_share(probation.limit.rate)
-        described["min"] = probation.limit.minimum
-        described["for"] = format_duration(probation.watch_until)
+        described = structs.replace(
+            described,
+            revert_on_failures=format_share(probation.limit.rate),
+            minimum=probation.limit.minimum,
+            watch_for=format_duration(probation.watch_until),
+        )
     return described
-
-
-def describe_rollout(rollout: RolloutSpec) -> dict[str, Any]:
-    """Show how a change is rolled out."""
-    return {
-        "percent": round(rollout.percent * 100, 4),
-        "step": round(rollout.step * 100, 4),
-        "every": format_duration(rollout.every) if rollout.step else None,
-        "max_failures": None if rollout.max_failures is None else format_share(rollout.max_failures),
-    }

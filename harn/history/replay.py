@@ -8,7 +8,6 @@ connector made of a request is not made again, and what did not match in its tim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 from attrs import frozen
@@ -21,6 +20,7 @@ from harn.model.delivery import FILTER_ERROR
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.identifiers import binding_key
 from harn.reload.archive import InThread
+from harn.reload.plans import ReplayComparison, ReplayDifference
 from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignore, Rules
@@ -67,20 +67,18 @@ class Replayer:
         definitions: Mapping[str, Definition],
         trigger_ids: Sequence[str],
         limit: int,
-    ) -> list[dict[str, Any]]:
+    ) -> list[ReplayComparison]:
         """
         Evaluate the rules of ``definitions`` over the newest ``limit`` recorded events of each trigger.
 
         Cancelling it ends the predicates that run.
 
         :param interpreter: holds the predicates, and serves nobody else: one of them may bring it down.
-        :return: for each trigger that has recorded events, in the order of ``trigger_ids``: ``{trigger_id events same
-            undecided different: [{event_id kind received_at before now error?}] more}``, newest first. At most
-            `MOST_LISTED` are listed; ``more`` is how many are not. ``undecided`` were accepted and never came as far as
-            their predicate.
+        :return: one for each trigger that has recorded events, in the order of ``trigger_ids``, the newest event
+            first. At most `MOST_LISTED` are listed. ``undecided`` were accepted and never reached their predicate.
         :raises EventLogUnavailable: the store cannot be read.
         """
-        found: list[dict[str, Any]] = []
+        found: list[ReplayComparison] = []
         together = max(1, _IN_MEMORY // limit)
         for start in range(0, len(trigger_ids), together):
             some = trigger_ids[start : start + together]
@@ -92,7 +90,7 @@ class Replayer:
             treatments = iter(await self._treat(interpreter, specs, recorded))
             for trigger_id in specs:
                 compared = [(event, next(treatments)) for event in events[trigger_id]]
-                found.append({"trigger_id": trigger_id, **compare(compared)})
+                found.append(compare(trigger_id, compared))
         return found
 
     async def _treat(
@@ -135,9 +133,9 @@ def _decide(rules: Rules, event: RecentEvent) -> Treatment | None:
     return None
 
 
-def compare(events: Sequence[tuple[RecentEvent, Treatment]]) -> dict[str, Any]:
+def compare(trigger_id: str, events: Sequence[tuple[RecentEvent, Treatment]]) -> ReplayComparison:
     """Count one trigger's events, and list those that would be treated differently."""
-    different: list[dict[str, Any]] = []
+    different: list[ReplayDifference] = []
     undecided = more = 0
     for event, now in events:
         if event.disposition == now.name != UNKNOWN:
@@ -148,17 +146,24 @@ def compare(events: Sequence[tuple[RecentEvent, Treatment]]) -> dict[str, Any]:
             more += 1
         else:
             different.append(
-                {
-                    "event_id": event.event_id,
-                    "kind": event.kind,
-                    "received_at": rfc3339(event.received_at),
-                    "before": event.disposition,
-                    "now": now.name,
-                    **({} if now.error is None else {"error": now.error}),
-                }
+                ReplayDifference(
+                    event_id=event.event_id,
+                    kind=event.kind,
+                    received_at=rfc3339(event.received_at),
+                    before=event.disposition,
+                    now=now.name,
+                    error=msgspec.UNSET if now.error is None else now.error,
+                )
             )
     same = len(events) - undecided - more - len(different)
-    return {"events": len(events), "same": same, "undecided": undecided, "different": different, "more": more}
+    return ReplayComparison(
+        trigger_id=trigger_id,
+        events=len(events),
+        same=same,
+        undecided=undecided,
+        different=tuple(different),
+        more=more,
+    )
 
 
 def _call(spec: TriggerSpec, event: RecentEvent) -> Call:

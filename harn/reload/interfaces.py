@@ -13,6 +13,7 @@ from harn.manifest.model import RolloutSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.reload.generation import Generation, Prepared
 from harn.reload.numbers import VersionNumbers
+from harn.reload.plans import ReloadPlan
 from harn.reload.report import Finished, ReloadReport, ReloadRequest
 from harn.store.generations import IGenerations
 from harn.triggers.route import Route
@@ -121,5 +122,5 @@ class DryRun:
 class IPlanner(Interface):
     """Makes the details of dry runs; provided by `harn.history.planning.Planner`."""
 
-    def describe(dry_run: DryRun) -> Awaitable[Mapping[str, Any]]:
+    def describe(dry_run: DryRun) -> Awaitable[ReloadPlan]:
         """Return the JSON value ``plan`` of a dry run's report."""

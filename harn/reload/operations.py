@@ -12,6 +12,7 @@ from harn.model.shares import FailureLimit
 from harn.operations.model import Caller, Get, Post, Reply, Result, Role, operation
 from harn.operations.parameters import IN_QUERY, Parameters, in_header, shown_as
 from harn.operations.values import FailureShare, PartialShare, Period, Written
+from harn.reload.plans import ReloadPlan
 from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class ReloadResult(Result, frozen=True, kw_only=True):
     warnings: tuple[str, ...] | UnsetType = UNSET
     duration_ms: float | UnsetType = UNSET
     dry_run: bool | UnsetType = UNSET
-    plan: dict[str, Any] | UnsetType = UNSET
+    plan: ReloadPlan | UnsetType = UNSET
     recalled: int | UnsetType | None = UNSET
     drift: bool | UnsetType = UNSET
     drifted_files: tuple[str, ...] | UnsetType = UNSET

@@ -28,6 +28,7 @@ from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
 from harn.reload.numbers import LastGeneration, Numbers
 from harn.reload.pin import Pin
+from harn.reload.plans import ReloadPlan
 from harn.reload.ramping import plan_rollouts
 from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.revive import Reviver
@@ -114,7 +115,7 @@ class Result:
     held: bool = False
     changed_while_reading: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    details: Mapping[str, Any] | None = None
+    details: ReloadPlan | None = None
     renewed: tuple[str, ...] = ()
 
     def ends_pin(self, request: ReloadRequest) -> bool:
@@ -231,7 +232,7 @@ class ReloadPipeline:
         rollouts, warnings = plan_rollouts(prepared.plan, run.live, inputs.manifest.triggers, run.request)
         return rollouts, (*inputs.warnings, *warnings)
 
-    async def _describe(self, run: Run, prepared: Prepared, rollouts: Mapping[str, RolloutSpec]) -> Mapping[str, Any]:
+    async def _describe(self, run: Run, prepared: Prepared, rollouts: Mapping[str, RolloutSpec]) -> ReloadPlan:
         dry_run = DryRun(
             live=run.live,
             prepared=prepared,

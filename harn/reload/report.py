@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
+from msgspec import to_builtins
 
 from harn.model.problem import Problem
 from harn.model.shares import FailureLimit
+from harn.reload.plans import ReloadPlan
 
 STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
 AUTHOR_STAGES = frozenset(("parse", "validate", "resolve"))
@@ -118,7 +120,7 @@ class ReloadReport:
     problems: tuple[Problem, ...] = ()
     timed_out: bool = False
     at: float = 0.0
-    plan: Mapping[str, Any] | None = None
+    plan: ReloadPlan | None = None
     recalled: int | None = None
     drifted_files: tuple[str, ...] = ()
     renewed: tuple[str, ...] = ()
@@ -167,7 +169,7 @@ class ReloadReport:
             "warnings": list(self.warnings),
             "duration_ms": round(self.duration_ms, 3),
             **({"dry_run": True} if self.dry_run else {}),
-            **({"plan": self.plan} if self.plan is not None else {}),
+            **({"plan": to_builtins(self.plan)} if self.plan is not None else {}),
             **(
                 {
                     "recalled": self.recalled,

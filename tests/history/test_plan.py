@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,6 @@ from harn.reload.inputs import Inputs, define
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.triggers.binding import BindingVersion
 from harn.triggers.reconcile import Plan, reconcile
-from harn.wire import canonical_json
 from tests.reload.readings import Folder
 
 NOTHING = {
@@ -50,8 +51,7 @@ class PlanCase(SynchronousTestCase):
             bindings=bindings,
             following_version=lambda trigger_id: 3 if trigger_id in before else 1,
         )
-        found = describe_plan(evolve(planned, **more))
-        canonical_json(found)
+        found: dict[str, Any] = json.loads(msgspec.json.encode(describe_plan(evolve(planned, **more))))
         return found
 
 
@@ -280,9 +280,9 @@ class GivenTests(SynchronousTestCase):
             bindings={},
             following_version=lambda _: 9,
         )
-        found = describe_plan(planned)["triggers"]
+        found = describe_plan(planned).triggers
         self.assertEqual(
-            [(key, each["action"]) for key, each in found.items()],
+            [(key, each.action) for key, each in found.items()],
             [("b", "added"), ("c", "modified"), ("a", "removed")],
         )
-        self.assertEqual([each["versions"]["next"] for each in found.values()], ["b@v9", "c@v9", None])
+        self.assertEqual([each.versions.next for each in found.values()], ["b@v9", "c@v9", None])

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.history.planning import describe_terms
 from harn.manifest.settings import ReloadSettings
 from harn.model.shares import FailureLimit
+from harn.reload.plans import ProbationTerms
 from harn.reload.report import ReloadRequest
 
 
@@ -26,7 +27,7 @@ class TermsTests(SynchronousTestCase):
         asked = ReloadRequest(source="cli", actor="me", confirm_within=90.0, revert_limit=limit)
         self.assertEqual(
             describe_terms(asked, settings),
-            {"confirm_within": "90s", "revert_on_failures": "12.5%", "min": 5, "for": "5m"},
+            ProbationTerms(confirm_within="90s", revert_on_failures="12.5%", minimum=5, watch_for="5m"),
         )
 
     def test_of_the_manifest(self) -> None:
@@ -34,5 +35,5 @@ class TermsTests(SynchronousTestCase):
         settings = ReloadSettings(revert_on_failures=0.2, revert_min=7, revert_for=60.0)
         self.assertEqual(
             describe_terms(ReloadRequest(source="file_watch", actor="watch"), settings),
-            {"revert_on_failures": "20%", "min": 7, "for": "1m"},
+            ProbationTerms(revert_on_failures="20%", minimum=7, watch_for="1m"),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
+import msgspec
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +76,11 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
     return succeed(function(*arguments))
 
 
+def as_json(value: Any) -> Any:
+    """Give a value as JSON has it."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 class Replaying(SynchronousTestCase):
     def setUp(self) -> None:
         self.interpreter = ScriptedInterpreter()
@@ -87,7 +93,8 @@ class Replaying(SynchronousTestCase):
         self, store: Recordings, definitions: dict[str, Definition], limit: int = 100, in_thread: Any = at_once
     ) -> Deferred[list[dict[str, Any]]]:
         replayer = Replayer(cast(IDeliveries, store), in_thread)
-        return Deferred.fromCoroutine(replayer.replay(self.interpreter, definitions, list(definitions), limit))
+        replaying = replayer.replay(self.interpreter, definitions, list(definitions), limit)
+        return Deferred.fromCoroutine(replaying).addCallback(as_json)
 
     def now(self, *events: RecentEvent, **rules: Any) -> list[tuple[str, str | None]]:
         """Return how each event that is treated differently would be treated, and its error."""
@@ -322,7 +329,7 @@ class CompareTests(SynchronousTestCase):
     def test_listed(self) -> None:
         """The newest are listed; how many more there are is counted."""
         events = [(recorded(f"e-{number}"), Treatment("filtered")) for number in range(MOST_LISTED + 7)]
-        found = compare(events)
+        found = as_json(compare("gh", events))
         self.assertEqual((len(found["different"]), found["more"], found["same"]), (MOST_LISTED, 7, 0))
         self.assertEqual(found["different"][0]["event_id"], "e-0")
 
@@ -340,7 +347,8 @@ class CompareTests(SynchronousTestCase):
     def test_sums(self, treatments: list[tuple[str, str]]) -> None:
         """Every event is counted once, and the same as before is only what was known before."""
         event = recorded()
-        found = compare([(evolve(event, disposition=before), Treatment(now)) for before, now in treatments])
+        compared = [(evolve(event, disposition=before), Treatment(now)) for before, now in treatments]
+        found = as_json(compare("gh", compared))
         listed = len(found["different"]) + found["more"]
         self.assertEqual(found["events"], found["same"] + found["undecided"] + listed)
         self.assertEqual(found["same"], sum(before == now != "unknown" for before, now in treatments))
@@ -386,7 +394,8 @@ class RealCase(InterpreterCase):
                 await store.deliveries.settle(settled(delivery_id, skipped=number == 0))
         interpreter = await self.make(PREDICATES, "on_event", predicate)
         definitions = {"gh": definition(spec("gh", when=f"handlers:{predicate}"))}
-        (found,) = await Replayer(store.deliveries, at_once).replay(interpreter, definitions, ["gh"], 10)
+        (compared,) = await Replayer(store.deliveries, at_once).replay(interpreter, definitions, ["gh"], 10)
+        found: dict[str, Any] = as_json(compared)
         found["different"] = [(each["event_id"], each["before"], each["now"]) for each in found["different"]]
         return found
 

@@ -30,6 +30,7 @@ from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
 from harn.reload.inputs import Surroundings
 from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher
 from harn.reload.pipeline import ReloadPipeline
+from harn.reload.plans import ReloadPlan
 from harn.reload.reader import FileReader
 from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
@@ -75,9 +76,9 @@ def github(trigger_id: str, **more: Any) -> str:
 class NoPlanner:
     """Says nothing of what a dry run found."""
 
-    async def describe(self, dry_run: DryRun) -> Mapping[str, Any]:
+    async def describe(self, dry_run: DryRun) -> ReloadPlan:
         """See `IPlanner`."""
-        return {}
+        return ReloadPlan(triggers={})
 
 
 @implementer(IReloadPublisher)
