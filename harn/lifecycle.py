@@ -72,7 +72,7 @@ class Dropped(Event, frozen=True, gc=False):
     """
     Events of a trigger were not kept.
 
-    :ivar ignored: how many its ``events`` do not match; ``filtered``: its ``filter`` turned away; ``duplicates``: had a
+    :ivar ignored: how many its ``events`` do not match; ``filtered``: its ``filter`` refused; ``duplicates``: had a
         dedupe key that was claimed before.
     """
 

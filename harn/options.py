@@ -2,7 +2,7 @@
 The options of ``serve``, defined once for the command line, the environment and twistd.
 
 A flag wins over its environment variable, which wins over the default. What the manifest may also say (drain, pumps,
-log level) stays None here when nobody said it.
+log level) stays None here if it is not given.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FALSE = frozenset(("0", "false", "no", "off", ""))
 @frozen(kw_only=True)
 class Option:
     """
-    One thing that can be told.
+    One option.
 
     :ivar name: the flag without its dashes; ``aliases`` mean the same.
     :ivar env: its environment variable.
@@ -61,7 +61,7 @@ def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"{text!r} is none of {', '.join(choices)}")
+            raise ValueError(f"must be one of {', '.join(choices)}, got {text!r}")
         return text
 
     return read
@@ -86,7 +86,7 @@ def read_switch(text: str) -> bool:
 def read_count(text: str) -> int:
     """Read a whole number of at least 0."""
     if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is no whole number of at least 0")
+        raise ValueError(f"must be an integer >= 0, got {text!r}")
     return int(text)
 
 
@@ -102,7 +102,7 @@ def read_seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e9:
-        raise ValueError(f"{text!r} is no number of seconds of at least 0")
+        raise ValueError(f"must be a number of seconds >= 0, got {text!r}")
     return seconds
 
 
@@ -126,9 +126,9 @@ def read_address(text: str) -> tuple[str, int]:
     if bracketed:
         host = host[1:-1]
     if not separator or not host or (":" in host and not bracketed):
-        raise ValueError(f"{text!r} is no address; write HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080")
+        raise ValueError(f"must be an address, got {text!r}; write HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080")
     if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise ValueError(f"{text!r} has no port from 0 to 65535; write HOST:PORT, for example 127.0.0.1:8080")
+        raise ValueError(f"must have a port from 0 to 65535, got {text!r}; write HOST:PORT, for example 127.0.0.1:8080")
     return host, int(port)
 
 
@@ -147,7 +147,7 @@ STATE_DIR = Option(
     default=DEFAULT_STATE_DIR,
     read=read_text,
     metavar="PATH",
-    help="Where everything durable is kept.",
+    help="The directory of all durable state.",
 )
 OPTIONS: tuple[Option, ...] = (
     MANIFEST,
@@ -218,14 +218,14 @@ OPTIONS: tuple[Option, ...] = (
         default="text",
         read=one_of(LOG_FORMATS),
         metavar="|".join(LOG_FORMATS),
-        help="How log records look; json also goes to logs/orchestrator.log in the state directory.",
+        help="Format of log records; json also goes to logs/orchestrator.log in the state directory.",
     ),
     Option(
         name="log-level",
         env="HARN_ORCHESTRATOR_LOG_LEVEL",
         read=one_of(LEVELS),
         metavar="|".join(LEVELS),
-        help="The least urgent records to log; wins over orchestrator.log_level.",
+        help="Minimum log level; wins over orchestrator.log_level.",
     ),
     Option(
         name="vm",
@@ -249,7 +249,7 @@ OPTIONS: tuple[Option, ...] = (
         default="false",
         read=read_switch,
         metavar=None,
-        help="When the files cannot be served at the start, serve what served last.",
+        help="Start from the last good generation if the manifest is invalid.",
     ),
 )
 

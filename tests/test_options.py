@@ -81,13 +81,13 @@ class ServeOptionsTests(SynchronousTestCase):
     def test_bad_values_name_who_said_them(self) -> None:
         """The message names the flag, or the variable if it was that, and what is wanted."""
         for given_, said in (
-            ({"bind": "8080"}, "--bind: '8080' is no address; write HOST:PORT"),
-            ({"bind": "a:70000"}, "has no port from 0 to 65535"),
+            ({"bind": "8080"}, "--bind: must be an address, got '8080'; write HOST:PORT"),
+            ({"bind": "a:70000"}, "must have a port from 0 to 65535"),
             ({"config": ""}, "--config: the value is empty"),
-            ({"drain_max_items": "-1"}, "--drain-max-items: '-1' is no whole number"),
-            ({"shutdown_timeout": "soon"}, "--shutdown-timeout: 'soon' is no number of seconds"),
-            ({"shutdown_timeout": "nan"}, "--shutdown-timeout: 'nan' is no number of seconds"),
-            ({"vm": "thread"}, "--vm: 'thread' is none of child, inline"),
+            ({"drain_max_items": "-1"}, "--drain-max-items: must be an integer >= 0, got '-1'"),
+            ({"shutdown_timeout": "soon"}, "--shutdown-timeout: must be a number of seconds >= 0, got 'soon'"),
+            ({"shutdown_timeout": "nan"}, "--shutdown-timeout: must be a number of seconds >= 0, got 'nan'"),
+            ({"vm": "thread"}, "--vm: must be one of child, inline, got 'thread'"),
             ({"role": "multi-tenant"}, "--role: multi-tenant is not supported yet"),
             ({"cert": "c.pem"}, "--cert requires --key"),
             ({"key": "k.pem"}, "--key requires --cert"),

@@ -32,11 +32,11 @@ class ServerUnreachable(HarnError):
 
 
 class NoServerUrl(HarnError):
-    """A URL that no server of ours can have."""
+    """A URL that no harn server can have."""
 
 
 class AnswerTimedOut(HarnError):
-    """The server took the request and did not answer in time; what it was asked for may still happen."""
+    """The server accepted the request and did not answer in time; the operation may still happen."""
 
 
 class RequestRefused(HarnError):
@@ -62,7 +62,7 @@ class ServerAnswer:
         """
         Return the document of a success: an object that has the members ``names``.
 
-        :raises RequestRefused: the status is no success.
+        :raises RequestRefused: the status is not a success.
         :raises ServerUnreachable: the document is something else, as another program's is.
         """
         if 200 <= self.status < 300:
@@ -135,7 +135,7 @@ class AdminClient:
         return self._ask("GET", target, b"", {})
 
     def post(self, target: str, document: Mapping[str, Any], headers: Mapping[str, str] = {}) -> ServerAnswer:
-        """Send ``document``, with an id that makes its signature one of a kind."""
+        """Send ``document``, with an id that makes its signature unique."""
         return self._ask(
             "POST", target, body_with_request_id(document), {"Content-Type": "application/json", **headers}
         )
@@ -191,7 +191,7 @@ class AdminClient:
 
     def _connection(self) -> http.client.HTTPConnection:
         """
-        Make the connection, closed as yet.
+        Make the connection, still closed.
 
         :raises ServerUnreachable: the file of certificates cannot be used.
         """

@@ -77,7 +77,7 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
 
 
 def read(reach: Reach) -> Sequence[Drain]:
-    """Return what drains; the server is found anew each time: one that was restarted may have another address."""
+    """Return the draining versions; the server is located each time: a restarted one may have another address."""
     found: Sequence[Drain] = ask(reach.client(), list_drains, ListDrains()).result.drains
     return found
 
@@ -145,7 +145,7 @@ def say_away(error: HarnError) -> None:
 
 
 def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:
-    """Print what drains as it changes: drawn anew at a terminal, elsewhere a line for each change."""
+    """Print the draining versions as they change: drawn again at a terminal, elsewhere a line for each change."""
     if as_json:
         for each in found:
             click.echo(json.dumps(to_builtins(each), separators=(",", ":")))

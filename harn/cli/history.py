@@ -134,7 +134,7 @@ def note_of(entry: GenerationInfo, newer: GenerationInfo | None, probation: Mapp
             return "being undone"
         return f"on probation until {probation.get('confirm_by') or probation.get('until')}"
     recalled = None if newer is None else newer.recalled
-    # One that goes on with the same content undoes nothing: a restart, or a reload that read the secrets anew.
+    # One that goes on with the same content undoes nothing: a restart, or a reload that read the secrets again.
     if newer is None or recalled is None or recalled in (entry.generation, entry.recalled):
         return ""
     return f"{'reverted' if newer.source == 'revert' else 'rolled back'} by generation {newer.generation}"

@@ -1,4 +1,4 @@
-"""``harn orchestrator inspect``: show what a server is and does, or what it was when it ended."""
+"""``harn orchestrator inspect``: show the state of a server, or its last state."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The command ``harn``: its groups, and how every failure of ours ends: ``error: ...`` on stderr, and exit 1.
+The command ``harn``: its groups, and the form of every failure: ``error: ...`` on stderr, and exit 1.
 
 So end failures of the system, too: an output that is full or whose reader is gone, a directory that was removed.
 """
@@ -68,7 +68,7 @@ class Harn(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """
-        Run a command; what it raises of ours, or the system does, becomes a message.
+        Run a command; an exception of harn's or of the system becomes a message.
 
         :raises click.ClickException: with the message.
         """
@@ -94,14 +94,14 @@ class Harn(LazyGroup):
         except click.Abort:
             warn("Aborted!")
             status = 1
-        except OSError as error:  # of what is printed without a command: help, the version
+        except OSError as error:  # from output without a command: help, the version
             complain(describe(error))
             status = 1
         sys.exit(status or 0)
 
 
 class CommandFailed(click.ClickException):
-    """A command that could not do what it was told: exit 1."""
+    """A command that failed: exit 1."""
 
     def show(self, file: Any = None) -> None:
         """Print ``error: ...`` on stderr."""

@@ -42,7 +42,7 @@ class StoredRecords:
         """
         Return one page.
 
-        :raises StateDirectoryUnusable: there is no database, or it is not ours.
+        :raises StateDirectoryUnusable: there is no database, or it is not harn's.
         :raises EventLogUnavailable: it cannot be read.
         :raises RouteUnknown: there is no such topic.
         """

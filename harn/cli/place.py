@@ -1,4 +1,4 @@
-"""Where a command finds its server: the one that its state directory tells of, or the one it was pointed to."""
+"""Location of a command's server: the one of its state directory, or the one given by URL."""
 
 from __future__ import annotations
 
@@ -149,9 +149,7 @@ class Reach:
         :raises click.UsageError: the server is found by its URL, so that naming a manifest would do nothing.
         """
         if given["admin_url"] is not None and given["config"] is not None:
-            raise click.UsageError(
-                "--config tells which server on this machine is meant; it does not go with --admin-url"
-            )
+            raise click.UsageError("--config selects a server on this machine; it cannot be used with --admin-url")
         return cls(
             place=Place.told(given["config"], given["state_dir"], environ),
             environ=environ,

@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 
 class NotConfirmed(HarnError):
-    """A command that changes something was not told that it may."""
+    """A command that changes something needs --yes."""
 
 
 @click.command()

@@ -76,7 +76,7 @@ def describe_success(result: ReloadResult) -> Iterator[Line]:
     for each in report.get("ramps", ()):
         yield f"  ramp: {describe_ramp(each)}", "red" if each.get("state") == "aborted" else "yellow"
     for each in report.get("renewed", ()):
-        yield f"  read anew: {each}", ""
+        yield f"  read again: {each}", ""
     for setting in report.get("requires_restart", ()):
         yield f"  requires a restart: {setting}", "magenta"
     for warning in report.get("warnings", ()):

@@ -20,7 +20,7 @@ def serve(**given: Any) -> None:
     """
     Serve the triggers of a manifest, until SIGTERM or SIGINT.
 
-    SIGHUP reloads the manifest and the code of its handlers; SIGUSR2 starts the program anew, and hands over to it.
+    SIGHUP reloads the manifest and the code of its handlers; SIGUSR2 starts the program again, and hands over to it.
     """
     hold_back()
     close_memory()
@@ -33,7 +33,7 @@ def serve(**given: Any) -> None:
 
 def run(options: ServeOptions) -> int:
     """
-    Serve as told; give the process's exit status.
+    Serve with these options; return the process's exit status.
 
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """

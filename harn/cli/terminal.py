@@ -45,7 +45,7 @@ def print_inspection(found: Inspection, shown_dispatches: int, console: Console 
 
 
 def shown(value: Any, style: str = "") -> Text:
-    """Write a value as text that cannot steer the terminal: senders have a hand in kinds, results and errors."""
+    """Write a value as text that cannot steer the terminal: senders control kinds, results and errors."""
     return Text(visible(written(value)).replace("\t", "    "), style)
 
 

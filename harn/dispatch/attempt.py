@@ -144,7 +144,7 @@ def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, p
 
 def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
     """
-    Settle a delivery of a version whose drain was cancelled. That is no attempt of its own.
+    Settle a delivery of a version whose drain was cancelled. That does not count as an attempt.
 
     :param running: its handler was cut off.
     """

@@ -90,7 +90,7 @@ class Cancels:
         binding.become(Stage.DISCARDED if is_abandoned else Stage.CANCELLED)
         self._lifecycle.emit(VersionClosed(binding.id, binding.key, cancelled=True))
         if was_closed:
-            # What it had not begun is another's by now, or dead.
+            # Deliveries that it had not begun were moved, or are dead.
             binding.lease()
             self._end_held(binding)
             binding.release()

@@ -15,9 +15,9 @@ class Delivery:
     One accepted event for one binding version, from accept to settled.
 
     It holds one lease on ``binding``. ``calling`` is its call while that runs; ``attempts`` are used up so far;
-    ``interruptions`` counts the calls that ended with their interpreter, ``deaths`` those of them that it may be guilty
-    of; ``first_seen`` is when it was accepted (seconds, Unix). ``crashes`` of servers it has seen while it ran;
-    ``is_read_back`` tells that it comes from the store, not just from a request.
+    ``interruptions`` counts the calls that ended with their interpreter, ``deaths`` those of them that it may have
+    caused; ``first_seen`` is when it was accepted (seconds, Unix). ``crashes`` of servers it has seen while it ran;
+    ``is_read_back``: it comes from the store, not just from a request.
 
     ``large`` is the number of bytes of a large body, 0 for a small one. ``body`` is None while a large one is absent.
     ``size`` is the number of bytes that it keeps in memory while it waits: of a large body none.

@@ -1,8 +1,8 @@
 """
 The dispatcher: runs accepted deliveries, so many at once, and makes what comes of each durable.
 
-It decides nothing about an outcome (`harn.dispatch.attempt` does) and keeps no truth (the store does): what it holds
-can be lost at any moment and is found again by the next server.
+It decides nothing about an outcome (`harn.dispatch.attempt` does) and holds no durable state (the store does): its
+memory can be lost at any moment and is rebuilt by the next server.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Dispatcher:
     ) -> None:
         """
         :param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs, and of large ones running.
-        :param wall: stamps attempts, and tells when retries are due; ``clock`` if None.
+        :param wall: stamps attempts, and is the clock of due times; ``clock`` if None.
         """
         self._clock = clock
         self._wall: WallTime = wall or clock
@@ -196,7 +196,7 @@ class Dispatcher:
 
     def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """
-        Return what a draining version has not begun, and what it has failed for good, to the trigger's live version.
+        Return unstarted and finally failed deliveries of a draining version to the trigger's live version.
 
         What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
         still runs too, should that fail for good. When the trigger is gone: as `move_on`.
@@ -324,7 +324,7 @@ class Dispatcher:
         destination.release()
 
     def _interrupted(self, delivery: Delivery, error: CallInterrupted) -> None:
-        """Begin it again soon: that was no attempt."""
+        """Begin it again soon: that did not count as an attempt."""
         pause = 0.0
         if delivery.interruptions:
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(delivery.interruptions - 1, 10))

@@ -38,7 +38,7 @@ class Arrival:
     """
     Data shared by all events of one request.
 
-    :ivar headers: lower-case names; as received, without credentials of ours.
+    :ivar headers: lower-case names; as received, without the server's credentials.
     :ivar received_at: seconds, Unix.
     :ivar guard: a claim that must be new for the request to count at all.
     """
@@ -203,7 +203,7 @@ class Intake:
         Accept ``events`` for ``binding``, on which the caller holds a lease.
 
         :param ramp: chooses for each event between ``binding`` and its stable version, on which the caller holds a
-            lease, too. Only then it is counted as received here: nobody knew before by which of them.
+            lease, too. Only then it is counted as received here: the version was not chosen before.
         :return: fires when everything that is kept is on disk.
         :raises ClaimTaken: the arrival's guard was used before.
         :raises EventLogUnavailable: nothing is kept, no dedupe key is used up.

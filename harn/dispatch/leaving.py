@@ -1,9 +1,9 @@
 """
 Transfer of all rows of a version in the store: to another version, or to the dead letters.
 
-From the moment that this begins until it is on disk, the rows are nobody's to run. Whatever becomes a row of that
-version meanwhile leaves with the others, and so do the leases that wait for it: the store does its units in order, so
-that what is told before a unit's end was written before that unit. A version leaves once.
+While the transfer is being written, no dispatcher runs these rows. Rows that are added to the version meanwhile are
+transferred with the others, and so are the leases that wait for them: the store writes its units in order, so a row
+reported before a unit's end was written before that unit. A version is transferred once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Leaving:
     """
     The rows of one version, on their way.
 
-    :ivar stored: leases of the version that are held for rows which nobody has in memory.
+    :ivar stored: leases of the version for rows that are not in memory.
     :ivar target: the version that has taken such leases over, and is held; None while the rows go to the dead letters.
     :ivar joined: some of these rows have never been the window's to know of.
     :ivar waiters: fired when it is on disk.

@@ -1,7 +1,7 @@
 """
 Moving on: what a version has not begun goes to the trigger's live version, or, when there is none, to the dead letters.
 
-So it is at a drain's deadline; and when a version was judged bad, with the dead letters that it made back again.
+This happens at a drain's deadline; and when a version is rolled back, together with the dead letters that it made.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Moves:
         hand_to(delivery, target)
         return True
 
-    # Versions that were judged bad
+    # Versions that were rolled back
 
     def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """See `harn.dispatch.dispatcher.Dispatcher.take_back`."""
@@ -178,14 +178,14 @@ class Moves:
         if since is None or settlement.dead is None or settlement.dead.reason != RETRY_EXHAUSTED:
             return
         Deferred.fromCoroutine(self._take_back(binding, since)).addErrback(
-            lambda failure: log.failure("taking back from {binding} failed", failure, binding=binding.key)
+            lambda failure: log.failure("redriving dead letters of {binding} failed", failure, binding=binding.key)
         )
 
     async def _take_back(self, binding: BindingVersion, since: float) -> int:
         def write() -> Deferred[int]:
             target = self._registry.active.get(binding.id)
             if target is None:
-                return succeed(0)  # the trigger is gone by now: they stay where they are
+                return succeed(0)  # the trigger was removed: they stay dead letters
             target.lease()  # its rows may be read before they are counted
             return self._deliveries.redrive(binding.id, binding.version, target.version, since).addBoth(told, target)
 
@@ -196,7 +196,7 @@ class Moves:
             target.release()
             return result
 
-        count = await self._second_tries.insist(f"taking back from {binding.key}", write)
+        count = await self._second_tries.insist(f"redriving dead letters of {binding.key}", write)
         if count:
             self._readback.window.look_through()
         return count

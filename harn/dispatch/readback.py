@@ -39,7 +39,7 @@ class ReadBack:
 
     :param leavings: of which nothing is brought back.
     :param pump: called when something has come.
-    :param wall: tells which retries are due; ``clock`` if None.
+    :param wall: the clock of due times; ``clock`` if None.
     :param fits: see `Window`.
     :ivar window: what it brings them into.
     """
@@ -96,7 +96,7 @@ class ReadBack:
         """
         Make the retries that wait due earlier by as much as the wall clock was set back, if it was: none is delayed.
 
-        Called before a due time is computed, so that the order of writes tells which were computed before the step.
+        Called before a due time is computed, so that the order of writes shows which were computed before the step.
         """
         back = self._back_steps.look()
         if back:

@@ -17,11 +17,11 @@ log = Logger(namespace="harn.dispatch")
 T = TypeVar("T")
 
 INTERVAL = 1.0
-"""Seconds between tries while the event log is away."""
+"""Seconds between tries while the event log is unavailable."""
 
 
 class SecondTries:
-    """Calls what it was given, all together and in order, when the interval is over."""
+    """Calls the added functions, all together and in order, after the interval."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock

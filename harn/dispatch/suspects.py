@@ -1,9 +1,9 @@
 """
 Deliveries that were running when a server crashed, and wait to run again: the fewer beside them, the more often it was.
 
-Whichever of them kills the server takes fewer innocent ones with it each time, until it is alone. Nothing here is
-durable: each row says how many crashes it has seen. And nothing here may hold up the others for long: neither one that
-runs for an hour, nor one that waits for such a one to end.
+The delivery that kills the server affects fewer others each time, until it runs alone. Nothing here is durable: each
+row has its number of crashes. And nothing here may delay the others for long: neither one that runs for an hour, nor
+one that waits for such a one to end.
 """
 
 from __future__ import annotations

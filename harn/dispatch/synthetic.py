@@ -1,4 +1,4 @@
-"""Synthetic events: made up for one trigger, accepted like any other, and watched until their delivery has ended."""
+"""Synthetic events: made for one trigger, accepted like any other, and watched until their delivery has ended."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sent:
 
 class SyntheticEvents:
     """
-    Makes events up.
+    Makes synthetic events.
 
     :param example: returns for a live trigger's id what makes an example of its provider's events, if anything does.
     """

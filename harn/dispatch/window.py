@@ -35,10 +35,10 @@ class Window:
     so do those for whose bodies there was no room when it was their turn.
 
     :param clock: whose time does not jump.
-    :param admit: makes a delivery of a row that was read back, or None when the row is none of ours any more.
+    :param admit: makes a delivery of a row that was read back, or None when the row no longer belongs to this server.
     :param refilled: called when deliveries came in from the store, or may be taken that were held back.
-    :ivar in_hand: ids of all deliveries that memory has taken and not yet let go of: queued here, running, being
-        settled. None of them is taken from the store once more.
+    :ivar in_hand: ids of all deliveries in memory: queued here, running, being settled. None of them is read from the
+        store again.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Window:
         max_bytes: int = MAX_BYTES,
         fits: Callable[[Delivery], bool] = lambda _: True,
     ) -> None:
-        """:param fits: tells whether there is room for a delivery's body beside those that run."""
+        """:param fits: returns whether a delivery's body fits beside those that run."""
         self._deliveries = deliveries
         self._admit = admit
         self._refilled = refilled
@@ -211,11 +211,11 @@ class Window:
         self.fill()
 
     def read_again(self) -> None:
-        """Drop what is being read: rows have changed since, which nobody would see."""
+        """Drop what is being read: rows have changed since, which would be missed."""
         self._outdated = self._reading
 
     def fill(self) -> None:
-        """Read more from the store, if it has more than memory and nobody reads already."""
+        """Read more from the store, if it has more than memory and no read is under way."""
         if not self._overflowing or self._reading or self._held:
             return
         room = self.room

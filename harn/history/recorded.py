@@ -65,7 +65,7 @@ def _describe_module(module: Module, sources: bool) -> ModuleInfo:
 
 
 def source_text(source: bytes) -> str:
-    """Decode a module as Python does, by its mark or its comment; bytes that are no text are replaced."""
+    """Decode a module as Python does, by its mark or its comment; bytes that cannot be decoded are replaced."""
     try:
         encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
         text = source.decode(encoding, "replace")

@@ -49,7 +49,7 @@ def text_diff(old: bytes | None, new: bytes | None, old_name: str, new_name: str
 
 
 def _lines(data: bytes | None) -> list[str] | None:
-    """Return the lines with their ends, as ``patch`` counts them; None for what is no text."""
+    """Return the lines with their ends, as ``patch`` counts them; None if it is not text."""
     if data is None:
         return []
     if b"\0" in data:

@@ -41,7 +41,7 @@ def install(server: Server) -> None:
 
 
 def synthetic_events(server: Server) -> SyntheticEvents:
-    """Return what makes events up, with the examples of the live connectors."""
+    """Return the maker of synthetic events, with the examples of the live connectors."""
     coordinator = server[Coordinator]
 
     def example(trigger_id: str) -> Example | None:

@@ -33,7 +33,7 @@ class Checked:
     """
     The result of a check: every problem of the first stage that had any, and how much was checked.
 
-    :ivar warnings: what should be mended, and keeps nothing from being served.
+    :ivar warnings: problems that do not prevent serving.
     """
 
     problems: tuple[Problem, ...]

@@ -1,9 +1,9 @@
 """
 The start of a daemon, as the command that starts it sees it: it ends with the outcome, not before there is one.
 
-``twistd`` forks, and its first process ends when the daemon runs, which says nothing of a port or a manifest. So that
-process forks once more, before anything of ours is made: one goes on to be the daemon, the other waits at a pipe until
-the daemon serves, says why it does not, or is gone.
+``twistd`` forks, and its first process ends when the daemon runs, before its port or manifest is checked. So that
+process forks once more, before any object of the server is made: one becomes the daemon, the other waits at a pipe
+until the daemon serves, reports why it does not, or is gone.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class DescribesItself(Protocol):
     """A source of the document of the state file."""
 
     def __call__(self) -> Mapping[str, Any]:
-        """Return the document as of now."""
+        """Return the current document."""
 
 
 @frozen(kw_only=True)

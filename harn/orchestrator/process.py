@@ -30,7 +30,7 @@ with Python's own interval (5 ms) a request may wait that long each time it wake
 
 
 LATE = ("harn.observability.exposition", "encodings.idna")
-"""Modules that would be imported when somebody first needs them."""
+"""Modules that would otherwise be imported on first use."""
 
 
 def set_switch_interval() -> None:
@@ -76,7 +76,7 @@ class Freezer:
         self._fresh = FREEZE_AFTER
 
     def adopted(self, event: Adopted) -> None:
-        """Freeze when the turn that adopted is over, if that pays."""
+        """Freeze when the turn that adopted has ended, if that pays."""
         plan = event.candidate.plan
         self._fresh += len(plan.added) + len(plan.modified)
         if self._fresh >= FREEZE_AFTER and not self._is_due:

@@ -41,7 +41,7 @@ PATIENCE = 5.0
 
 
 def manifest_payload(finished: Finished) -> dict[str, Any]:
-    """Make the payload of a record on ``orchestrator.manifest``: counts of what is unchanged, not ids."""
+    """Make the payload of a record on ``orchestrator.manifest``: unchanged triggers as a count, without ids."""
     report = finished.report
     payload: dict[str, Any] = {
         "reload_id": report.reload_id,
@@ -116,7 +116,7 @@ def announce(report: ReloadReport) -> None:
             generation=report.generation,
             why=report.error,
         )
-    elif report.source != START:  # a start that failed is told by `Orchestrator` itself
+    elif report.source != START:  # a start that failed is logged by `Orchestrator` itself
         log.error(
             "manifest reload ({source}) failed; generation {generation} goes on serving:\n{why}",
             source=report.source,
@@ -128,13 +128,13 @@ def announce(report: ReloadReport) -> None:
 
 
 def named_as_renewed(report: ReloadReport) -> str:
-    """Return what a line of the log ends with when secrets were read anew, and are others now."""
+    """Return the end of a log line when secrets were read again and have changed."""
     more = f" and {len(report.renewed) - MOST_NAMED} more" if len(report.renewed) > MOST_NAMED else ""
-    return f"; read anew: {', '.join(report.renewed[:MOST_NAMED])}{more}" if report.renewed else ""
+    return f"; read again: {', '.join(report.renewed[:MOST_NAMED])}{more}" if report.renewed else ""
 
 
 def reason_of(error: Exception) -> str:
-    """Return why something could not be written; a time-out's own text is none for people."""
+    """Return why something could not be written; a time-out's own text is not for people."""
     return f"it took longer than {PATIENCE:g} s" if isinstance(error, TimeoutError) else str(error)
 
 
@@ -171,7 +171,7 @@ class Publisher:
     async def _publish(self, finished: Finished) -> list[str]:
         report = finished.report
         announce(report)
-        # A start from the last good generation is none that its operator can be content with.
+        # A start from the last good generation is not a success for its operator.
         is_good = report.ok and not (report.source == START and report.recalled is not None)
         is_good = self._metrics.last_ok if report.renews else is_good
         self._metrics.reload_finished(

@@ -1,8 +1,8 @@
 """
 Orphans that end as children of the server: as process 1 of a container it is the parent of those that have lost theirs.
 
-Twisted reaps what it has started itself, and a guard what handlers have left behind (`harn.vm.child.guard`). What
-remains are processes of others, such as a command of ``docker exec`` that left some running.
+Twisted reaps the processes that it started, and a guard those of handlers (`harn.vm.child.guard`). The rest are
+processes of others, such as a command of ``docker exec`` that left some running.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_parent_of_orphans() -> bool:
 
 class OrphanReaper(TimerService):
     """
-    Reaps orphans, but never a process that Twisted waits for, nor one that somebody else is about to reap.
+    Reaps orphans, but never a process that Twisted waits for, nor one that other code is about to reap.
 
     :param find_ended: numbers the children of this process that have ended.
     """

@@ -47,7 +47,7 @@ class Recovery:
     Recovers after a restart.
 
     :param drain_timeout: gives the seconds that revived versions may drain.
-    :ivar leaving: the incarnation of a server that still ends what it has, which is left alone; None for nobody's.
+    :ivar leaving: the incarnation of a server that still finishes its work and keeps its deliveries, or None.
     :ivar gone: the incarnation of one whose process has just ended, whatever its heartbeat says.
     """
 
@@ -115,7 +115,7 @@ class Recovery:
 
     async def on_request(self, older_than: float, *, dry_run: bool) -> Recovered:
         """
-        Continue what an earlier server left unfinished and nobody has taken over yet; or only list it.
+        Take over deliveries that an earlier server left unfinished; or only list them.
 
         All of it is counted and taken; the oldest `MOST_LISTED` are listed, each with what happened to it.
 

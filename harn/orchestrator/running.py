@@ -38,7 +38,7 @@ def running_url(state_dir: str) -> str | None:
     Return the URL of the server that runs on ``state_dir``, None when there is none.
 
     A server that was killed leaves a file that says it runs, and its number may be another process's by now: the lock
-    tells. It is looked at last, when it is most likely held, so that looking does not keep a server from taking it.
+    decides. It is checked last, when it is most likely held, so that looking does not keep a server from taking it.
     """
     state = read_state(state_dir)
     if state is None or state.get("status") != RUNNING:
@@ -50,7 +50,7 @@ def running_url(state_dir: str) -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process has this number, ours or anybody's."""
+    """Return whether a process has this number, of any user."""
     if pid <= 0:
         return False
     try:

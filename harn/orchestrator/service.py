@@ -3,7 +3,7 @@ The life of one server: what starts after what, and what ends before what.
 
 Starting: lock, store, interpreters, first generation, unfinished deliveries, listener. Ending: no more reloads, no more
 requests, what runs finishes within its time, and what did not stays in the store for the next server. A server that
-takes another's place, or hands its own over, begins and ends a little otherwise: nobody is turned away in between.
+takes another's place, or hands its own over, begins and ends a little otherwise: no request is refused in between.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Launch:
     :ivar environ: what a new program of an upgrade is started with.
     :ivar old_process: the program whose place it takes, if any.
     :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
-    :ivar watchdog: makes what tells the service manager that we live, if it wants to know.
+    :ivar watchdog: makes the watchdog of the service manager, if it expects one.
     :ivar terminal: finds the terminal of the process, if it has one; called when the service starts, after any fork.
     """
 
@@ -78,7 +78,7 @@ class Orchestrator(Service):
 
     :param assemble: puts the parts together; called when the service starts, after any fork.
     :param say_error: shows an operator why the server did not start.
-    :param launch: what started this program, and what it was given.
+    :param launch: how this program was started, and its options.
     :ivar exit_code: what the process should exit with.
     :ivar started: fires when it serves, with its URL; fails with `NotStarted`.
     """
@@ -116,7 +116,7 @@ class Orchestrator(Service):
     # Twisted's side
 
     def startService(self) -> None:
-        """Begin to start; `started` tells when it serves."""
+        """Begin to start; `started` fires when it serves."""
         Service.startService(self)
         self._terminal = self._launch.terminal()
         if self._terminal is not None:
@@ -157,7 +157,7 @@ class Orchestrator(Service):
             log.warn("SIGUSR2: this server does not serve, so there is nothing to hand over; this signal is ignored")
         elif before is not None and not before.has_ended:
             log.warn(
-                "SIGUSR2: the program before this one (pid {pid}) still ends what it has; send it again later",
+                "SIGUSR2: the program before this one (pid {pid}) still finishes its work; send it again later",
                 pid=before.pid,
             )
         else:
@@ -206,7 +206,7 @@ class Orchestrator(Service):
         before = self._launch.old_process
         self._hold_state_directory()
         server = self._server = self._assemble()
-        await server[Publisher].leave_state()  # until the port is ours
+        await server[Publisher].leave_state()  # until the port is open
         server.services.startService()
         await server.store.open()
         report = await build_first_generation(server)

@@ -2,7 +2,7 @@
 The state directory: closed to other users, and the key in it that makes digests of secrets useless to others.
 
 Events, tokens and what handlers log are in its files. Each file is made with mode 0600, and each directory with 0700.
-`make_private` mends what earlier versions and copies have left, and warns about the directory itself.
+`make_private` corrects the modes of files of earlier versions and copies, and warns about the directory itself.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-``orchestrator-state.json``: what a server tells others about itself.
+``orchestrator-state.json``: the server's state, for commands and monitoring.
 
 `describe` makes the document of plain values; `StateFile` replaces the file, whole or not at all, off the reactor
 thread. Other processes read it with `harn.orchestrator.running`.
@@ -47,7 +47,7 @@ class ServerFacts:
     """
     The constant facts of a running server.
 
-    :ivar host: what it is bound to, and ``port`` the port that it really got.
+    :ivar host: the bound address, and ``port`` the real port.
     :ivar manifest_path: absolute; so is ``state_dir``.
     :ivar started_at: seconds, Unix.
     :ivar secret_provider_chain: for example ``env -> keyring``.
@@ -175,7 +175,7 @@ def replace_file(path: str, document: Any) -> None:
     """
     Put ``document`` in the place of the file. Blocks.
 
-    Not synced: the file tells of a running server, and after a power failure there is none.
+    Not synced: the file describes a running server, and after a power failure there is none.
 
     :raises OSError: the file is as it was.
     """
@@ -253,7 +253,7 @@ class StateFile:
             if not self.is_ours:
                 return
             self._written_at = self._clock.seconds()
-            if self._later is not None:  # what it would tell is told now
+            if self._later is not None:  # this write includes it
                 self._later.cancel()
                 self._later = None
             make = self._document()
@@ -267,7 +267,7 @@ class StateFile:
             self._lock.release()
 
     async def keep(self) -> None:
-        """Replace the file if somebody else removed or changed what was written last; trouble is logged once."""
+        """Replace the file if another program removed or changed it; trouble is logged once."""
         kept: list[bool] = []
         await self._lock.acquire()
         try:
@@ -285,7 +285,7 @@ class StateFile:
             self._is_in_trouble = True
         else:
             self._is_in_trouble = False
-            log.warn("the state file {path} was removed or changed; it is written anew", path=self.path)
+            log.warn("the state file {path} was removed or changed; it is written again", path=self.path)
 
     def save_soon(self) -> None:
         """Replace the file within `INTERVAL`, once for all that ask meanwhile; a failure is logged."""

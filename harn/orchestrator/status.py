@@ -27,7 +27,7 @@ def status_line(server: Server) -> str:
 
 
 class InHand(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of what is under way, as records of a server's end have them."""
+    """Counts of the work under way, as records of a server's end have them."""
 
     http_in_flight: int
     dispatcher_in_flight: int

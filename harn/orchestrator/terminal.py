@@ -1,9 +1,9 @@
 """
 The terminal in whose foreground a server was started.
 
-When its window is closed, the kernel sends SIGHUP. A program in the foreground ends then, as everybody expects of it; a
-server that took the signal for a reload would go on unseen, with the state directory and the port. In the background,
-without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload even after it was closed.
+When its window is closed, the kernel sends SIGHUP. A program in the foreground ends then, as expected; a server that
+took the signal for a reload would continue unseen, with the state directory and the port. In the background, without a
+terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload even after it was closed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Terminal(TimerService):
     """
     Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
 
-    :param in_foreground: tells it now; raises `OSError` when the terminal is gone.
+    :param in_foreground: returns whether it is now; raises `OSError` when the terminal is gone.
     """
 
     def __init__(self, clock: IReactorTime, in_foreground: Callable[[], bool]) -> None:
@@ -35,7 +35,7 @@ class Terminal(TimerService):
 
     @classmethod
     def of_process(cls, clock: IReactorTime) -> Terminal | None:
-        """Return the terminal of this process; None if it has none, or was told to outlive it."""
+        """Return the terminal of this process; None if it has none, or must outlive it."""
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
             return None
         try:

@@ -121,14 +121,14 @@ class Registry:
         for ramp in ramps.values():
             ramp.stable.become(Stage.ACTIVE)  # at a start it was revived
         self.active = active
-        self.ramps = dict(ramps)  # ours: thousands may end one by one
+        self.ramps = dict(ramps)  # a copy: thousands may end one by one
         for binding in previous:
             self.drain(binding, now)
         for binding in self.draining():
             self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
 
     def _left_behind(self, active: Mapping[str, BindingVersion], ramps: Mapping[str, Ramp]) -> list[BindingVersion]:
-        """Return what the ramps of now hold and the bindings to come do not: none of it may get out of sight."""
+        """Return ramping versions missing from the new bindings; they must drain."""
         kept = {ramp.stable for ramp in ramps.values()}
         return [each for each in self.ramping() if each not in kept and active.get(each.id) is not each]
 

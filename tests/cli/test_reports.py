@@ -103,7 +103,7 @@ class PlanTests(SynchronousTestCase):
                 '      match.events: ["issues.*"] -> []',
                 "      code /srv/handlers.py: modified",
                 "  - old (old@v1, 7 queued)",
-                "  removes most triggers: --watch would hold it back until somebody reloads",
+                "  removes most triggers: --watch would hold it back until an explicit reload",
                 "  connector of gh: replace (path, value of github/secret)",
                 "  secret github/secret: keyed:aaaa -> keyed:bbbb",
                 "  setting orchestrator.pumps.max_outstanding: 64 -> 8",
@@ -179,7 +179,7 @@ class AftermathTests(SynchronousTestCase):
     def test_renewed(self) -> None:
         """Secrets and certificates that are others now are named."""
         said = self.said(renewed=["secret github/a", "file /srv/tls.pem"])
-        self.assertEqual(said[1:3], ["  read anew: secret github/a", "  read anew: file /srv/tls.pem"])
+        self.assertEqual(said[1:3], ["  read again: secret github/a", "  read again: file /srv/tls.pem"])
 
     def test_ramps(self) -> None:
         """A ramp says its share, its steps, or how to end it where it has none."""

@@ -248,7 +248,7 @@ class WatchTests(RollbackCase, WatchCase):
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d2", secret=b"new"), binding="gh@v3")
         self.assertEqual(self.wait_handled("d2")[0]["version"], "one")
         self.assertEqual(server.generation()["recalled"], 1)
-        self.assertIn(f"read anew: secret github/rotating, file {secret}", server.stderr)
+        self.assertIn(f"read again: secret github/rotating, file {secret}", server.stderr)
         server = self.restart(server, "--watch")
         self.assertEqual((server.generation()["generation"], server.generation()["recalled"]), (4, 1))
         good, rotated = ("file_watch", "succeeded"), ("file_watch", "succeeded")

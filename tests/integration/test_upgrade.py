@@ -211,7 +211,7 @@ class HandoverTests(UpgradeCase):
         self.wait_begun("running")
         new = self.upgrade(server, server.pid)
         os.kill(new, signal.SIGUSR2)
-        server.wait_for_line(rf"program before this one \(pid {server.pid}\) still ends what it has")
+        server.wait_for_line(rf"program before this one \(pid {server.pid}\) still finishes its work")
         self.kill(server)
         self.wait_begun_again("running")
         self.release()
