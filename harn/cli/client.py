@@ -72,17 +72,6 @@ class ServerAnswer:
         said = self.document.get("detail") or self.document.get("error") if isinstance(self.document, dict) else None
         raise RequestRefused(f"the server answered {self.status}: {said or self.document}", self.status)
 
-    def expect_list(self, name: str) -> list[dict[str, Any]]:
-        """
-        Return the member ``name`` of the document of a success: a list of objects.
-
-        :raises HarnError: see `expect_ok`.
-        """
-        found = self.expect_ok(name)[name]
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise ServerUnreachable(OTHER_PROGRAM)
-        return found
-
 
 def fault_of_url(url: str) -> str:
     """Return what keeps ``url`` from being ``http[s]://HOST[:PORT][/PATH]``, empty when nothing does."""
@@ -129,10 +118,6 @@ class AdminClient:
         if wrong:
             shown = "what was given" if "@" in url else repr(url)  # a password may be in it
             raise NoServerUrl(f"{shown} is not the URL of a server: {wrong}; write for example {EXAMPLE}")
-
-    def get(self, target: str) -> ServerAnswer:
-        """Request ``target``: a path with its query."""
-        return self._ask("GET", target, b"", {})
 
     def post(self, target: str, document: Mapping[str, Any], headers: Mapping[str, str] = {}) -> ServerAnswer:
         """Send ``document``, with an id that makes its signature unique."""
