@@ -16,7 +16,6 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
     (
         "harn.dispatch.attempt.failed",
         "harn.dispatch.intake._decide_one",
-        "harn.listener.request.HarnRequest.begin",
         "harn.manifest.load._check",
         "harn.orchestrator.publish.manifest_payload",
         "harn.reload.candidate.make_candidate",
