@@ -30,7 +30,7 @@ def describe_plan(plan: ReloadPlan, *, recalls: bool = False) -> Iterator[Line]:
             if change.action == action:
                 yield from describe_change(trigger_id, change)
     if plan.would_hold:
-        yield "  removes most triggers: --watch would hold it back until somebody reloads", "bold red"
+        yield "  removes most triggers: --watch would hold it back until an explicit reload", "bold red"
     for connector in plan.connectors:
         why = ", ".join(connector.why)
         yield f"  connector of {connector.trigger_id}: {connector.action}" + (f" ({why})" if why else ""), ""
