@@ -34,6 +34,7 @@ INTERPRETER_DOWN = "interpreter down"
 
 def install(server: Server) -> None:
     """Add the coordinator and its parts."""
+    install_inputs(server)
     install_builder(server)
     install_drains(server)
     install_coordinator(server)
@@ -48,21 +49,24 @@ def apply_settings(server: Server) -> None:
     )
 
 
-def install_builder(server: Server) -> None:
-    """Add what reads, checks and builds a generation."""
-    options = server.options
-    catalog = Catalog.discover()
-    destinations = DestinationCatalog.discover()
+def install_inputs(server: Server) -> None:
+    """Add the catalogs of connectors and destinations, and what reads files."""
+    catalog, destinations = server.add(Catalog.discover()), server.add(DestinationCatalog.discover())
     for problem in (*catalog.problems, *destinations.problems):
         log.error("{problem}", problem=str(problem))
+    server.add(FileReader(server.reactor, server.wall))
+
+
+def install_builder(server: Server) -> None:
+    """Add what reads, checks and builds a generation."""
+    options, catalog = server.options, server[Catalog]
     resolution = server.add(Resolution(server.interpreters))
     server.readiness.add(INTERPRETER_DOWN, resolution.all_up)
-    files = server.add(FileReader(server.reactor, server.wall))
-    connections = Connections(server.reactor, catalog, server.wall)
-    targets = server.add(Targets(server.reactor, destinations))
+    connections = server.add(Connections(server.reactor, catalog, server.wall))
+    targets = server.add(Targets(server.reactor, server[DestinationCatalog]))
     server.add(
         Builder(
-            files,
+            server[FileReader],
             options.manifest,
             options.manifest_name,
             server[Surroundings],

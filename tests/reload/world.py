@@ -8,45 +8,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.model import NormalizedEvent
 from harn.destinations.catalog import DestinationCatalog
+from harn.dispatch import feature as dispatch
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
-from harn.lifecycle import Lifecycle, VersionEnded
-from harn.observability.metrics import Metrics
-from harn.observability.trigger_metrics import TriggerMetrics
+from harn.lifecycle import VersionEnded
 from harn.orchestrator.recovery import Recovery
-from harn.reload.adopt import LiveGeneration
+from harn.reload import feature as reload
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator, Start
 from harn.reload.drain import Drains
 from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
 from harn.reload.inputs import Surroundings
-from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher
-from harn.reload.pipeline import ReloadPipeline
+from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher, IRouteTable
 from harn.reload.plans import ReloadPlan
 from harn.reload.reader import FileReader
 from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
 from harn.reload.revive import Reviver
 from harn.reload.targets import Targets
+from harn.rollout import feature as rollout
 from harn.rollout.events import ProbationFailed, RolloutRecorded
 from harn.rollout.reverting import Reverter
 from harn.rollout.rollouts import Rollouts
 from harn.rollout.startup import Startup, continued
-from harn.testing.clocks import SteppedWall
+from harn.testing.kit import OPTIONS, KitServer
 from harn.testing.manifests import trigger_text
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 from tests.dispatch.world import Running
-from tests.reload.fakes import FakeInterpreters, FakePlugin, FakeTable, ThreadClock
+from tests.reload.fakes import FakePlugin, FakeTable, ThreadClock
 
 HANDLERS = "def on_event(event):\n    return 1\n"
 
@@ -93,69 +92,42 @@ class World:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         self.clock = ThreadClock() if clock is None else clock
-        self.wall = SteppedWall(self.clock)
-        self.store = PumpedStore(self.wall) if store is None else store
-        self.store.open()
         self.environ = {"HARN_SECRET_GITHUB_WEBHOOK_SECRET": "s-1", "HARN_SECRET_FAKE_TOKEN": "t-1"}
-        self.plugin = FakePlugin()
-        self.interpreters = FakeInterpreters()
-        self.metrics = Metrics()
-        self.lifecycle = Lifecycle()
-        self.registry = Registry(self.lifecycle)
-        TriggerMetrics(self.metrics, self.lifecycle)
-        self.table = FakeTable()
+        options = evolve(OPTIONS, manifest=str(root / "harn.toml"), manifest_name="harn.toml")
+        server = KitServer(self.clock, options=options, environ=self.environ, store=store)
+        self.wall, self.store, self.interpreters = server.wall, server.store, server.interpreters
+        self.metrics, self.lifecycle = server.metrics, server.lifecycle
+        self.plugin, self.table = FakePlugin(), FakeTable()
         self.told = Publications([], [], [])
-        self.dispatcher = Dispatcher(
-            self.clock, self.store.deliveries, self.registry, self.lifecycle, lambda: 0.0, wall=self.wall
-        )
-        self.intake = Intake(self.clock, self.store.inbox, self.dispatcher.submit, self.lifecycle)
         self.retired: list[str] = []
-        self.drains = Drains(
-            self.clock,
-            self.dispatcher.move_on,
-            self.lifecycle,
-            self.wall,
-        )
-        self.lifecycle.subscribe(VersionEnded, lambda event: self.retired.append(event.binding))
-        self.resolution = Resolution(self.interpreters)
-        catalog = Catalog.of([*Catalog.discover().plugins.values(), self.plugin])
-        self.connections = Connections(self.clock, catalog, self.wall)
-        self.targets = Targets(self.clock, DestinationCatalog.discover())
-        self.certificates: dict[str, Any] = {}
-        self.builder = Builder(
-            FileReader(self.clock, self.wall, self.clock.pool),
-            str(root / "harn.toml"),
-            "harn.toml",
-            Surroundings(environ=self.environ, hash_key=b"k" * 32, **self.certificates),
-            self.resolution,
-            self.connections,
-            self.targets,
-        )
-        self.emitted: list[str] = []
         self.notes: list[tuple[str, Mapping[str, Any]]] = []
+        self._subscribe()
+        server.add(self.table, IRouteTable)
+        server.add(NoPlanner(), IPlanner)
+        server.add(self, IReloadPublisher)
+        server.add(Catalog.of([*Catalog.discover().plugins.values(), self.plugin]))
+        server.add(DestinationCatalog.discover())
+        server.add(FileReader(self.clock, self.wall, self.clock.pool))
+        server.add(Surroundings(environ=self.environ, hash_key=b"k" * 32))
+        dispatch.install(server)
+        reload.install_builder(server)
+        reload.install_drains(server)
+        reload.install_coordinator(server)
+        rollout.install(server)
+        self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]
+        self.builder, self.resolution, self.connections = server[Builder], server[Resolution], server[Connections]
+        self.targets = server[Targets]
+        self.drains, self.coordinator = server[Drains], server[Coordinator]
+        self.rollouts, self.reverter, self.startup = server[Rollouts], server[Reverter], server[Startup]
+        self.recovery = Recovery(self.wall, self.store, server[Reviver], self.dispatcher, self.drains, lambda: 300.0)
+
+    def _subscribe(self) -> None:
+        self.lifecycle.subscribe(VersionEnded, lambda event: self.retired.append(event.binding))
         self.lifecycle.subscribe(Adopted, self._adopted)
         self.lifecycle.subscribe(ReloadBegan, lambda event: self.told.runs.append("began"))
         self.lifecycle.subscribe(ReloadEnded, self._ended)
         self.lifecycle.subscribe(ProbationFailed, self._failed)
         self.lifecycle.subscribe(RolloutRecorded, lambda event: self.notes.append((event.kind, event.payload)))
-        reviver = Reviver(self.clock, self.store.generations, self.resolution, self.targets, self.registry, self.wall)
-        pipeline = ReloadPipeline(self.wall, self.builder, self.store.generations, reviver, self.table, NoPlanner())
-        live = LiveGeneration(self.registry, self.table, self.drains, self._sink, self.wall)
-        self.coordinator = Coordinator(self.clock, self.wall, pipeline, live, self, self.lifecycle)
-        self.rollouts = Rollouts(
-            self.clock,
-            self.wall,
-            self.store.generations,
-            self.store.checkpoints,
-            self.registry,
-            self.coordinator,
-            self.lifecycle,
-        )
-        self.reverter = Reverter(
-            self.clock, self.registry, self.dispatcher, self.coordinator, self.rollouts.probations, self.lifecycle
-        )
-        self.startup = Startup(coordinator=self.coordinator, rollouts=self.rollouts, builder=self.builder)
-        self.recovery = Recovery(self.wall, self.store, reviver, self.dispatcher, self.drains, lambda: 300.0)
 
     def _adopted(self, event: Adopted) -> None:
         self.told.adopted.append(event.candidate.generation.number)
@@ -172,10 +144,6 @@ class World:
         if self.told.fails is not None:
             raise self.told.fails
         return succeed(list(self.told.warnings))
-
-    def _sink(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
-        self.emitted.append(trigger_id)
-        return succeed(None)
 
     # Files
 
