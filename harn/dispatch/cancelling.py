@@ -115,9 +115,10 @@ class Cancels:
 
     async def _bury_others(self, binding: BindingVersion, retries: int) -> int:
         """
-        Return up what waits for the trigger of its last version, and is an ended version's: those would have run on it.
+        Dead-letter the waiting retries of ended versions of a removed trigger: they would have run on this version.
 
-        :param retries: how many of its own there were.
+        :param retries: the number of this version's own retries; there is nothing to do if no others wait.
+        :return: the number of deliveries that became dead letters.
         """
         if self._registry.newest(binding.id) is not binding or self._registry.waiting[binding.id] <= retries:
             return 0
@@ -133,7 +134,11 @@ class Cancels:
         return await self._second_tries.insist(f"cancelling the drain of {binding.key}", work)
 
     def _bury(self, binding: BindingVersion, version: int) -> Deferred[tuple[int, bool]]:
-        """Return up a version's rows; while the trigger is gone its waiting retries, too: then the answer says so."""
+        """
+        Dead-letter the rows of a version, and its waiting retries if its trigger was removed.
+
+        :return: fires with the number of rows, and whether retries were among them.
+        """
         is_gone = self._is_gone(binding)
         if version != binding.version and not is_gone:
             return succeed((0, False))  # it came back: they are its newest version's

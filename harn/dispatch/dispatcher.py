@@ -209,11 +209,11 @@ class Dispatcher:
 
     def cancel(self, binding: BindingVersion) -> Deferred[int]:
         """
-        Return up what a draining version still holds, queued or running; of a trigger that is gone its retries, too.
+        Dead-letter the deliveries of a draining version, queued or running, and the retries of a removed trigger.
 
-        What runs is cut off. What waits for a retry, while the trigger lives, is its newest version's, and stays.
+        Running handlers are cut off. While the trigger exists, its waiting retries run on its newest version, and stay.
 
-        :return: how many deliveries were given up, when they are.
+        :return: fires with the number of deliveries that became dead letters, once they are on disk.
         """
         done = self._cancels.cancel(binding)
         self._pump()

@@ -124,7 +124,7 @@ class IDeliveries(Interface):
         trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
     ) -> Deferred[int]:
         """
-        Return up a version's unfinished deliveries: make them dead letters of this reason.
+        Make a version's unfinished deliveries dead letters with this reason.
 
         :param excluding: ids that run now and stay as they are.
         :param waiting: those that wait for a retry, too.

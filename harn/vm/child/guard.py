@@ -34,7 +34,7 @@ LAST_KILLS = 5.0
 
 
 def start_guarded() -> None:
-    """Return in a new process, the interpreter; this process guards it and never returns."""
+    """Continue in a new process, the interpreter; this process guards it and never returns."""
     # A session of its own, so that a terminal's signals do not reach it.
     with contextlib.suppress(OSError):
         os.setsid()
