@@ -52,8 +52,8 @@ class FailureTests(SynchronousTestCase):
             self.assertIn(words, str(raised))
 
     def test_addresses_that_are_none(self) -> None:
-        """An address of no machine, or of another, is told as such."""
-        for host, words in (("192.0.2.1", "no address of this machine"), ("fe80::1%none", "cannot listen on")):
+        """An address that does not exist, or is another machine's, is refused with a message that says so."""
+        for host, words in (("192.0.2.1", "is not an address of this machine"), ("fe80::1%none", "cannot listen on")):
             raised = self.assertRaises(ListenerUnusable, listen, None, Bind(host, 0), Factory())
             self.assertIn(words, str(raised))
 
