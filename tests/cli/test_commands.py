@@ -192,7 +192,7 @@ class ReloadTests(CommandCase):
         server = self.serve()
         result = self.harn("reload", "--admin-url", server.url, "--config", "harn.toml")
         self.assertEqual((result.exit_code, server.seen), (2, []))
-        self.assertIn("does not go with --admin-url", result.stderr)
+        self.assertIn("cannot be used with --admin-url", result.stderr)
 
     def test_nobody_listens(self) -> None:
         """A URL at which nobody listens is named."""

@@ -4,7 +4,7 @@ from harn.handlers import Context, TriggerEvent
 
 
 def on_issue(event: TriggerEvent, context: Context) -> dict:
-    """Return the title of the issue."""
+    """Log the issue and return its number."""
     issue = event.provider_payload["raw"]["issue"]
     context.log.info(f"{event.kind}: #{issue['number']} {issue['title']!r}")
     return {"number": issue["number"]}
