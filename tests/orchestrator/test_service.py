@@ -54,6 +54,11 @@ class TestReactor:
         self.stops += 1
 
 
+def children() -> set[str]:
+    """Return the child processes of every thread of this process."""
+    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
 class ServiceCase(TestCase):
     """A folder with a manifest, and servers in it."""
 
@@ -79,6 +84,7 @@ class ServiceCase(TestCase):
             vm="inline",
         )
         self.errors: list[str] = []
+        self.children = children()  # of tests before this one in the same process: they may share a server
 
     def service(self, **more: Any) -> Orchestrator:
         """Make a server, which is stopped after the test."""
@@ -137,8 +143,7 @@ class ServiceCase(TestCase):
         lock.release()
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             self.assertNotIsInstance(getattr(signal.getsignal(number), "__self__", None), Signals)
-        children = Path("/proc/self/task").glob("*/children")
-        self.assertEqual([path.read_text() for path in children if path.read_text()], [])
+        self.assertEqual(children() - self.children, set())
 
 
 class LifeTests(ServiceCase):
