@@ -115,6 +115,9 @@ class _Modules:
         except ImportError as error:
             # The package is there, but something that it imports is not.
             return error.name is not None and not f"{self.package}.".startswith(f"{error.name}.")
+        except Exception:
+            # Its own code raised: the catalog reports that. A name that begins with a dot is never a module's.
+            return not self.package.startswith(".")
         return True
 
 

@@ -91,6 +91,7 @@ class CheckPackageTests(SynchronousTestCase):
         """A package or provider that is not there is named, and what is there beside it."""
         for package, providers, expected in (
             ("no_such_package", (), "there is no package 'no_such_package'"),
+            ("..acme", (), "there is no package '..acme'"),
             ("harn.model", (), "brings no connector plugin; its providers: none"),
             ("harn.connectors.slack", ("acme",), "brings no provider acme; its providers: slack"),
         ):
