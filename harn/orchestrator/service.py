@@ -24,7 +24,7 @@ from harn.errors import HarnError, ShuttingDown
 from harn.listener.port import ServerPort
 from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.shutdown import drain
+from harn.orchestrator.shutdown import drain, end_unserved
 from harn.orchestrator.signals import Signals
 from harn.orchestrator.startup import build_first_generation, note_start, open_port, recover
 from harn.orchestrator.state_directory import make_private
@@ -302,7 +302,7 @@ class Orchestrator(Service):
             if served:
                 await drain(server, self._served_out, None if new is None else new.pid)
             elif before is None:
-                await self._end(server[Coordinator].withdraw)
+                await end_unserved(server)
             await self._close(server)
         self._lock.release()
         self._signals.restore()

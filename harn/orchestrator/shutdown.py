@@ -47,6 +47,17 @@ async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int 
     await server[Publisher].save_state()
 
 
+async def end_unserved(server: Server) -> None:
+    """
+    Note in the state file, if this server has written it already, that it ended.
+
+    Of a server that is stopped before it serves: there is nothing to drain.
+    """
+    await ended_in_time(server.reactor, server[Coordinator].withdraw)
+    server.stopped_at = server.wall.seconds()
+    await server[Publisher].save_state()
+
+
 async def _drain_deliveries(server: Server, ends_at: float) -> None:
     """Run what is queued, until ``ends_at`` (reactor's seconds) or a limit of the drain, and note how that ended."""
     dispatcher = server[Dispatcher]

@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from harn.options import ServeOptions
+from harn.orchestrator import service as service_module
 from harn.orchestrator.assemble import assemble
 from harn.orchestrator.running import read_state
 from harn.orchestrator.service import NotStarted, Orchestrator
@@ -255,6 +256,29 @@ class LifeTests(ServiceCase):
         await service.stopService()
         self.assertEqual((service.exit_code, self.errors), (0, []))
         self.assert_nothing_left()
+
+    async def test_stop_before_it_serves(self) -> None:
+        """A server that is stopped after it wrote its state file and before it serves does not leave it "running"."""
+        recovering: list[Deferred[int]] = []
+
+        async def recover(server: Server) -> int:
+            recovering.append(Deferred())
+            return await recovering[0]
+
+        self.patch(service_module, "recover", recover)
+        service = self.service()
+        service.startService()
+        await self.until(lambda: recovering, "the recovery")
+        self.assertEqual(self.state()["status"], "running")
+        await service.stopService()
+        self.assertEqual(self.state()["status"], "stopped")
+        self.assert_nothing_left()
+
+    def state(self) -> dict[str, Any]:
+        """Read the state file."""
+        state = read_state(self.options.state_dir)
+        assert state is not None
+        return dict(state)
 
 
 IMPORTING = """
