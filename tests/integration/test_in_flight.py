@@ -67,13 +67,13 @@ class RunningTests(InFlightCase):
         """When its last call has ended, the process of an old version's interpreter ends as well."""
         self.write_manifest(HELD)
         server = self.serve()
-        before = len(server.children())
+        wait_until(lambda: len(server.children()) == 2, "an interpreter and the spare one, which starts a little later")
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
         self.wait_begun("d1")
         self.modify(server, "two")
         self.release("d1")
         self.versions("d1")
-        wait_until(lambda: len(server.children()) == before, f"{before} children; there are {server.children()}")
+        wait_until(lambda: len(server.children()) == 2, f"2 children; there are {server.children()}")
 
 
 class QueuedTests(InFlightCase):
