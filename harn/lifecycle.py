@@ -21,6 +21,9 @@ from harn.model.references import LOCAL
 
 log = Logger(namespace="harn.lifecycle")
 
+CIRCUIT_CLOSED, CIRCUIT_OPEN, CIRCUIT_HALF_OPEN = "closed", "open", "half_open"
+"""States of a circuit."""
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """The base of every event."""
@@ -138,6 +141,25 @@ class Redriven(Event, frozen=True, gc=False):
     trigger_id: str
     binding: str
     count: int
+
+
+class CircuitChanged(Event, frozen=True, gc=False):
+    """
+    The circuit of a trigger's destination has another state.
+
+    :ivar destination: as the manifest's ``handler`` names it.
+    :ivar before: `CIRCUIT_CLOSED`, `CIRCUIT_OPEN` or `CIRCUIT_HALF_OPEN`, as is ``state``, which holds from now on.
+    :ivar failures: deliveries in a row that failed; 0 once it is closed.
+    :ivar retry_at: when a probe may be sent (seconds, Unix); None unless it is open.
+    """
+
+    trigger_id: str
+    binding: str
+    destination: str
+    before: str
+    state: str
+    failures: int
+    retry_at: float | None
 
 
 class VersionClosed(Event, frozen=True, gc=False):
