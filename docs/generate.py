@@ -124,7 +124,7 @@ def type_of(schema: Schema) -> str:
     if kind == "string":
         return "duration" if "(ms|s|m|h|d|w)" in schema.get("pattern", "") else "text"
     if kind == "array":
-        return "array of texts"
+        return f"array of {type_of(schema.get('items', {'type': 'string'}))}s"
     return {"boolean": "`true`, `false`", "object": "table"}.get(str(kind), str(kind))
 
 

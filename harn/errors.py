@@ -263,10 +263,12 @@ class AttemptFailed(HarnError):
 
     :cvar error_class: the name under which attempts, dead letters and metrics count it.
     :cvar outcome: the attempt's outcome in ``trigger.attempts``.
+    :ivar traceback: the user's frames, as text, where user code raised; else empty.
     """
 
     error_class: ClassVar[str] = "unknown"
     outcome: ClassVar[str] = "failed"
+    traceback: str = ""
 
 
 class HandlerRaised(AttemptFailed):
@@ -290,11 +292,15 @@ class HandlerRejected(AttemptFailed):
 
 
 class HandlerRetryAfter(AttemptFailed):
-    """The handler raised ``harn.handlers.RetryAfter``; ``seconds`` is the wait it asked for."""
+    """
+    The handler chose another attempt, with ``harn.handlers.RetryAfter``: no failure of its code.
+
+    :ivar seconds: the wait it asked for; None: as the trigger's ``retry`` says.
+    """
 
     error_class = "retry_after"
 
-    def __init__(self, message: str, seconds: float) -> None:
+    def __init__(self, message: str, seconds: float | None = None) -> None:
         super().__init__(message)
         self.seconds = seconds
 

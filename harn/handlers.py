@@ -74,23 +74,57 @@ class Reject(Exception):
 
 class RetryAfter(Exception):
     """
-    Raise it to end this attempt and set the time of the next one.
+    Raise it to end this attempt and set the time of the next one. It never counts as a failure of the handler's code.
 
-    :ivar seconds: from now; at most 30 days.
+    ::
+
+        raise RetryAfter(30)
+        raise RetryAfter(response.headers.get("Retry-After"))
+
+    :ivar seconds: from now; at most 30 days. None: as the trigger's ``retry`` says.
     """
 
-    def __init__(self, seconds: float, message: str = "") -> None:
+    def __init__(self, seconds: float | str | None, message: str = "") -> None:
         """
         Request another attempt.
 
+        :param seconds: a number; or the text of a ``Retry-After`` header, which is seconds or a date (RFC 9110,
+            10.2.3); or None, where there is no such header. Any other text is as None, and is named in the message.
         :param message: why; recorded with the attempt.
-        :raises ValueError: ``seconds`` is negative, or not finite.
+        :raises ValueError: ``seconds`` is a number that is negative, or not finite.
         """
-        wait = float(seconds)
-        if not math.isfinite(wait) or wait < 0:
-            raise ValueError(f"RetryAfter: seconds must be a finite number >= 0, got {seconds!r}")
-        super().__init__(message or f"asked to be retried after {wait:g} s")
-        self.seconds = min(wait, LONGEST_WAIT)
+        wait, unread = None if seconds is None else seconds, ""
+        if isinstance(wait, str):
+            wait = _wait_of_header(wait)
+            unread = "" if wait is not None else f"; Retry-After must be seconds or a date, got {str(seconds)[:100]!r}"
+        if wait is not None:
+            wait = float(wait)
+            if not math.isfinite(wait) or wait < 0:
+                raise ValueError(f"RetryAfter: seconds must be a finite number >= 0, got {seconds!r}")
+            wait = min(wait, LONGEST_WAIT)
+        asked = "asked to be retried" if wait is None else f"asked to be retried after {wait:g} s"
+        super().__init__((message or asked) + unread)
+        self.seconds = wait
+
+
+def _wait_of_header(text: str) -> float | None:
+    """Return the seconds from now of a ``Retry-After`` header, 0 for a date that has passed; None for other text."""
+    text = text.strip()
+    if text.isascii() and text.replace(".", "", 1).isdigit():
+        return min(float(text), LONGEST_WAIT)
+    if ":" not in text:
+        return None
+    from datetime import timezone
+    from email.utils import parsedate_to_datetime
+    from time import time
+
+    try:
+        date = parsedate_to_datetime(text)
+        if date.tzinfo is None:  # RFC 9110: a date of HTTP is always in UTC
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, date.timestamp() - time())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 class SecretMissing(LookupError):

@@ -112,9 +112,10 @@ def failed(
             attempt=attempt,
             dead=DeadLetter(reason=reason, error_class=error.error_class, error=text),
         )
-    delay = delay_before(number + 1, retry, random)
-    if isinstance(error, HandlerRetryAfter):
+    if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
         delay = min(error.seconds, LONGEST)
+    else:
+        delay = delay_before(number + 1, retry, random)
     return Settlement(
         delivery_id=delivery.delivery_id,
         state=WAITING if delay > 0 else READY,

@@ -22,16 +22,28 @@ def allowed_attempts(retry: RetrySpec) -> int:
 
 def delay_before(attempt: int, retry: RetrySpec, random: Callable[[], float]) -> float:
     """
-    Return the wait before an attempt.
+    Return the wait before an attempt: the full one, less what is drawn of its jittered share.
 
     :param attempt: its number, 2 or more.
-    :param random: gives a number from 0 up to 1; the jittered share of an exponential delay is drawn with it.
+    :param random: gives a number from 0 up to 1.
     :return: seconds.
     """
+    return full_delay(attempt, retry) * (1.0 - retry.share_of_jitter * random())
+
+
+def full_delay(attempt: int, retry: RetrySpec) -> float:
+    """
+    Return the longest wait before an attempt, in seconds.
+
+    :param attempt: its number, 2 or more.
+    """
+    if retry.schedule:
+        return retry.schedule[min(attempt - 1, len(retry.schedule)) - 1]
     if retry.backoff == "svix":
         return SVIX[min(attempt, len(SVIX)) - 1]
+    if retry.backoff == "linear":
+        return min(retry.cap, retry.base * (attempt - 1))
     if retry.backoff == "exponential":
         # 2 ** 63 seconds are more than any cap; a larger exponent only costs time.
-        full = min(retry.cap, retry.base * 2.0 ** min(attempt - 2, 63))
-        return full * (1.0 - retry.jitter * random())
+        return min(retry.cap, retry.base * 2.0 ** min(attempt - 2, 63))
     return 0.0

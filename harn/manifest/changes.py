@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from harn.manifest.fields import Duration, Field, Share
+from harn.manifest.fields import Duration, Durations, Field, Share
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.vocabulary import MATCH, RETRY, TRIGGER
@@ -106,6 +106,8 @@ def format_setting(key: str, value: Any) -> Any:
 
 
 def _formatted(shape: Field | None, value: Any) -> Any:
+    if isinstance(value, tuple | list) and isinstance(shape, Durations):
+        return [format_duration(each) for each in value]
     if not isinstance(value, int | float):
         return list(value) if isinstance(value, tuple) else value
     if isinstance(shape, Duration):

@@ -169,6 +169,34 @@ class Duration:
 
 
 @frozen
+class Durations:
+    """An array of lengths of time, not empty; a tuple of seconds once read."""
+
+    description: str
+    most: int = 100
+
+    def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> tuple[float, ...] | None:
+        """See `Field.read`."""
+        if not isinstance(value, list):
+            hint = f"write [{quote(value)}]" if isinstance(value, str) else 'write for example ["5s", "1m", "10m"]'
+            diagnostics.add(path, f"must be an array of durations, got {describe(value)}", hint)
+            return None
+        if not value:
+            diagnostics.add(path, "is empty", 'write at least one wait, for example ["5s"]')
+            return None
+        if len(value) > self.most:
+            diagnostics.add(path, f"must have at most {self.most} waits, got {len(value)}", "the last one repeats")
+            return None
+        one = Duration("")
+        read = [one.read(each, (*path, index), diagnostics) for index, each in enumerate(value)]
+        return tuple(each for each in read if each is not None)
+
+    def json_schema(self) -> dict[str, Any]:
+        """See `Field.json_schema`."""
+        return {"type": "array", "items": Duration("").json_schema(), "minItems": 1, "maxItems": self.most}
+
+
+@frozen
 class Share:
     """
     A share in percent, written ``"10%"`` or 10; from 0 to 1 once read.

@@ -11,24 +11,67 @@ from typing import Annotated, Any
 import msgspec
 from attrs import frozen
 
-from harn.manifest.fields import Choice, Duration, Integer, Number, Share
+from harn.manifest.fields import Choice, Duration, Durations, Integer, Number, Share
 from harn.manifest.settings import OrchestratorSettings
 from harn.model.references import LOCAL, FunctionReference, scheme_of
 from harn.wire import digest_value
 
+EXPONENTIAL = "exponential"
+BACKOFFS = ("immediate", "svix", EXPONENTIAL, "linear")
+GROWING = frozenset((EXPONENTIAL, "linear"))
+"""Backoffs that are computed from ``base`` and ``cap``."""
+USUAL_JITTER = 0.5
+"""The jitter of an exponential backoff that names none; other waits have none then."""
+
 
 class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Retries after a failed attempt. ``base`` and ``cap`` are seconds; ``max`` 0 means 7."""
+    """
+    Retries after a failed attempt. ``max`` 0 means 7.
+
+    ``base``, ``cap`` and each wait of ``schedule`` are seconds; an empty ``schedule`` leaves the waits to ``backoff``.
+    ``jitter`` None is the default of the backoff: see `share_of_jitter`.
+    """
 
     max: Annotated[int, Integer("Attempts in all; 0 for the default of 7.", 0, 100)] = 0
-    backoff: Annotated[str, Choice("How the waits between attempts grow.", ("immediate", "svix", "exponential"))] = (
-        "immediate"
-    )
-    base: Annotated[float, Duration("The first wait, for exponential.")] = 1.0
-    cap: Annotated[float, Duration("The longest wait, for exponential.")] = 3600.0
-    jitter: Annotated[float, Number("The share of each wait that is random, for exponential.", 0, 1)] = 0.5
+    backoff: Annotated[str, Choice("How the waits between attempts grow.", BACKOFFS)] = "immediate"
+    schedule: Annotated[
+        tuple[float, ...],
+        Durations('The waits themselves, instead of backoff, for example ["5s", "1m", "10m"]; the last repeats.'),
+    ] = ()
+    base: Annotated[float, Duration("The first wait, for exponential and linear.")] = 1.0
+    cap: Annotated[float, Duration("The longest wait, for exponential and linear.")] = 3600.0
+    jitter: Annotated[
+        float | None,
+        Number("The share of each wait that is random; 0.5 for exponential and 0 for all others by default.", 0, 1),
+    ] = None
     retention_days: Annotated[int, Integer("Days for which a dedupe key is kept.", 1, 3650)] = 7
     version: Annotated[str, Choice("Which version of the trigger runs a retry.", ("latest", "pinned"))] = "latest"
+
+    @property
+    def share_of_jitter(self) -> float:
+        """The share of each wait that is random, from 0 to 1."""
+        if self.jitter is not None:
+            return self.jitter
+        return USUAL_JITTER if self.backoff == EXPONENTIAL else 0.0
+
+    def definition(self) -> Any:
+        """
+        Return what a fingerprint digests.
+
+        Fingerprints outlive a program: a definition without the keys that came later has the bytes that it always had.
+        """
+        is_exponential = self.backoff == EXPONENTIAL
+        jitter = self.share_of_jitter if is_exponential else USUAL_JITTER
+        first = _FirstRetry(self.max, self.backoff, self.base, self.cap, jitter, self.retention_days, self.version)
+        if is_exponential or (self.jitter is None and not self.schedule):
+            return first
+        return first, self.schedule, self.share_of_jitter
+
+
+# A struct, since its fields are encoded in this order.
+_FirstRetry: Any = msgspec.defstruct(
+    "_FirstRetry", ("max", "backoff", "base", "cap", "jitter", "retention_days", "version"), frozen=True
+)
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +126,9 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def fingerprint(self) -> str:
         """Return the digest of the running definition."""
-        digest = digest_value(_Running(*[getattr(self, name) for name in _RUNNING]))
+        running = _Running(*[getattr(self, name) for name in _RUNNING])
+        running.retry = self.retry.definition()
+        digest = digest_value(running)
         return digest if self.handler_secrets is None else digest_value([digest, sorted(set(self.handler_secrets))])
 
     @property
@@ -113,7 +158,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets"))
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
-_Running: Any = msgspec.defstruct("_Running", _RUNNING, frozen=True)
+_Running: Any = msgspec.defstruct("_Running", _RUNNING)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
 from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
 from harn.manifest.lines import KeyPath
-from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
+from harn.manifest.model import GROWING, RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.routes import default_path, fault_of_path
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import (
@@ -196,10 +196,17 @@ def _check_retry(trigger: Table) -> RetrySpec:
     retry.refuse_unknown(_KNOWN_RETRY)
     given = {key: retry.take(key, RETRY[key], getattr(_PLAIN_RETRY, key)) for key in retry.raw.keys() & _KNOWN_RETRY}
     spec = RetrySpec(**given)
-    if spec.backoff != "exponential":
-        for key in ("base", "cap", "jitter"):
+    if "schedule" in given and "backoff" in given:
+        retry.problem("schedule", "is given, and so is backoff", "keep one of them: a schedule names each wait itself")
+    elif spec.backoff not in GROWING:
+        for key in ("base", "cap"):
             if key in given:
-                retry.problem(key, 'counts only with backoff = "exponential"', f"remove {key}, or set the backoff")
+                said = 'counts only with backoff = "exponential" or "linear"'
+                retry.problem(key, said, f"remove {key}, or set the backoff")
+        if "jitter" in given and spec.backoff == "immediate" and "schedule" not in given:
+            retry.problem(
+                "jitter", "counts only where there are waits", "remove jitter, or set a backoff or a schedule"
+            )
     elif spec.cap < spec.base:
         retry.problem("cap" if "cap" in given else "base", "cap must not be shorter than base", "raise the cap")
     return spec

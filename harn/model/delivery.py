@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
+from harn.errors import HandlerRetryAfter
+
 READY = "ready"
 WAITING = "waiting"
 DONE = "done"
@@ -98,6 +100,11 @@ class Attempt:
     outcome: str
     error_class: str | None = None
     error: str | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it failed; one that the handler ended by ``RetryAfter``, of its own choice, did not."""
+        return self.error_class is not None and self.error_class != HandlerRetryAfter.error_class
 
 
 @frozen(kw_only=True)

@@ -174,6 +174,9 @@ def _attempt_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
             *_by_trigger(triggers, lambda stats: stats.dispatched_ok - _sent(stats, "succeeded"), LOCAL, "succeeded"),
             *_by_trigger(triggers, lambda stats: stats.dispatched_failed - _sent(stats, "failed"), LOCAL, "failed"),
             *_by_trigger(triggers, lambda stats: stats.dispatched_skipped - _sent(stats, "skipped"), LOCAL, "skipped"),
+            *_by_trigger(
+                triggers, lambda stats: stats.dispatched_again - _sent(stats, "retry_after"), LOCAL, "retry_after"
+            ),
             *(
                 ((stats.trigger_id, scheme, outcome), count)
                 for stats in triggers

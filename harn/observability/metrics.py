@@ -82,8 +82,9 @@ class TriggerStats:
     :ivar received: requests and emissions that reached it; ``accepted``: events stored; ``deduped``, ``ignored`` (no
         match) and ``filtered``: events that were not stored.
     :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate returned False;
-        ``dispatched_failed``: attempts that failed. ``sent``: those of all three whose handler is not a local function,
-        by its scheme and ``succeeded``, ``failed`` or ``skipped``.
+        ``dispatched_failed``: attempts that failed; ``dispatched_again``: that their handler ended by ``RetryAfter``.
+        ``sent``: those of all four whose handler is not a local function, by its scheme and ``succeeded``, ``failed``,
+        ``skipped`` or ``retry_after``.
     :ivar retries: further attempts that were scheduled; ``inflight``: deliveries that run now.
     :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
         reason; add with `refuse`.
@@ -94,6 +95,7 @@ class TriggerStats:
         "accepted",
         "dead_reasons",
         "deduped",
+        "dispatched_again",
         "dispatched_failed",
         "dispatched_ok",
         "dispatched_skipped",
@@ -114,7 +116,7 @@ class TriggerStats:
         self.trigger_id = trigger_id
         self.provider = provider
         self.received = self.accepted = self.deduped = self.ignored = self.filtered = 0
-        self.dispatched_ok = self.dispatched_failed = self.dispatched_skipped = 0
+        self.dispatched_ok = self.dispatched_failed = self.dispatched_skipped = self.dispatched_again = 0
         self.retries = self.inflight = 0
         self.predicate_true = self.predicate_false = 0
         self.dead_reasons: dict[str, int] = {}

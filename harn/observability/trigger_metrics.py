@@ -73,9 +73,11 @@ class TriggerMetrics:
                 stats.sent[event.handler_kind, "skipped" if settlement.result is None else "succeeded"] += 1
             return
         if settlement.attempt is not None:
-            stats.dispatched_failed += 1
+            failed = settlement.attempt.is_failure
+            stats.dispatched_failed += failed
+            stats.dispatched_again += not failed
             if event.handler_kind != LOCAL:
-                stats.sent[event.handler_kind, "failed"] += 1
+                stats.sent[event.handler_kind, "failed" if failed else "retry_after"] += 1
         if settlement.dead is not None:
             stats.dead(settlement.dead.reason)
         else:

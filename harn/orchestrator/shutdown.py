@@ -49,7 +49,7 @@ async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int 
 
 async def end_unserved(server: Server) -> None:
     """
-    Note in the state file, if this server has written it already, that it ended.
+    Record in the state file, if this server has written it already, that it ended.
 
     Of a server that is stopped before it serves: there is nothing to drain.
     """

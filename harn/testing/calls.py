@@ -50,6 +50,8 @@ HANDLERS = """
     async def rejects(event): raise Reject("not ours")
     def retries(event): raise RetryAfter(90, "busy")
     def retries_wrongly(event): raise RetryAfter(-1)
+    def retries_some_time(event): raise RetryAfter(None)
+    def retries_by_header(event): raise RetryAfter("90")
     async def exits(event): sys.exit(4)
     def plain_exits(event): sys.exit(4)
     async def interrupts(event): raise KeyboardInterrupt
@@ -133,6 +135,8 @@ FAILURES: dict[str, tuple[type[AttemptFailed], str]] = {
     "retries_wrongly": (HandlerRaised, "^ValueError: .*seconds must be a finite number"),
     "rejects": (HandlerRejected, "^not ours$"),
     "retries": (HandlerRetryAfter, "^busy$"),
+    "retries_some_time": (HandlerRetryAfter, "^asked to be retried$"),
+    "retries_by_header": (HandlerRetryAfter, "^asked to be retried after 90 s$"),
     "gives_object": (ResultInvalid, "not JSON"),
     "gives_nan": (ResultInvalid, "NaN"),
     "gives_cycle": (ResultInvalid, "not JSON"),

@@ -140,7 +140,9 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
                 self.assertIs(type(error), kind, handler)
                 self.assertRegex(str(error), message)
                 if isinstance(error, HandlerRetryAfter):
-                    self.assertEqual(error.seconds, 90.0)
+                    self.assertEqual(error.seconds, None if handler == "retries_some_time" else 90.0)
+                if handler == "raises":
+                    self.assertIn('raise ValueError("a böse', error.traceback)
             self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
             self.assertEqual(interpreter.running, 0)
 

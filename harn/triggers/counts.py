@@ -42,7 +42,8 @@ class Counts:
     The counts of one version.
 
     :ivar received: requests and emissions that reached it; ``refused``: requests that were never events, such as a
-        stranger's; ``dispatched``: deliveries done; ``failed``: attempts that failed; ``dead``: deliveries given up.
+        stranger's; ``dispatched``: deliveries done; ``failed``: attempts that failed (those that
+        ended by ``RetryAfter`` left out); ``dead``: deliveries given up.
     :ivar attempted: attempts that ended; ``attempts_failed``: those of them that count against the code.
     """
 
@@ -107,7 +108,7 @@ class VersionCounts:
         if settlement.state == DONE:
             counts.dispatched += 1
             return
-        counts.failed += attempt is not None
+        counts.failed += attempt is not None and attempt.is_failure
         counts.dead += settlement.dead is not None
 
     def _dead_lettered(self, event: DeadLettered) -> None:

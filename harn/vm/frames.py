@@ -25,6 +25,9 @@ RESULT_INVALID = 4
 RESULT_TOO_LARGE = 5
 PREDICATE_RAISED = 6
 
+BY_SCHEDULE = -1.0
+"""In a `Failed`: the next attempt is when the trigger's ``retry`` says."""
+
 LOOP_TURNS = 0
 """In a `Pong`: the loop responds."""
 BLOCKED_BY_NO_CALL = -1
@@ -141,7 +144,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag=13):
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=14):
     """
-    A call failed. ``kind``: one of this module's; ``traceback``: the user's frames; ``seconds``: with `RETRY_AFTER`.
+    A call failed. ``kind``: one of this module's; ``traceback``: the user's frames; ``seconds``: with `RETRY_AFTER`,
+    `BY_SCHEDULE` where the handler named none.
     """
 
     number: int

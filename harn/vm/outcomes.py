@@ -53,8 +53,10 @@ _CLASSES: dict[int, type[AttemptFailed]] = {
 def error_of(failed: Failed) -> AttemptFailed:
     """Return the exception of a failed call."""
     if failed.kind == RETRY_AFTER:
-        return HandlerRetryAfter(failed.message, failed.seconds)
-    return _CLASSES.get(failed.kind, HandlerRaised)(failed.message)
+        return HandlerRetryAfter(failed.message, failed.seconds if failed.seconds >= 0 else None)
+    error = _CLASSES.get(failed.kind, HandlerRaised)(failed.message)
+    error.traceback = failed.traceback
+    return error
 
 
 def returned_of(done: Done) -> Returned:

@@ -107,6 +107,18 @@ class FailedTests(SynchronousTestCase):
             self.assertEqual(found.state, state, seconds)
         self.assertEqual(found.due_at, 12.0 + LONGEST)
 
+    def test_retry_after_without_a_time(self) -> None:
+        """Where the handler names none, the schedule says when."""
+        found = fail(HandlerRetryAfter("later"), delivery(attempts=1, schedule=(5.0, 60.0)))
+        self.assertEqual((found.state, found.due_at), (WAITING, 72.0))
+
+    @given(st.floats(0.001, 1e6), st.integers(0, 5), st.floats(0.0, 1.0))
+    def test_retry_after_is_never_early(self, seconds: float, attempts: int, drawn: float) -> None:
+        """Jitter never takes anything of a time that a handler named."""
+        of = delivery(attempts=attempts, backoff="exponential", jitter=1.0)
+        found = failed(of, 10.0, 12.0, HandlerRetryAfter("later", seconds), lambda: drawn)
+        self.assertEqual(found.due_at, 12.0 + seconds)
+
     def test_gone(self) -> None:
         """With no version left to run on, a failure that would be retried is the end, in one unit."""
         found = fail(HandlerRaised("no"), gone=True)

@@ -55,6 +55,21 @@ class AttemptTests(SynchronousTestCase):
             counts = world.counted()
             self.assertEqual((counts.attempted, counts.attempts_failed), expected, repr(error))
 
+    def test_failures_that_are_shown(self) -> None:
+        """``failed`` counts failed attempts, but not those that the handler put off; their end is a dead letter."""
+        for error in (*COUNTED, HandlerRejected("no"), AttemptFailed("ours")):
+            world = World()
+            world.adopt(one_trigger(retry=ONCE))
+            world.take()
+            world.call().raises(error)
+            self.assertEqual((world.counted().failed, world.counted().dead), (1, 1), repr(error))
+        world = World()
+        world.adopt(one_trigger(retry=RetrySpec(max=2)))
+        world.take()
+        for _ in range(2):
+            world.call().raises(HandlerRetryAfter("later", 0.0))
+        self.assertEqual((world.counted().failed, world.counted().dead, world.counted().attempted), (0, 1, 2))
+
     def test_results(self) -> None:
         """A handler that succeeds, and a predicate that says no, are attempts that did not fail."""
         world = World()

@@ -66,7 +66,12 @@ SPECS = st.builds(
     when=st.sampled_from([None, "m:p"]),
     filter=st.sampled_from([None, "event.kind"]),
     timeout=st.sampled_from([0.25, 30.0, 90.0]),
-    retry=st.builds(RetrySpec, max=st.integers(0, 2), base=st.sampled_from([1.0, 60.0])),
+    retry=st.builds(
+        RetrySpec,
+        max=st.integers(0, 2),
+        base=st.sampled_from([1.0, 60.0]),
+        schedule=st.sampled_from([(), (5.0, 90.0)]),
+    ),
     secrets=st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from([("github/x",), ("github/x", "github/y")])),
     settings=st.none() | st.dictionaries(st.sampled_from(["timeout", "x.y"]), st.integers(0, 2) | st.booleans()),
 )
@@ -91,7 +96,7 @@ class FieldTests(SynchronousTestCase):
                 ("match.events", [], ["push"]),
                 ("retry.backoff", "immediate", "exponential"),
                 ("retry.cap", "1h", "2h"),
-                ("retry.jitter", 0.5, 0.1),
+                ("retry.jitter", None, 0.1),
                 ("retry.max", 0, 3),
                 ("secrets.signing_secret", "github/a", ["github/b", "github/a"]),
                 ("timeout", "30s", "250ms"),

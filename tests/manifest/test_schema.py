@@ -55,6 +55,8 @@ def faults(schema: Any, value: Any, at: str = "$") -> list[str]:
             wrong = isinstance(value, str) and len(value) < rule
         elif keyword == "minItems":
             wrong = isinstance(value, list) and len(value) < rule
+        elif keyword == "maxItems":
+            wrong = isinstance(value, list) and len(value) > rule
         elif keyword == "pattern":
             wrong = isinstance(value, str) and re.search(rule, value) is None
         elif keyword == "required":
@@ -209,6 +211,8 @@ GOOD = [
     trigger_text("a", provider="webhook", extra="[triggers.webhook]\nsignature_scheme = 'stripe'\n"),
     trigger_text("p", provider="a2a-push", kind="a2a-push", secret=None, extra="autonomy_tier = 'act_auto'\n"),
     trigger_text("r", extra="timeout = '5m'\n[triggers.retry]\nbackoff = 'exponential'\nbase = '1s'\njitter = 0.1\n"),
+    trigger_text("r", extra="retry = { backoff = 'linear', base = '2s', cap = '1m', jitter = 0 }\n"),
+    trigger_text("r", extra="retry = { schedule = ['5s', '1m', '10m'], jitter = 0.2, max = 4 }\n"),
     '[package]\nname = "x"\n[exports]\nh = "h.py"\n[orchestrator]\nallow_empty = true\nmax-body-bytes = 5\n'
     'allowed_origins = ["*"]\n[orchestrator.retention]\nevents = "1d"\n[orchestrator.admission]\nrate = 0.5\n',
     "[orchestrator]\nallow_empty = true\n",
@@ -223,6 +227,8 @@ BAD = [
     trigger_text("a", extra="[triggers.webhook]\n"),
     trigger_text("a", provider="webhook", extra="[triggers.webhook]\nsignature_scheme = 'x'\n"),
     trigger_text("a", extra="[triggers.retry]\nmax = 101\n"),
+    trigger_text("a", extra="retry = { schedule = [] }\n"),
+    trigger_text("a", extra="retry = { schedule = [5] }\n"),
     trigger_text("a", kind="a2a-push"),
     trigger_text("a", extra="timeout = 30\n"),
     trigger_text("a", extra="throttle = {}\n"),

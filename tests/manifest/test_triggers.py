@@ -288,11 +288,15 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(retry="{ retention_days = 0 }"), "retry.retention_days: must be from 1 to 3650, got 0")
         self.check(
             one(retry='{ backoff = "expo" }'),
-            'retry.backoff: "expo" is not known; write one of: "immediate", "svix", "exponential"',
+            'retry.backoff: "expo" is not known; write one of: "immediate", "svix", "exponential", "linear"',
         )
         self.check(
             one(retry='{ base = "1s" }'),
-            'retry.base: counts only with backoff = "exponential"; remove base, or set the backoff',
+            'retry.base: counts only with backoff = "exponential" or "linear"; remove base, or set the backoff',
+        )
+        self.check(
+            one(retry="{ jitter = 0.1 }"),
+            "retry.jitter: counts only where there are waits; remove jitter, or set a backoff or a schedule",
         )
         self.check(
             one(retry='{ backoff = "exponential", base = "2h" }'),
@@ -304,6 +308,37 @@ class TriggerTests(SynchronousTestCase):
         self.check(
             one(retry="{ max = " + "9" * 5000 + " }").replace("9" * 5000, "9" * 4000),
             "retry.max: must be from 0 to 100, got a number that large",
+        )
+
+    def test_schedule(self) -> None:
+        """A schedule is a few durations, and there is no backoff beside it."""
+        self.check(
+            one(retry='{ schedule = "5s" }'),
+            'retry.schedule: must be an array of durations, got a string; write ["5s"]',
+        )
+        self.check(
+            one(retry="{ schedule = [] }"), 'retry.schedule: is empty; write at least one wait, for example ["5s"]'
+        )
+        self.check(
+            one(retry='{ schedule = ["5s", 60] }'),
+            'retry.schedule[1]: must be a string with a unit, got an integer; write it as "60s"',
+        )
+        self.check(
+            one(retry='{ schedule = ["0s"] }'),
+            'retry.schedule[0]: must be longer than 0; write for example "30s"',
+        )
+        self.check(
+            one(retry='{ schedule = ["1s"], backoff = "linear" }'),
+            "retry.schedule: is given, and so is backoff; keep one of them: a schedule names each wait itself",
+        )
+        self.check(
+            one(retry='{ schedule = ["1s"], cap = "1h" }'),
+            'retry.cap: counts only with backoff = "exponential" or "linear"; remove cap, or set the backoff',
+        )
+        many = ", ".join(['"1s"'] * 101)
+        self.check(
+            one(retry=f"{{ schedule = [{many}] }}"),
+            "retry.schedule: must have at most 100 waits, got 101; the last one repeats",
         )
 
     def test_durations(self) -> None:

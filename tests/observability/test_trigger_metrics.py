@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.lifecycle import Appended, Backpressure, Lifecycle, Received, VersionEnded
+from harn.errors import HandlerRaised, HandlerRetryAfter
+from harn.lifecycle import Appended, Backpressure, Lifecycle, Received, Settled, VersionEnded
+from harn.model.delivery import WAITING, Attempt, Settlement
 from harn.observability.metrics import Metrics
 from harn.observability.trigger_metrics import TriggerMetrics
 
@@ -29,6 +31,30 @@ class TriggerMetricsTests(SynchronousTestCase):
         self.lifecycle.emit(VersionEnded("gh", 2, "gh@v2", "/hooks/gh", is_last=True))
         self.assertEqual((self.metrics.triggers, self.metrics.endpoints), ({}, {}))
         self.assertEqual(self.metrics.forgotten.succeeded, 1)
+
+    def test_put_off(self) -> None:
+        """An attempt that its handler ended by ``RetryAfter`` counts as that, not as one that failed."""
+        self.settle("local", HandlerRetryAfter.error_class)
+        self.settle("file", HandlerRetryAfter.error_class)
+        self.settle("file", HandlerRaised.error_class)
+        stats = self.metrics.trigger("gh", "github")
+        self.assertEqual((stats.dispatched_again, stats.dispatched_failed, stats.retries), (2, 1, 3))
+        self.assertEqual(dict(stats.sent), {("file", "retry_after"): 1, ("file", "failed"): 1})
+        text = self.metrics.render().decode()
+        for kind, outcome, count in (("local", "retry_after", 1), ("local", "failed", 0), ("file", "retry_after", 1)):
+            labels = f'handler_kind="{kind}",outcome="{outcome}",trigger_id="gh"'
+            self.assertIn(f"harn_trigger_dispatched_total{{{labels}}} {count}.0\n", text)
+        self.assertIn("dispatch_failed_total 1.0\n", text)
+
+    def settle(self, handler_kind: str, error_class: str) -> None:
+        """Emit that an attempt failed, and that another one follows."""
+        attempt = Attempt(
+            number=1, version=1, started_at=0.0, completed_at=1.0, outcome="failed", error_class=error_class, error="x"
+        )
+        settlement = Settlement(delivery_id=1, state=WAITING, version=1, attempts=1, due_at=9.0, attempt=attempt)
+        self.lifecycle.emit(
+            Settled("gh", "github", "gh@v1", "evt", b"{}", False, settlement, handler_kind=handler_kind)
+        )
 
     def test_of_the_whole_server(self) -> None:
         """Appends and back pressure are of no trigger."""

@@ -141,6 +141,14 @@ class CourseTests(RampCase):
         self.end_all("a@v2", HandlerRaised("no"))
         self.assertEqual(self.ramps()[0][1], "running")
 
+    def test_put_off(self) -> None:
+        """Attempts that a handler ended by ``RetryAfter``, since what it calls is away, are no failures of its code."""
+        self.edit(2, ROLLOUT)
+        self.world.registry.ramps["a"].share = 1.0
+        self.deliver(50)
+        self.end_all("a@v2", HandlerRetryAfter("later", 60.0))
+        self.assertEqual(self.ramps()[0][1], "running")
+
     def test_abort(self) -> None:
         """An operator may end it: the old version takes all again."""
         self.edit(2, ROLLOUT)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from contextvars import copy_context
+from email.utils import formatdate
 from typing import Any, cast
 
 from twisted.internet.task import Clock
@@ -31,6 +33,25 @@ class HandlersTests(SynchronousTestCase):
         self.assertEqual(RetryAfter(1e12).seconds, LONGEST_WAIT)
         for wrong in (-1, float("nan"), float("inf")):
             self.assertRaises(ValueError, RetryAfter, wrong)
+
+    def test_retry_after_of_a_header(self) -> None:
+        """The text of a header is seconds or a date (RFC 9110, 10.2.3), of which one that has passed means now."""
+        for text, seconds in (("120", 120.0), (" 0 ", 0.0), ("1.5", 1.5), ("9" * 500, LONGEST_WAIT)):
+            self.assertEqual(RetryAfter(text).seconds, seconds, text)
+        for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Wednesday, 21-Oct-15 07:28:00 GMT", "Wed Oct 21 07:28:00 2015"):
+            self.assertEqual(RetryAfter(date).seconds, 0.0, date)
+        wait = RetryAfter(formatdate(time.time() + 600, usegmt=True)).seconds
+        assert wait is not None
+        self.assertTrue(595 < wait <= 600, wait)
+        self.assertEqual(RetryAfter("Fri, 21 Oct 2101 07:28:00 GMT").seconds, LONGEST_WAIT)
+
+    def test_retry_after_without_a_time(self) -> None:
+        """Without a header, or with one that says nothing, the trigger's own schedule holds; the text says so."""
+        self.assertEqual((RetryAfter(None).seconds, str(RetryAfter(None))), (None, "asked to be retried"))
+        for text in ("", "soon", "5m", "-1", "12:00", "Wed, 99 Oct 2015 07:28:00 GMT", "\u0661", "1e3"):
+            asked = RetryAfter(text, "busy")
+            self.assertIsNone(asked.seconds, text)
+            self.assertEqual(str(asked), f"busy; Retry-After must be seconds or a date, got {text!r}")
 
     def test_blocking_for_a_secret(self) -> None:
         """``secret_sync`` refuses to block a loop."""

@@ -22,6 +22,7 @@ from harn.vm.child.functions import UserFunction
 from harn.vm.child.threads import interrupt
 from harn.vm.child.tracebacks import message_of, one_line, plain_text, user_traceback
 from harn.vm.frames import (
+    BY_SCHEDULE,
     LARGEST_RESULT,
     PREDICATE_RAISED,
     RAISED,
@@ -293,8 +294,12 @@ class RunningCall:
 
 
 def wait_of(error: RetryAfter) -> float | None:
-    """Return the seconds that an exception asks for; None if a derived class has no valid ``seconds``."""
-    seconds = getattr(error, "seconds", None)
+    """
+    Return the seconds that an exception asks for, or `BY_SCHEDULE`; None if a derived class has no valid ``seconds``.
+    """
+    seconds = getattr(error, "seconds", math.nan)
+    if seconds is None:
+        return BY_SCHEDULE
     return min(float(seconds), LONGEST_WAIT) if isinstance(seconds, int | float) and seconds >= 0 else None
 
 
