@@ -68,10 +68,10 @@ def backoff(first: float, longest: float) -> Callable[[int], float]:
 
 def ask(question: Callable[[], Any]) -> Deferred[tuple[Any]]:
     """
-    Ask somebody else's code something, and fire with what comes of it, in a tuple: its answer, or a Failure.
+    Call third-party code; fire with a tuple of its result, or of a Failure of whatever it raised.
 
-    What it raises is thereby never taken for ours, a `CancelledError` or `SystemExit` neither. When the waiting is
-    cancelled, the code is told so, but not waited for.
+    So an error of that code, `CancelledError` and `SystemExit` included, is never mistaken for one of the caller. When
+    the Deferred is cancelled, so is the call, but it is not waited for.
     """
     answering = maybeDeferred(question)
     cut: list[bool] = []

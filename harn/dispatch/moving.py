@@ -45,7 +45,7 @@ def given_up(delivery: Delivery) -> Settlement:
 
 
 def _close(binding: BindingVersion, target: BindingVersion | None) -> None:
-    """Let a version begin nothing more; without a target its trigger is gone. One that has ended stays as it is."""
+    """Close a version: it begins nothing more. Without a target its trigger was removed. An ended one stays so."""
     if binding.stage is Stage.TERMINATED:
         return
     if binding.is_cancelled:

@@ -1,4 +1,4 @@
-"""Earlier generations made fit to be compared: their manifests checked anew. Reads no store; for a thread."""
+"""Preparing earlier generations for comparison: checks their manifests again. Blocks: for a thread; reads no store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_recorded(
     Make the content of a generation comparable.
 
     :param text: the manifest's; ``path``: where the manifest lies.
-    :param previous: what was loaded earlier: what it has in common with the text is not checked again.
+    :param previous: a manifest that was loaded earlier: parts that the text shares with it are not checked again.
     :param rules: of the plugins that are installed now: they may not accept it any more.
     """
     try:

@@ -54,12 +54,12 @@ class Work:
 @frozen(kw_only=True)
 class Planned:
     """
-    Everything that a plan tells of.
+    Everything that a plan is made from.
 
-    :ivar plan: what a reload makes of the triggers.
-    :ivar live: what serves; None before the first generation. ``following``: what would be adopted.
+    :ivar plan: the changes of triggers.
+    :ivar live: the live inputs; None before the first generation. ``following``: those that would be adopted.
     :ivar bindings: the versions in force, by trigger id.
-    :ivar following_version: gives the number that a new version of a trigger would get.
+    :ivar following_version: returns the number that a new version of a trigger would get.
     :ivar work: by trigger id, where there is any.
     :ivar started_with: the settings that the server was started with.
     :ivar ramps: those that would begin.

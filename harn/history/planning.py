@@ -97,7 +97,7 @@ def planned_ramp(trigger_id: str, stable: str, fresh: str, rollout: RolloutSpec)
 
 
 def describe_terms(request: ReloadRequest, settings: ReloadSettings) -> ProbationTerms | None:
-    """Return what would undo a generation that were adopted now, and within what time; None for nothing."""
+    """Return the conditions that would roll back a generation adopted now; None when there are none."""
     probation = terms(request, settings, generation=0, fallback=0, now=0.0)
     if probation is None:
         return None

@@ -1,8 +1,8 @@
 """
 Replaying recorded events under new rules: which of them a reload's triggers would treat differently.
 
-Match, filter and predicate are evaluated again, on what was recorded; no handler is called and nothing is kept. What a
-connector made of a request is not made again, and what did not match in its time was never recorded.
+Match, filter and predicate are evaluated again, on the recorded events; no handler is called and nothing is stored.
+Requests are not normalized again, and events that did not match when they came were never recorded.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ DEPTH = 20_000
 _CALLS = 16
 """Predicates that run at once."""
 _IN_MEMORY = 1000
-"""Events, with their bodies, that are held at once; more only when one trigger alone is to have more."""
+"""Events, with their bodies, that are in memory at once; more only when the limit for one trigger is higher."""
 _IN_ONE_GO = 32
-"""Events that a thread decides before it may be told that nobody waits any more."""
+"""Events that a thread decides in one call; a cancelled replay ends after that."""
 _LONGEST_ERROR = 1000
 
 
@@ -54,7 +54,7 @@ class Replayer:
     """
     Replays recorded events.
 
-    :param in_thread: runs the rules: bodies may be big.
+    :param in_thread: runs the rules in a thread, since bodies may be big.
     """
 
     def __init__(self, store: IDeliveries, in_thread: InThread) -> None:
@@ -73,7 +73,7 @@ class Replayer:
 
         Cancelling it ends the predicates that run.
 
-        :param interpreter: holds the predicates, and serves nobody else: one of them may bring it down.
+        :param interpreter: has resolved the predicates, and runs no deliveries: a predicate may crash it.
         :return: one for each trigger that has recorded events, in the order of ``trigger_ids``, the newest event
             first. At most `MOST_LISTED` are listed. ``undecided`` were accepted and never reached their predicate.
         :raises EventLogUnavailable: the store cannot be read.
@@ -96,7 +96,7 @@ class Replayer:
     async def _treat(
         self, interpreter: IInterpreter, specs: Mapping[str, TriggerSpec], events: Sequence[RecentEvent]
     ) -> list[Treatment]:
-        """Treat each event by the rules of its trigger."""
+        """Return the treatment of each event by the rules of its trigger."""
         rules = {trigger_id: Rules.of(spec) for trigger_id, spec in specs.items()}
         treated: dict[int, Treatment] = {}
         calls: dict[int, Call] = {}

@@ -19,7 +19,7 @@ from harn.operations.registry import Operations
 from harn.operations.requests import Arguments, read_parameters
 
 ROOT = "/admin"
-"""Everything of the admin API is under it; also the name in the metrics of what has no other."""
+"""Every path of the admin API is under it; also the name in the metrics of paths that have no endpoint."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -28,8 +28,8 @@ class Admin(Place):
     """
     The place of every operation's route.
 
-    A request without credentials in its headers gets one answer, whether or not there is such a route. What it asks
-    for goes on when its client goes away.
+    A request without credentials in its headers gets the same answer whether or not there is such a route. An operation
+    that has begun continues when its client disconnects.
     """
 
     challenge = CHALLENGE
@@ -41,7 +41,7 @@ class Admin(Place):
         self._endpoints = frozenset("/".join(rule.rule.split("/")[:3]) for rule in self.app.url_map.iter_rules())
 
     def endpoint(self, request: HarnRequest) -> str:
-        """Return the first two segments: names of triggers and events are no labels, and no other spellings are."""
+        """Return the first two segments, if an operation has them: ids of triggers and events must not be labels."""
         known = "/".join(request.path.decode("latin-1").split("/")[:3])
         return known if known in self._endpoints else ROOT
 
@@ -60,7 +60,7 @@ class Admin(Place):
         return request.site.limits.admin_body
 
     def serve(self, request: HarnRequest) -> None:
-        """Let ``twisted.web`` render the Klein app."""
+        """Pass the request to ``twisted.web``, which renders the Klein app."""
         request.process()  # type: ignore[no-untyped-call]  # twisted.web is not typed here
 
     async def _answer(self, request: HarnRequest, operation: Operation[Any, Any, Any], path: dict[str, str]) -> None:
@@ -92,7 +92,7 @@ def make_admin_app(operations: Operations, answer: Answer) -> Klein:
     for each in operations:
         add(each)
 
-    @app.handle_errors(Exception)  # type: ignore[arg-type]  # ours are HarnRequests
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are HarnRequests
     def failed(request: HarnRequest, failure: Failure) -> None:
         answer_failure(request, failure)
 

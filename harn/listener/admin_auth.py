@@ -1,4 +1,4 @@
-"""Who may use the admin API: the credential that a request shows, and the role that it has."""
+"""Authentication for the admin API: the credential that a request shows, and its role."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AdminAuth:
 
     async def identify(self, request: HarnRequest) -> Caller:
         """
-        Return who asks, and claim a signature that counts once. Every credential has the role ``admin``.
+        Return the caller, and claim a signature that counts once. Every credential has the role ``admin``.
 
         :raises CredentialsRejected: or one of its classes.
         :raises EventLogUnavailable: the signature cannot be claimed.
@@ -53,5 +53,5 @@ class AdminAuth:
         )
         guard = identity.guard
         if guard is not None and not await shielded(self.inbox.claim(guard.scope, guard.key, guard.expires_at)):
-            raise SignatureReplayed("this signature was used before; sign each request anew")
+            raise SignatureReplayed("this signature was used before; make a new signature for each request")
         return Caller(actor=identity.actor, role=Role.ADMIN)

@@ -139,7 +139,7 @@ class HarnChannel(PhasedChannel):
         here, so that a header is complete when it comes.
         """
         if line[:1] in _FOLDS:
-            self._turn_away(
+            self._refuse_early(
                 problem_of(MessageMalformed("no line of the head may begin with a space; write it as one line"))
             )
             return
@@ -195,7 +195,7 @@ class HarnChannel(PhasedChannel):
                 raise MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF")
             self.site.unverified.grow(self, length)
         except Refused as error:
-            self._turn_away(problem_of(error))
+            self._refuse_early(problem_of(error))
 
     def allHeadersReceived(self) -> None:
         """Accept or refuse the request; a refused request that waits for ``100 Continue`` never gets it."""
@@ -252,7 +252,7 @@ class HarnChannel(PhasedChannel):
         if self.phase is CLOSING:
             return
         if not self.requests:
-            self._turn_away(problem(_URI_TOO_LONG, f"the request line is longer than {self.MAX_LENGTH} bytes"))
+            self._refuse_early(problem(_URI_TOO_LONG, f"the request line is longer than {self.MAX_LENGTH} bytes"))
         else:
             self._refuse_headers()
 
@@ -264,9 +264,9 @@ class HarnChannel(PhasedChannel):
         elif self.phase is BODY:
             self._end_body(problem_of(MessageMalformed("the chunks of the body are malformed")))
         elif self._header:
-            self._turn_away(problem_of(refusal_of(self._header)))
+            self._refuse_early(problem_of(refusal_of(self._header)))
         else:
-            self._turn_away(
+            self._refuse_early(
                 problem_of(
                     MessageMalformed("the first line must be that of an HTTP/1.1 request: method, target and version")
                 )
@@ -308,7 +308,7 @@ class HarnChannel(PhasedChannel):
 
     def give_way(self) -> None:
         """Called when the head is the slowest, and its memory is needed."""
-        self._turn_away(
+        self._refuse_early(
             problem_of(BodyTimedOut("the headers came too slowly, and others need their room", retry_after=1))
         )
 
@@ -322,12 +322,12 @@ class HarnChannel(PhasedChannel):
             # Ended as for a client that has ended its side: without waiting, so that the descriptor is free.
             self._has_client_ended = True
             if self.phase is HEADERS or self.is_surplus:
-                self._turn_away(problem_of(Saturated(NO_ROOM, retry_after=1)))
+                self._refuse_early(problem_of(Saturated(NO_ROOM, retry_after=1)))
             else:
                 self.loseConnection()
 
     def _end_body(self, answer: Response) -> None:
-        """Response for a body that will not be complete; one that was refused before has its answer already."""
+        """Answer for a body that will not be complete, unless the request was answered before."""
         if self.requests:
             self.requests[-1].cut_off(answer)
         self.clearLineBuffer()
@@ -338,10 +338,10 @@ class HarnChannel(PhasedChannel):
             f"the headers are larger than {self.totalHeadersSize} bytes, more than {self.maxHeaders}, or one of "
             f"them is longer than {self.MAX_LENGTH}"
         )
-        self._turn_away(problem(_HEADERS_TOO_LARGE, detail))
+        self._refuse_early(problem(_HEADERS_TOO_LARGE, detail))
 
-    def _turn_away(self, answer: Response) -> None:
-        """Response bytes that are not a request, or not yet a complete one, and close."""
+    def _refuse_early(self, answer: Response) -> None:
+        """Answer bytes that are not a request, or not yet a complete one, and close."""
         self.site.unverified.release(self)
         self.clearLineBuffer()
         self.write(answer.last_bytes(self.site.date_header()))

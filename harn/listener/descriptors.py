@@ -9,9 +9,9 @@ MOST_FILES = 65_536
 """Open files that are asked of the system: each slow client costs one."""
 RESERVED = 64
 """
-Descriptors that connections leave to others, beyond those open when the port is opened: 16 connections that are turned
-away; five for each of the interpreters of a reload, of generations that drain, and of a replacement, and ten while one
-starts; the event log, the files that a reload reads, the state file, logs that are opened anew, outbound connections.
+Descriptors that connections leave to others, beyond those open when the port is opened: 16 connections that are being
+refused; five for each of the interpreters of a reload, of generations that drain, and of a replacement, and ten while
+one starts; the event log, the files that a reload reads, the state file, logs that are reopened, outbound connections.
 """
 LEAST = 8
 """Connections that there may be, however few descriptors there are."""

@@ -225,7 +225,7 @@ class Ingest(Place):
         taken.addErrback(self._stumbled, request)
 
     def _taken(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
-        """Response: the events are on disk."""
+        """Answer, now that the events are on disk."""
         if isinstance(normalized, Respond):
             request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
             return
@@ -240,7 +240,7 @@ class Ingest(Place):
         request.send(200, body)
 
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
-        """Response with the problem document of an error."""
+        """Answer with the problem document of an error."""
         if not isinstance(error, Refused | ClaimTaken | EventLogUnavailable):
             log.failure(
                 "trigger {trigger}: the connector or the intake failed on a request",
@@ -250,7 +250,7 @@ class Ingest(Place):
         self._refuse(error, request)
 
     def _refuse(self, error: BaseException, request: HarnRequest) -> None:
-        """Response with an error, and log it where the sender must correct something."""
+        """Answer with an error, and log it where the sender must correct something."""
         route = _route(request)
         answer = request.problem(error)
         if isinstance(error, Refused):

@@ -48,7 +48,7 @@ class Page(Place):
         return 1024
 
     def serve(self, request: HarnRequest) -> None:
-        """Response; a page that fails answers with its problem document."""
+        """Answer with the page, or with the problem document of its failure."""
         try:
             answer = self._read(request)
         except Refused as error:

@@ -148,7 +148,7 @@ class PhasedChannel(HTTPChannel):
             limit = self.site.limits.headers
             late = problem(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
             early = self._cut_short()
-            self._turn_away(late if early is None else problem_of(early))
+            self._refuse_early(late if early is None else problem_of(early))
         else:
             limit = self.site.limits.body
             late_body = BodyTimedOut(f"the body was not complete within {limit:g} s", retry_after=1)
@@ -163,9 +163,9 @@ class PhasedChannel(HTTPChannel):
         return None
 
     def _end_body(self, answer: Response) -> None:
-        """Response for a body that will not be complete."""
+        """Answer for a body that will not be complete."""
         raise NotImplementedError
 
-    def _turn_away(self, answer: Response) -> None:
-        """Response bytes that are not a request, or not yet a complete one, and close."""
+    def _refuse_early(self, answer: Response) -> None:
+        """Answer bytes that are not a request, or not yet a complete one, and close."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What the site serves: the interface of what answers at a path, and the routes of one generation."""
+"""Places and trees: the handlers of requests at a path, and the routes of one generation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Place:
         """
 
     def serve(self, request: HarnRequest) -> None:
-        """Response, now or later, with ``request.send``."""
+        """Answer, now or later, with ``request.send``."""
         raise NotImplementedError
 
     def over(self, request: HarnRequest, status: int | None) -> None:
@@ -78,7 +78,7 @@ class Tree:
     The routes of one generation and what answers them. Made whole, never changed.
 
     :ivar routes: by path.
-    :ivar resources: the leaf of each place whose Klein app answers; other places answer by themselves.
+    :ivar resources: the resource of each place with a Klein app; other places answer without ``twisted.web``.
     :ivar header: the ``Harn-Generation`` line of its answers.
     """
 

@@ -84,12 +84,12 @@ class ServerPort:
             self.listening.resume()
 
     def retire(self, limit: float) -> Deferred[None]:
-        """Leave new connections to another process; fires when ours are served out, within ``limit`` seconds."""
+        """Leave new connections to another process; fire when the present ones have ended, or after ``limit`` s."""
         self.pause()
         return self._site.retire(min(LONGEST_FAREWELL, limit))
 
     def close(self) -> Deferred[Any] | None:
-        """Listen no more."""
+        """Stop listening."""
         if self.listening is None:
             return None
         return maybeDeferred(self.listening.port.stopListening)

@@ -1,4 +1,4 @@
-"""Routes whose senders our own credentials authenticate, such as a2a-push: a Klein app, then ingest."""
+"""Routes whose senders use the server's own credentials, such as a2a-push: a Klein app, then ingest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Push(Ingest):
         self._authenticator().authenticate_headers(request.lower_headers(), request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
-        """Let ``twisted.web`` render the Klein app."""
+        """Pass the request to ``twisted.web``, which renders the Klein app."""
         request.process()  # type: ignore[no-untyped-call]  # twisted.web is not typed here
 
     def push(self, request: HarnRequest) -> None:
@@ -80,7 +80,7 @@ def make_push_app(push: Push) -> Klein:
         push.push(request)
         return answered.addErrback(lambda gone: None)  # a client that has disconnected is not an error
 
-    @app.handle_errors(Exception)  # type: ignore[arg-type]  # ours are HarnRequests
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are HarnRequests
     def failed(request: HarnRequest, failure: Failure) -> None:
         answer_failure(request, failure)
 

@@ -137,7 +137,7 @@ class HarnRequest(server.Request):
             self._answer_early(self.problem(error), length)
 
     def _enter(self, place: Place, channel: HarnChannel, length: int | None) -> None:
-        """Ask the place to take the request, which may raise `Refused`; answer ``OPTIONS`` for it."""
+        """Check the request, and have its place admit it, or raise `Refused`; answer ``OPTIONS`` for the place."""
         site = self.site
         if channel.is_surplus and not place.answers_always:
             raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
@@ -237,7 +237,7 @@ class HarnRequest(server.Request):
         super().finish()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Response for our code that raised; the client gets no detail."""
+        """Answer 500 after an exception in our code; the client gets no detail."""
         log.failure("answering {method} {path} failed", reason, method=self.method, path=self.path)
         if not self.startedWriting:
             assert reason.value is not None
@@ -285,7 +285,7 @@ class HarnRequest(server.Request):
         return answer
 
     def refuse(self, error: BaseException) -> None:
-        """Response with the problem document of an error."""
+        """Answer with the problem document of an error."""
         self.answer(self.problem(error))
 
     def answer(self, answer: Response) -> None:
@@ -330,7 +330,7 @@ class HarnRequest(server.Request):
         self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
 
     def cut_off(self, answer: Response) -> None:
-        """Response at once although the body is still coming, then close: the rest is discarded."""
+        """Answer at once although the body is still coming, then close; the rest of the body is discarded."""
         channel = self.channel
         if channel is not None:
             channel.persistent = False
@@ -342,7 +342,7 @@ class HarnRequest(server.Request):
 
     def _answer_early(self, answer: Response, length: int | None) -> None:
         """
-        Response before the body has arrived.
+        Answer before the body has arrived.
 
         A small body is read and discarded, and the connection kept. For a large body, one of unknown length, or a
         client that waits for ``100 Continue``, the connection is closed: whether the body will be sent is unknown.

@@ -79,12 +79,12 @@ class LiveGeneration:
 
     def end_ramps(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
         """
-        Let one version of each ramp take all deliveries of its trigger from now on, and the other drain.
+        End ramps: one version of each takes all deliveries of its trigger from now on, and the other drains.
 
         The generation stays the same, with some routes changed.
 
         :param winners: for each ramp the version that wins.
-        :return: those that were still in force; a reload has replaced the others.
+        :return: the ramps that were still in force; a reload has replaced the others.
         :raises StageFailed: the tree cannot be built; nothing has changed.
         """
         live = self.current
@@ -111,14 +111,14 @@ class LiveGeneration:
         return frozenset(ending)
 
     def end_pin(self) -> bool:
-        """Let the watcher and a restart adopt the files again; return whether there was a pin."""
+        """Remove the pin, so that the watcher and a restart adopt the files again; return whether there was one."""
         if self.current is None or self.current.pin is None:
             return False
         self.current = evolve(self.current, pin=None)
         return True
 
     def release(self) -> None:
-        """At the server's end: stop the connectors of the live generation, and hold it no more."""
+        """Stop the connectors of the live generation, and release it: the server ends."""
         live, self.current = self.current, None
         for shared in () if live is None else live.connectors.values():
             quiesce(shared.value)

@@ -1,4 +1,4 @@
-"""The archive: the content of generations that served, out of the store: to be looked at, compared, adopted again."""
+"""The archive: the content of generations that served, read from the store to be shown, compared or adopted again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ InThread = Callable[..., Awaitable[Any]]
 
 @frozen(kw_only=True)
 class Content:
-    """What one generation was made of: everything but its secrets, which are never kept."""
+    """The content of one generation: everything but its secrets, which are never kept."""
 
     record: GenerationRecord
     manifest: bytes = field(repr=False)
@@ -55,7 +55,7 @@ def read_manifest_text(data: bytes, digest: str) -> bytes:
     """
     Decode a manifest's text out of the store.
 
-    :raises ValueError: it is damaged: what `pack_manifest` made of it had another digest, or this is something else.
+    :raises ValueError: it is damaged: its text has another digest than ``digest``, or it cannot be decompressed.
     """
     text = unpack_manifest(data)
     if digest_bytes(text) != digest:
@@ -94,7 +94,7 @@ class Archive:
         """
         record = await self._generations.generation(number)
         if record is None:
-            raise GenerationUnknown(f"there is no generation {number} to go by; {await self._kept()}")
+            raise GenerationUnknown(f"there is no generation {number}; {await self._kept()}")
         packed = await self._generations.manifest(record.manifest_digest) if record.manifest_digest else None
         encoded = await self._generations.bundle(record.bundle_id)
         if packed is None or encoded is None:
@@ -108,12 +108,12 @@ class Archive:
 
     async def before(self, number: int, inputs: Inputs) -> int:
         """
-        Return the newest generation before ``number`` whose manifest or code are others than those of ``inputs``.
+        Return the newest generation before ``number`` whose manifest or code differs from that of ``inputs``.
 
-        Secrets count for nothing: they are never kept, so one with others alone would be what serves already.
-        Of one that took the place of what failed its probation, only what was before that counts.
+        Secrets are not compared: they are never kept, so a generation that differs only in them is what serves already.
+        Where what serves was adopted by an automatic revert, only generations before the one that it restored count.
 
-        :raises GenerationUnknown: there is none.
+        :raises GenerationUnknown: no such generation is kept.
         """
         content = inputs.manifest.digest, inputs.bundle.bundle_id
         for record in await self._generations.history(MOST_KEPT):  # newest first
@@ -129,7 +129,7 @@ class Archive:
         """
         Return the newest generation whose content is kept.
 
-        :raises GenerationUnknown: there is none.
+        :raises GenerationUnknown: the content of no generation is kept.
         """
         for record in await self._generations.history(MOST_KEPT):
             if record.manifest_digest:

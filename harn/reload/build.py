@@ -82,19 +82,19 @@ class Builder:
         return files
 
     def doing(self) -> str:
-        """Return what a stage that takes long is doing; empty when that is not known."""
+        """Return the file or module that a stage waits for; empty when it waits for neither."""
         return self.files.doing() or self.resolution.doing()
 
     def noted(self) -> Noted:
-        """Return what is to note one reading."""
+        """Return an object that notes which files one reading reads."""
         return Noted(settle=self.surroundings.settle, seconds=self._reactor.seconds)
 
     async def source(self, content: Content | None, noted: Noted) -> ManifestSource:
         """
-        Read the manifest's text: out of its file, or, where there is one, an earlier generation's.
+        Read the manifest's text from its file, or take it from ``content`` of an earlier generation.
 
         :raises ManifestInvalid: of stage ``parse``.
-        :raises FilesHang: it does not come.
+        :raises FilesHang: the file system does not answer.
         """
         if content is not None:
             shown = f"{self._manifest_name} of generation {content.record.number}"
@@ -124,7 +124,7 @@ class Builder:
 
         :param bundle: its code, where that is not to be read from files.
         :raises ManifestInvalid: of stage ``resolve``.
-        :raises FilesHang: a file does not come.
+        :raises FilesHang: the file system does not answer.
         """
         inputs: Inputs = await self.files.read(
             read_inputs, loaded, self.surroundings, previous, bundle, what="sources and secrets", noted=noted
@@ -185,7 +185,7 @@ class Builder:
 
     async def withdraw(self, generations: IGenerations, candidate: Candidate) -> None:
         """
-        Take back what `reserve` made durable, for a candidate that failed after it.
+        Mark the numbers that `reserve` made durable as not used, for a candidate that failed after it.
 
         :raises EventLogUnavailable: the numbers stay reserved.
         """
@@ -230,7 +230,7 @@ def _generation_record(candidate: Candidate) -> GenerationRecord:
 
 
 def summarize(plan: Plan) -> dict[str, Any]:
-    """Say for the history what a generation changed: how many triggers, and the first of them with what changed."""
+    """Return for the history what a generation changed: how many triggers, and the first of them with their changes."""
     ids = {"added": plan.added, "modified": plan.modified, "removed": plan.removed}
     return {
         **{name: list(found[:MOST_NAMED]) for name, found in ids.items()},

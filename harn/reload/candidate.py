@@ -1,4 +1,4 @@
-"""Putting the candidate together: bindings, routes, ramps, and what adopting it replaces. Waits for nothing."""
+"""Putting the candidate together: bindings, routes, ramps, and what adopting it replaces. Synchronous."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RevivedVersion:
 @frozen(kw_only=True)
 class Terms:
     """
-    What a generation is adopted for.
+    The terms on which a generation is adopted: the request, the rollouts, the pin.
 
     :ivar rollouts: of the modified triggers that ramp. ``revived``: at a start, by trigger id.
     :ivar now: seconds, Unix.
@@ -168,7 +168,7 @@ def _routes(
     connectors: Mapping[str, Shared[RunningConnector]],
     ramps: Mapping[str, Ramp],
 ) -> dict[str, Route]:
-    """Return the routes by path: the live ones, without those of what changed, which are made anew."""
+    """Return the routes by path: the live ones of unchanged triggers, and new ones for what changed."""
     routes = {} if live is None else live.routes.copy()
     for trigger_id in (*plan.removed, *plan.modified):
         path = "" if live is None else live.bindings[trigger_id].spec.path
@@ -216,7 +216,7 @@ def _ramps(plan: Plan, live: Generation | None, fresh: Mapping[str, BindingVersi
 
 
 def _ended(plan: Plan, live: Generation | None, ramps: Mapping[str, Ramp]) -> Iterator[BindingVersion]:
-    """Yield the versions that are in force no more."""
+    """Yield the live versions that are not in force any more."""
     if live is None:
         return
     for trigger_id in (*plan.removed, *plan.modified):

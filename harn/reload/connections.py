@@ -1,8 +1,8 @@
 """
 The connectors of generations: made for what is new, carried over for what is not.
 
-A connector is shared by its key: provider, trigger, what it was configured with, and the hashes of its secrets. So
-editing one of a hundred schedules restarts one, and a rotated secret replaces just those that use it.
+A connector is shared by its key: provider, trigger, configuration, and the hashes of its secrets. So editing one of a
+hundred schedules restarts one, and a rotated secret replaces just those that use it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Connections:
                 ConnectorContext(clock=self._clock, wall=self._wall, binding=binding, emit=gate.emit)
             )
             if not IConnector.providedBy(made):
-                raise TypeError(f"its plugin made {made!r}, which is no IConnector")
+                raise TypeError(f"its plugin must make an IConnector, got {made!r}")
             return RunningConnector.of(spec.id, made, gate, plugin.authentication)
 
         running: RunningConnector = await self._ask("prepare", spec.id, make, inputs)
@@ -153,7 +153,7 @@ class Connections:
         raise StageFailed(stage, f"connector of trigger {trigger_id!r} failed to {stage}: {message}", [problem])
 
     async def _close(self, running: RunningConnector) -> None:
-        """Close a connector; one that fails to, or does not come to an end, keeps nobody waiting."""
+        """Close a connector. One that fails to close is logged; after `CLOSING` seconds it is not waited for."""
         try:
             (outcome,) = await ask(lambda: running.connector.close()).addTimeout(CLOSING, self._clock)
         except TimeoutError:
@@ -170,7 +170,7 @@ def _activate(running: RunningConnector) -> Any:
 
 
 def quiesce(running: RunningConnector) -> None:
-    """Shut the gate and tell the connector to stop; part of adopting, so nothing that it does may fail that."""
+    """Shut the gate and stop the connector. Adopting calls this, so whatever the connector raises is only logged."""
     running.gate.shut()
     try:
         running.connector.quiesce()

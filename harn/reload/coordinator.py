@@ -54,9 +54,10 @@ PARSING = 5.0
 @frozen(kw_only=True)
 class Start:
     """
-    What a server's first generation goes on with; any other with nothing.
+    State of an earlier server that the first generation continues; empty for every later generation.
 
-    :ivar ramps: by trigger id, what an earlier server left.
+    :ivar last: the generation that served last.
+    :ivar ramps: by trigger id, the ramps that were under way or aborted.
     """
 
     last: LastGeneration = field(factory=LastGeneration)
@@ -69,8 +70,8 @@ class Coordinator:
     Reloads on request.
 
     :param wall: for stamps.
-    :ivar queue: who holds it keeps reloads out.
-    :ivar rollouts: what goes on with an adopted generation; a feature above may put itself in.
+    :ivar queue: runs one reload at a time; its holder keeps reloads out.
+    :ivar rollouts: probation and ramps of the adopted generation; the feature ``rollout`` replaces the default.
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
@@ -179,7 +180,7 @@ class Coordinator:
     # Doing
 
     async def _reload(self, request: ReloadRequest, merged: int = 1, start: Start | None = None) -> ReloadReport:
-        """Reload under the lock: every end of it but a cut-off or a refusal is a report."""
+        """Reload under the lock; return a report unless it is refused or cut off by the server's end."""
         self._check(request)
         if request.dry_run:
             return (await self._run(request, start))[0]
@@ -202,7 +203,7 @@ class Coordinator:
             self._lifecycle.emit(ReloadEnded(report))
 
     async def _run(self, request: ReloadRequest, start: Start | None) -> tuple[ReloadReport, Stages]:
-        """Run the pipeline, adopt what it made, and report."""
+        """Run the pipeline, adopt its candidate, and return the report."""
         started, live = self._clock.seconds(), self.current
         timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
         stages = Stages(self._clock, max(PARSING, timeout), self._pipeline.builder.doing)
@@ -249,7 +250,7 @@ class Coordinator:
         return reports.ended(request, result, self.current, draining, self._live.started_with, status)
 
     def _adopt(self, candidate: Candidate, request: ReloadRequest) -> None:
-        """Adopt, in one step, and tell everybody; a subscriber that fails keeps none of the others from its work."""
+        """Adopt in one step, then emit `Adopted`; a subscriber that raises does not keep the others from running."""
         previous = self.generation
         self._live.adopt(candidate)
         self.numbers.adopted(candidate)
@@ -275,7 +276,7 @@ class Coordinator:
                 self.last_failed = None  # else the files are as bad as they were
 
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
-        """Record durably that it serves (if that fails, the next server gives it a new number), and run its hooks."""
+        """Record durably that it serves, and run its hooks; if recording fails, the next server renumbers it."""
         warnings: list[str] = []
         try:
             await self.rollouts.note(generation, request).addTimeout(NOTING, self._clock)
@@ -318,7 +319,7 @@ class Coordinator:
         self._lifecycle.emit(FirstServes())
 
     async def read_rollouts(self) -> None:
-        """Read again the rollouts of another program, which decides nothing more; `begin_rollouts` must follow."""
+        """Read again the rollouts that the program before has written, now that it has stopped deciding them."""
         await self.rollouts.catch_up()
 
     async def note_serving(self) -> None:
@@ -335,19 +336,19 @@ class Coordinator:
             await self._publish(evolve(finished, report=report))
 
     async def withdraw(self) -> None:
-        """Take back the numbers of a first generation that was built and never came to serve: the start failed."""
+        """Mark the numbers of a first generation that never served as not used: the start failed."""
         if self._first is not None:
             await self.numbers.read_again(None)
 
     def close(self) -> Deferred[None]:
-        """Reload no more: what runs is cut off, with nothing to undo; what was adopted is published."""
+        """Refuse further reloads and cut off the one that runs; one that has adopted still publishes its report."""
         self._lifecycle.emit(ReloadsClosed())
         closed = self.queue.close()
         self._start_hooks.close()
         return closed
 
     async def release(self) -> None:
-        """At the server's end: hold the live generation no more, and wait until its connectors are closed."""
+        """Release the live generation, and wait until its connectors are closed: the server ends."""
         self._live.release()
         await self._pipeline.builder.connections.pool.idle()
         await self._pipeline.builder.targets.close()

@@ -1,9 +1,9 @@
 """
 Draining: what a reload replaced finishes in the background, within a limit.
 
-Each adopt that replaced versions leaves one group. At its deadline, or when more groups drain than may, what its
-versions have not begun is moved on; what runs keeps running until its own time-out. Nothing is dropped. An operator may
-move a version on before that, or cancel its drain: then what it holds is given up.
+Each adopt that replaced versions leaves one group. At its deadline, or when more groups drain than may, deliveries that
+its versions have not begun are moved on; those that run keep running until their own time-out. Nothing is dropped. An
+operator may move a version on before that, or cancel its drain: then its unfinished deliveries become dead letters.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Group:
     deadline: IDelayedCall | None = None
 
     def move_on(self, move: Callable[[BindingVersion], Deferred[int]]) -> None:
-        """Move on what its versions have not begun, once."""
+        """Move on the deliveries that its versions have not begun, once."""
         if self.deadline is not None and self.deadline.active():
             self.deadline.cancel()
         self.deadline = None
@@ -60,7 +60,7 @@ class Draining:
 
     :ivar generation: see `Group`.
     :ivar since: when it began to drain (seconds, Unix).
-    :ivar deadline: when what it has not begun is moved on (seconds, Unix); None when that was done.
+    :ivar deadline: when the deliveries that it has not begun are moved on (seconds, Unix); None when that was done.
     """
 
     binding: BindingVersion
@@ -107,10 +107,10 @@ class Drains:
 
     def begin(self, generation: int, bindings: Sequence[BindingVersion], timeout: float) -> None:
         """
-        Watch versions that drain since now.
+        Watch versions that have just begun to drain.
 
         :param generation: the number of the generation that they served last.
-        :param timeout: seconds until what they have not begun is moved on.
+        :param timeout: seconds until the deliveries that they have not begun are moved on.
         """
         still = {binding.key: binding for binding in bindings if binding.state == DRAINING}
         if not still:
@@ -118,7 +118,7 @@ class Drains:
         group = Group(generation, still, self._wall.seconds())
         group.deadline = self._clock.callLater(timeout, group.move_on, self._move_on)
         self._groups.append(group)
-        # By generation: a generation that lets go of one ramp after the other is one all the same.
+        # By generation: one whose ramps end one after the other leaves several groups, and counts once.
         served = list(dict.fromkeys(each.generation for each in self._groups))
         for each in self._groups:
             if each.generation in served[:-MOST_DRAINING]:
@@ -144,7 +144,7 @@ class Drains:
         return sorted(found, key=lambda each: (each.since, each.binding.id, each.binding.version))
 
     def _deadline_of(self, group: Group) -> float | None:
-        """Return when the group's deadline is (seconds, Unix), by the wall clock of now; None once it has passed."""
+        """Return when the group's deadline is (seconds, Unix), by the present wall clock; None once it has passed."""
         deadline = group.deadline
         if deadline is None or not deadline.active():
             return None

@@ -1,4 +1,4 @@
-"""What an operator can ask of draining versions: to list them, to move what one has not begun, to cancel one."""
+"""Operations on draining versions: list them, move the deliveries that one has not begun, cancel one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class DrainService:
-    """What the operations on drains ask."""
+    """The parts that the operations on drains use."""
 
     wall: WallTime
     store: IDeliveries
@@ -56,7 +56,9 @@ class Drain(Result, frozen=True, kw_only=True):
     generation: Annotated[int, Meta(description="The generation that it served last; 0 for an earlier server's.")]
     draining_since: str
     age_seconds: float
-    deadline: Annotated[str | None, Meta(description="When what it has not begun is moved; null once that was done.")]
+    deadline: Annotated[
+        str | None, Meta(description="When deliveries that have not begun are moved; null once that was done.")
+    ]
     in_flight: Annotated[int, Meta(description="Requests and deliveries that hold it.")]
     running: int
     queued: int
@@ -72,14 +74,14 @@ class DrainList(Result, frozen=True, kw_only=True):
 
 
 class DrainCancelled(Result, frozen=True, kw_only=True):
-    """How many deliveries became dead letters."""
+    """The number of deliveries that became dead letters."""
 
     binding: str
     cancelled: int
 
 
 class DrainMoved(Result, frozen=True, kw_only=True):
-    """How many deliveries were moved, and the version that they went to; null for the dead letters."""
+    """The number of deliveries that were moved, and the version that they went to; null for the dead letters."""
 
     binding: str
     moved: int
@@ -91,7 +93,7 @@ async def list_drains(service: DrainService, caller: Caller, wanted: ListDrains)
     """List the versions that drain."""
     asked = [each.version for each in service.drains.describe()]
     oldest = await service.store.oldest(asked) if asked else {}
-    # As of one moment: the store took its time, and some may have ended meanwhile.
+    # Described again, at one moment: some may have ended while the store was read.
     now = service.wall.seconds()
     draining = service.drains.describe()
     loads = service.dispatcher.workload([each.binding for each in draining])
@@ -111,7 +113,7 @@ async def list_drains(service: DrainService, caller: Caller, wanted: ListDrains)
 )
 async def cancel_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> DrainCancelled:
     """
-    Dead-letter all that a draining version holds, also what runs.
+    Dead-letter every delivery of a draining version, also those that run.
 
     :raises RouteUnknown: no such version drains.
     """
@@ -122,7 +124,7 @@ async def cancel_drain(service: DrainService, caller: Caller, wanted: DrainOf) -
 @operation("drains.move", role=Role.OPERATE, route=Post("/drains/move"), audit=lambda done: {"moved": done.moved})
 async def move_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> DrainMoved:
     """
-    Move what a draining version has not begun to the newest version, as its deadline would.
+    Move the deliveries that a draining version has not begun to the newest version, as its deadline would.
 
     :raises RouteUnknown: no such version drains.
     """
@@ -133,13 +135,13 @@ async def move_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> 
 
 
 OPERATIONS = (list_drains, cancel_drain, move_drain)
-"""Those of a `DrainService`."""
+"""The operations of a `DrainService`."""
 
 
 def describe_draining(
     draining: Draining, now: float, load: Workload, waiting: int, oldest: StoredDelivery | None
 ) -> Drain:
-    """Return what is shown of a draining version; ``oldest`` is its unfinished delivery that was accepted first."""
+    """Return the result for a draining version; ``oldest`` is its unfinished delivery that was accepted first."""
     binding = draining.binding
     return Drain(
         binding=binding.key,
@@ -161,7 +163,7 @@ def describe_draining(
 
 
 def _waiting(service: DrainService, draining: Draining) -> int:
-    """Count the retries that will run on it: those of a removed trigger, on its last version until it was moved."""
+    """Count the retries that will run on it: those of a removed trigger run on its last version until it is moved."""
     binding, registry = draining.binding, service.registry
     is_last = binding.id not in registry.active and registry.newest(binding.id) is binding
     return registry.waiting[binding.id] if is_last and not binding.is_closed else 0

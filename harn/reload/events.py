@@ -32,21 +32,21 @@ class Adopted:
 
 @frozen(eq=False)
 class FirstServes:
-    """A server's first generation serves from now on: its port is open, or that of the program before is ours."""
+    """A server's first generation serves: its port is open, or was taken over from the program before."""
 
 
 @frozen(eq=False)
 class ReloadEnded:
-    """A reload that `ReloadBegan` announced is over; ``report`` is None when it was refused or cut off."""
+    """A reload that `ReloadBegan` announced has ended; ``report`` is None when it was refused or cut off."""
 
     report: ReloadReport | None
 
 
 @frozen(eq=False)
 class PinEnded:
-    """The watcher and a restart adopt the files again: somebody asked for them; see `harn.reload.pin`."""
+    """The watcher and a restart adopt the files again, since a reload was asked for; see `harn.reload.pin`."""
 
 
 @frozen(eq=False)
 class ReloadsClosed:
-    """Nothing more is adopted or decided: the server ends, or another program goes on in its place."""
+    """Nothing more is adopted or decided: the server ends, or another program replaces it."""

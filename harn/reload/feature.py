@@ -50,7 +50,7 @@ def apply_settings(server: Server) -> None:
 
 
 def install_inputs(server: Server) -> None:
-    """Add the catalogs of connectors and destinations, and what reads files."""
+    """Add the catalogs of connectors and destinations, and the file reader."""
     catalog, destinations = server.add(Catalog.discover()), server.add(DestinationCatalog.discover())
     for problem in (*catalog.problems, *destinations.problems):
         log.error("{problem}", problem=str(problem))
@@ -58,7 +58,7 @@ def install_inputs(server: Server) -> None:
 
 
 def install_builder(server: Server) -> None:
-    """Add what reads, checks and builds a generation."""
+    """Add the parts that read, check and build a generation."""
     options, catalog = server.options, server[Catalog]
     resolution = server.add(Resolution(server.interpreters))
     server.readiness.add(INTERPRETER_DOWN, resolution.all_up)
@@ -78,7 +78,7 @@ def install_builder(server: Server) -> None:
 
 
 def install_drains(server: Server) -> None:
-    """Add what drains replaced versions, and what brings back those of an earlier server."""
+    """Add the drains of replaced versions, and the reviver of an earlier server's versions."""
     registry, deliveries = server[Registry], server[IVersionDeliveries]
     drains = server.add(Drains(server.reactor, deliveries.move_on, server.lifecycle, server.wall))
     server.services.add_closing(drains.stop)

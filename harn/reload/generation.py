@@ -34,7 +34,7 @@ class RunningConnector:
     A connector of one trigger, and the gate before what it starts itself.
 
     :ivar verify: of a receiver, its method; requests go straight to it. So does ``normalize``. None for others.
-    :ivar check_headers: of a receiver that turns requests away before their body is read, its method.
+    :ivar check_headers: of a receiver that refuses requests before their body is read, its method.
     :ivar always_claim: the provider's own key is claimed where the trigger names none.
     :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
     :ivar example: makes an event such as its provider sends, with its body; None where it cannot.
@@ -78,17 +78,18 @@ class RunningConnector:
 @frozen(kw_only=True, eq=False)
 class Generation:
     """
+    Everything that serves one accepted manifest.
+
     :ivar number: from 1; never goes back.
     :ivar interpreter: held for the generation itself, beside what its bindings hold.
     :ivar targets: where its deliveries go.
-    :ivar definitions: what the manifest says. ``bindings``: what is in force, which is an earlier version where a ramp
-        was aborted.
+    :ivar definitions: those of the manifest. ``bindings``: those in force, an earlier version where a ramp was aborted.
     :ivar connectors: one for each trigger; each held once.
     :ivar ramps: of the triggers whose deliveries two versions share.
     :ivar since: when it was adopted (seconds, Unix).
     :ivar recalled: the earlier generation whose content it is; None when it was read from files.
-    :ivar pin: of a recalled one: the files that it took the place of.
-    :ivar reason: why it was adopted, where somebody said.
+    :ivar pin: of a recalled one: the files that it replaced.
+    :ivar reason: why it was adopted; empty where the request gave no reason.
     """
 
     number: int
@@ -110,13 +111,13 @@ class Generation:
 
     @property
     def digest(self) -> str:
-        """The digest of everything that it was made of."""
+        """The digest of all its inputs."""
         return self.inputs.digest
 
 
 @frozen(kw_only=True)
 class Prepared:
-    """What the stages up to resolve gave: enough to say what a reload would do."""
+    """The result of the stages up to ``resolve``: enough to describe what a reload would do."""
 
     inputs: Inputs
     interpreter: Shared[IInterpreter]
@@ -129,12 +130,12 @@ class Candidate:
     """
     The next generation, ready to be adopted, and what adopting it replaces.
 
-    :ivar plan: what it does to the bindings. ``numbered``: ids of those that get a version number that is new; at a
-        start the others keep what the store remembers.
-    :ivar fresh: connectors that are new in it: their gates open. ``replaced``: connectors that it lets go.
-    :ivar ended: live binding versions that are in it no more.
+    :ivar plan: the changes to the bindings. ``numbered``: ids of those that get a new version number; at a start the
+        others keep the number that is in the store.
+    :ivar fresh: connectors that are new in it: their gates open. ``replaced``: connectors that it releases.
+    :ivar ended: live binding versions that are not in it.
     :ivar reinterpreted: bindings, new and unchanged ones, that run in its interpreter from now on.
-    :ivar rollouts: how the ramps that begin with it go on, by trigger id.
+    :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
     """
 
     generation: Generation

@@ -34,11 +34,11 @@ from harn.wire import digest_bytes, digest_value
 @frozen(kw_only=True)
 class Surroundings:
     """
-    What the server was started with, and reads again on each reload.
+    Inputs beside the manifest and its sources, which the server reads again on each reload.
 
     :ivar environ: the process's environment.
     :ivar certificate_files: the files of ``--cert`` and ``--key``, if any.
-    :ivar load_certificate: makes of these what the listener shows; raises `ListenerUnusable`. Blocks: for a thread.
+    :ivar load_certificate: loads these for the listener; raises `ListenerUnusable`. Blocks: for a thread.
     :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
     :ivar settle: as `harn.files.Noted` has it.
     """
@@ -57,11 +57,11 @@ class Inputs:
 
     :ivar secrets: value by reference text.
     :ivar secret_hashes: keyed hash by reference text.
-    :ivar known: tells these secrets and credentials from other values.
+    :ivar known: recognises these secrets and credentials among other values.
     :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
-    :ivar certificate: what the listener shows; None without TLS.
+    :ivar certificate: the listener's; None without TLS.
     :ivar references: every function that the manifest names.
-    :ivar warnings: what was taken off around secrets and credentials.
+    :ivar warnings: about white space that was stripped from secrets and credentials.
     """
 
     loaded: LoadedManifest
@@ -100,9 +100,9 @@ def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
 
 
 def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Problem]:
-    """Say for each problem with a function which triggers name it, and where."""
+    """Return each problem with a function once for each place of the manifest that names the function."""
     if not problems:
-        return []  # the usual case, which must not cost a look at ten thousand triggers
+        return []  # the usual case, in which ten thousand triggers need not be searched
     uses = function_references(loaded.manifest)
     located: list[Problem] = []
     for problem in problems:
@@ -135,9 +135,9 @@ def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[S
 
 def _read_certificate(surroundings: Surroundings, previous: Inputs | None) -> tuple[dict[str, str], Any]:
     """
-    Give the keyed hashes of the certificate's files, and what the listener shows: the live one while they are the same.
+    Return the keyed hashes of the certificate's files, and the certificate: the live one while they are unchanged.
 
-    Hashed before they are loaded: what is replaced in between has another hash at the next reload.
+    Hashed before they are loaded: a file that is replaced in between has another hash at the next reload.
     """
     hashes = {path: hash_file(path, surroundings.hash_key) for path in surroundings.certificate_files}
     if previous is not None and all(previous.files.get(path) == each for path, each in hashes.items()):
@@ -254,7 +254,7 @@ def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) 
 
 
 def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
-    """Return the secrets, and the files that hold something secret, that both have and that read otherwise now."""
+    """Return the secrets, and the files that hold something secret, that are in both and have changed."""
     secrets = differing(before.secret_hashes, now.secret_hashes)
     plain = before.plain_files | now.plain_files
     files = (path for path in differing(before.files, now.files) if path not in plain)
@@ -262,7 +262,7 @@ def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
 
 
 def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return what has another digest, in order; not what came or went."""
+    """Return the names in both whose digests differ, in order."""
     return sorted(name for name, digest in now.items() if before.get(name, digest) != digest)
 
 

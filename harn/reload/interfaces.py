@@ -1,4 +1,4 @@
-"""What the layers above reloading provide to it, and may ask of it."""
+"""Interfaces between reloading and the layers above it, in both directions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class IReloader(Interface):
         """
 
     def describe() -> Deferred[dict[str, Any]]:
-        """The shape of ``GET /admin/generation``; reads the files to tell ``drift``."""
+        """Return the shape of ``GET /admin/generation``; reads the files, since ``drift`` depends on them."""
 
 
 @frozen
@@ -69,17 +69,17 @@ class IRollouts(Interface):
         """
         Write durably that a generation serves, in one unit with the rollouts that are under way.
 
-        :return: fires when that is in the store; it fails if the first try fails. It is tried again all the same.
+        :return: fires when that is in the store; fails if the first try fails, though it is tried again after that.
         """
 
     def catch_up() -> Awaitable[None]:
-        """Read again what another program wrote of the rollouts, which decides nothing more; `FirstServes` follows."""
+        """Read again the rollouts that the program before has written, now that it has stopped deciding them."""
 
 
 @implementer(IRollouts)
 @frozen
 class NoRollouts:
-    """What a server without rollouts does: a generation is adopted for good."""
+    """No rollouts: a generation is adopted without probation or ramps."""
 
     generations: IGenerations
 

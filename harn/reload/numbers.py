@@ -1,4 +1,4 @@
-"""The highest numbers ever given to generations and to each trigger's versions. A mirror of the store's."""
+"""The highest numbers ever given to generations and to each trigger's versions: a copy in memory of the store's."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harn.store.generations import GenerationRecord, IGenerations, LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
 
 WITHDRAWN = ""
-"""What stands for the digest of a generation that was reserved and then failed: its number was never used."""
+"""The digest of a generation that was reserved and then failed: its number was never used."""
 
 
 @frozen
 class LastGeneration:
     """
-    What a store remembers of generations.
+    The last generation of the store that may have served.
 
     :ivar number: the highest that may have served; 0 for none.
     :ivar digest: the digest of that one, if it is known to have served.
@@ -28,41 +28,41 @@ class LastGeneration:
 
     @classmethod
     async def of(cls, generations: IGenerations) -> LastGeneration:
-        """Ask the store."""
+        """Read it from the store."""
         last = await generations.last()
         if last is not None and last.digest == WITHDRAWN:
             adopted = await generations.history(1)
             last = adopted[0] if adopted else None
         if last is None:
             return cls()
-        # One that was only reserved may have served unnoted, and one of before there was an archive cannot be gone back
-        # to: what comes now gets a number above it.
+        # One that was only reserved may have served without a record of it, and one from before there was an archive
+        # cannot be rolled back to: in both cases the next generation gets a number above it.
         keeps = last.adopted_at is not None and last.manifest_digest
         return cls(last.number, last.digest if keeps else None)
 
 
 class VersionNumbers:
-    """Gives out version numbers that never go back, over any number of restarts."""
+    """Gives version numbers that never go back, over any number of restarts."""
 
     def __init__(self, known: Mapping[str, LiveBinding]) -> None:
         self._known = dict(known)
 
     def kept(self, definition: Definition) -> int | None:
-        """At a start: the number that the trigger had before, if its definition is still the same."""
+        """Return the number that the trigger had before the start, if its definition is still the same."""
         known = self._known.get(definition.spec.id)
         return known.version if known is not None and known.fingerprint == definition.fingerprint else None
 
     def keeps(self, definitions: Iterable[Definition]) -> bool:
-        """At a start: tell whether every trigger keeps its number."""
+        """Return whether every trigger keeps the number that it had before the start."""
         return all(self.kept(definition) is not None for definition in definitions)
 
     def following(self, trigger_id: str) -> int:
-        """The number that a new definition of the trigger gets."""
+        """Return the number for a new definition of the trigger."""
         known = self._known.get(trigger_id)
         return 1 if known is None else known.version + 1
 
     def adopted(self, bindings: Iterable[BindingVersion]) -> None:
-        """Record the numbers of bindings that are in force now; one that is in force again gives none anew."""
+        """Record the numbers of bindings that are in force now; a number that is not above the known one is ignored."""
         for binding in bindings:
             known = self._known.get(binding.id)
             if known is not None and known.version >= binding.version:
@@ -74,7 +74,7 @@ class VersionNumbers:
 
 class Numbers:
     """
-    The numbers of generations and versions that were given so far: what the store remembers, and what was given since.
+    The numbers of generations and versions that were given so far: those in the store, and those given since.
 
     :ivar versions: of versions; ``highest``: of a generation, reserved or adopted.
     :ivar are_known: False when another program may have given some since; the next reload reads them again.
@@ -93,7 +93,7 @@ class Numbers:
 
     async def read(self) -> LastGeneration:
         """
-        Read what the store remembers, at a start.
+        Read the numbers from the store, at a start.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -104,9 +104,9 @@ class Numbers:
 
     async def read_again(self, live: Generation | None) -> None:
         """
-        Read which numbers were given, after another program gave some and did not come to serve; it runs no more.
+        Read the numbers again, after another program gave some and ended without serving.
 
-        What it reserved is withdrawn: it used no number.
+        The generation that it reserved is withdrawn: its number was not used.
 
         :raises EventLogUnavailable: the store cannot be read or written; it is tried again before the next reload.
         """
@@ -119,7 +119,7 @@ class Numbers:
             await self._generations.reserve(withdrawn, None)
         versions = VersionNumbers(await self._generations.latest_bindings())
         if live is not None:
-            versions.adopted(live.bindings.values())  # that these serve may not have been noted
+            versions.adopted(live.bindings.values())  # the store may have no record yet that these serve
         self.versions = versions
         self.highest = max(self.highest, number, (await LastGeneration.of(self._generations)).number)
         self.are_known = True

@@ -1,4 +1,4 @@
-"""What an operator can ask of reloading: to reload, plan and roll back, and what the live generation is."""
+"""Operations on generations: reload, plan, roll back, and show the live one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ IfMatch = Annotated[
 
 
 class Plan(Parameters, frozen=True, kw_only=True):
-    """What a reload may be asked beside to happen."""
+    """The options of a reload or plan."""
 
     source: Source = None
     force: Force = False
@@ -74,7 +74,7 @@ class Plan(Parameters, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Refuse what says when failures are too many, without a limit of failures."""
+        """Refuse the details of a limit of failures without the limit."""
         for key, value in (("min", self.minimum), ("for", self.watch_for)):
             if value is not None and self.revert_on_failures is None:
                 raise ValueError(f"{key}: must come with revert_on_failures, got it alone")
@@ -312,4 +312,4 @@ def tag_wanted(header: str | None, current: str) -> str | None:
 
 
 OPERATIONS = (reload, plan, rollback, show_live)
-"""Those of an `IReloader`."""
+"""The operations of an `IReloader`."""

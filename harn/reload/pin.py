@@ -1,8 +1,8 @@
 """
-The pin: after a rollback or an automatic revert the server stays on what it went back to.
+The pin: after a rollback or an automatic revert the server stays on the generation that it went back to.
 
-The files say something else then, on purpose. As long as they read as they did at that moment, neither the watcher nor
-a restart adopts them. A reload that is asked for ends the pin, and so does any change of these files.
+The files differ from that generation then, on purpose. As long as they read as they did at that moment, neither the
+watcher nor a restart adopts them. A reload that is asked for ends the pin, and so does any change of these files.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CHECKPOINT = "replaced"
 
 @frozen
 class Pin:
-    """:ivar files: digests, by path, of manifest and modules as they read when the earlier content took their place."""
+    """:ivar files: digests, by path, of manifest and modules as they read when the earlier content replaced them."""
 
     files: Mapping[str, str]
 
     def holds(self, content: Mapping[str, str]) -> bool:
-        """Return whether files that read like this (digests by path) still read as they did then."""
+        """Return whether files with these digests (by path) still read as they did when the pin was set."""
         return all(content.get(path) == digest for path, digest in self.files.items())
 
     def to_checkpoint(self) -> dict[str, str]:
@@ -34,9 +34,9 @@ class Pin:
     @classmethod
     def from_checkpoint(cls, kept: Any) -> Pin | None:
         """
-        Read what `to_checkpoint` made; None for none.
+        Read the form that `to_checkpoint` returns; None for an empty one.
 
-        :raises msgspec.ValidationError: it is something else.
+        :raises msgspec.ValidationError: it has another shape.
         """
         files = msgspec.convert(kept, type=dict[str, str])
         return cls(files) if files else None

@@ -1,5 +1,5 @@
 """
-The reload pipeline: its stages in order, up to a candidate that is ready to be adopted, or to what a dry run wants.
+The reload pipeline: its stages in order, up to a candidate that is ready to be adopted, or to the plan of a dry run.
 
 Nothing live is touched here. Whatever a stage acquires lies on an exit stack that unwinds unless the candidate is
 adopted.
@@ -42,7 +42,7 @@ from harn.triggers.reconcile import Plan, would_remove_most
 log = Logger(namespace="harn.reload")
 
 NOTING = 5.0
-"""Seconds that a caller waits for a note in the store."""
+"""Seconds that a caller waits until the store has recorded that a generation serves, or was withdrawn."""
 
 
 @frozen(kw_only=True)
@@ -52,8 +52,8 @@ class Run:
 
     :ivar live: the live generation.
     :ivar started_with: the settings of the server's first generation, once there was one.
-    :ivar last: at a start: the generation that served last, whose number is kept if its digest is found again.
-    :ivar ramps: at a start: by trigger id, what an earlier server left.
+    :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
+    :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
     """
 
     request: ReloadRequest
@@ -66,17 +66,17 @@ class Run:
 
     @property
     def may_remove_most(self) -> bool:
-        """Return whether somebody asked for it, or it changes nothing."""
+        """Whether it may remove most triggers: it was asked for, changes nothing, or is the first."""
         return self.live is None or self.request.dry_run or self.request.source != UNASKED
 
 
 @frozen(kw_only=True)
 class Read:
     """
-    What a run has read.
+    The content that a run has read.
 
     :ivar recalled: the earlier generation whose content it is; None when it was read from files.
-    :ivar pin: of a recalled one: the files that it takes the place of.
+    :ivar pin: of a recalled one: the files that it replaces.
     """
 
     source: ManifestSource
@@ -86,12 +86,12 @@ class Read:
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Files that read otherwise than what was recalled."""
+        """Files that differ from the content that was recalled."""
         files, now = self.inputs.files, {} if self.pin is None else self.pin.files
         return tuple(sorted(path for path in files if now.get(path, files[path]) != files[path]))
 
     def changed_while_reading(self, request: ReloadRequest) -> tuple[str, ...]:
-        """Return the files that read otherwise than whoever asked has seen them come to rest."""
+        """Return the files that have changed since the requester, the watcher, saw them come to rest."""
         files, expected = self.inputs.files, request.expected
         plain = self.inputs.plain_files
         return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))
@@ -100,13 +100,13 @@ class Read:
 @frozen(kw_only=True)
 class Result:
     """
-    What a run came to.
+    The result of a run.
 
-    :ivar candidate: ready to be adopted; None where nothing is to be.
-    :ivar held: nothing is adopted, since it would remove most triggers and nobody asked for it.
+    :ivar candidate: ready to be adopted; None where nothing is adopted.
+    :ivar held: nothing is adopted, since it would remove most triggers and no caller asked for the reload.
     :ivar changed_while_reading: files that were written meanwhile; nothing is adopted.
     :ivar details: of a dry run.
-    :ivar renewed: the secrets, and files of secrets, that read otherwise than those that were live.
+    :ivar renewed: the secrets, and files of secrets, that differ from the live ones.
     """
 
     plan: Plan
@@ -119,7 +119,7 @@ class Result:
     renewed: tuple[str, ...] = ()
 
     def ends_pin(self, request: ReloadRequest) -> bool:
-        """Return whether somebody asked for the files and got what is live already: the pin is over then."""
+        """Return whether the pin ends: a caller asked for the files to be adopted, and they are what is live."""
         unchanged = self.candidate is None and not self.held and not self.changed_while_reading
         return unchanged and request.source != UNASKED and request.recall is None
 
@@ -180,7 +180,7 @@ class ReloadPipeline:
         )
 
     async def idle(self) -> None:
-        """Wait until what a dry run made is closed: nothing at all has changed then."""
+        """Wait until everything that a dry run made is closed."""
         await self.builder.resolution.pool.idle()
         await self.builder.connections.pool.idle()
         await self.builder.targets.pool.idle()
@@ -188,7 +188,7 @@ class ReloadPipeline:
     # Reading
 
     async def _read(self, run: Run) -> Read:
-        """Read the files, or the content of an earlier generation and the files that are kept by none."""
+        """Read the files, or the content of an earlier generation with the present secrets and certificate."""
         request, live = run.request, run.live
         content = await run.stages.run("parse", self._content(request, live))
         source, inputs = await read_settled(self.builder, run.stages, None if live is None else live.inputs, content)
@@ -196,7 +196,7 @@ class ReloadPipeline:
             return Read(source=source, inputs=inputs)
         recalled = content.record.number
         if live is not None and request.source == UNASKED:
-            # The watcher has secrets read anew: the pin stays as it is, and so does what was recalled.
+            # The watcher asks for changed secrets to be read: the pin and the recalled generation stay as they are.
             return Read(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
         if live is None:
             recalled = content.record.recalled or recalled
@@ -218,7 +218,7 @@ class ReloadPipeline:
 
     async def _resolve(self, run: Run, inputs: Inputs) -> Prepared:
         request = run.request
-        # Recorded events are replayed in an interpreter that serves nobody: a predicate may bring it down.
+        # Recorded events are replayed in an interpreter that runs no deliveries: a predicate may crash it.
         afresh = request.force or request.replay > 0
         work = self.builder.resolve(inputs, run.live, run.stack, afresh=afresh, spare=not request.dry_run)
         return await run.stages.run("resolve", work)
@@ -278,14 +278,14 @@ class ReloadPipeline:
 
         candidate = await stages.run("swap", make())
         if not keeps_number:
-            # What takes too long may be written yet; the store works in order, so that withdrawing it comes after.
+            # A reservation that times out may still be written; the store works in order, so withdrawing comes after.
             run.stack.push_async_exit(self._withdrawing(candidate))
             reserving = self.builder.reserve(self.generations, candidate, read.source.data, run.live)
             await stages.run("prepare", reserving)
         return candidate
 
     async def _revive(self, run: Run, prepared: Prepared) -> Mapping[str, RevivedVersion]:
-        """At a start: bring back the stable versions of ramps whose fresh version the manifest still defines."""
+        """Revive, at a start, the stable versions of ramps whose fresh version the manifest still defines."""
         definitions, kept = prepared.definitions, self.numbers.versions.kept
         wanted = {
             (trigger_id, ramp.stable): ramp
@@ -299,17 +299,17 @@ class ReloadPipeline:
         return revived
 
     def _withdrawing(self, candidate: Candidate) -> Any:
-        """Return what the exit stack calls unless the candidate is adopted: its numbers were never used."""
+        """Return the function that the exit stack calls unless the candidate is adopted; it withdraws its numbers."""
 
         async def withdraw(
             kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> bool:
             if kind is not None and not issubclass(kind, Exception):
-                return False  # nothing runs us any more
+                return False  # this coroutine is being closed: it must not await
             try:
                 withdrawing = Deferred.fromCoroutine(self.builder.withdraw(self.generations, candidate))
                 await withdrawing.addTimeout(NOTING, self.builder.files.reactor)
-            except Exception as failure:  # the numbers are not given again
+            except Exception as failure:  # the numbers stay reserved and are skipped
                 number = candidate.generation.number
                 log.warn("generation {number} may stay reserved: {why}", number=number, why=str(failure))
             return False

@@ -18,7 +18,7 @@ class FieldChange(Result, frozen=True, kw_only=True):
 
 
 class SettingChange(Result, frozen=True, kw_only=True):
-    """A key of ``[orchestrator]`` and its values as people write them; what brings it into force."""
+    """A key of ``[orchestrator]``, its values as people write them, and whether a reload or a restart applies it."""
 
     key: str
     old: Any
@@ -52,7 +52,7 @@ class VersionChange(Result, frozen=True, kw_only=True):
 
 
 class TriggerChange(Result, frozen=True, kw_only=True):
-    """What would change in one trigger, and what its versions have in hand."""
+    """The changes of one trigger, and the unfinished work of its versions."""
 
     action: Annotated[str, Meta(description="added, modified or removed.")]
     fields: tuple[FieldChange, ...]
@@ -85,7 +85,7 @@ class PlannedRamp(Result, frozen=True, kw_only=True):
 
 
 class ProbationTerms(Result, frozen=True, kw_only=True):
-    """What would roll the new generation back, and within what time."""
+    """The conditions under which the new generation would be rolled back, and the time in which they count."""
 
     confirm_within: str | UnsetType = UNSET
     revert_on_failures: str | UnsetType = UNSET
@@ -116,7 +116,7 @@ class ReplayComparison(Result, frozen=True, kw_only=True):
 
 
 class ReloadPlan(Result, frozen=True, kw_only=True):
-    """What a reload would change."""
+    """The changes that a reload would make."""
 
     triggers: dict[str, TriggerChange] = field(default_factory=dict)
     connectors: tuple[ConnectorChange, ...] = ()

@@ -1,5 +1,5 @@
 """
-The queue of reloads: one at a time, and what is asked for meanwhile.
+The queue of reloads: one runs at a time, the others wait.
 
 Plain requests that come while a reload runs share one following reload, so that every caller gets the report of a
 reload that began after it asked. Each runs as a task of its own: a caller that stops waiting does not end it, and only
@@ -27,18 +27,18 @@ class Batch:
     answers: list[Deferred[ReloadReport]] = field(factory=list)
 
     def add(self, request: ReloadRequest) -> Deferred[ReloadReport]:
-        """Add a request; return what fires with its report."""
+        """Add a request; return a Deferred of its report."""
         self.requests.append(request)
         self.answers.append(Deferred())
         return self.answers[-1]
 
     def succeed(self, report: ReloadReport) -> None:
-        """Give each its report: the one of the reload, with its own source and actor."""
+        """Answer each request with the report of the reload, with the request's own source and actor."""
         for request, answer in zip(self.requests, self.answers, strict=True):
             answer.callback(evolve(report, source=request.source, actor=request.actor))
 
     def fail(self, error: BaseException) -> None:
-        """Give each the error."""
+        """Fail each request with the error."""
         for answer in self.answers:
             answer.errback(error)
 
@@ -64,10 +64,10 @@ class ReloadQueue:
         :raises ShuttingDown: they do not.
         """
         if self.closed:
-            raise ShuttingDown("the server is shutting down; it reloads no more", retry_after=5)
+            raise ShuttingDown("the server is shutting down; it accepts no reload", retry_after=5)
 
     def spawn(self, work: Coroutine[Deferred[Any], Any, ReloadReport]) -> Deferred[ReloadReport]:
-        """Run a task; return what fires with its report. Cancelling that does not end the task."""
+        """Run a task; return a Deferred of its report. Cancelling that does not end the task."""
         answer: Deferred[ReloadReport] = Deferred()
         task = Deferred.fromCoroutine(work)
         self._tasks.add(task)
@@ -80,13 +80,13 @@ class ReloadQueue:
         return answer
 
     def spawn_batch(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        """Run a task that answers by itself."""
+        """Run a task that answers its callers itself."""
         task = Deferred.fromCoroutine(work)
         self._tasks.add(task)
         task.addBoth(lambda _: self._tasks.discard(task))
 
     def close(self) -> Deferred[None]:
-        """Cut off what runs; nothing of it was adopted. Fires when nothing runs."""
+        """Cancel the tasks that run; fire when they have ended."""
         self.closed = True
         for task in list(self._tasks):
             task.cancel()
@@ -97,8 +97,7 @@ class ReloadQueue:
         """
         Wait for the reloads before, and keep out those behind.
 
-        :raises ShuttingDown: nothing more runs; or the wait, or what was done meanwhile, was cut off, which only the
-            server's end does.
+        :raises ShuttingDown: the server ends: no reload begins any more, or the wait or the body was cancelled.
         """
         try:
             await self._lock.acquire()

@@ -1,4 +1,4 @@
-"""Which modified triggers ramp, and how: what the manifest and the request say of it. Pure."""
+"""The choice of modified triggers that ramp, and how, from the manifest and the request. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
     """
     Return how a modified trigger is rolled out; None for all at once.
 
-    A rollback takes effect at once: it is there to end something.
+    A rollback takes effect at once.
     """
     if request.recall is not None:
         return None
@@ -32,7 +32,7 @@ def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
     """
     Return why two versions of a trigger cannot share its deliveries; None when they can.
 
-    One receiver takes and verifies the requests for both, so what it is made of must be the same.
+    One receiver takes and verifies the requests for both, so its configuration must be the same.
     """
     for name in ("provider", "kind", "path", "settings", "secrets"):
         if getattr(old, name) != getattr(new, name):
@@ -41,7 +41,7 @@ def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
 
 
 def stable_of(live: Generation, trigger_id: str) -> BindingVersion:
-    """Return the version that a ramp of this trigger would go out from: where one runs already, that one's."""
+    """Return the version that a new ramp of this trigger would begin from; the present ramp's, where one runs."""
     running = live.ramps.get(trigger_id)
     return live.bindings[trigger_id] if running is None else running.stable
 
@@ -50,7 +50,9 @@ def plan_rollouts(
     plan: Plan, live: Generation, following: Mapping[str, TriggerSpec], request: ReloadRequest
 ) -> tuple[dict[str, RolloutSpec], tuple[str, ...]]:
     """
-    Return the rollout of each modified trigger that has one, and a warning for each that cannot, or that ramped so far.
+    Return the rollout of each modified trigger that has one, and warnings.
+
+    There is a warning for each trigger that cannot ramp though it should, and for each whose ramp this ends.
 
     :param following: the specs of the next generation.
     """
@@ -61,7 +63,7 @@ def plan_rollouts(
         if policy is None:
             if request.recall is None and trigger_id in live.ramps:
                 warnings.append(
-                    f"{trigger_id}: its ramp is over, the new version takes all deliveries; to begin small again, "
+                    f"{trigger_id}: its ramp has ended, the new version takes all deliveries; to begin small again, "
                     "reload with --ramp, or give the trigger a rollout"
                 )
             continue

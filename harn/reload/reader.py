@@ -1,8 +1,8 @@
 """
 Reading files in a thread of their own: a file server that hangs costs that thread, and nothing else.
 
-One thing is read after the other. While one file does not come, what is asked for meanwhile fails at once and says
-which file it is; when the file server answers again, reading goes on.
+Reads run one after the other. While a file hangs, further reads fail at once with the name of that file; when the file
+server answers again, reading goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harn.errors import FilesHang
 from harn.files import Noted, noting
 
 HANGING = 5.0
-"""Seconds after which a single file that does not come is taken for one that will not."""
+"""Seconds after which a file that has not been read is said to hang."""
 
 
 class _Daemon(Thread):
@@ -31,7 +31,7 @@ class _Daemon(Thread):
 
 
 class OneThread(ThreadPool):
-    """A pool of one thread, which keeps no process from ending: it may wait for a file for ever."""
+    """A pool of one daemon thread: it may wait for a file for ever, and the process still ends."""
 
     threadFactory = _Daemon  # noqa: N815 - Twisted's name
 
@@ -41,7 +41,7 @@ class OneThread(ThreadPool):
 
 @define(eq=False)
 class _Job:
-    """Something to read. ``since``: when it began, in the reactor's seconds."""
+    """One read. ``since``: when it began, in the reactor's seconds."""
 
     work: Callable[[], Any]
     noted: Noted
@@ -76,10 +76,10 @@ class FileReader:
         waits: bool = False,
     ) -> Deferred[Any]:
         """
-        Call ``function`` in the thread. Who cancels this waits no more; what runs already goes on.
+        Call ``function`` in the thread. Cancelling ends the wait; a call that runs already goes on.
 
-        :param what: what it reads, for people; files that are read by `harn.files` are named by themselves.
-        :param noted: notes what it reads.
+        :param what: what it reads, for messages that people read; files read through `harn.files` are named themselves.
+        :param noted: notes the files that it reads.
         :param waits: wait for a file that hangs, as long as it takes.
         :raises FilesHang: a file hangs.
         """

@@ -1,4 +1,4 @@
-"""What a reload came to, as its caller reads it. Plain values; `ReloadReport.to_dict` is the shape on the wire."""
+"""The outcome of a reload, as its caller reads it. Plain values; `ReloadReport.to_dict` is the shape on the wire."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harn.reload.plans import ReloadPlan
 
 STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
 AUTHOR_STAGES = frozenset(("parse", "validate", "resolve"))
-"""Stages whose failure the manifest's author can mend."""
+"""Stages whose failure the manifest's author can correct."""
 
 OK, ERROR = "ok", "error"
 NEEDS_CONFIRMATION = "needs_confirmation"
-"""A reload that nobody asked for would remove most triggers: held until somebody asks."""
+"""A reload that no caller asked for would remove most triggers: held until a reload is asked for."""
 UNSETTLED = "unsettled"
 """The watched files do not come to rest, or are missing or empty: there is nothing to adopt."""
 
 UNASKED = "file_watch"
-"""The source of reloads that nobody asked for: these may not remove most triggers."""
+"""The source of reloads by the watcher, which no caller asked for: these may not remove most triggers."""
 PREVIOUS = 0
 """As `ReloadRequest.recall`: the last generation before the live one with another content."""
 START = "start"
@@ -35,21 +35,21 @@ REVERT = "revert"
 @frozen(kw_only=True)
 class ReloadRequest:
     """
-    A wish for a reload.
+    A request for a reload.
 
     :ivar source: a label of at most 32 characters: ``signal``, ``cli``, ``admin_api``, ``file_watch`` or another.
     :ivar actor: who asked: a credential's name, ``signal``, ``watch``; never from the request's body.
     :ivar if_match: reload only if the live generation has this ``ETag``.
-    :ivar recall: adopt the content of this earlier generation, from the store, and not what the files say; `PREVIOUS`
-        for the last one before.
+    :ivar recall: adopt the content of this earlier generation, from the store, instead of the files; `PREVIOUS` for
+        the last one before.
     :ivar replay: of a dry run: over how many recorded events of each trigger to evaluate the new rules.
     :ivar ramp: the share (0 to 1) of new deliveries that modified triggers take on first; None leaves it to the
         manifest.
-    :ivar confirm_within: seconds after which it is undone unless somebody confirms it; None leaves it to the manifest.
+    :ivar confirm_within: seconds after which it is undone unless it is confirmed; None leaves it to the manifest.
     :ivar revert_limit: failed attempts of the new versions at which it is undone; None leaves it to the manifest.
     :ivar revert_for: seconds for which these are counted; None leaves it to the manifest.
-    :ivar reason: why it happens, for the record; empty when nobody said.
-    :ivar expected: digests of manifest and modules by path, as whoever asks has seen them come to rest: what reads
+    :ivar reason: why it happens, for the record; empty when the request gave no reason.
+    :ivar expected: digests of manifest and modules by path, as the requester saw them come to rest: a file that reads
         otherwise is being written, and is not adopted.
     """
 
@@ -91,9 +91,9 @@ class ReloadReport:
     :ivar generation: the generation that serves now.
     :ivar stage: for an error: where it failed. ``timed_out``: because the stage ran out of time.
     :ivar plan: of a dry run: what would change, in every detail (see `harn.history.plan`).
-    :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: what says something else now.
-    :ivar renewed: secrets, and files of secrets, that were read anew and are others now.
-    :ivar probation: what undoes it (see `harn.rollout.probation`), as a JSON value.
+    :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: the files that differ from it.
+    :ivar renewed: secrets, and files of secrets, that have changed.
+    :ivar probation: the conditions that undo it (see `harn.rollout.probation`), as a JSON value.
     :ivar ramps: the triggers whose new version takes a share only, as JSON values.
     :ivar reason: why it happened.
     """
@@ -135,7 +135,7 @@ class ReloadReport:
 
     @property
     def renews(self) -> bool:
-        """Whether it read secrets anew beside what had been recalled: the files are as good or bad as before."""
+        """Whether it only read secrets again beside recalled content: a failure of the files stays a failure."""
         return self.ok and self.recalled is not None and self.source == UNASKED
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The reports of reloads, made of what the pipeline came to; and the live generation as the admin API shows it."""
+"""The reports of reloads, made from the pipeline's results; and the live generation as the admin API shows it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def ended(
     Report a run of the pipeline that did not fail.
 
     :param live: what serves now.
-    :param started_with: the settings of the first generation: what differs from them and waits for a restart is named
-        for as long as it does, also when this reload did not bring it.
+    :param started_with: the settings of the first generation: every setting that differs from them and needs a restart
+        is named, also one that an earlier reload changed.
     :param status: the rollouts that are under way now; None where nothing was adopted.
     """
     if result.changed_while_reading:
@@ -77,7 +77,7 @@ def ended(
 
 
 def held_back(request: ReloadRequest, result: Result, live: Generation) -> ReloadReport:
-    """Report a reload that nobody asked for and that would remove most triggers."""
+    """Report a reload that no caller asked for and that would remove most triggers."""
     removed = result.plan.removed
     named = ", ".join(removed[:MOST_NAMED]) + (", ..." if len(removed) > MOST_NAMED else "")
     return ReloadReport(
@@ -91,13 +91,13 @@ def held_back(request: ReloadRequest, result: Result, live: Generation) -> Reloa
         removed=removed,
         error=(
             f"it would remove {len(removed)} of {len(live.bindings)} triggers ({named}); "
-            "if that is meant, reload explicitly, else mend the manifest"
+            "if that is meant, reload explicitly, else correct the manifest"
         ),
     )
 
 
 def unsettled(live: Generation | None, source: str, actor: str, why: str, stage: str | None = None) -> ReloadReport:
-    """Report files that cannot be adopted as they are, and have not been for a while; ``stage`` saw it."""
+    """Report files that do not come to rest, or are missing or empty; ``stage`` is the one that found it."""
     return ReloadReport(
         status=UNSETTLED,
         source=source,
@@ -110,7 +110,7 @@ def unsettled(live: Generation | None, source: str, actor: str, why: str, stage:
 
 
 def failed(request: ReloadRequest, error: ManifestInvalid | StageFailed, live: Generation | None) -> ReloadReport:
-    """Report a reload that failed; what serves is what served before."""
+    """Report a reload that failed; the live generation serves on."""
     if isinstance(error, FilesUnsettled):
         return unsettled(live, request.source, request.actor, str(error), error.stage)
     problems = error.problems
@@ -138,12 +138,12 @@ def _has_terms(request: ReloadRequest) -> bool:
 
 
 def not_noted(number: int, error: Exception) -> str:
-    """Return that the store does not know that a generation serves, and why."""
-    return f"that generation {number} serves could not be noted: {reason_of(error)}"
+    """Return the warning that the store could not record that a generation serves."""
+    return f"that generation {number} serves could not be recorded: {reason_of(error)}"
 
 
 def reason_of(error: Exception) -> str:
-    """Return why something could not be done; a time-out's own text says nothing to people."""
+    """Return the text of an error for people; a time-out and an error without a text get one."""
     return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
@@ -181,13 +181,13 @@ def describe_generation(
     """
     Describe the live generation.
 
-    :param waiting: the report of what waits for somebody: a reload that is held, or files that do not settle.
-    :param files_now: digests of its files as they read now, to tell drift; or why they could not be read.
+    :param waiting: the report that waits for an operator: of a reload that is held, or of files that do not settle.
+    :param files_now: digests of its files as they read now, to find drift; or why they could not be read.
     :param pinned: see `is_pinned`.
     """
-    told = {"last_failed": _told(last_failed), "waiting": _told(waiting)}
+    reports = {"last_failed": _with_time(last_failed), "waiting": _with_time(waiting)}
     if live is None:
-        return {"generation": 0, "digest": None, "drift": False, "pinned": False, **told}
+        return {"generation": 0, "digest": None, "drift": False, "pinned": False, **reports}
     manifest, files = live.inputs.manifest, live.inputs.files
     unknown, now = (files_now, files) if isinstance(files_now, str) else (None, files_now)
     drifted = sorted(path for path, digest in files.items() if now.get(path) != digest)
@@ -207,9 +207,9 @@ def describe_generation(
         "recalled": live.recalled,
         "pinned": pinned,
         "reason": live.reason,
-        **told,
+        **reports,
     }
 
 
-def _told(report: ReloadReport | None) -> dict[str, Any] | None:
+def _with_time(report: ReloadReport | None) -> dict[str, Any] | None:
     return None if report is None else {**report.to_dict(), "at": rfc3339(report.at)}

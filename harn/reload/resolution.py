@@ -90,7 +90,7 @@ class Resolution:
     async def _fresh(
         self, bundle: Bundle, references: Collection[FunctionReference], *, keep: bool, spare: bool = True
     ) -> tuple[Shared[IInterpreter] | None, Sequence[BundleProblem]]:
-        """Make an interpreter and resolve everything in it; close it again unless it is good and to be kept."""
+        """Make an interpreter and resolve everything in it; close it if there are problems, or unless ``keep``."""
         interpreter = await self._interpreters.create(bundle, spare=spare)
         self._importing.append(interpreter)
         try:
@@ -112,19 +112,19 @@ CUT_OFF = "the server ends, and its on_start functions have not ended"
 
 
 class StartHooks:
-    """Runs them, one generation's after the other's."""
+    """Runs the ``on_start`` functions of each generation, one generation after the other."""
 
     def __init__(self) -> None:
         self._running: Deferred[Any] = succeed(())
 
     async def run(self, interpreter: IInterpreter) -> Sequence[str]:
-        """Run those of an interpreter; return the failures, or `CUT_OFF` if `close` came before the end."""
+        """Run the functions of an interpreter; return the failures, or `CUT_OFF` if `close` came before the end."""
         running = self._running = interpreter.serve()
         try:
             return await running
-        except CancelledError:  # by `close`, or with the reload's task: what was adopted is published all the same
+        except CancelledError:  # by `close`, or with the reload's task: the adopted generation is still published
             return (CUT_OFF,)
 
     def close(self) -> None:
-        """Stop waiting."""
+        """Stop waiting for functions that run."""
         self._running.cancel()

@@ -1,8 +1,8 @@
 """
 After a restart: earlier binding versions that accepted deliveries still need.
 
-Each is put together again from the store, its spec and its bundle, not from disk, and drains from the start. One that
-cannot be revived hands what it held to the trigger's newest version, or to the dead letters.
+Each is put together again from the store, from its spec and its bundle, not from disk, and drains from the start. The
+deliveries of one that cannot be revived go to the trigger's newest version, or become dead letters.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ PATIENCE = 30.0
 
 def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, int]]:
     """
-    Return the versions that must be revived: not live, with deliveries that were accepted under them and never waited,
-    or with retries of a trigger that is gone.
+    Return the versions that must be revived.
+
+    These are not live, and have deliveries that are ready, or retries of a trigger that was removed.
     """
     return [
         (entry.trigger_id, entry.version)
@@ -54,7 +55,7 @@ def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, in
 
 @frozen
 class Readable:
-    """A version as it was read from the store: whole, but for an interpreter that has resolved ``references``."""
+    """A version that was read from the store; it still needs an interpreter that has resolved ``references``."""
 
     binding: BindingVersion
     references: frozenset[FunctionReference]
@@ -86,7 +87,7 @@ class Reviver:
 
     async def revive(self, backlog: Iterable[Backlog]) -> list[BindingVersion]:
         """
-        Bring back what ``backlog`` needs, and take a lease for each of its ready deliveries.
+        Revive the versions that ``backlog`` needs, and take a lease for each of its ready deliveries.
 
         :return: the versions that drain from now on.
         """
@@ -112,11 +113,11 @@ class Reviver:
 
     async def versions(self, keys: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], BindingVersion]:
         """
-        Bring back versions (trigger id, number) that are in no registry yet, each bundle once, however many it serves.
+        Revive versions (trigger id, number) that are not in the registry; each bundle is loaded once.
 
-        What cannot be brought back is left out, with a warning in the log.
+        Versions that cannot be revived are left out, with a warning in the log.
 
-        :raises EventLogUnavailable: the store cannot say what they were; nothing is held.
+        :raises EventLogUnavailable: the store cannot be read; nothing is held.
         """
         records: list[BindingRecord] = list(await self._generations.bindings(keys)) if keys else []
         by_bundle: dict[str, list[BindingRecord]] = {}
@@ -138,7 +139,7 @@ class Reviver:
     async def _of_bundle(
         self, bundle_id: str, records: Collection[BindingRecord], made: dict[tuple[str, int], BindingVersion]
     ) -> None:
-        """Bring back the versions of one bundle, into ``made``."""
+        """Revive the versions of one bundle, into ``made``."""
         try:
             data = await self._generations.bundle(bundle_id)
             if data is None:
@@ -153,7 +154,7 @@ class Reviver:
             return
         for record, why in unreadable:
             _not_revived(record.trigger_id, record.version, why)
-        # Whether a function is there is its module's matter: one that does not load fails all of its own versions once.
+        # By modules: one that does not load fails only the versions that need it, and is tried once for all of them.
         by_modules: dict[frozenset[str], list[Readable]] = {}
         for each in readable:
             by_modules.setdefault(frozenset(name.module for name in each.references), []).append(each)
@@ -215,7 +216,7 @@ def _read_versions(
 
 def _not_revived(trigger_id: str, version: int, why: str) -> None:
     log.warn(
-        "{trigger}@v{version} cannot be revived; what it accepted goes to the newest version: {error}",
+        "{trigger}@v{version} cannot be revived; its deliveries go to the newest version: {error}",
         trigger=trigger_id,
         version=version,
         error=why,

@@ -1,4 +1,4 @@
-"""What the plugins of this installation allow a manifest to say, for those who check one without a server."""
+"""The rules of the installed plugins, for checking a manifest without a server."""
 
 from __future__ import annotations
 

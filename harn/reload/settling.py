@@ -1,4 +1,4 @@
-"""Reading until the files are at rest: manifest, sources, secrets and certificates of one moment, or of none."""
+"""Reading until the files are at rest, so that manifest, sources, secrets and certificates are of one moment."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harn.reload.inputs import Inputs
 from harn.reload.stages import Stages
 
 SETTLE = 0.02
-"""Seconds for which a file must have been left alone: some ticks of the clock that stamps are made by."""
+"""Seconds for which a file must not have been written: some ticks of the clock of the file system's time stamps."""
 LONGEST = 1.0
-"""Seconds after which files that change while they are read are read no more."""
+"""Seconds after which reading gives up on files that change while they are read."""
 PAUSE = 0.02
 """Seconds between one reading and the next."""
 STARTING = 5.0
-"""Seconds that each stage may take at least while nothing serves: the first interpreter has yet to start."""
+"""Seconds that each stage may take at least while nothing serves: the first interpreter must start."""
 
 
 async def read_settled(

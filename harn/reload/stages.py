@@ -35,7 +35,7 @@ class Stages:
         """
         Begin with the first.
 
-        :param doing: says what a stage is at, for the message when its time is up; may be empty.
+        :param doing: returns what a stage waits for, for the message of a time-out; may be empty.
         """
         self._clock = clock
         self._doing = doing
@@ -47,7 +47,7 @@ class Stages:
         """
         Run one stage, or a further part of it: all parts share its time.
 
-        :raises ManifestInvalid: what the author can mend; as the stage raised it.
+        :raises ManifestInvalid: the author can correct it; as the stage raised it.
         :raises StageTimedOut: it took longer than it may, and its work was cancelled; or a file hangs.
         :raises StageFailed: anything else went wrong in it.
         :raises GenerationUnknown, PreconditionFailed, ShuttingDown: as the stage raised it.
@@ -59,7 +59,7 @@ class Stages:
         expired: list[str] = []
 
         def expire() -> None:
-            expired.append(self._doing())  # before it is cut off, and is at nothing any more
+            expired.append(self._doing())  # asked before the work is cancelled
             running.cancel()
 
         timer = self._clock.callLater(max(0.0, self.timeout - spent), expire)
@@ -78,7 +78,7 @@ class Stages:
             raise
         except GeneratorExit as error:
             if not running.called:
-                raise  # nobody runs us any more
+                raise  # this coroutine is being closed
             raise StageFailed(stage, "GeneratorExit") from error
         except BaseException as error:
             # A plugin may raise anything, SystemExit too: that is a problem of the reload, not the server's end.

@@ -146,7 +146,7 @@ class Targets:
         return target
 
     async def close(self) -> None:
-        """Close everything, whoever holds it: at the server's end, when nothing is begun any more."""
+        """Close every destination, whatever holds it: the server ends, and begins no delivery any more."""
         for shared in self.pool:
             await self._close(shared.value)
         await self.pool.idle()
@@ -165,7 +165,7 @@ class Targets:
         raise StageFailed("prepare", f"destination {target} failed to prepare: {message}")
 
     async def _close(self, outside: Outside) -> None:
-        """Close a destination, once; one that fails to, or does not come to an end, keeps nobody waiting."""
+        """Close a destination, once. One that fails to close is logged; after `CLOSING` it is not waited for."""
         if outside.is_closed:
             return
         outside.is_closed = True

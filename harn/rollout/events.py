@@ -14,7 +14,7 @@ from harn.triggers.binding import BindingVersion
 @frozen(eq=False)
 class ProbationFailed:
     """
-    A generation on probation is to be undone.
+    A generation on probation failed it, and must be undone.
 
     :ivar bindings: its new versions.
     """
@@ -35,7 +35,7 @@ class ProbationEnded:
 
 @frozen(eq=False)
 class RampLost:
-    """A ramp was aborted: what its fresh version failed at since ``since`` (seconds, Unix) goes to the stable one."""
+    """A ramp was aborted: deliveries that failed on its fresh version after ``since`` (seconds, Unix) are redriven."""
 
     fresh: BindingVersion
     since: float
@@ -44,7 +44,7 @@ class RampLost:
 @frozen(eq=False)
 class RolloutRecorded:
     """
-    Something happened that belongs on the topic ``orchestrator.manifest``.
+    A step of a rollout that is recorded on the topic ``orchestrator.manifest``.
 
     :ivar kind: ``probation_ended``, ``ramp_stepped``, ``ramp_finished`` or ``ramp_aborted``.
     """

@@ -14,7 +14,7 @@ from harn.triggers.registry import Registry
 
 
 def install(server: Server) -> None:
-    """Add automatic rollback and ramps of the live generation, and what starts the first one."""
+    """Add automatic rollback and ramps of the live generation, and the start of the first one."""
     coordinator, registry = server[Coordinator], server[Registry]
     rollouts = server.add(
         Rollouts(

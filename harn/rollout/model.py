@@ -1,5 +1,5 @@
 """
-The terms of one probation: when a generation that was adopted is undone by itself. Values, and pure functions of them.
+The terms of one probation: when an adopted generation is rolled back automatically. Values, and pure functions of them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Probation:
     """
     The terms of one probation. Times are seconds, Unix.
 
-    :ivar generation: the one that is on probation; ``fallback``: the one whose content takes its place.
-    :ivar confirm_by: when it is undone unless it was confirmed; None when nobody need confirm it.
-    :ivar limit: failed attempts of its new versions at which it is undone, until ``watch_until``; None for no such.
-    :ivar verdict: why it is to be undone, once that is decided and not done yet.
+    :ivar generation: the one that is on probation; ``fallback``: the one whose content replaces it if it is undone.
+    :ivar confirm_by: when it is undone unless it was confirmed; None when it need not be confirmed.
+    :ivar limit: failed attempts of its new versions at which it is undone, until ``watch_until``; None for no limit.
+    :ivar verdict: why it will be undone, once that is decided and not done yet.
     """
 
     generation: int
@@ -41,7 +41,7 @@ class Probation:
     verdict: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the shape in which it is shown and kept."""
+        """Return the form in which the store keeps it; `shown` is the form for people."""
         document: dict[str, Any] = {
             "generation": self.generation,
             "fallback": self.fallback,
@@ -62,9 +62,9 @@ class Probation:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Probation:
         """
-        Read what `to_dict` made.
+        Read the form that `to_dict` returns.
 
-        :raises LookupError, TypeError, ValueError: it is something else.
+        :raises LookupError, TypeError, ValueError: it has another shape.
         """
         began_at, confirm_by, watch_until = document["times"]
         limit = document.get("limit")
@@ -93,10 +93,10 @@ class Probation:
             return self.verdict
         if self.confirm_by is None or now < self.confirm_by:
             return None
-        return f"nobody confirmed it within {format_duration(round(self.confirm_by - self.began_at, 3))}"
+        return f"it was not confirmed within {format_duration(round(self.confirm_by - self.began_at, 3))}"
 
     def is_passed(self, now: float) -> bool:
-        """Return whether nothing can undo it any more."""
+        """Return whether it can end well now: it need not be confirmed, and its failures are not watched any longer."""
         return self.confirm_by is None and (self.watch_until is None or now >= self.watch_until)
 
     def earlier(self, seconds: float) -> Probation:
@@ -110,7 +110,7 @@ class Probation:
         )
 
     def next_turn(self, now: float) -> float | None:
-        """Return the next time at which it is to be looked at."""
+        """Return the next time at which it must be checked; None when there is none."""
         return min((at for at in (self.confirm_by, self.watch_until) if at is not None and at > now), default=None)
 
 
@@ -120,7 +120,7 @@ def terms(
     """
     Return the probation of a generation that is adopted now; None for none.
 
-    What the request says wins over ``[orchestrator.reload]``. A rollback is on none: it ends one.
+    The request takes precedence over ``[orchestrator.reload]``. A rollback is never on probation: it ends one.
     """
     if request.recall is not None:
         return None

@@ -1,4 +1,4 @@
-"""What an operator can ask of rollouts: to confirm the live generation, to list ramps, to finish or abort them."""
+"""Operations on rollouts: confirm the live generation, list ramps, finish or abort them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class RolloutService:
-    """What the operations on rollouts ask."""
+    """The parts that the operations on rollouts use."""
 
     rollouts: Rollouts
     coordinator: Coordinator
@@ -123,4 +123,4 @@ async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -
 
 
 OPERATIONS = (confirm_generation, list_ramps, finish_ramps, abort_ramps)
-"""Those of a `RolloutService`."""
+"""The operations of a `RolloutService`."""

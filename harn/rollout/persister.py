@@ -1,7 +1,7 @@
 """
-Writes what must outlast a restart into the store, sooner or later, in its latest form.
+Writes the state that must outlast a restart into the store, in its latest form.
 
-A write that fails is tried again until it works, something newer takes its place, or the server ends.
+A write that fails is tried again until it works, a newer one of the same name replaces it, or the server ends.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from harn.store.checkpoints import ICheckpoints
 log = Logger(namespace="harn.reload")
 
 Write = Callable[[], Awaitable[None]]
-"""Writes something as it is when it is called; raises `EventLogUnavailable`."""
+"""Writes a value as it is at the time of the call; raises `EventLogUnavailable`."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
-"""Seconds before something that failed is tried again."""
+"""Seconds before a write that failed is tried again."""
 
 
 class Persister:
-    """Writes one thing after the other, in the order in which they were asked for."""
+    """Runs writes one after the other, in the order in which they were asked for."""
 
     def __init__(self, clock: IReactorTime, checkpoints: ICheckpoints) -> None:
         self.clock = clock
@@ -40,11 +40,11 @@ class Persister:
 
     def keep(self, name: str, write: Write) -> Deferred[None]:
         """
-        Keep something; ``write`` takes the place of an earlier one of that name that has not worked yet.
+        Queue a write; ``write`` replaces an earlier one of that name that has not worked yet.
 
-        :return: fires when it is in the store. It fails if the first try fails: it is tried again all the same.
+        :return: fires when it is in the store. It fails if the first try fails, though the write is tried again.
         :raises EventLogUnavailable: the store cannot be written; as a failure.
-        :raises ShuttingDown: nothing more is kept; as a failure.
+        :raises ShuttingDown: nothing more is written; as a failure.
         """
         if self._closed:
             return fail(ShuttingDown("the server is shutting down; ask again", retry_after=5))
@@ -54,7 +54,7 @@ class Persister:
         return waiting
 
     def keep_soon(self, name: str, write: Write) -> None:
-        """Keep something; nobody waits for that."""
+        """Queue a write without a Deferred to wait for."""
         if self._closed:
             return
         self._writes.pop(name, None)
@@ -85,7 +85,7 @@ class Persister:
                 if not isinstance(error, EventLogUnavailable):
                     pause = FIRST_PAUSE
                 elif not self._waiting and not self._closed:
-                    log.warn("what is under way cannot be kept, trying again: {why}", why=str(error))
+                    log.warn("the state of rollouts cannot be written, trying again: {why}", why=str(error))
                     await self._pause(pause)
                     pause = min(LONGEST_PAUSE, 2 * pause)
         finally:
@@ -95,7 +95,11 @@ class Persister:
                 each.errback(ShuttingDown("the server is shutting down; ask again", retry_after=5))
 
     async def _write_all(self) -> Exception | None:
-        """Write all of it; give what the first one failed with, which is then still to be written."""
+        """
+        Run all queued writes in order; return the error of the first that fails, after which the rest stay queued.
+
+        One that failed stays queued too if the store cannot be written, and is dropped after any other error.
+        """
         writes, self._writes = self._writes, {}
         for name, write in tuple(writes.items()):
             try:
@@ -115,7 +119,7 @@ class Persister:
         try:
             await self._pausing
         except CancelledError:
-            pass  # there is something new to be kept, or the server ends
+            pass  # there is a new write, or the server ends
         finally:
             self._pausing = None
 
@@ -124,7 +128,7 @@ class Checkpoint:
     """
     One named value that must outlast a restart.
 
-    :param record: returns it as it is now, as a JSON value.
+    :param record: returns its present state as a JSON value.
     """
 
     def __init__(self, persister: Persister, name: str, record: Callable[[], Any]) -> None:
@@ -140,7 +144,7 @@ class Checkpoint:
         """
         Write it.
 
-        :raises EventLogUnavailable: the store cannot be written, or takes too long; it is tried again all the same.
+        :raises EventLogUnavailable: the store cannot be written, or takes too long; the write is still tried again.
         """
         try:
             await self._persister.keep(self._name, self._write).addTimeout(NOTING, self._persister.clock)

@@ -1,8 +1,8 @@
 """
-Probation: a generation that was adopted, and is undone by itself unless it proves good.
+Probation: a generation that was adopted, and is rolled back automatically unless it passes.
 
-It ends when somebody confirms it, when the time for watching its failures has passed without too many, when another
-generation takes its place, or when it is undone: by a rollback to the generation that served before it was tried.
+It ends when an operator confirms it, when the time for watching its failures has passed without too many, when another
+generation replaces it, or when it is undone: by a rollback to the generation that served before it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.counts import counts_against_code
 
 NAME = "probation"
-"""What the store keeps it under."""
+"""The name of its checkpoint in the store."""
 
 Tally = tuple[int, int]
-"""How many attempts ended, and how many of them failed."""
+"""The number of attempts that ended, and of those that failed."""
 
 
 @define(eq=False)
@@ -35,9 +35,9 @@ class Trial:
     """
     A probation under way.
 
-    :ivar bindings: its new versions. ``tallies``: by key, what each has attempted since its probation began; ``total``:
-        their sum, kept so that an attempt costs the same however many versions there are.
-    :ivar is_held: somebody confirms it at this moment; until that is done nothing undoes it.
+    :ivar bindings: its new versions. ``tallies``: by key, the attempts of each since its probation began; ``total``:
+        their sum, kept so that the cost of an attempt does not depend on the number of versions.
+    :ivar is_held: an operation is confirming it; until that ends nothing undoes it.
     """
 
     probation: Probation
@@ -63,7 +63,7 @@ class Trial:
 
 class Probations:
     """
-    The probation of the live generation, if it is on one: its timer, and who watches its attempts.
+    The probation of the live generation, if there is one: its timer, and the counting of its attempts.
 
     :ivar undoing: the one that is being undone.
     """
@@ -90,14 +90,14 @@ class Probations:
         return () if self._trial is None else self._trial.bindings
 
     def describe(self) -> dict[str, Any] | None:
-        """Show the one under way, with what its new versions attempted so far, or the one that is being undone."""
+        """Return the one under way, with the attempts of its new versions so far, or the one that is being undone."""
         if self._trial is None:
             return None if self.undoing is None else shown(self.undoing)
         attempts, failures = self._trial.total
         return {**shown(self._trial.probation), "attempts": attempts, "failures": failures}
 
     def record(self) -> dict[str, Any] | None:
-        """Return what is to be kept over restarts of the one under way, or being undone."""
+        """Return the state of the one under way, or being undone, that must outlast a restart."""
         if self._trial is None:
             return None if self.undoing is None else {**self.undoing.to_dict(), "bindings": []}
         if self._trial.is_held:
@@ -105,7 +105,7 @@ class Probations:
         return {**self._trial.probation.to_dict(), "bindings": [binding.key for binding in self._trial.bindings]}
 
     def fallback(self, live: int) -> int:
-        """Return the generation that a new one falls back to: never one that is itself on probation, or judged bad."""
+        """Return the generation that a new one falls back to: never one that is on probation, or that failed it."""
         if self._trial is not None:
             return self._trial.probation.fallback
         if self.undoing is not None and self.undoing.generation == live:
@@ -114,7 +114,7 @@ class Probations:
 
     def adopted(self, probation: Probation | None, bindings: Iterable[BindingVersion], actor: str) -> None:
         """
-        Record that a new generation serves, on this probation or none; what was under way is over.
+        Record that a new generation serves, on this probation or none; the one under way ends.
 
         :param bindings: its new versions.
         :param actor: who adopted it.
@@ -127,11 +127,12 @@ class Probations:
 
     def inherit(self, generation: int, bindings: Iterable[BindingVersion], active: Container[BindingVersion]) -> None:
         """
-        Continue what is left of the one under way, for a generation that has no terms of its own.
+        Continue the one under way for a generation that has no terms of its own.
 
-        Only what it is there for ends it: to adopt something else is not to confirm.
+        It does not end, since adopting another generation is not confirming the one before.
 
-        :param bindings: what is new in it. ``active``: what is in force of it; the rest is watched no more.
+        :param bindings: the new versions of the generation. ``active``: its versions in force; others are not watched
+            any more.
         """
         ended, self.undoing = self._stop(), None
         if ended is not None:
@@ -145,9 +146,9 @@ class Probations:
 
     def hold(self, generation: int | None) -> Trial:
         """
-        Let nothing undo the one under way, until it is either `confirmed` or `let_go`.
+        Prevent that the one under way is undone, until it is either `confirmed` or passed to `let_go`.
 
-        :param generation: only if it is this one.
+        :param generation: only if it is the probation of this generation.
         :raises NothingPending: none is under way, or that of another generation.
         """
         trial = self._trial
@@ -160,20 +161,20 @@ class Probations:
         return trial
 
     def let_go(self, trial: Trial) -> None:
-        """It was not confirmed: go on with it."""
+        """Continue a probation that `hold` returned: it was not confirmed."""
         trial.is_held = False
         if self._trial is trial:
             self._stop_timer()
             self._set_timer(trial.probation)
 
     def confirmed(self, trial: Trial, actor: str) -> None:
-        """End it well."""
+        """End a probation that `hold` returned: it was confirmed."""
         if self._trial is trial:
             self._stop()
             self._lifecycle.emit(ProbationEnded(trial.probation, CONFIRMED, actor))
 
     def close(self) -> None:
-        """Look no more; the next server goes on with it."""
+        """Stop watching; the next server continues the probation."""
         self._stop()
 
     def _begin(self, trial: Trial) -> None:
@@ -181,7 +182,7 @@ class Probations:
         self._set_timer(trial.probation)
 
     def _now(self) -> float:
-        """Return the time of day; if the wall clock was set back, the times of the one under way go back with it."""
+        """Return the time (seconds, Unix); if the wall clock was set back, move the times of the probation with it."""
         back = self._back_steps.look()
         if back and self._trial is not None:
             self._trial.probation = self._trial.probation.earlier(back)

@@ -1,4 +1,4 @@
-"""One ramp: what is kept of it over restarts, what it has come to, and what is shown of it."""
+"""One ramp: its state, the record of it that outlasts a restart, and the form for people."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harn.model.shares import FailureLimit, format_share
 from harn.triggers.ramp import Ramp
 
 MINIMUM = 10
-"""Attempts of the fresh version below which its failures are not judged."""
+"""Attempts of the fresh version below which its failures are not evaluated."""
 
 RUNNING, FINISHED, ABORTED, SUPERSEDED = "running", "finished", "aborted", "superseded"
 SHARE_DIGITS = 9
-"""Digits of a share that mean something: ten steps of 10 % are all of it."""
+"""Digits to which a share is rounded, so that ten steps of 10 % make exactly 1."""
 
 
 class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A ramp as the store keeps it, over restarts; one that was aborted as long as the manifest says what it tried.
+    A ramp as the store keeps it over restarts; an aborted one for as long as the manifest defines the version it tried.
 
     ``share`` of the fresh version is 0 to 1; times are seconds, Unix.
     """
@@ -41,9 +41,9 @@ class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_records(kept: Any) -> dict[str, RampRecord]:
     """
-    Read what the store kept, by trigger id.
+    Read the records that the store kept; return them by trigger id.
 
-    :raises msgspec.ValidationError: it is something else.
+    :raises msgspec.ValidationError: they have another shape.
     """
     records = msgspec.convert(kept or [], type=list[RampRecord])
     return {record.trigger_id: record for record in records}
@@ -56,8 +56,8 @@ class Running:
 
     :ivar attempts: of the fresh version since it began; ``failures``: those of them that failed.
     :ivar share_before: the share when its end was decided.
-    :ivar verdict: why it ends, once that is decided, and ``has_won``: how. New deliveries follow at once, the
-        rest takes effect when the reload that runs is over.
+    :ivar verdict: why it ends, once that is decided; ``has_won``: whether the fresh version stays. New deliveries
+        follow at once; the versions change when no reload runs.
     """
 
     ramp: Ramp
@@ -72,7 +72,7 @@ class Running:
 
     @property
     def trigger_id(self) -> str:
-        """Whose it is."""
+        """The id of its trigger."""
         return self.ramp.fresh.id
 
     @property
@@ -87,7 +87,7 @@ class Running:
             self.next_at -= seconds
 
     def record(self) -> RampRecord:
-        """Return what is kept of it: of one whose end is decided, its end."""
+        """Return the record that outlasts a restart; one whose end is decided is recorded as ended."""
         state = RUNNING if self.verdict is None else FINISHED if self.has_won else ABORTED
         return RampRecord(
             trigger_id=self.trigger_id,
@@ -102,7 +102,7 @@ class Running:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Show it, with what its fresh version attempted so far."""
+        """Return the form for people, with the attempts of its fresh version so far."""
         return {**describe_record(self.record()), "attempts": self.attempts, "failures": self.failures}
 
 
@@ -116,7 +116,7 @@ def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
 
 
 def describe_record(record: RampRecord) -> dict[str, Any]:
-    """Show a ramp."""
+    """Return the form for people."""
     policy = record.policy
     return {
         "trigger_id": record.trigger_id,

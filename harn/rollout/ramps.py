@@ -1,7 +1,7 @@
 """
-Ramps over time: how the share of a new version rises step by step, and falls to none when too much of it fails.
+Ramps over time: the share of a new version rises step by step, and falls to 0 when too many of its attempts fail.
 
-What a ramp is to a single delivery is `harn.triggers.ramp`; this is who changes its share, and when it is over.
+`harn.triggers.ramp` chooses the version of a single delivery; this changes the share, and ends the ramp.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from harn.triggers.ramp import Ramp
 log = Logger(namespace="harn.reload")
 
 NAME = "ramps"
-"""What the store keeps them under."""
+"""The name of their checkpoint in the store."""
 MOST_NAMED = 10
 """Versions that one line of the log names."""
 MOST_RECORDED = 100
-"""Ramps that one record describes, of as many as it tells of."""
+"""Ramps that one record describes; it counts all of them."""
 SPACING = 1.0
-"""Seconds from one verdict on ramps to the next: when thousands fail at once, their ends are few steps."""
+"""Seconds between two rounds of ending failed ramps, so that thousands that fail at once end in few steps."""
 
 
 class Ramps:
     """
     The ramps of the live generation, and those that were aborted and not yet replaced by another change.
 
-    One timer serves them all, and what becomes of many at once is one step: thousands of triggers may ramp together.
+    One timer serves them all, and many that end at once end in one step: thousands of triggers may ramp together.
     """
 
     def __init__(
@@ -78,32 +78,32 @@ class Ramps:
         self._closed = False
         lifecycle.subscribe(Settled, self._settled)
 
-    # What others ask
+    # Queries and requests
 
     def records(self) -> list[dict[str, Any]] | None:
-        """Return what is to be kept over restarts."""
+        """Return the records that must outlast a restart; None for none."""
         running = (each.record() for each in self._running.values())
         records = [*(record for record in running if record.state != FINISHED), *self._aborted.values()]
         return [msgspec.to_builtins(record) for record in records] or None
 
     def describe(self) -> list[dict[str, Any]]:
-        """Show all of them, by trigger id."""
+        """Return all of them in the form for people, in the order of trigger ids."""
         shown = {trigger_id: describe_record(record) for trigger_id, record in self._aborted.items()}
         shown.update((trigger_id, running.describe()) for trigger_id, running in self._running.items())
         return [shown[trigger_id] for trigger_id in sorted(shown)]
 
     def needed(self) -> tuple[tuple[str, int], ...]:
-        """Return the stable versions, by trigger id and number: the next server may have to bring them back."""
+        """Return the stable versions, by trigger id and number: the next server may have to revive them."""
         stable = [running.ramp.stable for running in self._running.values()]
         aborted = ((record.trigger_id, record.stable) for record in self._aborted.values())
         return (*((binding.id, binding.version) for binding in stable), *aborted)
 
     def remember(self, records: Mapping[str, RampRecord]) -> None:
-        """At a start: take over what an earlier server kept, for those that the first generation goes on with."""
+        """Set, at a start, the records of an earlier server, from which the first generation continues its ramps."""
         self._remembered = records
 
     def adopted(self, candidate: Candidate) -> None:
-        """Record a new generation: begin its new ramps, forget those that are over with it."""
+        """Begin the ramps that are new in a generation, and drop those that it has ended."""
         generation, now = candidate.generation, self._wall.seconds()
         replaced = {*candidate.plan.added, *candidate.plan.modified, *candidate.plan.removed}
         for trigger_id in replaced & self._aborted.keys():
@@ -122,7 +122,7 @@ class Ramps:
         self._set_timer()
 
     def settle(self, records: Mapping[str, RampRecord]) -> None:
-        """End what another program has ended, by these records, since it handed its ramps over."""
+        """End the ramps that another program, by these records, has ended since it handed them over."""
         lost: list[Running] = []
         won: list[Running] = []
         for running in self._running.values():
@@ -138,7 +138,7 @@ class Ramps:
 
     async def finish(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
-        Return all deliveries of the trigger, or of every one that ramps, to the fresh version.
+        Send all deliveries of the trigger, or of every one that ramps, to the fresh version.
 
         :raises NothingPending: there is no such ramp.
         :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
@@ -148,7 +148,7 @@ class Ramps:
 
     async def abort(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
         """
-        Return all deliveries of the trigger, or of every one that ramps, to the stable version.
+        Send all deliveries of the trigger, or of every one that ramps, to the stable version.
 
         :raises NothingPending: there is no such ramp.
         :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
@@ -157,11 +157,11 @@ class Ramps:
         return await self._ask(trigger_id, f"aborted by {actor}", won=False)
 
     def close(self) -> None:
-        """Step no more; the next server goes on with them, as they are."""
+        """Stop stepping; the next server continues them as they are."""
         self._closed = True
         self._set_timer()
 
-    # Their course
+    # Steps and ends
 
     def _chosen(self, trigger_id: str | None) -> list[Running]:
         running = [each for each in self._running.values() if not each.is_ending]
@@ -183,7 +183,7 @@ class Ramps:
         self._running[fresh.id] = Running(ramp, policy, began_at, next_at)
 
     def _set_timer(self) -> None:
-        """Wake up for the next step of any of them, or for the next verdict."""
+        """Set the timer for the next step of any of them, or for the next round of ending failed ones."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -206,11 +206,11 @@ class Ramps:
         self._step(self._wall.seconds())
         now = self._clock.seconds()
         if self._failed and self._next_verdict <= now:
-            self._judge(now)
+            self._end_failed(now)
         self._set_timer()
 
     def _step(self, now: float) -> None:
-        """Take the steps that are due; those that have all of them are finished."""
+        """Perform the steps that are due; finish the ramps that reach 1."""
         over: list[Running] = []
         stepped: list[Running] = []
         for running in self._running.values():
@@ -224,7 +224,7 @@ class Ramps:
                 stepped.append(running)
         if stepped:
             self._lifecycle.emit(
-                RolloutRecorded("ramp_stepped", _told([describe_record(each.record()) for each in stepped]))
+                RolloutRecorded("ramp_stepped", _payload([describe_record(each.record()) for each in stepped]))
             )
             self.checkpoint.save_soon()
         if over:
@@ -245,17 +245,17 @@ class Ramps:
         self._failed.append(running)
         now = self._clock.seconds()
         if self._next_verdict <= now:
-            self._judge(now)
+            self._end_failed(now)
         self._set_timer()
 
-    def _judge(self, now: float) -> None:
-        """End the ramps that failed since the last time."""
+    def _end_failed(self, now: float) -> None:
+        """End the ramps that failed since the last call."""
         failed, self._failed = self._failed, []
         self._next_verdict = now + SPACING
         self._decide(failed, "", won=False)
 
     def _decide(self, ending: list[Running], why: str, *, won: bool) -> None:
-        """End ramps from within: nobody waits for that."""
+        """End ramps without a caller that waits for it."""
         for running in ending:
             self._close_for(running, running.verdict or why, won=won)
         self.checkpoint.save_soon()
@@ -266,7 +266,7 @@ class Ramps:
             log.failure("ending ramps failed", failure)
 
     async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[dict[str, Any]]:
-        """End ramps as an operator wants it: first that is kept, so that no restart forgets it."""
+        """End ramps for an operator; the decision is stored first, so that a restart does not lose it."""
         ending = self._chosen(trigger_id)
         for running in ending:
             self._close_for(running, why, won=won)
@@ -279,26 +279,26 @@ class Ramps:
         return await self._end(ending)
 
     def _close_for(self, running: Running, why: str, *, won: bool) -> None:
-        """Decide the end of a ramp: from now on new deliveries go where all of them will."""
+        """Decide the end of a ramp: new deliveries all go to the winner from now on."""
         if not running.is_ending:
             running.share_before = running.ramp.share
         running.verdict, running.has_won = why, won
         running.ramp.share = float(won)
 
     def _open_again(self, ending: list[Running]) -> None:
-        """Take that back: they go on as they were."""
+        """Revert `_close_for`: the ramps continue with the share that they had."""
         for running in ending:
             running.verdict, running.ramp.share = None, running.share_before
         self._set_timer()
         self.checkpoint.save_soon()
 
     async def _end(self, ending: list[Running]) -> list[dict[str, Any]]:
-        """End ramps whose end is decided, as soon as no reload runs; show what became of each."""
+        """End ramps whose end is decided, as soon as no reload runs; return each in the form for people."""
         winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
         try:
             ended = await self._coordinator.end_ramps(winners)
         except ShuttingDown:
-            raise  # what was decided is kept: the next server goes by that
+            raise  # the decision is stored: the next server carries it out
         except BaseException:
             self._open_again([each for each in ending if self._running.get(each.trigger_id) is each])
             raise
@@ -312,27 +312,27 @@ class Ramps:
             if not running.has_won:
                 self._aborted[running.trigger_id] = running.record()
                 self._lifecycle.emit(RampLost(running.ramp.fresh, running.began_at))
-        self._tell([each for each in shown if each["state"] != SUPERSEDED])
+        self._announce([each for each in shown if each["state"] != SUPERSEDED])
         self.checkpoint.save_soon()
         self._set_timer()
         return shown
 
-    def _tell(self, ended: list[dict[str, Any]]) -> None:
+    def _announce(self, ended: list[dict[str, Any]]) -> None:
         """Log and record how ramps ended."""
         for state, winner in ((FINISHED, "fresh"), (ABORTED, "stable")):
-            told = [each for each in ended if each["state"] == state]
-            if not told:
+            some = [each for each in ended if each["state"] == state]
+            if not some:
                 continue
-            keys = ", ".join(each[winner] for each in told[:MOST_NAMED])
+            keys = ", ".join(each[winner] for each in some[:MOST_NAMED])
             log.info(
                 "ramp {state}: {bindings} take all deliveries: {why}",
                 state=state,
-                bindings=f"{keys}, ..." if len(told) > MOST_NAMED else keys,
-                why=told[0]["why"],
+                bindings=f"{keys}, ..." if len(some) > MOST_NAMED else keys,
+                why=some[0]["why"],
             )
-            self._lifecycle.emit(RolloutRecorded(f"ramp_{state}", _told(told)))
+            self._lifecycle.emit(RolloutRecorded(f"ramp_{state}", _payload(some)))
 
 
-def _told(ramps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make a record's payload: how many, and the first of them."""
+def _payload(ramps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a record's payload: the number of ramps, and the first of them."""
     return {"count": len(ramps), "ramps": ramps[:MOST_RECORDED]}

@@ -1,6 +1,7 @@
 """
-Reverting: carries out what a probation or a ramp has decided. A generation that failed its probation is undone by
-adopting what served before it, and failed deliveries of a version that was given up are tried again on its successor.
+Reverting: carries out the decisions of probations and ramps. A generation that failed its probation is undone by
+adopting the content that served before it, and failed deliveries of a version that was given up are tried again on the
+version that replaced it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Reverter:
     """
     Reverts.
 
-    :ivar reverting: the undoing under way.
+    :ivar reverting: fires when the revert under way has ended; None when none is.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class Reverter:
         failed = event.probation
         log.warn("generation {number} is undone: {why}", number=failed.generation, why=event.why)
         if self.reverting is not None:
-            self.reverting.cancel()  # what that is to undo serves no more
+            self.reverting.cancel()  # the generation that it would undo does not serve any more
         self._probations.undoing = failed
-        self._probations.checkpoint.save_soon()  # if this server does not come to carry it out, the next does
+        self._probations.checkpoint.save_soon()  # if this server ends before it is undone, the next carries it out
         reverting = self.reverting = Deferred.fromCoroutine(self._revert(event))
         reverting.addErrback(self._not_reverted, failed).addBoth(self._reverted)
 
@@ -75,7 +76,7 @@ class Reverter:
             log.failure("undoing generation {number} failed", failure, number=failed.generation)
 
     def _ramp_lost(self, event: RampLost) -> None:
-        self._take_back([event.fresh], event.since)
+        self._redrive([event.fresh], event.since)
 
     def _reloads_closed(self, event: ReloadsClosed) -> None:
         self._closed = True
@@ -83,7 +84,7 @@ class Reverter:
             self.reverting.cancel()
 
     async def _revert(self, event: ProbationFailed) -> None:
-        """Adopt what served before, as long as nothing else has taken its place; try again until that works."""
+        """Adopt the content that served before, unless something else was adopted meanwhile; retry until it works."""
         failed, pause = event.probation, FIRST_PAUSE
         request = ReloadRequest(
             source=REVERT,
@@ -124,18 +125,18 @@ class Reverter:
     def _succeeded(self, event: ProbationFailed, report: ReloadReport) -> None:
         failed = event.probation
         self._record(failed, REVERTED, event.why)
-        if report.generation == failed.generation:  # a forced one of the same content: there is no other
+        if report.generation == failed.generation:  # a forced reload of the same content: nothing was adopted
             self._probations.undoing = None
             self._probations.checkpoint.save_soon()
-        # What the undoing left in force was good before: a change that had been taken back already.
+        # A version that the revert left in force was in the fallback too: its failures are not the change's.
         active = self._registry.active
-        self._take_back((each for each in event.bindings if active.get(each.id) not in (None, each)), failed.began_at)
+        self._redrive((each for each in event.bindings if active.get(each.id) not in (None, each)), failed.began_at)
 
     def _record(self, failed: Probation, outcome: str, why: str) -> None:
         payload = {**shown(failed), "outcome": outcome, "why": why}
         self._lifecycle.emit(RolloutRecorded("probation_ended", payload))
 
-    def _take_back(self, bindings: Iterable[BindingVersion], since: float) -> None:
+    def _redrive(self, bindings: Iterable[BindingVersion], since: float) -> None:
         for binding in list(bindings):
             self._dispatcher.take_back(binding, since).addErrback(
                 lambda failure, key: log.failure("redriving dead letters of {binding} failed", failure, binding=key),

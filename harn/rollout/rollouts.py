@@ -43,12 +43,12 @@ log = Logger(namespace="harn.rollout")
 Read = TypeVar("Read")
 
 PATIENCE = 2.0
-"""Seconds that an upgrade waits for what the old program wrote: meanwhile no connection is accepted."""
+"""Seconds that an upgrade waits to read the old program's rollouts: meanwhile no connection is accepted."""
 
 
 @frozen
 class Needed:
-    """What must be kept of earlier generations, however many have served since; see `RetentionPolicy`."""
+    """Earlier generations and versions that retention must keep, whatever their age; see `RetentionPolicy`."""
 
     generations: tuple[int, ...] = ()
     versions: tuple[tuple[str, int], ...] = ()
@@ -59,8 +59,8 @@ class Rollouts:
     """
     Begins and ends rollouts.
 
-    :param wall: the ends of rollouts are times of its, as they outlive the process.
-    :ivar pin: what an earlier server left; see `harn.reload.pin`.
+    :param wall: rollouts end at times of this clock, since they outlive the process.
+    :ivar pin: the one that an earlier server left; see `harn.reload.pin`.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Rollouts:
 
     async def load(self) -> dict[str, RampRecord]:
         """
-        Read what an earlier server left under way; return its ramps, by trigger id.
+        Read the rollouts that an earlier server left under way; return its ramps, by trigger id.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -188,7 +188,7 @@ class Rollouts:
     # Subscriptions
 
     def _adopted(self, event: Adopted) -> None:
-        """Begin the rollouts of a new generation, or go on with those of the one before."""
+        """Begin the rollouts of a new generation, or continue those of the one before."""
         if event.waits:
             self._expected = event
             return
@@ -245,7 +245,7 @@ class Rollouts:
             self.probations.checkpoint.save_soon()
 
     def _reloads_closed(self, event: ReloadsClosed) -> None:
-        """Decide nothing more; the next server goes on."""
+        """Stop deciding; the next server continues."""
         self._closed = True
         self.probations.close()
         self.ramps.close()

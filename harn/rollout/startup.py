@@ -1,6 +1,6 @@
 """
-The start of a server's first generation: the files, or what they were rolled back to; and the last good one if they are
-broken.
+The start of a server's first generation: from the files, or from the generation that was rolled back to, or, if the
+files are broken, from the last good one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harn.rollout.rollouts import Rollouts
 log = Logger(namespace="harn.rollout")
 
 LONGEST_LOOK = 30.0
-"""Seconds that it may take to see whether the files changed since a rollback; then the pin holds."""
+"""Seconds that reading the files may take to find whether they changed since a rollback; then the pin holds."""
 
 
 @frozen(kw_only=True)
@@ -41,7 +41,7 @@ class Startup:
 
     async def run(self, *, waits: bool = False) -> ReloadReport:
         """
-        Build and adopt the first generation, under the numbers that the store remembers.
+        Build and adopt the first generation, under the numbers that the store has.
 
         :param waits: it does not serve yet; see `Coordinator.start`.
         :raises EventLogUnavailable: the store cannot be read.
@@ -50,14 +50,17 @@ class Startup:
         records = await self.rollouts.load()
         start = Start(last=last, ramps=continued(records))
         if last.number and await self._is_pinned():
-            log.warn("files unchanged since the rollback: starting from what they were rolled back to")
-            reason = "what was rolled back to goes on"
+            log.warn("files unchanged since the rollback: starting from the generation that was rolled back to")
+            reason = "the generation that was rolled back to continues"
             try:
                 report = await self._recall(start, reason, waits=waits)
                 if report.ok:
                     return report
             except GenerationUnknown as error:
-                log.error("what was rolled back to cannot serve, so the files are adopted: {why}", why=str(error))
+                log.error(
+                    "the generation that was rolled back to cannot serve, so the files are adopted: {why}",
+                    why=str(error),
+                )
         report = await self.coordinator.start(ReloadRequest(source=START, actor=START), start, waits=waits)
         if report.ok or not self.last_good:
             return report
@@ -65,7 +68,7 @@ class Startup:
 
     async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport:
         """
-        Adopt what served last.
+        Adopt the content that served last.
 
         :raises GenerationUnknown: it is not kept.
         """
@@ -73,7 +76,7 @@ class Startup:
         return await self.coordinator.start(request, start, waits=waits)
 
     async def _is_pinned(self) -> bool:
-        """Return whether the files still read as when the last generation took their place on purpose."""
+        """Return whether the files are unchanged since a rollback replaced them."""
         pin = self.rollouts.pin
         return pin is not None and await self._holds(pin)
 
@@ -99,7 +102,7 @@ class Startup:
             log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
             return broken
         log.warn(
-            "--last-good: generation {generation} serves (the content of {recalled}), not what the files say: {why}",
+            "--last-good: generation {generation} serves (the content of {recalled}), not the files: {why}",
             generation=report.generation,
             recalled=report.recalled,
             why=broken.error,
@@ -109,7 +112,7 @@ class Startup:
 
 
 def continued(records: Mapping[str, RampRecord]) -> dict[str, ContinuedRamp]:
-    """Return what a first generation goes on with of the ramps that an earlier server left."""
+    """Return the ramps that a first generation continues, from the records of an earlier server."""
     return {
         trigger_id: ContinuedRamp(record.stable, record.fresh, record.share if record.state == RUNNING else None)
         for trigger_id, record in records.items()

@@ -1,8 +1,8 @@
 """
 One binding version: a trigger in force as of one definition, and the leases that keep it.
 
-The definition never changes. What a reload may re-point without a new version is the destination; what goes up and
-down are the leases and the counts. Everything happens on the reactor thread.
+The definition never changes. A reload may replace the destination without a new version; leases and counts go up and
+down. Everything happens on the reactor thread.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from harn.triggers.matching import Rules
 from harn.wire import digest_value
 
 REGISTERING, ACTIVE, DRAINING, TERMINATED = "registering", "active", "draining", "terminated"
-"""What is shown of a version's stage."""
+"""The states that users see; several stages of a version show as draining."""
 
 
 class Stage(Enum):
-    """Where a binding version is in its life. `MOVES` holds what may follow what."""
+    """The stage of a binding version. `MOVES` holds the legal moves."""
 
     REGISTERING = auto()
     """Made, and in no live generation yet."""
     ACTIVE = auto()
     """In force: it takes new deliveries."""
     DRAINING = auto()
-    """It takes none, and runs what it has."""
+    """It takes no new deliveries, and runs those that it accepted."""
     CLOSED = auto()
-    """It begins nothing more: what it has not begun goes to the trigger's newest version."""
+    """It begins nothing more: deliveries that it has not begun go to the trigger's newest version."""
     ABANDONED = auto()
-    """It begins nothing more, and its trigger is gone: what it has not begun goes to the dead letters."""
+    """It begins nothing more, and its trigger was removed: deliveries that it has not begun become dead letters."""
     CANCELLED = auto()
-    """An operator cancelled its drain: what it held goes to the dead letters, what comes late to the newest version."""
+    """An operator cancelled its drain: its deliveries become dead letters; late ones go to the newest version."""
     DISCARDED = auto()
-    """The same, and its trigger is gone: all of it goes to the dead letters."""
+    """The same, and its trigger was removed: late deliveries become dead letters too."""
     TERMINATED = auto()
     """Nothing needs it any more."""
 
@@ -50,7 +50,7 @@ MOVES: dict[Stage, frozenset[Stage]] = {
     Stage.REGISTERING: frozenset((Stage.ACTIVE, Stage.DRAINING)),
     Stage.ACTIVE: frozenset((Stage.DRAINING,)),
     Stage.DRAINING: frozenset((Stage.CLOSED, Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
-    # While its rows move, the trigger may go, or come back.
+    # While its rows move, the trigger may be removed, or added again.
     Stage.CLOSED: frozenset((Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
     Stage.ABANDONED: frozenset((Stage.CLOSED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
     Stage.CANCELLED: frozenset((Stage.DISCARDED, Stage.TERMINATED)),
@@ -106,11 +106,11 @@ class BindingVersion:
     """
     ``id@vN``.
 
-    :ivar stage: changed by `become` alone, and with it all that follows. ``state``: what is shown of it.
+    :ivar stage: changed only by `become`, which sets the flags below too. ``state``: the one that users see.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
     :ivar stored: of the leases, how many belong to deliveries that are in the store alone.
-    :ivar is_closed: it begins nothing more. ``is_abandoned``: its trigger was gone by then. ``is_cancelled``: an
+    :ivar is_closed: it begins nothing more. ``is_abandoned``: and its trigger was removed. ``is_cancelled``: an
         operator cancelled its drain.
     """
 

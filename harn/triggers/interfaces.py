@@ -1,4 +1,4 @@
-"""What rooms above may ask about the deliveries of binding versions."""
+"""The interface to the deliveries of binding versions, for the rooms above."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class IVersionDeliveries(Interface):
     """The deliveries that binding versions hold; provided by `harn.dispatch.dispatcher.Dispatcher`."""
 
     def workload(bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
-        """Return what each of these versions has in hand."""
+        """Return the unfinished work of each of these versions."""
 
     def move_on(binding: BindingVersion) -> Deferred[int]:
-        """Move what a version has not begun to the newest version; fires with their number, once on disk."""
+        """Move deliveries that a version has not begun to the newest version; fires with their number, once on disk."""
 
     def cancel(binding: BindingVersion) -> Deferred[int]:
-        """Dead-letter all that a version holds; fires with their number, once on disk."""
+        """Dead-letter all deliveries of a version; fires with their number, once on disk."""

@@ -47,7 +47,7 @@ def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, has
             actor="watch",
             recall=coordinator.generation,
             if_match=coordinator.etag,
-            reason="secrets, keys or certificates changed; what was rolled back to goes on",
+            reason="secrets, keys or certificates changed; the generation that was rolled back to continues",
         )
         return coordinator.reload(request).addCallbacks(reload_outcome, overtaken)
 

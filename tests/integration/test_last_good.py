@@ -64,7 +64,7 @@ class StartTests(LastGoodCase):
             self.assertIn("error: ", said)
             server = self.start("--last-good").wait_ready()
             line = server.wait_for_line(r"--last-good: generation \d+ serves")
-            self.assertIn("not what the files say", line.string)
+            self.assertIn("not the files: ", line.string)
             self.assert_version(server, f"d{number}", "two", "gh@v2")
             live = server.generation()
             self.assertEqual((live["drift"], live["source"]), (True, "start"))

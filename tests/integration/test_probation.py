@@ -100,7 +100,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(server.state()["generation"], 3)
         live = server.generation()
         self.assertEqual((live["recalled"], live["drift"], live["source"]), (1, True, "revert"))
-        self.assertIn("nobody confirmed it within 700ms", live["reason"])
+        self.assertIn("it was not confirmed within 700ms", live["reason"])
         probation = self.reload(server, generation=4)
         self.assertEqual((probation["generation"], probation["fallback"]), (4, 3))
         self.assertEqual(server.generation()["probation"]["confirm_by"], probation["confirm_by"])

@@ -147,7 +147,7 @@ class FailureTests(CoordinatorCase):
         """A plugin that gives something else is named."""
         self.change()
         self.world.plugin.script["connector"] = lambda: None
-        self.assertIn("no IConnector", self.fails("prepare").error)
+        self.assertIn("must make an IConnector", self.fails("prepare").error)
         self.flushLoggedErrors(TypeError)
 
     def test_hanging_connector(self) -> None:

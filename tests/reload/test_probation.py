@@ -65,11 +65,11 @@ class ConfirmTests(ProbationCase):
         self.world.clock.advance(0.2)
         last = self.world.coordinator.last
         self.assertEqual((self.generation, last.source, last.actor, last.recalled), (3, "revert", "probation", 1))
-        self.assertIn("nobody confirmed it within 1m", last.reason)
+        self.assertIn("it was not confirmed within 1m", last.reason)
         self.assertEqual(self.world.version("a").spec.timeout, 30.0)
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
         record = self.successResultOf(self.world.store.generations.history(1))[0]
-        self.assertIn("nobody confirmed", record.reason)
+        self.assertIn("it was not confirmed", record.reason)
 
     def test_a_wall_clock_that_is_set_forward(self) -> None:
         """Its end is a time of day: one that has passed is noticed within a minute."""

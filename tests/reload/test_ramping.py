@@ -232,7 +232,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.edit(2, ROLLOUT)
         self.deliver(50)
         [warning] = self.edit(3).warnings
-        self.assertIn("a: its ramp is over, the new version takes all deliveries; to begin small again", warning)
+        self.assertIn("a: its ramp has ended, the new version takes all deliveries; to begin small again", warning)
         self.assertEqual((self.ramps(), self.world.live()["a"]), ([], 3))
         self.assertEqual({each.key for each in self.world.registry.draining()}, {"a@v1", "a@v2"})
         self.end_all()

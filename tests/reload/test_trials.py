@@ -149,7 +149,7 @@ class TrialsTests(CoordinatorCase):
         self.patch(self.world.store.generations, "adopted", fail_once)
         self.world.manifest(fake("a"), fake("b", extra="timeout = '7s'"))
         report = self.reloaded(confirm_within=60.0)
-        self.assertIn("could not be noted", report.warnings[-1])
+        self.assertIn("could not be recorded", report.warnings[-1])
         self.world.clock.advance(5.0)
         self.assertEqual(calls, [2, 2])
         self.assertEqual(self.successResultOf(self.world.store.generations.history(1))[0].number, 2)
