@@ -19,9 +19,11 @@ from harn.model.delivery import (
     DEAD,
     DONE,
     DRAIN_CANCELLED,
+    PREDICATE,
     READY,
     REJECTED,
     RETRY_EXHAUSTED,
+    SKIPPED,
     WAITING,
     Attempt,
     DeadLetter,
@@ -51,7 +53,7 @@ def succeeded(delivery: Delivery, started_at: float, now: float, result: bytes |
     version = delivery.binding.version
     return Settlement(
         delivery_id=delivery.delivery_id,
-        state=DONE,
+        state=SKIPPED if result is None else DONE,
         version=version,
         attempts=number,
         passed=result is not None,
@@ -63,6 +65,7 @@ def succeeded(delivery: Delivery, started_at: float, now: float, result: bytes |
             outcome="skipped" if result is None else "success",
         ),
         result=result,
+        skip_reason=PREDICATE if result is None else None,
     )
 
 

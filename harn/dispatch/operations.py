@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from harn.model.delivery import DEAD, DONE
+from harn.model.delivery import DEAD
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters
 
@@ -69,7 +69,7 @@ def describe_outcome(outcome: Outcome) -> Fired:
         binding_id=outcome.delivery.binding.id,
         binding_version=settlement.version,
         event_id=outcome.delivery.event_id,
-        status="dispatched" if settlement.state == DONE else "dlq" if settlement.state == DEAD else "waiting",
+        status="dispatched" if settlement.succeeded else "dlq" if settlement.state == DEAD else "waiting",
         replay_of_event_id=outcome.delivery.replay_of,
         dlq_entry_id=outcome.delivery.event_id if settlement.state == DEAD else None,
         result=None if settlement.result is None else msgspec.json.decode(settlement.result),

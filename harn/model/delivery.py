@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
+
 from attrs import evolve, frozen
 
 from harn.errors import HandlerRetryAfter
 
-READY = "ready"
-WAITING = "waiting"
-DONE = "done"
-DEAD = "dead"
+
+class State(StrEnum):
+    """
+    The state of a delivery, as users see it.
+
+    ``RUNNING`` is in the memory of the server that runs it, and nowhere in a store: there such a delivery is ready, or
+    waits. ``REPLAYED`` and ``DISCARDED`` are dead letters that an operator has dealt with.
+    """
+
+    READY = "ready"
+    RUNNING = "running"
+    WAITING = "waiting"
+    DONE = "done"
+    SKIPPED = "skipped"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+    REPLAYED = "replayed"
+
+    def may_become(self, other: State) -> bool:
+        """Return whether `MOVES` has this step."""
+        return other in MOVES[self]
+
+
+READY, RUNNING, WAITING, DONE, SKIPPED, DEAD, DISCARDED, REPLAYED = State
+
+MOVES: Mapping[State, frozenset[State]] = {
+    READY: frozenset((RUNNING, WAITING, SKIPPED, DEAD)),
+    # Ready again: it was interrupted by something that was not its own doing, or is retried at once.
+    RUNNING: frozenset((READY, WAITING, DONE, SKIPPED, DEAD)),
+    WAITING: frozenset((READY, RUNNING, SKIPPED, DEAD)),
+    DONE: frozenset(),
+    SKIPPED: frozenset(),
+    # Ready again: a rollback redrives what the version before it gave up.
+    DEAD: frozenset((READY, DISCARDED, REPLAYED)),
+    DISCARDED: frozenset(),
+    REPLAYED: frozenset(),
+}
+"""Every step from one state to another."""
+
+UNFINISHED = frozenset((READY, RUNNING, WAITING))
+"""States that something follows by itself. Retention keeps such deliveries."""
+
+PREDICATE = "predicate"
+RATE_LIMITED = "rate_limited"
+DEBOUNCED = "debounced"
+SINGLETON = "singleton"
+BATCHED = "batched"
+CANCELLED = "cancelled"
+SKIP_REASONS = (PREDICATE, RATE_LIMITED, DEBOUNCED, SINGLETON, BATCHED, CANCELLED)
 
 LARGE_BODY = 256 * 1024
 """Bytes of a body beyond which it is in memory only while its delivery runs, and in the event log otherwise."""
@@ -91,6 +139,9 @@ class Acceptance:
 class Attempt:
     """
     One try. ``outcome`` is ``success``, ``skipped``, ``failed``, ``timeout`` or ``denied``; times are seconds, Unix.
+
+    :ivar traceback: of the handler's code, if that raised; ``output``: the last lines that the handler logged or
+        printed. Both are kept of a failed attempt only, and are bounded.
     """
 
     number: int
@@ -100,6 +151,8 @@ class Attempt:
     outcome: str
     error_class: str | None = None
     error: str | None = None
+    traceback: str | None = None
+    output: str | None = None
 
     @property
     def is_failure(self) -> bool:
@@ -112,25 +165,32 @@ class Settlement:
     """
     The new state of a delivery, after an attempt or without one: one durable unit.
 
-    :ivar state: `READY`, `WAITING`, `DONE` or `DEAD`.
+    :ivar state: `READY`, `WAITING`, `DONE`, `SKIPPED` or `DEAD`.
     :ivar version: the version that it belongs to from now on.
     :ivar attempts: how many attempts are used up.
     :ivar passed: its predicate returned true, and is not called again.
     :ivar due_at: for `WAITING`: seconds, Unix.
     :ivar attempt: the attempt to record, if one was made.
-    :ivar result: for `DONE`: the handler's result as JSON; None when the predicate returned false.
+    :ivar result: for `DONE`: the handler's result as JSON.
+    :ivar skip_reason: for `SKIPPED`: one of `SKIP_REASONS`.
     :ivar dead: for `DEAD`.
     """
 
     delivery_id: int
-    state: str
+    state: State
     version: int
     attempts: int
     passed: bool = False
     due_at: float | None = None
     attempt: Attempt | None = None
     result: bytes | None = None
+    skip_reason: str | None = None
     dead: DeadLetter | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its code did what it should: the handler returned, or the predicate refused the event."""
+        return self.state is DONE or (self.state is SKIPPED and self.skip_reason == PREDICATE)
 
 
 @frozen(kw_only=True)
@@ -147,7 +207,7 @@ class StoredDelivery:
     version: int
     provider: str
     kind: str
-    state: str
+    state: State
     attempts: int
     passed: bool
     crashes: int

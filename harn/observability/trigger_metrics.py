@@ -14,7 +14,6 @@ from harn.lifecycle import (
     Settled,
     VersionEnded,
 )
-from harn.model.delivery import DONE
 from harn.model.references import LOCAL
 from harn.observability.metrics import Metrics
 
@@ -63,7 +62,7 @@ class TriggerMetrics:
         settlement = event.settlement
         stats = self._metrics.trigger(event.trigger_id, event.provider)
         stats.predicate_true += event.predicate_passed
-        if settlement.state == DONE:
+        if settlement.succeeded:
             if settlement.result is None:
                 stats.dispatched_skipped += 1
                 stats.predicate_false += 1

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
-from harn.model.delivery import DEAD, DONE, READY, WAITING, StoredDelivery
+from harn.model.delivery import DEAD, DISCARDED, DONE, READY, REPLAYED, SKIPPED, WAITING, StoredDelivery
 from harn.orchestrator.operations import Recovered, Stranded
 from harn.reload.drain import Drains
 from harn.reload.revive import Reviver
@@ -23,7 +23,16 @@ NO_LIMIT = 1_000_000
 """Crashes, where an operator decides."""
 MOST_LISTED = 1000
 """Stranded deliveries that one answer lists."""
-STATUSES = {READY: "dispatched", WAITING: "waiting", DONE: "dispatched", DEAD: "dlq", "": "left"}
+STATUSES = {
+    READY: "dispatched",
+    WAITING: "waiting",
+    DONE: "dispatched",
+    SKIPPED: "dispatched",
+    DEAD: "dlq",
+    DISCARDED: "dlq",
+    REPLAYED: "dlq",
+    None: "left",
+}
 """What happened to one that was listed, by its state; "left" is one that another server turned out to have."""
 
 
@@ -129,9 +138,7 @@ class Recovery:
             # An operator who asks overrules the limit of automatic recoveries.
             recovered = await self._take_over(NO_LIMIT, now - older_than)
             states = await self._store.deliveries.states([row.delivery_id for row in rows])
-            candidates = [
-                structs.replace(each, status=STATUSES[states.get(each.inbox_offset, "")]) for each in candidates
-            ]
+            candidates = [structs.replace(each, status=STATUSES[states.get(each.inbox_offset)]) for each in candidates]
         return Recovered(
             dry_run=dry_run,
             min_envelope_age_seconds=float(older_than),

@@ -9,7 +9,7 @@ from attrs import frozen
 from zope.interface import Interface
 
 from harn.model import delivery as model
-from harn.model.delivery import BINDING_REMOVED, DeadLetter, Settlement, StoredDelivery
+from harn.model.delivery import BINDING_REMOVED, DeadLetter, Settlement, State, StoredDelivery
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
@@ -56,7 +56,7 @@ class RecentEvent:
     body: bytes
 
 
-def disposition(state: str, reason: str | None, passed: bool, last_outcome: str | None, succeeded: bool) -> str:
+def disposition(state: State, reason: str | None, passed: bool, last_outcome: str | None, succeeded: bool) -> str:
     """
     Return how an event was handled, from its delivery's row and attempts.
 
@@ -66,7 +66,7 @@ def disposition(state: str, reason: str | None, passed: bool, last_outcome: str 
     """
     if state == model.DEAD and reason == model.FILTER_ERROR:
         return FILTER_ERROR
-    if state == model.DONE and last_outcome == "skipped":
+    if state in (model.DONE, model.SKIPPED) and last_outcome == "skipped":
         return SKIPPED
     return HANDLED if passed or succeeded else UNKNOWN
 
@@ -159,5 +159,5 @@ class IDeliveries(Interface):
     def ended(delivery_id: int) -> None:
         """Remove the note of a delivery whose handler has ended."""
 
-    def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, str]]:
+    def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, State]]:
         """Return the state of each of these deliveries that is this server's, or finished; others are left out."""

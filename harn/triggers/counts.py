@@ -23,7 +23,7 @@ from harn.lifecycle import (
     Settled,
     VersionEnded,
 )
-from harn.model.delivery import DONE, Attempt
+from harn.model.delivery import Attempt
 
 FAILURES = frozenset(
     each.error_class
@@ -105,7 +105,7 @@ class VersionCounts:
         if attempt is not None:
             counts.attempted += 1
             counts.attempts_failed += counts_against_code(attempt)
-        if settlement.state == DONE:
+        if settlement.succeeded:
             counts.dispatched += 1
             return
         counts.failed += attempt is not None and attempt.is_failure

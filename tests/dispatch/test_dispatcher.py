@@ -52,7 +52,7 @@ class RunningTests(DispatcherTests):
         assert world.call().call.predicate is not None
         world.call().returns(None)
         stats = world.metrics.trigger("gh", "github")
-        self.assertEqual((world.states(), stats.dispatched_skipped, stats.dispatched_ok), (["done"], 1, 0))
+        self.assertEqual((world.states(), stats.dispatched_skipped, stats.dispatched_ok), (["skipped"], 1, 0))
         self.assertEqual((stats.predicate_false, stats.predicate_true), (1, 0))
 
     def test_the_predicate_runs_once(self) -> None:

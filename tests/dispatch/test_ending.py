@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import CallInterrupted, HandlerRaised
 from harn.manifest.model import RetrySpec
-from harn.model.delivery import Settlement
+from harn.model.delivery import WAITING, Settlement
 from harn.store.deliveries import Backlog
 from tests.dispatch.world import World, one_trigger
 
@@ -222,7 +222,7 @@ class ResumeTests(SynchronousTestCase):
 
     def _wait(self, world: World, delivery_id: int) -> None:
         settlement = Settlement(
-            delivery_id=delivery_id, state="waiting", version=1, attempts=1, due_at=world.clock.seconds() + 1.0
+            delivery_id=delivery_id, state=WAITING, version=1, attempts=1, due_at=world.clock.seconds() + 1.0
         )
         self.successResultOf(world.store.deliveries.settle(settlement))
 

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.window import Window
-from harn.model.delivery import Acceptance, NewDelivery, Settlement, StoredDelivery
+from harn.model.delivery import DONE, Acceptance, NewDelivery, Settlement, StoredDelivery
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion
 from tests.triggers.examples import version
@@ -48,7 +48,7 @@ class WindowTests(SynchronousTestCase):
 
     def finish(self, delivery_id: int) -> None:
         """Settle a delivery, and let go of it."""
-        settlement = Settlement(delivery_id=delivery_id, state="done", version=1, attempts=1)
+        settlement = Settlement(delivery_id=delivery_id, state=DONE, version=1, attempts=1)
         self.successResultOf(self.store.deliveries.settle(settlement))
         self.window.let_go(delivery_id)
 

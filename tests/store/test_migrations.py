@@ -5,7 +5,7 @@ import sqlite3
 import threading
 
 from harn.errors import StateDirectoryUnusable
-from harn.model.delivery import DEAD, READY, WAITING
+from harn.model.delivery import DEAD, DONE, READY, SKIPPED, WAITING
 from harn.store.event_log import DEAD_LETTERS
 from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.sqlite.migrations import OLDEST, migrate
@@ -253,6 +253,24 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(
             self.result_of(store.inbox.accept(accept_of(new_delivery("e", claim=dedupe("theirs"))))), (None,)
         )
+
+    def test_from_schema_3(self):
+        """What a predicate had refused is skipped, and what a server of before ends meanwhile is done."""
+        path, connection = self.another_old()
+        migrate(connection, 1, 3)
+        connection.execute("UPDATE deliveries SET state = 2, settled_at = ? WHERE id = 5", (NOW,))
+        connection.execute("UPDATE deliveries SET state = 2, settled_at = ?, result = x'31' WHERE id = 6", (NOW,))
+        store = SQLiteStore.at(path, self.clock)
+        self.result_of(store.open())
+        self.addCleanup(lambda: self.result_of(store.close()))
+        self.assertEqual(shape_of(path), shape_of(self.path))
+        states = self.result_of(store.deliveries.states([5, 6, 7]))
+        self.assertEqual(states, {5: SKIPPED, 6: DONE, 7: DEAD})
+        self.assertEqual(
+            connection.execute("SELECT skip_reason FROM deliveries WHERE id = 5").fetchone(), ("predicate",)
+        )
+        connection.execute("UPDATE deliveries SET state = 2, settled_at = ?, result = x'31' WHERE id = 7", (NOW,))
+        self.assertEqual(self.result_of(store.deliveries.states([7])), {7: DONE})
 
     def newer(self, oldest):
         """Make a database as a newer server leaves it: with a column more, writable from schema ``oldest`` on."""

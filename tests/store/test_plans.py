@@ -72,7 +72,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_plans_are_seen(self):
         """A statement that does scan is noticed."""
-        self.watched.execute("SELECT count(*) FROM deliveries WHERE kind = 'x'")
+        self.watched.execute("SELECT count(*) FROM deliveries WHERE provider = 'x'")
         self.assertEqual(len(self.scans()), 1)
 
     def test_units(self):

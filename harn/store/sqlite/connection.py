@@ -12,7 +12,7 @@ from harn.store.sqlite.migrations import oldest_writer
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """A new one needs a step in `harn.store.sqlite.migrations`, too."""
 
 APPLICATION_ID = 0x6861726E

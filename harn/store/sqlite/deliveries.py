@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from zope.interface import implementer
 
-from harn.model import delivery as model
-from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, StoredDelivery
+from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
 from harn.store.deliveries import REMOVED, Backlog, IDeliveries, RecentEvent, disposition
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
-from harn.store.sqlite.settling import READY, WAITING, Settle
+from harn.store.sqlite.settling import NAMES, READY, WAITING, Settle
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -34,6 +33,9 @@ CREATE TABLE events (
 
 -- Where each accepted delivery stands. `state`: 0 ready, 1 waiting, 2 done, 3 dead. `owner`: the server that runs it.
 -- `crashes`: of servers while it ran. `recoveries`: what servers of schema 2 counted; nothing reads it.
+-- `ended_as`: 4 skipped, 5 discarded, 6 replayed, which servers of schema 3 read as done: `state` is 2; else 0.
+-- `skip_reason`: of a skipped one. `died_at`: when a discarded or replayed one became a dead letter; `settled_at` is
+-- when it was discarded or replayed, and `replayed_as` the event that a replay made.
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL,
@@ -55,7 +57,11 @@ CREATE TABLE deliveries (
     error_class TEXT,
     error TEXT,
     result BLOB,
-    crashes INTEGER NOT NULL DEFAULT 0
+    crashes INTEGER NOT NULL DEFAULT 0,
+    ended_as INTEGER NOT NULL DEFAULT 0,
+    skip_reason TEXT,
+    died_at REAL,
+    replayed_as TEXT
 );
 CREATE INDEX deliveries_event ON deliveries (event_id);
 -- What is not finished is found through these three, which stay as small as it is, however many rows are done.
@@ -65,6 +71,12 @@ CREATE INDEX deliveries_unfinished ON deliveries (trigger_id, version, state) WH
 -- What is finished, for retention.
 CREATE INDEX deliveries_finished ON deliveries (state, settled_at) WHERE state >= 2;
 CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_number IS NOT NULL;
+-- For lists, newest first. What is done without an error is written to the first two of them alone, once each.
+CREATE INDEX deliveries_kind ON deliveries (kind);
+CREATE INDEX deliveries_trigger ON deliveries (trigger_id, state, ended_as) WHERE state >= 2;
+CREATE INDEX deliveries_exceptions ON deliveries (state, ended_as) WHERE state = 1 OR state = 3 OR ended_as > 0;
+-- Dead letters in groups; it holds all that is shown of a group.
+CREATE INDEX deliveries_dead_groups ON deliveries (trigger_id, reason, error_class, settled_at) WHERE state = 3;
 
 CREATE TABLE attempts (
     id INTEGER PRIMARY KEY,
@@ -75,15 +87,18 @@ CREATE TABLE attempts (
     completed_at REAL NOT NULL,
     outcome TEXT NOT NULL,
     error_class TEXT,
-    error TEXT
+    error TEXT,
+    traceback TEXT,
+    output TEXT
 );
 CREATE INDEX attempts_delivery ON attempts (delivery_id);
 """
 
-_STATES = (model.READY, model.WAITING, model.DONE, model.DEAD)
+STATE = "max(d.state, d.ended_as)"
+"""What `NAMES` has the name of."""
 
 COLUMNS = (
-    "d.id, d.event_id, d.trigger_id, d.version, d.provider, d.kind, d.state, d.attempts, d.passed, d.crashes,"
+    "d.id, d.event_id, d.trigger_id, d.version, d.provider, d.kind, " + STATE + ", d.attempts, d.passed, d.crashes,"
     " d.due_at, d.received_at, d.replay_of, e.envelope, e.body"
 )
 """What `stored` reads, in its order."""
@@ -109,7 +124,8 @@ _BACKLOG = (
     " WHERE state < 2 GROUP BY trigger_id, version"
 )
 _STATES_OF = (
-    "SELECT id, state FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) AND (owner = ? OR state >= 2)"
+    "SELECT d.id, " + STATE + " FROM deliveries d"
+    " WHERE d.id IN (SELECT value FROM json_each(?)) AND (d.owner = ? OR d.state >= 2)"
 )
 # Two steps in the index, whose order is that of states, then of ids: the first that is ready (or, for want of any,
 # that waits), and the first that waits.
@@ -124,7 +140,7 @@ _OLDEST = (
 # The innermost query ends after so many rows, of any trigger; further columns are read of the chosen ones alone.
 _RECENT = (
     "SELECT d.event_id, d.trigger_id, d.version, d.kind, d.received_at, e.envelope, e.body,"
-    " d.state, d.reason, d.passed,"
+    " " + STATE + ", d.reason, d.passed,"
     " (SELECT outcome FROM attempts a WHERE a.delivery_id = d.id ORDER BY a.id DESC LIMIT 1),"
     " EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id AND a.outcome = 'success')"
     " FROM (SELECT id, row_number() OVER (PARTITION BY trigger_id ORDER BY id DESC) AS place"
@@ -224,7 +240,7 @@ class SQLiteDeliveries(Idea):
                 version=row[2],
                 kind=row[3],
                 received_at=row[4],
-                disposition=disposition(_STATES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
+                disposition=disposition(NAMES[row[7]], row[8], bool(row[9]), row[10], bool(row[11])),
                 envelope=row[5],
                 body=row[6],
             )
@@ -232,10 +248,10 @@ class SQLiteDeliveries(Idea):
         ]
 
     @reads
-    def states(self, connection: sqlite3.Connection, delivery_ids: Collection[int]) -> Mapping[int, str]:
+    def states(self, connection: sqlite3.Connection, delivery_ids: Collection[int]) -> Mapping[int, State]:
         """See `IDeliveries.states`."""
         rows = connection.execute(_STATES_OF, (json.dumps(list(delivery_ids)), self._executor.incarnation))
-        return {delivery_id: _STATES[state] for delivery_id, state in rows}
+        return {delivery_id: NAMES[state] for delivery_id, state in rows}
 
     @writes
     def reassign(
@@ -309,7 +325,7 @@ def stored(row: Sequence[Any]) -> StoredDelivery:
         version=row[3],
         provider=row[4],
         kind=row[5],
-        state=_STATES[row[6]],
+        state=NAMES[row[6]],
         attempts=row[7],
         passed=bool(row[8]),
         crashes=row[9],

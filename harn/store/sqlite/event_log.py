@@ -66,7 +66,7 @@ _ATTEMPTS = (
 _DEAD = (
     "SELECT "
     + COLUMNS
-    + ", d.dead_number, d.settled_at, d.reason, d.error_class, d.error"
+    + ", d.dead_number, coalesce(d.died_at, d.settled_at), d.reason, d.error_class, d.error"
     + FROM
     + "WHERE d.dead_number > ? ORDER BY d.dead_number LIMIT ?"
 )

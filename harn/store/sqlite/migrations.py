@@ -26,6 +26,24 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE claims ADD COLUMN delivery_id INTEGER",
         "CREATE INDEX claims_delivery ON claims (delivery_id) WHERE delivery_id IS NOT NULL",
     ),
+    # 4: deliveries that were skipped, discarded or replayed, which servers of before read as done; lists of deliveries
+    # and of dead letters; what a failed attempt raised and printed.
+    4: (
+        "ALTER TABLE deliveries ADD COLUMN ended_as INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE deliveries ADD COLUMN skip_reason TEXT",
+        "ALTER TABLE deliveries ADD COLUMN died_at REAL",
+        "ALTER TABLE deliveries ADD COLUMN replayed_as TEXT",
+        "ALTER TABLE attempts ADD COLUMN traceback TEXT",
+        "ALTER TABLE attempts ADD COLUMN output TEXT",
+        # So far a delivery was done without a result when its predicate had refused it.
+        "UPDATE deliveries SET ended_as = 4, skip_reason = 'predicate' WHERE state = 2 AND result IS NULL",
+        "CREATE INDEX deliveries_kind ON deliveries (kind)",
+        "CREATE INDEX deliveries_trigger ON deliveries (trigger_id, state, ended_as) WHERE state >= 2",
+        "CREATE INDEX deliveries_exceptions ON deliveries (state, ended_as)"
+        " WHERE state = 1 OR state = 3 OR ended_as > 0",
+        "CREATE INDEX deliveries_dead_groups ON deliveries (trigger_id, reason, error_class, settled_at)"
+        " WHERE state = 3",
+    ),
 }
 """For each version of the schema, the statements that make it out of the one before."""
 

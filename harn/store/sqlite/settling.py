@@ -14,13 +14,27 @@ from harn.store.sqlite.session import LARGE, Session
 
 READY, WAITING, DONE, DEAD = range(4)
 """``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""
+SKIPPED, DISCARDED, REPLAYED = range(4, 7)
+"""``deliveries.ended_as``, of rows whose ``state`` is `DONE`; 0 where ``state`` says it all."""
 
-STATES = {model.READY: READY, model.WAITING: WAITING, model.DONE: DONE, model.DEAD: DEAD}
+STATES = {
+    model.READY: (READY, 0),
+    model.WAITING: (WAITING, 0),
+    model.DONE: (DONE, 0),
+    model.DEAD: (DEAD, 0),
+    model.SKIPPED: (DONE, SKIPPED),
+    model.DISCARDED: (DONE, DISCARDED),
+    model.REPLAYED: (DONE, REPLAYED),
+}
+"""For each state of a delivery in a store: ``state`` and ``ended_as``."""
+NAMES = (model.READY, model.WAITING, model.DONE, model.DEAD, model.SKIPPED, model.DISCARDED, model.REPLAYED)
+"""The state by the greater of ``state`` and ``ended_as``."""
 
 _UPDATE_DELIVERIES = (
     "UPDATE deliveries SET state = new.column2, version = new.column3, attempts = new.column4, passed = new.column5,"
     " due_at = new.column6, settled_at = new.column7, dead_number = new.column8, reason = new.column9,"
-    " error_class = new.column10, error = new.column11, result = new.column12 FROM (VALUES "
+    " error_class = new.column10, error = new.column11, result = new.column12, ended_as = new.column13,"
+    " skip_reason = new.column14 FROM (VALUES "
 )
 _BY_ID = ") AS new WHERE deliveries.id = new.column1"
 _DEAD_LETTER = (
@@ -29,7 +43,8 @@ _DEAD_LETTER = (
 )
 _INSERT_ATTEMPTS = (
     "INSERT INTO attempts"
-    " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error) VALUES "
+    " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error, traceback, output)"
+    " VALUES "
 )
 
 Death: TypeAlias = tuple[int, DeadLetter, float]
@@ -69,7 +84,7 @@ class Settle(GroupedUnit):
                 _update(session, rows, len(seen))
                 rows, seen = [], set()
             seen.add(delivery_id)
-            state = STATES[settlement.state]
+            state, ended_as = STATES[settlement.state]
             settled_at = None
             if state >= DONE:
                 settled_at = unit.at if attempt is None else attempt.completed_at
@@ -87,7 +102,7 @@ class Settle(GroupedUnit):
                 numbers.dead if state == DEAD else None,
             )
             rows += (None, None, None) if dead is None else (dead.reason, dead.error_class, dead.error)
-            rows.append(settlement.result)
+            rows += (settlement.result, ended_as, settlement.skip_reason)
             if is_large:
                 _update(session, rows, 1)
                 rows, seen = [], set()
@@ -103,15 +118,17 @@ class Settle(GroupedUnit):
                     attempt.outcome,
                     attempt.error_class,
                     attempt.error,
+                    attempt.traceback,
+                    attempt.output,
                 )
         _update(session, rows, len(seen))
         claims.release(session, dying)
         if attempts:
-            session.execute_rows(_INSERT_ATTEMPTS, 9, attempts)
+            session.execute_rows(_INSERT_ATTEMPTS, 11, attempts)
 
 
 def _update(session: Session, rows: list[Any], expected: int) -> None:
-    if rows and session.execute_rows(_UPDATE_DELIVERIES, 12, rows, _BY_ID) != expected:
+    if rows and session.execute_rows(_UPDATE_DELIVERIES, 14, rows, _BY_ID) != expected:
         raise StoreError(f"there is no delivery {rows[0]}" if expected == 1 else "a delivery is not there")
 
 

@@ -12,8 +12,11 @@ from twisted.internet.defer import Deferred
 
 from harn.errors import EventLogUnavailable, StoreError
 from harn.model.delivery import (
+    CANCELLED,
     DEAD,
+    DONE,
     READY,
+    SKIPPED,
     WAITING,
 )
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS
@@ -129,6 +132,14 @@ class KeepingTests(StoreTestCase):
         self.assertEqual(self.trim_all(KEEP, NOW + 31 * DAY), 1)
         self.assertEqual((self.state_of("dead"), self.kinds(DEAD_LETTERS)), ([], []))
         self.assertEqual((self.state_of("waiting"), self.kinds(ATTEMPTS)), ([WAITING], ["attempt_recorded"]))
+
+    def test_trims_skipped(self) -> None:
+        """A skipped delivery is kept for as long as one that is done."""
+        self.settle(self.accept_one("skipped"), SKIPPED, skip_reason=CANCELLED)
+        self.settle(self.accept_one("done"), result=b"1")
+        self.assertEqual(self.trim_all(KEEP, NOW + 6 * DAY), 0)
+        self.assertEqual((self.state_of("skipped"), self.state_of("done")), ([SKIPPED], [DONE]))
+        self.assertEqual(self.trim_all(KEEP, NOW + 8 * DAY), 2)
 
     def test_trims_in_slices(self) -> None:
         """One call removes no more than it may."""

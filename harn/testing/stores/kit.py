@@ -26,6 +26,7 @@ from harn.model.delivery import (
     DeadLetter,
     NewDelivery,
     Settlement,
+    State,
 )
 from harn.model.event import UNSIGNED, Envelope, encode_envelope
 from harn.store.deliveries import Backlog
@@ -127,7 +128,7 @@ def attempt_of(number: int = 1, outcome: str = "success", **changes: Any) -> Att
     return evolve(Attempt(number=number, version=1, started_at=NOW, completed_at=NOW + 1.0, outcome=outcome), **changes)
 
 
-def settlement_of(delivery_id: int, state: str = DONE, **changes: Any) -> Settlement:
+def settlement_of(delivery_id: int, state: State = DONE, **changes: Any) -> Settlement:
     """Make a settlement; ``changes`` are fields of `Settlement`."""
     return evolve(Settlement(delivery_id=delivery_id, state=state, version=1, attempts=1), **changes)
 
@@ -200,7 +201,7 @@ class StoreTestCase(SynchronousTestCase):
         assert delivery_id is not None
         return delivery_id
 
-    def settle(self, delivery_id: int, state: str = DONE, **changes: Any) -> None:
+    def settle(self, delivery_id: int, state: State = DONE, **changes: Any) -> None:
         """Settle a delivery."""
         self.result_of(self.store.deliveries.settle(settlement_of(delivery_id, state, **changes)))
 

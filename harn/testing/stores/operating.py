@@ -9,8 +9,10 @@ from harn.model.delivery import (
     DEAD,
     DONE,
     FILTER_ERROR,
+    PREDICATE,
     READY,
     REJECTED,
+    SKIPPED,
     WAITING,
     DeadLetter,
 )
@@ -184,7 +186,7 @@ class OperatingTests(StoreTestCase):
         """It is told whether the handler was called, the predicate said no, the filter failed, or none of it yet."""
         self.accept_one("fresh")
         skipped, handled, retried, refused = (self.accept_one(name) for name in ("skip", "done", "retry", "refused"))
-        self.settle(skipped, attempt=attempt_of(1, "skipped"))
+        self.settle(skipped, SKIPPED, skip_reason=PREDICATE, attempt=attempt_of(1, "skipped"))
         self.settle(handled, passed=True, attempt=attempt_of(), result=b"1")
         self.settle(retried, WAITING, passed=True, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
         self.settle(refused, WAITING, due_at=NOW + 5, attempt=attempt_of(1, "failed"))

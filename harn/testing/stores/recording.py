@@ -9,7 +9,9 @@ from msgspec import structs
 
 from harn.model.delivery import (
     DEAD,
+    PREDICATE,
     RETRY_EXHAUSTED,
+    SKIPPED,
     WAITING,
 )
 from harn.model.event import decode_envelope, encode_envelope
@@ -102,7 +104,7 @@ class RecordingTests(StoreTestCase):
         """Each finished attempt is a record of the outbox: its result, its error, or where it was skipped."""
         done, skipped, failed = (self.accept_one(f"e{n}", replay_of="e") for n in range(3))
         self.settle(done, attempt=attempt_of(), result=b"[1]")
-        self.settle(skipped, attempt=attempt_of(1, "skipped"))
+        self.settle(skipped, SKIPPED, skip_reason=PREDICATE, attempt=attempt_of(1, "skipped"))
         error = attempt_of(1, "timeout", version=2, error_class="handler_timeout", error="too slow")
         self.settle(failed, WAITING, due_at=NOW + 5, attempt=error)
         records = self.result_of(self.store.event_log.read(OUTBOX, 0, 10))
