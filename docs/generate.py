@@ -183,6 +183,11 @@ def rollout_part() -> str:
     return keys_of(trigger_schema()["properties"]["rollout"])
 
 
+def alerts_part() -> str:
+    """Describe ``[[triggers.alerts]]`` and ``[[orchestrator.alerts]]``."""
+    return keys_of(trigger_schema()["properties"]["alerts"]["items"])
+
+
 def provider_part() -> str:
     """Describe what each provider adds to a trigger."""
     return "\n".join(_of_provider(each["if"], each["then"]) for each in trigger_schema()["allOf"])
@@ -396,6 +401,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "match": match_part,
     "retry": retry_part,
     "rollout": rollout_part,
+    "alerts": alerts_part,
     "providers": provider_part,
     "later": later_part,
     "commands": commands_part,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from harn.manifest.alerts import AlertTables
 from harn.manifest.fields import Duration, Durations, Field, Share
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
@@ -108,6 +109,8 @@ def format_setting(key: str, value: Any) -> Any:
 def _formatted(shape: Field | None, value: Any) -> Any:
     if isinstance(value, tuple | list) and isinstance(shape, Durations):
         return [format_duration(each) for each in value]
+    if isinstance(shape, AlertTables) and value is not None:
+        return shape.written(value)
     if not isinstance(value, int | float):
         return list(value) if isinstance(value, tuple) else value
     if isinstance(shape, Duration):

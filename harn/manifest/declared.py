@@ -27,6 +27,7 @@ class Shape:
     A table: the struct that it becomes, its keys, and its sub-tables.
 
     :ivar restart: the keys that only a start reads.
+    :ivar names: the struct's name of each key and sub-table, which differs where the struct renames one.
     """
 
     struct: type[msgspec.Struct]
@@ -34,6 +35,7 @@ class Shape:
     fields: Mapping[str, Field]
     tables: Mapping[str, Shape]
     restart: frozenset[str]
+    names: Mapping[str, str]
 
     @classmethod
     def of(cls, struct: type[msgspec.Struct]) -> Shape:
@@ -42,19 +44,27 @@ class Shape:
         fields: dict[str, Field] = {}
         tables: dict[str, Shape] = {}
         restart = set()
-        for name in struct.__struct_fields__:
+        names = dict(zip(struct.__struct_encode_fields__, struct.__struct_fields__, strict=True))
+        for key, name in names.items():
             kind, *notes = get_args(hints[name]) or (hints[name],)
             found = next((note for note in notes if hasattr(note, "json_schema")), None)
             if found is not None:
-                fields[name] = found
+                fields[key] = found
             elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-                tables[name] = cls.of(kind)
+                tables[key] = cls.of(kind)
             else:
                 raise TypeError(f"{struct.__name__}.{name} must be annotated with a field, or be a struct")
             if RESTART in notes:
-                restart.add(name)
+                restart.add(key)
         description = " ".join((inspect.getdoc(struct) or "").split("\n\n")[0].split())
-        return cls(struct=struct, description=description, fields=fields, tables=tables, restart=frozenset(restart))
+        return cls(
+            struct=struct,
+            description=description,
+            fields=fields,
+            tables=tables,
+            restart=frozenset(restart),
+            names=names,
+        )
 
     def needing_restart(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
         """Yield every key, dotted, for example ``drain.max_items``, and whether only a restart can change it."""

@@ -66,12 +66,12 @@ def _settings(shape: Shape, defaults: Any) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for key, one in shape.fields.items():
         properties[key] = _described(one)
-        default = getattr(defaults, key)
+        default = getattr(defaults, shape.names[key])
         if default is not None:
             is_duration = properties[key].get("type") == "string"
             properties[key]["default"] = format_duration(default) if is_duration else msgspec.to_builtins(default)
     for key, inner in shape.tables.items():
-        properties[key] = _settings(inner, getattr(defaults, key))
+        properties[key] = _settings(inner, getattr(defaults, shape.names[key]))
     for other, usual in shape.spellings().items():
         properties[other] = {**properties[usual], "deprecated": True, "description": f"Another spelling of {usual}."}
     return _closed(shape.description, properties)

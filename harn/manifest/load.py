@@ -21,7 +21,7 @@ from harn.manifest.child import decode_parsed, decode_value
 from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
 from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
 from harn.manifest.interfaces import Rules
-from harn.manifest.lines import Locator
+from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import Manifest, TriggerSpec
 from harn.manifest.offload import parse_in_child
 from harn.manifest.source import ManifestSource
@@ -51,13 +51,15 @@ class LoadedManifest:
     rules: Rules = field(repr=False)
     specs: Mapping[str, TriggerSpec] = field(repr=False)
 
-    def problem(self, trigger_id: str, key: str, message: str, hint: str = "") -> Problem:
+    def problem(self, trigger_id: str | None, key: str, message: str, hint: str = "") -> Problem:
         """
         Return a problem that was found after loading, with the line of ``key`` in the manifest.
 
+        :param trigger_id: None for a key of ``[orchestrator]``.
         :param key: dotted, for example ``handler`` or ``secrets.signing_secret[1]``.
         """
-        path = ("triggers", self._places[trigger_id], *parse_key(key))
+        around: KeyPath = ("orchestrator",) if trigger_id is None else ("triggers", self._places[trigger_id])
+        path = (*around, *parse_key(key))
         return place(self.shown, self._locator, Diagnostic(path, message, hint), tuple(self._places))
 
     @cached_property
@@ -232,7 +234,7 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
             fingerprints[spec.id] = fingerprint
         specs[index] = spec
     if "triggers" not in values.head:
-        check_together(specs, head.orchestrator.allow_empty, lambda: Locator(values.pieces), diagnostics)
+        check_together(specs, head.orchestrator, lambda: Locator(values.pieces), diagnostics)
     if diagnostics.found:
         said = [names.get(index, spec.id if spec is not None else None) for index, spec in enumerate(specs)]
         raise ManifestInvalid(diagnostics.problems(draft.source.shown, values.pieces, said))

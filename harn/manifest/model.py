@@ -6,11 +6,13 @@ Structs of msgspec and not attrs classes: ten thousand of them are built, digest
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 from attrs import frozen
 
+from harn.manifest.alerts import AlertSpec
 from harn.manifest.fields import Choice, Duration, Durations, Integer, Number, Share
 from harn.manifest.settings import OrchestratorSettings
 from harn.model.references import LOCAL, FunctionReference, scheme_of
@@ -123,13 +125,16 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] | None = None
     rollout: RolloutSpec | None = None
     handler_secrets: tuple[str, ...] | None = None
+    alerts: tuple[AlertSpec, ...] = ()
 
     def fingerprint(self) -> str:
         """Return the digest of the running definition."""
         running = _Running(*[getattr(self, name) for name in _RUNNING])
         running.retry = self.retry.definition()
         digest = digest_value(running)
-        return digest if self.handler_secrets is None else digest_value([digest, sorted(set(self.handler_secrets))])
+        if self.handler_secrets is not None:
+            digest = digest_value([digest, sorted(set(self.handler_secrets))])
+        return digest_value([digest, {"alerts": self.alerts}]) if self.alerts else digest
 
     @property
     def handler_kind(self) -> str:
@@ -156,7 +161,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return FunctionReference(module, function)
 
 
-_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets"))
+_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets", "alerts"))
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING)
 
@@ -178,10 +183,36 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 @frozen
 class ReferenceSite:
-    """A place: ``key`` is dotted, as `harn.manifest.load.LoadedManifest.problem` takes it."""
+    """
+    A place: ``key`` is dotted, as `harn.manifest.load.LoadedManifest.problem` takes it; without a trigger it is in
+    ``[orchestrator]``.
+    """
 
-    trigger_id: str
+    trigger_id: str | None
     key: str
+
+
+@frozen
+class AlertSecret:
+    """A secret that sending alerts needs; ``key`` is ``url_secret``, ``signing_secret`` or ``password_secret``."""
+
+    reference: str
+    key: str
+    site: ReferenceSite
+
+
+def alert_secrets(manifest: Manifest) -> Iterator[AlertSecret]:
+    """Yield every secret that sending the manifest's alerts needs, once for each place that names it."""
+    settings = manifest.orchestrator
+    named: list[tuple[str | None, tuple[AlertSpec, ...]]] = [(None, settings.alerts)]
+    named += [(spec.id, spec.alerts) for spec in manifest.triggers.values() if spec.alerts]
+    for trigger_id, alerts in named:
+        for index, alert in enumerate(alerts):
+            for key, reference in alert.secrets:
+                yield AlertSecret(reference, key, ReferenceSite(trigger_id, f"alerts[{index}].{key}"))
+    if settings.smtp.password_secret is not None:
+        key = "password_secret"
+        yield AlertSecret(settings.smtp.password_secret, key, ReferenceSite(None, f"smtp.{key}"))
 
 
 def secret_references(manifest: Manifest) -> dict[str, tuple[ReferenceSite, ...]]:
@@ -194,6 +225,8 @@ def secret_references(manifest: Manifest) -> dict[str, tuple[ReferenceSite, ...]
                 uses.setdefault(reference, []).append(ReferenceSite(spec.id, key))
         for index, reference in enumerate(spec.handler_secrets or ()):
             uses.setdefault(reference, []).append(ReferenceSite(spec.id, f"handler_secrets[{index}]"))
+    for each in alert_secrets(manifest):
+        uses.setdefault(each.reference, []).append(each.site)
     return {reference: tuple(places) for reference, places in uses.items()}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from harn.manifest.alerts import AlertSpec, AlertTables, SmtpSettings, check_mailable, check_smtp
 from harn.manifest.declared import RESTART, Shape
 from harn.manifest.diagnostics import Diagnostics, quote, suggest
 from harn.manifest.fields import Choice, Duration, Flag, Integer, Number, Share, Text, Texts
@@ -133,6 +134,10 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     reload: ReloadSettings = ReloadSettings()
     vm: VmSettings = VmSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    smtp: SmtpSettings = SmtpSettings()
+    alerts: Annotated[
+        tuple[AlertSpec, ...], AlertTables("Messages about any trigger when something is wrong with it.")
+    ] = ()
 
 
 ORCHESTRATOR = Shape.of(OrchestratorSettings)
@@ -152,6 +157,8 @@ def check_orchestrator(raw: Any, diagnostics: Diagnostics) -> OrchestratorSettin
         path = ("orchestrator", "admission", "burst")
         diagnostics.add(path, "counts only with rate or global_rate", "set one of them, or remove burst")
     _check_revert(raw.get("reload"), diagnostics)
+    check_smtp(settings.smtp, diagnostics)
+    check_mailable(("orchestrator",), settings.alerts, settings.smtp, diagnostics)
     return msgspec.structs.replace(settings, allowed_origins=_origins(settings.allowed_origins, diagnostics))
 
 
@@ -184,11 +191,11 @@ def _check(table: Table, shape: Shape, later: frozenset[str] = frozenset()) -> A
         if key in shape.fields:
             value = table.take(key, shape.fields[key])
             if value is not None:
-                given[key] = value
+                given[shape.names[key]] = value
         elif key in shape.tables:
             inner = table.table(key)
             if inner is not None:
-                given[key] = _check(inner, shape.tables[key])
+                given[shape.names[key]] = _check(inner, shape.tables[key])
         elif key in later:
             table.problem(key, "is not supported yet", "remove it")
         else:

@@ -69,6 +69,7 @@ def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) 
         timeout=take("timeout", TRIGGER["timeout"], 30.0),
         secrets=_check_secrets(trigger, rule),
         handler_secrets=take("handler_secrets", TRIGGER["handler_secrets"]),
+        alerts=take("alerts", TRIGGER["alerts"], ()),
         settings=_check_settings(trigger, rule),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
+from harn.manifest.alerts import check_mailable
 from harn.manifest.diagnostics import Diagnostics, name_trigger, quote, suggest
 from harn.manifest.fields import Text
 from harn.manifest.lines import KeyPath, Locator
@@ -96,21 +97,28 @@ _EXPORT = Text("KeyPath of a module, relative to the manifest.", _fault_of_expor
 
 
 def check_together(
-    specs: Sequence[TriggerSpec | None], allow_empty: bool, locator: Callable[[], Locator], diagnostics: Diagnostics
+    specs: Sequence[TriggerSpec | None],
+    settings: OrchestratorSettings,
+    locator: Callable[[], Locator],
+    diagnostics: Diagnostics,
 ) -> None:
     """
-    Check across triggers: that there are any, and that no two share an id or a path.
+    Check across tables: that there are triggers, that no two share an id or a path, that their alerts can be mailed.
 
     :param specs: in the order of the file; ids and paths are empty where they are wrong.
     :param locator: returns a locator for the lines of the other trigger.
     """
-    if not specs and not allow_empty:
+    if not specs and not settings.allow_empty:
         hint = "add one, or set allow_empty = true in [orchestrator]"
         diagnostics.add(("triggers",), "there is no [[triggers]] at all", hint)
     if len({spec.id for spec in specs if spec is not None}) < len(specs):
         _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator(), diagnostics)
     if len({spec.path for spec in specs if spec is not None}) < len(specs):
         _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator(), diagnostics)
+    if settings.smtp.host is None:
+        for index, spec in enumerate(specs):
+            if spec is not None and spec.alerts:
+                check_mailable(("triggers", index), spec.alerts, settings.smtp, diagnostics)
 
 
 def _refuse_twins(

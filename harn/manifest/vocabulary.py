@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from harn.manifest.alerts import AlertTables
 from harn.manifest.declared import fields_of
 from harn.manifest.diagnostics import quote
 from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Text, Texts
 from harn.manifest.model import RetrySpec, RolloutSpec
 from harn.manifest.routes import fault_of_path
-from harn.model.references import parse_secret_reference
+from harn.model.references import fault_of_secret
 
 KINDS = ("webhook", "a2a-push")
 """Kinds of trigger that have a route: the kinds that this version supports."""
@@ -66,15 +67,6 @@ def _fault_of_event(text: str) -> tuple[str, str] | None:
     return f"{quote(text)}: * stands only at the end, after a dot", "write for example issues.*"
 
 
-def _fault_of_secret(text: str) -> tuple[str, str] | None:
-    """Check a reference. The message does not repeat it: the author may have written the secret itself."""
-    try:
-        parse_secret_reference(text)
-    except ValueError:
-        return "must be a secret reference", "write namespace/name, for example github/token"
-    return None
-
-
 TRIGGER: Mapping[str, Field] = {
     "id": Text("The trigger's name: unique, and the same from one version of the manifest to the next.", fault_of_id),
     "kind": Choice("How events arrive.", KINDS),
@@ -89,9 +81,10 @@ TRIGGER: Mapping[str, Field] = {
     "dedupe_key": Expression("JMESPath over {event: ...}; events with a repeated key are dropped."),
     "handler_secrets": Texts(
         "The secrets that the handler may fetch, as namespace/name; by default any that resolves.",
-        Text("", _fault_of_secret),
+        Text("", fault_of_secret),
     ),
     "timeout": Duration('How long the handler may run; "30s" by default.'),
+    "alerts": AlertTables("Messages about this trigger when something is wrong with it."),
 }
 MATCH: Mapping[str, Field] = {
     "events": Texts("Kinds of event, such as issues.opened or issues.*; empty for all.", Text("", _fault_of_event)),

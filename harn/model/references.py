@@ -78,3 +78,16 @@ def parse_secret_reference(text: str) -> SecretReference:
     if found is None:
         raise ValueError(f"must be a secret reference, got {text!r}; write namespace/name, as github/webhook-secret")
     return SecretReference(found["namespace"], found["name"], found["version"])
+
+
+def fault_of_secret(text: str) -> tuple[str, str] | None:
+    """
+    Return what is wrong with a reference, and what to write; None when it is valid.
+
+    The message does not repeat it: the author may have written the secret itself.
+    """
+    try:
+        parse_secret_reference(text)
+    except ValueError:
+        return "must be a secret reference", "write namespace/name, for example github/token"
+    return None

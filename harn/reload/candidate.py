@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from attrs import field, frozen
 
 from harn.manifest.model import RolloutSpec
+from harn.reload.alert_secrets import values_for_alerts
 from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
 from harn.reload.inputs import Inputs, without_secrets
 from harn.reload.interfaces import IRouteTable
@@ -133,6 +134,7 @@ def make_candidate(
         ended=tuple(_ended(plan, live, ramps)),
         reinterpreted=tuple(_reinterpreted(generation, live, set(changed))),
         rollouts=dict(terms.rollouts),
+        alert_secrets=values_for_alerts(prepared.inputs.manifest, prepared.inputs.secrets),
     )
 
 

@@ -136,6 +136,7 @@ class Candidate:
     :ivar ended: live binding versions that are not in it.
     :ivar reinterpreted: bindings, new and unchanged ones, that run in its interpreter from now on.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
+    :ivar alert_secrets: values that sending its alerts needs, by reference.
     """
 
     generation: Generation
@@ -146,3 +147,4 @@ class Candidate:
     ended: tuple[BindingVersion, ...]
     reinterpreted: tuple[BindingVersion, ...]
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
+    alert_secrets: Mapping[str, bytes] = field(factory=dict, repr=False)

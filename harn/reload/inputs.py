@@ -18,10 +18,11 @@ from harn.auth.credentials import Credentials
 from harn.errors import ListenerUnusable, ManifestInvalid, SecretUnavailable
 from harn.files import read_regular
 from harn.manifest.load import LoadedManifest
-from harn.manifest.model import Manifest, function_references, secret_references
+from harn.manifest.model import Manifest, alert_secrets, function_references, secret_references
 from harn.manifest.source import LARGEST
 from harn.model.problem import Problem
 from harn.model.references import LOCAL, FunctionReference, SecretReference, parse_secret_reference, scheme_of
+from harn.reload.alert_secrets import check_alert_secrets
 from harn.secrets.chain import SecretChain
 from harn.secrets.hashing import KnownSecrets, secret_hash
 from harn.triggers.binding import Definition
@@ -116,21 +117,23 @@ def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Pr
 
 
 def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[SecretReference, bytes], list[Problem]]:
-    """Resolve every secret that a trigger names, each once."""
+    """Resolve every secret that the manifest names, each once."""
     manifest = loaded.manifest
     specs = manifest.triggers.values()
     texts = {text for spec in specs for named in spec.secrets.values() for text in named}
     texts.update(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
+    texts.update(each.reference for each in alert_secrets(manifest))
     values, wrong = chain.resolve_many(map(parse_secret_reference, texts))
+    unusable = list(check_alert_secrets(loaded, {str(reference): value for reference, value in values.items()}))
     if not wrong:
-        return values, []
+        return values, unusable
     uses = secret_references(manifest)
     problems = [
         loaded.problem(use.trigger_id, use.key, message)
         for reference, message in wrong.items()
         for use in uses[str(reference)]
     ]
-    return values, problems
+    return values, [*problems, *unusable]
 
 
 def _read_certificate(surroundings: Surroundings, previous: Inputs | None) -> tuple[dict[str, str], Any]:

@@ -27,9 +27,9 @@ def leaves(shape: Shape, prefix: str = "") -> set[str]:
 def struct_leaves(struct: Any, prefix: str = "") -> set[str]:
     """Return every field of nested structs, dotted."""
     keys: set[str] = set()
-    for name in struct.__struct_fields__:
+    for key, name in zip(struct.__struct_encode_fields__, struct.__struct_fields__, strict=True):
         value = getattr(struct, name)
-        keys |= struct_leaves(value, f"{prefix}{name}.") if isinstance(value, msgspec.Struct) else {prefix + name}
+        keys |= struct_leaves(value, f"{prefix}{key}.") if isinstance(value, msgspec.Struct) else {prefix + key}
     return keys
 
 

@@ -1,0 +1,81 @@
+"""Secrets that alerts are sent with: checked at each reload, part of the digest, given on with the adoption."""
+
+from __future__ import annotations
+
+from harn.model.problem import Problem
+from harn.reload.events import Adopted
+from tests.reload.case import GenerationCase
+from tests.reload.world import fake
+
+ALERT = '[[triggers.alerts]]\non = "late"\nto = "slack"\nurl_secret = "alerts/slack"\n'
+SIGNED = (
+    '[[orchestrator.alerts]]\non = "late"\nto = "webhook"\naddress = "https://x.test/"\nsigning_secret = "alerts/key"\n'
+)
+HEAD = "[orchestrator]\nallow_empty = true\n"
+URL = "https://hooks.test/services/T0/B0/x"
+
+
+class AlertSecretTests(GenerationCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.adopted: list[Adopted] = []
+        self.world.lifecycle.subscribe(Adopted, self.adopted.append)
+
+    def given(self) -> dict[str, bytes]:
+        """Return the values that the last adoption came with."""
+        return dict(self.adopted[-1].candidate.alert_secrets)
+
+    def refused(self) -> Problem:
+        """Reload, see it refused at stage resolve for one problem, and give that."""
+        report = self.successResultOf(self.world.reload())
+        self.assertEqual((report.status, report.stage, len(report.problems)), ("error", "resolve", 1), report)
+        return report.problems[0]
+
+    def test_missing(self) -> None:
+        """One that does not exist refuses the reload, with file, line and key, and what to set."""
+        self.started(fake("a"))
+        self.world.manifest(fake("a", extra=ALERT))
+        self.assertEqual(
+            str(self.refused()),
+            "harn.toml:13: triggers[0] (a): alerts[0].url_secret: secret alerts/slack is not set; "
+            "set HARN_SECRET_ALERTS_SLACK, or set HARN_SECRET_ALERTS_SLACK_FILE to the path of a file that holds it",
+        )
+        self.world.manifest(fake("a"), head=HEAD + SIGNED)
+        self.assertIn("orchestrator.alerts[0].signing_secret: secret alerts/key is not set", str(self.refused()))
+
+    def test_unusable(self) -> None:
+        """A value with which nothing could be sent refuses the reload; it is not shown."""
+        self.started(fake("a"))
+        self.world.environ.update(HARN_SECRET_ALERTS_SLACK="T0-is-not-a-url", HARN_SECRET_ALERTS_KEY="{nothing}")
+        self.world.manifest(fake("a", extra=ALERT))
+        problem = self.refused()
+        self.assertIn("the value of secret alerts/slack cannot be used: must begin with https://", problem.message)
+        self.assertNotIn("T0", str(problem))
+        self.world.manifest(fake("a"), head=HEAD + SIGNED)
+        self.assertIn("it must be base64", self.refused().message)
+
+    def test_adopted(self) -> None:
+        """The values come with the adoption, those alone, and are not kept by the generation."""
+        self.world.environ["HARN_SECRET_ALERTS_SLACK"] = URL
+        self.started(fake("a", extra='secrets = { token = "fake/token" }\n' + ALERT))
+        self.assertEqual(self.given(), {"alerts/slack": URL.encode()})
+        self.assertNotIn(URL, repr(self.adopted[-1].candidate))
+        self.assertEqual(self.adopted[-1].candidate.generation.inputs.secrets, {})
+
+    def test_rotated(self) -> None:
+        """A secret with another value is a new generation without a new version."""
+        self.world.environ["HARN_SECRET_ALERTS_SLACK"] = URL
+        self.started(fake("a", extra=ALERT))
+        self.world.environ["HARN_SECRET_ALERTS_SLACK"] = URL + "2"
+        report = self.reloaded()
+        self.assertEqual((report.generation, report.renewed, report.modified), (2, ("secret alerts/slack",), ()))
+        self.assertEqual(self.given(), {"alerts/slack": URL.encode() + b"2"})
+
+    def test_edited(self) -> None:
+        """An edit of a trigger's alerts modifies it, and leaves its connector as it is."""
+        self.world.environ["HARN_SECRET_ALERTS_SLACK"] = URL
+        self.started(fake("a", extra=ALERT))
+        connector = self.world.plugin.of("a")
+        report = self.reloaded(fake("a", extra=ALERT + "every = '2h'\n"))
+        self.assertEqual((report.modified, report.changes["a"]), (("a",), ("alerts",)))
+        self.assertIs(self.world.plugin.of("a"), connector)
