@@ -109,6 +109,7 @@ class Settled(Event, frozen=True, gc=False):
     :ivar envelope: the encoded `harn.model.event.Envelope`.
     :ivar predicate_passed: this attempt asked the predicate, and it said yes.
     :ivar handler_kind: the scheme of the binding's destination.
+    :ivar received_at: when the event was received (seconds, Unix).
     """
 
     trigger_id: str
@@ -119,6 +120,7 @@ class Settled(Event, frozen=True, gc=False):
     predicate_passed: bool
     settlement: Settlement
     handler_kind: str = LOCAL
+    received_at: float = 0.0
 
 
 class DeadLettered(Event, frozen=True, gc=False):
@@ -160,6 +162,10 @@ class CircuitChanged(Event, frozen=True, gc=False):
     state: str
     failures: int
     retry_at: float | None
+
+
+class InterpreterRestarted(Event, frozen=True, gc=False):
+    """An interpreter's process died, or was killed, and is replaced."""
 
 
 class VersionClosed(Event, frozen=True, gc=False):

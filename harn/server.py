@@ -55,6 +55,7 @@ class Server:
 
     :ivar options: the options of ``serve``.
     :ivar environ: the environment of the process.
+    :ivar metrics: counts of what happens, for scrapes.
     :ivar store: where everything durable is.
     :ivar interpreters: where handlers run.
     :ivar wall: the time of day, for stamps.
@@ -75,7 +76,7 @@ class Server:
         reactor: Any,
         options: ServeOptions,
         environ: Mapping[str, str],
-        metrics: Metrics,
+        lifecycle: Lifecycle,
         store: IStore,
         interpreters: IInterpreters,
         wall: WallTime | None = None,
@@ -84,12 +85,12 @@ class Server:
         self.reactor = reactor
         self.options = options
         self.environ = environ
-        self.metrics = metrics
+        self.metrics = Metrics()
         self.store = store
         self.interpreters = interpreters
         self.wall: WallTime = wall or WallClock()
         self.random = random
-        self.lifecycle = Lifecycle()
+        self.lifecycle = lifecycle
         self.records = RecordWriter(reactor, store.event_log)
         self.operations = Operations(Audit(wall=self.wall, note=self.note))
         self.readiness = Readiness()

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.lifecycle import Lifecycle
 from harn.manifest.settings import OrchestratorSettings
-from harn.observability.metrics import Metrics
 from harn.server import DRAINING, LONGEST_END, Readiness, Server, Services, SettingsChanged, ended_in_time
 from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE
 
@@ -134,7 +134,7 @@ class ServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         nothing: Any = None
         store: Any = SimpleNamespace(event_log=None)
-        self.server = Server(Clock(), nothing, {}, Metrics(), store, nothing)
+        self.server = Server(Clock(), nothing, {}, Lifecycle(), store, nothing)
 
     def test_parts(self) -> None:
         """A part is found by its class, or by what it is said to be; there is one of each kind."""
@@ -144,7 +144,7 @@ class ServerTests(SynchronousTestCase):
         found: Any = self.server[Noting]
         self.assertIs(found, services)
         self.assertRaises(ValueError, self.server.add, services)
-        self.assertRaises(KeyError, lambda: self.server[Metrics])
+        self.assertRaises(KeyError, lambda: self.server[Lifecycle])
 
     def test_settings(self) -> None:
         """Settings are in force for whoever asks later, and subscribers are called with them at once."""

@@ -118,6 +118,7 @@ class Delivery:
             passed,
             settlement,
             binding.handler_kind,
+            self.first_seen,
         )
 
     def let_go_of_body(self) -> None:

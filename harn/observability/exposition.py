@@ -17,10 +17,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from twisted.logger import Logger
 
-from harn.model.delivery import REASONS
+from harn.model.delivery import REASONS, SKIP_REASONS
 from harn.model.references import LOCAL
-from harn.observability.metrics import OTHER, REFUSALS, Gauge, Histogram, Metrics, TriggerStats
+from harn.observability.counts import OTHER, REFUSALS, TriggerCounts
+from harn.observability.histograms import Histogram
+from harn.observability.metrics import Gauge, Metrics
 from harn.observability.outputs import outputs
+from harn.observability.process import process_families
 
 log = Logger()
 
@@ -47,12 +50,13 @@ class ServerCollector(Collector):
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family, including those without a series; a registered gauge replaces a built-in one."""
+        """Yield every family, including those without a series."""
         metrics = self._metrics
-        for family in (*http_families(metrics), *trigger_families(metrics), *reload_families(metrics)):
-            if family.name not in metrics.gauges:
-                yield family
+        yield from http_families(metrics)
+        yield from trigger_families(metrics)
+        yield from reload_families(metrics)
         yield from self._gauges
+        yield from process_families()
 
 
 def http_families(metrics: Metrics) -> Iterator[Metric]:
@@ -100,22 +104,34 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
     yield from _event_families(triggers)
     yield from _attempt_families(triggers)
     yield from _loss_families(triggers)
-    totals = copy(metrics.forgotten)
+    yield histogram(
+        "harn_handler_duration_seconds",
+        "Time of attempts that called the handler, however they ended.",
+        ("trigger_id",),
+        {(stats.trigger_id,): stats.handler_seconds for stats in triggers},
+    )
+    yield histogram(
+        "harn_delivery_duration_seconds",
+        "Time from accepted to done.",
+        ("trigger_id",),
+        {(stats.trigger_id,): stats.delivery_seconds for stats in triggers},
+    )
+    totals = copy(metrics.removed)
     for stats in triggers:
         totals.add(stats)
-    yield counter("dispatch_succeeded", "Deliveries handled.", (), [((), totals.succeeded)])
-    yield counter("dispatch_failed", "Attempts that failed.", (), [((), totals.failed)])
-    yield counter("inbox_duplicates", "Events that had been accepted before.", (), [((), totals.deduped)])
-    yield counter("retry_scheduled", "Further attempts planned.", (), [((), totals.retries)])
+    yield counter("harn_dispatch_succeeded", "Deliveries handled.", (), [((), totals.succeeded)])
+    yield counter("harn_dispatch_failed", "Attempts that failed.", (), [((), totals.failed)])
+    yield counter("harn_inbox_duplicates", "Events that had been accepted before.", (), [((), totals.deduped)])
+    yield counter("harn_retry_scheduled", "Further attempts planned.", (), [((), totals.retries)])
 
 
-def _by_trigger(triggers: Sequence[TriggerStats], read: Callable[[TriggerStats], int], *more: str) -> Rows:
+def _by_trigger(triggers: Sequence[TriggerCounts], read: Callable[[TriggerCounts], int], *more: str) -> Rows:
     """Return one row for each trigger, at 0 too: an alert on a rise misses a series that begins above it."""
     return (((stats.trigger_id, *more), read(stats)) for stats in triggers)
 
 
 def _by_reason(
-    triggers: Sequence[TriggerStats], read: Callable[[TriggerStats], Mapping[str, int]], reasons: Iterable[str]
+    triggers: Sequence[TriggerCounts], read: Callable[[TriggerCounts], Mapping[str, int]], reasons: Iterable[str]
 ) -> Rows:
     """Yield a row for each trigger and each reason that there may be, and for each that was counted beside them."""
     for stats in triggers:
@@ -124,7 +140,7 @@ def _by_reason(
             yield (stats.trigger_id, reason), counts.get(reason, 0)
 
 
-def _event_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
+def _event_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
     """Yield what happened to events until they were accepted."""
     yield counter(
         "harn_trigger_received",
@@ -155,7 +171,7 @@ def _event_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
     )
 
 
-def _attempt_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
+def _attempt_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
     """Yield how the predicates and attempts of each trigger ended."""
     yield counter(
         "harn_trigger_predicate_evaluations",
@@ -192,13 +208,13 @@ def _attempt_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
     )
 
 
-def _sent(stats: TriggerStats, outcome: str) -> int:
+def _sent(stats: TriggerCounts, outcome: str) -> int:
     """Return how many of a trigger's attempts went elsewhere than to a local function, and ended so."""
     return sum(count for (_, ended), count in tuple(stats.sent.items()) if ended == outcome) if stats.sent else 0
 
 
-def _loss_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
-    """Yield dead letters and refused requests by reason, and what runs now."""
+def _loss_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
+    """Yield dead letters, skipped deliveries and refused requests by reason."""
     yield counter(
         "harn_trigger_dlq",
         "Deliveries given up.",
@@ -206,16 +222,16 @@ def _loss_families(triggers: Sequence[TriggerStats]) -> Iterator[Metric]:
         _by_reason(triggers, lambda stats: stats.dead_reasons, REASONS),
     )
     yield counter(
+        "harn_trigger_skipped",
+        "Deliveries that ended without a call of their handler.",
+        ("trigger_id", "reason"),
+        _by_reason(triggers, lambda stats: stats.skip_reasons, SKIP_REASONS),
+    )
+    yield counter(
         "harn_refused_requests",
         "Requests to a trigger that were never events.",
         ("trigger_id", "reason"),
         _by_reason(triggers, lambda stats: stats.refusals, (*REFUSALS.values(), OTHER)),
-    )
-    yield gauge(
-        "harn_trigger_inflight",
-        "Deliveries that run now.",
-        ("trigger_id",),
-        (((stats.trigger_id,), stats.inflight) for stats in triggers),
     )
 
 

@@ -25,6 +25,7 @@ def install(server: Server) -> None:
     coordinator, operations = server[Coordinator], server.operations
     whole = ServerService(
         store=server.store,
+        metrics=server.metrics,
         registry=server[Registry],
         dispatcher=server[Dispatcher],
         coordinator=coordinator,

@@ -14,8 +14,8 @@ from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import ManifestInvalid, StageFailed
+from harn.lifecycle import Lifecycle
 from harn.model.problem import Problem
-from harn.observability.metrics import Metrics
 from harn.options import ServeOptions
 from harn.orchestrator.core import make_interpreters, make_surroundings
 from harn.reload.build import Builder
@@ -48,7 +48,7 @@ def check_manifest(reactor: Any, options: ServeOptions, environ: Mapping[str, st
 
 
 async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Checked:
-    interpreters = make_interpreters(options, reactor, environ, Metrics())
+    interpreters = make_interpreters(options, reactor, environ, Lifecycle())
     interpreters.startService()
     builder = Builder(
         files=FileReader(reactor, WallClock()),

@@ -9,12 +9,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from harn.clocks import WallClock
+from harn.lifecycle import Lifecycle
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
+from harn.observability.counting import Counting
 from harn.observability.delivery_log import log_deliveries
 from harn.observability.logs import threshold
-from harn.observability.metrics import Metrics
-from harn.observability.trigger_metrics import TriggerMetrics
 from harn.options import ServeOptions
 from harn.orchestrator.running import state_path
 from harn.orchestrator.state_directory import read_or_make_key
@@ -38,7 +38,7 @@ def make_server(
 
     :param lock: of the state directory; checked with each heartbeat.
     """
-    wall, metrics = WallClock(), Metrics()
+    wall, lifecycle = WallClock(), Lifecycle()
     store = SQLiteStore.at(
         os.path.join(options.state_dir, DATABASE),
         reactor,
@@ -46,12 +46,12 @@ def make_server(
         guard=None if lock is None else lock.check,
         evidence=(state_path(options.state_dir),),
     )
-    interpreters = make_interpreters(options, reactor, environ, metrics)
-    server = Server(reactor, options, environ, metrics, store, interpreters, wall)
+    interpreters = make_interpreters(options, reactor, environ, lifecycle)
+    server = Server(reactor, options, environ, lifecycle, store, interpreters, wall)
     server.readiness.add(EVENT_LOG_AWAY, store.available)
     server.services.add_closing(store.close)
-    TriggerMetrics(metrics, server.lifecycle)
-    log_deliveries(server.lifecycle)
+    Counting(server.metrics, lifecycle)
+    log_deliveries(lifecycle)
     follow_log_level(server, threshold.change)
     server.add(make_surroundings(options, environ, read_or_make_key(options.state_dir)))
     return server
@@ -63,7 +63,7 @@ def follow_log_level(server: Server, change: Callable[[str], None]) -> None:
         server.lifecycle.subscribe(SettingsChanged, lambda event: change(event.settings.log_level))
 
 
-def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], metrics: Metrics) -> Any:
+def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], lifecycle: Lifecycle) -> Any:
     """Make the service that runs handlers, in the way that the options say."""
     secrets = secret_reader(FileReader(reactor, WallClock()), environ)
     if options.vm == "inline":
@@ -72,7 +72,7 @@ def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str,
         return InlineInterpreters(reactor, secrets)
     from harn.vm.process import ChildInterpreters
 
-    return ChildInterpreters(reactor, secrets, on_restart=metrics.interpreter_restarted)
+    return ChildInterpreters(reactor, secrets, lifecycle)
 
 
 def secret_reader(files: FileReader, environ: Mapping[str, str]) -> Callable[[str, str], Deferred[bytes]]:

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from harn.clocks import rfc3339
 from harn.model.headers import redact
+from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
 from harn.operations.values import Duration
@@ -18,12 +19,12 @@ from harn.store.event_log import OURS, check_known
 
 if TYPE_CHECKING:
     from harn.dispatch.dispatcher import Dispatcher
+    from harn.observability.metrics import Metrics
     from harn.orchestrator.recovery import Recovery
     from harn.reload.coordinator import Coordinator
     from harn.store.event_log import Record
     from harn.store.interfaces import IStore
     from harn.triggers.binding import BindingVersion
-    from harn.triggers.counts import Counts
     from harn.triggers.registry import Registry
 
 OUTBOX = "trigger.outbox"
@@ -47,6 +48,7 @@ class ServerService:
     """
 
     store: IStore
+    metrics: Metrics
     registry: Registry
     dispatcher: Dispatcher
     coordinator: Coordinator
@@ -222,10 +224,10 @@ class Recovered(Result, frozen=True, kw_only=True):
 @operation("bindings.list", role=Role.READ, route=Get("/bindings"))
 async def list_bindings(server: ServerService, caller: Caller, wanted: NoParameters) -> BindingList:
     """List every live and draining version, its counts, and what waits for it."""
-    registry = server.registry
+    registry, versions = server.registry, server.metrics.versions
     return BindingList(
         bindings=tuple(
-            describe_version(each, registry.counts.of(each.key), registry.share(each), registry.waiting[each.id])
+            describe_version(each, versions.get(each.key, NO_COUNTS), registry.share(each), registry.waiting[each.id])
             for each in registry
         )
     )
@@ -275,7 +277,7 @@ async def recover(server: ServerService, caller: Caller, wanted: Recover) -> Rec
     return await server.recovery.on_request(wanted.envelope_age, dry_run=wanted.dry_run)
 
 
-def describe_version(binding: BindingVersion, counts: Counts, share: float, waiting: int) -> BindingInfo:
+def describe_version(binding: BindingVersion, counts: VersionCounts, share: float, waiting: int) -> BindingInfo:
     """Return what is shown of a version; ``share`` (0 to 1) is of its trigger's new deliveries."""
     return BindingInfo(
         id=binding.id,

@@ -23,11 +23,11 @@ from twisted.python.failure import Failure
 import harn
 from harn.clocks import rfc3339
 from harn.listener.endpoint import Bind
+from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.orchestrator.operations import TriggerInfo
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
-from harn.triggers.counts import Counts, VersionCounts
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 from harn.waiting import shield
 
@@ -74,7 +74,7 @@ class ServerState:
 
     :ivar pinned: the live generation took the place of files that are not to be adopted; see `harn.reload.pin`.
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
-    :ivar counts: of these versions.
+    :ivar counts: by the key of a version.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -83,7 +83,7 @@ class ServerState:
     digest: str
     pinned: bool
     bindings: Iterable[BindingVersion]
-    counts: VersionCounts
+    counts: Mapping[str, VersionCounts]
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -92,7 +92,7 @@ class ServerState:
 def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
     """Make the document."""
     bind = Bind(facts.host, facts.port)
-    bindings, ramps = list(state.bindings), state.ramps
+    bindings, ramps, counts = list(state.bindings), state.ramps, state.counts
     replaced = {ramp.stable for ramp in ramps.values()}  # a trigger on a ramp is in force once
     in_force = (binding for binding in bindings if binding.state == ACTIVE and binding not in replaced)
     providers = Counter(binding.spec.provider for binding in in_force)
@@ -117,7 +117,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
         "triggers": [
-            entry(binding, state.counts.of(binding.key), _share_on_ramp(binding, ramps)) for binding in bindings
+            entry(binding, counts.get(binding.key, NO_COUNTS), _share_on_ramp(binding, ramps)) for binding in bindings
         ],
     }
 
@@ -138,7 +138,7 @@ def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float 
     return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
 
 
-def entry(binding: BindingVersion, counts: Counts, share: float | None) -> TriggerInfo:
+def entry(binding: BindingVersion, counts: VersionCounts, share: float | None) -> TriggerInfo:
     """
     Make the entry of one version; by position, since there may be ten thousand.
 

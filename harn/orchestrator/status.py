@@ -107,7 +107,7 @@ def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
         digest="" if live is None else live.digest,
         pinned=live is not None and live.pin is not None,
         bindings=list(registry),
-        counts=registry.counts,
+        counts=server.metrics.versions,
         ramps=registry.ramps,
         last_reload=coordinator.last,
         stopped_at=server.stopped_at,

@@ -17,11 +17,11 @@ from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending
 from harn.lifecycle import Lifecycle, Settled
 from harn.model.delivery import Attempt
+from harn.model.failures import counts_against_code
 from harn.rollout.events import ProbationEnded, ProbationFailed
 from harn.rollout.model import CONFIRMED, PASSED, SUPERSEDED, Probation, shown
 from harn.rollout.persister import Checkpoint, Persister
 from harn.triggers.binding import BindingVersion
-from harn.triggers.counts import counts_against_code
 
 NAME = "probation"
 """The name of its checkpoint in the store."""

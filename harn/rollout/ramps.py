@@ -19,6 +19,7 @@ from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
 from harn.lifecycle import Lifecycle, Settled
 from harn.manifest.model import RolloutSpec
+from harn.model.failures import counts_against_code
 from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
 from harn.rollout.events import RampLost, RolloutRecorded
@@ -33,7 +34,6 @@ from harn.rollout.ramp_record import (
     describe_record,
     why_failed,
 )
-from harn.triggers.counts import counts_against_code
 from harn.triggers.ramp import Ramp
 
 log = Logger(namespace="harn.reload")

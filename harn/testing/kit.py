@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harn.observability.metrics import Metrics
-from harn.observability.trigger_metrics import TriggerMetrics
+from harn.lifecycle import Lifecycle
+from harn.observability.counting import Counting
 from harn.options import ServeOptions
 from harn.server import Server
 from harn.testing.clocks import SteppedWall
@@ -45,5 +45,5 @@ class KitServer(Server):
         if store is None:
             store = PumpedStore(wall)
         store.open()
-        super().__init__(clock, options, environ, Metrics(), store, FakeInterpreters(), wall, random=lambda: 0.0)
-        TriggerMetrics(self.metrics, self.lifecycle)
+        super().__init__(clock, options, environ, Lifecycle(), store, FakeInterpreters(), wall, random=lambda: 0.0)
+        Counting(self.metrics, self.lifecycle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from harn.observability.counts import NO_COUNTS
 from harn.observability.metrics import Metrics
 from harn.triggers.registry import Registry
 
@@ -27,7 +28,7 @@ def add_version_gauges(metrics: Metrics, registry: Registry) -> None:
     metrics.gauge(
         "harn_binding_attempts",
         "Attempts that ended on each version of a ramping trigger, since the server's start.",
-        lambda: _attempts(registry),
+        lambda: _attempts(metrics, registry),
         ("binding_key", "outcome"),
     )
     metrics.gauge(
@@ -48,10 +49,10 @@ def _in_flight_by_trigger(registry: Registry) -> Values:
     return {key: float(count) for key, count in counts.items()}
 
 
-def _attempts(registry: Registry) -> Values:
+def _attempts(metrics: Metrics, registry: Registry) -> Values:
     counts: Values = {}
     for binding in registry.ramping():
-        found = registry.counts.of(binding.key)
+        found = metrics.versions.get(binding.key, NO_COUNTS)
         counts[(binding.key, "failed")] = float(found.attempts_failed)
         counts[(binding.key, "succeeded")] = float(found.attempted - found.attempts_failed)
     return counts

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.triggers.binding import DRAINING, BindingVersion, Stage
-from harn.triggers.counts import VersionCounts
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 
 
@@ -23,13 +22,11 @@ class Registry:
     :ivar active: the newest version of each trigger of the live manifest. Replaced whole by `adopt` and `end_ramp`.
     :ivar ramps: by trigger id, those that run: the fresh version is in ``active``, the stable one is here alone.
         Replaced whole, too.
-    :ivar counts: of every version, since the server's start.
     :ivar waiting: for each trigger id, how many of its deliveries wait for a retry's time.
     """
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
-        self.counts = VersionCounts(lifecycle)
         self.active: Mapping[str, BindingVersion] = {}
         self.ramps: dict[str, Ramp] = {}
         self._draining: dict[str, dict[int, BindingVersion]] = {}

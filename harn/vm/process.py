@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface import implementer
 
+from harn.lifecycle import Lifecycle
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.hooks import try_again, when_closed
@@ -131,19 +132,20 @@ class ChildInterpreter:
 class ChildInterpreters(Service):
     """Makes interpreters from a warm spare; keeps one ready from start to stop."""
 
-    def __init__(self, reactor: Any, secrets: SecretReader, *, on_restart: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, reactor: Any, secrets: SecretReader, lifecycle: Lifecycle | None = None) -> None:
         """
         Start nothing yet.
 
         :param reactor: an ``IReactorProcess``, ``IReactorFDSet`` and ``IReactorTime``.
         :param secrets: returns a secret by the trigger's id and the reference's text; may fail with any error, whose
             message the handler gets.
-        :param on_restart: called when a serving process died or was killed.
+        :param lifecycle: gets an event for each serving process that died or was killed.
         """
         printing = Printing(reactor.seconds)
+        emits = Lifecycle() if lifecycle is None else lifecycle
         self.spare = Spare(reactor, printing)
-        self._services = WorkerServices(reactor, self.spare.take, secrets, printing, on_restart)
-        self._beside = WorkerServices(reactor, self.spare.beside, secrets, printing, lambda: None)
+        self._services = WorkerServices(reactor, self.spare.take, secrets, printing, emits)
+        self._beside = WorkerServices(reactor, self.spare.beside, secrets, printing, Lifecycle())
         self._open: set[ChildInterpreter] = set()
 
     def startService(self) -> None:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
+from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.vm.bundle import Bundle
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import (
@@ -58,14 +59,14 @@ class WorkerServices:
 
     :ivar reactor: the reactor.
     :ivar take: returns a ready process that has imported no user code.
-    :ivar restarted: called when a serving process has died or was killed.
+    :ivar lifecycle: gets an event when a serving process has died or was killed.
     """
 
     reactor: Any
     take: Callable[[], Deferred[ChildProcess]]
     secrets: SecretReader
     printing: Printing
-    restarted: Callable[[], None]
+    lifecycle: Lifecycle
 
 
 class Worker:
@@ -329,7 +330,7 @@ class Worker:
         self._stop()
         if self._serves and not self._closed:
             log.warn("an interpreter is replaced: {why}", why=why)
-            self._services.restarted()
+            self._services.lifecycle.emit(InterpreterRestarted())
             self._restart_later()
         elif not self._closed:
             self._closed = True

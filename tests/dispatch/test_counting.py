@@ -103,7 +103,7 @@ class SettledTests(SynchronousTestCase):
         seen: list[tuple[str, int, int]] = []
 
         def settled(event: Settled) -> None:
-            counts = world.registry.counts.of(event.binding)
+            counts = world.metrics.version(event.binding)
             seen.append((event.binding, counts.attempted, counts.attempts_failed))
 
         world.lifecycle.subscribe(Settled, settled)

@@ -27,7 +27,7 @@ class EmissionsTests(SynchronousTestCase):
             self.successResultOf(sink("a", NormalizedEvent(kind="tick", dedupe_key="12:00")))
         self.assertEqual(len(world.calls), 1)
         version = world.version("a")
-        self.assertEqual((world.registry.counts.of(version.key).received, version.in_flight), (2, 1))
+        self.assertEqual((world.metrics.version(version.key).received, version.in_flight), (2, 1))
         self.failureResultOf(sink("b", NormalizedEvent(kind="tick", dedupe_key="12:00")), GateShut)
         world.store.fail_writes = True
         failed = sink("a", NormalizedEvent(kind="tick", dedupe_key="12:01"))

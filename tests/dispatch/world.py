@@ -17,13 +17,13 @@ from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
+from harn.observability.counts import VersionCounts
 from harn.testing.clocks import START
 from harn.testing.kit import KitServer
 from harn.testing.scripted import Running as Running
 from harn.testing.scripted import ScriptedInterpreter
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
-from harn.triggers.counts import Counts
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import reconcile
 from harn.triggers.registry import Registry
@@ -88,9 +88,9 @@ class World:
             self._interpreter.release()
         self._interpreter, self._definitions = fresh, definitions
 
-    def counted(self, binding: BindingVersion | None = None) -> Counts:
+    def counted(self, binding: BindingVersion | None = None) -> VersionCounts:
         """Return the counts of a version, by default the live one of ``gh``."""
-        return self.registry.counts.of((self.version() if binding is None else binding).key)
+        return self.metrics.version((self.version() if binding is None else binding).key)
 
     def version(self, trigger_id: str = "gh") -> BindingVersion:
         """Return the live version of a trigger."""

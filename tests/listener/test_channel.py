@@ -160,7 +160,7 @@ class DecidedEarlyTests(ChannelCase):
         answer = self.wire.send(signed_post("/hooks/gh")).answer()
         self.assert_problem(answer, 429)
         self.assertEqual(answer.headers["retry-after"], "10")
-        counts = self.world.counts.of("gh@v1")
+        counts = self.world.metrics.version("gh@v1")
         self.assertEqual((counts.received, counts.refused), (2, 1))
         self.world.advance(10)
         self.assert_kept(self.wire)

@@ -34,7 +34,7 @@ class IngestCase(SynchronousTestCase):
 
     def counts(self) -> tuple[int, int, int]:
         binding = self.world.gh.binding
-        counts = self.world.counts.of(binding.key)
+        counts = self.world.metrics.version(binding.key)
         return counts.received, counts.refused, binding.in_flight
 
     def assert_quiet(self) -> None:

@@ -32,7 +32,7 @@ class PushTests(SynchronousTestCase):
             self.assertEqual(answer.status, status, headers)
             if status == 401:
                 self.assertIn("Bearer", answer.headers["www-authenticate"])
-        counts = self.world.counts.of("push@v1")
+        counts = self.world.metrics.version("push@v1")
         self.assertEqual((counts.received, counts.refused), (4, 2))
 
     def test_turned_away_before_the_body(self) -> None:
@@ -61,7 +61,7 @@ class PushTests(SynchronousTestCase):
         """A signature over another body is 401, once the body is there."""
         answer = self.post(self.sign(body=b"other"))
         self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature wrong"))
-        self.assertEqual(self.world.counts.of("push@v1").refused, 1)
+        self.assertEqual(self.world.metrics.version("push@v1").refused, 1)
 
     def test_signature_not_used_up_when_nothing_was_kept(self) -> None:
         """A signature whose event could not be written may come again."""

@@ -48,7 +48,11 @@ class RampCase(SynchronousTestCase):
     def counts(self) -> list[tuple[int, int, int]]:
         """Return requests received and refused, and leases held, of the stable and of the fresh version."""
         return [
-            (self.world.counts.of(each.key).received, self.world.counts.of(each.key).refused, each.in_flight)
+            (
+                self.world.metrics.version(each.key).received,
+                self.world.metrics.version(each.key).refused,
+                each.in_flight,
+            )
             for each in (self.stable, self.fresh)
         ]
 
@@ -128,9 +132,9 @@ class RefusalTests(RampCase):
         ]
         for count, ask in enumerate(answers, 1):
             ask()
-            received = self.world.counts.of("gh@v2").received
+            received = self.world.metrics.version("gh@v2").received
             self.assertEqual((self.counts()[0], received, self.fresh.in_flight), ((0, 0, 0), count, 0))
-        self.assertEqual(self.world.counts.of("gh@v2").refused, 3)  # no event at all is no failure
+        self.assertEqual(self.world.metrics.version("gh@v2").refused, 3)  # no event at all is no failure
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.assert_quiet()
 

@@ -241,7 +241,7 @@ class EarlyTests(SynchronousTestCase):
         self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().status, 200)
         large = self.world.wire().send(request_bytes("POST", "/hooks/gh", {"Content-Length": "1000000"}))
         self.assertEqual((large.answer().status, large.closing), (401, True))
-        self.assertEqual(self.world.counts.of("gh@v1").refused, 2)
+        self.assertEqual(self.world.metrics.version("gh@v1").refused, 2)
 
     def test_headers_are_read_once(self) -> None:
         """Both checks see the same headers, which are made ready once for each request."""

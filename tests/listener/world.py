@@ -29,8 +29,8 @@ from harn.listener.push import Push
 from harn.listener.site import HarnSite
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
+from harn.observability.counting import Counting
 from harn.observability.metrics import Metrics
-from harn.observability.trigger_metrics import TriggerMetrics
 from harn.operations.audit import Audit
 from harn.operations.registry import Operations
 from harn.reload import operations as reload_operations
@@ -40,7 +40,6 @@ from harn.testing.clients import MemoryClient, Wire, memory_client, request_byte
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
-from harn.triggers.counts import VersionCounts
 from harn.triggers.pool import KeyedPool
 from harn.triggers.route import Route
 
@@ -155,8 +154,7 @@ class World:
         self.wall = SteppedWall(self.clock)
         self.metrics = Metrics()
         self.lifecycle = Lifecycle()
-        self.counts = VersionCounts(self.lifecycle)
-        TriggerMetrics(self.metrics, self.lifecycle)
+        Counting(self.metrics, self.lifecycle)
         self.store = PumpedStore(self.wall)
         self.store.open()
         self.submitted: list[Any] = []

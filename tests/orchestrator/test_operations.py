@@ -55,6 +55,7 @@ class OperationsTests(SynchronousTestCase):
 
         return ServerService(
             store=world.store,
+            metrics=world.metrics,
             registry=world.registry,
             dispatcher=world.dispatcher,
             coordinator=world.coordinator,
@@ -104,7 +105,7 @@ class OperationsTests(SynchronousTestCase):
         self.world.clock.advance(self.world.version("a").spec.timeout + PATIENCE)
         self.assertEqual(self.successResultOf(fired).status, "pending")
         self.world.calls[0].returns()
-        self.assertEqual(self.world.registry.counts.of(self.world.version("a").key).dispatched, 1)
+        self.assertEqual(self.world.metrics.version(self.world.version("a").key).dispatched, 1)
 
     def test_fire_at_nothing(self) -> None:
         """A trigger that is not in force is refused with the names of those that are."""

@@ -165,8 +165,8 @@ class LifeTests(ServiceCase):
         self.assertEqual((await self.ask(lambda it: it.request("GET", "/readyz"))).status, 200)
         answer = await self.ask(lambda it: it.deliver("/triggers/gh", delivery="d1"))
         self.assertEqual(answer.json()["binding"], "gh@v1")
-        counts = self.server_of(service)[Registry].counts
-        await self.until(lambda: counts.of("gh@v1").dispatched, "the handler")
+        versions = self.server_of(service).metrics.versions
+        await self.until(lambda: versions["gh@v1"].dispatched, "the handler")
         await service.stopService()
         self.assertEqual((service.exit_code, self.errors), (0, []))
         state = read_state(self.options.state_dir)

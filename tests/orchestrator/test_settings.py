@@ -20,7 +20,6 @@ from harn.listener.feature import REMEMBERED
 from harn.listener.feature import install as install_listener
 from harn.listener.site import HarnSite
 from harn.manifest.changes import LIVE_SETTINGS
-from harn.observability.metrics import Metrics
 from harn.options import ServeOptions
 from harn.orchestrator.core import follow_log_level
 from harn.orchestrator.maintenance import retention_policy
@@ -48,8 +47,7 @@ class SettingsWorld:
         clock = self.world.clock
         interpreters: Any = Service()
         told = evolve(options, state_dir=str(root))
-        self.server = Server(clock, told, {}, Metrics(), self.world.store, interpreters, clock)
-        self.server.lifecycle = self.world.lifecycle
+        self.server = Server(clock, told, {}, self.world.lifecycle, self.world.store, interpreters, clock)
         self.server.add(self.world.rollouts)
         self.levels: list[str] = []
         follow_log_level(self.server, self.levels.append)

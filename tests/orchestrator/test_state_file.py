@@ -17,6 +17,8 @@ import harn
 from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
+from harn.observability.counting import Counting
+from harn.observability.metrics import Metrics
 from harn.orchestrator import state_file
 from harn.orchestrator.running import is_alive, read_state, running_url, state_path
 from harn.orchestrator.state_file import (
@@ -31,7 +33,6 @@ from harn.orchestrator.state_file import (
 from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
-from harn.triggers.counts import VersionCounts
 from harn.triggers.ramp import Ramp
 
 
@@ -77,8 +78,11 @@ class DescribeTests(SynchronousTestCase):
         old, new = binding("gh", 1, DRAINING), binding("gh", 2, ACTIVE)
         old.in_flight = 3
         lifecycle = Lifecycle()
-        counts = VersionCounts(lifecycle)
-        attempt = Attempt(number=1, version=2, started_at=0.0, completed_at=0.0, outcome="failed")
+        metrics = Metrics()
+        Counting(metrics, lifecycle)
+        attempt = Attempt(
+            number=1, version=2, started_at=0.0, completed_at=0.0, outcome="failed", error_class="rejected"
+        )
         for event, times in (
             (Received("gh", "github", "gh@v2"), 4),
             (settled(Settlement(delivery_id=1, state=DONE, version=2, attempts=1, attempt=attempt)), 5),
@@ -94,7 +98,12 @@ class DescribeTests(SynchronousTestCase):
         document = describe(
             FACTS,
             ServerState(
-                generation=2, digest="sha256:0", pinned=False, bindings=[new, old], counts=counts, last_reload=report
+                generation=2,
+                digest="sha256:0",
+                pinned=False,
+                bindings=[new, old],
+                counts=metrics.versions,
+                last_reload=report,
             ),
         )
         self.assertEqual(
@@ -149,7 +158,7 @@ class DescribeTests(SynchronousTestCase):
             digest="d",
             pinned=True,
             bindings=[fresh, other, stable],
-            counts=VersionCounts(Lifecycle()),
+            counts={},
             ramps={"gh": Ramp(stable, fresh, 0.07)},
         )
         document = describe(FACTS, state)
@@ -159,9 +168,7 @@ class DescribeTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """A server that ended says so, and when."""
-        state = ServerState(
-            generation=1, digest="d", pinned=False, bindings=[], counts=VersionCounts(Lifecycle()), stopped_at=2.0
-        )
+        state = ServerState(generation=1, digest="d", pinned=False, bindings=[], counts={}, stopped_at=2.0)
         document = describe(FACTS, state)
         self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
         self.assertIsNone(document["last_reload"])

@@ -17,6 +17,7 @@ from harn.errors import (
     InterpreterDied,
     ResultTooLarge,
 )
+from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm.childprocess import child_environment
@@ -146,10 +147,12 @@ class HostileCase(InterpreterCase):
     def setUp(self) -> None:
         self.restarts = 0
 
-        def restarted() -> None:
+        def restarted(event: InterpreterRestarted) -> None:
             self.restarts += 1
 
-        self.factory = lambda secrets: ChildInterpreters(reactor, secrets, on_restart=restarted)
+        lifecycle = Lifecycle()
+        lifecycle.subscribe(InterpreterRestarted, restarted)
+        self.factory = lambda secrets: ChildInterpreters(reactor, secrets, lifecycle)
         super().setUp()
 
     async def make_hostile(self) -> Any:

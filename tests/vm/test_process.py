@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import harn
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
+from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import HANDLERS, make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm import childprocess
@@ -159,8 +160,10 @@ class LifeTests(InterpreterCase):
 
     async def test_a_process_of_its_own_dies(self) -> None:
         """Its successors leave the spare alone too, lone calls do, and none of its deaths is counted."""
-        restarts = []
-        interpreters = ChildInterpreters(reactor, no_secrets, on_restart=lambda: restarts.append(1))
+        restarts: list[InterpreterRestarted] = []
+        lifecycle = Lifecycle()
+        lifecycle.subscribe(InterpreterRestarted, restarts.append)
+        interpreters = ChildInterpreters(reactor, no_secrets, lifecycle)
         interpreters.startService()
         self.addCleanup(interpreters.stopService)
         before = interpreters.spare.pid, children()

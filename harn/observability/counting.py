@@ -1,0 +1,139 @@
+"""Counts by trigger and by binding version, of what happens to requests and deliveries: a subscriber to events."""
+
+from __future__ import annotations
+
+from harn.lifecycle import (
+    Accepted,
+    Appended,
+    Backpressure,
+    Chosen,
+    DeadLettered,
+    Dropped,
+    InterpreterRestarted,
+    Lifecycle,
+    Received,
+    Redriven,
+    RequestRefused,
+    Settled,
+    VersionEnded,
+)
+from harn.model.delivery import PREDICATE, UNFINISHED
+from harn.model.failures import counts_against_code
+from harn.model.references import LOCAL
+from harn.observability.counts import TriggerCounts
+from harn.observability.metrics import Metrics
+
+
+class Counting:
+    """Adds to `Metrics`; nothing else counts deliveries."""
+
+    def __init__(self, metrics: Metrics, lifecycle: Lifecycle) -> None:
+        self._metrics = metrics
+        lifecycle.subscribe(Received, self._received)
+        lifecycle.subscribe(Chosen, self._chosen)
+        lifecycle.subscribe(RequestRefused, self._refused)
+        lifecycle.subscribe(Backpressure, self._backpressure)
+        lifecycle.subscribe(Dropped, self._dropped)
+        lifecycle.subscribe(Appended, self._appended)
+        lifecycle.subscribe(Accepted, self._accepted)
+        lifecycle.subscribe(Settled, self._settled)
+        lifecycle.subscribe(DeadLettered, self._dead_lettered)
+        lifecycle.subscribe(Redriven, self._redriven)
+        lifecycle.subscribe(VersionEnded, self._version_ended)
+        lifecycle.subscribe(InterpreterRestarted, self._interpreter_restarted)
+
+    def _received(self, event: Received) -> None:
+        self._metrics.trigger(event.trigger_id, event.provider).received += 1
+        if event.binding is not None:
+            self._metrics.version(event.binding).received += 1
+
+    def _chosen(self, event: Chosen) -> None:
+        for binding in event.bindings:
+            self._metrics.version(binding).received += 1
+
+    def _refused(self, event: RequestRefused) -> None:
+        self._metrics.trigger(event.trigger_id, event.provider).refuse(event.status)
+        for binding in event.bindings:
+            self._metrics.version(binding).refused += 1
+
+    def _backpressure(self, event: Backpressure) -> None:
+        self._metrics.backpressure(event.dimension, event.action)
+
+    def _dropped(self, event: Dropped) -> None:
+        counts = self._metrics.trigger(event.trigger_id, event.provider)
+        counts.ignored += event.ignored
+        counts.filtered += event.filtered
+        counts.deduped += event.duplicates
+
+    def _appended(self, event: Appended) -> None:
+        self._metrics.append_observed(event.topic, event.seconds)
+
+    def _accepted(self, event: Accepted) -> None:
+        delivery = event.delivery
+        counts = self._metrics.trigger(delivery.trigger_id, delivery.provider)
+        counts.accepted += 1
+        if delivery.dead is not None:
+            counts.dead(delivery.dead.reason)
+            self._metrics.version(event.binding).dead += 1
+
+    def _settled(self, event: Settled) -> None:
+        settlement = event.settlement
+        attempt = settlement.attempt
+        counts, version = self._metrics.trigger(event.trigger_id, event.provider), self._metrics.version(event.binding)
+        counts.predicate_true += event.predicate_passed
+        if attempt is not None:
+            version.attempted += 1
+        if settlement.succeeded:
+            version.dispatched += 1
+            self._done(event, counts)
+            return
+        if attempt is not None:
+            is_failure = attempt.is_failure
+            version.attempts_failed += counts_against_code(attempt)
+            version.failed += is_failure
+            counts.dispatched_failed += is_failure
+            counts.dispatched_again += not is_failure
+            counts.handler_seconds.observe(max(0.0, attempt.completed_at - attempt.started_at))
+            if event.handler_kind != LOCAL:
+                counts.sent[event.handler_kind, "failed" if is_failure else "retry_after"] += 1
+        if settlement.dead is not None:
+            version.dead += 1
+            counts.dead(settlement.dead.reason)
+        elif settlement.skip_reason is not None:
+            counts.skip(settlement.skip_reason)
+        elif settlement.state in UNFINISHED:
+            counts.retries += 1
+
+    @staticmethod
+    def _done(event: Settled, counts: TriggerCounts) -> None:
+        attempt = event.settlement.attempt
+        is_skipped = event.settlement.result is None
+        if event.handler_kind != LOCAL:
+            counts.sent[event.handler_kind, "skipped" if is_skipped else "succeeded"] += 1
+        if is_skipped:
+            counts.dispatched_skipped += 1
+            counts.predicate_false += 1
+            counts.skip(PREDICATE)
+            return
+        counts.dispatched_ok += 1
+        if attempt is not None:
+            counts.handler_seconds.observe(max(0.0, attempt.completed_at - attempt.started_at))
+            counts.delivery_seconds.observe(max(0.0, attempt.completed_at - event.received_at))
+
+    def _dead_lettered(self, event: DeadLettered) -> None:
+        self._metrics.trigger(event.trigger_id, event.provider).dead(event.reason, event.count)
+        if event.binding is not None:
+            self._metrics.version(event.binding).dead += event.count
+
+    def _redriven(self, event: Redriven) -> None:
+        # The trigger's counter of deaths stays: a counter never goes down.
+        version = self._metrics.version(event.binding)
+        version.dead = max(0, version.dead - event.count)
+
+    def _version_ended(self, event: VersionEnded) -> None:
+        self._metrics.remove_version(event.binding)
+        if event.is_last:
+            self._metrics.remove([event.trigger_id], [event.path])
+
+    def _interpreter_restarted(self, event: InterpreterRestarted) -> None:
+        self._metrics.interpreter_restarts += 1

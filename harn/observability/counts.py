@@ -1,0 +1,129 @@
+"""The counts of a trigger and of a binding version, as plain numbers; `harn.observability.counting` adds to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from harn.observability.histograms import DELIVERY_SECONDS, Histogram
+
+REFUSALS = {
+    400: "malformed",
+    401: "unauthorized",
+    403: "origin",
+    408: "timeout",
+    413: "too_large",
+    415: "encoding",
+    429: "rate_exceeded",
+    500: "internal",
+    503: "unavailable",
+}
+"""The reason why a request to a trigger was never an event, by the status of its answer; any other is `OTHER`."""
+
+OTHER = "other"
+"""Replaces refusals, methods and reload sources beyond those that are counted by name."""
+
+
+class TriggerCounts:
+    """
+    The counts of one trigger over all its versions, since the server's start.
+
+    :ivar received: requests and emissions that reached it; ``accepted``: events stored; ``deduped``, ``ignored`` (no
+        match) and ``filtered``: events that were not stored.
+    :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate returned False;
+        ``dispatched_failed``: attempts that failed; ``dispatched_again``: that their handler ended by ``RetryAfter``.
+        ``sent``: those of all four whose handler is not a local function, by its scheme and ``succeeded``, ``failed``,
+        ``skipped`` or ``retry_after``.
+    :ivar handler_seconds: times of attempts that called the handler; ``delivery_seconds``: times from accepted to done.
+    :ivar retries: further attempts that were scheduled.
+    :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
+        reason; add with `refuse`.
+    :ivar skip_reasons: skipped deliveries by reason; add with `skip`.
+    :ivar predicate_true: predicates that returned True; ``predicate_false``: that returned False.
+    """
+
+    __slots__ = (
+        "accepted",
+        "dead_reasons",
+        "deduped",
+        "delivery_seconds",
+        "dispatched_again",
+        "dispatched_failed",
+        "dispatched_ok",
+        "dispatched_skipped",
+        "filtered",
+        "handler_seconds",
+        "ignored",
+        "predicate_false",
+        "predicate_true",
+        "provider",
+        "received",
+        "refusals",
+        "retries",
+        "sent",
+        "skip_reasons",
+        "trigger_id",
+    )
+
+    def __init__(self, trigger_id: str, provider: str) -> None:
+        self.trigger_id = trigger_id
+        self.provider = provider
+        self.received = self.accepted = self.deduped = self.ignored = self.filtered = 0
+        self.dispatched_ok = self.dispatched_failed = self.dispatched_skipped = self.dispatched_again = 0
+        self.handler_seconds = Histogram(DELIVERY_SECONDS)
+        self.delivery_seconds = Histogram(DELIVERY_SECONDS)
+        self.retries = 0
+        self.predicate_true = self.predicate_false = 0
+        self.dead_reasons: dict[str, int] = {}
+        self.refusals: dict[str, int] = {}
+        self.skip_reasons: dict[str, int] = {}
+        self.sent: Counter[tuple[str, str]] = Counter()
+
+    def refuse(self, status: int) -> None:
+        """Count a request that was answered with this status, and was never an event."""
+        reason = REFUSALS.get(status, OTHER)
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+    def dead(self, reason: str, count: int = 1) -> None:
+        """Count dead letters; ``reason`` is one of `harn.model.delivery`."""
+        self.dead_reasons[reason] = self.dead_reasons.get(reason, 0) + count
+
+    def skip(self, reason: str) -> None:
+        """Count a delivery that was skipped; ``reason`` is one of `harn.model.delivery.SKIP_REASONS`."""
+        self.skip_reasons[reason] = self.skip_reasons.get(reason, 0) + 1
+
+
+class VersionCounts:
+    """
+    The counts of one binding version, since the server's start.
+
+    :ivar received: requests and emissions that reached it; ``refused``: requests that were never events, such as a
+        stranger's; ``dispatched``: deliveries done; ``failed``: attempts that failed (those that ended by
+        ``RetryAfter`` left out); ``dead``: deliveries given up.
+    :ivar attempted: attempts that ended; ``attempts_failed``: those of them that count against the code.
+    """
+
+    __slots__ = ("attempted", "attempts_failed", "dead", "dispatched", "failed", "received", "refused")
+
+    def __init__(self) -> None:
+        self.received = self.refused = self.dispatched = self.failed = self.dead = 0
+        self.attempted = self.attempts_failed = 0
+
+
+NO_COUNTS = VersionCounts()
+"""The counts of a version without events. Never changed."""
+
+
+class Totals:
+    """Sums over all triggers, including removed ones: a counter never goes back."""
+
+    __slots__ = ("deduped", "failed", "retries", "succeeded")
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = self.deduped = self.retries = 0
+
+    def add(self, counts: TriggerCounts) -> None:
+        """Add one trigger's counts."""
+        self.succeeded += counts.dispatched_ok
+        self.failed += counts.dispatched_failed
+        self.deduped += counts.deduped
+        self.retries += counts.retries
