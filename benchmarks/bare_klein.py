@@ -17,7 +17,7 @@ class QuietSite(Site):
     """A site without an access log, which would cost a tenth."""
 
     def log(self, request: Any) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @app.route("/hooks/t0", methods=["POST"])
@@ -28,7 +28,7 @@ def hook(request: Any) -> bytes:
 
 
 def main() -> None:
-    """Serve on a free port until told to end."""
+    """Serve on a free port until a signal ends the process."""
     tcp: Any = reactor
     site = QuietSite(app.resource())
     site.displayTracebacks = False

@@ -1,8 +1,8 @@
 """
-Cores and processes: who runs where, and what it has used.
+Cores and processes: which process runs on which core, and its processor time and memory.
 
-The server (with its children) has core 0 to itself, the load has core 1: so what the load costs is not taken from the
-server. Readings come from ``/proc``.
+The server (with its children) has core 0 to itself, the load has core 1: so the load takes no time from the server.
+Readings come from ``/proc``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def keep_off() -> None:
 
 
 def family(pid: int) -> list[int]:
-    """Number a process and all its descendants."""
+    """Return the ids of a process and all its descendants."""
     found: list[int] = []
     waiting = [pid]
     while waiting:
@@ -72,7 +72,7 @@ def cpu_seconds(pid: int) -> float:
 @frozen(kw_only=True)
 class Holdings:
     """
-    What a process and its descendants hold.
+    The memory, descriptors and threads of a process and its descendants.
 
     :ivar resident: MiB, memory that processes share counted for each; ``proportional``: MiB, counted once.
     :ivar own_resident: MiB, of the process alone; so are ``descriptors`` and ``threads``.
@@ -87,7 +87,7 @@ class Holdings:
 
 
 def holdings(pid: int) -> Holdings:
-    """Read what a process and its descendants hold now."""
+    """Read the present holdings of a process and its descendants."""
     resident = proportional = own = 0.0
     processes = family(pid)
     for each in processes:

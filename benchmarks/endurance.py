@@ -1,4 +1,4 @@
-"""What two thousand reloads leave behind: nothing. Whatever a server holds stays what it was."""
+"""Leaks over two thousand reloads: memory, descriptors, threads and other holdings of a server must not grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.watched import LAUNCHER, Inside, inside
 from harn.testing.server import wait_until
 
 REST = 1.5
-"""Seconds in which what a reload replaced is closed, and a spare interpreter is warm again."""
+"""Seconds in which a reload's replaced parts are closed, and a spare interpreter is warm again."""
 SETTLED_AFTER = 200
 """Adopted reloads after which the first reading counts: allocators and caches have found their size."""
 MIB_MORE = 5
@@ -30,7 +30,7 @@ COLUMNS = (
 @frozen(kw_only=True)
 class Reading:
     """
-    What a server holds when it is at rest.
+    The holdings of a server at rest.
 
     :ivar series: samples of each metric that ``GET /metrics`` shows; ``stored``: MiB of the state directory.
     """
@@ -42,7 +42,7 @@ class Reading:
 
     @property
     def series_count(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return sum(self.series.values())
 
 
@@ -57,12 +57,12 @@ def count_series(text: str) -> dict[str, int]:
 
 
 def read(subject: Harn) -> Reading:
-    """Wait until nothing drains and the server is at rest, then read what it holds."""
+    """Wait until nothing drains and the server is at rest, then read its holdings."""
     server = subject.server
     wait_until(lambda: not server.admin("GET", "/admin/drains").json()["drains"], "the end of all drains")
     series = count_series(server.request("GET", "/metrics").body.decode())
     time.sleep(REST)
-    # First what is seen from outside: to look from inside makes the server collect its garbage.
+    # From outside first: reading from inside makes the server collect its garbage.
     held = holdings(subject.pid)
     return Reading(
         holdings=held,
@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks endurance", description=__doc__)
     parser.add_argument("--reloads", type=int, default=2000, help="that are adopted; as many rounds as these need")
     parser.add_argument("--readings", type=int, default=10)
-    told = parser.parse_args(arguments)
-    every = max(1, told.reloads // told.readings)
+    options = parser.parse_args(arguments)
+    every = max(1, options.reloads // options.readings)
     with harn_server(launcher=LAUNCHER) as subject:
         edits = Edits(subject)
         readings = [read(subject)]
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note(table, 0, readings[0], [])
         first: Reading | None = None
         due = every
-        while edits.adopted < told.reloads:
+        while edits.adopted < options.reloads:
             for _ in edits.round():
                 pass
             if edits.adopted >= due:
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 note(table, edits.adopted, readings[-1], edits.times)
                 print(f"{edits.adopted:,} adopted: server {readings[-1].holdings.own_resident:.1f} MiB", flush=True)
                 edits.times.clear()
-                if first is None and edits.adopted >= min(SETTLED_AFTER, told.reloads // 2):
+                if first is None and edits.adopted >= min(SETTLED_AFTER, options.reloads // 2):
                     first = readings[-1]
     table.title += f": {edits.adopted:,} adopted, {edits.refused:,} refused, {edits.dry:,} dry runs"
     table.show()

@@ -38,7 +38,7 @@ class Table:
 
 @define
 class Goals:
-    """What was promised, and what was measured."""
+    """The promised figures, and the measured ones."""
 
     missed: int = 0
     table: Table = field(factory=lambda: Table("Goals", ("goal", "wanted", "measured", "")))

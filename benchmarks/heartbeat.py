@@ -29,7 +29,7 @@ EVERY = 0.005
 @frozen(kw_only=True)
 class Beats:
     """
-    How it was answered.
+    The answers to the requests of a heartbeat.
 
     :ivar failed: requests with another answer than 200, or none.
     :ivar closed: connections that the server closed with an answer; each was replaced.
@@ -45,7 +45,7 @@ class Beats:
 
 
 def beat(url: str, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> Beats:
-    """Ask every 5 ms for so long, or while it ``goes_on``."""
+    """Send a request every 5 ms for ``seconds``, or while ``goes_on()``."""
     parts = urlsplit(url)
     request = f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
     gaps: list[float] = []
@@ -94,14 +94,14 @@ class Beating:
     """A heartbeat that runs in a process of its own."""
 
     def __init__(self, url: str, seconds: float) -> None:
-        told = json.dumps({"url": url, "seconds": seconds})
+        arguments = json.dumps({"url": url, "seconds": seconds})
         with on_core(LOAD):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.heartbeat", told], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "benchmarks.heartbeat", arguments], stdout=subprocess.PIPE, text=True
             )
 
     def stop(self) -> Beats:
-        """End it before its time; give how it was answered."""
+        """End it before its time; return its answers."""
         self._process.terminate()
         return self.result()
 
@@ -111,11 +111,11 @@ class Beating:
         return Beats(**json.loads(output))
 
 
-def main(told: dict[str, Any]) -> None:
-    """Beat as told, or until SIGTERM."""
+def main(arguments: dict[str, Any]) -> None:
+    """Run a heartbeat for the given time, or until SIGTERM, and print its `Beats`."""
     stopped = Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    print(json.dumps(asdict(beat(told["url"], told["seconds"], lambda: not stopped.is_set()))))
+    print(json.dumps(asdict(beat(arguments["url"], arguments["seconds"], lambda: not stopped.is_set()))))
 
 
 if __name__ == "__main__":

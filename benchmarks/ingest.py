@@ -1,9 +1,9 @@
 """
-How many deliveries a second: accepted and durable; accepted, handled and settled; with many triggers.
+Deliveries a second: accepted and durable; accepted, handled and settled; with many triggers.
 
-Each round starts every case, then loads them in turn in short slices, in an order that changes, and each figure is set
-against the bare Klein route's of the same slice. Rates swing with what else the machine does; the processor time of a
-request hardly does.
+Each round starts every case, then loads them in turn in short slices, in an order that changes, and each figure is
+compared with the bare Klein route's of the same slice. Rates vary with the other load of the machine; the processor
+time of a request hardly does.
 """
 
 from __future__ import annotations
@@ -186,9 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slices", type=int, default=5, help="in each round")
     parser.add_argument("--seconds", type=float, default=2.0, help="of load in each slice, for each case")
     parser.add_argument("--case", action="append", choices=("accepted", "settled", "triggers"), help="only this one")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     print(f"load: {generator()}")
-    results = measure(cases(told.case or ("accepted", "settled", "triggers")), told.rounds, told.slices, told.seconds)
+    results = measure(
+        cases(options.case or ("accepted", "settled", "triggers")), options.rounds, options.slices, options.seconds
+    )
     show(results)
     goals = judge(results)
     goals.show()

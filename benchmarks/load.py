@@ -2,7 +2,7 @@
 A load without tools: kept-alive connections that send their next request when the last one is answered.
 
 It reads every answer, keeps how long each took, and can note the id of every event that was accepted. One request
-costs it some 15 microseconds, a fraction of what it costs a server. A program of its own, so that it has its own core:
+costs it some 15 microseconds, a fraction of a server's cost. A program of its own, so that it has its own core:
 ``python -m benchmarks.load '{"url": ..., "seconds": ...}'`` prints its `Result` as JSON.
 """
 
@@ -38,7 +38,7 @@ _CLOSES = re.compile(rb"\r\n[Cc]onnection: *close")
 @frozen(kw_only=True)
 class Result:
     """
-    What came of a load. Times in milliseconds, ``rate`` in answers a second.
+    The result of a load. Times in milliseconds, ``rate`` in answers a second.
 
     :ivar failed: requests with another answer than 2xx, or none.
     :ivar closed: connections that the server closed with an answer; each was replaced.
@@ -154,7 +154,7 @@ class Load:
             connection.socket.sendall(b"%s%s-%d%s" % (self._before, self._run.encode(), self._sent, self._after))
 
     def _receive(self, connection: _Connection) -> bool | None:
-        """Read; tell whether an answer is complete, or None when the connection is over."""
+        """Read; return whether an answer is complete, or None when the connection has ended."""
         try:
             data = connection.socket.recv(65536)
         except OSError:
@@ -196,10 +196,10 @@ class Running:
     """A load that runs in a process of its own."""
 
     def __init__(self, url: str, seconds: float, connections: int = CONNECTIONS, answers: str | None = None) -> None:
-        told = {"url": url, "seconds": seconds, "connections": connections, "answers": answers}
+        parameters = {"url": url, "seconds": seconds, "connections": connections, "answers": answers}
         with on_core(LOAD):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.load", json.dumps(told)], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "benchmarks.load", json.dumps(parameters)], stdout=subprocess.PIPE, text=True
             )
 
     def result(self) -> Result:
@@ -208,23 +208,23 @@ class Running:
         return Result(**json.loads(output))
 
     def stop(self) -> Result:
-        """End it before its time, without a request that fails for it; give what came of it."""
+        """End it before its time, without a request that fails because of it; return its result."""
         self._process.terminate()
         return self.result()
 
     @property
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
 
-def main(told: dict[str, Any]) -> None:
-    """Run one load as told; write accepted answers to the file ``answers``, one a line, if it is named."""
-    load = Load(told["url"], told["connections"], keep=told["answers"] is not None)
+def main(arguments: dict[str, Any]) -> None:
+    """Run one load by these arguments; write accepted answers to the file ``answers``, one a line, if it is given."""
+    load = Load(arguments["url"], arguments["connections"], keep=arguments["answers"] is not None)
     signal.signal(signal.SIGTERM, lambda *_: load.stop())
-    result = load.run(told["seconds"])
-    if told["answers"] is not None:
-        with open(told["answers"], "wb") as file:
+    result = load.run(arguments["seconds"])
+    if arguments["answers"] is not None:
+        with open(arguments["answers"], "wb") as file:
             file.writelines(answer + b"\n" for answer in load.answers)
     print(json.dumps(asdict(result)))
 

@@ -1,6 +1,6 @@
 """
-What reloads lose: nothing. Deliveries come on kept-alive connections while manifest and code change; afterwards every
-event that was said to be accepted must be in the store, and done.
+Loss by reloads, which must be 0. Deliveries come on kept-alive connections while manifest and code change; afterwards
+every event that was answered as accepted must be in the store, and done.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks loss", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="of load")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two reloads")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory, harn_server() as subject:
         answers = Path(directory) / "answers"
-        load = Running(subject.route(), told.seconds, answers=str(answers))
+        load = Running(subject.route(), options.seconds, answers=str(answers))
         reloads = refused = 0
         while load.is_running:
             reloads += 1
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 subject.write_manifest(reloads // 2 % subject.triggers)
             refused += subject.server.reload().status != 200
-            time.sleep(told.pause)
+            time.sleep(options.pause)
         result = load.result()
         subject.wait_done()
         accepted = accepted_ids(answers)

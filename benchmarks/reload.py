@@ -1,7 +1,7 @@
 """
-What a reload costs: how soon it is reported, and what requests notice of it.
+The cost of a reload: the time to its report, and its effect on requests.
 
-Beside each manifest stands what ``tomllib.loads`` takes for the same text, in the same round and on the server's core.
+Beside each manifest stands the time of ``tomllib.loads`` for the same text, in the same round and on the server's core.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Reloads:
         return took
 
     def plan(self) -> float:
-        """Ask what a reload with another trigger changed would do; give how long that took (ms)."""
+        """Request the plan of a reload with another trigger changed; return the time (ms)."""
         self._count += 1
         changed = self._count % self._subject.triggers
         self._subject.write_manifest(changed)
@@ -111,7 +111,7 @@ class Reloads:
         return took
 
     def diff(self) -> float:
-        """Ask what differs between the last two generations; give how long that took (ms)."""
+        """Request the differences between the last two generations; return the time (ms)."""
         live = self._subject.server.generation()["generation"]
         took, answer = self._asked("GET", f"/admin/diff?from={live - 1}&to={live}")
         assert answer.json()["changes"], answer
@@ -253,11 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks reload", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--triggers", type=int, action="append", help="how many; may be given several times")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     goals = Goals()
-    for count in told.triggers or (FEW_TRIGGERS, MANY_TRIGGERS):
+    for count in options.triggers or (FEW_TRIGGERS, MANY_TRIGGERS):
         rounds = []
-        for number in range(told.rounds):
+        for number in range(options.rounds):
             with harn_server(count, BLOCKING, ONE_AT_A_TIME, launcher=LAUNCHER) as subject:
                 rounds.append(measure(subject, Reloads(subject)))
             print(f"{count:,} triggers, round {number + 1}: idle {spread(rounds[-1].idle[ONE].times)} ms", flush=True)

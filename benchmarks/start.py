@@ -1,4 +1,4 @@
-"""How soon the command answers and the server serves, and what it holds at rest."""
+"""The time until the command answers and until the server serves, and the server's holdings at rest."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and give how many goals were missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks start", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     names = ("python -c pass", "import of reactor and klein", "harn --version")
     commands = (("-c", "pass"), ("-c", "import twisted.internet.reactor, klein"), ("-m", "harn", "--version"))
     times: dict[str, list[float]] = {name: [] for name in names}
     served: dict[int, list[tuple[float, float, float, int]]] = {10: [], 10_000: []}
-    for _ in range(told.rounds):
+    for _ in range(options.rounds):
         for name, command in zip(names, commands, strict=True):
             times[name].append(time_of(*command))
         for count, results in served.items():

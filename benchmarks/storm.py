@@ -1,9 +1,8 @@
 """
 A storm of orders: a hundred ``POST /admin/reload`` and a hundred SIGHUPs at once give few runs, and only true answers.
 
-An answer is true when the generation that it names holds what the manifest said when the order was given, or something
-newer: the content of each generation is read back from the server's store. In every second storm the manifest changes
-half way.
+An answer is true when the generation that it names has the manifest of the time of the order, or a newer one: the
+content of each generation is read back from the server's store. In every second storm the manifest changes half way.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ TRIGGERS = 10
 MOST_RUNS = 3
 MANIFEST = "orchestrator.manifest"
 _TIMEOUT = re.compile(r'^timeout = "(\d+)s"$', re.MULTILINE)
-"""What tells one state of the manifest from another."""
+"""The line that differs between states of the manifest."""
 
 
 @frozen(kw_only=True)
 class Storm:
     """
-    What came of one storm.
+    The result of one storm.
 
     :ivar changes: whether the manifest changed half way.
     :ivar runs: reloads that ran; ``merged``: orders that shared them.
@@ -52,12 +51,12 @@ class Storm:
 
 
 def manifest_of(state: int) -> str:
-    """Write the manifest of one state: every trigger differs from the state before."""
+    """Return the manifest of one state: every trigger differs from the state before."""
     return manifest_text(TRIGGERS, head=HEAD, extra=f'timeout = "{state}s"\n')
 
 
 def state_of(subject: Harn, generation: int) -> int:
-    """Read from the server's store which state a generation holds."""
+    """Read from the server's store the state of a generation's manifest."""
     answer = subject.server.admin("GET", f"/admin/generations/{generation}")
     assert answer.status == 200, answer
     found = _TIMEOUT.search(answer.json()["manifest"])
@@ -73,9 +72,9 @@ def latest_record(subject: Harn) -> int:
 
 def raise_storm(subject: Harn, orders: int, state: int, *, changes: bool) -> Storm:
     """
-    Return so many orders of each kind, as fast as one thread can, and read the answers.
+    Send this many orders of each kind, as fast as one thread can, and read the answers.
 
-    :param state: that the manifest has from now on; if it ``changes``, the next one from the half on.
+    :param state: the manifest's from now on; if it ``changes``, the next one is set half way.
     """
     server = subject.server
     parts = urlsplit(server.url)
@@ -97,7 +96,7 @@ def raise_storm(subject: Harn, orders: int, state: int, *, changes: bool) -> Sto
         server.signal(signal.SIGHUP)
     generations = [answered_generation(connection) for connection in sockets]
     took = (time.perf_counter() - began) * 1e3
-    # Runs are strictly one after the other: behind a dry run, no order of ours waits any more.
+    # Runs are strictly one after the other: after a dry run, none of these orders waits any more.
     assert server.reload("?dry_run=true").status == 200
     records = [record["payload"] for record in server.records(MANIFEST, after)]
     states = {generation: state_of(subject, generation) for generation in {*generations} - {0}}
@@ -115,7 +114,7 @@ def raise_storm(subject: Harn, orders: int, state: int, *, changes: bool) -> Sto
 
 
 def answered_generation(connection: socket.socket) -> int:
-    """Read an answer; give the generation that it names, 0 if it is none of success. Closes the connection."""
+    """Read an answer and close the connection; return the generation that it names, 0 unless it is a success."""
     with connection, HTTPResponse(connection, method="POST") as response:
         try:
             response.begin()
@@ -130,14 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks storm", description=__doc__)
     parser.add_argument("--storms", type=int, default=20)
     parser.add_argument("--orders", type=int, default=100, help="POSTs of a storm, and as many SIGHUPs")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with harn_server(TRIGGERS) as subject:
         storms = [
-            raise_storm(subject, told.orders, 1000 + 2 * number, changes=number % 2 == 1)
-            for number in range(told.storms)
+            raise_storm(subject, options.orders, 1000 + 2 * number, changes=number % 2 == 1)
+            for number in range(options.storms)
         ]
     table = Table(
-        f"{told.storms} storms of {told.orders} POSTs and {told.orders} SIGHUPs",
+        f"{options.storms} storms of {options.orders} POSTs and {options.orders} SIGHUPs",
         ("the manifest", "storms", "runs", "orders that the runs served", "ms until the last answer"),
     )
     for changes, what in ((False, "changed before"), (True, "changed before and half way")):
@@ -150,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table.show()
     goals = Goals()
     goals.at_most("runs of a storm, at most", MOST_RUNS, [float(max(storm.runs for storm in storms))], 0)
-    goals.at_least("orders answered 200, at least", told.orders, [float(min(storm.answers for storm in storms))], 0)
-    goals.at_least("true answers, at least", told.orders, [float(min(storm.true for storm in storms))], 0)
+    goals.at_least("orders answered 200, at least", options.orders, [float(min(storm.answers for storm in storms))], 0)
+    goals.at_least("true answers, at least", options.orders, [float(min(storm.true for storm in storms))], 0)
     goals.show()
     return goals.missed
 

@@ -1,4 +1,4 @@
-"""What is measured: a server of ours or the bare Klein route, each on its core, each in a fresh directory."""
+"""The subjects of measurements: a harn server or the bare Klein route, each on its core, in a fresh directory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ONE_AT_A_TIME = HEAD + "\n[orchestrator.pumps]\nmax_outstanding = 1\n"
 
 @frozen(kw_only=True)
 class Progress:
-    """How many deliveries a server has accepted, and how many of them are done."""
+    """The numbers of deliveries that a server has accepted, and that are done."""
 
     accepted: int
     done: int
@@ -47,7 +47,7 @@ class Progress:
 
 class Harn:
     """
-    A server of ours.
+    A harn server.
 
     :ivar server: its process.
     :ivar manifest: its manifest's path; ``handlers``: that of its handlers.

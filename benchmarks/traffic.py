@@ -23,7 +23,7 @@ def body(size: int = SIZE) -> bytes:
         "commits": [
             {
                 "id": f"{number:040x}",
-                "message": f"Mend number {number}: a line of text",
+                "message": f"Edit number {number}: a line of text",
                 "author": {"name": "Octo Cat", "email": "octo@example.org"},
                 "added": [f"src/module_{number}.py"],
                 "removed": [],

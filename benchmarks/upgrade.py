@@ -1,5 +1,5 @@
 """
-What an upgrade in place costs: ``kill -USR2`` under load, again and again; nobody is turned away, and nothing is lost.
+The cost of an upgrade in place: ``kill -USR2`` under load, repeated; no request may be refused, no delivery lost.
 
 The new program starts on the core of the old one and takes its processor time from it: so the load is slower meanwhile.
 """
@@ -27,22 +27,22 @@ from harn.testing.server import is_alive
 LEAD = 1.0
 """Seconds of load before the signal."""
 TAIL = 1.0
-"""Seconds for which it goes on once the old program is gone."""
+"""Seconds for which the load continues after the old program has ended."""
 QUIET = 5.0
 """Seconds of the same load without an upgrade."""
 IDLE = 3
 """Upgrades without load."""
 LIMIT = 60.0
-"""Seconds in which an upgrade must be over."""
+"""Seconds in which an upgrade must have ended."""
 
 
 @frozen(kw_only=True)
 class Upgraded:
     """
-    What came of one upgrade. Times in milliseconds.
+    The result of one upgrade. Times in milliseconds.
 
-    :ivar handed_over: from the signal until the new program served; ``ended``: until the old one was gone.
-    :ivar load: None where there was none.
+    :ivar handed_over: from the signal until the new program served; ``ended``: until the old one had ended.
+    :ivar load: None without a load.
     """
 
     handed_over: float
@@ -52,7 +52,7 @@ class Upgraded:
 
 
 def wait_for(condition: Callable[[], bool], what: str, began: float) -> float:
-    """Wait closely; give the time since ``began`` (ms)."""
+    """Wait, checking every 2 ms; return the time since ``began`` (ms)."""
     while not condition():
         assert time.perf_counter() - began < LIMIT, f"waited {LIMIT:g} s in vain for {what}"
         time.sleep(0.002)
@@ -66,7 +66,7 @@ def serving(subject: Harn) -> int:
 
 
 def upgrade(subject: Harn, answers: Path | None) -> Upgraded:
-    """Upgrade once, in the midst of a load whose ``answers`` are kept, or with nothing but a heartbeat."""
+    """Upgrade once, during a load whose ``answers`` are kept, or with only a heartbeat."""
     old = serving(subject)
     seconds = LEAD + LIMIT + TAIL
     load = None if answers is None else Running(subject.route(), seconds, answers=str(answers))
@@ -79,7 +79,7 @@ def upgrade(subject: Harn, answers: Path | None) -> Upgraded:
     handed_over = wait_for(
         lambda: any(" serves now; this one ends " in line for line in lines[before:]), "the new program", began
     )
-    # The first of all is a child of this process, and stays a zombie until somebody asks for it.
+    # The first server is a child of this process, and stays a zombie until this process polls it.
     ended = wait_for(
         lambda: subject.server.process.poll() is not None and not is_alive(old), "the old one's end", began
     )
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and give how many goals were missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks upgrade", description=__doc__)
     parser.add_argument("--upgrades", type=int, default=10, help="under load")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     accepted: list[str] = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory, harn_server() as subject:
@@ -136,14 +136,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             load, beating = Running(subject.route(), QUIET), Beating(subject.server.url, QUIET)
             calm, quiet = load.result(), beating.result()
             upgrades = []
-            for number in range(told.upgrades):
+            for number in range(options.upgrades):
                 upgrades.append(upgrade(subject, answers))
                 accepted.extend(accepted_ids(answers))
                 print(f"upgrade {number + 1}: served after {upgrades[-1].handed_over:.0f} ms", flush=True)
             subject.wait_done()
             lost = len(set(accepted) - done_ids(subject))
         finally:
-            # Who serves now is none of ours: a child of a child, in the group of the first.
+            # The process that serves is not a child of this one, but it is in the process group of the first server.
             with suppress(ProcessLookupError):
                 os.killpg(subject.pid, signal.SIGKILL)
     show(started, idle, upgrades, quiet, calm)

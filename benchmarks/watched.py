@@ -1,8 +1,8 @@
 """
-A server that also tells what only its own process sees: its timers, its objects, and how long it holds its reactor.
+A server that also reports its internals: its timers, its objects, and how long its reactor was held.
 
-``python -m benchmarks.watched`` takes the arguments of ``harn orchestrator serve``, and serves. For each signal of ours
-it appends what it sees, as a line of JSON, to `FILE` in its working directory: so the server needs no page for this.
+``python -m benchmarks.watched`` takes the arguments of ``harn orchestrator serve``, and serves. On SIGUSR1 and SIGRTMIN
+it appends a line of JSON to `FILE` in its working directory: so the server needs no page for this.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _Seen = TypeVar("_Seen", "Inside", "Held")
 @frozen(kw_only=True)
 class Inside:
     """
-    What a server's process sees of itself.
+    The internals of a server's process.
 
-    :ivar timers: calls that its reactor is to make later, by what they call.
-    :ivar objects: that the collector knows, after it has collected.
+    :ivar timers: the number of delayed calls of its reactor, by the name of the function.
+    :ivar objects: the number of objects that the collector tracks, after a collection.
     """
 
     timers: dict[str, int]
@@ -44,16 +44,16 @@ class Inside:
 
     @property
     def timer_count(self) -> int:
-        """How many timers there are."""
+        """The number of timers."""
         return sum(self.timers.values())
 
 
 @frozen(kw_only=True)
 class Held:
     """
-    What has held the reactor longest since it was asked last, in milliseconds of processor time.
+    The longest times for which the reactor was held since the last reading, in milliseconds of processor time.
 
-    These, unlike the gaps of a heartbeat, hardly depend on what else the machine does.
+    These, unlike the gaps of a heartbeat, hardly depend on the other load of the machine.
 
     :ivar turn: one turn of the reactor, its own thread's time.
     :ivar collection: one run of the garbage collector on another thread, which holds all of them.
@@ -64,7 +64,7 @@ class Held:
 
 
 class Holding:
-    """Measures what `Held` tells; of one process, on the reactor's thread."""
+    """Measures the times of `Held`; of one process, on the reactor's thread."""
 
     def __init__(self) -> None:
         self._turn = self._collection = 0.0
@@ -94,7 +94,7 @@ class Holding:
 
     def _collect(self, phase: str, thread: int) -> None:
         if thread == self._reactor_thread:
-            return  # that is in its turn already
+            return  # the turn includes it already
         now = time.thread_time()
         if phase == "start":
             self._collection_began = now
@@ -102,18 +102,18 @@ class Holding:
             self._collection = max(self._collection, now - self._collection_began)
 
     def take(self) -> Held:
-        """Return the longest so far, and begin anew."""
+        """Return the longest times so far, and start again from 0."""
         found = Held(turn=self._turn * 1e3, collection=self._collection * 1e3)
         self._turn = self._collection = 0.0
         return found
 
 
 def look() -> Inside:
-    """Look at this process; on the reactor's thread."""
+    """Collect the internals of this process; on the reactor's thread."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    # A LoopingCall is its own function; what it calls says more.
+    # A LoopingCall is its own function; the function that it calls is a better name.
     calls = [getattr(call.func, "f", call.func) for call in reactor.getDelayedCalls()]
     gc.collect()
     return Inside(
@@ -123,28 +123,28 @@ def look() -> Inside:
 
 
 def inside(server: ServerProcess) -> Inside:
-    """Ask a server that `LAUNCHER` has started what it sees of itself. It collects its garbage for that."""
+    """Request the internals of a server that `LAUNCHER` has started. It collects its garbage for that."""
     return _ask(server, _INSIDE, Inside)
 
 
 def held(server: ServerProcess) -> Held:
-    """Ask a server that `LAUNCHER` has started what has held it longest since the last time."""
+    """Request the longest times for which a server that `LAUNCHER` has started was held, since the last request."""
     return _ask(server, _HELD, Held)
 
 
 def _ask(server: ServerProcess, number: signal.Signals, kind: type[_Seen]) -> _Seen:
     path = Path(server.directory, FILE)
 
-    def told() -> list[str]:
+    def lines() -> list[str]:
         return path.read_text().splitlines() if path.exists() else []
 
-    before = len(told())
+    before = len(lines())
     server.signal(number)
-    wait_until(lambda: len(told()) > before, "what the server sees of itself")
-    return kind(**json.loads(told()[-1]))
+    wait_until(lambda: len(lines()) > before, "the server's report of its internals")
+    return kind(**json.loads(lines()[-1]))
 
 
-def _tell(seen: Any) -> None:
+def _append(seen: Any) -> None:
     """Append to the file, in one write."""
     file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -154,7 +154,7 @@ def _tell(seen: Any) -> None:
 
 
 def main() -> None:
-    """Serve as told, and answer to signals."""
+    """Serve by the arguments of the command, and answer signals."""
     holding = Holding()
 
     def answering(see: Callable[[], Any]) -> Callable[..., None]:
@@ -163,7 +163,7 @@ def main() -> None:
 
             reactor: Any = installed
 
-            reactor.callFromThread(lambda: _tell(see()))  # in a turn of its own
+            reactor.callFromThread(lambda: _append(see()))  # in a turn of its own
 
         return asked
 

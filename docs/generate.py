@@ -350,7 +350,7 @@ def _of_result(result: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
 
 
 def _members(schema: Schema, schemas: Schema, before: str) -> Iterator[tuple[str, str, str]]:
-    """Give a row for each member of an object, and of the objects within it."""
+    """Yield a row for each member of an object, and of the objects within it."""
     for name, value in schema["properties"].items():
         path = f"{before}{name}"
         inner, suffix = _object_in(value, schemas)
@@ -360,7 +360,7 @@ def _members(schema: Schema, schemas: Schema, before: str) -> Iterator[tuple[str
 
 
 def _object_in(schema: Schema, schemas: Schema) -> tuple[Schema, str]:
-    """Give the object that a value is or holds, and what leads to it; an empty one where there is none."""
+    """Return the object that a value is or contains, and the suffix of its path; an empty one where there is none."""
     for each in schema.get("anyOf", (schema,)):
         if "$ref" in each:
             return schemas[each["$ref"].rpartition("/")[2]], ""
@@ -373,7 +373,7 @@ def _object_in(schema: Schema, schemas: Schema) -> tuple[Schema, str]:
 
 
 def _kind_of(schema: Schema, schemas: Schema) -> str:
-    """Say in a word or two what a value is."""
+    """Describe the type of a value in a word or two."""
     kinds = []
     for each in schema.get("anyOf", (schema,)):
         kind = "object" if "$ref" in each else each.get("type", "any JSON value")

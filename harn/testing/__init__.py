@@ -1,1 +1,1 @@
-"""What authors of connectors, stores and interpreters test with: suites that any must pass, signers, clients."""
+"""The public testing kit for authors of connectors, destinations, stores and interpreters: suites, signers, clients."""

@@ -1,4 +1,4 @@
-"""Example handlers, what becomes of each of them, and calls of them: material for tests of interpreters."""
+"""Example handlers, the result or error of each, and calls of them: material for tests of interpreters."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HANDLERS = """
     def raises(event): raise ValueError("a böse \\ud800 message")
     async def async_raises(event): raise KeyError("k")
     def truthy(event): return 1
-    async def rejects(event): raise Reject("not ours")
+    async def rejects(event): raise Reject("not for this handler")
     def retries(event): raise RetryAfter(90, "busy")
     def retries_wrongly(event): raise RetryAfter(-1)
     def retries_some_time(event): raise RetryAfter(None)
@@ -133,7 +133,7 @@ FAILURES: dict[str, tuple[type[AttemptFailed], str]] = {
     "cancels_itself": (HandlerRaised, "^CancelledError$"),
     "unprintable": (HandlerRaised, "^Unprintable: "),
     "retries_wrongly": (HandlerRaised, "^ValueError: .*seconds must be a finite number"),
-    "rejects": (HandlerRejected, "^not ours$"),
+    "rejects": (HandlerRejected, "^not for this handler$"),
     "retries": (HandlerRetryAfter, "^busy$"),
     "retries_some_time": (HandlerRetryAfter, "^asked to be retried$"),
     "retries_by_header": (HandlerRetryAfter, "^asked to be retried after 90 s$"),
@@ -221,7 +221,7 @@ def yes(event):
 def call(event):
     say("call")
 """
-"""Hooks that write to ``path`` (to be filled in) which of them runs."""
+"""Hooks that write their names to ``path`` (to be filled in) when they run."""
 
 FAILING_HOOKS = """
 from harn.handlers import on_start, on_stop

@@ -35,7 +35,7 @@ _EXAMPLE_SECRET = b"d2hhdCBhbiBleGFtcGxlIHNpZ25zIHdpdGg="
 
 
 class Outcome(Enum):
-    """How a check of the suite ended."""
+    """The outcome of one check of the suite."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -63,7 +63,7 @@ class CheckedConnector(msgspec.Struct, frozen=True):
     checks: tuple[Check, ...]
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many checks ended so."""
+        """Return how many checks had this outcome."""
         return sum(check.status is outcome for check in self.checks)
 
 
@@ -221,6 +221,6 @@ def _is_hidden(file: Path) -> bool:
 
 
 def _module_name(file: Path) -> str:
-    """Return the name of the module that an installed file is."""
+    """Return the module name of an installed file."""
     parts = file.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

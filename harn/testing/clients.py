@@ -2,8 +2,8 @@
 HTTP clients for tests: through a whole site without a socket, byte for byte, or over a real one.
 
 `memory_client` is treq itself, its bytes carried to a `harn.listener.site.HarnSite` and back in memory, so that real
-parsing, routing, authentication and status codes are met. `Wire` is one connection as the server sees it, for what
-happens between bytes. `SocketClient` is for what only a socket shows.
+parsing, routing, authentication and status codes are tested. `Wire` is one connection as the server sees it, for tests
+of single bytes and their timing. `SocketClient` is for tests that need a socket.
 """
 
 # twisted's testing tools are not typed.
@@ -33,7 +33,7 @@ CLIENT = IPv4Address("TCP", "127.0.0.1", 31337)
 
 
 class _Transport(FakeTransport):
-    """A transport in memory; ending its writing ends it, since the other side sees nothing else of it."""
+    """A transport in memory; closing its writing side closes it, since iosim has no half-closed connections."""
 
     def loseWriteConnection(self) -> None:
         self.loseConnection()
@@ -45,7 +45,7 @@ class MemoryNetwork:
     A network in memory with one server on it.
 
     :param factory: the server's site.
-    :param clock: what both sides take for the time.
+    :param clock: the time of both sides.
     """
 
     def __init__(self, factory: IProtocolFactory, clock: Clock) -> None:
@@ -54,7 +54,7 @@ class MemoryNetwork:
         self._pumps: list[IOPump] = []
 
     def endpointForURI(self, uri: Any) -> MemoryNetwork:
-        """Lead every URI to the one server."""
+        """Return this network for every URI."""
         return self
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - twisted's name
@@ -75,18 +75,18 @@ class MemoryNetwork:
 
     @property
     def connections(self) -> int:
-        """How many connections were ever made."""
+        """The number of connections that were ever made."""
         return len(self._pumps)
 
     def flush(self) -> None:
-        """Carry bytes until none are left."""
+        """Transfer bytes until none are left."""
         for pump in self._pumps:
             pump.flush()
 
 
 @implementer(IBodyProducer)
 class _WholeBody:
-    """A body that is written at once: treq's own writes by and by, on the global reactor."""
+    """A body that is written at once: treq's own body writes in pieces, on the global reactor."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -97,20 +97,20 @@ class _WholeBody:
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Too late."""
+        """Do nothing: everything has been written."""
 
     def resumeProducing(self) -> None:
-        """Too late."""
+        """Do nothing: everything has been written."""
 
     def stopProducing(self) -> None:
-        """Too late."""
+        """Do nothing: everything has been written."""
 
 
 class MemoryClient:
     """
-    treq over a `MemoryNetwork`; call `flush` after whatever makes either side write.
+    treq over a `MemoryNetwork`; call `flush` after anything that makes either side write.
 
-    Its connections are kept alive, and its answers are treq's.
+    Its connections are kept alive, and its responses are treq's.
     """
 
     def __init__(self, network: MemoryNetwork, clock: Clock) -> None:
@@ -120,11 +120,11 @@ class MemoryClient:
         self._treq = HTTPClient(agent, data_to_body_producer=_WholeBody)
 
     def flush(self) -> None:
-        """Carry bytes until none are left."""
+        """Transfer bytes until none are left."""
         self.network.flush()
 
     def request(self, method: str, target: str, **options: Any) -> Deferred[Any]:
-        """Send a request, with treq's options; give treq's response."""
+        """Send a request, with treq's options; return treq's response."""
         answer: Deferred[Any] = self._treq.request(method, f"http://harn.test{target}", **options)
         self.flush()
         return answer
@@ -145,7 +145,7 @@ def memory_client(site: IProtocolFactory, clock: Clock) -> MemoryClient:
 
 @frozen(kw_only=True)
 class WireAnswer:
-    """One answer, taken apart; header names in lower case."""
+    """One parsed answer; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -158,10 +158,10 @@ class WireAnswer:
 
 def parse_answers(data: bytes, *, heads: bool = False) -> list[WireAnswer]:
     """
-    Take a server's bytes apart, at every ``Content-Length``.
+    Parse a server's bytes as answers, each with a ``Content-Length``.
 
     :param heads: the answers are to HEAD, and have no bodies.
-    :raises ValueError: the bytes are no whole HTTP answers.
+    :raises ValueError: the bytes are not complete HTTP answers.
     """
     answers = []
     while data:
@@ -171,7 +171,7 @@ def parse_answers(data: bytes, *, heads: bool = False) -> list[WireAnswer]:
         first, *lines = head.decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         if version not in ("HTTP/1.0", "HTTP/1.1"):
-            raise ValueError(f"this is no answer: {first!r}")
+            raise ValueError(f"an answer must begin with its HTTP version, got {first!r}")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         status = int(rest[:3])
         length = 0 if heads or status in (100, 204, 304) else int(headers.get("content-length", "0"))
@@ -185,7 +185,7 @@ def parse_answers(data: bytes, *, heads: bool = False) -> list[WireAnswer]:
 def request_bytes(
     method: str = "POST", target: str = "/", headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> bytes:
-    """Write a request; it names its length unless the headers say how its body comes."""
+    """Return the bytes of a request; ``Content-Length`` is added unless the headers say how its body comes."""
     named = {"Host": "harn.test", **(headers or {})}
     if not {"content-length", "transfer-encoding"} & {name.lower() for name in named}:
         named["Content-Length"] = str(len(body))
@@ -218,36 +218,36 @@ class Wire:
         return bool(self.transport.disconnected)
 
     def send(self, data: bytes) -> Wire:
-        """Let the server have bytes."""
+        """Pass bytes to the server."""
         self.protocol.dataReceived(data)
         return self
 
     def raw(self) -> bytes:
-        """Take what the server wrote since the last time."""
+        """Return the bytes that the server wrote since the last call."""
         data: bytes = self.transport.value()
         self.transport.clear()
         return data
 
     def answers(self, *, heads: bool = False) -> list[WireAnswer]:
-        """Handle the answers that came since the last time."""
+        """Return the answers that came since the last call."""
         return parse_answers(self.raw(), heads=heads)
 
     def answer(self) -> WireAnswer:
         """
-        Take the one answer that came since the last time.
+        Return the one answer that came since the last call.
 
-        :raises ValueError: there is none, or more than one.
+        :raises ValueError: none came, or more than one.
         """
         (only,) = self.answers()
         return only
 
     def half_close(self) -> Wire:
-        """End the client's side, and go on reading."""
+        """Close the client's writing side; it still reads."""
         self.protocol.readConnectionLost()
         return self
 
     def drop(self) -> None:
-        """Go away, as a client does."""
+        """Disconnect, as a client does."""
         self.protocol.connectionLost(Failure(connectionDone.value))
 
 
@@ -265,7 +265,7 @@ class SocketClient(Protocol):
         self._waiting: list[tuple[Callable[[bytes], bool], Deferred[bytes]]] = []
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep bytes; tell whoever waits for them."""
+        """Keep bytes, and fire the Deferreds that wait for them."""
         self.data += data
         for entry in list(self._waiting):
             is_enough, waiting = entry
@@ -274,7 +274,7 @@ class SocketClient(Protocol):
                 waiting.callback(bytes(self.data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell that the connection is gone; nobody waits for bytes any more."""
+        """Fail the Deferreds that wait for bytes, and fire ``lost``."""
         waiting, self._waiting = self._waiting, []
         for _, each in waiting:
             each.errback(reason)

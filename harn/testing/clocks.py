@@ -18,7 +18,7 @@ class SteppedWall:
     """
     The time of day of a test, an `harn.clocks.WallTime`.
 
-    :param clock: what drives it, most often the test's ``twisted.internet.task.Clock``.
+    :param clock: the clock that drives it, most often the test's ``twisted.internet.task.Clock``.
     :param ahead: seconds by which it is ahead of ``clock``.
     """
 
@@ -36,7 +36,7 @@ class SteppedWall:
 
 
 class HeldPool:
-    """A thread pool without threads: runs what it is given at once, or, while it is held, when it is let go."""
+    """A thread pool without threads: it runs calls at once, or, while ``held``, on `let_go`."""
 
     def __init__(self) -> None:
         self.held = False
@@ -59,14 +59,14 @@ class HeldPool:
             work()
 
     def let_go(self) -> None:
-        """Run everything that waits, and hold nothing any more."""
+        """Run every call that waits, and run further calls at once."""
         self.held = False
         while self._waiting:
             self._waiting.popleft()()
 
 
 class ThreadClock(Clock):
-    """A clock that has such a pool, and calls at once what a thread would have called."""
+    """A clock with a `HeldPool`, which runs calls "from a thread" at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The suite that every connector must pass, ours too: its plugin, its life, and what it makes of requests."""
+"""The suite that every connector must pass, built-in or third-party: plugin, life cycle, handling of requests."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -146,7 +146,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
             self.assertIn(self.case.binding.kind, catalog.providers[self.case.binding.provider].kinds)
 
         def test_settings_schema(self) -> None:
-            """The schema refuses a key that nobody knows, and describes the table as JSON."""
+            """The schema refuses an unknown key, and describes the table as JSON."""
             if self.case.plugin.schema is None:
                 self.skipTest("has no settings")
             settings, problems = self.case.plugin.schema.check({"no_such_key": 1})
@@ -225,7 +225,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
                     connector.verify(evolve(request, body=body), self.case.now)
 
         async def test_signature_headers(self) -> None:
-            """A signature header that is absent or malformed is refused, and never an error of ours."""
+            """A signature header that is absent or malformed is refused, and causes no other error."""
             request = self._signed_request()
             connector = await self.prepared()
             for name in self.case.signature_headers:

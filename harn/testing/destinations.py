@@ -1,5 +1,5 @@
 """
-The suite that every destination must pass, ours and third-party ones::
+The suite that every destination must pass, built-in or third-party::
 
     class AcmeTests(make_destination_tests(lambda: DestinationCase(plugin=acme, target="acme://queue"))):
         pass
@@ -79,7 +79,7 @@ def make_destination_tests(make_case: Callable[[], DestinationCase]) -> type[Syn
     """
 
     class DestinationTests(SynchronousTestCase):
-        """What `IDestination` and `IDestinationPlugin` promise."""
+        """The promises of `IDestination` and `IDestinationPlugin`."""
 
         def setUp(self) -> None:
             self.case = make_case()

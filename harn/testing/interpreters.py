@@ -33,18 +33,18 @@ from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.sources import read_bundle
 
 InterpretersFactory = Callable[[Callable[[str, str], Deferred[bytes]]], Any]
-"""Makes an `IInterpreters` that is a service, given what reads secrets."""
+"""Makes an `IInterpreters` that is a service, given the function that reads secrets."""
 
 
 def no_secrets(binding: str, reference: str) -> Deferred[bytes]:
     """Refuse every secret: for interpreters whose handlers read none."""
-    return fail(SecretUnavailable(f"no provider knows {reference}"))
+    return fail(SecretUnavailable(f"no provider has {reference}"))
 
 
 async def read_secret(reference: str) -> bytes:
     """Return one of `SECRETS`."""
     if reference not in SECRETS:
-        raise SecretUnavailable(f"no provider knows {reference}")
+        raise SecretUnavailable(f"no provider has {reference}")
     return SECRETS[reference]
 
 
@@ -202,7 +202,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             self.assertRaises(ValueError, make_call, None)
 
         async def test_cancelling(self) -> None:
-            """A call whose caller lets go of it ends as if its time were up; one beside it is not affected."""
+            """A call that its caller cancels ends as if its time were up; one beside it is not affected."""
             interpreter = await self.make()
             running = interpreter.call(make_call("sleeps"))
             beside = interpreter.call(make_call("naps"))

@@ -1,4 +1,4 @@
-"""Interpreters that do as the test says: each call runs until the test ends it."""
+"""Interpreters under a test's control: each call runs until the test ends it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class ScriptedInterpreter:
 
     @property
     def running(self) -> int:
-        """How many calls are in it."""
+        """The number of calls that run."""
         return len(self.calls)
 
     def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
-        """Everything resolves."""
+        """Find every function."""
         return succeed([])
 
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
@@ -73,16 +73,16 @@ class ScriptedInterpreter:
         return running.ended
 
     def serve(self) -> Deferred[Sequence[str]]:
-        """Count how often it was told to; there are no hooks."""
+        """Count the calls of this method; there are no hooks."""
         self.served += 1
         return succeed(self.hook_failures)
 
     def importing(self) -> str:
-        """Nothing is being imported."""
+        """Return that nothing is being imported."""
         return ""
 
     def is_up(self) -> bool:
-        """It never dies by itself."""
+        """Return whether it is not closed."""
         return not self.closed
 
     def close(self) -> Deferred[None]:
@@ -92,7 +92,7 @@ class ScriptedInterpreter:
 
 
 class FakeInterpreter(ScriptedInterpreter):
-    """Resolves as its maker is told, and keeps its calls until the test ends them."""
+    """Resolves as its maker's ``on_resolve`` says, and keeps its calls until the test ends them."""
 
     def __init__(self, maker: FakeInterpreters, bundle: Bundle) -> None:
         super().__init__(bundle.bundle_id)
@@ -100,7 +100,7 @@ class FakeInterpreter(ScriptedInterpreter):
         self._maker = maker
 
     def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
-        """Find each function whose ``def`` is in the source; or do what the maker is told."""
+        """Find each function whose ``def`` is in the source, unless the maker has an ``on_resolve``."""
         if self._maker.on_resolve is not None:
             return self._maker.on_resolve()
         missing = [
@@ -116,7 +116,7 @@ class FakeInterpreter(ScriptedInterpreter):
         return succeed(missing)
 
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
-        """Begin a call; tell who wants to know first."""
+        """Begin a call, after the maker's ``on_call``."""
         if self._maker.on_call is not None:
             self._maker.on_call(self, call)
         return super().call(call, alone=alone)
@@ -130,10 +130,11 @@ class FakeInterpreter(ScriptedInterpreter):
 @implementer(IInterpreters)
 class FakeInterpreters(Service):
     """
-    Makes them.
+    Makes `FakeInterpreter` objects.
 
-    :ivar on_resolve: what `FakeInterpreter.resolve` gives instead of looking. ``on_call`` is told of each call.
-    :ivar alive: those that are not closed.
+    :ivar on_resolve: replaces `FakeInterpreter.resolve`; ``on_create`` replaces `create`. ``on_call`` is called with
+        each interpreter and call.
+    :ivar alive: the interpreters that are not closed.
     """
 
     def __init__(self) -> None:

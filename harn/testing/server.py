@@ -1,8 +1,8 @@
 """
-A real orchestrator in a process of its own, for tests that hold it to what it promises from outside.
+A real orchestrator in a process of its own, for tests of its behaviour from outside.
 
-Blocking code, for synchronous tests: nothing here needs a reactor. What a test waits for it waits for by `wait_until`,
-the one place where anything blocks, always within a limit.
+Blocking code, for synchronous tests: nothing here needs a reactor. Tests wait only by `wait_until`, which always has a
+limit.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SERVE = ("-m", "harn", "orchestrator", "serve")
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
 READY = re.compile(r"HTTP listener ready on (?P<url>https?://\S+)")
 API_KEY = "test-key"
-"""What a server here takes as a bearer key, unless its environment is told otherwise."""
+"""The bearer key of these servers, unless their environment sets another."""
 GITHUB_SECRET = b"test-secret"
-"""What ``github/webhook-secret`` resolves to."""
+"""The value of the secret ``github/webhook-secret``."""
 
 
 class StillWaiting(AssertionError):
-    """What a test waited for did not come in time."""
+    """A condition that a test waited for did not become true in time."""
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 60.0) -> T:
@@ -48,7 +48,7 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 60.0) -> 
     Return the first true value of ``condition``, asking again every few milliseconds.
 
     :param timeout: seconds.
-    :raises StillWaiting: it did not come true; says ``what`` was waited for.
+    :raises StillWaiting: it did not become true; the message has ``what`` was waited for.
     """
     deadline = time.monotonic() + timeout
     pause = 0.002
@@ -72,7 +72,7 @@ def is_alive(pid: int) -> bool:
 
 @frozen
 class Answer:
-    """What a server answered: ``headers`` by name in lower case."""
+    """The answer of a server: ``headers`` by name in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -85,7 +85,7 @@ class Answer:
 
 @frozen
 class Completed:
-    """How a command ended."""
+    """The exit status and output of a command."""
 
     status: int
     stdout: str
@@ -115,7 +115,7 @@ class Connection:
         return self._http.sock is not None
 
     def request(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] = {}) -> Answer:
-        """Ask, and read the whole answer."""
+        """Send a request, and read the whole answer."""
         self._http.request(method, target, body or None, dict(headers))
         response = self._http.getresponse()
         content = response.read()
@@ -131,7 +131,7 @@ class Connection:
         secret: bytes = GITHUB_SECRET,
         headers: Mapping[str, str] = {},
     ) -> Answer:
-        """Post a signed delivery of GitHub; ``headers`` come beside, or instead of, its own."""
+        """Post a signed delivery of GitHub; ``headers`` are added to, or replace, its own."""
         signed = {**github_headers(secret, body, event, delivery), **headers}
         return self.request("POST", path, body, signed)
 
@@ -142,9 +142,9 @@ class Connection:
 
 def environment(extra: Mapping[str, str | None] = {}) -> dict[str, str]:
     """
-    Return the environment of servers and commands: ours without what is about harn, a key, and a secret of GitHub's.
+    Return the environment of servers and commands: this process's without ``HARN_`` variables, a key, GitHub's secret.
 
-    :param extra: what to set; None takes a variable out.
+    :param extra: variables to set; None removes one.
     """
     found = {name: value for name, value in os.environ.items() if not name.startswith("HARN_")}
     root = str(Path(harn.__file__).resolve().parents[1])
@@ -183,11 +183,11 @@ class ServerProcess:
 
     :param directory: its working directory; ``harn.toml`` in it is the manifest, ``state`` the state directory.
     :param arguments: further ones of ``serve``.
-    :param launcher: what Python is told to run: `SERVE`, or `TWISTD` with twistd's own options and the plugin's name.
-    :param wrapper: a command that runs what follows it, for example to set limits.
+    :param launcher: arguments of Python: `SERVE`, or `TWISTD` with twistd's own options and the plugin's name.
+    :param wrapper: a command that runs the command after it, for example to set limits.
     :ivar url: where it listens, once it is ready.
-    :ivar lines: what it has said on standard error so far.
-    :ivar read_from: after which number `records` reads a topic, for tests that share a server.
+    :ivar lines: the lines of its standard error so far.
+    :ivar read_from: the number after which `records` reads a topic, for tests that share a server.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class ServerProcess:
 
     @property
     def stderr(self) -> str:
-        """All that it has said on standard error so far."""
+        """Its standard error so far."""
         return "\n".join(self.lines)
 
     @property
@@ -248,7 +248,7 @@ class ServerProcess:
         return self._url
 
     def wait_ready(self, timeout: float = 120.0) -> ServerProcess:
-        """Wait until it has said where it listens."""
+        """Wait until it has logged where it listens."""
         wait_until(lambda: self._url or self.process.poll() is not None, f"the server's URL; {self.lines}", timeout)
         if self._url is None:
             self._reader.join(5.0)
@@ -271,7 +271,7 @@ class ServerProcess:
         return found
 
     def wait(self, timeout: float = 120.0) -> int:
-        """Wait for its end, and for all that it said; give its exit status."""
+        """Wait for its end and the end of its output; return its exit status."""
         wait_until(lambda: self.process.poll() is not None, f"the server's end; {self.lines[-10:]}", timeout)
         self._reader.join(5.0)
         return self.process.returncode
@@ -281,7 +281,7 @@ class ServerProcess:
         self.process.send_signal(number)
 
     def terminate(self, timeout: float = 120.0) -> int:
-        """Ask it to end, and wait; give its exit status."""
+        """Send it SIGTERM, and wait; return its exit status."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)
 
@@ -291,7 +291,7 @@ class ServerProcess:
         self.wait()
 
     def stop(self) -> None:
-        """End it at once, with all that it has started: for clean-up, where no test looks. Idempotent."""
+        """Kill it and every process of its session, for clean-up. Idempotent."""
         if self.process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
@@ -300,7 +300,7 @@ class ServerProcess:
         assert self.process.stderr is not None
         self.process.stderr.close()
 
-    # What it is like, from outside
+    # Its state, seen from outside
 
     def state(self) -> dict[str, Any]:
         """Read its ``orchestrator-state.json``."""
@@ -308,7 +308,7 @@ class ServerProcess:
         return document
 
     def children(self) -> list[int]:
-        """Number the processes that it has started and not seen end."""
+        """Return the process ids of its children, those included that ended and were not waited for."""
         found: set[int] = set()
         for task in Path(f"/proc/{self.pid}/task").iterdir():
             found.update(map(int, (task / "children").read_text().split()))
@@ -319,7 +319,7 @@ class ServerProcess:
         directory = f"/proc/{self.pid}/fd"
         try:
             return len(os.listdir(directory))
-        except PermissionError:  # it closes its memory to all but root; its kernel may still tell the number
+        except PermissionError:  # it closes its memory to all but root; some kernels still show the number
             if not (count := os.stat(directory).st_size):
                 raise SkipTest("only root can count the open files of a server here") from None
             return count
@@ -336,7 +336,7 @@ class ServerProcess:
         return Connection(self.url, timeout, context)
 
     def request(self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] = {}) -> Answer:
-        """Ask, on a connection of its own."""
+        """Send a request on a new connection, and read the whole answer."""
         connection = self.connect()
         try:
             return connection.request(method, target, body, headers)
@@ -359,7 +359,7 @@ class ServerProcess:
         headers: Mapping[str, str] = {},
         key: str = API_KEY,
     ) -> Answer:
-        """Ask the admin API with a bearer key."""
+        """Send a request to the admin API with a bearer key."""
         body = b"" if document is None else json.dumps(document).encode()
         return self.request(method, target, body, {"Authorization": f"Bearer {key}", **headers})
 
@@ -368,12 +368,12 @@ class ServerProcess:
         return self.admin("POST", f"/admin/reload{query}", {}, headers)
 
     def generation(self) -> dict[str, Any]:
-        """Return what the server tells of its live generation."""
+        """Return the answer of ``GET /admin/generation``."""
         document: dict[str, Any] = self.admin("GET", "/admin/generation").json()
         return document
 
     def bindings(self) -> list[dict[str, Any]]:
-        """Return what it tells of its live and draining versions."""
+        """Return the live and draining versions that ``GET /admin/bindings`` lists."""
         found: list[dict[str, Any]] = self.admin("GET", "/admin/bindings").json()["bindings"]
         return found
 

@@ -1,1 +1,1 @@
-"""What any store must pass: one suite, and what its tests are made of."""
+"""The suite that any store must pass, and its parts."""

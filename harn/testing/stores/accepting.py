@@ -33,10 +33,10 @@ from harn.testing.stores.kit import (
 
 
 class AcceptingTests(StoreTestCase):
-    """What the inbox promises."""
+    """The promises of the inbox."""
 
     def test_accepted_is_found_as_it_came(self) -> None:
-        """What is accepted is read back with every field and byte, ready to run."""
+        """An accepted delivery is read back with every field and byte, ready to run."""
         new = new_delivery("e1", version=3, body=b"\x00\xff" * 5000, replay_of="e0", received_at=NOW + 0.5)
         (delivery_id,) = self.accept(new)
         (row,) = self.result_of(self.store.deliveries.find("e1"))
@@ -135,7 +135,7 @@ class AcceptingTests(StoreTestCase):
             self.assertEqual(self.accept(new_delivery("late", claim=dedupe(reason))), (None,))
         self.assertEqual(self.accept(new_delivery("done-2", claim=dedupe("d"))), (None,))
 
-    def test_buried_ones_let_go_of_their_claims(self) -> None:
+    def test_dead_letters_release_their_claims(self) -> None:
         """So do those that are given up many at once, but not those beside them."""
         running, ready, waiting = (self.accept_one(f"e{n}", claim=dedupe(f"k{n}")) for n in range(3))
         self.settle(waiting, WAITING, due_at=NOW + 5)
@@ -149,7 +149,7 @@ class AcceptingTests(StoreTestCase):
         self.assertGreater(other, ready)
 
     def test_claim_that_another_holds_stays(self) -> None:
-        """A dead letter whose claim has expired, and was taken by another since, lets go of nothing."""
+        """A dead letter whose claim has expired, and is held by another delivery now, releases nothing."""
         first = self.accept_one("e1", claim=dedupe("k", NOW + 10))
         self.clock.advance(10)
         self.accept_one("e2", claim=dedupe("k", NOW + 100))
@@ -170,7 +170,7 @@ class AcceptingTests(StoreTestCase):
             self.accept(new_delivery("e4"), guard=guard)
 
     def test_claims_of_a_unit_with_duplicates(self) -> None:
-        """Each delivery lets go of its own claim, where others of its turn were duplicates, too."""
+        """Each delivery releases its own claim, also where others of its turn were duplicates."""
         self.accept_one("e0", claim=dedupe("k0"))
         units = [self.store.inbox.accept(accept_of(new_delivery(f"e{n}", claim=dedupe(f"k{n % 3}")))) for n in range(4)]
         found = [ids[0] for ids in self.result_of(gatherResults(units))]

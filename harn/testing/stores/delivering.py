@@ -29,10 +29,10 @@ from harn.testing.stores.kit import (
 
 
 class DeliveringTests(StoreTestCase):
-    """What is promised of deliveries."""
+    """The promises for deliveries."""
 
     def test_done_is_not_ready(self) -> None:
-        """What is done is run no more, and its attempt is recorded."""
+        """A delivery that is done does not run again, and its attempt is recorded."""
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, passed=True, attempt=attempt_of(), result=b'{"ok":true}')
         (row,) = self.result_of(self.store.deliveries.find("e1"))
@@ -198,12 +198,12 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual([row.event_id for row in self.result_of(self.store.recovery.stranded(NOW + 1, 10))], ["e2"])
 
     def crashes_of(self, event_id: str) -> int:
-        """How many crashes an event's delivery has seen."""
+        """Return the number of crashes at which an event's delivery ran."""
         (row,) = self.result_of(self.store.deliveries.find(event_id))
         return row.crashes
 
     def test_what_ran_at_a_crash_is_counted(self) -> None:
-        """Of a server that crashed, what ran counts that, once; what had ended, waited or was not begun does not."""
+        """A crash is counted, once, for deliveries that ran; not for those that had ended, waited or had not begun."""
         ran, ended, waits, fresh = (self.accept_one(name) for name in ("ran", "ended", "waits", "fresh"))
         self.result_of(self.store.deliveries.begins(ended))
         self.result_of(self.store.deliveries.begins(waits))
@@ -220,15 +220,15 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).crashed, 0)
         self.assertEqual(self.crashes_of("ran"), 1)
 
-    def test_a_clean_end_counts_for_nothing(self) -> None:
-        """What a server runs when it is closed is begun again, as if it had never run."""
+    def test_a_clean_end_is_not_counted(self) -> None:
+        """A delivery that runs when its server is closed begins again, as if it had never run."""
         self.result_of(self.store.deliveries.begins(self.accept_one("e1")))
         self.restart()
         recovery = self.result_of(self.store.recovery.recover(NOW, 1))
         self.assertEqual((recovery.recovered, recovery.dead, recovery.crashed), (1, 0, 0))
 
     def test_what_was_settled_is_not_counted(self) -> None:
-        """What ended just before a crash, and is on disk, has nothing to do with it."""
+        """A crash is not counted for a delivery that was settled just before it."""
         delivery_id = self.accept_one("e1")
         self.result_of(self.store.deliveries.begins(delivery_id))
         self.settle(delivery_id)
@@ -237,7 +237,7 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(self.state_of("e1"), [DONE])
 
     def test_crashes_and_recovery_of_what_is_older(self) -> None:
-        """What a limited recovery leaves is counted by the one that takes it."""
+        """A crash is counted by the recovery that takes the delivery, not by a limited one that leaves it."""
         old, young = self.accept_one("old", received_at=NOW - 100), self.accept_one("young")
         self.crash(old, young)
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10, NOW - 50)).crashed, 1)
@@ -246,7 +246,7 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual((self.crashes_of("old"), self.crashes_of("young")), (1, 1))
 
     def test_recovery_limit(self) -> None:
-        """A delivery that ran at so many crashes is a dead letter, says so, and lets go of its claim; no other is."""
+        """A delivery that ran at the limit of crashes becomes a dead letter and releases its claim; no other does."""
         culprit = self.accept_one("culprit", claim=dedupe("k"))
         self.accept_one("beside")
         outcomes = []

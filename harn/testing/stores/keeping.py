@@ -1,4 +1,4 @@
-"""What is kept, and for how long: generations, retention, closing."""
+"""Generations, retention and closing of a store."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -38,10 +38,10 @@ from harn.testing.stores.kit import (
 
 
 class KeepingTests(StoreTestCase):
-    """What is promised of generations, retention and closing."""
+    """The promises for generations, retention and closing."""
 
     def test_first_generation(self) -> None:
-        """An empty store knows no generation; the first is reserved, then adopted."""
+        """An empty store has no generation; the first is reserved, then adopted."""
         self.assertIsNone(self.result_of(self.store.generations.last()))
         self.assertEqual(self.result_of(self.store.generations.latest_bindings()), {})
         self.result_of(self.store.generations.reserve(generation_of(1, binding_of(1, 1), removed=("old",)), b"bundle"))
@@ -69,7 +69,7 @@ class KeepingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.generations.bundle("sha256:b1")), b"bundle")
 
     def test_reservation_is_replaced(self) -> None:
-        """A number that was only reserved is given again, and the versions it brought are forgotten."""
+        """A number that was only reserved is given again, and the versions of its reservation are removed."""
         self.adopt(generation_of(1, binding_of(1, 1)))
         self.result_of(
             self.store.generations.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None)
@@ -81,7 +81,7 @@ class KeepingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 2), ("x", 1)])), [])
 
     def test_unnoted_versions_count(self) -> None:
-        """Numbers of what was only reserved are the latest ones, and stay so: it may have served."""
+        """Versions of a reserved generation are the latest ones, also after a restart: it may have served."""
         self.adopt(generation_of(1, binding_of(1, 1)))
         self.result_of(
             self.store.generations.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None)
@@ -116,7 +116,7 @@ class KeepingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 1)])), [binding_of(1, 1)])
 
     def test_trims_by_age(self) -> None:
-        """Finished deliveries, dead letters, records and claims go when their time is over, and not before."""
+        """Finished deliveries, dead letters, records and claims are removed after their time, and not before."""
         done, dead = self.accept_one("done", claim=dedupe("k", NOW + 7 * DAY)), self.accept_one("dead")
         self.settle(done, attempt=attempt_of())
         self.settle(dead, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))

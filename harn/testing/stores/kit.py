@@ -1,4 +1,4 @@
-"""What tests of stores are made of: a clock that drives one without a running reactor, and makers of values."""
+"""The parts of tests of stores: a clock that drives one without a running reactor, and makers of values."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -59,12 +59,12 @@ class StoreClock(Clock):
         self._calls.put((callable, args, kwargs))
 
     def turn(self) -> None:
-        """Do what is due now, as the end of a reactor's turn does."""
+        """Run the calls that are due, as the end of a reactor's turn does."""
         self.advance(0)
 
     def result_of(self, deferred: Deferred[T]) -> T:
         """
-        Turn until ``deferred`` fires; give its result, or raise its failure.
+        Run turns until ``deferred`` fires; return its result, or raise its failure.
 
         :raises AssertionError: nothing is left that could fire it.
         """
@@ -159,10 +159,10 @@ KEEP = RetentionPolicy(events=7 * DAY, dead=30 * DAY)
 
 
 class StoreTestCase(SynchronousTestCase):
-    """What tests of stores share: a clock, an open store, and its closing."""
+    """A test with a clock, an open store, and its closing."""
 
     def make_store(self) -> IStore:
-        """Make a store that is not open. Called again in one test, it gives one over the same data."""
+        """Make a store that is not open. Called again in one test, it returns a store over the same data."""
         raise NotImplementedError
 
     def setUp(self) -> None:
@@ -192,11 +192,11 @@ class StoreTestCase(SynchronousTestCase):
         self.result_of(self.store.open())
 
     def accept(self, *deliveries: NewDelivery, guard: Claim | None = None) -> tuple[int | None, ...]:
-        """Accept as one unit; give the ids."""
+        """Accept deliveries as one unit; return their ids."""
         return self.result_of(self.store.inbox.accept(accept_of(*deliveries, guard=guard)))
 
     def accept_one(self, event_id: str, **changes: Any) -> int:
-        """Accept one delivery that is no duplicate; give its id."""
+        """Accept one delivery, which must not be a duplicate; return its id."""
         (delivery_id,) = self.accept(new_delivery(event_id, **changes))
         assert delivery_id is not None
         return delivery_id
@@ -213,23 +213,23 @@ class StoreTestCase(SynchronousTestCase):
         self.result_of(self.store.generations.adopted(generation.number, NOW))
 
     def ready_ids(self, after: int = 0, limit: int = 100, max_bytes: int = 1 << 30) -> list[int]:
-        """Ids of what is ready."""
+        """Return the ids of ready deliveries."""
         return [row.delivery_id for row in self.result_of(self.store.deliveries.ready(after, limit, max_bytes))]
 
     def due_ids(self, now: float, limit: int = 100, excluding: tuple[int, ...] = ()) -> list[int]:
-        """Ids of what is due."""
+        """Return the ids of waiting deliveries that are due."""
         return [row.delivery_id for row in self.result_of(self.store.deliveries.due(now, limit, excluding))]
 
     def state_of(self, event_id: str) -> list[str]:
-        """States of the deliveries of one event."""
+        """Return the states of the deliveries of one event."""
         return [row.state for row in self.result_of(self.store.deliveries.find(event_id))]
 
     def kinds(self, topic: str) -> list[str]:
-        """Kinds of the records of a topic."""
+        """Return the kinds of the records of a topic."""
         return [record.kind for record in self.result_of(self.store.event_log.read(topic, 0, 1000))]
 
     def trim_all(self, policy: RetentionPolicy, now: float) -> int:
-        """Trim until nothing is left to trim; give the count."""
+        """Trim until nothing is left to trim; return the count."""
         total = 0
         while removed := self.result_of(self.store.trim(policy, now, 10)):
             total += removed

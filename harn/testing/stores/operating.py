@@ -1,4 +1,4 @@
-"""What an operator does with deliveries: giving them up, taking them back, looking at the oldest and the newest."""
+"""Operations on deliveries: dead-lettering, redriving, finding the oldest and the newest."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -31,7 +31,7 @@ CANCELLED = DeadLetter(reason="cancelled", error_class="cancelled", error="key:1
 
 
 class OperatingTests(StoreTestCase):
-    """What is promised to who looks into deliveries, and acts on many of them."""
+    """The promises for queries of deliveries, and for operations on many of them."""
 
     def die(self, event_id: str, at: float = NOW, dead: DeadLetter | None = None, version: int = 1) -> int:
         """Accept a delivery, and let its only attempt fail at a time."""
@@ -42,20 +42,20 @@ class OperatingTests(StoreTestCase):
         return delivery_id
 
     def recent(self, *trigger_ids: str, limit: int = 10, depth: int = 100) -> list[str]:
-        """Ids of the newest events."""
+        """Return the ids of the newest events."""
         found = self.result_of(self.store.deliveries.recent(trigger_ids or ("gh",), limit, depth))
         return [event.event_id for event in found]
 
     # dead_letter
 
-    def test_bury(self) -> None:
-        """A version's unfinished deliveries die with the reason given, but not those that run, are done, or others'."""
+    def test_dead_letter(self) -> None:
+        """A version's unfinished deliveries die with the reason given; those that run, are done, or others' do not."""
         running, _, waiting, done, other = (self.accept_one(f"e{n}") for n in range(5))
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.settle(done)
         self.settle(other, READY, version=3)
-        buried = self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW + 7, {running}, True))
-        self.assertEqual(buried, 2)
+        count = self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW + 7, {running}, True))
+        self.assertEqual(count, 2)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([running, other], []))
         self.assertEqual([self.state_of(f"e{n}")[0] for n in range(5)], [READY, DEAD, DEAD, DONE, READY])
         records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
@@ -64,15 +64,15 @@ class OperatingTests(StoreTestCase):
         self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
         self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, {running}, True)), 0)
 
-    def test_bury_but_not_what_waits(self) -> None:
+    def test_dead_letter_but_not_retries(self) -> None:
         """Waiting retries may be left as they are."""
         ready, waiting = self.accept_one("e1"), self.accept_one("e2")
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, (), False)), 1)
         self.assertEqual((self.ready_ids(ready - 1), self.due_ids(NOW + 5)), ([], [waiting]))
 
-    def test_numbers_of_the_buried_are_not_given_again(self) -> None:
-        """An attempt that ran on may settle what was buried; the number of its dead letter stays used, always."""
+    def test_numbers_of_dead_letters_are_not_given_again(self) -> None:
+        """An attempt that ran on may settle a dead letter; the number of the dead letter stays used, always."""
         delivery_id = self.accept_one("e1")
         self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, (), True))
         number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
@@ -83,8 +83,8 @@ class OperatingTests(StoreTestCase):
 
     # redrive
 
-    def test_take_back(self) -> None:
-        """What used up its attempts since a time is ready again, for the other version, as if it were new."""
+    def test_redrive(self) -> None:
+        """A delivery whose attempts were used up since a time is ready again, for the other version, as if new."""
         early, late = self.die("early", NOW + 4), self.die("late", NOW + 5)
         self.die("rejected", NOW + 9, DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
         self.die("other", NOW + 9, version=2)
@@ -99,8 +99,8 @@ class OperatingTests(StoreTestCase):
         self.assertEqual(len(self.kinds(ATTEMPTS)), 4)
         self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 3, NOW + 5)), 0)
 
-    def test_taken_back_lives_again(self) -> None:
-        """What was taken back is counted as unfinished, is not trimmed, and dies again with a number of its own."""
+    def test_redriven_is_unfinished(self) -> None:
+        """A redriven delivery counts as unfinished, is not trimmed, and may die again with a new number."""
         delivery_id = self.die("e1")
         before = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
         self.result_of(self.store.deliveries.redrive("gh", 1, 2, NOW))
@@ -114,8 +114,8 @@ class OperatingTests(StoreTestCase):
         self.assertGreater(record.number, before)
         self.assertEqual((record.payload["final_error"], record.payload["attempt_count"]), ("again", 1))
 
-    def test_numbers_of_what_was_taken_back_are_not_given_again(self) -> None:
-        """The number of a dead letter that was taken back stays used, over a restart too."""
+    def test_numbers_of_redriven_ones_are_not_given_again(self) -> None:
+        """The number of a dead letter that was redriven stays used, over a restart too."""
         self.die("e1")
         number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
         self.result_of(self.store.deliveries.redrive("gh", 1, 2, NOW))
@@ -123,8 +123,8 @@ class OperatingTests(StoreTestCase):
         self.die("e2")
         self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), number)
 
-    def test_take_back_from_an_earlier_server(self) -> None:
-        """Whosever a dead letter was, once it is taken back it is this server's to run."""
+    def test_redrive_from_an_earlier_server(self) -> None:
+        """A redriven dead letter of an earlier server belongs to this one."""
         delivery_id = self.die("e1")
         self.restart()
         self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 2, 0.0)), 1)
@@ -165,7 +165,7 @@ class OperatingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.deliveries.recent((), 5, 5)), [])
 
     def test_recent_looks_no_deeper(self) -> None:
-        """What is older than so many deliveries, whosever they are, does not come."""
+        """Events older than the given number of deliveries, of any trigger, are not found."""
         self.accept_one("rare", trigger_id="rare")
         for number in range(3):
             self.accept_one(f"e{number}")
@@ -183,7 +183,7 @@ class OperatingTests(StoreTestCase):
         self.assertEqual((event.envelope, event.body, event.disposition), (new.envelope, b"\x00\xff", "unknown"))
 
     def test_how_recent_events_were_treated(self) -> None:
-        """It is told whether the handler was called, the predicate said no, the filter failed, or none of it yet."""
+        """The disposition says that the handler was called, the predicate said no, the filter failed, or unknown."""
         self.accept_one("fresh")
         skipped, handled, retried, refused = (self.accept_one(name) for name in ("skip", "done", "retry", "refused"))
         self.settle(skipped, SKIPPED, skip_reason=PREDICATE, attempt=attempt_of(1, "skipped"))
@@ -219,7 +219,7 @@ class OperatingTests(StoreTestCase):
         self.assertEqual(self.ready_ids(), [left])
 
     def test_recovery_when_the_clock_is_set_back_after_the_start(self) -> None:
-        """A server that was gone for long when the next one started is gone by any later time of day."""
+        """A server whose heartbeat had lapsed when the next one started has lapsed at any later time of day."""
         self.accept_one("left")
         self.clock.advance(60.0)
         self.crash()

@@ -27,7 +27,7 @@ from harn.testing.stores.kit import (
 
 
 class RecordingTests(StoreTestCase):
-    """What the event log promises."""
+    """The promises of the event log."""
 
     def test_append_and_read(self) -> None:
         """Records come back by topic and number, with payload, headers and time."""
@@ -45,7 +45,7 @@ class RecordingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.event_log.latest("audit.test")), second)
 
     def test_unknown_topic_is_empty(self) -> None:
-        """A topic that nobody appended to has no records, and is not named."""
+        """A topic without records reads as empty, and is not listed."""
         self.assertEqual(self.result_of(self.store.event_log.read("no.such", 0, 10)), [])
         self.assertEqual(self.result_of(self.store.event_log.latest("no.such")), 0)
         self.assertEqual(self.result_of(self.store.event_log.topics()), [])
@@ -95,7 +95,7 @@ class RecordingTests(StoreTestCase):
         self.assertEqual(row.envelope, envelope)
 
     def test_unreadable_envelope_does_not_hide_the_others(self) -> None:
-        """A topic stays readable although one envelope is none."""
+        """A topic stays readable although one envelope cannot be decoded."""
         self.accept(new_delivery("e1", envelope=b"?"), new_delivery("e2"))
         records = self.result_of(self.store.event_log.read(INBOX, 0, 10))
         self.assertEqual([record.payload["event"]["id"] for record in records], ["e1", "e2"])

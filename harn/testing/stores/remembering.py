@@ -1,4 +1,4 @@
-"""What is remembered of generations: their content, for how long, and values that outlive a restart."""
+"""The content of generations, its retention, and values that outlive a restart."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -16,7 +16,7 @@ SUMMARY = {"added": ["gh"], "modified": {"é": [1, None, 0.5]}, "unchanged": 10_
 
 
 class RememberingTests(StoreTestCase):
-    """What is promised of the content of generations, and of checkpoints."""
+    """The promises for the content of generations, and for checkpoints."""
 
     def adopt_content(self, number: int, content: str, **changes: Any) -> None:
         """Adopt a generation with a bundle and a manifest of its own; each is handed over if it is not there."""
@@ -24,7 +24,7 @@ class RememberingTests(StoreTestCase):
         self.adopt(evolve(generation, **changes), f"bundle {content}".encode(), f"manifest {content}".encode())
 
     def contents(self, *names: str) -> list[str]:
-        """Those of ``names`` whose bundle and manifest are both kept."""
+        """Return those of ``names`` whose bundle and manifest are both kept."""
         found = []
         for name in names:
             bundle = self.result_of(self.store.generations.bundle(f"sha256:b{name}"))
@@ -37,11 +37,11 @@ class RememberingTests(StoreTestCase):
 
     # Generations
 
-    def test_what_a_generation_was_made_of(self) -> None:
-        """A generation comes back with all that was said of it, and its manifest byte for byte, after a restart too."""
+    def test_content_of_a_generation(self) -> None:
+        """A generation comes back with every field, and its manifest byte for byte, after a restart too."""
         text = b"\x00\xff# not even text"
         generation = generation_of(
-            7, manifest_digest="sha256:m", recalled=3, reason="the last one was no good", summary=SUMMARY
+            7, manifest_digest="sha256:m", recalled=3, reason="the last one failed", summary=SUMMARY
         )
         self.adopt(generation, b"bundle", text)
         self.restart()
@@ -53,7 +53,7 @@ class RememberingTests(StoreTestCase):
         self.assertIsNone(self.result_of(self.store.generations.manifest("sha256:other")))
 
     def test_adopted_again(self) -> None:
-        """A restart that goes on with a generation leaves the time at which it was first adopted."""
+        """A restart that continues a generation leaves the time at which it was first adopted."""
         self.adopt(generation_of(1), b"bundle", None)
         self.result_of(self.store.generations.adopted(1, NOW + 9, {"probation": {"generation": 1}}))
         self.restart()
@@ -61,7 +61,7 @@ class RememberingTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.checkpoints.get("probation")), {"generation": 1})
 
     def test_only_adopted_generations_are_shown(self) -> None:
-        """A number that was only reserved, or never given, is no generation to show."""
+        """A number that was only reserved, or never given, is not shown as a generation."""
         self.result_of(self.store.generations.reserve(generation_of(1), b"bundle"))
         self.assertIsNone(self.result_of(self.store.generations.generation(1)))
         self.assertIsNone(self.result_of(self.store.generations.generation(2)))
