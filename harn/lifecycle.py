@@ -137,6 +137,19 @@ class DeadLettered(Event, frozen=True, gc=False):
     count: int
 
 
+class DeadLettersEnded(Event, frozen=True, gc=False):
+    """
+    Dead letters of a trigger ended: an operator discarded or replayed them, or their sender sent the event again.
+
+    :ivar state: ``replayed`` or ``discarded``.
+    """
+
+    trigger_id: str
+    provider: str
+    state: str
+    count: int
+
+
 class Redriven(Event, frozen=True, gc=False):
     """Dead letters of a version are ready again, as its successor's."""
 

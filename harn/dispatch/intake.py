@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -19,11 +19,11 @@ from harn.clocks import rfc3339
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.attempt import shortened
 from harn.dispatch.delivery import Delivery
-from harn.lifecycle import Accepted, Appended, Chosen, Dropped, Lifecycle
-from harn.model.delivery import FILTER_ERROR, Acceptance, Claim, DeadLetter, NewDelivery
+from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
+from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.identifiers import new_event_id, new_trace_id
-from harn.store.inbox import IInbox
+from harn.store.inbox import IInbox, Kept
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignore
 from harn.triggers.ramp import Ramp
@@ -158,7 +158,6 @@ def _decide_one(
             scope="trigger:" + spec.id,
             key=verdict.dedupe_key,
             expires_at=arrival.received_at + spec.retry.retention_days * DAY,
-            lasting=verdict.lasting,
         )
     return binding, NewDelivery(
         event_id=envelope.id,
@@ -237,7 +236,7 @@ class Intake:
 
     def _accepted(
         self,
-        delivery_ids: tuple[int | None, ...],
+        delivery_ids: Kept,
         binding: BindingVersion,
         decided: Decided,
         ignored: int,
@@ -254,6 +253,8 @@ class Intake:
                 duplicates += 1
                 holder.release()
                 continue
+            if delivery_id in delivery_ids.repeats:
+                new = evolve(new, replay_of=delivery_ids.repeats[delivery_id])
             event_ids.append(new.event_id)
             bindings.append(holder.key)
             emit(Accepted(holder.key, delivery_id, new))
@@ -262,6 +263,8 @@ class Intake:
                 holder.release()
             else:
                 self._submit(Delivery.accepted(delivery_id, holder, new))
+        if delivery_ids.repeats:
+            emit(DeadLettersEnded(binding.id, binding.spec.provider, REPLAYED, len(delivery_ids.repeats)))
         if duplicates:
             emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
         return Taken(tuple(event_ids), duplicates, ignored, dead, tuple(bindings))

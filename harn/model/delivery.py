@@ -77,14 +77,13 @@ class Claim:
     The right to be the first of its kind, within a scope.
 
     :ivar scope: for dedupe keys ``trigger:<id>``; for signatures that count once ``admin``.
-    :ivar expires_at: seconds, Unix; from then on the claim has no effect.
-    :ivar lasting: keep it when its delivery becomes a dead letter, which releases it otherwise.
+    :ivar expires_at: seconds, Unix; from then on the claim has no effect. That of a delivery ends before, when that
+        becomes a dead letter; a claim that stands alone does not.
     """
 
     scope: str
     key: str
     expires_at: float
-    lasting: bool = False
 
 
 @frozen(kw_only=True)
@@ -107,7 +106,7 @@ class NewDelivery:
     :ivar body: the request's body as received.
     :ivar received_at: seconds, Unix.
     :ivar claim: must be new, else this delivery is a duplicate and is not kept. A dead letter releases its claim.
-    :ivar dead: if set, store the event as a dead letter from the start.
+    :ivar dead: if set, store the event as a dead letter from the start; it takes no claim.
     """
 
     event_id: str

@@ -17,6 +17,7 @@ from harn.store.event_log import IEventLog
 from harn.store.generations import IGenerations
 from harn.store.heartbeat import IHeartbeat
 from harn.store.inbox import IInbox
+from harn.store.jobs import IJobs
 from harn.store.recovery import IRecovery
 from harn.store.retention import IRetention
 
@@ -29,6 +30,7 @@ class IStore(IHeartbeat, IRetention):
     recovery: IRecovery = Attribute("Takes over what other servers left.")
     event_log: IEventLog = Attribute("The append-only record.")
     generations: IGenerations = Attribute("Numbers of generations and binding versions, and their content.")
+    jobs: IJobs = Attribute("What operators have it do with many deliveries.")
     checkpoints: ICheckpoints = Attribute("JSON values that outlast a restart.")
     backend: str = Attribute("For example ``sqlite``: as the state file shows it.")
     location: str | None = Attribute("A path or URL without credentials, or None.")

@@ -25,15 +25,9 @@ _ENVELOPE_FIELDS = frozenset(
 
 @frozen
 class Keep:
-    """
-    The event is for this trigger.
-
-    :ivar dedupe_key: the key of its claim, None for no claim.
-    :ivar lasting: the claim stays even if the event becomes a dead letter.
-    """
+    """The event is for this trigger; ``dedupe_key`` is the key of its claim, None for no claim."""
 
     dedupe_key: str | None
-    lasting: bool = False
 
 
 @frozen
@@ -133,10 +127,8 @@ class Rules:
             if self.filter is not None and not is_truthy(self.filter(event)):
                 return Ignore("filter")
             if self.dedupe_key is None:
-                return Keep(event.dedupe_key, lasting=True) if always_claim else Keep(None)
-            key = _evaluated(self.dedupe_key, event)
-            # A token that counts once stays used, and a tick is owed once, whatever happens to the event.
-            return Keep(key, lasting=always_claim and key == event.dedupe_key)
+                return Keep(event.dedupe_key if always_claim else None)
+            return Keep(_evaluated(self.dedupe_key, event))
         except Exception as error:
             # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
             return FilterFailed(f"{type(error).__name__}: {error}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harn.errors import ClaimTaken, EventLogUnavailable
+from harn.errors import ClaimTaken, EventLogUnavailable, HandlerRejected
+from harn.lifecycle import DeadLettersEnded
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Claim
 from harn.model.event import decode_envelope
@@ -50,6 +51,22 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual((taken.event_ids, taken.duplicates, len(self.world.rows())), ((), 1, 1))
         self.assertEqual(self.world.version().in_flight, 1)
         self.assertEqual(self.world.metrics.trigger("gh", "github").deduped, 1)
+
+    def test_sent_again_after_a_dead_letter(self) -> None:
+        """It is accepted, once, and runs as a repetition of the dead letter, which is none any more."""
+        ended: list[DeadLettersEnded] = []
+        self.world.lifecycle.subscribe(DeadLettersEnded, ended.append)
+        self.successResultOf(self.world.take())
+        self.world.call().raises(HandlerRejected("no"))
+        (first,) = self.successResultOf(self.world.take()).event_ids
+        (again,) = self.world.rows()[1:]
+        self.assertEqual((self.world.states(), again.event_id), (["replayed", "ready"], first))
+        self.assertEqual(self.world.call().call.replay_of, self.world.rows()[0].event_id)
+        self.assertEqual(ended, [DeadLettersEnded("gh", "github", "replayed", 1)])
+        self.assertEqual(self.successResultOf(self.world.take()).duplicates, 1)
+        self.world.call().returns()
+        self.assertEqual(self.successResultOf(self.world.take()).duplicates, 1)
+        self.assertEqual(self.world.states(), ["replayed", "done"])
 
     def test_claims_expire(self) -> None:
         """After ``retention_days`` the key is free again."""

@@ -112,13 +112,9 @@ class DecideTests(SynchronousTestCase):
     def test_no_dedupe_key_is_no_claim(self) -> None:
         """Without ``dedupe_key`` nothing is claimed, unless the source always claims."""
         self.assertEqual(decide(), Keep(None))
-        self.assertEqual(decide(always_claim=True), Keep("d-1", lasting=True))
-
-    def test_lasting(self) -> None:
-        """Of a connector that always claims, only a key of the trigger's own is let go of with a dead letter."""
+        self.assertEqual(decide(always_claim=True), Keep("d-1"))
         for expression in ("event.dedupe_key", "event.missing"):
-            self.assertEqual(decide(always_claim=True, dedupe_key=expression), Keep("d-1", lasting=True))
-            self.assertEqual(decide(dedupe_key=expression), Keep("d-1"))
+            self.assertEqual(decide(always_claim=True, dedupe_key=expression), Keep("d-1"))
         self.assertEqual(decide(always_claim=True, dedupe_key='event.headers."x-id"'), Keep("h-1"))
 
     def test_dedupe_key(self) -> None:

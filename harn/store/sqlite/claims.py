@@ -1,4 +1,9 @@
-"""Claims: each dedupe key is taken once until it expires, or until the delivery that holds it becomes a dead letter."""
+"""
+Claims: each dedupe key is taken once until it expires, or until the delivery that holds it becomes a dead letter.
+
+A claim that a dead letter releases stays as a row whose time is negated, so that the delivery which takes it next can
+name the dead letter. To a server of schema 3 such a row is an expired claim, which it takes or trims.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +11,56 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import frozen
+
 from harn.model.delivery import Acceptance, Claim
 from harn.store.sqlite.session import Session
 
 TABLES = """
--- `delivery_id`: which delivery holds it; it goes when that becomes a dead letter. None: it stays until it expires.
+-- `delivery_id`: which delivery holds it, and releases it as a dead letter: `expires_at` is negative from then on.
+-- None: it stays until it expires. `predecessor`: the dead letter that released it, until who took it is written.
 CREATE TABLE claims (
     scope TEXT NOT NULL,
     key TEXT NOT NULL,
     expires_at REAL NOT NULL,
     delivery_id INTEGER,
+    predecessor INTEGER,
     PRIMARY KEY (scope, key)
 ) WITHOUT ROWID;
 CREATE INDEX claims_expiry ON claims (expires_at);
 CREATE INDEX claims_delivery ON claims (delivery_id) WHERE delivery_id IS NOT NULL;
+CREATE INDEX claims_predecessor ON claims (predecessor) WHERE predecessor IS NOT NULL;
 """
 
 _INSERT = "INSERT INTO claims (scope, key, expires_at, delivery_id) VALUES "
 _UNLESS_TAKEN = (
-    " ON CONFLICT (scope, key) DO UPDATE SET expires_at = excluded.expires_at, delivery_id = excluded.delivery_id"
-    " WHERE claims.expires_at <= ?"
+    " ON CONFLICT (scope, key) DO UPDATE SET expires_at = excluded.expires_at, delivery_id = excluded.delivery_id,"
+    " predecessor = CASE WHEN claims.expires_at < 0 THEN claims.delivery_id END WHERE claims.expires_at <= ?"
 )
-_RELEASE = "DELETE FROM claims WHERE delivery_id IN (SELECT value FROM json_each(?))"
+RELEASE = "UPDATE claims SET expires_at = -expires_at WHERE expires_at > 0 AND delivery_id IN ({})"
+"""Release the claims of the deliveries that a query, which is to be filled in, gives."""
+RETAKE = "UPDATE claims SET expires_at = -expires_at WHERE expires_at < 0 AND delivery_id IN ({})"
+"""Undo `RELEASE`, for claims that no other delivery has taken since."""
+_RELEASE = RELEASE.format("SELECT value FROM json_each(?)")
+_SUCCEEDED = (
+    "SELECT c.delivery_id, c.predecessor, d.event_id FROM claims c INDEXED BY claims_predecessor"
+    " LEFT JOIN deliveries d ON d.id = c.predecessor WHERE c.predecessor IS NOT NULL"
+)
+_SETTLE_SUCCESSION = "UPDATE claims SET predecessor = NULL WHERE predecessor IS NOT NULL"
+_HAND_ON = "UPDATE claims SET expires_at = abs(expires_at), delivery_id = ? WHERE delivery_id = ? AND expires_at < 0"
 _EXPIRED = (
     "DELETE FROM claims WHERE (scope, key) IN"
-    " (SELECT scope, key FROM claims WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
+    " (SELECT scope, key FROM claims WHERE expires_at BETWEEN ? AND ? ORDER BY expires_at LIMIT ?)"
 )
+
+
+@frozen
+class Succession:
+    """A delivery has taken the claim that a dead letter released: ids of both, and the dead letter's event."""
+
+    delivery_id: int
+    dead_id: int
+    dead_event: str
 
 
 def take_all(session: Session, acceptances: Sequence[Acceptance], now: float) -> bool:
@@ -49,8 +78,8 @@ def take_all(session: Session, acceptances: Sequence[Acceptance], now: float) ->
         for new in acceptance.deliveries:
             number += 1  # as it is given if all are granted
             claim = new.claim
-            if claim is not None:
-                values += (claim.scope, claim.key, claim.expires_at, None if claim.lasting else number)
+            if claim is not None and new.dead is None:
+                values += (claim.scope, claim.key, claim.expires_at, number)
     if not values:
         return True
     if len(values) == 4:
@@ -69,16 +98,37 @@ def take(session: Session, claim: Claim | None, now: float, delivery_id: int | N
     """Insert one claim, for that delivery. Return True if it was free, or none is wanted."""
     if claim is None:
         return True
-    values = (claim.scope, claim.key, claim.expires_at, None if claim.lasting else delivery_id)
+    values = (claim.scope, claim.key, claim.expires_at, delivery_id)
     return session.execute_rows(_INSERT, 4, values, _UNLESS_TAKEN, (now,)) == 1
 
 
 def release(session: Session, delivery_ids: Sequence[int]) -> None:
-    """Delete the claims of these deliveries."""
+    """Release the claims of these deliveries, which are dead letters now."""
     if delivery_ids:
-        session.connection.execute(_RELEASE, (json.dumps(delivery_ids),))
+        release_all(session, _RELEASE, (json.dumps(delivery_ids),))
+
+
+def release_all(session: Session, statement: str, values: Sequence[Any]) -> None:
+    """Run a statement made of `RELEASE`."""
+    session.connection.execute(statement, values)
+    session.has_released = True
+
+
+def hand_on(session: Session, dead_id: int, delivery_id: int) -> None:
+    """Move the claim that a dead letter released to another delivery, unless a third has taken it meanwhile."""
+    session.connection.execute(_HAND_ON, (delivery_id, dead_id))
+
+
+def successions(session: Session) -> list[Succession]:
+    """Return each delivery of this transaction that took the claim of a dead letter which is still kept."""
+    if not session.has_released:
+        return []
+    rows = session.connection.execute(_SUCCEEDED).fetchall()
+    if rows:
+        session.connection.execute(_SETTLE_SUCCESSION)
+    return [Succession(*row) for row in rows if row[2] is not None]
 
 
 def trim(session: Session, now: float, limit: int) -> int:
-    """Delete up to ``limit`` claims that have expired; return how many."""
-    return session.connection.execute(_EXPIRED, (now, limit)).rowcount
+    """Delete up to ``limit`` claims whose time has come, released or not; return how many."""
+    return session.connection.execute(_EXPIRED, (-now, now, limit)).rowcount

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
 from harn.store.deliveries import REMOVED, Backlog, IDeliveries, RecentEvent, disposition
+from harn.store.sqlite import claims
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import NAMES, READY, WAITING, Settle
@@ -159,16 +160,16 @@ DEAD_LETTER_SOME = (
     " error_class = ?, error = ?{} FROM (SELECT id AS dying, row_number() OVER (ORDER BY id) AS place"
     " FROM deliveries INDEXED BY deliveries_unfinished WHERE {}) WHERE id = dying"
 )
-RELEASE_SOME = (
-    "DELETE FROM claims WHERE delivery_id IN (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE {})"
-)
+RELEASE_SOME = claims.RELEASE.format("SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE {}")
 _RELEASE_VERSION = RELEASE_SOME.format(_OF_VERSION)
 _DEAD_LETTER_VERSION = DEAD_LETTER_SOME.format("", _OF_VERSION)
+_REDRIVEN = "state >= 2 AND state = 3 AND settled_at >= ? AND trigger_id = ? AND version = ? AND reason = ?"
 _REDRIVE = (
     "UPDATE deliveries INDEXED BY deliveries_finished SET state = 0, version = ?, owner = ?, attempts = 0, passed = 0,"
     " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
-    " WHERE state >= 2 AND state = 3 AND settled_at >= ? AND trigger_id = ? AND version = ? AND reason = ?"
+    " WHERE " + _REDRIVEN
 )
+_RETAKE_REDRIVEN = claims.RETAKE.format("SELECT id FROM deliveries INDEXED BY deliveries_finished WHERE " + _REDRIVEN)
 
 _ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - ? WHERE state = 1 AND owner = ?"
 
@@ -288,8 +289,9 @@ class SQLiteDeliveries(Idea):
         """See `IDeliveries.redrive`."""
         # No row has the numbers of these dead letters any more, and they are not given again.
         session.keep_numbers()
-        values = (to_version, session.incarnation, since, trigger_id, version, RETRY_EXHAUSTED)
-        return session.connection.execute(_REDRIVE, values).rowcount
+        which = (since, trigger_id, version, RETRY_EXHAUSTED)
+        session.connection.execute(_RETAKE_REDRIVEN, which)
+        return session.connection.execute(_REDRIVE, (to_version, session.incarnation, *which)).rowcount
 
     @writes
     def advance_due(self, session: Session, seconds: float) -> None:
@@ -308,7 +310,7 @@ def _dead_letter(
 ) -> int:
     why = (dead.reason, dead.error_class, dead.error)
     which = _of_version(trigger_id, version, excluding, waiting)
-    session.connection.execute(_RELEASE_VERSION, which)
+    claims.release_all(session, _RELEASE_VERSION, which)
     count = session.connection.execute(_DEAD_LETTER_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
     session.numbers.dead += count
     # An attempt that ran on may settle one of them again; then no row has its number any more.

@@ -9,12 +9,12 @@ from zope.interface import implementer
 
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim
-from harn.store.inbox import IInbox
+from harn.store.inbox import IInbox, Kept
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
 from harn.store.sqlite.executor import Idea
 from harn.store.sqlite.session import LARGE, Session
-from harn.store.sqlite.settling import Death, mark_dead
+from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ _INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WH
 _INSERT_DELIVERIES = (
     "INSERT INTO deliveries (id, event_id, trigger_id, version, provider, kind, owner, received_at, replay_of) VALUES "
 )
+_NAME_REPEATED = "UPDATE deliveries SET replay_of = ? WHERE id = ?"
 
 
 class Accept(GroupedUnit):
@@ -39,7 +40,10 @@ class Accept(GroupedUnit):
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Accept], now: float) -> None:
-        """Write acceptances, in order; one whose guard is taken gets its error, a duplicate its None."""
+        """
+        Write acceptances, in order; one whose guard is taken gets its error, a duplicate its None. What takes the claim
+        of a dead letter is linked with it.
+        """
         granted = claims.take_all(session, [unit.acceptance for unit in units], now)
         events: list[Any] = []
         large: list[tuple[Any, ...]] = []
@@ -52,7 +56,8 @@ class Accept(GroupedUnit):
                 unit.error = ClaimTaken("it was accepted before")
                 continue
             for new in unit.acceptance.deliveries:
-                if not granted and not claims.take(session, new.claim, now, number + 1):
+                claim = None if new.dead is not None else new.claim
+                if not granted and not claims.take(session, claim, now, number + 1):
                     ids.append(None)
                     continue
                 number += 1
@@ -74,12 +79,11 @@ class Accept(GroupedUnit):
                 )
                 if new.dead is not None:
                     dead.append((number, new.dead, new.received_at))
-                    if not granted:
-                        claims.release(session, [number])  # a later one of this batch may take the same claim
-            unit.value = tuple(ids)
+            unit.value = Kept(ids)
         session.numbers.delivery = number
         _insert(session, events, large, deliveries)
         mark_dead(session, dead)
+        _link(session, units, now)
 
 
 def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], deliveries: list[Any]) -> None:
@@ -93,11 +97,32 @@ def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], d
         session.execute_rows(_INSERT_DELIVERIES, 9, deliveries)
 
 
+def _link(session: Session, units: Sequence[Accept], now: float) -> None:
+    """Link deliveries that took the claim of a dead letter with that, in their rows and in the units' values."""
+    found = {each.delivery_id: each for each in claims.successions(session)}
+    if not found:
+        return
+    for unit in units:
+        kept = unit.value
+        if kept is None:
+            continue
+        pairs = [
+            (found[number], new)
+            for number, new in zip(kept, unit.acceptance.deliveries, strict=True)
+            if number in found
+        ]
+        for succession, new in pairs:
+            session.connection.execute(_NAME_REPEATED, (succession.dead_event, succession.delivery_id))
+            mark_replayed(session, succession.dead_id, new.event_id, now)
+        if pairs:
+            kept.repeats = {succession.delivery_id: succession.dead_event for succession, _ in pairs}
+
+
 @implementer(IInbox)
 class SQLiteInbox(Idea):
     """`IInbox` on SQLite."""
 
-    def accept(self, acceptance: Acceptance) -> Deferred[tuple[int | None, ...]]:
+    def accept(self, acceptance: Acceptance) -> Deferred[Kept]:
         """See `IInbox.accept`."""
         return self._executor.writer.write(Accept(acceptance))
 

@@ -43,6 +43,19 @@ _STEPS: dict[int, tuple[str, ...]] = {
         " WHERE state = 1 OR state = 3 OR ended_as > 0",
         "CREATE INDEX deliveries_dead_groups ON deliveries (trigger_id, reason, error_class, settled_at)"
         " WHERE state = 3",
+        # Which dead letter a delivery repeats; jobs of operators.
+        "ALTER TABLE claims ADD COLUMN predecessor INTEGER",
+        "CREATE INDEX claims_predecessor ON claims (predecessor) WHERE predecessor IS NOT NULL",
+        "CREATE TABLE jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL, actor TEXT NOT NULL,"
+        " filter BLOB NOT NULL, rate REAL, state TEXT NOT NULL, created_at REAL NOT NULL, ended_at REAL,"
+        " cursor INTEGER NOT NULL, is_selected INTEGER NOT NULL, matched INTEGER NOT NULL DEFAULT 0,"
+        " changed INTEGER NOT NULL DEFAULT 0, skipped INTEGER NOT NULL DEFAULT 0)",
+        "CREATE INDEX jobs_unfinished ON jobs (id) WHERE ended_at IS NULL",
+        "CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL",
+        "CREATE TABLE job_items (job_id INTEGER NOT NULL, delivery_id INTEGER NOT NULL,"
+        " outcome INTEGER NOT NULL DEFAULT 0, event_id TEXT, replayed_as TEXT, reason TEXT,"
+        " PRIMARY KEY (job_id, delivery_id)) WITHOUT ROWID",
+        "CREATE INDEX job_items_pending ON job_items (job_id, delivery_id) WHERE outcome = 0",
     ),
 }
 """For each version of the schema, the statements that make it out of the one before."""

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from harn.model.delivery import StoredDelivery
 from harn.store.heartbeat import LAPSE
 from harn.store.recovery import IRecovery, Recovery, recovery_limit
+from harn.store.sqlite import claims
 from harn.store.sqlite.deliveries import COUNTS, DEAD_LETTER_SOME, FROM, RELEASE_SOME, WITHOUT_EVENT, count, stored
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
@@ -172,7 +173,7 @@ def take_over(
     dead = 0
     if counted:
         incurable = (*which, limit, json.dumps([number for ids in crashed.values() for number in ids]))
-        execute(_RELEASE_INCURABLE, incurable)
+        claims.release_all(session, _RELEASE_INCURABLE, incurable)
         values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
         dead = execute(_DEAD_LETTER_INCURABLE, values).rowcount
         session.numbers.dead += dead

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from harn.store.retention import RetentionPolicy
-from harn.store.sqlite import claims, event_log, generations, recovery
+from harn.store.sqlite import claims, event_log, generations, jobs, recovery
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import DEAD, DONE
 
@@ -34,6 +34,8 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
     for state, kept in ((DONE, policy.events), (DEAD, policy.dead)):
         if removed < limit:
             removed += _remove_finished(session, state, now - kept, limit - removed, MOST_BYTES)
+    if removed < limit:
+        removed += jobs.trim(session, now - policy.events, limit - removed)
     if removed < limit:
         removed += recovery.trim_servers(session, now - policy.events)
     if removed < limit and policy.max_bytes is not None:

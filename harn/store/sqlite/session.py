@@ -30,6 +30,8 @@ SELECT name, max(highest) FROM (
 ) GROUP BY name
 """
 
+_HAS_RELEASED = "SELECT 1 FROM claims WHERE expires_at < 0 LIMIT 1"
+
 
 @define
 class Numbers:
@@ -49,12 +51,14 @@ class Session:
     failed, and when another process wrote: while a server takes over from another, the two share the database.
 
     :param incarnation: the ``owner`` of accepted deliveries; 0 until this server is registered.
+    :ivar has_released: False while no dead letter has released a claim; to save a statement for each batch.
     """
 
     def __init__(self, connection: sqlite3.Connection, incarnation: int) -> None:
         self.connection = connection
         self.incarnation = incarnation
         self.numbers = Numbers(delivery=0, attempt=0, dead=0, record=0)
+        self.has_released = False
         self._seen: int | None = None
         self.read_numbers()
 
@@ -75,6 +79,7 @@ class Session:
         """Read the latest numbers from the database."""
         found = dict(self.connection.execute(_NUMBERS).fetchall())
         self.numbers = Numbers(**{name: highest or 0 for name, highest in found.items()})
+        self.has_released = self.connection.execute(_HAS_RELEASED).fetchone() is not None
 
     def keep_numbers(self) -> None:
         """Write the numbers down, before rows that had them are removed."""

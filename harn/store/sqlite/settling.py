@@ -41,6 +41,10 @@ _DEAD_LETTER = (
     "UPDATE deliveries SET state = 3, settled_at = ?, dead_number = ?, reason = ?, error_class = ?, error = ?"
     " WHERE id = ?"
 )
+_MARK_REPLAYED = (
+    "UPDATE deliveries SET state = 2, ended_as = ?, died_at = settled_at, settled_at = ?, replayed_as = ?"
+    " WHERE id = ? AND state = 3"
+)
 _INSERT_ATTEMPTS = (
     "INSERT INTO attempts"
     " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error, traceback, output)"
@@ -133,9 +137,14 @@ def _update(session: Session, rows: list[Any], expected: int) -> None:
 
 
 def mark_dead(session: Session, dead: Sequence[Death]) -> None:
-    """Make dead letters of deliveries that were inserted in this transaction, and release their claims."""
+    """Make dead letters of deliveries that were inserted in this transaction, without claims."""
     for delivery_id, letter, at in dead:
         session.numbers.dead += 1
         values = (at, session.numbers.dead, letter.reason, letter.error_class, letter.error, delivery_id)
         session.connection.execute(_DEAD_LETTER, values)
-    claims.release(session, [delivery_id for delivery_id, _, _ in dead])
+
+
+def mark_replayed(session: Session, delivery_id: int, event_id: str, now: float) -> bool:
+    """Make a dead letter one that was replayed as ``event_id``; return False for any other delivery."""
+    values = (REPLAYED, now, event_id, delivery_id)
+    return session.connection.execute(_MARK_REPLAYED, values).rowcount == 1

@@ -25,6 +25,7 @@ from harn.store.sqlite.event_log import SQLiteEventLog
 from harn.store.sqlite.executor import Executor
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.inbox import SQLiteInbox
+from harn.store.sqlite.jobs import SQLiteJobs
 from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.recovery import SQLiteRecovery
@@ -75,6 +76,7 @@ class SQLiteStore:
         self.recovery = SQLiteRecovery(self._executor)
         self.event_log = SQLiteEventLog(self._executor)
         self.generations = SQLiteGenerations(self._executor)
+        self.jobs = SQLiteJobs(self._executor)
         self.checkpoints = SQLiteCheckpoints(self._executor)
 
     def _new_workers(self, wall: WallTime) -> tuple[Writer, Reader, RunningNotes]:

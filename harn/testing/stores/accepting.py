@@ -14,6 +14,7 @@ from harn.model.delivery import (
     FILTER_ERROR,
     READY,
     REJECTED,
+    REPLAYED,
     RETRY_EXHAUSTED,
     WAITING,
     Claim,
@@ -22,10 +23,12 @@ from harn.model.delivery import (
 from harn.store.event_log import DEAD_LETTERS, OUTBOX
 from harn.testing.stores.kit import (
     DAY,
+    KEEP,
     NOW,
     StoreTestCase,
     accept_of,
     attempt_of,
+    dead_letter,
     dedupe,
     new_delivery,
     settlement_of,
@@ -128,9 +131,13 @@ class AcceptingTests(StoreTestCase):
             self.settle(first, WAITING, due_at=NOW + 5)
             self.assertEqual(self.accept(new_delivery("early", claim=dedupe(reason))), (None,))
             self.settle(first, DEAD, dead=DeadLetter(reason=reason, error_class="handler_error", error="no"))
-            again, twice = self.accept(*(new_delivery(f"{reason}-{n}", claim=dedupe(reason)) for n in (2, 3)))
-            self.assertIsNotNone(again)
+            kept = self.accept(*(new_delivery(f"{reason}-{n}", claim=dedupe(reason)) for n in (2, 3)))
+            again, twice = kept
+            assert again is not None
             self.assertIsNone(twice)
+            self.assertEqual(kept.repeats, {again: f"{reason}-1"})
+            (repeat,) = self.result_of(self.store.deliveries.find(f"{reason}-2"))
+            self.assertEqual((repeat.replay_of, self.state_of(f"{reason}-1")), (f"{reason}-1", [REPLAYED]))
             self.restart()
             self.assertEqual(self.accept(new_delivery("late", claim=dedupe(reason))), (None,))
         self.assertEqual(self.accept(new_delivery("done-2", claim=dedupe("d"))), (None,))
@@ -156,18 +163,36 @@ class AcceptingTests(StoreTestCase):
         self.settle(first, DEAD, dead=DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
         self.assertEqual(self.accept(new_delivery("e3", claim=dedupe("k"))), (None,))
 
-    def test_lasting_claim_stays(self) -> None:
-        """A claim that is to last, and a guard, outlive a dead letter: a token that counts once stays used."""
-        lasting = Claim(scope="trigger:gh", key="jti", expires_at=NOW + DAY, lasting=True)
+    def test_guard_stays(self) -> None:
+        """A guard outlives the dead letter that came with it: a signature that counts once stays used."""
         guard = Claim(scope="admin", key="signature", expires_at=NOW + DAY)
-        (delivery_id, _) = self.accept(
-            new_delivery("e1", claim=lasting), new_delivery("e2", claim=dedupe("k")), guard=guard
-        )
+        (delivery_id,) = self.accept(new_delivery("e1", claim=dedupe("k")), guard=guard)
         assert delivery_id is not None
         self.settle(delivery_id, DEAD, dead=DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
-        self.assertEqual(self.accept(new_delivery("e3", claim=lasting)), (None,))
         with self.assertRaises(ClaimTaken):
-            self.accept(new_delivery("e4"), guard=guard)
+            self.accept(new_delivery("e2", claim=dedupe("k")), guard=guard)
+        self.assertEqual(self.state_of("e1"), [DEAD])
+        self.assertIsNotNone(self.accept(new_delivery("e3", claim=dedupe("k")))[0])
+
+    def test_redriven_takes_its_claim_back(self) -> None:
+        """What is sent again while a redriven delivery is under way is a duplicate; so it is after a repetition."""
+        first = self.accept_one("e1", claim=dedupe("k"))
+        self.settle(first, DEAD, dead=dead_letter("no"))
+        self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 2, NOW)), 1)
+        self.assertEqual(self.accept(new_delivery("e2", claim=dedupe("k"))), (None,))
+        self.settle(first, DEAD, dead=dead_letter("no"), version=2)
+        self.assertIsNotNone(self.accept(new_delivery("e3", claim=dedupe("k")))[0])
+        self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 2, 3, NOW)), 0)
+        self.assertEqual(self.state_of("e1"), [REPLAYED])
+
+    def test_released_claim_expires(self) -> None:
+        """Retention removes the claim of a dead letter when its time has come; what comes then repeats nothing."""
+        first = self.accept_one("e1", claim=dedupe("k", NOW + 10))
+        self.settle(first, DEAD, dead=dead_letter("no"))
+        self.assertEqual(self.trim_all(KEEP, NOW + 5), 0)
+        self.assertEqual(self.trim_all(KEEP, NOW + 10), 1)
+        kept = self.accept(new_delivery("e2", claim=dedupe("k")))
+        self.assertEqual((kept.repeats, self.state_of("e1")), ({}, [DEAD]))
 
     def test_claims_of_a_unit_with_duplicates(self) -> None:
         """Each delivery releases its own claim, also where others of its turn were duplicates."""

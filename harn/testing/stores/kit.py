@@ -31,6 +31,7 @@ from harn.model.delivery import (
 from harn.model.event import UNSIGNED, Envelope, encode_envelope
 from harn.store.deliveries import Backlog
 from harn.store.generations import BindingRecord, GenerationRecord
+from harn.store.inbox import Kept
 from harn.store.interfaces import IStore
 from harn.store.retention import RetentionPolicy
 
@@ -191,7 +192,7 @@ class StoreTestCase(SynchronousTestCase):
             self.addCleanup(lambda: self.result_of(crashed.close()))
         self.result_of(self.store.open())
 
-    def accept(self, *deliveries: NewDelivery, guard: Claim | None = None) -> tuple[int | None, ...]:
+    def accept(self, *deliveries: NewDelivery, guard: Claim | None = None) -> Kept:
         """Accept deliveries as one unit; return their ids."""
         return self.result_of(self.store.inbox.accept(accept_of(*deliveries, guard=guard)))
 

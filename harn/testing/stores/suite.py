@@ -12,6 +12,7 @@ from harn.store.event_log import IEventLog
 from harn.store.generations import IGenerations
 from harn.store.inbox import IInbox
 from harn.store.interfaces import IStore
+from harn.store.jobs import IJobs
 from harn.store.recovery import IRecovery
 from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
@@ -20,6 +21,7 @@ from harn.testing.stores.kit import StoreClock, StoreTestCase
 from harn.testing.stores.operating import OperatingTests
 from harn.testing.stores.recording import RecordingTests
 from harn.testing.stores.remembering import RememberingTests
+from harn.testing.stores.replaying import ReplayingTests
 
 
 def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> type[StoreTestCase]:
@@ -30,7 +32,9 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
         (for its ``mktemp``) and the reactor to use.
     """
 
-    class StoreTests(AcceptingTests, DeliveringTests, OperatingTests, RecordingTests, KeepingTests, RememberingTests):
+    class StoreTests(
+        AcceptingTests, DeliveringTests, OperatingTests, RecordingTests, KeepingTests, RememberingTests, ReplayingTests
+    ):
         """Every promise of `IStore`, kept by the stores of ``factory``."""
 
         def make_store(self) -> IStore:
@@ -45,6 +49,7 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
             verifyObject(IRecovery, self.store.recovery)
             verifyObject(IEventLog, self.store.event_log)
             verifyObject(IGenerations, self.store.generations)
+            verifyObject(IJobs, self.store.jobs)
             verifyObject(ICheckpoints, self.store.checkpoints)
 
     return StoreTests

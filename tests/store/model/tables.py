@@ -10,9 +10,12 @@ from attrs import define, evolve
 from harn.errors import ClaimTaken, StoreError
 from harn.model.delivery import (
     DEAD,
+    DISCARDED,
     DONE,
     READY,
+    REPLAYED,
     RETRY_EXHAUSTED,
+    SKIPPED,
     WAITING,
     Acceptance,
     Attempt,
@@ -39,6 +42,9 @@ from harn.store.recovery import Recovery, recovery_limit
 from harn.store.retention import RetentionPolicy
 from tests.store.model.claims import Claims
 
+OVER = (DONE, SKIPPED, DISCARDED, REPLAYED)
+"""States in which nothing more is to be done."""
+
 
 @define
 class Row:
@@ -47,6 +53,7 @@ class Row:
     stored: StoredDelivery
     owner: int
     settled_at: float | None = None
+    died_at: float | None = None
     dead_number: int | None = None
     dead: DeadLetter | None = None
     result: bytes | None = None
@@ -213,6 +220,7 @@ class DeliveryTables:
             row.stored = evolve(row.stored, state=READY, version=to_version, attempts=0, passed=False, due_at=None)
             row.owner = owner
             row.settled_at = row.dead_number = row.dead = None
+            self._claims.retake(row.stored.delivery_id)
         return len(rows)
 
     def recover(
@@ -268,15 +276,28 @@ class DeliveryTables:
     def trim_finished(self, policy: RetentionPolicy, now: float, limit: int) -> int:
         """Remove what was finished so long ago, up to ``limit``; count it."""
         removed = 0
-        for state, kept in ((DONE, policy.events), (DEAD, policy.dead)):
-            old = [row for row in self._finished(state) if (row.settled_at or 0.0) < now - kept]
+        for states, kept in ((OVER, policy.events), ((DEAD,), policy.dead)):
+            old = [row for row in self._finished(*states) if (row.settled_at or 0.0) < now - kept]
             removed += self._remove(old[: limit - removed])
         return removed
 
     def _accept(self, new: NewDelivery, owner: int, now: float) -> int | None:
-        if new.claim is not None and not self._claims.take(new.claim, now, self._highest["delivery"] + 1):
+        if new.claim is None or new.dead is not None:
+            return self._keep(new, owner)
+        repeated = self._claims.released_by(new.claim)
+        if not self._claims.take(new.claim, now, self._highest["delivery"] + 1):
             return None
-        return self._keep(new, owner)
+        delivery_id = self._keep(new, owner)
+        if repeated in self._rows:
+            self._link(self._rows[repeated], self._rows[delivery_id], now)
+        return delivery_id
+
+    def _link(self, repeated: Row, row: Row, now: float) -> None:
+        """Name a delivery that took the claim of a dead letter in that, and the other way round."""
+        row.stored = evolve(row.stored, replay_of=repeated.stored.event_id)
+        if repeated.stored.state == DEAD:
+            repeated.stored = evolve(repeated.stored, state=REPLAYED)
+            repeated.died_at, repeated.settled_at = repeated.settled_at, now
 
     def _keep(self, new: NewDelivery, owner: int) -> int:
         delivery_id = self._next("delivery")
@@ -327,8 +348,8 @@ class DeliveryTables:
             if row.owner not in but_of and (received_before is None or row.stored.received_at < received_before):
                 yield row
 
-    def _finished(self, state: str) -> list[Row]:
-        rows = (row for row in self._rows.values() if row.stored.state == state)
+    def _finished(self, *states: str) -> list[Row]:
+        rows = self._in_state(*states)
         return sorted(rows, key=lambda row: row.settled_at or 0.0)
 
     def _remove(self, rows: Sequence[Row]) -> int:
@@ -377,7 +398,8 @@ class DeliveryTables:
     def _dead_record(self, row: Row) -> Record:
         attempts = self._attempts_of(row.stored.delivery_id)
         dead = row.dead or DeadLetter(reason="", error_class="", error="")
-        return dead_record(row.dead_number or 0, row.stored, dead, row.settled_at or 0.0, attempts)
+        died_at = row.settled_at if row.died_at is None else row.died_at
+        return dead_record(row.dead_number or 0, row.stored, dead, died_at or 0.0, attempts)
 
 
 def count(rows: Iterable[Row]) -> list[Backlog]:
