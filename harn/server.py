@@ -128,7 +128,7 @@ class Server:
         self.settings = settings
         self.lifecycle.emit(SettingsChanged(settings))
 
-    def in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+    def in_thread(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
         """Call ``function`` off the reactor thread."""
         called: Deferred[T] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
         return called

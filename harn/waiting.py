@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,6 +12,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Calls a function off the reactor thread. The Deferred of its result fires on the reactor thread."""
+
+    def __call__(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
+        """Call ``function`` with the arguments."""
 
 
 def shield(work: Awaitable[T], failed_late: Callable[[Failure], object]) -> Deferred[T]:

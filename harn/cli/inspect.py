@@ -13,7 +13,7 @@ import msgspec
 
 from harn.cli.lines import section
 from harn.cli.operations import ask, print_json
-from harn.cli.place import Place, Reach
+from harn.cli.place import Reach, ServerLocation
 from harn.cli.rows import STATES, Column, Rows
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
@@ -81,7 +81,7 @@ def inspect(as_json: bool, **given: Any) -> None:
         click.echo(line)
 
 
-def inspect_offline(place: Place) -> Inspection:
+def inspect_offline(place: ServerLocation) -> Inspection:
     """
     Return what the state file and the store tell of a server that does not run.
 

@@ -35,7 +35,7 @@ class OtherManifest(HarnError):
 
 
 @frozen(kw_only=True)
-class Place:
+class ServerLocation:
     """
     Which manifest and state directory a command is about.
 
@@ -49,7 +49,7 @@ class Place:
     state_dir_name: str
 
     @classmethod
-    def told(cls, config: str | None, state_dir: str | None, environ: Mapping[str, str]) -> Place:
+    def of_options(cls, config: str | None, state_dir: str | None, environ: Mapping[str, str]) -> ServerLocation:
         """Put together what flags, environment and defaults say."""
         name = value_of(STATE_DIR, {"state_dir": state_dir}, environ)
         return cls(
@@ -134,7 +134,7 @@ class Reach:
     :ivar admin_url: where it was pointed to, if it was; see `AdminClient` for the rest.
     """
 
-    place: Place
+    place: ServerLocation
     environ: Mapping[str, str] = field(repr=False)
     admin_url: str | None
     cacert: str | None
@@ -151,7 +151,7 @@ class Reach:
         if given["admin_url"] is not None and given["config"] is not None:
             raise click.UsageError("--config selects a server on this machine; it cannot be used with --admin-url")
         return cls(
-            place=Place.told(given["config"], given["state_dir"], environ),
+            place=ServerLocation.of_options(given["config"], given["state_dir"], environ),
             environ=environ,
             admin_url=given["admin_url"],
             cacert=given["cacert"],

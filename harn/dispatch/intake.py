@@ -25,7 +25,7 @@ from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.identifiers import new_event_id, new_trace_id
 from harn.store.inbox import IInbox, Kept
 from harn.triggers.binding import BindingVersion
-from harn.triggers.matching import FilterFailed, Ignore
+from harn.triggers.matching import FilterFailed, Ignored
 from harn.triggers.ramp import Ramp
 
 DAY = 86400.0
@@ -108,7 +108,7 @@ def decide(
         holder, found = _decide_one(binding, ramp, arrival, normalized, trace_id, always_claim)
         if ramp is not None:
             reached |= {holder}
-        if not isinstance(found, Ignore):
+        if not isinstance(found, Ignored):
             kept.append(found)
             holders.append(holder)
         elif found.stage == "filter":
@@ -125,7 +125,7 @@ def _decide_one(
     normalized: NormalizedEvent,
     trace_id: str,
     always_claim: bool,
-) -> tuple[BindingVersion, NewDelivery | Ignore]:
+) -> tuple[BindingVersion, NewDelivery | Ignored]:
     """Apply the rules to one event: whose, and what to keep of it or why nothing."""
     body = arrival.body if normalized.body is None else normalized.body
     envelope = Envelope(
@@ -149,7 +149,7 @@ def _decide_one(
     verdict = binding.rules.decide(event, always_claim=always_claim)
     claim: Claim | None = None
     dead: DeadLetter | None = None
-    if isinstance(verdict, Ignore):
+    if isinstance(verdict, Ignored):
         return binding, verdict
     if isinstance(verdict, FilterFailed):
         dead = DeadLetter(reason=FILTER_ERROR, error_class=FILTER_ERROR, error=shortened(verdict.error))

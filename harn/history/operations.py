@@ -15,9 +15,10 @@ from harn.operations.parameters import Parameters
 if TYPE_CHECKING:
     from harn.history.differences import Recorded
     from harn.manifest.interfaces import Rules
-    from harn.reload.archive import Content, InThread
+    from harn.reload.archive import Content
     from harn.reload.coordinator import Coordinator
     from harn.store.generations import IGenerations
+    from harn.waiting import InThread
 
 
 @frozen(kw_only=True)

@@ -14,7 +14,6 @@ from harn.manifest.settings import ReloadSettings
 from harn.model.durations import format_duration
 from harn.model.identifiers import binding_key
 from harn.model.shares import format_share
-from harn.reload.archive import InThread
 from harn.reload.interfaces import DryRun, IPlanner
 from harn.reload.plans import PlannedRamp, ProbationTerms, ReloadPlan
 from harn.reload.ramping import stable_of
@@ -22,6 +21,7 @@ from harn.reload.report import ReloadRequest
 from harn.rollout.model import terms
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
+from harn.waiting import InThread
 
 
 @implementer(IPlanner)

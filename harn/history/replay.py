@@ -19,13 +19,13 @@ from harn.manifest.model import TriggerSpec
 from harn.model.delivery import FILTER_ERROR
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.identifiers import binding_key
-from harn.reload.archive import InThread
 from harn.reload.plans import ReplayComparison, ReplayDifference
 from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
-from harn.triggers.matching import FilterFailed, Ignore, Rules
+from harn.triggers.matching import FilterFailed, Ignored, Rules
 from harn.vm.interfaces import IInterpreter
 from harn.vm.model import Call
+from harn.waiting import InThread
 
 NO_MATCH, FILTERED, PREDICATE_ERROR = "no_match", "filtered", "predicate_error"
 
@@ -128,7 +128,7 @@ def _decide(rules: Rules, event: RecentEvent) -> Treatment | None:
     verdict = rules.decide(TriggerEvent(envelope, event.body))
     if isinstance(verdict, FilterFailed):
         return Treatment(FILTER_ERROR, _shortened(verdict.error))
-    if isinstance(verdict, Ignore):
+    if isinstance(verdict, Ignored):
         return Treatment(NO_MATCH if verdict.stage == "match" else FILTERED)
     return None
 

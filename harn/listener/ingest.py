@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -38,6 +38,7 @@ from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 from harn.model.inbound import InboundRequest
 from harn.triggers.route import Route
+from harn.waiting import InThread
 
 _encode = msgspec.json.Encoder().encode
 _ACCEPTED = b'{"status":"accepted","event_id":"%s","trigger_id":%s,"binding":%s}'
@@ -51,14 +52,13 @@ EXAMINED_AT_ONCE = 2
 """Large bodies that are verified and parsed at once: each takes a thread, and memory for the parsed value."""
 
 log = Logger(namespace="harn.listener")
-InThread = Callable[[Callable[[], "Reject | Examined"]], Deferred["Reject | Examined"]]
 
 
 class Ingest(Place):
     """
     The resource of every public route.
 
-    :param in_thread: runs a function in a thread; for bodies above `harn.listener.phases.Limits.threaded_body`.
+    :param in_thread: examines bodies above `harn.listener.phases.Limits.threaded_body`.
     :param authenticator: returns the current one, to redact our credentials before an event is stored.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -13,10 +12,11 @@ from harn.listener.place import READ_METHODS, Place
 from harn.listener.problems import Response, Status, problem
 from harn.listener.request import HarnRequest
 from harn.observability.metrics import CONTENT_TYPE, Metrics
+from harn.waiting import InThread
 
 log = Logger(namespace="harn.listener")
 
-InThread = Callable[[Callable[[], bytes]], Deferred[bytes]]
+
 TEXT = b"text/plain; charset=utf-8"
 _NOT_READY = Status(503, "Not ready")
 
@@ -60,7 +60,7 @@ class Exposition(Page):
     """
     The metrics, rendered in a thread: those of ten thousand triggers take seconds.
 
-    :param in_thread: runs a function in a thread; the Deferred fires on the reactor thread.
+    :param in_thread: renders them.
     """
 
     outlives_client = True
@@ -90,8 +90,7 @@ def make_pages(
     """
     Make the pages, by path.
 
-    :param in_thread: runs a function in a thread.
-
+    :param in_thread: renders the metrics.
     :param not_ready: returns why the server should get no traffic now (``starting``, ``draining``, ``event log away``,
         ``interpreter down``); empty when it should.
     """

@@ -54,7 +54,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
         files=FileReader(reactor, WallClock()),
         manifest_path=options.manifest,
         manifest_name=options.manifest_name,
-        surroundings=make_surroundings(options, environ, token_bytes(32)),
+        external=make_surroundings(options, environ, token_bytes(32)),
         resolution=Resolution(interpreters),
         connections=Connections(reactor, Catalog.discover()),
         targets=Targets(reactor, DestinationCatalog.discover()),

@@ -18,7 +18,7 @@ from harn.observability.logs import threshold
 from harn.options import ServeOptions
 from harn.orchestrator.running import state_path
 from harn.orchestrator.state_directory import read_or_make_key
-from harn.reload.inputs import Surroundings
+from harn.reload.inputs import ExternalInputs
 from harn.reload.reader import FileReader
 from harn.reload.settling import SETTLE
 from harn.secrets.chain import SecretChain
@@ -92,12 +92,12 @@ def secret_reader(files: FileReader, environ: Mapping[str, str]) -> Callable[[st
     return read
 
 
-def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> Surroundings:
+def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> ExternalInputs:
     """Return what each reload reads beside the manifest and its modules."""
     certificate, key = options.cert, options.key
     if certificate is None or key is None:
-        return Surroundings(environ=environ, hash_key=hash_key, settle=SETTLE)
-    return Surroundings(
+        return ExternalInputs(environ=environ, hash_key=hash_key, settle=SETTLE)
+    return ExternalInputs(
         environ=environ,
         certificate_files=(certificate, key),
         load_certificate=lambda: load_context(certificate, key),

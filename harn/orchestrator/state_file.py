@@ -29,7 +29,7 @@ from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
-from harn.waiting import shield
+from harn.waiting import InThread, shield
 
 log = Logger()
 
@@ -37,9 +37,6 @@ INTERVAL = 1.0
 """Seconds between two replacements that only tell of retired versions."""
 
 _encoder = msgspec.json.Encoder()
-
-InThread = Callable[[Callable[[], None]], Deferred[None]]
-"""Runs a function off the reactor thread; fires when it has returned, fails as it raised."""
 
 
 @frozen(kw_only=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from attrs import field, frozen
@@ -14,15 +12,13 @@ from harn.reload.inputs import Inputs
 from harn.reload.report import REVERT
 from harn.store.generations import GenerationRecord, IGenerations
 from harn.vm.bundle import Bundle, decode_bundle
+from harn.waiting import InThread
 from harn.wire import digest_bytes
 
 MOST_KEPT = 1000
 """Generations that can be kept at the most, as the manifest's settings have it."""
 FAST = 1
 """A manifest of ten thousand triggers shrinks to a tenth in some milliseconds; more effort gains little."""
-
-InThread = Callable[..., Awaitable[Any]]
-"""``in_thread(function, *arguments)``: runs a function off the reactor thread."""
 
 
 @frozen(kw_only=True)

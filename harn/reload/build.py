@@ -7,11 +7,12 @@ ever touched. Undo is not doing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 from harn.files import Noted
@@ -21,7 +22,7 @@ from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
 from harn.reload.connections import Connections, needing_connectors
 from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
-from harn.reload.inputs import Inputs, Surroundings, compare, current_digests, read_inputs
+from harn.reload.inputs import ExternalInputs, Inputs, compare, current_digests, read_inputs
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
@@ -31,6 +32,8 @@ from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
 from harn.vm.bundle import Bundle
 from harn.vm.sources import encode_bundle
+
+T = TypeVar("T")
 
 MOST_NAMED = 100
 """Triggers of each sort that a generation's record names."""
@@ -49,7 +52,7 @@ class Builder:
         files: FileReader,
         manifest_path: str,
         manifest_name: str,
-        surroundings: Surroundings,
+        external: ExternalInputs,
         resolution: Resolution,
         connections: Connections,
         targets: Targets,
@@ -58,14 +61,15 @@ class Builder:
         self._reactor = files.reactor
         self._manifest_path = manifest_path
         self._manifest_name = manifest_name
-        self.surroundings = surroundings
+        self.external = external
         self.resolution = resolution
         self.connections = connections
         self.targets = targets
 
-    async def in_thread(self, function: Any, *arguments: Any) -> Any:
+    def in_thread(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
         """Call a function that reads no file off the reactor thread."""
-        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
+        called: Deferred[T] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
+        return called
 
     async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
         """Digest the files of ``inputs`` as they read now."""
@@ -76,9 +80,7 @@ class Builder:
         return await self._digests(paths, paths)
 
     async def _digests(self, paths: Collection[str], plain: Collection[str]) -> Mapping[str, str]:
-        files: Mapping[str, str] = await self.files.read(
-            current_digests, tuple(paths), plain, self.surroundings.hash_key
-        )
+        files: Mapping[str, str] = await self.files.read(current_digests, tuple(paths), plain, self.external.hash_key)
         return files
 
     def doing(self) -> str:
@@ -87,7 +89,7 @@ class Builder:
 
     def noted(self) -> Noted:
         """Return an object that notes which files one reading reads."""
-        return Noted(settle=self.surroundings.settle, seconds=self._reactor.seconds)
+        return Noted(settle=self.external.settle, seconds=self._reactor.seconds)
 
     async def source(self, content: Content | None, noted: Noted) -> ManifestSource:
         """
@@ -127,7 +129,7 @@ class Builder:
         :raises FilesHang: the file system does not answer.
         """
         inputs: Inputs = await self.files.read(
-            read_inputs, loaded, self.surroundings, previous, bundle, what="sources and secrets", noted=noted
+            read_inputs, loaded, self.external, previous, bundle, what="sources and secrets", noted=noted
         )
         return inputs
 

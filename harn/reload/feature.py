@@ -16,7 +16,7 @@ from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
 from harn.reload.drain_operations import DrainService
 from harn.reload.events import Adopted
-from harn.reload.inputs import Surroundings
+from harn.reload.inputs import ExternalInputs
 from harn.reload.interfaces import IPlanner, IReloadPublisher, IRouteTable
 from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
@@ -69,7 +69,7 @@ def install_builder(server: Server) -> None:
             server[FileReader],
             options.manifest,
             options.manifest_name,
-            server[Surroundings],
+            server[ExternalInputs],
             resolution,
             connections,
             targets,

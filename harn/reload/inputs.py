@@ -33,7 +33,7 @@ from harn.wire import digest_bytes, digest_value
 
 
 @frozen(kw_only=True)
-class Surroundings:
+class ExternalInputs:
     """
     Inputs beside the manifest and its sources, which the server reads again on each reload.
 
@@ -136,20 +136,20 @@ def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[S
     return values, [*problems, *unusable]
 
 
-def _read_certificate(surroundings: Surroundings, previous: Inputs | None) -> tuple[dict[str, str], Any]:
+def _read_certificate(external: ExternalInputs, previous: Inputs | None) -> tuple[dict[str, str], Any]:
     """
     Return the keyed hashes of the certificate's files, and the certificate: the live one while they are unchanged.
 
     Hashed before they are loaded: a file that is replaced in between has another hash at the next reload.
     """
-    hashes = {path: hash_file(path, surroundings.hash_key) for path in surroundings.certificate_files}
+    hashes = {path: hash_file(path, external.hash_key) for path in external.certificate_files}
     if previous is not None and all(previous.files.get(path) == each for path, each in hashes.items()):
         return hashes, previous.certificate
-    return hashes, surroundings.load_certificate()
+    return hashes, external.load_certificate()
 
 
 def read_inputs(
-    loaded: LoadedManifest, surroundings: Surroundings, previous: Inputs | None, bundle: Bundle | None = None
+    loaded: LoadedManifest, external: ExternalInputs, previous: Inputs | None, bundle: Bundle | None = None
 ) -> Inputs:
     """
     Read sources, secrets, credentials and certificates. Blocks: for a thread.
@@ -176,11 +176,11 @@ def read_inputs(
     shown: dict[str, str] = {}
     certificate: Any = None
     try:
-        shown, certificate = _read_certificate(surroundings, previous)
+        shown, certificate = _read_certificate(external, previous)
     except ListenerUnusable as error:
-        problems.append(Problem(file=surroundings.certificate_files[0], message=str(error)))
+        problems.append(Problem(file=external.certificate_files[0], message=str(error)))
     try:
-        chain = SecretChain.from_environment(surroundings.environ)
+        chain = SecretChain.from_environment(external.environ)
         secrets, missing = _resolve_secrets(loaded, chain)
         problems.extend(missing)
         files |= chain.files()
@@ -189,14 +189,14 @@ def read_inputs(
     except SecretUnavailable as error:
         problems.append(Problem(file="environment", message=str(error)))
     try:
-        credentials = Credentials.from_environment(surroundings.environ)
+        credentials = Credentials.from_environment(external.environ)
         files.update(credentials.files)
         warnings = (*warnings, *credentials.warnings)
     except SecretUnavailable as error:
         problems.append(Problem(file="environment", message=str(error)))
     if problems:
         raise ManifestInvalid(problems, stage="resolve")
-    key = surroundings.hash_key
+    key = external.hash_key
     hashes = {str(reference): secret_hash(key, value) for reference, value in secrets.items()}
     digests = {manifest.path: manifest.digest, **bundle_files(bundle)}
     digests.update((path, hash_file(path, key)) for path in sorted(files))

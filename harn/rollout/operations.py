@@ -78,13 +78,13 @@ async def confirm_generation(service: RolloutService, caller: Caller, wanted: Co
     :raises NothingPending: it is not on probation, or another is live.
     """
     rollouts = service.rollouts
-    trial = rollouts.probations.hold(wanted.generation)  # its time does not run out while this waits for its turn
+    active = rollouts.probations.hold(wanted.generation)  # its time does not run out while this waits for its turn
     try:
         # While no reload runs, so that no other program takes over in between.
         async with service.coordinator.queue.exclusive():
             return Confirmed(generation=await rollouts.confirm(wanted.generation, caller.actor))
     finally:
-        rollouts.probations.let_go(trial)
+        rollouts.probations.release(active)
 
 
 @operation("ramps.list", role=Role.READ, route=Get("/ramps"))

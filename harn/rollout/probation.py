@@ -31,7 +31,7 @@ Tally = tuple[int, int]
 
 
 @define(eq=False)
-class Trial:
+class ActiveProbation:
     """
     A probation under way.
 
@@ -74,7 +74,7 @@ class Probations:
         self._back_steps = BackSteps(clock, wall)
         self._lifecycle = lifecycle
         self.checkpoint = Checkpoint(persister, NAME, self.record)
-        self._trial: Trial | None = None
+        self._active: ActiveProbation | None = None
         self._timer: IDelayedCall | None = None
         self.undoing: Probation | None = None
         lifecycle.subscribe(Settled, self._settled)
@@ -82,32 +82,32 @@ class Probations:
     @property
     def current(self) -> Probation | None:
         """The terms of the one under way."""
-        return None if self._trial is None else self._trial.probation
+        return None if self._active is None else self._active.probation
 
     @property
     def bindings(self) -> tuple[BindingVersion, ...]:
         """The new versions of the one under way."""
-        return () if self._trial is None else self._trial.bindings
+        return () if self._active is None else self._active.bindings
 
     def describe(self) -> dict[str, Any] | None:
         """Return the one under way, with the attempts of its new versions so far, or the one that is being undone."""
-        if self._trial is None:
+        if self._active is None:
             return None if self.undoing is None else shown(self.undoing)
-        attempts, failures = self._trial.total
-        return {**shown(self._trial.probation), "attempts": attempts, "failures": failures}
+        attempts, failures = self._active.total
+        return {**shown(self._active.probation), "attempts": attempts, "failures": failures}
 
     def record(self) -> dict[str, Any] | None:
         """Return the state of the one under way, or being undone, that must outlast a restart."""
-        if self._trial is None:
+        if self._active is None:
             return None if self.undoing is None else {**self.undoing.to_dict(), "bindings": []}
-        if self._trial.is_held:
+        if self._active.is_held:
             return None
-        return {**self._trial.probation.to_dict(), "bindings": [binding.key for binding in self._trial.bindings]}
+        return {**self._active.probation.to_dict(), "bindings": [binding.key for binding in self._active.bindings]}
 
     def fallback(self, live: int) -> int:
         """Return the generation that a new one falls back to: never one that is on probation, or that failed it."""
-        if self._trial is not None:
-            return self._trial.probation.fallback
+        if self._active is not None:
+            return self._active.probation.fallback
         if self.undoing is not None and self.undoing.generation == live:
             return self.undoing.fallback  # it could not be undone yet
         return live
@@ -121,7 +121,7 @@ class Probations:
         """
         ended, self.undoing = self._stop(), None
         if probation is not None:
-            self._begin(Trial(probation, tuple(bindings)))
+            self._begin(ActiveProbation(probation, tuple(bindings)))
         if ended is not None:
             self._lifecycle.emit(ProbationEnded(ended.probation, SUPERSEDED, actor))
 
@@ -138,54 +138,54 @@ class Probations:
         if ended is not None:
             watched = dict.fromkeys((*(binding for binding in ended.bindings if binding in active), *bindings))
             probation = evolve(ended.probation, generation=generation)
-            self._begin(Trial(probation, tuple(watched), ended.tallies))
+            self._begin(ActiveProbation(probation, tuple(watched), ended.tallies))
 
     def resume(self, probation: Probation, bindings: Iterable[BindingVersion]) -> None:
         """Continue a probation that an earlier server began."""
-        self._begin(Trial(probation, tuple(bindings)))
+        self._begin(ActiveProbation(probation, tuple(bindings)))
 
-    def hold(self, generation: int | None) -> Trial:
+    def hold(self, generation: int | None) -> ActiveProbation:
         """
-        Prevent that the one under way is undone, until it is either `confirmed` or passed to `let_go`.
+        Prevent that the one under way is undone, until it is either `confirmed` or passed to `release`.
 
         :param generation: only if it is the probation of this generation.
         :raises NothingPending: none is under way, or that of another generation.
         """
-        trial = self._trial
-        if trial is None:
+        active = self._active
+        if active is None:
             raise NothingPending("no generation waits for confirmation")
-        number = trial.probation.generation
+        number = active.probation.generation
         if generation is not None and generation != number:
             raise NothingPending(f"generation {number} waits for confirmation, not {generation}")
-        trial.is_held = True
-        return trial
+        active.is_held = True
+        return active
 
-    def let_go(self, trial: Trial) -> None:
+    def release(self, active: ActiveProbation) -> None:
         """Continue a probation that `hold` returned: it was not confirmed."""
-        trial.is_held = False
-        if self._trial is trial:
+        active.is_held = False
+        if self._active is active:
             self._stop_timer()
-            self._set_timer(trial.probation)
+            self._set_timer(active.probation)
 
-    def confirmed(self, trial: Trial, actor: str) -> None:
+    def confirmed(self, active: ActiveProbation, actor: str) -> None:
         """End a probation that `hold` returned: it was confirmed."""
-        if self._trial is trial:
+        if self._active is active:
             self._stop()
-            self._lifecycle.emit(ProbationEnded(trial.probation, CONFIRMED, actor))
+            self._lifecycle.emit(ProbationEnded(active.probation, CONFIRMED, actor))
 
     def close(self) -> None:
         """Stop watching; the next server continues the probation."""
         self._stop()
 
-    def _begin(self, trial: Trial) -> None:
-        self._trial = trial
-        self._set_timer(trial.probation)
+    def _begin(self, active: ActiveProbation) -> None:
+        self._active = active
+        self._set_timer(active.probation)
 
     def _now(self) -> float:
         """Return the time (seconds, Unix); if the wall clock was set back, move the times of the probation with it."""
         back = self._back_steps.look()
-        if back and self._trial is not None:
-            self._trial.probation = self._trial.probation.earlier(back)
+        if back and self._active is not None:
+            self._active.probation = self._active.probation.earlier(back)
             self.checkpoint.save_soon()
         return self._wall.seconds()
 
@@ -195,37 +195,37 @@ class Probations:
         self._timer = self._clock.callLater(0.0 if turn is None else sleep_until(turn, self._wall), self._look)
 
     def _settled(self, event: Settled) -> None:
-        trial, attempt = self._trial, event.settlement.attempt
-        if trial is None or attempt is None or not trial.count(event.binding, attempt):
+        active, attempt = self._active, event.settlement.attempt
+        if active is None or attempt is None or not active.count(event.binding, attempt):
             return
-        if trial.probation.limit is not None:
-            why = trial.probation.failed(self._now(), *trial.total)
-            if why is not None and not trial.is_held:
-                self._undo(trial, why)
+        if active.probation.limit is not None:
+            why = active.probation.failed(self._now(), *active.total)
+            if why is not None and not active.is_held:
+                self._undo(active, why)
 
     def _look(self) -> None:
         self._timer = None
-        trial, now = self._trial, self._now()
-        if trial is None or trial.is_held:
+        active, now = self._active, self._now()
+        if active is None or active.is_held:
             return
-        why = trial.probation.lapsed(now)
+        why = active.probation.lapsed(now)
         if why is not None:
-            self._undo(trial, why)
-        elif trial.probation.is_passed(now):
+            self._undo(active, why)
+        elif active.probation.is_passed(now):
             self._stop()
-            self._lifecycle.emit(ProbationEnded(trial.probation, PASSED, "probation"))
+            self._lifecycle.emit(ProbationEnded(active.probation, PASSED, "probation"))
         else:
-            self._set_timer(trial.probation)
+            self._set_timer(active.probation)
 
-    def _undo(self, trial: Trial, why: str) -> None:
+    def _undo(self, active: ActiveProbation, why: str) -> None:
         self._stop()
-        failed = evolve(trial.probation, verdict=why)
-        self._lifecycle.emit(ProbationFailed(failed, trial.bindings, why))
+        failed = evolve(active.probation, verdict=why)
+        self._lifecycle.emit(ProbationFailed(failed, active.bindings, why))
 
-    def _stop(self) -> Trial | None:
-        trial, self._trial = self._trial, None
+    def _stop(self) -> ActiveProbation | None:
+        active, self._active = self._active, None
         self._stop_timer()
-        return trial
+        return active
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

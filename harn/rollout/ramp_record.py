@@ -50,7 +50,7 @@ def read_records(kept: Any) -> dict[str, RampRecord]:
 
 
 @define(eq=False)
-class Running:
+class ActiveRamp:
     """
     One ramp under way.
 

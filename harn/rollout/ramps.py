@@ -29,8 +29,8 @@ from harn.rollout.ramp_record import (
     FINISHED,
     SHARE_DIGITS,
     SUPERSEDED,
+    ActiveRamp,
     RampRecord,
-    Running,
     describe_record,
     why_failed,
 )
@@ -69,11 +69,11 @@ class Ramps:
         self._lifecycle = lifecycle
         self._coordinator = coordinator
         self.checkpoint = Checkpoint(persister, NAME, self.records)
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, ActiveRamp] = {}
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}
         self._timer: IDelayedCall | None = None
-        self._failed: list[Running] = []
+        self._failed: list[ActiveRamp] = []
         self._next_verdict = 0.0
         self._closed = False
         lifecycle.subscribe(Settled, self._settled)
@@ -123,8 +123,8 @@ class Ramps:
 
     def settle(self, records: Mapping[str, RampRecord]) -> None:
         """End the ramps that another program, by these records, has ended since it handed them over."""
-        lost: list[Running] = []
-        won: list[Running] = []
+        lost: list[ActiveRamp] = []
+        won: list[ActiveRamp] = []
         for running in self._running.values():
             record = records.get(running.trigger_id)
             if record is None or record.fresh != running.ramp.fresh.version:
@@ -163,7 +163,7 @@ class Ramps:
 
     # Steps and ends
 
-    def _chosen(self, trigger_id: str | None) -> list[Running]:
+    def _chosen(self, trigger_id: str | None) -> list[ActiveRamp]:
         running = [each for each in self._running.values() if not each.is_ending]
         chosen = [each for each in running if trigger_id in (None, each.trigger_id)]
         if not chosen:
@@ -180,7 +180,7 @@ class Ramps:
         else:
             policy = policy or RolloutSpec(percent=ramp.share)
             began_at, next_at = now, now + policy.every if policy.step else None
-        self._running[fresh.id] = Running(ramp, policy, began_at, next_at)
+        self._running[fresh.id] = ActiveRamp(ramp, policy, began_at, next_at)
 
     def _set_timer(self) -> None:
         """Set the timer for the next step of any of them, or for the next round of ending failed ones."""
@@ -211,8 +211,8 @@ class Ramps:
 
     def _step(self, now: float) -> None:
         """Perform the steps that are due; finish the ramps that reach 1."""
-        over: list[Running] = []
-        stepped: list[Running] = []
+        over: list[ActiveRamp] = []
+        stepped: list[ActiveRamp] = []
         for running in self._running.values():
             if running.next_at is None or running.next_at > now or running.is_ending:
                 continue
@@ -254,7 +254,7 @@ class Ramps:
         self._next_verdict = now + SPACING
         self._decide(failed, "", won=False)
 
-    def _decide(self, ending: list[Running], why: str, *, won: bool) -> None:
+    def _decide(self, ending: list[ActiveRamp], why: str, *, won: bool) -> None:
         """End ramps without a caller that waits for it."""
         for running in ending:
             self._close_for(running, running.verdict or why, won=won)
@@ -278,21 +278,21 @@ class Ramps:
             raise
         return await self._end(ending)
 
-    def _close_for(self, running: Running, why: str, *, won: bool) -> None:
+    def _close_for(self, running: ActiveRamp, why: str, *, won: bool) -> None:
         """Decide the end of a ramp: new deliveries all go to the winner from now on."""
         if not running.is_ending:
             running.share_before = running.ramp.share
         running.verdict, running.has_won = why, won
         running.ramp.share = float(won)
 
-    def _open_again(self, ending: list[Running]) -> None:
+    def _open_again(self, ending: list[ActiveRamp]) -> None:
         """Revert `_close_for`: the ramps continue with the share that they had."""
         for running in ending:
             running.verdict, running.ramp.share = None, running.share_before
         self._set_timer()
         self.checkpoint.save_soon()
 
-    async def _end(self, ending: list[Running]) -> list[dict[str, Any]]:
+    async def _end(self, ending: list[ActiveRamp]) -> list[dict[str, Any]]:
         """End ramps whose end is decided, as soon as no reload runs; return each in the form for people."""
         winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
         try:

@@ -118,15 +118,15 @@ class Rollouts:
         :raises NothingPending: no probation is under way, or that of another generation.
         :raises EventLogUnavailable: the store cannot be written; the probation goes on.
         """
-        trial = self.probations.hold(generation)
+        active = self.probations.hold(generation)
         try:
             await self.probations.checkpoint.save()
         except BaseException:
-            self.probations.let_go(trial)
+            self.probations.release(active)
             self.probations.checkpoint.save_soon()
             raise
-        self.probations.confirmed(trial, actor)
-        return trial.probation.generation
+        self.probations.confirmed(active, actor)
+        return active.probation.generation
 
     # Across restarts
 

@@ -36,7 +36,7 @@ class SteppedWall:
 
 
 class HeldPool:
-    """A thread pool without threads: it runs calls at once, or, while ``held``, on `let_go`."""
+    """A thread pool without threads: it runs calls at once, or, while ``held``, on `release`."""
 
     def __init__(self) -> None:
         self.held = False
@@ -58,7 +58,7 @@ class HeldPool:
         else:
             work()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Run every call that waits, and run further calls at once."""
         self.held = False
         while self._waiting:

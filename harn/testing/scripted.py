@@ -19,7 +19,7 @@ from harn.vm.sources import BundleProblem
 
 
 @define(eq=False)
-class Running:
+class ScriptedCall:
     """A call that an interpreter was asked for, to be ended by the test."""
 
     call: Call
@@ -50,7 +50,7 @@ class ScriptedInterpreter:
 
     def __init__(self, bundle_id: str = "sha256:bundle") -> None:
         self.bundle_id = bundle_id
-        self.calls: list[Running] = []
+        self.calls: list[ScriptedCall] = []
         self.closed = self.served = 0
         self.hook_failures: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ class ScriptedInterpreter:
 
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
         """Begin a call."""
-        running = Running(call, alone, self)
+        running = ScriptedCall(call, alone, self)
         running.ended = Deferred(lambda _: running.cancel())
         self.calls.append(running)
         if self.closed:

@@ -24,14 +24,14 @@ _ENVELOPE_FIELDS = frozenset(
 
 
 @frozen
-class Keep:
+class Matched:
     """The event is for this trigger; ``dedupe_key`` is the key of its claim, None for no claim."""
 
     dedupe_key: str | None
 
 
 @frozen
-class Ignore:
+class Ignored:
     """The event is not for this trigger; ``stage`` is ``match`` or ``filter``."""
 
     stage: str
@@ -44,7 +44,7 @@ class FilterFailed:
     error: str
 
 
-Verdict = Keep | Ignore | FilterFailed
+Decision = Matched | Ignored | FilterFailed
 CompiledExpression = Callable[[TriggerEvent], Any]
 
 
@@ -115,20 +115,20 @@ class Rules:
             None if spec.dedupe_key is None else compile_expression(spec.dedupe_key),
         )
 
-    def decide(self, event: TriggerEvent, *, always_claim: bool = False) -> Verdict:
+    def decide(self, event: TriggerEvent, *, always_claim: bool = False) -> Decision:
         """
         Decide on one event.
 
         :param always_claim: claim the provider's own key if the trigger has none (cron ticks, ``jti``).
         """
         if not matches(self.events, event.kind):
-            return Ignore("match")
+            return Ignored("match")
         try:
             if self.filter is not None and not is_truthy(self.filter(event)):
-                return Ignore("filter")
+                return Ignored("filter")
             if self.dedupe_key is None:
-                return Keep(event.dedupe_key if always_claim else None)
-            return Keep(_evaluated(self.dedupe_key, event))
+                return Matched(event.dedupe_key if always_claim else None)
+            return Matched(_evaluated(self.dedupe_key, event))
         except Exception as error:
             # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
             return FilterFailed(f"{type(error).__name__}: {error}")

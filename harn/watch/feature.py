@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from harn.errors import PreconditionFailed
 from harn.reload.coordinator import Coordinator
-from harn.reload.inputs import Surroundings, current_digests
+from harn.reload.inputs import ExternalInputs, current_digests
 from harn.reload.reader import FileReader
 from harn.reload.report import ReloadRequest
 from harn.server import Server
@@ -18,7 +18,7 @@ from harn.watch import ReloadOutcome, ReloadRequests, Watched, Watcher, reload_o
 
 def install(server: Server) -> None:
     """Add the watcher."""
-    hash_key = server[Surroundings].hash_key
+    hash_key = server[ExternalInputs].hash_key
     watcher = make_watcher(server[FileReader], server[Coordinator], server.options.manifest, hash_key)
     server.background.add(watcher)
 

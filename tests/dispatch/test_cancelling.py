@@ -10,7 +10,7 @@ from harn.errors import AttemptFailed, CallInterrupted, HandlerRaised
 from harn.lifecycle import DeadLettered, Settled
 from harn.manifest.model import RetrySpec
 from harn.store.event_log import DEAD_LETTERS
-from harn.testing.scripted import Running
+from harn.testing.scripted import ScriptedCall
 from harn.triggers.binding import DRAINING, TERMINATED, BindingVersion
 from harn.vm.model import Returned
 from tests.dispatch.test_moving_on import WAITS, crowded, finish
@@ -26,7 +26,7 @@ def letters(world: World) -> list[dict[str, Any]]:
     return found
 
 
-def answering(running: Running, answer: Returned | Exception) -> None:
+def answering(running: ScriptedCall, answer: Returned | Exception) -> None:
     """Let a call that is cancelled end by itself at that moment."""
 
     def ends() -> None:

@@ -20,7 +20,7 @@ from harn.model.delivery import Claim, StoredDelivery
 from harn.observability.counts import VersionCounts
 from harn.testing.clocks import START
 from harn.testing.kit import KitServer
-from harn.testing.scripted import Running as Running
+from harn.testing.scripted import ScriptedCall as ScriptedCall
 from harn.testing.scripted import ScriptedInterpreter
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
@@ -119,11 +119,11 @@ class World:
     # Looking
 
     @property
-    def calls(self) -> list[Running]:
+    def calls(self) -> list[ScriptedCall]:
         """All calls that run, in all interpreters, in the order in which they began in each."""
         return [running for interpreter in self.interpreters for running in interpreter.calls]
 
-    def call(self) -> Running:
+    def call(self) -> ScriptedCall:
         """Return the one call that runs."""
         (running,) = self.calls
         return running

@@ -289,7 +289,7 @@ class ServerMachine(RuleBasedStateMachine):
         before, after = self.world, self.world.restarted()
         assert not before.plugin.alive
         assert not before.clock.getDelayedCalls(), before.clock.getDelayedCalls()
-        before.clock.pool.let_go()
+        before.clock.pool.release()
         self.book.restarted(rows_of(after))
         self.world, self.was_away = after, False
         self.narrow()
@@ -363,7 +363,7 @@ class ServerMachine(RuleBasedStateMachine):
         """Let everything end: each event has an end then, and only the live generation is left."""
         world = self.world
         self.store_is_back()
-        world.clock.pool.let_go()
+        world.clock.pool.release()
         while self.requests:
             self.request_ends()
         for _ in range(100):

@@ -8,7 +8,7 @@ from pathlib import Path
 from harn.history.differences import Recorded
 from harn.manifest.load import check_document
 from harn.manifest.source import ManifestSource
-from harn.reload.inputs import Inputs, Surroundings, read_inputs
+from harn.reload.inputs import ExternalInputs, Inputs, read_inputs
 from harn.reload.rules import installed_rules
 
 HEAD = "[orchestrator]\nallow_empty = true\n"
@@ -48,8 +48,8 @@ class Folder:
         data = (head + "\n" + "\n".join(triggers)).encode()
         source = ManifestSource.of(self.path("harn.toml"), data, "harn.toml")
         loaded = check_document(source, None if previous is None else previous.loaded, self.rules)
-        surroundings = Surroundings(environ=dict(self.environ), hash_key=KEY)
-        return read_inputs(loaded, surroundings, previous)
+        external = ExternalInputs(environ=dict(self.environ), hash_key=KEY)
+        return read_inputs(loaded, external, previous)
 
     def record(self, number: int, *triggers: str, head: str = HEAD) -> Recorded:
         """Write the manifest, and give what a generation of it would be recorded as."""

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.tls import load_context
-from harn.reload.inputs import Surroundings
+from harn.reload.inputs import ExternalInputs
 from tests.listener.test_tls import make_pair
 from tests.reload.world import World, fake
 
@@ -19,7 +19,7 @@ class CertificateTests(SynchronousTestCase):
         self.world = World(Path(self.mktemp()))
         self.certificate, self.key = make_pair(str(self.world.root / "pki"), "one")
         self.loads = 0
-        self.world.builder.surroundings = Surroundings(
+        self.world.builder.external = ExternalInputs(
             environ=self.world.environ,
             certificate_files=(self.certificate, self.key),
             load_certificate=self.load,

@@ -147,7 +147,7 @@ class MergingTests(CoordinatorCase):
         self.world.clock.pool.held = True
         asked = [self.world.reload(source=f"s{number}", actor=f"a{number}") for number in range(100)]
         self.world.manifest(fake("b"))
-        self.world.clock.pool.let_go()
+        self.world.clock.pool.release()
         reports = [self.successResultOf(each) for each in asked]
         self.assertEqual([(each.source, each.actor) for each in reports], [(f"s{n}", f"a{n}") for n in range(100)])
         self.assertEqual({each.generation for each in reports[1:]}, {2})
@@ -178,7 +178,7 @@ class MergingTests(CoordinatorCase):
             self.world.reload(if_match=self.world.coordinator.etag),
             self.world.reload(),
         ]
-        self.world.clock.pool.let_go()
+        self.world.clock.pool.release()
         self.failureResultOf(asked.pop(4), PreconditionFailed)
         reports = [self.successResultOf(each) for each in asked]
         self.assertEqual([each.generation for each in reports], [1, 2, 2, 2, 2])
@@ -192,7 +192,7 @@ class MergingTests(CoordinatorCase):
             before = len(self.world.told.finished)
             asked.cancel()
             self.failureResultOf(asked, CancelledError)
-            self.world.clock.pool.let_go()
+            self.world.clock.pool.release()
             self.assertEqual(len(self.world.told.finished), before + 1)
             self.assertTrue(self.world.coordinator.last.ok)
 

@@ -102,7 +102,7 @@ class FailureTests(CoordinatorCase):
         self.world.clock.pool.held = True
         asked = self.world.reload()
         self.world.clock.advance(1.0)
-        self.world.clock.pool.let_go()
+        self.world.clock.pool.release()
         self.assertTrue(self.successResultOf(asked).ok)
 
     def test_no_interpreter(self) -> None:

@@ -251,7 +251,7 @@ class ReloadMachine(ServerMachine):
         before = len(world.told.finished)
         world.clock.pool.held = True
         asked = [world.reload(actor=str(number)) for number in range(count)]
-        world.clock.pool.let_go()
+        world.clock.pool.release()
         reports = [self.asked(each) for each in asked]
         assert [report.actor for report in reports] == [str(number) for number in range(count)]
         assert len(world.told.finished) == before + 2
@@ -270,7 +270,7 @@ class ReloadMachine(ServerMachine):
             data.draw(st.sampled_from(self.deeds()))()
             if self.world is not world:
                 break
-        world.clock.pool.let_go()
+        world.clock.pool.release()
         (outcome,) = found
         allowed = (GenerationUnknown,) if self.world is world else (GenerationUnknown, ShuttingDown)
         assert isinstance(outcome, ReloadReport) or outcome.check(*allowed), outcome

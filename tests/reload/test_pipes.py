@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.tls import load_context
-from harn.reload.inputs import Surroundings, current_digests, hash_file
+from harn.reload.inputs import ExternalInputs, current_digests, hash_file
 from tests.listener.test_tls import make_pair
 from tests.reload.world import World, fake, github
 from tests.sockets import bind_in
@@ -29,7 +29,7 @@ class PipeTests(SynchronousTestCase):
         environ["HARN_ORCHESTRATOR_API_KEYS_FILE"] = str(self.root / "keys")
         environ["HARN_ORCHESTRATOR_HMAC_SECRET_FILE"] = str(self.root / "hmac")
         del environ["HARN_SECRET_GITHUB_WEBHOOK_SECRET"]
-        self.world.builder.surroundings = Surroundings(
+        self.world.builder.external = ExternalInputs(
             environ=environ,
             certificate_files=(certificate, key),
             load_certificate=lambda: load_context(certificate, key),
@@ -92,10 +92,10 @@ class PipeTests(SynchronousTestCase):
 
     def test_emptied_before_a_start(self) -> None:
         """A server does not start with a file of credentials that holds none."""
-        surroundings = self.world.builder.surroundings
+        external = self.world.builder.external
         self.world.write("keys", "# none yet\n")
         world = self.world.restarted()
-        world.builder.surroundings = surroundings
+        world.builder.external = external
         self.assertIn("holds no key", str(self.successResultOf(world.start()).problems))
 
     def test_socket(self) -> None:

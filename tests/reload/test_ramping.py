@@ -254,7 +254,7 @@ class ReloadsMeanwhileTests(RampCase):
         aborting = Deferred.fromCoroutine(self.world.rollouts.ramps.abort("a", "me"))
         self.assertNoResult(aborting)
         self.assertEqual(set(self.deliver(30)), {"a@v1"})
-        self.world.clock.pool.let_go()
+        self.world.clock.pool.release()
         self.assertTrue(self.successResultOf(reloading).ok)
         self.assertEqual(self.successResultOf(aborting)[0]["state"], "aborted")
         self.assertEqual(self.world.live(), {"a": 1, "b": 3})
@@ -277,7 +277,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.world.clock.pool.held = True
         reloading = self.world.reload()
         aborting = Deferred.fromCoroutine(self.world.rollouts.ramps.abort("a", "me"))
-        self.world.clock.pool.let_go()
+        self.world.clock.pool.release()
         self.successResultOf(reloading)
         self.assertEqual(self.successResultOf(aborting)[0]["state"], "superseded")
         self.assertEqual((self.world.live()["a"], self.ramps()), (3, []))

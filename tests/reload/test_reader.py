@@ -36,7 +36,7 @@ class FileReaderTests(SynchronousTestCase):
         self.clock.pool.held = True
         first, second = self.read("one"), self.read("two")
         self.assertEqual(self.done, [])
-        self.clock.pool.let_go()
+        self.clock.pool.release()
         self.successResultOf(first)
         self.successResultOf(second)
         self.assertEqual(self.done, ["one", "two"])
@@ -53,7 +53,7 @@ class FileReaderTests(SynchronousTestCase):
         said = str(self.failureResultOf(self.read("three"), FilesHang).value)
         self.assertRegex(said, r"^harn.toml is being read since \d{4}-.*Z \(5\.1 s\): the file system does not answer")
         waiting = self.read("four", waits=True)
-        self.clock.pool.let_go()
+        self.clock.pool.release()
         for each in (first, queued, waiting, self.read("five")):
             self.successResultOf(each)
         self.assertEqual(self.done, ["one", "two", "four", "five"])
@@ -67,7 +67,7 @@ class FileReaderTests(SynchronousTestCase):
             each.cancel()
             self.failureResultOf(each, CancelledError)
         third = self.read("three")
-        self.clock.pool.let_go()
+        self.clock.pool.release()
         self.successResultOf(third)
         self.assertEqual(self.done, ["one", "three"])
 
@@ -135,7 +135,7 @@ class HangingReloadTests(SynchronousTestCase):
             report = self.successResultOf(self.world.reload())
             self.assertEqual((report.stage, report.timed_out), ("parse", True))
             self.assertIn("the file system does not answer", str(report.error))
-        self.pool.let_go()
+        self.pool.release()
         self.assertTrue(self.successResultOf(self.world.reload()).ok)
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
@@ -150,7 +150,7 @@ class HangingReloadTests(SynchronousTestCase):
         self.assertIn("is being read since", shown["drift_unknown"])
         self.world.clock.advance(HANGING)
         self.assertIn("does not answer", self.successResultOf(self.world.coordinator.describe())["drift_unknown"])
-        self.pool.let_go()
+        self.pool.release()
         shown = self.successResultOf(self.world.coordinator.describe())
         self.assertIs(shown["drift"], False)
         self.assertNotIn("drift_unknown", shown)
@@ -173,6 +173,6 @@ class HandlerSecretTests(SynchronousTestCase):
         asked = [read("t", "a/b") for _ in range(20)]
         clock.advance(HANGING + 1)
         self.failureResultOf(read("t", "a/b"), FilesHang)
-        clock.pool.let_go()
+        clock.pool.release()
         self.assertEqual([self.successResultOf(each) for each in asked], [b"s"] * 20)
         self.failureResultOf(read("t", "no/such"), SecretUnavailable)

@@ -142,7 +142,7 @@ class SettlingTests(SynchronousTestCase):
     def test_fresh(self) -> None:
         """A file that was written just now is read once more, a little later: its stamp could hide the next change."""
         builder = self.world.builder
-        builder.surroundings = evolve(builder.surroundings, settle=0.4)
+        builder.external = evolve(builder.external, settle=0.4)
         self.write_pair()
         reloading = self.world.reload()
         self.assertNoResult(reloading)

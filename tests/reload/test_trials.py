@@ -131,7 +131,7 @@ class TrialsTests(CoordinatorCase):
         self.world.coordinator.close()
         for each in (aborting, reloading):
             self.failureResultOf(each, ShuttingDown)
-        self.world.clock.pool.let_go()
+        self.world.clock.pool.release()
         self.world = self.world.restarted()
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.assertEqual([each["state"] for each in self.world.rollouts.ramps.describe()], ["aborted"])

@@ -26,7 +26,7 @@ from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator, Start
 from harn.reload.drain import Drains
 from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
-from harn.reload.inputs import Surroundings
+from harn.reload.inputs import ExternalInputs
 from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher, IRouteTable
 from harn.reload.plans import ReloadPlan
 from harn.reload.reader import FileReader
@@ -44,7 +44,7 @@ from harn.testing.manifests import trigger_text
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
-from tests.dispatch.world import Running
+from tests.dispatch.world import ScriptedCall
 from tests.reload.fakes import FakePlugin, FakeTable, ThreadClock
 
 HANDLERS = "def on_event(event):\n    return 1\n"
@@ -108,7 +108,7 @@ class World:
         server.add(Catalog.of([*Catalog.discover().plugins.values(), self.plugin]))
         server.add(DestinationCatalog.discover())
         server.add(FileReader(self.clock, self.wall, self.clock.pool))
-        server.add(Surroundings(environ=self.environ, hash_key=b"k" * 32))
+        server.add(ExternalInputs(environ=self.environ, hash_key=b"k" * 32))
         dispatch.install(server)
         reload.install_builder(server)
         reload.install_drains(server)
@@ -207,7 +207,7 @@ class World:
         return self.intake.take(route.binding, arrival, [event], ramp=route.ramp).addBoth(over)
 
     @property
-    def calls(self) -> list[Running]:
+    def calls(self) -> list[ScriptedCall]:
         """All calls that run."""
         return [running for interpreter in self.interpreters.made for running in interpreter.calls]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model import event as event_module
-from harn.triggers.matching import FilterFailed, Ignore, Keep, Rules, compile_expression, is_truthy, matches
+from harn.triggers.matching import FilterFailed, Ignored, Matched, Rules, compile_expression, is_truthy, matches
 from tests.triggers.examples import event, spec
 
 KINDS = st.from_regex(r"[a-z]{1,6}(\.[a-z]{1,6}){0,2}", fullmatch=True)
@@ -93,14 +93,14 @@ class ExpressionTests(SynchronousTestCase):
 class DecideTests(SynchronousTestCase):
     def test_match_comes_first(self) -> None:
         """An event of another kind is ignored before its filter is evaluated."""
-        self.assertEqual(decide(events=("push",), filter="abs('x')"), Ignore("match"))
+        self.assertEqual(decide(events=("push",), filter="abs('x')"), Ignored("match"))
 
     def test_filter(self) -> None:
         """A truthy value keeps the event, zero included; a falsy one does not."""
-        self.assertEqual(decide(filter="event.provider_payload.n"), Keep(None))
-        self.assertEqual(decide(filter="`0`"), Keep(None))
+        self.assertEqual(decide(filter="event.provider_payload.n"), Matched(None))
+        self.assertEqual(decide(filter="`0`"), Matched(None))
         for falsy in ("event.missing", "`[]`", "`{}`", "''", "`false`"):
-            self.assertEqual(decide(filter=falsy), Ignore("filter"))
+            self.assertEqual(decide(filter=falsy), Ignored("filter"))
 
     def test_expressions_that_fail_keep_the_event(self) -> None:
         """Errors of JMESPath and of Python beneath it, in a filter or in a key, are a verdict and never raise."""
@@ -111,19 +111,19 @@ class DecideTests(SynchronousTestCase):
 
     def test_no_dedupe_key_is_no_claim(self) -> None:
         """Without ``dedupe_key`` nothing is claimed, unless the source always claims."""
-        self.assertEqual(decide(), Keep(None))
-        self.assertEqual(decide(always_claim=True), Keep("d-1"))
+        self.assertEqual(decide(), Matched(None))
+        self.assertEqual(decide(always_claim=True), Matched("d-1"))
         for expression in ("event.dedupe_key", "event.missing"):
-            self.assertEqual(decide(always_claim=True, dedupe_key=expression), Keep("d-1"))
-        self.assertEqual(decide(always_claim=True, dedupe_key='event.headers."x-id"'), Keep("h-1"))
+            self.assertEqual(decide(always_claim=True, dedupe_key=expression), Matched("d-1"))
+        self.assertEqual(decide(always_claim=True, dedupe_key='event.headers."x-id"'), Matched("h-1"))
 
     def test_dedupe_key(self) -> None:
         """A string is used as it is, null means the provider's own, other values are their canonical JSON."""
-        self.assertEqual(decide(dedupe_key='event.headers."x-id"'), Keep("h-1"))
-        self.assertEqual(decide(dedupe_key="event.missing"), Keep("d-1"))
-        self.assertEqual(decide(dedupe_key="event.provider_payload.n"), Keep("1"))
+        self.assertEqual(decide(dedupe_key='event.headers."x-id"'), Matched("h-1"))
+        self.assertEqual(decide(dedupe_key="event.missing"), Matched("d-1"))
+        self.assertEqual(decide(dedupe_key="event.provider_payload.n"), Matched("1"))
         found = decide(event(body=b'{"n": {"b": 1, "a": [2]}}'), dedupe_key="event.provider_payload.n")
-        self.assertEqual(found, Keep('{"a":[2],"b":1}'))
+        self.assertEqual(found, Matched('{"a":[2],"b":1}'))
 
 
 class KeyTests(SynchronousTestCase):
@@ -134,7 +134,7 @@ class KeyTests(SynchronousTestCase):
     def test_what_it_would_be_claimed_under(self) -> None:
         """The key is the claim's: the expression's value, or the provider's own for null and where there is none."""
         for expression in ('event.headers."x-id"', "event.missing", "event.provider_payload.n", "event.headers"):
-            self.assertEqual(Keep(self.key(dedupe_key=expression)), decide(dedupe_key=expression), expression)
+            self.assertEqual(Matched(self.key(dedupe_key=expression)), decide(dedupe_key=expression), expression)
         self.assertEqual(self.key(), "d-1")
 
     def test_of_any_event(self) -> None:

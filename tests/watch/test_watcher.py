@@ -249,7 +249,7 @@ class NoticeTests(WatcherCase):
             stopped = self.watcher.stopService()
             self.assertNoResult(stopped)
             self.assertFalse(self.observer.stopped)
-            self.clock.pool.let_go()
+            self.clock.pool.release()
             self.successResultOf(stopped)
             self.assertTrue(self.observer.stopped)
             self.assertEqual((self.reloads, self.clock.getDelayedCalls()), (0, []))
@@ -264,7 +264,7 @@ class NoticeTests(WatcherCase):
         self.hold(SETTLE)
         stopped, reads = self.watcher.stopService(), self.reads
         self.on_read = self.fail
-        self.clock.pool.let_go()
+        self.clock.pool.release()
         self.successResultOf(stopped)
         self.assertEqual(self.reads, reads + 1)
 

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from harn.errors import StateDirectoryUnusable
 from harn.store.sqlite.connection import connect_reader
 from harn.store.sqlite.files import DatabaseFiles
-from harn.store.sqlite.mark import TideMark
+from harn.store.sqlite.mark import HighWaterMark
 from harn.store.sqlite.running import RunningNote, RunningNotes
 from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_writer
 from harn.store.sqlite.session import Session
@@ -102,7 +102,7 @@ class DatabaseFile:
         self._busy_timeout = busy_timeout
         self._evidence = tuple(evidence)
         self._files = DatabaseFiles(path)
-        self._mark = TideMark(path)
+        self._mark = HighWaterMark(path)
 
     def open(self) -> Session:
         """See `Database.open`."""

@@ -1,5 +1,5 @@
 """
-The tide mark: how far the event log had come, in a small file beside it, so that a start notices what is gone.
+The high-water mark of the event log, in a small file beside it, so that a start detects lost records.
 
 A write-ahead log that was cut short or removed, and an older copy in the place of a database, are sound to SQLite: it
 goes on from there without a word. The mark is written after each commit, so that it never says more than is on disk; it
@@ -54,7 +54,7 @@ class Mark:
         return cls(*map(int, words[1::2])) if len(words) == 8 else None
 
 
-class TideMark:
+class HighWaterMark:
     """
     Keeps the mark of a database. Used in the writer's thread.
 
