@@ -18,7 +18,8 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── OriginRefused           403
     │   ├── NotPermitted            403
     │   ├── RouteUnknown            404
-    │   │   └── GenerationUnknown   a generation whose content is not kept
+    │   │   ├── GenerationUnknown   a generation whose content is not kept
+    │   │   └── DeliveryUnknown     no delivery of this event is kept
     │   ├── MethodNotAllowed        405
     │   ├── BodyTimedOut            408
     │   ├── NothingPending          409
@@ -152,6 +153,10 @@ class RouteUnknown(Refused):
 
 class GenerationUnknown(RouteUnknown):
     """No generation of this number served, or its content is not stored any more."""
+
+
+class DeliveryUnknown(RouteUnknown):
+    """No delivery has this id, or it is not stored any more."""
 
 
 class MethodNotAllowed(Refused):

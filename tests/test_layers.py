@@ -41,6 +41,7 @@ LAYERS: dict[str, int] = {
     "plugins": 4,
     "dispatch": 4,
     "reload": 4,
+    "deliveries": 5,
     "rollout": 5,
     "history": 5,
     "listener": 6,

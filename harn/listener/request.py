@@ -267,7 +267,7 @@ class HarnRequest(server.Request):
 
     def query_options(self) -> dict[str, str]:
         """
-        Return the query's options; of a repeated one the last value.
+        Return the query's options; of a repeated one all values, with commas between them.
 
         :raises PayloadInvalid: there are too many.
         """
@@ -275,7 +275,7 @@ class HarnRequest(server.Request):
             parsed = parse_qs(self.query.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
         except ValueError:
             raise PayloadInvalid("the query has more than 32 options") from None
-        return {name: values[-1] for name, values in parsed.items()}
+        return {name: ",".join(values) for name, values in parsed.items()}
 
     def problem(self, error: BaseException) -> Response:
         """Return the problem document of an error; a 401 has a challenge."""

@@ -70,7 +70,13 @@ SECRET_NAMES = frozenset(
 )
 """Headers, in lower case, whose values authorize their holder. Headers that only identify or sign are not listed."""
 
+_SIGNS = ("signature", "hmac")
 _MOST_WORDS = 16
+
+
+def is_signature(name: str) -> bool:
+    """Return whether a header of this name (lower case) signs its request."""
+    return any(part in name for part in _SIGNS)
 
 
 def redact(headers: Mapping[str, str], is_credential: Callable[[bytes], bool] = lambda value: False) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
 from harn.history import feature as history
 from harn.listener import feature as listener
@@ -29,6 +30,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield reload.install
     yield rollout.install
     yield history.install
+    yield deliveries.install
     yield recovery.install
     yield maintenance.install
     if options.watch:

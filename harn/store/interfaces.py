@@ -18,6 +18,7 @@ from harn.store.generations import IGenerations
 from harn.store.heartbeat import IHeartbeat
 from harn.store.inbox import IInbox
 from harn.store.jobs import IJobs
+from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
 from harn.store.retention import IRetention
 
@@ -27,6 +28,7 @@ class IStore(IHeartbeat, IRetention):
 
     inbox: IInbox = Attribute("Accepts events.")
     deliveries: IDeliveries = Attribute("Where each accepted delivery stands.")
+    lists: IDeliveryLists = Attribute("Lists of deliveries, for people.")
     recovery: IRecovery = Attribute("Takes over what other servers left.")
     event_log: IEventLog = Attribute("The append-only record.")
     generations: IGenerations = Attribute("Numbers of generations and binding versions, and their content.")

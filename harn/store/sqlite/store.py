@@ -26,6 +26,7 @@ from harn.store.sqlite.executor import Executor
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.inbox import SQLiteInbox
 from harn.store.sqlite.jobs import SQLiteJobs
+from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.recovery import SQLiteRecovery
@@ -73,6 +74,7 @@ class SQLiteStore:
         self._executor = Executor(*self._new_workers(wall), wall)
         self.inbox = SQLiteInbox(self._executor)
         self.deliveries = SQLiteDeliveries(self._executor)
+        self.lists = SQLiteDeliveryLists(self._executor)
         self.recovery = SQLiteRecovery(self._executor)
         self.event_log = SQLiteEventLog(self._executor)
         self.generations = SQLiteGenerations(self._executor)

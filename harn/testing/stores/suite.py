@@ -13,11 +13,13 @@ from harn.store.generations import IGenerations
 from harn.store.inbox import IInbox
 from harn.store.interfaces import IStore
 from harn.store.jobs import IJobs
+from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
 from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
 from harn.testing.stores.keeping import KeepingTests
 from harn.testing.stores.kit import StoreClock, StoreTestCase
+from harn.testing.stores.listing import ListingTests
 from harn.testing.stores.operating import OperatingTests
 from harn.testing.stores.recording import RecordingTests
 from harn.testing.stores.remembering import RememberingTests
@@ -33,7 +35,14 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
     """
 
     class StoreTests(
-        AcceptingTests, DeliveringTests, OperatingTests, RecordingTests, KeepingTests, RememberingTests, ReplayingTests
+        AcceptingTests,
+        DeliveringTests,
+        OperatingTests,
+        ListingTests,
+        RecordingTests,
+        KeepingTests,
+        RememberingTests,
+        ReplayingTests,
     ):
         """Every promise of `IStore`, kept by the stores of ``factory``."""
 
@@ -46,6 +55,7 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
             verifyObject(IStore, self.store)
             verifyObject(IInbox, self.store.inbox)
             verifyObject(IDeliveries, self.store.deliveries)
+            verifyObject(IDeliveryLists, self.store.lists)
             verifyObject(IRecovery, self.store.recovery)
             verifyObject(IEventLog, self.store.event_log)
             verifyObject(IGenerations, self.store.generations)

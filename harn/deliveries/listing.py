@@ -1,0 +1,94 @@
+"""The reading of deliveries for operators: off the reactor's thread, in slices, for a bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from harn.clocks import WallTime
+from harn.deliveries.scan import Scan
+from harn.deliveries.selection import Selection
+from harn.errors import DeliveryUnknown
+from harn.store.lists import IDeliveryLists, WholeDelivery
+
+LONGEST = 2.0
+"""Seconds after which a list ends where it has come to."""
+
+
+class InThread(Protocol):
+    """Calls a function off the reactor's thread."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Return what it returns."""
+
+
+@frozen(kw_only=True)
+class DeliveryReader:
+    """Reads deliveries out of a server's store."""
+
+    clock: IReactorTime
+    wall: WallTime
+    lists: IDeliveryLists
+    in_thread: InThread
+
+    async def scan(self, selection: Selection, limit: int, before: int | None = None, longest: float = LONGEST) -> Scan:
+        """
+        Read the next deliveries of a selection, the newest first, up to ``limit``.
+
+        :param before: go on with ids less than this: the ``before`` of the scan that ended there.
+        :param longest: seconds after which to end where it has come to, after one slice at least.
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        scan = Scan(selection=selection, limit=limit, now=self.wall.seconds(), before=before)
+        began = self.clock.seconds()
+        while scan.needs_more:
+            part = await self.lists.part(*scan.request())
+            if selection.where is None:
+                scan.add(part)
+            else:
+                await self.in_thread(scan.add, part)
+            if self.clock.seconds() - began >= longest:
+                break
+        return scan
+
+    async def whole(self, event_id: str) -> WholeDelivery:
+        """
+        Return the delivery of an event.
+
+        :raises DeliveryUnknown: there is none.
+        """
+        return only(event_id, await self.lists.whole(event_id))
+
+    async def place(self, event_id: str) -> int:
+        """
+        Return the number of an event's delivery, from which a list goes on.
+
+        :raises DeliveryUnknown: there is none.
+        """
+        found = await self.lists.place(event_id)
+        if found is None:
+            raise unknown(event_id)
+        return int(found)
+
+
+def only(event_id: str, found: Any) -> WholeDelivery:
+    """
+    Return the delivery of an event out of those that were found.
+
+    :raises DeliveryUnknown: there is none.
+    """
+    if not found:
+        raise unknown(event_id)
+    whole: WholeDelivery = found[-1]
+    return whole
+
+
+def unknown(event_id: str) -> DeliveryUnknown:
+    """Return the error for an id that no delivery has, which says what to do."""
+    return DeliveryUnknown(
+        f"no delivery has the id {event_id!r}; `harn orchestrator deliveries` lists them, and with"
+        f" --where \"event.dedupe_key == '...'\" finds one by its sender's id"
+    )

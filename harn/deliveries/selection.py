@@ -1,0 +1,145 @@
+"""Selections of deliveries: by state, trigger, kind, age, and by an expression over each one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import jmespath
+from attrs import field, frozen
+from jmespath.exceptions import JMESPathError
+
+from harn.deliveries.redaction import event_document
+from harn.manifest.fields import fault_of_expression
+from harn.model.delivery import State
+from harn.model.identifiers import binding_key
+from harn.store.lists import DeliveryFilter, ListedDelivery
+from harn.triggers.matching import is_truthy
+
+EVENT = "event"
+MEMBERS = (EVENT, "binding", "trigger", "state", "attempts", "reason", "error_class", "age_seconds")
+"""The names that an expression has."""
+_WHOLE = ("current", "identity", "value_projection")
+"""Kinds of JMESPath nodes that may read anything without naming it."""
+
+
+class NotEvaluated(Exception):
+    """An expression cannot be evaluated on a delivery, for example since it calls a function on a missing value."""
+
+
+@frozen
+class Where:
+    """
+    A compiled expression.
+
+    :ivar needs_event: whether it reads the event; then each delivery's bytes have to be read.
+    """
+
+    text: str
+    needs_event: bool
+    _compiled: Any = field(repr=False)
+
+    def holds(self, delivery: ListedDelivery, now: float) -> bool:
+        """
+        Return whether the expression is true of a delivery, as JMESPath has it: not null, false, or empty.
+
+        :param now: seconds, Unix.
+        :raises NotEvaluated: it cannot be evaluated.
+        """
+        try:
+            return is_truthy(self._compiled.search(self._document(delivery, now)))
+        except (JMESPathError, TypeError, ValueError, ArithmeticError) as error:
+            raise NotEvaluated(str(error).partition("\n")[0]) from error
+
+    def _document(self, delivery: ListedDelivery, now: float) -> Mapping[str, Any]:
+        return {
+            EVENT: event_document(delivery) if self.needs_event else None,
+            "binding": binding_key(delivery.trigger_id, delivery.version),
+            "trigger": delivery.trigger_id,
+            "state": delivery.state.value,
+            "attempts": delivery.attempts,
+            "reason": delivery.reason,
+            "error_class": delivery.error_class,
+            "age_seconds": max(0.0, now - delivery.received_at),
+        }
+
+
+@lru_cache(maxsize=256)
+def compile_where(text: str) -> Where:
+    """
+    Compile an expression.
+
+    :raises ValueError: it is not JMESPath, calls an unknown function, or names nothing that a delivery has.
+    """
+    fault = fault_of_expression(text)
+    if fault is not None:
+        raise ValueError(f"where: must be a JMESPath expression over {', '.join(MEMBERS)}, got {text!r}: {fault}")
+    compiled = jmespath.compile(text)
+    names = set(_names(compiled.parsed))
+    if names.isdisjoint((*MEMBERS, *_WHOLE)):
+        raise ValueError(f"where: must name one of {', '.join(MEMBERS)}, got {text!r}, which names none")
+    return Where(text, not names.isdisjoint((EVENT, *_WHOLE)), compiled)
+
+
+def _names(tree: Any) -> list[str]:
+    """Return the names of all fields in an expression, and of its nodes that read without a name."""
+    found, nodes = [], [tree]
+    while nodes:
+        node = nodes.pop()
+        if node["type"] == "field":
+            found.append(node["value"])
+        elif node["type"] in _WHOLE:
+            found.append(node["type"])
+        nodes.extend(child for child in node["children"] if isinstance(child, dict))
+    return found
+
+
+@frozen(kw_only=True)
+class Selection:
+    """
+    Which deliveries are meant: all that the filter allows and of which the expression, if any, is true.
+
+    :ivar chosen: by what the store has indices for.
+    """
+
+    chosen: DeliveryFilter
+    where: Where | None = None
+
+    @classmethod
+    def of(
+        cls,
+        now: float,
+        *,
+        states: frozenset[State] = frozenset(),
+        trigger: str | None = None,
+        kind: str | None = None,
+        since: float | None = None,
+        where: str | None = None,
+    ) -> Selection:
+        """
+        Return a selection.
+
+        :param now: seconds, Unix.
+        :param since: seconds before ``now``: accepted in that time.
+        :raises ValueError: see `compile_where`.
+        """
+        return cls(
+            chosen=DeliveryFilter(
+                states=states, trigger=trigger, kind=kind, since=None if since is None else now - since
+            ),
+            where=None if where is None else compile_where(where),
+        )
+
+
+def read_states(text: str) -> frozenset[State]:
+    """
+    Read the names of states, with commas between them.
+
+    :raises ValueError: one is not the name of a state.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = [name for name in names if name not in tuple(State)]
+    if wrong:
+        raise ValueError(f"state: must be one or more of {', '.join(State)}, got {wrong[0]!r}")
+    return frozenset(map(State, names))
