@@ -15,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 
+from harn.backup import operations as backup_operations
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
@@ -389,6 +390,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *rollout_operations.OPERATIONS,
     *drain_operations.OPERATIONS,
     *server_operations.OPERATIONS,
+    *backup_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,
     show_api,
 )

@@ -23,6 +23,8 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── MethodNotAllowed        405
     │   ├── BodyTimedOut            408
     │   ├── NothingPending          409
+    │   ├── BackupRefused           409: a file that is there already, or something else than a backup
+    │   ├── BackupFailed            500: a backup that is not complete; nothing is left of it
     │   ├── PreconditionFailed      412
     │   ├── BodyTooLarge            413
     │   ├── RateExceeded            429
@@ -173,6 +175,14 @@ class BodyTimedOut(Refused):
 
 class NothingPending(Refused):
     """There is nothing to confirm, finish or abort."""
+
+
+class BackupRefused(Refused):
+    """A backup cannot be written to, or read from, this file."""
+
+
+class BackupFailed(Refused):
+    """A backup is not complete, or not sound: the disk is full, the event log damaged; nothing is left of it."""
 
 
 class PreconditionFailed(Refused):

@@ -44,6 +44,7 @@ LAYERS: dict[str, int] = {
     "deliveries": 5,
     "rollout": 5,
     "history": 5,
+    "backup": 5,
     "listener": 6,
     "watch": 6,
     "upgrade": 6,

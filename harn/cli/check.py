@@ -8,21 +8,36 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import to_builtins
 
+from harn.cli.operations import print_json
 from harn.cli.output import complain
+from harn.cli.place import ServerLocation
 from harn.cli.reports import describe_problems
 from harn.cli.shared import with_json, with_place
 from harn.options import ServeOptions
 
 if TYPE_CHECKING:
+    from harn.backup.model import StoreReport
     from harn.orchestrator.check import Checked
 
 
 @click.command()
 @with_place
+@click.option("--store", is_flag=True, help="Check the event log of the state directory instead.")
 @with_json
-def check(as_json: bool, **given: Any) -> None:
-    """Check a manifest, its secrets, its code and its connectors; for continuous integration."""
+def check(store: bool, as_json: bool, **given: Any) -> None:
+    """
+    Check a manifest, its secrets, its code and its connectors; for continuous integration.
+
+    With --store: check the event log instead, every page and row of it. A server that runs on it goes on meanwhile.
+    """
+    if store:
+        from harn.backup.store_check import check_store
+
+        sys.exit(
+            show_store(check_store(ServerLocation.of_options(None, given["state_dir"], os.environ).state_dir), as_json)
+        )
     try:
         options = ServeOptions.from_values(given, os.environ)
     except ValueError as wrong:
@@ -57,6 +72,22 @@ def show(found: Checked, as_json: bool) -> int:
             complain(said)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")
+    return 1 if found.problems else 0
+
+
+def show_store(found: StoreReport, as_json: bool) -> int:
+    """Print what a check of a store found; give the exit status."""
+    if as_json:
+        print_json(to_builtins(found))
+    elif found.problems:
+        for problem in found.problems:
+            complain(f"{problem.what}; {problem.hint}")
+    else:
+        counts = ", ".join(f"{number:,} {state}" for state, number in sorted(found.deliveries.items())) or "none"
+        click.echo(f"ok: {found.file}, {found.bytes:,} bytes ({found.free_bytes:,} free), schema {found.schema}")
+        click.echo(f"deliveries: {counts}")
+        if not found.shrinks:
+            click.echo("the file does not shrink by itself; `harn orchestrator compact` changes that")
     return 1 if found.problems else 0
 
 

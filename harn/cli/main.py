@@ -139,6 +139,9 @@ def cli() -> None:
         "check": "harn.cli.check:check",
         "fire": "harn.cli.fire:fire",
         "recover": "harn.cli.recover:recover",
+        "backup": "harn.cli.backup:backup",
+        "restore": "harn.cli.backup:restore",
+        "compact": "harn.cli.compact:compact",
     },
 )
 def orchestrator() -> None:

@@ -21,7 +21,7 @@ LONGEST = 2.0
 class InThread(Protocol):
     """Calls a function off the reactor's thread."""
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+    def __call__(self, function: Callable[..., Any], /, *arguments: Any) -> Awaitable[Any]:
         """Return what it returns."""
 
 

@@ -46,6 +46,8 @@ _TABLE: dict[type[BaseException], Status] = {
     errors.MethodNotAllowed: Status(405, "Method not allowed"),
     errors.BodyTimedOut: Status(408, "Request timed out"),
     errors.NothingPending: Status(409, "Nothing pending"),
+    errors.BackupRefused: Status(409, "Backup refused"),
+    errors.BackupFailed: Status(500, "Backup failed"),
     errors.PreconditionFailed: Status(412, "Precondition failed"),
     errors.BodyTooLarge: Status(413, "Body too large"),
     errors.RateExceeded: Status(429, "Rate exceeded"),

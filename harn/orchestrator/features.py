@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from harn.backup import feature as backup
 from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
 from harn.history import feature as history
@@ -33,6 +34,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield deliveries.install
     yield recovery.install
     yield maintenance.install
+    yield backup.install
     if options.watch:
         yield watch.install
     yield admin_api.install

@@ -16,12 +16,14 @@ from secrets import token_bytes
 
 from twisted.logger import Logger
 
+from harn.backup.state import DIGEST_KEY
+
 log = Logger(namespace="harn")
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FILES = (
     *("events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "events.sqlite.mark"),
-    *("lock", "orchestrator-state.json", "orchestrator-state.json.tmp", "digest.key", "token", "running-*"),
+    *("lock", "orchestrator-state.json", "orchestrator-state.json.tmp", DIGEST_KEY, "token", "running-*"),
 )
 _LOGS = ("orchestrator.log", "orchestrator.log.*")
 LOGS = "logs"
@@ -87,7 +89,7 @@ def read_or_make_key(state_dir: str) -> bytes:
 
     :raises OSError: it can be neither read nor written.
     """
-    path = Path(state_dir) / "digest.key"
+    path = Path(state_dir) / DIGEST_KEY
     try:
         key = path.read_bytes()
         if len(key) == SIZE:

@@ -23,6 +23,9 @@ INTERVAL = 60.0
 SLICE = 200
 """Rows of one slice: a few milliseconds of the store's time."""
 
+PAGES = 128
+"""Pages of the database that are given back in one slice: half a MiB that may have to be moved."""
+
 PAUSE = 0.02
 """Seconds between two slices, for what waits behind them."""
 
@@ -57,10 +60,20 @@ class IRetention(Interface):
         is of each trigger the newest version, and the newest of a generation that was adopted.
         """
 
+    def shrink(pages: int) -> Deferred[int]:
+        """
+        Return up to ``pages`` pages that `trim` has emptied to the file system; give the number of those.
+
+        0 once so few are free that what comes next may need them, and where the database cannot.
+        """
+
+    def settle_log() -> Deferred[None]:
+        """Move what is written into the database itself, as far as no reader needs the log: its file gets its size."""
+
 
 class RetentionService(TimerService):
     """
-    At start, then every ``interval`` seconds, trim until nothing is left to trim.
+    At start, then every ``interval`` seconds, trim until nothing is left to trim, and give back what that freed.
 
     :param policy: gives the policy in force; asked before each slice, since a reload may change it.
     :param wall: gives the age of rows; ``clock`` if None.
@@ -98,7 +111,18 @@ class RetentionService(TimerService):
             while not self._stopping and await self._store.trim(self._policy(), self._wall.seconds(), SLICE):
                 if not self._stopping:
                     await deferLater(self.clock, PAUSE)
+            await self._shrink()
         except EventLogUnavailable as error:
             log.warn("retention skips a turn: {error}", error=str(error))
         except Exception:
             log.failure("retention failed, trying again in {interval} s", interval=self.step)
+
+    async def _shrink(self) -> None:
+        given_back = 0
+        while not self._stopping and (pages := await self._store.shrink(PAGES)):
+            given_back += pages
+            if not self._stopping:
+                await deferLater(self.clock, PAUSE)
+        if given_back and not self._stopping:
+            await self._store.settle_log()
+            log.info("the event log gave back {pages} pages that nothing used", pages=given_back)

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable
 from harn.store.heartbeat import HeartbeatService
-from harn.store.retention import PAUSE, RetentionPolicy, RetentionService
+from harn.store.retention import PAGES, PAUSE, RetentionPolicy, RetentionService
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 
@@ -66,6 +66,18 @@ class TrimmedStore:
     def __init__(self, *answers):
         self.answers = list(answers)
         self.asked = []
+        self.free = 0
+        self.given_back = []
+
+    def shrink(self, pages):
+        given = min(pages, self.free)
+        self.free -= given
+        self.given_back.append(given)
+        return succeed(given)
+
+    def settle_log(self):
+        self.given_back.append("log")
+        return succeed(None)
 
     def trim(self, policy, now, limit):
         self.asked.append((policy, now))
@@ -88,6 +100,15 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(len(self.store.asked), 3)
         self.clock.advance(60)
         self.assertEqual(len(self.store.asked), 4)
+
+    def test_gives_back_what_trimming_freed(self):
+        """After the last slice, free pages go back to the file system, a few at a time and with pauses between."""
+        self.start(200)
+        self.store.free = 2 * PAGES + 1
+        self.clock.advance(PAUSE)
+        self.assertEqual(self.store.given_back, [PAGES])
+        self.clock.pump([PAUSE] * 10)
+        self.assertEqual(self.store.given_back, [PAGES, PAGES, 1, 0, "log"])
 
     def test_age_is_of_the_time_of_day(self):
         """How old rows are is told by the wall clock; sweeps come in the interval's time."""

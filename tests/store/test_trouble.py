@@ -216,3 +216,34 @@ class WallClockTests(SQLiteTestCase):
         self.wall.step(-3600.0)
         self.result_of(self.store.event_log.append("audit.test", "kind", {}))
         self.assertEqual(self.query("SELECT occurred_at FROM log"), [(self.wall.seconds(),)])
+
+
+class BesideAStateFileTests(SQLiteTestCase):
+    def open_fails(self):
+        evidence = os.path.join(os.path.dirname(self.path), "orchestrator-state.json")
+        with open(evidence, "w") as file:
+            file.write("{}")
+        store = SQLiteStore.at(self.path, self.clock, evidence=(evidence,))
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            self.result_of(store.open())
+        self.result_of(store.close())
+        self.assertIn("restore", str(raised.exception))
+        self.assertIn(self.path, str(raised.exception))
+        return str(raised.exception)
+
+    def test_nothing_of_ours_is_no_beginning(self):
+        """A database that is missing, empty, or without our tables is refused where a server has run."""
+        self.result_of(self.store.close())
+        os.unlink(self.path + ".mark")
+        tables = [name for (name,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        ours = [name for name in tables if not name.startswith("sqlite_")]
+        self.query("DROP TABLE events")
+        self.assertIn("has lost tables (events)", self.open_fails())
+        for name in ours:
+            self.query(f"DROP TABLE IF EXISTS {name}")
+        self.assertIn("none of our tables", self.open_fails())
+        os.truncate(self.path, 0)
+        self.assertIn("is empty", self.open_fails())
+        os.unlink(self.path)
+        self.assertIn("there is no event log", self.open_fails())
+        self.assertFalse(os.path.exists(self.path))

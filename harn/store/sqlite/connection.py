@@ -19,6 +19,13 @@ APPLICATION_ID = 0x6861726E
 """``harn`` in ASCII, so that another program's database is not mistaken for an event log."""
 
 
+RESTORE_ADVICE = (
+    "stop the server if one runs, move the whole state directory away, and restore the last good backup into an empty"
+    " one: harn orchestrator restore FILE --state-dir DIRECTORY"
+)
+"""What to do about a database that cannot be relied on."""
+
+
 def connect_reader(path: str) -> sqlite3.Connection:
     """
     Open an existing database for reading; a write through the connection fails, and the file is never made.

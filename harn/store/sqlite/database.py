@@ -112,8 +112,10 @@ class DatabaseFile:
             session = Session(self._connect(create=not told_by), 0)
         except EventLogMissing as error:
             raise StateDirectoryUnusable(
-                f"{error}, though a server has run here; put it back, with its -wal if there was one, or, to begin"
-                f" with an empty one, remove {' and '.join(told_by)}"
+                f"{error}, though a server has run here; put it back, with its -wal if there was one; or move the whole"
+                " state directory away and restore a backup into an empty one (harn orchestrator restore FILE"
+                " --state-dir DIRECTORY); or, to begin with an empty event log, remove"
+                f" {' and '.join(told_by or [self._path])}"
             ) from None
         try:
             self._mark.check(noted, session)

@@ -9,6 +9,7 @@ is not forced there itself, so that after a failure of the system it may say les
 from __future__ import annotations
 
 import os
+import sqlite3
 import zlib
 
 from attrs import frozen
@@ -39,6 +40,14 @@ class Mark:
         """Return the mark of an event log with these numbers."""
         return cls(numbers.delivery, numbers.attempt, numbers.record, server)
 
+    @classmethod
+    def found(cls, connection: sqlite3.Connection, numbers: Numbers) -> Mark:
+        """Return how far a database has come whose rows have these numbers."""
+        (server,) = connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'servers'"
+        ).fetchone()
+        return cls.of(numbers, server)
+
     def encode(self) -> bytes:
         """Write it as one line of a fixed width, which ends with its checksum."""
         text = f"delivery {self.delivery} attempt {self.attempt} record {self.record} server {self.server}".encode()
@@ -52,6 +61,20 @@ class Mark:
             return None
         words = text.split()
         return cls(*map(int, words[1::2])) if len(words) == 8 else None
+
+
+def shortfall(noted: Mark, found: Mark) -> list[str]:
+    """Return in words each number by which a database has not come as far as was noted."""
+    return [
+        f"{name} {there} of {was}"
+        for name, there, was in (
+            ("deliveries end at", found.delivery, noted.delivery),
+            ("attempts end at", found.attempt, noted.attempt),
+            ("records end at", found.record, noted.record),
+            ("servers end at", found.server, noted.server),
+        )
+        if there < was
+    ]
 
 
 class HighWaterMark:
@@ -86,21 +109,7 @@ class HighWaterMark:
 
         :raises StateDirectoryUnusable: it has not come so far; says what may have happened, and what to do.
         """
-        (server,) = session.connection.execute(
-            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'servers'"
-        ).fetchone()
-        found = Mark.of(session.numbers, server)
-        noted = Mark() if noted is None else noted
-        short = [
-            f"{name} {there} of {was}"
-            for name, there, was in (
-                ("deliveries end at", found.delivery, noted.delivery),
-                ("attempts end at", found.attempt, noted.attempt),
-                ("records end at", found.record, noted.record),
-                ("servers end at", found.server, noted.server),
-            )
-            if there < was
-        ]
+        short = shortfall(Mark() if noted is None else noted, Mark.found(session.connection, session.numbers))
         if short:
             raise StateDirectoryUnusable(
                 f"the event log {self._database} has lost what was on disk ({', '.join(short)}): its write-ahead log"

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.sqlite.connection import connect_reader, read_whole
+from harn.store.sqlite.connection import RESTORE_ADVICE, connect_reader, read_whole
 from harn.store.sqlite.executor import reads
 
 P = ParamSpec("P")
@@ -33,7 +33,7 @@ def unreadable(path: str, error: sqlite3.Error) -> str:
     """Return why ``path`` cannot be used, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        advice = "restore it from a backup, or move it away to begin with an empty event log"
+        advice = f"it is damaged, or something else: {RESTORE_ADVICE}"
     elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         advice = "another process holds it; end that, and try again"
     elif code == sqlite3.SQLITE_FULL:

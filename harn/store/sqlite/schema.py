@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
 from harn.store.sqlite import checkpoints, claims, deliveries, event_log, generations, jobs, recovery
-from harn.store.sqlite.connection import APPLICATION_ID, SCHEMA_VERSION, check_schema
+from harn.store.sqlite.connection import APPLICATION_ID, RESTORE_ADVICE, SCHEMA_VERSION, check_schema
 from harn.store.sqlite.migrations import migrate, note_oldest
 
 OLDEST_SQLITE = (3, 33, 0)
@@ -35,6 +35,10 @@ SCHEMA = "".join(
         jobs.TABLES,
     )
 )
+
+
+_TABLES = frozenset(("deliveries", "events", "attempts", "claims", "log", "numbers", "generations", "servers"))
+"""Tables that a database of any schema has."""
 
 
 class EventLogMissing(StateDirectoryUnusable):
@@ -93,6 +97,10 @@ def close_untouched(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if not pages:
+        # Pages are moved by `harn.store.sqlite.shrinking` alone: FULL would do it at each commit.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StateDirectoryUnusable(
@@ -108,14 +116,17 @@ def _configure(connection: sqlite3.Connection, path: str, synchronous: str) -> N
     connection.execute("PRAGMA cache_size = -2048")
     # Some builds overwrite with zeros all that is deleted; retention would write as much as it removes.
     connection.execute("PRAGMA secure_delete = FAST")
-    # No auto_vacuum: freed pages are used again, so that the file stays at the largest size its retention needed; to
-    # move pages for a smaller file would cost each commit.
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: str, create: bool) -> None:
     version = check_schema(connection, path)
-    if version is None and not create:
+    missing = _TABLES - {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if (version is None and not create) or (version is not None and missing == _TABLES):
         raise EventLogMissing(f"the event log {path} is empty: none of our tables is in it")
+    if version is not None and missing:
+        raise StateDirectoryUnusable(
+            f"the event log {path} has lost tables ({', '.join(sorted(missing))}); {RESTORE_ADVICE}"
+        )
     if version is not None and version >= SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")

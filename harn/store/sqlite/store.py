@@ -32,6 +32,7 @@ from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.recovery import SQLiteRecovery
 from harn.store.sqlite.running import RunningNotes
 from harn.store.sqlite.session import Session
+from harn.store.sqlite.shrinking import shrink
 from harn.store.sqlite.worker import ThreadWorker, Worker
 from harn.store.sqlite.writer import Writer
 
@@ -165,6 +166,14 @@ class SQLiteStore:
     def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """See `IRetention.trim`."""
         return self._executor.writer.write(Call(lambda session: retention.trim(session, policy, now, limit)))
+
+    def shrink(self, pages: int) -> Deferred[int]:
+        """See `IRetention.shrink`."""
+        return self._executor.writer.write(Call(lambda session: shrink(session, pages)))
+
+    def settle_log(self) -> Deferred[None]:
+        """See `IRetention.settle_log`."""
+        return self._executor.writer.settle_log()
 
     def close(self) -> Deferred[None]:
         """See `IStore.close`."""

@@ -99,6 +99,12 @@ class Writer:
             self._worker.soon(self._hand_over)
         return unit.deferred
 
+    def settle_log(self) -> Deferred[None]:
+        """Move what is committed from the write-ahead log into the database; fires when it was tried."""
+        if self._closed or self._gone:
+            return fail(self._away() if self._gone else EventLogUnavailable("the event log is closed"))
+        return run_in(self._worker, self._settle_log)
+
     def abandon(self, reason: str) -> None:
         """Write nothing more, what waits included; the first reason is logged and stays."""
         if not self._gone:
@@ -194,6 +200,11 @@ class Writer:
             pass
         self._disconnect()
         self._database.disconnected()
+
+    def _settle_log(self) -> None:
+        if self._session is not None:
+            with suppress(sqlite3.Error):  # the next commits try again
+                self._session.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _undo(self) -> None:
         if self._session is not None and self._session.connection.in_transaction:

@@ -1,0 +1,14 @@
+"""Backups of a running server."""
+
+from __future__ import annotations
+
+from harn.backup.backups import Backups
+from harn.backup.operations import OPERATIONS
+from harn.server import Server
+
+
+def install(server: Server) -> None:
+    """Add what makes backups, and its operation."""
+    backups = server.add(Backups(server.reactor, server.wall, server.store.location, server.options.state_dir))
+    server.background.add(backups)
+    server.operations.add(backups, *OPERATIONS)

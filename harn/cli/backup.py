@@ -1,0 +1,142 @@
+"""``harn orchestrator backup`` and ``restore``: the event log as one file, and a state directory made of one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from msgspec import to_builtins
+
+from harn.backup.model import BackupInfo, Restored
+from harn.backup.operations import BackUp
+from harn.backup.operations import back_up as backup_operation
+from harn.cli.client import AdminClient
+from harn.cli.operations import Answered, ask, print_json
+from harn.cli.output import Line, say
+from harn.cli.place import Reach, ServerLocation
+from harn.cli.shared import with_json, with_place, with_server_within
+from harn.errors import HarnError
+
+LONGEST = 3600.0
+"""Seconds that the backup of a server may take."""
+
+
+class NotHere(HarnError):
+    """The server wrote a backup, and it is not where this command looks."""
+
+
+@click.command()
+@with_place
+@click.argument("file")
+@click.option("--force", is_flag=True, help="Replace a backup of that name.")
+@with_server_within(LONGEST)
+@with_json
+def backup(file: str, force: bool, as_json: bool, **given: Any) -> None:
+    """
+    Write everything that was accepted until now, and every generation, into FILE.
+
+    A server that runs goes on meanwhile. Secrets of the manifest are not in it; events are, with headers and bodies.
+    With --admin-url the FILE is on the server's machine.
+    """
+    reach = Reach.told(given, os.environ)
+    if reach.admin_url is not None and not os.path.isabs(file):
+        raise click.UsageError(f"FILE is on the server's machine: it must be an absolute path, got {file!r}")
+    client = reach.client_if_any()
+    path = os.path.abspath(file)
+    found = of_store(reach.place, path, force) if client is None else of_server(client, path, force)
+    if client is not None and reach.admin_url is None and not os.path.isfile(path):
+        raise NotHere(
+            f"the server wrote {path} on its own machine or in its own container, and it is not there for this command;"
+            " fetch it from there, or name a directory that both see"
+        )
+    if as_json:
+        print_json(found.document)
+    else:
+        say(lines_of(found.result, f"backup written to {path}"))
+
+
+def of_server(client: AdminClient, path: str, force: bool) -> Answered[BackupInfo]:
+    """Request a backup of a server."""
+    return ask(client, backup_operation, BackUp(file=path, force=force))
+
+
+def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupInfo]:
+    """
+    Write a backup of a state directory on which no server runs.
+
+    :raises StateDirectoryUnusable: there is no event log.
+    """
+    from harn.backup.model import describe
+    from harn.backup.state import check_place, database_of, origin_now
+    from harn.store.sqlite.copying import back_up
+    from harn.store.sqlite.offline import open_readonly
+
+    database = database_of(place.state_dir)
+    open_readonly(database).close()  # says what is wrong, if anything is
+    check_place(path, place.state_dir)
+    found = describe(path, back_up(database, path, origin_now(place.state_dir, time.time()), replaces=force))
+    return Answered(found, to_builtins(found))
+
+
+@click.command()
+@with_place
+@click.argument("file")
+@click.option("--dry-run", is_flag=True, help="Check FILE and show what is in it; change nothing.")
+@with_json
+def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """
+    Make an empty state directory one that `serve` goes on from: what FILE, a backup, holds.
+
+    Stop the server that the backup is of first, if it still runs somewhere: both would run what is unfinished.
+    """
+    from harn.backup.model import describe
+    from harn.backup.state import restore_into
+    from harn.store.sqlite.copying import examine
+
+    place = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
+    path = os.path.abspath(file)
+    copied = examine(path) if dry_run else restore_into(place.state_dir, path)
+    found = Restored(
+        state_dir=place.state_dir,
+        dry_run=dry_run,
+        refused=why_not(place.state_dir) if dry_run else None,
+        backup=describe(path, copied),
+    )
+    if as_json:
+        print_json(to_builtins(found))
+        return
+    say(lines_of(found.backup, f"{path} is sound" if dry_run else f"restored into {place.state_dir}"))
+    if found.refused is not None:
+        say([(f"  it would not be restored: {found.refused}", "yellow")])
+
+
+def why_not(state_dir: str) -> str | None:
+    """Return why nothing would be restored into a directory; None when it is empty or missing."""
+    from harn.backup.state import refuse_filled
+
+    try:
+        refuse_filled(state_dir)
+    except HarnError as error:
+        return str(error)
+    return None
+
+
+def lines_of(found: BackupInfo, done: str) -> Iterator[Line]:
+    """Return the lines that say what was done, and what a backup holds."""
+    yield done, "bold"
+    made = "unknown (a plain copy of an event log)" if found.made_at is None else found.made_at
+    yield f"  made at: {made}", ""
+    if found.host is not None:
+        yield f"  by: harn {found.harn_version} on {found.host}", ""
+    yield f"  size: {found.bytes:,} bytes, schema {found.schema}", ""
+    yield f"  generation: {found.generation} ({found.generations} kept)", ""
+    counts = ", ".join(f"{count:,} {state}" for state, count in sorted(found.deliveries.items())) or "none"
+    yield f"  deliveries: {counts}", ""
+    yield f"  last accepted: {found.last_received_at or '-'}", ""
+    for warning in found.warnings:
+        yield f"  warning: {warning}", "yellow"
+    if not found.has_digest_key:
+        yield "  without digest.key: the next start counts as a new generation", "yellow"

@@ -1,0 +1,166 @@
+"""
+Whether a database is sound: its pages and indices, its schema, and what its tables say of each other.
+
+Reads everything, on one state of the database, and changes nothing: it may be done beside a server that runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from harn.store.backup import Finding
+from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
+from harn.store.sqlite.connection import SCHEMA_VERSION
+from harn.store.sqlite.mark import Mark, shortfall
+from harn.store.sqlite.schema import SCHEMA
+from harn.store.sqlite.session import Session
+
+MOST_FINDINGS = 20
+"""Lines of SQLite's own check that are shown."""
+
+REINDEX = (
+    "the rows themselves may be whole: stop the server, copy the state directory, rebuild the indices with"
+    " harn orchestrator compact, and check again; else restore the last good backup"
+)
+DISCARD = "nothing that is unfinished is lost by it; restore the last good backup if you need what is missing"
+
+
+@frozen(kw_only=True)
+class Relation:
+    """
+    Something that two tables must say alike.
+
+    :ivar query: gives the count of what does not, and one example.
+    :ivar what: says it, with ``{count}`` and ``{example}``.
+    """
+
+    query: str
+    what: str
+    hint: str = RESTORE
+
+
+_RELATIONS = (
+    Relation(
+        query="SELECT count(*), min(d.id) FROM deliveries d WHERE d.state < 2"
+        " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.id = d.id)",
+        what="{count} unfinished deliveries have no event, for example delivery {example}",
+    ),
+    Relation(
+        query="SELECT count(*), min(d.id) FROM deliveries d WHERE d.state >= 2"
+        " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.id = d.id)",
+        what="{count} finished deliveries have no event, for example delivery {example}",
+        hint=DISCARD,
+    ),
+    Relation(
+        query="SELECT count(*), min(e.id) FROM events e WHERE NOT EXISTS"
+        " (SELECT 1 FROM deliveries d WHERE d.id = e.id)",
+        what="{count} events have no delivery, for example event {example}",
+    ),
+    Relation(
+        query="SELECT count(*), min(a.id) FROM attempts a WHERE NOT EXISTS"
+        " (SELECT 1 FROM deliveries d WHERE d.id = a.delivery_id)",
+        what="{count} attempts have no delivery, for example attempt {example}",
+        hint=DISCARD,
+    ),
+    Relation(
+        query="SELECT count(*), min(id) FROM deliveries WHERE state = 3 AND dead_number IS NULL",
+        what="{count} dead letters have no number, for example delivery {example}",
+    ),
+    Relation(
+        query="SELECT count(*), min(id) FROM deliveries WHERE state >= 2 AND settled_at IS NULL",
+        what="{count} finished deliveries do not say when they ended, for example delivery {example}",
+        hint=DISCARD,
+    ),
+    Relation(
+        query="SELECT count(*), min(number) FROM generations g WHERE adopted_at IS NOT NULL AND manifest_digest <> ''"
+        " AND (NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = g.manifest_digest)"
+        " OR NOT EXISTS (SELECT 1 FROM bundles b WHERE b.bundle_id = g.bundle_id))",
+        what="{count} generations have lost their manifest or code, for example generation {example}",
+        hint="they cannot be rolled back to; a reload of the files makes a new generation that can",
+    ),
+    Relation(
+        query="SELECT count(*), min(b.trigger_id || '@v' || b.version) FROM binding_versions b"
+        " WHERE NOT EXISTS (SELECT 1 FROM bundles u WHERE u.bundle_id = b.bundle_id)",
+        what="{count} binding versions have lost their code, for example {example}",
+        hint="deliveries that are pinned to them go to the newest version; a changed trigger is recorded again",
+    ),
+)
+
+
+def check_database(connection: sqlite3.Connection, noted: Mark | None = None) -> list[Finding]:
+    """
+    Return everything that is wrong with a database, within one transaction.
+
+    :param noted: how far it had come, as its mark says; read before the transaction began.
+    :raises sqlite3.Error: it cannot even be read.
+    """
+    findings = [*(_damages(connection) or _schema_differences(connection))]
+    if findings:
+        return findings  # what a damaged table says of others means little
+    if noted is not None:
+        findings += _losses(connection, noted)
+    for relation in _RELATIONS:
+        count, example = connection.execute(relation.query).fetchone()
+        if count:
+            findings.append(Finding(what=relation.what.format(count=count, example=example), hint=relation.hint))
+    return findings
+
+
+def _damages(connection: sqlite3.Connection) -> list[Finding]:
+    """Return what SQLite finds: pages, cells and the entries of indices."""
+    found = [line for (line,) in connection.execute(f"PRAGMA integrity_check({MOST_FINDINGS})")]
+    if found == ["ok"]:
+        return []
+    only_indices = all(line.startswith(("row ", "wrong # of entries in index", "non-unique entry")) for line in found)
+    hint = REINDEX if only_indices else RESTORE
+    return [Finding(what=f"SQLite: {line}".rstrip(), hint=hint, is_damage=True) for line in found]
+
+
+def _schema_differences(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Yield the tables, columns and indices of this version's schema that are not there."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    there = _described(connection)
+    for name, columns in expected_schema().items():
+        if name not in there:
+            if version >= SCHEMA_VERSION or not _comes_with_a_migration(name):
+                yield Finding(what=f"{name} is missing", hint=RESTORE, is_damage=True)
+        elif version >= SCHEMA_VERSION and not columns <= there[name]:
+            missing = ", ".join(sorted(columns - there[name]))
+            yield Finding(what=f"{name} has no column {missing}", hint=RESTORE, is_damage=True)
+
+
+def _comes_with_a_migration(name: str) -> bool:
+    """Return whether an older schema may lack it; the tables that hold deliveries were in the first."""
+    return name not in {f"table {table}" for table in ("deliveries", "events", "attempts", "log", "generations")}
+
+
+def expected_schema() -> dict[str, frozenset[str]]:
+    """Return the tables and indices of this version's schema, with the columns of each."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.executescript(SCHEMA)
+        return _described(connection)
+    finally:
+        connection.close()
+
+
+def _described(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    names = connection.execute(
+        "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'index') AND name NOT LIKE 'sqlite_%'"
+    ).fetchall()
+    found: dict[str, frozenset[str]] = {}
+    for kind, name in names:
+        columns = "table_info" if kind == "table" else "index_info"
+        rows = connection.execute(f"SELECT name FROM pragma_{columns}(?)", (name,)).fetchall()  # noqa: S608
+        found[f"{kind} {name}"] = frozenset(column for (column,) in rows)
+    return found
+
+
+def _losses(connection: sqlite3.Connection, noted: Mark) -> Iterator[Finding]:
+    """Yield what was on disk once and is not there."""
+    short = shortfall(noted, Mark.found(connection, Session(connection, 0).numbers))
+    if short:
+        yield Finding(what=f"what was on disk once is missing: {', '.join(short)}", hint=RESTORE)
