@@ -19,6 +19,7 @@ from harn.cli.shared import with_json, with_place, with_server
 from harn.cli.sources import History, find_source
 from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
 from harn.history.operations import diff_generations, list_generations, show_generation
+from harn.reload.results import ProbationInfo
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
@@ -127,12 +128,12 @@ def row(entry: GenerationInfo, newer: GenerationInfo | None, note: str) -> Histo
     )
 
 
-def note_of(entry: GenerationInfo, newer: GenerationInfo | None, probation: Mapping[str, Any] | None) -> str:
+def note_of(entry: GenerationInfo, newer: GenerationInfo | None, probation: ProbationInfo | None) -> str:
     """Return whether a generation is on probation, or was rolled back by the ``newer`` one; empty for neither."""
-    if probation is not None and probation["generation"] == entry.generation:
-        if probation.get("verdict"):
+    if probation is not None and probation.generation == entry.generation:
+        if probation.verdict is not UNSET:
             return "being undone"
-        return f"on probation until {probation.get('confirm_by') or probation.get('until')}"
+        return f"on probation until {probation.until if probation.confirm_by is UNSET else probation.confirm_by}"
     recalled = None if newer is None else newer.recalled
     # One that goes on with the same content undoes nothing: a restart, or a reload that read the secrets again.
     if newer is None or recalled is None or recalled in (entry.generation, entry.recalled):

@@ -15,7 +15,8 @@ from harn.cli.rows import STATES, Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import RouteUnknown
 from harn.orchestrator.operations import NoParameters, list_bindings
-from harn.rollout.operations import ListRamps, RampInfo, RampOf, abort_ramps, finish_ramps, list_ramps
+from harn.reload.results import RampInfo
+from harn.rollout.operations import ListRamps, RampOf, abort_ramps, finish_ramps, list_ramps
 
 MOST_NAMED = 10
 """Triggers that one line names."""

@@ -17,9 +17,9 @@ from harn.cli.reports import PROBLEMS, exit_status, report_of, show
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
 from harn.operations.requests import OperationRequest, write_request
-from harn.reload.operations import ReloadResult
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
+from harn.reload.results import ReloadResult
 
 SOURCE = "cli"
 """The label of what commands ask for."""

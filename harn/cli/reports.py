@@ -13,7 +13,7 @@ from harn.cli.client import ServerAnswer, ServerUnreachable
 from harn.cli.operations import Answered
 from harn.cli.output import Line, say
 from harn.cli.plans import describe_plan, describe_ramp
-from harn.reload.operations import ReloadResult
+from harn.reload.results import ReloadResult
 
 UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
 """Exit statuses of a dry run."""

@@ -22,6 +22,7 @@ from harn.history.operations import (
 )
 from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 from harn.reload.operations import ShowLive, show_live
+from harn.reload.results import ProbationInfo
 
 LARGEST_PAGE = 1000
 """Records that the admin API gives at once."""
@@ -69,7 +70,7 @@ class History:
     """
 
     generations: tuple[GenerationInfo, ...]
-    probation: dict[str, Any] | None = None
+    probation: ProbationInfo | None = None
 
     def document(self) -> list[dict[str, Any]]:
         """Return what ``--json`` prints: each generation; the one on probation with that as ``probation``."""
@@ -77,8 +78,8 @@ class History:
         entries: list[dict[str, Any]] = to_builtins(self.generations)
         if probation is None:
             return list(entries)
-        number = probation["generation"]
-        return [{**each, "probation": probation} if each["generation"] == number else each for each in entries]
+        shown, number = to_builtins(probation), probation.generation
+        return [{**each, "probation": shown} if each["generation"] == number else each for each in entries]
 
 
 class GenerationSource(Protocol):

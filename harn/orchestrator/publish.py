@@ -4,8 +4,10 @@ Publication of a server's state: records on its own topics, the state file, metr
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
+import msgspec
+from msgspec import UNSET, UnsetType, structs, to_builtins
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -18,6 +20,7 @@ from harn.orchestrator.state_file import StateFile
 from harn.orchestrator.status import snapshot
 from harn.reload.interfaces import IReloadPublisher
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
+from harn.reload.results import ProbationInfo, ProblemInfo, RampInfo
 from harn.rollout.events import RolloutRecorded
 from harn.server import RecordWriter, Server
 
@@ -25,6 +28,8 @@ log = Logger(namespace="harn")
 
 MOST_RAMPS = 100
 """Ramps that the record of a reload describes, of as many as it begins."""
+MOST_PROBLEMS = 100
+"""Problems that the record of a reload lists."""
 
 MANIFEST = "orchestrator.manifest"
 KINDS = {
@@ -40,52 +45,94 @@ PATIENCE = 5.0
 """Seconds that a caller waits for a record or a file that cannot be written."""
 
 
-def manifest_payload(finished: Finished) -> dict[str, Any]:
-    """Make the payload of a record on ``orchestrator.manifest``: unchanged triggers as a count, without ids."""
+class SummaryCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The triggers that a reload changed, by id, and the number of those that it did not."""
+
+    added: tuple[str, ...]
+    modified: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: int
+
+
+class ReloadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The payload of a reload's record on ``orchestrator.manifest``.
+
+    :ivar stages_ms: by stage, its time. ``merged_requests``: how many requests the reload answers.
+    :ivar ramps: at most `MOST_RAMPS`; ``ramping`` counts all.
+    """
+
+    reload_id: str
+    status: str
+    source: str
+    actor: str
+    generation: int
+    merged_requests: int
+    duration_ms: float
+    stages_ms: Mapping[str, float]
+    recalled: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    stage: str | UnsetType | None = UNSET
+    error: str | UnsetType | None = UNSET
+    problems: tuple[ProblemInfo, ...] | UnsetType = UNSET
+    would_remove: tuple[str, ...] | UnsetType = UNSET
+    drifted_files: tuple[str, ...] | UnsetType = UNSET
+    renewed: tuple[str, ...] | UnsetType = UNSET
+    probation: ProbationInfo | UnsetType = UNSET
+    ramps: tuple[RampInfo, ...] | UnsetType = UNSET
+    ramping: int | UnsetType = UNSET
+    digest: str | UnsetType = UNSET
+    summary: SummaryCounts | UnsetType = UNSET
+    changes: Mapping[str, tuple[str, ...]] | UnsetType = UNSET
+    requires_restart: tuple[str, ...] | UnsetType = UNSET
+
+
+def record_of(finished: Finished) -> ReloadRecord:
+    """Return the payload of a record on ``orchestrator.manifest``: unchanged triggers as a count, without ids."""
     report = finished.report
-    payload: dict[str, Any] = {
-        "reload_id": report.reload_id,
-        "status": report.status,
-        "source": report.source,
-        "actor": report.actor,
-        "generation": report.generation,
-        "merged_requests": finished.merged,
-        "duration_ms": round(report.duration_ms, 3),
-        "stages_ms": {stage: round(seconds * 1000.0, 3) for stage, seconds in finished.stages.items()},
-    }
-    if report.recalled is not None:
-        payload["recalled"] = report.recalled
-    if report.reason:
-        payload["reason"] = report.reason
-    if not report.ok:
-        return {
-            **payload,
-            "stage": report.stage,
-            "error": report.error,
-            "problems": [problem.to_dict() for problem in report.problems[:100]],
-            **({"would_remove": list(report.removed)} if report.removed else {}),
-        }
-    if report.drifted_files:
-        payload["drifted_files"] = list(report.drifted_files)
-    if report.renewed:
-        payload["renewed"] = list(report.renewed)
-    if report.probation is not None:
-        payload["probation"] = dict(report.probation)
-    if report.ramps:
-        payload["ramps"] = list(report.ramps[:MOST_RAMPS])
-        payload["ramping"] = len(report.ramps)
-    return {
-        **payload,
-        "digest": report.digest,
-        "summary": {
-            "added": list(report.added),
-            "modified": list(report.modified),
-            "removed": list(report.removed),
-            "unchanged": len(report.unchanged),
-        },
-        "changes": {trigger_id: list(changes) for trigger_id, changes in report.changes.items()},
-        "requires_restart": list(report.requires_restart),
-    }
+    common = ReloadRecord(
+        reload_id=report.reload_id,
+        status=report.status,
+        source=report.source,
+        actor=report.actor,
+        generation=report.generation,
+        merged_requests=finished.merged,
+        duration_ms=round(report.duration_ms, 3),
+        stages_ms={stage: round(seconds * 1000.0, 3) for stage, seconds in finished.stages.items()},
+        recalled=UNSET if report.recalled is None else report.recalled,
+        reason=report.reason or UNSET,
+    )
+    return _with_success(common, report) if report.ok else _with_failure(common, report)
+
+
+def _with_failure(record: ReloadRecord, report: ReloadReport) -> ReloadRecord:
+    return structs.replace(
+        record,
+        stage=report.stage,
+        error=report.error,
+        problems=tuple(map(ProblemInfo.of, report.problems[:MOST_PROBLEMS])),
+        would_remove=report.removed or UNSET,
+    )
+
+
+def _with_success(record: ReloadRecord, report: ReloadReport) -> ReloadRecord:
+    return structs.replace(
+        record,
+        drifted_files=report.drifted_files or UNSET,
+        renewed=report.renewed or UNSET,
+        probation=report.probation or UNSET,
+        ramps=report.ramps[:MOST_RAMPS] or UNSET,
+        ramping=len(report.ramps) or UNSET,
+        digest=report.digest,
+        summary=SummaryCounts(
+            added=report.added,
+            modified=report.modified,
+            removed=report.removed,
+            unchanged=len(report.unchanged),
+        ),
+        changes=report.changes,
+        requires_restart=report.requires_restart,
+    )
 
 
 def announce(report: ReloadReport) -> None:
@@ -151,7 +198,7 @@ class Publisher:
     def rollout_recorded(self, event: RolloutRecorded) -> None:
         """Append a record about a generation after its adoption, without waiting for it."""
         self._state_file.save_soon()
-        noting = Deferred.fromCoroutine(self._records.note(MANIFEST, event.kind, event.payload))
+        noting = Deferred.fromCoroutine(self._records.note(MANIFEST, event.kind, to_builtins(event.payload)))
         noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=event.kind))
 
     async def save_state(self) -> str | None:
@@ -180,7 +227,7 @@ class Publisher:
         kind = KINDS[report.status]
         if report.source == START and report.ok:
             kind = "generation_started"
-        noted = Deferred.fromCoroutine(self._records.note(MANIFEST, kind, manifest_payload(finished)))
+        noted = Deferred.fromCoroutine(self._records.note(MANIFEST, kind, to_builtins(record_of(finished))))
         saved = Deferred.fromCoroutine(self.save_state())
         return [warning for warning in (await noted, await saved) if warning is not None]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 from attrs import evolve, field, frozen
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -39,6 +39,7 @@ from harn.reload.report import (
     ReloadRequest,
 )
 from harn.reload.resolution import StartHooks
+from harn.reload.results import LiveGenerationInfo
 from harn.reload.stages import Stages
 from harn.triggers.binding import BindingVersion
 from harn.triggers.ramp import Ramp
@@ -159,7 +160,7 @@ class Coordinator:
         self._waits = waits
         return self.queue.spawn(self._reload_alone(request, start))
 
-    def describe(self) -> Deferred[dict[str, Any]]:
+    def describe(self) -> Deferred[LiveGenerationInfo]:
         """See `IReloader.describe`."""
         return Deferred.fromCoroutine(self._describe())
 
@@ -167,15 +168,16 @@ class Coordinator:
         """Return whether the live generation stays, whatever the watcher or a restart finds; see `harn.reload.pin`."""
         return await reports.is_pinned(self._pipeline.builder, self.current)
 
-    async def _describe(self) -> dict[str, Any]:
+    async def _describe(self) -> LiveGenerationInfo:
         live, status = self.current, self.rollouts.status()
         files_now = await reports.files_now(self._pipeline.builder, live)
         pinned = await self.is_pinned()
-        return {
-            **reports.describe_generation(live, self.last_failed, self.waiting, files_now, pinned=pinned),
-            "probation": status.probation,
-            "ramps": list(status.ramps),
-        }
+        described = reports.describe_generation(live, files_now, status, pinned=pinned)
+        return structs.replace(
+            described,
+            last_failed=None if self.last_failed is None else self.last_failed.to_failed(),
+            waiting=None if self.waiting is None else self.waiting.to_failed(),
+        )
 
     # Doing
 

@@ -15,6 +15,7 @@ from harn.reload.generation import Generation, Prepared
 from harn.reload.numbers import VersionNumbers
 from harn.reload.plans import ReloadPlan
 from harn.reload.report import Finished, ReloadReport, ReloadRequest
+from harn.reload.results import LiveGenerationInfo, ProbationInfo, RampInfo
 from harn.store.generations import IGenerations
 from harn.triggers.route import Route
 
@@ -47,16 +48,16 @@ class IReloader(Interface):
         :raises ShuttingDown: the server is going down.
         """
 
-    def describe() -> Deferred[dict[str, Any]]:
-        """Return the shape of ``GET /admin/generation``; reads the files, since ``drift`` depends on them."""
+    def describe() -> Deferred[LiveGenerationInfo]:
+        """Return the live generation; reads the files, since ``drift`` depends on them."""
 
 
 @frozen
 class RolloutStatus:
-    """The probation and the ramps that are under way, as JSON values; ``probation`` is None where there is none."""
+    """The probation and the ramps that are under way; ``probation`` is None where there is none."""
 
-    probation: Mapping[str, Any] | None = None
-    ramps: tuple[Mapping[str, Any], ...] = ()
+    probation: ProbationInfo | None = None
+    ramps: tuple[RampInfo, ...] = ()
 
 
 class IRollouts(Interface):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import UNSET, Meta, UnsetType, convert, field
+from msgspec import Meta, field
 
 from harn.errors import PayloadInvalid, PreconditionFailed
 from harn.model.shares import FailureLimit
-from harn.operations.model import Caller, Get, Post, Reply, Result, Role, operation
+from harn.operations.model import Caller, Get, Post, Reply, Role, operation
 from harn.operations.parameters import IN_QUERY, Parameters, in_header, shown_as
 from harn.operations.values import FailureShare, PartialShare, Period, Written
-from harn.reload.plans import ReloadPlan
 from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.results import LiveGenerationInfo, ReloadResult
 
 if TYPE_CHECKING:
     from harn.reload.interfaces import IReloader
@@ -109,92 +109,6 @@ class ShowLive(Parameters, frozen=True, kw_only=True):
     """No parameters."""
 
 
-class ProblemInfo(Result, frozen=True, kw_only=True):
-    """One thing that is wrong with the manifest or what it names."""
-
-    file: str
-    line: int | None = None
-    where: str = ""
-    message: str
-    hint: str = ""
-
-
-class Summary(Result, frozen=True, kw_only=True):
-    """Triggers by what happened to them."""
-
-    added: tuple[str, ...]
-    modified: tuple[str, ...]
-    removed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-
-
-class DrainingInfo(Result, frozen=True, kw_only=True):
-    """A version that drains, and its leases."""
-
-    binding: str
-    in_flight: int
-
-
-class ReloadResult(Result, frozen=True, kw_only=True):
-    """The report of a reload: of one that went well, or would, what changed; of one that failed, the problems."""
-
-    status: Annotated[str, Meta(description="ok, error, needs_confirmation or unsettled.")]
-    source: str
-    actor: str
-    stage: str | UnsetType | None = UNSET
-    error: str | UnsetType | None = UNSET
-    problems: tuple[ProblemInfo, ...] | UnsetType = UNSET
-    generation: Annotated[int, Meta(description="The generation that serves now.")]
-    removed: tuple[str, ...] | UnsetType = UNSET
-    digest: str | UnsetType = UNSET
-    summary: Summary | UnsetType = UNSET
-    changes: dict[str, tuple[str, ...]] | UnsetType = UNSET
-    draining: tuple[DrainingInfo, ...] | UnsetType = UNSET
-    requires_restart: tuple[str, ...] | UnsetType = UNSET
-    warnings: tuple[str, ...] | UnsetType = UNSET
-    duration_ms: float | UnsetType = UNSET
-    dry_run: bool | UnsetType = UNSET
-    plan: ReloadPlan | UnsetType = UNSET
-    recalled: int | UnsetType | None = UNSET
-    drift: bool | UnsetType = UNSET
-    drifted_files: tuple[str, ...] | UnsetType = UNSET
-    renewed: tuple[str, ...] | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    probation: dict[str, Any] | UnsetType | None = UNSET
-    ramps: tuple[dict[str, Any], ...] | UnsetType = UNSET
-
-
-class ManifestInfo(Result, frozen=True, kw_only=True):
-    """A manifest."""
-
-    path: str
-    digest: str
-
-
-class LiveGeneration(Result, frozen=True, kw_only=True):
-    """The live generation, whether the files differ from it (``drift``), and what is under way with it."""
-
-    generation: int
-    digest: str | None
-    source: str | UnsetType = UNSET
-    actor: str | UnsetType = UNSET
-    since: str | UnsetType = UNSET
-    manifest: ManifestInfo | UnsetType = UNSET
-    files: dict[str, str] | UnsetType = UNSET
-    drift: bool | None
-    drifted_files: tuple[str, ...] | UnsetType = UNSET
-    drifted_digests: dict[str, str] | UnsetType = UNSET
-    drift_unknown: str | UnsetType = UNSET
-    hooks_failed: tuple[str, ...] | UnsetType = UNSET
-    recalled: int | UnsetType | None = UNSET
-    reason: str | UnsetType = UNSET
-    pinned: Annotated[bool, Meta(description="After a rollback: the files are not adopted until they change.")] = False
-    last_failed: dict[str, Any] | None
-    waiting: dict[str, Any] | None
-    probation: dict[str, Any] | None
-    ramps: tuple[dict[str, Any], ...]
-
-
 @operation("reload", role=Role.OPERATE, route=Post("/reload"), audit=lambda done: {"generation": done.generation})
 async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[ReloadResult]:
     """
@@ -231,10 +145,10 @@ async def rollback(reloader: IReloader, caller: Caller, wanted: Rollback) -> Rep
 
 
 @operation("generations.live", role=Role.READ, route=Get("/generation"))
-async def show_live(reloader: IReloader, caller: Caller, wanted: ShowLive) -> Reply[LiveGeneration]:
+async def show_live(reloader: IReloader, caller: Caller, wanted: ShowLive) -> Reply[LiveGenerationInfo]:
     """Show the live generation; its entity tag is for ``If-Match``, and names the generation alone."""
     etag = reloader.etag
-    return Reply(convert(await reloader.describe(), LiveGeneration), etag=etag)
+    return Reply(await reloader.describe(), etag=etag)
 
 
 async def _carry_out(reloader: IReloader, asked: ReloadRequest) -> Reply[ReloadResult]:
@@ -242,8 +156,7 @@ async def _carry_out(reloader: IReloader, asked: ReloadRequest) -> Reply[ReloadR
         report = await reloader.reload(asked)
     except PreconditionFailed as error:
         raise PreconditionFailed(str(error), if_match=asked.if_match, etag=reloader.etag) from error
-    result = convert(report.to_dict(), ReloadResult)
-    return Reply(result, status=status_of_report(report), etag=reloader.etag)
+    return Reply(report.to_result(), status=status_of_report(report), etag=reloader.etag)
 
 
 def request_of(reloader: IReloader, caller: Caller, wanted: Plan, *, dry_run: bool) -> ReloadRequest:

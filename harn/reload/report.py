@@ -1,16 +1,25 @@
-"""The outcome of a reload, as its caller reads it. Plain values; `ReloadReport.to_dict` is the shape on the wire."""
+"""The outcome of a reload, as its caller reads it. Plain values; `ReloadReport.to_result` is the shape on the wire."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import field, frozen
-from msgspec import to_builtins
+from msgspec import UNSET, structs
 
+from harn.clocks import rfc3339
 from harn.model.problem import Problem
 from harn.model.shares import FailureLimit
 from harn.reload.plans import ReloadPlan
+from harn.reload.results import (
+    DrainingInfo,
+    FailedReload,
+    ProbationInfo,
+    ProblemInfo,
+    RampInfo,
+    ReloadResult,
+    Summary,
+)
 
 STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
 AUTHOR_STAGES = frozenset(("parse", "validate", "resolve"))
@@ -74,14 +83,6 @@ class ReloadRequest:
 
 
 @frozen(kw_only=True)
-class DrainingVersion:
-    """A version that drains, and its leases."""
-
-    binding: str
-    in_flight: int
-
-
-@frozen(kw_only=True)
 class ReloadReport:
     """
     The outcome of one reload.
@@ -93,8 +94,8 @@ class ReloadReport:
     :ivar plan: of a dry run: what would change, in every detail (see `harn.history.plan`).
     :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: the files that differ from it.
     :ivar renewed: secrets, and files of secrets, that have changed.
-    :ivar probation: the conditions that undo it (see `harn.rollout.probation`), as a JSON value.
-    :ivar ramps: the triggers whose new version takes a share only, as JSON values.
+    :ivar probation: the conditions that undo it (see `harn.rollout.probation`).
+    :ivar ramps: the triggers whose new version takes a share only.
     :ivar reason: why it happened.
     """
 
@@ -110,7 +111,7 @@ class ReloadReport:
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     changes: Mapping[str, tuple[str, ...]] = field(factory=dict)
-    draining: tuple[DrainingVersion, ...] = ()
+    draining: tuple[DrainingInfo, ...] = ()
     requires_restart: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     duration_ms: float = 0.0
@@ -124,8 +125,8 @@ class ReloadReport:
     recalled: int | None = None
     drifted_files: tuple[str, ...] = ()
     renewed: tuple[str, ...] = ()
-    probation: Mapping[str, Any] | None = None
-    ramps: tuple[Mapping[str, Any], ...] = ()
+    probation: ProbationInfo | None = None
+    ramps: tuple[RampInfo, ...] = ()
     reason: str = ""
 
     @property
@@ -138,52 +139,53 @@ class ReloadReport:
         """Whether it only read secrets again beside recalled content: a failure of the files stays a failure."""
         return self.ok and self.recalled is not None and self.source == UNASKED
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the shape of the admin API's answer."""
-        if not self.ok:
-            return {
-                "status": self.status,
-                "source": self.source,
-                "actor": self.actor,
-                "stage": self.stage,
-                "error": self.error,
-                "problems": [problem.to_dict() for problem in self.problems],
-                "generation": self.generation,
-                **({"removed": list(self.removed)} if self.status == NEEDS_CONFIRMATION else {}),
-            }
-        return {
-            "status": "ok",
-            "source": self.source,
-            "actor": self.actor,
-            "generation": self.generation,
-            "digest": self.digest,
-            "summary": {
-                "added": list(self.added),
-                "modified": list(self.modified),
-                "removed": list(self.removed),
-                "unchanged": list(self.unchanged),
-            },
-            "changes": {trigger_id: list(changes) for trigger_id, changes in self.changes.items()},
-            "draining": [{"binding": each.binding, "in_flight": each.in_flight} for each in self.draining],
-            "requires_restart": list(self.requires_restart),
-            "warnings": list(self.warnings),
-            "duration_ms": round(self.duration_ms, 3),
-            **({"dry_run": True} if self.dry_run else {}),
-            **({"plan": to_builtins(self.plan)} if self.plan is not None else {}),
-            **(
-                {
-                    "recalled": self.recalled,
-                    "drift": bool(self.drifted_files),
-                    "drifted_files": list(self.drifted_files),
-                }
-                if self.recalled is not None
-                else {}
-            ),
-            **({"renewed": list(self.renewed)} if self.renewed else {}),
-            **({"reason": self.reason} if self.reason else {}),
-            **({"probation": self.probation} if self.probation is not None else {}),
-            **({"ramps": list(self.ramps)} if self.ramps else {}),
-        }
+    def to_result(self) -> ReloadResult:
+        """Return the answer of the admin API."""
+        return self._result_of_success() if self.ok else self._result_of_failure()
+
+    def to_failed(self) -> FailedReload:
+        """Return a report that is not ok as part of the live generation's description."""
+        return FailedReload(
+            status=self.status,
+            source=self.source,
+            actor=self.actor,
+            stage=self.stage,
+            error=self.error,
+            problems=tuple(map(ProblemInfo.of, self.problems)),
+            generation=self.generation,
+            removed=self.removed if self.status == NEEDS_CONFIRMATION else UNSET,
+            at=rfc3339(self.at),
+        )
+
+    def _result_of_failure(self) -> ReloadResult:
+        failed = structs.asdict(self.to_failed())
+        del failed["at"]
+        return ReloadResult(**failed)
+
+    def _result_of_success(self) -> ReloadResult:
+        is_recalled = self.recalled is not None
+        return ReloadResult(
+            status=self.status,
+            source=self.source,
+            actor=self.actor,
+            generation=self.generation,
+            digest=self.digest,
+            summary=Summary(added=self.added, modified=self.modified, removed=self.removed, unchanged=self.unchanged),
+            changes=dict(self.changes),
+            draining=self.draining,
+            requires_restart=self.requires_restart,
+            warnings=self.warnings,
+            duration_ms=round(self.duration_ms, 3),
+            dry_run=self.dry_run or UNSET,
+            plan=self.plan or UNSET,
+            recalled=self.recalled if is_recalled else UNSET,
+            drift=bool(self.drifted_files) if is_recalled else UNSET,
+            drifted_files=self.drifted_files if is_recalled else UNSET,
+            renewed=self.renewed or UNSET,
+            reason=self.reason or UNSET,
+            probation=self.probation or UNSET,
+            ramps=self.ramps or UNSET,
+        )
 
 
 @frozen

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from msgspec import UNSET, structs
 from twisted.internet.defer import Deferred, TimeoutError
 
 from harn.clocks import rfc3339
@@ -15,7 +15,8 @@ from harn.reload.build import Builder
 from harn.reload.generation import Generation
 from harn.reload.interfaces import RolloutStatus
 from harn.reload.pipeline import Result
-from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, DrainingVersion, ReloadReport, ReloadRequest
+from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.results import DrainingInfo, LiveGenerationInfo, ManifestInfo
 from harn.triggers.binding import BindingVersion
 
 PATIENCE = 2.0
@@ -62,7 +63,7 @@ def ended(
         removed=plan.removed,
         unchanged=plan.unchanged,
         changes=plan.changes,
-        draining=tuple(DrainingVersion(binding=binding.key, in_flight=binding.in_flight) for binding in draining),
+        draining=tuple(DrainingInfo(binding=binding.key, in_flight=binding.in_flight) for binding in draining),
         requires_restart=() if started_with is None else settings_requiring_restart(started_with, settings),
         warnings=tuple(warnings),
         dry_run=request.dry_run,
@@ -171,45 +172,43 @@ async def is_pinned(builder: Builder, live: Generation | None) -> bool:
 
 
 def describe_generation(
-    live: Generation | None,
-    last_failed: ReloadReport | None,
-    waiting: ReloadReport | None,
-    files_now: Mapping[str, str] | str,
-    *,
-    pinned: bool,
-) -> dict[str, Any]:
+    live: Generation | None, files_now: Mapping[str, str] | str, status: RolloutStatus, *, pinned: bool
+) -> LiveGenerationInfo:
     """
-    Describe the live generation.
+    Describe the live generation; the reports of earlier reloads are left out.
 
-    :param waiting: the report that waits for an operator: of a reload that is held, or of files that do not settle.
     :param files_now: digests of its files as they read now, to find drift; or why they could not be read.
     :param pinned: see `is_pinned`.
     """
-    reports = {"last_failed": _with_time(last_failed), "waiting": _with_time(waiting)}
+    nothing = LiveGenerationInfo(
+        generation=0,
+        digest=None,
+        drift=False,
+        last_failed=None,
+        waiting=None,
+        probation=status.probation,
+        ramps=status.ramps,
+    )
     if live is None:
-        return {"generation": 0, "digest": None, "drift": False, "pinned": False, **reports}
+        return nothing
     manifest, files = live.inputs.manifest, live.inputs.files
     unknown, now = (files_now, files) if isinstance(files_now, str) else (None, files_now)
     drifted = sorted(path for path, digest in files.items() if now.get(path) != digest)
-    return {
-        "generation": live.number,
-        "digest": live.digest,
-        "source": live.source,
-        "actor": live.actor,
-        "since": rfc3339(live.since),
-        "manifest": {"path": manifest.path, "digest": manifest.digest},
-        "files": dict(files),
-        "drift": None if unknown is not None else bool(drifted),
-        "drifted_files": drifted,
-        "drifted_digests": {path: now[path] for path in drifted if path in now},
-        **({} if unknown is None else {"drift_unknown": unknown}),
-        "hooks_failed": list(live.interpreter.value.hook_failures),
-        "recalled": live.recalled,
-        "pinned": pinned,
-        "reason": live.reason,
-        **reports,
-    }
-
-
-def _with_time(report: ReloadReport | None) -> dict[str, Any] | None:
-    return None if report is None else {**report.to_dict(), "at": rfc3339(report.at)}
+    return structs.replace(
+        nothing,
+        generation=live.number,
+        digest=live.digest,
+        source=live.source,
+        actor=live.actor,
+        since=rfc3339(live.since),
+        manifest=ManifestInfo(path=manifest.path, digest=manifest.digest),
+        files=dict(files),
+        drift=None if unknown is not None else bool(drifted),
+        drifted_files=tuple(drifted),
+        drifted_digests={path: now[path] for path in drifted if path in now},
+        drift_unknown=UNSET if unknown is None else unknown,
+        hooks_failed=tuple(live.interpreter.value.hook_failures),
+        recalled=live.recalled,
+        pinned=pinned,
+        reason=live.reason,
+    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+import msgspec
 from attrs import frozen
+from msgspec import UNSET, UnsetType, structs
 
+from harn.reload.results import ProbationInfo, RampInfo
 from harn.rollout.model import Probation
 from harn.triggers.binding import BindingVersion
 
@@ -41,6 +41,28 @@ class RampLost:
     since: float
 
 
+class ProbationOutcome(ProbationInfo, frozen=True, kw_only=True):
+    """The record of the end of a probation; ``why`` of one that was rolled back, ``actor`` of any other."""
+
+    outcome: str
+    actor: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+
+    @classmethod
+    def of(
+        cls, probation: Probation, outcome: str, *, actor: str | UnsetType = UNSET, why: str | UnsetType = UNSET
+    ) -> ProbationOutcome:
+        """Return the record of a probation that ended so."""
+        return cls(**structs.asdict(probation.info()), outcome=outcome, actor=actor, why=why)
+
+
+class RampsRecorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of ramps that took a step, or ended: their number, and the first of them."""
+
+    count: int
+    ramps: tuple[RampInfo, ...]
+
+
 @frozen(eq=False)
 class RolloutRecorded:
     """
@@ -50,4 +72,4 @@ class RolloutRecorded:
     """
 
     kind: str
-    payload: Mapping[str, Any]
+    payload: ProbationOutcome | RampsRecorded

@@ -4,21 +4,39 @@ The terms of one probation: when an adopted generation is rolled back automatica
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
+import msgspec
 from attrs import evolve, frozen
+from msgspec import UNSET
 
 from harn.clocks import rfc3339
 from harn.manifest.settings import ReloadSettings
 from harn.model.durations import format_duration
 from harn.model.shares import FailureLimit, format_share
 from harn.reload.report import ReloadRequest
+from harn.reload.results import ProbationInfo
 
 CONFIRMED, PASSED, SUPERSEDED, REVERTED = "confirmed", "passed", "superseded", "reverted"
 """How a probation ends."""
 STUCK = "stuck"
 """How a probation ends whose fallback is not kept any more: its generation stays."""
+
+
+class ProbationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A probation as the store keeps it, over restarts.
+
+    :ivar times: of `Probation`: when it began, ``confirm_by`` and ``watch_until``. ``limit``: rate and minimum.
+    :ivar bindings: the keys of its new versions.
+    """
+
+    generation: int
+    fallback: int
+    times: tuple[float, float | None, float | None]
+    limit: tuple[float, int] | None = None
+    verdict: str | None = None
+    bindings: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -40,42 +58,47 @@ class Probation:
     watch_until: float | None = None
     verdict: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form in which the store keeps it; `shown` is the form for people."""
-        document: dict[str, Any] = {
-            "generation": self.generation,
-            "fallback": self.fallback,
-            "began_at": rfc3339(self.began_at),
-            "times": [self.began_at, self.confirm_by, self.watch_until],
-        }
-        if self.confirm_by is not None:
-            document["confirm_by"] = rfc3339(self.confirm_by)
-        if self.limit is not None and self.watch_until is not None:
-            document["revert_on_failures"] = format_share(self.limit.rate)
-            document["min"] = self.limit.minimum
-            document["until"] = rfc3339(self.watch_until)
-            document["limit"] = [self.limit.rate, self.limit.minimum]
-        if self.verdict is not None:
-            document["verdict"] = self.verdict
-        return document
+    def info(self) -> ProbationInfo:
+        """Return the form for people."""
+        info = ProbationInfo(
+            generation=self.generation,
+            fallback=self.fallback,
+            began_at=rfc3339(self.began_at),
+            confirm_by=UNSET if self.confirm_by is None else rfc3339(self.confirm_by),
+            verdict=UNSET if self.verdict is None else self.verdict,
+        )
+        if self.limit is None or self.watch_until is None:
+            return info
+        return msgspec.structs.replace(
+            info,
+            revert_on_failures=format_share(self.limit.rate),
+            minimum=self.limit.minimum,
+            until=rfc3339(self.watch_until),
+        )
+
+    def record(self, bindings: Iterable[str]) -> ProbationRecord:
+        """Return the form in which the store keeps it, with the keys of its new versions."""
+        return ProbationRecord(
+            generation=self.generation,
+            fallback=self.fallback,
+            times=(self.began_at, self.confirm_by, self.watch_until),
+            limit=None if self.limit is None else (self.limit.rate, self.limit.minimum),
+            verdict=self.verdict,
+            bindings=tuple(bindings),
+        )
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Probation:
-        """
-        Read the form that `to_dict` returns.
-
-        :raises LookupError, TypeError, ValueError: it has another shape.
-        """
-        began_at, confirm_by, watch_until = document["times"]
-        limit = document.get("limit")
+    def of(cls, record: ProbationRecord) -> Probation:
+        """Return the probation of a record."""
+        began_at, confirm_by, watch_until = record.times
         return cls(
-            generation=int(document["generation"]),
-            fallback=int(document["fallback"]),
-            began_at=float(began_at),
-            confirm_by=None if confirm_by is None else float(confirm_by),
-            limit=None if limit is None else FailureLimit(rate=float(limit[0]), minimum=int(limit[1])),
-            watch_until=None if watch_until is None else float(watch_until),
-            verdict=None if document.get("verdict") is None else str(document["verdict"]),
+            generation=record.generation,
+            fallback=record.fallback,
+            began_at=began_at,
+            confirm_by=confirm_by,
+            limit=None if record.limit is None else FailureLimit(rate=record.limit[0], minimum=record.limit[1]),
+            watch_until=watch_until,
+            verdict=record.verdict,
         )
 
     def failed(self, now: float, attempts: int, failures: int) -> str | None:
@@ -139,8 +162,3 @@ def terms(
         limit=limit,
         watch_until=None if limit is None else now + watched,
     )
-
-
-def shown(probation: Probation) -> dict[str, Any]:
-    """Return a probation as people read it."""
-    return {name: value for name, value in probation.to_dict().items() if name not in ("times", "limit")}

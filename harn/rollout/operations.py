@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
-from msgspec import UNSET, Meta, UnsetType, convert
+from msgspec import Meta
 
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
+from harn.reload.results import RampInfo
 
 if TYPE_CHECKING:
     from harn.reload.coordinator import Coordinator
@@ -46,24 +47,6 @@ class RampOf(Parameters, frozen=True, kw_only=True):
     trigger: Annotated[str, Meta(min_length=1, description="Only that of this trigger.")] | None = None
 
 
-class RampInfo(Result, frozen=True, kw_only=True, omit_defaults=True):
-    """One trigger whose two versions share its deliveries, or whose last ramp was aborted."""
-
-    trigger_id: str
-    state: Annotated[str, Meta(description="running, finished, aborted or superseded.")]
-    stable: Annotated[str, Meta(description="The version before, for example gh@v2.")]
-    fresh: Annotated[str, Meta(description="The new version.")]
-    percent: Annotated[float, Meta(description="Of new deliveries, for the new version.")]
-    step: float
-    every: str | None
-    max_failures: str | None
-    began_at: str
-    next_step_at: str | None
-    why: Annotated[str, Meta(description="Why it ended.")] = ""
-    attempts: Annotated[int, Meta(description="Attempts of the new version since it began.")] | UnsetType = UNSET
-    failures: int | UnsetType = UNSET
-
-
 class RampList(Result, frozen=True, kw_only=True):
     """Ramps, by trigger id."""
 
@@ -90,7 +73,7 @@ async def confirm_generation(service: RolloutService, caller: Caller, wanted: Co
 @operation("ramps.list", role=Role.READ, route=Get("/ramps"))
 async def list_ramps(service: RolloutService, caller: Caller, wanted: ListRamps) -> RampList:
     """List the triggers whose versions share their deliveries, and the ramps that were aborted."""
-    return RampList(ramps=convert(service.rollouts.ramps.describe(), tuple[RampInfo, ...]))
+    return RampList(ramps=tuple(service.rollouts.ramps.describe()))
 
 
 @operation(
@@ -106,7 +89,7 @@ async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) 
     :raises NothingPending: there is no such ramp.
     """
     ended = await service.rollouts.ramps.finish(wanted.trigger, caller.actor)
-    return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
+    return RampList(ramps=tuple(ended))
 
 
 @operation(
@@ -119,7 +102,7 @@ async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -
     :raises NothingPending: there is no such ramp.
     """
     ended = await service.rollouts.ramps.abort(wanted.trigger, caller.actor)
-    return RampList(ramps=convert(ended, tuple[RampInfo, ...]))
+    return RampList(ramps=tuple(ended))
 
 
 OPERATIONS = (confirm_generation, list_ramps, finish_ramps, abort_ramps)

@@ -8,9 +8,9 @@ generation replaces it, or when it is undone: by a rollback to the generation th
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from typing import Any
 
 from attrs import define, evolve, field
+from msgspec import structs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harn.clocks import BackSteps, WallTime, sleep_until
@@ -18,8 +18,9 @@ from harn.errors import NothingPending
 from harn.lifecycle import Lifecycle, Settled
 from harn.model.delivery import Attempt
 from harn.model.failures import counts_against_code
+from harn.reload.results import ProbationInfo
 from harn.rollout.events import ProbationEnded, ProbationFailed
-from harn.rollout.model import CONFIRMED, PASSED, SUPERSEDED, Probation, shown
+from harn.rollout.model import CONFIRMED, PASSED, SUPERSEDED, Probation, ProbationRecord
 from harn.rollout.persister import Checkpoint, Persister
 from harn.triggers.binding import BindingVersion
 
@@ -89,20 +90,20 @@ class Probations:
         """The new versions of the one under way."""
         return () if self._active is None else self._active.bindings
 
-    def describe(self) -> dict[str, Any] | None:
+    def describe(self) -> ProbationInfo | None:
         """Return the one under way, with the attempts of its new versions so far, or the one that is being undone."""
         if self._active is None:
-            return None if self.undoing is None else shown(self.undoing)
+            return None if self.undoing is None else self.undoing.info()
         attempts, failures = self._active.total
-        return {**shown(self._active.probation), "attempts": attempts, "failures": failures}
+        return structs.replace(self._active.probation.info(), attempts=attempts, failures=failures)
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> ProbationRecord | None:
         """Return the state of the one under way, or being undone, that must outlast a restart."""
         if self._active is None:
-            return None if self.undoing is None else {**self.undoing.to_dict(), "bindings": []}
+            return None if self.undoing is None else self.undoing.record(())
         if self._active.is_held:
             return None
-        return {**self._active.probation.to_dict(), "bindings": [binding.key for binding in self._active.bindings]}
+        return self._active.probation.record(binding.key for binding in self._active.bindings)
 
     def fallback(self, live: int) -> int:
         """Return the generation that a new one falls back to: never one that is on probation, or that failed it."""

@@ -10,7 +10,9 @@ from attrs import define
 from harn.clocks import rfc3339
 from harn.manifest.model import RolloutSpec
 from harn.model.durations import format_duration
+from harn.model.identifiers import binding_key
 from harn.model.shares import FailureLimit, format_share
+from harn.reload.results import RampInfo
 from harn.triggers.ramp import Ramp
 
 MINIMUM = 10
@@ -37,6 +39,23 @@ class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
     began_at: float
     next_at: float | None = None
     why: str = ""
+
+    def info(self) -> RampInfo:
+        """Return the form for people."""
+        policy = self.policy
+        return RampInfo(
+            trigger_id=self.trigger_id,
+            state=self.state,
+            stable=binding_key(self.trigger_id, self.stable),
+            fresh=binding_key(self.trigger_id, self.fresh),
+            percent=round(self.share * 100, 4),
+            step=round(policy.step * 100, 4),
+            every=format_duration(policy.every) if policy.step else None,
+            max_failures=None if policy.max_failures is None else format_share(policy.max_failures),
+            began_at=rfc3339(self.began_at),
+            next_step_at=None if self.next_at is None else rfc3339(self.next_at),
+            why=self.why,
+        )
 
 
 def read_records(kept: Any) -> dict[str, RampRecord]:
@@ -101,9 +120,9 @@ class ActiveRamp:
             why=self.verdict or "",
         )
 
-    def describe(self) -> dict[str, Any]:
+    def info(self) -> RampInfo:
         """Return the form for people, with the attempts of its fresh version so far."""
-        return {**describe_record(self.record()), "attempts": self.attempts, "failures": self.failures}
+        return msgspec.structs.replace(self.record().info(), attempts=self.attempts, failures=self.failures)
 
 
 def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
@@ -113,21 +132,3 @@ def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
     if not FailureLimit(rate=policy.max_failures, minimum=MINIMUM).is_exceeded(attempts, failures):
         return None
     return f"{failures} of {attempts} attempts failed, more than {format_share(policy.max_failures)}"
-
-
-def describe_record(record: RampRecord) -> dict[str, Any]:
-    """Return the form for people."""
-    policy = record.policy
-    return {
-        "trigger_id": record.trigger_id,
-        "state": record.state,
-        "stable": f"{record.trigger_id}@v{record.stable}",
-        "fresh": f"{record.trigger_id}@v{record.fresh}",
-        "percent": round(record.share * 100, 4),
-        "step": round(policy.step * 100, 4),
-        "every": format_duration(policy.every) if policy.step else None,
-        "max_failures": None if policy.max_failures is None else format_share(policy.max_failures),
-        "began_at": rfc3339(record.began_at),
-        "next_step_at": None if record.next_at is None else rfc3339(record.next_at),
-        **({"why": record.why} if record.why else {}),
-    }

@@ -7,9 +7,8 @@ Ramps over time: the share of a new version rises step by step, and falls to 0 w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
+from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -22,7 +21,8 @@ from harn.manifest.model import RolloutSpec
 from harn.model.failures import counts_against_code
 from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
-from harn.rollout.events import RampLost, RolloutRecorded
+from harn.reload.results import RampInfo
+from harn.rollout.events import RampLost, RampsRecorded, RolloutRecorded
 from harn.rollout.persister import Checkpoint, Persister
 from harn.rollout.ramp_record import (
     ABORTED,
@@ -31,7 +31,6 @@ from harn.rollout.ramp_record import (
     SUPERSEDED,
     ActiveRamp,
     RampRecord,
-    describe_record,
     why_failed,
 )
 from harn.triggers.ramp import Ramp
@@ -80,16 +79,15 @@ class Ramps:
 
     # Queries and requests
 
-    def records(self) -> list[dict[str, Any]] | None:
+    def records(self) -> tuple[RampRecord, ...] | None:
         """Return the records that must outlast a restart; None for none."""
         running = (each.record() for each in self._running.values())
-        records = [*(record for record in running if record.state != FINISHED), *self._aborted.values()]
-        return [msgspec.to_builtins(record) for record in records] or None
+        return (*(record for record in running if record.state != FINISHED), *self._aborted.values()) or None
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[RampInfo]:
         """Return all of them in the form for people, in the order of trigger ids."""
-        shown = {trigger_id: describe_record(record) for trigger_id, record in self._aborted.items()}
-        shown.update((trigger_id, running.describe()) for trigger_id, running in self._running.items())
+        shown = {trigger_id: record.info() for trigger_id, record in self._aborted.items()}
+        shown.update((trigger_id, running.info()) for trigger_id, running in self._running.items())
         return [shown[trigger_id] for trigger_id in sorted(shown)]
 
     def needed(self) -> tuple[tuple[str, int], ...]:
@@ -136,7 +134,7 @@ class Ramps:
         if won:
             self._decide(won, "it was finished", won=True)
 
-    async def finish(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
+    async def finish(self, trigger_id: str | None, actor: str) -> list[RampInfo]:
         """
         Send all deliveries of the trigger, or of every one that ramps, to the fresh version.
 
@@ -146,7 +144,7 @@ class Ramps:
         """
         return await self._ask(trigger_id, f"finished by {actor}", won=True)
 
-    async def abort(self, trigger_id: str | None, actor: str) -> list[dict[str, Any]]:
+    async def abort(self, trigger_id: str | None, actor: str) -> list[RampInfo]:
         """
         Send all deliveries of the trigger, or of every one that ramps, to the stable version.
 
@@ -223,9 +221,7 @@ class Ramps:
                 running.ramp.share, running.next_at = share, now + running.policy.every
                 stepped.append(running)
         if stepped:
-            self._lifecycle.emit(
-                RolloutRecorded("ramp_stepped", _payload([describe_record(each.record()) for each in stepped]))
-            )
+            self._lifecycle.emit(RolloutRecorded("ramp_stepped", _recorded([each.record().info() for each in stepped])))
             self.checkpoint.save_soon()
         if over:
             self._decide(over, "every step went well", won=True)
@@ -265,7 +261,7 @@ class Ramps:
         if not failure.check(ShuttingDown):  # the next server goes on from what was kept
             log.failure("ending ramps failed", failure)
 
-    async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[dict[str, Any]]:
+    async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[RampInfo]:
         """End ramps for an operator; the decision is stored first, so that a restart does not lose it."""
         ending = self._chosen(trigger_id)
         for running in ending:
@@ -292,7 +288,7 @@ class Ramps:
         self._set_timer()
         self.checkpoint.save_soon()
 
-    async def _end(self, ending: list[ActiveRamp]) -> list[dict[str, Any]]:
+    async def _end(self, ending: list[ActiveRamp]) -> list[RampInfo]:
         """End ramps whose end is decided, as soon as no reload runs; return each in the form for people."""
         winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
         try:
@@ -302,37 +298,36 @@ class Ramps:
         except BaseException:
             self._open_again([each for each in ending if self._running.get(each.trigger_id) is each])
             raise
-        shown: list[dict[str, Any]] = []
+        shown: list[RampInfo] = []
         for running in ending:
             if running.ramp not in ended:
-                shown.append({**running.describe(), "state": SUPERSEDED})
+                shown.append(structs.replace(running.info(), state=SUPERSEDED))
                 continue
             del self._running[running.trigger_id]
-            shown.append(running.describe())
+            shown.append(running.info())
             if not running.has_won:
                 self._aborted[running.trigger_id] = running.record()
                 self._lifecycle.emit(RampLost(running.ramp.fresh, running.began_at))
-        self._announce([each for each in shown if each["state"] != SUPERSEDED])
+        self._announce([each for each in shown if each.state != SUPERSEDED])
         self.checkpoint.save_soon()
         self._set_timer()
         return shown
 
-    def _announce(self, ended: list[dict[str, Any]]) -> None:
+    def _announce(self, ended: list[RampInfo]) -> None:
         """Log and record how ramps ended."""
-        for state, winner in ((FINISHED, "fresh"), (ABORTED, "stable")):
-            some = [each for each in ended if each["state"] == state]
+        for state in (FINISHED, ABORTED):
+            some = [each for each in ended if each.state == state]
             if not some:
                 continue
-            keys = ", ".join(each[winner] for each in some[:MOST_NAMED])
+            keys = ", ".join(each.fresh if state == FINISHED else each.stable for each in some[:MOST_NAMED])
             log.info(
                 "ramp {state}: {bindings} take all deliveries: {why}",
                 state=state,
                 bindings=f"{keys}, ..." if len(some) > MOST_NAMED else keys,
-                why=some[0]["why"],
+                why=some[0].why,
             )
-            self._lifecycle.emit(RolloutRecorded(f"ramp_{state}", _payload(some)))
+            self._lifecycle.emit(RolloutRecorded(f"ramp_{state}", _recorded(some)))
 
 
-def _payload(ramps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a record's payload: the number of ramps, and the first of them."""
-    return {"count": len(ramps), "ramps": ramps[:MOST_RECORDED]}
+def _recorded(ramps: list[RampInfo]) -> RampsRecorded:
+    return RampsRecorded(count=len(ramps), ramps=tuple(ramps[:MOST_RECORDED]))

@@ -20,8 +20,8 @@ from harn.lifecycle import Lifecycle
 from harn.reload.coordinator import Coordinator
 from harn.reload.events import ReloadsClosed
 from harn.reload.report import REVERT, ReloadReport, ReloadRequest
-from harn.rollout.events import ProbationEnded, ProbationFailed, RampLost, RolloutRecorded
-from harn.rollout.model import REVERTED, STUCK, SUPERSEDED, Probation, shown
+from harn.rollout.events import ProbationEnded, ProbationFailed, ProbationOutcome, RampLost, RolloutRecorded
+from harn.rollout.model import REVERTED, STUCK, SUPERSEDED, Probation
 from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE
 from harn.rollout.probation import Probations
 from harn.triggers.binding import BindingVersion
@@ -133,8 +133,7 @@ class Reverter:
         self._redrive((each for each in event.bindings if active.get(each.id) not in (None, each)), failed.began_at)
 
     def _record(self, failed: Probation, outcome: str, why: str) -> None:
-        payload = {**shown(failed), "outcome": outcome, "why": why}
-        self._lifecycle.emit(RolloutRecorded("probation_ended", payload))
+        self._lifecycle.emit(RolloutRecorded("probation_ended", ProbationOutcome.of(failed, outcome, why=why)))
 
     def _redrive(self, bindings: Iterable[BindingVersion], since: float) -> None:
         for binding in list(bindings):

@@ -27,8 +27,8 @@ from harn.reload.pin import CHECKPOINT as PIN
 from harn.reload.pin import Pin
 from harn.reload.report import START, ReloadRequest
 from harn.rollout import probation, ramps
-from harn.rollout.events import ProbationEnded, RolloutRecorded
-from harn.rollout.model import SUPERSEDED, Probation, shown, terms
+from harn.rollout.events import ProbationEnded, ProbationOutcome, RolloutRecorded
+from harn.rollout.model import SUPERSEDED, Probation, ProbationRecord, terms
 from harn.rollout.persister import Checkpoint, Persister
 from harn.rollout.probation import Probations
 from harn.rollout.ramp_record import RampRecord, read_records
@@ -239,8 +239,8 @@ class Rollouts:
     def _probation_ended(self, event: ProbationEnded) -> None:
         ended, how = event.probation, event.how
         log.info("generation {number}: probation {how}", number=ended.generation, how=how)
-        payload = {**shown(ended), "outcome": how, "actor": event.actor}
-        self._lifecycle.emit(RolloutRecorded("probation_ended", payload))
+        outcome = ProbationOutcome.of(ended, how, actor=event.actor)
+        self._lifecycle.emit(RolloutRecorded("probation_ended", outcome))
         if how != SUPERSEDED:
             self.probations.checkpoint.save_soon()
 
@@ -253,4 +253,5 @@ class Rollouts:
 
 
 def _probation(kept: Any) -> tuple[Probation, frozenset[str]]:
-    return Probation.from_dict(kept), frozenset(msgspec.convert(kept.get("bindings", []), type=list[str]))
+    record = msgspec.convert(kept, ProbationRecord)
+    return Probation.of(record), frozenset(record.bindings)

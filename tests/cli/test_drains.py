@@ -18,7 +18,7 @@ from harn.cli.lines import facts
 from harn.cli.place import NoServer
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.drain_operations import Drain
-from harn.rollout.operations import RampInfo
+from harn.reload.results import RampInfo
 from tests.cli.test_commands import CommandCase
 
 HELD: dict[str, Any] = {

@@ -195,7 +195,7 @@ class ServerTests(CommandCase):
         )
         server = self.serve()
         for terms, said in cases:
-            probation = {"generation": 7, "fallback": 6, **terms}
+            probation = {"generation": 7, "fallback": 6, "began_at": "2026-01-02T03:03:05.000Z", **terms}
             server.answers += [(200, {"generations": entries}), (200, {**LIVE, "probation": probation})] * 2
             first, second = self.harn("history").stdout.splitlines()[1:]
             self.assertTrue(first.endswith(f"note={said}"), first)

@@ -12,10 +12,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.output import Line
 from harn.cli.reports import describe_error, describe_success, exit_status
-from harn.reload.operations import ReloadResult
+from harn.reload.results import ReloadResult
 from tests.cli.test_commands import ERROR, NOTHING, REPORT
 
 RAMP = {"trigger_id": "gh", "stable": "gh@v2", "fresh": "gh@v3", "percent": 10.0, "step": 0.0, "every": None}
+RUNNING = {
+    **RAMP,
+    "state": "running",
+    "max_failures": None,
+    "began_at": "2026-01-02T03:04:05.000Z",
+    "next_step_at": None,
+}
 PLAN: dict[str, Any] = {
     "triggers": {
         "gh": {
@@ -161,6 +168,9 @@ class AftermathTests(SynchronousTestCase):
     def test_probation(self) -> None:
         """A reload that may undo itself says when and why, and how to keep it."""
         both = {
+            "generation": 7,
+            "fallback": 6,
+            "began_at": "2026-01-02T03:03:05.000Z",
             "confirm_by": "2026-01-02T03:04:05.000Z",
             "revert_on_failures": "20%",
             "min": 5,
@@ -183,15 +193,15 @@ class AftermathTests(SynchronousTestCase):
 
     def test_ramps(self) -> None:
         """A ramp says its share, its steps, or how to end it where it has none."""
-        stepped = {**RAMP, "percent": 12.5, "step": 20.0, "every": "1m"}
+        stepped = {**RUNNING, "percent": 12.5, "step": 20.0, "every": "1m"}
         self.assertIn(
             "  ramp: gh@v3 takes 12.5 % of the new deliveries of gh, 20 % more every 1m", self.said(ramps=[stepped])
         )
-        self.assertIn("ramp --finish gh", self.said(ramps=[RAMP])[1])
+        self.assertIn("ramp --finish gh", self.said(ramps=[RUNNING])[1])
 
     def test_aborted_ramp(self) -> None:
         """After an abort there is nothing to finish: it says which version serves, why, and what to do."""
-        aborted = {**RAMP, "percent": 0.0, "state": "aborted", "why": "7 of 10 attempts failed, over 5%"}
+        aborted = {**RUNNING, "percent": 0.0, "state": "aborted", "why": "7 of 10 attempts failed, over 5%"}
         said = self.said(ramps=[aborted])[1]
         self.assertEqual(
             said,

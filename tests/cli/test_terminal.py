@@ -25,7 +25,7 @@ from harn.cli.terminal import (
 )
 from harn.history.recorded import describe_history
 from harn.orchestrator.operations import Inspection
-from harn.reload.operations import ReloadResult
+from harn.reload.results import ProbationInfo, ReloadResult
 from harn.store.generations import GenerationRecord
 from tests.cli.test_commands import ERROR, REPORT
 from tests.cli.test_drains import held, ramp
@@ -135,7 +135,7 @@ class ReloadTableTests(SynchronousTestCase):
         """The live generation has a star; a rollback says what it went back to, and why."""
         rolled = generation(number=8, recalled=5, reason="not confirmed")
         undone = generation(number=7)
-        probation = {"generation": 7, "until": "2026"}
+        probation = ProbationInfo(generation=7, fallback=6, began_at="2025", until="2026")
         found = History(generations=describe_history([rolled, undone], 8), probation=probation)
         print_rows(history_rows(found), self.console)
         said = self.stream.getvalue()

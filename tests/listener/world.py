@@ -36,6 +36,7 @@ from harn.operations.registry import Operations
 from harn.reload import operations as reload_operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.results import LiveGenerationInfo
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
@@ -128,9 +129,17 @@ class StubReloader:
             status="ok", source=request.source, actor=request.actor, generation=8, digest="sha256:0", modified=("gh",)
         )
 
-    def describe(self) -> Deferred[dict[str, Any]]:
-        nothing = dict.fromkeys(("last_failed", "waiting", "probation"))
-        return succeed({"generation": self.generation, "digest": "sha256:0", "drift": False, "ramps": [], **nothing})
+    def describe(self) -> Deferred[LiveGenerationInfo]:
+        described = LiveGenerationInfo(
+            generation=self.generation,
+            digest="sha256:0",
+            drift=False,
+            last_failed=None,
+            waiting=None,
+            probation=None,
+            ramps=(),
+        )
+        return succeed(described)
 
 
 @frozen

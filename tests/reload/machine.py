@@ -322,12 +322,12 @@ class ServerMachine(RuleBasedStateMachine):
     def on_trial(self) -> Any:
         """Return what goes on over a restart: ramps, each with its share and its next step, and the probation."""
         ramps = {
-            record["trigger_id"]: (
-                record["state"],
-                record["stable"],
-                record["fresh"],
-                record["share"],
-                record["next_at"],
+            record.trigger_id: (
+                record.state,
+                record.stable,
+                record.fresh,
+                record.share,
+                record.next_at,
             )
             for record in self.world.rollouts.ramps.records() or ()
         }

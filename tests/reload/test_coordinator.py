@@ -128,15 +128,15 @@ class ReportTests(CoordinatorCase):
         self.world.write("handlers.py", "def nothing(): ...\n")
         self.assertFalse(self.reload().ok)
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described["generation"], described["drift"]), (1, True))
-        self.assertEqual(described["drifted_files"], [str(self.world.root.absolute() / "handlers.py")])
-        self.assertEqual(list(described["drifted_digests"].values()), [digest_bytes(b"def nothing(): ...\n")])
-        self.assertEqual(described["last_failed"]["stage"], "resolve")
+        self.assertEqual((described.generation, described.drift), (1, True))
+        self.assertEqual(described.drifted_files, (str(self.world.root.absolute() / "handlers.py"),))
+        self.assertEqual(list(described.drifted_digests.values()), [digest_bytes(b"def nothing(): ...\n")])
+        self.assertEqual(described.last_failed.stage, "resolve")
         self.world.write("handlers.py", HANDLERS)
         self.reloaded()
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described["drift"], described["last_failed"]), (False, None))
-        self.assertEqual(described["drifted_digests"], {})
+        self.assertEqual((described.drift, described.last_failed), (False, None))
+        self.assertEqual(described.drifted_digests, {})
 
 
 class MergingTests(CoordinatorCase):

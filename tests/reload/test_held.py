@@ -28,11 +28,11 @@ class HeldTests(CoordinatorCase):
         self.assertEqual(report.removed, ("b", "c", "d", "e"))
         self.assertIn("4 of 5 triggers (b, c, d, e)", report.error)
         self.assertIn("reload explicitly", report.error)
-        self.assertEqual(report.to_dict()["removed"], ["b", "c", "d", "e"])
+        self.assertEqual(report.to_result().removed, ("b", "c", "d", "e"))
         self.assertEqual(self.world.stands(), before)
         self.assertEqual(self.world.told.finished[-1].report.status, NEEDS_CONFIRMATION)
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described["waiting"]["status"], described["last_failed"]), (NEEDS_CONFIRMATION, None))
+        self.assertEqual((described.waiting.status, described.last_failed), (NEEDS_CONFIRMATION, None))
 
     def test_confirmed(self) -> None:
         """An explicit reload adopts it, and nothing waits any more."""

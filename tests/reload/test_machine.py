@@ -155,7 +155,7 @@ class ReloadMachine(ServerMachine):
         """Hold the trials that began with a generation against what was asked for."""
         wishes = self.book.contents[report.generation].wishes
         asked = wanted.get("ramp")
-        ramps = {each["trigger_id"]: each for each in report.ramps if each["state"] == "running"}
+        ramps = {each.trigger_id: each for each in report.ramps if each.state == "running"}
         if wanted.get("recall") is not None:
             assert report.probation is None
             assert not ramps.keys() & {*report.modified}

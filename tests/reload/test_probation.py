@@ -59,7 +59,7 @@ class ConfirmTests(ProbationCase):
     def test_reverted(self) -> None:
         """Unless somebody confirms it in time, what served before is adopted again, as a generation of its own."""
         report = self.adopt(confirm_within=60.0)
-        self.assertEqual((report.generation, report.probation["generation"], report.probation["fallback"]), (2, 2, 1))
+        self.assertEqual((report.generation, report.probation.generation, report.probation.fallback), (2, 2, 1))
         self.world.clock.advance(59.9)
         self.assertEqual(self.generation, 2)
         self.world.clock.advance(0.2)
@@ -143,7 +143,7 @@ class ConfirmTests(ProbationCase):
         self.adopt(2, confirm_within=60.0)
         self.world.clock.advance(40.0)
         report = self.adopt(3)
-        self.assertEqual((report.probation["generation"], report.probation["fallback"]), (3, 1))
+        self.assertEqual((report.probation.generation, report.probation.fallback), (3, 1))
         self.assertEqual(self.noted("probation_ended"), [])
         self.world.clock.advance(20.0)
         self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
@@ -217,7 +217,7 @@ class ConfirmTests(ProbationCase):
         self.world.store.fail_reads = True
         for number in range(5):
             self.attempt("a", str(number), HandlerRaised("no"))
-        self.assertIn("5 of 5 attempts", self.world.rollouts.probations.describe()["verdict"])
+        self.assertIn("5 of 5 attempts", self.world.rollouts.probations.describe().verdict)
         self.assertEqual((self.generation, self.noted("probation_ended")), (2, []))
         self.world = self.world.restarted()
         self.world.store.fail_reads = False
@@ -276,7 +276,7 @@ class FailureTests(ProbationCase):
         self.world.write("more.py", HANDLERS)
         self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b", handler="more:on_event"))
         self.reloaded()
-        self.assertEqual(self.world.rollouts.probations.describe()["failures"], 4)
+        self.assertEqual(self.world.rollouts.probations.describe().failures, 4)
         self.attempt("a", "one more", HandlerRaised("no"))
         self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
 
@@ -284,7 +284,7 @@ class FailureTests(ProbationCase):
         """An attempt is counted for its own version, however many there are."""
         self.world.manifest(*(fake(f"t{number}", extra="timeout = '2s'") for number in range(20)))
         self.reloaded(revert_limit=FailureLimit(rate=0.5, minimum=1000), revert_for=60.0)
-        trial = self.world.rollouts.probations._trial
+        trial = self.world.rollouts.probations._active
         self.attempt("t3", "one")
         self.attempt("t3", "two", HandlerRaised("no"))
         self.assertEqual((trial.total, trial.tallies["t3@v1"], trial.tallies["t4@v1"]), ((2, 1), (2, 1), (0, 0)))
@@ -391,7 +391,7 @@ class TermsTests(SynchronousTestCase):
     )
     def test_kept(self, probation: Probation) -> None:
         """What is kept over a restart is what was meant."""
-        self.assertEqual(Probation.from_dict(probation.to_dict()), probation)
+        self.assertEqual(Probation.of(probation.record(())), probation)
 
     @given(st.floats(0, 1e9), st.floats(0.001, 1e5), st.integers(0, 1000), st.integers(0, 1000))
     def test_total(self, now: float, span: float, attempts: int, failures: int) -> None:

@@ -45,7 +45,7 @@ class RampCase(CoordinatorCase):
     def ramps(self) -> list[tuple[str, str, float]]:
         """Return trigger, state and percent of all ramps."""
         described = self.world.rollouts.ramps.describe()
-        return [(each["trigger_id"], each["state"], each["percent"]) for each in described]
+        return [(each.trigger_id, each.state, each.percent) for each in described]
 
     def noted(self) -> list[str]:
         """Return the kinds of what was recorded of ramps."""
@@ -113,7 +113,7 @@ class CourseTests(RampCase):
         self.end_all(error=HandlerRaised("no"))
         self.assertEqual({ramp.share for ramp in ramps.values()}, {0.0})
         self.world.clock.advance(1.0)
-        self.assertEqual({each["state"] for each in self.world.rollouts.ramps.describe()}, {"aborted"})
+        self.assertEqual({each.state for each in self.world.rollouts.ramps.describe()}, {"aborted"})
         self.assertEqual((len(swaps), self.noted()), (2, ["ramp_aborted", "ramp_aborted"]))
 
     def test_failures(self) -> None:
@@ -124,7 +124,7 @@ class CourseTests(RampCase):
         self.deliver(10)
         self.end_all("a@v2", HandlerRaised("no"))
         self.assertEqual(self.ramps()[0][:2], ("a", "aborted"))
-        self.assertIn("10 of 10 attempts failed", self.world.rollouts.ramps.describe()[0]["why"])
+        self.assertIn("10 of 10 attempts failed", self.world.rollouts.ramps.describe()[0].why)
         self.assertIs(self.world.version("a"), ramp.stable)
         self.assertEqual(set(self.deliver(30)), {"a@v1"})
         self.end_all("a@v2", HandlerRaised("no"))
@@ -154,7 +154,7 @@ class CourseTests(RampCase):
         self.edit(2, ROLLOUT)
         self.deliver(50)
         (told,) = self.do("abort")
-        self.assertEqual((told["state"], told["why"]), ("aborted", "aborted by key:me"))
+        self.assertEqual((told.state, told.why), ("aborted", "aborted by key:me"))
         self.assertEqual(set(self.deliver(50)), {"a@v1"})
         self.assertEqual(self.world.registry.active["a"].version, 1)
 
@@ -172,7 +172,7 @@ class CourseTests(RampCase):
     def test_by_request(self) -> None:
         """A reload may ask for a share: it holds until somebody finishes it."""
         report = self.edit(2, ramp=0.25)
-        self.assertEqual(report.ramps[0]["percent"], 25)
+        self.assertEqual(report.ramps[0].percent, 25)
         self.world.clock.advance(10_000.0)
         self.assertEqual(self.ramps(), [("a", "running", 25), ("b", "running", 25)])
         self.do("finish", "a")
@@ -256,7 +256,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.assertEqual(set(self.deliver(30)), {"a@v1"})
         self.world.clock.pool.release()
         self.assertTrue(self.successResultOf(reloading).ok)
-        self.assertEqual(self.successResultOf(aborting)[0]["state"], "aborted")
+        self.assertEqual(self.successResultOf(aborting)[0].state, "aborted")
         self.assertEqual(self.world.live(), {"a": 1, "b": 3})
 
     def test_cannot_end(self) -> None:
@@ -268,7 +268,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.world.table.fails = None
         self.world.clock.advance(60.0)
         self.assertEqual(self.ramps(), [("a", "running", 40)])
-        self.assertEqual(self.do("finish")[0]["state"], "finished")
+        self.assertEqual(self.do("finish")[0].state, "finished")
 
     def test_superseded_while_it_ends(self) -> None:
         """An end that is overtaken by a reload of the trigger changes nothing any more."""
@@ -279,7 +279,7 @@ class ReloadsMeanwhileTests(RampCase):
         aborting = Deferred.fromCoroutine(self.world.rollouts.ramps.abort("a", "me"))
         self.world.clock.pool.release()
         self.successResultOf(reloading)
-        self.assertEqual(self.successResultOf(aborting)[0]["state"], "superseded")
+        self.assertEqual(self.successResultOf(aborting)[0].state, "superseded")
         self.assertEqual((self.world.live()["a"], self.ramps()), (3, []))
 
 

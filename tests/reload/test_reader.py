@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
 
+from msgspec import UNSET
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -146,14 +147,14 @@ class HangingReloadTests(SynchronousTestCase):
         self.assertNoResult(describing)
         self.world.clock.advance(PATIENCE)
         shown = self.successResultOf(describing)
-        self.assertEqual((shown["generation"], shown["drift"], shown["drifted_files"]), (1, None, []))
-        self.assertIn("is being read since", shown["drift_unknown"])
+        self.assertEqual((shown.generation, shown.drift, shown.drifted_files), (1, None, ()))
+        self.assertIn("is being read since", shown.drift_unknown)
         self.world.clock.advance(HANGING)
-        self.assertIn("does not answer", self.successResultOf(self.world.coordinator.describe())["drift_unknown"])
+        self.assertIn("does not answer", self.successResultOf(self.world.coordinator.describe()).drift_unknown)
         self.pool.release()
         shown = self.successResultOf(self.world.coordinator.describe())
-        self.assertIs(shown["drift"], False)
-        self.assertNotIn("drift_unknown", shown)
+        self.assertIs(shown.drift, False)
+        self.assertIs(shown.drift_unknown, UNSET)
 
     def test_shutdown(self) -> None:
         """A reload that hangs keeps no server from ending."""

@@ -44,19 +44,19 @@ class RollbackTests(CoordinatorCase):
         report = self.reloaded(recall=1)
         root = self.world.root.absolute()
         self.assertEqual(report.drifted_files, (str(root / "handlers.py"), str(root / "harn.toml")))
-        self.assertEqual((report.to_dict()["drift"], report.warnings), (True, ()))
+        self.assertEqual((report.to_result().drift, report.warnings), (True, ()))
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described["drift"], described["recalled"]), (True, 1))
-        self.assertEqual(described["drifted_files"], list(report.drifted_files))
+        self.assertEqual((described.drift, described.recalled), (True, 1))
+        self.assertEqual(described.drifted_files, report.drifted_files)
 
     def test_pinned(self) -> None:
         """After a rollback the description says that the files are not adopted, until they change."""
         self.edit(2)
-        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], False)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe()).pinned, False)
         self.reloaded(recall=1)
-        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], True)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe()).pinned, True)
         self.world.write("handlers.py", HANDLERS + "# mended\n")
-        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], False)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe()).pinned, False)
 
     def test_pinned_by_a_file_that_is_gone(self) -> None:
         """What was rolled back from may have had more files than what serves; they belong to the pin."""
@@ -64,9 +64,9 @@ class RollbackTests(CoordinatorCase):
         self.world.manifest(fake("a", handler="more:on_event"))
         self.reloaded()
         self.reloaded(recall=1)
-        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], True)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe()).pinned, True)
         self.world.write("more.py", HANDLERS + "# mended\n")
-        self.assertIs(self.successResultOf(self.world.coordinator.describe())["pinned"], False)
+        self.assertIs(self.successResultOf(self.world.coordinator.describe()).pinned, False)
 
     def test_a_reload_that_is_asked_for_ends_the_pin(self) -> None:
         """Also where it finds what is live: from then on nothing keeps files away that were bad once."""
@@ -282,7 +282,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((report.ok, report.generation, report.recalled), (True, 2, 2))
         self.assertEqual(self.world.live(), {"a": 2, "b": 2})
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described["drift"], described["last_failed"]["stage"]), (True, "parse"))
+        self.assertEqual((described.drift, described.last_failed.stage), (True, "parse"))
 
     def test_renewed_after_last_good(self) -> None:
         """A secret that is read anew makes broken files no better: what failed stays told until they are mended."""

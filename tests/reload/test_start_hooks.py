@@ -52,9 +52,9 @@ class StartHookTests(SynchronousTestCase):
         report = self.successResultOf(self.world.start())
         self.assertEqual((report.ok, report.warnings), (True, failed))
         self.assertEqual(self.world.told.finished[-1].report.warnings, failed)
-        self.assertEqual(self.successResultOf(self.world.coordinator.describe())["hooks_failed"], list(failed))
+        self.assertEqual(self.successResultOf(self.world.coordinator.describe()).hooks_failed, tuple(failed))
         self.world.interpreters.made[0].hook_failures = ()
-        self.assertEqual(self.successResultOf(self.world.coordinator.describe())["hooks_failed"], [])
+        self.assertEqual(self.successResultOf(self.world.coordinator.describe()).hooks_failed, ())
 
     def test_answered_afterwards(self) -> None:
         """A reload is answered when they have ended; what was adopted serves meanwhile."""

@@ -153,7 +153,7 @@ class TakenTests(TakeoverCase):
         self.successor()
         self.world.clock.advance(5.0)
         self.take_over()
-        self.assertEqual(self.new.told.finished[0].report.probation["generation"], 2)
+        self.assertEqual(self.new.told.finished[0].report.probation.generation, 2)
         self.world.clock.advance(14.0)
         self.assertEqual(self.new.coordinator.generation, 2)
         self.world.clock.advance(1.0)

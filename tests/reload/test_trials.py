@@ -114,11 +114,11 @@ class TrialsTests(CoordinatorCase):
         self.failureResultOf(self.abort("b"), EventLogUnavailable)
         self.world.store.fail_writes = False
         (ramp,) = self.world.rollouts.ramps.describe()
-        self.assertEqual((ramp["state"], ramp["percent"]), ("running", 50))
+        self.assertEqual((ramp.state, ramp.percent), ("running", 50))
         self.world = self.world.restarted()
         self.successResultOf(self.world.start())
         (ramp,) = self.world.rollouts.ramps.describe()
-        self.assertEqual((ramp["state"], ramp["percent"]), ("running", 50))
+        self.assertEqual((ramp.state, ramp.percent), ("running", 50))
 
     def test_end_is_kept_before_it_takes_effect(self) -> None:
         """A server that ends after an abort was kept, and before it took effect, leaves it to the next."""
@@ -134,7 +134,7 @@ class TrialsTests(CoordinatorCase):
         self.world.clock.pool.release()
         self.world = self.world.restarted()
         self.assertTrue(self.successResultOf(self.world.start()).ok)
-        self.assertEqual([each["state"] for each in self.world.rollouts.ramps.describe()], ["aborted"])
+        self.assertEqual([each.state for each in self.world.rollouts.ramps.describe()], ["aborted"])
         self.assertEqual(self.world.live()["b"], 2)
 
     def test_note_is_tried_again(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
+from msgspec import to_builtins
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
@@ -127,7 +128,12 @@ class World:
         self.lifecycle.subscribe(ReloadBegan, lambda event: self.told.runs.append("began"))
         self.lifecycle.subscribe(ReloadEnded, self._ended)
         self.lifecycle.subscribe(ProbationFailed, self._failed)
-        self.lifecycle.subscribe(RolloutRecorded, lambda event: self.notes.append((event.kind, event.payload)))
+        self.lifecycle.subscribe(
+            RolloutRecorded, lambda event: self.notes.append((event.kind, to_builtins(event.payload)))
+        )
+
+    def _recorded(self, event: RolloutRecorded) -> None:
+        self.notes.append((event.kind, to_builtins(event.payload)))
 
     def _adopted(self, event: Adopted) -> None:
         self.told.adopted.append(event.candidate.generation.number)

@@ -1,0 +1,153 @@
+"""The results of operations on generations, as the admin API and the commands give them: the report of a reload, the
+live generation, and the rollouts that are under way.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType, field
+
+from harn.model.problem import Problem
+from harn.operations.model import Result
+from harn.reload.plans import ReloadPlan
+
+
+class ProblemInfo(Result, frozen=True, kw_only=True):
+    """One thing that is wrong with the manifest or what it names."""
+
+    file: str
+    line: int | None = None
+    where: str = ""
+    message: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, problem: Problem) -> ProblemInfo:
+        """Return a problem as a result."""
+        return cls(
+            file=problem.file, line=problem.line, where=problem.where, message=problem.message, hint=problem.hint
+        )
+
+
+class Summary(Result, frozen=True, kw_only=True):
+    """Triggers by what happened to them."""
+
+    added: tuple[str, ...]
+    modified: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+class DrainingInfo(Result, frozen=True, kw_only=True):
+    """A version that drains, and its leases."""
+
+    binding: str
+    in_flight: int
+
+
+class ProbationInfo(Result, frozen=True, kw_only=True):
+    """A probation that is under way, or whose generation is being rolled back (``verdict``)."""
+
+    generation: int
+    fallback: Annotated[int, Meta(description="The generation whose content replaces it if it fails.")]
+    began_at: str
+    confirm_by: Annotated[str, Meta(description="When it is rolled back unless it was confirmed.")] | UnsetType = UNSET
+    revert_on_failures: Annotated[str, Meta(description="For example 20%.")] | UnsetType = UNSET
+    minimum: int | UnsetType = field(name="min", default=UNSET)
+    until: Annotated[str, Meta(description="When its failures are not watched any more.")] | UnsetType = UNSET
+    verdict: Annotated[str, Meta(description="Why it is being rolled back.")] | UnsetType = UNSET
+    attempts: Annotated[int, Meta(description="Attempts of its new versions so far.")] | UnsetType = UNSET
+    failures: int | UnsetType = UNSET
+
+
+class RampInfo(Result, frozen=True, kw_only=True, omit_defaults=True):
+    """One trigger whose two versions share its deliveries, or whose last ramp was aborted."""
+
+    trigger_id: str
+    state: Annotated[str, Meta(description="running, finished, aborted or superseded.")]
+    stable: Annotated[str, Meta(description="The version before, for example gh@v2.")]
+    fresh: Annotated[str, Meta(description="The new version.")]
+    percent: Annotated[float, Meta(description="Of new deliveries, for the new version.")]
+    step: float
+    every: str | None
+    max_failures: str | None
+    began_at: str
+    next_step_at: str | None
+    why: Annotated[str, Meta(description="Why it ended.")] = ""
+    attempts: Annotated[int, Meta(description="Attempts of the new version since it began.")] | UnsetType = UNSET
+    failures: int | UnsetType = UNSET
+
+
+class ReloadResult(Result, frozen=True, kw_only=True):
+    """The report of a reload: of one that went well, or would, what changed; of one that failed, the problems."""
+
+    status: Annotated[str, Meta(description="ok, error, needs_confirmation or unsettled.")]
+    source: str
+    actor: str
+    stage: str | UnsetType | None = UNSET
+    error: str | UnsetType | None = UNSET
+    problems: tuple[ProblemInfo, ...] | UnsetType = UNSET
+    generation: Annotated[int, Meta(description="The generation that serves now.")]
+    removed: tuple[str, ...] | UnsetType = UNSET
+    digest: str | UnsetType = UNSET
+    summary: Summary | UnsetType = UNSET
+    changes: dict[str, tuple[str, ...]] | UnsetType = UNSET
+    draining: tuple[DrainingInfo, ...] | UnsetType = UNSET
+    requires_restart: tuple[str, ...] | UnsetType = UNSET
+    warnings: tuple[str, ...] | UnsetType = UNSET
+    duration_ms: float | UnsetType = UNSET
+    dry_run: bool | UnsetType = UNSET
+    plan: ReloadPlan | UnsetType = UNSET
+    recalled: int | UnsetType | None = UNSET
+    drift: bool | UnsetType = UNSET
+    drifted_files: tuple[str, ...] | UnsetType = UNSET
+    renewed: tuple[str, ...] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    probation: ProbationInfo | UnsetType | None = UNSET
+    ramps: tuple[RampInfo, ...] | UnsetType = UNSET
+
+
+class FailedReload(Result, frozen=True, kw_only=True):
+    """The report of a reload that failed, or waits for an operator, and when it ended."""
+
+    status: Annotated[str, Meta(description="error, needs_confirmation or unsettled.")]
+    source: str
+    actor: str
+    stage: str | None
+    error: str | None
+    problems: tuple[ProblemInfo, ...]
+    generation: Annotated[int, Meta(description="The generation that served then.")]
+    removed: Annotated[tuple[str, ...], Meta(description="The triggers that it would remove.")] | UnsetType = UNSET
+    at: str
+
+
+class ManifestInfo(Result, frozen=True, kw_only=True):
+    """A manifest."""
+
+    path: str
+    digest: str
+
+
+class LiveGenerationInfo(Result, frozen=True, kw_only=True):
+    """The live generation, whether the files differ from it (``drift``), and the rollouts that are under way."""
+
+    generation: int
+    digest: str | None
+    source: str | UnsetType = UNSET
+    actor: str | UnsetType = UNSET
+    since: str | UnsetType = UNSET
+    manifest: ManifestInfo | UnsetType = UNSET
+    files: dict[str, str] | UnsetType = UNSET
+    drift: bool | None
+    drifted_files: tuple[str, ...] | UnsetType = UNSET
+    drifted_digests: dict[str, str] | UnsetType = UNSET
+    drift_unknown: str | UnsetType = UNSET
+    hooks_failed: tuple[str, ...] | UnsetType = UNSET
+    recalled: int | UnsetType | None = UNSET
+    reason: str | UnsetType = UNSET
+    pinned: Annotated[bool, Meta(description="After a rollback: the files are not adopted until they change.")] = False
+    last_failed: FailedReload | None
+    waiting: FailedReload | None
+    probation: ProbationInfo | None
+    ramps: tuple[RampInfo, ...]
