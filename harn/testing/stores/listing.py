@@ -1,4 +1,4 @@
-"""Tests of stores: lists of deliveries by what they are chosen by, one of them whole, and dead letters in groups."""
+"""Tests of stores: lists of deliveries by filters, one delivery in full, and dead letters in groups."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls

@@ -17,7 +17,7 @@ ROOM = 1 << 20
 
 
 class ReplayingTests(StoreTestCase):
-    """What is promised of jobs, replays and discarded dead letters."""
+    """The promises for jobs, replays and discarded dead letters."""
 
     def dead(self, event_id: str, **changes: Any) -> int:
         """Accept one delivery that becomes a dead letter; give its id."""
@@ -42,7 +42,7 @@ class ReplayingTests(StoreTestCase):
         return found
 
     def pending(self, job_id: int) -> list[int]:
-        """Ids of the items that a job has not come to."""
+        """Return the ids of the items that a job has not processed."""
         return [each.delivery_id for each in self.result_of(self.store.jobs.pending(job_id, 100))]
 
     # Replays
@@ -122,7 +122,7 @@ class ReplayingTests(StoreTestCase):
     # Jobs
 
     def test_a_job_is_kept(self) -> None:
-        """A job is found as it was created, after a restart too, until it is over."""
+        """A job is found as it was created, after a restart too, until it has ended."""
         job = self.create(*(self.accept_one(f"e{n}") for n in range(2)))
         self.restart()
         self.assertEqual(self.job(job.job_id), job)
