@@ -20,8 +20,9 @@ from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
 from harn.dispatch import operations as dispatch_operations
-from harn.dispatch.feature import add_gauges
+from harn.dispatch.feature import add_gauges as add_dispatch_gauges
 from harn.history import operations as history_operations
+from harn.listener.feature import add_gauges as add_edge_gauges
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
 from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDERS
@@ -39,6 +40,8 @@ from harn.reload import drain_operations
 from harn.reload import operations as reload_operations
 from harn.reload.feature import add_drain_gauge
 from harn.rollout import operations as rollout_operations
+from harn.statistics.gauges import add_disk_gauges
+from harn.statistics.gauges import add_gauges as add_trigger_gauges
 from harn.triggers.gauges import add_version_gauges
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -294,8 +297,11 @@ def metrics_part() -> str:
     metrics = Metrics()
     unread: Any = None  # gauges are named here, and not read
     add_version_gauges(metrics, unread)
-    add_gauges(metrics, unread)
+    add_dispatch_gauges(metrics, unread)
     add_drain_gauge(metrics, unread)
+    add_edge_gauges(metrics, unread, unread)
+    add_trigger_gauges(metrics, unread, unread)
+    add_disk_gauges(metrics, unread)
     rows = []
     for family in ServerCollector(metrics, []).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -45,6 +45,7 @@ LAYERS: dict[str, int] = {
     "rollout": 5,
     "history": 5,
     "backup": 5,
+    "statistics": 5,
     "listener": 6,
     "watch": 6,
     "upgrade": 6,

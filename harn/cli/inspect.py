@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,10 +18,16 @@ from harn.cli.place import Reach, ServerLocation
 from harn.cli.rows import STATES, Column, Rows
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
-from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters
+from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters, TriggerInfo
 from harn.orchestrator.operations import inspect as inspect_operation
 from harn.orchestrator.running import read_state
 
+UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
+"""Units of time: their seconds, and their names."""
+NOT_AGAIN: dict[str, Any] = dict.fromkeys(
+    ("accepted", "running", "waiting", "dead", "refused", "last_success", "last_failure", "next_due")
+)
+"""What a table shows of a trigger in one line only."""
 SHOWN = 5
 """Recent dispatches that are shown to people."""
 
@@ -28,15 +35,22 @@ SHOWN = 5
 OUTCOMES = {"dispatch_succeeded": "succeeded", "dispatch_skipped": "skipped", "dispatch_failed": "failed"}
 TRIGGERS = (
     Column("Trigger", lambda each: f"{each.id}@v{each.version}"),
-    Column("Provider", lambda each: each.provider, drop=9),
+    Column("Provider", lambda each: each.provider, drop=14),
     Column("State", lambda each: each.state, styles=STATES),
     Column("Share", lambda each: None if each.share is msgspec.UNSET else f"{each.share:g} %", drop=3, is_right=True),
-    Column("received", lambda each: each.received, drop=8, is_right=True),
-    Column("refused", lambda each: each.refused, drop=7, is_right=True),
-    Column("dispatched", lambda each: each.dispatched, drop=6, is_right=True),
-    Column("failed", lambda each: each.failed, drop=5, is_right=True),
-    Column("dlq", lambda each: each.dlq, drop=4, is_right=True),
-    Column("in flight", lambda each: each.in_flight, drop=2, is_right=True),
+    Column("accepted", lambda each: each.accepted, is_right=True),
+    Column("running", lambda each: each.running, drop=1, is_right=True),
+    Column("waiting", lambda each: each.waiting, drop=2, is_right=True),
+    Column("dead", lambda each: each.dead, is_right=True),
+    Column("refused", lambda each: each.refused, drop=4, is_right=True),
+    Column("last success", lambda each: ago(each.last_success), drop=6, is_right=True),
+    Column("last failure", lambda each: ago(each.last_failure), drop=5, is_right=True),
+    Column("next due", lambda each: ago(each.next_due), drop=7, is_right=True),
+    Column("received", lambda each: each.received, drop=12, is_right=True),
+    Column("dispatched", lambda each: each.dispatched, drop=11, is_right=True),
+    Column("failed", lambda each: each.failed, drop=10, is_right=True),
+    Column("dlq", lambda each: each.dlq, drop=13, is_right=True),
+    Column("in flight", lambda each: each.in_flight, drop=9, is_right=True),
 )
 DISPATCHES = (
     Column("At", lambda each: time_of(each.get("occurred_at_ms", 0)), drop=1),
@@ -87,7 +101,7 @@ def inspect_offline(place: ServerLocation) -> Inspection:
 
     :raises NeverRan: there is neither.
     """
-    from harn.cli.offline import StoredRecords
+    from harn.cli.offline import StoredFigures, StoredRecords
 
     state = read_state(place.state_dir)
     if state is None:
@@ -99,7 +113,7 @@ def inspect_offline(place: ServerLocation) -> Inspection:
     status = "stopped" if state.get("status") == "stopped" else "crashed"
     recent = StoredRecords(place.state_dir).newest(OUTBOX, RECENT)
     document = {
-        "triggers": state.get("triggers", []),
+        "triggers": StoredFigures(place.state_dir).added_to(state.get("triggers", [])),
         "connectors": state.get("connectors", []),
         "activations": state.get("activations", []),
         "snapshot": {**state, "status": status},
@@ -124,9 +138,26 @@ def describe(found: Inspection) -> Iterator[str]:
 
 def tables_of(found: Inspection, shown_dispatches: int) -> Iterator[Rows]:
     """Return what a terminal shows as tables: each version, and the newest attempts."""
-    yield Rows(title="Triggers:", heading="Triggers", columns=TRIGGERS, rows=found.triggers)
+    yield Rows(title="Triggers:", heading="Triggers", columns=TRIGGERS, rows=list(shown_once(found.triggers)))
     newest = found.recent_dispatches[-shown_dispatches:]
     yield Rows(title="Recent dispatches:", heading="Recent dispatches", columns=DISPATCHES, rows=newest)
+
+
+def shown_once(triggers: Iterable[TriggerInfo]) -> Iterator[TriggerInfo]:
+    """Return versions of which only the first of each trigger has the figures of that."""
+    seen: set[str] = set()
+    for each in triggers:
+        yield msgspec.structs.replace(each, **NOT_AGAIN) if each.id in seen else each
+        seen.add(each.id)
+
+
+def ago(at: str | None) -> str | None:
+    """Return how far a time (RFC 3339) is from now, for people: ``5m ago``, ``in 5m``."""
+    if at is None:
+        return None
+    seconds = time.time() - datetime.fromisoformat(at).timestamp()
+    size, unit = next(((size, unit) for size, unit in UNITS if abs(seconds) >= size), (1.0, "s"))
+    return f"{seconds / size:.0f}{unit} ago" if seconds >= 0 else f"in {-seconds / size:.0f}{unit}"
 
 
 def time_of(milliseconds: int) -> str:

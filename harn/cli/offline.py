@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 from msgspec import to_builtins
 
 from harn.cli.operations import Answered
 from harn.cli.sources import History
+from harn.clocks import rfc3339
 from harn.errors import GenerationUnknown
 from harn.history.model import GenerationContent, GenerationDiff
 from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
 from harn.history.recorded import describe_history, describe_recorded
 from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.reload.archive import read_kept_bundle, read_manifest_text
+from harn.statistics.figures import Figures, StoredTotals, TriggerFigures
 from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
 from harn.store.generations import GenerationRecord
 from harn.store.sqlite.event_log import SQLiteEventLog
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.offline import OfflineStore, open_readonly
+from harn.store.sqlite.totals import SQLiteTotals
 from harn.vm.bundle import Bundle
+
+MOST_UNCOUNTED = 1_000_000
+"""Deliveries of a crashed server that are counted at most: far more than it takes in the seconds that it can lose."""
 
 DATABASE = "events.sqlite"
 """The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""
@@ -62,6 +70,46 @@ class StoredRecords:
 def plain(records: Iterable[StoredRecord]) -> tuple[RecordInfo, ...]:
     """Return records as the admin API gives them."""
     return tuple(describe_record(record, record.payload) for record in records)
+
+
+@frozen
+class StoredFigures:
+    """
+    Figures of triggers from the database: after a crash it has more than the state file.
+
+    :ivar state_dir: absolute.
+    """
+
+    state_dir: str
+
+    def added_to(self, triggers: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """
+        Return the state file's entries of versions with the figures of their triggers as the database has them.
+
+        :raises StateDirectoryUnusable: there is no database, or it is not harn's.
+        :raises EventLogUnavailable: it cannot be read.
+        """
+        with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
+            figures = Figures(
+                totals=StoredTotals(store.ask(SQLiteTotals.totals), store.ask(SQLiteTotals.uncounted, MOST_UNCOUNTED)),
+                waiting={each.trigger_id: each.waiting for each in store.ask(SQLiteTotals.unfinished)},
+                dead=store.ask(SQLiteTotals.dead),
+                backlogs=store.ask(SQLiteTotals.backlogs, time.time(), ()),
+            )
+        return [{**each, **figures_of(figures.of(str(each.get("id"))))} for each in triggers]
+
+
+def figures_of(figures: TriggerFigures) -> Mapping[str, Any]:
+    """Return the members of a version's entry that are about its trigger."""
+    times = {name: getattr(figures, name) for name in ("last_success", "last_failure", "next_due")}
+    return {
+        "accepted": figures.accepted,
+        "running": 0,
+        "waiting": figures.waiting,
+        "dead": figures.dead,
+        "refused": figures.refused,
+        **{name: None if at is None else rfc3339(at) for name, at in times.items()},
+    }
 
 
 Content = tuple[GenerationRecord, bytes, Bundle]

@@ -15,10 +15,11 @@ from harn.listener.pages import make_pages
 from harn.listener.port import ServerPort
 from harn.listener.push import Push
 from harn.listener.site import HarnSite
+from harn.observability.metrics import GaugeValue, Metrics
 from harn.reload.events import Adopted
 from harn.reload.generation import Candidate
 from harn.reload.interfaces import IRouteTable
-from harn.server import Server, SettingsChanged
+from harn.server import Readiness, Server, SettingsChanged
 
 REMEMBERED = 86400.0
 """Seconds after a trigger's removal for which its rate is remembered."""
@@ -43,6 +44,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     server.add(site, HarnSite, IRouteTable)
     port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site))
     server.services.add_closing(port.close)
+    add_gauges(server.metrics, server.readiness, port)
 
     triggers = RememberedTriggers()
     server.lifecycle.subscribe(SettingsChanged, lambda event: site.apply(event.settings))
@@ -52,6 +54,21 @@ def install(server: Server, *, takes_over: bool = False) -> None:
         lambda event: admission.apply(
             event.candidate.generation.inputs.manifest.orchestrator.admission, triggers.adopted(event.candidate)
         ),
+    )
+
+
+def add_gauges(metrics: Metrics, readiness: Readiness, port: ServerPort) -> None:
+    """Add the gauges of the edge."""
+
+    def certificate() -> GaugeValue:
+        at = port.certificate_expires_at()
+        return {} if at is None else {(): at}
+
+    metrics.gauge("harn_ready", "1 while the server should get requests.", lambda: float(not readiness.reasons()))
+    metrics.gauge(
+        "harn_certificate_expiration_timestamp_seconds",
+        "When the listener's certificate ends; no series without TLS.",
+        certificate,
     )
 
 

@@ -45,6 +45,10 @@ class ServerPort:
         """Return whether it speaks TLS."""
         return self._tls is not None
 
+    def certificate_expires_at(self) -> float | None:
+        """Return when the certificate that it shows ends (seconds, Unix), None without TLS."""
+        return None if self._tls is None else self._tls.expires_at()
+
     def open(self, certificate: Any, inherited: int | None = None) -> str:
         """
         Listen; return the URL.

@@ -61,6 +61,11 @@ class TlsContext:
         """Use another context from the next handshake on."""
         self._context = context
 
+    def expires_at(self) -> float | None:
+        """Return when the certificate of the current context ends (seconds, Unix), None if it has none."""
+        certificate = Connection(self._context, None).get_certificate()
+        return None if certificate is None else certificate.to_cryptography().not_valid_after_utc.timestamp()
+
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802, N803 - twisted's
         """Make the OpenSSL connection of one client."""
         return Connection(self._context, None)

@@ -72,7 +72,9 @@ class Counting:
         delivery = event.delivery
         counts = self._metrics.trigger(delivery.trigger_id, delivery.provider)
         counts.accepted += 1
+        self._metrics.accepted(event.delivery_id)
         if delivery.dead is not None:
+            counts.last_failure = delivery.received_at
             counts.dead(delivery.dead.reason)
             self._metrics.version(event.binding).dead += 1
 
@@ -89,6 +91,8 @@ class Counting:
             return
         if attempt is not None:
             is_failure = attempt.is_failure
+            if is_failure:
+                counts.last_failure = attempt.completed_at
             version.attempts_failed += counts_against_code(attempt)
             version.failed += is_failure
             counts.dispatched_failed += is_failure
@@ -117,6 +121,7 @@ class Counting:
             return
         counts.dispatched_ok += 1
         if attempt is not None:
+            counts.last_success = attempt.completed_at
             counts.handler_seconds.observe(max(0.0, attempt.completed_at - attempt.started_at))
             counts.delivery_seconds.observe(max(0.0, attempt.completed_at - event.received_at))
 

@@ -38,6 +38,7 @@ class TriggerCounts:
     :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
         reason; add with `refuse`.
     :ivar skip_reasons: skipped deliveries by reason; add with `skip`.
+    :ivar last_success: when a handler last succeeded (seconds, Unix); ``last_failure``: when an attempt last failed.
     :ivar predicate_true: predicates that returned True; ``predicate_false``: that returned False.
     """
 
@@ -53,6 +54,8 @@ class TriggerCounts:
         "filtered",
         "handler_seconds",
         "ignored",
+        "last_failure",
+        "last_success",
         "predicate_false",
         "predicate_true",
         "provider",
@@ -71,6 +74,8 @@ class TriggerCounts:
         self.dispatched_ok = self.dispatched_failed = self.dispatched_skipped = self.dispatched_again = 0
         self.handler_seconds = Histogram(DELIVERY_SECONDS)
         self.delivery_seconds = Histogram(DELIVERY_SECONDS)
+        self.last_success: float | None = None
+        self.last_failure: float | None = None
         self.retries = 0
         self.predicate_true = self.predicate_false = 0
         self.dead_reasons: dict[str, int] = {}

@@ -57,6 +57,8 @@ class Metrics:
 
     :ivar triggers: counts by trigger id, ``versions``: by the key of a binding version that has not ended, ``removed``:
         sums of triggers that are gone.
+    :ivar last_delivery_id: the id of the delivery that was accepted last, 0 before the first, whose id is
+        ``first_delivery_id``.
     :ivar generation: the generation that serves after the last finished reload.
     :ivar last_success: when the last successful reload ended (seconds, Unix; 0 if none did).
     :ivar last_ok: whether the last reload succeeded.
@@ -76,6 +78,8 @@ class Metrics:
         self.last_success = 0.0
         self.last_ok = False
         self.interpreter_restarts = 0
+        self.first_delivery_id: int | None = None
+        self.last_delivery_id = 0
         self._sources: set[str] = set()
 
     def trigger(self, trigger_id: str, provider: str) -> TriggerCounts:
@@ -93,6 +97,12 @@ class Metrics:
         if counts is None:
             counts = self.versions[binding] = VersionCounts()
         return counts
+
+    def accepted(self, delivery_id: int) -> None:
+        """Record the id of a delivery that was accepted."""
+        if self.first_delivery_id is None:
+            self.first_delivery_id = delivery_id
+        self.last_delivery_id = max(self.last_delivery_id, delivery_id)
 
     def remove_version(self, binding: str) -> None:
         """Remove the counts of a binding version that has ended."""

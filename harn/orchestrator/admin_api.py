@@ -17,6 +17,7 @@ from harn.orchestrator.recovery import Recovery
 from harn.orchestrator.status import snapshot
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
+from harn.statistics.backlogs import Backlogs
 from harn.triggers.registry import Registry
 
 
@@ -30,6 +31,7 @@ def install(server: Server) -> None:
         dispatcher=server[Dispatcher],
         coordinator=coordinator,
         recovery=server[Recovery],
+        backlogs=server[Backlogs],
         document=lambda: snapshot(server)(),
     )
     operations.add(whole, *server_operations.OPERATIONS)

@@ -15,6 +15,7 @@ from harn.orchestrator import admin_api, maintenance, publish, recovery
 from harn.reload import feature as reload
 from harn.rollout import feature as rollout
 from harn.server import Server
+from harn.statistics import feature as statistics
 from harn.watch import feature as watch
 
 
@@ -25,6 +26,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     :param takes_over: the server takes the place of another program.
     """
     yield publish.install
+    yield partial(statistics.install_totals, takes_over=takes_over)
     yield dispatch.install
     yield partial(listener.install, takes_over=takes_over)
     yield history.install_planner
@@ -35,6 +37,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield recovery.install
     yield maintenance.install
     yield backup.install
+    yield statistics.install
     if options.watch:
         yield watch.install
     yield admin_api.install

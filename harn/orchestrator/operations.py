@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
@@ -10,6 +11,7 @@ from attrs import frozen
 from msgspec import UNSET, Meta, UnsetType
 
 from harn.clocks import rfc3339
+from harn.errors import EventLogUnavailable
 from harn.model.headers import redact
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from harn.observability.metrics import Metrics
     from harn.orchestrator.recovery import Recovery
     from harn.reload.coordinator import Coordinator
+    from harn.statistics.backlogs import Backlogs
     from harn.store.event_log import Record
     from harn.store.interfaces import IStore
     from harn.triggers.binding import BindingVersion
@@ -53,6 +56,7 @@ class ServerService:
     dispatcher: Dispatcher
     coordinator: Coordinator
     recovery: Recovery
+    backlogs: Backlogs
     document: DescribesItself
 
 
@@ -62,7 +66,11 @@ class NoParameters(Parameters, frozen=True, kw_only=True):
 
 class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
     """
-    One live or draining version; counts are since the server's start. A quarter of what a dict costs to make.
+    One live or draining version, and the figures of its trigger. A quarter of what a dict costs to make.
+
+    Of the version, since the server's start: ``received``, ``dispatched``, ``failed``, ``dlq``, ``in_flight``. Of its
+    trigger, over reloads and restarts: ``accepted``, ``running`` and ``waiting`` now, ``dead`` letters now, ``refused``
+    (requests that were never events), and the times of the last success, the last failure and the next due delivery.
 
     :ivar share: percent of its trigger's new deliveries that the version takes; left out where there is no ramp.
     """
@@ -80,6 +88,13 @@ class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
     failed: int = 0
     dlq: int = 0
     in_flight: int = 0
+    accepted: int = 0
+    running: int = 0
+    waiting: int = 0
+    dead: int = 0
+    last_success: str | None = None
+    last_failure: str | None = None
+    next_due: str | None = None
 
 
 class BindingInfo(Result, frozen=True, kw_only=True):
@@ -236,6 +251,8 @@ async def list_bindings(server: ServerService, caller: Caller, wanted: NoParamet
 @operation("inspect", role=Role.READ, route=Get("/inspect"))
 async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -> Inspection:
     """Show the state of the server: triggers, connectors, what is under way, the last attempts."""
+    with suppress(EventLogUnavailable):  # then it shows what was known a moment ago
+        await server.backlogs.refresh()
     document = {**server.document(), "pinned": await server.coordinator.is_pinned()}
     newest = await server.store.event_log.latest(OUTBOX)
     recent = await server.store.event_log.read(OUTBOX, max(0, newest - RECENT), RECENT)

@@ -27,6 +27,7 @@ from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.orchestrator.operations import TriggerInfo
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
+from harn.statistics.figures import Figures, TriggerFigures
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 from harn.waiting import InThread, shield
@@ -37,6 +38,9 @@ INTERVAL = 1.0
 """Seconds between two replacements that only tell of retired versions."""
 
 _encoder = msgspec.json.Encoder()
+
+NO_FIGURES = Figures()
+"""Of triggers that nothing has happened to."""
 
 
 @frozen(kw_only=True)
@@ -71,7 +75,7 @@ class ServerState:
 
     :ivar pinned: the live generation took the place of files that are not to be adopted; see `harn.reload.pin`.
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
-    :ivar counts: by the key of a version.
+    :ivar counts: by the key of a version; ``figures``: of each trigger.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -81,6 +85,7 @@ class ServerState:
     pinned: bool
     bindings: Iterable[BindingVersion]
     counts: Mapping[str, VersionCounts]
+    figures: Figures = NO_FIGURES
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -89,7 +94,8 @@ class ServerState:
 def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
     """Make the document."""
     bind = Bind(facts.host, facts.port)
-    bindings, ramps, counts = list(state.bindings), state.ramps, state.counts
+    bindings, ramps = list(state.bindings), state.ramps
+    counts, figures = state.counts, state.figures
     replaced = {ramp.stable for ramp in ramps.values()}  # a trigger on a ramp is in force once
     in_force = (binding for binding in bindings if binding.state == ACTIVE and binding not in replaced)
     providers = Counter(binding.spec.provider for binding in in_force)
@@ -114,7 +120,8 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
         "triggers": [
-            entry(binding, counts.get(binding.key, NO_COUNTS), _share_on_ramp(binding, ramps)) for binding in bindings
+            entry(binding, counts.get(binding.key, NO_COUNTS), figures.of(binding.id), _share_on_ramp(binding, ramps))
+            for binding in bindings
         ],
     }
 
@@ -135,9 +142,9 @@ def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float 
     return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
 
 
-def entry(binding: BindingVersion, counts: VersionCounts, share: float | None) -> TriggerInfo:
+def entry(binding: BindingVersion, counts: VersionCounts, figures: TriggerFigures, share: float | None) -> TriggerInfo:
     """
-    Make the entry of one version; by position, since there may be ten thousand.
+    Make the entry of one version, with the figures of its trigger; by position, since there may be ten thousand.
 
     :param share: of its trigger's new deliveries (0 to 1); None leaves it out.
     """
@@ -151,12 +158,24 @@ def entry(binding: BindingVersion, counts: VersionCounts, share: float | None) -
         binding.state,
         msgspec.UNSET if share is None else round(share * 100.0, 4),
         counts.received,
-        counts.refused,
+        figures.refused,
         counts.dispatched,
         counts.failed,
         counts.dead,
         binding.in_flight,
+        figures.accepted,
+        figures.running,
+        figures.waiting,
+        figures.dead,
+        shown_time(figures.last_success),
+        shown_time(figures.last_failure),
+        shown_time(figures.next_due),
     )
+
+
+def shown_time(at: float | None) -> str | None:
+    """Return a time (seconds, Unix) as documents have it."""
+    return None if at is None else rfc3339(at)
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,8 @@ from harn.listener.site import HarnSite
 from harn.orchestrator.state_file import ServerFacts, ServerState, describe
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
+from harn.statistics.backlogs import Backlogs
+from harn.statistics.totals import TriggerTotals
 from harn.triggers.registry import Registry
 
 LIFECYCLE = "orchestrator.lifecycle"
@@ -108,6 +110,7 @@ def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
         pinned=live is not None and live.pin is not None,
         bindings=list(registry),
         counts=server.metrics.versions,
+        figures=server[Backlogs].figures(server[TriggerTotals]),
         ramps=registry.ramps,
         last_reload=coordinator.last,
         stopped_at=server.stopped_at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 from attrs import evolve
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli.drains import rows_of
 from harn.cli.history import diff_lines, text_lines
 from harn.cli.history import rows_of as history_rows
+from harn.cli.inspect import ago
 from harn.cli.ramp import rows_of as ramp_rows
 from harn.cli.reports import describe_error, describe_success
 from harn.cli.sources import History
@@ -23,6 +25,7 @@ from harn.cli.terminal import (
     shown,
     watch_rows,
 )
+from harn.clocks import rfc3339
 from harn.history.recorded import describe_history
 from harn.orchestrator.operations import Inspection
 from harn.reload.results import ProbationInfo, ReloadResult
@@ -45,6 +48,11 @@ FOUND: dict[str, Any] = {
             "failed": 1,
             "dlq": 1,
             "in_flight": 3,
+            "accepted": 40,
+            "running": 1,
+            "waiting": 2,
+            "dead": 9,
+            "last_success": "2026-11-30T08:00:00.000Z",
         }
     ],
     "snapshot": {
@@ -98,11 +106,30 @@ class TerminalTests(SynchronousTestCase):
             r"status +running",
             r"last_reload +cli me ok 2026",
             r"queued +12",
-            r"gh@v2 +github +draining +12.5 % +7 +2 +5 +1",
+            r"gh@v2 +draining +12.5 % +40 +1 +2 +9 +2 ",
         ):
             self.assertRegex(said, pattern)
         self.assertRegex(said, r"1970-01-01 00:00:00 +gh@v2 +3 +failed")
         self.assertNotIn("old", said)
+
+    def test_figures_of_a_trigger(self) -> None:
+        """Versions of one trigger show its figures once; nothing is cut at 80 columns."""
+        older = {**FOUND["triggers"][0], "id": "github-issues", "version": 1}
+        found = {**FOUND, "triggers": [{**older, "version": 2, "state": "active"}, older]}
+        stream = io.StringIO()
+        print_inspection(convert(found, Inspection), 1, Console(file=stream, width=80))
+        said = stream.getvalue()
+        self.assertRegex(said, r"github-issues@v2 +active +12.5 % +40 ")
+        self.assertRegex(said, r"github-issues@v1 +draining +12.5 % +- ")
+        self.assertRegex(said, r"(?s)too wide to show: .*; see --json")
+        self.assertNotIn("\N{HORIZONTAL ELLIPSIS}", said)
+
+    def test_ago(self) -> None:
+        """Times are shown as how long ago, or in how long."""
+        self.patch(time, "time", lambda: 1_000_000.0)
+        for seconds, words in ((-5, "5s ago"), (-300, "5m ago"), (-7200, "2h ago"), (-200000, "2d ago"), (90, "in 2m")):
+            self.assertEqual(ago(rfc3339(1_000_000.0 + seconds)), words)
+        self.assertIsNone(ago(None))
 
     def test_nothing_steers_the_terminal(self) -> None:
         """Neither rich's markup nor escape sequences in what senders and handlers wrote have a meaning."""

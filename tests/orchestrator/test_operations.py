@@ -15,6 +15,7 @@ from harn.dispatch.intake import Arrival
 from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
+from harn.lifecycle import Lifecycle
 from harn.model.delivery import DeadLetter, Settlement
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED
@@ -31,6 +32,7 @@ from harn.orchestrator.operations import (
     read_events,
     recover,
 )
+from harn.statistics.backlogs import Backlogs
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
 from tests.operations.asking import asked
@@ -60,6 +62,9 @@ class OperationsTests(SynchronousTestCase):
             dispatcher=world.dispatcher,
             coordinator=world.coordinator,
             recovery=world.recovery,
+            backlogs=Backlogs(
+                *(world.clock, world.clock, world.store.totals, world.dispatcher, world.registry, Lifecycle())
+            ),
             document=document,
         )
 

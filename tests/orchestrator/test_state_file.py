@@ -31,7 +31,9 @@ from harn.orchestrator.state_file import (
     replace_file,
 )
 from harn.reload.report import ReloadReport
+from harn.statistics.figures import Figures, StoredTotals
 from harn.store.lock import StateDirectoryLock
+from harn.store.totals import TriggerBacklog, TriggerTotal
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
 from harn.triggers.ramp import Ramp
 
@@ -74,7 +76,7 @@ class DescribeTests(SynchronousTestCase):
     """The document."""
 
     def test_running(self) -> None:
-        """A running server: its live and draining versions with their counts, and its last reload."""
+        """A running server: its versions with their counts and their trigger's figures, and its last reload."""
         old, new = binding("gh", 1, DRAINING), binding("gh", 2, ACTIVE)
         old.in_flight = 3
         lifecycle = Lifecycle()
@@ -92,6 +94,18 @@ class DescribeTests(SynchronousTestCase):
         ):
             for _ in range(times):
                 lifecycle.emit(event)
+        total = TriggerTotal(trigger_id="gh", accepted=9, refused=8, last_success=1.0)
+        late = {"gh": TriggerBacklog(trigger_id="gh", next_due=2.0)}
+        of_trigger = {
+            "accepted": 9,
+            "running": 2,
+            "waiting": 3,
+            "dead": 4,
+            "refused": 8,
+            "last_failure": None,
+            "last_success": "1970-01-01T00:00:01.000Z",
+            "next_due": "1970-01-01T00:00:02.000Z",
+        }
         report = ReloadReport(
             status="error", source="cli", actor="key:a", generation=2, digest="sha256:1", error="bad", at=1.0
         )
@@ -103,6 +117,13 @@ class DescribeTests(SynchronousTestCase):
                 pinned=False,
                 bindings=[new, old],
                 counts=metrics.versions,
+                figures=Figures(
+                    totals=StoredTotals({"gh": total}),
+                    running={"gh": 2},
+                    waiting={"gh": 3},
+                    dead={"gh": 4},
+                    backlogs=late,
+                ),
                 last_reload=report,
             ),
         )
@@ -117,11 +138,11 @@ class DescribeTests(SynchronousTestCase):
                     "version": 2,
                     "state": "active",
                     "received": 4,
-                    "refused": 8,
                     "dispatched": 5,
                     "failed": 6,
                     "dlq": 7,
                     "in_flight": 0,
+                    **of_trigger,
                 },
                 {
                     "id": "gh",
@@ -131,11 +152,11 @@ class DescribeTests(SynchronousTestCase):
                     "version": 1,
                     "state": "draining",
                     "received": 0,
-                    "refused": 0,
                     "dispatched": 0,
                     "failed": 0,
                     "dlq": 0,
                     "in_flight": 3,
+                    **of_trigger,
                 },
             ],
         )

@@ -76,6 +76,8 @@ CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_numbe
 CREATE INDEX deliveries_kind ON deliveries (kind);
 CREATE INDEX deliveries_trigger ON deliveries (trigger_id, state, ended_as) WHERE state >= 2;
 CREATE INDEX deliveries_exceptions ON deliveries (state, ended_as) WHERE state = 1 OR state = 3 OR ended_as > 0;
+-- When the next one of a trigger is due.
+CREATE INDEX deliveries_due ON deliveries (trigger_id, due_at) WHERE state = 1;
 -- Dead letters in groups; it holds all that is shown of a group.
 CREATE INDEX deliveries_dead_groups ON deliveries (trigger_id, reason, error_class, settled_at) WHERE state = 3;
 

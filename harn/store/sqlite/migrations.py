@@ -27,7 +27,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX claims_delivery ON claims (delivery_id) WHERE delivery_id IS NOT NULL",
     ),
     # 4: deliveries that were skipped, discarded or replayed, which servers of before read as done; lists of deliveries
-    # and of dead letters; what a failed attempt raised and printed.
+    # and of dead letters; what a failed attempt raised and printed; totals of triggers.
     4: (
         "ALTER TABLE deliveries ADD COLUMN ended_as INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE deliveries ADD COLUMN skip_reason TEXT",
@@ -56,6 +56,11 @@ _STEPS: dict[int, tuple[str, ...]] = {
         " outcome INTEGER NOT NULL DEFAULT 0, event_id TEXT, replayed_as TEXT, reason TEXT,"
         " PRIMARY KEY (job_id, delivery_id)) WITHOUT ROWID",
         "CREATE INDEX job_items_pending ON job_items (job_id, delivery_id) WHERE outcome = 0",
+        "CREATE INDEX deliveries_due ON deliveries (trigger_id, due_at) WHERE state = 1",
+        "CREATE TABLE trigger_totals (trigger_id TEXT PRIMARY KEY, accepted INTEGER NOT NULL, refused INTEGER NOT NULL,"
+        " last_success REAL, last_failure REAL) WITHOUT ROWID",
+        "CREATE TABLE refusals (minute INTEGER NOT NULL, trigger_id TEXT NOT NULL, reason TEXT NOT NULL,"
+        " count INTEGER NOT NULL, PRIMARY KEY (minute, trigger_id, reason)) WITHOUT ROWID",
     ),
 }
 """For each version of the schema, the statements that make it out of the one before."""

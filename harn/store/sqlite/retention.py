@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from harn.store.retention import RetentionPolicy
-from harn.store.sqlite import claims, event_log, generations, jobs, recovery
+from harn.store.sqlite import claims, event_log, generations, jobs, recovery, totals
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import DEAD, DONE
 
@@ -38,6 +38,8 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
         removed += jobs.trim(session, now - policy.events, limit - removed)
     if removed < limit:
         removed += recovery.trim_servers(session, now - policy.events)
+    if removed < limit:
+        removed += totals.trim_refusals(session.connection, now - policy.events, limit - removed)
     if removed < limit and policy.max_bytes is not None:
         removed += _remove_excess(session, policy.max_bytes, limit - removed)
     if not removed:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.sqlite import checkpoints, claims, deliveries, event_log, generations, jobs, recovery
+from harn.store.sqlite import checkpoints, claims, deliveries, event_log, generations, jobs, recovery, totals
 from harn.store.sqlite.connection import APPLICATION_ID, RESTORE_ADVICE, SCHEMA_VERSION, check_schema
 from harn.store.sqlite.migrations import migrate, note_oldest
 
@@ -33,6 +33,7 @@ SCHEMA = "".join(
         checkpoints.TABLES,
         recovery.TABLES,
         jobs.TABLES,
+        totals.TABLES,
     )
 )
 

@@ -15,6 +15,7 @@ from harn.store.interfaces import IStore
 from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
+from harn.store.totals import ITotals
 from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
 from harn.testing.stores.keeping import KeepingTests
@@ -24,6 +25,7 @@ from harn.testing.stores.operating import OperatingTests
 from harn.testing.stores.recording import RecordingTests
 from harn.testing.stores.remembering import RememberingTests
 from harn.testing.stores.replaying import ReplayingTests
+from harn.testing.stores.totalling import TotallingTests
 
 
 def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> type[StoreTestCase]:
@@ -43,6 +45,7 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
         KeepingTests,
         RememberingTests,
         ReplayingTests,
+        TotallingTests,
     ):
         """Every promise of `IStore`, kept by the stores of ``factory``."""
 
@@ -61,5 +64,6 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
             verifyObject(IGenerations, self.store.generations)
             verifyObject(IJobs, self.store.jobs)
             verifyObject(ICheckpoints, self.store.checkpoints)
+            verifyObject(ITotals, self.store.totals)
 
     return StoreTests

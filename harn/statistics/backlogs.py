@@ -1,0 +1,136 @@
+"""Backlogs of triggers: the oldest ready and waiting delivery, and the dead letters now, as the store last had them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.clocks import WallTime
+from harn.dispatch.dispatcher import Dispatcher
+from harn.errors import EventLogUnavailable
+from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Redriven, Settled
+from harn.statistics.figures import Figures, TotalSource
+from harn.store.totals import ITotals, TriggerBacklog
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.statistics")
+
+INTERVAL = 5.0
+"""Seconds between two looks at the store."""
+SHARE = 50.0
+"""The time between two looks is at least so many times that of a look: with a million dead letters one takes 50 ms."""
+
+
+class Backlogs(Service):
+    """
+    Looks at the store every `INTERVAL`, off the reactor thread, and counts dead letters between two looks.
+
+    :ivar dead: dead letters by trigger id; ``oldest``: what is unfinished, by trigger id.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        store: ITotals,
+        dispatcher: Dispatcher,
+        registry: Registry,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self.dead: Counter[str] = Counter()
+        self.oldest: Mapping[str, TriggerBacklog] = {}
+        self._clock = clock
+        self._wall = wall
+        self._store = store
+        self._dispatcher = dispatcher
+        self._registry = registry
+        self._next: IDelayedCall | None = None
+        self._looking: Deferred[None] | None = None
+        lifecycle.subscribe(Accepted, self._accepted)
+        lifecycle.subscribe(Settled, self._settled)
+        lifecycle.subscribe(DeadLettered, self._dead_lettered)
+        lifecycle.subscribe(Redriven, self._redriven)
+
+    def startService(self) -> None:
+        """Look for the first time."""
+        Service.startService(self)
+        self._look()
+
+    def stopService(self) -> Deferred[None] | None:
+        """Look no more; wait for what is under way."""
+        Service.stopService(self)
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        return self._looking
+
+    def begin(self) -> None:
+        """Look once, before the server serves: its first state file says how many dead letters there are."""
+        self._looked(Deferred.fromCoroutine(self.refresh()))
+
+    async def refresh(self) -> None:
+        """
+        Look now.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        running = list(self._dispatcher.in_progress)
+        self.oldest = await self._store.backlogs(self._wall.seconds(), running)
+        self.dead = Counter(await self._store.dead())
+
+    def figures(self, totals: TotalSource) -> Figures:
+        """Return what is known now, for `Figures.of` on any thread."""
+        return Figures(
+            totals=totals, running=self.running_now(), waiting=self.waiting_now(), dead=self.dead, backlogs=self.oldest
+        )
+
+    def running_now(self) -> Counter[str]:
+        """Count the handlers that run, by trigger id."""
+        return Counter(delivery.binding.id for delivery in self._dispatcher.in_progress.values())
+
+    def waiting_now(self) -> Counter[str]:
+        """Count the deliveries that wait for a due time, by trigger id."""
+        return Counter(self._registry.waiting)
+
+    def _look(self) -> None:
+        self._next = None
+        self._looking = self._looked(Deferred.fromCoroutine(self._look_and_wait()))
+
+    async def _look_and_wait(self) -> None:
+        began_at = self._clock.seconds()
+        try:
+            await self.refresh()
+        finally:
+            if self.running:
+                took = self._clock.seconds() - began_at
+                self._next = self._clock.callLater(max(INTERVAL, took * SHARE), self._look)
+
+    @staticmethod
+    def _looked(looking: Deferred[None]) -> Deferred[None]:
+        def failed(failure: Failure) -> None:
+            if not failure.check(EventLogUnavailable):  # others say that already
+                log.failure("the backlogs of triggers cannot be read", failure)
+
+        return looking.addErrback(failed)
+
+    # Between two looks
+
+    def _accepted(self, event: Accepted) -> None:
+        if event.delivery.dead is not None:
+            self.dead[event.delivery.trigger_id] += 1
+
+    def _settled(self, event: Settled) -> None:
+        if event.settlement.dead is not None:
+            self.dead[event.trigger_id] += 1
+
+    def _dead_lettered(self, event: DeadLettered) -> None:
+        self.dead[event.trigger_id] += event.count
+
+    def _redriven(self, event: Redriven) -> None:
+        self.dead[event.trigger_id] = max(0, self.dead[event.trigger_id] - event.count)

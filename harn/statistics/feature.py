@@ -1,0 +1,41 @@
+"""Statistics as features of a server; see `harn.server.Server`."""
+
+from __future__ import annotations
+
+from harn.dispatch.dispatcher import Dispatcher
+from harn.reload.events import Adopted
+from harn.server import Server
+from harn.statistics.backlogs import Backlogs
+from harn.statistics.disk import DiskWatch
+from harn.statistics.gauges import add_disk_gauges, add_gauges
+from harn.statistics.totals import TotalsFlusher, TriggerTotals
+from harn.triggers.registry import Registry
+
+
+def install_totals(server: Server, *, takes_over: bool = False) -> None:
+    """
+    Add the totals of triggers. Installed before what counts, so that they end after it, with its last counts.
+
+    :param takes_over: another program serves until then, and adds its own counts.
+    """
+    totals = server.add(
+        TriggerTotals(server.reactor, server.wall, server.store.totals, server.metrics, takes_over=takes_over)
+    )
+    server.lifecycle.subscribe(Adopted, lambda event: totals.begin())
+    server.background.add(TotalsFlusher(server.reactor, totals))
+    server.services.add_closing(totals.close)
+
+
+def install(server: Server) -> None:
+    """Add the backlogs of triggers and the use of the disk, and the gauges that show them."""
+    backlogs = server.add(
+        Backlogs(
+            server.reactor, server.wall, server.store.totals, server[Dispatcher], server[Registry], server.lifecycle
+        )
+    )
+    server.lifecycle.subscribe(Adopted, lambda event: backlogs.begin())
+    server.background.add(backlogs)
+    add_gauges(server.metrics, server.wall, backlogs)
+    disk = DiskWatch(server)
+    server.background.add(disk)
+    add_disk_gauges(server.metrics, disk)

@@ -1,0 +1,216 @@
+"""
+Totals of triggers over restarts: what the store has, and what this server has counted since.
+
+A delivery costs nothing here: `harn.observability.counting` counts it. Every few seconds, and at the end, what has been
+counted meanwhile is added to the store in one unit. What a crash loses of it, the next server counts again from the
+deliveries' rows; only refused requests of those seconds, which leave no row, are lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+from twisted.application.internet import TimerService
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from harn.clocks import WallTime
+from harn.errors import EventLogUnavailable
+from harn.observability.counts import TriggerCounts
+from harn.observability.metrics import Metrics
+from harn.statistics.figures import added
+from harn.store.totals import ITotals, Refused, TriggerTotal
+
+log = Logger(namespace="harn.statistics")
+
+INTERVAL = 5.0
+"""Seconds between two additions to the store."""
+REREAD = 60.0
+"""Seconds after which the store is asked again: a server that has handed over to this one adds its last counts."""
+SLICE = 20_000
+"""Deliveries that one unit counts: some 20 ms of the writer's time."""
+PAUSE = 0.1
+"""Seconds between two slices."""
+RECENT = 20_000
+"""Attempts of before this server that are searched for a trigger's last success and failure."""
+
+
+@frozen
+class Flushed:
+    """A trigger's counts, ``counts``, and the values of them that the store has."""
+
+    counts: TriggerCounts
+    accepted: int = 0
+    refusals: Mapping[str, int] = {}
+    last_success: float | None = None
+    last_failure: float | None = None
+
+    @classmethod
+    def now(cls, counts: TriggerCounts) -> Flushed:
+        """Make one of the present values."""
+        refusals = dict(counts.refusals) if counts.refusals else {}
+        return cls(counts, counts.accepted, refusals, counts.last_success, counts.last_failure)
+
+    def news(self) -> TriggerTotal | None:
+        """Return what was counted since; None if nothing was."""
+        counts = self.counts
+        refused = sum(counts.refusals.values()) - sum(self.refusals.values()) if counts.refusals else 0
+        success = counts.last_success if counts.last_success != self.last_success else None
+        failure = counts.last_failure if counts.last_failure != self.last_failure else None
+        accepted = counts.accepted - self.accepted
+        if not accepted and not refused and success is None and failure is None:
+            return None
+        return TriggerTotal(
+            trigger_id=counts.trigger_id,
+            accepted=accepted,
+            refused=refused,
+            last_success=success,
+            last_failure=failure,
+        )
+
+    def refused(self, minute: int) -> list[Refused]:
+        """Return what was refused since."""
+        before = self.refusals
+        return [
+            Refused(
+                trigger_id=self.counts.trigger_id, minute=minute, reason=reason, count=count - before.get(reason, 0)
+            )
+            for reason, count in self.counts.refusals.items()
+            if count > before.get(reason, 0)
+        ]
+
+
+class TriggerTotals:
+    """
+    The totals; a `harn.statistics.figures.TotalSource`.
+
+    :param takes_over: another server still runs, and adds what it counts itself.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, wall: WallTime, store: ITotals, metrics: Metrics, *, takes_over: bool = False
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._store = store
+        self._metrics = metrics
+        self._stored: Mapping[str, TriggerTotal] = {}
+        self._flushed: dict[str, Flushed] = {}
+        self._until: int | None = None
+        self._is_complete = takes_over
+        self._is_closing = False
+        self._read_at = float("-inf")
+        self._lock = DeferredLock()
+        self._loading: Deferred[None] | None = None
+        self._is_loading = False
+
+    def of(self, trigger_id: str) -> TriggerTotal:
+        """Return the totals of a trigger, up to now."""
+        stored = self._stored.get(trigger_id) or TriggerTotal(trigger_id=trigger_id)
+        counts = self._metrics.triggers.get(trigger_id)
+        if counts is None:
+            return stored
+        flushed = self._flushed.get(trigger_id)
+        news = (Flushed(counts) if flushed is None or flushed.counts is not counts else flushed).news()
+        return stored if news is None else added(stored, news)
+
+    def begin(self) -> None:
+        """Read what the store has, and count what a crash left out; called once it is open, before it accepts."""
+        if not self._is_loading:
+            self._is_loading = True
+            self._loading = Deferred.fromCoroutine(self._load())
+            self._loading.addErrback(lambda failure: log.failure("totals cannot be read", failure))
+
+    async def flush(self) -> None:
+        """Add to the store what was counted since the last time; an unavailable event log costs this turn alone."""
+        await self._lock.acquire()
+        try:
+            await self._flush()
+        except EventLogUnavailable as error:
+            log.warn("totals of triggers are added later: {error}", error=str(error))
+        finally:
+            self._lock.release()
+
+    async def close(self) -> None:
+        """Add the last counts."""
+        self._is_closing = True
+        if self._loading is not None:
+            await self._loading
+        await self.flush()
+
+    async def _load(self) -> None:
+        try:
+            if self._until is None:
+                highest, ours = await self._store.highest(), self._metrics.first_delivery_id
+                self._until = highest if ours is None else min(highest, ours - 1)
+            self._stored = await self._store.totals()
+            await self._store.add(tuple((await self._store.latest_attempts(RECENT)).values()), (), 0)
+            while not self._is_complete and not self._is_closing:
+                self._is_complete = await self._store.count_on(self._until, SLICE) < SLICE
+                if not self._is_complete:
+                    await deferLater(self._clock, PAUSE)
+            self._stored = await self._store.totals()
+        except EventLogUnavailable as error:
+            log.warn("totals of triggers are read later: {error}", error=str(error))
+            self._is_loading = False
+
+    async def _flush(self) -> None:
+        if not self._is_complete and not self._is_closing:
+            self.begin()  # again, if it failed
+            return
+        taken: dict[str, Flushed] = {}
+        totals: list[TriggerTotal] = []
+        refused: list[Refused] = []
+        minute = int(self._wall.seconds() // 60.0)
+        triggers = self._metrics.triggers
+        for counts in (*self._gone(), *triggers.values()):
+            flushed = self._flushed.get(counts.trigger_id)
+            since = Flushed(counts) if flushed is None or flushed.counts is not counts else flushed
+            news = since.news()
+            if news is not None:
+                totals.append(news if self._is_complete else without_accepted(news))
+                refused += since.refused(minute)
+                taken[counts.trigger_id] = Flushed.now(counts)
+        if totals:
+            await self._store.add(totals, refused, self._metrics.last_delivery_id if self._is_complete else 0)
+            self._added(totals, taken)
+        if self._clock.seconds() >= self._read_at + REREAD and totals:
+            self._read_at = self._clock.seconds()
+            self._stored = await self._store.totals()
+
+    def _gone(self) -> list[TriggerCounts]:
+        """Return the counts that were flushed before and whose trigger is gone since, or came back with new ones."""
+        triggers = self._metrics.triggers
+        return [each.counts for key, each in self._flushed.items() if triggers.get(key) is not each.counts]
+
+    def _added(self, totals: list[TriggerTotal], taken: Mapping[str, Flushed]) -> None:
+        stored = dict(self._stored)
+        for each in totals:
+            before = stored.get(each.trigger_id)
+            stored[each.trigger_id] = each if before is None else added(before, each)
+        self._stored = stored
+        self._flushed.update(taken)
+        for key, flushed in list(self._flushed.items()):
+            if self._metrics.triggers.get(key) is not flushed.counts:
+                del self._flushed[key]
+
+
+def without_accepted(total: TriggerTotal) -> TriggerTotal:
+    """Return what can be added while deliveries of before are not all counted: the next start counts on from there."""
+    return TriggerTotal(
+        trigger_id=total.trigger_id,
+        refused=total.refused,
+        last_success=total.last_success,
+        last_failure=total.last_failure,
+    )
+
+
+class TotalsFlusher(TimerService):
+    """Adds to the store every `INTERVAL` seconds."""
+
+    def __init__(self, clock: IReactorTime, totals: TriggerTotals) -> None:
+        super().__init__(INTERVAL, lambda: Deferred.fromCoroutine(totals.flush()))  # type: ignore[no-untyped-call]
+        self.clock: IReactorTime = clock

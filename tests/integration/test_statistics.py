@@ -1,0 +1,78 @@
+"""What a server tells of its triggers over reloads, restarts and crashes, and of itself to Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harn.testing.manifests import trigger_text
+from harn.testing.server import ServerProcess, wait_until
+from tests.integration.case import ServerCase
+from tests.observability.lint import findings
+
+HANDLERS = """
+def fails(event, context):
+    raise ValueError("no luck")
+"""
+MANIFEST = (
+    trigger_text("gh"),
+    trigger_text("bad", handler="handlers:fails", extra="retry = { max = 1 }"),
+    trigger_text("late", handler="handlers:fails", extra='retry = { max = 3, backoff = "svix" }'),
+)
+FIGURES = ("accepted", "running", "waiting", "dead", "refused", "last_success", "last_failure", "next_due")
+
+
+class StatisticsTests(ServerCase):
+    def figures(self, trigger_id: str) -> dict[str, Any]:
+        """Return what ``inspect`` says of a trigger, by a running server or without one."""
+        found = [each for each in self.checked("inspect")["triggers"] if each["id"] == trigger_id]
+        self.assertTrue(found)
+        return {name: found[0][name] for name in FIGURES}
+
+    def counts(self, trigger_id: str) -> tuple[int, ...]:
+        """Return accepted, running, waiting, dead and refused."""
+        found = self.figures(trigger_id)
+        return tuple(found[name] for name in FIGURES[:5])
+
+    def in_state_file(self, server: ServerProcess, trigger_id: str) -> dict[str, Any]:
+        """Return what the state file says of a trigger."""
+        (found,) = (each for each in server.state()["triggers"] if each["id"] == trigger_id)
+        return {name: found[name] for name in FIGURES}
+
+    def test_over_reloads_restarts_and_crashes(self) -> None:
+        """What was accepted, refused and given up counts for its trigger, whoever served then; files agree with it."""
+        self.write_handlers(more=HANDLERS)
+        self.write_manifest(*MANIFEST)
+        server = self.serve()
+        server.deliver("/triggers/gh", delivery="d1")
+        self.assertEqual(server.deliver("/triggers/gh", delivery="d2", secret=b"wrong").status, 401)
+        server.deliver("/triggers/bad", delivery="d3")
+        server.deliver("/triggers/late", delivery="d4")
+        wait_until(lambda: self.counts("bad")[3], "a dead letter")
+        wait_until(lambda: self.counts("late")[2], "a retry")
+        self.assertEqual((self.counts("gh"), self.counts("bad")), ((1, 0, 0, 0, 1), (1, 0, 0, 1, 0)))
+        self.assertEqual(self.counts("late"), (1, 0, 1, 0, 0))
+        self.assertEqual(list(findings(server.request("GET", "/metrics").body.decode())), [])
+        self.write_handlers("two", more=HANDLERS + "\n# another\n")
+        self.assert_reloaded(server.reload(), modified=["bad", "gh", "late"])
+        self.assertEqual((self.counts("gh"), self.counts("bad")), ((1, 0, 0, 0, 1), (1, 0, 0, 1, 0)))
+        before = {each: self.figures(each) for each in ("gh", "bad", "late")}
+        self.assertIsNotNone(before["gh"]["last_success"])
+        self.assertIsNotNone(before["bad"]["last_failure"])
+        self.assertIsNotNone(before["late"]["next_due"])
+        self.assertEqual(server.terminate(), 0, server.stderr)
+        for trigger_id, figures in before.items():
+            self.assertEqual((self.figures(trigger_id), self.in_state_file(server, trigger_id)), (figures, figures))
+        server = self.serve()
+        self.assertEqual({each: self.figures(each) for each in before}, before)
+        self.assertEqual({each: self.in_state_file(server, each) for each in before}, before)
+        server.deliver("/triggers/gh", delivery="d5")
+        server.deliver("/triggers/bad", delivery="d6")
+        wait_until(lambda: self.counts("bad")[3] == 2, "another dead letter")
+        after = {each: self.figures(each) for each in before}
+        server.kill()
+        self.assertEqual(
+            {each: self.figures(each) for each in ("bad", "late")}, {each: after[each] for each in ("bad", "late")}
+        )
+        self.assertEqual(self.counts("gh"), (2, 0, 0, 0, 1))
+        self.serve()
+        self.assertEqual({each: self.figures(each) for each in before}, after)
