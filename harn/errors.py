@@ -279,11 +279,13 @@ class AttemptFailed(HarnError):
     :cvar error_class: the name under which attempts, dead letters and metrics count it.
     :cvar outcome: the attempt's outcome in ``trigger.attempts``.
     :ivar traceback: the user's frames, as text, where user code raised; else empty.
+    :ivar output: the last lines that user code printed or logged; bounded.
     """
 
     error_class: ClassVar[str] = "unknown"
     outcome: ClassVar[str] = "failed"
     traceback: str = ""
+    output: str = ""
 
 
 class HandlerRaised(AttemptFailed):

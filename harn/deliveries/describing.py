@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET, structs
@@ -19,6 +19,7 @@ from harn.deliveries.model import (
 )
 from harn.deliveries.redaction import IsCredential, shown_event
 from harn.deliveries.scan import Scan
+from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
 from harn.model.identifiers import binding_key
 from harn.store.lists import DeadGroup, ListedDelivery, WholeDelivery
@@ -161,4 +162,23 @@ def _ends(delivery: ListedDelivery) -> Iterator[TimelineEntry]:
         what=delivery.state.value,
         reason=UNSET if is_closed else delivery.reason or UNSET,
         event_id=delivery.replayed_as or UNSET,
+    )
+
+
+def only(event_id: str, found: Sequence[WholeDelivery]) -> WholeDelivery:
+    """
+    Return the delivery of an event out of those that were found.
+
+    :raises DeliveryUnknown: there is none.
+    """
+    if not found:
+        raise unknown(event_id)
+    return found[-1]
+
+
+def unknown(event_id: str) -> DeliveryUnknown:
+    """Return the error for an id that no delivery has, which says what to do."""
+    return DeliveryUnknown(
+        f"no delivery has the id {event_id!r}; `harn orchestrator deliveries` lists them, and with"
+        f" --where \"event.dedupe_key == '...'\" finds one by its sender's id"
     )

@@ -9,9 +9,9 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
+from harn.deliveries.describing import only, unknown
 from harn.deliveries.scan import Scan
 from harn.deliveries.selection import Selection
-from harn.errors import DeliveryUnknown
 from harn.store.lists import IDeliveryLists, WholeDelivery
 
 LONGEST = 2.0
@@ -72,23 +72,3 @@ class DeliveryReader:
         if found is None:
             raise unknown(event_id)
         return int(found)
-
-
-def only(event_id: str, found: Any) -> WholeDelivery:
-    """
-    Return the delivery of an event out of those that were found.
-
-    :raises DeliveryUnknown: there is none.
-    """
-    if not found:
-        raise unknown(event_id)
-    whole: WholeDelivery = found[-1]
-    return whole
-
-
-def unknown(event_id: str) -> DeliveryUnknown:
-    """Return the error for an id that no delivery has, which says what to do."""
-    return DeliveryUnknown(
-        f"no delivery has the id {event_id!r}; `harn orchestrator deliveries` lists them, and with"
-        f" --where \"event.dedupe_key == '...'\" finds one by its sender's id"
-    )

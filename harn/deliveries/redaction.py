@@ -12,7 +12,7 @@ from msgspec import structs
 from harn.model.event import Envelope, TriggerEvent, decode_envelope
 from harn.model.headers import REDACTED, candidates, is_signature, redact
 from harn.model.json_text import is_too_deep
-from harn.observability.records import looks_secret
+from harn.model.secret_names import looks_secret
 from harn.store.lists import ListedDelivery
 
 IsCredential = Callable[[bytes], bool]

@@ -33,6 +33,8 @@ from harn.model.durations import LONGEST
 
 LONGEST_ERROR = 4096
 """Characters of an error's text that are kept."""
+LONGEST_DETAIL = 8192
+"""Characters of a failed attempt's traceback that are kept, and of its output."""
 
 _HANDLER_RAN = (HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge)
 """Failures that prove that the predicate had said yes. A time-out or a death may have been the predicate's own."""
@@ -41,6 +43,12 @@ _HANDLER_RAN = (HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid
 def shortened(text: str) -> str:
     """Cut an error's text to what is kept of it; what has no form in UTF-8 is replaced."""
     return text[:LONGEST_ERROR].encode("utf-8", "replace").decode("utf-8")
+
+
+def kept_end(text: str) -> str | None:
+    """Return what is kept of a traceback or of output, of which the end says most; None if there is nothing."""
+    end = text if len(text) <= LONGEST_DETAIL else "... " + text[-LONGEST_DETAIL:]
+    return end.encode("utf-8", "replace").decode("utf-8") or None
 
 
 def succeeded(delivery: Delivery, started_at: float, now: float, result: bytes | None) -> Settlement:
@@ -95,6 +103,8 @@ def failed(
         outcome=error.outcome,
         error_class=error.error_class,
         error=text,
+        traceback=kept_end(error.traceback),
+        output=kept_end(error.output),
     )
     # A predicate that said yes is not asked again.
     passed = delivery.passed or isinstance(error, _HANDLER_RAN)

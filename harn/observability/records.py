@@ -14,54 +14,18 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, formatEventAsClassic
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
-from harn.model.headers import REDACTED, SECRET_NAMES
+from harn.model.headers import REDACTED
+from harn.model.secret_names import looks_secret
 from harn.model.visible import visible, visible_json, visible_lines
 
 PREFIX = "[harn] "
 
-_SECRET_FIELDS = frozenset(name.replace("-", "_") for name in SECRET_NAMES) | frozenset(
-    (
-        "access_key",
-        "access_token",
-        "accesstoken",
-        "api_keys",
-        "api_token",
-        "auth_token",
-        "bearer_token",
-        "client_secret",
-        "clientsecret",
-        "credential",
-        "credentials",
-        "hmac_secret",
-        "id_token",
-        "passphrase",
-        "passwd",
-        "password",
-        "private_key",
-        "refresh_token",
-        "secret",
-        "secret_key",
-        "secrets",
-        "signature",
-        "signing_key",
-        "signing_secret",
-        "token",
-        "tokens",
-        "webhook_secret",
-    )
-)
-"""Names of secret fields. The list is exact: an ``idempotency_key`` or ``token_count`` is not secret."""
 
 _OURS = frozenset(("announce",))
 _WARNINGS = frozenset((LogLevel.warn,))
 _ERRORS = frozenset((LogLevel.error, LogLevel.critical))
 _COLOURS = {"debug": "2", "info": "32", "warn": "33", "error": "31", "critical": "31"}
 _DEEPEST = 6
-
-
-def looks_secret(name: str) -> bool:
-    """Return whether a field of this name is secret: by an exact list, in any case, with ``-`` or ``_``."""
-    return name.lower().replace("-", "_") in _SECRET_FIELDS
 
 
 def redacted(event: LogEvent) -> LogEvent:

@@ -105,6 +105,10 @@ HANDLERS = """
         context.log.info("note", number=1, thing=object())
         print("printed")
         return "ok"
+    def logs_and_raises(event, context):
+        for number in range(60):
+            context.log.info(f"line {number}")
+        raise ValueError("no")
     not_callable = 5
     def three(a, b, c): pass
     def none_at_all(): pass

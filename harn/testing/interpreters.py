@@ -146,6 +146,15 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
             self.assertEqual(interpreter.running, 0)
 
+        async def test_last_lines(self) -> None:
+            """A failure has the last lines that its handler logged, and no more than are kept."""
+            interpreter = await self.make(HANDLERS, "logs_and_raises", "raises")
+            error = await self.failure(interpreter.call(make_call("logs_and_raises")), HandlerRaised)
+            lines = error.output.splitlines()
+            self.assertEqual((len(lines), lines[0], lines[-2:]), (50, "line 10", ["line 58", "line 59"]))
+            error = await self.failure(interpreter.call(make_call("raises")), HandlerRaised)
+            self.assertEqual(error.output, "")
+
         async def test_event_and_context(self) -> None:
             """A handler sees the whole event, and which attempt it is."""
             interpreter = await self.make()

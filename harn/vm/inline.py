@@ -271,6 +271,8 @@ class InlineInterpreter:
                 answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
         elif isinstance(frame, Printed):
             entry = self._calls.get(frame.call)
+            if entry is not None:
+                entry[0].printed(frame.text)
             self._printing.printed(frame, None if entry is None else entry[0].call)
         elif isinstance(frame, SecretRequested):
             self._answer_secret(frame)

@@ -9,6 +9,7 @@ about once a second while calls run, and never when none do.
 from __future__ import annotations
 
 import math
+from collections import deque
 from enum import Enum
 from typing import Any, Protocol
 
@@ -63,6 +64,10 @@ GRACE = 0.5
 """Seconds that a call has to end after that was requested."""
 SILENCE = 2.0
 """Seconds without an answer after which the whole process counts as blocked."""
+KEPT_LINES = 50
+"""Lines that a handler printed or logged last, which are kept until its call ends."""
+KEPT_CHARACTERS = 8192
+"""Characters of those."""
 
 
 @define(kw_only=True, eq=False)
@@ -79,6 +84,13 @@ class ActiveCall:
     returned: Deferred[Returned]
     due_at: float = math.inf
     cancelled: bool = False
+    _lines: deque[str] | None = None
+
+    def printed(self, text: str) -> None:
+        """Keep what the handler printed or logged, for a failure; the last `KEPT_LINES` of it."""
+        if self._lines is None:
+            self._lines = deque(maxlen=KEPT_LINES)
+        self._lines.append(text[-KEPT_CHARACTERS:])
 
     def end(self, done: Done) -> None:
         """End with a result, or with an error if it is not valid, unless its caller has cancelled it."""
@@ -91,7 +103,9 @@ class ActiveCall:
             self.returned.callback(returned)
 
     def fail(self, error: Exception) -> None:
-        """End with ``error``, unless its caller has cancelled it."""
+        """End with ``error``, which gets the handler's last lines, unless its caller has cancelled it."""
+        if self._lines is not None and isinstance(error, AttemptFailed):
+            error.output = "\n".join(self._lines)[-KEPT_CHARACTERS:]
         if not self.returned.called:
             self.returned.errback(error)
 

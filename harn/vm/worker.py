@@ -251,6 +251,8 @@ class Worker:
             return
         if isinstance(frame, Printed):
             of = self.calls.get(frame.call)
+            if of is not None:
+                of.printed(frame.text)
             self._services.printing.printed(frame, None if of is None else of.call)
         elif isinstance(frame, SecretRequested):
             self._answer_secret(frame)

@@ -22,7 +22,7 @@ from harn.errors import (
     ResultTooLarge,
 )
 from harn.manifest.model import RetrySpec
-from harn.model.delivery import DEAD, DONE, READY, WAITING, Settlement
+from harn.model.delivery import DEAD, DONE, READY, SKIPPED, WAITING, Settlement
 from harn.model.durations import LONGEST
 from tests.triggers.examples import spec, version
 
@@ -61,10 +61,11 @@ class SucceededTests(SynchronousTestCase):
         self.assertEqual((found.attempt.started_at, found.attempt.completed_at), (10.0, 12.0))
 
     def test_predicate_said_no(self) -> None:
-        """It is done, skipped, without a result."""
+        """It is skipped, without a result, and the reason is named."""
         found = succeeded(delivery(), 10.0, 12.0, None)
         assert found.attempt is not None
-        self.assertEqual((found.state, found.result, found.passed), (DONE, None, False))
+        self.assertEqual((found.state, found.skip_reason, found.result), (SKIPPED, "predicate", None))
+        self.assertFalse(found.passed)
         self.assertEqual(found.attempt.outcome, "skipped")
 
 
@@ -89,6 +90,17 @@ class FailedTests(SynchronousTestCase):
             self.assertEqual((found.state, found.dead.error_class), (DEAD, error.error_class))
             reason = "rejected" if isinstance(error, HandlerRejected) else "retry_exhausted"
             self.assertEqual((found.dead.reason, found.attempts), (reason, 3))
+
+    def test_what_is_kept(self) -> None:
+        """The traceback and the last lines of a failed attempt are kept, of long ones the end."""
+        error = HandlerRaised("no")
+        self.assertEqual((fail(error).attempt.traceback, fail(error).attempt.output), (None, None))  # type: ignore[union-attr]
+        error.traceback, error.output = "File \ud800", "x" * 9000 + "end"
+        kept = fail(error).attempt
+        assert kept is not None
+        assert kept.output is not None
+        self.assertEqual((kept.traceback, kept.output[:6], kept.output[-4:]), ("File ?", "... xx", "xend"))
+        self.assertLess(len(kept.output), 8200)
 
     def test_rejected_at_once(self) -> None:
         """``Reject`` is the end at the first attempt; the attempt counts as denied."""

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn.model.headers import REDACTED
+from harn.model.secret_names import looks_secret
 from harn.observability import logs
 from harn.observability.levels import DEFAULT, LEVELS
 from harn.observability.logfile import UNSEEN, RotatingFile
@@ -36,7 +37,7 @@ from harn.observability.logs import (
     writer,
 )
 from harn.observability.outputs import Output, WriteFailed
-from harn.observability.records import as_json, as_pretty, as_text, as_twistd, looks_secret
+from harn.observability.records import as_json, as_pretty, as_text, as_twistd
 
 
 class ClosedSink:

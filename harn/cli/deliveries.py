@@ -1,0 +1,233 @@
+"""``harn orchestrator deliveries``, ``delivery`` and ``dlq``: lists of deliveries, one whole, the dead letters."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+from msgspec import UNSET, to_builtins
+
+from harn.cli.arguments import WholeNumber
+from harn.cli.delivery_source import find_source, read_list
+from harn.cli.operations import parameters_from, print_json, with_parameters
+from harn.cli.output import Line, say, warn
+from harn.cli.place import Reach
+from harn.cli.rows import Column, Rows, draw
+from harn.cli.shared import with_json, with_place, with_server
+from harn.deliveries.model import AttemptInfo, DeadLetters, DeliveryDetail, DeliveryInfo, DeliveryList, TimelineEntry
+from harn.deliveries.operations import (
+    ListDeliveries,
+    list_dead_letters,
+    list_deliveries,
+    show_delivery,
+)
+from harn.model.delivery import DEAD, State
+
+LIMIT = 100
+STYLES = {
+    "done": "green",
+    "running": "green",
+    "ready": "cyan",
+    "waiting": "yellow",
+    "dead": "red",
+    "failed": "red",
+    "timeout": "red",
+    "denied": "red",
+    "success": "green",
+}
+"""Styles of rich by state or outcome."""
+
+
+@click.command()
+@with_place
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in State]),
+    multiple=True,
+    help="In this state; may be given again.",
+)
+@with_parameters(list_deliveries, without=("state", "limit"))
+@click.option("--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="At most N.")
+@with_server
+@with_json
+def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
+    """List deliveries, the newest first: what is accepted, how it stands, and how it ended."""
+    wanted = parameters_from(list_deliveries, given, **state_of(states))
+    show_list(read_list(find_source(Reach.told(given, os.environ)), wanted, limit), as_json)
+
+
+@click.command()
+@with_place
+@with_parameters(show_delivery, arguments=("event_id",))
+@with_server
+@with_json
+def delivery(as_json: bool, **given: Any) -> None:
+    """Show the delivery of EVENT_ID: all that happened to it in order, and its event, without secrets."""
+    found = find_source(Reach.told(given, os.environ)).show(parameters_from(show_delivery, given))
+    if as_json:
+        print_json(found.document)
+    else:
+        say(describe(found.result))
+
+
+@click.command()
+@with_place
+@with_parameters(list_dead_letters)
+@click.option("--list", "one_by_one", is_flag=True, help="List them one by one, the newest first.")
+@click.option("--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="With --list.")
+@with_server
+@with_json
+def dlq(one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:
+    """Show the dead letters, counted by trigger, reason and class of error."""
+    source = find_source(Reach.told(given, os.environ))
+    if one_by_one:
+        wanted = ListDeliveries(state=DEAD.value, trigger=given["trigger"])
+        show_list(read_list(source, wanted, limit), as_json)
+        return
+    found = source.dead_letters(parameters_from(list_dead_letters, given))
+    if as_json:
+        print_json(found.document)
+    else:
+        draw(groups_of(found.result))
+
+
+def state_of(states: tuple[str, ...]) -> dict[str, str]:
+    """Return the parameter of these states, if there are any."""
+    return {"state": ",".join(states)} if states else {}
+
+
+def show_list(found: DeliveryList, as_json: bool) -> None:
+    """Print a list, and on standard error whether it goes on, and what it could not decide."""
+    if as_json:
+        print_json(to_builtins(found))
+        return
+    draw(rows_of(found, time.time()))
+    if found.more:
+        warn(f"there are more; go on with --before {found.before}, or give a larger --limit")
+    if found.passed_over is not UNSET:
+        warn(
+            f"--where could not be evaluated on {found.passed_over} deliveries, which were passed over: {found.problem}"
+        )
+
+
+def rows_of(found: DeliveryList, now: float) -> Rows:
+    """
+    Return deliveries as rows for people.
+
+    :param now: seconds, Unix: their age is measured from it.
+    """
+    columns = (
+        Column("Received", lambda row: row.received_at, drop=5),
+        Column("Event", lambda row: row.event_id, style="bold"),
+        Column("Trigger", lambda row: row.trigger_id),
+        Column("Kind", lambda row: row.kind, drop=4),
+        Column("State", state_text, styles=STYLES),
+        Column("Tries", lambda row: row.attempts, drop=3, is_right=True),
+        Column("Age", lambda row: age(row.received_at, now), drop=2, is_right=True),
+        Column("Error", error_text, drop=1, wraps=True),
+    )
+    none = "No deliveries: none has been accepted, or none is as you asked."
+    return Rows(title="Deliveries:", columns=columns, rows=found.deliveries, none=none)
+
+
+def state_text(row: DeliveryInfo) -> str:
+    """Return a delivery's state, and of a skipped one the reason."""
+    return f"{row.state} ({row.reason})" if row.state == "skipped" and row.reason else row.state
+
+
+def error_text(row: DeliveryInfo) -> str:
+    """Return the first line of a delivery's error; of a dead letter its reason before it."""
+    error = (row.error or "").partition("\n")[0]
+    return f"{row.reason}: {error}" if row.state in ("dead", "discarded", "replayed") and row.reason else error
+
+
+def age(at: str, now: float) -> str:
+    """Write how long ago a time (RFC 3339) was: ``45s``, ``12m``, ``7h``, ``3d``."""
+    seconds = max(0.0, now - datetime.fromisoformat(at).timestamp())
+    for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "m")):
+        if seconds >= size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def groups_of(found: DeadLetters) -> Rows:
+    """Return groups of dead letters as rows for people."""
+    columns = (
+        Column("Count", lambda row: row.count, is_right=True, style="bold"),
+        Column("Trigger", lambda row: row.trigger_id),
+        Column("Reason", lambda row: row.reason, style="red"),
+        Column("Class", lambda row: row.error_class),
+        Column("First", lambda row: row.first, drop=2),
+        Column("Last", lambda row: row.last, drop=1),
+        Column("Example", lambda row: row.example_id),
+    )
+    return Rows(title="Dead letters:", columns=columns, rows=found.groups, none="No dead letters.")
+
+
+def describe(found: DeliveryDetail) -> Iterator[Line]:
+    """Return the lines of one delivery: its facts, its timeline, its attempts' tracebacks and lines, its event."""
+    yield f"{found.event_id}: {found.state}" + (f" ({found.reason})" if found.reason else ""), "bold"
+    facts = {
+        "trigger": found.trigger_id,
+        "binding": found.binding,
+        "provider": found.provider,
+        "kind": found.kind,
+        "replay of": found.replay_of,
+        "replayed as": found.replayed_as,
+        "error": found.error,
+    }
+    yield from ((f"  {name}: {value}", "") for name, value in facts.items() if value is not None)
+    yield "", ""
+    yield "Timeline:", "bold"
+    yield from ((describe_entry(each), STYLES.get(style_of(each), "")) for each in found.timeline)
+    for attempt in found.attempts:
+        yield from describe_attempt(attempt)
+    if found.result is not None:
+        yield "", ""
+        yield "Result:", "bold"
+        yield json.dumps(found.result, ensure_ascii=False), ""
+    yield "", ""
+    yield "Event:", "bold"
+    for line in json.dumps(found.event, indent=2, ensure_ascii=False).split("\n"):
+        yield line, ""
+
+
+def style_of(entry: TimelineEntry) -> str:
+    """Return the key in `STYLES` of an entry."""
+    return entry.what if entry.outcome is UNSET else entry.outcome
+
+
+def describe_entry(entry: TimelineEntry) -> str:
+    """Write an entry of a timeline as one line."""
+    parts = [f"  {entry.at or 'now':<24}  {entry.what}"]
+    if entry.number is not UNSET:
+        parts.append(str(entry.number))
+    if entry.binding is not UNSET:
+        parts.append(f"on {entry.binding}")
+    if entry.outcome is not UNSET:
+        parts.append(f"{entry.outcome} after {entry.seconds} s")
+    if entry.reason is not UNSET:
+        parts.append(f"({entry.reason})")
+    if entry.until is not UNSET:
+        parts.append(f"until {entry.until}")
+    if entry.event_id is not UNSET:
+        parts.append(f"{'of' if entry.what == 'received' else 'as'} {entry.event_id}")
+    if entry.error is not UNSET:
+        first = entry.error.partition("\n")[0]
+        parts.append(f"{entry.error_class}: {first}")
+    return " ".join(parts)
+
+
+def describe_attempt(attempt: AttemptInfo) -> Iterator[Line]:
+    """Return the traceback and the last lines of an attempt, if they are kept."""
+    for name, lines in (("Traceback", (attempt.traceback or "").splitlines()), ("Last lines", attempt.log)):
+        if lines:
+            yield "", ""
+            yield f"{name} of attempt {attempt.number}:", "bold"
+            yield from ((f"  {line}", "") for line in lines)
