@@ -23,6 +23,7 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── MethodNotAllowed        405
     │   ├── BodyTimedOut            408
     │   ├── NothingPending          409
+    │   │   └── WrongState          a delivery or job that is not in a state in which this can be done
     │   ├── BackupRefused           409: a file that is there already, or something else than a backup
     │   ├── BackupFailed            500: a backup that is not complete; nothing is left of it
     │   ├── PreconditionFailed      412
@@ -183,6 +184,10 @@ class BackupRefused(Refused):
 
 class BackupFailed(Refused):
     """A backup is not complete, or not sound: the disk is full, the event log damaged; nothing is left of it."""
+
+
+class WrongState(NothingPending):
+    """This cannot be done with a delivery or job in its state; the message says which that is."""
 
 
 class PreconditionFailed(Refused):

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from harn.deliveries import change_operations, job_operations
+from harn.deliveries.bulk import Bulk
+from harn.deliveries.change_operations import ChangeService
+from harn.deliveries.changing import Changer
+from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.operations import OPERATIONS, DeliveryService
+from harn.deliveries.replaying import Replayer
+from harn.dispatch.dispatcher import Dispatcher
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
+from harn.triggers.registry import Registry
 
 
 def install(server: Server) -> None:
-    """Add the operations on deliveries."""
+    """Add the operations on deliveries, and the jobs of operators."""
     reader = server.add(
         DeliveryReader(clock=server.reactor, wall=server.wall, lists=server.store.lists, in_thread=server.in_thread)
     )
     server.operations.add(DeliveryService(reader=reader, coordinator=server[Coordinator]), *OPERATIONS)
+    install_changes(server, reader)
+
+
+def install_changes(server: Server, reader: DeliveryReader) -> None:
+    """Add the operations that change deliveries, and their jobs."""
+    wall, store, lifecycle = server.wall, server.store.jobs, server.lifecycle
+    replayer = Replayer(
+        wall=wall, store=store, registry=server[Registry], dispatcher=server[Dispatcher], lifecycle=lifecycle
+    )
+    changer = server.add(Changer(wall=wall, store=store, reader=reader, replayer=replayer, lifecycle=lifecycle))
+    runner = server.add(JobRunner(server.reactor, wall, store, reader, changer, server.records))
+    bulk = server.add(
+        Bulk(wall=wall, store=store, reader=reader, changer=changer, runner=runner, registry=server[Registry])
+    )
+    server.operations.add(ChangeService(changer=changer, bulk=bulk), *change_operations.OPERATIONS)
+    server.operations.add(bulk, *job_operations.OPERATIONS)
+    server.background.add(runner)

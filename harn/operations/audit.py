@@ -14,6 +14,8 @@ from harn.operations.parameters import Parameters, given
 
 TOPIC = "audit.operations"
 DONE, FAILED = "done", "failed"
+SELECTING = frozenset(("event_id", "event_ids", "where", "state", "trigger", "kind", "since", "job", "binding"))
+"""Parameters that say what an operation is about: the record's ``filter``."""
 
 Note = Callable[[str, str, Mapping[str, Any]], Awaitable[object]]
 """Appends a record: topic, kind and payload. What goes wrong with it is not the operation's failure."""
@@ -48,6 +50,7 @@ class Audit:
             "role": caller.role.value,
             "operation": operation.name,
             "parameters": parameters,
+            "filter": {key: value for key, value in parameters.items() if key in SELECTING},
             "outcome": outcome,
             "counts": dict(counts or {}),
             **({} if error is None else {"error": error}),

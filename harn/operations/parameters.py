@@ -140,8 +140,10 @@ class Parameter:
 
         :raises ValueError: it is wrong; says what it must be.
         """
-        if isinstance(value, str) and self.written is not None:
-            return self.written.parse(value)
+        if self.written is not None:
+            is_number = self.written.may_be_number and isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number or isinstance(value, str):
+                return self.written.parse(str(value))
         try:
             read = msgspec.convert(self._truth_of(value) if self.is_flag else value, self.annotation)
         except msgspec.ValidationError:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Self
 
 from harn.model.durations import parse_duration
 from harn.model.shares import parse_clear_share
+
+_RATE = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?:/(?P<unit>s|m|h))?", re.ASCII)
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_MOST_RATE = 1e9
 
 
 class Written(float):
@@ -14,6 +19,7 @@ class Written(float):
 
     :ivar text: as it was written.
     :cvar expected: what the text must be, for messages; ``metavar``: its name in the usage of a command.
+    :cvar may_be_number: whether JSON may have it as a number, without a unit.
     :cvar pattern: a regular expression of JSON Schema that the text matches.
     """
 
@@ -21,6 +27,7 @@ class Written(float):
     expected: ClassVar[str]
     metavar: ClassVar[str]
     pattern: ClassVar[str]
+    may_be_number: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -61,6 +68,23 @@ class Period(Duration):
         if seconds <= 0:
             raise ValueError(f"must be greater than 0, got {text!r}")
         return seconds
+
+
+class Rate(Written):
+    """Things a second, more than none, written with a unit: ``10/s``, ``90/m``, ``0.5/s``, or ``10`` for the first."""
+
+    expected = 'a rate over 0 such as "10/s"'
+    metavar = "N/s"
+    may_be_number = True
+    pattern = r"^[0-9]+(\.[0-9]+)?(/(s|m|h))?$"
+
+    @staticmethod
+    def _read(text: str) -> float:
+        found = _RATE.fullmatch(text.strip())
+        rate = 0.0 if found is None else float(found["count"]) / _SECONDS[found["unit"] or "s"]
+        if not 0 < rate <= _MOST_RATE:
+            raise ValueError(f'must be a rate over 0 such as "10/s", got {text!r}')
+        return rate
 
 
 class PartialShare(Written):

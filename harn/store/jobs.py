@@ -31,7 +31,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
     @property
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether nothing follows."""
         return self in (JobState.DONE, JobState.CANCELLED)
 
@@ -63,7 +63,7 @@ class Job:
     :ivar cursor: deliveries from this id on have been looked at, or came after the job, and are not its own.
     :ivar is_selected: every delivery has been looked at.
     :ivar matched: how many items it has; ``changed`` of them are done, ``skipped`` could not be.
-    :ivar ended_at: seconds, Unix; None while it is not over.
+    :ivar ended_at: seconds, Unix; None while it has not.
     """
 
     job_id: int
@@ -88,11 +88,12 @@ class Job:
 
 @frozen(kw_only=True)
 class PendingItem:
-    """A delivery that a job has selected and not come to."""
+    """A delivery that a job has selected and not come to; the texts are empty when it is not kept any more."""
 
     delivery_id: int
     event_id: str
     trigger_id: str
+    provider: str
 
 
 @frozen(kw_only=True)
@@ -156,7 +157,7 @@ class IJobs(Interface):
         """Return the newest jobs, the newest first."""
 
     def unfinished() -> Deferred[Sequence[Job]]:
-        """Return the jobs that are not over, the oldest first."""
+        """Return the jobs that have not ended, the oldest first."""
 
     def select(job_id: int, delivery_ids: Sequence[int], cursor: int, *, is_last: bool) -> Deferred[Job]:
         """
@@ -187,7 +188,7 @@ class IJobs(Interface):
 
     def change(job_id: int, state: JobState, now: float) -> Deferred[Job | None]:
         """
-        Pause, resume or end a job that is not over; return it as it stands then, None where there is none.
+        Pause, resume or end a job that has not ended; return it as it stands then, None where there is none.
 
         `JobState.DONE` ends it only when everything is selected and nothing pending.
         """

@@ -122,6 +122,7 @@ class AuditTests(RegistryCase):
             "actor": "me",
             "role": "admin",
             "parameters": {"book": "a"},
+            "filter": {},
             "outcome": "done",
             "counts": {"lent": 1},
         }

@@ -73,7 +73,7 @@ _CREATE = (
 _ADD = "INSERT INTO job_items (job_id, delivery_id) VALUES "
 _COUNT = "UPDATE jobs SET cursor = ?, is_selected = ?, matched = matched + ? WHERE id = ? AND ended_at IS NULL"
 _PENDING = (
-    "SELECT i.delivery_id, d.event_id, d.trigger_id FROM job_items i INDEXED BY job_items_pending"
+    "SELECT i.delivery_id, d.event_id, d.trigger_id, d.provider FROM job_items i INDEXED BY job_items_pending"
     " LEFT JOIN deliveries d ON d.id = i.delivery_id WHERE i.job_id = ? AND i.outcome = 0"
     " ORDER BY i.delivery_id LIMIT ?"
 )
@@ -145,7 +145,7 @@ class SQLiteJobs(Idea):
     def pending(self, connection: sqlite3.Connection, job_id: int, limit: int) -> Sequence[PendingItem]:
         """See `IJobs.pending`."""
         return tuple(
-            PendingItem(delivery_id=row[0], event_id=row[1] or "", trigger_id=row[2] or "")
+            PendingItem(delivery_id=row[0], event_id=row[1] or "", trigger_id=row[2] or "", provider=row[3] or "")
             for row in connection.execute(_PENDING, (job_id, limit))
         )
 
@@ -185,7 +185,7 @@ class SQLiteJobs(Idea):
     def change(self, session: Session, job_id: int, state: JobState, now: float) -> Job | None:
         """See `IJobs.change`."""
         statement = _CHANGE + (_IS_COMPLETE if state is JobState.DONE else "")
-        session.connection.execute(statement, (state, now if state.is_over else None, job_id))
+        session.connection.execute(statement, (state, now if state.has_ended else None, job_id))
         return next(map(job_of, session.connection.execute(_GET, (job_id,))), None)
 
     @reads
@@ -231,7 +231,7 @@ def found(connection: sqlite3.Connection, job_id: int) -> Job:
 def add(session: Session, job_id: int, delivery_ids: Iterable[int], cursor: int, *, is_last: bool) -> Job:
     """See `IJobs.select`; what another server has added meanwhile is left as it is."""
     before = found(session.connection, job_id)
-    if before.is_selected or before.state.is_over or cursor > before.cursor:
+    if before.is_selected or before.state.has_ended or cursor > before.cursor:
         return before
     values = [value for delivery_id in delivery_ids if delivery_id < before.cursor for value in (job_id, delivery_id)]
     added = session.execute_rows(_ADD, 2, values, " ON CONFLICT DO NOTHING") if values else 0

@@ -1,0 +1,156 @@
+"""Changes of many deliveries: tried as a dry run, or done as a job that is waited for, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from harn.clocks import WallTime
+from harn.deliveries.changing import Changer, item_of
+from harn.deliveries.job_runner import JobRunner
+from harn.deliveries.listing import DeliveryReader
+from harn.deliveries.rules import gone, refusal
+from harn.operations.model import Caller
+from harn.store.jobs import REPLAY, IJobs, ItemOutcome, Job, NewJob
+from harn.store.lists import ListedDelivery
+from harn.triggers.registry import Registry
+
+if TYPE_CHECKING:
+    from harn.deliveries.change_operations import ChangeMany, ChangeOne
+
+PATIENCE = 60.0
+"""Seconds that a request waits for the end of its job; then the answer says how far it has come."""
+PATIENCE_WITH_RATE = 1.0
+"""The same for a job with a rate, once it has selected its items."""
+MOST_ITEMS = 10_000
+"""Items that one answer lists."""
+FOUND = 500
+"""Deliveries that one step of a dry run finds."""
+
+
+@frozen(kw_only=True)
+class Changes:
+    """
+    The result of an operation.
+
+    :ivar job: the job that does it, if there is one; it may go on.
+    :ivar items: the first `MOST_ITEMS` of those that it has come to; ``more``: how many others there are.
+    """
+
+    operation: str
+    dry_run: bool
+    matched: int
+    changed: int
+    skipped: int
+    items: tuple[ItemOutcome, ...]
+    more: int = 0
+    job: Job | None = None
+
+
+@frozen(kw_only=True, eq=False)
+class Bulk:
+    """Changes many deliveries of this server."""
+
+    wall: WallTime
+    store: IJobs
+    reader: DeliveryReader
+    changer: Changer
+    runner: JobRunner
+    registry: Registry
+
+    async def change_one(self, operation: str, wanted: ChangeOne) -> Changes:
+        """
+        Run an operation on one delivery.
+
+        :raises DeliveryUnknown, WrongState: see `Changer.change_one`.
+        """
+        outcome = await self.changer.change_one(operation, wanted.event_id, dry_run=wanted.dry_run)
+        is_done = outcome.reason is None and not wanted.dry_run
+        return Changes(
+            operation=operation,
+            dry_run=wanted.dry_run,
+            matched=1,
+            changed=int(is_done),
+            skipped=int(outcome.reason is not None),
+            items=(outcome,),
+        )
+
+    async def change(self, operation: str, caller: Caller, wanted: ChangeMany) -> Changes:
+        """
+        Run an operation on many deliveries, as a job, and wait for its end for a while; or only try it.
+
+        :raises DeliveryUnknown: one that is named is not kept; nothing was done.
+        """
+        named = [await self._named(event_id) for event_id in dict.fromkeys(wanted.event_ids)]
+        if wanted.dry_run:
+            return await self._try(operation, wanted, named)
+        new = NewJob(
+            operation=operation,
+            actor=caller.actor,
+            filter={"event_ids": list(wanted.event_ids)} if named else wanted.chosen(),
+            rate=None if wanted.rate_limit is None else float(wanted.rate_limit),
+            created_at=self.wall.seconds(),
+        )
+        job = await self.runner.create(new, [each.delivery_id for each in named] if named else None)
+        if job.rate is None:
+            await self.runner.wait(job.job_id, seconds=PATIENCE)
+        else:
+            await self.runner.wait(job.job_id, seconds=PATIENCE, selected=True)
+            await self.runner.wait(job.job_id, seconds=PATIENCE_WITH_RATE)
+        return await self.result(job.job_id)
+
+    async def result(self, job_id: int) -> Changes:
+        """
+        Return what a job has done so far.
+
+        :raises RouteUnknown: there is none.
+        """
+        job = await self.runner.job(job_id)
+        items: Sequence[ItemOutcome] = await self.store.items(job_id, 0, MOST_ITEMS)
+        return Changes(
+            operation=job.operation,
+            dry_run=False,
+            matched=job.matched,
+            changed=job.changed,
+            skipped=job.skipped,
+            items=tuple(items),
+            more=max(0, job.changed + job.skipped - len(items)),
+            job=job,
+        )
+
+    async def _named(self, event_id: str) -> ListedDelivery:
+        return (await self.reader.whole(event_id)).delivery
+
+    async def _try(self, operation: str, wanted: ChangeMany, named: Sequence[ListedDelivery]) -> Changes:
+        """Return what would be done; nothing is."""
+        outcomes = [self._outcome(operation, each) for each in named[:MOST_ITEMS]]
+        matched, skipped = len(named), sum(each.reason is not None for each in outcomes)
+        before: int | None = None
+        selection = wanted.selection(self.wall.seconds())
+        while not named:
+            scan = await self.reader.scan(selection, FOUND, before)
+            found = [self._outcome(operation, each) for each in scan.found]
+            matched += len(found)
+            skipped += sum(each.reason is not None for each in found)
+            outcomes += found[: MOST_ITEMS - len(outcomes)]
+            before = scan.before
+            if scan.is_at_end or before is None:
+                break
+        return Changes(
+            operation=operation,
+            dry_run=True,
+            matched=matched,
+            changed=0,
+            skipped=skipped,
+            items=tuple(outcomes),
+            more=matched - len(outcomes),
+        )
+
+    def _outcome(self, operation: str, delivery: ListedDelivery) -> ItemOutcome:
+        why = refusal(operation, delivery)
+        item = item_of(delivery)
+        if why is None and operation == REPLAY and item.trigger_id not in self.registry.active:
+            why = gone(item.trigger_id)
+        return ItemOutcome(delivery_id=item.delivery_id, event_id=item.event_id, reason=why)

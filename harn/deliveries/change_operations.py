@@ -1,0 +1,209 @@
+"""Operations that change deliveries: replay, discard and cancel, of one delivery, or of many as a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from attrs import frozen
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from harn.deliveries.operations import NonEmpty, Selecting, ShowDelivery
+from harn.deliveries.rules import PAST
+from harn.operations.model import Caller, Post, Result, Role, operation
+from harn.operations.parameters import given, parameters_of
+from harn.operations.values import Rate
+from harn.store.jobs import DISCARD, REPLAY, ItemOutcome
+
+if TYPE_CHECKING:
+    from harn.deliveries.bulk import Bulk, Changes
+    from harn.deliveries.changing import Changer
+
+MOST_NAMED = 1000
+"""Deliveries that one request may name."""
+
+
+@frozen(kw_only=True)
+class ChangeService:
+    """The service behind the operations that change deliveries."""
+
+    changer: Changer
+    bulk: Bulk
+
+
+class ChangeOne(ShowDelivery, frozen=True, kw_only=True):
+    """Which delivery."""
+
+    dry_run: Annotated[bool, Meta(description="Only say whether it could be done.")] = False
+
+
+class ChangeMany(Selecting, frozen=True, kw_only=True):
+    """Which deliveries: those that are named, or all that are selected."""
+
+    event_ids: Annotated[
+        tuple[Annotated[str, NonEmpty], ...],
+        Meta(max_length=MOST_NAMED, description="These deliveries, by event id, in place of a selection."),
+    ] = ()
+    rate_limit: (
+        Annotated[
+            Rate,
+            Meta(description="At most so many a second, for example 10/s; then it goes on as a job of the server."),
+        ]
+        | None
+    ) = None
+    dry_run: Annotated[bool, Meta(description="Only count what would be done, and list it.")] = False
+
+    def __post_init__(self) -> None:
+        """
+        Check that something is chosen, and in one way.
+
+        :raises ValueError: nothing is, or both ways are used, or a value is wrong.
+        """
+        super().__post_init__()
+        chosen = self.chosen()
+        if self.event_ids and chosen:
+            raise ValueError(f"event_ids cannot be used with {next(iter(chosen))}: name deliveries, or select them")
+        if not self.event_ids and not chosen:
+            raise ValueError("nothing is chosen: give event_ids, where, state, trigger, kind or since")
+
+    def chosen(self) -> Mapping[str, Any]:
+        """Return the parameters of the selection that are given, as they are written."""
+        return {each.key: value for each, value in given(_SELECTION, self) if value}
+
+
+_SELECTION = parameters_of(Selecting, "POST", ())
+
+
+class ReplayedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One delivery, the event of its replay, and the reason when there is none."""
+
+    event_id: str
+    replayed_as: str | None
+    reason: str | UnsetType = UNSET
+
+
+class ChangedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One delivery, and the reason when nothing was done with it."""
+
+    event_id: str
+    reason: str | UnsetType = UNSET
+
+
+class Done(Result, frozen=True, kw_only=True, omit_defaults=True):
+    """The members that the answers of all these operations have."""
+
+    operation: str
+    dry_run: bool
+    matched: int
+    skipped: Annotated[int, Meta(description="How many of them nothing was done with; each has its reason.")]
+    more: Annotated[int, Meta(description="How many further items are not listed.")] | UnsetType = UNSET
+    job: Annotated[int, Meta(description="The number of the job, where there is one.")] | UnsetType = UNSET
+    state: (
+        Annotated[str, Meta(description="The job's: running if it goes on, paused, done or cancelled.")] | UnsetType
+    ) = UNSET
+
+
+class Replayed(Done, frozen=True, kw_only=True, omit_defaults=True):
+    """The number of deliveries that were replayed, and the events of their replays."""
+
+    replayed: int
+    items: tuple[ReplayedItem, ...]
+
+
+class Discarded(Done, frozen=True, kw_only=True, omit_defaults=True):
+    """The number of dead letters that were discarded."""
+
+    discarded: int
+    items: tuple[ChangedItem, ...]
+
+
+@operation("replay", role=Role.OPERATE, route=Post("/replay"), audit=lambda done: counts(done))
+async def replay_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Replayed:
+    """
+    Run recorded events again on the newest versions of their triggers, each as a new delivery that names the old one.
+
+    :raises DeliveryUnknown: one that is named is not kept; nothing was done.
+    """
+    return replayed(await service.bulk.change(REPLAY, caller, wanted))
+
+
+@operation("discard", role=Role.OPERATE, route=Post("/discard"), audit=lambda done: counts(done))
+async def discard_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Discarded:
+    """
+    Discard dead letters: nothing more is done with them, and retention removes them.
+
+    :raises DeliveryUnknown: one that is named is not kept; nothing was done.
+    """
+    return discarded(await service.bulk.change(DISCARD, caller, wanted))
+
+
+@operation(
+    "deliveries.replay", role=Role.OPERATE, route=Post("/deliveries/{event_id}/replay"), audit=lambda done: counts(done)
+)
+async def replay_one(service: ChangeService, caller: Caller, wanted: ChangeOne) -> Replayed:
+    """
+    Run the recorded event of one delivery again on the newest version of its trigger.
+
+    :raises DeliveryUnknown: there is none.
+    :raises WrongState: it has not ended, or was replayed or discarded.
+    """
+    return replayed(await service.bulk.change_one(REPLAY, wanted))
+
+
+@operation(
+    "deliveries.discard",
+    role=Role.OPERATE,
+    route=Post("/deliveries/{event_id}/discard"),
+    audit=lambda done: counts(done),
+)
+async def discard_one(service: ChangeService, caller: Caller, wanted: ChangeOne) -> Discarded:
+    """
+    Discard one dead letter.
+
+    :raises DeliveryUnknown: there is none.
+    :raises WrongState: it is not a dead letter.
+    """
+    return discarded(await service.bulk.change_one(DISCARD, wanted))
+
+
+OPERATIONS = (replay_many, discard_many, replay_one, discard_one)
+"""Those of a `ChangeService`."""
+
+
+def counts(done: Done) -> Mapping[str, int]:
+    """Return what an audit record counts of an answer; with a job that goes on it is how far that has come."""
+    past = PAST[done.operation]
+    job = {} if done.job is UNSET else {"job": done.job}
+    return {"matched": done.matched, past: getattr(done, past), "skipped": done.skipped, **job}
+
+
+def replayed(done: Changes) -> Replayed:
+    """Return the answer of a replay."""
+    return Replayed(**_common(done), replayed=done.changed, items=tuple(map(replayed_item, done.items)))
+
+
+def discarded(done: Changes) -> Discarded:
+    """Return the answer of a discard."""
+    return Discarded(**_common(done), discarded=done.changed, items=tuple(map(changed_item, done.items)))
+
+
+def replayed_item(outcome: ItemOutcome) -> ReplayedItem:
+    """Return one item of a replay's answer."""
+    return ReplayedItem(event_id=outcome.event_id, replayed_as=outcome.replayed_as, reason=outcome.reason or UNSET)
+
+
+def changed_item(outcome: ItemOutcome) -> ChangedItem:
+    """Return one item of another answer."""
+    return ChangedItem(event_id=outcome.event_id, reason=outcome.reason or UNSET)
+
+
+def _common(done: Changes) -> dict[str, Any]:
+    return {
+        "operation": done.operation,
+        "dry_run": done.dry_run,
+        "matched": done.matched,
+        "skipped": done.skipped,
+        "more": done.more or UNSET,
+        "job": UNSET if done.job is None else done.job.job_id,
+        "state": UNSET if done.job is None else done.job.state.value,
+    }
