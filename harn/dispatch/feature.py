@@ -5,6 +5,7 @@ from __future__ import annotations
 from harn.connectors.interfaces import IEventSink
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
+from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Intake
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
@@ -37,6 +38,8 @@ def install(server: Server, **limits: int) -> None:
     )
     add_version_gauges(server.metrics, registry)
     add_gauges(server.metrics, dispatcher)
+    failures = FailureLog(server.reactor, registry, lifecycle)
+    server.services.add_closing(failures.close)
     server.services.add(server.interpreters)
     server.services.add_closing(dispatcher.close)
 

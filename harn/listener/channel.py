@@ -27,6 +27,7 @@ from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated
 from harn.listener.framing import check_trailers, has_bare_end, header_of, is_persistent, refusal_of
 from harn.listener.phases import BODY, CLOSING, HANDLING, HEADERS, IDLE, NO_ROOM, PhasedChannel
 from harn.listener.problems import Response, Status, problem, problem_of
+from harn.listener.refusals import LOGGED, NO_TARGET
 from harn.listener.unverified import network_of
 
 if TYPE_CHECKING:
@@ -68,8 +69,18 @@ class HarnChannel(PhasedChannel):
     def source(self) -> str:
         """The client's address, of IPv6 the network of one customer (64 bits); empty where there is none."""
         if self._source is None:
-            self._source = network_of(getattr(self.transport.getPeer(), "host", ""))
+            self._source = network_of(self.address)
         return self._source
+
+    @property
+    def address(self) -> str:
+        """The client's address; empty where there is none."""
+        host: str = getattr(self.transport.getPeer(), "host", "")
+        return host
+
+    def note_refusal(self, target: str, status: int, detail: str) -> None:
+        """Log a refusal of this client, within bounds; see `Refusals.note`."""
+        self.site.refusals.note(target, status, detail, self.address, self.source)
 
     # From the transport
 
@@ -139,9 +150,7 @@ class HarnChannel(PhasedChannel):
         here, so that a header is complete when it comes.
         """
         if line[:1] in _FOLDS:
-            self._refuse_early(
-                problem_of(MessageMalformed("no line of the head may begin with a space; write it as one line"))
-            )
+            self._refuse_head(MessageMalformed("no line of the head may begin with a space; write it as one line"))
             return
         if not self.requests:
             super().lineReceived(line)
@@ -195,7 +204,7 @@ class HarnChannel(PhasedChannel):
                 raise MessageMalformed("each line of the head must end in CRLF, got a lone CR or LF")
             self.site.unverified.grow(self, length)
         except Refused as error:
-            self._refuse_early(problem_of(error))
+            self._refuse_head(error)
 
     def allHeadersReceived(self) -> None:
         """Accept or refuse the request; a refused request that waits for ``100 Continue`` never gets it."""
@@ -232,7 +241,7 @@ class HarnChannel(PhasedChannel):
             try:
                 check_trailers(trailers)
             except Refused as error:
-                self._end_body(problem_of(error))
+                self._end_body(self.requests[-1].problem(error))
                 return
         if self.phase is not CLOSING:
             self.phase = HANDLING
@@ -262,14 +271,12 @@ class HarnChannel(PhasedChannel):
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
             self._refuse_headers()
         elif self.phase is BODY:
-            self._end_body(problem_of(MessageMalformed("the chunks of the body are malformed")))
+            self._end_body(self.requests[-1].problem(MessageMalformed("the chunks of the body are malformed")))
         elif self._header:
-            self._refuse_early(problem_of(refusal_of(self._header)))
+            self._refuse_head(refusal_of(self._header))
         else:
-            self._refuse_early(
-                problem_of(
-                    MessageMalformed("the first line must be that of an HTTP/1.1 request: method, target and version")
-                )
+            self._refuse_head(
+                MessageMalformed("the first line must be that of an HTTP/1.1 request: method, target and version")
             )
 
     # Ending
@@ -339,6 +346,13 @@ class HarnChannel(PhasedChannel):
             f"them is longer than {self.MAX_LENGTH}"
         )
         self._refuse_early(problem(_HEADERS_TOO_LARGE, detail))
+
+    def _refuse_head(self, error: Refused) -> None:
+        """Answer a head that cannot be read, log that, and close."""
+        answer = problem_of(error)
+        if answer.status in LOGGED:
+            self.note_refusal(NO_TARGET, answer.status, str(error))
+        self._refuse_early(answer)
 
     def _refuse_early(self, answer: Response) -> None:
         """Answer bytes that are not a request, or not yet a complete one, and close."""

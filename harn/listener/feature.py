@@ -42,6 +42,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     pages = make_pages(server.metrics, server.readiness.reasons, server.in_thread)
     site = HarnSite(server.reactor, server.metrics, Ingest(*edge), Push(*edge), pages=pages, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
+    server.services.add_closing(site.refusals.close)
     port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site))
     server.services.add_closing(port.close)
     add_gauges(server.metrics, server.readiness, port)

@@ -21,7 +21,6 @@ from harn.connectors.model import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
 from harn.errors import (
     ClaimTaken,
-    CredentialsRejected,
     EventLogUnavailable,
     RateExceeded,
     Refused,
@@ -33,7 +32,6 @@ from harn.listener.admission import Admission
 from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problems import problem_for, status_of
-from harn.listener.refusals import Refusals
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 from harn.model.inbound import InboundRequest
@@ -81,7 +79,6 @@ class Ingest(Place):
         self._in_thread = in_thread
         self._examining = DeferredSemaphore(EXAMINED_AT_ONCE)
         self._authenticator = authenticator
-        self._refusals = Refusals(clock)
 
     # When the headers are in
 
@@ -114,8 +111,6 @@ class Ingest(Place):
             self._lifecycle.emit(RequestRefused(binding.id, provider, key, status_of(type(error)).code))
             if isinstance(error, RateExceeded | Saturated):
                 self._lifecycle.emit(Backpressure("ingest", "reject"))
-            elif isinstance(error, CredentialsRejected):
-                self._refusals.note(binding.id, status_of(type(error)).code, str(error))
             raise
         route.lease()
 
@@ -203,7 +198,7 @@ class Ingest(Place):
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
         """Store the events."""
         if isinstance(examined, Reject):
-            self._refusals.note(_route(request).binding.id, examined.status, examined.detail)
+            request.note_refusal(examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
             return
         request.verified()
@@ -250,13 +245,11 @@ class Ingest(Place):
         self._refuse(error, request)
 
     def _refuse(self, error: BaseException, request: HarnRequest) -> None:
-        """Answer with an error, and log it where the sender must correct something."""
+        """Answer with an error; one that the sender must correct has the connector's headers for that."""
         route = _route(request)
         answer = request.problem(error)
-        if isinstance(error, Refused):
-            self._refusals.note(route.binding.id, answer.status, str(error))
-            if not isinstance(error, RateExceeded | Saturated | ShuttingDown):
-                answer = evolve(answer, headers=answer.headers + getattr(route.receiver.value, "final_headers", b""))
+        if isinstance(error, Refused) and not isinstance(error, RateExceeded | Saturated | ShuttingDown):
+            answer = evolve(answer, headers=answer.headers + getattr(route.receiver.value, "final_headers", b""))
         request.answer(answer)
 
     def _stumbled(self, failure: Failure, request: HarnRequest) -> None:

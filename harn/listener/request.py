@@ -25,6 +25,7 @@ from twisted.web.http_headers import Headers
 from harn.errors import (
     BodyTimedOut,
     BodyTooLarge,
+    ClaimTaken,
     MethodNotAllowed,
     OriginRefused,
     PayloadInvalid,
@@ -35,6 +36,7 @@ from harn.errors import (
 from harn.listener.framing import check_head
 from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import Response, problem_of
+from harn.listener.refusals import LOGGED, NO_TARGET, TRIGGER
 from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 _BODILESS = frozenset((204, 304))
+_STRANGE = frozenset((404, 405))
 _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSES.items()}
 
 log = Logger(namespace="harn.listener")
@@ -278,11 +281,25 @@ class HarnRequest(server.Request):
         return {name: ",".join(values) for name, values in parsed.items()}
 
     def problem(self, error: BaseException) -> Response:
-        """Return the problem document of an error; a 401 has a challenge."""
+        """Return the problem document of an error, which is the answer; a 401 has a challenge."""
         answer = problem_of(error)
+        if isinstance(error, Refused | ClaimTaken):
+            self.note_refusal(answer.status, str(error))
         if answer.status == 401 and self.place is not None:
             return evolve(answer, headers=answer.headers + self.place.challenge)
         return answer
+
+    def note_refusal(self, status: int, detail: str) -> None:
+        """Log that the request is refused, within bounds: every refusal by a trigger, else those that `LOGGED` has."""
+        channel, route = self.channel, self.route
+        if channel is None or self.answered is not None:
+            return
+        if route is not None:
+            if status not in _STRANGE:
+                channel.note_refusal(TRIGGER + route.binding.id, status, detail)
+        elif status in LOGGED:
+            page = "" if self.place is None else self.place.endpoint(self).split("/")[1]
+            channel.note_refusal(f"page /{page}" if page else NO_TARGET, status, detail)
 
     def refuse(self, error: BaseException) -> None:
         """Answer with the problem document of an error."""

@@ -26,6 +26,7 @@ from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.phases import IDLE, Limits
 from harn.listener.place import EMPTY, Place, Tree
+from harn.listener.refusals import Refusals
 from harn.listener.request import HarnRequest, unknown_path
 from harn.listener.unverified import UnverifiedBodies
 from harn.manifest.settings import AdmissionSettings, OrchestratorSettings
@@ -64,6 +65,7 @@ class HarnSite(Site):
     :ivar max_body_bytes: of an ingest request.
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
+    :ivar refusals: the log of refused requests.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
     :ivar retiring: whether another process accepts new connections, and this one finishes those that it has.
@@ -101,6 +103,7 @@ class HarnSite(Site):
         self.max_body_bytes = 10_485_760
         self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
+        self.refusals = Refusals(clock)
         self.connection_limit = ConnectionLimit(clock, self.channels, AdmissionSettings().max_connections)
         self.in_flight = 0
         self.quiescing = False

@@ -1,6 +1,6 @@
 """
-The log of single deliveries, as a subscriber to lifecycle events. While no output takes such records, an event costs
-one look at a flag.
+The log of single deliveries that go well, as a subscriber to lifecycle events. While no output takes such records, an
+event costs one look at a flag.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ def _accepted(event: Accepted) -> None:
             component="listener",
             trace_id=decode_envelope(new.envelope).trace_id,
             trigger_id=new.trigger_id,
-            binding_key=event.binding,
+            binding=event.binding,
             event_id=new.event_id,
         )
 
 
 def _settled(event: Settled) -> None:
-    if deliveries.active:
-        settlement = event.settlement
-        attempt = settlement.attempt
+    settlement = event.settlement
+    attempt = settlement.attempt
+    # What failed has a line in every format: see `harn.dispatch.failure_log`.
+    if deliveries.active and attempt is not None and attempt.error_class is None:
         deliveries.note(
             "delivery {state}",
             component="dispatcher",
             state=settlement.state,
             trace_id=decode_envelope(event.envelope).trace_id,
             trigger_id=event.trigger_id,
-            binding_key=event.binding,
+            binding=event.binding,
             event_id=event.event_id,
             attempt=settlement.attempts,
-            outcome=None if attempt is None else attempt.outcome,
-            error=None if attempt is None else attempt.error,
+            outcome=attempt.outcome,
         )

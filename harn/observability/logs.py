@@ -13,7 +13,7 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -61,7 +61,7 @@ class DeliveryLog:
         self.active = False
 
     def note(self, text: str, **fields: Any) -> None:
-        """Log one step of a delivery; ``fields`` are ids: ``trace_id trigger_id binding_key event_id attempt ...``."""
+        """Log one step of a delivery; ``fields`` are ids: ``trace_id trigger_id binding event_id attempt ...``."""
         self._log.info(text, **fields)
 
 
@@ -111,13 +111,15 @@ class Sinks:
 
     :ivar stdout: None when standard output belongs to another program; ``stderr`` likewise.
     :ivar file: the log file in the state directory.
-    :ivar is_terminal: whether standard error is one.
+    :ivar colours: whether standard error shows them.
+    :ivar journal: whether standard error is the journal's, which stamps each line with its time.
     """
 
     stdout: TextSink | None
     stderr: TextSink
     file: TextSink
-    is_terminal: bool = False
+    colours: bool = False
+    journal: bool = False
 
 
 def process_sinks(state_dir: str) -> Sinks:
@@ -134,8 +136,30 @@ def process_sinks(state_dir: str) -> Sinks:
         stdout=stdout,
         stderr=stderr,
         file=outputs.open("file", RotatingFile(os.path.join(state_dir, LOG_FILE))),
-        is_terminal=os.isatty(2),
+        colours=wants_colours(os.environ, os.isatty(2)),
+        journal=is_journal(os.environ, 2),
     )
+
+
+def wants_colours(environ: Mapping[str, str], is_terminal: bool) -> bool:
+    """Return whether to write colours: on a terminal that has them, unless ``NO_COLOR`` is set (no-color.org)."""
+    return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def is_journal(environ: Mapping[str, str], descriptor: int) -> bool:
+    """
+    Return whether a descriptor is connected to systemd's journal.
+
+    Source: systemd.exec(5), ``JOURNAL_STREAM``: device and inode of the stream, which a child may have replaced.
+    """
+    device, colon, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    if not colon:
+        return False
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (device, inode) == (str(found.st_dev), str(found.st_ino))
 
 
 def _standard_output(name: str, number: int) -> Output:
@@ -180,9 +204,10 @@ def make_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
             wanted(writer(as_json, machines)),
             FilteringLogObserver(writer(as_text, [sinks.stderr]), [only_announcements]),
         ]
+    times = not sinks.journal
     if log_format == "pretty":
-        return [wanted(writer(partial(as_pretty, colours=sinks.is_terminal), [sinks.stderr]))]
-    return [wanted(writer(as_text, [sinks.stderr]))]
+        return [wanted(writer(partial(as_pretty, colours=sinks.colours, times=times), [sinks.stderr]))]
+    return [wanted(writer(partial(as_text, times=times), [sinks.stderr]))]
 
 
 def wanted(observer: ILogObserver) -> ILogObserver:

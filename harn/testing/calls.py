@@ -18,6 +18,7 @@ SECRETS = {"github/token": "gehéim".encode()}
 
 HANDLERS = """
     import asyncio
+    import logging
     import sys
 
     import msgspec
@@ -86,6 +87,22 @@ HANDLERS = """
     class Nameless(Reject):
         def __str__(self): raise RuntimeError
     def rejects_without_words(event): raise Nameless
+    def logs_records(event):
+        log = logging.getLogger("shop.orders")
+        log.debug("unseen")
+        log.info("paid %d of %s", 3, "EUR", extra={"order": "o-1"})
+        log.critical("stop\\nnow")
+        log.warning("%d", "no number")
+        try:
+            raise KeyError("amount")
+        except KeyError:
+            log.exception("lost")
+        return "ok"
+    async def leaks(event, context):
+        token = await context.secret("github/token")
+        context.log.info("sent " + token, url="https://x?token=" + token)
+        print(token)
+        raise ValueError("401 for https://x?token=" + token)
     def logs_raw(event, context):
         context.log.info("logged", raw=msgspec.Raw(b"{not json"))
         return "ok"

@@ -1,8 +1,8 @@
 """
 Frames between the server and an interpreter's child process, in both directions. Each frame is four bytes of length
-(big endian) and one of these structs as MessagePack. On the data channel the server sends `Load`, `Resolve`,
-`RunHooks`, `Begin`, `Cancel`, `SecretAnswer`; the child sends the rest. On the control channel, which a thread of the
-child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
+(big endian) and one of these structs as MessagePack. On the data channel the server sends what is in `ToChild`; the
+child sends what is in `FromChild`. On the control channel, which a thread of the child answers even while its loop is
+blocked, the server sends `Ping` and gets `Pong`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,12 @@ class RunHooks(msgspec.Struct, frozen=True, array_like=True, tag=7):
     number: int
     kind: str
     limit: float
+
+
+class LogLevel(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The level of the server's log: records below it need not be sent."""
+
+    level: str
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -215,7 +221,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
     where: str = ""
 
 
-ToChild = Load | Resolve | Begin | Cancel | SecretAnswer | RunHooks
+ToChild = Load | Resolve | Begin | Cancel | SecretAnswer | RunHooks | LogLevel
 FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretRequested | Printed | HooksRan
 
 _encode_into = msgspec.msgpack.Encoder().encode_into

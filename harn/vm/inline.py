@@ -28,6 +28,7 @@ from harn.errors import CallInterrupted
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
+from harn.vm.child.records import capture_records
 from harn.vm.child.session import ChildSession
 from harn.vm.frames import (
     Cancel,
@@ -44,6 +45,7 @@ from harn.vm.frames import (
 )
 from harn.vm.hooks import StartStop, try_again, when_closed
 from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.masking import Masks
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, timed_out
 from harn.vm.printing import Printing
@@ -61,8 +63,9 @@ _threads: WeakSet[InlineInterpreter] = WeakSet()
 
 
 @cache
-def _watch_forks_once() -> None:
+def _prepare_process() -> None:
     watch_forks(_find_forked)
+    capture_records(None)
 
 
 def _find_forked() -> Callable[[], None] | None:
@@ -101,13 +104,14 @@ class InlineInterpreter:
         self._grace: Any = None
         self._waiters: list[Deferred[None]] = []
         self._held: list[ActiveCall] = []
+        self._masks = Masks()
         self._hooks = StartStop(reactor, self._send, self._release)
         self._loop = asyncio.new_event_loop()
         # A package of its own for the modules, so that no other interpreter's meet them in sys.modules.
         prefix = f"_harn_inline_{next(_numbers)}"
         self._session = ChildSession(self._loop, self._send_from_loop, threads=None, prefix=prefix)
         self._thread = Thread(target=self._run, name=prefix, daemon=True)
-        _watch_forks_once()
+        _prepare_process()
         _threads.add(self)
         self._thread.start()
         self._send(load_frame(bundle))
@@ -230,16 +234,9 @@ class InlineInterpreter:
         if running is None:
             return
         self._send(Cancel(number))
-        log.warn(
-            "{binding_key}: attempt {attempt} ran longer than {timeout} s; its thread is at:\n{stack}",
-            binding_key=running.call.binding,
-            trigger_id=running.call.trigger_id,
-            event_id=running.call.event_id,
-            attempt=running.call.attempt,
-            timeout=running.call.timeout,
-            stack=self._stack(),
-        )
-        running.fail(timed_out(running.call))
+        error = timed_out(running.call)
+        error.traceback = f"its thread is at:\n{self._stack()}"
+        running.fail(error)
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self._thread.ident or 0)
@@ -262,8 +259,7 @@ class InlineInterpreter:
             if isinstance(frame, Done):
                 running.end(frame)
             else:
-                self._printing.failed(frame, running.call)
-                running.fail(error_of(frame))
+                running.fail(error_of(self._masks.failed(frame)))
         elif isinstance(frame, Resolved):
             self._hooks.resolved(exist=frame.has_hooks)
             answered = self._resolving.pop(frame.number, None)
@@ -271,6 +267,7 @@ class InlineInterpreter:
                 answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
         elif isinstance(frame, Printed):
             entry = self._calls.get(frame.call)
+            frame = self._masks.printed(frame)
             if entry is not None:
                 entry[0].printed(frame.text)
             self._printing.printed(frame, None if entry is None else entry[0].call)
@@ -291,9 +288,12 @@ class InlineInterpreter:
         def unavailable(failure: Failure) -> None:
             self._send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
 
-        maybeDeferred(self._secrets, entry[0].call.trigger_id, asked.reference).addCallback(
-            lambda value: self._send(SecretAnswer(asked.number, value, ""))
-        ).addErrback(unavailable)
+        def answer(value: bytes) -> None:
+            self._masks.add(value)
+            self._send(SecretAnswer(asked.number, value, ""))
+
+        asking = maybeDeferred(self._secrets, entry[0].call.trigger_id, asked.reference)
+        asking.addCallback(answer).addErrback(unavailable)
 
     # The thread
 

@@ -1,4 +1,4 @@
-"""Output of handlers, and the causes of their failures, as records of the server's log; bounded."""
+"""Output of handlers, as records of the server's log; bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from twisted.logger import Logger, LogLevel
 
-from harn.vm.frames import Failed, Printed
+from harn.model.event import decode_envelope
+from harn.vm.frames import Printed
 from harn.vm.model import Call
 
 log = Logger(namespace="harn.handlers")
@@ -61,10 +62,11 @@ class Printing:
             return
         log.emit(
             level,
-            "{binding_key}: {text}",
+            "{binding} {event_id}: {text}",
             text=record.text,
             stream=record.stream,
-            binding_key=call.binding,
+            trace_id=decode_envelope(call.envelope).trace_id,
+            binding=call.binding,
             trigger_id=call.trigger_id,
             event_id=call.event_id,
             attempt=call.attempt,
@@ -76,16 +78,3 @@ class Printing:
         for line in data.decode("utf-8", "replace").splitlines():
             if line and self._take(len(line) + 50):
                 log.info("{text}", text=line[:LONGEST_LINE], stream="raw")
-
-    def failed(self, failed: Failed, call: Call) -> None:
-        """Log the user's frames of an exception that ended an attempt."""
-        if failed.traceback and self._take(len(failed.traceback)):
-            log.warn(
-                "{binding_key}: attempt {attempt} failed: {error}\n{user_traceback}",
-                binding_key=call.binding,
-                trigger_id=call.trigger_id,
-                event_id=call.event_id,
-                attempt=call.attempt,
-                error=failed.message,
-                user_traceback=failed.traceback,
-            )

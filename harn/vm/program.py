@@ -35,6 +35,7 @@ from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.guard import CONTROL, DATA
 from harn.vm.child.output import capture_output
 from harn.vm.child.programs import end_programs, follow_programs
+from harn.vm.child.records import capture_records
 from harn.vm.child.session import ChildSession
 from harn.vm.child.spawned import prepare_spawned
 from harn.vm.child.threads import Threads
@@ -164,6 +165,7 @@ def main(roots: Sequence[str]) -> None:
     follow_programs()
     faulthandler.enable(2)  # a crash writes its stack to the log
     capture_output(program.session)
+    capture_records(program.session)
     program.send(Ready(os.getpid()))
     gc.collect()
     gc.freeze()

@@ -238,8 +238,8 @@ class CallDeadlines:
         running = self._holder.calls.get(pong.culprit)
         if running is not None:
             log.warn(
-                "{binding_key} blocks the loop of its interpreter{where}; make it def, or await what takes long",
-                binding_key=running.call.binding,
+                "{binding} blocks the loop of its interpreter{where}; make it def, or await what takes long",
+                binding=running.call.binding,
                 trigger_id=running.call.trigger_id,
                 event_id=running.call.event_id,
                 where=f" at {pong.where}" if pong.where else "",

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.lifecycle import InterpreterRestarted, Lifecycle
+from harn.observability.logs import threshold
 from harn.vm.bundle import Bundle
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import (
@@ -23,6 +24,7 @@ from harn.vm.frames import (
     FromChild,
     HooksRan,
     Importing,
+    LogLevel,
     Pong,
     Printed,
     Queued,
@@ -34,6 +36,7 @@ from harn.vm.frames import (
     Started,
 )
 from harn.vm.hooks import StartStop
+from harn.vm.masking import Masks
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, problems_of_death, timed_out
 from harn.vm.printing import Printing
@@ -95,6 +98,8 @@ class Worker:
         self._timer: Any = None
         self._deadlines = CallDeadlines(services.reactor, self)
         self._where = ""
+        self._level = ""
+        self._masks = Masks()
         self.hooks = StartStop(services.reactor, self._send, self._release)
 
     @property
@@ -126,6 +131,7 @@ class Worker:
         self._process = process
         process.owner = self
         process.send(load_frame(self._bundle))
+        self._level = ""  # a fresh process has not been sent it
         self.up = True
 
     def _not_started(self, failure: Failure) -> Failure:
@@ -182,6 +188,9 @@ class Worker:
 
     def _begin(self, running: ActiveCall) -> None:
         if self._process is not None:
+            if self._level != threshold.level:
+                self._level = threshold.level
+                self._process.send(LogLevel(self._level))
             self._serves = True
             self.calls[running.number] = running
             self._process.send(begin_frame(running.number, running.call))
@@ -246,11 +255,11 @@ class Worker:
             if isinstance(frame, Done):
                 running.end(frame)
             else:
-                self._services.printing.failed(frame, running.call)
-                running.fail(error_of(frame))
+                running.fail(error_of(self._masks.failed(frame)))
             return
         if isinstance(frame, Printed):
             of = self.calls.get(frame.call)
+            frame = self._masks.printed(frame)
             if of is not None:
                 of.printed(frame.text)
             self._services.printing.printed(frame, None if of is None else of.call)
@@ -286,9 +295,12 @@ class Worker:
         def unavailable(failure: Failure) -> None:
             process.send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
 
-        maybeDeferred(self._services.secrets, running.call.trigger_id, asked.reference).addCallback(
-            lambda value: process.send(SecretAnswer(asked.number, value, ""))
-        ).addErrback(unavailable)
+        def answer(value: bytes) -> None:
+            self._masks.add(value)
+            process.send(SecretAnswer(asked.number, value, ""))
+
+        secrets = self._services.secrets
+        maybeDeferred(secrets, running.call.trigger_id, asked.reference).addCallback(answer).addErrback(unavailable)
 
     def pong_received(self, pong: Pong) -> None:
         """Handle the answer to a ping: whether the loop runs, or, while modules are imported, at which line."""

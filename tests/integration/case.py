@@ -113,6 +113,7 @@ class ServerCase(SynchronousTestCase):
         """Start a server, on a plain manifest where the test has written none; it is ended after the test."""
         self.write_missing()
         server = ServerProcess(self.directory, *arguments, environ=more.pop("environ", self.environ), **more)
+        self.addCleanup(self.assert_no_secrets, server)
         self.addCleanup(server.stop)
         return server.wait_ready() if ready else server
 
@@ -182,6 +183,10 @@ class ServerCase(SynchronousTestCase):
         return records
 
     # Assertions
+
+    def assert_no_secrets(self, server: ServerProcess) -> None:
+        """See that a server wrote none of its secrets, whatever the test was about: each server of the suite."""
+        self.assertEqual(server.leaked(), [])
 
     def assert_accepted(self, answer: Answer, trigger_id: str = "gh", binding: str | None = None) -> str:
         """See that a delivery was accepted; give the event's id."""
@@ -290,6 +295,7 @@ class SharedServerCase(ServerCase):
     def leave(self, server: ServerProcess) -> None:
         """Release calls that wait for the test; leave the server to the next test if nothing is in flight then."""
         self.release()
+        self.assert_no_secrets(server)
         try:
             wait_until(lambda: not any(each["in_flight"] for each in server.bindings()), "an idle server")
         except Exception:

@@ -77,6 +77,7 @@ class StartTests(LastGoodCase):
     def start(self, *arguments: str) -> ServerProcess:
         """Start a server on the files as they are, present or not."""
         server = ServerProcess(self.directory, *arguments, environ=self.environ)
+        self.addCleanup(self.assert_no_secrets, server)
         self.addCleanup(server.stop)
         return server
 
@@ -161,6 +162,7 @@ class WatchTests(LastGoodCase, WatchCase):
         self.serve_two()
         (self.directory / "handlers.py").unlink()
         server = ServerProcess(self.directory, "--last-good", "--watch", environ=self.environ)
+        self.addCleanup(self.assert_no_secrets, server)
         self.addCleanup(server.stop)
         server.wait_ready()
         LastGoodCase.assert_version(self, server, "d1", "two", "gh@v2")

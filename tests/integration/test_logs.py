@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harn.testing.server import SERVE, TWISTD, Connection, wait_until
-from tests.integration.case import ServerCase, trigger_text
+from harn.testing.server import SERVE, TWISTD, Connection, ServerProcess, wait_until
+from tests.integration.case import ServerCase, SharedServerCase, trigger_text
 
 IN_FOREGROUND = """
 import os, signal, sys
@@ -21,6 +21,81 @@ for number in (0, 1, 2):
     os.dup2(terminal, number)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
+
+
+FAILING = """
+    import logging
+    from harn.handlers import Reject, RetryAfter
+
+    def raising(event):
+        raise KeyError("amount\\n[harn] error: forged")
+
+    async def slow(event):
+        await asyncio.sleep(600)
+
+    def rejecting(event):
+        raise Reject("not ours")
+
+    def busy(event):
+        raise RetryAfter("0", "billing is away")
+
+    def invalid(event):
+        return object()
+
+    def talking(event, context):
+        context.log.warning("low stock", item="i-1", left=2)
+        logging.getLogger("shop").error("no %s", "price")
+        logging.getLogger("shop").debug("unseen")
+    """
+
+
+class TextTests(SharedServerCase):
+    """The default format, at the default level."""
+
+    def line(self, server: ServerProcess, pattern: str) -> str:
+        """Wait for a line of a record that matches, and return it."""
+        found = server.wait_for_line(rf"^\[harn\] 20\d\d-\d\d-\d\dT[0-9:.]{{12}}Z {pattern}")
+        return str(found.string)
+
+    def test_failures(self) -> None:
+        """Each failed attempt is a warning, each dead letter an error: ids, class, what follows and a command."""
+        self.write_handlers(more=FAILING)
+        error = {
+            "raising": r"\(handler_error\): KeyError: .amount\\\\?n\[harn\] error: forged.",
+            "slow": r"\(handler_timeout\): ran longer than 0.4 s",
+            "rejecting": r"\(rejected\): not ours",
+            "busy": r"\(retry_after\): billing is away",
+            "invalid": r"\(result_invalid\): the result is not JSON: .*",
+        }
+        extra = 'retry = { max = 2, schedule = ["300ms"] }\ntimeout = "400ms"'
+        self.write_manifest(*(trigger_text(each, handler=f"handlers:{each}", extra=extra) for each in error))
+        server = self.serve()
+        for each, said in error.items():
+            event_id = self.assert_accepted(server.deliver(f"/triggers/{each}", delivery=f"d-{each}"), each)
+            of = rf"{each}@v\d+ {event_id}: "
+            closer = f"look closer: harn orchestrator delivery {event_id}$"
+            if each == "rejecting":
+                self.line(server, rf"warning: {of}attempt 1 of 2 failed {said}; dead letter: rejected; {closer}")
+                self.line(server, rf"error: {of}dead letter after 1 attempt: rejected: not ours; {closer}")
+                continue
+            follows, how = ("now", "asked for a retry") if each == "busy" else ("in 0.3 s", "failed")
+            self.line(server, rf"warning: {of}attempt 1 of 2 {how} {said}; again {follows} on v\d+; {closer}")
+            self.line(server, rf"warning: {of}attempt 2 of 2 {how} {said}; dead letter: retry_exhausted; {closer}")
+            self.line(server, rf"error: {of}dead letter after 2 attempts: retry_exhausted {said}; {closer}")
+        server.wait_for_line(r'^\[harn\]       File ".*handlers.py", line \d+, in raising')
+        self.assertFalse([line for line in server.lines if line.startswith("[harn] error: forged")])
+
+    def test_refused_and_said(self) -> None:
+        """A wrong signature is a warning with its source; what handlers log has their level, ids and fields."""
+        self.write_handlers(more=FAILING)
+        self.write_manifest(trigger_text("talk", handler="handlers:talking"))
+        server = self.serve()
+        self.assert_problem(server.deliver("/triggers/talk", delivery="d1", secret=b"wrong-secret"), 401)
+        self.line(server, r"warning: trigger talk: a request from 127.0.0.1 was refused with 401: X-Hub-Signature-256 ")
+        event_id = self.assert_accepted(server.deliver("/triggers/talk", delivery="d2"), "talk")
+        self.line(server, rf"warning: talk@v\d+ {event_id}: low stock item=i-1 left=2$")
+        self.line(server, rf"error: talk@v\d+ {event_id}: no price logger=shop$")
+        self.assertNotIn("unseen", server.stderr)
 
 
 class LogTests(ServerCase):
@@ -62,6 +137,22 @@ class LogTests(ServerCase):
         found = [each for each in self.records() if each["message"].startswith("trigger event accepted")]
         self.assertEqual([each["event_id"] for each in found], [event_id])
         self.assertTrue(found[0]["trace_id"].startswith("trace_"), found)
+
+    def test_failed_attempt(self) -> None:
+        """A failed attempt and a dead letter are one object each, with the ids and the handler's traceback."""
+        self.write_handlers(more=FAILING)
+        self.write_manifest(trigger_text("gh", handler="handlers:raising", extra="retry = { max = 1 }"))
+        server = self.serve("--log-format", "json")
+        event_id = self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
+        self.wait_records(server, "trigger.dlq", 1)
+        self.assertEqual(server.terminate(), 0)
+        attempt, dead = [each for each in self.records() if each.get("error_class")]
+        for record, level in ((attempt, "warn"), (dead, "error")):
+            ids = {name: record[name] for name in ("level", "event_id", "binding", "trigger_id")}
+            self.assertEqual(ids, {"level": level, "event_id": event_id, "binding": "gh@v1", "trigger_id": "gh"})
+            self.assertTrue(record["trace_id"].startswith("trace_"), record)
+        self.assertIn("in raising", attempt["user_traceback"])
+        self.assertEqual((attempt["attempt"], attempt["max_attempts"], dead["reason"]), (1, 1, "retry_exhausted"))
 
     def test_nothing_secret(self) -> None:
         """Neither secrets nor keys are in anything that the server says, at the most talkative level."""

@@ -8,10 +8,12 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.listener.refusals import EVERY, MOST, Refusals
+from harn.listener.refusals import EVERY, SOURCES, SOURCES_OF_ONE, Refusals
 
 
 class RefusalsTests(SynchronousTestCase):
+    """Who was refused what, and how often."""
+
     def setUp(self) -> None:
         self.lines: list[str] = []
         self.clock = Clock()
@@ -23,29 +25,86 @@ class RefusalsTests(SynchronousTestCase):
         if event.get("log_namespace") == "harn.listener":
             self.lines.append(formatEvent(event))
 
-    def test_once_a_minute(self) -> None:
-        """The first is said at once, the others are counted until a minute is over; other kinds are said apart."""
-        for _ in range(3):
-            self.refusals.note("gh", 400, "the body is not JSON")
-        self.refusals.note("gh", 401, "no signature")
-        self.refusals.note("other", 400, "the body is not JSON")
-        self.clock.advance(EVERY)
-        self.refusals.note("gh", 400, "bad\x1b[31m\n" + "x" * 1000)
-        said = "trigger gh: a request was refused with 400"
-        self.assertEqual(self.lines[0], f"{said}: the body is not JSON")
-        self.assertEqual(self.lines[1], "trigger gh: a request was refused with 401: no signature")
-        self.assertEqual(len(self.lines), 4)
-        self.assertTrue(self.lines[3].startswith(f"{said} (2 more since the last line like this): bad"), self.lines[3])
-        self.assertNotIn("\x1b", self.lines[3])
-        self.assertNotIn("\n", self.lines[3])
-        self.assertLess(len(self.lines[3]), 700)
+    def note(
+        self, target: str = "trigger gh", status: int = 401, detail: str = "no", address: str = "192.0.2.1"
+    ) -> None:
+        """Refuse one request."""
+        self.refusals.note(target, status, detail, address, address)
 
-    def test_bounded(self) -> None:
-        """However many triggers there are, so many are remembered; the old ones make room."""
-        for number in range(MOST + 10):
-            self.refusals.note(f"t{number}", 400, "x")
-        self.assertEqual(len(self.lines), MOST)
+    def said(self) -> list[str]:
+        """Return the lines so far, and forget them."""
+        found, self.lines = self.lines, []
+        return found
+
+    def test_each_source(self) -> None:
+        """The first request of each source, target and status has a line, with the reason and the address."""
+        self.note()
+        self.note(address="192.0.2.2")
+        self.note(status=400, detail="the body is not JSON")
+        self.note("page /admin")
+        self.assertEqual(
+            self.said(),
+            [
+                "trigger gh: a request from 192.0.2.1 was refused with 401: no",
+                "trigger gh: a request from 192.0.2.2 was refused with 401: no",
+                "trigger gh: a request from 192.0.2.1 was refused with 400: the body is not JSON",
+                "page /admin: a request from 192.0.2.1 was refused with 401: no",
+            ],
+        )
+
+    def test_once_a_minute(self) -> None:
+        """What follows is counted, and said when a minute is over; a source that stopped starts anew."""
+        for _ in range(3):
+            self.note()
+        self.note(detail="still no")
+        self.said()
         self.clock.advance(EVERY)
-        for number in range(MOST + 10):
-            self.refusals.note(f"new{number}", 400, "x")
-        self.assertEqual(len(self.lines), 2 * MOST)
+        more = "trigger gh: 3 more requests from 192.0.2.1 were refused with 401 in 60 s: still no"
+        self.assertEqual(self.said(), [more])
+        self.clock.advance(EVERY)
+        self.assertEqual((self.said(), self.clock.getDelayedCalls()), ([], []))
+        self.note()
+        self.assertEqual(self.said(), ["trigger gh: a request from 192.0.2.1 was refused with 401: no"])
+
+    def test_many_addresses(self) -> None:
+        """A stranger with many addresses writes few lines; one says how many there were."""
+        for number in range(SOURCES_OF_ONE + 50):
+            self.note(address=f"192.0.2.{number}")
+        self.note(address="192.0.2.69")
+        self.assertEqual(len(self.said()), SOURCES_OF_ONE)
+        self.clock.advance(EVERY)
+        last = "the last one from 192.0.2.69: no"
+        self.assertEqual(
+            self.said(),
+            [f"trigger gh: 51 more requests from 50 further addresses were refused with 401 in 60 s, {last}"],
+        )
+
+    def test_many_targets(self) -> None:
+        """However many targets there are, memory and lines are bounded, and nothing is left uncounted."""
+        for number in range(2 * SOURCES + 30):
+            self.note(f"trigger t{number}")
+        self.assertEqual(len(self.said()), SOURCES)
+        self.clock.advance(EVERY)
+        lines = self.said()
+        self.assertEqual(len(lines), SOURCES + 1)
+        self.assertTrue(lines[-1].startswith("many targets: 30 more requests from 1 further addresses"), lines[-1])
+        self.clock.advance(EVERY)
+        self.note("trigger new")
+        self.assertEqual(len(self.said()), 1)
+
+    def test_what_strangers_write(self) -> None:
+        """Text of a request is shown on one line, without control characters, shortened."""
+        self.note(detail="bad\x1b[31m\n[harn] error: forged" + "x" * 1000)
+        [line] = self.said()
+        self.assertNotIn("\x1b", line)
+        self.assertNotIn("\n", line)
+        self.assertLess(len(line), 700)
+
+    def test_at_the_end(self) -> None:
+        """What was counted is said when the server ends."""
+        self.note()
+        self.note()
+        self.said()
+        self.refusals.close()
+        self.assertEqual(len(self.said()), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

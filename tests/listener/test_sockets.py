@@ -29,6 +29,7 @@ class SocketTests(TestCase):
         while self.world.site.channels:
             await self.pause()
         self.world.site.doStop()
+        self.world.site.refusals.close()
 
     def pause(self, seconds: float = 0) -> Deferred[None]:
         """Let the reactor turn."""

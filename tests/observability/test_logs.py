@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 from functools import partial
 from types import SimpleNamespace
@@ -31,8 +32,10 @@ from harn.observability.logs import (
     add_logging,
     deliveries,
     dropped_notice,
+    is_journal,
     make_observers,
     start_logging,
+    wants_colours,
     wants_deliveries,
     writer,
 )
@@ -122,21 +125,87 @@ class RecordTests(SynchronousTestCase):
         self.record("said", field=fields)
 
     def test_text(self) -> None:
-        """Every line begins with the prefix; a warning and an error say that they are."""
-        event = {"log_format": "a\nb", "log_level": LogLevel.info}
-        self.assertEqual(as_text(event), "[harn] a\n[harn] b\n")
-        self.assertEqual(as_text({**event, "log_level": LogLevel.warn}), "[harn] warning: a\n[harn] b\n")
-        self.assertEqual(as_text({**event, "log_level": LogLevel.critical}), "[harn] error: a\n[harn] b\n")
+        """Every line begins with the prefix and the time; a warning and an error say that they are."""
+        event = {"log_format": "a\nb", "log_level": LogLevel.info, "log_time": 0.5}
+        when = "[harn] 1970-01-01T00:00:00.500Z "
+        self.assertEqual(as_text(event), f"{when}a\n[harn]     b\n")
+        self.assertEqual(as_text({**event, "log_level": LogLevel.warn}), f"{when}warning: a\n[harn]     b\n")
+        self.assertEqual(as_text({**event, "log_level": LogLevel.critical}), f"{when}error: a\n[harn]     b\n")
+        self.assertEqual(as_text(event, times=False), "[harn] a\n[harn]     b\n")
+        self.assertEqual(as_text({**event, "announce": True}), "[harn] a\n[harn]     b\n")
+
+    def test_fields_of_a_handler(self) -> None:
+        """What a handler logs beside its message follows it in every form, secrets redacted."""
+        given = {"order": "o-1", "words": "two words", "sum": 1.5, "token": "hunter2", "list": [1, None]}
+        event = {"log_format": "{text}", "text": "paid", "fields": given, "log_level": LogLevel.info, "log_time": 0.0}
+        shown = 'paid order=o-1 words="two words" sum=1.5 token=[redacted] list=[1,null]\n'
+        for line in (as_text(event), as_pretty(event, colours=False), as_twistd(event)):
+            self.assertTrue(line.endswith(shown), line)
+        self.assertEqual(json.loads(as_json(event))["fields"], {**given, "token": REDACTED})
+
+    def test_pretty(self) -> None:
+        """Columns line up; fields that the message does not name follow it; code and further lines are indented."""
+        event = {
+            "log_format": "{binding}: failed\nagain",
+            "log_level": LogLevel.warn,
+            "log_namespace": "harn.deliveries",
+            "log_time": 0.0,
+            "binding": "gh@v1",
+            "error_class": "handler_error",
+            "user_traceback": "File x\n  raise ValueError\n",
+        }
+        self.assertEqual(
+            as_pretty(event, colours=False),
+            "1970-01-01 00:00:00.000Z WARN     deliveries gh@v1: failed error_class=handler_error\n"
+            "    again\n    File x\n      raise ValueError\n",
+        )
+        other = {**event, "log_level": LogLevel.critical, "log_namespace": "harn", "log_format": "x"}
+        columns = [as_pretty(each, colours=False).split("\n")[0] for each in (event, other)]
+        self.assertEqual(columns[0].index("gh@v1"), columns[1].index("x "))
+
+    def test_colours(self) -> None:
+        """Colours change nothing of the text; without them there is no escape at all."""
+        event = {"log_format": "{a}", "a": "b", "c": "d", "log_level": LogLevel.error, "log_time": 0.0}
+        coloured = as_pretty(event, colours=True)
+        self.assertIn("\x1b[31mERROR", coloured)
+        self.assertEqual(re.sub(r"\x1b\[[0-9;]*m", "", coloured), as_pretty(event, colours=False))
+
+    def test_when_colours_are_wanted(self) -> None:
+        """On a terminal alone, and not where NO_COLOR is set or the terminal has none."""
+        self.assertTrue(wants_colours({"TERM": "xterm", "NO_COLOR": ""}, True))
+        for environ, is_terminal in (({}, False), ({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, True)):
+            self.assertFalse(wants_colours(environ, is_terminal), environ)
+
+    def test_journal(self) -> None:
+        """Standard error is the journal's if it is the very stream that JOURNAL_STREAM names."""
+        with open(self.mktemp(), "w", encoding="ascii") as file:
+            found = os.fstat(file.fileno())
+            stream = f"{found.st_dev}:{found.st_ino}"
+            self.assertTrue(is_journal({"JOURNAL_STREAM": stream}, file.fileno()))
+            for other in ({}, {"JOURNAL_STREAM": ""}, {"JOURNAL_STREAM": "1:2"}, {"JOURNAL_STREAM": f"{stream}0"}):
+                self.assertFalse(is_journal(other, file.fileno()), other)
+            number = file.fileno()
+        self.assertFalse(is_journal({"JOURNAL_STREAM": stream}, number))
+
+    @given(st.text(st.characters(exclude_categories=()), max_size=40))
+    def test_no_forged_line(self, text: str) -> None:
+        """No text of others begins a line as a record does, in any form for people."""
+        forged = "[harn] 2026-01-01T00:00:00.000Z error: x"
+        event = {"log_format": "{said}", "said": f"{text}\n{forged}", "log_level": LogLevel.info, "log_time": 0.0}
+        for render in (as_text, partial(as_pretty, colours=False), as_twistd):
+            lines = render({**event, "user_traceback": forged, "fields": {text: forged}}).split("\n")[:-1]
+            self.assertEqual([line for line in lines[1:] if not re.match(r"\[harn\]     |    |\t", line)], [])
+            self.assertNotIn("\r", "".join(lines))
 
     def test_control_characters(self) -> None:
         """What could steer a terminal or reorder a line is shown escaped, in every form; lines stay lines."""
         said = "a\x1b[2J\x00\x07\x9b\x7f\u202eb\rc\r\nd\te"
         event = {"log_format": "{said}", "said": said, "log_level": LogLevel.info, "log_time": 0.0}
         shown = ["a\\x1b[2J\\x00\\x07\\x9b\\x7f\\u202eb\\rc", "d\te"]
-        self.assertEqual(as_text(event), f"[harn] {shown[0]}\n[harn] {shown[1]}\n")
+        self.assertEqual(as_text(event, times=False), f"[harn] {shown[0]}\n[harn]     {shown[1]}\n")
         self.assertEqual(
             as_pretty(event, colours=False),
-            f"1970-01-01T00:00:00.000Z info     : {shown[0]}  said={shown[0]}\\r\\n{shown[1]}\n    {shown[1]}\n",
+            f"1970-01-01 00:00:00.000Z INFO                {shown[0]}\n    {shown[1]}\n",
         )
         self.assertIn(f"] {shown[0]}\n\t{shown[1]}\n", as_twistd(event))
         line = as_json(event)
@@ -165,7 +234,7 @@ class RecordTests(SynchronousTestCase):
         except ValueError:
             log.failure("it broke")
         self.assertIn("ValueError: because", json.loads(as_json(events[0]))["traceback"])
-        self.assertIn("[harn] builtins.ValueError: because", as_text(events[0]))
+        self.assertIn("[harn]     builtins.ValueError: because", as_text(events[0]))
         self.assertIn("    builtins.ValueError: because", as_pretty(events[0], colours=True))
 
 
@@ -199,7 +268,8 @@ class LoggingTests(SynchronousTestCase):
         ours.info("seen")
         ours.debug("unseen")
         Logger("twisted.web", observer=ours.observer).info("chatter")
-        self.assertEqual((self.out.getvalue(), self.err.getvalue()), ("", "[harn] seen\n"))
+        self.assertEqual(self.out.getvalue(), "")
+        self.assertRegex(self.err.getvalue(), r"\A\[harn\] 20[-0-9]{8}T[:.0-9]{12}Z seen\n\Z")
         self.assertFalse(os.path.exists(self.state_dir))
 
     def test_json_goes_to_stdout_and_file(self) -> None:
@@ -225,8 +295,8 @@ class LoggingTests(SynchronousTestCase):
         publisher = self.begin("pretty", "debug")
         Logger("twisted.web", observer=publisher).info("chatter")
         Logger("harn.x", observer=publisher).debug("detail", a=1)
-        self.assertIn("twisted.web: chatter", self.err.getvalue())
-        self.assertIn("harn.x: detail  a=1", self.err.getvalue())
+        self.assertIn("INFO     twisted.web chatter", self.err.getvalue())
+        self.assertIn("DEBUG    x          detail a=1", self.err.getvalue())
 
     def test_level_changes(self) -> None:
         """Another level counts from the next record on, for ours and for the libraries'; announcements pass all."""
@@ -239,7 +309,7 @@ class LoggingTests(SynchronousTestCase):
                 for each in LEVELS:
                     log.emit(LogLevel.lookupByName(each), f"{level} {log.namespace} {each}")
             ours.debug(f"{level} aloud", announce=True)
-        lines = [line.rpartition("] ")[2].removeprefix("warning: ") for line in self.err.getvalue().splitlines()]
+        lines = [re.sub(r"^\[harn\] (20\S+Z )?(warning: )?", "", line) for line in self.err.getvalue().splitlines()]
         said = [line.removeprefix("error: ").split() for line in lines]
         passed = {
             (level, where): [words[2] for words in said if words[:2] == [level, where]]

@@ -45,13 +45,11 @@ class InlineTests(InterpreterCase):
                 module.released.set()
 
     async def test_stuck_call_is_reported(self) -> None:
-        """A call over its time fails its attempt, and the log names the call and where its thread is."""
+        """A call over its time fails its attempt, which says where its thread is."""
         interpreter = await self.make(STUCK, "stuck")
         error = await self.failure(interpreter.call(make_call("stuck", timeout=0.05)), HandlerTimedOut)
         self.assertEqual(str(error), "ran longer than 0.05 s")
-        (report,) = [event for event in self.events if "stack" in event]
-        self.assertEqual((report["binding_key"], report["event_id"]), ("gh@v2", "trigger_evt_1"))
-        self.assertIn("released.wait(30)", report["stack"])
+        self.assertIn("released.wait(30)", error.traceback)
         self.release()
         self.assertRegex(await self.result(interpreter, "fine"), r"^_harn_inline_\d+\.handlers$")
 

@@ -19,7 +19,7 @@ from harn.vm.child.calls import CURRENT
 from harn.vm.child.output import BURST, RATE, Allowance
 from harn.vm.child.tracebacks import LONGEST_LINE, LONGEST_TRACEBACK, one_line, user_traceback
 from harn.vm.child.watchdog import find_culprit
-from harn.vm.frames import BLOCKED_BY_NO_CALL, Failed, Printed, Source
+from harn.vm.frames import BLOCKED_BY_NO_CALL, Printed, Source
 from harn.vm.imports import Scope
 from harn.vm.printing import Printing
 
@@ -111,16 +111,15 @@ class PrintingTests(SynchronousTestCase):
         self.printing.printed(Printed(0, "nonsense", "stdout", "c"), None)
         first, second = self.events
         self.assertEqual((first["text"], first["fields"], first["log_level"].name), ("a {b}", {"n": 1}, "error"))
-        self.assertEqual((first["binding_key"], first["event_id"]), ("gh@v2", "trigger_evt_1"))
+        self.assertEqual((first["binding"], first["event_id"]), ("gh@v2", "trigger_evt_1"))
         self.assertEqual(second["log_level"].name, "info")
-        self.assertNotIn("binding_key", second)
+        self.assertNotIn("binding", second)
 
     def test_bounded(self) -> None:
         """A flood is cut off; when it is over, the log says how much is missing."""
         for _ in range(100):
             self.printing.raw(b"x" * 100_000)
         self.assertLess(len(self.events), 15)
-        self.printing.failed(Failed(1, 0, "E", "t" * 100_000), make_call("f"))
         self.clock.advance(60)
         before = len(self.events)
         self.printing.raw(b"again\n")

@@ -122,6 +122,11 @@ class RunningCall:
             self._session.finish(self, self._timed_out())
 
     @property
+    def session(self) -> ChildSession:
+        """The session that it is a call of."""
+        return self._session
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether its time had run out."""
         return self._cancelled

@@ -18,6 +18,7 @@ from harn.vm.child.calls import RunningCall
 from harn.vm.child.forks import is_copy, write_raw
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.child.hooks import START, ModuleHooks
+from harn.vm.child.records import set_level
 from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import plain_text
 from harn.vm.frames import (
@@ -31,6 +32,7 @@ from harn.vm.frames import (
     HooksRan,
     Importing,
     Load,
+    LogLevel,
     Printed,
     Queued,
     Resolve,
@@ -111,6 +113,8 @@ class ChildSession:
             self._spawn(self._run_hooks(frame.number, frame.kind, frame.limit))
         elif type(frame) is Load:
             self._load(frame)
+        elif type(frame) is LogLevel:
+            set_level(frame.level)
 
     def _load(self, frame: Load) -> None:
         self.scope = Scope(frame.sources, self._prefix, frame.root)
