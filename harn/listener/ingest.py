@@ -32,6 +32,7 @@ from harn.listener.admission import Admission
 from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problems import problem_for, status_of
+from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 from harn.model.inbound import InboundRequest
@@ -198,7 +199,7 @@ class Ingest(Place):
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
         """Store the events."""
         if isinstance(examined, Reject):
-            request.note_refusal(examined.status, examined.detail)
+            note_refusal(request, examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
             return
         request.verified()

@@ -14,7 +14,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from harn.errors import EventLogUnavailable, Refused
-from harn.listener.request import HarnRequest, unknown_path
+from harn.listener.problems import unknown_path
+from harn.listener.request import HarnRequest
 from harn.waiting import shield
 
 T = TypeVar("T")

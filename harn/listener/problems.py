@@ -18,6 +18,7 @@ from harn.errors import (
     MethodNotAllowed,
     PreconditionFailed,
     Refused,
+    RouteUnknown,
     ShuttingDown,
 )
 from harn.listener.codings import ACCEPTED
@@ -166,3 +167,8 @@ def _detail(error: BaseException) -> str:
     if isinstance(error, ShuttingDown) and not str(error):
         return "the server is shutting down"
     return str(error)
+
+
+def unknown_path(request: Any) -> RouteUnknown:
+    """Return the error of a path without a resource."""
+    return RouteUnknown(f"no trigger and no page is at {request.path.decode('latin-1')}")

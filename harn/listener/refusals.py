@@ -8,7 +8,7 @@ the others are counted together, so that a stranger with many addresses writes n
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,7 +26,11 @@ TRIGGER = "trigger "
 NO_TARGET = "no trigger"
 MANY = "many targets"
 LOGGED = frozenset((400, 401, 403))
-"""Refusals by pages, and of what is not HTTP, that are logged; what strangers look for and is not there is not."""
+"""Refusals by pages, and of bytes that are not HTTP, that are logged: not the paths that strangers try."""
+_STRANGE = frozenset((404, 405))
+
+if TYPE_CHECKING:
+    from harn.listener.request import HarnRequest
 
 Key = tuple[str, int, str]
 
@@ -36,7 +40,7 @@ log = Logger(namespace="harn.listener")
 @define
 class _Source:
     """
-    What came of one source since its last line.
+    Refused requests of one source since its last line.
 
     :ivar since: when that was (seconds of the clock).
     """
@@ -48,7 +52,7 @@ class _Source:
 
 @define
 class _Others:
-    """What came of sources without lines of their own; ``last`` is the address of the last one."""
+    """Refused requests of sources without lines of their own; ``last`` is the address of the last one."""
 
     since: float
     detail: str
@@ -140,6 +144,19 @@ class Refusals:
             self._of_one[target, status] -= 1
             if not self._of_one[target, status]:
                 del self._of_one[target, status]
+
+
+def note_refusal(request: HarnRequest, status: int, detail: str) -> None:
+    """Log that a request is refused, within bounds: by a trigger, or with a status of `LOGGED`."""
+    channel, route = request.channel, request.route
+    if channel is None or request.answered is not None:
+        return
+    if route is not None:
+        if status not in _STRANGE:
+            channel.note_refusal(TRIGGER + route.binding.id, status, detail)
+    elif status in LOGGED:
+        page = "" if request.place is None else request.place.endpoint(request).split("/")[1]
+        channel.note_refusal(f"page /{page}" if page else NO_TARGET, status, detail)
 
 
 def _write(text: str, target: str, status: int, detail: str, address: str, **more: Any) -> None:

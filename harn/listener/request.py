@@ -12,7 +12,7 @@ ingest request needs none of that. Only public methods are overridden here; `har
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from attrs import evolve
@@ -30,13 +30,12 @@ from harn.errors import (
     OriginRefused,
     PayloadInvalid,
     Refused,
-    RouteUnknown,
     Saturated,
 )
 from harn.listener.framing import check_head
 from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import Response, problem_of
-from harn.listener.refusals import LOGGED, NO_TARGET, TRIGGER
+from harn.listener.refusals import note_refusal
 from harn.triggers.binding import BindingVersion
 from harn.triggers.route import Route
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 _BODILESS = frozenset((204, 304))
-_STRANGE = frozenset((404, 405))
 _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSES.items()}
 
 log = Logger(namespace="harn.listener")
@@ -284,22 +282,10 @@ class HarnRequest(server.Request):
         """Return the problem document of an error, which is the answer; a 401 has a challenge."""
         answer = problem_of(error)
         if isinstance(error, Refused | ClaimTaken):
-            self.note_refusal(answer.status, str(error))
+            note_refusal(self, answer.status, str(error))
         if answer.status == 401 and self.place is not None:
             return evolve(answer, headers=answer.headers + self.place.challenge)
         return answer
-
-    def note_refusal(self, status: int, detail: str) -> None:
-        """Log that the request is refused, within bounds: every refusal by a trigger, else those that `LOGGED` has."""
-        channel, route = self.channel, self.route
-        if channel is None or self.answered is not None:
-            return
-        if route is not None:
-            if status not in _STRANGE:
-                channel.note_refusal(TRIGGER + route.binding.id, status, detail)
-        elif status in LOGGED:
-            page = "" if self.place is None else self.place.endpoint(self).split("/")[1]
-            channel.note_refusal(f"page /{page}" if page else NO_TARGET, status, detail)
 
     def refuse(self, error: BaseException) -> None:
         """Answer with the problem document of an error."""
@@ -410,8 +396,3 @@ class HarnRequest(server.Request):
         # Klein's closures keep a request in a cycle; frozen at that moment (`gc.freeze`), it would never be freed, nor
         # its values.
         self.tree = EMPTY
-
-
-def unknown_path(request: Any) -> RouteUnknown:
-    """Return the error of a path without a resource."""
-    return RouteUnknown(f"no trigger and no page is at {request.path.decode('latin-1')}")

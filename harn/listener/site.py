@@ -26,8 +26,9 @@ from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.phases import IDLE, Limits
 from harn.listener.place import EMPTY, Place, Tree
+from harn.listener.problems import unknown_path
 from harn.listener.refusals import Refusals
-from harn.listener.request import HarnRequest, unknown_path
+from harn.listener.request import HarnRequest
 from harn.listener.unverified import UnverifiedBodies
 from harn.manifest.settings import AdmissionSettings, OrchestratorSettings
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics

@@ -36,7 +36,7 @@ class Allowance:
 
 
 class LineLimits:
-    """What each key, and all keys together, may still write."""
+    """The allowances of each key, and of all keys together."""
 
     def __init__(self, now: float) -> None:
         """Start with full allowances at ``now`` (seconds of any clock that never goes back)."""

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -165,39 +164,6 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             payload = {"provider": "github", "event": "issues", "action": "opened", "raw": {"action": "opened"}}
             self.assertEqual(seen["event"]["provider_payload"], payload)
             self.assertEqual(seen["event"]["dedupe_key"], "d-1")
-
-        async def test_records_of_logging(self) -> None:
-            """Records of ``logging`` have their level, logger and extra fields, and the ids of their call."""
-            events = self.enterContext(capturedLogs())
-            interpreter = await self.make()
-            await self.result(interpreter, "logs_records")
-            found = [event for event in events if event.get("stream") == "log"]
-            said = [(event["log_level"].name, event["text"].partition("\n")[0]) for event in found]
-            self.assertEqual(
-                said,
-                [
-                    ("info", "paid 3 of EUR"),
-                    ("critical", "stop\\nnow"),
-                    ("warn", "'%d' with 1 arguments cannot be logged: TypeError"),
-                    ("error", "lost"),
-                ],
-            )
-            self.assertEqual(found[0]["fields"], {"logger": "shop.orders", "order": "o-1"})
-            self.assertIn('raise KeyError("amount")', found[3]["text"])
-            ids = {(event["binding"], event["trigger_id"], event["event_id"], event["trace_id"]) for event in found}
-            self.assertEqual(ids, {("gh@v2", "gh", "trigger_evt_1", "trace_1")})
-
-        async def test_secrets_are_taken_out(self) -> None:
-            """A secret that a handler fetched is in nothing that it prints, logs or raises."""
-            events = self.enterContext(capturedLogs())
-            interpreter = await self.make()
-            error = await self.failure(interpreter.call(make_call("leaks")), HandlerRaised)
-            self.assertEqual(str(error), "ValueError: 401 for https://x?token=[redacted]")
-            self.assertIn("[redacted]", error.traceback)
-            self.assertNotIn("gehéim", error.traceback)
-            found = [event for event in events if "stream" in event]
-            self.assertEqual(found[0]["text"], "sent [redacted]")
-            self.assertEqual(found[0]["fields"], {"url": "https://x?token=[redacted]"})
 
         async def test_bodies_pass_intact(self) -> None:
             """A megabyte of every byte, and text of every script, arrive and return as they are."""

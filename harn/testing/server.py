@@ -35,10 +35,6 @@ TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
 READY = re.compile(r"HTTP listener ready on (?P<url>https?://\S+)")
 API_KEY = "test-key"
 """The bearer key of these servers, unless their environment sets another."""
-KEYS = ("HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET")
-"""Variables that hold secrets of the admin API."""
-SHORTEST_SECRET = 8
-"""Characters of the shortest secret that is looked for in what a server writes."""
 GITHUB_SECRET = b"test-secret"
 """The value of the secret ``github/webhook-secret``."""
 
@@ -293,31 +289,6 @@ class ServerProcess:
         """End it with SIGKILL, at once."""
         self.process.kill()
         self.wait()
-
-    def secrets(self) -> set[str]:
-        """Return the secrets that it was given: the values of variables that hold some, and of files that they name."""
-        found = set()
-        for name, value in self.environ.items():
-            if name.endswith("_FILE"):
-                if name.startswith("HARN_") and (self.directory / value).is_file():
-                    found.update(re.split("[,\n]", (self.directory / value).read_text(errors="replace")))
-            elif name.startswith("HARN_SECRET_") or name in KEYS:
-                found.update(value.split(","))
-        token = self.state_dir / "token"
-        if token.is_file():
-            found.add(token.read_text())
-        return {each.strip() for each in found if len(each.strip()) >= SHORTEST_SECRET}
-
-    def written(self) -> str:
-        """Return all that it has written: on standard output and error, and into its log files."""
-        files = [self.directory / "stdout.log", self.directory / "twistd.log"]
-        files += sorted((self.state_dir / "logs").glob("*"))
-        return "\n".join((self.stderr, *(path.read_text(errors="replace") for path in files if path.is_file())))
-
-    def leaked(self) -> list[str]:
-        """Return the lines that it has written with a secret in them."""
-        secrets = self.secrets()
-        return [line for line in self.written().splitlines() if any(secret in line for secret in secrets)]
 
     def stop(self) -> None:
         """Kill it and every process of its session, for clean-up. Idempotent."""

@@ -19,9 +19,8 @@ from typing import Any
 from weakref import WeakSet
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import CallInterrupted
@@ -39,7 +38,6 @@ from harn.vm.frames import (
     Printed,
     Resolve,
     Resolved,
-    SecretAnswer,
     SecretRequested,
     ToChild,
 )
@@ -49,9 +47,9 @@ from harn.vm.masking import Masks
 from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, timed_out
 from harn.vm.printing import Printing
+from harn.vm.secret_requests import SecretReader, answer_secret
 from harn.vm.sources import BundleProblem
 from harn.vm.timeouts import ActiveCall
-from harn.vm.worker import SecretReader
 
 log = Logger(namespace="harn.vm")
 
@@ -272,28 +270,10 @@ class InlineInterpreter:
                 entry[0].printed(frame.text)
             self._printing.printed(frame, None if entry is None else entry[0].call)
         elif isinstance(frame, SecretRequested):
-            self._answer_secret(frame)
+            entry = self._calls.get(frame.call)
+            answer_secret(frame, None if entry is None else entry[0].call, self._secrets, self._masks, self._send)
         elif isinstance(frame, HooksRan):
             self._hooks.ran(frame)
-
-    def _answer_secret(self, asked: SecretRequested) -> None:
-        entry = self._calls.get(asked.call)
-        if entry is None:
-            self._send(SecretAnswer(asked.number, None, "the call that requested it has ended"))
-            return
-        if refusal := entry[0].call.refusal_of(asked.reference):
-            self._send(SecretAnswer(asked.number, None, refusal))
-            return
-
-        def unavailable(failure: Failure) -> None:
-            self._send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
-
-        def answer(value: bytes) -> None:
-            self._masks.add(value)
-            self._send(SecretAnswer(asked.number, value, ""))
-
-        asking = maybeDeferred(self._secrets, entry[0].call.trigger_id, asked.reference)
-        asking.addCallback(answer).addErrback(unavailable)
 
     # The thread
 

@@ -1,5 +1,5 @@
 """
-Values of secrets that handlers have fetched, taken out of what they print, log and raise.
+Values of secrets that handlers have fetched, taken out of their output and their errors.
 
 A secret ends up in an error's text without anybody's intent: in the URL of a request that failed, for example. A value
 in another form (base64, cut in two) is not found, and very short ones are left: they are parts of ordinary words.
@@ -28,7 +28,7 @@ class Masks:
         self._values: dict[str, str] = {}
 
     def add(self, secret: bytes) -> None:
-        """Take this value out from now on."""
+        """Remove this value from all output from now on."""
         text = secret.decode("utf-8", "replace").strip()
         lines = text.splitlines()
         parts = [text, *(line for line in lines if len(line) >= SHORTEST_LINE)] if len(lines) > 1 else [text]

@@ -19,9 +19,10 @@ from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.isolation import IsolatedWorker, IsolatedWorkers
 from harn.vm.model import Call, Returned
 from harn.vm.printing import Printing
+from harn.vm.secret_requests import SecretReader
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
-from harn.vm.worker import SecretReader, Worker, WorkerServices
+from harn.vm.worker import Worker, WorkerServices
 
 
 @implementer(IInterpreter)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -31,7 +31,6 @@ from harn.vm.frames import (
     Resolve,
     Resolved,
     RunHooks,
-    SecretAnswer,
     SecretRequested,
     Started,
 )
@@ -41,6 +40,7 @@ from harn.vm.model import Call, Returned
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, problems_of_death, timed_out
 from harn.vm.printing import Printing
 from harn.vm.resolving import IMPORTS, Resolving, ask_where, still_importing
+from harn.vm.secret_requests import SecretReader, answer_secret
 from harn.vm.sources import BundleProblem
 from harn.vm.timeouts import ActiveCall, CallDeadlines
 
@@ -50,9 +50,6 @@ BACKOFFS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the first, second, ... replacement in a row of processes that completed no call."""
 RESOLVE_LIMIT = 30.0
 """Seconds that a replacement has to import the modules of its predecessor."""
-
-SecretReader = Callable[[str, str], Deferred[bytes]]
-"""From a trigger's id and a secret's reference to its value."""
 
 
 @frozen
@@ -264,7 +261,10 @@ class Worker:
                 of.printed(frame.text)
             self._services.printing.printed(frame, None if of is None else of.call)
         elif isinstance(frame, SecretRequested):
-            self._answer_secret(frame)
+            of, process = self.calls.get(frame.call), self._process
+            if process is not None:
+                reader = self._services.secrets
+                answer_secret(frame, None if of is None else of.call, reader, self._masks, process.send)
         elif isinstance(frame, Queued | Started):
             running = self.calls.get(frame.number)
             if running is not None:
@@ -280,27 +280,6 @@ class Worker:
             resolved = self._resolving.pop(frame.number, None)
             if resolved is not None and not resolved.answered.called:
                 resolved.answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
-
-    def _answer_secret(self, asked: SecretRequested) -> None:
-        process, running = self._process, self.calls.get(asked.call)
-        if process is None:
-            return
-        if running is None:
-            process.send(SecretAnswer(asked.number, None, "the call that requested it has ended"))
-            return
-        if refusal := running.call.refusal_of(asked.reference):
-            process.send(SecretAnswer(asked.number, None, refusal))
-            return
-
-        def unavailable(failure: Failure) -> None:
-            process.send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
-
-        def answer(value: bytes) -> None:
-            self._masks.add(value)
-            process.send(SecretAnswer(asked.number, value, ""))
-
-        secrets = self._services.secrets
-        maybeDeferred(secrets, running.call.trigger_id, asked.reference).addCallback(answer).addErrback(unavailable)
 
     def pong_received(self, pong: Pong) -> None:
         """Handle the answer to a ping: whether the loop runs, or, while modules are imported, at which line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.dispatch.failure_lines import in_words, left_out_line
-from harn.dispatch.failure_log import FIRST, LAST, MOST, FailureLog, LeftOut
+from harn.dispatch.failure_lines import LeftOut, in_words, left_out_line
+from harn.dispatch.failure_log import FIRST, LAST, MOST, FailureLog
 from harn.errors import (
     HandlerRaised,
     HandlerRejected,
@@ -39,7 +39,7 @@ class LogCase(SynchronousTestCase):
     """Records of ``harn.deliveries``."""
 
     def setUp(self) -> None:
-        self.events = self.enterContext(capturedLogs())
+        self.events = cast(list[LogEvent], self.enterContext(capturedLogs()))
 
     def said(self) -> list[tuple[str, str]]:
         """Return level and message of each record so far, and forget them."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.testing.leaks import leaked
 from harn.testing.manifests import trigger_text
 from harn.testing.server import (
     Answer,
@@ -186,7 +187,7 @@ class ServerCase(SynchronousTestCase):
 
     def assert_no_secrets(self, server: ServerProcess) -> None:
         """See that a server wrote none of its secrets, whatever the test was about: each server of the suite."""
-        self.assertEqual(server.leaked(), [])
+        self.assertEqual(leaked(server), [])
 
     def assert_accepted(self, answer: Answer, trigger_id: str = "gh", binding: str | None = None) -> str:
         """See that a delivery was accepted; give the event's id."""
