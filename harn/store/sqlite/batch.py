@@ -86,7 +86,7 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
     """
     execute = session.connection.execute
     session.begin()
-    numbers = evolve(session.numbers)
+    numbers, incarnation = evolve(session.numbers), session.incarnation
     try:
         _write_grouped(session, units, now)
         execute("COMMIT")
@@ -95,7 +95,7 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
             raise
         # A statement for many units does not say which of them it is about.
         execute("ROLLBACK")
-        session.numbers = numbers
+        session.numbers, session.incarnation = numbers, incarnation
         session.begin()
         for unit in units:
             _write_alone(session, unit, now)
@@ -121,7 +121,7 @@ def _write_grouped(session: Session, units: Sequence[Unit], now: float) -> None:
 
 def _write_alone(session: Session, unit: Unit, now: float) -> None:
     execute = session.connection.execute
-    numbers = evolve(session.numbers)
+    numbers, incarnation = evolve(session.numbers), session.incarnation
     unit.value = unit.error = None
     execute("SAVEPOINT unit")
     try:
@@ -133,7 +133,7 @@ def _write_alone(session: Session, unit: Unit, now: float) -> None:
         if is_storage_failure(error):
             raise
         execute("ROLLBACK TO unit")
-        session.numbers = numbers
+        session.numbers, session.incarnation = numbers, incarnation
         unit.value = None
         unit.error = error if isinstance(error, HarnError) else StoreError(f"it cannot be stored: {error}")
     execute("RELEASE unit")

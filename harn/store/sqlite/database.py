@@ -103,6 +103,7 @@ class DatabaseFile:
         self._evidence = tuple(evidence)
         self._files = DatabaseFiles(path)
         self._mark = HighWaterMark(path)
+        self._server = 0  # the number that this start was given, whichever it goes on under
 
     def open(self) -> Session:
         """See `Database.open`."""
@@ -127,7 +128,8 @@ class DatabaseFile:
     def opened(self, session: Session) -> None:
         """See `Database.opened`."""
         self._files.note()
-        self._mark.write(session.numbers, session.incarnation)
+        self._server = session.incarnation
+        self._mark.write(session.numbers, self._server)
 
     def reopen(self, incarnation: int) -> Session:
         """See `Database.reopen`."""
@@ -142,7 +144,7 @@ class DatabaseFile:
         if thorough:
             self._files.check_soon()
         self._files.check()
-        self._mark.write(session.numbers, session.incarnation)
+        self._mark.write(session.numbers, self._server)
 
     def disconnected(self) -> None:
         """See `Database.disconnected`."""

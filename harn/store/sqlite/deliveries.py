@@ -122,10 +122,11 @@ _NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE state = 1 AND owner = ? AN
 _FIND = _SELECT + "WHERE d.event_id = ? ORDER BY d.id"
 COUNTS = "count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
 """Of a binding version: how many are ready, and how many wait; the end of a row for `count`."""
-_BACKLOG = (
+BACKLOG = (
     "SELECT trigger_id, version, " + COUNTS + " FROM deliveries INDEXED BY deliveries_unfinished"
     " WHERE state < 2 GROUP BY trigger_id, version"
 )
+"""Counts every unfinished delivery, by binding version; rows for `count`."""
 _STATES_OF = (
     "SELECT d.id, " + STATE + " FROM deliveries d"
     " WHERE d.id IN (SELECT value FROM json_each(?)) AND (d.owner = ? OR d.state >= 2)"
@@ -220,7 +221,7 @@ class SQLiteDeliveries(Idea):
     @reads
     def backlog(self, connection: sqlite3.Connection) -> Sequence[Backlog]:
         """See `IDeliveries.backlog`."""
-        return list(map(count, connection.execute(_BACKLOG)))
+        return list(map(count, connection.execute(BACKLOG)))
 
     @reads
     def oldest(

@@ -10,13 +10,24 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from zope.interface import implementer
 
 from harn.model.delivery import StoredDelivery
+from harn.store.deliveries import Backlog
 from harn.store.heartbeat import LAPSE
 from harn.store.recovery import IRecovery, Recovery, recovery_limit
 from harn.store.sqlite import claims
-from harn.store.sqlite.deliveries import COUNTS, DEAD_LETTER_SOME, FROM, RELEASE_SOME, WITHOUT_EVENT, count, stored
+from harn.store.sqlite.deliveries import (
+    BACKLOG,
+    COUNTS,
+    DEAD_LETTER_SOME,
+    FROM,
+    RELEASE_SOME,
+    WITHOUT_EVENT,
+    count,
+    stored,
+)
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
 
@@ -67,6 +78,29 @@ _BACKLOG_LEFT = (
     + " GROUP BY trigger_id, version"
 )
 _TAKE_OVER = "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ? WHERE " + _LEFT_BEHIND
+_IS_INCURABLE = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state < 2 AND crashes >= ? AND " + _AMONG + ")"
+
+MOST_MOVED = 5000
+"""
+Rows of one server that another takes over by writing them, some 50 ms of work. With more it takes over the number.
+"""
+_OF_OWNER = " FROM deliveries INDEXED BY {} WHERE state = {} AND owner = "
+_READY_OF, _WAITING_OF = _OF_OWNER.format("deliveries_ready", 0), _OF_OWNER.format("deliveries_waiting", 1)
+_NEXT_OWNER = "SELECT min(owner)" + _OF_OWNER.replace("owner = ", "owner > ?")
+_NEXT_OWNERS = (_NEXT_OWNER.format("deliveries_ready", 0), _NEXT_OWNER.format("deliveries_waiting", 1))
+_COUNT_SOME = (
+    "SELECT (SELECT count(*) FROM (SELECT 1" + _READY_OF + "?1 LIMIT ?2))"
+    " + (SELECT count(*) FROM (SELECT 1" + _WAITING_OF + "?1 LIMIT ?2))"
+)
+_COUNT_ALL = "SELECT (SELECT count(*)" + _READY_OF + "?1) + (SELECT count(*)" + _WAITING_OF + "?1)"
+_BACKLOG_OF = (
+    "SELECT trigger_id, version, count(*), 0" + _READY_OF + "?1 GROUP BY 1, 2"
+    " UNION ALL SELECT trigger_id, version, 0, count(*)" + _WAITING_OF + "?1 GROUP BY 1, 2"
+)
+_MOVE = (
+    "UPDATE deliveries SET owner = ?2 WHERE state = 0 AND owner = ?1",
+    "UPDATE deliveries SET owner = ?2 WHERE state = 1 AND owner = ?1",
+)
 
 
 @implementer(IRecovery)
@@ -83,9 +117,14 @@ class SQLiteRecovery(Idea):
     ) -> Deferred[Recovery]:
         """See `IRecovery.recover`."""
         noted: list[int] = []
+        executor = self._executor
 
-        def recovered(found: Recovery) -> Recovery:
-            self._executor.notes.forget(noted)
+        def recovered(result: tuple[Recovery, int]) -> Recovery:
+            found, incarnation = result
+            executor.notes.forget(noted)
+            if incarnation != executor.incarnation:
+                executor.incarnation = incarnation
+                executor.notes.renumber(incarnation)
             return found
 
         return self._recover(now, limit, received_before, leaving, gone, noted.append).addCallback(recovered)
@@ -100,15 +139,15 @@ class SQLiteRecovery(Idea):
         leaving: int | None,
         gone: int | None,
         end: Callable[[int], None],
-    ) -> Recovery:
-        """Take over, and call ``end`` with each server whose note is of no more use."""
+    ) -> tuple[Recovery, int]:
+        """Take over, call ``end`` with each server whose note is of no more use, and return this server's number."""
         others = self._living(session.connection, now, leaving, gone)
         notes = self._executor.notes.read()
         found = take_over(session, now, limit, received_before, others, notes)
         for each in notes:
             if each != session.incarnation and each not in others and not has_unfinished(session.connection, each):
                 end(each)
-        return found
+        return found, session.incarnation
 
     def stranded(
         self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
@@ -164,6 +203,10 @@ def take_over(
     """
     execute, ours, why = session.connection.execute, session.incarnation, recovery_limit(limit)
     before = float("inf") if received_before is None else received_before
+    owners = owners_of_unfinished(session.connection)
+    left = owners - {ours, *living}
+    if not left:
+        return Recovery(recovered=0, dead=0)
     which = (json.dumps([ours, *living]), before)
     counted = sum(
         execute(_COUNT_CRASH, (owner, before, json.dumps(list(ids)))).rowcount
@@ -171,15 +214,71 @@ def take_over(
         if owner != ours and owner not in living
     )
     dead = 0
-    if counted:
-        incurable = (*which, limit, json.dumps([number for ids in crashed.values() for number in ids]))
+    noted = json.dumps([number for ids in crashed.values() for number in ids])
+    if counted and execute(_IS_INCURABLE, (limit, noted)).fetchone()[0]:
+        incurable = (*which, limit, noted)
         claims.release_all(session, _RELEASE_INCURABLE, incurable)
         values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
         dead = execute(_DEAD_LETTER_INCURABLE, values).rowcount
         session.numbers.dead += dead
+    heir = None if received_before is not None else _largest(session.connection, left)
+    if heir is not None:
+        backlog = _backlog(session.connection, owners - left)
+        _take_number(session, heir, left)
+        return Recovery(
+            recovered=sum(each.ready + each.waiting for each in backlog), dead=dead, crashed=counted, backlog=backlog
+        )
     counts = tuple(map(count, execute(_BACKLOG_LEFT, which)))
     recovered = execute(_TAKE_OVER, (ours, *which)).rowcount
     return Recovery(recovered=recovered, dead=dead, crashed=counted, backlog=counts)
+
+
+def owners_of_unfinished(connection: sqlite3.Connection) -> set[int]:
+    """Return the numbers of the servers that have unfinished deliveries: one step in an index for each."""
+    found: set[int] = set()
+    for statement in _NEXT_OWNERS:
+        (owner,) = connection.execute(statement, (-1,)).fetchone()
+        while owner is not None:
+            found.add(owner)
+            (owner,) = connection.execute(statement, (owner,)).fetchone()
+    return found
+
+
+def _largest(connection: sqlite3.Connection, owners: Collection[int]) -> int | None:
+    """Return the server that has the most unfinished deliveries; None when none has more than `MOST_MOVED`."""
+    large = [
+        owner for owner in owners if connection.execute(_COUNT_SOME, (owner, MOST_MOVED + 1)).fetchone()[0] > MOST_MOVED
+    ]
+    if len(large) < 2:
+        return large[0] if large else None
+    return max(large, key=lambda owner: int(connection.execute(_COUNT_ALL, (owner,)).fetchone()[0]))
+
+
+def _backlog(connection: sqlite3.Connection, without: Collection[int]) -> tuple[Backlog, ...]:
+    """Count what is unfinished in the index alone, which has no owners, and take off what these servers have."""
+    counts = {(each.trigger_id, each.version): each for each in map(count, connection.execute(BACKLOG))}
+    for owner in without:
+        for each in map(count, connection.execute(_BACKLOG_OF, (owner,))):
+            key = each.trigger_id, each.version
+            counts[key] = evolve(
+                counts[key], ready=counts[key].ready - each.ready, waiting=counts[key].waiting - each.waiting
+            )
+    return tuple(each for each in counts.values() if each.ready or each.waiting)
+
+
+def _take_number(session: Session, heir: int, left: Collection[int]) -> None:
+    """
+    Take the number of a server that is gone, so that none of its rows is written; the others' rows are.
+
+    A million rows would keep the writer, and with it the start, for half a minute.
+    """
+    execute, ours = session.connection.execute, session.incarnation
+    for owner in {ours, *left} - {heir}:
+        for statement in _MOVE:
+            execute(statement, (owner, heir))
+    execute("DELETE FROM servers WHERE incarnation = ?", (heir,))
+    execute("UPDATE servers SET incarnation = ? WHERE incarnation = ?", (heir, ours))
+    session.incarnation = heir
 
 
 def has_unfinished(connection: sqlite3.Connection, owner: int) -> bool:

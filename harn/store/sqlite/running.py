@@ -29,6 +29,9 @@ class RunningNotes(Protocol):
     def open(self, incarnation: int) -> None:
         """Begin this server's note."""
 
+    def renumber(self, incarnation: int) -> None:
+        """Keep this server's note under another number."""
+
     def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `IDeliveries.begins`."""
 
@@ -72,6 +75,11 @@ class RunningNote:
         self._path = os.path.join(self._directory, f"{PREFIX}{incarnation}")
         self._open = True
         self._worker.start()
+
+    def renumber(self, incarnation: int) -> None:
+        """See `RunningNotes.renumber`."""
+        if self._open:
+            self._worker.post(lambda: self._rename(os.path.join(self._directory, f"{PREFIX}{incarnation}")))
 
     def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `IDeliveries.begins`."""
@@ -148,6 +156,11 @@ class RunningNote:
         except OSError as error:
             return error
         return None
+
+    def _rename(self, path: str) -> None:
+        self._discard()
+        self._path = path
+        self._write(tuple(self._running))
 
     def _discard(self) -> None:
         descriptor, self._descriptor = self._descriptor, None

@@ -172,6 +172,7 @@ class Writer:
             if self._session is None:
                 self._session = self._database.reopen(self._incarnation)
             write_batch(self._session, units, now)
+            self._incarnation = self._session.incarnation  # a recovery may have changed it
             # After the commit, so that one to files that are gone is not reported as done. Heartbeats are calls.
             self._database.committed(self._session, thorough=any(isinstance(unit, Call) for unit in units))
         except EventLogGone as error:
@@ -190,6 +191,7 @@ class Writer:
         session = self._session
         if session is None:
             return
+        session.incarnation = self._incarnation
         try:
             self._undo()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CONNECTION_IS_SOUND:

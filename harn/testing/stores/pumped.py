@@ -137,6 +137,12 @@ class MemoryNotes:
         self._incarnation = incarnation
         self._ours = self._noted.setdefault(incarnation, set())
 
+    def renumber(self, incarnation: int) -> None:
+        """See `RunningNotes.renumber`."""
+        self._noted.pop(self._incarnation, None)
+        self._incarnation = incarnation
+        self._noted[incarnation] = self._ours
+
     def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
         """See `RunningNotes.begins`."""
         self._ours.add(delivery_id)
