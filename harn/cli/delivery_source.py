@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
 from msgspec import structs, to_builtins
@@ -14,6 +14,7 @@ from harn.cli.client import AdminClient
 from harn.cli.operations import Answered, ask
 from harn.cli.place import Reach
 from harn.deliveries.describing import describe_dead, describe_list, describe_whole, only, unknown
+from harn.deliveries.fixtures import export_fixture, fixture_of
 from harn.deliveries.model import DeadLetters, DeliveryDetail, DeliveryList
 from harn.deliveries.operations import (
     MOST_LISTED,
@@ -26,6 +27,8 @@ from harn.deliveries.operations import (
 )
 from harn.deliveries.redaction import no_credential
 from harn.deliveries.scan import Scan
+from harn.model.fixture import fixture_document
+from harn.store.lists import WholeDelivery
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.offline import OfflineStore, open_readonly
 
@@ -43,6 +46,9 @@ class DeliverySource(Protocol):
 
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """Return the dead letters in groups."""
+
+    def export(self, wanted: ShowDelivery) -> dict[str, Any]:
+        """Return the fixture of one delivery."""
 
 
 @frozen
@@ -63,6 +69,11 @@ class ServerDeliveries:
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """See `DeliverySource.dead_letters`."""
         return ask(self.client, list_dead_letters, wanted)
+
+    def export(self, wanted: ShowDelivery) -> dict[str, Any]:
+        """See `DeliverySource.export`."""
+        found: dict[str, Any] = ask(self.client, export_fixture, wanted).result.fixture
+        return found
 
 
 @frozen
@@ -89,10 +100,16 @@ class StoredDeliveries:
 
     def show(self, wanted: ShowDelivery) -> Answered[DeliveryDetail]:
         """See `DeliverySource.show`."""
-        with self._open() as store:
-            whole = only(wanted.event_id, store.ask(SQLiteDeliveryLists.whole, wanted.event_id))
-        found = describe_whole(whole, no_credential)
+        found = describe_whole(self._whole(wanted), no_credential)
         return Answered(found, to_builtins(found))
+
+    def export(self, wanted: ShowDelivery) -> dict[str, Any]:
+        """See `DeliverySource.export`."""
+        return fixture_document(fixture_of(self._whole(wanted).delivery, no_credential))
+
+    def _whole(self, wanted: ShowDelivery) -> WholeDelivery:
+        with self._open() as store:
+            return only(wanted.event_id, store.ask(SQLiteDeliveryLists.whole, wanted.event_id))
 
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """See `DeliverySource.dead_letters`."""

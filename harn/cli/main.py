@@ -140,6 +140,8 @@ def cli() -> None:
         "deliveries": "harn.cli.deliveries:deliveries",
         "delivery": "harn.cli.deliveries:delivery",
         "dlq": "harn.cli.deliveries:dlq",
+        "export": "harn.cli.fixtures:export",
+        "import": "harn.cli.fixtures:import_",
         "fire": "harn.cli.fire:fire",
         "recover": "harn.cli.recover:recover",
         "backup": "harn.cli.backup:backup",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harn.deliveries import change_operations, job_operations
+from harn.deliveries import change_operations, fixtures, job_operations
 from harn.deliveries.bulk import Bulk
 from harn.deliveries.change_operations import ChangeService
 from harn.deliveries.changing import Changer
@@ -11,6 +11,7 @@ from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.operations import OPERATIONS, DeliveryService
 from harn.deliveries.replaying import Replayer
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.intake import Intake
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
 from harn.triggers.registry import Registry
@@ -21,7 +22,10 @@ def install(server: Server) -> None:
     reader = server.add(
         DeliveryReader(clock=server.reactor, wall=server.wall, lists=server.store.lists, in_thread=server.in_thread)
     )
-    server.operations.add(DeliveryService(reader=reader, coordinator=server[Coordinator]), *OPERATIONS)
+    service = DeliveryService(reader=reader, coordinator=server[Coordinator])
+    server.operations.add(service, *OPERATIONS, *fixtures.READING)
+    importer = fixtures.FixtureImporter(wall=server.wall, registry=server[Registry], intake=server[Intake])
+    server.operations.add(importer, *fixtures.WRITING)
     install_changes(server, reader)
 
 

@@ -19,6 +19,7 @@ from harn.deliveries.model import DeadGroupInfo, DeadLetters, DeliveryInfo, Deli
 from harn.deliveries.operations import ListDeliveries
 from harn.model.delivery import DEAD, WAITING, DeadLetter
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
+from harn.testing.handlers import load_fixture
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, new_delivery, settlement_of
 
 EVENT_ID = "trigger_evt_0190b5e2-7a31-7c55-a1b2-0123456789ab"
@@ -114,6 +115,20 @@ class OfflineTests(TestCase):
         listed = json.loads(self.run_in(directory, "dlq", "--list", "--json").stdout)
         self.assertEqual([each["event_id"] for each in listed["deliveries"]], ["dead"])
         self.assertEqual(self.run_in(directory, "dlq", "--trigger", "b").stdout, "Dead letters:\n- none\n")
+
+    async def test_export(self) -> None:
+        """A fixture is printed, or written to a file; a file that is not one is not sent anywhere."""
+        directory = await self.write()
+        printed = json.loads(self.run_in(directory, "export", "dead").stdout)
+        self.assertEqual((printed["format"], printed["body"]), ("harn-fixture/1", '{"n": 1}'))
+        path = self.mktemp()
+        self.assertEqual(self.run_in(directory, "export", "dead", path).stdout, f"exported dead to {path}\n")
+        self.assertEqual(load_fixture(path).raw_body, b'{"n": 1}')
+        missing = self.run_in(directory, "import", path)
+        self.assertEqual(missing.exit_code, 1)
+        self.assertIn("error: no server runs on", missing.stderr)
+        wrong = CliRunner().invoke(cli, ["orchestrator", "import", "-", "--state-dir", directory], input="{}")
+        self.assertIn("not a fixture: format: must be 'harn-fixture/1', got nothing", wrong.stderr)
 
 
 class DrawingTests(SynchronousTestCase):

@@ -1,0 +1,87 @@
+"""``harn orchestrator export`` and ``import``: the event of a delivery as a file, and a file as a new delivery."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from harn.cli.delivery_source import find_source
+from harn.cli.operations import ask, parameters_from, print_json, with_parameters
+from harn.cli.place import Reach
+from harn.cli.shared import with_json, with_place, with_server
+from harn.deliveries.fixtures import export_fixture, import_fixture
+from harn.errors import HarnError
+from harn.model.fixture import read_fixture
+
+
+class FixtureWrong(HarnError):
+    """A file that is not a fixture, or cannot be read."""
+
+
+@click.command(name="export")
+@with_place
+@with_parameters(export_fixture, arguments=("event_id",))
+@click.argument("file", required=False, type=click.Path(dir_okay=False, writable=True))
+@with_server
+@with_json
+def export(file: str | None, as_json: bool, **given: Any) -> None:
+    """
+    Write the event of EVENT_ID as a fixture to FILE, or to standard output.
+
+    Secrets and signatures are redacted. Feed it to a handler in a test with harn.testing.handlers, or to a server with
+    harn orchestrator import.
+    """
+    fixture = find_source(Reach.told(given, os.environ)).export(parameters_from(export_fixture, given))
+    if file is None:
+        print_json(fixture)
+        return
+    with open(file, "w", encoding="utf-8") as out:
+        out.write(json.dumps(fixture, indent=2, ensure_ascii=False) + "\n")
+    if as_json:
+        print_json({"event_id": fixture["envelope"]["id"], "file": file, "redacted": fixture.get("redacted", False)})
+    else:
+        note = " (secrets redacted)" if fixture.get("redacted") else ""
+        click.echo(f"exported {fixture['envelope']['id']} to {file}{note}")
+
+
+@click.command(name="import")
+@with_place
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@with_parameters(import_fixture, without=("fixture",))
+@with_server
+@with_json
+def import_(file: str, as_json: bool, **given: Any) -> None:
+    """
+    Send the fixture in FILE (- for standard input) to a running server as a new delivery.
+
+    Filter and dedupe key are not evaluated.
+    """
+    wanted = parameters_from(import_fixture, given, fixture=read_document(file))
+    answered = ask(Reach.told(given, os.environ).client(), import_fixture, wanted)
+    if as_json:
+        print_json(answered.document)
+    else:
+        found = answered.result
+        click.echo(f"imported as {found.event_id} for {found.binding}")
+
+
+def read_document(file: str) -> Any:
+    """
+    Read a fixture's document, and check it.
+
+    :raises FixtureWrong: it is not one.
+    """
+    try:
+        if file == "-":
+            document = json.load(sys.stdin)
+        else:
+            with open(file, encoding="utf-8") as source:
+                document = json.load(source)
+        read_fixture(document)
+    except ValueError as error:
+        raise FixtureWrong(f"{file}: not a fixture: {error}") from error
+    return document
