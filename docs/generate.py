@@ -15,6 +15,8 @@ from typing import Any
 import click
 import msgspec
 
+from harn.alerts import operations as alert_operations
+from harn.alerts.feature import add_alert_gauges
 from harn.backup import operations as backup_operations
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
@@ -302,6 +304,7 @@ def metrics_part() -> str:
     add_edge_gauges(metrics, unread, unread)
     add_trigger_gauges(metrics, unread, unread)
     add_disk_gauges(metrics, unread)
+    add_alert_gauges(metrics, unread)
     rows = []
     for family in ServerCollector(metrics, []).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -394,6 +397,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *reload_operations.OPERATIONS,
     *history_operations.OPERATIONS,
     *rollout_operations.OPERATIONS,
+    *alert_operations.OPERATIONS,
     *drain_operations.OPERATIONS,
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,

@@ -43,6 +43,7 @@ Every exception that harn raises on purpose, as one tree.
     ├── StageFailed                 a reload's stage that failed; names the stage and its problems
     │   ├── StageTimedOut
     │   └── FilesUnsettled          files that change while they are read
+    ├── AlertNotSent                an alert that could not be sent this time
     ├── GateShut                    a connector emitted an event while its generation does not serve
     ├── AttemptFailed               one attempt of one delivery; each class names its ``error_class``
     │   ├── HandlerRaised
@@ -271,6 +272,18 @@ class StageTimedOut(StageFailed):
 
 class FilesUnsettled(StageFailed):
     """The files changed while they were read, again and again: no two readings were equal."""
+
+
+class AlertNotSent(HarnError):
+    """
+    An alert could not be sent; the message says why, and shows no secret.
+
+    :ivar retry_after: seconds that the receiver asked to wait, or None.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class GateShut(HarnError):

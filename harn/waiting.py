@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -42,6 +42,15 @@ def shield(work: Awaitable[T], failed_late: Callable[[Failure], object]) -> Defe
 
     running.addCallbacks(succeeded, failed)
     return waiting
+
+
+def limited(work: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
+    """
+    Return ``work``, which is cancelled after so many seconds and fails with `TimeoutError` then.
+
+    Whatever error cancelling makes of it: endpoints and HTTP clients have errors of their own for that.
+    """
+    return work.addTimeout(seconds, clock, lambda result, after: Failure(TimeoutError(after)))
 
 
 async def retry(

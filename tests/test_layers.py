@@ -42,6 +42,7 @@ LAYERS: dict[str, int] = {
     "dispatch": 4,
     "reload": 4,
     "deliveries": 5,
+    "alerts": 5,
     "rollout": 5,
     "history": 5,
     "backup": 5,

@@ -143,6 +143,7 @@ def cli() -> None:
         "export": "harn.cli.fixtures:export",
         "import": "harn.cli.fixtures:import_",
         "fire": "harn.cli.fire:fire",
+        "alerts": "harn.cli.alerts:alerts",
         "recover": "harn.cli.recover:recover",
         "backup": "harn.cli.backup:backup",
         "restore": "harn.cli.backup:restore",

@@ -55,6 +55,7 @@ class ServerCollector(Collector):
         yield from http_families(metrics)
         yield from trigger_families(metrics)
         yield from reload_families(metrics)
+        yield from alert_families(metrics)
         yield from self._gauges
         yield from process_families()
 
@@ -264,6 +265,15 @@ def reload_families(metrics: Metrics) -> Iterator[Metric]:
         ("output",),
         (((name,), count) for name, count in outputs.dropped().items()),
     )
+
+
+def alert_families(metrics: Metrics) -> Iterator[Metric]:
+    """Yield the messages of alerts, by kind and receiver."""
+    alerts = list(metrics.alerts.items())
+    rows = [(labels, counts.sent) for labels, counts in alerts]
+    yield counter("harn_alerts_sent", "Messages of alerts that were sent.", ("on", "to"), rows)
+    rows = [(labels, counts.failed) for labels, counts in alerts]
+    yield counter("harn_alerts_failed", "Tries to send a message of an alert that failed.", ("on", "to"), rows)
 
 
 def counter(name: str, documentation: str, labelnames: tuple[str, ...], rows: Rows) -> Metric:

@@ -41,6 +41,15 @@ class EndpointStats:
         self.body_bytes = Histogram(BYTES)
 
 
+class AlertCounts:
+    """Messages of alerts of one kind and way: those sent, and the tries that failed."""
+
+    __slots__ = ("failed", "sent")
+
+    def __init__(self) -> None:
+        self.sent = self.failed = 0
+
+
 @frozen(kw_only=True)
 class Gauge:
     """A number that is read at each scrape; ``read`` returns one number, or numbers by label values."""
@@ -80,6 +89,7 @@ class Metrics:
         self.interpreter_restarts = 0
         self.first_delivery_id: int | None = None
         self.last_delivery_id = 0
+        self.alerts: dict[tuple[str, str], AlertCounts] = {}
         self._sources: set[str] = set()
 
     def trigger(self, trigger_id: str, provider: str) -> TriggerCounts:
@@ -89,6 +99,13 @@ class Metrics:
             counts = self.triggers[trigger_id] = TriggerCounts(trigger_id, provider)
         elif counts.provider != provider:
             counts.provider = provider
+        return counts
+
+    def alert(self, on: str, to: str) -> AlertCounts:
+        """Return the counts of messages of alerts, which callers add to; after the first call they exist, at 0."""
+        counts = self.alerts.get((on, to))
+        if counts is None:
+            counts = self.alerts[on, to] = AlertCounts()
         return counts
 
     def version(self, binding: str) -> VersionCounts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from harn.alerts import feature as alerts
 from harn.backup import feature as backup
 from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
@@ -34,6 +35,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield rollout.install
     yield history.install
     yield deliveries.install
+    yield alerts.install
     yield recovery.install
     yield maintenance.install
     yield backup.install

@@ -27,6 +27,9 @@ class ICheckpoints(Interface):
     def get(name: str) -> Deferred[Any]:
         """Return the value under a name, or None."""
 
+    def beginning(prefix: str) -> Deferred[Mapping[str, Any]]:
+        """Return the values whose names begin with ``prefix``, by name."""
+
 
 def encode_checkpoints(values: Mapping[str, Any]) -> dict[str, bytes | None]:
     """

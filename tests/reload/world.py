@@ -96,6 +96,7 @@ class World:
         self.environ = {"HARN_SECRET_GITHUB_WEBHOOK_SECRET": "s-1", "HARN_SECRET_FAKE_TOKEN": "t-1"}
         options = evolve(OPTIONS, manifest=str(root / "harn.toml"), manifest_name="harn.toml")
         server = KitServer(self.clock, options=options, environ=self.environ, store=store)
+        self.server = server
         self.wall, self.store, self.interpreters = server.wall, server.store, server.interpreters
         self.metrics, self.lifecycle = server.metrics, server.lifecycle
         self.plugin, self.table = FakePlugin(), FakeTable()

@@ -26,6 +26,8 @@ CREATE TABLE standing (
 
 _PUT = "INSERT INTO standing (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
+_BEGINNING = "SELECT name, value FROM standing WHERE name >= ? AND name < ? ORDER BY name"
+
 
 @implementer(ICheckpoints)
 class SQLiteCheckpoints(Idea):
@@ -44,6 +46,12 @@ class SQLiteCheckpoints(Idea):
         """See `ICheckpoints.get`."""
         row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0])
+
+    @reads
+    def beginning(self, connection: sqlite3.Connection, prefix: str) -> Mapping[str, Any]:
+        """See `ICheckpoints.beginning`."""
+        rows = connection.execute(_BEGINNING, (prefix, prefix + "\U0010ffff"))
+        return {name: msgspec.json.decode(value) for name, value in rows}
 
 
 def put_all(session: Session, encoded: Mapping[str, bytes | None]) -> None:

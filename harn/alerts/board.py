@@ -1,0 +1,246 @@
+"""Every alert in force with its state: what happens is passed to those that it concerns. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
+
+from attrs import define, field
+
+from harn.alerts import machine
+from harn.alerts.interfaces import Target
+from harn.alerts.model import AlertState, Happened, Rule, Subject
+from harn.alerts.silence import Silence
+from harn.manifest.alerts import SILENT
+from harn.model.identifiers import uuid7
+
+LEAST_PAUSE = 0.1
+"""Seconds from one look at an alert to the next."""
+
+
+def new_id(now: float) -> str:
+    """Make the id of a message."""
+    return f"alert_{uuid7(now)}"
+
+
+@define(eq=False)
+class Entry:
+    """
+    One alert.
+
+    :ivar silence: of a ``silent`` one.
+    :ivar look_at: when the clock changes something next (seconds, Unix); None for never.
+    :ivar is_retired: it is not in force any more, and only its messages are left.
+    """
+
+    rule: Rule
+    target: Target
+    state: AlertState = field(factory=AlertState)
+    silence: Silence | None = None
+    look_at: float | None = None
+    is_retired: bool = False
+
+
+class Board:
+    """
+    The alerts.
+
+    :ivar changed: those whose state changed since `take_changed`, by key.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._retired: dict[str, Entry] = {}
+        self._scopes: dict[str | None, tuple[str, ...]] = {}
+        self._by_kind: dict[str, dict[str | None, tuple[Entry, ...]]] = {}
+        self._looks: list[tuple[float, str]] = []
+        self.changed: dict[str, Entry] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Entry | None:
+        """Return an alert by its key."""
+        return self._entries.get(key)
+
+    def has_alerts(self, trigger_id: str | None) -> bool:
+        """Return whether a trigger has alerts of its own; with None, whether there are any of all triggers."""
+        return trigger_id in self._scopes
+
+    def take_changed(self) -> Sequence[Entry]:
+        """Return those that changed since the last time."""
+        changed, self.changed = self.changed, {}
+        return tuple(changed.values())
+
+    # What is in force
+
+    def adopt(
+        self, trigger_id: str | None, alerts: Sequence[tuple[Rule, Target]], triggers: Iterable[str], now: float
+    ) -> None:
+        """
+        Put the alerts of a trigger in force, or, with None, those of all; an alert with the same key keeps its state.
+
+        :param triggers: every live trigger that they cover.
+        """
+        before = self._scopes.pop(trigger_id, ())
+        kept = {rule.key for rule, _ in alerts}
+        for key in before:
+            if key not in kept:
+                self._retire(self._entries.pop(key))
+        if alerts:
+            self._scopes[trigger_id] = tuple(rule.key for rule, _ in alerts)
+        watched = tuple(triggers) if any(rule.spec.on == SILENT for rule, _ in alerts) else ()
+        for rule, target in alerts:
+            self._enter(rule, target, watched, now)
+        self._index(trigger_id)
+
+    def _enter(self, rule: Rule, target: Target, triggers: Iterable[str], now: float) -> None:
+        entry = self._entries.get(rule.key)
+        if entry is None:
+            entry = self._retired.pop(rule.key, None) or Entry(rule, target)
+            entry.is_retired = False
+            self._entries[rule.key] = self.changed[rule.key] = entry
+        elif rule.spec.within != entry.rule.spec.within and entry.silence is not None:
+            entry.silence.reconsider()
+            entry.state = machine.changed(entry.state, {}, tuple(entry.state.subjects))
+        entry.rule, entry.target = rule, target
+        if rule.spec.on == SILENT:
+            entry.silence = entry.silence or Silence()
+            entry.silence.watch(triggers, now)
+        self._decide(entry, now)
+
+    def _retire(self, entry: Entry) -> None:
+        entry.is_retired = True
+        entry.look_at = entry.silence = None
+        entry.state = AlertState(pending=entry.state.pending, sent_at=entry.state.sent_at)
+        self.changed[entry.rule.key] = entry
+        if entry.state.pending:
+            self._retired[entry.rule.key] = entry
+
+    def _index(self, trigger_id: str | None) -> None:
+        for kind in self._by_kind.values():
+            kind.pop(trigger_id, None)
+        for key in self._scopes.get(trigger_id, ()):
+            entry = self._entries[key]
+            kind = self._by_kind.setdefault(entry.rule.spec.on, {})
+            kind[trigger_id] = (*kind.get(trigger_id, ()), entry)
+
+    def watch(self, added: Iterable[str], removed: Collection[str], now: float) -> None:
+        """Add new triggers to the alerts of all triggers, and remove those that are gone."""
+        for key in self._scopes.get(None, ()):
+            entry = self._entries[key]
+            if entry.silence is not None:
+                entry.silence.watch(added, now)
+                for trigger_id in removed:
+                    entry.silence.drop(trigger_id)
+            if removed and entry.state.subjects:
+                gone = [name for name, subject in entry.state.subjects.items() if subject.trigger_id in removed]
+                entry.state = machine.changed(entry.state, {}, gone)
+            self._decide(entry, now)
+
+    # What happens
+
+    def concerned(self, on: str, trigger_id: str | None) -> tuple[Entry, ...]:
+        """Return the alerts of a kind that are about a trigger; with None, every one of the kind."""
+        kind = self._by_kind.get(on)
+        if not kind:
+            return ()
+        if trigger_id is None:
+            return tuple(entry for entries in kind.values() for entry in entries)
+        return (*kind.get(trigger_id, ()), *kind.get(None, ()))
+
+    def happened(self, on: str, event: Happened, *, everywhere: bool = False) -> None:
+        """
+        Count something.
+
+        :param everywhere: it concerns every alert of the kind.
+        """
+        for entry in self.concerned(on, None if everywhere else event.trigger_id):
+            self._update(entry, machine.happened(entry.rule, entry.state, event))
+            self._decide(entry, event.at)
+
+    def began(self, on: str, name: str, subject: Subject, *, everywhere: bool = False) -> None:
+        """Record that something is wrong from now on; `happened` counts it after that."""
+        for entry in self.concerned(on, None if everywhere else subject.trigger_id):
+            self._update(entry, machine.changed(entry.state, {name: subject}))
+
+    def ended(self, on: str, name: str, trigger_id: str | None, now: float) -> None:
+        """Record that something is right again."""
+        for entry in self.concerned(on, trigger_id):
+            self._update(entry, machine.changed(entry.state, {}, (name,)))
+            self._decide(entry, now)
+
+    def stand(self, entry: Entry, subjects: Mapping[str, Subject], now: float) -> None:
+        """Record all that is wrong now for one alert: what is not listed is right again."""
+        gone = tuple(entry.state.subjects.keys() - subjects.keys())
+        self._update(entry, machine.changed(entry.state, subjects, gone))
+        self._decide(entry, now)
+
+    def dealt_with(self, on: str, trigger_id: str, count: int, now: float) -> None:
+        """Record that dead letters of a trigger were replayed, redriven or discarded."""
+        for entry in self.concerned(on, trigger_id):
+            self._update(entry, machine.dealt_with(entry.state, count))
+            self._decide(entry, now)
+
+    def accepted(self, trigger_id: str, now: float) -> None:
+        """Record that a trigger accepted something."""
+        for entry in self.concerned(SILENT, trigger_id):
+            assert entry.silence is not None
+            if entry.silence.accepted(trigger_id, now):
+                self._update(entry, machine.changed(entry.state, {}, (trigger_id,)))
+                self._decide(entry, now)
+
+    # The clock
+
+    def look(self, now: float) -> float | None:
+        """Update the alerts whose time has come; return when the next one is due."""
+        while self._looks and self._looks[0][0] <= now:
+            at, key = heappop(self._looks)
+            entry = self._entries.get(key)
+            if entry is not None and entry.look_at == at:
+                entry.look_at = None
+                self._decide(entry, now)
+        return self._looks[0][0] if self._looks else None
+
+    def restore(self, entry: Entry, state: AlertState, now: float) -> None:
+        """Restore the state that an earlier server left."""
+        self._update(entry, machine.restored(state, now))
+        self._decide(entry, now)
+
+    def put(self, entry: Entry, state: AlertState, now: float) -> None:
+        """Record the state after a message was sent, or was not."""
+        self._update(entry, state)
+        if not entry.is_retired:
+            self._decide(entry, now)
+        elif not state.pending:
+            self._retired.pop(entry.rule.key, None)
+
+    def _update(self, entry: Entry, state: AlertState) -> None:
+        if state is not entry.state:
+            entry.state = state
+            self.changed[entry.rule.key] = entry
+
+    def _decide(self, entry: Entry, now: float) -> None:
+        rule = entry.rule
+        if entry.silence is not None:
+            overdue = entry.silence.overdue(rule.spec.within, now)
+            began = {each: Subject(trigger_id=each, since=since) for each, since in overdue.items()}
+            self._update(entry, machine.changed(entry.state, began))
+        self._update(entry, machine.decide(rule, entry.state, now, new_id))
+        self._plan(entry, now)
+
+    def _plan(self, entry: Entry, now: float) -> None:
+        look_at = machine.next_look(entry.rule, entry.state)
+        if entry.silence is not None:
+            silent_at = entry.silence.next_due(entry.rule.spec.within)
+            look_at = min((each for each in (look_at, silent_at) if each is not None), default=None)
+        if look_at is not None and look_at <= now:
+            look_at = now + LEAST_PAUSE
+        if look_at == entry.look_at:
+            return
+        entry.look_at = look_at
+        if look_at is not None:
+            heappush(self._looks, (look_at, entry.rule.key))

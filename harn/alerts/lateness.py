@@ -1,0 +1,73 @@
+"""Looks for deliveries that have been ready for too long, where an alert is about that."""
+
+from __future__ import annotations
+
+from twisted.application.internet import TimerService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harn.alerts.board import Board
+from harn.alerts.model import Subject
+from harn.alerts.runner import Runner
+from harn.clocks import WallTime
+from harn.dispatch.dispatcher import Dispatcher
+from harn.errors import EventLogUnavailable
+from harn.manifest.alerts import LATE
+from harn.store.deliveries import IDeliveries
+
+log = Logger(namespace="harn.alerts")
+
+INTERVAL = 1.0
+"""Seconds between two looks at the clock."""
+SHARE = 0.1
+"""Of the shortest time that an alert allows, between two looks at the store; see also `LONGEST`."""
+LONGEST = 30.0
+"""Seconds between two looks at the store, at most."""
+
+
+class LatenessService(TimerService):
+    """Looks again and again; without an alert on lateness it costs a look at a table."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        deliveries: IDeliveries,
+        dispatcher: Dispatcher,
+        board: Board,
+        runner: Runner,
+    ) -> None:
+        TimerService.__init__(self, INTERVAL, lambda: Deferred.fromCoroutine(self.look()))
+        self.clock = clock
+        self._clock = clock
+        self._wall = wall
+        self._deliveries = deliveries
+        self._dispatcher = dispatcher
+        self._board = board
+        self._runner = runner
+        self._next_at = 0.0
+
+    async def look(self) -> None:
+        """Look once, if it is time; a store that cannot be read costs this turn alone."""
+        alerts = self._board.concerned(LATE, None)
+        if not alerts or self._clock.seconds() < self._next_at:
+            return
+        shortest = min(entry.rule.spec.within for entry in alerts)
+        self._next_at = self._clock.seconds() + min(LONGEST, shortest * SHARE)
+        try:
+            running = tuple(self._dispatcher.in_progress)
+            found = await self._deliveries.overdue(self._wall.seconds() - shortest, running)
+        except EventLogUnavailable as error:
+            log.debug("lateness cannot be looked for: {why}", why=str(error))
+            return
+        now = self._wall.seconds()
+        for entry in self._board.concerned(LATE, None):
+            late = {
+                each.trigger_id: Subject(trigger_id=each.trigger_id, since=each.since, event_id=each.event_id)
+                for each in found
+                if entry.rule.covers(each.trigger_id) and now >= each.since + entry.rule.spec.within
+            }
+            self._board.stand(entry, late, now)
+        if self._board.changed:
+            self._runner.run()

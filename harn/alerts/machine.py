@@ -1,0 +1,263 @@
+"""
+The state machine of one alert: what happened and the time in, the next state with the messages that are due out. Pure.
+
+An alert is quiet or firing. It begins and ends as `harn.manifest.alerts` says of its kind; a message is made when it
+has begun, again while it goes on, at most one in ``every``, and one when it has ended, if its beginning was announced.
+While a message waits to be sent no other is made that it begins or goes on, so that an alert has three waiting at most;
+what happens meanwhile is added to the one that waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from msgspec.structs import replace
+
+from harn.alerts.model import (
+    FIRING,
+    MOST_NAMED,
+    RESOLVED,
+    AlertState,
+    Happened,
+    Named,
+    Notice,
+    Pending,
+    Rule,
+    Subject,
+)
+from harn.manifest.alerts import DEAD_LETTER
+
+MOST_KEPT = 100
+"""Triggers that an alert of all triggers counts apart; the sum is of all."""
+LONGEST_PENDING = 86400.0
+"""Seconds after which a message that cannot be sent is given up."""
+
+
+def happened(rule: Rule, state: AlertState, event: Happened) -> AlertState:
+    """Count what happened; `decide` says whether that begins the alert."""
+    at, last = event.at, state.last_at
+    if not state.is_firing and last is not None and at - last > rule.spec.within:
+        state = replace(state, times=(), count=0, counted_from=None, by_trigger={}, left=0)
+    threshold = rule.spec.threshold
+    state = replace(
+        state,
+        times=(*state.times, *[at] * min(event.count, threshold))[-threshold:],
+        total=state.total + event.count if state.is_firing else 0,
+        left=state.left + event.count,
+        reason=event.reason,
+        event_id=event.event_id,
+    )
+    waiting = _waiting(state)
+    if waiting is not None:
+        return _merged(state, waiting, event)
+    by_trigger = state.by_trigger
+    if event.trigger_id in by_trigger or len(by_trigger) < MOST_KEPT:
+        by_trigger = {**by_trigger, event.trigger_id: by_trigger.get(event.trigger_id, 0) + event.count}
+    counted_from = at if state.counted_from is None else state.counted_from
+    return replace(state, count=state.count + event.count, counted_from=counted_from, by_trigger=by_trigger)
+
+
+def changed(state: AlertState, began: Mapping[str, Subject], ended: Collection[str] = ()) -> AlertState:
+    """Add subjects that are wrong from now on, and remove those that are not; each by its name."""
+    gone = state.subjects.keys() & set(ended)
+    new = {name: subject for name, subject in began.items() if name not in state.subjects}
+    if not gone and not new:
+        return state
+    kept = {name: subject for name, subject in state.subjects.items() if name not in gone}
+    return replace(state, subjects={**kept, **new})
+
+
+def dealt_with(state: AlertState, count: int) -> AlertState:
+    """Record that so many dead letters were replayed, redriven or discarded; when all were, the alert ends."""
+    return replace(state, left=max(0, state.left - count)) if state.left else state
+
+
+def decide(rule: Rule, state: AlertState, now: float, make_id: Callable[[float], str]) -> AlertState:
+    """
+    Return the state at ``now`` (seconds, Unix): begun, ended, and with the messages that are due.
+
+    :param make_id: makes the id of a message from the time.
+    """
+    state = _not_ahead(state, now)
+    if not state.is_firing and _begins(rule, state, now):
+        since = min((subject.since for subject in state.subjects.values()), default=now)
+        began = min(since, state.times[0] if state.times else since)
+        state = replace(state, firing_since=began, is_announced=False, total=state.count)
+    if state.is_firing and _ends(rule, state, now):
+        return _ended(state, now, make_id)
+    if state.is_firing and _is_message_due(rule, state, now):
+        return _announced(state, now, make_id)
+    return state
+
+
+def next_look(rule: Rule, state: AlertState) -> float | None:
+    """Return when `decide` would next change something if nothing happens (seconds, Unix); None for never."""
+    if not state.is_firing:
+        return None
+    times = []
+    if rule.spec.on == DEAD_LETTER and state.last_at is not None:
+        times.append(state.last_at + rule.spec.within)
+    if not _has_pending(state) and (not state.is_announced or _goes_on(rule, state)):
+        times.append(0.0 if state.sent_at is None else state.sent_at + rule.spec.every)
+    return min(times, default=None)
+
+
+def begin_sending(state: AlertState) -> AlertState:
+    """Mark the first message as being sent: it does not change any more."""
+    first, *others = state.pending
+    return replace(state, pending=(replace(first, is_being_sent=True), *others))
+
+
+def sent(state: AlertState, now: float) -> AlertState:
+    """Remove the first message, which was sent."""
+    first, *others = state.pending
+    sent_at = now if first.notice.status == FIRING else state.sent_at
+    return replace(state, pending=tuple(others), sent_at=sent_at, last_error="")
+
+
+def not_sent(state: AlertState, error: str, now: float, due_at: float) -> AlertState:
+    """Record that the first message could not be sent; it is tried again at ``due_at``."""
+    first, *others = state.pending
+    tried = replace(
+        first,
+        is_being_sent=False,
+        attempts=first.attempts + 1,
+        due_at=due_at,
+        failing_since=now if first.failing_since is None else first.failing_since,
+        error=error,
+    )
+    return replace(state, pending=(tried, *others), last_error=error)
+
+
+def given_up(state: AlertState, now: float) -> tuple[AlertState, tuple[Pending, ...]]:
+    """Remove the messages that have waited for `LONGEST_PENDING`; return them, too."""
+    old = tuple(
+        each for each in state.pending if not each.is_being_sent and now - each.notice.made_at >= LONGEST_PENDING
+    )
+    kept = tuple(each for each in state.pending if each not in old)
+    return (replace(state, pending=kept), old) if old else (state, ())
+
+
+def restored(state: AlertState, now: float) -> AlertState:
+    """Return the state that an earlier server left: a message in transit may not have arrived, and is due now."""
+    pending = tuple(replace(each, is_being_sent=False, due_at=now) for each in state.pending)
+    return _not_ahead(replace(state, pending=pending), now)
+
+
+def _begins(rule: Rule, state: AlertState, now: float) -> bool:
+    if not rule.is_counted:
+        return bool(state.subjects)
+    threshold, within = rule.spec.threshold, rule.spec.within
+    is_reached = len(state.times) >= threshold and now <= state.times[-threshold] + within
+    return is_reached and (rule.spec.on == DEAD_LETTER or bool(state.subjects))
+
+
+def _ends(rule: Rule, state: AlertState, now: float) -> bool:
+    if rule.spec.on != DEAD_LETTER:
+        return not state.subjects
+    # The sum, as in `next_look`: of a difference the last bit may be another.
+    return not state.left or state.last_at is None or now >= state.last_at + rule.spec.within
+
+
+def _goes_on(rule: Rule, state: AlertState) -> bool:
+    """Return whether there is something to say while it goes on."""
+    return rule.spec.on != DEAD_LETTER or state.count > 0
+
+
+def _is_message_due(rule: Rule, state: AlertState, now: float) -> bool:
+    if _has_pending(state) or (state.is_announced and not _goes_on(rule, state)):
+        return False
+    return state.sent_at is None or now >= state.sent_at + rule.spec.every
+
+
+def _has_pending(state: AlertState) -> bool:
+    return any(each.notice.status == FIRING for each in state.pending)
+
+
+def _waiting(state: AlertState) -> Pending | None:
+    """Return the message that says that it goes on, if it waits, and may still be added to."""
+    last = state.pending[-1] if state.pending else None
+    return last if last is not None and last.notice.status == FIRING and not last.is_being_sent else None
+
+
+def _merged(state: AlertState, waiting: Pending, event: Happened) -> AlertState:
+    """Add what happened to the message that waits."""
+    notice = waiting.notice
+    counts = {each.trigger_id: each.count for each in notice.named}
+    others = notice.others
+    if event.trigger_id in counts or len(counts) < MOST_NAMED:
+        counts[event.trigger_id] = counts.get(event.trigger_id, 0) + event.count
+    elif not others:
+        others = 1  # at least one more; how many is not counted while the message waits
+    notice = replace(
+        notice,
+        count=notice.count + event.count,
+        reason=event.reason,
+        event_id=event.event_id or notice.event_id,
+        named=tuple(Named(trigger_id=each, count=count) for each, count in counts.items() if each),
+        others=others,
+    )
+    return replace(state, pending=(*state.pending[:-1], replace(waiting, notice=notice)))
+
+
+def _announced(state: AlertState, now: float, make_id: Callable[[float], str]) -> AlertState:
+    assert state.firing_since is not None
+    named, others = _named(state)
+    subject = next(iter(state.subjects.values()), None)
+    notice = Notice(
+        id=make_id(now),
+        status=FIRING,
+        made_at=now,
+        began_at=state.firing_since,
+        since=state.firing_since if state.counted_from is None else state.counted_from,
+        count=state.count or len(state.subjects),
+        reason=state.reason or ("" if subject is None else subject.reason),
+        event_id=state.event_id or (None if subject is None else subject.event_id),
+        named=named,
+        others=others,
+    )
+    pending = (*state.pending, Pending(notice=notice, due_at=now))
+    return replace(state, pending=pending, is_announced=True, sent_at=now, count=0, counted_from=None, by_trigger={})
+
+
+def _ended(state: AlertState, now: float, make_id: Callable[[float], str]) -> AlertState:
+    assert state.firing_since is not None
+    if not state.is_announced:  # what was not announced is counted in the next message
+        return replace(state, times=(), subjects={}, firing_since=None, total=0, left=0)
+    notice = Notice(
+        id=make_id(now),
+        status=RESOLVED,
+        made_at=now,
+        began_at=state.firing_since,
+        since=state.firing_since,
+        count=state.total,
+        ended_at=now,
+        reason=state.reason,
+    )
+    pending = (*state.pending, Pending(notice=notice, due_at=now))
+    return AlertState(pending=pending, sent_at=state.sent_at, last_error=state.last_error)
+
+
+def _named(state: AlertState) -> tuple[tuple[Named, ...], int]:
+    """Return the triggers to name, the most frequent or longest first, and how many more there are."""
+    if state.by_trigger:
+        counts = sorted(state.by_trigger.items(), key=lambda each: (-each[1], each[0]))
+        named = [Named(trigger_id=trigger_id, count=count) for trigger_id, count in counts if trigger_id]
+    else:
+        subjects = sorted(state.subjects.values(), key=lambda each: (each.since, each.trigger_id))
+        named = [Named(trigger_id=each.trigger_id, since=each.since) for each in subjects if each.trigger_id]
+    return tuple(named[:MOST_NAMED]), max(0, len(named) - MOST_NAMED)
+
+
+def _not_ahead(state: AlertState, now: float) -> AlertState:
+    """Return a state without a time after ``now``: the wall clock may have been set back."""
+    newest = max((state.sent_at or 0.0, state.last_at or 0.0, state.firing_since or 0.0, state.counted_from or 0.0))
+    if newest <= now:
+        return state
+    return replace(
+        state,
+        times=tuple(min(each, now) for each in state.times),
+        sent_at=None if state.sent_at is None else min(state.sent_at, now),
+        firing_since=None if state.firing_since is None else min(state.firing_since, now),
+        counted_from=None if state.counted_from is None else min(state.counted_from, now),
+    )

@@ -1,0 +1,200 @@
+"""The words of a message: what an operator needs to know and to type, for a chat, a mail or a program. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from harn.alerts.model import FIRING, RESOLVED, TEST, Notice, Rule
+from harn.clocks import rfc3339
+from harn.manifest.alerts import CIRCUIT_OPEN, DEAD_LETTER, LATE, RELOAD_FAILED, SILENT
+from harn.model.durations import format_duration
+from harn.model.visible import visible
+
+COMMAND = "harn orchestrator"
+LONGEST_REASON = 500
+"""Characters."""
+
+
+@frozen(kw_only=True)
+class Origin:
+    """
+    The server that sends.
+
+    :ivar host: the machine's name; ``package``: that of the manifest.
+    :ivar generation: the live one.
+    """
+
+    host: str
+    package: str
+    generation: int
+
+
+@frozen(kw_only=True)
+class Message:
+    """
+    A message in words.
+
+    :ivar subject: one line. ``lines``: the rest, for people.
+    :ivar document: all of it as a JSON value, for programs.
+    """
+
+    id: str
+    subject: str
+    lines: tuple[str, ...]
+    document: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Everything for people."""
+        return "\n".join((self.subject, *self.lines))
+
+
+def write_message(rule: Rule, notice: Notice, origin: Origin) -> Message:
+    """Return a notice in words."""
+    headline = _headline(rule, notice)
+    commands = () if notice.status == RESOLVED else _commands(rule, notice)
+    lines = tuple(visible(line) for line in _lines(notice, commands, origin))
+    subject = visible(headline)
+    return Message(
+        id=notice.id,
+        subject=subject,
+        lines=lines,
+        document=_document(rule, notice, origin, commands, "\n".join((subject, *lines))),
+    )
+
+
+def _headline(rule: Rule, notice: Notice) -> str:
+    who = rule.trigger_id or _one_trigger(notice) or "any trigger"
+    if notice.status == TEST:
+        return f"harn test: {rule.name} reaches you here; nothing is wrong"
+    if notice.status == RESOLVED:
+        lasted = lasting(notice.began_at, notice.ended_at or notice.made_at)
+        return f"harn all-clear: {_subject_of(rule, who)}: {_ended(rule)}; it lasted {lasted}{_in_all(rule, notice)}"
+    return f"harn alert: {_subject_of(rule, who)}: {_began(rule, notice)}"
+
+
+def _subject_of(rule: Rule, who: str) -> str:
+    return "reload" if rule.spec.on == RELOAD_FAILED else who
+
+
+def _one_trigger(notice: Notice) -> str | None:
+    """Return the only trigger that the message names, if it is one."""
+    return notice.named[0].trigger_id if len(notice.named) == 1 and not notice.others else None
+
+
+def _began(rule: Rule, notice: Notice) -> str:
+    since, within = rfc3339(notice.since), format_duration(rule.spec.within)
+    on, count = rule.spec.on, notice.count
+    if on == DEAD_LETTER:
+        return f"{counted(count, 'dead letter')} since {since}"
+    if on == CIRCUIT_OPEN:
+        return f"the circuit opened {counted(count, 'time')} since {since}, and is open"
+    if on == RELOAD_FAILED:
+        began = rfc3339(notice.began_at)
+        return f"{counted(count, 'reload')} failed since {since}; what serves is older since {began}"
+    many = f"{count} triggers have" if count > 1 else "it has"
+    if on == SILENT:
+        return f"{many} accepted nothing for {within} or longer, since {rfc3339(notice.began_at)}"
+    return f"{many} deliveries that have been ready for {within} or longer, since {rfc3339(notice.began_at)}"
+
+
+def _ended(rule: Rule) -> str:
+    return {
+        DEAD_LETTER: f"no new dead letter for {format_duration(rule.spec.within)}, or none is left",
+        CIRCUIT_OPEN: "the circuit is closed",
+        RELOAD_FAILED: "the last reload succeeded",
+        SILENT: "events are accepted again",
+        LATE: "nothing is late any more",
+    }[rule.spec.on]
+
+
+def _in_all(rule: Rule, notice: Notice) -> str:
+    nouns = {DEAD_LETTER: "dead letter", CIRCUIT_OPEN: "opening", RELOAD_FAILED: "failed reload"}
+    noun = nouns.get(rule.spec.on)
+    return f", with {counted(notice.count, noun)}" if noun is not None and notice.count else ""
+
+
+def _commands(rule: Rule, notice: Notice) -> tuple[str, ...]:
+    """Return what to type to look closer."""
+    trigger_id = rule.trigger_id or _one_trigger(notice)
+    of_trigger = "" if trigger_id is None else f" --trigger {trigger_id}"
+    if notice.status == TEST:
+        return (f"{COMMAND} alerts",)
+    if rule.spec.on == DEAD_LETTER:
+        example = () if notice.event_id is None else (f"{COMMAND} delivery {notice.event_id}",)
+        return (*example, f"{COMMAND} dlq{of_trigger}")
+    return {
+        CIRCUIT_OPEN: (f"{COMMAND} inspect", f"{COMMAND} deliveries{of_trigger}"),
+        RELOAD_FAILED: (f"{COMMAND} check", f"{COMMAND} plan"),
+        SILENT: (f"{COMMAND} inspect", f"{COMMAND} deliveries{of_trigger} --limit 5"),
+        LATE: (f"{COMMAND} deliveries{of_trigger} --state ready", f"{COMMAND} inspect"),
+    }[rule.spec.on]
+
+
+def _lines(notice: Notice, commands: tuple[str, ...], origin: Origin) -> list[str]:
+    lines = []
+    if notice.reason and notice.status == FIRING:
+        lines.append(f"Reason: {notice.reason[:LONGEST_REASON]}")
+    if len(notice.named) > 1 or notice.others:
+        named = [
+            f"{each.trigger_id} ({each.count if each.since is None else 'since ' + rfc3339(each.since)})"
+            for each in notice.named
+        ]
+        lines.append("Triggers: " + ", ".join(named) + (", and others" if notice.others else ""))
+    if notice.event_id is not None and notice.status == FIRING:
+        lines.append(f"For example: {notice.event_id}")
+    lines += [f"Look closer: {command}" for command in commands]
+    lines.append(f"Server: {origin.host} ({origin.package}), generation {origin.generation}")
+    return lines
+
+
+def _document(rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, ...], text: str) -> dict[str, Any]:
+    spec = rule.spec
+    ended = notice.ended_at
+    return {
+        "type": f"alert.{notice.status}",
+        "timestamp": rfc3339(notice.made_at),
+        "id": notice.id,
+        "alert": rule.name,
+        "status": notice.status,
+        "on": spec.on,
+        "trigger_id": rule.trigger_id,
+        "count": notice.count,
+        "since": rfc3339(notice.since),
+        "began_at": rfc3339(notice.began_at),
+        "ended_at": None if ended is None else rfc3339(ended),
+        "lasted_seconds": None if ended is None else round(ended - notice.began_at, 3),
+        "reason": notice.reason[:LONGEST_REASON] or None,
+        "event_id": notice.event_id,
+        "triggers": [
+            {"trigger_id": each.trigger_id, **({"count": each.count} if each.since is None else {})}
+            | ({} if each.since is None else {"since": rfc3339(each.since)})
+            for each in notice.named
+        ],
+        "threshold": spec.threshold if rule.is_counted else None,
+        "within": format_duration(spec.within),
+        "every": format_duration(spec.every),
+        "commands": list(commands),
+        "host": origin.host,
+        "package": origin.package,
+        "generation": origin.generation,
+        "text": text,
+    }
+
+
+def counted(number: int, noun: str) -> str:
+    """Write ``1 dead letter`` or ``2 dead letters``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def lasting(began_at: float, ended_at: float) -> str:
+    """Write how long something lasted, in its two largest units: ``2h 5m``."""
+    seconds = max(0, round(ended_at - began_at))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, seconds = divmod(seconds, size)
+        if number or (unit == "s" and not parts):
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])

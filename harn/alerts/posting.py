@@ -1,0 +1,156 @@
+"""
+Sending over HTTP: to Slack's incoming webhooks, and to any receiver of JSON.
+
+Sources: Slack, "Sending messages using incoming webhooks" and "Rate limits" (429 with Retry-After); Standard Webhooks
+specification 1.0 (headers and signature).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseFailed
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+import harn
+from harn.alerts.interfaces import ISender, Target
+from harn.alerts.messages import Message
+from harn.clocks import WallTime
+from harn.connectors.signatures import StandardScheme
+from harn.errors import AlertNotSent
+from harn.manifest.alerts import SLACK
+from harn.model.visible import visible
+from harn.waiting import limited
+
+TIMEOUT = 15.0
+"""Seconds that one message may take, from the connection to the end of the answer."""
+MOST_READ = 1024
+"""Bytes of an answer that are read; the rest is cut off."""
+MOST_SHOWN = 100
+"""Characters of an answer that are shown."""
+LONGEST_WAIT = 3600.0
+"""Seconds to wait at most, whatever a receiver asks for."""
+RETRY_LATER = (429, 503)
+
+
+def slack_body(message: Message) -> bytes:
+    """Return the body for an incoming webhook: text in Slack's mark-up, whose three characters are escaped."""
+    subject, lines = escape(message.subject), "\n".join(map(escape, message.lines))
+    section = {"type": "section", "text": {"type": "mrkdwn", "text": f"*{subject}*\n{lines}"[:3000]}}
+    return msgspec.json.encode({"text": f"{subject}\n{lines}", "blocks": [section]})
+
+
+def escape(text: str) -> str:
+    """Escape what Slack reads as mark-up; see "Formatting text for app surfaces"."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+@implementer(ISender)
+class HttpSender:
+    """
+    Posts messages.
+
+    :param reactor: what connections are made with.
+    :param wall: for the time in a signature.
+    """
+
+    def __init__(self, reactor: Any, wall: WallTime) -> None:
+        self._clock = reactor
+        self._wall = wall
+        # Redirects are not followed: the URL is a secret of the receiver alone.
+        self._http = HTTPClient(Agent(reactor, connectTimeout=TIMEOUT))
+
+    async def send(self, target: Target, message: Message) -> None:
+        """See `ISender.send`."""
+        body = slack_body(message) if target.to == SLACK else msgspec.json.encode(message.document)
+        headers = {"Content-Type": "application/json", "User-Agent": f"harn/{harn.__version__}"}
+        if target.key is not None:
+            headers |= StandardScheme().sign(target.key, body, self._wall.seconds(), message.id)
+        posting = Deferred.fromCoroutine(self._post(target.address, body, headers))
+        try:
+            await limited(posting, TIMEOUT, self._clock)
+        except TimeoutError:
+            raise AlertNotSent(f"no answer within {TIMEOUT:g} s") from None
+        except (AlertNotSent, CancelledError):
+            raise
+        except Exception as error:
+            raise AlertNotSent(reason_of(error)) from None
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        response = await self._http.post(
+            url, data=body, headers=Headers({name: [value] for name, value in headers.items()}), allow_redirects=False
+        )
+        text = await read_some(response)
+        if 200 <= response.code < 300:
+            return
+        if 300 <= response.code < 400:
+            raise AlertNotSent(f"the receiver answered {response.code}, a redirect, which is not followed")
+        wait = response.headers.getRawHeaders("Retry-After", [""])[0]
+        said = visible(text.decode("utf-8", "replace").strip()[:MOST_SHOWN])
+        shown = f": {said}" if said and not shows_part_of(said, url) else ""
+        later = retry_after(wait) if response.code in RETRY_LATER else None
+        raise AlertNotSent(f"the receiver answered {response.code}{shown}", later)
+
+
+def retry_after(value: str) -> float | None:
+    """Return the seconds of a Retry-After header, at most `LONGEST_WAIT`; None where it has none."""
+    text = value.strip()
+    return min(float(text), LONGEST_WAIT) if text.isascii() and text.isdigit() else None
+
+
+def shows_part_of(text: str, url: str) -> bool:
+    """Return whether a text shows a part of a URL that may be the secret of it."""
+    parts = url.partition("://")[2].replace("?", "/").replace("&", "/").replace("=", "/").split("/")[1:]
+    return any(len(part) >= 6 and part in text for part in parts)
+
+
+def reason_of(error: Exception) -> str:
+    """
+    Return in a few words why there was no answer; texts of other packages may hold the URL, and are not shown.
+
+    :raises CancelledError: it was cancelled.
+    """
+    if isinstance(error, ResponseFailed) and error.reasons:
+        error = error.reasons[0].value
+    if isinstance(error, CancelledError):
+        raise error
+    if isinstance(error, ConnectionLost):
+        return "the connection broke before an answer"
+    words = (type(error).__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+class _Reader(Protocol):
+    """Reads the beginning of an answer, and then closes the connection."""
+
+    def __init__(self, read: Deferred[bytes]) -> None:
+        self._read = read
+        self._data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep what is read, up to the limit."""
+        self._data += data
+        if len(self._data) >= MOST_READ and not self._read.called:
+            self._read.callback(self._data[:MOST_READ])
+            assert self.transport is not None
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Return the data so far, however the answer ended: the status is known."""
+        if not self._read.called:
+            self._read.callback(self._data)
+
+
+async def read_some(response: Any) -> bytes:
+    """Return the beginning of an answer's body."""
+    read: Deferred[bytes] = Deferred()
+    response.deliverBody(_Reader(read))
+    return await read

@@ -1,0 +1,195 @@
+"""The subscribers of alerts to lifecycle events: each event is passed to the board, and wakes the runner."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from twisted.logger import Logger
+
+from harn.alerts.board import Board
+from harn.alerts.interfaces import Target
+from harn.alerts.model import Happened, Rule, Subject, rules_of
+from harn.alerts.runner import Runner
+from harn.clocks import WallTime
+from harn.connectors.signatures import decode_standard_secret
+from harn.lifecycle import (
+    CIRCUIT_CLOSED,
+    CIRCUIT_OPEN,
+    Accepted,
+    CircuitChanged,
+    DeadLettered,
+    DeadLettersEnded,
+    Lifecycle,
+    Redriven,
+    Settled,
+)
+from harn.manifest import alerts as kinds
+from harn.manifest.alerts import AlertSpec, SmtpSettings
+from harn.model.delivery import DeadLetter
+from harn.reload.events import Adopted, ReloadEnded
+from harn.reload.report import ERROR, START, ReloadReport
+
+log = Logger(namespace="harn.alerts")
+
+MOST_EARLY = 10_000
+"""Events that are remembered until the state of an earlier server is read."""
+RELOAD = "reload"
+
+
+def target_of(spec: AlertSpec, smtp: SmtpSettings, secrets: Mapping[str, bytes]) -> Target:
+    """Return where the messages of an alert go; ``secrets`` are values by reference, all of which resolve."""
+    if spec.to == kinds.EMAIL:
+        password = None if smtp.password_secret is None else secrets[smtp.password_secret]
+        return Target(to=spec.to, shown=spec.target, address=spec.target, smtp=smtp, password=password)
+    key = None if spec.signing_secret is None else decode_standard_secret(secrets[spec.signing_secret])
+    address = spec.target if spec.url_secret is None else secrets[spec.url_secret].decode("utf-8")
+    return Target(to=spec.to, shown=spec.target, address=address, key=key)
+
+
+class Watcher:
+    """
+    Subscribes, and passes on.
+
+    What happens before `begin` is remembered, and counts then.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, wall: WallTime, board: Board, runner: Runner) -> None:
+        self._wall = wall
+        self._board = board
+        self._runner = runner
+        self._early: deque[Callable[[], None]] | None = deque(maxlen=MOST_EARLY)
+        self._secrets: Mapping[str, bytes] = {}
+        self._smtp = SmtpSettings()
+        self._has_adopted = False
+        self._failed_start: ReloadReport | None = None
+        lifecycle.subscribe(Adopted, self._adopted)
+        lifecycle.subscribe(Accepted, self._accepted)
+        lifecycle.subscribe(Settled, self._settled)
+        lifecycle.subscribe(DeadLettered, self._dead_lettered)
+        lifecycle.subscribe(DeadLettersEnded, self._dead_letters_ended)
+        lifecycle.subscribe(Redriven, self._redriven)
+        lifecycle.subscribe(CircuitChanged, self._circuit_changed)
+        lifecycle.subscribe(ReloadEnded, self._reload_ended)
+
+    def begin(self) -> None:
+        """Pass on what has happened so far, and all else at once from now on."""
+        early, self._early = self._early, None
+        for each in early or ():
+            each()
+        self._runner.run()
+
+    def _pass(self, change: Callable[..., None], *arguments: Any, **more: Any) -> None:
+        """Change the board, now or when it is complete; wake the runner where that changed an alert."""
+        if self._early is not None:
+            self._early.append(partial(change, *arguments, **more))
+            return
+        change(*arguments, **more)
+        if self._board.changed:
+            self._runner.run()
+
+    # What is in force
+
+    def _adopted(self, event: Adopted) -> None:
+        """Put the alerts of a new generation in force, of those triggers that are not as they were."""
+        generation, plan, now = event.candidate.generation, event.candidate.plan, self._wall.seconds()
+        manifest, secrets = generation.inputs.manifest, event.candidate.alert_secrets
+        settings = manifest.orchestrator
+        if self._has_adopted and (secrets, settings.smtp) == (self._secrets, self._smtp):
+            changed = (*plan.added, *plan.modified)
+        else:
+            changed = tuple(manifest.triggers)
+        self._secrets, self._smtp, self._has_adopted = secrets, settings.smtp, True
+        for trigger_id in plan.removed:
+            self._board.adopt(trigger_id, (), (), now)
+        for trigger_id in changed:
+            alerts = manifest.triggers[trigger_id].alerts
+            if alerts or self._board.has_alerts(trigger_id):
+                self._adopt(trigger_id, alerts, (trigger_id,), now)
+        self._adopt(None, settings.alerts, tuple(manifest.triggers) if settings.alerts else (), now)
+        self._board.watch(plan.added, frozenset(plan.removed), now)
+        self._runner.adopted(generation.number, manifest.package)
+
+    def _adopt(
+        self, trigger_id: str | None, alerts: tuple[AlertSpec, ...], triggers: tuple[str, ...], now: float
+    ) -> None:
+        found: list[tuple[Rule, Target]] = [
+            (rule, target_of(rule.spec, self._smtp, self._secrets)) for rule in rules_of(alerts, trigger_id)
+        ]
+        self._board.adopt(trigger_id, found, triggers, now)
+
+    # Deliveries
+
+    def _accepted(self, event: Accepted) -> None:
+        new = event.delivery
+        if new.dead is not None:
+            self._died(new.trigger_id, new.dead, new.event_id)
+        if new.replay_of is None and self._board.concerned(kinds.SILENT, new.trigger_id):
+            self._pass(self._board.accepted, new.trigger_id, self._wall.seconds())
+
+    def _settled(self, event: Settled) -> None:
+        if event.settlement.dead is not None:
+            self._died(event.trigger_id, event.settlement.dead, event.event_id)
+
+    def _died(self, trigger_id: str, dead: DeadLetter, event_id: str) -> None:
+        reason = dead.reason if dead.error_class in ("", dead.reason) else f"{dead.reason} ({dead.error_class})"
+        happened = Happened(at=self._wall.seconds(), trigger_id=trigger_id, reason=reason, event_id=event_id)
+        self._pass(self._board.happened, kinds.DEAD_LETTER, happened)
+
+    def _dead_lettered(self, event: DeadLettered) -> None:
+        now = self._wall.seconds()
+        happened = Happened(at=now, trigger_id=event.trigger_id, count=event.count, reason=event.reason)
+        self._pass(self._board.happened, kinds.DEAD_LETTER, happened)
+
+    def _dead_letters_ended(self, event: DeadLettersEnded) -> None:
+        self._dealt_with(event.trigger_id, event.count)
+
+    def _redriven(self, event: Redriven) -> None:
+        self._dealt_with(event.trigger_id, event.count)
+
+    def _dealt_with(self, trigger_id: str, count: int) -> None:
+        self._pass(self._board.dealt_with, kinds.DEAD_LETTER, trigger_id, count, self._wall.seconds())
+
+    # Circuits
+
+    def _circuit_changed(self, event: CircuitChanged) -> None:
+        now, name = self._wall.seconds(), f"{event.trigger_id} {event.destination}"
+        if event.state == CIRCUIT_CLOSED:
+            self._pass(self._board.ended, kinds.CIRCUIT_OPEN, name, event.trigger_id, now)
+        elif event.state == CIRCUIT_OPEN:
+            reason = f"{event.failures} deliveries to {event.destination} failed"
+            subject = Subject(trigger_id=event.trigger_id, since=now, reason=reason)
+            self._pass(self._board.began, kinds.CIRCUIT_OPEN, name, subject)
+            self._pass(
+                self._board.happened,
+                kinds.CIRCUIT_OPEN,
+                Happened(at=now, trigger_id=event.trigger_id, reason=reason),
+            )
+
+    # Reloads
+
+    def _reload_ended(self, event: ReloadEnded) -> None:
+        report = event.report
+        if report is None:
+            return
+        if not self._has_adopted:
+            self._failed_start = report if report.status == ERROR else None
+        elif report.status == ERROR:
+            self._reload_failed(report)
+        elif report.ok and self._failed_start is not None and report.source == START:
+            self._reload_failed(self._failed_start)  # it began with what served last, as its files are broken
+            self._failed_start = None
+        elif report.ok and not report.renews and (report.source != START or report.recalled is None):
+            self._pass(self._board.ended, kinds.RELOAD_FAILED, RELOAD, None, self._wall.seconds())
+
+    def _reload_failed(self, report: ReloadReport) -> None:
+        now = self._wall.seconds()
+        more = f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""
+        why = f"{report.problems[0]}{more}" if report.problems else report.error or "unknown"
+        reason = f"stage {report.stage or 'unknown'}: {why}"
+        subject = Subject(trigger_id="", since=now, reason=reason)
+        self._pass(self._board.began, kinds.RELOAD_FAILED, RELOAD, subject, everywhere=True)
+        happened = Happened(at=now, reason=reason)
+        self._pass(self._board.happened, kinds.RELOAD_FAILED, happened, everywhere=True)
