@@ -22,7 +22,7 @@ from attrs import asdict, frozen
 
 from harn.testing.server import ServerProcess, wait_until
 
-LAUNCHER = ("-m", "benchmarks.watched")
+LAUNCHER = (sys.executable, "-m", "benchmarks.watched")
 """For `ServerProcess`."""
 FILE = "watched.jsonl"
 _INSIDE, _HELD = signal.SIGUSR1, signal.SIGRTMIN

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from attrs import field, frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -49,6 +50,20 @@ class SettingsChanged(Event, frozen=True, gc=False):
     settings: OrchestratorSettings
 
 
+@frozen
+class Runtime:
+    """
+    The reactor, time and chance of a server; tests pass their own.
+
+    :ivar reactor: drives everything; ``wall``: the time of day, for stamps.
+    :ivar random: returns numbers from 0 to below 1, for jitter.
+    """
+
+    reactor: Any
+    wall: WallTime = field(factory=WallClock)
+    random: Callable[[], float] = random.random
+
+
 class Server:
     """
     One server: what all features share, and what each adds for those after it.
@@ -58,8 +73,7 @@ class Server:
     :ivar metrics: counts of what happens, for scrapes.
     :ivar store: where everything durable is.
     :ivar interpreters: where handlers run.
-    :ivar wall: the time of day, for stamps.
-    :ivar random: returns numbers from 0 to below 1, for jitter.
+    :ivar reactor: of the `Runtime`; so are ``wall`` and ``random``.
     :ivar lifecycle: the events that features emit and subscribe to.
     :ivar records: writes records of the server's own topics.
     :ivar operations: what operators can ask of this server.
@@ -73,23 +87,21 @@ class Server:
 
     def __init__(
         self,
-        reactor: Any,
+        runtime: Runtime,
         options: ServeOptions,
         environ: Mapping[str, str],
         lifecycle: Lifecycle,
         store: IStore,
         interpreters: IInterpreters,
-        wall: WallTime | None = None,
-        random: Callable[[], float] = random.random,
     ) -> None:
-        self.reactor = reactor
+        reactor = self.reactor = runtime.reactor
         self.options = options
         self.environ = environ
         self.metrics = Metrics()
         self.store = store
         self.interpreters = interpreters
-        self.wall: WallTime = wall or WallClock()
-        self.random = random
+        self.wall = runtime.wall
+        self.random = runtime.random
         self.lifecycle = lifecycle
         self.records = RecordWriter(reactor, store.event_log)
         self.operations = Operations(Audit(wall=self.wall, note=self.note))

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle
 from harn.manifest.settings import OrchestratorSettings
-from harn.server import DRAINING, LONGEST_END, Readiness, Server, Services, SettingsChanged, ended_in_time
+from harn.server import DRAINING, LONGEST_END, Readiness, Runtime, Server, Services, SettingsChanged, ended_in_time
 from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE
 
 
@@ -134,7 +134,7 @@ class ServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         nothing: Any = None
         store: Any = SimpleNamespace(event_log=None)
-        self.server = Server(Clock(), nothing, {}, Lifecycle(), store, nothing)
+        self.server = Server(Runtime(Clock()), nothing, {}, Lifecycle(), store, nothing)
 
     def test_parts(self) -> None:
         """A part is found by its class, or by what it is said to be; there is one of each kind."""

@@ -16,14 +16,9 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
     (
         "harn.dispatch.attempt.failed",
         "harn.dispatch.intake._decide_one",
-        "harn.manifest.load._check",
-        "harn.reload.candidate.make_candidate",
-        "harn.reload.inputs.read_inputs",
-        "harn.reload.revive.Reviver._of_bundle",
         "harn.store.sqlite.generations.SQLiteGenerations.reserve",
         "harn.store.sqlite.inbox.Accept.write_all",
         "harn.store.sqlite.settling.Settle.write_all",
-        "harn.vm.childprocess.ChildProcess.spawn",
     )
 )
 WIDE_CONSTRUCTORS: frozenset[str] = frozenset(
@@ -33,9 +28,6 @@ WIDE_CONSTRUCTORS: frozenset[str] = frozenset(
         "harn.dispatch.moving.Moves.__init__",
         "harn.dispatch.readback.ReadBack.__init__",
         "harn.dispatch.window.Window.__init__",
-        "harn.listener.site.HarnSite.__init__",
-        "harn.server.Server.__init__",
-        "harn.testing.server.ServerProcess.__init__",
     )
 )
 """

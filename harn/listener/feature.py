@@ -14,7 +14,7 @@ from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.port import ServerPort
 from harn.listener.push import Push
-from harn.listener.site import HarnSite
+from harn.listener.site import HarnSite, Places
 from harn.observability.metrics import GaugeValue, Metrics
 from harn.reload.events import Adopted
 from harn.reload.generation import Candidate
@@ -40,7 +40,8 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     )
     edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials.authenticator)
     pages = make_pages(server.metrics, server.readiness.reasons, server.in_thread)
-    site = HarnSite(server.reactor, server.metrics, Ingest(*edge), Push(*edge), pages=pages, wall=server.wall)
+    places = Places(public=Ingest(*edge), credentials=Push(*edge), pages=pages)
+    site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
     server.services.add_closing(site.refusals.close)
     port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.http import datetimeToString
@@ -52,14 +53,27 @@ class _Everything(Place):
 _EVERYTHING = _Everything()
 
 
+@frozen(kw_only=True)
+class Places:
+    """
+    The places of a site, beside those that are mounted later.
+
+    :ivar public: of routes whose sender the provider's signature authenticates.
+    :ivar credentials: of routes whose sender the server's own credentials authenticate.
+    :ivar pages: the server's pages, by exact path.
+    """
+
+    public: Place
+    credentials: Place
+    pages: Mapping[str, Place] = field(factory=dict)
+
+
 @implementer(IRouteTable)
 class HarnSite(Site):
     """
     The factory of all connections.
 
     :param clock: the reactor, or a clock in a test: for deadlines and durations.
-    :param public: the resource of routes whose sender the provider's signature authenticates.
-    :param credentials: the resource of routes whose sender our credentials authenticate.
     :ivar wall: the time of day: for stamps, and for the freshness of signatures.
     :ivar tree: the current route table; assigned, never changed.
     :ivar origins: allowed values of ``Origin``; None for any.
@@ -81,16 +95,13 @@ class HarnSite(Site):
         self,
         clock: IReactorTime,
         metrics: Metrics,
-        public: Place,
-        credentials: Place,
+        places: Places,
         *,
-        pages: Mapping[str, Place] | None = None,
         limits: Limits | None = None,
         access_log: Callable[[HarnRequest], None] | None = None,
         wall: WallTime | None = None,
     ) -> None:
         """
-        :param pages: the server's own resources, by exact path.
         :param access_log: called for each answer that was sent.
         :param wall: ``clock`` if None.
         """
@@ -109,9 +120,9 @@ class HarnSite(Site):
         self.in_flight = 0
         self.quiescing = False
         self.retiring = False
-        self._public = public
-        self._credentials = credentials
-        self._pages = {path.encode("ascii"): place for path, place in (pages or {}).items()}
+        self._public = places.public
+        self._credentials = places.credentials
+        self._pages = {path.encode("ascii"): place for path, place in places.pages.items()}
         self._prefixes: dict[bytes, Place] = {}
         self._access_log = access_log
         self._sweep: IDelayedCall | None = None

@@ -212,37 +212,35 @@ def _malformed(draft: _Draft, found: Malformed) -> ManifestInvalid:
     return ManifestInvalid([problem], stage="parse")
 
 
+@frozen(kw_only=True)
+class _Checked:
+    """
+    The triggers of a draft after each was checked alone.
+
+    :ivar specs: by index; None for a trigger with problems.
+    :ivar names: by index, the raw ids of the triggers that were parsed.
+    :ivar fingerprints: by id, of the triggers that were parsed.
+    """
+
+    specs: list[TriggerSpec | None]
+    names: Mapping[int, Any]
+    fingerprints: Mapping[str, str]
+
+
 def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     """Check the new parts, and all triggers together."""
     diagnostics = Diagnostics()
     head = check_head(values.head, draft.source.path, diagnostics)
-    by_parts = values.pieces is draft.pieces
-    specs: list[TriggerSpec | None] = list(draft.specs) if by_parts else list(repeat(None, values.count))
-    names: dict[int, Any] = {}
-    fingerprints: dict[str, str] = {}
-    old = draft.previous.manifest if draft.previous is not None else None
-    for index in draft.new if by_parts else range(values.count):
-        raw = values.trigger(index)
-        names[index] = raw.get("id") if isinstance(raw, dict) else None
-        before = len(diagnostics.found)
-        spec = check_trigger(raw, index, draft.rules, diagnostics)
-        if spec is not None and len(diagnostics.found) == before:
-            fingerprint = spec.fingerprint()
-            if old is not None and old.fingerprints.get(spec.id) == fingerprint:
-                known = old.triggers[spec.id]
-                spec = known if known.rollout == spec.rollout else spec
-            fingerprints[spec.id] = fingerprint
-        specs[index] = spec
+    checked = _check_each(draft, values, diagnostics)
+    specs = checked.specs
     if "triggers" not in values.head:
         check_together(specs, head.orchestrator, lambda: Locator(values.pieces), diagnostics)
     if diagnostics.found:
-        said = [names.get(index, spec.id if spec is not None else None) for index, spec in enumerate(specs)]
-        raise ManifestInvalid(diagnostics.problems(draft.source.shown, values.pieces, said))
-    checked = [spec for spec in specs if spec is not None]
-    triggers = {spec.id: spec for spec in checked}
-    if old is not None:
-        earlier = old.fingerprints
-        fingerprints = {key: fingerprints.get(key) or earlier[key] for key in triggers}
+        names = [checked.names.get(index, None if spec is None else spec.id) for index, spec in enumerate(specs)]
+        raise ManifestInvalid(diagnostics.problems(draft.source.shown, values.pieces, names))
+    complete = [spec for spec in specs if spec is not None]
+    triggers = {spec.id: spec for spec in complete}
+    earlier = {} if draft.previous is None else draft.previous.manifest.fingerprints
     manifest = Manifest(
         path=draft.source.path,
         digest=draft.digest,
@@ -250,12 +248,39 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
         exports=head.exports,
         orchestrator=head.orchestrator,
         triggers=triggers,
-        fingerprints=fingerprints,
+        fingerprints={key: checked.fingerprints.get(key) or earlier[key] for key in triggers},
     )
     return LoadedManifest(
         manifest=manifest,
         shown=draft.source.shown,
         pieces=values.pieces,
         rules=draft.rules,
-        specs=dict(zip(values.pieces.parts, checked, strict=False)),
+        specs=dict(zip(values.pieces.parts, complete, strict=False)),
     )
+
+
+def _check_each(draft: _Draft, values: _Values, diagnostics: Diagnostics) -> _Checked:
+    """Check each trigger that was parsed, alone."""
+    by_parts = values.pieces is draft.pieces
+    specs: list[TriggerSpec | None] = list(draft.specs) if by_parts else list(repeat(None, values.count))
+    names: dict[int, Any] = {}
+    fingerprints: dict[str, str] = {}
+    old = None if draft.previous is None else draft.previous.manifest
+    for index in draft.new if by_parts else range(values.count):
+        raw = values.trigger(index)
+        names[index] = raw.get("id") if isinstance(raw, dict) else None
+        before = len(diagnostics.found)
+        spec = check_trigger(raw, index, draft.rules, diagnostics)
+        if spec is not None and len(diagnostics.found) == before:
+            fingerprint = fingerprints[spec.id] = spec.fingerprint()
+            spec = _same_as_before(spec, fingerprint, old)
+        specs[index] = spec
+    return _Checked(specs=specs, names=names, fingerprints=fingerprints)
+
+
+def _same_as_before(spec: TriggerSpec, fingerprint: str, old: Manifest | None) -> TriggerSpec:
+    """Return the spec of the earlier manifest if it is equal, so that a reload can compare by identity."""
+    if old is None or old.fingerprints.get(spec.id) != fingerprint:
+        return spec
+    known = old.triggers[spec.id]
+    return known if known.rollout == spec.rollout else spec

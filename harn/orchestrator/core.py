@@ -22,7 +22,7 @@ from harn.reload.inputs import ExternalInputs
 from harn.reload.reader import FileReader
 from harn.reload.settling import SETTLE
 from harn.secrets.chain import SecretChain
-from harn.server import Server, SettingsChanged
+from harn.server import Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.store import SQLiteStore
 
@@ -47,7 +47,7 @@ def make_server(
         evidence=(state_path(options.state_dir),),
     )
     interpreters = make_interpreters(options, reactor, environ, lifecycle)
-    server = Server(reactor, options, environ, lifecycle, store, interpreters, wall)
+    server = Server(Runtime(reactor, wall), options, environ, lifecycle, store, interpreters)
     server.readiness.add(EVENT_LOG_AWAY, store.available)
     server.services.add_closing(store.close)
     Counting(server.metrics, lifecycle)

@@ -72,41 +72,76 @@ class Terms:
     revived: Mapping[str, RevivedVersion] = field(factory=dict)
 
 
-def make_candidate(
-    prepared: Prepared,
-    connectors: Mapping[str, Shared[RunningConnector]],
-    targets: GenerationTargets,
-    live: Generation | None,
-    numbers: tuple[int, VersionNumbers],
-    terms: Terms,
-    table: IRouteTable,
-) -> Candidate:
+@frozen(kw_only=True)
+class Parts:
+    """
+    Everything that a candidate is put together from.
+
+    :ivar connectors: those that are new, by trigger id.
+    :ivar targets: where its deliveries go.
+    :ivar live: the live generation; None at a start.
+    :ivar number: the number that it gets. ``versions``: gives those of new versions.
+    """
+
+    prepared: Prepared
+    connectors: Mapping[str, Shared[RunningConnector]]
+    targets: GenerationTargets
+    live: Generation | None
+    number: int
+    versions: VersionNumbers
+    terms: Terms
+
+    @property
+    def plan(self) -> Plan:
+        """The changes of triggers."""
+        return self.prepared.plan
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The triggers that are added or modified."""
+        return (*self.plan.added, *self.plan.modified)
+
+    @property
+    def live_connectors(self) -> Mapping[str, Shared[RunningConnector]]:
+        """The connectors of the live generation."""
+        return {} if self.live is None else self.live.connectors
+
+
+def make_candidate(parts: Parts, table: IRouteTable) -> Candidate:
     """
     Put a candidate together. Shows nothing outside.
 
-    :param connectors: those that are new, by trigger id.
-    :param targets: where its deliveries go.
-    :param numbers: the number that it gets, and those of versions.
     :raises StageFailed: of stage ``swap``: the table cannot be built.
     """
-    number, versions = numbers
-    plan = prepared.plan
-    fresh = _fresh(prepared, live, versions)
-    bindings = _bindings(plan, live, fresh, terms)
-    ramps = _ramps(plan, live, fresh, terms)
-    serving = {} if live is None else live.connectors.copy()
-    for trigger_id in plan.removed:
-        del serving[trigger_id]
-    serving.update(connectors)
-    routes = _routes(plan, live, bindings, serving, connectors, ramps)
-    generation = Generation(
-        number=number,
+    generation = _generation(parts, table)
+    plan, live, ramps = parts.plan, parts.live, generation.ramps
+    replaced = (*plan.removed, *parts.connectors)
+    return Candidate(
+        generation=generation,
+        plan=plan,
+        numbered=tuple(each for each in parts.changed if _gets_number(parts, each)),
+        fresh=tuple(parts.connectors.values()),
+        replaced=tuple(parts.live_connectors[each] for each in replaced if each in parts.live_connectors),
+        ended=tuple(_ended(plan, live, ramps)),
+        reinterpreted=tuple(_reinterpreted(generation, live, set(parts.changed))),
+        rollouts=dict(parts.terms.rollouts),
+        alert_secrets=values_for_alerts(parts.prepared.inputs.manifest, parts.prepared.inputs.secrets),
+    )
+
+
+def _generation(parts: Parts, table: IRouteTable) -> Generation:
+    prepared, terms = parts.prepared, parts.terms
+    fresh = _fresh(parts)
+    bindings, ramps, connectors = _bindings(parts, fresh), _ramps(parts, fresh), _connectors(parts)
+    routes = _routes(parts, bindings, connectors, ramps)
+    return Generation(
+        number=parts.number,
         inputs=without_secrets(prepared.inputs),
         interpreter=prepared.interpreter,
-        targets=targets,
+        targets=parts.targets,
         definitions=prepared.definitions,
         bindings=bindings,
-        connectors=serving,
+        connectors=connectors,
         routes=routes,
         tree=table.build(routes),
         source=terms.request.source,
@@ -117,68 +152,58 @@ def make_candidate(
         pin=terms.pin,
         reason=terms.request.reason,
     )
-    live_connectors = {} if live is None else live.connectors
-    changed = (*plan.added, *plan.modified)
-    return Candidate(
-        generation=generation,
-        plan=plan,
-        numbered=tuple(
-            trigger_id
-            for trigger_id in changed
-            if live is not None or versions.kept(prepared.definitions[trigger_id]) is None
-        ),
-        fresh=tuple(connectors.values()),
-        replaced=tuple(
-            live_connectors[trigger_id] for trigger_id in (*plan.removed, *connectors) if trigger_id in live_connectors
-        ),
-        ended=tuple(_ended(plan, live, ramps)),
-        reinterpreted=tuple(_reinterpreted(generation, live, set(changed))),
-        rollouts=dict(terms.rollouts),
-        alert_secrets=values_for_alerts(prepared.inputs.manifest, prepared.inputs.secrets),
-    )
 
 
-def _fresh(prepared: Prepared, live: Generation | None, versions: VersionNumbers) -> dict[str, BindingVersion]:
+def _gets_number(parts: Parts, trigger_id: str) -> bool:
+    """Return whether a changed trigger gets a new version number: at a start only one that differs from the store's."""
+    return parts.live is not None or parts.versions.kept(parts.prepared.definitions[trigger_id]) is None
+
+
+def _fresh(parts: Parts) -> dict[str, BindingVersion]:
     """Make the binding versions that are new: at a start all of them."""
-    plan = prepared.plan
-    wanted = prepared.definitions if live is None else {*plan.added, *plan.modified}
+    prepared, starting = parts.prepared, parts.live is None
     return {
-        trigger_id: _new_binding(prepared.definitions[trigger_id], prepared.inputs, versions, starting=live is None)
-        for trigger_id in wanted
+        trigger_id: _new_binding(prepared.definitions[trigger_id], prepared.inputs, parts.versions, starting=starting)
+        for trigger_id in (prepared.definitions if starting else {*parts.changed})
     }
 
 
-def _bindings(
-    plan: Plan, live: Generation | None, fresh: Mapping[str, BindingVersion], terms: Terms
-) -> dict[str, BindingVersion]:
-    """Return what is in force: copied whole and then edited, which costs less than a look at each of ten thousand."""
-    bindings = {} if live is None else live.bindings.copy()
-    for trigger_id in plan.removed:
+def _bindings(parts: Parts, fresh: Mapping[str, BindingVersion]) -> dict[str, BindingVersion]:
+    """Return the bindings in force: the live ones copied and edited, which is faster than making ten thousand."""
+    bindings = {} if parts.live is None else parts.live.bindings.copy()
+    for trigger_id in parts.plan.removed:
         del bindings[trigger_id]
     bindings.update(fresh)
-    for trigger_id, revived in terms.revived.items():
+    for trigger_id, revived in parts.terms.revived.items():
         if revived.share is None:
             bindings[trigger_id] = revived.stable
     return bindings
 
 
+def _connectors(parts: Parts) -> dict[str, Shared[RunningConnector]]:
+    """Return the connector of each trigger: the live ones, without those of removed triggers, and the new ones."""
+    connectors = dict(parts.live_connectors)
+    for trigger_id in parts.plan.removed:
+        del connectors[trigger_id]
+    connectors.update(parts.connectors)
+    return connectors
+
+
 def _routes(
-    plan: Plan,
-    live: Generation | None,
+    parts: Parts,
     bindings: Mapping[str, BindingVersion],
-    serving: Mapping[str, Shared[RunningConnector]],
     connectors: Mapping[str, Shared[RunningConnector]],
     ramps: Mapping[str, Ramp],
 ) -> dict[str, Route]:
     """Return the routes by path: the live ones of unchanged triggers, and new ones for what changed."""
+    live = parts.live
     routes = {} if live is None else live.routes.copy()
-    for trigger_id in (*plan.removed, *plan.modified):
+    for trigger_id in (*parts.plan.removed, *parts.plan.modified):
         path = "" if live is None else live.bindings[trigger_id].spec.path
         if path in routes and routes[path].binding.id == trigger_id:
             del routes[path]
-    changed = {*plan.added, *plan.modified}
-    for trigger_id in (*changed, *(each for each in connectors if each not in changed)):
-        route = make_route(bindings[trigger_id], serving[trigger_id], ramps.get(trigger_id))
+    for trigger_id in {*parts.changed, *parts.connectors}:
+        route = make_route(bindings[trigger_id], connectors[trigger_id], ramps.get(trigger_id))
         if route is not None:
             routes[route.path] = route
     return routes
@@ -203,12 +228,13 @@ def _new_binding(definition: Definition, inputs: Inputs, numbers: VersionNumbers
     return BindingVersion(definition, version, inputs.bundle.bundle_id)
 
 
-def _ramps(plan: Plan, live: Generation | None, fresh: Mapping[str, BindingVersion], terms: Terms) -> dict[str, Ramp]:
-    """Return the ramps of the next generation: those that go on, and those that begin."""
+def _ramps(parts: Parts, fresh: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
+    """Return the ramps of the next generation: those that continue, and those that begin."""
     ramps: dict[str, Ramp] = {}
+    live, terms = parts.live, parts.terms
     if live is not None:
-        over = {*plan.modified, *plan.removed}
-        ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if trigger_id not in over}
+        ended = {*parts.plan.modified, *parts.plan.removed}
+        ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if trigger_id not in ended}
         for trigger_id, rollout in terms.rollouts.items():
             ramps[trigger_id] = Ramp(stable_of(live, trigger_id), fresh[trigger_id], rollout.percent)
     for trigger_id, revived in terms.revived.items():

@@ -21,7 +21,7 @@ from harn.manifest.load import LoadedManifest
 from harn.manifest.model import Manifest, alert_secrets, function_references, secret_references
 from harn.manifest.source import LARGEST
 from harn.model.problem import Problem
-from harn.model.references import LOCAL, FunctionReference, SecretReference, parse_secret_reference, scheme_of
+from harn.model.references import LOCAL, FunctionReference, parse_secret_reference, scheme_of
 from harn.reload.alert_secrets import check_alert_secrets
 from harn.secrets.chain import SecretChain
 from harn.secrets.hashing import KnownSecrets, secret_hash
@@ -116,36 +116,92 @@ def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Pr
     return located
 
 
-def _resolve_secrets(loaded: LoadedManifest, chain: SecretChain) -> tuple[dict[SecretReference, bytes], list[Problem]]:
+Problems = list[Problem]
+"""Where a reading adds the problems that it finds."""
+
+
+@frozen(kw_only=True)
+class _Secrets:
+    """The secrets that triggers name: values, the files that they come from, and the names of their providers."""
+
+    values: Mapping[str, bytes] = field(factory=dict, repr=False)
+    files: frozenset[str] = frozenset()
+    chain: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def _read_sources(loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, problems: Problems) -> Bundle:
+    """Return the bundle: the one given, or read from files; the live one while it is the same."""
+    manifest = loaded.manifest
+    known = None if previous is None else previous.bundle
+    if bundle is not None:
+        return known if known is not None and known.bundle_id == bundle.bundle_id else bundle
+    root, include = Path(manifest.path).parent, manifest.orchestrator.vm.include
+    bundle, wrong = read_bundle(root, manifest.exports, named_functions(manifest), include, known)
+    problems.extend(locate(loaded, wrong))
+    return bundle
+
+
+def _read_secrets(loaded: LoadedManifest, environ: Mapping[str, str], problems: Problems) -> _Secrets:
     """Resolve every secret that the manifest names, each once."""
     manifest = loaded.manifest
     specs = manifest.triggers.values()
     texts = {text for spec in specs for named in spec.secrets.values() for text in named}
     texts.update(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
     texts.update(each.reference for each in alert_secrets(manifest))
-    values, wrong = chain.resolve_many(map(parse_secret_reference, texts))
-    unusable = list(check_alert_secrets(loaded, {str(reference): value for reference, value in values.items()}))
-    if not wrong:
-        return values, unusable
-    uses = secret_references(manifest)
-    problems = [
+    try:
+        chain = SecretChain.from_environment(environ)
+        resolved, wrong = chain.resolve_many(map(parse_secret_reference, texts))
+    except SecretUnavailable as error:
+        problems.append(Problem(file="environment", message=str(error)))
+        return _Secrets()
+    values = {str(reference): value for reference, value in resolved.items()}
+    uses = secret_references(manifest) if wrong else {}
+    problems.extend(
         loaded.problem(use.trigger_id, use.key, message)
         for reference, message in wrong.items()
         for use in uses[str(reference)]
-    ]
-    return values, [*problems, *unusable]
+    )
+    problems.extend(check_alert_secrets(loaded, values))
+    return _Secrets(values=values, files=frozenset(chain.files()), chain=chain.describe(), warnings=chain.warnings())
 
 
-def _read_certificate(external: ExternalInputs, previous: Inputs | None) -> tuple[dict[str, str], Any]:
+def _read_credentials(environ: Mapping[str, str], problems: Problems) -> Credentials:
+    """Read the credentials of the admin API."""
+    try:
+        return Credentials.from_environment(environ)
+    except SecretUnavailable as error:
+        problems.append(Problem(file="environment", message=str(error)))
+        return Credentials()
+
+
+@frozen(kw_only=True)
+class _Certificate:
+    """The listener's certificate, and the keyed hashes of its files by path."""
+
+    hashes: Mapping[str, str] = field(factory=dict)
+    loaded: Any = None
+
+
+def _read_certificate(external: ExternalInputs, previous: Inputs | None, problems: Problems) -> _Certificate:
     """
-    Return the keyed hashes of the certificate's files, and the certificate: the live one while they are unchanged.
+    Read the certificate; return the live one while its files are unchanged.
 
     Hashed before they are loaded: a file that is replaced in between has another hash at the next reload.
     """
     hashes = {path: hash_file(path, external.hash_key) for path in external.certificate_files}
     if previous is not None and all(previous.files.get(path) == each for path, each in hashes.items()):
-        return hashes, previous.certificate
-    return hashes, external.load_certificate()
+        return _Certificate(hashes=hashes, loaded=previous.certificate)
+    try:
+        return _Certificate(hashes=hashes, loaded=external.load_certificate())
+    except ListenerUnusable as error:
+        problems.append(Problem(file=external.certificate_files[0], message=str(error)))
+        return _Certificate()
+
+
+def _credential_hashes(credentials: Credentials, key: bytes) -> list[str]:
+    hmac_secret = () if credentials.hmac_secret is None else (credentials.hmac_secret,)
+    return [secret_hash(key, each) for each in (*credentials.keys, *hmac_secret)]
 
 
 def read_inputs(
@@ -158,65 +214,36 @@ def read_inputs(
     :param bundle: the sources, where they are not to be read from files: those of an earlier generation.
     :raises ManifestInvalid: of stage ``resolve``, with every problem.
     """
-    manifest = loaded.manifest
     problems: list[Problem] = []
-    references = named_functions(manifest)
-    root = Path(manifest.path).parent
-    known = None if previous is None else previous.bundle
-    if bundle is None:
-        bundle, wrong = read_bundle(root, manifest.exports, references, manifest.orchestrator.vm.include, known)
-        problems.extend(locate(loaded, wrong))
-    elif known is not None and known.bundle_id == bundle.bundle_id:
-        bundle = known
-    secrets: dict[SecretReference, bytes] = {}
-    credentials = Credentials()
-    files: set[str] = set()
-    description = ""
-    warnings: tuple[str, ...] = ()
-    shown: dict[str, str] = {}
-    certificate: Any = None
-    try:
-        shown, certificate = _read_certificate(external, previous)
-    except ListenerUnusable as error:
-        problems.append(Problem(file=external.certificate_files[0], message=str(error)))
-    try:
-        chain = SecretChain.from_environment(external.environ)
-        secrets, missing = _resolve_secrets(loaded, chain)
-        problems.extend(missing)
-        files |= chain.files()
-        description = chain.describe()
-        warnings = chain.warnings()
-    except SecretUnavailable as error:
-        problems.append(Problem(file="environment", message=str(error)))
-    try:
-        credentials = Credentials.from_environment(external.environ)
-        files.update(credentials.files)
-        warnings = (*warnings, *credentials.warnings)
-    except SecretUnavailable as error:
-        problems.append(Problem(file="environment", message=str(error)))
+    bundle = _read_sources(loaded, previous, bundle, problems)
+    certificate = _read_certificate(external, previous, problems)
+    secrets = _read_secrets(loaded, external.environ, problems)
+    credentials = _read_credentials(external.environ, problems)
     if problems:
         raise ManifestInvalid(problems, stage="resolve")
-    key = external.hash_key
-    hashes = {str(reference): secret_hash(key, value) for reference, value in secrets.items()}
-    digests = {manifest.path: manifest.digest, **bundle_files(bundle)}
-    digests.update((path, hash_file(path, key)) for path in sorted(files))
-    digests.update(shown)
-    credential_hashes = [secret_hash(key, each) for each in credentials.keys]
-    if credentials.hmac_secret is not None:
-        credential_hashes.append(secret_hash(key, credentials.hmac_secret))
+    manifest, key = loaded.manifest, external.hash_key
+    hashes = {reference: secret_hash(key, value) for reference, value in secrets.values.items()}
+    credential_hashes = _credential_hashes(credentials, key)
+    secret_files = secrets.files.union(credentials.files)
+    files = {
+        manifest.path: manifest.digest,
+        **bundle_files(bundle),
+        **{path: hash_file(path, key) for path in sorted(secret_files)},
+        **certificate.hashes,
+    }
     return Inputs(
         loaded=loaded,
         bundle=bundle,
-        secrets={str(reference): value for reference, value in secrets.items()},
+        secrets=secrets.values,
         secret_hashes=hashes,
         known=KnownSecrets(key, frozenset((*hashes.values(), *credential_hashes))),
         credentials=credentials,
-        files=digests,
-        references=references,
-        digest=digest_value([manifest.digest, bundle.bundle_id, hashes, credential_hashes, sorted(digests.values())]),
-        secret_chain=description,
-        certificate=certificate,
-        warnings=warnings,
+        files=files,
+        references=named_functions(manifest),
+        digest=digest_value([manifest.digest, bundle.bundle_id, hashes, credential_hashes, sorted(files.values())]),
+        secret_chain=secrets.chain,
+        certificate=certificate.loaded,
+        warnings=(*secrets.warnings, *credentials.warnings),
     )
 
 

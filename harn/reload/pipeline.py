@@ -22,7 +22,7 @@ from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.source import ManifestSource
 from harn.reload.archive import Archive, Content
 from harn.reload.build import Builder
-from harn.reload.candidate import ContinuedRamp, RevivedVersion, Terms, make_candidate
+from harn.reload.candidate import ContinuedRamp, Parts, RevivedVersion, Terms, make_candidate
 from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
 from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
@@ -269,12 +269,18 @@ class ReloadPipeline:
             rollouts=rollouts,
             revived=await stages.run("resolve", self._revive(run, prepared)),
         )
-        number = numbers.highest if keeps_number else numbers.highest + 1
+        parts = Parts(
+            prepared=prepared,
+            connectors=connectors,
+            targets=targets,
+            live=run.live,
+            number=numbers.highest if keeps_number else numbers.highest + 1,
+            versions=numbers.versions,
+            terms=terms,
+        )
 
         async def make() -> Candidate:
-            return make_candidate(
-                prepared, connectors, targets, run.live, (number, numbers.versions), terms, self._table
-            )
+            return make_candidate(parts, self._table)
 
         candidate = await stages.run("swap", make())
         if not keeps_number:

@@ -7,7 +7,7 @@ deliveries of one that cannot be revived go to the trigger's newest version, or 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,16 +27,15 @@ from harn.reload.targets import Targets
 from harn.store.deliveries import Backlog
 from harn.store.generations import BindingRecord, IGenerations
 from harn.triggers.binding import DRAINING, BindingVersion, Definition
-from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
 from harn.vm.bundle import Bundle
-from harn.vm.interfaces import IInterpreter
 from harn.wire import digest_bytes
 
 log = Logger(namespace="harn.reload")
 
 PATIENCE = 30.0
 """Seconds that an earlier version's code may take to load."""
+_TOO_SLOW = f"its code did not load in {PATIENCE} s"
 
 
 def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, int]]:
@@ -141,13 +140,7 @@ class Reviver:
     ) -> None:
         """Revive the versions of one bundle, into ``made``."""
         try:
-            data = await self._generations.bundle(bundle_id)
-            if data is None:
-                raise LookupError(f"bundle {bundle_id} is not in the store")
-            reading = deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), _read_versions, data, bundle_id, records
-            )
-            bundle, readable, unreadable = await reading
+            bundle, readable, unreadable = await self._read(bundle_id, records)
         except (HarnError, LookupError, ValueError) as error:
             for record in records:
                 _not_revived(record.trigger_id, record.version, str(error))
@@ -160,30 +153,51 @@ class Reviver:
             by_modules.setdefault(frozenset(name.module for name in each.references), []).append(each)
         hangs = False
         for group in by_modules.values():
-            wanted = frozenset[FunctionReference]().union(*(each.references for each in group))
-            why = f"its code did not load in {PATIENCE} s"
-            shared: Shared[IInterpreter] | None = None
             if not hangs:
-                try:
-                    reviving = Deferred.fromCoroutine(self._resolution.revive(bundle, wanted))
-                    shared = await reviving.addTimeout(PATIENCE, self._reactor)
-                except TimeoutError:
-                    hangs = True
-                except (HarnError, LookupError, ValueError) as error:
-                    why = str(error)
-            for each in group:
-                binding = each.binding
-                if shared is None:
-                    _not_revived(binding.id, binding.version, why)
-                    continue
-                try:
-                    binding.destination = await self._targets.hold(binding, shared)
-                except StageFailed as error:
-                    _not_revived(binding.id, binding.version, str(error))
-                    continue
-                made[binding.id, binding.version] = binding
-            if shared is not None:
-                shared.release()  # each has its own hold now
+                hangs = await self._load(bundle, group, made)
+            else:
+                _none_revived(group, _TOO_SLOW)
+
+    async def _read(
+        self, bundle_id: str, records: Collection[BindingRecord]
+    ) -> tuple[Bundle, list[Readable], list[tuple[BindingRecord, str]]]:
+        """
+        Read the bundle and its versions from the store, in a thread; see `_read_versions`.
+
+        :raises LookupError: the bundle is not in the store.
+        :raises HarnError, ValueError: it cannot be read.
+        """
+        data = await self._generations.bundle(bundle_id)
+        if data is None:
+            raise LookupError(f"bundle {bundle_id} is not in the store")
+        pool = self._reactor.getThreadPool()
+        reading: Deferred[Any] = deferToThreadPool(self._reactor, pool, _read_versions, data, bundle_id, records)
+        return await reading  # type: ignore[no-any-return]  # of `_read_versions`
+
+    async def _load(
+        self, bundle: Bundle, group: Sequence[Readable], made: dict[tuple[str, int], BindingVersion]
+    ) -> bool:
+        """Load the code of versions that need the same modules; return whether that took too long."""
+        wanted = frozenset[FunctionReference]().union(*(each.references for each in group))
+        reviving = Deferred.fromCoroutine(self._resolution.revive(bundle, wanted))
+        try:
+            shared = await reviving.addTimeout(PATIENCE, self._reactor)
+        except TimeoutError:
+            _none_revived(group, _TOO_SLOW)
+            return True
+        except (HarnError, LookupError, ValueError) as error:
+            _none_revived(group, str(error))
+            return False
+        for each in group:
+            binding = each.binding
+            try:
+                binding.destination = await self._targets.hold(binding, shared)
+            except StageFailed as error:
+                _not_revived(binding.id, binding.version, str(error))
+                continue
+            made[binding.id, binding.version] = binding
+        shared.release()  # each has its own hold now
+        return False
 
 
 def _read_versions(
@@ -221,6 +235,11 @@ def _not_revived(trigger_id: str, version: int, why: str) -> None:
         version=version,
         error=why,
     )
+
+
+def _none_revived(group: Iterable[Readable], why: str) -> None:
+    for each in group:
+        _not_revived(each.binding.id, each.binding.version, why)
 
 
 def _take_over(holder: BindingVersion, entry: Backlog) -> None:

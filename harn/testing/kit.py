@@ -13,7 +13,7 @@ from typing import Any
 from harn.lifecycle import Lifecycle
 from harn.observability.counting import Counting
 from harn.options import ServeOptions
-from harn.server import Server
+from harn.server import Runtime, Server
 from harn.testing.clocks import SteppedWall
 from harn.testing.scripted import FakeInterpreters
 from harn.testing.stores.pumped import PumpedStore
@@ -45,5 +45,6 @@ class KitServer(Server):
         if store is None:
             store = PumpedStore(wall)
         store.open()
-        super().__init__(clock, options, environ, Lifecycle(), store, FakeInterpreters(), wall, random=lambda: 0.0)
+        runtime = Runtime(clock, wall, random=lambda: 0.0)
+        super().__init__(runtime, options, environ, Lifecycle(), store, FakeInterpreters())
         Counting(self.metrics, self.lifecycle)

@@ -30,8 +30,8 @@ from harn.testing.signers import github_headers
 
 T = TypeVar("T")
 
-SERVE = ("-m", "harn", "orchestrator", "serve")
-TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
+SERVE = (sys.executable, "-m", "harn", "orchestrator", "serve")
+TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 READY = re.compile(r"HTTP listener ready on (?P<url>https?://\S+)")
 API_KEY = "test-key"
 """The bearer key of these servers, unless their environment sets another."""
@@ -183,8 +183,8 @@ class ServerProcess:
 
     :param directory: its working directory; ``harn.toml`` in it is the manifest, ``state`` the state directory.
     :param arguments: further ones of ``serve``.
-    :param launcher: arguments of Python: `SERVE`, or `TWISTD` with twistd's own options and the plugin's name.
-    :param wrapper: a command that runs the command after it, for example to set limits.
+    :param launcher: the command without the options: `SERVE`, or `TWISTD` with twistd's own options and the plugin's
+        name; before it may stand a command that runs it, for example to set limits.
     :ivar url: where it listens, once it is ready.
     :ivar lines: the lines of its standard error so far.
     :ivar read_from: the number after which `records` reads a topic, for tests that share a server.
@@ -196,7 +196,6 @@ class ServerProcess:
         *arguments: str,
         environ: Mapping[str, str] | None = None,
         launcher: Sequence[str] = SERVE,
-        wrapper: Sequence[str] = (),
         config: str = "harn.toml",
         state_dir: str = "state",
         bind: str = "127.0.0.1:0",
@@ -210,7 +209,7 @@ class ServerProcess:
         places = ("--config", config, "--state-dir", state_dir, "--bind", bind)
         self._output = open(self.directory / "stdout.log", "ab")  # noqa: SIM115 - closed by `stop`
         self.process = subprocess.Popen(
-            [*wrapper, sys.executable, *launcher, *places, *arguments],
+            [*launcher, *places, *arguments],
             cwd=self.directory,
             env=self.environ,
             stdin=subprocess.DEVNULL,

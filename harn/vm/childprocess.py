@@ -9,11 +9,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
@@ -43,6 +44,8 @@ _SUPERVISION = frozenset(
     ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 )
 """Variables by which the service manager talks to the server."""
+DATA_BUFFER = 262_144
+"""Bytes of each buffer of the data channel's sockets."""
 _TAIL = 2000
 """Bytes of the latest raw output that are kept to explain a death."""
 
@@ -69,6 +72,65 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in environ.items() if name not in _SUPERVISION and not name.startswith(_SECRETS)
     }
+
+
+@frozen(kw_only=True)
+class Pipes:
+    """
+    The server's ends of the pipes and sockets to a child, and the descriptors that the child inherits.
+
+    :ivar output: for reading, of the child's descriptors 1 and 2.
+    :ivar life: for writing; the guard kills everything when it is closed, or written to.
+    :ivar inherited: our descriptor by the child's.
+    """
+
+    data: socket.socket
+    control: socket.socket
+    output: int
+    life: int
+    inherited: Mapping[int, int]
+
+
+@contextlib.contextmanager
+def child_pipes() -> Iterator[Pipes]:
+    """
+    Open the pipes and sockets to a child; on exit close the child's ends, and after an error the server's ends too.
+
+    :raises OSError: too many descriptors are open.
+    """
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+
+        def pair() -> tuple[socket.socket, socket.socket]:
+            one, other = socket.socketpair()
+            ours.callback(one.close)
+            theirs.callback(other.close)
+            return one, other
+
+        def pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+            reading, writing = os.pipe()
+            reader.callback(os.close, reading)
+            writer.callback(os.close, writing)
+            return reading, writing
+
+        data, their_data = pair()
+        for each in (data, their_data):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                each.setsockopt(socket.SOL_SOCKET, option, DATA_BUFFER)
+        control, their_control = pair()
+        output, their_output = pipe(ours, theirs)
+        their_life, life = pipe(theirs, ours)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        theirs.callback(os.close, nothing)
+        inherited = {
+            0: nothing,
+            1: their_output,
+            2: their_output,
+            DATA: their_data.fileno(),
+            CONTROL: their_control.fileno(),
+            LIFE: their_life,
+        }
+        yield Pipes(data=data, control=control, output=output, life=life, inherited=inherited)
+        ours.pop_all()
 
 
 class ChildProcess(ProcessProtocol):
@@ -113,46 +175,21 @@ class ChildProcess(ProcessProtocol):
 
         :raises OSError: the system cannot start a process.
         """
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours, signals_blocked(HELD):
-            data, their_data = socket.socketpair()
-            control, their_control = socket.socketpair()
-            ours.callback(data.close)
-            ours.callback(control.close)
-            theirs.callback(their_data.close)
-            theirs.callback(their_control.close)
-            for each in (data, their_data):
-                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                    each.setsockopt(socket.SOL_SOCKET, option, 262144)
-            output, their_output = os.pipe()
-            theirs.callback(os.close, their_output)
-            ours.callback(os.close, output)
-            their_life, life = os.pipe()
-            theirs.callback(os.close, their_life)
-            ours.callback(os.close, life)
-            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            theirs.callback(os.close, nothing)
-            roots = dict.fromkeys(str(Path(module.__path__[0]).parent) for module in (harn, msgspec))
+        roots = dict.fromkeys(str(Path(module.__path__[0]).parent) for module in (harn, msgspec))
+        with signals_blocked(HELD), child_pipes() as pipes:
             transport = self._reactor.spawnProcess(
                 self,
                 sys.executable,
                 [sys.executable, "-P", str(PROGRAM), *roots],
                 env=child_environment(os.environ),
-                childFDs={
-                    0: nothing,
-                    1: their_output,
-                    2: their_output,
-                    DATA: their_data.fileno(),
-                    CONTROL: their_control.fileno(),
-                    LIFE: their_life,
-                },
+                childFDs=pipes.inherited,
             )
-            ours.pop_all()
         self._alive = True
         self._pid = transport.pid
-        self._life = life
-        self._data = Channel(self._reactor, data.detach(), self._data_received, self._channel_lost)
-        self._control = Channel(self._reactor, control.detach(), self._control_received, lambda: None)
-        self._output = Channel(self._reactor, output, self._output_received, lambda: None)
+        self._life = pipes.life
+        self._data = Channel(self._reactor, pipes.data.detach(), self._data_received, self._channel_lost)
+        self._control = Channel(self._reactor, pipes.control.detach(), self._control_received, lambda: None)
+        self._output = Channel(self._reactor, pipes.output, self._output_received, lambda: None)
         self._timer = self._reactor.callLater(START_LIMIT, self.kill, f"it was not ready within {START_LIMIT:g} s")
 
     def send(self, frame: msgspec.Struct) -> None:

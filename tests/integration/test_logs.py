@@ -182,7 +182,7 @@ class StoppedReaderTests(ServerCase):
             while True:
                 os.write(reader, b"\n" * 4096)
         shell = ("sh", "-c", f'exec "$0" "$@" >"{pipe}" 2>&1')
-        server = self.serve("--log-format", "json", wrapper=shell, ready=False)
+        server = self.serve("--log-format", "json", launcher=(*shell, *SERVE), ready=False)
         state_file = server.state_dir / "orchestrator-state.json"
         wait_until(state_file.exists, "the state file")
         connection = Connection(json.loads(state_file.read_text())["listener_url"])
@@ -230,7 +230,7 @@ class TerminalTests(ServerCase):
         self.write_manifest()
         places = ("--config", "harn.toml", "--state-dir", "state", "--bind", "127.0.0.1:0")
         server = subprocess.Popen(
-            [sys.executable, "-c", IN_FOREGROUND, os.ttyname(theirs), *wrapper, sys.executable, *SERVE, *places],
+            [sys.executable, "-c", IN_FOREGROUND, os.ttyname(theirs), *wrapper, *SERVE, *places],
             cwd=self.directory,
             env=self.environ,
             stdin=subprocess.DEVNULL,

@@ -43,7 +43,7 @@ class UseItTests(ServerCase):
     def test_as_typed(self) -> None:
         """Each command does what it says, without a key; `pip install` and the one in the foreground are left out."""
         self.addCleanup(self.end)
-        words = {"harn": [sys.executable, "-m", "harn"], "twistd": [sys.executable, *TWISTD]}
+        words = {"harn": [sys.executable, "-m", "harn"], "twistd": [*TWISTD]}
         ran = 0
         for line in self.blocks["sh"].splitlines():
             command = line.partition("#")[0].split()

@@ -11,7 +11,7 @@ import tempfile
 import time
 from typing import Any
 
-from harn.testing.server import TWISTD, ServerProcess, is_alive, wait_until
+from harn.testing.server import SERVE, TWISTD, ServerProcess, is_alive, wait_until
 from tests.integration.case import trigger_text
 from tests.integration.test_tls import TLS, TLSCase
 from tests.integration.test_upgrade import UpgradeCase
@@ -228,7 +228,8 @@ class ActivationCase(UpgradeCase):
 
     def passing(self, kind: str = "stream", **more: Any) -> ServerProcess:
         """Start a server with a socket of this kind."""
-        return self.serve(*more.pop("arguments", ()), wrapper=(sys.executable, "-c", PASSING, kind), **more)
+        launcher = (sys.executable, "-c", PASSING, kind, *more.pop("launcher", SERVE))
+        return self.serve(*more.pop("arguments", ()), launcher=launcher, **more)
 
 
 class ActivationTests(ActivationCase):

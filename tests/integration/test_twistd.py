@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from unittest import skipIf
 
 from incremental import Version
@@ -49,7 +48,7 @@ class TwistdTests(ServerCase):
         places = ("--config", "harn.toml", "--state-dir", "state", "--bind", "127.0.0.1:0", *arguments)
         files = (f"--pidfile={name}.pid", f"--logfile={name}.log")
         return subprocess.run(
-            [sys.executable, *TWISTD, *files, "harn-orchestrator", *places],
+            [*TWISTD, *files, "harn-orchestrator", *places],
             cwd=self.directory,
             env=self.environ,
             timeout=180.0,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from unittest import SkipTest
 
-from harn.testing.server import ServerProcess, wait_until
+from harn.testing.server import SERVE, ServerProcess, wait_until
 from tests.integration.case import HANDLERS, ServerCase, trigger_text
 from tests.sockets import bind_in
 
@@ -336,7 +336,7 @@ class FailureTests(WatchCase):
             if shutil.which("setpriv") is None:
                 raise SkipTest("the superuser may read everything here")
             wrapper = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
-        server = self.serve("--watch", wrapper=wrapper)
+        server = self.serve("--watch", launcher=(*wrapper, *SERVE))
         (self.directory / "handlers.py").chmod(0)
         self.wait_declined(server, 0)
         (self.directory / "handlers.py").chmod(0o644)
@@ -397,7 +397,7 @@ class PlaceTests(WatchCase):
         can = shutil.which("unshare") is not None
         if not can or subprocess.call([*wrapper, "true"], cwd=self.directory, stderr=subprocess.DEVNULL):
             raise SkipTest("nothing may be mounted here")
-        server = self.serve("--watch", wrapper=wrapper)
+        server = self.serve("--watch", launcher=(*wrapper, *SERVE))
         self.assert_version(server, "two")
         outside.write_text(self.handlers("six"))
         self.assert_adopted(server)

@@ -26,7 +26,7 @@ from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.phases import Limits
 from harn.listener.push import Push
-from harn.listener.site import HarnSite
+from harn.listener.site import HarnSite, Places
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.counting import Counting
@@ -179,9 +179,11 @@ class World:
         self.site = HarnSite(
             self.clock,
             self.metrics,
-            self.ingest,
-            Push(*parts),
-            pages=make_pages(self.metrics, lambda: self.not_ready, maybeDeferred),
+            Places(
+                public=self.ingest,
+                credentials=Push(*parts),
+                pages=make_pages(self.metrics, lambda: self.not_ready, maybeDeferred),
+            ),
             limits=limits,
             access_log=access_log,
             wall=self.wall,

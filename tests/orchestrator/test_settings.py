@@ -27,7 +27,7 @@ from harn.orchestrator.shutdown import drain_limits
 from harn.reload.feature import apply_settings
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.rollout.model import Probation, terms
-from harn.server import Server
+from harn.server import Runtime, Server
 from harn.store.retention import RetentionPolicy, RetentionService
 from tests.reload.fakes import START
 from tests.reload.world import HANDLERS, World, fake
@@ -47,7 +47,7 @@ class SettingsWorld:
         clock = self.world.clock
         interpreters: Any = Service()
         told = evolve(options, state_dir=str(root))
-        self.server = Server(clock, told, {}, self.world.lifecycle, self.world.store, interpreters, clock)
+        self.server = Server(Runtime(clock, clock), told, {}, self.world.lifecycle, self.world.store, interpreters)
         self.server.add(self.world.rollouts)
         self.levels: list[str] = []
         follow_log_level(self.server, self.levels.append)
