@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.logger import LogLevel
 
+from harn.clocks import rfc3339
 from harn.dispatch.retry import allowed_attempts
 from harn.errors import HandlerRetryAfter
 from harn.lifecycle import Accepted, DeadLettered, Settled
@@ -83,7 +84,7 @@ def attempt_line(event: Settled, attempt: Attempt, retry: RetrySpec | None, targ
         "error_class": attempt.error_class,
         "error": shown(attempt.error),
         "next": follows,
-        "due_at": settlement.due_at,
+        "due_at": None if settlement.due_at is None else rfc3339(settlement.due_at),
         "command": look_closer(event.event_id),
     }
     if attempt.traceback:

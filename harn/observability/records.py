@@ -28,8 +28,13 @@ PREFIX = "[harn] "
 _OURS = frozenset(("announce",))
 _BELOW = ("user_traceback", "stack")
 """Fields with lines of code: shown below a record, with the traceback of a failure, unless its message has them."""
-_IN_HEAD = frozenset(("text", "stream", "component", "trigger_id", "trace_id", "fields", *_BELOW))
-"""Fields that ``pretty`` does not repeat behind the message."""
+_IN_HEAD = frozenset(
+    (
+        *("text", "stream", "component", "trigger_id", "trace_id", "fields", *_BELOW),
+        *("attempt", "attempts", "max_attempts", "outcome", "due_at", "error_class", "failed", "dead"),
+    )
+)
+"""Fields that ``pretty`` does not show behind the message, which says the same in words."""
 INDENT = "    "
 _WARNINGS = frozenset((LogLevel.warn,))
 _ERRORS = frozenset((LogLevel.error, LogLevel.critical))

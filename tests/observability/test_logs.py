@@ -151,12 +151,12 @@ class RecordTests(SynchronousTestCase):
             "log_namespace": "harn.deliveries",
             "log_time": 0.0,
             "binding": "gh@v1",
-            "error_class": "handler_error",
+            "server_id": "s-1",
             "user_traceback": "File x\n  raise ValueError\n",
         }
         self.assertEqual(
             as_pretty(event, colours=False),
-            "1970-01-01 00:00:00.000Z WARN     deliveries gh@v1: failed error_class=handler_error\n"
+            "1970-01-01 00:00:00.000Z WARN     deliveries gh@v1: failed server_id=s-1\n"
             "    again\n    File x\n      raise ValueError\n",
         )
         other = {**event, "log_level": LogLevel.critical, "log_namespace": "harn", "log_format": "x"}
