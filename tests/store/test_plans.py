@@ -1,13 +1,15 @@
 """What SQLite does for each statement: nothing on a hot path reads a table from end to end."""
 
+import itertools
 import sqlite3
 from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.model.delivery import DONE, READY, WAITING
+from harn.model.delivery import DEAD, DONE, READY, WAITING, State
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
 from harn.testing.stores.kit import (
     NOW,
@@ -74,6 +76,24 @@ class PlanTests(SynchronousTestCase):
         """A statement that does scan is noticed."""
         self.watched.execute("SELECT count(*) FROM deliveries WHERE provider = 'x'")
         self.assertEqual(len(self.scans()), 1)
+
+    def test_lists(self):
+        """No list of deliveries, whatever it is chosen by, reads a table or sorts what an index has in order."""
+        store = self.store
+        (number,) = self.successResultOf(store.inbox.accept(accept_of(new_delivery("e1"))))
+        self.successResultOf(store.deliveries.settle(settlement_of(number, DEAD, dead=DIED)))
+        self.successResultOf(store.inbox.accept(accept_of(new_delivery("e2"))))
+        self.watched.plans.clear()
+        for state in (None, *State):
+            for trigger, kind, since in itertools.product((None, "gh"), (None, "ping"), (None, NOW)):
+                states = frozenset() if state is None else frozenset((state,))
+                chosen = DeliveryFilter(states=states, trigger=trigger, kind=kind, since=since)
+                self.successResultOf(store.lists.part(chosen, None, 10, 10, False))
+        self.successResultOf(store.lists.whole("e1"))
+        self.successResultOf(store.lists.dead_groups("gh"))
+        self.assertEqual(self.scans(), [])
+        sorts = [plan for plan in self.watched.plans if "TEMP B-TREE" in plan[1]]
+        self.assertEqual(sorts, [])
 
     def test_units(self):
         """Accepting, settling, appending, moving and recovering scan nothing that grows with what is finished."""

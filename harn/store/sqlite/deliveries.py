@@ -73,10 +73,12 @@ CREATE INDEX deliveries_unfinished ON deliveries (trigger_id, version, state) WH
 -- What is finished, for retention.
 CREATE INDEX deliveries_finished ON deliveries (state, settled_at) WHERE state >= 2;
 CREATE UNIQUE INDEX deliveries_dead ON deliveries (dead_number) WHERE dead_number IS NOT NULL;
--- For lists, newest first. What is done without an error is written to the first two of them alone, once each.
-CREATE INDEX deliveries_kind ON deliveries (kind);
-CREATE INDEX deliveries_trigger ON deliveries (trigger_id, state, ended_as) WHERE state >= 2;
+-- For lists, newest first. What is done without an error is written to the first two of them alone, once each. These
+-- are in order of trigger, or kind, only among 1024 deliveries: however many there are, a commit writes few pages.
+CREATE INDEX deliveries_by_trigger ON deliveries (id / 1024, trigger_id);
+CREATE INDEX deliveries_by_kind ON deliveries (id / 1024, kind);
 CREATE INDEX deliveries_exceptions ON deliveries (state, ended_as) WHERE state = 1 OR state = 3 OR ended_as > 0;
+CREATE INDEX deliveries_failed ON deliveries (trigger_id, state, ended_as) WHERE state = 3 OR ended_as > 4;
 -- When the next one of a trigger is due.
 CREATE INDEX deliveries_due ON deliveries (trigger_id, due_at) WHERE state = 1;
 -- Dead letters in groups; it holds all that is shown of a group.

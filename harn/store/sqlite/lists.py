@@ -19,7 +19,7 @@ from typing import Any
 from attrs import frozen
 from zope.interface import implementer
 
-from harn.model.delivery import READY, RUNNING, WAITING, Attempt, State
+from harn.model.delivery import DEAD, DISCARDED, READY, REPLAYED, RUNNING, WAITING, Attempt, State
 from harn.store.lists import DeadGroup, DeliveryFilter, IDeliveryLists, ListedDelivery, Slice, WholeDelivery
 from harn.store.sqlite.deliveries import STATE
 from harn.store.sqlite.executor import Idea, reads
@@ -29,6 +29,10 @@ MOST_BYTES = 16 << 20
 """Bodies of one slice."""
 RETRY = "retry"
 """The reason of what waits for its next attempt."""
+BLOCK = 1024
+"""Deliveries of a block of an index, as its definition has it."""
+MOST_BLOCKS = 256
+"""Blocks that one statement looks at."""
 PROBED = 2000
 """Rows up to which two indices are compared."""
 
@@ -60,9 +64,13 @@ _PLACE = "SELECT min(id) FROM deliveries WHERE event_id = ?"
 # `likely` keeps SQLite from looking an index up by the term that only allows its use, and from sorting then.
 _WITHIN = " AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?"
 _ALL = "SELECT id FROM deliveries WHERE 1" + _WITHIN
-_OF_KIND = "SELECT id FROM deliveries INDEXED BY deliveries_kind WHERE kind = ?" + _WITHIN
-_FINISHED_OF_TRIGGER = (
-    "SELECT id FROM deliveries INDEXED BY deliveries_trigger WHERE likely(state >= 2)"
+_IN_BLOCKS = (
+    "SELECT d.id FROM json_each(?) AS block CROSS JOIN deliveries d INDEXED BY deliveries_by_{}"
+    " WHERE d.id / 1024 = block.value AND d.{} = ? AND d.id < ? AND d.id >= ?"
+)
+_OF_TRIGGER, _OF_KIND = _IN_BLOCKS.format("trigger", "trigger_id"), _IN_BLOCKS.format("kind", "kind")
+_FAILED_OF_TRIGGER = (
+    "SELECT id FROM deliveries INDEXED BY deliveries_failed WHERE (state = 3 OR ended_as > 4)"
     " AND trigger_id = ? AND state = ? AND ended_as = ?" + _WITHIN
 )
 _UNFINISHED_OF_TRIGGER = (
@@ -114,6 +122,39 @@ class Stream:
         """Return ids from just under ``below`` down to ``lowest``, at most so many."""
         for (number,) in connection.execute(self.statement, (*self.values, below, lowest, most)):
             yield number
+
+
+@frozen
+class Blocks:
+    """
+    The ids in an index that is in order within blocks of `BLOCK` deliveries.
+
+    :ivar statement: a form of `_IN_BLOCKS`; ``value``: what it looks for.
+    """
+
+    statement: str
+    value: str
+
+    def ids(self, connection: sqlite3.Connection, below: int, lowest: int, most: int) -> Iterator[int]:
+        """Return ids as `Stream.ids` does: of a block, then of twice as many, and so on."""
+        first, last = connection.execute(_ENDS).fetchone()
+        if last is None:
+            return
+        block, end = min(below - 1, last) // BLOCK, max(lowest, first) // BLOCK
+        size, given = 1, 0
+        while block >= end and given < most:
+            numbers = range(block, max(block - size, end - 1), -1)
+            values = (json.dumps(list(numbers)), self.value, below, lowest)
+            found = sorted((number for (number,) in connection.execute(self.statement, values)), reverse=True)
+            yield from found[: most - given]
+            given += len(found)
+            block -= size
+            size = min(size * 2, MOST_BLOCKS)
+
+
+Ids = Stream | Blocks
+_INDEXED = frozenset((READY, WAITING, DEAD, DISCARDED, REPLAYED))
+"""States of which the deliveries of one trigger have an index."""
 
 
 @implementer(IDeliveryLists)
@@ -209,16 +250,16 @@ def _candidates(
     return list(islice(merged, most))
 
 
-def _narrowest(connection: sqlite3.Connection, chosen: DeliveryFilter, below: int, lowest: int) -> Sequence[Stream]:
+def _narrowest(connection: sqlite3.Connection, chosen: DeliveryFilter, below: int, lowest: int) -> Sequence[Ids]:
     """Return the streams that have every chosen row, out of those indices that can give them the ones with fewest."""
     states = {state for each in chosen.states for state in ((READY, WAITING) if each is RUNNING else (each,))}
-    choices: list[Sequence[Stream]] = []
+    choices: list[Sequence[Ids]] = []
     if chosen.trigger is not None:
-        choices.append(_of_trigger(connection, chosen.trigger, states or set(STATES)))
-    elif states:
+        choices.append(_of_trigger(connection, chosen.trigger, states))
+    if states:
         choices.append(_of_states(connection, states))
     if chosen.kind is not None:
-        choices.append((Stream(_OF_KIND, (chosen.kind,)),))
+        choices.append((Blocks(_OF_KIND, chosen.kind),))
     if not choices:
         return (Stream(_ALL),)
     if len(choices) == 1:
@@ -226,9 +267,9 @@ def _narrowest(connection: sqlite3.Connection, chosen: DeliveryFilter, below: in
     return min(choices, key=lambda streams: _probe(connection, streams, below, lowest))
 
 
-def _probe(connection: sqlite3.Connection, streams: Sequence[Stream], below: int, lowest: int) -> int:
+def _probe(connection: sqlite3.Connection, streams: Sequence[Ids], below: int, lowest: int) -> int:
     """Count the rows of streams, up to `PROBED`; what reads the table itself counts as all of it."""
-    if any(each.statement == _DONE for each in streams):
+    if any(isinstance(each, Stream) and each.statement == _DONE for each in streams):
         return PROBED + 1
     count = 0
     for each in streams:
@@ -238,20 +279,23 @@ def _probe(connection: sqlite3.Connection, streams: Sequence[Stream], below: int
     return count
 
 
-def _of_trigger(connection: sqlite3.Connection, trigger: str, states: Collection[State]) -> Sequence[Stream]:
-    streams: list[Stream] = []
-    versions = [version for (version,) in connection.execute(_VERSIONS, (trigger,))]
+def _of_trigger(connection: sqlite3.Connection, trigger: str, states: Collection[State]) -> Sequence[Ids]:
+    """Return streams of one trigger: of its states where each has an index, else of all that it has."""
+    if not states or not _INDEXED.issuperset(states):
+        return (Blocks(_OF_TRIGGER, trigger),)
+    streams: list[Ids] = []
     for state in states:
         number, ended_as = STATES[state]
         if state in (READY, WAITING):
-            streams += (Stream(_UNFINISHED_OF_TRIGGER, (trigger, version, number)) for version in versions)
+            versions = connection.execute(_VERSIONS, (trigger,)).fetchall()
+            streams += (Stream(_UNFINISHED_OF_TRIGGER, (trigger, version, number)) for (version,) in versions)
         else:
-            streams.append(Stream(_FINISHED_OF_TRIGGER, (trigger, number, ended_as)))
+            streams.append(Stream(_FAILED_OF_TRIGGER, (trigger, number, ended_as)))
     return streams
 
 
-def _of_states(connection: sqlite3.Connection, states: Collection[State]) -> Sequence[Stream]:
-    streams: list[Stream] = []
+def _of_states(connection: sqlite3.Connection, states: Collection[State]) -> Sequence[Ids]:
+    streams: list[Ids] = []
     for state in states:
         number, ended_as = STATES[state]
         if state is READY:

@@ -37,10 +37,11 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE attempts ADD COLUMN output TEXT",
         # So far a delivery was done without a result when its predicate had refused it.
         "UPDATE deliveries SET ended_as = 4, skip_reason = 'predicate' WHERE state = 2 AND result IS NULL",
-        "CREATE INDEX deliveries_kind ON deliveries (kind)",
-        "CREATE INDEX deliveries_trigger ON deliveries (trigger_id, state, ended_as) WHERE state >= 2",
+        "CREATE INDEX deliveries_by_trigger ON deliveries (id / 1024, trigger_id)",
+        "CREATE INDEX deliveries_by_kind ON deliveries (id / 1024, kind)",
         "CREATE INDEX deliveries_exceptions ON deliveries (state, ended_as)"
         " WHERE state = 1 OR state = 3 OR ended_as > 0",
+        "CREATE INDEX deliveries_failed ON deliveries (trigger_id, state, ended_as) WHERE state = 3 OR ended_as > 4",
         "CREATE INDEX deliveries_dead_groups ON deliveries (trigger_id, reason, error_class, settled_at)"
         " WHERE state = 3",
         # Which dead letter a delivery repeats; jobs of operators.
