@@ -42,6 +42,7 @@ from harn.reload import drain_operations
 from harn.reload import operations as reload_operations
 from harn.reload.feature import add_drain_gauge
 from harn.rollout import operations as rollout_operations
+from harn.statistics import operations as statistics_operations
 from harn.statistics.gauges import add_disk_gauges
 from harn.statistics.gauges import add_gauges as add_trigger_gauges
 from harn.triggers.gauges import add_version_gauges
@@ -398,6 +399,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *history_operations.OPERATIONS,
     *rollout_operations.OPERATIONS,
     *alert_operations.OPERATIONS,
+    *statistics_operations.OPERATIONS,
     *drain_operations.OPERATIONS,
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,

@@ -135,6 +135,8 @@ def cli() -> None:
         "ramp": "harn.cli.ramp:ramp",
         "drains": "harn.cli.drains:drains",
         "inspect": "harn.cli.inspect:inspect",
+        "stats": "harn.cli.stats:stats",
+        "top": "harn.cli.top:top",
         "events": "harn.cli.events:events",
         "check": "harn.cli.check:check",
         "deliveries": "harn.cli.deliveries:deliveries",

@@ -72,6 +72,13 @@ def watch_rows(found: Iterator[Rows], console: Console | None = None) -> None:
             live.update(table_of(rows, live.console.width).renderable, refresh=True)
 
 
+def watch_screen(found: Iterator[Rows], console: Console | None = None) -> None:
+    """Draw rows again and again on a screen of their own, no more than fit in its height."""
+    with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        for rows in found:
+            live.update(table_of(rows, live.console.width).renderable, refresh=True)
+
+
 def table_of(rows: Rows, width: int) -> Fitted:
     """Return what shows rows in so many cells."""
     if rows.none and not rows.rows:

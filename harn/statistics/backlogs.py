@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable
-from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Redriven, Settled
+from harn.lifecycle import Accepted, DeadLettered, DeadLettersEnded, Lifecycle, Redriven, Settled
 from harn.statistics.figures import Figures, TotalSource
 from harn.store.totals import ITotals, TriggerBacklog
 from harn.triggers.registry import Registry
@@ -55,7 +55,8 @@ class Backlogs(Service):
         lifecycle.subscribe(Accepted, self._accepted)
         lifecycle.subscribe(Settled, self._settled)
         lifecycle.subscribe(DeadLettered, self._dead_lettered)
-        lifecycle.subscribe(Redriven, self._redriven)
+        lifecycle.subscribe(Redriven, self._ended)
+        lifecycle.subscribe(DeadLettersEnded, self._ended)
 
     def startService(self) -> None:
         """Look for the first time."""
@@ -93,6 +94,13 @@ class Backlogs(Service):
     def running_now(self) -> Counter[str]:
         """Count the handlers that run, by trigger id."""
         return Counter(delivery.binding.id for delivery in self._dispatcher.in_progress.values())
+
+    def ready_now(self) -> Counter[str]:
+        """Count the deliveries that could run, and do not, by trigger id; cost grows with what memory holds."""
+        found: Counter[str] = Counter()
+        for binding, workload in self._dispatcher.workload(list(self._registry)).items():
+            found[binding.id] += workload.queued
+        return found
 
     def waiting_now(self) -> Counter[str]:
         """Count the deliveries that wait for a due time, by trigger id."""
@@ -132,5 +140,5 @@ class Backlogs(Service):
     def _dead_lettered(self, event: DeadLettered) -> None:
         self.dead[event.trigger_id] += event.count
 
-    def _redriven(self, event: Redriven) -> None:
+    def _ended(self, event: Redriven | DeadLettersEnded) -> None:
         self.dead[event.trigger_id] = max(0, self.dead[event.trigger_id] - event.count)

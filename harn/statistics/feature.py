@@ -8,6 +8,8 @@ from harn.server import Server
 from harn.statistics.backlogs import Backlogs
 from harn.statistics.disk import DiskWatch
 from harn.statistics.gauges import add_disk_gauges, add_gauges
+from harn.statistics.operations import OPERATIONS
+from harn.statistics.service import StatisticsService
 from harn.statistics.totals import TotalsFlusher, TriggerTotals
 from harn.triggers.registry import Registry
 
@@ -27,7 +29,7 @@ def install_totals(server: Server, *, takes_over: bool = False) -> None:
 
 
 def install(server: Server) -> None:
-    """Add the backlogs of triggers and the use of the disk, and the gauges that show them."""
+    """Add the backlogs of triggers, the operations that show figures, and the use of the disk, with their gauges."""
     backlogs = server.add(
         Backlogs(
             server.reactor, server.wall, server.store.totals, server[Dispatcher], server[Registry], server.lifecycle
@@ -36,6 +38,16 @@ def install(server: Server) -> None:
     server.lifecycle.subscribe(Adopted, lambda event: backlogs.begin())
     server.background.add(backlogs)
     add_gauges(server.metrics, server.wall, backlogs)
+    service = StatisticsService(
+        clock=server.reactor,
+        wall=server.wall,
+        store=server.store.statistics,
+        totals=server[TriggerTotals],
+        backlogs=backlogs,
+        registry=server[Registry],
+        metrics=server.metrics,
+    )
+    server.operations.add(service, *OPERATIONS)
     disk = DiskWatch(server)
     server.background.add(disk)
     add_disk_gauges(server.metrics, disk)

@@ -21,6 +21,7 @@ from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
 from harn.store.retention import IRetention
+from harn.store.statistics import IStatistics
 from harn.store.totals import ITotals
 
 
@@ -34,6 +35,7 @@ class IStore(IHeartbeat, IRetention):
     event_log: IEventLog = Attribute("The append-only record.")
     generations: IGenerations = Attribute("Numbers of generations and binding versions, and their content.")
     jobs: IJobs = Attribute("What operators have it do with many deliveries.")
+    statistics: IStatistics = Attribute("Counts and durations within a window of time.")
     totals: ITotals = Attribute("Totals by trigger.")
     checkpoints: ICheckpoints = Attribute("JSON values that outlast a restart.")
     backend: str = Attribute("For example ``sqlite``: as the state file shows it.")

@@ -33,6 +33,18 @@ class StatisticsTests(ServerCase):
         found = self.figures(trigger_id)
         return tuple(found[name] for name in FIGURES[:5])
 
+    def stats(self) -> dict[str, tuple[int, ...]]:
+        """Return what ``stats`` says: accepted, succeeded, failed, dead and refused by trigger id."""
+        found = self.checked("stats", "--window", "1h")
+        for each in found["triggers"]:
+            if each["succeeded"] + each["failed"]:
+                (handler,) = each["handlers"]
+                self.assertIn(handler["handler"], ("handlers:on_event", "handlers:fails"))
+                self.assertGreater(handler["handler_seconds"]["p50"], 0.0)
+            self.assertEqual(each["accepted_to_done_seconds"] is not None, each["succeeded"] > 0)
+        names = ("accepted", "succeeded", "failed", "dead", "refused")
+        return {each["id"]: tuple(each[name] for name in names) for each in found["triggers"]}
+
     def in_state_file(self, server: ServerProcess, trigger_id: str) -> dict[str, Any]:
         """Return what the state file says of a trigger."""
         (found,) = (each for each in server.state()["triggers"] if each["id"] == trigger_id)
@@ -59,7 +71,19 @@ class StatisticsTests(ServerCase):
         self.assertIsNotNone(before["gh"]["last_success"])
         self.assertIsNotNone(before["bad"]["last_failure"])
         self.assertIsNotNone(before["late"]["next_due"])
+        shown = self.checked("top", "--once")["triggers"]
+        self.assertEqual(
+            [(each["trigger"], each["waiting"], each["dead"]) for each in shown if each["dead"]], [("bad", 0, 1)]
+        )
+        counted = self.stats()
+        self.assertEqual((counted["gh"], counted["bad"]), ((1, 1, 0, 0, 1), (1, 0, 1, 1, 0)))
+        wrong = self.orchestrator("stats", "--trigger", "none")
+        self.assertEqual(wrong.status, 1)
+        self.assertIn("bad, gh, late", wrong.stderr)
         self.assertEqual(server.terminate(), 0, server.stderr)
+        self.assertEqual(self.stats(), counted)
+        self.assertIn("id=gh", self.orchestrator("stats", "--trigger", "gh").stdout)
+        self.assertEqual(self.orchestrator("top").status, 1)
         for trigger_id, figures in before.items():
             self.assertEqual((self.figures(trigger_id), self.in_state_file(server, trigger_id)), (figures, figures))
         server = self.serve()

@@ -33,6 +33,7 @@ from harn.store.sqlite.recovery import SQLiteRecovery
 from harn.store.sqlite.running import RunningNotes
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.shrinking import shrink
+from harn.store.sqlite.statistics import SQLiteStatistics
 from harn.store.sqlite.totals import SQLiteTotals
 from harn.store.sqlite.worker import ThreadWorker, Worker
 from harn.store.sqlite.writer import Writer
@@ -83,6 +84,7 @@ class SQLiteStore:
         self.jobs = SQLiteJobs(self._executor)
         self.checkpoints = SQLiteCheckpoints(self._executor)
         self.totals = SQLiteTotals(self._executor)
+        self.statistics = SQLiteStatistics(self._executor)
 
     def _new_workers(self, wall: WallTime) -> tuple[Writer, Reader, RunningNotes]:
         return (

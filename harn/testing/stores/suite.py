@@ -15,12 +15,14 @@ from harn.store.interfaces import IStore
 from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
+from harn.store.statistics import IStatistics
 from harn.store.totals import ITotals
 from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
 from harn.testing.stores.keeping import KeepingTests
 from harn.testing.stores.kit import StoreClock, StoreTestCase
 from harn.testing.stores.listing import ListingTests
+from harn.testing.stores.measuring import MeasuringTests
 from harn.testing.stores.operating import OperatingTests
 from harn.testing.stores.recording import RecordingTests
 from harn.testing.stores.remembering import RememberingTests
@@ -46,6 +48,7 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
         RememberingTests,
         ReplayingTests,
         TotallingTests,
+        MeasuringTests,
     ):
         """Every promise of `IStore`, kept by the stores of ``factory``."""
 
@@ -65,5 +68,6 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
             verifyObject(IJobs, self.store.jobs)
             verifyObject(ICheckpoints, self.store.checkpoints)
             verifyObject(ITotals, self.store.totals)
+            verifyObject(IStatistics, self.store.statistics)
 
     return StoreTests

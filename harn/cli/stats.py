@@ -1,0 +1,149 @@
+"""``harn orchestrator stats``: rates and percentiles of each trigger within a window of time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from harn.cli.lines import section
+from harn.cli.offline import DATABASE
+from harn.cli.operations import ask, parameters_from, print_json, with_parameters
+from harn.cli.place import Reach, ServerLocation
+from harn.cli.rows import Column, Rows, draw
+from harn.cli.shared import with_json, with_place, with_server
+from harn.orchestrator.running import read_state
+from harn.statistics.operations import (
+    WINDOW,
+    HandlerStats,
+    Percentiles,
+    ShowStats,
+    Stats,
+    TriggerStats,
+    describe_stats,
+    show_stats,
+)
+from harn.statistics.window import Gathered, newest, slices
+from harn.store.sqlite.offline import open_readonly
+from harn.store.sqlite.statistics import SQLiteStatistics
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of the table: a trigger, or one of its handlers where it has several."""
+
+    name: str
+    trigger: TriggerStats | None
+    attempts: TriggerStats | HandlerStats
+
+
+COLUMNS = (
+    Column("Trigger", lambda line: line.name),
+    Column("accepted", lambda line: line.trigger and line.trigger.accepted, is_right=True),
+    Column("per minute", lambda line: line.trigger and f"{line.trigger.accepted_per_minute:g}", drop=3, is_right=True),
+    Column("succeeded", lambda line: line.attempts.succeeded, drop=2, is_right=True),
+    Column("failed", lambda line: line.attempts.failed, is_right=True),
+    Column("dead", lambda line: line.trigger and line.trigger.dead, is_right=True),
+    Column("skipped", lambda line: line.attempts.skipped, drop=6, is_right=True),
+    Column("refused", lambda line: line.trigger and line.trigger.refused, drop=5, is_right=True),
+    Column("handler p50/p90/p99", lambda line: shown(line.attempts.handler_seconds), drop=1, is_right=True),
+    Column("to done p50/p90/p99", lambda line: shown(line.attempts.accepted_to_done_seconds), drop=4, is_right=True),
+)
+
+
+@click.command()
+@with_place
+@with_parameters(show_stats)
+@with_server
+@with_json
+def stats(as_json: bool, **given: Any) -> None:
+    """Show rates and percentiles of each trigger and handler."""
+    reach = Reach.told(given, os.environ)
+    wanted = parameters_from(show_stats, given)
+    client = reach.client_if_any()
+    if client is None:
+        found = stats_offline(reach.place, wanted)
+        document = msgspec.to_builtins(found)
+    else:
+        answered = ask(client, show_stats, wanted)
+        found, document = answered.result, answered.document
+    if as_json:
+        print_json(document)
+        return
+    if sys.stdout.isatty():
+        draw(rows_of(found))
+    else:
+        for line in section(f"Statistics of the last {found.window}:", found.triggers):
+            click.echo(line)
+    if not found.complete:
+        click.echo(f"not all of the last {found.window}: only the newest million attempts and deliveries were read")
+
+
+def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
+    """
+    Return the statistics of a server that does not run, from its store.
+
+    :raises StateDirectoryUnusable: there is no database, or it is not harn's.
+    :raises EventLogUnavailable: it cannot be read.
+    :raises RouteUnknown: there is no such trigger.
+    """
+    until = time.time()
+    since = until - (wanted.window or WINDOW)
+    gathered = Gathered()
+    with open_readonly(os.path.join(place.state_dir, DATABASE)) as store:
+        attempts, deliveries = (
+            store.ask(find, since) for find in (SQLiteStatistics.attempts_since, SQLiteStatistics.deliveries_since)
+        )
+        for span in slices(newest(attempts)):
+            gathered.add_attempts(*store.ask(SQLiteStatistics.attempts, span, since))
+        for span in slices(newest(deliveries)):
+            gathered.add_accepted(store.ask(SQLiteStatistics.accepted, span, since))
+        ended = store.ask(SQLiteStatistics.died, since), store.ask(SQLiteStatistics.refused, since)
+        handlers = store.ask(SQLiteStatistics.handlers, tuple(gathered.attempts))
+    complete = newest(attempts) == attempts and newest(deliveries) == deliveries
+    return describe_stats(wanted, until, gathered, handlers, ended, known_ids(place), complete=complete)
+
+
+def known_ids(place: ServerLocation) -> Sequence[str]:
+    """Return the triggers of the state file."""
+    triggers = (read_state(place.state_dir) or {}).get("triggers", [])
+    return [str(each.get("id")) for each in triggers if isinstance(each, dict)]
+
+
+def rows_of(found: Stats) -> Rows:
+    """Return statistics as rows for people: a line for each trigger, and for each handler of one that had several."""
+    return Rows(
+        title=f"Statistics of the last {found.window}:",
+        heading=f"Statistics of the last {found.window}",
+        columns=COLUMNS,
+        rows=list(lines_of(found)),
+        none="there are no triggers",
+    )
+
+
+def lines_of(found: Stats) -> Iterator[Line]:
+    """Yield the lines of the table."""
+    for each in found.triggers:
+        yield Line(each.id, each, each)
+        if len(each.handlers) > 1:
+            yield from (Line(f"  {handler.handler}", None, handler) for handler in each.handlers)
+
+
+def shown(percentiles: Percentiles | None) -> str | None:
+    """Return percentiles for people."""
+    if percentiles is None:
+        return None
+    return " / ".join(duration(each) for each in (percentiles.p50, percentiles.p90, percentiles.p99))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration of three digits for people: ``12.3ms``, ``1.5s``, ``7.2m``."""
+    if seconds < 1.0:
+        return f"{seconds * 1000.0:.3g}ms"
+    if seconds < 120.0:
+        return f"{seconds:.3g}s"
+    return f"{seconds / 60.0:.3g}m" if seconds < 7200.0 else f"{seconds / 3600.0:.3g}h"

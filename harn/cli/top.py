@@ -1,0 +1,230 @@
+"""``harn orchestrator top``: what each trigger does now, drawn again and again until ``q`` or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
+
+import click
+import msgspec
+
+from harn.cli.drains import may_come_back
+from harn.cli.operations import ask, print_json
+from harn.cli.place import Reach
+from harn.cli.rows import Column, Rows, draw
+from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.stats import duration
+from harn.errors import HarnError
+from harn.statistics.operations import Activity, NoParameters, TriggerActivity, show_activity
+
+INTERVAL = 1.0
+"""Seconds between two looks."""
+RATES = 5.0
+"""Seconds over which rates are taken, at least two looks."""
+LATELY = 60.0
+"""Seconds over which percentiles are taken."""
+AWAY = "the server does not answer; looking for it until it does, or q"
+
+Look = Callable[[], Activity]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One trigger in one frame: rates a second, percentiles in seconds."""
+
+    trigger: str
+    accepted_per_second: float
+    done_per_second: float
+    failed_per_second: float
+    running: int
+    ready: int
+    waiting: int
+    dead: int
+    p50: float | None
+    p99: float | None
+    oldest_ready_seconds: float | None
+
+
+COLUMNS = (
+    Column("Trigger", lambda line: line.trigger, style="bold"),
+    Column("accepted/s", lambda line: f"{line.accepted_per_second:.3g}", is_right=True),
+    Column("done/s", lambda line: f"{line.done_per_second:.3g}", drop=2, is_right=True),
+    Column("failed/s", lambda line: f"{line.failed_per_second:.3g}", drop=3, is_right=True),
+    Column("running", lambda line: line.running, drop=1, is_right=True),
+    Column("ready", lambda line: line.ready, drop=4, is_right=True),
+    Column("waiting", lambda line: line.waiting, drop=5, is_right=True),
+    Column("dead", lambda line: line.dead, is_right=True),
+    Column("p50", lambda line: line.p50 and duration(float(f"{line.p50:.2e}")), drop=7, is_right=True),
+    Column("p99", lambda line: line.p99 and duration(float(f"{line.p99:.2e}")), drop=6, is_right=True),
+    Column(
+        "oldest ready",
+        lambda line: line.oldest_ready_seconds and duration(float(f"{line.oldest_ready_seconds:.2e}")),
+        drop=8,
+        is_right=True,
+    ),
+)
+
+
+@click.command()
+@with_place
+@click.option("--once", is_flag=True, help="Show one frame, and end; so it does where the output is not a terminal.")
+@with_server
+@with_json
+def top(once: bool, as_json: bool, **given: Any) -> None:
+    """Watch what each trigger does now; q or Ctrl-C ends it."""
+    reach = Reach.told(given, os.environ)
+    reach.client()  # without a server it ends here
+
+    def look() -> Activity:
+        found: Activity = ask(reach.client(), show_activity, NoParameters()).result
+        return found
+
+    try:
+        if once or as_json or not sys.stdout.isatty():
+            show_once(look, as_json=as_json)
+            return
+        from harn.cli.terminal import watch_screen
+
+        with pressed_keys() as pressed:
+            watch_screen(frames(look, lambda: pressed(INTERVAL) in ("q", "Q", "\x03")))
+    except KeyboardInterrupt:
+        return
+
+
+def show_once(look: Look, *, as_json: bool, pause: Callable[[float], None] = time.sleep) -> None:
+    """Print one frame: rates need two looks."""
+    before = look()
+    pause(INTERVAL)
+    lines = lines_of((before, look()))
+    if as_json:
+        print_json({"triggers": msgspec.to_builtins(lines)})
+    else:
+        draw(frame(lines, ""))
+
+
+def frames(look: Look, has_ended: Callable[[], bool]) -> Iterator[Rows]:
+    """
+    Yield a frame for each look, until ``has_ended``, which waits between two, returns True.
+
+    :raises HarnError: the server refuses to answer; one that is restarted is looked for.
+    """
+    looks: deque[Activity] = deque()
+    heading = ""
+    while True:
+        try:
+            found = look()
+        except HarnError as error:
+            if not may_come_back(error):
+                raise
+            heading = AWAY
+        else:
+            heading = f"generation {found.generation}   q ends"
+            if looks and is_of_another(looks[-1], found):
+                looks.clear()
+            looks.append(found)
+            while looks[0].at < found.at - LATELY:
+                looks.popleft()
+        yield frame(lines_of(looks), heading)
+        if has_ended():
+            return
+
+
+def is_of_another(before: Activity, now: Activity) -> bool:
+    """Return whether a server was started between two looks, so that counts began at 0."""
+    counts = {each.id: each.accepted for each in before.triggers}
+    return now.at < before.at or any(each.accepted < counts.get(each.id, 0) for each in now.triggers)
+
+
+def frame(lines: Sequence[Line], heading: str) -> Rows:
+    """Return a frame as rows, the busiest trigger first."""
+    busiest = sorted(
+        lines, key=lambda line: (-line.running - line.ready, -line.accepted_per_second, -line.dead, line.trigger)
+    )
+    return Rows(title="Triggers:", heading=heading, columns=COLUMNS, rows=busiest, none="there are no triggers")
+
+
+def lines_of(looks: Sequence[Activity]) -> Sequence[Line]:
+    """Return what the last of some looks shows: rates over the last seconds, percentiles over all of them."""
+    if not looks:
+        return ()
+    now = looks[-1]
+    recent = next((each for each in looks if each.at >= now.at - RATES), now)
+    then, oldest = ({each.id: each for each in look.triggers} for look in (recent, looks[0]))
+    seconds = max(now.at - recent.at, 1e-9)
+    return tuple(
+        line_of(each, then.get(each.id, each), oldest.get(each.id, each), seconds, now.bounds) for each in now.triggers
+    )
+
+
+def line_of(
+    now: TriggerActivity, then: TriggerActivity, oldest: TriggerActivity, seconds: float, bounds: Sequence[float]
+) -> Line:
+    """Return the line of a trigger from three looks at it: now, ``seconds`` ago, and the oldest."""
+    since = [new - old for new, old in zip(now.handler_buckets, oldest.handler_buckets, strict=True)]
+    return Line(
+        trigger=now.id,
+        accepted_per_second=(now.accepted - then.accepted) / seconds,
+        done_per_second=(now.succeeded - then.succeeded) / seconds,
+        failed_per_second=(now.failed - then.failed) / seconds,
+        running=now.running,
+        ready=now.ready,
+        waiting=now.waiting,
+        dead=now.dead,
+        p50=quantile(0.5, bounds, since),
+        p99=quantile(0.99, bounds, since),
+        oldest_ready_seconds=now.oldest_ready_seconds,
+    )
+
+
+def quantile(share: float, bounds: Sequence[float], counts: Sequence[int]) -> float | None:
+    """
+    Return a quantile of a histogram as Prometheus does: linear within a bucket; None without observations.
+
+    :param counts: observations in each bucket, and last of those above all bounds.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    wanted = share * total
+    for number, up_to in enumerate(accumulate(counts)):
+        if up_to >= wanted and counts[number]:
+            if number == len(bounds):
+                break
+            low = bounds[number - 1] if number else 0.0
+            return low + (bounds[number] - low) * (wanted - (up_to - counts[number])) / counts[number]
+    return bounds[-1]
+
+
+def wait_only(seconds: float) -> str:
+    """Wait, where no key can be pressed."""
+    time.sleep(seconds)
+    return ""
+
+
+@contextmanager
+def pressed_keys() -> Iterator[Callable[[float], str]]:
+    """Return a function that waits so many seconds for a key, and returns it, or an empty text."""
+    if not sys.stdin.isatty():
+        yield wait_only
+        return
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([descriptor], [], [], seconds)
+        return os.read(descriptor, 1).decode("latin-1") if ready else ""
+
+    try:
+        tty.setcbreak(descriptor)
+        yield pressed
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
