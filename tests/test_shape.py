@@ -21,15 +21,7 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
         "harn.store.sqlite.settling.Settle.write_all",
     )
 )
-WIDE_CONSTRUCTORS: frozenset[str] = frozenset(
-    (
-        "harn.dispatch.cancelling.Cancels.__init__",
-        "harn.dispatch.dispatcher.Dispatcher.__init__",
-        "harn.dispatch.moving.Moves.__init__",
-        "harn.dispatch.readback.ReadBack.__init__",
-        "harn.dispatch.window.Window.__init__",
-    )
-)
+WIDE_CONSTRUCTORS: frozenset[str] = frozenset(())
 """
 What is over a limit today. These lists only shrink: who brings one of these under its limit removes its line, and a new
 function or constructor is not added.

@@ -13,7 +13,6 @@ from attrs import frozen
 
 from harn.clocks import WallTime
 from harn.deliveries.rules import gone
-from harn.dispatch.delivery import Delivery
 from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import Accepted, DeadLettersEnded, Lifecycle
 from harn.model.delivery import REPLAYED, NewDelivery, StoredDelivery
@@ -91,7 +90,8 @@ class Replayer:
                 binding.release()
                 continue
             self.lifecycle.emit(Accepted(binding.key, row.delivery_id, accepted(row)))
-            self.dispatcher.submit(Delivery.stored(row, binding))
+            self.dispatcher.submit_row(row, binding)
+        self.dispatcher.turn()
         for (trigger_id, provider), count in ended.items():
             self.lifecycle.emit(DeadLettersEnded(trigger_id, provider, REPLAYED, count))
 

@@ -48,7 +48,7 @@ class RunningBodies:
         self._large -= delivery.large
         self.bytes -= delivery.size + delivery.large
         if delivery.large:
-            delivery.let_go_of_body()
+            delivery.drop_body()
 
     def read(self, delivery: Delivery) -> Deferred[None] | None:
         """

@@ -1,29 +1,75 @@
-"""A delivery in memory: the window's view of one unfinished row."""
+"""A delivery in memory, its phase, and the legal moves from one phase to the next."""
 
 from __future__ import annotations
 
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
 from harn.lifecycle import Settled
 from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
 from harn.model.outgoing import OutgoingDelivery, Returned
 from harn.triggers.binding import BindingVersion
 
+if TYPE_CHECKING:
+    from harn.dispatch.queue import Queue
+
+
+class Phase(IntEnum):
+    """The phase of a delivery from its acceptance to its end. `MOVES` holds the legal moves."""
+
+    STORED = 0
+    """Ready to run, and in the store alone."""
+    QUEUED = 1
+    """In memory, in its queue."""
+    RUNNING = 2
+    """Handed to its destination."""
+    INTERRUPTED = 3
+    """Its call ended with its interpreter, by no fault of its own: it is queued again in a moment."""
+    SETTLING = 4
+    """Its outcome is being written."""
+    WAITING = 5
+    """In the store, until the time of its next attempt."""
+    DONE = 6
+    DEAD = 7
+
+
+MOVES: dict[Phase, frozenset[Phase]] = {
+    Phase.STORED: frozenset((Phase.QUEUED, Phase.DEAD)),
+    Phase.QUEUED: frozenset((Phase.RUNNING, Phase.SETTLING, Phase.STORED)),
+    Phase.RUNNING: frozenset((Phase.INTERRUPTED, Phase.SETTLING)),
+    Phase.INTERRUPTED: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.STORED)),
+    # An attempt that failed may be followed by the next one at once, or by the end of a delivery without a version.
+    Phase.SETTLING: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.WAITING, Phase.DONE, Phase.DEAD)),
+    Phase.WAITING: frozenset((Phase.STORED, Phase.DEAD)),
+    Phase.DONE: frozenset(),
+    # Of a version that was rolled back, dead letters are made ready again.
+    Phase.DEAD: frozenset((Phase.STORED,)),
+}
+"""The legal moves, by the phase before."""
+
 
 class Delivery:
     """
-    One accepted event for one binding version, from accept to settled.
+    One accepted event for one binding version, while memory holds it.
 
-    It holds one lease on ``binding``. ``calling`` is its call while that runs; ``attempts`` are used up so far;
-    ``interruptions`` counts the calls that ended with their interpreter, ``deaths`` those of them that it may have
-    caused; ``first_seen`` is when it was accepted (seconds, Unix). ``crashes`` of servers it has seen while it ran;
-    ``is_read_back``: it comes from the store, not just from a request.
-
-    ``large`` is the number of bytes of a large body, 0 for a small one. ``body`` is None while a large one is absent.
-    ``size`` is the number of bytes that it keeps in memory while it waits: of a large body none.
+    :ivar phase: changed by `become` alone.
+    :ivar queue: the queue of the version that its row names. It is in this, or counts against it.
+    :ivar binding: the version that runs it, and on which it holds a lease, from its beginning until it is settled; set
+        when it begins. Before that its queue holds the lease.
+    :ivar calling: its call, while that runs. ``again``: the timer after which it is queued again.
+    :ivar attempts: used up so far. ``passed``: its predicate returned true, and is not called again.
+    :ivar interruptions: calls that ended with their interpreter; ``deaths``: those of them that it may have caused.
+    :ivar crashes: of servers, while it ran. ``is_read_back``: it comes from the store, not just from a request.
+    :ivar first_seen: when it was accepted (seconds, Unix).
+    :ivar body: None while a large one is in the store alone. ``large``: the bytes of a large body, 0 for a small one.
+    :ivar size: the bytes that it keeps in memory while it waits: of a large body none.
     """
 
     __slots__ = (
+        "again",
         "attempts",
         "binding",
         "body",
@@ -38,14 +84,17 @@ class Delivery:
         "is_read_back",
         "large",
         "passed",
+        "phase",
+        "queue",
         "replay_of",
         "size",
     )
+    binding: BindingVersion
 
     def __init__(
         self,
         delivery_id: int,
-        binding: BindingVersion,
+        queue: Queue,
         event_id: str,
         envelope: bytes,
         body: bytes | None,
@@ -53,7 +102,8 @@ class Delivery:
         replay_of: str | None,
     ) -> None:
         self.delivery_id = delivery_id
-        self.binding = binding
+        self.queue = queue
+        self.phase = Phase.STORED
         self.event_id = event_id
         self.envelope = envelope
         self.body = body
@@ -69,23 +119,34 @@ class Delivery:
         self.large = length if length > LARGE_BODY else 0
         self.size = len(envelope) + length - self.large
         self.calling: Deferred[Returned] | None = None
+        self.again: IDelayedCall | None = None
 
     @classmethod
-    def accepted(cls, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> Delivery:
+    def accepted(cls, delivery_id: int, queue: Queue, new: NewDelivery) -> Delivery:
         """Make the delivery of a row that the inbox has just made durable."""
-        return cls(delivery_id, binding, new.event_id, new.envelope, new.body, new.received_at, new.replay_of)
+        return cls(delivery_id, queue, new.event_id, new.envelope, new.body, new.received_at, new.replay_of)
 
     @classmethod
-    def stored(cls, row: StoredDelivery, binding: BindingVersion) -> Delivery:
+    def stored(cls, row: StoredDelivery, queue: Queue) -> Delivery:
         """Make the delivery of a row that was read back."""
         body = None if row.left_out else row.body
-        delivery = cls(row.delivery_id, binding, row.event_id, row.envelope, body, row.received_at, row.replay_of)
+        delivery = cls(row.delivery_id, queue, row.event_id, row.envelope, body, row.received_at, row.replay_of)
         delivery.large = delivery.large or row.left_out
         delivery.attempts = row.attempts
         delivery.passed = row.passed
         delivery.crashes = row.crashes
         delivery.is_read_back = True
         return delivery
+
+    def become(self, phase: Phase) -> None:
+        """
+        Enter a phase.
+
+        :raises AssertionError: `MOVES` does not allow it.
+        """
+        if phase not in MOVES[self.phase]:
+            raise AssertionError(f"delivery {self.delivery_id} must not become {phase.name} after {self.phase.name}")
+        self.phase = phase
 
     def outgoing(self) -> OutgoingDelivery:
         """Return its next attempt, as its destination sees it; its body is there."""
@@ -121,7 +182,7 @@ class Delivery:
             self.first_seen,
         )
 
-    def let_go_of_body(self) -> None:
+    def drop_body(self) -> None:
         """Keep a large body no longer; it is in the store."""
         if self.large:
             self.body = None

@@ -2,38 +2,35 @@
 The dispatcher: runs accepted deliveries, so many at once, and makes what comes of each durable.
 
 It decides nothing about an outcome (`harn.dispatch.attempt` does) and holds no durable state (the store does): its
-memory can be lost at any moment and is rebuilt by the next server.
+memory can be lost at any moment and is rebuilt by the next server. Whatever may let something begin ends in a turn: all
+that may begin begins, then rows are read for queues that have room, and what no version is left for is given up.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from itertools import chain
+from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
-from harn.dispatch.bodies import RunningBodies
-from harn.dispatch.cancelling import Cancels
-from harn.dispatch.counting import workload
-from harn.dispatch.delivery import Delivery
-from harn.dispatch.leaving import Leavings
-from harn.dispatch.moving import Moves, given_up, hand_to
-from harn.dispatch.readback import ReadBack
-from harn.dispatch.second_tries import SecondTries
-from harn.dispatch.window import MAX_BYTES, MAX_DELIVERIES
-from harn.errors import AttemptFailed, CallInterrupted, EventLogGone, EventLogUnavailable
-from harn.lifecycle import Begun, Lifecycle
-from harn.model.delivery import READY, WAITING, Settlement, Workload
+from harn.dispatch.closed import ClosedVersions
+from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.parts import Limits, Parts
+from harn.dispatch.retry import pause_after
+from harn.dispatch.settler import Outcome, give_back_lease
+from harn.errors import AttemptFailed, CallInterrupted
+from harn.lifecycle import Begun, Lifecycle, VersionEnded
+from harn.model.delivery import NewDelivery, Settlement, StoredDelivery, Workload
 from harn.model.outgoing import Returned
-from harn.store.deliveries import IDeliveries
+from harn.store.deliveries import Backlog
+from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion, Target
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
@@ -43,20 +40,6 @@ log = Logger(namespace="harn.dispatch")
 UNSETTLED_LIMIT = 1024
 """Outcomes not yet on disk beyond which nothing new is begun."""
 DEATHS_UNTIL_ALONE = 2
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
-"""
-Seconds before a call that was interrupted again is made once more; the first time it is made at once. A destination
-that refuses everything must not spin the reactor.
-"""
-
-
-@frozen
-class Outcome:
-    """The state of one delivery after it was settled, for its watchers."""
-
-    delivery: Delivery
-    settlement: Settlement
 
 
 @implementer(IVersionDeliveries)
@@ -70,96 +53,108 @@ class Dispatcher:
     def __init__(
         self,
         clock: IReactorTime,
-        deliveries: IDeliveries,
+        wall: WallTime,
+        store: IStore,
         registry: Registry,
         lifecycle: Lifecycle,
         random: Callable[[], float],
-        max_outstanding: int = 64,
-        max_deliveries: int = MAX_DELIVERIES,
-        max_bytes: int = MAX_BYTES,
-        wall: WallTime | None = None,
+        limits: Limits,
     ) -> None:
-        """
-        :param max_deliveries: most that wait in memory; ``max_bytes``: most bytes of theirs, and of large ones running.
-        :param wall: stamps attempts, and is the clock of due times; ``clock`` if None.
-        """
+        """:param wall: stamps attempts, and is the clock of due times."""
         self._clock = clock
-        self._wall: WallTime = wall or clock
-        self._deliveries = deliveries
+        self._wall = wall
+        self._deliveries = store.deliveries
         self._registry = registry
         self._lifecycle = lifecycle
         self._random = random
-        self.max_outstanding = max_outstanding
-        self.in_progress: dict[int, Delivery] = {}
-        self._unsettled: dict[int, Delivery] = {}
-        self._returning: dict[int, tuple[Delivery, IDelayedCall]] = {}
-        self._second_tries = SecondTries(clock)
-        self._leavings = Leavings()
-        self._bodies = RunningBodies(deliveries, max_bytes)
-        bounds = max_deliveries, max_bytes, self._wall, self._bodies.fits
-        self._readback = ReadBack(
-            clock, deliveries, registry, lifecycle, self._second_tries, self._leavings, self._pump, *bounds
-        )
-        self._window = self._readback.window
-        shared = (self._wall, deliveries, registry, lifecycle, self._readback, self._leavings, self._second_tries)
-        self._moves = Moves(*shared, self._busy, self._settle)
-        self._cancels = Cancels(*shared, self._end_held, self._settle)
-        self._watchers: dict[str, list[Deferred[Outcome]]] = {}
+        parts = Parts(clock, wall, store, registry, lifecycle, limits, self._woken)
+        self._wakeups, self._writes = parts.wakeups, parts.writes
+        self._room, self._bodies = parts.room, parts.bodies
+        self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
+        self._retries, self._settler, self._closing = parts.retries, parts.settler, parts.closing
+        self.in_progress: Mapping[int, Delivery] = self._scheduler.running
         self._idle: Deferred[None] | None = None
         self._open = True
-        self._pumping = False
+        self._in_turn = self._goes_on = False
         self._left: int | None = None
+        self._submitted_large: list[Delivery] = []
+        lifecycle.subscribe(VersionEnded, self._version_ended)
 
     # What others ask of it
 
-    def submit(self, delivery: Delivery) -> None:
-        """Queue a delivery that has just become durable; it holds a lease on its binding."""
-        if not delivery.binding.is_closed:
-            self._window.offer(delivery)
-        elif self._moves.accepted(delivery):
-            self._window.offer_late(delivery)
-        self._pump()
-        if delivery.large and delivery.delivery_id not in self.in_progress:
-            delivery.let_go_of_body()
+    def submit(self, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> None:
+        """
+        Queue a delivery that has just become durable; its lease on ``binding`` is the dispatcher's from now on.
+
+        It begins with the next `turn`: all of one durable unit are submitted before.
+        """
+        queue = self._queues.of(binding.id, binding.version)
+        # A read of the store may have been faster than the news of the commit.
+        is_here = delivery_id in queue.share.in_hand
+        if self._queues.admit(queue, binding, stays=is_here):
+            delivery = Delivery.accepted(delivery_id, queue, new)
+            queue.hold(delivery)
+            self._scheduler.add(delivery)
+            if delivery.large:
+                self._submitted_large.append(delivery)
+
+    def submit_row(self, row: StoredDelivery, binding: BindingVersion) -> None:
+        """Queue a delivery as `submit` does, whose row names ``binding``; a large body may be left out."""
+        queue = self._queues.of(binding.id, binding.version)
+        if self._queues.admit(queue, binding, stays=row.delivery_id in queue.share.in_hand):
+            delivery = Delivery.stored(row, queue)
+            queue.hold(delivery)
+            self._scheduler.add(delivery)
 
     def hold(self) -> None:
-        """Read no rows back until `resume`: while rows are taken over, their leases are missing."""
-        self._readback.hold()
+        """Read nothing and make no retries ready until `resume`: rows are being taken over."""
+        self._retries.hold()
+        self._refill.hold()
+
+    def take_over(self, backlog: Iterable[Backlog]) -> None:
+        """Count rows that this server has taken over, and lease the versions that they run on."""
+        for entry in backlog:
+            self._registry.waiting[entry.trigger_id] += entry.waiting
+            if entry.ready:
+                self._queues.became_ready(entry.trigger_id, entry.version, entry.ready)
+        self.turn()
 
     def resume(self, next_due: float | None) -> None:
-        """Run what the store holds of earlier servers. The leases of ready rows are taken already."""
-        self._readback.resume(next_due)
-        self._pump()
+        """End `hold`; ``next_due`` (seconds, Unix) is when the earliest retry that was taken over is due, or before."""
+        self._refill.resume()
+        self._retries.resume(next_due)
+        self.turn()
+
+    @property
+    def max_outstanding(self) -> int:
+        """Number of handlers that run at once."""
+        return self._scheduler.max_outstanding
 
     def apply(self, max_outstanding: int, max_bytes: int | None = None) -> None:
         """Change how many handlers run at once, and the bounds in bytes if given; what runs is not disturbed."""
-        self.max_outstanding = max_outstanding
+        self._scheduler.max_outstanding = max_outstanding
         if max_bytes is not None:
-            self._bodies.max_bytes = self._window.max_bytes = max_bytes
-        self._pump()
+            self._bodies.max_bytes = self._room.max_bytes = max_bytes
+        self.turn()
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
-        """Fire when the event's delivery is next settled: done, dead, or waiting for a retry."""
-
-        def give_up(watcher: Deferred[Outcome]) -> None:
-            watchers = self._watchers[event_id]
-            watchers.remove(watcher)
-            if not watchers:
-                del self._watchers[event_id]
-
-        watcher: Deferred[Outcome] = Deferred(give_up)
-        self._watchers.setdefault(event_id, []).append(watcher)
-        return watcher
+        """See `Settler.watch`."""
+        return self._settler.watch(event_id)
 
     @property
     def queued(self) -> int:
         """Number of deliveries that wait in memory for a free place."""
-        return len(self._window)
+        return self._room.count - len(self._queues.interrupted)
 
     @property
     def bytes_in_hand(self) -> int:
         """Bytes of deliveries in memory: of those that wait here, and of those that run."""
-        return self._window.bytes + self._bodies.bytes
+        return self._room.bytes + self._bodies.bytes
+
+    @property
+    def closed(self) -> ClosedVersions:
+        """The record of versions that begin nothing more, for the start of a server."""
+        return self._closing.closed
 
     def drain(self, max_items: int) -> Deferred[None]:
         """
@@ -169,108 +164,137 @@ class Dispatcher:
         """
         self._left = max_items if self._left is None else 0
         idle = self._idle = Deferred()
-        self._readback.stop_retries()
-        self._pump()
-        self._check_idle()
+        self._retries.stop()
+        self._wakeups.stop()
+        self.turn()
         return idle
 
     def close(self) -> None:
         """Begin nothing more; what runs is the interpreters' to end."""
         self._open = False
-        self._readback.close()
-        self._second_tries.close()
-        for _, call in self._returning.values():
-            call.cancel()
-        self._returning.clear()
+        self._retries.stop()
+        self._refill.close()
+        self._wakeups.stop()
+        self._writes.close()
+        for delivery in self._queues.interrupted:
+            if delivery.again is not None:
+                delivery.again.cancel()
+        self._queues.interrupted.clear()
 
     def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
-        """Return what each of these versions has in hand; cost grows with what memory holds."""
-        returning = (delivery for delivery, _ in self._returning.values())
-        return workload(bindings, self.in_progress.values(), chain(self._window, returning))
+        """Return what each of these versions has in hand; cost grows with what runs."""
+        running = Counter(delivery.binding for delivery in self.in_progress.values())
+        return {each: Workload(running[each], self._queues.unbegun(each)) for each in bindings}
+
+    def stored(self, binding: BindingVersion) -> int:
+        """Return how many of the deliveries that wait for a version are in the store alone."""
+        return self._queues.stored(binding)
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
-        """See `IVersionDeliveries.move_on`; without a newest version, to the dead letters. It is moved once."""
-        done = self._moves.move_on(binding)
-        self._pump()
-        return done
+        """See `Closing.move_on`."""
+        return self._then_turn(self._closing.move_on(binding))
 
     def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
-        """
-        Return unstarted and finally failed deliveries of a draining version to the trigger's live version.
-
-        What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
-        still runs too, should that fail for good. When the trigger is gone: as `move_on`.
-
-        :return: how many deliveries that are, when it is on disk.
-        """
-        done = self._moves.take_back(binding, since)
-        self._pump()
-        return done
+        """See `Closing.take_back`."""
+        return self._then_turn(self._closing.take_back(binding, since))
 
     def cancel(self, binding: BindingVersion) -> Deferred[int]:
-        """
-        Dead-letter the deliveries of a draining version, queued or running, and the retries of a removed trigger.
+        """See `Closing.cancel`."""
+        return self._then_turn(self._closing.cancel(binding))
 
-        Running handlers are cut off. While the trigger exists, its waiting retries run on its newest version, and stay.
+    def _then_turn(self, closing: Deferred[int]) -> Deferred[int]:
+        """Begin what may begin now, and again when a version is closed."""
 
-        :return: fires with the number of deliveries that became dead letters, once they are on disk.
-        """
-        done = self._cancels.cancel(binding)
-        self._pump()
-        return done
+        def over(count: int) -> int:
+            self.turn()
+            return count
 
-    def _end_held(self, binding: BindingVersion) -> None:
-        """Cancel the deliveries of a cancelled version in memory; those being settled, when that is done."""
-        held = self._window.remove(lambda delivery: delivery.binding is binding)
-        for delivery, again in list(self._returning.values()):
-            if delivery.binding is binding:
-                again.cancel()
-                del self._returning[delivery.delivery_id]
-                held.append(delivery)
-        running = [delivery for delivery in self.in_progress.values() if delivery.binding is binding]
-        for delivery in held:
-            self._cancels.give_up(delivery)
-        for delivery in running:
-            if delivery.calling is not None:
-                delivery.calling.cancel()
+        self.turn()
+        return closing.addCallback(over)
 
-    def _busy(self) -> tuple[int, ...]:
-        return (*self.in_progress, *self._unsettled, *self._returning)
+    def _version_ended(self, event: VersionEnded) -> None:
+        self._queues.version_ended(event.trigger_id, event.version)
+
+    # Turns
+
+    def _woken(self) -> None:
+        """Called when a time has come at which something may be due, or may begin."""
+        self._scheduler.look_again()
+        retrying = self._retries.look()
+        if retrying is not None:
+            self._and_turn([retrying])
+        self.turn()
+
+    def turn(self) -> None:
+        """Begin what may begin, and start what is to be read or given up; once more for what comes of it meanwhile."""
+        self._goes_on = True
+        if self._in_turn:
+            return
+        self._in_turn = True
+        try:
+            while self._goes_on:
+                self._goes_on = False
+                self._begin_all()
+                if self._open:
+                    self._start_work()
+        finally:
+            self._in_turn = False
+        if self._submitted_large:
+            for delivery in self._submitted_large:
+                if delivery.phase is Phase.QUEUED:
+                    delivery.drop_body()
+            self._submitted_large.clear()
+        if self._idle is not None:
+            self._check_idle()
+
+    def _begin_all(self) -> None:
+        while self._may_begin():
+            delivery = self._scheduler.next()
+            if delivery is None:
+                return
+            if self._left is not None:
+                self._left -= 1
+            self._begin(delivery)
+
+    def _may_begin(self) -> bool:
+        settler = self._settler
+        if not self._open or settler.is_gone or settler.unsettled >= UNSETTLED_LIMIT:
+            return False
+        return self._left is None or self._left > 0
+
+    def _start_work(self) -> None:
+        if self._queues.hungry:
+            reading = self._refill.begin()
+            if reading is not None:
+                self._and_turn([reading])
+        if self._queues.orphans:
+            self._and_turn(self._closing.give_up_orphans())
+
+    def _and_turn(self, work: Iterable[Deferred[Any]]) -> None:
+        """Begin what may begin when each of these has ended."""
+        for each in work:
+            each.addErrback(lambda failure: log.failure("dispatching failed", failure=failure))
+            each.addCallback(lambda _: self.turn())
+
+    def _check_idle(self) -> None:
+        if self._idle is None or self.in_progress or self._settler.unsettled or self._queues.interrupted:
+            return
+        self._left = 0
+        idle, self._idle = self._idle, None
+        idle.callback(None)
 
     # Beginning
 
-    def _pump(self) -> None:
-        if self._pumping:  # called by something that it began; it goes on where it is
-            return
-        self._pumping = True
-        try:
-            while (
-                self._open
-                and not self._window.is_empty
-                and len(self.in_progress) < self.max_outstanding
-                and len(self._unsettled) < UNSETTLED_LIMIT
-                and (self._left is None or self._left > 0)
-            ):
-                delivery = self._window.pop(self.in_progress)
-                if delivery is None:
-                    break
-                self._left = None if self._left is None else self._left - 1
-                self._begin(delivery)
-        finally:
-            self._pumping = False
-
     def _begin(self, delivery: Delivery) -> None:
-        if delivery.binding.is_closed and not self._moves.moved_along(delivery):
-            return
-        binding = delivery.binding
+        binding = delivery.binding = self._version_for(delivery)
         destination = binding.destination
         if destination is None:
-            self._settle(delivery, given_up(delivery))
+            self._and_turn([self._settler.give_up(delivery)])
             return
         destination.retain()
-        self.in_progress[delivery.delivery_id] = delivery
+        delivery.become(Phase.RUNNING)
+        self._scheduler.begun(delivery)
         began_at = self._clock.seconds()
-        self._bodies.begin(delivery)
         alone = delivery.deaths >= DEATHS_UNTIL_ALONE
         is_taken_up = delivery.is_read_back or delivery.body is None
         noted = self._deliveries.begins(delivery.delivery_id, is_taken_up)
@@ -289,27 +313,42 @@ class Dispatcher:
             errbackArgs=(delivery, destination, began_at),
         ).addErrback(lambda failure: log.failure("settling failed", failure=failure))
 
+    def _version_for(self, delivery: Delivery) -> BindingVersion:
+        """Return the version that a delivery runs on, and let it have its queue's lease on it."""
+        queue = delivery.queue
+        holder = queue.holder
+        assert holder is not None
+        if delivery.attempts:
+            own = self._registry.get(holder.id, queue.version)
+            newest = self._registry.for_retry(holder.id, own)
+            if newest is not None and newest is not holder:
+                newest.lease()
+                holder.release()
+                return newest
+        return holder
+
     def _returned(self, returned: Returned, delivery: Delivery, destination: Target, began_at: float) -> None:
         self._ended(delivery, destination)
         self._settle(delivery, succeeded(delivery, *self._stamps(began_at), returned.result))
-        self._pump()
+        self.turn()
 
     def _raised(self, failure: Failure, delivery: Delivery, destination: Target, began_at: float) -> None:
         self._ended(delivery, destination)
         error = failure.value
         if delivery.binding.is_cancelled:
-            self._cancels.give_up(delivery, running=True)  # nothing of it runs on: it was cut off just now
+            # Nothing of it runs on: it was cut off just now.
+            self._and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):
-            self._interrupted(delivery, error)
+            self._begin_again(delivery, error)
         else:
             if not isinstance(error, AttemptFailed):
                 log.failure("an attempt failed in an unexpected way", failure=failure)
                 error = AttemptFailed(f"{type(error).__name__}: {error}")
             gone = self._registry.for_retry(delivery.binding.id, delivery.binding) is None
-            self._readback.follow_wall_clock()
+            self._retries.follow_wall_clock()
             started_at, now = self._stamps(began_at)
             self._settle(delivery, failed(delivery, started_at, now, error, self._random, gone=gone))
-        self._pump()
+        self.turn()
 
     def _stamps(self, began_at: float) -> tuple[float, float]:
         """Return when an attempt began and ended (seconds, Unix), as far apart as it took: the wall clock may jump."""
@@ -317,81 +356,42 @@ class Dispatcher:
         return now - (self._clock.seconds() - began_at), now
 
     def _ended(self, delivery: Delivery, destination: Target) -> None:
-        del self.in_progress[delivery.delivery_id]
+        self._scheduler.ended(delivery)
         self._deliveries.ended(delivery.delivery_id)
-        self._bodies.end(delivery)
         delivery.calling = None
         destination.release()
 
-    def _interrupted(self, delivery: Delivery, error: CallInterrupted) -> None:
-        """Begin it again soon: that did not count as an attempt."""
-        pause = 0.0
-        if delivery.interruptions:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(delivery.interruptions - 1, 10))
-        delivery.interruptions += 1
+    def _begin_again(self, delivery: Delivery, error: CallInterrupted) -> None:
+        """Queue a delivery again soon: that did not count as an attempt."""
         delivery.deaths += error.suspect
+        queue = self._queues.of(delivery.binding.id, delivery.queue.version)  # open again, if the trigger came back
+        if self._registry.for_queued(delivery.binding.id, queue.version) is None:
+            self._and_turn([self._settler.give_up(delivery)])
+            return
+        pause = pause_after(delivery.interruptions)
+        delivery.interruptions += 1
+        delivery.become(Phase.INTERRUPTED)
+        queue.begun -= 1
+        queue.hold(delivery)
+        give_back_lease(delivery)
         if self._open:
-            again = self._clock.callLater(pause, self._give_back, delivery)
-            self._returning[delivery.delivery_id] = delivery, again
+            self._queues.interrupted.add(delivery)
+            delivery.again = self._clock.callLater(pause, self._queue_again, delivery)
 
-    def _give_back(self, delivery: Delivery) -> None:
-        del self._returning[delivery.delivery_id]
-        self._window.push_first(delivery)
-        self._pump()
-        self._check_idle()
+    def _queue_again(self, delivery: Delivery) -> None:
+        self._queues.interrupted.discard(delivery)
+        self._scheduler.add(delivery, first=True)
+        self.turn()
 
     # Ending
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._unsettled[delivery.delivery_id] = delivery
-        self._deliveries.settle(settlement).addCallbacks(
-            self._settled,
-            self._not_settled,
-            callbackArgs=(delivery, settlement),
-            errbackArgs=(delivery, settlement),
-        ).addErrback(lambda failure: log.failure("settling failed, trying again", failure=failure))
-
-    def _not_settled(self, failure: Failure, delivery: Delivery, settlement: Settlement) -> None:
-        self._second_tries.add(partial(self._settle, delivery, settlement))
-        self._left = 0 if failure.check(EventLogGone) else self._left  # the restart that it needs runs it all again
-        failure.trap(EventLogUnavailable)
+        self._settler.settle(delivery, settlement).addCallback(self._settled, delivery, settlement).addErrback(
+            lambda failure: log.failure("settling failed", failure=failure)
+        )
 
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
-        del self._unsettled[delivery.delivery_id]
-        binding = delivery.binding
-        settled = delivery.settled(settlement)
-        delivery.attempts = settlement.attempts
-        delivery.passed = settlement.passed
-        goes_on = settlement.state in (READY, WAITING)
-        is_over = goes_on and binding.is_cancelled and self._registry.for_retry(binding.id, binding) is None
-        self._readback.settled(delivery.delivery_id, in_hand=settlement.state == READY or is_over)
-        if is_over:
-            self._cancels.give_up(delivery)
-        elif settlement.state == READY:
-            self._retry_now(delivery)
-        else:
-            if settlement.state == WAITING and settlement.due_at is not None:
-                self._readback.waits(binding.id, settlement.due_at)
-            self._moves.settled(binding, settlement)
-        self._lifecycle.emit(settled)
-        if not is_over and settlement.state != READY:
-            binding.release()
-            for watcher in self._watchers.pop(delivery.event_id, ()):
-                watcher.callback(Outcome(delivery, settlement))
-        self._pump()
-        self._check_idle()
-
-    def _retry_now(self, delivery: Delivery) -> None:
-        target = self._registry.for_retry(delivery.binding.id, delivery.binding)
-        if target is not None and target is not delivery.binding:
-            hand_to(delivery, target)
-        self._window.push(delivery)
-
-    def _check_idle(self) -> None:
-        if self._idle is None or self.in_progress or self._unsettled or self._returning:
-            return
-        if self._open and self._left and len(self._window):
-            return
-        self._left = 0
-        idle, self._idle = self._idle, None
-        idle.callback(None)
+        redriving = None if settlement.dead is None else self._closing.died(delivery.binding, settlement)
+        if redriving is not None:
+            self._and_turn([redriving])
+        self.turn()

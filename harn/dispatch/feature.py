@@ -7,6 +7,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Intake
+from harn.dispatch.parts import Limits
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
@@ -18,19 +19,13 @@ LEAST_SHARE = 1024 * 1024
 """Bytes that waiting deliveries, and large running ones, may take at least: a quarter of the bound each."""
 
 
-def install(server: Server, **limits: int) -> None:
-    """
-    Add the registry, the dispatcher and the intake, with their gauges.
-
-    :param limits: ``max_outstanding``, ``max_deliveries`` and ``max_bytes`` of the `Dispatcher`.
-    """
+def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  # frozen
+    """Add the registry, the dispatcher and the intake, with their gauges."""
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))
-    dispatcher = Dispatcher(
-        server.reactor, server.store.deliveries, registry, lifecycle, server.random, wall=server.wall, **limits
-    )
+    dispatcher = Dispatcher(server.reactor, server.wall, server.store, registry, lifecycle, server.random, limits)
     server.add(dispatcher, Dispatcher, IVersionDeliveries)
-    intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher.submit, lifecycle))
+    intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher, lifecycle))
     emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)
     server.add(emissions, IEventSink)
     lifecycle.subscribe(

@@ -8,7 +8,7 @@ the dispatcher in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, fail, succeed
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from harn.clocks import rfc3339
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.attempt import shortened
-from harn.dispatch.delivery import Delivery
+from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
 from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
@@ -181,12 +181,12 @@ class Intake:
         self,
         clock: IReactorTime,
         inbox: IInbox,
-        submit: Callable[[Delivery], None],
+        dispatcher: Dispatcher,
         lifecycle: Lifecycle,
     ) -> None:
         self._clock = clock
         self._inbox = inbox
-        self._submit = submit
+        self._dispatcher = dispatcher
         self._lifecycle = lifecycle
 
     def take(
@@ -262,7 +262,8 @@ class Intake:
                 dead += 1
                 holder.release()
             else:
-                self._submit(Delivery.accepted(delivery_id, holder, new))
+                self._dispatcher.submit(delivery_id, holder, new)
+        self._dispatcher.turn()
         if delivery_ids.repeats:
             emit(DeadLettersEnded(binding.id, binding.spec.provider, REPLAYED, len(delivery_ids.repeats)))
         if duplicates:

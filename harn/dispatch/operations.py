@@ -12,7 +12,7 @@ from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters
 
 if TYPE_CHECKING:
-    from harn.dispatch.dispatcher import Outcome
+    from harn.dispatch.settler import Outcome
     from harn.dispatch.synthetic import SyntheticEvents
 
 

@@ -1,5 +1,5 @@
 """
-When a failed delivery is tried again. Pure.
+When a failed delivery is tried again, and one whose call was interrupted. Pure.
 
 Source of the ``svix`` schedule: Svix, "Retry Schedule".
 """
@@ -13,6 +13,9 @@ from harn.manifest.model import RetrySpec
 DEFAULT_ATTEMPTS = 7
 SVIX = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0)
 """Seconds before attempt 1, 2, ...; the last one repeats."""
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
 
 
 def allowed_attempts(retry: RetrySpec) -> int:
@@ -47,3 +50,13 @@ def full_delay(attempt: int, retry: RetrySpec) -> float:
         # 2 ** 63 seconds are more than any cap; a larger exponent only costs time.
         return min(retry.cap, retry.base * 2.0 ** min(attempt - 2, 63))
     return 0.0
+
+
+def pause_after(interruptions: int) -> float:
+    """
+    Return the seconds before a call that was interrupted is made again: at once after the first.
+
+    :param interruptions: how many there were before this one. A destination that refuses everything must not spin the
+        reactor.
+    """
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(interruptions - 1, 10)) if interruptions else 0.0

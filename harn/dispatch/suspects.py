@@ -9,11 +9,13 @@ one that waits for such a one to end.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
-from harn.dispatch.delivery import Delivery
+from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.queue import Queue
+from harn.dispatch.wakeups import Wakeups
 
 ALONE_FROM = 3
 """Crashes from which on a delivery runs alone, behind all others."""
@@ -27,53 +29,45 @@ LONGEST_HOLD = 30.0
 
 class Suspects:
     """
-    Two queues: those that may run beside others, and those that may not.
+    Two lines beside the queues: of those that may run beside others, and of those that may not.
 
     :param clock: whose time does not jump.
-    :param go_on: called when others, held back until now, may begin.
-    :ivar concern: whether any waits here or runs alone; while none does, `pop`, `pop_alone` and `holds_others_back`
-        have nothing to say, and need not be asked.
+    :ivar concern: whether any waits here or runs alone; while none does, nothing here need be called.
     """
 
-    def __init__(self, clock: IReactorTime, go_on: Callable[[], None]) -> None:
+    def __init__(self, clock: IReactorTime, wakeups: Wakeups) -> None:
         self._clock = clock
-        self._go_on = go_on
+        self._wakeups = wakeups
         self._some: deque[Delivery] = deque()
         self._alone: deque[Delivery] = deque()
         self._since = 0.0
         self._begun: set[int] = set()
         self._runs_alone: int | None = None
         self._held_until = 0.0
-        self._timer: IDelayedCall | None = None
         self.concern = False
 
     def __len__(self) -> int:
         return len(self._some) + len(self._alone)
 
-    def __iter__(self) -> Iterator[Delivery]:
-        yield from self._some
-        yield from self._alone
-
     def add(self, delivery: Delivery, *, first: bool = False) -> None:
-        """Add one that has seen a crash; ``first``: before the others of its kind."""
+        """Add one that has seen a crash, and that its queue counts; ``first``: before the others of its kind."""
+        delivery.become(Phase.QUEUED)
         self.concern = True
-        queue = self._alone if delivery.crashes >= ALONE_FROM else self._some
+        line = self._alone if delivery.crashes >= ALONE_FROM else self._some
         if first:
-            queue.appendleft(delivery)
+            line.appendleft(delivery)
         else:
-            queue.append(delivery)
-        if queue is self._alone and len(queue) == 1:
+            line.append(delivery)
+        if line is self._alone and len(line) == 1:
             self._since = self._clock.seconds()
             self._plan()
 
-    def remove(self, wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Remove all deliveries that ``wanted`` picks."""
-        taken = [delivery for delivery in self if wanted(delivery)]
-        if taken:
-            self._some = deque(delivery for delivery in self._some if not wanted(delivery))
-            self._alone = deque(delivery for delivery in self._alone if not wanted(delivery))
+    def remove(self, queue: Queue) -> None:
+        """Remove all deliveries of a queue."""
+        if self.concern:
+            self._some = deque(delivery for delivery in self._some if delivery.queue is not queue)
+            self._alone = deque(delivery for delivery in self._alone if delivery.queue is not queue)
             self._plan()
-        return taken
 
     def pop(self, running: Collection[int]) -> Delivery | None:
         """Return the next that may run beside others; ``running`` are the ids of what runs."""
@@ -82,8 +76,9 @@ class Suspects:
         self._begun = {delivery_id for delivery_id in self._begun if delivery_id in running}
         if len(self._begun) >= MOST_AT_ONCE or self.holds_others_back(running):
             return None
-        delivery = self._some.popleft()
-        self._begun.add(delivery.delivery_id)
+        delivery = _take(self._some)
+        if delivery is not None:
+            self._begun.add(delivery.delivery_id)
         return delivery
 
     def pop_alone(self, running: Collection[int]) -> Delivery | None:
@@ -93,9 +88,10 @@ class Suspects:
         now = self._clock.seconds()
         if running and now < self._since + LONGEST_WAIT + LONGEST_HOLD:
             return None
-        delivery = self._alone.popleft()
-        self._runs_alone, self._since, self._held_until = delivery.delivery_id, now, now + LONGEST_HOLD
-        self._plan()
+        delivery = _take(self._alone)
+        if delivery is not None:
+            self._runs_alone, self._since, self._held_until = delivery.delivery_id, now, now + LONGEST_HOLD
+            self._plan()
         return delivery
 
     def holds_others_back(self, running: Collection[int]) -> bool:
@@ -107,27 +103,33 @@ class Suspects:
             self._since = self._clock.seconds()
             self._plan()
         self.concern = bool(self._some or self._alone)
-        return bool(self._alone) and self._clock.seconds() >= self._since + LONGEST_WAIT
-
-    def close(self) -> None:
-        """Plan nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        waits = any(_may_begin(delivery) for delivery in self._alone)
+        return waits and self._clock.seconds() >= self._since + LONGEST_WAIT
 
     def _plan(self) -> None:
         """Look again when the next of the times above has come, though nothing else may happen then."""
-        self.close()
         times = [self._held_until] if self._runs_alone is not None else []
         if self._alone:
             times += (self._since + LONGEST_WAIT, self._since + LONGEST_WAIT + LONGEST_HOLD)
         now = self._clock.seconds()
         ahead = [at for at in times if at > now]
         if ahead:
-            self._timer = self._clock.callLater(min(ahead) - now, self._look_again)
+            self._wakeups.wake_within(min(ahead) - now)
 
-    def _look_again(self) -> None:
-        self._timer = None
-        self._go_on()
-        if self._timer is None:
+    def look_again(self) -> None:
+        """Called when a time has come, perhaps one of those planned."""
+        if self.concern:
             self._plan()
+
+
+def _may_begin(delivery: Delivery) -> bool:
+    return delivery.queue.is_open and delivery.queue.share.running < delivery.queue.share.limit
+
+
+def _take(line: deque[Delivery]) -> Delivery | None:
+    """Remove and return the first delivery whose trigger may begin one."""
+    for delivery in line:
+        if _may_begin(delivery):
+            line.remove(delivery)
+            return delivery
+    return None

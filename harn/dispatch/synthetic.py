@@ -12,8 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
 from harn.connectors.model import NormalizedEvent
-from harn.dispatch.dispatcher import Dispatcher, Outcome
+from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.dispatch.settler import Outcome
 from harn.errors import RouteUnknown
 from harn.manifest.model import TriggerSpec
 from harn.model.event import UNSIGNED

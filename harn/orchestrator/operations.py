@@ -242,7 +242,7 @@ async def list_bindings(server: ServerService, caller: Caller, wanted: NoParamet
     registry, versions = server.registry, server.metrics.versions
     return BindingList(
         bindings=tuple(
-            describe_version(each, versions.get(each.key, NO_COUNTS), registry.share(each), registry.waiting[each.id])
+            describe_version(each, versions.get(each.key, NO_COUNTS), registry, server.dispatcher.stored(each))
             for each in registry
         )
     )
@@ -294,8 +294,8 @@ async def recover(server: ServerService, caller: Caller, wanted: Recover) -> Rec
     return await server.recovery.on_request(wanted.envelope_age, dry_run=wanted.dry_run)
 
 
-def describe_version(binding: BindingVersion, counts: VersionCounts, share: float, waiting: int) -> BindingInfo:
-    """Return what is shown of a version; ``share`` (0 to 1) is of its trigger's new deliveries."""
+def describe_version(binding: BindingVersion, counts: VersionCounts, registry: Registry, stored: int) -> BindingInfo:
+    """Return what is shown of a version; ``stored`` is how many of its deliveries are in the store alone."""
     return BindingInfo(
         id=binding.id,
         provider=binding.spec.provider,
@@ -303,7 +303,7 @@ def describe_version(binding: BindingVersion, counts: VersionCounts, share: floa
         handler="local",
         version=binding.version,
         state=binding.state,
-        share=round(share * 100.0, 4),
+        share=round(registry.share(binding) * 100.0, 4),
         received=counts.received,
         refused=counts.refused,
         dispatched=counts.dispatched,
@@ -313,8 +313,8 @@ def describe_version(binding: BindingVersion, counts: VersionCounts, share: floa
         binding=binding.key,
         path=binding.spec.path,
         handler_name=binding.spec.handler,
-        queued_in_store=binding.stored,
-        waiting_retries=waiting,
+        queued_in_store=stored,
+        waiting_retries=registry.waiting[binding.id],
         draining_since=None if binding.draining_since is None else rfc3339(binding.draining_since),
         fingerprint=binding.definition.fingerprint,
     )

@@ -116,9 +116,12 @@ class Recovery:
                 limit=limit,
             )
         if recovery.backlog:
-            revived = await self._reviver.revive(recovery.backlog)
-            if revived:
-                self._drains.begin(0, revived, self._drain_timeout())
+            unfinished = [(entry.trigger_id, entry.version) for entry in recovery.backlog]
+            revived = await self._reviver.revive(recovery.backlog, await self._dispatcher.closed.load(unfinished))
+            self._dispatcher.take_over(recovery.backlog)
+            for binding in revived:
+                binding.release()  # of a trigger that is gone, the retries keep the newest only
+            self._drains.begin(0, revived, self._drain_timeout())
             log.info("{count} unfinished deliveries go on", count=recovery.recovered)
         return recovery.recovered
 

@@ -26,7 +26,7 @@ from harn.reload.resolution import Resolution
 from harn.reload.targets import Targets
 from harn.store.deliveries import Backlog
 from harn.store.generations import BindingRecord, IGenerations
-from harn.triggers.binding import DRAINING, BindingVersion, Definition
+from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.registry import Registry
 from harn.vm.bundle import Bundle
 from harn.wire import digest_bytes
@@ -84,31 +84,21 @@ class Reviver:
         self._targets = targets
         self._registry = registry
 
-    async def revive(self, backlog: Iterable[Backlog]) -> list[BindingVersion]:
+    async def revive(
+        self, backlog: Iterable[Backlog], closed: Collection[tuple[str, int]] = ()
+    ) -> list[BindingVersion]:
         """
-        Revive the versions that ``backlog`` needs, and take a lease for each of its ready deliveries.
+        Revive the versions that ``backlog`` needs, into the registry.
 
-        :return: the versions that drain from now on.
+        :param closed: versions (trigger id, number) that begin nothing more, and are not revived.
+        :return: the versions that drain from now on; the caller releases each once its deliveries have their leases.
         """
         entries = list(backlog)
-        by_key = await self.versions(needed(entries, self._registry))
-        revived = list(by_key.values())
-        for entry in entries:
-            self._registry.waiting[entry.trigger_id] += entry.waiting
-            own = by_key.get((entry.trigger_id, entry.version))
-            if own is not None:
-                _take_over(own, entry)
-        for binding in revived:
+        by_key = await self.versions([each for each in needed(entries, self._registry) if each not in closed])
+        for binding in by_key.values():
+            binding.lease()
             self._registry.drain(binding, self._wall.seconds())
-        for binding in revived:
-            self._registry.check(binding)  # of a trigger that is gone, the retries keep the newest only
-        for entry in entries:
-            if (entry.trigger_id, entry.version) in by_key:
-                continue
-            holder = self._registry.get(entry.trigger_id, entry.version) or self._registry.newest(entry.trigger_id)
-            if holder is not None:
-                _take_over(holder, entry)
-        return [binding for binding in revived if binding.state == DRAINING]
+        return list(by_key.values())
 
     async def versions(self, keys: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], BindingVersion]:
         """
@@ -240,9 +230,3 @@ def _not_revived(trigger_id: str, version: int, why: str) -> None:
 def _none_revived(group: Iterable[Readable], why: str) -> None:
     for each in group:
         _not_revived(each.binding.id, each.binding.version, why)
-
-
-def _take_over(holder: BindingVersion, entry: Backlog) -> None:
-    """Hold a lease for each delivery that is ready in the store."""
-    holder.lease(entry.ready)
-    holder.stored += entry.ready

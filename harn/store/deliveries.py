@@ -37,6 +37,24 @@ class Backlog:
     waiting: int
 
 
+@frozen
+class DueDelivery:
+    """A delivery whose time had come, and which is ready now."""
+
+    delivery_id: int
+    trigger_id: str
+    version: int
+
+
+@frozen
+class GivenUp:
+    """Counts of the deliveries of one provider that became dead letters: were ``ready`` to run, or ``waiting``."""
+
+    provider: str
+    ready: int
+    waiting: int
+
+
 @frozen(kw_only=True)
 class RecentEvent:
     """
@@ -89,7 +107,7 @@ class IDeliveries(Interface):
     Where each accepted delivery stands.
 
     A delivery belongs to a server (``owner``) from its acceptance, or from the `IRecovery.recover` that took it over.
-    `ready`, `due` and `next_due` return this server's only, so that what an earlier one left is not run before that.
+    `ready`, `due` and `next_due` are about this server's only, so that what an earlier one left is not run before that.
     """
 
     def settle(settlement: Settlement) -> Deferred[None]:
@@ -99,17 +117,16 @@ class IDeliveries(Interface):
         :raises StoreError: there is no such delivery.
         """
 
-    def ready(after: int, limit: int, max_bytes: int) -> Deferred[Sequence[StoredDelivery]]:
+    def ready(
+        trigger_id: str, version: int, excluding: Collection[int], limit: int, max_bytes: int
+    ) -> Deferred[Sequence[StoredDelivery]]:
         """
-        Return deliveries in state ready with an id above ``after``, by id; up to ``max_bytes`` of bodies, or one. Large
-        bodies are left out.
+        Return deliveries of a binding version that are ready, by id, without those in ``excluding``; up to
+        ``max_bytes`` of bodies, or one. Large bodies are left out.
         """
 
-    def due(now: float, limit: int, excluding: Collection[int]) -> Deferred[Sequence[StoredDelivery]]:
-        """
-        Return deliveries in state waiting whose time has come, the longest due first, without those in ``excluding``.
-        Large bodies are left out.
-        """
+    def due(now: float, limit: int) -> Deferred[Sequence[DueDelivery]]:
+        """Make waiting deliveries whose time has come ready, the longest due first; return which."""
 
     def next_due(after: float = 0.0) -> Deferred[float | None]:
         """Return when the earliest waiting delivery that is due later than ``after`` is due (seconds, Unix)."""
@@ -123,25 +140,21 @@ class IDeliveries(Interface):
     def backlog() -> Deferred[Sequence[Backlog]]:
         """Count the unfinished deliveries of each binding version. Only for start-up: cost grows with the backlog."""
 
-    def reassign(
-        trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
-    ) -> Deferred[int]:
-        """
-        Return a version's unfinished deliveries to another, or, with None, to the dead letters (``binding_removed``).
-
-        :param excluding: ids that run now and stay as they are.
-        :return: the number of deliveries.
-        """
-
     def dead_letter(
-        trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
-    ) -> Deferred[int]:
+        trigger_id: str,
+        version: int | None,
+        dead: DeadLetter,
+        excluding: Collection[int],
+        *,
+        waiting: bool = True,
+        tried: bool = True,
+    ) -> Deferred[Sequence[GivenUp]]:
         """
-        Make a version's unfinished deliveries dead letters with this reason.
+        Make unfinished deliveries of a version, or with None of every version of the trigger, dead letters.
 
-        :param excluding: ids that run now and stay as they are.
-        :param waiting: those that wait for a retry, too.
-        :return: the number of deliveries.
+        :param excluding: ids that stay as they are: of those that memory has.
+        :param waiting: those that wait for a retry, too; ``tried``: those that have used up an attempt, too.
+        :return: how many that were, by provider.
         """
 
     def redrive(trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:

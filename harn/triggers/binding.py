@@ -35,13 +35,9 @@ class Stage(Enum):
     DRAINING = auto()
     """It takes no new deliveries, and runs those that it accepted."""
     CLOSED = auto()
-    """It begins nothing more: deliveries that it has not begun go to the trigger's newest version."""
-    ABANDONED = auto()
-    """It begins nothing more, and its trigger was removed: deliveries that it has not begun become dead letters."""
+    """It begins nothing more: its other deliveries run on the newest version, or become dead letters without one."""
     CANCELLED = auto()
-    """An operator cancelled its drain: its deliveries become dead letters; late ones go to the newest version."""
-    DISCARDED = auto()
-    """The same, and its trigger was removed: late deliveries become dead letters too."""
+    """An operator cancelled its drain: its deliveries become dead letters; late ones are as on a closed version."""
     TERMINATED = auto()
     """Nothing needs it any more."""
 
@@ -49,17 +45,13 @@ class Stage(Enum):
 MOVES: dict[Stage, frozenset[Stage]] = {
     Stage.REGISTERING: frozenset((Stage.ACTIVE, Stage.DRAINING)),
     Stage.ACTIVE: frozenset((Stage.DRAINING,)),
-    Stage.DRAINING: frozenset((Stage.CLOSED, Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
-    # While its rows move, the trigger may be removed, or added again.
-    Stage.CLOSED: frozenset((Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
-    Stage.ABANDONED: frozenset((Stage.CLOSED, Stage.CANCELLED, Stage.DISCARDED, Stage.TERMINATED)),
-    Stage.CANCELLED: frozenset((Stage.DISCARDED, Stage.TERMINATED)),
-    Stage.DISCARDED: frozenset((Stage.CANCELLED, Stage.TERMINATED)),
+    Stage.DRAINING: frozenset((Stage.CLOSED, Stage.CANCELLED, Stage.TERMINATED)),
+    Stage.CLOSED: frozenset((Stage.CANCELLED, Stage.TERMINATED)),
+    Stage.CANCELLED: frozenset((Stage.TERMINATED,)),
     Stage.TERMINATED: frozenset(),
 }
 """The legal moves, by the stage before."""
 _SHOWN = {Stage.REGISTERING: REGISTERING, Stage.ACTIVE: ACTIVE, Stage.TERMINATED: TERMINATED}
-_CLOSED = frozenset((Stage.CLOSED, Stage.ABANDONED, Stage.CANCELLED, Stage.DISCARDED))
 
 
 @frozen(kw_only=True)
@@ -109,9 +101,7 @@ class BindingVersion:
     :ivar stage: changed only by `become`, which sets the flags below too. ``state``: the one that users see.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
-    :ivar stored: of the leases, how many belong to deliveries that are in the store alone.
-    :ivar is_closed: it begins nothing more. ``is_abandoned``: and its trigger was removed. ``is_cancelled``: an
-        operator cancelled its drain.
+    :ivar is_closed: it begins nothing more. ``is_cancelled``: an operator cancelled its drain.
     """
 
     __slots__ = (
@@ -123,7 +113,6 @@ class BindingVersion:
         "handler_kind",
         "id",
         "in_flight",
-        "is_abandoned",
         "is_cancelled",
         "is_closed",
         "key",
@@ -133,7 +122,6 @@ class BindingVersion:
         "spec",
         "stage",
         "state",
-        "stored",
         "version",
     )
 
@@ -152,8 +140,7 @@ class BindingVersion:
         self.state = REGISTERING
         self.destination: Target | None = None
         self.in_flight = 0
-        self.stored = 0
-        self.is_closed = self.is_abandoned = self.is_cancelled = False
+        self.is_closed = self.is_cancelled = False
         self.draining_since: float | None = None
         self.on_idle: Callable[[BindingVersion], None] | None = None
 
@@ -169,9 +156,8 @@ class BindingVersion:
             raise AssertionError(f"{self.key}: a version must not become {stage.name} after {self.stage.name}")
         self.stage = stage
         self.state = _SHOWN.get(stage, DRAINING)
-        self.is_closed = stage in _CLOSED
-        self.is_abandoned = stage in (Stage.ABANDONED, Stage.DISCARDED)
-        self.is_cancelled = stage in (Stage.CANCELLED, Stage.DISCARDED)
+        self.is_closed = stage in (Stage.CLOSED, Stage.CANCELLED)
+        self.is_cancelled = stage is Stage.CANCELLED
 
     def lease(self, count: int = 1) -> None:
         """Hold the version ``count`` times more."""

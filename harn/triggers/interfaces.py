@@ -20,5 +20,8 @@ class IVersionDeliveries(Interface):
     def move_on(binding: BindingVersion) -> Deferred[int]:
         """Move deliveries that a version has not begun to the newest version; fires with their number, once on disk."""
 
+    def stored(binding: BindingVersion) -> int:
+        """Return how many of the deliveries that wait for a version are in the store alone."""
+
     def cancel(binding: BindingVersion) -> Deferred[int]:
         """Dead-letter all deliveries of a version; fires with their number, once on disk."""

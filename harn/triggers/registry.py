@@ -81,6 +81,21 @@ class Registry:
         """Return the share (0 to 1) of its trigger's new deliveries that a version takes now."""
         return share_of(binding, self.ramps)
 
+    def for_queued(self, trigger_id: str, version: int) -> BindingVersion | None:
+        """
+        Choose the version that deliveries of a version run on: its own; when that may begin nothing more, the newest.
+
+        :return: None when there is none: the trigger is gone, and so is that version, or it is closed.
+        """
+        own = self.get(trigger_id, version)
+        if own is not None and not own.is_closed:
+            return own
+        live = self.active.get(trigger_id)
+        if live is not None or own is not None:
+            return live
+        newest = self.newest(trigger_id)
+        return None if newest is None or newest.is_closed else newest
+
     def for_retry(self, trigger_id: str, own: BindingVersion | None) -> BindingVersion | None:
         """
         Choose the version that a retry runs on.
@@ -185,18 +200,9 @@ class Registry:
         """Count one more waiting delivery of a trigger."""
         self.waiting[trigger_id] += 1
 
-    def retry_is_due(self, trigger_id: str) -> None:
-        """Count one waiting delivery less."""
-        self._wait_less(trigger_id, 1)
-
-    def retries_died(self, binding: BindingVersion, count: int) -> None:
-        """
-        Count less what waited for ``binding`` and was given up.
-
-        After the last version of a trigger that is gone, nothing counts any more: what still waits has no version left.
-        """
-        is_last = self.newest(binding.id) is binding
-        self._wait_less(binding.id, self.waiting[binding.id] if is_last else max(0, count))
+    def retries_end(self, trigger_id: str, count: int | None) -> None:
+        """Count waiting deliveries less: their time came, or they were given up; None for all of the trigger's."""
+        self._wait_less(trigger_id, self.waiting[trigger_id] if count is None else count)
 
     def _wait_less(self, trigger_id: str, count: int) -> None:
         self.waiting[trigger_id] -= count

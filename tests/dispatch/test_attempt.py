@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.attempt import LONGEST_ERROR, failed, removed, succeeded
 from harn.dispatch.delivery import Delivery
+from harn.dispatch.queue import Queue, Room, Share
 from harn.errors import (
     AttemptFailed,
     HandlerRaised,
@@ -41,7 +42,9 @@ ERRORS: tuple[AttemptFailed, ...] = (
 
 def delivery(attempts: int = 0, passed: bool = False, **retry: Any) -> Delivery:
     """Make a delivery of ``gh@v3`` that has used up some attempts."""
-    made = Delivery(17, version(3, spec(retry=RetrySpec(**retry))), "trigger_evt_1", b"{}", b"", 1.0, None)
+    binding = version(3, spec(retry=RetrySpec(**retry)))
+    made = Delivery(17, Queue(Share("gh"), 3, binding, Room(1, 1)), "trigger_evt_1", b"{}", b"", 1.0, None)
+    made.binding = binding
     made.attempts, made.passed = attempts, passed
     return made
 

@@ -136,11 +136,8 @@ class LargeBodyTests(SynchronousTestCase):
         world.store.close()
         later = World(world.store, world.clock, max_bytes=SIZE)
         later.adopt(one_trigger(retry=RetrySpec(max=3)))
-        for _ in range(3):
-            later.version().lease()
-            later.version().stored += 1
-        self.successResultOf(later.store.recovery.recover(world.clock.seconds(), 10))
-        later.dispatcher.resume(None)
+        recovery = self.successResultOf(later.store.recovery.recover(world.clock.seconds(), 10))
+        later.dispatcher.take_over(recovery.backlog)
         for number in range(3):
             self.assertEqual(later.call().call.body, LARGE)
             self.assertEqual(later.dispatcher.queued, 2 - number)

@@ -86,8 +86,8 @@ class AttemptTests(SynchronousTestCase):
         world.take()
         old = world.version()
         world.adopt(one_trigger(retry=RetrySpec(max=2), timeout=5.0))
-        world.call().raises(HandlerRaised("no"))
         old.lease()  # a version that has ended has no counts any more
+        world.call().raises(HandlerRaised("no"))
         world.call().returns()
         counts = [(each.attempted, each.attempts_failed) for each in (world.counted(old), world.counted())]
         self.assertEqual(counts, [(1, 1), (1, 0)])
@@ -191,6 +191,7 @@ class WorkloadTests(SynchronousTestCase):
         world.dispatcher.apply(1)
         world.calls[0].returns()
         world.calls[0].returns()
+        world.clock.advance(0)
         self.assertEqual(world.dispatcher.workload([version]), {version: Workload(1, 2)})
 
     def test_each_version_its_own(self) -> None:

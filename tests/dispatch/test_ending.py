@@ -123,10 +123,7 @@ class ResumeTests(SynchronousTestCase):
         backlog: tuple[Backlog, ...] = self.successResultOf(
             world.store.recovery.recover(world.clock.seconds(), 10)
         ).backlog
-        for entry in backlog:
-            world.registry.waiting[entry.trigger_id] += entry.waiting
-            world.version(entry.trigger_id).lease(entry.ready)
-            world.version(entry.trigger_id).stored += entry.ready
+        world.dispatcher.take_over(backlog)
         world.dispatcher.resume(self.successResultOf(world.store.deliveries.next_due()))
 
     def test_everything_unfinished_goes_on(self) -> None:
@@ -259,8 +256,8 @@ class ResumeTests(SynchronousTestCase):
         world = World(before.store, before.clock)
         world.adopt({})
         backlog = self.successResultOf(world.store.recovery.recover(world.clock.seconds(), 10)).backlog
-        world.registry.waiting["gh"] += sum(entry.waiting for entry in backlog)
         world.store.fail_writes = True
+        world.dispatcher.take_over(backlog)
         world.dispatcher.resume(self.successResultOf(world.store.deliveries.next_due()))
         world.clock.advance(5.0)
         world.store.fail_writes = False

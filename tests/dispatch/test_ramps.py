@@ -194,5 +194,5 @@ class EndingTests(SynchronousTestCase):
         world.ran()
         self.successResultOf(moving)
         self.assertEqual(set(world.states()), {"done"})
-        self.assertEqual((world.stable.in_flight, world.stable.stored), (0, 0))
+        self.assertEqual((world.stable.in_flight, world.dispatcher.stored(world.stable)), (0, 0))
         self.assertEqual((world.fresh.in_flight, world.ended), (0, ["gh@v2"]))

@@ -5,47 +5,61 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.dispatch.delivery import Delivery
-from harn.dispatch.second_tries import SecondTries
+from harn.dispatch.bodies import RunningBodies
+from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.queue import Room
+from harn.dispatch.queues import Queues
+from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.suspects import ALONE_FROM, LONGEST_HOLD, LONGEST_WAIT, MOST_AT_ONCE
-from harn.dispatch.window import Window
+from harn.dispatch.wakeups import Wakeups
+from harn.lifecycle import Lifecycle
 from harn.testing.stores.pumped import PumpedStore
-from tests.triggers.examples import version
+from harn.triggers.registry import Registry
+from tests.triggers.examples import spec, version
 
 
 class SuspectsTests(SynchronousTestCase):
-    """Through the window, in which they wait."""
+    """Through the scheduler, beside whose queues they wait."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.calls = 0
+        self.registry = Registry(Lifecycle())
+        self.registry.adopt({"gh": version(1)}, [], 0.0)
         store = PumpedStore(self.clock)
         store.open()
-        self.window = Window(self.clock, store.deliveries, lambda row: None, self.go_on, SecondTries(self.clock))
-        self.running: list[int] = []
+        self.queues = Queues(self.registry, Room(1000, 1000))
+        wakeups = Wakeups(self.clock, self.clock, self.woken)
+        self.scheduler = Scheduler(self.clock, self.registry, self.queues, RunningBodies(store.deliveries), wakeups)
+        self.scheduler.max_outstanding = 1000
+        self.queue = self.queues.of("gh", 1)
 
-    def go_on(self) -> None:
+    def woken(self) -> None:
         """Count."""
+        self.scheduler.look_again()
         self.calls += 1
 
-    def push(self, *ids: int, crashes: int = 0) -> None:
+    def push(self, *ids: int, crashes: int = 0, first: bool = False) -> None:
         """Let deliveries wait."""
         for delivery_id in ids:
-            delivery = Delivery(delivery_id, version(1), f"e{delivery_id}", b"", b"", 0.0, None)
+            delivery = Delivery(delivery_id, self.queue, f"e{delivery_id}", b"", b"", 0.0, None)
             delivery.crashes = crashes
-            self.window.push(delivery)
+            self.queue.hold(delivery)
+            self.scheduler.add(delivery, first=first)
 
     def begin(self) -> list[int]:
         """Begin all that may begin; give their ids."""
         begun = []
-        while (delivery := self.window.pop(self.running)) is not None:
-            self.running.append(delivery.delivery_id)
+        while (delivery := self.scheduler.next()) is not None:
+            delivery.become(Phase.RUNNING)
+            self.scheduler.begun(delivery)
             begun.append(delivery.delivery_id)
         return begun
 
     def end(self, *ids: int) -> list[int]:
         """End these; give what begins then."""
-        self.running = [delivery_id for delivery_id in self.running if delivery_id not in ids]
+        for delivery_id in ids:
+            self.scheduler.ended(self.scheduler.running[delivery_id])
         return self.begin()
 
     def test_few_at_once(self) -> None:
@@ -56,7 +70,7 @@ class SuspectsTests(SynchronousTestCase):
         self.assertEqual(self.begin(), [*first, 100, 101])
         self.assertEqual(self.end(100), [])
         self.assertEqual(self.end(3, 5), [MOST_AT_ONCE, MOST_AT_ONCE + 1])
-        self.assertEqual(len(self.window), 20 - MOST_AT_ONCE - 2)
+        self.assertEqual(self.queue.count, 20 - MOST_AT_ONCE - 2)
 
     def test_alone(self) -> None:
         """From the third crash on each runs alone, one at a time, behind all others, in order."""
@@ -72,7 +86,7 @@ class SuspectsTests(SynchronousTestCase):
         self.assertEqual(self.end(1), [6, 5])
         self.assertEqual(self.end(5, 6), [2])
         self.assertEqual(self.end(2), [])
-        self.assertEqual((len(self.window), self.clock.getDelayedCalls()), (0, []))
+        self.assertEqual(self.queue.count, 0)
 
     def test_one_that_runs_for_long(self) -> None:
         """One that runs alone holds up the others for as long as a handler may run by default; the next waits on."""
@@ -119,26 +133,30 @@ class SuspectsTests(SynchronousTestCase):
         """One that is given back goes before the others of its kind."""
         self.push(1, 2, crashes=ALONE_FROM)
         self.push(3, 4, crashes=1)
-        for delivery_id, crashes in ((8, ALONE_FROM), (9, 1)):
-            delivery = Delivery(delivery_id, version(1), "e", b"", b"", 0.0, None)
-            delivery.crashes = crashes
-            self.window.push_first(delivery)
+        self.push(8, crashes=ALONE_FROM, first=True)
+        self.push(9, crashes=1, first=True)
         self.assertEqual(self.begin(), [9, 3, 4])
         self.assertEqual(self.end(9, 3, 4), [8])
 
-    def test_removed(self) -> None:
-        """What a drain takes out is gone, from wherever it waited."""
+    def test_unloaded(self) -> None:
+        """What is left to the store is gone from wherever it waited."""
         self.push(1, crashes=ALONE_FROM)
         self.push(2, crashes=1)
         self.push(3)
-        taken = self.window.remove(lambda delivery: delivery.delivery_id != 3)
-        self.assertEqual(sorted(delivery.delivery_id for delivery in taken), [1, 2])
-        self.assertEqual((self.begin(), self.clock.getDelayedCalls()), ([3], []))
+        taken = self.scheduler.unload(self.queue)
+        self.assertEqual(sorted(delivery.delivery_id for delivery in taken), [1, 2, 3])
+        self.assertEqual((self.begin(), self.queue.count), ([], 0))
 
-    def test_close(self) -> None:
-        """A closed window plans nothing more."""
+    def test_a_trigger_that_may_begin_nothing(self) -> None:
+        """One whose trigger runs as many as it may keeps no other from beginning, however long it waits."""
+        self.registry.adopt({"gh": version(1), "other": version(1, spec("other"))}, [], 0.0)
         self.push(1)
         self.begin()
+        self.queue.share.limit = 1
         self.push(2, crashes=ALONE_FROM)
-        self.window.close()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.push(3, crashes=1)
+        self.clock.advance(LONGEST_WAIT + LONGEST_HOLD)
+        self.queue = self.queues.of("other", 1)
+        self.push(4, crashes=1)
+        self.push(5)
+        self.assertEqual(self.begin(), [4, 5])

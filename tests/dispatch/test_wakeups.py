@@ -1,4 +1,4 @@
-"""The two timers of dispatch: for waiting retries, and for what the event log could not do."""
+"""The timer of dispatch, and writes that wait for the event log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.clocks import LONGEST_SLEEP
-from harn.dispatch.second_tries import SecondTries
 from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.writes import Writes
 from harn.errors import EventLogUnavailable
 from harn.testing.clocks import SteppedWall
 
@@ -83,40 +83,35 @@ class WakeupsTests(SynchronousTestCase):
         self.assertEqual(self.woken[0], min(LONGEST_SLEEP, max(1.0, min(times))))
 
 
-class SecondTriesTests(SynchronousTestCase):
-    def test_all_together_and_in_order(self) -> None:
-        """One timer serves everything that waits; what waits again waits a whole interval."""
-        clock = Clock()
-        again = SecondTries(clock)
-        called: list[str] = []
-        again.add(lambda: (called.append("a"), again.add(lambda: called.append("c"))))
-        clock.advance(0.5)
-        again.add(lambda: called.append("b"))
-        clock.advance(0.5)
-        self.assertEqual(called, ["a", "b"])
-        clock.advance(1.0)
-        self.assertEqual((called, clock.getDelayedCalls()), (["a", "b", "c"], []))
+class WritesTests(SynchronousTestCase):
+    """Writes that must be made."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.writes = Writes(self.clock)
 
     def test_insisting(self) -> None:
-        """Work is done again until it is done, whatever it fails with; what nobody expects is logged."""
-        clock = Clock()
-        again = SecondTries(clock)
+        """A write is made again until it succeeds, whatever it fails with; what nobody expects is logged."""
         outcomes: list[Deferred[int]] = [fail(EventLogUnavailable("away")), fail(ZeroDivisionError()), succeed(5)]
-        done = Deferred.fromCoroutine(again.insist("the work", lambda: outcomes.pop(0)))
+        done = self.writes.insist("the work", lambda: outcomes.pop(0))
         self.assertNoResult(done)
-        clock.advance(1.0)
-        self.assertNoResult(done)
-        clock.advance(1.0)
-        self.assertEqual((self.successResultOf(done), clock.getDelayedCalls()), (5, []))
+        self.clock.advance(1.0)
+        self.assertEqual((self.has_no_result(done), len(self.writes)), (True, 1))
+        self.clock.advance(1.0)
+        self.assertEqual((self.successResultOf(done), self.clock.getDelayedCalls(), len(self.writes)), (5, [], 0))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def has_no_result(self, done: Deferred[int]) -> bool:
+        """Return whether it has not fired."""
+        return not done.called
+
     def test_close(self) -> None:
-        """Afterwards nothing is called, and nothing waits."""
-        clock = Clock()
-        again = SecondTries(clock)
-        again.add(lambda: self.fail("it was closed"))
-        again.close()
-        again.add(lambda: self.fail("it was closed"))
-        again.close()
-        self.assertEqual(clock.getDelayedCalls(), [])
-        clock.advance(2.0)
+        """Afterwards nothing is written, nothing waits, and nothing fires."""
+        waits = self.writes.insist("the work", lambda: fail(EventLogUnavailable("away")))
+        self.writes.close()
+        late: Deferred[int] = self.writes.insist("the work", lambda: self.fail("it was closed"))
+        self.writes.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(2.0)
+        self.assertNoResult(waits)
+        self.assertNoResult(late)

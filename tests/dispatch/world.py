@@ -14,6 +14,7 @@ from harn.destinations.local import LocalFunctions
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.dispatch.parts import Limits
 from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
@@ -44,7 +45,7 @@ class World:
         if clock is None:
             self.clock.advance(START)
         server = KitServer(self.clock, store=store)
-        install_dispatch(server, **{"max_outstanding": 4, **options})
+        install_dispatch(server, Limits(**{"max_outstanding": 4, **options}))
         self.wall, self.store = server.wall, server.store
         self.metrics, self.lifecycle = server.metrics, server.lifecycle
         self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]

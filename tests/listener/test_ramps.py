@@ -70,7 +70,7 @@ class ChoiceTests(RampCase):
             answer = self.post(key)
             self.assertEqual((answer.status, answer.json()["binding"]), (200, f"gh@v{version}"))
             self.assertEqual(self.world.store.rows()[-1].version, version)
-            self.assertEqual(self.world.submitted[-1].binding.version, version)
+            self.assertEqual(self.world.submitted[-1].version, version)
         self.assertEqual(self.counts(), [(1, 0, 1), (2, 0, 2)])
         self.assertEqual(self.world.metrics.trigger("gh", "test").received, 3)
         self.assert_quiet()

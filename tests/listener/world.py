@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 from twisted.internet.address import IPv4Address
@@ -16,6 +16,7 @@ from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials
 from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IReceiver
 from harn.connectors.model import Events, NormalizedEvent
+from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.errors import PayloadInvalid, SignatureMismatch, SignatureMissing
 from harn.lifecycle import Lifecycle
@@ -29,6 +30,7 @@ from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
+from harn.model.delivery import NewDelivery
 from harn.observability.counting import Counting
 from harn.observability.metrics import Metrics
 from harn.operations.audit import Audit
@@ -156,6 +158,13 @@ class World:
     Everything that a listener needs; serves trigger ``gh`` on ``/hooks/gh`` and ``push`` on ``/a2a/push``.
     """
 
+    def submit(self, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> None:
+        """See `Dispatcher.submit`."""
+        self.submitted.append(binding)
+
+    def turn(self) -> None:
+        """See `Dispatcher.turn`."""
+
     def __init__(self, limits: Limits | None = None, clock: Any = None, access_log: Any = None) -> None:
         self.clock = Clock() if clock is None else clock
         if clock is None:
@@ -166,9 +175,9 @@ class World:
         Counting(self.metrics, self.lifecycle)
         self.store = PumpedStore(self.wall)
         self.store.open()
-        self.submitted: list[Any] = []
+        self.submitted: list[BindingVersion] = []
         self.admission = Admission(self.clock)
-        self.intake = Intake(self.clock, self.store.inbox, self.submitted.append, self.lifecycle)
+        self.intake = Intake(self.clock, self.store.inbox, cast(Dispatcher, self), self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from harn.dispatch.delivery import Phase
 from harn.reload.drain import MOST_DRAINING
 from harn.rollout import probation
 from harn.rollout import ramps as ramping
@@ -26,7 +27,9 @@ GRAIN = 1e-3
 def is_quiet(world: World) -> bool:
     """Return whether the store is there, and everything that waited for it is done."""
     store = world.store
-    return not (store.fail_reads or store.fail_writes or world.dispatcher._second_tries._calls)
+    refill = world.dispatcher._refill
+    rests = refill._rests_until > world.clock.seconds()
+    return not (store.fail_reads or store.fail_writes or len(world.dispatcher._writes) or rests)
 
 
 def one_generation_serves(world: World) -> None:
@@ -87,10 +90,8 @@ def leases_are_deliveries(
         return
     held = sum(1 if route.ramp is None else 2 for route in requests)
     ready = {row.stored.delivery_id for row in rows.values() if row.stored.state == "ready"}
-    taken_up = world.dispatcher._readback._due
-    assert sum(binding.in_flight for binding in registry) == held + len(ready | taken_up)
+    assert sum(binding.in_flight for binding in registry) == held + len(ready)
     waiting = Counter(row.stored.trigger_id for row in rows.values() if row.stored.state == "waiting")
-    waiting.subtract(row.stored.trigger_id for row in rows.values() if row.stored.delivery_id in taken_up)
     for trigger_id in registry.active.keys() - gone:
         assert registry.waiting[trigger_id] == waiting[trigger_id], (trigger_id, registry.waiting, waiting)
 
@@ -108,7 +109,12 @@ def what_can_run_runs(world: World, rows: Mapping[str, Row]) -> None:
         for event_id, row in rows.items()
         if row.stored.state == "ready" or (row.stored.state == "waiting" and row.due_at() < now - GRAIN)
     }
-    queued = {delivery.event_id for delivery in world.dispatcher._window}
+    queued = {
+        delivery.event_id
+        for queue in world.dispatcher._queues
+        for delivery in queue.share.in_hand.values()
+        if delivery.phase is Phase.QUEUED
+    }
     assert can_run <= {*running} | queued, can_run - {*running} - queued
     assert not queued or len(running) == world.dispatcher.max_outstanding
 
@@ -177,12 +183,12 @@ def timers_are_known(world: World) -> None:
     timers = [
         trials.probations._timer,
         trials.ramps._timer,
-        dispatcher._readback._wakeups._timer,
-        dispatcher._second_tries._timer,
+        dispatcher._wakeups._timer,
         *(group.deadline for group in world.drains._groups),
     ]
     known = [timer for timer in timers if timer is not None and timer.active()]
     pending = world.clock.getDelayedCalls()
     unknown = [timer for timer in pending if timer not in known]
     assert len(pending) == len(known) + len(unknown)
-    assert len(unknown) == (world.reverter.reverting is not None) + (trials.persister._pausing is not None), unknown
+    away = (world.reverter.reverting is not None) + (trials.persister._pausing is not None) + len(dispatcher._writes)
+    assert len(unknown) == away, unknown

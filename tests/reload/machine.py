@@ -380,7 +380,7 @@ class ServerMachine(RuleBasedStateMachine):
         assert not self.book.problems, "\n".join(self.book.problems)
         assert {row.stored.state for row in rows.values()} <= {"done", "dead"}
         assert [*world.registry] == [*world.registry.active.values()]
-        assert not [binding for binding in world.registry if binding.in_flight or binding.stored]
+        assert not [binding for binding in world.registry if binding.in_flight or world.dispatcher.stored(binding)]
         assert not +world.registry.waiting, world.registry.waiting
         assert world.rollouts.probations.current is None
         self.promises_hold()

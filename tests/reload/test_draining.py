@@ -29,7 +29,7 @@ class DrainTests(GenerationCase):
 
     def test_deadline(self) -> None:
         """At the deadline what was not begun goes to the newest version; what runs goes on."""
-        self.world.dispatcher.max_outstanding = 1
+        self.world.dispatcher.apply(1)
         self.started(fake("a"), head='[orchestrator]\npumps.max_outstanding = 1\nreload.drain_timeout = "10s"\n')
         self.world.dispatcher.apply(1)
         for key in ("d1", "d2"):

@@ -18,7 +18,7 @@ class WatchedWorld(World):
         self.notebook = notebook
         super().__init__(*args, **more)
         self.interpreters.on_call = lambda interpreter, call: notebook.called(self, interpreter, call)
-        moves = self.dispatcher._moves
+        moves = self.dispatcher._closing
         move_on, take_back = moves.move_on, moves.take_back
 
         def moved(binding: Any) -> Any:

@@ -90,21 +90,26 @@ UNITS = st.one_of(
     st.tuples(st.just("settle"), settlements()),
     st.tuples(st.just("claim"), st.just("admin"), KEYS, WAITS.map(lambda wait: NOW + wait)),
     st.tuples(st.just("append"), st.sampled_from(["t1", "t2"]), st.just("kind"), st.just({"a": 1})),
-    st.tuples(
-        st.just("reassign"), TRIGGERS, VERSIONS, st.none() | VERSIONS, st.just(NOW + 5), st.sets(IDS, max_size=3)
-    ),
+    st.tuples(st.just("due"), WAITS.map(lambda wait: NOW + wait), st.integers(1, 3)),
     st.tuples(
         st.just("dead_letter"),
         TRIGGERS,
-        VERSIONS,
+        st.none() | VERSIONS,
         st.just(DIED),
-        st.just(NOW + 5),
         st.sets(IDS, max_size=3),
-        st.booleans(),
+        st.fixed_dictionaries({"waiting": st.booleans(), "tried": st.booleans()}),
     ),
     st.tuples(st.just("redrive"), TRIGGERS, VERSIONS, VERSIONS, WAITS.map(lambda wait: NOW + wait - 10)),
     st.tuples(st.just("put"), NAMES, JSON),
 )
+
+
+def called(of, name, values):
+    """Call a method; values in a dict are passed by name."""
+    named = {
+        key: value for each in values if isinstance(each, dict) and name == "dead_letter" for key, value in each.items()
+    }
+    return getattr(of, name)(*(each for each in values if not named or not isinstance(each, dict)), **named)
 
 
 class StoreAgrees(RuleBasedStateMachine):
@@ -133,7 +138,7 @@ class StoreAgrees(RuleBasedStateMachine):
 
     def all_of(self, units):
         """Ask the store for all units in one turn, and the model for one after the other."""
-        asked = [getattr(self.idea(name), name)(*values) for name, *values in units]
+        asked = [called(self.idea(name), name, values) for name, *values in units]
         results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
         answers = [result if succeeded else result.type for succeeded, result in results]
         expected = [self.expected(*unit) for unit in units]
@@ -150,7 +155,7 @@ class StoreAgrees(RuleBasedStateMachine):
     def expected(self, name, *values):
         """Return the model's answer, or the class of its error."""
         try:
-            return getattr(self.model, name)(*values)
+            return called(self.model, name, values)
         except HarnError as error:
             return type(error)
 
@@ -232,9 +237,9 @@ class StoreAgrees(RuleBasedStateMachine):
         if not hasattr(self, "sqlite"):
             return
         for name, *values in (
-            ("ready", 0, 5, 20),
-            ("ready", 3, 100, 1 << 20),
-            ("due", NOW + 15, 3, (2, 5)),
+            ("ready", "gh", 1, (), 5, 20),
+            ("ready", "gh", 2, (1, 3), 100, 1 << 20),
+            ("ready", "other", 1, (2, 5), 2, 1 << 20),
             ("next_due", NOW + 5),
             ("backlog",),
             ("stranded", NOW + 1, 5),

@@ -102,9 +102,9 @@ class PlanTests(SynchronousTestCase):
             store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k")))),
             store.deliveries.settle(settlement_of(1, DONE, attempt=attempt_of())),
             store.event_log.append("audit.test", "kind", {}),
-            store.deliveries.reassign("gh", 1, 2, NOW, (1, 2)),
-            store.deliveries.reassign("gh", 1, None, NOW, (1, 2)),
-            store.deliveries.dead_letter("gh", 1, DIED, NOW, (1, 2), False),
+            store.deliveries.due(NOW, 10),
+            store.deliveries.dead_letter("gh", 1, DIED, (1, 2), waiting=False),
+            store.deliveries.dead_letter("gh", None, DIED, (1, 2)),
             store.deliveries.redrive("gh", 1, 2, NOW),
             store.recovery.recover(NOW, 10),
         ]
@@ -170,6 +170,16 @@ class PlanTests(SynchronousTestCase):
             many = self.steps_of(lambda: self.store.deliveries.oldest([("gh", 1)]))
             self.assertLessEqual(many, few + 4)
 
+    def test_ready_takes_no_more_than_it_reads(self):
+        """However many of a version are ready, beside however many others that wait, the first are found as fast."""
+        self.fill(200, WAITING)
+        self.fill(100)
+        few = self.steps_of(lambda: self.store.deliveries.ready("gh", 1, (1, 2), 10, 1000))
+        self.fill(2000, WAITING)
+        self.fill(1000)
+        many = self.steps_of(lambda: self.store.deliveries.ready("gh", 1, (1, 2), 10, 1000))
+        self.assertLessEqual(many, few + 4)
+
     def fill(self, count, state=READY):
         """Accept so many deliveries; all that are unfinished are in ``state`` then."""
         self.successResultOf(self.store.inbox.accept(accept_of(*(new_delivery(f"e{n}") for n in range(count)))))
@@ -192,8 +202,7 @@ class PlanTests(SynchronousTestCase):
         """Looking for work, and reading a topic on from a number, scan nothing that grows."""
         store = self.store
         looks = [
-            store.deliveries.ready(0, 10, 1000),
-            store.deliveries.due(NOW, 10, (1, 2)),
+            store.deliveries.ready("gh", 1, (1, 2), 10, 1000),
             store.deliveries.next_due(),
             store.deliveries.find("e1"),
             store.recovery.stranded(NOW, 10),

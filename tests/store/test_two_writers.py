@@ -168,7 +168,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.result_of(old.deliveries.settle(settlement_of(running, attempt=attempt_of())))
         self.result_of(old.close())
         self.assertEqual(self.result_of(new.recovery.recover(NOW, 10, gone=old.incarnation)).recovered, 1)
-        ready = self.result_of(new.deliveries.ready(0, 10, 1 << 20))
+        ready = self.result_of(new.deliveries.ready("gh", 1, (), 10, 1 << 20))
         self.assertEqual([row.delivery_id for row in ready], [left, fresh])
         self.assertEqual(self.query("SELECT state FROM deliveries WHERE id = ?", running), [(2,)])
 
@@ -322,4 +322,4 @@ class SeveralServersTests(SynchronousTestCase):
         self.clock.advance(LAPSE)
         self.assertEqual(self.successResultOf(self.second.recovery.count_stranded(NOW + 1)), 2)
         self.assertEqual((self.recovered(), self.recovered()), (2, 0))
-        self.assertEqual(self.successResultOf(self.first.deliveries.ready(0, 10, 1000)), [])
+        self.assertEqual(self.successResultOf(self.first.deliveries.ready("gh", 1, (), 10, 1000)), [])

@@ -70,7 +70,7 @@ class RegistryTests(SynchronousTestCase):
         self.adopt()
         first.release()
         self.assertEqual((first.state, second.state), (TERMINATED, DRAINING))
-        self.registry.retry_is_due("gh")
+        self.registry.retries_end("gh", 1)
         self.assertEqual((second.state, dict(self.registry.waiting)), (TERMINATED, {}))
 
     def test_waiting_retries_do_not_keep_a_version_that_was_moved_on(self) -> None:

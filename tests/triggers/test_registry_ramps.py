@@ -269,7 +269,7 @@ class Ramping(RuleBasedStateMachine):
     @rule()
     def retry_is_due(self) -> None:
         """It is due."""
-        self.registry.retry_is_due("gh")
+        self.registry.retries_end("gh", 1)
         self.waiting -= 1
 
     @invariant()

@@ -39,25 +39,21 @@ class StageTests(SynchronousTestCase):
             (Stage.ACTIVE,),
             (Stage.DRAINING,),
             (Stage.DRAINING, Stage.CLOSED),
-            (Stage.DRAINING, Stage.ABANDONED),
             (Stage.DRAINING, Stage.CANCELLED),
-            (Stage.DRAINING, Stage.DISCARDED),
             (Stage.DRAINING, Stage.TERMINATED),
         ):
             binding = version(1)
             for stage in path:
                 binding.become(stage)
-            shown[binding.stage] = (binding.state, binding.is_closed, binding.is_abandoned, binding.is_cancelled)
+            shown[binding.stage] = (binding.state, binding.is_closed, binding.is_cancelled)
         self.assertEqual(
             shown,
             {
-                Stage.REGISTERING: (REGISTERING, False, False, False),
-                Stage.ACTIVE: (ACTIVE, False, False, False),
-                Stage.DRAINING: (DRAINING, False, False, False),
-                Stage.CLOSED: (DRAINING, True, False, False),
-                Stage.ABANDONED: (DRAINING, True, True, False),
-                Stage.CANCELLED: (DRAINING, True, False, True),
-                Stage.DISCARDED: (DRAINING, True, True, True),
-                Stage.TERMINATED: (TERMINATED, False, False, False),
+                Stage.REGISTERING: (REGISTERING, False, False),
+                Stage.ACTIVE: (ACTIVE, False, False),
+                Stage.DRAINING: (DRAINING, False, False),
+                Stage.CLOSED: (DRAINING, True, False),
+                Stage.CANCELLED: (DRAINING, True, True),
+                Stage.TERMINATED: (TERMINATED, False, False),
             },
         )

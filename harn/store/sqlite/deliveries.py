@@ -14,7 +14,7 @@ from attrs import evolve
 from zope.interface import implementer
 
 from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
-from harn.store.deliveries import REMOVED, Backlog, IDeliveries, Overdue, RecentEvent, disposition
+from harn.store.deliveries import Backlog, DueDelivery, GivenUp, IDeliveries, Overdue, RecentEvent, disposition
 from harn.store.sqlite import claims
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.overdue import overdue
@@ -116,11 +116,19 @@ FROM = " FROM deliveries d JOIN events e ON e.id = d.id "
 _SELECT = "SELECT " + COLUMNS + FROM
 # For a large body SQLite reads its length alone.
 _LIGHT = COLUMNS.replace("e.body", f"CASE WHEN length(e.body) > {LARGE_BODY} THEN x'' ELSE e.body END, length(e.body)")
-_READY = "SELECT " + _LIGHT + FROM + "WHERE d.state = 0 AND d.owner = ? AND d.id > ? ORDER BY d.id LIMIT ?"
-_DUE = (
-    "SELECT " + _LIGHT + FROM + "WHERE d.state = 1 AND d.owner = ? AND d.due_at <= ?"
-    " AND d.id NOT IN (SELECT value FROM json_each(?)) ORDER BY d.due_at, d.id LIMIT ?"
+_EXCLUDED = "NOT IN (SELECT value FROM json_each(?))"
+# In the order of the index: one step to the first of the version, whatever else is ready. `likely` keeps SQLite from
+# looking the index up by the term that only allows its use, and from sorting then.
+_READY = (
+    "SELECT " + _LIGHT + " FROM deliveries d INDEXED BY deliveries_unfinished CROSS JOIN events e ON e.id = d.id"
+    " WHERE likely(d.state < 2) AND d.trigger_id = ? AND d.version = ? AND d.state = 0 AND d.owner = ?"
+    " AND d.id " + _EXCLUDED + " ORDER BY d.id LIMIT ?"
 )
+_DUE = (
+    "SELECT id, trigger_id, version FROM deliveries WHERE state = 1 AND owner = ? AND due_at <= ?"
+    " ORDER BY due_at, id LIMIT ?"
+)
+_WAKE = "UPDATE deliveries SET state = 0 WHERE id IN (SELECT value FROM json_each(?))"
 _NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE state = 1 AND owner = ? AND due_at > ?"
 _FIND = _SELECT + "WHERE d.event_id = ? ORDER BY d.id"
 COUNTS = "count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
@@ -157,18 +165,23 @@ _RECENT = (
     " WHERE place <= ? ORDER BY d.id DESC"
 )
 
-_OF_VERSION = (
-    "state < 2 AND trigger_id = ? AND version = ? AND state <= ? AND id NOT IN (SELECT value FROM json_each(?))"
-)
-_REASSIGN = "UPDATE deliveries INDEXED BY deliveries_unfinished SET version = ? WHERE " + _OF_VERSION
+_UNFINISHED = "state < 2 AND trigger_id = ? AND version {} ? AND state <= ? AND attempts <= ? AND id " + _EXCLUDED
+_OF_VERSION, _OF_TRIGGER = _UNFINISHED.format("="), _UNFINISHED.format(">=")
 DEAD_LETTER_SOME = (
     "UPDATE deliveries SET state = 3, due_at = NULL, settled_at = ?, dead_number = ? + place, reason = ?,"
     " error_class = ?, error = ?{} FROM (SELECT id AS dying, row_number() OVER (ORDER BY id) AS place"
     " FROM deliveries INDEXED BY deliveries_unfinished WHERE {}) WHERE id = dying"
 )
 RELEASE_SOME = claims.RELEASE.format("SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE {}")
-_RELEASE_VERSION = RELEASE_SOME.format(_OF_VERSION)
-_DEAD_LETTER_VERSION = DEAD_LETTER_SOME.format("", _OF_VERSION)
+_COUNT_SOME = (
+    "SELECT provider, " + COUNTS + " FROM deliveries INDEXED BY deliveries_unfinished WHERE {} GROUP BY provider"
+)
+_BURY = {
+    which: (_COUNT_SOME.format(which), RELEASE_SOME.format(which), DEAD_LETTER_SOME.format("", which))
+    for which in (_OF_VERSION, _OF_TRIGGER)
+}
+_ANY = 1 << 62
+"""More attempts than a delivery can have."""
 _REDRIVEN = "state >= 2 AND state = 3 AND settled_at >= ? AND trigger_id = ? AND version = ? AND reason = ?"
 _REDRIVE = (
     "UPDATE deliveries INDEXED BY deliveries_finished SET state = 0, version = ?, owner = ?, attempts = 0, passed = 0,"
@@ -197,18 +210,26 @@ class SQLiteDeliveries(Idea):
         self._executor.notes.ended(delivery_id)
 
     @reads
-    def ready(self, connection: sqlite3.Connection, after: int, limit: int, max_bytes: int) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.ready`."""
-        return up_to(map(light, connection.execute(_READY, (self._executor.incarnation, after, limit))), max_bytes)
-
-    @reads
-    def due(
-        self, connection: sqlite3.Connection, now: float, limit: int, excluding: Collection[int]
+    def ready(
+        self,
+        connection: sqlite3.Connection,
+        trigger_id: str,
+        version: int,
+        excluding: Collection[int],
+        limit: int,
+        max_bytes: int,
     ) -> Sequence[StoredDelivery]:
+        """See `IDeliveries.ready`."""
+        values = (trigger_id, version, self._executor.incarnation, json.dumps(list(excluding)), limit)
+        return up_to(map(light, connection.execute(_READY, values)), max_bytes)
+
+    @writes
+    def due(self, session: Session, now: float, limit: int) -> Sequence[DueDelivery]:
         """See `IDeliveries.due`."""
-        return list(
-            map(light, connection.execute(_DUE, (self._executor.incarnation, now, json.dumps(list(excluding)), limit)))
-        )
+        rows = session.connection.execute(_DUE, (session.incarnation, now, limit)).fetchall()
+        if rows:
+            session.connection.execute(_WAKE, (json.dumps([row[0] for row in rows]),))
+        return [DueDelivery(*row) for row in rows]
 
     @reads
     def next_due(self, connection: sqlite3.Connection, after: float = 0.0) -> float | None:
@@ -266,34 +287,29 @@ class SQLiteDeliveries(Idea):
         return {delivery_id: NAMES[state] for delivery_id, state in rows}
 
     @writes
-    def reassign(
-        self,
-        session: Session,
-        trigger_id: str,
-        version: int,
-        to_version: int | None,
-        now: float,
-        excluding: Collection[int],
-    ) -> int:
-        """See `IDeliveries.reassign`."""
-        if to_version is None:
-            return _dead_letter(session, trigger_id, version, REMOVED, now, excluding, waiting=True)
-        values = (to_version, *_of_version(trigger_id, version, excluding, waiting=True))
-        return session.connection.execute(_REASSIGN, values).rowcount
-
-    @writes
     def dead_letter(
         self,
         session: Session,
         trigger_id: str,
-        version: int,
+        version: int | None,
         dead: DeadLetter,
-        now: float,
         excluding: Collection[int],
-        waiting: bool,
-    ) -> int:
+        *,
+        waiting: bool = True,
+        tried: bool = True,
+    ) -> Sequence[GivenUp]:
         """See `IDeliveries.dead_letter`."""
-        return _dead_letter(session, trigger_id, version, dead, now, excluding, waiting)
+        count, release, bury = _BURY[_OF_TRIGGER if version is None else _OF_VERSION]
+        most = (WAITING if waiting else READY, _ANY if tried else 0)
+        which = (trigger_id, version or 0, *most, json.dumps(list(excluding)))
+        found = [GivenUp(*row) for row in session.connection.execute(count, which)]
+        claims.release_all(session, release, which)
+        why = (dead.reason, dead.error_class, dead.error)
+        values = (self._executor.wall.seconds(), session.numbers.dead, *why, *which)
+        session.numbers.dead += session.connection.execute(bury, values).rowcount
+        # An attempt that ran on may settle one of them again; then no row has its number any more.
+        session.keep_numbers()
+        return found
 
     @writes
     def redrive(self, session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:
@@ -308,25 +324,6 @@ class SQLiteDeliveries(Idea):
     def advance_due(self, session: Session, seconds: float) -> None:
         """See `IDeliveries.advance_due`."""
         session.connection.execute(_ADVANCE_DUE, (seconds, session.incarnation))
-
-
-def _dead_letter(
-    session: Session,
-    trigger_id: str,
-    version: int,
-    dead: DeadLetter,
-    now: float,
-    excluding: Collection[int],
-    waiting: bool,
-) -> int:
-    why = (dead.reason, dead.error_class, dead.error)
-    which = _of_version(trigger_id, version, excluding, waiting)
-    claims.release_all(session, _RELEASE_VERSION, which)
-    count = session.connection.execute(_DEAD_LETTER_VERSION, (now, session.numbers.dead, *why, *which)).rowcount
-    session.numbers.dead += count
-    # An attempt that ran on may settle one of them again; then no row has its number any more.
-    session.keep_numbers()
-    return count
 
 
 def stored(row: Sequence[Any]) -> StoredDelivery:
@@ -366,11 +363,6 @@ def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery
             break
         taken.append(row)
     return taken
-
-
-def _of_version(trigger_id: str, version: int, excluding: Collection[int], waiting: bool) -> tuple[Any, ...]:
-    """Return the values of `_OF_VERSION`."""
-    return (trigger_id, version, WAITING if waiting else READY, json.dumps(list(excluding)))
 
 
 def count(row: Sequence[Any]) -> Backlog:

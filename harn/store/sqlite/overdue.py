@@ -17,7 +17,7 @@ _NEXT_VERSION = (
     " WHERE state < 2 AND (trigger_id, version) > (?, ?) ORDER BY trigger_id, version LIMIT 1"
 )
 _OLDEST_READY = (
-    "SELECT trigger_id, event_id, received_at FROM deliveries INDEXED BY deliveries_unfinished"
+    "SELECT trigger_id, event_id, coalesce(due_at, received_at) FROM deliveries INDEXED BY deliveries_unfinished"
     " WHERE state < 2 AND trigger_id = ? AND version = ? AND state = 0"
     " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT 1"
 )

@@ -268,7 +268,7 @@ def _backlog(connection: sqlite3.Connection, without: Collection[int]) -> tuple[
 
 def _take_number(session: Session, heir: int, left: Collection[int]) -> None:
     """
-    Take the number of a server that is gone, so that none of its rows is written; the others' rows are.
+    Acquire the number of a server that is gone, so that none of its rows is written; the others' rows are.
 
     A million rows would keep the writer, and with it the start, for half a minute.
     """

@@ -20,6 +20,7 @@ from harn.model.delivery import (
     Claim,
     DeadLetter,
 )
+from harn.store.deliveries import REMOVED
 from harn.store.event_log import DEAD_LETTERS, OUTBOX
 from harn.testing.stores.kit import (
     DAY,
@@ -147,11 +148,11 @@ class AcceptingTests(StoreTestCase):
         running, ready, waiting = (self.accept_one(f"e{n}", claim=dedupe(f"k{n}")) for n in range(3))
         self.settle(waiting, WAITING, due_at=NOW + 5)
         other = self.accept_one("e3", version=2, claim=dedupe("k3"))
-        self.assertEqual(self.result_of(self.store.deliveries.reassign("gh", 1, None, NOW, {running})), 2)
+        self.result_of(self.store.deliveries.dead_letter("gh", 1, REMOVED, {running}))
         again = [self.accept(new_delivery(f"f{n}", version=3, claim=dedupe(f"k{n}")))[0] for n in range(4)]
         self.assertEqual([number is not None for number in again], [False, True, True, False])
         dead = DeadLetter(reason=DRAIN_CANCELLED, error_class=DRAIN_CANCELLED, error="no")
-        self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 2, dead, NOW, (), False)), 1)
+        self.result_of(self.store.deliveries.dead_letter("gh", 2, dead, (), waiting=False))
         self.assertIsNotNone(self.accept(new_delivery("g3", claim=dedupe("k3")))[0])
         self.assertGreater(other, ready)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from twisted.internet.defer import gatherResults
 
 from harn.model.delivery import (
-    BINDING_REMOVED,
     DEAD,
     DONE,
     LARGE_BODY,
@@ -68,26 +67,41 @@ class DeliveringTests(StoreTestCase):
             self.accept_one(f"e{n}", body=b"x" * size) for n, size in enumerate((LARGE_BODY + 1, LARGE_BODY, 300_000))
         )
         self.settle(waiting, WAITING, due_at=NOW)
-        rows = [
-            *self.result_of(self.store.deliveries.ready(0, 10, LARGE_BODY)),
-            *self.result_of(self.store.deliveries.due(NOW, 10, ())),
-        ]
+        self.assertEqual(self.due_ids(NOW), [waiting])
+        rows = self.result_of(self.store.deliveries.ready("gh", 1, (), 10, LARGE_BODY))
         found = [(row.delivery_id, len(row.body), row.left_out) for row in rows]
         self.assertEqual(found, [(ready, 0, LARGE_BODY + 1), (small, LARGE_BODY, 0), (waiting, 0, 300_000)])
         (whole,) = self.result_of(self.store.deliveries.find("e2"))
         self.assertEqual((len(whole.body), whole.left_out), (300_000, 0))
 
+    def test_ready_of_one_version(self) -> None:
+        """Ready deliveries come of one version of one trigger, without those that are excluded."""
+        first, second, other = self.accept_one("e1"), self.accept_one("e2"), self.accept_one("e3", version=2)
+        self.accept_one("e4", trigger_id="other")
+        found = [
+            [row.delivery_id for row in self.result_of(self.store.deliveries.ready(trigger_id, version, but, 10, 1000))]
+            for trigger_id, version, but in (
+                ("gh", 1, ()),
+                ("gh", 1, (first, other)),
+                ("gh", 2, (first,)),
+                ("gh", 3, ()),
+            )
+        ]
+        self.assertEqual(found, [[first, second], [second], [other], []])
+
     def test_due_when_its_time_comes(self) -> None:
-        """Waiting deliveries are due from their time on, the longest due first, without those that are excluded."""
+        """Waiting deliveries are due from their time on, the longest due first, and are ready then."""
         late, early, never = (self.accept_one(f"e{n}") for n in range(3))
         self.settle(late, WAITING, due_at=NOW + 20)
         self.settle(early, WAITING, due_at=NOW + 10)
         self.settle(never, WAITING, due_at=NOW + 1000)
         self.assertEqual(self.due_ids(NOW + 9), [])
-        self.assertEqual(self.due_ids(NOW + 10), [early])
-        self.assertEqual(self.due_ids(NOW + 20), [early, late])
         self.assertEqual(self.due_ids(NOW + 20, limit=1), [early])
-        self.assertEqual(self.due_ids(NOW + 20, excluding=(early,)), [late])
+        self.assertEqual((self.ready_ids(), self.state_of("e1")), ([early], [READY]))
+        (row,) = self.result_of(self.store.deliveries.find("e1"))
+        self.assertEqual((row.version, row.attempts), (1, 1))
+        self.assertEqual(self.due_ids(NOW + 20), [late])
+        self.assertEqual((self.due_ids(NOW + 20), self.ready_ids()), ([], [late, early]))
 
     def test_next_due(self) -> None:
         """The earliest time of a waiting delivery is known, and the earliest after another."""
@@ -105,14 +119,14 @@ class DeliveringTests(StoreTestCase):
         self.result_of(self.store.deliveries.advance_due(3600.0))
         self.settle(second, WAITING, due_at=NOW + 500)
         self.assertEqual((self.due_ids(NOW + 399), self.due_ids(NOW + 400)), ([], [first]))
-        self.assertEqual((self.due_ids(NOW + 500), self.ready_ids()), ([first, second], [ready]))
+        self.assertEqual((self.due_ids(NOW + 500), self.ready_ids()), ([second], [first, second, ready]))
 
     def test_waiting_becomes_ready_again(self) -> None:
         """A settlement may make a waiting delivery ready, without an attempt."""
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, WAITING, due_at=NOW + 10)
         self.settle(delivery_id, READY, version=2)
-        (row,) = self.result_of(self.store.deliveries.ready(0, 10, 1 << 20))
+        (row,) = self.result_of(self.store.deliveries.ready("gh", 2, (), 10, 1 << 20))
         self.assertEqual((row.state, row.version, row.due_at), (READY, 2, None))
         self.assertEqual(self.due_ids(NOW + 100), [])
 
@@ -133,28 +147,6 @@ class DeliveringTests(StoreTestCase):
         expected = [("gh", 1, 1, 1), ("gh", 2, 1, 0), ("other", 1, 1, 0)]
         self.assertEqual(self.result_of(self.store.deliveries.backlog()), [backlog_of(*entry) for entry in expected])
 
-    def test_move_to_another_version(self) -> None:
-        """A version's unfinished deliveries go to another, but not those that run, are done, or are others'."""
-        running, ready, waiting, done, other = (self.accept_one(f"e{n}") for n in range(5))
-        self.settle(waiting, WAITING, due_at=NOW + 5)
-        self.settle(done)
-        self.settle(other, READY, version=3)
-        self.assertEqual(self.result_of(self.store.deliveries.reassign("gh", 1, 2, NOW, {running})), 2)
-        versions = [self.result_of(self.store.deliveries.find(f"e{n}"))[0].version for n in range(5)]
-        self.assertEqual(versions, [1, 2, 2, 1, 3])
-        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([running, ready, other], [waiting]))
-
-    def test_move_to_the_dead_letters(self) -> None:
-        """A removed trigger's unfinished deliveries die with their reason, in order."""
-        ids = [self.accept_one(f"e{n}") for n in range(3)]
-        self.settle(ids[1], WAITING, due_at=NOW + 5)
-        self.assertEqual(self.result_of(self.store.deliveries.reassign("gh", 1, None, NOW + 7, {ids[0]})), 2)
-        records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
-        self.assertEqual([record.payload["event"]["id"] for record in records], ["e1", "e2"])
-        self.assertEqual({record.payload["reason"] for record in records}, {BINDING_REMOVED})
-        self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
-        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ids[0]], []))
-
     def test_what_another_left_waits_for_recovery(self) -> None:
         """After a restart, nothing is ready or due before it is recovered; then all of it is, at its place."""
         ready, waiting, done = (self.accept_one(f"e{n}") for n in range(3))
@@ -173,9 +165,9 @@ class DeliveringTests(StoreTestCase):
         recovery = self.result_of(self.store.recovery.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.dead), (2, 0))
         self.assertEqual(recovery.backlog, (backlog_of("gh", 1, 1, 1),))
-        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
         states = self.result_of(self.store.deliveries.states([ready, waiting, done]))
         self.assertEqual(states, {ready: READY, waiting: WAITING, done: DONE})
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
         self.assertEqual(self.crashes_of("e0"), 0)
         self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
 

@@ -215,11 +215,15 @@ class StoreTestCase(SynchronousTestCase):
 
     def ready_ids(self, after: int = 0, limit: int = 100, max_bytes: int = 1 << 30) -> list[int]:
         """Return the ids of ready deliveries."""
-        return [row.delivery_id for row in self.result_of(self.store.deliveries.ready(after, limit, max_bytes))]
+        ids: list[int] = []
+        for each in self.result_of(self.store.deliveries.backlog()):
+            which = (each.trigger_id, each.version, range(after + 1), limit, max_bytes)
+            ids += [row.delivery_id for row in self.result_of(self.store.deliveries.ready(*which))]
+        return sorted(ids)
 
-    def due_ids(self, now: float, limit: int = 100, excluding: tuple[int, ...] = ()) -> list[int]:
-        """Return the ids of waiting deliveries that are due."""
-        return [row.delivery_id for row in self.result_of(self.store.deliveries.due(now, limit, excluding))]
+    def due_ids(self, now: float, limit: int = 100) -> list[int]:
+        """Make deliveries that are due ready; return the ids."""
+        return [row.delivery_id for row in self.result_of(self.store.deliveries.due(now, limit))]
 
     def state_of(self, event_id: str) -> list[str]:
         """Return the states of the deliveries of one event."""

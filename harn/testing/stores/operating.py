@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from harn.model.delivery import (
     DEAD,
     DONE,
@@ -16,6 +18,7 @@ from harn.model.delivery import (
     WAITING,
     DeadLetter,
 )
+from harn.store.deliveries import GivenUp
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS
 from harn.testing.stores.kit import (
     KEEP,
@@ -54,27 +57,47 @@ class OperatingTests(StoreTestCase):
         self.settle(waiting, WAITING, due_at=NOW + 5)
         self.settle(done)
         self.settle(other, READY, version=3)
-        count = self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW + 7, {running}, True))
-        self.assertEqual(count, 2)
+        self.clock.advance(7)
+        self.assertEqual(self.bury(1, {running}), [GivenUp("webhook", 1, 1)])
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([running, other], []))
         self.assertEqual([self.state_of(f"e{n}")[0] for n in range(5)], [READY, DEAD, DEAD, DONE, READY])
         records = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         said = [(r.payload["event"]["id"], r.payload["reason"], r.payload["final_error"]) for r in records]
         self.assertEqual(said, [(f"e{n}", "cancelled", "key:1 gave it up") for n in (1, 2)])
         self.assertEqual({record.occurred_at for record in records}, {NOW + 7})
-        self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, {running}, True)), 0)
+        self.assertEqual(self.bury(1, {running}), [])
+
+    def bury(self, version: int | None = 1, excluding: Collection[int] = (), **which: bool) -> list[GivenUp]:
+        """Make dead letters; give how many."""
+        return [*self.result_of(self.store.deliveries.dead_letter("gh", version, CANCELLED, excluding, **which))]
+
+    def test_bury_every_version(self) -> None:
+        """Without a version, all unfinished deliveries of the trigger die, and are counted by provider."""
+        self.accept_one("e1")
+        self.accept_one("e2", version=2, provider="stripe")
+        self.settle(self.accept_one("e3", version=3), WAITING, version=3, due_at=NOW + 5)
+        self.accept_one("e4", trigger_id="other")
+        self.assertEqual(self.bury(None), [GivenUp("stripe", 1, 0), GivenUp("webhook", 1, 1)])
+        self.assertEqual([self.state_of(f"e{n}")[0] for n in (1, 2, 3, 4)], [DEAD, DEAD, DEAD, READY])
+
+    def test_bury_but_not_what_was_tried(self) -> None:
+        """What has used up an attempt may be left as it is."""
+        self.settle(self.accept_one("e1"), READY)
+        self.accept_one("e2")
+        self.assertEqual(self.bury(tried=False), [GivenUp("webhook", 1, 0)])
+        self.assertEqual([self.state_of(f"e{n}")[0] for n in (1, 2)], [READY, DEAD])
 
     def test_dead_letter_but_not_retries(self) -> None:
         """Waiting retries may be left as they are."""
         ready, waiting = self.accept_one("e1"), self.accept_one("e2")
         self.settle(waiting, WAITING, due_at=NOW + 5)
-        self.assertEqual(self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, (), False)), 1)
+        self.assertEqual(self.bury(waiting=False), [GivenUp("webhook", 1, 0)])
         self.assertEqual((self.ready_ids(ready - 1), self.due_ids(NOW + 5)), ([], [waiting]))
 
     def test_numbers_of_dead_letters_are_not_given_again(self) -> None:
         """An attempt that ran on may settle a dead letter; the number of the dead letter stays used, always."""
         delivery_id = self.accept_one("e1")
-        self.result_of(self.store.deliveries.dead_letter("gh", 1, CANCELLED, NOW, (), True))
+        self.bury()
         number = self.result_of(self.store.event_log.latest(DEAD_LETTERS))
         self.settle(delivery_id, attempt=attempt_of())
         self.restart()

@@ -91,7 +91,7 @@ class RecordingTests(StoreTestCase):
         self.accept_one("e1", envelope=envelope)
         (record,) = self.result_of(self.store.event_log.read(INBOX, 0, 10))
         self.assertEqual(record.payload["event"]["headers"], {**given, "authorization": REDACTED})
-        (row,) = self.result_of(self.store.deliveries.ready(0, 10, 1000))
+        (row,) = self.result_of(self.store.deliveries.ready("gh", 1, (), 10, 1000))
         self.assertEqual(row.envelope, envelope)
 
     def test_unreadable_envelope_does_not_hide_the_others(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from harn.model.delivery import Acceptance, Claim, Settlement
+from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement
 from harn.store.checkpoints import encode_checkpoints
 from harn.store.event_log import VIEWS, Record, encode_record
 from harn.store.heartbeat import LAPSE
@@ -54,11 +54,14 @@ class ModelStore:
     def settle(self, settlement: Settlement) -> None:
         self._deliveries.settle(settlement, self._wall.seconds())
 
-    def ready(self, after: int, limit: int, max_bytes: int) -> Any:
-        return self._deliveries.ready(self.incarnation, after, limit, max_bytes)
+    def ready(self, trigger_id: str, version: int, excluding: Collection[int], limit: int, max_bytes: int) -> Any:
+        return self._deliveries.ready(self.incarnation, trigger_id, version, excluding, limit, max_bytes)
 
-    def due(self, now: float, limit: int, excluding: Collection[int]) -> Any:
-        return self._deliveries.due(self.incarnation, now, limit, excluding)
+    def due(self, now: float, limit: int) -> Any:
+        return self._deliveries.due(self.incarnation, now, limit)
+
+    def dead_letter(self, trigger_id: str, version: int | None, dead: DeadLetter, excluding: Any, **which: bool) -> Any:
+        return self._deliveries.dead_letter(self._wall.seconds(), trigger_id, version, dead, excluding, **which)
 
     def next_due(self, after: float) -> float | None:
         return self._deliveries.next_due(self.incarnation, after)

@@ -25,7 +25,7 @@ from harn.model.delivery import (
     Settlement,
     StoredDelivery,
 )
-from harn.store.deliveries import REMOVED, Backlog, RecentEvent, disposition
+from harn.store.deliveries import Backlog, DueDelivery, GivenUp, RecentEvent, disposition
 from harn.store.event_log import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -116,12 +116,14 @@ class DeliveryTables:
         if attempt is not None:
             self._attempts[self._next("attempt")] = (settlement.delivery_id, attempt)
 
-    def ready(self, owner: int, after: int, limit: int, max_bytes: int) -> Sequence[StoredDelivery]:
+    def ready(
+        self, owner: int, trigger_id: str, version: int, excluding: Collection[int], limit: int, max_bytes: int
+    ) -> Sequence[StoredDelivery]:
         """See `IDeliveries.ready`."""
         found: list[StoredDelivery] = []
         size = 0
-        for row in self._in_state(READY):
-            if row.owner != owner or row.stored.delivery_id <= after:
+        for row in self._of_version(trigger_id, version, READY, excluding=excluding):
+            if row.owner != owner:
                 continue
             light = row.stored.light()
             size += len(light.body)
@@ -130,14 +132,13 @@ class DeliveryTables:
             found.append(light)
         return found
 
-    def due(self, owner: int, now: float, limit: int, excluding: Collection[int]) -> Sequence[StoredDelivery]:
+    def due(self, owner: int, now: float, limit: int) -> Sequence[DueDelivery]:
         """See `IDeliveries.due`."""
-        rows = [
-            row
-            for row in self._in_state(WAITING)
-            if row.owner == owner and row.due_at() <= now and row.stored.delivery_id not in excluding
-        ]
-        return [row.stored.light() for row in sorted(rows, key=Row.due_at)[:limit]]
+        rows = [row for row in self._in_state(WAITING) if row.owner == owner and row.due_at() <= now]
+        due = sorted(rows, key=Row.due_at)[:limit]
+        for row in due:
+            row.stored = evolve(row.stored, state=READY)
+        return [DueDelivery(row.stored.delivery_id, row.stored.trigger_id, row.stored.version) for row in due]
 
     def advance_due(self, owner: int, seconds: float) -> None:
         """See `IDeliveries.advance_due`."""
@@ -188,26 +189,31 @@ class DeliveryTables:
         rows = (row for delivery_id, row in self._rows.items() if delivery_id in delivery_ids)
         return {row.stored.delivery_id: row.stored.state for row in rows if row.owner == owner or not row.is_unfinished}
 
-    def reassign(
-        self, trigger_id: str, version: int, to_version: int | None, now: float, excluding: Collection[int]
-    ) -> int:
-        """See `IDeliveries.reassign`."""
-        if to_version is None:
-            return self.dead_letter(trigger_id, version, REMOVED, now, excluding, waiting=True)
-        rows = self._of_version(trigger_id, version, READY, WAITING, excluding=excluding)
-        for row in rows:
-            row.stored = evolve(row.stored, version=to_version)
-        return len(rows)
-
     def dead_letter(
-        self, trigger_id: str, version: int, dead: DeadLetter, now: float, excluding: Collection[int], waiting: bool
-    ) -> int:
+        self,
+        now: float,
+        trigger_id: str,
+        version: int | None,
+        dead: DeadLetter,
+        excluding: Collection[int],
+        *,
+        waiting: bool = True,
+        tried: bool = True,
+    ) -> Sequence[GivenUp]:
         """See `IDeliveries.dead_letter`."""
-        states = (READY, WAITING) if waiting else (READY,)
-        rows = self._of_version(trigger_id, version, *states, excluding=excluding)
+        rows = [
+            row
+            for row in self._in_state(*((READY, WAITING) if waiting else (READY,)))
+            if row.stored.trigger_id == trigger_id
+            and version in (None, row.stored.version)
+            and row.stored.delivery_id not in excluding
+            and (tried or not row.stored.attempts)
+        ]
+        counts = Counter((row.stored.provider, row.stored.state) for row in rows)
         for row in rows:
             self._bury(row, dead, now)
-        return len(rows)
+        providers = sorted({row.stored.provider for row in rows})
+        return [GivenUp(each, counts[each, READY], counts[each, WAITING]) for each in providers]
 
     def redrive(self, owner: int, trigger_id: str, version: int, to_version: int, since: float) -> int:
         """See `IDeliveries.redrive`."""

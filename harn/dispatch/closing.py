@@ -1,0 +1,328 @@
+"""
+Closing a version: it begins nothing more, and its trigger's live version takes its queue over.
+
+This happens at a drain's deadline, and when a version is rolled back; then the dead letters that it made run again,
+too. Where the trigger is gone, or an operator cancels the drain, what the version holds becomes dead letters: one by
+one what is in memory, the rest in one unit of the store. That unit leaves alone what memory answers for, and until it
+is on disk nothing of these queues is read or begun. The store writes its units in order: what became ready before the
+news of that unit was covered by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.attempt import cancelled_letter
+from harn.dispatch.closed import ClosedVersions
+from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.queue import Queue
+from harn.dispatch.queues import Queues
+from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.settler import Settler
+from harn.dispatch.writes import Writes
+from harn.lifecycle import DeadLettered, Lifecycle, Redriven, VersionClosed
+from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, Settlement
+from harn.store.deliveries import REMOVED, GivenUp
+from harn.store.interfaces import IStore
+from harn.triggers.binding import BindingVersion, Stage
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.dispatch")
+
+T = TypeVar("T")
+
+
+@frozen
+class Buried:
+    """
+    The dead letters of one unit of the store; ``is_whole``: nothing of these queues was spared, but what was in memory.
+    """
+
+    found: Sequence[GivenUp] = ()
+    is_whole: bool = False
+
+    @property
+    def ready(self) -> int:
+        """Number of those that were ready to run."""
+        return sum(each.ready for each in self.found)
+
+    @property
+    def waiting(self) -> int:
+        """Number of those that waited for a retry."""
+        return sum(each.waiting for each in self.found)
+
+
+class Closing:
+    """Closes versions."""
+
+    def __init__(
+        self,
+        store: IStore,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        queues: Queues,
+        scheduler: Scheduler,
+        settler: Settler,
+        writes: Writes,
+    ) -> None:
+        self._deliveries = store.deliveries
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._queues = queues
+        self._scheduler = scheduler
+        self._settler = settler
+        self._writes = writes
+        self.closed = ClosedVersions(store.checkpoints)
+        self._bad: WeakKeyDictionary[BindingVersion, float] = WeakKeyDictionary()
+        self._cancelling: dict[BindingVersion, list[Deferred[int]]] = {}
+
+    # At a deadline
+
+    def move_on(self, binding: BindingVersion) -> Deferred[int]:
+        """See `IVersionDeliveries.move_on`; without a newest version, to the dead letters. It is moved once."""
+        if binding.is_closed or binding.stage is Stage.TERMINATED:
+            return succeed(0)
+        binding.lease()
+        self._queues.of(binding.id, binding.version)  # retries may wait for it, and nothing else
+        binding.become(Stage.CLOSED)
+        self._lifecycle.emit(VersionClosed(binding.id, binding.key, cancelled=False))
+        return Deferred.fromCoroutine(self._move_on(binding)).addBoth(_release, binding)
+
+    async def _move_on(self, binding: BindingVersion) -> int:
+        if not self._is_gone(binding):
+            moved = 0
+            for queue in self._queues.held_by(binding):
+                moved += queue.unbegun
+                self._reopen(queue)
+            await self._insist(binding, partial(self.closed.add, binding.id, binding.version))
+            return moved
+        for queue in self._queues.held_by(binding):
+            self._unload(queue)
+        return await self._give_up(binding, REMOVED)
+
+    # Versions that were rolled back
+
+    def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
+        """
+        Move the deliveries that a draining version has not begun, or has failed for good, to the live version.
+
+        What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
+        still runs too, should that fail for good. When the trigger is gone: as `move_on`.
+
+        :return: how many deliveries that are, when it is on disk.
+        """
+        moving = self.move_on(binding)
+        if self._is_gone(binding):
+            return moving
+        self._bad[binding] = since
+        return gatherResults([moving, self._redrive(binding, since)]).addCallback(sum)
+
+    def died(self, binding: BindingVersion, settlement: Settlement) -> Deferred[int] | None:
+        """Redrive a delivery that a version which was rolled back has used up: it was running at that moment."""
+        since = self._bad.get(binding)
+        if since is None or settlement.dead is None or settlement.dead.reason != RETRY_EXHAUSTED:
+            return None
+        return self._redrive(binding, since)
+
+    def _redrive(self, binding: BindingVersion, since: float) -> Deferred[int]:
+        def write() -> Deferred[int]:
+            target = self._registry.active.get(binding.id)
+            if target is None:
+                return succeed(0)  # the trigger was removed: they stay dead letters
+            target.lease()  # it must not end before they are counted
+            writing = self._deliveries.redrive(binding.id, binding.version, target.version, since)
+            return writing.addCallback(counted, target).addBoth(_release, target)
+
+        def counted(count: int, target: BindingVersion) -> int:
+            self._queues.became_ready(target.id, target.version, count)
+            self._lifecycle.emit(Redriven(binding.id, binding.key, count))
+            return count
+
+        return self._writes.insist(f"redriving dead letters of {binding.key}", write)
+
+    # Cancelling a drain
+
+    def cancel(self, binding: BindingVersion) -> Deferred[int]:
+        """
+        Dead-letter the deliveries of a draining version, queued or running, and the retries of a removed trigger.
+
+        Running handlers are cut off. While the trigger exists, its waiting retries run on its newest version, and stay.
+
+        :return: fires with the number of deliveries that became dead letters, once they are on disk.
+        """
+        done: Deferred[int] = Deferred()
+        waiters = self._cancelling.get(binding)
+        if waiters is not None:
+            waiters.append(done)
+            return done
+        self._cancelling[binding] = [done]
+        self._settler.cancelled[binding] = 0
+        binding.lease()
+        self._queues.of(binding.id, binding.version)  # retries may wait for it, and nothing else
+        if not binding.is_cancelled:
+            binding.become(Stage.CANCELLED)
+            self._lifecycle.emit(VersionClosed(binding.id, binding.key, cancelled=True))
+        Deferred.fromCoroutine(self._cancel(binding)).addBoth(self._cancelled, binding)
+        return done
+
+    def _cancelled(self, result: int | Failure, binding: BindingVersion) -> None:
+        for waiter in self._cancelling.pop(binding):
+            waiter.callback(result)
+        binding.release()
+
+    async def _cancel(self, binding: BindingVersion) -> int:
+        queues = [queue for queue in self._queues.held_by(binding) if not queue.is_leaving]
+        for queue in queues:
+            self._end_unbegun(queue)
+        for delivery in list(self._scheduler.running.values()):
+            if delivery.binding is binding and delivery.calling is not None:
+                delivery.calling.cancel()
+        count = 0
+        if queues:
+            count = await self._give_up(binding, cancelled_letter(binding.key, "before it was done"))
+            if not self._is_gone(binding):
+                await self._insist(binding, partial(self.closed.add, binding.id, binding.version))
+        return count + self._settler.cancelled.pop(binding)
+
+    def _end_unbegun(self, queue: Queue) -> None:
+        """Dead-letter the deliveries of a cancelled version in memory; retries of a live trigger stay."""
+        assert queue.holder is not None
+        for delivery in self._scheduler.unload(queue):
+            if delivery.attempts and self._spares_retries(queue.holder):
+                self._store(queue, delivery)
+                continue
+            delivery.binding = queue.holder
+            self._settler.give_up(delivery)
+
+    # Dead letters
+
+    def give_up_orphans(self) -> Sequence[Deferred[int]]:
+        """Dead-letter what no version is left for; it came late, or was left by an earlier server."""
+        giving_up: list[Deferred[int]] = []
+        while self._queues.orphans:
+            queue, _ = self._queues.orphans.popitem()
+            if not queue.is_leaving and not self._queues.reopen(queue):
+                giving_up.append(Deferred.fromCoroutine(self._give_up_orphan(queue)))
+            elif queue.small or queue.large:
+                self._scheduler.enlist(queue.share)
+        return giving_up
+
+    async def _give_up_orphan(self, queue: Queue) -> int:
+        holder, trigger_id = queue.holder, queue.share.trigger_id
+        dead = REMOVED
+        if holder is not None and holder.is_cancelled:
+            dead = cancelled_letter(holder.key, "before it was begun")
+        self._unload(queue)
+        self._leaving([queue], True)
+
+        def write() -> Deferred[Buried]:
+            if self._registry.for_queued(trigger_id, queue.version) is not None:
+                return succeed(Buried())  # the trigger came back
+            burying = self._deliveries.dead_letter(trigger_id, queue.version, dead, tuple(queue.share.in_hand))
+            return burying.addCallback(partial(Buried, is_whole=True))
+
+        buried = await self._writes.insist(f"giving up deliveries of {trigger_id}", write)
+        return self._given_up([queue], trigger_id, holder, dead, buried)
+
+    async def _give_up(self, binding: BindingVersion, dead: DeadLetter) -> int:
+        """Dead-letter what the store has of a closed version; where that was the last, all of its trigger."""
+        queues = self._queues.held_by(binding)
+        is_last = self._is_gone(binding) and self._registry.for_queued(binding.id, 0) is None
+        if is_last:
+            queues = list(dict.fromkeys((*queues, *self._queues.of_trigger(binding.id))))
+        versions = [None] if is_last else [*dict.fromkeys((binding.version, *(queue.version for queue in queues)))]
+        queues = [queue for queue in queues if not queue.is_leaving]
+        self._leaving(queues, True)
+        count = 0
+        for version in versions:
+            buried = await self._insist(binding, partial(self._bury, binding, version, dead))
+            of_it = [queue for queue in queues if version in (None, queue.version)]
+            count += self._given_up(of_it, binding.id, binding, dead, buried)
+        if is_last and self._is_gone(binding):
+            self._registry.retries_end(binding.id, None)
+        return count
+
+    def _bury(self, binding: BindingVersion, version: int | None, dead: DeadLetter) -> Deferred[Buried]:
+        """Write what `_give_up` does; meanwhile the trigger may have gone, or come back."""
+        is_gone = self._is_gone(binding)
+        if not is_gone and not binding.is_cancelled:
+            return succeed(Buried())
+        if version is None and not is_gone:
+            version = binding.version
+        in_hand, tried = self._queues.in_hand(binding.id), not self._spares_retries(binding)
+        burying = self._deliveries.dead_letter(binding.id, version, dead, in_hand, waiting=is_gone, tried=tried)
+        return burying.addCallback(partial(Buried, is_whole=is_gone))
+
+    def _given_up(
+        self,
+        queues: Sequence[Queue],
+        trigger_id: str,
+        binding: BindingVersion | None,
+        dead: DeadLetter,
+        buried: Buried,
+    ) -> int:
+        """Count what became dead letters; what is left of the queues runs on the newest version, if there is one."""
+        for each in buried.found:
+            key = None if binding is None else binding.key
+            self._lifecycle.emit(DeadLettered(trigger_id, each.provider, key, dead.reason, each.ready + each.waiting))
+        left = buried.ready
+        for queue in queues:
+            died = queue.stored if buried.is_whole else min(left, queue.stored)
+            left -= died
+            queue.stored -= died
+            if queue.holder is not None:
+                queue.holder.release(died)
+        if buried.waiting:
+            self._registry.retries_end(trigger_id, buried.waiting)
+        self._leaving(queues, False)
+        for queue in queues:
+            self._reopen(queue)
+            self._queues.note(queue)
+            self._queues.tidy(queue)
+        return buried.ready + buried.waiting
+
+    def _leaving(self, queues: Sequence[Queue], is_leaving: bool) -> None:
+        for queue in queues:
+            queue.is_leaving = is_leaving
+            queue.is_outdated = queue.is_reading
+            self._queues.hungry.pop(queue, None)
+
+    def _reopen(self, queue: Queue) -> None:
+        if self._queues.reopen(queue):
+            self._scheduler.enlist(queue.share)
+
+    def _unload(self, queue: Queue) -> None:
+        """Leave everything of a queue that has not begun to the store."""
+        for delivery in self._scheduler.unload(queue):
+            self._store(queue, delivery)
+
+    @staticmethod
+    def _store(queue: Queue, delivery: Delivery) -> None:
+        """Leave a delivery to the store that its queue has just unloaded."""
+        delivery.become(Phase.STORED)
+        queue.leave(delivery)
+        queue.stored += 1
+
+    def _spares_retries(self, binding: BindingVersion) -> bool:
+        """Return whether retries of a version that was cancelled run on another one."""
+        live = self._registry.active.get(binding.id)
+        return live is not None and live.spec.retry.version != "pinned"
+
+    def _is_gone(self, binding: BindingVersion) -> bool:
+        return binding.id not in self._registry.active
+
+    async def _insist(self, binding: BindingVersion, write: Callable[[], Awaitable[T]]) -> T:
+        return await self._writes.insist(f"closing {binding.key}", write)
+
+
+def _release(result: T, binding: BindingVersion) -> T:
+    binding.release()
+    return result

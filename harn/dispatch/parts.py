@@ -1,0 +1,68 @@
+"""The parts of a dispatcher, and how much of each there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from harn.clocks import WallTime
+from harn.dispatch.bodies import RunningBodies
+from harn.dispatch.closing import Closing
+from harn.dispatch.queue import Room
+from harn.dispatch.queues import Queues
+from harn.dispatch.refill import Refill
+from harn.dispatch.retries import Retries
+from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.settler import Settler
+from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.writes import Writes
+from harn.lifecycle import Lifecycle
+from harn.store.interfaces import IStore
+from harn.triggers.registry import Registry
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    Limits of what runs, and is held in memory, at once.
+
+    :ivar max_outstanding: handlers that run. ``max_deliveries``: deliveries that wait in memory, of all queues.
+    :ivar max_bytes: bytes of those that wait, and once more of large bodies that run.
+    """
+
+    max_outstanding: int = 64
+    max_deliveries: int = 8192
+    max_bytes: int = 64 * 1024 * 1024
+
+
+class Parts:
+    """
+    Each part is made of those before it.
+
+    :param woken: called when a time has come at which something may be due, or may begin.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        store: IStore,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        limits: Limits,
+        woken: Callable[[], None],
+    ) -> None:
+        deliveries = store.deliveries
+        self.wakeups = Wakeups(clock, wall, woken)
+        self.writes = Writes(clock)
+        self.room = Room(limits.max_deliveries, limits.max_bytes)
+        self.bodies = RunningBodies(deliveries, limits.max_bytes)
+        self.queues = queues = Queues(registry, self.room)
+        self.scheduler = Scheduler(clock, registry, queues, self.bodies, self.wakeups)
+        self.scheduler.max_outstanding = limits.max_outstanding
+        self.refill = Refill(clock, deliveries, queues, self.scheduler, self.wakeups)
+        self.retries = Retries(clock, wall, deliveries, registry, queues, self.wakeups, self.writes)
+        self.settler = Settler(deliveries, registry, lifecycle, queues, self.scheduler, self.retries, self.writes)
+        self.closing = Closing(store, registry, lifecycle, queues, self.scheduler, self.settler, self.writes)

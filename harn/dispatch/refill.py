@@ -1,0 +1,132 @@
+"""
+Reading rows of queues back from the store, as there is room for them: one queue at a time, in their order.
+
+Of a queue so many rows are taken as it counts in the store alone, whichever of them the store returns: each stands for
+a lease that the queue holds. So a row may be read before the news of its commit has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.queue import Queue
+from harn.dispatch.queues import Queues
+from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.wakeups import Wakeups
+from harn.model.delivery import StoredDelivery
+from harn.store.deliveries import IDeliveries
+
+log = Logger(namespace="harn.dispatch")
+
+INTERVAL = 1.0
+"""Seconds until the next read after one that failed."""
+
+
+class Refill:
+    """Fills queues."""
+
+    def __init__(
+        self, clock: IReactorTime, deliveries: IDeliveries, queues: Queues, scheduler: Scheduler, wakeups: Wakeups
+    ) -> None:
+        self._clock = clock
+        self._deliveries = deliveries
+        self._queues = queues
+        self._scheduler = scheduler
+        self._wakeups = wakeups
+        self._rests_until = 0.0
+        self._open, self._is_held = True, False
+
+    def begin(self) -> Deferred[None] | None:
+        """
+        Begin to read rows of the queue that has wanted some for longest.
+
+        :return: fires when they are in; None when none are to be read, or some are being read.
+        """
+        queues = self._queues
+        if (
+            queues.is_reading
+            or self._is_held
+            or not self._open
+            or not queues.hungry
+            or self._clock.seconds() < self._rests_until
+        ):
+            return None
+        while queues.hungry:
+            queue = next(iter(queues.hungry))
+            room = queues.room.for_queue(queue)
+            if not room and not queue.count:
+                return None  # all memory is taken
+            del queues.hungry[queue]
+            if room and queue.stored and queue.is_open:
+                return self._read(queue, min(room, queue.stored))
+        return None
+
+    def hold(self) -> None:
+        """Read nothing until `resume`; what is being read is not used."""
+        self._is_held = True
+        for queue in self._queues:
+            queue.is_outdated = queue.is_reading
+
+    def resume(self) -> None:
+        """End `hold`."""
+        self._is_held = False
+
+    def close(self) -> None:
+        """Read no more."""
+        self._open = False
+
+    def _read(self, queue: Queue, limit: int) -> Deferred[None]:
+        self._queues.is_reading = queue.is_reading = queue.share.is_reading = True
+        queue.is_outdated = False
+        reading = self._deliveries.ready(
+            queue.share.trigger_id, queue.version, tuple(queue.share.in_hand), limit, self._queues.room.bytes_for(queue)
+        )
+        return reading.addBoth(self._over, queue).addCallbacks(
+            self._came, self._failed, callbackArgs=(queue,), errbackArgs=(queue,)
+        )
+
+    def _over(self, result: object, queue: Queue) -> object:
+        self._queues.is_reading = queue.is_reading = queue.share.is_reading = False
+        return result
+
+    def _came(self, rows: Sequence[StoredDelivery], queue: Queue) -> None:
+        ended, in_hand = queue.share.ended, queue.share.in_hand
+        queue.share.ended = set()
+        if self._open and queue.is_open and not queue.is_outdated:
+            for row in rows:
+                if queue.stored <= 0:
+                    break
+                if row.delivery_id not in in_hand and row.delivery_id not in ended:
+                    queue.stored -= 1
+                    delivery = Delivery.stored(row, queue)
+                    queue.hold(delivery)
+                    self._scheduler.add(delivery)
+            if not rows and queue.stored:
+                self._missing(queue)
+        self._queues.note(queue)
+        self._queues.tidy(queue)
+
+    def _missing(self, queue: Queue) -> None:
+        """Called when the store has no ready rows of a queue that counts some: another server has taken them over."""
+        log.error(
+            "{count} deliveries of {trigger}@v{version} are not this server's any more",
+            count=queue.stored,
+            trigger=queue.share.trigger_id,
+            version=queue.version,
+        )
+        lost, queue.stored = queue.stored, 0
+        if queue.holder is not None:
+            queue.holder.release(lost)
+
+    def _failed(self, failure: Failure, queue: Queue) -> None:
+        queue.share.ended.clear()
+        log.warn("cannot read ready deliveries, trying again: {error}", error=failure.getErrorMessage())
+        self._rests_until = self._clock.seconds() + INTERVAL
+        self._wakeups.wake_within(INTERVAL)
+        self._queues.note(queue)

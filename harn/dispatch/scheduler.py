@@ -1,0 +1,173 @@
+"""
+The scheduler: which delivery begins next.
+
+Triggers take turns; in its turn a trigger begins as many deliveries as its weight says, those first that were accepted
+first, whichever of its versions they are for. So a trigger waits for the turns of the others, however many deliveries
+those have. A trigger that has nothing to begin, or may begin nothing, takes no turns and costs nothing.
+
+Source: Shreedhar and Varghese, "Efficient Fair Queuing Using Deficit Round Robin", 1995; each delivery costs one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.interfaces import IReactorTime
+
+from harn.dispatch.bodies import RunningBodies
+from harn.dispatch.delivery import Delivery
+from harn.dispatch.queue import Queue, Share
+from harn.dispatch.queues import Queues
+from harn.dispatch.suspects import Suspects
+from harn.dispatch.wakeups import Wakeups
+from harn.triggers.registry import Registry
+
+FREE_PER_RUNNING = 7
+"""A trigger runs at most so many handlers for each place that is free: of 64 places, one takes 56, two take 29 each."""
+
+
+class Scheduler:
+    """
+    Picks the next delivery of all queues.
+
+    :ivar max_outstanding: handlers that run at once. ``running``: by id, the deliveries whose handler runs.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, registry: Registry, queues: Queues, bodies: RunningBodies, wakeups: Wakeups
+    ) -> None:
+        self._registry = registry
+        self._queues = queues
+        self._bodies = bodies
+        self._suspects = Suspects(clock, wakeups)
+        self.max_outstanding = 64
+        self.running: dict[int, Delivery] = {}
+        self._turns: deque[Share] = deque()
+        self._crowded: dict[Share, None] = {}
+        self._cramped: dict[Share, None] = {}
+
+    def add(self, delivery: Delivery, *, first: bool = False) -> None:
+        """Add a delivery that its queue counts; ``first``: before the others of its queue."""
+        queue, delivery.again = delivery.queue, None
+        if delivery.crashes:
+            self._suspects.add(delivery, first=first)
+        elif first:
+            queue.push_first(delivery)
+        else:
+            queue.push(delivery)
+        self.enlist(queue.share)
+
+    def enlist(self, share: Share) -> None:
+        """Add a trigger to those that take turns: one of its deliveries may begin."""
+        if not share.is_listed:
+            share.is_listed = True
+            self._turns.append(share)
+
+    def unload(self, queue: Queue) -> list[Delivery]:
+        """Leave what has not begun of a queue to the store; return what was in memory of it."""
+        self._suspects.remove(queue)
+        self.enlist(queue.share)  # at its next turn it waits for room no more
+        return self._queues.unload(queue)
+
+    def next(self) -> Delivery | None:
+        """Return the delivery to begin now, which its queue counts no more; None if there is none."""
+        if len(self.running) >= self.max_outstanding:
+            return None
+        delivery = self._next() if self._suspects.concern else self._in_turn()
+        if delivery is not None:
+            queue = delivery.queue
+            queue.taken(delivery)
+            if queue.stored:
+                self._queues.note(queue)
+        return delivery
+
+    def begun(self, delivery: Delivery) -> None:
+        """Count a delivery as running."""
+        self.running[delivery.delivery_id] = delivery
+        delivery.queue.share.running += 1
+        self._bodies.begin(delivery)
+
+    def ended(self, delivery: Delivery) -> None:
+        """Count it no more; what it kept from beginning takes turns again."""
+        share = delivery.queue.share
+        del self.running[delivery.delivery_id]
+        share.running -= 1
+        self._bodies.end(delivery)
+        self.enlist(share)
+        for crowded in self._crowded:
+            self.enlist(crowded)
+        self._crowded.clear()
+        if delivery.large:
+            for cramped in list(self._cramped):
+                self.enlist(cramped)
+
+    def look_again(self) -> None:
+        """Called when a time has come at which something may begin."""
+        self._suspects.look_again()
+
+    def _next(self) -> Delivery | None:
+        suspect = self._suspects.pop(self.running)
+        if suspect is not None:
+            return suspect
+        if self._suspects.holds_others_back(self.running):
+            return self._suspects.pop_alone(self.running)
+        delivery = self._in_turn()
+        if delivery is not None or self.running or self._queues.hungry or self._queues.is_reading:
+            return delivery
+        return self._suspects.pop_alone(self.running)
+
+    def _in_turn(self) -> Delivery | None:
+        turns = self._turns
+        while turns:
+            share = turns[0]
+            if not share.credit:
+                share.credit = share.weight
+            delivery = self._first_of(share)
+            if delivery is None:
+                turns.popleft()
+                share.is_listed = False
+                share.credit = 0
+                continue
+            share.credit -= 1
+            if not share.credit and len(turns) > 1:
+                turns.rotate(-1)
+            return delivery
+        return None
+
+    def _first_of(self, share: Share) -> Delivery | None:
+        """Return the delivery of a trigger that may begin first, if any may."""
+        if share.running >= share.limit:
+            self._wait_for_no_room(share)
+            return None
+        free = self.max_outstanding - len(self.running)
+        if share.running >= FREE_PER_RUNNING * free and len(self._registry.active) > 1:
+            self._wait_for_no_room(share)
+            self._crowded[share] = None
+            return None
+        small, large = share.next_small(), share.next_large()
+        if large is None:
+            self._wait_for_no_room(share)
+        elif (small is None or large.large[0].delivery_id < small.small[0].delivery_id) and self._fits(
+            share, large.large[0]
+        ):
+            self._wait_for_no_room(share)
+            return large.large.popleft()
+        if small is not None:
+            return small.small.popleft()
+        return None
+
+    def _fits(self, share: Share, delivery: Delivery) -> bool:
+        """Return whether a large body fits beside those that run, and no other has waited longer for room."""
+        first = next(iter(self._cramped), share)
+        if first is share and self._bodies.fits(delivery):
+            return True
+        self._cramped[share] = None
+        return False
+
+    def _wait_for_no_room(self, share: Share) -> None:
+        """Remove a trigger from those that wait for room; if it was the first, the next takes turns."""
+        if share in self._cramped:
+            del self._cramped[share]
+            for first in self._cramped:
+                self.enlist(first)
+                break

@@ -1,0 +1,158 @@
+"""Makes outcomes durable; then a delivery leaves memory, or is queued for its next attempt."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.dispatch.attempt import cancelled, removed
+from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.queues import Queues
+from harn.dispatch.retries import Retries
+from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.writes import Writes
+from harn.errors import EventLogGone
+from harn.lifecycle import Lifecycle
+from harn.model.delivery import DONE, READY, WAITING, Settlement
+from harn.store.deliveries import IDeliveries
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.dispatch")
+
+
+@frozen
+class Outcome:
+    """The state of one delivery after it was settled, for its watchers."""
+
+    delivery: Delivery
+    settlement: Settlement
+
+
+class Settler:
+    """
+    Settles deliveries.
+
+    :ivar unsettled: outcomes that are not on disk yet.
+    :ivar is_gone: the event log needs a restart, which runs what is unsettled again.
+    :ivar cancelled: of versions whose drain is being cancelled, how many deliveries were given up one by one.
+    """
+
+    def __init__(
+        self,
+        deliveries: IDeliveries,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        queues: Queues,
+        scheduler: Scheduler,
+        retries: Retries,
+        writes: Writes,
+    ) -> None:
+        self._deliveries = deliveries
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._queues = queues
+        self._scheduler = scheduler
+        self._retries = retries
+        self._writes = writes
+        self._watchers: dict[str, list[Deferred[Outcome]]] = {}
+        self.unsettled = 0
+        self.is_gone = False
+        self.cancelled: dict[BindingVersion, int] = {}
+
+    def watch(self, event_id: str) -> Deferred[Outcome]:
+        """Fire when the event's delivery is next settled: done, dead, or waiting for a retry."""
+
+        def give_up(watcher: Deferred[Outcome]) -> None:
+            watchers = self._watchers[event_id]
+            watchers.remove(watcher)
+            if not watchers:
+                del self._watchers[event_id]
+
+        watcher: Deferred[Outcome] = Deferred(give_up)
+        self._watchers.setdefault(event_id, []).append(watcher)
+        return watcher
+
+    def settle(self, delivery: Delivery, settlement: Settlement) -> Deferred[None]:
+        """Make the outcome of a delivery durable, which holds a lease on its binding; fires when it is settled."""
+        delivery.become(Phase.SETTLING)
+        self.unsettled += 1
+        return (
+            self._deliveries.settle(settlement)
+            .addErrback(self._not_settled, settlement)
+            .addCallback(self._settled, delivery, settlement)
+        )
+
+    def give_up(self, delivery: Delivery, *, running: bool = False) -> Deferred[None]:
+        """
+        Settle a delivery whose version begins nothing more, and that no other version is left for.
+
+        :param running: its handler was cut off.
+        """
+        binding = delivery.binding
+        if binding.is_cancelled:
+            if binding in self.cancelled:
+                self.cancelled[binding] += 1
+            return self.settle(delivery, cancelled(delivery, running=running))
+        dead = removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
+        return self.settle(delivery, dead)
+
+    def _not_settled(self, failure: Failure, settlement: Settlement) -> Deferred[None]:
+        self.is_gone = self.is_gone or failure.check(EventLogGone) is not None
+        return self._writes.insist("settling a delivery", partial(self._deliveries.settle, settlement))
+
+    def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
+        self.unsettled -= 1
+        binding, queue = delivery.binding, delivery.queue
+        settled = delivery.settled(settlement)
+        delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
+        goes_on = settlement.state in (READY, WAITING)
+        if goes_on and self._registry.for_queued(binding.id, settlement.version) is None:
+            giving_up = self.give_up(delivery)
+            self._lifecycle.emit(settled)
+            return giving_up
+        if settlement.state == READY:
+            self._queue_again(delivery, settlement.version)
+            self._lifecycle.emit(settled)
+            return None
+        queue.leave(delivery)
+        if settlement.state == WAITING:
+            delivery.become(Phase.WAITING)
+            if settlement.due_at is not None:
+                self._retries.waits(binding.id, settlement.due_at)
+        else:
+            delivery.become(Phase.DONE if settlement.state == DONE else Phase.DEAD)
+        self._lifecycle.emit(settled)
+        binding.release()
+        if not queue.begun:
+            self._queues.tidy(queue)
+        if self._watchers:
+            for watcher in self._watchers.pop(delivery.event_id, ()):
+                watcher.callback(Outcome(delivery, settlement))
+        return None
+
+    def _queue_again(self, delivery: Delivery, version: int) -> None:
+        """Queue a delivery for its next attempt at once, in the queue of the version that its row names now."""
+        before, binding = delivery.queue, delivery.binding
+        queue = self._queues.of(binding.id, version)
+        before.begun -= 1
+        delivery.queue = queue
+        queue.hold(delivery)
+        give_back_lease(delivery)
+        self._scheduler.add(delivery)
+        if queue is not before:
+            self._queues.tidy(before)
+
+
+def give_back_lease(delivery: Delivery) -> None:
+    """Return the lease of a delivery to its queue, on the version that it will run on."""
+    queue, binding = delivery.queue, delivery.binding
+    if queue.holder is None:
+        queue.holder = binding
+    elif queue.holder is not binding:
+        queue.holder.lease()
+        binding.release()
