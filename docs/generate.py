@@ -21,6 +21,8 @@ from harn.backup import operations as backup_operations
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
+from harn.deliveries import change_operations, job_operations
+from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.feature import add_gauges as add_dispatch_gauges
 from harn.history import operations as history_operations
@@ -404,6 +406,9 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,
+    *delivery_operations.OPERATIONS,
+    *change_operations.OPERATIONS,
+    *job_operations.OPERATIONS,
     show_api,
 )
 """The operations of a server."""

@@ -9,6 +9,7 @@ from typing import IO, Any
 from msgspec import UNSET, to_builtins
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from harn.cli.inspect import tables_of
@@ -42,6 +43,12 @@ def print_inspection(found: Inspection, shown_dispatches: int, console: Console 
     print_facts({**to_builtins(found.snapshot), **in_hand}, console)
     for rows in tables_of(found, shown_dispatches):
         print_rows(rows, console)
+
+
+def progress_bar() -> Progress:
+    """Return a bar on standard error: for how long it runs, how much is done, and how long it will take."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def shown(value: Any, style: str = "") -> Text:

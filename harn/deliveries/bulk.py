@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from harn.clocks import WallTime
-from harn.deliveries.changing import Changer, item_of
+from harn.deliveries.changing import Changer, Replays, item_of
 from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.rules import gone, refusal
 from harn.operations.model import Caller
 from harn.store.jobs import REPLAY, IJobs, ItemOutcome, Job, NewJob
 from harn.store.lists import ListedDelivery
-from harn.triggers.registry import Registry
 
 if TYPE_CHECKING:
     from harn.deliveries.change_operations import ChangeMany, ChangeOne
@@ -58,7 +57,7 @@ class Bulk:
     reader: DeliveryReader
     changer: Changer
     runner: JobRunner
-    registry: Registry
+    replayer: Replays
 
     async def change_one(self, operation: str, wanted: ChangeOne) -> Changes:
         """
@@ -86,6 +85,25 @@ class Bulk:
         named = [await self._named(event_id) for event_id in dict.fromkeys(wanted.event_ids)]
         if wanted.dry_run:
             return await self._try(operation, wanted, named)
+        job = await self._create(operation, caller, wanted, named)
+        if job.rate is None:
+            await self.runner.wait(job.job_id, seconds=PATIENCE)
+        else:
+            await self.runner.wait(job.job_id, seconds=PATIENCE, selected=True)
+            await self.runner.wait(job.job_id, seconds=PATIENCE_WITH_RATE)
+        return await self.result(job.job_id)
+
+    async def change_to_the_end(self, operation: str, caller: Caller, wanted: ChangeMany) -> Changes:
+        """See `change`; wait until the job has ended, however long that takes."""
+        named = [await self._named(event_id) for event_id in dict.fromkeys(wanted.event_ids)]
+        if wanted.dry_run:
+            return await self._try(operation, wanted, named)
+        job = await self._create(operation, caller, wanted, named)
+        while not (await self.runner.job(job.job_id)).state.has_ended:
+            await self.runner.wait(job.job_id, seconds=PATIENCE)
+        return await self.result(job.job_id)
+
+    async def _create(self, operation: str, caller: Caller, wanted: ChangeMany, named: Sequence[ListedDelivery]) -> Job:
         new = NewJob(
             operation=operation,
             actor=caller.actor,
@@ -93,13 +111,7 @@ class Bulk:
             rate=None if wanted.rate_limit is None else float(wanted.rate_limit),
             created_at=self.wall.seconds(),
         )
-        job = await self.runner.create(new, [each.delivery_id for each in named] if named else None)
-        if job.rate is None:
-            await self.runner.wait(job.job_id, seconds=PATIENCE)
-        else:
-            await self.runner.wait(job.job_id, seconds=PATIENCE, selected=True)
-            await self.runner.wait(job.job_id, seconds=PATIENCE_WITH_RATE)
-        return await self.result(job.job_id)
+        return await self.runner.create(new, [each.delivery_id for each in named] if named else None)
 
     async def result(self, job_id: int) -> Changes:
         """
@@ -151,6 +163,6 @@ class Bulk:
     def _outcome(self, operation: str, delivery: ListedDelivery) -> ItemOutcome:
         why = refusal(operation, delivery)
         item = item_of(delivery)
-        if why is None and operation == REPLAY and item.trigger_id not in self.registry.active:
+        if why is None and operation == REPLAY and not self.replayer.has_trigger(item.trigger_id):
             why = gone(item.trigger_id)
         return ItemOutcome(delivery_id=item.delivery_id, event_id=item.event_id, reason=why)

@@ -138,7 +138,11 @@ async def discard_many(service: ChangeService, caller: Caller, wanted: ChangeMan
 
 
 @operation(
-    "deliveries.replay", role=Role.OPERATE, route=Post("/deliveries/{event_id}/replay"), audit=lambda done: counts(done)
+    "deliveries.replay",
+    role=Role.OPERATE,
+    route=Post("/deliveries/{event_id}/replay"),
+    audit=lambda done: counts(done),
+    recorded_as=REPLAY,
 )
 async def replay_one(service: ChangeService, caller: Caller, wanted: ChangeOne) -> Replayed:
     """
@@ -155,6 +159,7 @@ async def replay_one(service: ChangeService, caller: Caller, wanted: ChangeOne) 
     role=Role.OPERATE,
     route=Post("/deliveries/{event_id}/discard"),
     audit=lambda done: counts(done),
+    recorded_as=DISCARD,
 )
 async def discard_one(service: ChangeService, caller: Caller, wanted: ChangeOne) -> Discarded:
     """

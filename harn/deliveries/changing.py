@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 from attrs import frozen
 
 from harn.clocks import WallTime
 from harn.deliveries.listing import DeliveryReader
-from harn.deliveries.replaying import Replayer
 from harn.deliveries.rules import refusal
 from harn.errors import WrongState
 from harn.lifecycle import DeadLettersEnded, Lifecycle
 from harn.model.delivery import DISCARDED
 from harn.store.jobs import REPLAY, IJobs, ItemOutcome, PendingItem
 from harn.store.lists import ListedDelivery
+
+
+class Replays(Protocol):
+    """Replays deliveries: `harn.deliveries.replaying.Replayer` does, and where no server runs another."""
+
+    def has_trigger(self, trigger_id: str) -> bool:
+        """Return whether a trigger is in the live generation."""
+
+    async def replay(self, items: Sequence[PendingItem], job_id: int | None = None) -> Sequence[ItemOutcome]:
+        """See `Replayer.replay`."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -25,7 +35,7 @@ class Changer:
     wall: WallTime
     store: IJobs
     reader: DeliveryReader
-    replayer: Replayer
+    replayer: Replays
     lifecycle: Lifecycle
 
     async def change(

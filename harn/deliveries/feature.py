@@ -37,9 +37,7 @@ def install_changes(server: Server, reader: DeliveryReader) -> None:
     )
     changer = server.add(Changer(wall=wall, store=store, reader=reader, replayer=replayer, lifecycle=lifecycle))
     runner = server.add(JobRunner(server.reactor, wall, store, reader, changer, server.records))
-    bulk = server.add(
-        Bulk(wall=wall, store=store, reader=reader, changer=changer, runner=runner, registry=server[Registry])
-    )
+    bulk = server.add(Bulk(wall=wall, store=store, reader=reader, changer=changer, runner=runner, replayer=replayer))
     server.operations.add(ChangeService(changer=changer, bulk=bulk), *change_operations.OPERATIONS)
     server.operations.add(bulk, *job_operations.OPERATIONS)
     server.background.add(runner)

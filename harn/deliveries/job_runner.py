@@ -100,6 +100,10 @@ class JobRunner(Service):
         Service.startService(self)
         self._starting = Deferred.fromCoroutine(self._continue())
 
+    def start_without_earlier(self) -> None:
+        """Start, and leave the jobs of earlier servers to the next one."""
+        Service.startService(self)
+
     def stopService(self) -> Deferred[Any]:
         """End each job after its slice; the next server goes on with it."""
         Service.stopService(self)

@@ -35,6 +35,10 @@ class Replayer:
     dispatcher: Dispatcher
     lifecycle: Lifecycle
 
+    def has_trigger(self, trigger_id: str) -> bool:
+        """Return whether a trigger is in the live generation."""
+        return trigger_id in self.registry.active
+
     async def replay(self, items: Sequence[PendingItem], job_id: int | None = None) -> Sequence[ItemOutcome]:
         """
         Replay deliveries; return the outcomes of those that fitted into one slice, at least one.

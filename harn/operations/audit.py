@@ -48,11 +48,11 @@ class Audit:
             "id": f"op_{uuid7(self.wall.seconds())}",
             "actor": caller.actor,
             "role": caller.role.value,
-            "operation": operation.name,
+            "operation": operation.recorded_as,
             "parameters": parameters,
             "filter": {key: value for key, value in parameters.items() if key in SELECTING},
             "outcome": outcome,
             "counts": dict(counts or {}),
             **({} if error is None else {"error": error}),
         }
-        await self.note(TOPIC, operation.name, payload)
+        await self.note(TOPIC, operation.recorded_as, payload)

@@ -103,6 +103,7 @@ class Operation(Generic[S, P, R]):
     One operation of a service of type ``S``.
 
     :ivar audit: of one that changes something: returns from its result how much it changed.
+    :ivar recorded_as: what audit records call it.
     :ivar summary: one sentence about it.
     """
 
@@ -113,12 +114,13 @@ class Operation(Generic[S, P, R]):
     parameters: type[P]
     result: type[R]
     audit: Callable[[R], Counts] | None = field(default=None, repr=False)
+    recorded_as: str
     summary: str = ""
     fields: tuple[Parameter, ...] = field(repr=False)
 
 
 def operation(
-    name: str, *, role: Role, route: Route, audit: Callable[[Any], Counts] | None = None
+    name: str, *, role: Role, route: Route, audit: Callable[[Any], Counts] | None = None, recorded_as: str | None = None
 ) -> Callable[[Callable[[S, Caller, P], Awaitable[Any]]], Operation[S, P, Any]]:
     """
     Declare the decorated coroutine function as an operation.
@@ -127,7 +129,7 @@ def operation(
     its summary from its docstring. It may raise any `harn.errors.Refused`, or `harn.errors.EventLogUnavailable`.
 
     :param name: for example ``drains.cancel``.
-    :param audit: of one that changes something: see `Operation`.
+    :param audit: of one that changes something: see `Operation`; so is ``recorded_as``, which is its name if None.
     """
 
     def declare(run: Callable[[S, Caller, P], Awaitable[Any]]) -> Operation[S, P, Any]:
@@ -140,6 +142,7 @@ def operation(
             parameters=parameters,
             result=result,
             audit=audit,
+            recorded_as=recorded_as or name,
             summary=(run.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
             fields=parameters_of(parameters, route.method, route.in_path),
         )

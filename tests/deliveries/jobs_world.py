@@ -56,7 +56,7 @@ class JobsWorld:
             reader=self.reader,
             changer=self.changer,
             runner=self.runner,
-            registry=world.registry,
+            replayer=replayer,
         )
         self.service = ChangeService(changer=self.changer, bulk=self.bulk)
 
