@@ -65,7 +65,7 @@ class FailureLog:
                 left = self._left_out_of(event.trigger_id, event.event_id)
                 left.failed[attempt.error_class] += 1
         if dead is not None:
-            if self._takes(event.trigger_id):
+            if self._takes_dead(event.trigger_id):
                 write(dead_letter_line(event, dead))
             else:
                 self._left_out_of(event.trigger_id, event.event_id).dead[dead.reason] += 1
@@ -80,7 +80,7 @@ class FailureLog:
         new = event.delivery
         if new.dead is None:
             return
-        if self._takes(new.trigger_id):
+        if self._takes_dead(new.trigger_id):
             write(refused_by_filter_line(event, new.dead))
         else:
             self._left_out_of(new.trigger_id, new.event_id).dead[new.dead.reason] += 1
@@ -88,13 +88,17 @@ class FailureLog:
     def _dead_lettered(self, event: DeadLettered) -> None:
         if not event.count:
             return
-        if self._takes(event.trigger_id):
+        if self._takes_dead(event.trigger_id):
             write(bulk_line(event))
         else:
             self._left_out_of(event.trigger_id, "").dead[event.reason] += event.count
 
     def _takes(self, trigger_id: str) -> bool:
         return self._limits.take(trigger_id, self._clock.seconds())
+
+    def _takes_dead(self, trigger_id: str) -> bool:
+        """Apart from failed attempts, which are many more: no id has a slash."""
+        return self._takes(f"{trigger_id}/dead")
 
     def _left_out_of(self, trigger_id: str, event_id: str) -> LeftOut:
         left = self._left_out.get(trigger_id)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import define
 
-BURST = 50
+BURST = 100
 """Lines that one key may write at once."""
 RATE = 2.0
 """Lines a second that one key may write for long."""
-BURST_OF_ALL = 300
+BURST_OF_ALL = 1000
 RATE_OF_ALL = 20.0
 """The same of all keys together."""
 MOST_KEYS = 1024

@@ -111,7 +111,7 @@ class Recovery:
         if recovery.dead:
             log.error(
                 "{count} deliveries were running at {limit} crashes of their server and are dead letters now"
-                " (recovery_limit)",
+                " (recovery_limit); look closer: harn orchestrator dlq",
                 count=recovery.dead,
                 limit=limit,
             )

@@ -25,9 +25,10 @@ from zope.interface import implementer
 
 from harn.errors import CallInterrupted
 from harn.model.references import FunctionReference
+from harn.observability.logs import threshold
 from harn.vm.bundle import Bundle
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
-from harn.vm.child.records import capture_records
+from harn.vm.child.records import capture_records, set_level
 from harn.vm.child.session import ChildSession
 from harn.vm.frames import (
     Cancel,
@@ -158,6 +159,7 @@ class InlineInterpreter:
 
     def _release(self) -> None:
         held, self._held = self._held, []
+        set_level(threshold.level)
         for running in held:
             timer = self._reactor.callLater(running.call.timeout, self._overdue, running.number)
             self._calls[running.number] = running, timer

@@ -204,7 +204,7 @@ class FloodTests(LogCase):
 
     def test_following_line(self) -> None:
         """A second after the first line that was left out, one says how many were, an example and a command."""
-        for _ in range(BURST // 2):
+        for _ in range(BURST):
             self.attempt_fails(dead=True)
         self.said()
         for _ in range(3):

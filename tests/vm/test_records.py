@@ -6,6 +6,7 @@ from twisted.internet import reactor
 from twisted.logger import capturedLogs
 
 from harn.errors import HandlerRaised
+from harn.observability.logs import threshold
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase, InterpretersFactory
 from harn.vm.inline import InlineInterpreters
@@ -37,6 +38,18 @@ class RecordTests(InterpreterCase):
         self.assertIn('raise KeyError("amount")', found[3]["text"])
         ids = {(event["binding"], event["trigger_id"], event["event_id"], event["trace_id"]) for event in found}
         self.assertEqual(ids, {("gh@v2", "gh", "trigger_evt_1", "trace_1")})
+
+    async def test_level(self) -> None:
+        """While the server logs debug records, those of handlers come too, also after a change of the level."""
+        events = self.enterContext(capturedLogs())
+        self.addCleanup(threshold.change, threshold.level)
+        interpreter = await self.make()
+        for level, expected in (("info", 0), ("debug", 1), ("warn", 0)):
+            threshold.change(level)
+            before = len(events)
+            await self.result(interpreter, "logs_records")
+            found = [event for event in events[before:] if event.get("text") == "unseen"]
+            self.assertEqual(len(found), expected, level)
 
     async def test_secrets_are_taken_out(self) -> None:
         """A secret that a handler fetched is in nothing that it prints, logs or raises."""
