@@ -19,7 +19,7 @@ from harn.store.sqlite.worker import ThreadWorker, run_in
 
 log = Logger(namespace="harn.backup")
 
-NICE = 10
+NICE = 5
 """Where the system has it for threads: what a backup costs, a request need not wait for."""
 
 

@@ -20,6 +20,7 @@ from harn.store.sqlite.contents import read_contents
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.mark import HighWaterMark
 from harn.store.sqlite.offline import unreadable
+from harn.store.sqlite.schema import rebuild_indices
 
 STATE_FILE = "orchestrator-state.json"
 BEGIN_ANEW = "to begin with an empty event log, move the whole state directory away"
@@ -150,10 +151,11 @@ def compact(state_dir: str) -> tuple[int, int]:
 def _rewrite(path: str) -> None:
     connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=5.0, isolation_level=None)
     try:
-        check_schema(connection, path)
+        version = check_schema(connection, path)
         connection.execute("PRAGMA journal_mode = DELETE").fetchone()  # with a log the file would be written twice
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("REINDEX")  # VACUUM copies indices as they are
+        if version == SCHEMA_VERSION:  # an older one gets its indices at the next start
+            rebuild_indices(connection)  # VACUUM copies them as they are
         connection.execute("VACUUM")
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
     except sqlite3.Error as error:

@@ -97,7 +97,7 @@ class FailureLog:
         return self._limits.take(trigger_id, self._clock.seconds())
 
     def _takes_dead(self, trigger_id: str) -> bool:
-        """Apart from failed attempts, which are many more: no id has a slash."""
+        """Return whether a dead letter is logged, apart from failed attempts, which are more: no id has a slash."""
         return self._takes(f"{trigger_id}/dead")
 
     def _left_out_of(self, trigger_id: str, event_id: str) -> LeftOut:

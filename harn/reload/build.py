@@ -167,17 +167,18 @@ class Builder:
         return await self.targets.prepare(prepared.inputs, prepared.interpreter, stack)
 
     async def reserve(
-        self, generations: IGenerations, candidate: Candidate, text: bytes, live: Generation | None
+        self, generations: IGenerations, candidate: Candidate, text: bytes, live: Generation | None, changed: Plan
     ) -> None:
         """
         Make the candidate's numbers durable, and its content. If the disk is full, the reload fails here.
 
         :param text: the manifest's.
+        :param changed: what the history says that the candidate changed.
         :raises EventLogUnavailable: nothing was written.
         """
         inputs = candidate.generation.inputs
         known = None if live is None else live.inputs
-        record = await self.in_thread(_generation_record, candidate)
+        record = await self.in_thread(_generation_record, candidate, changed)
         encoded = packed = None
         if known is None or known.bundle.bundle_id != inputs.bundle.bundle_id:
             encoded = await self.in_thread(encode_bundle, inputs.bundle)
@@ -202,9 +203,9 @@ class Builder:
         await generations.reserve(record, None)
 
 
-def _generation_record(candidate: Candidate) -> GenerationRecord:
+def _generation_record(candidate: Candidate, changed: Plan) -> GenerationRecord:
     """Encode the definitions that are new, for the store."""
-    generation, plan = candidate.generation, candidate.plan
+    generation = candidate.generation
     encode = msgspec.json.Encoder().encode
     return GenerationRecord(
         number=generation.number,
@@ -223,11 +224,11 @@ def _generation_record(candidate: Candidate) -> GenerationRecord:
             )
             for trigger_id in candidate.numbered
         ),
-        removed=plan.removed,
+        removed=changed.removed,
         manifest_digest=generation.inputs.manifest.digest,
         recalled=generation.recalled,
         reason=generation.reason,
-        summary=summarize(plan),
+        summary=summarize(changed),
     )
 
 
@@ -237,5 +238,5 @@ def summarize(plan: Plan) -> dict[str, Any]:
     return {
         **{name: list(found[:MOST_NAMED]) for name, found in ids.items()},
         "counts": {**{name: len(found) for name, found in ids.items()}, "unchanged": len(plan.unchanged)},
-        "changes": {trigger_id: list(plan.changes[trigger_id]) for trigger_id in plan.modified[:MOST_NAMED]},
+        "changes": {trigger_id: list(plan.changes.get(trigger_id, ())) for trigger_id in plan.modified[:MOST_NAMED]},
     }

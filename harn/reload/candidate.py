@@ -11,7 +11,7 @@ from harn.reload.alert_secrets import values_for_alerts
 from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
 from harn.reload.inputs import Inputs, without_secrets
 from harn.reload.interfaces import IRouteTable
-from harn.reload.numbers import VersionNumbers
+from harn.reload.numbers import Adoption, VersionNumbers
 from harn.reload.pin import Pin
 from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
@@ -61,11 +61,11 @@ class Terms:
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
     :ivar rollouts: of the modified triggers that ramp. ``revived``: at a start, by trigger id.
-    :ivar now: seconds, Unix.
+    :ivar adoption: at a start that goes on with the generation that served last: that one's; else by the request, now.
     """
 
     request: ReloadRequest
-    now: float
+    adoption: Adoption
     recalled: int | None = None
     pin: Pin | None = None
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
@@ -144,9 +144,9 @@ def _generation(parts: Parts, table: IRouteTable) -> Generation:
         connectors=connectors,
         routes=routes,
         tree=table.build(routes),
-        source=terms.request.source,
-        actor=terms.request.actor,
-        since=terms.now,
+        source=terms.adoption.source,
+        actor=terms.adoption.actor,
+        since=terms.adoption.at,
         ramps=ramps,
         recalled=terms.recalled,
         pin=terms.pin,

@@ -15,16 +15,26 @@ WITHDRAWN = ""
 
 
 @frozen
+class Adoption:
+    """When a generation was adopted first (seconds, Unix), by which credential, and what asked for it."""
+
+    source: str
+    actor: str
+    at: float
+
+
+@frozen
 class LastGeneration:
     """
     The last generation of the store that may have served.
 
     :ivar number: the highest that may have served; 0 for none.
-    :ivar digest: the digest of that one, if it is known to have served.
+    :ivar digest: the digest of that one, if it is known to have served; so is ``adoption``.
     """
 
     number: int = 0
     digest: str | None = None
+    adoption: Adoption | None = None
 
     @classmethod
     async def of(cls, generations: IGenerations) -> LastGeneration:
@@ -37,8 +47,9 @@ class LastGeneration:
             return cls()
         # One that was only reserved may have served without a record of it, and one from before there was an archive
         # cannot be rolled back to: in both cases the next generation gets a number above it.
-        keeps = last.adopted_at is not None and last.manifest_digest
-        return cls(last.number, last.digest if keeps else None)
+        if last.adopted_at is None or not last.manifest_digest:
+            return cls(last.number)
+        return cls(last.number, last.digest, Adoption(last.source, last.actor, last.adopted_at))
 
 
 class VersionNumbers:

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
+from harn.errors import GenerationUnknown
 from harn.manifest.model import RolloutSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.source import ManifestSource
@@ -26,11 +27,12 @@ from harn.reload.candidate import ContinuedRamp, Parts, RevivedVersion, Terms, m
 from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
 from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
-from harn.reload.numbers import LastGeneration, Numbers
+from harn.reload.numbers import Adoption, LastGeneration, Numbers
 from harn.reload.pin import Pin
 from harn.reload.plans import ReloadPlan
 from harn.reload.ramping import plan_rollouts
 from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
+from harn.reload.restarts import changes_of_restart
 from harn.reload.revive import Reviver
 from harn.reload.settling import read_settled
 from harn.reload.stages import Stages
@@ -263,7 +265,8 @@ class ReloadPipeline:
         )
         terms = Terms(
             request=run.request,
-            now=self._wall.seconds(),
+            adoption=(keeps_number and run.last.adoption)
+            or Adoption(run.request.source, run.request.actor, self._wall.seconds()),
             recalled=read.recalled,
             pin=read.pin,
             rollouts=rollouts,
@@ -286,9 +289,24 @@ class ReloadPipeline:
         if not keeps_number:
             # A reservation that times out may still be written; the store works in order, so withdrawing comes after.
             run.stack.push_async_exit(self._withdrawing(candidate))
-            reserving = self.builder.reserve(self.generations, candidate, read.source.data, run.live)
+            since = (
+                prepared.plan if run.live is not None else await stages.run("prepare", self._since_last(run, prepared))
+            )
+            reserving = self.builder.reserve(self.generations, candidate, read.source.data, run.live, since)
             await stages.run("prepare", reserving)
         return candidate
+
+    async def _since_last(self, run: Run, prepared: Prepared) -> Plan:
+        """Compare what a start makes with the generation that served last, for the history."""
+        if run.last.digest is None:
+            return prepared.plan
+        try:
+            before = await self.archive.content(run.last.number)
+        except GenerationUnknown:
+            return prepared.plan
+        return await self.builder.in_thread(
+            changes_of_restart, before.manifest, prepared.definitions, self.numbers.versions
+        )
 
     async def _revive(self, run: Run, prepared: Prepared) -> Mapping[str, RevivedVersion]:
         """Revive, at a start, the stable versions of ramps whose fresh version the manifest still defines."""

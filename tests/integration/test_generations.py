@@ -41,6 +41,29 @@ class HistoryTests(GenerationCase):
         self.assertEqual(stored, [{**each, "live": False} for each in history])
         self.assertEqual((shown_stored, diff_stored), (shown, diff))
 
+    def test_restarts(self) -> None:
+        """Who adopted what first, and when, stays over restarts; failed starts are not there; an edit is one."""
+        server = self.serve()
+        self.edit("two")
+        self.checked("reload")
+        adopted = self.checked("history")
+        server.kill()
+        self.edit("two", "timeout = 5")
+        self.assertEqual(self.ended(self.serve(ready=False)).count("error:"), 1)
+        self.edit("two")
+        server = self.serve()
+        self.assertEqual(self.checked("history"), adopted)
+        live = server.admin("GET", "/admin/generation").json()
+        self.assertEqual((live["source"], live["actor"]), (adopted[0]["source"], adopted[0]["actor"]))
+        self.assertEqual((live["since"], live["generation"]), (adopted[0]["adopted_at"], 2))
+        self.edit("two", 'timeout = "9s"')
+        server = self.restart(server)
+        newest, *others = self.checked("history")
+        self.assertEqual([each["adopted_at"] for each in others], [each["adopted_at"] for each in adopted])
+        self.assertEqual((newest["generation"], newest["source"], newest["actor"]), (3, "start", "start"))
+        self.assertEqual((newest["summary"]["modified"], newest["summary"]["added"]), (["gh"], []))
+        self.assertEqual(self.checked("show", "2")["adopted_at"], adopted[0]["adopted_at"])
+
     def test_unknown(self) -> None:
         """A generation that never was is an error in words, with a server and without."""
         server = self.serve()

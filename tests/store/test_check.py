@@ -94,6 +94,13 @@ class CheckStoreTests(SQLiteTestCase):
         self.change("DROP TABLE standing", "DROP INDEX deliveries_waiting")
         self.assertEqual(sorted(self.found()), ["index deliveries_waiting is missing", "table standing is missing"])
 
+    def test_missing_index(self):
+        """An index that is missing is made again by the same command that rebuilds the others."""
+        self.change("DROP INDEX deliveries_waiting")
+        self.assertEqual(self.found(), ["index deliveries_waiting is missing"])
+        compact(self.state_dir)
+        self.assertEqual(self.found(), [])
+
     def test_less_than_there_was(self):
         """An older copy in the place of the database is found by the mark."""
         self.query("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -126,7 +126,8 @@ def _schema_differences(connection: sqlite3.Connection) -> Iterator[Finding]:
     for name, columns in expected_schema().items():
         if name not in there:
             if version >= SCHEMA_VERSION or not _comes_with_a_migration(name):
-                yield Finding(what=f"{name} is missing", hint=RESTORE, is_damage=True)
+                is_table = name.startswith("table ")
+                yield Finding(what=f"{name} is missing", hint=RESTORE if is_table else REINDEX, is_damage=is_table)
         elif version >= SCHEMA_VERSION and not columns <= there[name]:
             missing = ", ".join(sorted(columns - there[name]))
             yield Finding(what=f"{name} has no column {missing}", hint=RESTORE, is_damage=True)

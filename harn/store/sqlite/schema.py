@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from urllib.parse import quote
@@ -38,6 +39,7 @@ SCHEMA = "".join(
 )
 
 
+_INDICES = re.compile(r"^CREATE (UNIQUE |)INDEX (.+?);\n", re.MULTILINE | re.DOTALL)
 _TABLES = frozenset(("deliveries", "events", "attempts", "claims", "log", "numbers", "generations", "servers"))
 """Tables that a database of any schema has."""
 
@@ -82,6 +84,13 @@ def _make_private(path: str) -> None:
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
+
+
+def rebuild_indices(connection: sqlite3.Connection) -> None:
+    """Build each index of this version's schema again from its table, those that are missing too."""
+    for unique, rest in _INDICES.findall(SCHEMA):
+        connection.execute(f"CREATE {unique}INDEX IF NOT EXISTS {rest}")
+    connection.execute("REINDEX")
 
 
 def close_untouched(connection: sqlite3.Connection, path: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
+from attrs import define
 from twisted.internet.defer import Deferred, succeed
 
 from harn.clocks import WallTime
@@ -97,23 +98,81 @@ class MemoryConnection(sqlite3.Connection):
     """A connection to a database in memory, which stays open, and whose transactions a test can make fail."""
 
     failing: frozenset[str] = frozenset()
+    _fault: Fault | None = None
 
     def fail(self, beginnings: frozenset[str]) -> None:
         """Make transactions that begin with one of these statements fail from now on."""
         self.failing = beginnings
-        self.__dict__.pop("execute", None)
-        if beginnings:
-            self.__dict__["execute"] = self._execute_or_fail  # only then: each statement goes through it
+        self._watch()
+
+    def fail_once(self, fault: Fault | None) -> None:
+        """Make one statement fail, the one that the fault says; None: no further one."""
+        self._fault = fault
+        self._watch()
 
     def close(self) -> None:
         """Keep the data for the next one that opens it."""
 
+    def _watch(self) -> None:
+        for name in ("execute", "executemany"):
+            self.__dict__.pop(name, None)
+        if self.failing or self._fault is not None:  # only then does each statement go through Python
+            self.__dict__["execute"] = self._execute_or_fail
+            self.__dict__["executemany"] = self._executemany_or_fail
+
     def _execute_or_fail(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if sql in self.failing:
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
+            raise _error(sqlite3.SQLITE_FULL)
+        self._count(sql)
         return super().execute(sql, parameters)
+
+    def _executemany_or_fail(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        self._count(sql)
+        return super().executemany(sql, parameters)
+
+    def _count(self, sql: str) -> None:
+        fault = self._fault
+        if fault is None or (fault.only and not sql.startswith(fault.only)):
+            return
+        if fault.after:
+            fault.after -= 1
+            return
+        self.fail_once(None)
+        if fault.rolls_back and self.in_transaction:
+            super().execute("ROLLBACK")
+        raise _error(fault.code)
+
+
+@define
+class Fault:
+    """
+    A failure of one statement.
+
+    :ivar code: SQLite's, for example ``sqlite3.SQLITE_FULL``.
+    :ivar after: how many statements go well before it.
+    :ivar only: the beginning of those that count; empty for all.
+    :ivar rolls_back: as SQLite does by itself when the disk is full or cannot be read.
+    """
+
+    code: int
+    after: int = 0
+    only: str = ""
+    rolls_back: bool = False
+
+
+_SAYS = {
+    sqlite3.SQLITE_FULL: "database or disk is full",
+    sqlite3.SQLITE_BUSY: "database is locked",
+    sqlite3.SQLITE_CORRUPT: "database disk image is malformed",
+    sqlite3.SQLITE_IOERR: "disk I/O error",
+}
+
+
+def _error(code: int) -> sqlite3.Error:
+    kind = sqlite3.DatabaseError if code == sqlite3.SQLITE_CORRUPT else sqlite3.OperationalError
+    error = kind(_SAYS.get(code, "failed"))
+    error.sqlite_errorcode = code
+    return error
 
 
 WRITE = "BEGIN IMMEDIATE"

@@ -1,0 +1,38 @@
+"""The history of a start: what its generation changed since the one that served last."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.reload.restarts import changes_of_restart, trigger_ids
+from harn.triggers.reconcile import Plan
+
+BEFORE = b"""
+[[triggers]]
+id = "changed"
+[[triggers]]
+id = "gone"
+[[triggers]]
+id = "same"
+"""
+
+
+class Versions:
+    """Numbers of triggers: one that was removed earlier, and came back as it was, has one too."""
+
+    def kept(self, definition):
+        return {"same": 1, "back": 2}.get(definition)
+
+
+class RestartTests(SynchronousTestCase):
+    def test_compared_with_what_served_last(self):
+        """Triggers count as changed since the last generation, whatever earlier ones had."""
+        definitions = {name: name for name in ("back", "changed", "new", "same")}
+        found = changes_of_restart(BEFORE, definitions, Versions())
+        expected = Plan(added=("back", "new"), modified=("changed",), removed=("gone",), unchanged=("same",))
+        self.assertEqual(found, expected)
+
+    def test_unreadable(self):
+        """From a manifest that cannot be read, everything counts as added."""
+        for text in (b"\xff", b"triggers = 5", b"[[triggers]]\nname = 1", b"no toml"):
+            self.assertEqual(trigger_ids(text), frozenset())
+        definitions = {name: name for name in ("same",)}
+        self.assertEqual(changes_of_restart(b"no toml", definitions, Versions()).added, ("same",))
