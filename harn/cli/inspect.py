@@ -36,7 +36,7 @@ OUTCOMES = {"dispatch_succeeded": "succeeded", "dispatch_skipped": "skipped", "d
 TRIGGERS = (
     Column("Trigger", lambda each: f"{each.id}@v{each.version}"),
     Column("Provider", lambda each: each.provider, drop=14),
-    Column("State", lambda each: each.state, styles=STATES),
+    Column("State", lambda each: f"{each.state}, paused" if each.paused else each.state, styles=STATES),
     Column("Share", lambda each: None if each.share is msgspec.UNSET else f"{each.share:g} %", drop=3, is_right=True),
     Column("accepted", lambda each: each.accepted, is_right=True),
     Column("running", lambda each: each.running, drop=1, is_right=True),

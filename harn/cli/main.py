@@ -149,6 +149,8 @@ def cli() -> None:
         "jobs": "harn.cli.jobs:jobs",
         "fire": "harn.cli.fire:fire",
         "alerts": "harn.cli.alerts:alerts",
+        "pause": "harn.cli.pause:pause",
+        "resume": "harn.cli.pause:resume",
         "recover": "harn.cli.recover:recover",
         "backup": "harn.cli.backup:backup",
         "restore": "harn.cli.backup:restore",

@@ -22,7 +22,6 @@ from twisted.python.failure import Failure
 
 from harn.dispatch.attempt import cancelled_letter
 from harn.dispatch.closed import ClosedVersions
-from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queue import Queue
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
@@ -197,7 +196,7 @@ class Closing:
         assert queue.holder is not None
         for delivery in self._scheduler.unload(queue):
             if delivery.attempts and self._spares_retries(queue.holder):
-                self._store(queue, delivery)
+                queue.put_back(delivery)
                 continue
             delivery.binding = queue.holder
             self._settler.give_up(delivery)
@@ -302,14 +301,7 @@ class Closing:
     def _unload(self, queue: Queue) -> None:
         """Leave everything of a queue that has not begun to the store."""
         for delivery in self._scheduler.unload(queue):
-            self._store(queue, delivery)
-
-    @staticmethod
-    def _store(queue: Queue, delivery: Delivery) -> None:
-        """Leave a delivery to the store that its queue has just unloaded."""
-        delivery.become(Phase.STORED)
-        queue.leave(delivery)
-        queue.stored += 1
+            queue.put_back(delivery)
 
     def _spares_retries(self, binding: BindingVersion) -> bool:
         """Return whether retries of a version that was cancelled run on another one."""

@@ -22,9 +22,9 @@ from harn.clocks import WallTime
 from harn.dispatch.attempt import failed, succeeded
 from harn.dispatch.closed import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
-from harn.dispatch.retry import pause_after
-from harn.dispatch.settler import Outcome, give_back_lease
+from harn.dispatch.settler import Outcome
 from harn.errors import AttemptFailed, CallInterrupted
 from harn.lifecycle import Begun, Lifecycle, VersionEnded
 from harn.model.delivery import NewDelivery, Settlement, StoredDelivery, Workload
@@ -72,6 +72,7 @@ class Dispatcher:
         self._room, self._bodies = parts.room, parts.bodies
         self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
         self._retries, self._settler, self._closing = parts.retries, parts.settler, parts.closing
+        self._interruptions = parts.interruptions
         self.in_progress: Mapping[int, Delivery] = self._scheduler.running
         self._idle: Deferred[None] | None = None
         self._open = True
@@ -117,6 +118,8 @@ class Dispatcher:
             self._registry.waiting[entry.trigger_id] += entry.waiting
             if entry.ready:
                 self._queues.became_ready(entry.trigger_id, entry.version, entry.ready)
+        for share in self._queues.shares():
+            self._scheduler.pace(share, self.gates.rate(share.trigger_id))
         self.turn()
 
     def resume(self, next_due: float | None) -> None:
@@ -136,6 +139,26 @@ class Dispatcher:
         if max_bytes is not None:
             self._bodies.max_bytes = self._room.max_bytes = max_bytes
         self.turn()
+
+    @property
+    def gates(self) -> Gates:
+        """The gates that deliveries pass before they begin."""
+        return self._queues.gates
+
+    def gate_changed(self, trigger_id: str | None = None) -> None:
+        """Read the gates again for a trigger, or for all."""
+        for share in self._queues.shares(trigger_id):
+            self._scheduler.gate_changed(share)
+        self.turn()
+
+    def pace(self, trigger_id: str | None, rate: float | None) -> None:
+        """Begin what a trigger, or each, has waiting at so many a second; with None without a limit."""
+        for share in self._queues.shares(trigger_id):
+            self._scheduler.pace(share, rate)
+
+    def waiting(self, trigger_id: str | None) -> int:
+        """Count what has not begun of a trigger, or of all."""
+        return sum(queue.unbegun for share in self._queues.shares(trigger_id) for queue in share.queues.values())
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
         """See `Settler.watch`."""
@@ -176,10 +199,7 @@ class Dispatcher:
         self._refill.close()
         self._wakeups.stop()
         self._writes.close()
-        for delivery in self._queues.interrupted:
-            if delivery.again is not None:
-                delivery.again.cancel()
-        self._queues.interrupted.clear()
+        self._interruptions.close()
 
     def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
         """Return what each of these versions has in hand; cost grows with what runs."""
@@ -339,7 +359,7 @@ class Dispatcher:
             # Nothing of it runs on: it was cut off just now.
             self._and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):
-            self._begin_again(delivery, error)
+            self._and_turn([self._interruptions.queue_again(delivery, suspect=error.suspect)])
         else:
             if not isinstance(error, AttemptFailed):
                 log.failure("an attempt failed in an unexpected way", failure=failure)
@@ -360,28 +380,6 @@ class Dispatcher:
         self._deliveries.ended(delivery.delivery_id)
         delivery.calling = None
         destination.release()
-
-    def _begin_again(self, delivery: Delivery, error: CallInterrupted) -> None:
-        """Queue a delivery again soon: that did not count as an attempt."""
-        delivery.deaths += error.suspect
-        queue = self._queues.of(delivery.binding.id, delivery.queue.version)  # open again, if the trigger came back
-        if self._registry.for_queued(delivery.binding.id, queue.version) is None:
-            self._and_turn([self._settler.give_up(delivery)])
-            return
-        pause = pause_after(delivery.interruptions)
-        delivery.interruptions += 1
-        delivery.become(Phase.INTERRUPTED)
-        queue.begun -= 1
-        queue.hold(delivery)
-        give_back_lease(delivery)
-        if self._open:
-            self._queues.interrupted.add(delivery)
-            delivery.again = self._clock.callLater(pause, self._queue_again, delivery)
-
-    def _queue_again(self, delivery: Delivery) -> None:
-        self._queues.interrupted.discard(delivery)
-        self._scheduler.add(delivery, first=True)
-        self.turn()
 
     # Ending
 

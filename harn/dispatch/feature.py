@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from harn.connectors.interfaces import IEventSink
+from harn.dispatch import pause_operations
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Intake
 from harn.dispatch.parts import Limits
+from harn.dispatch.pauses import Pauses
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
@@ -25,6 +27,9 @@ def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  #
     registry = server.add(Registry(lifecycle))
     dispatcher = Dispatcher(server.reactor, server.wall, server.store, registry, lifecycle, server.random, limits)
     server.add(dispatcher, Dispatcher, IVersionDeliveries)
+    pauses = server.add(Pauses(server.wall, server.store.checkpoints, registry, dispatcher))
+    dispatcher.gates.add(pauses)
+    server.operations.add(pauses, *pause_operations.OPERATIONS)
     intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher, lifecycle))
     emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)
     server.add(emissions, IEventSink)

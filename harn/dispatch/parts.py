@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from harn.clocks import WallTime
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.closing import Closing
+from harn.dispatch.gates import Gates
+from harn.dispatch.interruptions import Interruptions
 from harn.dispatch.queue import Room
 from harn.dispatch.queues import Queues
 from harn.dispatch.refill import Refill
@@ -57,12 +59,14 @@ class Parts:
         deliveries = store.deliveries
         self.wakeups = Wakeups(clock, wall, woken)
         self.writes = Writes(clock)
+        self.gates = Gates()
         self.room = Room(limits.max_deliveries, limits.max_bytes)
         self.bodies = RunningBodies(deliveries, limits.max_bytes)
-        self.queues = queues = Queues(registry, self.room)
+        self.queues = queues = Queues(registry, self.room, self.gates, self.wakeups)
         self.scheduler = Scheduler(clock, registry, queues, self.bodies, self.wakeups)
         self.scheduler.max_outstanding = limits.max_outstanding
         self.refill = Refill(clock, deliveries, queues, self.scheduler, self.wakeups)
         self.retries = Retries(clock, wall, deliveries, registry, queues, self.wakeups, self.writes)
         self.settler = Settler(deliveries, registry, lifecycle, queues, self.scheduler, self.retries, self.writes)
+        self.interruptions = Interruptions(clock, registry, queues, self.scheduler, self.settler)
         self.closing = Closing(store, registry, lifecycle, queues, self.scheduler, self.settler, self.writes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.interfaces import Held
 from harn.triggers.binding import BindingVersion
 
 DEFAULT_WEIGHT = 1
@@ -133,6 +134,12 @@ class Queue:
         if share.is_reading:
             share.ended.add(delivery.delivery_id)
 
+    def put_back(self, delivery: Delivery) -> None:
+        """Leave a delivery to the store that was unloaded."""
+        delivery.become(Phase.STORED)
+        self.leave(delivery)
+        self.stored += 1
+
     def waits(self) -> list[Delivery]:
         """Return the deliveries in memory that have not begun, or are to begin again."""
         return [
@@ -140,6 +147,27 @@ class Queue:
             for each in self.share.in_hand.values()
             if each.queue is self and each.phase in (Phase.QUEUED, Phase.INTERRUPTED)
         ]
+
+
+class Pace:
+    """
+    The rate at which what a pause had held begins.
+
+    :ivar left: how many it had held and have not begun. ``next_at``: when the next may (reactor's seconds).
+    """
+
+    __slots__ = ("interval", "left", "next_at")
+
+    def __init__(self, rate: float, left: int, now: float) -> None:
+        self.interval = 1.0 / rate
+        self.left = left
+        self.next_at = now
+
+    def begun(self, now: float) -> bool:
+        """Count one that begins; return whether any is left."""
+        self.left -= 1
+        self.next_at = max(now, self.next_at) + self.interval
+        return self.left > 0
 
 
 class Share:
@@ -150,16 +178,19 @@ class Share:
     :ivar in_hand: by id, all its deliveries that memory answers for: queued, running, being settled. None of them is
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
+    :ivar held: why nothing of it may begin, if a gate says so. ``pace``: how fast what was held begins.
     :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns.
     """
 
     __slots__ = (
         "credit",
         "ended",
+        "held",
         "in_hand",
         "is_listed",
         "is_reading",
         "limit",
+        "pace",
         "queues",
         "running",
         "trigger_id",
@@ -176,6 +207,8 @@ class Share:
         self.is_listed = self.is_reading = False
         self.in_hand: dict[int, Delivery] = {}
         self.ended: set[int] = set()
+        self.held: Held | None = None
+        self.pace: Pace | None = None
 
     def next_small(self) -> Queue | None:
         """Return the queue whose first delivery was accepted first, of those without a large body."""

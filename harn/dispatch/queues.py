@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harn.dispatch.delivery import Delivery
+from harn.dispatch.gates import Gates
 from harn.dispatch.queue import Queue, Room, Share
+from harn.dispatch.wakeups import Wakeups
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
@@ -17,11 +19,15 @@ class Queues:
     :ivar hungry: those that may take more from the store, in their order.
     :ivar is_reading: rows of one are being read.
     :ivar interrupted: deliveries that are to begin again in a moment.
+    :ivar timed: triggers of which the gates, or their pace, are to be looked at when a time has come.
     :ivar orphans: those with deliveries that no version is left for.
     """
 
-    def __init__(self, registry: Registry, room: Room) -> None:
+    def __init__(self, registry: Registry, room: Room, gates: Gates, wakeups: Wakeups) -> None:
         self._registry = registry
+        self.gates = gates
+        self._wakeups = wakeups
+        self.timed: dict[Share, None] = {}
         self.room = room
         self._shares: dict[str, Share] = {}
         self.hungry: dict[Queue, None] = {}
@@ -37,6 +43,7 @@ class Queues:
         share = self._shares.get(trigger_id)
         if share is None:
             share = self._shares[trigger_id] = Share(trigger_id)
+            self.ask_gates(share)
         queue = share.queues.get(version)
         if queue is None:
             holder = self._registry.for_queued(trigger_id, version)
@@ -44,6 +51,13 @@ class Queues:
         elif not queue.is_open and not queue.is_leaving:
             self.reopen(queue)
         return queue
+
+    def ask_gates(self, share: Share) -> None:
+        """Record whether the gates hold a trigger; they are read again at the time that they name."""
+        held = share.held = self.gates.held(share.trigger_id)
+        if held is not None and held.until is not None:
+            self.timed[share] = None
+            self._wakeups.notice(held.until)
 
     def reopen(self, queue: Queue) -> bool:
         """Move a queue to the version that its deliveries may run on; return False if there is none."""
@@ -53,6 +67,13 @@ class Queues:
         if holder is not queue.holder:
             self.hand(queue, holder)
         return True
+
+    def shares(self, trigger_id: str | None = None) -> list[Share]:
+        """Return the share of a trigger, if it has one; with None all of them."""
+        if trigger_id is None:
+            return list(self._shares.values())
+        share = self._shares.get(trigger_id)
+        return [] if share is None else [share]
 
     def of_trigger(self, trigger_id: str) -> list[Queue]:
         """Return every queue of a trigger."""
@@ -90,7 +111,7 @@ class Queues:
             else:
                 holder.lease()
                 binding.release()
-        if stays or queue.stored or not queue.is_open or not self.room.for_queue(queue):
+        if stays or queue.stored or queue.share.held is not None or not queue.is_open or not self.room.for_queue(queue):
             queue.stored += 1
             self.note(queue)
             return False
@@ -110,7 +131,7 @@ class Queues:
             return
         if not queue.is_open:
             self.orphans[queue] = None
-        elif not queue.is_reading and self.room.for_queue(queue) >= queue.count:
+        elif queue.share.held is None and not queue.is_reading and self.room.for_queue(queue) >= queue.count:
             self.hungry[queue] = None
 
     def hand(self, queue: Queue, holder: BindingVersion | None) -> None:

@@ -63,7 +63,7 @@ class Refill:
             if not room and not queue.count:
                 return None  # all memory is taken
             del queues.hungry[queue]
-            if room and queue.stored and queue.is_open:
+            if room and queue.stored and queue.is_open and queue.share.held is None:
                 return self._read(queue, min(room, queue.stored))
         return None
 
@@ -98,7 +98,7 @@ class Refill:
     def _came(self, rows: Sequence[StoredDelivery], queue: Queue) -> None:
         ended, in_hand = queue.share.ended, queue.share.in_hand
         queue.share.ended = set()
-        if self._open and queue.is_open and not queue.is_outdated:
+        if self._open and queue.is_open and queue.share.held is None and not queue.is_outdated:
             for row in rows:
                 if queue.stored <= 0:
                     break

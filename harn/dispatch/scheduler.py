@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.delivery import Delivery
-from harn.dispatch.queue import Queue, Share
+from harn.dispatch.queue import Pace, Queue, Share
 from harn.dispatch.queues import Queues
 from harn.dispatch.suspects import Suspects
 from harn.dispatch.wakeups import Wakeups
@@ -36,6 +36,8 @@ class Scheduler:
     def __init__(
         self, clock: IReactorTime, registry: Registry, queues: Queues, bodies: RunningBodies, wakeups: Wakeups
     ) -> None:
+        self._clock = clock
+        self._wakeups = wakeups
         self._registry = registry
         self._queues = queues
         self._bodies = bodies
@@ -84,7 +86,10 @@ class Scheduler:
     def begun(self, delivery: Delivery) -> None:
         """Count a delivery as running."""
         self.running[delivery.delivery_id] = delivery
-        delivery.queue.share.running += 1
+        share = delivery.queue.share
+        share.running += 1
+        if share.pace is not None and not share.pace.begun(self._clock.seconds()):
+            share.pace = None
         self._bodies.begin(delivery)
 
     def ended(self, delivery: Delivery) -> None:
@@ -104,6 +109,29 @@ class Scheduler:
     def look_again(self) -> None:
         """Called when a time has come at which something may begin."""
         self._suspects.look_again()
+        timed, self._queues.timed = self._queues.timed, {}
+        for share in timed:
+            self.gate_changed(share)
+
+    def gate_changed(self, share: Share) -> None:
+        """Read the gates for a trigger again; while it may begin nothing, all its deliveries are in the store alone."""
+        before = share.held
+        self._queues.ask_gates(share)
+        if share.held is None:
+            for queue in share.queues.values() if before is not None else ():
+                self._queues.note(queue)
+            self.enlist(share)
+            return
+        for queue in share.queues.values() if before is None else ():
+            for delivery in self.unload(queue):
+                queue.put_back(delivery)
+            self._queues.hungry.pop(queue, None)
+
+    def pace(self, share: Share, rate: float | None) -> None:
+        """Begin what has not begun of a trigger at so many a second; with None without a limit."""
+        left = sum(queue.unbegun for queue in share.queues.values())
+        share.pace = Pace(rate, left, self._clock.seconds()) if rate is not None and left else None
+        self.enlist(share)
 
     def _next(self) -> Delivery | None:
         suspect = self._suspects.pop(self.running)
@@ -136,6 +164,9 @@ class Scheduler:
 
     def _first_of(self, share: Share) -> Delivery | None:
         """Return the delivery of a trigger that may begin first, if any may."""
+        if share.held is not None or (share.pace is not None and not self._is_time(share.pace, share)):
+            self._wait_for_no_room(share)
+            return None
         if share.running >= share.limit:
             self._wait_for_no_room(share)
             return None
@@ -155,6 +186,14 @@ class Scheduler:
         if small is not None:
             return small.small.popleft()
         return None
+
+    def _is_time(self, pace: Pace, share: Share) -> bool:
+        """Return whether the next may begin; if not, look again when it may."""
+        wait = pace.next_at - self._clock.seconds()
+        if wait > 0:
+            self._queues.timed[share] = None
+            self._wakeups.wake_within(wait)
+        return wait <= 0
 
     def _fits(self, share: Share, delivery: Delivery) -> bool:
         """Return whether a large body fits beside those that run, and no other has waited longer for room."""

@@ -123,7 +123,8 @@ class Suspects:
 
 
 def _may_begin(delivery: Delivery) -> bool:
-    return delivery.queue.is_open and delivery.queue.share.running < delivery.queue.share.limit
+    share = delivery.queue.share
+    return delivery.queue.is_open and share.held is None and share.running < share.limit
 
 
 def _take(line: deque[Delivery]) -> Delivery | None:

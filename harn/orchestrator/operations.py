@@ -70,7 +70,8 @@ class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
 
     Of the version, since the server's start: ``received``, ``dispatched``, ``failed``, ``dlq``, ``in_flight``. Of its
     trigger, over reloads and restarts: ``accepted``, ``running`` and ``waiting`` now, ``dead`` letters now, ``refused``
-    (requests that were never events), and the times of the last success, the last failure and the next due delivery.
+    (requests that were never events), the times of the last success, the last failure and the next due delivery, and
+    whether it is ``paused``.
 
     :ivar share: percent of its trigger's new deliveries that the version takes; left out where there is no ramp.
     """
@@ -95,6 +96,7 @@ class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
     last_success: str | None = None
     last_failure: str | None = None
     next_due: str | None = None
+    paused: bool = False
 
 
 class BindingInfo(Result, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from harn.dispatch.pauses import Pauses
 from harn.errors import HarnError, ShuttingDown
 from harn.listener.port import ServerPort
 from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
@@ -209,6 +210,7 @@ class Orchestrator(Service):
         await server[Publisher].leave_state()  # until the port is open
         server.services.startService()
         await server.store.open()
+        await server[Pauses].load()
         report = await build_first_generation(server)
         if not report.ok:
             raise NotStarted(problems_of(report))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.clocks import rfc3339
+from harn.dispatch.pauses import ALL
 from harn.listener.endpoint import Bind
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.orchestrator.operations import TriggerInfo
@@ -75,7 +76,7 @@ class ServerState:
 
     :ivar pinned: the live generation took the place of files that are not to be adopted; see `harn.reload.pin`.
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
-    :ivar counts: by the key of a version; ``figures``: of each trigger.
+    :ivar counts: by the key of a version; ``figures``: of each trigger. ``paused``: ids of triggers, or `ALL`.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -86,6 +87,7 @@ class ServerState:
     bindings: Iterable[BindingVersion]
     counts: Mapping[str, VersionCounts]
     figures: Figures = NO_FIGURES
+    paused: Collection[str] = ()
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -95,7 +97,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
     """Make the document."""
     bind = Bind(facts.host, facts.port)
     bindings, ramps = list(state.bindings), state.ramps
-    counts, figures = state.counts, state.figures
+    counts, figures, is_all_paused = state.counts, state.figures, ALL in state.paused
     replaced = {ramp.stable for ramp in ramps.values()}  # a trigger on a ramp is in force once
     in_force = (binding for binding in bindings if binding.state == ACTIVE and binding not in replaced)
     providers = Counter(binding.spec.provider for binding in in_force)
@@ -120,7 +122,13 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
         "connectors": sorted(providers),
         "activations": [{"provider": provider, "binding_count": providers[provider]} for provider in sorted(providers)],
         "triggers": [
-            entry(binding, counts.get(binding.key, NO_COUNTS), figures.of(binding.id), _share_on_ramp(binding, ramps))
+            entry(
+                binding,
+                counts.get(binding.key, NO_COUNTS),
+                figures.of(binding.id),
+                _share_on_ramp(binding, ramps),
+                is_all_paused or binding.id in state.paused,
+            )
             for binding in bindings
         ],
     }
@@ -142,7 +150,9 @@ def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float 
     return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
 
 
-def entry(binding: BindingVersion, counts: VersionCounts, figures: TriggerFigures, share: float | None) -> TriggerInfo:
+def entry(
+    binding: BindingVersion, counts: VersionCounts, figures: TriggerFigures, share: float | None, paused: bool
+) -> TriggerInfo:
     """
     Make the entry of one version, with the figures of its trigger; by position, since there may be ten thousand.
 
@@ -170,6 +180,7 @@ def entry(binding: BindingVersion, counts: VersionCounts, figures: TriggerFigure
         shown_time(figures.last_success),
         shown_time(figures.last_failure),
         shown_time(figures.next_due),
+        paused,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.pauses import Pauses
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
 from harn.orchestrator.state_file import ServerFacts, ServerState, describe
@@ -110,6 +111,7 @@ def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
         pinned=live is not None and live.pin is not None,
         bindings=list(registry),
         counts=server.metrics.versions,
+        paused=server[Pauses].names(),
         figures=server[Backlogs].figures(server[TriggerTotals]),
         ramps=registry.ramps,
         last_reload=coordinator.last,

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.gates import Gates
 from harn.dispatch.queue import Room
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
@@ -28,8 +29,8 @@ class SuspectsTests(SynchronousTestCase):
         self.registry.adopt({"gh": version(1)}, [], 0.0)
         store = PumpedStore(self.clock)
         store.open()
-        self.queues = Queues(self.registry, Room(1000, 1000))
         wakeups = Wakeups(self.clock, self.clock, self.woken)
+        self.queues = Queues(self.registry, Room(1000, 1000), Gates(), wakeups)
         self.scheduler = Scheduler(self.clock, self.registry, self.queues, RunningBodies(store.deliveries), wakeups)
         self.scheduler.max_outstanding = 1000
         self.queue = self.queues.of("gh", 1)

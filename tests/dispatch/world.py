@@ -15,6 +15,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.dispatch.parts import Limits
+from harn.dispatch.pauses import Pauses
 from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
@@ -49,6 +50,7 @@ class World:
         self.wall, self.store = server.wall, server.store
         self.metrics, self.lifecycle = server.metrics, server.lifecycle
         self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]
+        self.pauses = server[Pauses]
         self.interpreters: list[ScriptedInterpreter] = []
         self.pool: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
         self.ended: list[str] = []

@@ -105,6 +105,7 @@ class DescribeTests(SynchronousTestCase):
             "last_failure": None,
             "last_success": "1970-01-01T00:00:01.000Z",
             "next_due": "1970-01-01T00:00:02.000Z",
+            "paused": True,
         }
         report = ReloadReport(
             status="error", source="cli", actor="key:a", generation=2, digest="sha256:1", error="bad", at=1.0
@@ -124,6 +125,7 @@ class DescribeTests(SynchronousTestCase):
                     dead={"gh": 4},
                     backlogs=late,
                 ),
+                paused={"gh"},
                 last_reload=report,
             ),
         )

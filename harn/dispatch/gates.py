@@ -1,0 +1,34 @@
+"""
+Gates: whether a trigger's deliveries may begin now, and when to ask again.
+
+A trigger that a gate holds keeps accepting; what is accepted waits in the store, and takes no memory. The scheduler
+reads the answer of a gate once, and again when the gate says that it changed, or when the time that it named has come.
+"""
+
+from __future__ import annotations
+
+from harn.dispatch.interfaces import Held, IGate
+
+
+class Gates:
+    """All gates of a server; a trigger begins deliveries when none of them holds it."""
+
+    def __init__(self) -> None:
+        self._gates: list[IGate] = []
+
+    def add(self, gate: IGate) -> None:
+        """Add a gate."""
+        self._gates.append(gate)
+
+    def held(self, trigger_id: str) -> Held | None:
+        """Return the first gate's answer that holds this trigger; None if none does."""
+        for gate in self._gates:
+            held = gate.held(trigger_id)
+            if held is not None:
+                return held
+        return None
+
+    def rate(self, trigger_id: str) -> float | None:
+        """Return the lowest rate that a gate names for what is taken over; None if none does."""
+        rates = [gate.rate(trigger_id) for gate in self._gates]
+        return min((rate for rate in rates if rate is not None), default=None)

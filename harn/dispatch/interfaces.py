@@ -1,0 +1,28 @@
+"""The interface of a gate."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from zope.interface import Interface
+
+
+@frozen
+class Held:
+    """
+    A reason why nothing of a trigger may begin.
+
+    :ivar reason: for people, for example ``paused``. ``until``: when to ask again (seconds, Unix); None: the gate says.
+    """
+
+    reason: str
+    until: float | None = None
+
+
+class IGate(Interface):
+    """One rule that a trigger's deliveries pass before they begin."""
+
+    def held(trigger_id: str) -> Held | None:
+        """Return why nothing of this trigger may begin now; None when it may. Cheap, and without side effects."""
+
+    def rate(trigger_id: str) -> float | None:
+        """Return how many deliveries of an earlier server may begin each second; None for no limit."""

@@ -1,0 +1,168 @@
+"""
+Pauses: triggers, or the whole server, that accept and begin nothing.
+
+They outlive reloads and restarts, and end at a time, if they have one, or when an operator resumes. What was held may
+then begin at a rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.internet.defer import DeferredLock
+from zope.interface import implementer
+
+from harn.clocks import WallTime, rfc3339
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.interfaces import Held, IGate
+from harn.errors import RouteUnknown
+from harn.store.checkpoints import ICheckpoints
+from harn.triggers.registry import Registry
+
+NAME = "pauses"
+"""The name of the record: by trigger id, or `ALL`, each pause."""
+ALL = "*"
+"""Stands for the whole server. No trigger has this id."""
+MOST_NAMED = 10
+
+
+@frozen(kw_only=True)
+class Pause:
+    """
+    One pause, or what is left of it.
+
+    :ivar since: seconds, Unix. ``until``: when it ends by itself; None: when an operator resumes.
+    :ivar rate: it has ended, and until then the deliveries that it held begin at so many a second.
+    """
+
+    since: float
+    until: float | None = None
+    actor: str = ""
+    rate: float | None = None
+
+    @property
+    def ends(self) -> float:
+        """The time at which it ends (seconds, Unix); infinite where that is left to an operator."""
+        return float("inf") if self.until is None else self.until
+
+    def holds(self, now: float) -> bool:
+        """Return whether it holds its trigger at a time (seconds, Unix)."""
+        return self.rate is None and now < self.ends
+
+
+@implementer(IGate)
+class Pauses:
+    """The pauses of a server."""
+
+    def __init__(self, wall: WallTime, checkpoints: ICheckpoints, registry: Registry, dispatcher: Dispatcher) -> None:
+        self._wall = wall
+        self._checkpoints = checkpoints
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._pauses: Mapping[str, Pause] = {}
+        self._lock = DeferredLock()
+
+    def held(self, trigger_id: str) -> Held | None:
+        """See `IGate.held`."""
+        found = self.of(trigger_id)
+        return None if found is None else Held("paused", found.until)
+
+    def rate(self, trigger_id: str) -> float | None:
+        """See `IGate.rate`."""
+        now = self._wall.seconds()
+        found = [self._pauses.get(name) for name in (trigger_id, ALL)]
+        return min((each.rate for each in found if each is not None and each.rate and now < each.ends), default=None)
+
+    def of(self, trigger_id: str) -> Pause | None:
+        """Return the pause that holds a trigger: its own, or the server's; of two the one that ends later."""
+        if not self._pauses:
+            return None
+        now = self._wall.seconds()
+        found = [self._pauses.get(name) for name in (trigger_id, ALL)]
+        holding = [each for each in found if each is not None and each.holds(now)]
+        return max(holding, key=lambda each: each.ends, default=None)
+
+    def names(self) -> frozenset[str]:
+        """Return the ids of triggers that are paused themselves, and `ALL` where the whole server is."""
+        now = self._wall.seconds()
+        return frozenset(name for name, pause in self._pauses.items() if pause.holds(now))
+
+    @property
+    def of_server(self) -> Pause | None:
+        """The pause of the whole server, if it is paused."""
+        found = self._pauses.get(ALL)
+        return found if found is not None and found.holds(self._wall.seconds()) else None
+
+    async def load(self) -> None:
+        """
+        Read the pauses of an earlier server, before anything begins.
+
+        :raises EventLogUnavailable: they cannot be read.
+        """
+        found: Mapping[str, Any] = await self._checkpoints.get(NAME) or {}
+        self._pauses = {name: Pause(**each) for name, each in found.items()}
+        self._dispatcher.gate_changed()
+
+    async def pause(self, trigger_id: str | None, seconds: float | None, actor: str) -> Pause:
+        """
+        Begin nothing more of a trigger, or with None of any; what runs goes on.
+
+        :param seconds: after which the pause ends by itself; None: never.
+        :raises RouteUnknown: there is no such trigger.
+        :raises EventLogUnavailable: it could not be recorded; nothing has changed.
+        """
+        self._check(trigger_id)
+        now = self._wall.seconds()
+        made = Pause(since=now, until=None if seconds is None else now + seconds, actor=actor)
+        await self._put(trigger_id, made)
+        return made
+
+    async def resume(self, trigger_id: str | None, rate: float | None) -> bool:
+        """
+        End a pause; the deliveries that it held begin, at most ``rate`` a second.
+
+        :return: whether there was one.
+        :raises RouteUnknown: there is no such trigger.
+        :raises EventLogUnavailable: it could not be recorded; nothing has changed.
+        """
+        name = ALL if trigger_id is None else trigger_id
+        was = self._pauses.get(name)
+        now = self._wall.seconds()
+        if was is None:
+            self._check(trigger_id)
+            return False
+        paced = None
+        if rate is not None:
+            paced = Pause(since=now, rate=rate, until=now + self._dispatcher.waiting(trigger_id) / rate)
+        await self._put(trigger_id, paced, rate)
+        return was.holds(now)
+
+    async def _put(self, trigger_id: str | None, pause: Pause | None, rate: float | None = None) -> None:
+        """Record a pause, or its end, and put it in force."""
+        name, now = ALL if trigger_id is None else trigger_id, self._wall.seconds()
+        await self._lock.acquire()
+        try:
+            kept = {each: of for each, of in self._pauses.items() if each != name and now < of.ends}
+            if pause is not None:
+                kept[name] = pause
+            await self._checkpoints.put(NAME, {each: asdict(of) for each, of in kept.items()} or None)
+            self._pauses = kept
+        finally:
+            self._lock.release()
+        if pause is None or rate is not None:
+            self._dispatcher.pace(trigger_id, rate)
+        self._dispatcher.gate_changed(trigger_id)
+
+    def _check(self, trigger_id: str | None) -> None:
+        if trigger_id is None or trigger_id in self._registry.active or self._registry.versions(trigger_id):
+            return
+        known = sorted(self._registry.active)
+        named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
+        raise RouteUnknown(f"there is no trigger {trigger_id!r}; the server has: {named or 'none'}")
+
+
+def shown_until(pause: Pause) -> str | None:
+    """Return when a pause ends by itself, as people read it."""
+    return None if pause.until is None else rfc3339(pause.until)
