@@ -45,7 +45,7 @@ def install_alerts(server: Server) -> None:
     watcher = Watcher(server.lifecycle, wall, board, runner)
     service = server.add(AlertService(reactor, wall, board, keeper, runner, watcher))
     server.services.add(service)
-    server.background.add(LatenessService(reactor, wall, server.store.deliveries, server[Dispatcher], board, runner))
+    server.background.add(LatenessService(reactor, wall, server.store.totals, server[Dispatcher], board, runner))
     server.lifecycle.subscribe(Adopted, lambda event: None if event.waits else service.begin())
     server.lifecycle.subscribe(FirstServes, lambda event: service.begin())
     server.lifecycle.subscribe(ReloadsClosed, lambda event: reloads_closed(server, service))

@@ -14,7 +14,7 @@ from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable
 from harn.manifest.alerts import LATE
-from harn.store.deliveries import IDeliveries
+from harn.store.totals import ITotals
 
 log = Logger(namespace="harn.alerts")
 
@@ -33,7 +33,7 @@ class LatenessService(TimerService):
         self,
         clock: IReactorTime,
         wall: WallTime,
-        deliveries: IDeliveries,
+        totals: ITotals,
         dispatcher: Dispatcher,
         board: Board,
         runner: Runner,
@@ -42,7 +42,7 @@ class LatenessService(TimerService):
         self.clock = clock
         self._clock = clock
         self._wall = wall
-        self._deliveries = deliveries
+        self._totals = totals
         self._dispatcher = dispatcher
         self._board = board
         self._runner = runner
@@ -56,17 +56,18 @@ class LatenessService(TimerService):
         shortest = min(entry.rule.spec.within for entry in alerts)
         self._next_at = self._clock.seconds() + min(LONGEST, shortest * SHARE)
         try:
-            running = tuple(self._dispatcher.in_progress)
-            found = await self._deliveries.overdue(self._wall.seconds() - shortest, running)
+            found = await self._totals.backlogs(self._wall.seconds(), tuple(self._dispatcher.in_progress))
         except EventLogUnavailable as error:
             log.debug("lateness cannot be looked for: {why}", why=str(error))
             return
         now = self._wall.seconds()
+        since = {each.trigger_id: each.oldest_ready for each in found.values() if each.oldest_ready is not None}
         for entry in self._board.concerned(LATE, None):
+            within = entry.rule.spec.within
             late = {
-                each.trigger_id: Subject(trigger_id=each.trigger_id, since=each.since, event_id=each.event_id)
-                for each in found
-                if entry.rule.covers(each.trigger_id) and now >= each.since + entry.rule.spec.within
+                trigger_id: Subject(trigger_id=trigger_id, since=at)
+                for trigger_id, at in since.items()
+                if now >= at + within and entry.rule.covers(trigger_id)
             }
             self._board.stand(entry, late, now)
         if self._board.changed:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from harn.alerts.model import FIRING, QUIET, TEST, AlertState, Notice
 from harn.clocks import WallTime, rfc3339
 from harn.errors import AlertNotSent, RouteUnknown
+from harn.manifest.alerts import COUNTED
 from harn.model.durations import format_duration
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
@@ -45,7 +46,7 @@ class AlertInfo(Result, frozen=True, kw_only=True):
     on: str
     to: str
     target: Annotated[str, Meta(description="The address, or the reference of the secret that holds the URL.")]
-    threshold: int
+    threshold: Annotated[int | None, Meta(description="null where it does not count.")]
     within: str
     every: str
     state: Annotated[str, Meta(description="quiet or firing.")]
@@ -147,7 +148,7 @@ def describe_record(index: int, record: AlertRecord) -> AlertInfo:
         on=record.on,
         to=record.to,
         target=record.target,
-        threshold=record.threshold,
+        threshold=record.threshold if record.on in COUNTED else None,
         within=format_duration(record.within),
         every=format_duration(record.every),
         state=FIRING if state.is_firing else QUIET,

@@ -89,19 +89,6 @@ def disposition(state: State, reason: str | None, passed: bool, last_outcome: st
     return HANDLED if passed or succeeded else UNKNOWN
 
 
-@frozen(kw_only=True)
-class Overdue:
-    """
-    The delivery of a trigger that has been ready for the longest time.
-
-    :ivar since: when it became ready (seconds, Unix).
-    """
-
-    trigger_id: str
-    event_id: str
-    since: float
-
-
 class IDeliveries(Interface):
     """
     Where each accepted delivery stands.
@@ -167,15 +154,6 @@ class IDeliveries(Interface):
 
     def oldest(versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], StoredDelivery]]:
         """Return for each version (trigger id, number) its oldest unfinished delivery, without its bytes."""
-
-    def overdue(before: float, running: Collection[int]) -> Deferred[Sequence[Overdue]]:
-        """
-        Return for each trigger with deliveries that have been ready since before a time the oldest of them: accepted,
-        or due again, by then. The cost depends on the number of versions that have any, not on how many they have.
-
-        :param before: seconds, Unix.
-        :param running: ids of those that run now, which do not count.
-        """
 
     def recent(trigger_ids: Collection[str], limit: int, depth: int) -> Deferred[Sequence[RecentEvent]]:
         """

@@ -14,10 +14,9 @@ from attrs import evolve
 from zope.interface import implementer
 
 from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
-from harn.store.deliveries import Backlog, DueDelivery, GivenUp, IDeliveries, Overdue, RecentEvent, disposition
+from harn.store.deliveries import Backlog, DueDelivery, GivenUp, IDeliveries, RecentEvent, disposition
 from harn.store.sqlite import claims
 from harn.store.sqlite.executor import Idea, reads, writes
-from harn.store.sqlite.overdue import overdue
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import NAMES, READY, WAITING, Settle
 
@@ -254,11 +253,6 @@ class SQLiteDeliveries(Idea):
         """See `IDeliveries.oldest`."""
         rows = ((version, connection.execute(_OLDEST, version).fetchone()) for version in versions)
         return {version: stored(row) for version, row in rows if row is not None}
-
-    @reads
-    def overdue(self, connection: sqlite3.Connection, before: float, running: Collection[int]) -> Sequence[Overdue]:
-        """See `IDeliveries.overdue`."""
-        return overdue(connection, self._executor.incarnation, before, running)
 
     @reads
     def recent(

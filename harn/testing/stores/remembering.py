@@ -101,6 +101,9 @@ class RememberingTests(StoreTestCase):
             self.result_of(self.store.checkpoints.put("probation", value))
             self.assertEqual(self.result_of(self.store.checkpoints.get("probation")), value)
         self.result_of(self.store.checkpoints.put("other", "x"))
+        self.result_of(self.store.checkpoints.put("other:2", "y"))
+        self.assertEqual(self.result_of(self.store.checkpoints.beginning("other")), {"other": "x", "other:2": "y"})
+        self.assertEqual(self.result_of(self.store.checkpoints.beginning("others")), {})
         self.restart()
         self.assertEqual(self.result_of(self.store.checkpoints.get("probation")), {"generation": 7})
         for _ in range(2):
