@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.errors import AlertNotSent
+from harn.errors import AlertNotSent, HandlerRetryAfter
 from harn.lifecycle import CIRCUIT_CLOSED, CIRCUIT_HALF_OPEN, CIRCUIT_OPEN, CircuitChanged, DeadLettersEnded
 from tests.alerts.world import HEAD, URL, AlertWorld, alert, everywhere, fake
 
@@ -191,8 +191,8 @@ class SilenceTests(AlertCase):
 class LateTests(AlertCase):
     def test_late_and_not(self) -> None:
         """A delivery that is ready for longer than the time begins it; what runs does not count."""
-        self.world.dispatcher.max_outstanding = 1
         self.started(fake("a", extra=alert("late", within="1m")))
+        self.world.dispatcher.apply(1)
         self.world.take("a", "1")
         self.advance(120, 5.0)
         self.assertEqual(self.said(), [])
@@ -206,6 +206,19 @@ class LateTests(AlertCase):
         self.world.calls[0].returns()
         self.advance(20, 5.0)
         self.assertEqual(self.said(), ["resolved late 0"])
+
+    def test_retries(self) -> None:
+        """A retry counts from the time that it was due, and not from when its event was received."""
+        self.started(fake("a", extra=alert("late", within="1m")))
+        self.world.take("a", "1")
+        self.world.take("a", "2")
+        self.world.calls[1].raises(HandlerRetryAfter("later", 7200.0))
+        self.world.dispatcher.apply(1)
+        self.advance(7200, 10.0)
+        self.advance(50, 5.0)
+        self.assertEqual(self.said(), [])
+        self.advance(30, 5.0)
+        self.assertEqual(self.said(), ["firing late 1"])
 
 
 class AdoptionTests(AlertCase):

@@ -72,7 +72,7 @@ _COUNT_UNFINISHED = (
     " FROM " + _UNFINISHED + " GROUP BY trigger_id"
 )
 _FIRST = (
-    "(SELECT received_at FROM deliveries WHERE id = (SELECT id FROM " + _UNFINISHED + " AND trigger_id = t"
+    "(SELECT {} FROM deliveries WHERE id = (SELECT id FROM " + _UNFINISHED + " AND trigger_id = t"
     " AND version = v AND state = {} AND id NOT IN (SELECT value FROM json_each(?1)) ORDER BY id LIMIT 1))"
 )
 # Each step of the recursions is one step in the index: to the next trigger, and to its next version.
@@ -83,7 +83,7 @@ _BACKLOGS = (
     " FROM triggers WHERE t IS NOT NULL UNION ALL"
     " SELECT t, (SELECT min(version) FROM " + _UNFINISHED + " AND trigger_id = t AND version > v)"
     " FROM versions WHERE v IS NOT NULL)"
-    " SELECT t, " + _FIRST.format(0) + ", " + _FIRST.format(1) + ","
+    " SELECT t, " + _FIRST.format("coalesce(due_at, received_at)", 0) + ", " + _FIRST.format("received_at", 1) + ","
     " (SELECT due_at FROM deliveries INDEXED BY deliveries_due WHERE state = 1 AND trigger_id = t"
     " AND id NOT IN (SELECT value FROM json_each(?1)) ORDER BY due_at LIMIT 1)"
     " FROM versions WHERE v IS NOT NULL"
