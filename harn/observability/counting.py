@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from harn.lifecycle import (
+    CIRCUIT_CLOSED,
+    CIRCUIT_HALF_OPEN,
+    CIRCUIT_OPEN,
     Accepted,
     Appended,
     Backpressure,
     Chosen,
+    CircuitChanged,
     DeadLettered,
     Dropped,
     InterpreterRestarted,
@@ -23,6 +27,9 @@ from harn.model.references import LOCAL
 from harn.observability.counts import TriggerCounts
 from harn.observability.metrics import Metrics
 
+CIRCUIT_ACTIONS = {CIRCUIT_OPEN: "opened", CIRCUIT_HALF_OPEN: "half_open_probe", CIRCUIT_CLOSED: "closed"}
+"""Actions of the dimension ``circuit``, by the state that a circuit enters."""
+
 
 class Counting:
     """Adds to `Metrics`; nothing else counts deliveries."""
@@ -33,6 +40,7 @@ class Counting:
         lifecycle.subscribe(Chosen, self._chosen)
         lifecycle.subscribe(RequestRefused, self._refused)
         lifecycle.subscribe(Backpressure, self._backpressure)
+        lifecycle.subscribe(CircuitChanged, self._circuit_changed)
         lifecycle.subscribe(Dropped, self._dropped)
         lifecycle.subscribe(Appended, self._appended)
         lifecycle.subscribe(Accepted, self._accepted)
@@ -58,6 +66,9 @@ class Counting:
 
     def _backpressure(self, event: Backpressure) -> None:
         self._metrics.backpressure(event.dimension, event.action)
+
+    def _circuit_changed(self, event: CircuitChanged) -> None:
+        self._metrics.backpressure("circuit", CIRCUIT_ACTIONS[event.state])
 
     def _dropped(self, event: Dropped) -> None:
         counts = self._metrics.trigger(event.trigger_id, event.provider)

@@ -21,6 +21,15 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN_ENDPOINT = "(unknown)"
 """The endpoint of a request without a route: a path chosen by a stranger never becomes a label."""
 
+BACKPRESSURES = (
+    ("ingest", "admit"),
+    ("ingest", "reject"),
+    ("circuit", "opened"),
+    ("circuit", "half_open_probe"),
+    ("circuit", "closed"),
+)
+"""Dimensions and actions whose series exist, at 0, from the start."""
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
 MOST_SOURCES = 32
@@ -78,7 +87,7 @@ class Metrics:
         self.versions: dict[str, VersionCounts] = {}
         self.removed = Totals()
         self.endpoints: dict[str, EndpointStats] = {}
-        self.backpressures: dict[tuple[str, str], int] = {}
+        self.backpressures: dict[tuple[str, str], int] = dict.fromkeys(BACKPRESSURES, 0)
         self.appends: dict[str, Histogram] = {}
         self.reloads: dict[tuple[str, str], int] = {}
         self.reload_stages: dict[str, Histogram] = {}
@@ -158,10 +167,14 @@ class Metrics:
 
     def append_observed(self, topic: str, seconds: float) -> None:
         """Count one durable append: how long its caller waited."""
+        self.appends_of(topic).observe(seconds)
+
+    def appends_of(self, topic: str) -> Histogram:
+        """Return the durations of durable appends to a topic; after the first call its series exist, at 0."""
         found = self.appends.get(topic)
         if found is None:
             found = self.appends[topic] = Histogram(SECONDS)
-        found.observe(seconds)
+        return found
 
     def reload_finished(
         self, source: str, outcome: str, stages: Mapping[str, float], generation: int, at: float, ok: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.intake import INBOX_TOPIC
 from harn.reload.events import Adopted
 from harn.server import Server
 from harn.statistics.backlogs import Backlogs
@@ -48,6 +49,7 @@ def install(server: Server) -> None:
         metrics=server.metrics,
     )
     server.operations.add(service, *OPERATIONS)
+    server.metrics.appends_of(INBOX_TOPIC)
     disk = DiskWatch(server)
     server.background.add(disk)
     add_disk_gauges(server.metrics, disk)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
+from unittest import SkipTest
 
 from harn.testing.manifests import trigger_text
 from harn.testing.server import ServerProcess, wait_until
-from tests.integration.case import ServerCase
+from tests.integration.case import ServerCase, SharedServerCase
 from tests.observability.lint import findings
 
 HANDLERS = """
@@ -19,6 +21,22 @@ MANIFEST = (
     trigger_text("late", handler="handlers:fails", extra='retry = { max = 3, backoff = "svix" }'),
 )
 FIGURES = ("accepted", "running", "waiting", "dead", "refused", "last_success", "last_failure", "next_due")
+
+
+class ExampleTests(SharedServerCase):
+    """The examples for Prometheus and Grafana."""
+
+    def test_queries(self) -> None:
+        """Each name, label and value that a rule or a panel uses is in the output of a server from the start."""
+        if find_spec("promql_parser") is None or find_spec("yaml") is None:
+            raise SkipTest("the test extra is not installed: promql-parser, pyyaml")
+        from tests.observability.queries import alert_queries, dashboard_queries, findings, shown
+
+        self.write_manifest(trigger_text("gh"))
+        exposed = shown(self.serve().request("GET", "/metrics").body.decode())
+        found = [each for query in alert_queries().values() for each in findings(query, exposed)]
+        found += [f"{title}: {each}" for title, query in dashboard_queries() for each in findings(query, exposed)]
+        self.assertEqual(found, [])
 
 
 class StatisticsTests(ServerCase):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import (
+    CIRCUIT_CLOSED,
+    CIRCUIT_OPEN,
     Appended,
     Backpressure,
     Chosen,
+    CircuitChanged,
     DeadLettered,
     InterpreterRestarted,
     Lifecycle,
@@ -140,7 +143,9 @@ class TriggerTests(CountingCase):
         self.lifecycle.emit(Backpressure("ingest", "reject"))
         self.lifecycle.emit(InterpreterRestarted())
         self.assertEqual(sum(self.metrics.appends["inbox"].counts), 1)
-        self.assertEqual(self.metrics.backpressures, {("ingest", "reject"): 1})
+        self.lifecycle.emit(CircuitChanged("gh", "gh@v1", "https://x", CIRCUIT_CLOSED, CIRCUIT_OPEN, 5, 60.0))
+        counted = {key: count for key, count in self.metrics.backpressures.items() if count}
+        self.assertEqual(counted, {("ingest", "reject"): 1, ("circuit", "opened"): 1})
         self.assertEqual(self.metrics.interpreter_restarts, 1)
 
 
