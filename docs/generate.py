@@ -21,7 +21,7 @@ from harn.backup import operations as backup_operations
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
-from harn.deliveries import change_operations, job_operations
+from harn.deliveries import change_operations, fixtures, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.feature import add_gauges as add_dispatch_gauges
@@ -407,6 +407,8 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *backup_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,
     *delivery_operations.OPERATIONS,
+    *fixtures.READING,
+    *fixtures.WRITING,
     *change_operations.OPERATIONS,
     *job_operations.OPERATIONS,
     show_api,

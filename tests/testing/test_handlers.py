@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import harn
 from harn.handlers import Context, Reject, SecretMissing, TriggerEvent
 from harn.model.fixture import FORMAT
 from harn.testing.handlers import LoggedRecord, load_fixture, run_handler
@@ -51,6 +55,26 @@ class HandlersTests(SynchronousTestCase):
         with open(path, "w", encoding="utf-8") as file:
             json.dump({**binary, "body_base64": "AP8="}, file)
         self.assertEqual(load_fixture(path).raw_body, b"\x00\xff")
+
+    def test_documented_example(self) -> None:
+        """The example of the manual runs as it stands there."""
+        page = Path(harn.__file__).parents[1] / "docs/reference/handlers.md"
+        section = page.read_text("utf-8").split("## Fixtures", 1)[1]
+        code = section.split("```python\n", 1)[1].split("```", 1)[0]
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        body = '{"action": "opened", "issue": {"title": "It does not work"}}'
+        (directory / "issue.json").write_text(json.dumps({**FIXTURE, "body": body}))
+        (directory / "test_example.py").write_text(code)
+        (directory / "handlers.py").write_text(
+            "async def on_issue(event, context):\n"
+            "    assert await context.secret('github/token') == 'for tests'\n"
+            "    return {'title': event.provider_payload['raw']['issue']['title']}\n"
+        )
+        run = [sys.executable, "-m", "unittest", "test_example"]
+        done = subprocess.run(run, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Ran 1 test", done.stderr)
 
     def test_wrong_files(self) -> None:
         """What is not a fixture is refused, with the place of the error."""
