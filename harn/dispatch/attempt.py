@@ -156,6 +156,18 @@ def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, p
     )
 
 
+def skipped(delivery: Delivery, reason: str) -> Settlement:
+    """Settle a delivery that ends without an attempt, for one of `harn.model.delivery.SKIP_REASONS`."""
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        state=SKIPPED,
+        version=delivery.binding.version,
+        attempts=delivery.attempts,
+        passed=delivery.passed,
+        skip_reason=reason,
+    )
+
+
 def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
     """
     Settle a delivery of a version whose drain was cancelled. That does not count as an attempt.

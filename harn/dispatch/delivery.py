@@ -60,6 +60,7 @@ class Delivery:
     :ivar binding: the version that runs it, and on which it holds a lease, from its beginning until it is settled; set
         when it begins. Before that its queue holds the lease.
     :ivar calling: its call, while that runs. ``again``: the timer after which it is queued again.
+    :ivar cancelling: operators who cancel it, and wait for its end.
     :ivar attempts: used up so far. ``passed``: its predicate returned true, and is not called again.
     :ivar interruptions: calls that ended with their interpreter; ``deaths``: those of them that it may have caused.
     :ivar crashes: of servers, while it ran. ``is_read_back``: it comes from the store, not just from a request.
@@ -74,6 +75,7 @@ class Delivery:
         "binding",
         "body",
         "calling",
+        "cancelling",
         "crashes",
         "deaths",
         "delivery_id",
@@ -120,6 +122,7 @@ class Delivery:
         self.size = len(envelope) + length - self.large
         self.calling: Deferred[Returned] | None = None
         self.again: IDelayedCall | None = None
+        self.cancelling: list[Deferred[bool]] = []
 
     @classmethod
     def accepted(cls, delivery_id: int, queue: Queue, new: NewDelivery) -> Delivery:

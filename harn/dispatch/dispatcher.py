@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.dispatch.attempt import failed, succeeded
+from harn.dispatch.attempt import failed, skipped, succeeded
 from harn.dispatch.closed import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
@@ -27,7 +27,7 @@ from harn.dispatch.parts import Limits, Parts
 from harn.dispatch.settler import Outcome
 from harn.errors import AttemptFailed, CallInterrupted
 from harn.lifecycle import Begun, Lifecycle, VersionEnded
-from harn.model.delivery import NewDelivery, Settlement, StoredDelivery, Workload
+from harn.model.delivery import CANCELLED, NewDelivery, Settlement, StoredDelivery, Workload
 from harn.model.outgoing import Returned
 from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore
@@ -36,6 +36,8 @@ from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.dispatch")
+
+T = TypeVar("T")
 
 UNSETTLED_LIMIT = 1024
 """Outcomes not yet on disk beyond which nothing new is begun."""
@@ -72,14 +74,14 @@ class Dispatcher:
         self._room, self._bodies = parts.room, parts.bodies
         self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
         self._retries, self._settler, self._closing = parts.retries, parts.settler, parts.closing
-        self._interruptions = parts.interruptions
+        self._interruptions, self._cancellations = parts.interruptions, parts.cancellations
         self.in_progress: Mapping[int, Delivery] = self._scheduler.running
         self._idle: Deferred[None] | None = None
         self._open = True
         self._in_turn = self._goes_on = False
         self._left: int | None = None
         self._submitted_large: list[Delivery] = []
-        lifecycle.subscribe(VersionEnded, self._version_ended)
+        lifecycle.subscribe(VersionEnded, lambda event: self._queues.version_ended(event.trigger_id, event.version))
 
     # What others ask of it
 
@@ -222,18 +224,19 @@ class Dispatcher:
         """See `Closing.cancel`."""
         return self._then_turn(self._closing.cancel(binding))
 
-    def _then_turn(self, closing: Deferred[int]) -> Deferred[int]:
+    def cancel_delivery(self, event_id: str, delivery_id: int) -> Deferred[bool]:
+        """See `Cancellations.cancel`."""
+        return self._then_turn(Deferred.fromCoroutine(self._cancellations.cancel(event_id, delivery_id)))
+
+    def _then_turn(self, closing: Deferred[T]) -> Deferred[T]:
         """Begin what may begin now, and again when a version is closed."""
 
-        def over(count: int) -> int:
+        def over(result: T) -> T:
             self.turn()
-            return count
+            return result
 
         self.turn()
         return closing.addCallback(over)
-
-    def _version_ended(self, event: VersionEnded) -> None:
-        self._queues.version_ended(event.trigger_id, event.version)
 
     # Turns
 
@@ -355,7 +358,9 @@ class Dispatcher:
     def _raised(self, failure: Failure, delivery: Delivery, destination: Target, began_at: float) -> None:
         self._ended(delivery, destination)
         error = failure.value
-        if delivery.binding.is_cancelled:
+        if delivery.cancelling:
+            self._settle(delivery, skipped(delivery, CANCELLED))
+        elif delivery.binding.is_cancelled:
             # Nothing of it runs on: it was cut off just now.
             self._and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):

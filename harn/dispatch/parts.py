@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
 from harn.dispatch.bodies import RunningBodies
+from harn.dispatch.cancellations import Cancellations
 from harn.dispatch.closing import Closing
 from harn.dispatch.gates import Gates
 from harn.dispatch.interruptions import Interruptions
@@ -69,4 +70,5 @@ class Parts:
         self.retries = Retries(clock, wall, deliveries, registry, queues, self.wakeups, self.writes)
         self.settler = Settler(deliveries, registry, lifecycle, queues, self.scheduler, self.retries, self.writes)
         self.interruptions = Interruptions(clock, registry, queues, self.scheduler, self.settler)
+        self.cancellations = Cancellations(deliveries, registry, lifecycle, queues, self.scheduler, self.settler)
         self.closing = Closing(store, registry, lifecycle, queues, self.scheduler, self.settler, self.writes)

@@ -23,7 +23,7 @@ from harn.triggers.registry import Registry
 
 NAME = "pauses"
 """The name of the record: by trigger id, or `ALL`, each pause."""
-ALL = "*"
+ALL = "/"
 """Stands for the whole server. No trigger has this id."""
 MOST_NAMED = 10
 

@@ -178,11 +178,13 @@ class Share:
     :ivar in_hand: by id, all its deliveries that memory answers for: queued, running, being settled. None of them is
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
+    :ivar barred: ids that are being cancelled in the store, and are not to be read.
     :ivar held: why nothing of it may begin, if a gate says so. ``pace``: how fast what was held begins.
     :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns.
     """
 
     __slots__ = (
+        "barred",
         "credit",
         "ended",
         "held",
@@ -207,6 +209,7 @@ class Share:
         self.is_listed = self.is_reading = False
         self.in_hand: dict[int, Delivery] = {}
         self.ended: set[int] = set()
+        self.barred: set[int] = set()
         self.held: Held | None = None
         self.pace: Pace | None = None
 

@@ -125,6 +125,15 @@ class Queues:
         queue.stored += count
         self.note(queue)
 
+    def left(self, trigger_id: str, version: int) -> None:
+        """Count a row in the store less, which was ready and has ended there."""
+        queue = self.of(trigger_id, version)
+        if queue.stored > 0:
+            queue.stored -= 1
+            if queue.holder is not None:
+                queue.holder.release()
+        self.tidy(queue)
+
     def note(self, queue: Queue) -> None:
         """Record that a queue with deliveries in the store is to be read, or given up."""
         if not queue.stored or queue.is_leaving:
@@ -143,15 +152,19 @@ class Queues:
             before.release(queue.unbegun)
         self.note(queue)
 
+    def withdraw(self, delivery: Delivery) -> None:
+        """Count a delivery that has not begun as one that is being settled."""
+        if delivery.again is not None:
+            delivery.again.cancel()
+            delivery.again = None
+            self.interrupted.discard(delivery)
+        delivery.queue.taken(delivery)
+
     def unload(self, queue: Queue) -> list[Delivery]:
         """Leave what has not begun to the store; return what was in memory of it."""
         waits = queue.waits()
         for delivery in waits:
-            if delivery.again is not None:
-                delivery.again.cancel()
-                delivery.again = None
-                self.interrupted.discard(delivery)
-            queue.taken(delivery)
+            self.withdraw(delivery)
         queue.small.clear()
         queue.large.clear()
         return waits

@@ -84,9 +84,9 @@ class Refill:
     def _read(self, queue: Queue, limit: int) -> Deferred[None]:
         self._queues.is_reading = queue.is_reading = queue.share.is_reading = True
         queue.is_outdated = False
-        reading = self._deliveries.ready(
-            queue.share.trigger_id, queue.version, tuple(queue.share.in_hand), limit, self._queues.room.bytes_for(queue)
-        )
+        share, max_bytes = queue.share, self._queues.room.bytes_for(queue)
+        excluded = (*share.in_hand, *share.barred)
+        reading = self._deliveries.ready(share.trigger_id, queue.version, excluded, limit, max_bytes)
         return reading.addBoth(self._over, queue).addCallbacks(
             self._came, self._failed, callbackArgs=(queue,), errbackArgs=(queue,)
         )
@@ -96,7 +96,7 @@ class Refill:
         return result
 
     def _came(self, rows: Sequence[StoredDelivery], queue: Queue) -> None:
-        ended, in_hand = queue.share.ended, queue.share.in_hand
+        ended, in_hand = queue.share.ended | queue.share.barred, queue.share.in_hand
         queue.share.ended = set()
         if self._open and queue.is_open and queue.share.held is None and not queue.is_outdated:
             for row in rows:

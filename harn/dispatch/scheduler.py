@@ -15,7 +15,7 @@ from collections import deque
 from twisted.internet.interfaces import IReactorTime
 
 from harn.dispatch.bodies import RunningBodies
-from harn.dispatch.delivery import Delivery
+from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queue import Pace, Queue, Share
 from harn.dispatch.queues import Queues
 from harn.dispatch.suspects import Suspects
@@ -70,6 +70,18 @@ class Scheduler:
         self._suspects.remove(queue)
         self.enlist(queue.share)  # at its next turn it waits for room no more
         return self._queues.unload(queue)
+
+    def remove(self, delivery: Delivery) -> None:
+        """Remove one delivery that has not begun: it is about to be settled."""
+        queue = delivery.queue
+        if delivery.phase is Phase.QUEUED:
+            if delivery.crashes:
+                self._suspects.remove(queue, delivery)
+            else:
+                (queue.large if delivery.large else queue.small).remove(delivery)
+        self._queues.withdraw(delivery)
+        self._queues.note(queue)
+        self.enlist(queue.share)
 
     def next(self) -> Delivery | None:
         """Return the delivery to begin now, which its queue counts no more; None if there is none."""

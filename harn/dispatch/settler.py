@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.dispatch.attempt import cancelled, removed
+from harn.dispatch.attempt import cancelled, removed, skipped
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queues import Queues
 from harn.dispatch.retries import Retries
@@ -17,7 +17,7 @@ from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.writes import Writes
 from harn.errors import EventLogGone
 from harn.lifecycle import Lifecycle
-from harn.model.delivery import DONE, READY, WAITING, Settlement
+from harn.model.delivery import CANCELLED, DEAD, READY, WAITING, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -111,6 +111,10 @@ class Settler:
         settled = delivery.settled(settlement)
         delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
         goes_on = settlement.state in (READY, WAITING)
+        if goes_on and delivery.cancelling:
+            cancelling = self.settle(delivery, skipped(delivery, CANCELLED))
+            self._lifecycle.emit(settled)
+            return cancelling
         if goes_on and self._registry.for_queued(binding.id, settlement.version) is None:
             giving_up = self.give_up(delivery)
             self._lifecycle.emit(settled)
@@ -125,11 +129,14 @@ class Settler:
             if settlement.due_at is not None:
                 self._retries.waits(binding.id, settlement.due_at)
         else:
-            delivery.become(Phase.DONE if settlement.state == DONE else Phase.DEAD)
+            delivery.become(Phase.DEAD if settlement.state == DEAD else Phase.DONE)
         self._lifecycle.emit(settled)
         binding.release()
         if not queue.begun:
             self._queues.tidy(queue)
+        if delivery.cancelling:
+            for operator in delivery.cancelling:
+                operator.callback(settlement.skip_reason == CANCELLED)
         if self._watchers:
             for watcher in self._watchers.pop(delivery.event_id, ()):
                 watcher.callback(Outcome(delivery, settlement))

@@ -62,11 +62,15 @@ class Suspects:
             self._since = self._clock.seconds()
             self._plan()
 
-    def remove(self, queue: Queue) -> None:
-        """Remove all deliveries of a queue."""
+    def remove(self, queue: Queue, only: Delivery | None = None) -> None:
+        """Remove all deliveries of a queue, or one of them."""
+
+        def stays(delivery: Delivery) -> bool:
+            return delivery.queue is not queue or (only is not None and delivery is not only)
+
         if self.concern:
-            self._some = deque(delivery for delivery in self._some if delivery.queue is not queue)
-            self._alone = deque(delivery for delivery in self._alone if delivery.queue is not queue)
+            self._some = deque(filter(stays, self._some))
+            self._alone = deque(filter(stays, self._alone))
             self._plan()
 
     def pop(self, running: Collection[int]) -> Delivery | None:

@@ -47,6 +47,14 @@ class DueDelivery:
 
 
 @frozen
+class Unfinished:
+    """The state of an unfinished delivery, and the version that its row names."""
+
+    state: State
+    version: int
+
+
+@frozen
 class GivenUp:
     """Counts of the deliveries of one provider that became dead letters: were ``ready`` to run, or ``waiting``."""
 
@@ -142,6 +150,13 @@ class IDeliveries(Interface):
         :param excluding: ids that stay as they are: of those that memory has.
         :param waiting: those that wait for a retry, too; ``tried``: those that have used up an attempt, too.
         :return: how many that were, by provider.
+        """
+
+    def skip(delivery_id: int, reason: str) -> Deferred[Unfinished | None]:
+        """
+        End a delivery that is ready or waits as skipped, for one of `harn.model.delivery.SKIP_REASONS`.
+
+        :return: its state and version before; None when it is not unfinished, or another server's.
         """
 
     def redrive(trigger_id: str, version: int, to_version: int, since: float) -> Deferred[int]:

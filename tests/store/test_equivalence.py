@@ -90,6 +90,7 @@ UNITS = st.one_of(
     st.tuples(st.just("settle"), settlements()),
     st.tuples(st.just("claim"), st.just("admin"), KEYS, WAITS.map(lambda wait: NOW + wait)),
     st.tuples(st.just("append"), st.sampled_from(["t1", "t2"]), st.just("kind"), st.just({"a": 1})),
+    st.tuples(st.just("skip"), IDS, st.just("cancelled")),
     st.tuples(st.just("due"), WAITS.map(lambda wait: NOW + wait), st.integers(1, 3)),
     st.tuples(
         st.just("dead_letter"),

@@ -14,11 +14,19 @@ from attrs import evolve
 from zope.interface import implementer
 
 from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
-from harn.store.deliveries import Backlog, DueDelivery, GivenUp, IDeliveries, RecentEvent, disposition
+from harn.store.deliveries import (
+    Backlog,
+    DueDelivery,
+    GivenUp,
+    IDeliveries,
+    RecentEvent,
+    Unfinished,
+    disposition,
+)
 from harn.store.sqlite import claims
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
-from harn.store.sqlite.settling import NAMES, READY, WAITING, Settle
+from harn.store.sqlite.settling import DONE, NAMES, READY, SKIPPED, WAITING, Settle
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -189,6 +197,12 @@ _REDRIVE = (
 )
 _RETAKE_REDRIVEN = claims.RETAKE.format("SELECT id FROM deliveries INDEXED BY deliveries_finished WHERE " + _REDRIVEN)
 
+_UNFINISHED_ONE = "SELECT state, version FROM deliveries WHERE id = ? AND state < 2 AND owner = ?"
+_SKIP = (
+    f"UPDATE deliveries SET state = {DONE}, ended_as = {SKIPPED}, due_at = NULL, settled_at = ?, skip_reason = ?"
+    " WHERE id = ?"
+)
+
 _ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - ? WHERE state = 1 AND owner = ?"
 
 
@@ -304,6 +318,15 @@ class SQLiteDeliveries(Idea):
         # An attempt that ran on may settle one of them again; then no row has its number any more.
         session.keep_numbers()
         return found
+
+    @writes
+    def skip(self, session: Session, delivery_id: int, reason: str) -> Unfinished | None:
+        """See `IDeliveries.skip`."""
+        found = session.connection.execute(_UNFINISHED_ONE, (delivery_id, session.incarnation)).fetchone()
+        if found is None:
+            return None
+        session.connection.execute(_SKIP, (self._executor.wall.seconds(), reason, delivery_id))
+        return Unfinished(NAMES[found[0]], found[1])
 
     @writes
     def redrive(self, session: Session, trigger_id: str, version: int, to_version: int, since: float) -> int:

@@ -18,7 +18,7 @@ from harn.model.delivery import (
     WAITING,
     DeadLetter,
 )
-from harn.store.deliveries import GivenUp
+from harn.store.deliveries import GivenUp, Unfinished
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS
 from harn.testing.stores.kit import (
     KEEP,
@@ -103,6 +103,20 @@ class OperatingTests(StoreTestCase):
         self.restart()
         self.die("e2")
         self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), number)
+
+    # skip
+
+    def test_skip(self) -> None:
+        """What is ready or waits ends as skipped, and its state before is returned; what has ended stays as it is."""
+        ready, waiting, done = (self.accept_one(f"e{n}") for n in range(3))
+        self.settle(waiting, WAITING, version=2, due_at=NOW + 5)
+        self.settle(done)
+        found = [
+            self.result_of(self.store.deliveries.skip(each, "cancelled")) for each in (ready, waiting, done, ready, 99)
+        ]
+        self.assertEqual(found, [Unfinished(READY, 1), Unfinished(WAITING, 2), None, None, None])
+        self.assertEqual([self.state_of(f"e{n}")[0] for n in range(3)], [SKIPPED, SKIPPED, DONE])
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([], []))
 
     # redrive
 

@@ -66,6 +66,9 @@ class ModelStore:
     def next_due(self, after: float) -> float | None:
         return self._deliveries.next_due(self.incarnation, after)
 
+    def skip(self, delivery_id: int, reason: str) -> Any:
+        return self._deliveries.skip(self.incarnation, self._wall.seconds(), delivery_id, reason)
+
     def redrive(self, trigger_id: str, version: int, to_version: int, since: float) -> int:
         return self._deliveries.redrive(self.incarnation, trigger_id, version, to_version, since)
 

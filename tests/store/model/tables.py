@@ -25,7 +25,7 @@ from harn.model.delivery import (
     Settlement,
     StoredDelivery,
 )
-from harn.store.deliveries import Backlog, DueDelivery, GivenUp, RecentEvent, disposition
+from harn.store.deliveries import Backlog, DueDelivery, GivenUp, RecentEvent, Unfinished, disposition
 from harn.store.event_log import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -214,6 +214,16 @@ class DeliveryTables:
             self._bury(row, dead, now)
         providers = sorted({row.stored.provider for row in rows})
         return [GivenUp(each, counts[each, READY], counts[each, WAITING]) for each in providers]
+
+    def skip(self, owner: int, at: float, delivery_id: int, reason: str) -> Unfinished | None:
+        """See `IDeliveries.skip`."""
+        row = self._rows.get(delivery_id)
+        if row is None or not row.is_unfinished or row.owner != owner:
+            return None
+        found = Unfinished(row.stored.state, row.stored.version)
+        row.stored = evolve(row.stored, state=SKIPPED, due_at=None)
+        row.settled_at = at
+        return found
 
     def redrive(self, owner: int, trigger_id: str, version: int, to_version: int, since: float) -> int:
         """See `IDeliveries.redrive`."""

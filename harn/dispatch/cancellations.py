@@ -1,0 +1,101 @@
+"""
+Cancelling single deliveries: one that waits or is ready ends as skipped, one that runs is cut off and ends the same.
+
+What is in memory is settled there; the rest in one unit of the store, and until that is on disk it is not read.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from harn.dispatch.attempt import skipped
+from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.queues import Queues
+from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.settler import Settler
+from harn.lifecycle import Lifecycle, Settled
+from harn.model.delivery import CANCELLED, READY, SKIPPED, Settlement, StoredDelivery
+from harn.store.deliveries import IDeliveries
+from harn.triggers.registry import Registry
+
+
+class Cancellations:
+    """Cancels deliveries."""
+
+    def __init__(
+        self,
+        deliveries: IDeliveries,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        queues: Queues,
+        scheduler: Scheduler,
+        settler: Settler,
+    ) -> None:
+        self._deliveries = deliveries
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._queues = queues
+        self._scheduler = scheduler
+        self._settler = settler
+
+    async def cancel(self, event_id: str, delivery_id: int) -> bool:
+        """
+        Cancel a delivery of an event.
+
+        :return: whether it ended as cancelled, which is on disk then; False when it had ended before, or ended by
+            itself at that moment.
+        :raises EventLogUnavailable: of a delivery that is in the store alone; it stays as it was.
+        """
+        row = next((each for each in await self._deliveries.find(event_id) if each.delivery_id == delivery_id), None)
+        if row is None:
+            return False
+        for share in self._queues.shares(row.trigger_id):
+            delivery = share.in_hand.get(delivery_id)
+            if delivery is not None:
+                return await self._cancel_in_hand(delivery)
+        return await self._cancel_stored(row)
+
+    def _cancel_in_hand(self, delivery: Delivery) -> Deferred[bool]:
+        ended: Deferred[bool] = Deferred()
+        delivery.cancelling.append(ended)
+        queue = delivery.queue
+        if delivery.phase in (Phase.QUEUED, Phase.INTERRUPTED):
+            self._scheduler.remove(delivery)
+            assert queue.holder is not None
+            delivery.binding = queue.holder
+            self._settler.settle(delivery, skipped(delivery, CANCELLED))
+        elif delivery.calling is not None:
+            delivery.calling.cancel()
+        # One that is being settled: what it comes to stands, and only its next attempt is cancelled.
+        return ended
+
+    async def _cancel_stored(self, row: StoredDelivery) -> bool:
+        share = self._queues.of(row.trigger_id, row.version).share
+        share.barred.add(row.delivery_id)
+        try:
+            found = await self._deliveries.skip(row.delivery_id, CANCELLED)
+        finally:
+            share.barred.discard(row.delivery_id)
+            if share.is_reading:
+                share.ended.add(row.delivery_id)
+        if found is None:
+            return False
+        if found.state == READY:
+            self._queues.left(row.trigger_id, found.version)
+        else:
+            self._registry.retries_end(row.trigger_id, 1)
+        binding = self._registry.newest(row.trigger_id)
+        settlement = Settlement(
+            delivery_id=row.delivery_id,
+            state=SKIPPED,
+            version=found.version,
+            attempts=row.attempts,
+            passed=row.passed,
+            skip_reason=CANCELLED,
+        )
+        kind = "local" if binding is None else binding.handler_kind
+        key = f"{row.trigger_id}@v{found.version}"
+        self._lifecycle.emit(
+            Settled(row.trigger_id, row.provider, key, row.event_id, row.envelope, False, settlement, kind)
+        )
+        return True
