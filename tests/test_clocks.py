@@ -58,7 +58,7 @@ class WallClockTests(SynchronousTestCase):
         self.assertEqual(rfc3339(WallClock().seconds()), "2023-11-14T22:13:20.250Z")
 
     def test_steps_back(self) -> None:
-        """A step back is noticed once, however far it goes; a clock that is slow, or set forward, is none."""
+        """A step back is noticed once, however far it goes; a slow clock, or a step forward, is ignored."""
         clock = Clock()
         wall = SteppedWall(clock, ahead=1000.0)
         steps = BackSteps(clock, wall)
@@ -70,7 +70,7 @@ class WallClockTests(SynchronousTestCase):
         self.assertEqual(seen, [0.0, 3600.0, 0.0, 0.0, 0.0, 0.0, 1800.0])
 
     def test_sleeping(self) -> None:
-        """Nobody sleeps longer than a minute before the wall clock is looked at again, nor less than no time."""
+        """No sleep lasts longer than a minute before the wall clock is read again, nor less than no time."""
         clock = Clock()
         wall = SteppedWall(clock, ahead=1000.0)
         self.assertEqual([sleep_until(each, wall) for each in (999.0, 1010.0, 5000.0)], [0.0, 10.0, LONGEST_SLEEP])

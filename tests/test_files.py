@@ -1,4 +1,4 @@
-"""Reading files that may be no files: nothing is waited for, and everything is named."""
+"""Reading files of any kind: nothing is waited for, and everything is named."""
 
 from __future__ import annotations
 

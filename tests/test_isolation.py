@@ -35,11 +35,11 @@ STILL_PRIVATE = frozenset(
         "vm/test_process.py",
     )
 )
-"""Files whose tests look into other objects; no further one may: a change of what is private breaks no test."""
+"""Files whose tests read private attributes of other objects; no further one may: then refactoring breaks no test."""
 
 
 def name_of(node: ast.AST) -> str:
-    """Return the last part of a name: ``kill`` of ``os.kill``; nothing for what is no name."""
+    """Return the last part of a name: ``kill`` of ``os.kill``; empty for another expression."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
@@ -112,7 +112,7 @@ def pokes(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 class IsolationTests(SynchronousTestCase):
-    """The rule, and that it finds what it is for."""
+    """The rule, and that it finds violations."""
 
     def test_every_test_leaves_the_runner_alone(self) -> None:
         """No test signals its own process, changes what all tests share, or pauses for a guessed time."""

@@ -58,7 +58,7 @@ LAYERS: dict[str, int] = {
 """Layer by room: a room is a package or module directly in ``harn``. Imports point down."""
 
 FACADES = frozenset(("interfaces", "testing"))
-"""Rooms for others to import from; they may import anything public, and no room of ours imports them.
+"""Rooms for others to import from; they may import anything public, and no room of harn imports them.
 
 Only ``cli`` does: ``harn connector check`` runs the suite for authors of connectors.
 """
@@ -70,7 +70,7 @@ VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))
 """Rooms of the lowest layer that the others in it may import, as they are one idea in several modules."""
 
 CHILD_MAY = frozenset(("handlers", "model", "vm"))
-"""What the child's program may import of ours: an interpreter holds neither Twisted nor the store."""
+"""The modules of harn that the child's program may import: an interpreter holds neither Twisted nor the store."""
 
 FORBIDDEN_NAMES = frozenset(("util", "utils", "common", "helper", "helpers", "manager", "misc"))
 LONGEST = 400
@@ -96,7 +96,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def room(name: str) -> str:
-    """Return the room of a module of ours: ``harn.store.sqlite`` is in ``store``."""
+    """Return the room of a module of harn: ``harn.store.sqlite`` is in ``store``."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else ""
 
@@ -133,7 +133,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_the_rule_can_be_broken(self) -> None:
-        """The rule turns away what points up or sideways, and takes what points down."""
+        """The rule refuses imports that point up or sideways, and accepts those that point down."""
         self.assertFalse(may_import("store", "dispatch"))
         self.assertFalse(may_import("store", "manifest"))
         self.assertFalse(may_import("dispatch", "reload"))
@@ -153,7 +153,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
 
     def test_the_handlers_room_is_light(self) -> None:
-        """What the interpreter's child process imports of ours leads to msgspec and the standard library alone."""
+        """The modules of harn that the interpreter's child process imports need only msgspec and Python's own."""
         todo, seen, foreign = ["harn.vm.program", "harn.handlers"], set[str](), set[str]()
         files = dict(modules())
         while todo:
@@ -174,7 +174,7 @@ class ModuleTests(SynchronousTestCase):
     """What holds for every module."""
 
     def test_no_module_is_named_for_nothing(self) -> None:
-        """A module is named for what it is, never for being of use."""
+        """A module is named for its subject, never for being of use."""
         wrong = [name for name, _ in modules() if name.rpartition(".")[2] in FORBIDDEN_NAMES]
         self.assertEqual(wrong, [])
 

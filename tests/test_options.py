@@ -1,4 +1,4 @@
-"""What ``serve`` can be told: who wins, what is refused, and that the command and twistd agree."""
+"""The options of ``serve``: which source wins, which values are refused, and that the command and twistd agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ServeOptionsTests(SynchronousTestCase):
     """Flags, environment and defaults."""
 
     def test_defaults(self) -> None:
-        """Nobody said anything: paths are made absolute, and what the manifest may say is left to it."""
+        """Without any option: paths are made absolute, and the settings of the manifest are left to it."""
         self.assertEqual(
             told(),
             ServeOptions(
@@ -46,14 +46,14 @@ class ServeOptionsTests(SynchronousTestCase):
         )
 
     def test_flag_wins_over_environment_over_default(self) -> None:
-        """Each later voice is heard only where the earlier ones are silent; an empty variable is silent."""
+        """Each later source counts only where the earlier ones have no value; an empty variable has none."""
         environ = {"HARN_ORCHESTRATOR_LISTEN": "[::1]:1", "HARN_ORCHESTRATOR_STATE_DIR": ""}
         options = told(environ=environ)
         self.assertEqual((options.host, options.port, options.state_dir), ("::1", 1, "/at/.harn/orchestrator"))
         self.assertEqual(told(environ=environ, bind="0.0.0.0:2").port, 2)
 
     def test_every_variable_is_heard(self) -> None:
-        """Each option can be told by its variable."""
+        """Each option can be set by its variable."""
         environ = {
             "HARN_ORCHESTRATOR_MANIFEST": "other.toml",
             "HARN_ORCHESTRATOR_CERT": "c.pem",

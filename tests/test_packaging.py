@@ -59,7 +59,7 @@ class WheelTests(SynchronousTestCase):
         return zipfile.ZipFile(wheel)
 
     def test_contents(self) -> None:
-        """Every module of ours is in it, the plugin too, and nothing that would shadow Twisted or be strange to it."""
+        """Every module of harn is in it, the plugin too, and nothing that would shadow Twisted."""
         with self.build() as wheel:
             names = set(wheel.namelist())
             metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))

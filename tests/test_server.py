@@ -18,7 +18,7 @@ from harn.vm.childprocess import CLOSE_GRACE, KILL_GRACE
 
 
 class Noting(Service):
-    """A service that notes its start and its end, and ends when it is told to."""
+    """A service that records its start and its end, and ends when the test fires ``ending``."""
 
     def __init__(self, name: str, done: list[str]) -> None:
         self.called = name
@@ -137,7 +137,7 @@ class ServerTests(SynchronousTestCase):
         self.server = Server(Runtime(Clock()), nothing, {}, Lifecycle(), store, nothing)
 
     def test_parts(self) -> None:
-        """A part is found by its class, or by what it is said to be; there is one of each kind."""
+        """A part is found by its class, or by the kinds given; there is one of each kind."""
         services = self.server.add(Services(Clock()))
         self.assertIs(self.server[Services], services)
         self.server.add(services, Noting)

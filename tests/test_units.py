@@ -54,7 +54,7 @@ class UnitTests(SynchronousTestCase):
             self.assertIn(f"```ini\n{(UNITS / name).read_text('utf-8')}```", page, name)
 
     def test_reload(self) -> None:
-        """The default is what systemd 249 knows: ready by notification, and a command that waits and may fail."""
+        """The default works with systemd 249: ready by notification, and a command that waits and may fail."""
         self.assertEqual(self.settings["Type"], "notify")
         directory = self.settings["ExecStart"].partition("--state-dir ")[2]
         self.assertEqual(self.settings["ExecReload"], f"{COMMAND} orchestrator reload --state-dir {directory}")
@@ -68,7 +68,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
     def test_exposure(self) -> None:
-        """The service can do little but what it is for."""
+        """The service has only the rights that it needs."""
         done = self.analyze("security", "--offline=true", "--no-pager", "./harn.service")
         if "unrecognized option" in done.stderr:
             raise SkipTest("systemd before 250")

@@ -1,4 +1,4 @@
-"""Waiting for work that goes on when nobody waits for it any more, and work that is tried again."""
+"""Waiting for work that continues when its caller stops waiting, and work that is tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and what the refused are told."""
+"""Authentication: the senders that are accepted and refused, and the message of a refusal."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class AuthenticatorTests(SynchronousTestCase):
         return self.authenticator.authenticate(method, target, lower, body, now)
 
     def refused(self, headers: dict[str, str], **changed: Any) -> str:
-        """Return what the refused sender is told; none of our credentials is in it."""
+        """Return the message of a refusal; it contains no credential of the server."""
         error = self.assertRaises(CredentialsRejected, lambda: self.authenticate(headers, **changed))
         for value in ("key-one", "shared"):
             self.assertNotIn(value, str(error))
         return str(error)
 
     def test_keys(self) -> None:
-        """Each key is accepted in either header, and the actor tells which, without telling the key."""
+        """Each key is accepted in either header, and the actor names which, without its value."""
         first = "key:" + hashlib.sha256(b"key-one").hexdigest()[:8]
         for headers in (
             {"Authorization": "Bearer key-one"},
@@ -56,7 +56,7 @@ class AuthenticatorTests(SynchronousTestCase):
         self.assertEqual(second.actor, "key:" + hashlib.sha256(b"key-tw\xc3\xb6").hexdigest()[:8])
 
     def test_token(self) -> None:
-        """The token is a key with a name of its own, with other credentials or without; it is not told either."""
+        """The token is a key with a name of its own, with other credentials or without; its value is never shown."""
         for credentials in (Credentials(), Credentials(keys=(b"key-one",))):
             self.authenticator = Authenticator(credentials, b"token-1")
             self.assertTrue(self.authenticator.configured)
@@ -86,12 +86,12 @@ class AuthenticatorTests(SynchronousTestCase):
         self.refused({"X-API-Key": "wrong", **admin_headers(b"shared", "POST", TARGET, b"{}", NOW)})
 
     def test_none(self) -> None:
-        """Without credentials the sender is told what to send."""
+        """Without credentials the message says what to send."""
         said = self.refused({"Content-Type": "application/json"})
         self.assertIn("Bearer", said)
 
     def test_signed_by_the_description(self) -> None:
-        """A signature made by the description, with other code than ours, is accepted."""
+        """A signature made from the description, with code other than harn's, is accepted."""
         text = f"POST\n{TARGET}\n1700000000\n{hashlib.sha256(b'{}').hexdigest()}"
         signature = base64.b64encode(hmac.new(b"shared", text.encode(), hashlib.sha256).digest()).decode()
         for header in (
@@ -183,7 +183,7 @@ class AuthenticatorTests(SynchronousTestCase):
         self.assertRaises(CredentialsRejected, early, {"authorization": "Bearer wrong"}, NOW)
 
     def test_not_configured(self) -> None:
-        """Without credentials nobody gets in, and the message names the variables."""
+        """Without credentials every sender is refused, and the message names the variables."""
         self.authenticator = Authenticator(Credentials())
         for headers in (
             {},
@@ -218,7 +218,7 @@ class AuthenticatorTests(SynchronousTestCase):
         self.refused(headers)
 
     def test_without_ours(self) -> None:
-        """Credentials of ours are taken out of headers; for those of others nothing is copied."""
+        """The server's own credentials are removed from headers; headers with other credentials are not copied."""
         signature = sign_request(b"shared", "POST", TARGET, b"{}", NOW)
         for ours in (
             {"x-api-key": "key-one"},

@@ -37,7 +37,7 @@ class CredentialsTests(SynchronousTestCase):
         self.assertEqual(credentials.files, (os.path.abspath(keys), os.path.abspath(secret)))
 
     def test_trimmed(self) -> None:
-        """What is around a credential is no part of it; what nobody meant is said, with the variable's name."""
+        """White space around a credential is stripped; a byte order mark is reported with the variable's name."""
         keys, secret = self.file(b"\xef\xbb\xbfone\n two \n\n"), self.file(b"\xef\xbb\xbf s3cret\n\n")
         credentials = Credentials.from_environment({f"{API_KEYS}_FILE": keys, f"{HMAC_SECRET}_FILE": secret})
         self.assertEqual((credentials.keys, credentials.hmac_secret), ((b"one", b"two"), b"s3cret"))
@@ -57,7 +57,7 @@ class CredentialsTests(SynchronousTestCase):
             self.assertFalse(credentials.configured)
 
     def test_emptied(self) -> None:
-        """What is there and holds nothing is an error that names it, and never means that nobody may do anything."""
+        """A variable that is set and empty is an error that names it, and does not turn authentication off."""
         for content in (b"", b"\n", b" \r\n\t", b",, ,\n,", b"# old: one\n  # none now\n", b"\xef\xbb\xbf\n"):
             path = self.file(content)
             error = self.assertRaises(SecretUnavailable, Credentials.from_environment, {f"{API_KEYS}_FILE": path})
@@ -70,7 +70,7 @@ class CredentialsTests(SynchronousTestCase):
             self.assertRaisesRegex(SecretUnavailable, "holds no", Credentials.from_environment, environ)
 
     def test_all_that_is_wrong(self) -> None:
-        """Both variables are told of at once."""
+        """Problems of both variables are reported at once."""
         environ = {f"{API_KEYS}_FILE": self.file(b""), f"{HMAC_SECRET}_FILE": self.file(b"")}
         error = str(self.assertRaises(SecretUnavailable, Credentials.from_environment, environ))
         self.assertIn("holds no key", error)

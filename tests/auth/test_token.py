@@ -34,7 +34,7 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(os.stat(token_path(self.directory)).st_mode & 0o777, 0o600)
 
     def test_no_token(self) -> None:
-        """A file that is missing, empty, a pipe or no file at all is no token, and is not waited for."""
+        """A file that is missing, empty, a pipe or another kind of file gives no token, and is not waited for."""
         self.assertIsNone(read_token(self.directory))
         path = token_path(self.directory)
         with open(path, "wb"):

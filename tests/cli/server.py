@@ -1,4 +1,4 @@
-"""A stand-in for a running server: a real socket, scripted answers, and a state directory that tells of it."""
+"""A stand-in for a running server: a real socket, scripted answers, and a state directory that names it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class StubServer:
                 self.answer()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Stay silent."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         if tls is not None:

@@ -52,7 +52,7 @@ class CommandCase(SynchronousTestCase):
         self.environ: dict[str, str | None] = {**dict.fromkeys(CREDENTIALS), **CREDENTIALS}
 
     def serve(self, *answers: tuple[int, Any] | None, **told: Any) -> StubServer:
-        """Start a stand-in that the state directory tells of; ``told``: what its state file says beside."""
+        """Start a stand-in that the state directory names; ``told``: further members of its state file."""
         server = StubServer(*answers)
         self.addCleanup(server.close)
         self.addCleanup(tell_of(server.url, self.state_dir, **told).release)
@@ -139,7 +139,7 @@ class ReloadTests(CommandCase):
         )
 
     def test_dry_run_exits_by_what_it_found(self) -> None:
-        """A dry run exits 0 for nothing, 1 for changes, 2 for problems."""
+        """A dry run exits 0 without changes, 1 with changes, 2 with problems."""
         self.serve((200, {**NOTHING, "dry_run": True}), (200, {**REPORT, "dry_run": True}), (422, ERROR))
         found = [self.harn("reload", "--dry-run") for _ in range(3)]
         self.assertEqual([result.exit_code for result in found], [0, 1, 2])
@@ -195,18 +195,18 @@ class ReloadTests(CommandCase):
         self.assertIn("cannot be used with --admin-url", result.stderr)
 
     def test_nobody_listens(self) -> None:
-        """A URL at which nobody listens is named."""
+        """A URL at which no server listens is named."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         self.assert_failed(self.harn("reload", "--admin-url", url), f"no server answers at {url}")
 
     def test_no_url(self) -> None:
-        """What is no URL of a server is refused."""
+        """A value that cannot be the URL of a server is refused."""
         for url in ("localhost:8080", "ftp://a", "http://", "http://a:port"):
             self.assert_failed(self.harn("reload", "--admin-url", url), repr(url))
 
     def test_somebody_else_listens(self) -> None:
-        """A server that is not ours is recognized by its answer."""
+        """A server other than harn is recognized by its answer."""
         server = self.serve((200, b"<html>"), (200, {"status": "fine"}), (404, b"not here"))
         for said in (server.url, server.url, "404: not here"):
             self.assert_failed(self.harn("reload"), said)
@@ -223,7 +223,7 @@ class ReloadTests(CommandCase):
         self.environ = dict.fromkeys(CREDENTIALS)
         server = self.serve()
         self.assert_failed(self.harn("reload"), *CREDENTIALS, "token is missing; restart the server")
-        os.mkdir(os.path.join(self.state_dir, "token"))  # nobody can read it as a file
+        os.mkdir(os.path.join(self.state_dir, "token"))  # it cannot be read as a file
         self.assert_failed(self.harn("reload"), *CREDENTIALS, "token cannot be read; run this as the server's user")
         self.assertEqual(server.seen, [])
 

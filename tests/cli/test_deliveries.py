@@ -162,7 +162,7 @@ class DrawingTests(SynchronousTestCase):
 
 
 class Paged:
-    """A source that ends each page early, as a server does whose time for a list is over."""
+    """A source that ends each page early, as a server does when its time for a list has ended."""
 
     def __init__(self) -> None:
         self.wanted: list[tuple[int, str | None]] = []

@@ -104,11 +104,11 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(next(said), line("a@v1", 2, 0.0))
 
     def stays(self, error: HarnError) -> None:
-        """Hear that the server went away, where it did not."""
+        """Record that the server became unavailable, where it did not."""
         self.fail(f"said to be away: {error}")
 
     def test_server_goes_away(self) -> None:
-        """While a server is away it is looked for, which is said once each time; then the watching goes on."""
+        """While a server is unavailable it is looked for, which is logged once each time; then watching continues."""
         gone, late, none = ServerUnreachable("gone"), AnswerTimedOut("late"), NoServer("none runs")
         starting = RequestRefused("starting", 503)
         held, less = [drain("a@v1", 2)], [drain("a@v1", 1)]
@@ -156,7 +156,7 @@ class WatchTests(SynchronousTestCase):
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.tuples(HELD_NOW, HELD_NOW), max_size=8))
     def test_the_last_word_is_true(self, counts: list[tuple[int | None, int | None]]) -> None:
-        """Whatever comes and goes: who reads the lines knows at the end what drains, and how much it holds."""
+        """Whatever appears and disappears: the last lines show what drains at the end, and its load."""
         both = ("a@v1", "a@v2")
         looks = [{name: held for name, held in zip(both, each, strict=True) if held is not None} for each in counts]
 
@@ -209,7 +209,7 @@ class DrainsTests(CommandCase):
         )
 
     def test_actions(self) -> None:
-        """``--cancel`` and ``--move`` name the version, and say what became of what it held."""
+        """``--cancel`` and ``--move`` name the version, and print what happened to its deliveries."""
         moved = {"binding": "gh@v1", "moved": 4, "to": "gh@v2"}
         server = self.serve(
             (200, {"binding": "gh@v1", "cancelled": 4}), (200, moved), (200, {**moved, "to": None}), (200, moved)

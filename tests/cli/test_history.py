@@ -224,7 +224,7 @@ class ServerTests(CommandCase):
         self.assert_failed(self.harn("show", "3"), "kept are: 5")
 
     def test_usage(self) -> None:
-        """What is no number of a generation is wrong usage."""
+        """A value that cannot be the number of a generation is wrong usage."""
         for words in (
             ["show"],
             ["show", "x"],

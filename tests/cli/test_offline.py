@@ -49,7 +49,7 @@ class OfflineTests(TestCase):
         self.assertEqual(set(records[0]), {"number", "kind", "payload", "headers", "occurred_at"})
 
     async def test_unknown_topic(self) -> None:
-        """A topic that is misspelt is an error that names those there are; one of ours may be empty."""
+        """A topic that is misspelt is an error that names the existing ones; a topic of harn's own may be empty."""
         directory = await self.write(1, "plugin.own")
 
         def events(topic: str) -> Result:

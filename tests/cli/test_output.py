@@ -19,10 +19,10 @@ TRACEBACK = "Traceback"
 
 
 class OutputTests(CommandCase):
-    """Standard output and error that are full, closed, or that nobody reads any more."""
+    """Standard output and error that are full, closed, or have no reader."""
 
     def run_shell(self, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command whose output goes where a shell lets it go; give its status and what is on standard error."""
+        """Run a command with a shell's redirections; return its status and its standard error."""
         line = f'"$0" -m harn "$@" {redirection}'
         environ = {name: value for name, value in {**os.environ, **self.environ}.items() if value is not None}
         command = ["sh", "-c", line, sys.executable, *words]
@@ -31,7 +31,7 @@ class OutputTests(CommandCase):
         )
 
     def test_closed(self) -> None:
-        """With standard streams closed a reload is asked for as ever, and its status tells how it went."""
+        """With standard streams closed a reload is still requested, and the exit status shows its outcome."""
         server = self.serve((200, NOTHING), (200, NOTHING))
         for redirection in (">&-", "<&- >&- 2>&-"):
             done = self.run_shell(redirection, "orchestrator", "reload", "--state-dir", self.state_dir)
@@ -39,7 +39,7 @@ class OutputTests(CommandCase):
         self.assertEqual(len(server.seen), 2)
 
     def test_full(self) -> None:
-        """A full disk is an error in words; of a dry run, a problem; help and usage errors are no exception."""
+        """A full disk is an error in words, for a dry run a problem, also while help and usage errors are printed."""
         self.serve((200, NOTHING), (200, NOTHING))
         place = ("--state-dir", self.state_dir)
         for status, words in (

@@ -25,7 +25,7 @@ class HiddenServerTests(CommandCase):
         self.addCleanup(lock.release)
 
     def when_asleep(self, do: Callable[[], None]) -> None:
-        """Let a command that waits find, when it looks again, what ``do`` does meanwhile; no time passes."""
+        """Call ``do`` while a command waits, before it looks again; no time passes."""
         self.patch(time, "sleep", lambda seconds: do())
 
     def test_lost(self) -> None:
@@ -57,7 +57,7 @@ class HiddenServerTests(CommandCase):
         self.assert_failed(self.harn("reload"), "no server runs on")
 
     def test_starting(self) -> None:
-        """A server that holds the directory, and whose file tells of the one before, is starting or ending."""
+        """A server that holds the directory while its file describes the one before is starting or ending."""
         self.hold()
         replace_file(state_path(self.state_dir), {"status": "stopped", "pid": 1, "listener_url": "http://x"})
         self.assert_failed(self.harn("reload"), f"a server (pid {os.getpid()}) holds", "starting or ending")
@@ -98,7 +98,7 @@ class UrlTests(CommandCase):
             self.assert_failed(self.harn("reload", "--admin-url", f"http://{host}"), "no server answers at")
 
     def test_another_program(self) -> None:
-        """JSON that is none of ours is not taken for an answer of ours."""
+        """JSON of another server is not taken for an answer of harn."""
         commands = (
             *(["reload"], ["plan"], ["inspect"], ["events", "t"], ["drains"], ["ramp"], ["fire", "gh"], ["history"]),
             *(["show", "1"], ["diff", "1"], ["recover", "--envelope-age", "1m", "--dry-run"], ["confirm"]),

@@ -249,7 +249,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual(said[2:-1], ["harn.toml:2: x: no h.py; write it", "environment: (also once more): no key"])
 
     def test_unsettled(self) -> None:
-        """Files that do not come to rest are no reload that failed: there was none."""
+        """Files that do not come to rest are not reported as a failed reload."""
         unsettled = {**ERROR, "status": "unsettled", "stage": None, "problems": [], "error": "restless"}
         said = texts_of(describe_error, unsettled)
         self.assertEqual(said, ["error: not adopted: restless", "generation 6 goes on serving"])
@@ -263,7 +263,7 @@ class ErrorTests(SynchronousTestCase):
         st.booleans(),
     )
     def test_exit_status(self, status: str, added: Any, modified: Any, removed: Any, dry_run: bool) -> None:
-        """A dry run exits 0, 1, 2 for nothing, something, problems; a reload 0 or 1."""
+        """A dry run exits 0 without changes, 1 with changes, 2 with problems; a reload 0 or 1."""
         summary = {"added": added, "modified": modified, "removed": removed, "unchanged": []}
         report = {**(REPORT if status == "ok" else ERROR), "status": status}
         if status == "ok":

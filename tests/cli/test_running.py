@@ -64,11 +64,11 @@ class StubService:
         self.calls: list[str] = []
 
     def startService(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.calls.append("start")
 
     def stopService(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.calls.append("stop")
 
 

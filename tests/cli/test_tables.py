@@ -105,7 +105,7 @@ class CommandTableTests(SynchronousTestCase):
             self.assertGreaterEqual(said.count(f"{LONG}@v1"), 2)
 
     def test_watched_table_stays_in_the_width(self) -> None:
-        """What is drawn anew in one place has no line that the terminal would break."""
+        """A drawing that replaces itself has no line that the terminal would break."""
         stream = io.StringIO()
         watch_rows(iter([rows_of([held(f"{LONG}@v1")])]), Console(file=stream, width=40))
         self.assertLessEqual(max(map(len, stream.getvalue().splitlines())), 40)

@@ -179,7 +179,7 @@ class ReloadTableTests(SynchronousTestCase):
         self.assertRegex(said, r"gh +aborted +gh@v3 +0 % +gh@v2 +- +4 +3 +3 of 4 failed")
 
     def test_drains(self) -> None:
-        """A version shows its age, its deadline, what it holds, and its oldest event; none is said."""
+        """A version shows its age, its deadline, its load and its oldest event; an empty list is said to be empty."""
         print_rows(rows_of([held()]), self.console)
         self.assertRegex(self.stream.getvalue(), r"gh@v1 +2 s +2026\S+ +3 +2 +1 +0 +false +trigger_evt_1 2026")
         print_rows(rows_of([]), self.console)

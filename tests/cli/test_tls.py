@@ -17,7 +17,7 @@ from tests.cli.test_commands import NOTHING, CommandCase
 
 
 def make_certificate(directory: str) -> tuple[str, str]:
-    """Make a certificate for 127.0.0.1 that is signed by nobody else; give the paths of it and of its key."""
+    """Make a self-signed certificate for 127.0.0.1; return the paths of it and of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "harn test")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -57,12 +57,12 @@ class TlsTests(CommandCase):
         self.addCleanup(tell_of(self.server.url, self.state_dir).release)
 
     def test_stranger_is_not_trusted(self) -> None:
-        """A certificate that nobody vouches for is refused, with what to do; nothing is sent."""
+        """A certificate without a trusted issuer is refused, with what to do; nothing is sent."""
         self.assert_failed(self.harn("reload"), "no trusted connection", "--cacert")
         self.assertEqual(self.server.seen, [])
 
     def test_plain_server(self) -> None:
-        """A server that speaks no TLS is no question of certificates: the URL is wrong."""
+        """A server without TLS does not cause an error about certificates: the URL is wrong."""
         plain = StubServer((200, NOTHING))
         self.addCleanup(plain.close)
         url = plain.url.replace("http://", "https://")

@@ -25,7 +25,7 @@ def deliver(
     """
     Verify and normalize a request.
 
-    :param headers: the signature, where another signs than ours.
+    :param headers: the signature, where a signer other than harn's is used.
     """
     made = connector(provider, binding(provider.provider, None, "webhook", b"another", SECRET))
     signed = signed_headers(provider.scheme, SECRET, body, NOW) if headers is None else headers

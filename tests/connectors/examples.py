@@ -48,7 +48,7 @@ def connector(plugin: Any, bound: ConnectorBinding) -> Any:
 
 
 def github_case() -> ConnectorCase:
-    """GitHub, with an issue that was opened."""
+    """Return a case of GitHub, with an issue that was opened."""
     return ConnectorCase(
         plugin=GithubPlugin(),
         binding=binding("github", None, "webhook", SECRET),
@@ -59,7 +59,7 @@ def github_case() -> ConnectorCase:
 
 
 def webhook_case(scheme: str) -> ConnectorCase:
-    """The generic webhook, by one of the schemes."""
+    """Return a case of the generic webhook, by one of the schemes."""
     headers, names = {
         "standard": (
             standard_headers(SECRET, BODY, int(NOW)),
@@ -79,7 +79,7 @@ def webhook_case(scheme: str) -> ConnectorCase:
 
 
 def a2a_push_case() -> ConnectorCase:
-    """A push notification about a task."""
+    """Return a case of a push notification about a task."""
     body = b'{"id": "task-1", "status": {"state": "completed"}}'
     return ConnectorCase(
         plugin=A2aPushPlugin(),

@@ -41,7 +41,7 @@ class ReadTests(SynchronousTestCase):
                 self.assertEqual(document.at(*path), expected, path)
 
     def test_other_values(self) -> None:
-        """What is no object has no members."""
+        """A value other than an object has no members."""
         for text in (b"[1]", b'"text"', b"1", b"null"):
             for document in self.both(text):
                 self.assertFalse(document.is_object)
@@ -51,7 +51,7 @@ class ReadTests(SynchronousTestCase):
                 bodies.read_object(text)
 
     def test_refused(self) -> None:
-        """What no parser can hold, and what is no JSON, is refused at every size, and the reason quotes nothing."""
+        """Text that no parser can hold, and invalid JSON, is refused at every size; the reason quotes nothing."""
         for text, reason in (
             (b'{"a": NaN}', "malformed"),
             (b'{"a": 1e999}', "range"),
@@ -105,7 +105,7 @@ class ReadTests(SynchronousTestCase):
             self.assertEqual((document.at("a"), document.at("\ufffd")), ("x", 1))
 
     def test_large_value(self) -> None:
-        """A large value of a large body is not built; it is no word, and not nothing."""
+        """A large value of a large body is not built; it counts neither as text nor as absent."""
         value = bodies.read_json(PADDING + b'{"a": [' + b"1," * 5000 + b"1]}").at("a")
         self.assertIsInstance(value, msgspec.Raw)
         self.assertIsNone(bodies.word(value))
@@ -130,7 +130,7 @@ class FieldTests(SynchronousTestCase):
             self.assertEqual(bodies.identifier(value), expected)
 
     def test_form(self) -> None:
-        """The first of a repeated field counts; empty ones are there; too many are refused, and what is no form."""
+        """The first of a repeated field counts; empty ones are kept; too many, and a malformed form, are refused."""
         self.assertEqual(bodies.read_form(b"a=1&b=&a=2&c=%C3%A9+x"), {"a": "1", "b": "", "c": "\u00e9 x"})
         for body in (b"{}", b"\xff=1", b"a=1&" * 200):
             with self.assertRaises(PayloadInvalid):

@@ -40,7 +40,7 @@ class CatalogTests(SynchronousTestCase):
     """What a catalog is made of."""
 
     def test_ours(self) -> None:
-        """Our connectors are found by the same door as everybody's, and nothing is wrong with them."""
+        """The built-in connectors are found in the same way as third-party ones, without a problem."""
         catalog = Catalog.discover()
         self.assertEqual(catalog.problems, ())
         self.assertEqual(sorted(catalog.plugins), ["a2a-push", "github", "slack", "stripe", "webhook"])
@@ -56,7 +56,7 @@ class CatalogTests(SynchronousTestCase):
         self.assertIs(rules.schema, WebhookPlugin.schema)
 
     def test_two_for_one_provider(self) -> None:
-        """Ours wins over another with the same provider, in whatever order they come, and a problem names both."""
+        """A built-in plugin wins over another with the same provider, in any order, and a problem names both."""
 
         class ForeignPlugin(GithubPlugin):
             """Says that it is GitHub too."""
@@ -113,7 +113,7 @@ class DiscoverTests(SynchronousTestCase):
         self.addCleanup(self.forget)
 
     def forget(self) -> None:
-        """Unload what was imported."""
+        """Remove the modules that were imported."""
         for name in [name for name in sys.modules if name.partition(".")[0] == self.package]:
             del sys.modules[name]
 

@@ -20,7 +20,7 @@ class GateTests(SynchronousTestCase):
         self.gate = Gate()
 
     def sink(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
-        """Take an event."""
+        """Record an event."""
         self.taken.append((trigger_id, event))
         return succeed(None)
 

@@ -48,7 +48,7 @@ class GithubTests(SynchronousTestCase):
         self.verify(self.signature)
 
     def test_rejects(self) -> None:
-        """Nothing but those 71 characters is accepted."""
+        """Only those 71 characters are accepted."""
         digits = self.signature.removeprefix("sha256=")
         for signature in (
             digits,
@@ -120,7 +120,7 @@ class StripeTests(SynchronousTestCase):
     body = b'{"id": "evt_1", "object": "event"}'
 
     def signature(self, timestamp: int = 1000, secret: bytes = b"whsec_test_secret") -> str:
-        """Sign by the letter of the documentation, with other code than ours."""
+        """Sign by the letter of the documentation, with code other than harn's."""
         mac = hmac.new(secret, f"{timestamp}.".encode() + self.body, hashlib.sha256)
         return f"t={timestamp},v1={mac.hexdigest()}"
 
@@ -148,7 +148,7 @@ class StripeTests(SynchronousTestCase):
             self.verify(right.replace("v1=", "v0="))
 
     def test_one_timestamp(self) -> None:
-        """No ``t``, or two, are refused: which one was signed must not be ours to choose."""
+        """No ``t``, or two, are refused: harn must not choose which of two was signed."""
         right = self.signature()
         for header in (right.partition(",")[2], f"t=999,{right}", f"{right}, {right}", ""):
             with self.assertRaises(SignatureMismatch):
@@ -189,7 +189,7 @@ class StandardTests(SynchronousTestCase):
                 self.verify(header)
 
     def test_identifier_is_signed(self) -> None:
-        """Another identifier is refused, also one that is no ASCII."""
+        """Another identifier is refused, also a non-ASCII one."""
         for message_id in ("msg_other", "\xe9", ""):
             with self.assertRaises(SignatureMismatch):
                 self.verify(self.signature, message_id)
@@ -207,7 +207,7 @@ class StandardTests(SynchronousTestCase):
             self.assertEqual(decode_standard_secret(secret), key)
 
     def test_secret_that_is_none(self) -> None:
-        """What is not base64, or empty, is no secret; the message does not quote it."""
+        """A value that is not base64, or empty, is refused as a secret; the message does not quote it."""
         for secret in (b"", b"whsec_", b"not base64!", b"a", b"d\xc3\xa9j\xc3\xa0", b"a-b_", b"ab=c"):
             error = self.assertRaises(ValueError, decode_standard_secret, secret)
             if b" " in secret:
@@ -261,7 +261,7 @@ class SchemeTests(SynchronousTestCase):
                 SLACK.verify([b"s"], headers, b"", 10_000.0)
 
     def test_svix_names(self) -> None:
-        """The headers of Svix mean the same; one of each family is nobody's message."""
+        """The headers of Svix mean the same; one header of each family together is refused."""
         headers = svix_headers(STANDARD_SECRET, b"{}", 10_000)
         self.verify("standard", headers, b"{}", 10_000.0)
         mixed = {**headers, "webhook-signature": headers["svix-signature"]}
@@ -302,10 +302,10 @@ class SchemeTests(SynchronousTestCase):
 
 
 class DeclaredTests(SynchronousTestCase):
-    """Schemes that are declared, in forms that no provider of ours has."""
+    """Schemes that are declared, in forms that no built-in provider has."""
 
     def test_forms(self) -> None:
-        """Algorithm, encoding, prefix and signed parts are as declared: checked against other code than ours."""
+        """Algorithm, encoding, prefix and signed parts are as declared: checked against code other than harn's."""
         digest = hmac.new(b"k", b"1000{}!", "sha1").digest()
         scheme = HmacScheme(
             name="odd",

@@ -61,10 +61,10 @@ class AtNow(SlackClock):
 
 
 class SignatureTests(SynchronousTestCase):
-    """Slack's own library and ours mean the same."""
+    """Slack's own library and harn's code agree."""
 
     def test_signed_by_their_library(self) -> None:
-        """What Slack's library signs is accepted, and it accepts what ours signs."""
+        """What Slack's library signs is accepted, and it accepts what harn signs."""
         theirs = SignatureVerifier(SECRET.decode(), AtNow())
         for body in (event_of("app_mention"), urlencode(COMMAND).encode(), b'{"type": "x", "t": "\xe2\x98\x83"}'):
             content_type = FORM if body.startswith(b"token") else "application/json"
@@ -80,7 +80,7 @@ class SignatureTests(SynchronousTestCase):
 
 class HandshakeTests(SynchronousTestCase):
     def test_challenge(self) -> None:
-        """The check of a request URL is answered with its challenge alone, and is no event."""
+        """The check of a request URL is answered with its challenge only, and makes no event."""
         body = b'{"token": "legacy", "challenge": "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P", '
         answer = deliver(SLACK, body + b'"type": "url_verification"}')
         expected = b"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"
@@ -94,7 +94,7 @@ class HandshakeTests(SynchronousTestCase):
                 deliver(SLACK, body)
 
     def test_check_of_the_certificate(self) -> None:
-        """The check of a command's certificate is answered, and is no event."""
+        """The check of a command's certificate is answered, and makes no event."""
         answer = deliver(SLACK, b"ssl_check=1&token=legacy", FORM)
         self.assertEqual((answer.events, getattr(answer, "status", None)), ((), 200))
 

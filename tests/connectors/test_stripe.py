@@ -31,10 +31,10 @@ THIN += b'"livemode": false, "created": "2024-09-10T16:46:22.000Z", "related_obj
 
 
 class SignatureTests(SynchronousTestCase):
-    """Stripe's own library and ours mean the same."""
+    """Stripe's own library and harn's code agree."""
 
     def test_their_library(self) -> None:
-        """What Stripe's library signs is accepted, and it accepts what ours signs."""
+        """What Stripe's library signs is accepted, and it accepts what harn signs."""
         stamp = int(NOW)
         theirs = WebhookSignature._compute_signature(f"{stamp}.{BODY.decode()}", SECRET.decode())
         for header in (f"t={stamp},v1={theirs}", f"t={stamp},v1={'0' * 64},v1={theirs},v0=ab"):
@@ -70,7 +70,7 @@ class EventTests(SynchronousTestCase):
         self.assertIsNone(payload["account"])
 
     def test_thin_event(self) -> None:
-        """A thin event says what it is about, and its time as text."""
+        """A thin event names its subject, and has its time as text."""
         event = only(deliver(STRIPE, THIN))
         self.assertEqual((event.kind, event.occurred_at), (json.loads(THIN)["type"], "2024-09-10T16:46:22.000Z"))
         self.assertEqual(seen(event, THIN)["related_object"], {"id": "mtr_1"})

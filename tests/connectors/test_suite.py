@@ -30,7 +30,7 @@ class Faulty(GithubConnector):
 
 
 class Credulous(Faulty):
-    """Believes everybody."""
+    """Accepts every request."""
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
         """Check nothing."""
@@ -68,12 +68,12 @@ class Leaky(Faulty):
     """Leaves a timer behind."""
 
     def activate(self) -> None:
-        """Begin what nobody ends."""
+        """Begin a call that never ends."""
         self.context.clock.callLater(10**6, int)
 
 
 class Restless(Faulty):
-    """Emits after it was told to stop."""
+    """Emits after it was quiesced."""
 
     def activate(self) -> None:
         """Emit later, whatever happens."""
@@ -91,7 +91,7 @@ class Careless(Faulty):
     """Does not notice that it has no secret."""
 
     def prepare(self) -> None:
-        """Take what there is."""
+        """Accept every request."""
         self._keys = self._binding.secrets["signing_secret"]
 
 

@@ -33,7 +33,7 @@ class Box:
         """Acquire nothing."""
 
     def begin(self, delivery: OutgoingDelivery, *, alone: bool = False) -> Any:
-        """Give the answer, or raise it."""
+        """Return the answer, or raise it."""
         self.begun.append(delivery.event_id)
         if isinstance(self.answer, BaseException):
             raise self.answer
@@ -51,7 +51,7 @@ class BoxPlugin:
     example = TARGET
 
     def check(self, target: str) -> str:
-        """Take any name."""
+        """Accept any name."""
         if target == "box://":
             raise ValueError(f"must name a box, got {target!r}; write for example {TARGET}")
         return target
@@ -99,7 +99,7 @@ class OutsideTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_known_failures(self) -> None:
-        """What it raises of ours is the outcome."""
+        """An error of harn's classes that it raises is the outcome."""
         self.failureResultOf(self.begin(HandlerRejected("no")), HandlerRejected)
         self.failureResultOf(self.begin(DestinationFailed("no")), DestinationFailed)
 

@@ -1,4 +1,4 @@
-"""Large bodies: let go of while their delivery waits, read back when it begins, and bounded while it runs."""
+"""Large bodies: released while their delivery waits, read back when it begins, and bounded while it runs."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class LargeBodyTests(SynchronousTestCase):
         self.assertEqual((world.call().call.attempt, world.call().call.body), (1, LARGE))
 
     def test_cancelled_while_it_is_read(self) -> None:
-        """Its drain's cancelling ends it; the body that comes late is nobody's."""
+        """Cancelling its drain ends it; the body that comes late is discarded."""
         world = self.world(max_outstanding=1)
         for body in (SMALL, LARGE):
             world.take(body=body)

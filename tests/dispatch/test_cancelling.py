@@ -27,7 +27,7 @@ def letters(world: World) -> list[dict[str, Any]]:
 
 
 def answering(running: ScriptedCall, answer: Returned | Exception) -> None:
-    """Let a call that is cancelled end by itself at that moment."""
+    """End a call that is cancelled by itself at that moment."""
 
     def ends() -> None:
         if isinstance(answer, Exception):
@@ -48,7 +48,7 @@ class CancelTests(SynchronousTestCase):
         return old
 
     def assert_cancelled(self, world: World, old: BindingVersion, count: int) -> None:
-        """Everything that it held is dead, counted once, and it has ended."""
+        """Assert that all its deliveries are dead, counted once, and that it has ended."""
         self.assertEqual(world.dead_reasons(), {"drain_cancelled": count})
         self.assertEqual((old.in_flight, old.state), (0, TERMINATED))
         self.assertEqual({letter["reason"] for letter in letters(world)}, {"drain_cancelled"})
@@ -66,7 +66,7 @@ class CancelTests(SynchronousTestCase):
             self.assertEqual(world.clock.getDelayedCalls(), [])
 
     def test_what_the_letters_say(self) -> None:
-        """A handler that was cut off may have taken effect; that is no attempt, and the letter says it."""
+        """A handler that was cut off may have taken effect; it is not counted as an attempt, and the letter says so."""
         world = crowded()
         old = self.replaced(world)
         attempts: list[object] = []

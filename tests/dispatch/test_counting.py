@@ -40,7 +40,7 @@ class AttemptTests(SynchronousTestCase):
     """``attempted`` and ``attempts_failed``."""
 
     def test_every_kind(self) -> None:
-        """Failures of the code count against it; what a handler asks for itself, and what is nobody's fault, not."""
+        """Failures of the code count against it; a wait that a handler asks for, and an interruption, do not."""
         cases: list[tuple[Exception, tuple[int, int]]] = [
             *((error, (1, 1)) for error in COUNTED),
             *((error, (1, 0)) for error in ASKED_FOR),
@@ -155,7 +155,7 @@ class SettledTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_one_that_acts_at_once(self) -> None:
-        """A subscriber may replace the version and take back what it failed at: the next attempt is the new one's."""
+        """A subscriber may replace the version and redrive its failures: the next attempt is the new one's."""
         world = World(max_outstanding=1)
         world.adopt(one_trigger(retry=RetrySpec(max=2)))
         bad = world.version()

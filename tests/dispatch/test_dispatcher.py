@@ -348,7 +348,7 @@ class SettlingTests(DispatcherTests):
         self.assertEqual(world.clock.getDelayedCalls(), [])
 
     def test_watch(self) -> None:
-        """Everybody who watches an event is told of its next settling, once; who gives up is not."""
+        """Every watcher of an event receives its next settling, once; one that gives up does not."""
         world = self.world(WAITS)
         (event_id,) = self.successResultOf(world.take()).event_ids
         first, second, third = (world.dispatcher.watch(event_id) for _ in range(3))
@@ -378,7 +378,7 @@ class InterruptionTests(DispatcherTests):
         self.assertEqual(world.version().in_flight, 2)
 
     def test_alone_after_two_deaths(self) -> None:
-        """Present at two deaths that nobody owned up to, it runs alone; only a death there is its own."""
+        """Present at two deaths that no call caused for certain, it runs alone; only a death there is its own."""
         world = self.world(RetrySpec(max=1))
         world.take()
         for _ in range(2):

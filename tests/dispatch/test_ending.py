@@ -61,7 +61,7 @@ class DrainTests(SynchronousTestCase):
         self.assertEqual((self.world.calls, self.world.dispatcher.queued), ([], 4))
 
     def test_waits_for_what_was_interrupted(self) -> None:
-        """A bystander on its way back is not forgotten."""
+        """A bystander that waits to run again is not lost."""
         self.take(1)
         drained = self.world.dispatcher.drain(1)
         self.world.call().raises(CallInterrupted("killed", suspect=False))
@@ -119,7 +119,7 @@ class ResumeTests(SynchronousTestCase):
         return world
 
     def recover(self, world: World) -> None:
-        """Do what recovery does: take the rows over, take their leases, look ahead."""
+        """Perform the steps of a recovery: take the rows over, take their leases, look ahead."""
         backlog: tuple[Backlog, ...] = self.successResultOf(
             world.store.recovery.recover(world.clock.seconds(), 10)
         ).backlog
@@ -288,7 +288,7 @@ class ResumeTests(SynchronousTestCase):
 
 class StopTests(SynchronousTestCase):
     def test_a_drain_under_way_is_not_answered_by_close(self) -> None:
-        """Whoever waits for the drain has a time limit of its own; closing does not claim that it is over."""
+        """A caller that waits for the drain has a time limit of its own; closing does not claim that it has ended."""
         world = World()
         world.adopt(one_trigger())
         world.take()

@@ -42,7 +42,7 @@ class LogCase(SynchronousTestCase):
         self.events = cast(list[LogEvent], self.enterContext(capturedLogs()))
 
     def said(self) -> list[tuple[str, str]]:
-        """Return level and message of each record so far, and forget them."""
+        """Return level and message of each record since the last call."""
         found = [(event["log_level"].name, formatEvent(event)) for event in self.records()]
         self.events.clear()
         return found
@@ -120,7 +120,7 @@ class LineTests(LogCase):
         self.assertIn("attempt 1 of 7 asked for a retry (retry_after): busy; again in 90 s on v1;", text)
 
     def test_filter(self) -> None:
-        """An event that its filter could not judge is a dead letter from the start, and says so."""
+        """An event on which its filter failed is a dead letter from the start, and says so."""
         event_id = self.take(filter="abs(event.kind)")
         [(level, text)] = self.said()
         self.assertEqual(level, "error")

@@ -53,7 +53,7 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(self.world.metrics.trigger("gh", "github").deduped, 1)
 
     def test_sent_again_after_a_dead_letter(self) -> None:
-        """It is accepted, once, and runs as a repetition of the dead letter, which is none any more."""
+        """It is accepted, once, and runs as a repetition of the dead letter, which is not listed as dead any more."""
         ended: list[DeadLettersEnded] = []
         self.world.lifecycle.subscribe(DeadLettersEnded, ended.append)
         self.successResultOf(self.world.take())

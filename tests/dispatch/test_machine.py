@@ -90,7 +90,7 @@ class Dispatching(RuleBasedStateMachine):
     @precondition(lambda self: self.triggers)
     @rule(data=st.data(), keys=st.lists(st.integers(0, 40), min_size=1, max_size=3))
     def accept(self, data: st.DataObject, keys: list[int]) -> None:
-        """A request with one or more events, some of them duplicates, for a live version or one it began on."""
+        """Accept a request with one or more events, some of them duplicates, for a live version or one it began on."""
         live = [self.world.version(trigger_id) for trigger_id in sorted(self.triggers)]
         binding = data.draw(st.sampled_from([*live, *self.leased]))
 
@@ -103,7 +103,7 @@ class Dispatching(RuleBasedStateMachine):
     @precondition(lambda self: self.triggers and len(self.leased) < 3)
     @rule(data=st.data())
     def headers_are_in(self, data: st.DataObject) -> None:
-        """A request begins, and holds its version until it ends."""
+        """Begin a request, which holds its version until it ends."""
         binding = self.world.version(data.draw(st.sampled_from(sorted(self.triggers))))
         binding.lease()
         self.leased.append(binding)
@@ -111,7 +111,7 @@ class Dispatching(RuleBasedStateMachine):
     @precondition(lambda self: self.leased)
     @rule()
     def request_ends(self) -> None:
-        """It gives its version back."""
+        """End a request, which releases its version."""
         self.leased.pop(0).release()
 
     # Handlers
@@ -119,19 +119,19 @@ class Dispatching(RuleBasedStateMachine):
     @precondition(lambda self: self.world.calls)
     @rule(data=st.data(), result=st.sampled_from((b"null", None)))
     def returns(self, data: st.DataObject, result: bytes | None) -> None:
-        """A handler ends well, or its predicate says no."""
+        """End a handler well, or its predicate with no."""
         data.draw(st.sampled_from(self.world.calls)).returns(result)
 
     @precondition(lambda self: self.world.calls)
     @rule(data=st.data(), error=FAILURES)
     def fails(self, data: st.DataObject, error: AttemptFailed) -> None:
-        """A handler fails."""
+        """Fail a handler."""
         data.draw(st.sampled_from(self.world.calls)).raises(error)
 
     @precondition(lambda self: self.world.calls)
     @rule(data=st.data(), suspect=st.booleans())
     def interpreter_dies(self, data: st.DataObject, suspect: bool) -> None:
-        """All calls of one interpreter are interrupted."""
+        """Interrupt all calls of one interpreter."""
         interpreter = data.draw(st.sampled_from(self.world.calls)).interpreter
         for running in list(interpreter.calls):
             running.raises(CallInterrupted("died", suspect=suspect))
@@ -140,7 +140,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(trigger_id=TRIGGERS, retry=RETRIES)
     def edit(self, trigger_id: str, retry: RetrySpec) -> None:
-        """A trigger is added, or changed."""
+        """Add or change a trigger."""
         self.edits += 1
         timeout = 30.0 + self.edits
         self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key", timeout=timeout)
@@ -148,33 +148,33 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(trigger_id=TRIGGERS)
     def remove(self, trigger_id: str) -> None:
-        """A trigger is removed."""
+        """Remove a trigger."""
         self.triggers.pop(trigger_id, None)
         self.world.adopt(self.triggers)
 
     @rule()
     def touch(self) -> None:
-        """Nothing changes but the interpreter."""
+        """Replace only the interpreter."""
         self.world.adopt(self.triggers)
 
     @precondition(lambda self: any(not binding.is_closed for binding in self.world.registry.draining()))
     @rule(data=st.data())
     def deadline(self, data: st.DataObject) -> None:
-        """A draining version's time is up."""
+        """End a draining version's time."""
         due = [binding for binding in self.world.registry.draining() if not binding.is_closed]
         self.world.dispatcher.move_on(data.draw(st.sampled_from(due)))
 
     @precondition(lambda self: self.world.registry.draining())
     @rule(data=st.data(), ago=st.sampled_from((0.0, 1.0, 1000.0)))
     def judged_bad(self, data: st.DataObject, ago: float) -> None:
-        """A version that was replaced had failed too often: what it failed is tried again."""
+        """Redrive the failures of a version that was replaced because it failed too often."""
         binding = data.draw(st.sampled_from(self.world.registry.draining()))
         self.world.dispatcher.take_back(binding, self.world.clock.seconds() - ago)
 
     @precondition(lambda self: self.world.registry.draining())
     @rule(data=st.data())
     def cancelled(self, data: st.DataObject) -> None:
-        """An operator gives up what a draining version holds; nothing of it runs on, or begins on it any more."""
+        """Cancel a draining version; none of its deliveries runs on, or begins on it any more."""
         binding = data.draw(st.sampled_from(self.world.registry.draining()))
         self.world.dispatcher.cancel(binding)
         assert binding.key not in [running.call.binding for running in self.world.calls]
@@ -184,7 +184,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(held=st.booleans(), writer=st.booleans())
     def hold(self, held: bool, writer: bool) -> None:
-        """One of the store's threads is slow, or fast again."""
+        """Block one of the store's threads, or unblock it."""
         thread = self.world.store.writer if writer else self.world.store.reader
         if held:
             thread.held = True
@@ -193,17 +193,17 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(writer=st.booleans())
     def store_does(self, writer: bool) -> None:
-        """One of them does what waits, and does not tell yet."""
+        """Run the waiting work of one of them, without reporting it yet."""
         (self.world.store.writer if writer else self.world.store.reader).run()
 
     @rule(writer=st.booleans())
     def store_tells(self, writer: bool) -> None:
-        """One of them tells of what it did."""
+        """Report the work that one of them has done."""
         (self.world.store.writer if writer else self.world.store.reader).deliver()
 
     @rule(writes=st.booleans(), reads=st.booleans())
     def store_fails(self, writes: bool, reads: bool) -> None:
-        """The disk is full, or gone, or back."""
+        """Make the disk full, or remove it, or restore it."""
         self.world.store.fail_writes, self.world.store.fail_reads = writes, reads
 
     @rule(seconds=st.sampled_from((0.0, 0.05, 1.0, 5.0, 400.0)))
@@ -215,7 +215,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @invariant()
     def nothing_runs_twice(self) -> None:
-        """No delivery runs twice at once, and never more run than may."""
+        """Check that no delivery runs twice at once, and never more run than may."""
         if not hasattr(self, "world"):
             return
         running = [each.call.event_id for each in self.world.calls]
@@ -224,7 +224,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @invariant()
     def versions_only_rise(self) -> None:
-        """A delivery runs on the version that accepted it, or on a later one, and never goes back."""
+        """Check that a delivery runs on the version that accepted it, or on a later one, and never goes back."""
         if not hasattr(self, "world"):
             return
         for running in self.world.calls:
@@ -236,7 +236,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @invariant()
     def what_runs_is_unfinished(self) -> None:
-        """Nothing that is done or dead runs, and memory holds each delivery once."""
+        """Check that nothing done or dead runs, and that memory holds each delivery once."""
         if not hasattr(self, "world"):
             return
         states = {row.event_id: row.state for row in self.world.rows()} if not self.world.store.fail_reads else {}
@@ -245,7 +245,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @invariant()
     def leases_are_counted(self) -> None:
-        """No count is negative; an interpreter that is closed runs nothing, and one that a version needs is open."""
+        """Check that no count is negative, a closed interpreter runs nothing, and one that is needed is open."""
         if not hasattr(self, "world"):
             return
         for binding in self.world.registry:
@@ -260,7 +260,7 @@ class Dispatching(RuleBasedStateMachine):
             assert not (interpreter.closed and interpreter.calls)
 
     def teardown(self) -> None:
-        """Let everything end: every accepted delivery has an end, and nothing is held any more."""
+        """End everything, and check that every accepted delivery has an end, and nothing is held any more."""
         if not hasattr(self, "world"):
             return
         world = self.world

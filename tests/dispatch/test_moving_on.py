@@ -24,7 +24,7 @@ def crowded(count: int = 5, **options: Any) -> World:
 
 
 def finish(world: World) -> list[str]:
-    """Let everything run; give the versions in order."""
+    """Run everything; return the versions in order."""
     ran = []
     while world.calls:
         ran.append(world.calls[0].call.binding)

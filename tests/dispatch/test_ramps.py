@@ -73,7 +73,7 @@ class RampWorld(World):
         return [(self.counted(each).received, each.in_flight) for each in (self.stable, self.fresh)]
 
     def ran(self) -> list[str]:
-        """Let everything run; give the versions in order."""
+        """Run everything; return the versions in order."""
         found = []
         while self.calls:
             found.append(self.calls[0].call.binding)

@@ -1,4 +1,4 @@
-"""A version that was judged bad: what it has not begun, and what it failed for good, runs on its successor."""
+"""A version that failed: deliveries that it has not begun, and those that failed on it, run on its successor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAD = RetrySpec(max=3)
 
 class TakeBackTests(SynchronousTestCase):
     def failed(self, count: int = 3, *, queued: int = 0, **options: Any) -> World:
-        """Let a version fail so many deliveries for good, and leave others that it has not begun."""
+        """Fail this many deliveries of a version for good, and leave others that it has not begun."""
         world = World(**{"max_outstanding": 1, **options})
         world.adopt(one_trigger(retry=BAD))
         for _ in range(count):
@@ -36,7 +36,7 @@ class TakeBackTests(SynchronousTestCase):
         return bad
 
     def assert_even(self, world: World) -> None:
-        """No lease is left, and the old version has ended."""
+        """Assert that no lease is left, and that the old version has ended."""
         version = world.version()
         self.assertEqual((version.in_flight, world.dispatcher.stored(version), world.ended), (0, 0, ["gh@v1"]))
         self.assertEqual(world.clock.getDelayedCalls(), [])
@@ -87,7 +87,7 @@ class TakeBackTests(SynchronousTestCase):
         self.assertEqual((world.counted().dead, world.ended), (1, ["gh@v1"]))
 
     def test_what_still_runs(self) -> None:
-        """What the bad version fails for good later is taken back then."""
+        """Deliveries that fail on the bad version for good later are redriven then."""
         world = World()
         world.adopt(one_trigger(retry=RetrySpec(max=1)))
         world.take()
@@ -116,7 +116,7 @@ class TakeBackTests(SynchronousTestCase):
         self.assertEqual(sorted(world.ended), ["gh@v1", "gh@v2"])
 
     def test_a_trigger_that_is_gone(self) -> None:
-        """There is nothing to run it on: as at the deadline; dead letters stay what they are."""
+        """There is no version to run it on: as at the deadline; dead letters stay dead."""
         world = self.failed(1, queued=3)
         bad = world.version()
         world.adopt({})

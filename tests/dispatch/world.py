@@ -1,4 +1,4 @@
-"""A dispatcher among real parts, with an interpreter that does as it is told and a store whose threads can be held."""
+"""A dispatcher among real parts, with an interpreter under the test's control and a store whose threads can be held."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class World:
     # Reloading
 
     def adopt(self, triggers: Mapping[str, TriggerSpec], code: Mapping[str, str] | None = None) -> None:
-        """Do what adopting a generation of these triggers does to registry and interpreters."""
+        """Perform what adopting a generation of these triggers does to registry and interpreters."""
         code = {} if code is None else code
         definitions = {each: definition(of, code.get(each, "code-1")) for each, of in triggers.items()}
         plan = reconcile(self._definitions, definitions)

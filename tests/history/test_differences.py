@@ -123,7 +123,7 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(field_changes(None, None), ())
 
     def test_rollout(self) -> None:
-        """How a change comes into force is no change."""
+        """Whether a reload or a restart applies a change does not count as a change."""
         new = msgspec.structs.replace(spec(), rollout=RolloutSpec(percent=0.1))
         self.assertEqual(field_changes(spec(), new), ())
 
@@ -359,7 +359,7 @@ class GenerationTests(SynchronousTestCase):
         self.assertIn("generations 1 and 2 ", both["note"])
 
     def test_no_text(self) -> None:
-        """A manifest of bytes that are no text does not stop it."""
+        """A manifest of bytes that are not UTF-8 does not stop it."""
         old = self.folder.record(1, trigger_text("a"))
         found = diffed(old, Recorded(number=2, text=b"\xff", bundle=old.bundle, manifest=None))
         self.assertEqual(found["manifest"], "Binary files generation 1/manifest and generation 2/manifest differ\n")

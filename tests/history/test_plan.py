@@ -1,4 +1,4 @@
-"""What a plan tells."""
+"""The contents of a plan."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class TriggersTests(PlanCase):
         self.assertEqual(held, [True, True, False, False, False])
 
     def test_ramps(self) -> None:
-        """The ramps that would begin are told as they are given."""
+        """The ramps that would begin are listed as they are given."""
         inputs = self.folder.read(trigger_text("a"))
         self.assertEqual(self.plan(inputs, inputs, ramps=({"trigger_id": "a"},))["ramps"], [{"trigger_id": "a"}])
 
@@ -267,7 +267,7 @@ class SurroundingsTests(PlanCase):
 
 
 class GivenTests(SynchronousTestCase):
-    """What is given, and not made up."""
+    """Values are given, never guessed."""
 
     def test_plan_is_the_reloads(self) -> None:
         """The triggers are those of the plan that a reload would carry out, and in its order."""

@@ -15,7 +15,7 @@ class TermsTests(SynchronousTestCase):
     """`describe_terms`."""
 
     def test_none(self) -> None:
-        """Nobody asked for a probation, or it is a rollback, which ends one."""
+        """There is none if the request asks for none, or is a rollback, which ends one."""
         settings = ReloadSettings(confirm_within=60.0)
         self.assertIsNone(describe_terms(ReloadRequest(source="cli", actor="me"), ReloadSettings()))
         self.assertIsNone(describe_terms(ReloadRequest(source="cli", actor="me", recall=3), settings))

@@ -91,7 +91,7 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual([each["source"] for each in shown["modules"]], ["x = 'a'\n", "x = 'b'\n"])
 
     def test_encodings(self) -> None:
-        """A module is decoded by the encoding that it declares; line ends stay, a wrong declaration is no failure."""
+        """A module is decoded by the encoding that it declares; line ends stay, a wrong declaration does not fail."""
         for source, text in (
             (b"# coding: latin-1\r\nx = '\xe9'\r\n", "# coding: latin-1\r\nx = '\u00e9'\r\n"),
             (b"\xef\xbb\xbfx = '\xc3\xa9'", "x = '\u00e9'"),

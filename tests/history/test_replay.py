@@ -56,7 +56,7 @@ def recorded(event_id: str = "e-1", trigger_id: str = "gh", before: str = "handl
 
 
 class Recordings:
-    """What a store gives of recorded events, and what it was asked for."""
+    """A store's answer for recorded events, and the arguments of the query."""
 
     def __init__(self, *events: RecentEvent) -> None:
         self.events = events
@@ -72,12 +72,12 @@ class Recordings:
 
 
 def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-    """Stand for a thread."""
+    """Run a function in place of a thread."""
     return succeed(function(*arguments))
 
 
 def as_json(value: Any) -> Any:
-    """Give a value as JSON has it."""
+    """Return a value as JSON has it."""
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
@@ -199,7 +199,7 @@ class TriggersTests(Replaying):
         self.failureResultOf(self.replay(store, {"gh": definition(spec())}), EventLogUnavailable)
 
     def test_cancelled_in_a_thread(self) -> None:
-        """Rules run some events at a time, and no more of them once nobody waits."""
+        """Rules run some events at a time, and no more of them once the replay is cancelled."""
         jobs: list[tuple[Any, Deferred[Any]]] = []
 
         def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
@@ -231,7 +231,7 @@ class PredicateTests(Replaying):
         self.assertEqual(self.successResultOf(found)[0]["different"][0]["now"], "skipped")
 
     def test_only_what_is_kept(self) -> None:
-        """An event that match or filter turn away is not asked about."""
+        """An event that match or filter refuse is not passed to the predicate."""
         found = self.begin(recorded("e-1", kind="push"), recorded("e-2"), events=("push",), when="handlers:should")
         (running,) = self.interpreter.calls
         self.assertEqual(running.call.event_id, "e-1")
@@ -293,7 +293,7 @@ class PredicateTests(Replaying):
         self.assertEqual((len(ended), self.interpreter.begun), (16, 16))
 
     def test_unexpected(self) -> None:
-        """What is no failure of a call ends the replay, and the calls that run."""
+        """An error other than a failure of a call ends the replay, and the calls that run."""
         found = self.begin(recorded("e-1"), recorded("e-2"), when="handlers:should")
         first, second = self.interpreter.calls
         second.ended.addErrback(lambda failure: failure.trap(CancelledError))
@@ -369,7 +369,7 @@ PREDICATES = """
 
 
 class RealCase(InterpreterCase):
-    """A store and an interpreter that are no stand-ins; events ``e-0`` skipped, ``e-1`` handled, two not yet run."""
+    """A real store and a real interpreter; events ``e-0`` skipped, ``e-1`` handled, two not yet run."""
 
     timeout = 60
 

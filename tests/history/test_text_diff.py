@@ -21,7 +21,7 @@ TEXTS = st.lists(LINES, max_size=40).map("\n".join)
 
 
 def diff(old: str, new: str) -> str:
-    """Diff two texts."""
+    """Return the diff of two texts."""
     return text_diff(old.encode(), new.encode(), "old", "new")
 
 
@@ -79,7 +79,7 @@ class TextDiffTests(SynchronousTestCase):
         )
 
     def test_binary(self) -> None:
-        """What is no text is not shown."""
+        """Bytes that are not text are not shown."""
         for data in (b"a\0b", b"\xff\xfe", b"caf\xe9"):
             self.assertEqual(text_diff(b"a\n", data, "x", "y"), "Binary files x and y differ\n")
             self.assertEqual(text_diff(data, None, "x", "y"), "Binary files x and /dev/null differ\n")

@@ -52,7 +52,7 @@ async def held(event, context):
 
 
 def held_trigger(trigger_id: str) -> str:
-    """Write a trigger whose handler waits until the test lets it go on, however slow the machine is."""
+    """Write a trigger whose handler waits until the test releases it, however slow the machine is."""
     return trigger_text(trigger_id, handler="handlers:held", extra='timeout = "10m"')
 
 
@@ -168,7 +168,7 @@ class ServerCase(SynchronousTestCase):
         wait_until(lambda: set(keys) <= set(self.begun()), f"{keys} to begin")
 
     def release(self, *keys: str) -> None:
-        """Let the handler ``held`` go on with these deliveries, or with all of them from now on."""
+        """Release the handler ``held`` for these deliveries, or for all of them from now on."""
         for path in (f"{self.release_path}.{key}" for key in keys) if keys else (self.release_path,):
             Path(path).touch()
 
@@ -230,7 +230,7 @@ class ServerCase(SynchronousTestCase):
         wait_until(lambda: server.request("GET", f"/readyz?generation={number}").status == 200, f"generation {number}")
 
     def wait_last_reload(self, server: ServerProcess, matches: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until the state file tells of a last reload that ``matches``; give that."""
+        """Wait until the state file has a last reload that ``matches``; return it."""
 
         def told() -> dict[str, Any] | None:
             last = server.state().get("last_reload")
@@ -255,7 +255,7 @@ class SharedServerCase(ServerCase):
     topics = ("orchestrator.manifest", "trigger.attempts", "trigger.dlq", "trigger.inbox.envelopes", "trigger.outbox")
 
     def setUp(self) -> None:
-        """Take the directory of the shared server, and everything out of it that the test before wrote."""
+        """Use the directory of the shared server, and remove every file that the test before wrote."""
         super().setUp()
         if SharedServerCase.shared_by is not type(self):
             self.discard()

@@ -10,7 +10,7 @@ class GenerationTests(ServerCase):
     """What is live, and reloads that depend on it."""
 
     def test_generation(self) -> None:
-        """The live generation tells number, digest, source, actor, its files, drift and the last failure."""
+        """The live generation shows number, digest, source, actor, its files, drift and the last failure."""
         server = self.serve()
         answer = server.admin("GET", "/admin/generation")
         live = answer.json()
@@ -24,7 +24,7 @@ class GenerationTests(ServerCase):
         self.assertIn("etag", answer.headers)
 
     def test_drift_and_last_failure(self) -> None:
-        """Edited files are drift until they are reloaded; a failed reload is told until one succeeds."""
+        """Edited files are drift until they are reloaded; a failed reload is shown until one succeeds."""
         server = self.serve()
         self.write_handlers("two")
         self.assertTrue(server.generation()["drift"])
@@ -71,7 +71,7 @@ class GenerationTests(ServerCase):
         self.assertEqual(history[0]["source"], "admin_api")
 
     def test_dry_run(self) -> None:
-        """A dry run tells what would change, or what is wrong, and changes nothing: no number, record or state."""
+        """A dry run returns what would change, or the problems, and changes nothing: no number, record or state."""
         server = self.serve()
         before = (server.generation(), server.state(), server.records("orchestrator.manifest"))
         self.write_manifest(trigger_text("gh", extra="[triggers.retry]\nmax = 3"), trigger_text("new"))

@@ -11,7 +11,7 @@ from tests.integration.case import ServerCase, SharedServerCase, trigger_text
 
 
 class AdmissionTests(SharedServerCase):
-    """Who is turned away, and how."""
+    """Requests that are refused by admission, and their answers."""
 
     def test_origins(self) -> None:
         """An origin that is not on the list gives 403; one on it, or none, passes."""
@@ -62,7 +62,7 @@ class AdmissionTests(SharedServerCase):
         connection.close()
 
     def test_unused_signature_of_a_large_body(self) -> None:
-        """A body that is cut off by a client that goes away is no event."""
+        """A body that is cut off by a client that disconnects makes no event."""
         server = self.serve()
         body = b'{"action": "opened"}'
         headers = github_headers(GITHUB_SECRET, body, "issues", "d1")

@@ -57,7 +57,7 @@ class EventsTests(ServerCase):
         output.close()
 
     def test_unknown_topic(self) -> None:
-        """A topic of nobody is an error that names those there are, with a server and without; so is a trigger."""
+        """An unknown topic is an error that names the existing ones, with a server and without; so is a trigger."""
         server = self.serve()
         empty = self.orchestrator("events", "trigger.dlq")
         self.assertEqual((empty.status, empty.stdout), (0, ""), empty)
@@ -147,7 +147,7 @@ class InspectTests(ServerCase):
         self.assertEqual(offline["snapshot"]["status"], "stopped")
 
     def test_fire(self) -> None:
-        """``fire`` makes an event up, has it handled, and prints what became of it; an unknown trigger is named."""
+        """``fire`` sends a synthetic event, has it handled, and prints the outcome; an unknown trigger is named."""
         self.write_manifest(trigger_text("gh", events=("issues.opened",)))
         self.serve()
         done = self.orchestrator("fire", "gh")

@@ -19,7 +19,7 @@ class CredentialCase(ServerCase):
     """A server with keys and a shared secret, and an ``a2a-push`` trigger."""
 
     def setUp(self) -> None:
-        """Name the credentials."""
+        """Return the credentials."""
         super().setUp()
         self.environ["HARN_ORCHESTRATOR_API_KEYS"] = f"first, {API_KEY}"
         self.environ["HARN_ORCHESTRATOR_HMAC_SECRET"] = SECRET.decode()
@@ -98,7 +98,7 @@ class RotationTests(CredentialCase):
     """Credentials in files, which each reload reads again."""
 
     def setUp(self) -> None:
-        """Name the files instead of the values."""
+        """Return the files instead of the values."""
         super().setUp()
         self.keys, self.secret = self.write("keys", "old, stays"), self.write("secret", "old secret\n")
         for name, path in (("API_KEYS", self.keys), ("HMAC_SECRET", self.secret)):

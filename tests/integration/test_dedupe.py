@@ -1,4 +1,4 @@
-"""Duplicates: what makes one, what it is answered, and how long it is remembered."""
+"""Duplicates: their detection, their answer, and how long keys are remembered."""
 
 from __future__ import annotations
 

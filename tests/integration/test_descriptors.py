@@ -1,4 +1,4 @@
-"""Idle connections that take every descriptor they can get: the server still answers, reloads and mends itself."""
+"""Idle connections that take every descriptor they can get: the server still answers, reloads and recovers."""
 
 from __future__ import annotations
 

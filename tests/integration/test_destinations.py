@@ -1,4 +1,4 @@
-"""A third-party destination, found on the path by nothing but where it lies: deliveries, failures and reloads."""
+"""A third-party destination, found on the path without configuration: deliveries, failures and reloads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DestinationTests(ServerCase):
     """The destination of the page that explains how to write one."""
 
     def setUp(self) -> None:
-        """Install it as a package of somebody else's."""
+        """Install it as a third-party package."""
         super().setUp()
         plugin = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
         self.write("site/harn/plugins/lines.py", plugin)
@@ -31,11 +31,11 @@ class DestinationTests(ServerCase):
         self.out.mkdir()
 
     def target(self, name: str = "one") -> str:
-        """Give the handler that names a file."""
+        """Return the handler that names a file."""
         return f"file://{self.out / name}.jsonl"
 
     def arrived(self, name: str = "one") -> list[str]:
-        """Give the provider's ids of the events in a file."""
+        """Return the provider's ids of the events in a file."""
         path = self.out / f"{name}.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line)["dedupe_key"] for line in lines]

@@ -79,7 +79,7 @@ class RollbackTests(GenerationCase):
     """``plan``, ``rollback``, ``confirm``."""
 
     def test_plan_rollback_and_back(self) -> None:
-        """A plan tells what the reload does; a rollback runs the old code and says that the files differ."""
+        """A plan shows what the reload does; a rollback runs the old code and says that the files differ."""
         server = self.serve()
         self.edit("two", 'timeout = "7s"')
         plan = self.orchestrator("plan")
@@ -113,7 +113,7 @@ class RollbackTests(GenerationCase):
         self.assertEqual((again.status, again.stdout), (1, ""), again)
 
     def test_unconfirmed(self) -> None:
-        """Nobody confirms: the earlier content serves again, as a new generation, by itself."""
+        """Without a confirmation the earlier content serves again, as a new generation, automatically."""
         server = self.serve()
         self.edit("two")
         self.checked("reload", "--confirm-within", "300ms")
@@ -127,7 +127,7 @@ class RampTests(GenerationCase):
     """``ramp``."""
 
     def test_finish_and_abort(self) -> None:
-        """A ramp is listed with its share, and ends as it is told to."""
+        """A ramp is listed with its share, and ends on request."""
         server = self.serve()
         for option, version, winner in (("--finish", "two", "gh@v2"), ("--abort", "three", "gh@v2")):
             self.edit(version)
@@ -145,7 +145,7 @@ class DrainTests(GenerationCase):
     """``drains``."""
 
     def test_cancel(self) -> None:
-        """A version that drains is listed with what it holds; cancelling puts that among the dead letters."""
+        """A version that drains is listed with its load; cancelling makes that dead letters."""
         self.write_manifest(held_trigger("gh"))
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
@@ -166,7 +166,7 @@ class DrainTests(GenerationCase):
         self.assertEqual(letter["payload"]["reason"], "drain_cancelled")
 
     def test_watch_and_move(self) -> None:
-        """What a version has not begun moves at once when it is told to; what runs ends where it began."""
+        """Deliveries that a version has not begun move at once on request; one that runs ends where it began."""
         head = "[orchestrator.pumps]\nmax_outstanding = 1\n"
         self.write_manifest(held_trigger("gh"), head=head)
         server = self.serve()

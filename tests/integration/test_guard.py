@@ -61,7 +61,7 @@ class HeldTests(GuardCase):
         plan = self.orchestrator("plan")
         self.assertEqual(plan.status, 1, plan)
         self.assertIn("--watch would hold it back", plan.stdout)
-        self.assertEqual(self.gauge(server), "0.0")  # a plan is no reload
+        self.assertEqual(self.gauge(server), "0.0")  # a plan does not count as a reload
         self.write_manifest(*WHOLE)
         self.wait_last_reload(server, lambda last: last["status"] == "ok")
         live = server.generation()

@@ -1,4 +1,4 @@
-"""What is in flight, queued or waiting while a reload goes by."""
+"""Deliveries that are in flight, queued or waiting during a reload."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InFlightCase(ServerCase):
 
 
 class RunningTests(InFlightCase):
-    """Handlers that run while a reload goes by."""
+    """Handlers that run during a reload."""
 
     def test_running_finishes_on_its_version(self) -> None:
         """A handler that runs finishes on the old version, while new requests are handled on the new one."""
@@ -77,7 +77,7 @@ class RunningTests(InFlightCase):
 
 
 class QueuedTests(InFlightCase):
-    """Deliveries that are accepted and not begun when a reload goes by."""
+    """Deliveries that are accepted and not begun at a reload."""
 
     def queue(self, server: ServerProcess, count: int = 4) -> list[str]:
         """Deliver one that runs and some that wait behind it."""
@@ -114,7 +114,7 @@ class QueuedTests(InFlightCase):
         wait_until(lambda: self.states(server) == {"gh@v2": "active"}, "v1 to end")
 
     def test_removed_trigger_drains(self) -> None:
-        """A removed trigger takes no new work, runs what it has accepted, and is gone then."""
+        """A removed trigger takes no new work, runs the deliveries that it has accepted, and then ends."""
         self.write_manifest(HELD, OTHER, head=ONE_AT_A_TIME)
         server = self.serve()
         keys = self.queue(server)
@@ -197,7 +197,7 @@ class SettingsTests(InFlightCase):
 
 
 class WaitingTests(InFlightCase):
-    """Retries that wait for their time while a reload goes by."""
+    """Retries that wait for their time during a reload."""
 
     FAILING = """
         from harn.handlers import RetryAfter
@@ -224,7 +224,7 @@ class WaitingTests(InFlightCase):
         return server
 
     def test_retry_runs_on_the_newest(self) -> None:
-        """A waiting retry holds no lease; when due it runs on the newest version, so that a mended handler gets it."""
+        """A waiting retry holds no lease; when due it runs on the newest version, so that a fixed handler gets it."""
         server = self.fail_once("d1")
         wait_until(lambda: self.states(server) == {"gh@v2": "active"}, "v1 to end although a retry waits")
         self.assertEqual(self.versions("d1"), {"d1": ("two", "gh@v2")})

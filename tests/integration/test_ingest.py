@@ -55,7 +55,7 @@ class AnswerTests(SharedServerCase):
             self.assert_problem(server.deliver("/triggers/gh", body, delivery="d1"), 400)
 
     def test_unknown_path(self) -> None:
-        """A path of nobody gives 404, whatever the method; so does the root, and a slash too many."""
+        """A path without a trigger gives 404, whatever the method; so does the root, and a slash too many."""
         server = self.serve()
         for method, path in (("POST", "/triggers/nope"), ("GET", "/nope"), ("POST", "/triggers/gh/"), ("GET", "/")):
             self.assert_problem(server.request(method, path), 404)
@@ -96,7 +96,7 @@ class AnswerTests(SharedServerCase):
         connection.close()
 
     def test_readyz_of_a_later_generation(self) -> None:
-        """``?generation=N`` is 503 until N serves; what is no number is the caller's mistake."""
+        """``?generation=N`` is 503 until N serves; a value that is not a number is the caller's mistake."""
         server = self.serve()
         live = server.generation()["generation"]
         self.assertEqual(server.request("GET", f"/readyz?generation={live}").status, 200)
@@ -293,7 +293,7 @@ class WireTests(SharedServerCase):
         self.assertEqual(server.request("GET", "/health").status, 200)
 
     def test_nonsense(self) -> None:
-        """What is no HTTP gets 400 or a closed connection."""
+        """Bytes that are not HTTP get 400 or a closed connection."""
         server = self.serve()
         for data in (
             b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n",

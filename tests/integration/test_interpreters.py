@@ -86,19 +86,19 @@ class MisbehaviourTests(SharedServerCase):
         self.assertEqual(self.begun(), ["long"])
 
     def test_exit_that_is_raised(self) -> None:
-        """``sys.exit`` fails the attempt; the process lives on, and nobody is run twice."""
+        """``sys.exit`` fails the attempt; the process lives on, and no delivery runs twice."""
         server = self.misbehave("import sys\n\ndef bad(event):\n    sys.exit(1)\n")
         self.assert_given_up(server)
         self.assertEqual(self.begun(), ["long"])
 
     def test_result_that_is_no_json(self) -> None:
-        """A result that is no JSON value fails the attempt."""
+        """A result that is not a JSON value fails the attempt."""
         server = self.misbehave("def bad(event):\n    return {'x': object()}\n")
         self.assert_given_up(server)
         self.assertEqual(self.begun(), ["long"])
 
     def test_enormous_result(self) -> None:
-        """A result of 50 MB is kept whole or refused for its size; nobody else is touched."""
+        """A result of 50 MB is kept whole or refused for its size; no other delivery is affected."""
         server = self.misbehave("def bad(event):\n    return 'x' * 50_000_000\n")
         wait_until(lambda: len(server.records("trigger.attempts", limit=5)) > 0, "an attempt", 40.0)
         self.assert_bystanders_fine(server)

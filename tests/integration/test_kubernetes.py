@@ -102,7 +102,7 @@ class KubernetesTests(ServerCase):
         self.assertEqual(sorted(named), [f"/etc/harn/secrets/{key}" for key in sorted(keys)])
 
     def test_update(self) -> None:
-        """An update is one reload, a pipeline learns that it serves, and nothing else has to be told."""
+        """An update is one reload, a pipeline can detect that it serves, and no further call is needed."""
         server = self.serve_example()
         done = self.ended_waiting(self.waiting(server))
         self.assertEqual((done.status, done.stdout), (0, f"generation 1 serves {self.files}\n"))
@@ -145,7 +145,7 @@ class KubernetesTests(ServerCase):
         wait_until(lambda: self.told(server)["last_failed"], "the refusal")
 
     def told(self, server: ServerProcess) -> dict[str, Any]:
-        """Return what the server tells of its live generation."""
+        """Return the server's description of its live generation."""
         answer = server.request("GET", "/admin/generation", headers={"X-API-Key": "the-key"})
         document: dict[str, Any] = answer.json()
         return document
@@ -195,7 +195,7 @@ class KubernetesTests(ServerCase):
         return sum(float(each) for each in re.findall(r'_requests_total\{[^}]*"/admin[^}]*\} (\S+)', metrics))
 
     def test_never(self) -> None:
-        """Files that nobody applies are not waited for without end."""
+        """Files that are never applied are not waited for without end."""
         server = self.serve_example()
         (self.files / "harn.toml").write_text("# never applied\n")
         done = self.ended_waiting(self.waiting(server, 1.0))

@@ -13,7 +13,7 @@ class LastGoodCase(ServerCase):
     """A state directory in which generation 2 served last, and files that can be broken."""
 
     def serve_two(self) -> None:
-        """Let a server serve two generations, and end it."""
+        """Run a server for two generations, and end it."""
         server = self.serve()
         self.write_handlers("two")
         self.assert_reloaded(server.reload(), modified=["gh"])
@@ -82,7 +82,7 @@ class StartTests(LastGoodCase):
         return server
 
     def test_mended(self) -> None:
-        """A reload of files that are still broken fails and changes nothing; mended, they are adopted."""
+        """A reload of files that are still broken fails and changes nothing; corrected, they are adopted."""
         self.serve_two()
         self.write("harn.toml", "nonsense [")
         server = self.serve("--last-good")
@@ -158,7 +158,7 @@ class WatchTests(LastGoodCase, WatchCase):
     """``--last-good`` with ``--watch``."""
 
     def test_mended(self) -> None:
-        """Mended files are adopted by themselves."""
+        """Corrected files are adopted automatically."""
         self.serve_two()
         (self.directory / "handlers.py").unlink()
         server = ServerProcess(self.directory, "--last-good", "--watch", environ=self.environ)

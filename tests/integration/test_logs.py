@@ -170,7 +170,7 @@ class LogTests(ServerCase):
 
 
 class StoppedReaderTests(ServerCase):
-    """A log that nobody reads."""
+    """A log without a reader."""
 
     def test_server_goes_on(self) -> None:
         """While standard output and error cannot be written to, the server starts, serves, reloads and ends."""
@@ -194,7 +194,7 @@ class StoppedReaderTests(ServerCase):
         wait_until(lambda: connection.request("GET", "/readyz?generation=2").status == 200, "generation 2")
         os.set_blocking(reader, True)
         said = b""
-        while b"HTTP listener ready" not in said:  # what was kept comes when somebody reads again
+        while b"HTTP listener ready" not in said:  # what was kept comes when the pipe is read again
             said += os.read(reader, 65536)
         os.set_blocking(reader, False)
         with self.assertRaises(BlockingIOError):

@@ -47,7 +47,7 @@ class PlanCase(ServerCase):
         }
 
     def wait_work(self, server: ServerProcess, trigger_id: str, **counts: int) -> None:
-        """Wait until a plan tells that a trigger, which it is to change, has this in hand."""
+        """Wait until a plan shows this work under way for a trigger that it changes."""
 
         def told() -> bool:
             change = self.plan(server)["plan"]["triggers"][trigger_id]
@@ -206,7 +206,7 @@ class ContentTests(PlanCase):
         self.assertNotIn("probation", self.plan(server)["plan"])
 
     def test_would_hold(self) -> None:
-        """A plan tells that ``--watch`` would hold it back, and which triggers would ramp."""
+        """A plan shows that ``--watch`` would hold it back, and which triggers would ramp."""
         self.write_manifest(*(trigger_text(f"t{index}") for index in range(3)))
         server = self.serve()
         self.write_manifest(trigger_text("t0", extra='timeout = "7s"\nrollout = { percent = 10 }'))

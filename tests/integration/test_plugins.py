@@ -1,4 +1,4 @@
-"""A third-party connector, found on the path by nothing but where it lies, and what senders read of its answers."""
+"""A third-party connector, found on the path without configuration, and its answers as senders read them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ batch = BatchPlugin()
 
 
 class PluginTests(ServerCase):
-    """A provider of somebody else's."""
+    """A third-party provider."""
 
     def setUp(self) -> None:
         """Install it, and start a server with one trigger of it."""

@@ -1,4 +1,4 @@
-"""Probation on real servers: what nobody confirms, or fails too often, is undone; nothing accepted is lost by it."""
+"""Probation on real servers: a change that is not confirmed, or fails too often, is undone without a loss."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(self.outcomes(server), [(2, "reverted"), (4, "superseded"), (6, "confirmed")])
 
     def test_two_in_a_row(self) -> None:
-        """What is tried on top of what nobody has confirmed falls back to the last good one, not to that."""
+        """A change on top of an unconfirmed one falls back to the last good generation, not to that one."""
         server = self.serve()
         self.write_handlers("two")
         self.reload(server, "?confirm_within=5m", generation=2)
@@ -128,7 +128,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(server.generation()["recalled"], 1)
 
     def test_nothing_to_try(self) -> None:
-        """A reload that changes nothing puts nothing on probation, and says so; time that is none is refused."""
+        """A reload that changes nothing begins no probation, and says so; an invalid time is refused."""
         server = self.serve()
         report = self.assert_reloaded(server.reload("?confirm_within=1s"), unchanged=["gh"])
         self.assertIn("no probation and no ramp begins", " ".join(report["warnings"]))
@@ -261,7 +261,7 @@ class WatchTests(ProbationCase, WatchCase):
     """Probation of what ``--watch`` adopts."""
 
     def test_watch(self) -> None:
-        """What nobody confirms is undone, and not taken up again until its bytes change; confirmed, it stays."""
+        """A change without confirmation is undone, and not adopted until its bytes change; confirmed, it stays."""
         head = '[orchestrator.reload]\nconfirm_within = "1s"\n'
         self.write_manifest(head=head)
         server = self.serve("--watch")
@@ -279,7 +279,7 @@ class WatchTests(ProbationCase, WatchCase):
         self.assertEqual(found, [good, ("revert", "succeeded"), good])
 
     def adopted(self, server: ServerProcess) -> list[tuple[str, str]]:
-        """Return source and kind of the reloads so far, without what is told of probations."""
+        """Return source and kind of the reloads so far, without the records of probations."""
         records = server.records("orchestrator.manifest")
         told = [each for each in records if each["kind"].startswith("reload_")]
         return [(each["payload"]["source"], each["kind"]) for each in told]

@@ -1,4 +1,4 @@
-"""Ramps on real servers: who takes which share, for how long, and what becomes of it all when something goes wrong."""
+"""Ramps on real servers: the share of each version over time, and the effects of failures, restarts and reloads."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class CourseTests(RampCase):
 
     def test_failures(self) -> None:
         """When too much fails all goes back to the old version, what failed too; an edit alone tries again."""
-        # With one attempt each failure is a dead letter at once, which must be taken back.
+        # With one attempt each failure is a dead letter at once, which must be redriven.
         extra = 'rollout = { percent = 50, max_failures = "10%" }\n[triggers.retry]\nmax = 1'
         trigger = trigger_text("gh", extra=extra)
         self.write_manifest(trigger)
@@ -201,7 +201,7 @@ class CourseTests(RampCase):
         self.assertEqual(set(self.post(server, keys).values()), {"gh@v1", "gh@v3"})
 
     def test_abort_with_work_in_hand(self) -> None:
-        """What an aborted version runs ends on it; what it had not begun runs on the one before."""
+        """Deliveries that run on an aborted version end on it; those that it had not begun run on the one before."""
         head = "[orchestrator.pumps]\nmax_outstanding = 1\n"
         self.write_manifest(HELD, head=head)
         server = self.serve()

@@ -12,7 +12,7 @@ class EntryPointTests(ServerCase):
     """The ways to ask; ``--watch`` has a module of its own."""
 
     def test_signal(self) -> None:
-        """SIGHUP reloads with source ``signal``, and the state file tells of it."""
+        """SIGHUP reloads with source ``signal``, and the state file shows it."""
         server = self.serve()
         self.write_handlers("two")
         server.signal(signal.SIGHUP)
@@ -100,7 +100,7 @@ class CommandTests(SharedServerCase):
 
 
 class ChangeTests(ServerCase):
-    """What a reload finds changed, and what it does about it."""
+    """The changes that a reload finds, and their effects."""
 
     def test_added_modified_removed_unchanged(self) -> None:
         """Routes follow: a new one answers, a moved one answers at its new path alone, a removed one is gone."""

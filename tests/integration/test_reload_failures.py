@@ -90,7 +90,7 @@ def flaky(fails: str) -> str:
 
 
 class FailureCase(ServerCase):
-    """A server of generation 1, and a watch on what it is like."""
+    """A server of generation 1, and a record of its state."""
 
     def setUp(self) -> None:
         """Put the third-party plugin on the path."""
@@ -136,7 +136,7 @@ class FailureCase(ServerCase):
 
 
 class AuthorTests(FailureCase):
-    """What the manifest's author can mend."""
+    """Failures that the manifest's author can correct."""
 
     def test_manifest_and_code(self) -> None:
         """Bad TOML, bad keys, missing code and code that cannot be imported: 422, the stage named, all undone."""

@@ -42,7 +42,7 @@ class RetryCase(ServerCase):
         self.event_id = self.assert_accepted(self.server.deliver("/triggers/gh", delivery="d1"))
 
     def attempts(self) -> list[int]:
-        """Number the attempts that the handler saw, in order."""
+        """Return the numbers of the attempts that the handler saw, in order."""
         return [each["attempt"] for each in self.seen() if "key" not in each]
 
 
@@ -50,7 +50,7 @@ class RetryTests(RetryCase, SharedServerCase):
     """What follows a failed attempt."""
 
     def test_success_at_last(self) -> None:
-        """What succeeds at the third attempt is recorded as three attempts, and is no dead letter."""
+        """A delivery that succeeds at the third attempt is recorded as three attempts, and is not a dead letter."""
         self.begin("third_time")
         [seen] = self.wait_handled("d1")
         self.assertEqual(seen["attempt"], 3)
@@ -114,7 +114,7 @@ class EndTests(RetryCase):
         self.assertEqual(seen["attempt"], 2)
 
     def test_waiting_retries_hold_nothing(self) -> None:
-        """With one handler at a time, deliveries that wait for a retry keep nobody from being handled."""
+        """With one handler at a time, deliveries that wait for a retry do not keep others from being handled."""
         self.write_handlers(more=HANDLERS.replace("RetryAfter(1)", "RetryAfter(600)"))
         self.write_manifest(
             trigger_text("later", handler="handlers:later"),

@@ -1,4 +1,4 @@
-"""Rollbacks on real servers: earlier code out of the store, whatever became of the files, and as long as it should."""
+"""Rollbacks on real servers: earlier code from the store, whatever the files are now, for as long as it is pinned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RollbackCase(ServerCase):
     """A server that is rolled back."""
 
     def roll_back(self, server: ServerProcess, generation: int | None = None) -> dict[str, Any]:
-        """Roll back; give the report."""
+        """Perform a rollback; return the report."""
         answer = server.admin("POST", "/admin/rollback", {} if generation is None else {"generation": generation})
         self.assertEqual(answer.status, 200, answer)
         report: dict[str, Any] = answer.json()
@@ -103,7 +103,7 @@ class ContentTests(RollbackCase):
         self.assertEqual([each["generation"] for each in history if each["live"]], [6])
 
     def test_secrets(self) -> None:
-        """No secret is ever in the store, the history or a diff; a rollback uses those of now."""
+        """No secret is ever in the store, the history or a diff; a rollback uses the current ones."""
         secret = self.write("secret", "old-value-of-it\n")
         self.environ["HARN_SECRET_GITHUB_ROTATING_FILE"] = str(secret)
         self.write_manifest(trigger_text("gh", secret="rotating"))

@@ -22,7 +22,7 @@ class RotationTests(ServerCase):
         self.assert_problem(server.deliver("/triggers/gh", delivery="d3", secret=b"other"), 401)
 
     def test_secret_file_is_read_again(self) -> None:
-        """A secret in a file counts anew from the reload after its change; nothing else has changed by that."""
+        """A secret in a file is read again by the reload after its change; nothing else changes by that."""
         secret = self.write("secret", "old\n")
         self.environ["HARN_SECRET_GITHUB_ROTATING_FILE"] = str(secret)
         self.write_manifest(trigger_text("gh", secret="rotating"))

@@ -16,7 +16,7 @@ class StartTests(ServerCase):
     """A server that starts."""
 
     def test_ready_line_health_and_state_file(self) -> None:
-        """The ready line names a URL that answers, and the state file tells the same and all its other fields."""
+        """The ready line names a URL that answers, and the state file has the same and all its other fields."""
         server = self.serve()
         self.assertEqual(server.request("GET", "/health").status, 200)
         self.assertEqual(server.request("GET", "/healthz").status, 200)
@@ -160,7 +160,7 @@ class RefusalTests(ServerCase):
         self.assertIn("github/other-secret", self.refused())
 
     def test_port_in_use(self) -> None:
-        """A port that somebody else has is named."""
+        """A port that another process has is named."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             self.assertIn(str(port), self.refused(bind=f"127.0.0.1:{port}"))
@@ -198,7 +198,7 @@ class EndTests(ServerCase):
     """How a server ends."""
 
     def test_termination_waits_for_handlers(self) -> None:
-        """SIGTERM: no new work is taken, what runs is finished and recorded, the exit status is 0, nobody is left."""
+        """SIGTERM: no new work is taken, handlers finish and are recorded, the exit status is 0, no process is left."""
         self.write_manifest(trigger_text("gh", handler="handlers:held"))
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))

@@ -1,4 +1,4 @@
-"""What a server tells of its triggers over reloads, restarts and crashes, and of itself to Prometheus."""
+"""A server's counts of its triggers over reloads, restarts and crashes, and its metrics for Prometheus."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ORDER = (
 
 
 class StormCase(ServerCase):
-    """A server that is ordered to reload by everybody at once."""
+    """A server that gets many orders to reload at once."""
 
     def order(self, server: ServerProcess) -> list[socket.socket]:
         """Post a hundred orders, each on a connection of its own, and send as many signals between them."""
@@ -52,7 +52,7 @@ class StormCase(ServerCase):
         return found
 
     def version(self, server: ServerProcess, generation: int) -> str:
-        """Return the version of the code that a generation holds, as the store tells."""
+        """Return the version of the code that a generation has in the store."""
         shown = server.admin("GET", f"/admin/generations/{generation}?sources=true").json()
         found = [VERSION.search(module["source"]) for module in shown["modules"]]
         [version] = [each[1] for each in found if each]
@@ -113,7 +113,7 @@ class StormTests(StormCase):
         self.assertLess(len(self.runs(server)), ORDERS // 2)
 
     def test_broken(self) -> None:
-        """Of a broken manifest everybody is told so, by the same few runs, and what serves goes on."""
+        """Every caller gets the problems of a broken manifest, from the same few runs; the live generation stays."""
         server = self.serve()
         self.write("harn.toml", "nonsense [")
         sockets = self.order(server)
@@ -126,7 +126,7 @@ class StormTests(StormCase):
         self.wait_handled("d1")
 
     def test_end_of_the_server(self) -> None:
-        """SIGTERM in the midst of it: everybody is told that there is no reload, and the server ends in good order."""
+        """SIGTERM in the midst of it: every caller is answered that there is no reload; the server ends in order."""
         server = self.serve()
         self.write_handlers("two", HANGS)
         sockets = self.order(server)

@@ -78,7 +78,7 @@ class NotifyTests(NotifiedCase):
     """``Type=notify-reload``."""
 
     def test_start_reload_stop(self) -> None:
-        """Ready when it serves; each reload, good or bad, whoever asked, is told and ends with ready; then the end."""
+        """Ready when it serves; each reload, good or bad, is notified and ends with ready; then the end."""
         server = self.serve()
         self.assertEqual(self.wait_heard(2), [{"STATUS": "starting"}, {"READY": "1", "STATUS": "generation 1 serves"}])
         self.write_handlers("two")
@@ -132,10 +132,10 @@ class NotifyTests(NotifiedCase):
 
     def test_early_signal(self) -> None:
         """
-        A signal within the first moments either ends the process before it is ours, and nothing was said, or is
+        A signal within the first moments either ends the process before harn handles it, and nothing was said, or is
         followed once the server is ready, and the protocol is kept.
         """
-        # As a service manager starts it: under nohup the signal would be ignored before it is ours.
+        # As a service manager starts it: under nohup the signal would be ignored before harn handles it.
         self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
         for delay in (0.0, 0.05, 0.1, 0.2, None):
             self.heard()
@@ -214,7 +214,7 @@ class NotifyTests(NotifiedCase):
         self.assertEqual(sum("WATCHDOG" in each for each in self.messages), 2)
 
     def test_upgrade_that_fails(self) -> None:
-        """An upgrade that fails is told in the status; the server stays what it was, and says nothing else."""
+        """An upgrade that fails is in the status; the server serves on, and says nothing else."""
         server = self.serve()
         self.write_manifest(trigger_text("gh", extra="colour = 1"))
         self.begin(server, server.pid)
@@ -236,7 +236,7 @@ class ActivationTests(ActivationCase):
     """Sockets that were passed."""
 
     def test_served(self) -> None:
-        """The socket is served instead of --bind, and the state file tells where that is; an upgrade passes it on."""
+        """The socket is served instead of --bind, and the state file has its address; an upgrade passes it on."""
         server = self.passing(bind="192.0.2.1:1")
         server.wait_for_line("listening on the socket that the service manager passed")
         self.assertRegex(server.url, r"\Ahttp://127\.0\.0\.1:\d+\Z")
@@ -258,7 +258,7 @@ class ActivationTests(ActivationCase):
         self.assertIn("SOCK_DGRAM", self.ended(self.passing("dgram", ready=False)))
 
     def test_for_another_process(self) -> None:
-        """Variables that are about another process count for nothing."""
+        """Variables for another process are ignored."""
         server = self.serve(environ={**self.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"})
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
 

@@ -1,4 +1,4 @@
-"""The moment in which a new program takes over, and all that can go wrong in it: nothing is lost or made up."""
+"""The moment in which a new program takes over, and its failures: nothing is lost or handled twice."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TakeoverCase(UpgradeCase):
         return self.serve(environ={**self.environ, "PYTHONPATH": os.pathsep.join(paths)})
 
     def fail(self, server: ServerProcess) -> None:  # type: ignore[override]
-        """Let an upgrade fail."""
+        """Run an upgrade that fails."""
         new = self.begin(server, server.pid)
         server.wait_for_line("the upgrade failed", 60.0)
         self.wait_ended(new)
@@ -72,7 +72,7 @@ class TakeoverCase(UpgradeCase):
         return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 60)
 
     def history(self, server: ServerProcess) -> list[int]:
-        """Number the generations that served."""
+        """Return the numbers of the generations that served."""
         return [each["generation"] for each in server.admin("GET", "/admin/generations").json()["generations"]]
 
     def begin_importing(self, server: ServerProcess) -> int:
@@ -87,7 +87,7 @@ class NeverServedTests(TakeoverCase):
     """A new program that fails after its first generation."""
 
     def test_history(self) -> None:
-        """What it built never served: it is in no history, no rollback finds it, and its number is given anew."""
+        """The generation that it built never served: it is in no history or rollback, and its number is used again."""
         self.write_handlers("one")
         server = self.serve_before(FAILS_LATE)
         self.write_handlers("two")
@@ -163,7 +163,7 @@ class MomentTests(TakeoverCase):
     """The moment itself."""
 
     def test_always_ready(self) -> None:
-        """Who asks whether the server is ready hears nothing else, over two upgrades."""
+        """A probe of readiness gets no other answer over two upgrades."""
         server = self.serve()
         over = threading.Event()
 
@@ -189,7 +189,7 @@ class MomentTests(TakeoverCase):
             self.assertEqual([wrong for each in polling for wrong in each.result()], [])
 
     def test_dies_when_told(self) -> None:
-        """One that ends when it is told to take over leaves the port to the old program; no connection is lost."""
+        """A program that ends on the order to take over leaves the port to the old program; no connection is lost."""
         server = self.serve_before(DIES_WHEN_TOLD)
         over = threading.Event()
 

@@ -49,7 +49,7 @@ class TLSCase(ServerCase):
         (self.directory / key_name).write_bytes(encoded)
 
     def context(self) -> ssl.SSLContext:
-        """Trust the certificate of now."""
+        """Return a context that trusts the current certificate."""
         return ssl.create_default_context(cafile=str(self.directory / "cert.pem"))
 
     def served(self, server: ServerProcess) -> str:

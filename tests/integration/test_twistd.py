@@ -39,7 +39,7 @@ class TwistdTests(ServerCase):
 
     @skipIf(version < Version("Twisted", 26, 10, 0), "twistd itself ends with 0 after a wrong option")
     def test_usage(self) -> None:
-        """An option that is none ends with the usage and a status that is not 0."""
+        """An unknown option ends with the usage and a status that is not 0."""
         server = self.serve("--nonsense", launcher=(*TWISTD, "-n", "harn-orchestrator"), ready=False)
         self.assertNotEqual(server.wait(), 0)
 

@@ -1,4 +1,4 @@
-"""SIGUSR2: a new program takes the old one's place on the same socket, and nobody outside sees it happen."""
+"""SIGUSR2: a new program replaces the old one on the same socket, without an effect that clients can see."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UpgradeCase(ServerCase):
         return server
 
     def programs(self, server: ServerProcess) -> list[int]:
-        """Number the programs that upgrades have started, as the log tells them."""
+        """Return the ids of the programs that upgrades have started, as the log has them."""
         return [int(found[1]) for found in map(STARTS.search, list(server.lines)) if found]
 
     def end_all(self, server: ServerProcess) -> None:
@@ -42,7 +42,7 @@ class UpgradeCase(ServerCase):
             os.kill(pid, signal.SIGKILL)
 
     def begin(self, server: ServerProcess, pid: int) -> int:
-        """Ask a program for an upgrade; give the number of the new one that it starts."""
+        """Send a program the signal for an upgrade; return the id of the new one that it starts."""
         before = len(self.programs(server))
         os.kill(pid, signal.SIGUSR2)
         wait_until(lambda: len(self.programs(server)) > before, "the new program to be started")
@@ -62,7 +62,7 @@ class UpgradeCase(ServerCase):
         return sum(READY.search(line) is not None for line in list(server.lines))
 
     def state_pid(self, server: ServerProcess) -> int:
-        """Return the number that the state file tells."""
+        """Return the process id of the state file."""
         return int(server.state()["pid"])
 
     def wait_ended(self, pid: int) -> None:
@@ -253,7 +253,7 @@ class FailureTests(UpgradeCase):
         self.assertEqual((self.state_pid(server), holder(str(server.state_dir))), (server.pid, server.pid))
 
     def test_broken_manifest(self) -> None:
-        """A new program that cannot start says why and is gone; mended, a reload and an upgrade go well."""
+        """A new program that cannot start says why and ends; corrected, a reload and an upgrade go well."""
         server = self.serve()
         kept = server.connect()
         self.assert_accepted(kept.deliver("/triggers/gh", delivery="d1"))

@@ -131,7 +131,7 @@ class EditTests(WatchCase):
             self.assert_version(server, version)
 
     def test_emacs(self) -> None:
-        """As emacs saves: a lock that leads nowhere, an automatic copy, a backup, the file written anew."""
+        """As emacs saves: a lock that leads nowhere, an automatic copy, a backup, the file written again."""
         server = self.serve("--watch")
         for version in ("two", "six"):
             lock, copy, backup = (self.directory / name for name in (".#handlers.py", "#handlers.py#", "handlers.py~"))
@@ -224,10 +224,10 @@ class EditTests(WatchCase):
 
 
 class FailureTests(WatchCase):
-    """What is refused, and what nobody can have meant."""
+    """Changes that are refused, and changes that are certainly mistakes."""
 
     def test_broken_and_mended(self) -> None:
-        """A broken manifest is turned away and reported; the mended one is adopted by itself."""
+        """A broken manifest is refused and reported; the corrected one is adopted automatically."""
         server = self.serve("--watch")
         self.write("harn.toml", "nonsense [")
         self.wait_last_reload(server, lambda last: last["status"] == "error" and last["source"] == "file_watch")
@@ -250,7 +250,7 @@ class FailureTests(WatchCase):
         self.assert_reloads(server, ("file_watch", "failed"), ("file_watch", "succeeded"))
 
     def test_held(self) -> None:
-        """What would remove most triggers is held; made whole it needs nobody, once confirmed it is left alone."""
+        """A change that would remove most triggers is held; made whole it is adopted, once confirmed it stays."""
         whole = tuple(trigger_text(f"t{index}") for index in range(4))
         self.write_manifest(*whole)
         server = self.serve("--watch")
@@ -388,7 +388,7 @@ class PlaceTests(WatchCase):
             self.assert_version(server, version)
 
     def test_bind_mount(self) -> None:
-        """A module that is a mount of its own, of which no event tells, is polled."""
+        """A module that is a mount of its own, for which no events come, is polled."""
         mount = 'mount --bind outside.py handlers.py && exec "$@"'
         wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
         outside = self.write("outside.py", self.handlers("two"))
@@ -440,7 +440,7 @@ class PlaceTests(WatchCase):
         self.assertIn("extra.py", str(server.generation()["files"]))
 
     def test_new_match_of_a_pattern(self) -> None:
-        """A module that a pattern of the manifest matches is taken up when it appears, and let go when it goes."""
+        """A module that a pattern of the manifest matches is adopted when it appears, dropped when it disappears."""
         self.write("rules/one.py", "")
         self.write_manifest(head='[orchestrator.vm]\ninclude = ["rules/*.py"]\n')
         server = self.serve("--watch")

@@ -88,14 +88,14 @@ class AuthenticationTests(AdminCase):
         self.assertEqual([request.actor for request in self.reloader.asked], ["hmac"])
 
     def test_signature_that_cannot_be_remembered(self) -> None:
-        """While the event log is away a signed command is 503 and not carried out."""
+        """While the event log is unavailable a signed command is 503 and not carried out."""
         self.world.store.fail_writes = True
         header = {"Authorization": sign_request(b"hmac-secret", "POST", "/admin/reload", b"", START)}
         answer = self.world.wire().send(request_bytes("POST", "/admin/reload", header)).answer()
         self.assertEqual((answer.status, self.reloader.asked), (503, []))
 
     def test_unknown(self) -> None:
-        """What is no admin route is 404; a wrong method on one is 405; both before the body."""
+        """A path without an admin route is 404; a wrong method on one is 405; both before the body."""
         for target in (
             "/admin",
             "/admin/",
@@ -184,7 +184,7 @@ class ReloadTests(AdminCase):
         self.assertEqual(self.reloader.asked, [])
 
     def test_failures(self) -> None:
-        """What the author can mend is 422, what ran out of time 504, the rest 500; the report is the answer."""
+        """An error of the author is 422, a time-out 504, the rest 500; the report is the answer."""
         problem = Problem(file="harn.toml", line=3, message="wrong")
         for fields, status in (
             ({"stage": "validate", "problems": (problem,), "error": "1 problem"}, 422),
@@ -197,7 +197,7 @@ class ReloadTests(AdminCase):
             self.assertEqual((answer.status, document["status"], document["generation"]), (status, "error", 6))
 
     def test_held(self) -> None:
-        """What was held back until somebody confirms it is 409, and names what would go."""
+        """A reload that is held for confirmation is 409, and names the triggers that it would remove."""
         self.reloader.report = self.report(status="needs_confirmation", error="most would go", removed=("a", "b"))
         answer = self.ask("POST", "/admin/reload")
         document = answer.json()
@@ -220,7 +220,7 @@ class ReloadTests(AdminCase):
         self.assertEqual(self.ask("POST", "/admin/reload").status, 503)
 
     def test_outlives_its_client(self) -> None:
-        """A reload goes on when its client goes away, and what comes of it is no error."""
+        """A reload continues when its client disconnects, and its result does not cause an error."""
         for end in (lambda d: d.callback(self.report()), lambda d: d.errback(ShuttingDown("late"))):
             cancelled: list[object] = []
             self.reloader.waiting = Deferred(cancelled.append)
@@ -229,7 +229,7 @@ class ReloadTests(AdminCase):
             wire.drop()
             self.assertEqual((cancelled, self.world.site.in_flight), ([], 0))
             end(self.reloader.waiting)
-        self.assertEqual(self.flushLoggedErrors(ShuttingDown), [])  # nobody is there to be told
+        self.assertEqual(self.flushLoggedErrors(ShuttingDown), [])  # no client is left to answer
         self.assertEqual(self.flushLoggedErrors(CancelledError), [])
 
     def test_reloader_that_breaks(self) -> None:
@@ -243,7 +243,7 @@ class ReloadTests(AdminCase):
 
 class ReadingTests(AdminCase):
     def test_generation(self) -> None:
-        """The live generation has an entity tag; who knows that is told all the rest, which changes while it stays."""
+        """The live generation has an entity tag, which stays while the rest of its description changes."""
         answer = self.ask("GET", "/admin/generation")
         self.assertEqual((answer.status, answer.json()["generation"]), (200, 7))
         tag = answer.headers["etag"]
@@ -274,7 +274,7 @@ class ReadingTests(AdminCase):
         )
 
     def test_metrics_know_no_names(self) -> None:
-        """The metrics name the kind of command, never what it was about, nor how a stranger spelt it."""
+        """The metrics name the kind of command, never its subject, nor how a stranger spelt it."""
         for target in ("/admin/reload", "/admin/nowhere/x", "/admin/r%65load"):
             self.ask("POST", target)
         self.assertEqual(set(self.world.metrics.endpoints), {"/admin/reload", "/admin"})

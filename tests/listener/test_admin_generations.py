@@ -31,7 +31,7 @@ class PlanTests(AdminCase):
         self.assertFalse(asked.is_plain)
 
     def test_limit_of_failures_alone(self) -> None:
-        """Nothing is judged below 20 attempts, and the manifest says for how long, unless the request does."""
+        """Failures count from 20 attempts, and the manifest says for how long, unless the request does."""
         self.ask("POST", "/admin/reload?revert_on_failures=0%25")
         (asked,) = self.reloader.asked
         self.assertEqual((asked.revert_limit, asked.revert_for), (FailureLimit(rate=0.0, minimum=20), None))
@@ -104,7 +104,7 @@ class RollbackTests(AdminCase):
         self.assertEqual((answer.status, "kept are: 5, 6" in answer.json()["detail"]), (404, True))
 
     def test_refused(self) -> None:
-        """What is no generation's number, and what belongs to a reload of the files, is 400."""
+        """A value that cannot be a generation's number, and an option of a reload of the files, is 400."""
         for target, body in (
             ("/admin/rollback", b'{"generation":0}'),
             ("/admin/rollback", b'{"generation":-1}'),

@@ -41,7 +41,7 @@ class Shelf:
         self.answer: Any = Answered(said="done")
 
     async def give(self, caller: Caller, wanted: Parameters) -> Any:
-        """Response."""
+        """Answer."""
         self.asked.append((caller, wanted))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -57,7 +57,7 @@ async def books(shelf: Shelf, caller: Caller, wanted: Nothing) -> Answered:
 
 @operation("books.lend", role=Role.OPERATE, route=Post("/books/{shelf}/lend"), audit=lambda done: {"lent": 1})
 async def lend(shelf: Shelf, caller: Caller, wanted: Lend) -> Answered:
-    """Lend a book."""
+    """Record a loan."""
     answered: Answered = await shelf.give(caller, wanted)
     return answered
 

@@ -37,7 +37,7 @@ class BucketTests(SynchronousTestCase):
 
     @given(RATES, st.floats(0, 1e6, allow_nan=False))
     def test_the_wait_is_enough(self, rate: Rate, tokens: float) -> None:
-        """Who waits as long as told, and a hair, is let in."""
+        """A sender that waits for the time given, and a moment longer, is admitted."""
         level = Level(min(tokens, 0.999), 0.0)
         level, wait = take(level, rate, 0.0)
         self.assertGreater(wait, 0)
@@ -48,13 +48,13 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(level_at(Level(100, 0), Rate(1, 5), 0).tokens, 5)
 
     def test_less_than_one_token(self) -> None:
-        """A burst below one still lets somebody in, once it is full."""
+        """A burst below one still admits one request, once it is full."""
         rate = Rate(1, 0.5)
         level, wait = take(full(rate, 0), rate, 0)
         self.assertEqual((wait, take(level, rate, 0)[1]), (0.0, 0.5))
 
     def test_no_rate_of_nothing(self) -> None:
-        """A rate or burst that is not above zero is none."""
+        """A rate or burst that is not above zero turns the limit off."""
         for rate, burst in ((0, 1), (1, 0), (-1, 1)):
             self.assertRaises(ValueError, Rate, rate, burst)
 
@@ -99,7 +99,7 @@ class AdmissionTests(SynchronousTestCase):
             self.admission.release(room)
 
     def test_rate_of_each_trigger(self) -> None:
-        """One trigger's rate is no other's; the wait is in whole seconds, at least one."""
+        """Triggers have separate rates; the wait is in whole seconds, at least one."""
         self.admission.apply(AdmissionSettings(rate=10.0, burst=1), ("a", "b"))
         self.admission.admit("a", 0)
         self.assertEqual(self.assertRaises(RateExceeded, self.admission.admit, "a", 0).retry_after, 1)

@@ -28,7 +28,7 @@ class ChannelCase(SynchronousTestCase):
         self.assertEqual(answer.headers["content-type"], "application/problem+json")
 
     def assert_kept(self, wire: Wire) -> None:
-        """The connection serves another request."""
+        """Assert that the connection serves another request."""
         self.assertFalse(wire.closing)
         self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().status, 200)
 
@@ -40,7 +40,7 @@ class ChannelCase(SynchronousTestCase):
 
 class DecidedEarlyTests(ChannelCase):
     def test_unknown_path(self) -> None:
-        """404 is said before a byte of the body; a small body is then thrown away and the connection kept."""
+        """404 is sent before a byte of the body; a small body is then discarded and the connection kept."""
         self.wire.send(request_bytes("POST", "/nowhere", {"Content-Length": "3"}))
         self.assert_problem(self.wire.answer(), 404)
         self.wire.send(b"abc")
@@ -181,7 +181,7 @@ class DecidedEarlyTests(ChannelCase):
             self.assertEqual(self.world.wire().send(signed_post(target)).answer().status, status, target)
 
     def test_route_beyond_ascii(self) -> None:
-        """A path that is no ASCII is found as UTF-8, percent-encoded as a target has to be."""
+        """A non-ASCII path is found as UTF-8, percent-encoded as a target has to be."""
         self.world.serve(1, self.world.trigger("cafe", "/caf\xe9"))
         self.assertEqual(self.wire.send(signed_post("/caf%C3%A9")).answer().status, 200)
         self.assert_problem(self.wire.send(signed_post("/caf\xc3\xa9")).answer(), 400)
@@ -201,7 +201,7 @@ class MalformedTests(ChannelCase):
         self.assert_problem(self.wire.answer(), 431)
 
     def test_target_too_long(self) -> None:
-        """An endless request line is 414, whether its end comes or not."""
+        """A request line that is too long is 414, whether its end comes or not."""
         for data in (b"POST /" + b"x" * 20_000, b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n"):
             self.assert_problem(self.world.wire().send(data).answer(), 414)
 
@@ -388,7 +388,7 @@ class HalfClosedTests(ChannelCase):
         self.assertEqual((self.wire.answer().status, self.wire.closing), (200, True))
 
     def test_partial(self) -> None:
-        """An end in the middle of a head or a body closes at once, without a word, and lets go of what was held."""
+        """An end in the middle of a head or a body closes at once, without an answer, and releases what was held."""
         whole = signed_post("/hooks/gh", b"x" * 100)
         for data in (whole[:3], whole[:40], whole[:-1], CHUNKS, CHUNKS + b"0\r\n"):
             wire = self.world.wire().send(data).half_close()
@@ -540,7 +540,7 @@ class QuiesceTests(ChannelCase):
 
 
 class RetireTests(ChannelCase):
-    """Another process takes the new connections; these are served out, and nobody is turned away."""
+    """Another process takes the new connections; these are served to their end, and none is refused."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -566,7 +566,7 @@ class RetireTests(ChannelCase):
         self.successResultOf(self.served_out)
 
     def test_ready(self) -> None:
-        """It is as ready as before: nobody is to be sent elsewhere."""
+        """It is as ready as before: no client should be sent elsewhere."""
         self.wire.send(request_bytes("GET", "/readyz"))
         self.assert_last(self.wire)
 
@@ -612,7 +612,7 @@ class RetireTests(ChannelCase):
 
 class AccessLogTests(SynchronousTestCase):
     def test_access_log(self) -> None:
-        """The optional access log hears of each answer; there is none by default."""
+        """The optional access log is called with each answer; there is none by default."""
         heard: list[tuple[bytes, int]] = []
         world = World(access_log=lambda request: heard.append((request.path, request.answered)))
         world.wire().send(signed_post("/hooks/gh") + request_bytes("GET", "/nowhere"))

@@ -34,7 +34,7 @@ ENCODERS: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
 
 class DecodeTests(SynchronousTestCase):
     def test_names(self) -> None:
-        """Names are read in any case, in a list; ``identity`` is none."""
+        """Names are read in any case, in a list; ``identity`` is ignored."""
         for value, expected in (
             ("gzip", ("gzip",)),
             (" GZip , br", ("gzip", "br")),
@@ -77,7 +77,7 @@ class DecodeTests(SynchronousTestCase):
             decode(gzip.compress(gzip.compress(bytes(50 * LIMIT))), ("gzip", "gzip"), 10_000)
 
     def test_members(self) -> None:
-        """Several gzip members are one body; endless empty ones are refused."""
+        """Several gzip members are one body; an unbounded sequence of empty ones is refused."""
         self.assertEqual(
             decode(gzip.compress(b"ab") + gzip.compress(b"") + gzip.compress(b"c"), ("gzip",), LIMIT), b"abc"
         )

@@ -110,7 +110,7 @@ class ClosedTests(LimitCase):
 
 
 class RefusedTests(LimitCase):
-    """Where everybody is busy, a new connection is answered 503."""
+    """Where every connection is busy, a new connection is answered 503."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -119,20 +119,20 @@ class RefusedTests(LimitCase):
         self.world.advance(10)
 
     def test_busy(self) -> None:
-        """What we work on is never closed for another; the new one learns it with its request, and is closed."""
+        """A busy connection is never closed for another; the new one gets 503 for its request, and is closed."""
         for data in (signed_post("/hooks/gh"), request_bytes("GET", "/admin/generation", {"X-API-Key": KEY})):
             self.assert_refused(self.world.wire().send(data))
         self.world.store.writer.release()
         self.assertEqual([wire.answer().status for wire in self.busy], [200, 200, 200])
 
     def test_pages(self) -> None:
-        """Who asks whether we live is told, once for each connection."""
+        """A probe of liveness is answered, once for each connection."""
         wire = self.world.wire().send(request_bytes("GET", "/health"))
         answer = wire.answer()
         self.assertEqual((answer.status, answer.headers["connection"], wire.closing), (200, "close", True))
 
     def test_silent(self) -> None:
-        """Who says nothing, or does not come to an end, is told after a second."""
+        """A client that sends nothing, or no complete request, is answered after a second."""
         wires = [self.world.wire(), self.world.wire().send(b"POST")]
         self.world.clock.advance(0.5)
         self.assertEqual([wire.raw() for wire in wires], [b"", b""])
@@ -141,7 +141,7 @@ class RefusedTests(LimitCase):
             self.assert_refused(wire)
 
     def test_relieved(self) -> None:
-        """When more wait to be accepted, who has no place and is silent is told so at once, and who is answered cut."""
+        """When more wait to be accepted, a silent surplus connection is answered at once, an answered one closed."""
         wires = [self.world.wire() for _ in range(3)]
         answered = self.world.wire().send(signed_post("/hooks/gh"))
         self.assert_refused(answered)
@@ -162,7 +162,7 @@ class RefusedTests(LimitCase):
         self.assert_served(self.world.wire())
 
     def test_room(self) -> None:
-        """A few more are accepted than there may be, so that they can be told; the rest have to wait."""
+        """A few more are accepted than the limit, so that they can be answered; the rest have to wait."""
         self.assertEqual(self.limit.room, SURPLUS)
         self.world.wire()
         self.assertEqual(self.limit.room, SURPLUS - 1)
@@ -227,7 +227,7 @@ class PortTests(TestCase):
         await self.until_accepted(5)
 
     async def test_no_descriptors(self) -> None:
-        """When nothing can be accepted though somebody waits, the port rests instead of asking again and again."""
+        """When nothing can be accepted though clients wait, the port rests instead of trying again and again."""
         asked: list[int] = []
         real: Any = self.opened.port.socket
 
@@ -249,7 +249,7 @@ class PortTests(TestCase):
         self.assertLess(len(asked), 5)
 
     async def test_paused_while_it_rests(self) -> None:
-        """A port that is left to another process stays so when its rest is over."""
+        """A port that is left to another process stays so when its rest has ended."""
         self.limit = 0
         self.connect()
         while self.opened.port in reactor.getReaders():

@@ -58,7 +58,7 @@ class FailureTests(SynchronousTestCase):
             self.assertIn(words, str(raised))
 
     def test_unfit_descriptors(self) -> None:
-        """Only a listening TCP socket can be served; anything else is told with what it is and what to do."""
+        """Only a listening TCP socket can be served; for anything else the error names its kind and what to do."""
         with (
             socket.socket() as idle,
             socket.socket(type=socket.SOCK_DGRAM) as datagrams,
@@ -81,7 +81,7 @@ class FailureTests(SynchronousTestCase):
 
 class PortTests(TestCase):
     async def test_real_port(self) -> None:
-        """Port 0 becomes a real one, which nobody else can have."""
+        """Port 0 becomes a real one, which no other process can have."""
         opened = listen(reactor, Bind("127.0.0.1", 0), Factory())
         self.addCleanup(opened.port.stopListening)
         self.assertGreater(opened.bind.port, 0)
@@ -119,7 +119,7 @@ class InheritedTests(TestCase):
             return client.recv(10)
 
     async def test_served(self) -> None:
-        """The socket that was inherited is served, whatever address was asked for, and the real one is told."""
+        """The socket that was inherited is served, whatever address was asked for, and the real one is returned."""
         self.assertEqual(self.opened.bind, Bind("127.0.0.1", self.socket.getsockname()[1]))
         self.assertFalse(os.get_inheritable(self.opened.descriptor))
         self.assertEqual(await deferToThread(self.greeting), b"hello")
@@ -133,7 +133,7 @@ class InheritedTests(TestCase):
         accepted.close()
 
     async def test_pause(self) -> None:
-        """Paused, connections wait in the socket's queue; nobody is turned away."""
+        """Paused, connections wait in the socket's queue; none is refused."""
         self.opened.pause()
         client = socket.create_connection(self.socket.getsockname(), 10)
         self.addCleanup(client.close)

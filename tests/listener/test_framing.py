@@ -206,7 +206,7 @@ class RefusedTests(SynchronousTestCase):
         self.assert_refused(UNKNOWN_CODINGS, 501)
 
     def test_chunks(self) -> None:
-        """A size that is no hexadecimal number, a chunk without its end, or a malformed trailer is 400."""
+        """A size that is not a hexadecimal number, a chunk without its end, or a malformed trailer is 400."""
         self.assert_refused(CHUNK_SIZES, 400)
 
     def test_says_what_is_wrong(self) -> None:

@@ -1,4 +1,4 @@
-"""Whatever bytes come: an answer of ours or none, never 500, never a traceback, never a lease left behind."""
+"""Whatever bytes come: a well-formed answer or none, never 500, never a traceback, never a lease left behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ METHODS = st.one_of(st.sampled_from(["POST", "GET", "HEAD", "OPTIONS", "TRACE"])
 
 class GarbageTests(SynchronousTestCase):
     def play(self, pieces: list[bytes]) -> None:
-        """Send pieces, let time pass until everything is over, and look at what is left."""
+        """Send pieces, advance time until everything has ended, and check that nothing is left."""
         world = World()
         wire = world.wire()
         for piece in pieces:
@@ -115,7 +115,7 @@ class ArgumentTests(SynchronousTestCase):
 
     @given(st.text(max_size=40))
     def test_tags(self, header: str) -> None:
-        """Any header asks for the live tag, for nothing, or for one that is not live."""
+        """Whatever the header says, it asks for the live tag, for none, or for one that is not live."""
         asked = tag_wanted(header, '"7-a"')
         self.assertTrue(asked is None or (asked.startswith('"') and asked.endswith('"')))
         if asked == '"7-a"':

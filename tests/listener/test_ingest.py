@@ -38,7 +38,7 @@ class IngestCase(SynchronousTestCase):
         return counts.received, counts.refused, binding.in_flight
 
     def assert_quiet(self) -> None:
-        """Nothing is held: no lease beyond those of deliveries, no undurable byte, no request in flight."""
+        """Assert that nothing is held: no lease beyond those of deliveries, no undurable byte, no request in flight."""
         admission = self.world.admission
         self.assertEqual((admission.pending_bytes, admission.pending_events, self.world.site.in_flight), (0, 0, 0))
         self.assertEqual(self.world.gh.route.receiver.holders, 1)
@@ -123,7 +123,7 @@ class AnswerTests(IngestCase):
         self.assertEqual(self.world.gh.receiver.seen[0].headers["x-api-key"], KEY)
 
     def test_duplicate(self) -> None:
-        """The second delivery of one dedupe key is dropped, and its sender is told so with 200."""
+        """The second delivery of one dedupe key is dropped, and the answer with 200 says so."""
         keyed = self.world.trigger("keyed", "/hooks/keyed", dedupe_key="event.dedupe_key")
         self.world.serve(2, keyed)
         self.post(signed_post("/hooks/keyed"))
@@ -254,7 +254,7 @@ class RefusalTests(IngestCase):
         self.assertEqual(self.post(signed_post("/hooks/gh")).status, 200)
 
     def test_connector_gives_nonsense(self) -> None:
-        """A connector whose normalize gives no answer of ours is a connector that failed."""
+        """A connector whose normalize returns another type than those of harn has failed."""
         self.world.gh.receiver.answer = "nonsense"
         self.assert_problem(self.post(signed_post("/hooks/gh")), 500, "its log has the reason")
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
@@ -291,7 +291,7 @@ class CountsTests(IngestCase):
         self.assert_quiet()
 
     def test_metrics(self) -> None:
-        """Each answer counts once, under its route's path; strangers' paths are no labels."""
+        """Each answer counts once, under its route's path; strangers' paths are never labels."""
         self.post(signed_post("/hooks/gh"))
         self.post(request_bytes("POST", "/hooks/gh", {}, b"{}"))
         self.post(request_bytes("GET", "/hooks/gh"))
@@ -421,7 +421,7 @@ class CodedBodyTests(IngestCase):
         self.assert_quiet()
 
     def test_counted_as_what_it_becomes(self) -> None:
-        """What a body grows by counts as undurable; beyond the bound it is 503, and everything is let go."""
+        """The bytes by which decoding grows a body count as undurable; beyond the bound it is 503, all released."""
         self.world.admission.apply(AdmissionSettings(max_pending_bytes=5000), ())
         self.assertEqual(self.post_coded(gzip.compress(bytes(4000)), "gzip").status, 200)
         self.assertEqual(self.post_coded(gzip.compress(bytes(6000)), "gzip").status, 503)
@@ -451,7 +451,7 @@ class ReloadTests(IngestCase):
         self.assertEqual(wire.send(signed_post("/hooks/gh")).answer().status, 404)
 
     def test_old_receiver_closes_after_its_last_request(self) -> None:
-        """A receiver that its generation let go of is closed once the request that leased it is over."""
+        """A receiver that its generation has released is closed once the request that leased it has ended."""
         old = self.world.gh
         self.world.store.writer.held = True
         self.world.wire().send(signed_post("/hooks/gh"))

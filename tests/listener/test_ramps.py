@@ -57,7 +57,7 @@ class RampCase(SynchronousTestCase):
         ]
 
     def assert_quiet(self) -> None:
-        """Nothing of a request is held any more."""
+        """Assert that nothing of a request is held any more."""
         admission = self.world.admission
         self.assertEqual((admission.pending_bytes, admission.pending_events, self.world.site.in_flight), (0, 0, 0))
         self.assertEqual(self.route.receiver.holders, 1)
@@ -134,7 +134,7 @@ class RefusalTests(RampCase):
             ask()
             received = self.world.metrics.version("gh@v2").received
             self.assertEqual((self.counts()[0], received, self.fresh.in_flight), ((0, 0, 0), count, 0))
-        self.assertEqual(self.world.metrics.version("gh@v2").refused, 3)  # no event at all is no failure
+        self.assertEqual(self.world.metrics.version("gh@v2").refused, 3)  # a request without an event is not a failure
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.assert_quiet()
 

@@ -31,7 +31,7 @@ class RefusalLineTests(SynchronousTestCase):
         return [event for event in self.events if event["log_namespace"] == "harn.listener"]
 
     def said(self) -> list[str]:
-        """Return the lines of refusals so far, and forget them."""
+        """Return the lines of refusals since the last call."""
         found = [formatEvent(event) for event in self.records()]
         self.events.clear()
         return found
@@ -77,7 +77,7 @@ class RefusalLineTests(SynchronousTestCase):
             self.assertRegex("\n".join(self.said()), pattern)
 
     def test_what_is_not_there(self) -> None:
-        """A path or a method that does not exist is no line: strangers try thousands."""
+        """A path or a method that does not exist makes no line: strangers try thousands."""
         self.send(request_bytes("POST", "/wp-login.php"))
         self.send(request_bytes("GET", "/hooks/gh"))
         self.send(signed_post("/hooks/gh"))

@@ -32,7 +32,7 @@ class RefusalsTests(SynchronousTestCase):
         self.refusals.note(target, status, detail, address, address)
 
     def said(self) -> list[str]:
-        """Return the lines so far, and forget them."""
+        """Return the lines since the last call."""
         found, self.lines = self.lines, []
         return found
 
@@ -53,7 +53,7 @@ class RefusalsTests(SynchronousTestCase):
         )
 
     def test_once_a_minute(self) -> None:
-        """What follows is counted, and said when a minute is over; a source that stopped starts anew."""
+        """Further ones are counted, and logged after a minute; a source that stopped starts from the beginning."""
         for _ in range(3):
             self.note()
         self.note(detail="still no")

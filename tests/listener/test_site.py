@@ -53,7 +53,7 @@ class RouteTableTests(SynchronousTestCase):
         self.assertEqual(answer.headers["harn-generation"], "6")
 
     def test_mounted(self) -> None:
-        """A place that is mounted later answers for its prefix, and for nothing that only begins like it."""
+        """A place that is mounted later answers for its prefix, and not for paths that only begin like it."""
         pages = make_pages(self.world.metrics, list, maybeDeferred)
         self.world.site.mount("/console", pages["/health"])
         for target, status in (("/console", 200), ("/console/x", 200), ("/consoles", 404)):
@@ -72,7 +72,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(status_of(ValueError).code, 500)
 
     def test_details(self) -> None:
-        """What an error of ours says is shown; what another says is not."""
+        """The message of an error of harn's classes is shown; that of another is not."""
         self.assertIn(b"too much", problem_of(errors.BodyTooLarge("too much")).body)
         self.assertNotIn(b"secret", problem_of(ValueError("secret")).body)
 

@@ -32,7 +32,7 @@ class SocketTests(TestCase):
         self.world.site.refusals.close()
 
     def pause(self, seconds: float = 0) -> Deferred[None]:
-        """Let the reactor turn."""
+        """Run a turn of the reactor."""
         turned: Deferred[None] = Deferred()
         reactor.callLater(seconds, turned.callback, None)
         return turned
@@ -73,7 +73,7 @@ class SocketTests(TestCase):
         await self.assert_clean_end(client)
 
     async def assert_clean_end(self, client: SocketClient) -> None:
-        """The server ends the connection without a reset."""
+        """Assert that the server ends the connection without a reset."""
         await client.lost
         assert client.reason is not None
         self.assertTrue(client.reason.check(ConnectionDone), client.reason)
@@ -126,7 +126,7 @@ class SocketTests(TestCase):
         self.assertEqual(answers[-1].status, 200)
 
     async def test_quiesce(self) -> None:
-        """Going down, the answer in flight arrives whole before the wait is over."""
+        """Going down, the answer in flight arrives whole before the wait has ended."""
         self.world.store.writer.held = True
         client = await self.connect()
         client.send(signed_post("/hooks/gh"))

@@ -110,12 +110,12 @@ class LoadTests(SynchronousTestCase):
         self.assert_unusable(self.certificate, key, "damaged")
 
     def test_mismatch(self) -> None:
-        """A key of another certificate is told, with both files."""
+        """A key of another certificate is reported, with both files."""
         _, other = make_pair(self.directory, "other")
         self.assert_unusable(self.certificate, other, "does not belong to", self.certificate, other)
 
     def test_encrypted(self) -> None:
-        """An encrypted key is told, and nobody is asked for a passphrase."""
+        """An encrypted key is reported, and no passphrase is asked for."""
         certificate, key = make_pair(self.directory, "hidden", b"passphrase")
         self.assert_unusable(certificate, key, "is encrypted", "openssl pkey")
 
@@ -137,7 +137,7 @@ class ServedTests(TestCase):
         self.world.site.doStop()
 
     def pause(self) -> Deferred[None]:
-        """Let the reactor turn."""
+        """Run a turn of the reactor."""
         turned: Deferred[None] = Deferred()
         reactor.callLater(0, turned.callback, None)
         return turned
@@ -199,7 +199,7 @@ class ServedTests(TestCase):
             await self.pause()
 
     async def test_old_versions(self) -> None:
-        """A client that speaks nothing newer than TLS 1.1 is turned away."""
+        """A client that speaks nothing newer than TLS 1.1 is refused."""
         context = Context(SSLv23_METHOD)
         context.set_cipher_list(b"DEFAULT@SECLEVEL=0")
         context.set_min_proto_version(TLS1_VERSION)
@@ -213,7 +213,7 @@ class ServedTests(TestCase):
 
 @implementer(IOpenSSLContextFactory)
 class _Fixed:
-    """Gives one context to everybody."""
+    """Returns one context for every client."""
 
     def __init__(self, context: Context) -> None:
         self.context = context

@@ -231,7 +231,7 @@ class EarlyTests(SynchronousTestCase):
             raise SignatureMissing("X-Signature is missing")
 
     def test_without_a_signature(self) -> None:
-        """A small body is thrown away and the connection kept; a large one closes it. No lease is taken."""
+        """A small body is discarded and the connection kept; a large one closes it. No lease is taken."""
         wire = self.world.wire().send(request_bytes("POST", "/hooks/gh", {"Content-Length": "7"}))
         answer = wire.answer()
         self.assertEqual((answer.status, answer.json()["title"]), (401, "Signature missing"))

@@ -71,13 +71,13 @@ class SignedReceiver:
         self.closed = 0
 
     def prepare(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def activate(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def quiesce(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
         self.closed += 1
@@ -106,7 +106,7 @@ def event(dedupe_key: str = "d1", kind: str = "thing.happened") -> NormalizedEve
 
 @implementer(IReloader)
 class StubReloader:
-    """Gives the report it is told to, when it is told to."""
+    """Returns the report that a test sets, when the test fires it."""
 
     def __init__(self) -> None:
         self.generation = 7
@@ -236,7 +236,7 @@ class World:
     def trigger(
         self, trigger_id: str, path: str, authentication: str = PUBLIC, version: int = 1, **spec: Any
     ) -> Trigger:
-        """Make a trigger; it is served once `serve` is told so."""
+        """Make a trigger; it is served once it is passed to `serve`."""
         made = TriggerSpec(id=trigger_id, kind="webhook", provider="test", path=path, handler="m:f", **spec)
         binding = BindingVersion(Definition.of(made, "f", "h", None), version, "bundle")
         receiver = SignedReceiver()
@@ -250,7 +250,7 @@ class World:
         self.site.swap(tree, generation)
 
     def configure(self, **settings: Any) -> None:
-        """Give the site other settings."""
+        """Apply other settings to the site."""
         self.site.apply(OrchestratorSettings(**settings))
 
     def wire(self, peer: str = "127.0.0.1") -> Wire:
@@ -262,6 +262,6 @@ class World:
         return memory_client(self.site, self.clock)
 
     def advance(self, seconds: int) -> None:
-        """Let time pass, second by second."""
+        """Move the clock on, second by second."""
         for _ in range(seconds):
             self.clock.advance(1)

@@ -14,7 +14,7 @@ from harn.manifest.schema import StructSchema
 from harn.manifest.source import ManifestSource
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties: a slow machine is no failure."""
+"""For properties: a slow machine does not fail a test."""
 
 
 class WebhookTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ RULES = Rules(
 
 
 def source(text: str) -> ManifestSource:
-    """Take ``text`` for the content of ``/srv/demo/harn.toml``."""
+    """Return ``text`` as the content of ``/srv/demo/harn.toml``."""
     return ManifestSource.of("/srv/demo/harn.toml", text.encode("utf-8"))
 
 

@@ -25,12 +25,12 @@ class AlertTests(SynchronousTestCase):
     """Tables of alerts."""
 
     def check(self, extra: str, *expected: str, head: str = "") -> None:
-        """A trigger with these further lines has exactly these problems."""
+        """Assert that a trigger with these further lines has exactly these problems."""
         found = complaints(head + trigger_text("gh", extra=extra))
         self.assertEqual([problem.partition(": ")[2] for problem in found], list(expected))
 
     def check_alert(self, table: str, *expected: str) -> None:
-        """An inline table has exactly these problems as the alert of a trigger."""
+        """Assert that an inline table has exactly these problems as the alert of a trigger."""
         self.check(f"alerts = [{{ {table} }}]", *(f"triggers[0] (gh): alerts[0].{each}" for each in expected))
 
     def test_values(self) -> None:

@@ -25,7 +25,7 @@ class AnswerTests(SynchronousTestCase):
     """`parse_to_frame` and `decode_parsed`."""
 
     def check(self, text: str) -> None:
-        """The answer holds what the parser gives here."""
+        """Assert that the answer has the same values as the parser here."""
         parsed, answered = parse(text), decode_parsed(parse_to_frame(text.encode("utf-8")))
         if isinstance(parsed, Malformed):
             self.assertEqual(answered.malformed, parsed)
@@ -140,7 +140,7 @@ class _Spawned:
 
 
 class FailureTests(SynchronousTestCase):
-    """What becomes of a child that cannot do its work."""
+    """Failures of a child."""
 
     def test_no_process_to_be_had(self) -> None:
         """That no process can be started is a failure of the stage, not of the manifest."""

@@ -63,7 +63,7 @@ class PartsTests(SynchronousTestCase):
     """`parse` against `parse_whole`."""
 
     def check(self, text: str) -> None:
-        """Both ways give the same values, or both find no TOML, for the same reason."""
+        """Assert that both ways give the same values, or both refuse the text for the same reason."""
         by_parts, whole = parse(text), parse_whole(text)
         if isinstance(whole, Malformed) or isinstance(by_parts, Malformed):
             self.assertEqual(by_parts, whole)

@@ -1,4 +1,4 @@
-"""Loading: what is made anew and what is kept, off the reactor thread."""
+"""Loading off the reactor thread: the parts that are checked again, and those that are kept."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class ReuseTests(SynchronousTestCase):
         self.assertEqual(self.kept(old, load(text, old)), ["t0", "t1", "t2"])
 
     def test_another_rollout(self) -> None:
-        """How a change comes into force is no change: the fingerprint stays, and the spec carries the new value."""
+        """How a change is applied is not part of the fingerprint; the spec carries the new value."""
         text = trigger_text("a", extra="rollout = { percent = 10 }") + trigger_text("b")
         old = load(text)
         new = load(text.replace("10", "20"), old)
@@ -147,7 +147,7 @@ class ReuseTests(SynchronousTestCase):
         self.assertEqual(self.kept(old, same), ["a", "b"])
 
     def test_fingerprints_outlive_a_program(self) -> None:
-        """A trigger has the fingerprint that earlier versions of harn gave it: an update is no change of triggers."""
+        """A trigger has the fingerprint that earlier versions of harn gave it: an update does not change triggers."""
         text = trigger_text("a", provider="webhook", extra='timeout = "1m"\n[triggers.retry]\nmax = 3\n')
         spec = load(text).manifest.triggers["a"]
         settings = {"signature_scheme": "standard", "source": None, "timestamp_tolerance_secs": 300}

@@ -36,7 +36,7 @@ _OUTSIDE: dict[str, Any] = {
 
 
 def faults(schema: Any, value: Any, at: str = "$") -> list[str]:
-    """Apply the part of JSON schema that ours is written in; a keyword that is not known here is a fault, too."""
+    """Apply the part of JSON schema that harn's uses; a keyword that is unknown here is a fault, too."""
     if isinstance(schema, bool):
         return [] if schema else [f"{at}: not allowed"]
     found: list[str] = []
@@ -262,7 +262,7 @@ class JsonSchemaTests(SynchronousTestCase):
             self.assertTrue(faults(schema, tomli.loads(text)), text)
 
     def test_is_json_and_described(self) -> None:
-        """It is plain JSON of the 2020-12 draft, and every key of a trigger and of the settings says what it is for."""
+        """It is plain JSON of the 2020-12 draft, and every key of a trigger and of the settings has a description."""
         schema = msgspec.json.decode(msgspec.json.encode(manifest_json_schema(PROVIDERS)))
         self.assertEqual(schema["$schema"], "https://json-schema.org/draft/2020-12/schema")
         tables = [schema["properties"]["triggers"]["items"], schema["properties"]["orchestrator"]]

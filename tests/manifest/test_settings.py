@@ -41,7 +41,7 @@ class OrchestratorTests(SynchronousTestCase):
         return load(EMPTY + text).manifest.orchestrator
 
     def check(self, text: str, *expected: str) -> None:
-        """``text`` after `EMPTY` has exactly these problems."""
+        """Assert that ``text`` after `EMPTY` has exactly these problems."""
         found = complaints(EMPTY + text)
         self.assertEqual([problem.partition(": ")[2] for problem in found], list(expected))
 
@@ -159,7 +159,7 @@ class OrchestratorTests(SynchronousTestCase):
         )
         settings = self.settings(table + 'revert-on-failures = 0\nrevert_min = 1\nrevert-for = "1m"\n').reload
         self.assertEqual((settings.revert_on_failures, settings.revert_min, settings.revert_for), (0.0, 1, 60.0))
-        # Who got the share wrong is told of that alone.
+        # A wrong share is the only problem that is reported.
         self.check(
             table + 'revert_on_failures = "many"\nrevert_min = 5\n',
             'orchestrator.reload.revert_on_failures: must be a share, got "many"; '

@@ -72,13 +72,13 @@ class TextTests(SynchronousTestCase):
     """`ManifestSource.text`."""
 
     def refusal(self, data: bytes) -> str:
-        """Return what is said about bytes that are no text."""
+        """Return the message for bytes that are not text."""
         error = self.assertRaises(ManifestInvalid, ManifestSource.of("/x/harn.toml", data).text)
         self.assertEqual(error.stage, "parse")
         return str(error)
 
     def test_what_is_no_text(self) -> None:
-        """Each kind of file that is no manifest is told what it is, and where."""
+        """Each kind of file that cannot be a manifest is named with its kind, and its path."""
         for data, expected in (
             (b"", "harn.toml: the file is empty"),
             (b"\xef\xbb\xbfx = 1", "harn.toml:1: begins with a byte order mark; save it as UTF-8 without one"),

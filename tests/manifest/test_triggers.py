@@ -52,7 +52,7 @@ class TriggerTests(SynchronousTestCase):
     """One trigger, one mistake."""
 
     def check(self, text: str, *expected: str) -> None:
-        """``text`` has exactly these problems (each given from its key on)."""
+        """Assert that ``text`` has exactly these problems (each given from its key on)."""
         found = complaints(text)
         self.assertEqual([problem.partition("): ")[2] or problem for problem in found], list(expected))
 
@@ -84,7 +84,7 @@ class TriggerTests(SynchronousTestCase):
         )
 
     def test_ids(self) -> None:
-        """An id is printable, has no white space, fits in a path of ours and does not look like a version."""
+        """An id is printable, has no white space, fits in a path of harn's and does not look like a version."""
         for text in ("", "a b", "a\\tb", "a/b", "-a", "gh@v2", "x" * 201):
             self.assertEqual(len(complaints(one(id=f'"{text}"', path='"/x"'))), 1, text)
         for text in ("gh", "github.issues", "a:b", "é", "gh@v", "v2", "x" * 200):
@@ -432,7 +432,7 @@ class TriggerTests(SynchronousTestCase):
         )
 
     def test_not_tables(self) -> None:
-        """Triggers that are no tables, or no array, are told so."""
+        """Triggers that are not tables, or not an array, are refused with a message that says so."""
         self.assertEqual(complaints("triggers = [1]"), ["harn.toml:1: triggers[0]: must be a table, got an integer"])
         self.assertEqual(
             complaints("[triggers]\nid = 1\n"),
@@ -464,7 +464,7 @@ class _Odd(_Raising):
 
 
 class PluginTests(SynchronousTestCase):
-    """Schemas that are not ours."""
+    """Third-party schemas."""
 
     def test_a_schema_that_fails(self) -> None:
         """Anything it raises is a problem of its table."""

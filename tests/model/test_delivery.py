@@ -27,7 +27,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual({state for moves in MOVES.values() for state in moves}, set(State))
 
     def test_final_states(self) -> None:
-        """Nothing follows done, skipped, discarded or replayed; a dead letter stays until somebody acts."""
+        """Nothing follows done, skipped, discarded or replayed; a dead letter stays until an operation on it."""
         self.assertEqual({state for state in State if not MOVES[state]}, {DONE, SKIPPED, DISCARDED, REPLAYED})
         self.assertEqual({READY, RUNNING, WAITING}, UNFINISHED)
         self.assertTrue(DEAD.may_become(REPLAYED))

@@ -37,7 +37,7 @@ class TriggerEventTests(SynchronousTestCase):
         self.assertEqual(payload["raw"], {"action": "opened", "issue": {"number": 7}})
 
     def test_a_place_that_is_not_there_is_none(self) -> None:
-        """A path through what is no object gives None."""
+        """A path through a value that is not an object gives None."""
         payload = TriggerEvent(ENVELOPE, b'{"issue": [1]}').provider_payload
         self.assertEqual((payload["action"], payload["number"]), (None, None))
 

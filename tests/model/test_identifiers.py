@@ -32,7 +32,7 @@ class Uuid7Tests(SynchronousTestCase):
         self.assertEqual(len({uuid7(1.0) for _ in range(1000)}), 1000)
 
     def test_prefixes(self) -> None:
-        """Events and traces say what they are."""
+        """The ids of events and traces begin with their kind."""
         self.assertTrue(new_event_id(1.0).startswith("trigger_evt_0"))
         self.assertTrue(new_trace_id(1.0).startswith("trace_0"))
 

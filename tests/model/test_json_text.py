@@ -38,7 +38,7 @@ class MendedTests(SynchronousTestCase):
 
 class DepthTests(SynchronousTestCase):
     def test_depth(self) -> None:
-        """Levels are counted up to the limit; brackets in strings are none."""
+        """Levels are counted up to the limit; brackets in strings do not count."""
         for text, expected in (
             (b"[" * DEEPEST + b"]" * DEEPEST, False),
             (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), True),

@@ -30,7 +30,7 @@ class FunctionReferenceTests(SynchronousTestCase):
         self.assertEqual(parse_function_reference("on_issue"), FunctionReference("lib", "on_issue"))
 
     def test_refuses(self) -> None:
-        """Other targets, empty parts, keywords and what is no name are refused with an example."""
+        """Other targets, empty parts, keywords and invalid names are refused with an example."""
         for text in (
             "",
             ":",

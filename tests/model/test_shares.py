@@ -22,7 +22,7 @@ class ShareTests(SynchronousTestCase):
             self.assertEqual(parse_share(text), share)
 
     def test_refuses(self) -> None:
-        """What is no number of percent from 0 to 100 is told what to write."""
+        """A value that is not a number of percent from 0 to 100 is refused with an example."""
         wrong = ("", "%", "-1%", "101%", "100.01%", "1e1", "10%%", ".5", "5.", "0x1", "٣%", "ten", "nan", "9" * 5000)
         for text in (*wrong, "0." + "1" * 5000, "10 percent"):
             error = self.assertRaises(ValueError, parse_share, text)
@@ -62,7 +62,7 @@ class FailureLimitTests(SynchronousTestCase):
     """`FailureLimit`."""
 
     def test_enough_to_judge(self) -> None:
-        """Nothing is judged below the minimum; at the limit all is well, above it is not."""
+        """Failures below the minimum never exceed the limit; at the limit all is well, above it is not."""
         limit = FailureLimit(rate=0.2, minimum=20)
         self.assertFalse(limit.is_exceeded(19, 19))
         self.assertFalse(limit.is_exceeded(20, 4))

@@ -1,4 +1,4 @@
-"""A lint of metrics in Prometheus' text format: what ``promtool check metrics`` finds, and what it does not."""
+"""A lint of metrics in Prometheus' text format: the rules of ``promtool check metrics``, and further ones."""
 
 from __future__ import annotations
 

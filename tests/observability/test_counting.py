@@ -164,7 +164,7 @@ class VersionTests(CountingCase):
         self.assertEqual(self.metrics.trigger("gh", "github").refusals, {"other": 1})
 
     def test_attempts(self) -> None:
-        """Attempts that end count, those that failed apart, and of these what the code is to blame for apart again."""
+        """Attempts that end are counted, those that failed apart, and of these the failures of code apart again."""
         self.settle(WAITING, 1.0, error_class="handler_error")
         self.settle(WAITING, 1.0, error_class="retry_after")
         self.settle(DONE, 1.0, result=b"1")

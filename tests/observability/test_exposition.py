@@ -20,7 +20,7 @@ LINTED = """# HELP {name} Some.
 
 
 def family(metrics: Metrics, name: str) -> Metric:
-    """Scrape one family."""
+    """Return one scraped family."""
     (found,) = (each for each in text_string_to_metric_families(metrics.render().decode()) if each.name == name)
     return found
 

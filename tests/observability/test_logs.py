@@ -212,7 +212,7 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual((line.isascii(), json.loads(line)["said"]), (True, said))
 
     def test_twistd(self) -> None:
-        """A record without a message is none in twistd's log; secrets are in none."""
+        """A record without a message is left out of twistd's log; secrets are never in it."""
         self.assertEqual(as_twistd({}), "")
         self.assertNotIn("hunter2", as_twistd({"log_format": "{token}", "token": "hunter2"}))
 
@@ -283,7 +283,7 @@ class LoggingTests(SynchronousTestCase):
         self.assertEqual(self.err.getvalue(), "[harn] HTTP listener ready on http://a\n")
 
     def test_announcements_pass_every_level(self) -> None:
-        """Who asks for errors alone still learns the URL."""
+        """With a level of errors only, the URL is still logged."""
         ours = Logger("harn", observer=self.begin("text", "error"))
         ours.info("ready", announce=True)
         ours.info("unseen")
@@ -299,7 +299,7 @@ class LoggingTests(SynchronousTestCase):
         self.assertIn("DEBUG    x          detail a=1", self.err.getvalue())
 
     def test_level_changes(self) -> None:
-        """Another level counts from the next record on, for ours and for the libraries'; announcements pass all."""
+        """Another level counts from the next record on, for harn and for libraries; announcements always pass."""
         publisher = self.begin("text", None)
         ours, library = Logger("harn.x", observer=publisher), Logger("twisted.web", observer=publisher)
         for level in ("info", "debug", "error", "warn", "info"):
@@ -341,7 +341,7 @@ class LoggingTests(SynchronousTestCase):
         self.assertTrue(deliveries.active)
 
     def test_no_logging_no_deliveries(self) -> None:
-        """Before logging has begun a level is kept, and no records are made that nobody reads."""
+        """Before logging has begun a level is kept, and records without a reader are not made."""
         self.assertEqual((logs.threshold.level, deliveries.active), (DEFAULT, False))
         logs.threshold.change("debug")
         self.assertFalse(deliveries.active)
@@ -443,7 +443,7 @@ class RotatingFileTests(SynchronousTestCase):
             self.assertEqual(aside.read(), "x" * 9_900 + "\nnew begins\n")
 
     def test_follows_one_that_was_put_aside(self) -> None:
-        """A file that another process put aside, or somebody took away, gets no more than `UNSEEN` bytes."""
+        """A file that another process put aside, or removed, gets no more than `UNSEEN` bytes."""
         path = os.path.abspath(self.mktemp())
         for away in (lambda: os.replace(path, path + ".1"), lambda: os.unlink(path)):
             file = RotatingFile(path)
@@ -511,7 +511,7 @@ class RotatingFileTests(SynchronousTestCase):
             self.assertEqual(texts, found)
 
     def test_mode(self) -> None:
-        """Nobody else reads the log of the state directory."""
+        """Only the owner can read the log of the state directory."""
         path = os.path.join(self.mktemp(), "logs", "x.log")
         file = RotatingFile(path)
         file.write(b"text\n")

@@ -16,7 +16,7 @@ from harn.observability.metrics import MOST_SOURCES, UNKNOWN_ENDPOINT, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Scrape, and give every value by name and labels, as an independent parser reads them."""
+    """Return every scraped value by name and labels, as an independent parser reads them."""
     text = metrics.render().decode("utf-8")
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -26,7 +26,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], fl
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """Scrape one value."""
+    """Return one scraped value."""
     return samples(metrics).get((name, frozenset(labels.items())))
 
 
@@ -57,7 +57,7 @@ class TriggerTests(SynchronousTestCase):
     """Counts of triggers."""
 
     def test_each_count_has_its_series(self) -> None:
-        """What callers add to the attributes is what a scrape shows, under the labels that say what it is."""
+        """A scrape shows what callers add to the attributes, under the right labels."""
         metrics = Metrics()
         stats = metrics.trigger("gh", "github")
         stats.received, stats.accepted, stats.deduped = 9, 4, 2
@@ -103,7 +103,7 @@ class TriggerTests(SynchronousTestCase):
             self.assertEqual(shown.get((name, frozenset({"trigger_id": "gh", **labels}.items()))), 0, (name, labels))
 
     def test_refused_requests(self) -> None:
-        """They are counted by what their answer says, and a dead letter of a reason that is not ours is shown, too."""
+        """They are counted by the status of their answer; a dead letter with an unknown reason is shown, too."""
         metrics = Metrics()
         stats = metrics.trigger("gh", "github")
         for status in (401, 401, 503, 418):
@@ -154,7 +154,7 @@ class HttpTests(SynchronousTestCase):
         self.assertEqual(value(metrics, "harn_http_body_size_bytes_sum", endpoint="/hook"), 1200)
 
     def test_strangers_make_no_labels(self) -> None:
-        """Methods that nobody defined are counted together."""
+        """Methods without a definition are counted together."""
         metrics = Metrics()
         for number in range(100):
             metrics.http_request(UNKNOWN_ENDPOINT, f"X{number}", 405, 0.0, 0)

@@ -1,4 +1,4 @@
-"""Outputs of the log: nobody waits for them, and what they drop is counted and said."""
+"""Outputs of the log: they never block the caller, and records that they drop are counted and reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harn.observability.outputs import (
 )
 
 WAIT = 10.0
-"""Seconds that a thread may take for what it does at once."""
+"""Seconds that a thread may take for work that it does at once."""
 
 
 class ScriptedDevice:
@@ -48,7 +48,7 @@ class ScriptedDevice:
         self.reopened = 0
 
     def write(self, data: bytes) -> None:
-        """Take it, or fail."""
+        """Write it, or fail."""
         if not self.may_go_on.is_set():
             self.is_blocked.set()
             self.may_go_on.wait(WAIT)
@@ -80,7 +80,7 @@ class OutputTests(SynchronousTestCase):
         return self.device.text()
 
     def block(self) -> None:
-        """Let the thread wait in a write."""
+        """Block the thread in a write."""
         self.device.may_go_on.clear()
         self.output.write("first\n")
         self.assertTrue(self.device.is_blocked.wait(WAIT))
@@ -93,7 +93,7 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual({each[-1:] for each in self.device.written}, {b"\n"})
 
     def test_nobody_waits(self) -> None:
-        """While nobody reads, records are kept up to the limit, then dropped; their number is said once, in place."""
+        """Without a reader, records are kept up to the limit, then dropped; their number is logged once, in place."""
         self.block()
         for _ in range(20):
             self.output.write("123456789\n")
@@ -142,7 +142,7 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual([count_whole(batch, written) for written in (0, 3, 4, 6, 7, 9)], [0, 0, 1, 1, 2, 3])
 
     def test_reopen(self) -> None:
-        """The thread opens the file anew after what came before."""
+        """The thread reopens the file after the records that came before."""
         self.output.write("before\n")
         self.output.reopen()
         self.wait()
@@ -286,7 +286,7 @@ class OutputsTests(SynchronousTestCase):
         self.assertTrue(both.flush(WAIT))
 
     def test_reopen(self) -> None:
-        """All are opened anew."""
+        """All files are reopened."""
         all_of_them, devices = Outputs(), [ScriptedDevice(), ScriptedDevice()]
         for number, device in enumerate(devices):
             all_of_them.open(str(number), device)

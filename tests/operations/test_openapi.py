@@ -13,7 +13,7 @@ from tests.operations.test_requests import look, move
 
 
 def references(value: Any) -> Iterator[str]:
-    """Give every reference in a document."""
+    """Yield every reference in a document."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "$ref":

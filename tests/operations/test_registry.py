@@ -52,7 +52,7 @@ async def count(shelf: Shelf, caller: Caller, wanted: Nothing) -> Count:
 
 @operation("books.lend", role=Role.OPERATE, route=Post("/books/lend"), audit=lambda done: {"lent": done.count})
 async def lend(shelf: Shelf, caller: Caller, wanted: Lend) -> Reply[Count]:
-    """Lend a book."""
+    """Record a loan."""
     if shelf.error is not None:
         raise shelf.error
     shelf.lent.append((caller.actor, wanted.book))

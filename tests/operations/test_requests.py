@@ -131,7 +131,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(read(body=b'{"book":"b","count":null,"from":null}').count, 5)
 
     def test_refused(self) -> None:
-        """Each wrong argument is refused with what it must be and what it is."""
+        """Each wrong argument is refused with a message of the form "must be ..., got ..."."""
         for query, body, said in (
             ({}, b"", "book: must be a text that is not empty, got nothing"),
             ({}, b'{"book":""}', "book: must be a text that is not empty, got ''"),

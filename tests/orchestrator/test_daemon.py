@@ -1,4 +1,4 @@
-"""What the command that starts a daemon learns of it, and what it exits with."""
+"""The report of a daemon's start to the command that starts it, and the exit status of that."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(self.outcome(), (1, said))
 
     def test_gone(self) -> None:
-        """One that is gone without a word is a failure, and its log is named; closed standard error is no failure."""
+        """A daemon that ends without a report is a failure, and its log is named; closed standard error is ignored."""
         os.close(self.writing)
         self.assertEqual(outcome(self.reading, "twistd.log", None), 1)
         self.assertEqual(self.outcome(), (1, "error: the server ended before it was ready; see twistd.log\n"))
 
     def test_nobody_reads(self) -> None:
-        """A command that was interrupted is no trouble to the server."""
+        """A command that was interrupted does not disturb the server."""
         reading, writing = os.pipe()
         os.close(reading)
         report = StartReport(writing)

@@ -84,7 +84,7 @@ class OperationsTests(SynchronousTestCase):
         return found
 
     def test_fire(self) -> None:
-        """A made-up event goes the whole way, and the answer tells of its end."""
+        """A synthetic event goes the whole way, and the answer has its outcome."""
         fired = self.fire(payload={"x": 1})
         self.assertNoResult(fired)
         (running,) = self.world.calls
@@ -96,7 +96,7 @@ class OperationsTests(SynchronousTestCase):
         self.assertEqual(self.world.version("a").in_flight, 0)
 
     def test_fire_that_fails(self) -> None:
-        """A handler that gives up, or wants to wait, is told of as such."""
+        """A handler that rejects, or asks for a later retry, is reported as such."""
         for error, status in ((HandlerRejected("never"), "dlq"), (HandlerRetryAfter("later", 60.0), "waiting")):
             fired = self.fire()
             self.world.calls[0].raises(error)
@@ -182,7 +182,7 @@ class OperationsTests(SynchronousTestCase):
             self.assertEqual(synthetic_kind(spec("t", events=events)), kind)
 
     def test_bindings(self) -> None:
-        """Every live and draining version is shown with what it holds."""
+        """Every live and draining version is shown with its load."""
         self.successResultOf(self.world.take("a"))
         self.world.manifest(fake("a", extra="timeout = '3s'"))
         self.assertTrue(self.successResultOf(self.world.reload()).ok)

@@ -36,7 +36,7 @@ from tests.reload.fakes import START
 
 class SurroundingsTests(SynchronousTestCase):
     def test_key(self) -> None:
-        """The key is made once, for its owner's eyes; one of another length is made anew."""
+        """The key is made once, readable by its owner only; one of another length is made again."""
         directory = self.mktemp()
         os.mkdir(directory)
         key = read_or_make_key(directory)

@@ -42,7 +42,7 @@ async def held(event):
 
 
 class TestReactor:
-    """The reactor, which nobody stops but trial."""
+    """The reactor, which only trial stops."""
 
     def __init__(self) -> None:
         self.stops = 0
@@ -119,13 +119,13 @@ class ServiceCase(TestCase):
         self.fail(f"waited in vain for {what}")
 
     def hang_up(self) -> None:
-        """Do what SIGHUP does, by what is installed for it; a real one would go to the test run as well."""
+        """Call the handler that is installed for SIGHUP; a real signal would reach the test run as well."""
         caught = signal.getsignal(signal.SIGHUP)
         assert callable(caught)
         caught(signal.SIGHUP, None)
 
     def ask(self, work: Callable[[Connection], Answer]) -> Deferred[Answer]:
-        """Talk to the server from a thread."""
+        """Call a function on the server's URL in a thread."""
 
         def talk() -> Answer:
             connection = Connection(self.url, 20.0)
@@ -159,7 +159,7 @@ class LifeTests(ServiceCase):
         self.assertEqual(set(answer.json()["paths"]), {f"/admin{each.route.path}" for each in operations})
 
     async def test_from_start_to_stop(self) -> None:
-        """With child processes: it serves, delivers, tells of itself, and ends with nothing left."""
+        """With child processes: it serves, delivers, writes its state, and ends with nothing left."""
         service = await self.started(vm="child", watch=True)
         self.assertEqual(read_state(self.options.state_dir)["listener_url"], self.url)
         self.assertEqual((await self.ask(lambda it: it.request("GET", "/readyz"))).status, 200)

@@ -75,7 +75,7 @@ class SettingsWorld:
         return ""
 
     def requests(self) -> tuple[int, str]:
-        """How many requests pass at once when every bucket is full, and how the next is refused."""
+        """Return how many requests pass at once when every bucket is full, and the refusal of the next."""
         self.world.clock.advance(A_DAY)
         for count in range(50):
             refusal = self.request()
@@ -123,7 +123,7 @@ class SettingsWorld:
         return world.clock.seconds() - started
 
     def trims_by(self) -> RetentionPolicy:
-        """Let the background service take its turn; give what it trims by."""
+        """Run the background service once; return the policy that it trims by."""
         policies: list[RetentionPolicy] = []
 
         class Store:
@@ -277,7 +277,7 @@ ELSEWHERE = {"allow_empty"}
 
 
 class LiveSettingsTests(SynchronousTestCase):
-    """A reload applies a setting: each of them, seen in what it is for."""
+    """A reload applies a setting: each of them, seen in its effect."""
 
     def server(self, options: ServeOptions = OPTIONS) -> SettingsWorld:
         """Make one."""

@@ -100,7 +100,7 @@ class SignalsTests(SynchronousTestCase):
         return [signal.getsignal(number) for number in caught]
 
     def send(self, number: int) -> None:
-        """Do what the kernel does on a signal: call what is installed; and run what the reactor was asked to."""
+        """Call the handler that is installed for a signal, as the kernel does; then run the reactor's pending calls."""
         caught = signal.getsignal(number)
         assert callable(caught)
         caught(number, None)
@@ -117,13 +117,13 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(self.handlers()[3:], self.before[3:])
 
     def test_reopen(self) -> None:
-        """SIGUSR1 opens the log files anew, and does nothing else."""
+        """SIGUSR1 reopens the log files, and does nothing else."""
         self.signals.install()
         self.send(signal.SIGUSR1)
         self.assertEqual(self.told, ["reopen"])
 
     def test_held_back(self) -> None:
-        """What comes before `install` waits for it, and is told then; SIGTERM is not held back."""
+        """A signal before `install` waits for it, and is handled then; SIGTERM is not held back."""
         done = run(HELD_BACK)
         self.assertEqual(done.stdout, "[] False False ['hup', 'usr1', 'usr1', 'usr2']\n", done.stderr)
 
@@ -145,7 +145,7 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(self.handlers(), self.before)
 
     def test_restore_leaves_what_came_later(self) -> None:
-        """A handler that somebody else has put there since stays."""
+        """A handler that was installed by other code since then stays."""
 
         def other(number: int, frame: object) -> None: ...
 

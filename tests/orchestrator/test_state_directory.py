@@ -24,7 +24,7 @@ class PrivacyTests(SynchronousTestCase):
 
     @staticmethod
     def make_open(path: Path) -> None:
-        """Make an empty file that everybody may use, whatever the umask."""
+        """Make an empty file that every user may use, whatever the umask."""
         path.write_text("")
         path.chmod(0o666)
 
@@ -34,7 +34,7 @@ class PrivacyTests(SynchronousTestCase):
             self.lines.append(event["log_format"].format(**event))
 
     def modes(self) -> dict[str, int]:
-        """Tell every mode, by name."""
+        """Return every mode, by name."""
         return {
             str(each.relative_to(self.directory)): each.stat().st_mode & 0o777 for each in self.directory.rglob("*")
         }
@@ -56,7 +56,7 @@ class PrivacyTests(SynchronousTestCase):
         self.assertEqual(self.lines, [])
 
     def test_files_of_before(self) -> None:
-        """What is there and is ours becomes private; other files, and links, are left as they are."""
+        """Existing files of harn become private; other files, and links, are left as they are."""
         logs = self.directory / "logs"
         logs.mkdir(parents=True, mode=0o755)
         ours = (
@@ -83,7 +83,7 @@ class PrivacyTests(SynchronousTestCase):
         self.assertIn(f"type: chmod 700 {self.directory}", line)
 
     def test_what_cannot_be_changed(self) -> None:
-        """A file whose mode cannot be changed is warned about, and keeps nobody from starting."""
+        """A file whose mode cannot be changed causes a warning, and the server starts."""
         self.directory.mkdir(mode=0o700)
         self.make_open(self.directory / "token")
 

@@ -216,7 +216,7 @@ class StateFileTests(SynchronousTestCase):
         return done
 
     def run_thread(self) -> None:
-        """Let the thread run its oldest function."""
+        """Run the oldest function of the thread."""
         self.threads.pop(0)()
 
     def save(self) -> Deferred[None]:
@@ -254,7 +254,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(self.threads, [])
 
     def test_replaced_meanwhile(self) -> None:
-        """A replacement of our own that waits until the look is over is not taken for somebody else's."""
+        """A replacement by this server that waits until the check has ended is not taken for another program's."""
         saving = self.save()
         self.run_thread()
         self.successResultOf(saving)
@@ -313,7 +313,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(self.threads, [])
 
     def test_of_another(self) -> None:
-        """While the file is another program's, nothing is written, not even what waited; then it is ours again."""
+        """While the file is another program's, nothing is written, not even what waited; then it is written again."""
         first, second = self.save(), self.save()
         self.file.is_ours = False
         self.file.save_soon()
@@ -328,7 +328,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(len(self.threads), 1)
 
     def test_one_at_a_time(self) -> None:
-        """A second save begins when the first is over, so that the newest is what stays."""
+        """A second save begins when the first has ended, so that the newest is what stays."""
         first, second = self.save(), self.save()
         self.now["n"] = 2
         self.assertEqual(len(self.threads), 1)
@@ -351,7 +351,7 @@ class StateFileTests(SynchronousTestCase):
         self.successResultOf(second)
 
     def test_failure_is_the_callers(self) -> None:
-        """A file that cannot be written fails the save; the next one is tried anew."""
+        """A file that cannot be written fails the save; the next one is tried again."""
         os.mkdir(self.path)
         saving = self.save()
         self.run_thread()
@@ -363,7 +363,7 @@ class StateFileTests(SynchronousTestCase):
         self.successResultOf(saving)
 
     def test_soon_is_once_a_second(self) -> None:
-        """Many calls of `save_soon` within a second are one replacement, told at its end."""
+        """Many calls of `save_soon` within a second are one replacement, at its end."""
         self.file.save_soon()
         self.clock.advance(0)
         self.run_thread()
@@ -386,7 +386,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failure_of_soon_is_logged(self) -> None:
-        """Nobody waits for `save_soon`: its failure is in the log."""
+        """A failure of `save_soon`, which has no caller that waits, is in the log."""
         os.mkdir(self.path)
         self.file.save_soon()
         self.clock.advance(0)
@@ -417,7 +417,7 @@ class ReadingTests(SynchronousTestCase):
         replace_file(state_path(self.directory), document)
 
     def test_garbage_is_nothing(self) -> None:
-        """A file that is missing, torn, or no JSON object tells nothing."""
+        """A file that is missing, torn, or not a JSON object is read as no state."""
         self.assertIsNone(read_state(self.directory))
         for text in ('{"status": "run', "[]", "", "\x00"):
             with open(state_path(self.directory), "w", encoding="utf-8") as file:

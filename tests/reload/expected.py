@@ -1,4 +1,4 @@
-"""What a machine that reloads at random expects: of contents, of numbers given to them, of what becomes of events."""
+"""The expectations of a machine that reloads at random: contents, their numbers, and the fates of events."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def split(key: str) -> tuple[str, int]:
 
 @frozen
 class Wish:
-    """What a manifest says of a trigger; ``rollout`` is no part of its version."""
+    """The definition of a trigger in a manifest; ``rollout`` is not part of its version."""
 
     module: str
     timeout: int
@@ -113,7 +113,7 @@ class Row:
         return self.stored.state in (READY, WAITING)
 
     def due_at(self) -> float:
-        """When it is due; at once, where it does not say."""
+        """Return the time when it is due; at once, where it has none."""
         return self.stored.due_at or 0.0
 
 
@@ -123,7 +123,7 @@ class Fate:
     One accepted event.
 
     :ivar version: the one that accepted it, or that it ran on last.
-    :ivar failures: attempts that it used up since it was accepted or taken back.
+    :ivar failures: attempts that it used up since it was accepted or redriven.
     :ivar state: in which it was seen last.
     :ivar is_carried: a server ended before it did.
     """
@@ -149,13 +149,13 @@ class Notebook:
 
     :ivar disk: what the files say; None for something that no reload may adopt.
     :ivar contents: by generation number. ``given``: by trigger and version, what that number was given to.
-    :ivar moved: versions that the server of now has moved on; ``ever_moved``: that any has. So with ``cancelled``.
-    :ivar judged: versions whose failures were taken back.
+    :ivar moved: versions that the current server has moved on; ``ever_moved``: that any has. So with ``cancelled``.
+    :ivar redriven: versions whose failures were redriven.
     :ivar aborted: fresh versions of ramps that were aborted, each with the stable one.
-    :ivar just_judged: versions that the server of now has judged bad. ``undone``: by generation, those whose probation
+    :ivar just_failed: versions that the current server has found bad. ``undone``: by generation, those whose probation
         came to a bad end.
     :ivar gone: triggers that were not there at some time. ``unproven``: generations on probation, or undone.
-    :ivar is_narrow: few handlers run at once, so that some of what is accepted must wait.
+    :ivar is_narrow: few handlers run at once, so that some deliveries must wait.
     :ivar problems: what broke a promise.
     """
 
@@ -168,11 +168,11 @@ class Notebook:
     was_live: set[str] = field(factory=set)
     moved: set[str] = field(factory=set)
     ever_moved: set[str] = field(factory=set)
-    judged: set[str] = field(factory=set)
+    redriven: set[str] = field(factory=set)
     cancelled: set[str] = field(factory=set)
     ever_cancelled: set[str] = field(factory=set)
     aborted: dict[str, int] = field(factory=dict)
-    just_judged: set[str] = field(factory=set)
+    just_failed: set[str] = field(factory=set)
     undone: dict[int, tuple[BindingVersion, ...]] = field(factory=dict)
     gone: set[str] = field(factory=set)
     unproven: set[int] = field(factory=set)
@@ -187,7 +187,7 @@ class Notebook:
     # Generations
 
     def adopted(self, candidate: Candidate) -> None:
-        """A generation was adopted: its numbers are new where its content is, and that is what it should be."""
+        """Record that a generation was adopted; check that its numbers are new where its content is; check that."""
         generation = candidate.generation
         number, recalled = generation.number, generation.recalled
         content = self.disk if recalled is None else self.contents.get(recalled)
@@ -234,13 +234,13 @@ class Notebook:
     # Events
 
     def accepted(self, event_id: str, key: str) -> None:
-        """An event was accepted under a version."""
+        """Record that an event was accepted under a version."""
         trigger_id, version = split(key)
         fate = self.fates.setdefault(event_id, Fate(trigger_id, version))
         self.hold(fate.trigger_id == trigger_id, "accepted for another", fate, key)
 
     def called(self, world: World, interpreter: FakeInterpreter, call: Call) -> None:
-        """A call begins: on code that is its version's own, and on a version that it may run on."""
+        """Check that a call begins on its version's own code, and on a version that it may run on."""
         trigger_id, version = split(call.binding)
         wish, number = self.given[trigger_id, version]
         source = interpreter.bundle.modules[wish.module].source
@@ -251,7 +251,7 @@ class Notebook:
         self.hold(not running, "runs twice", call)
         self.hold(row_of(world, call.event_id).is_unfinished, "runs again", fate)
         if call.attempt == 1 and fate.failures:
-            self.hold(fate.key in self.judged, "all attempts again", fate)
+            self.hold(fate.key in self.redriven, "all attempts again", fate)
             fate.failures = 0
         self.hold(call.attempt == fate.failures + 1, "attempt", call.attempt, fate)
         self.hold(call.binding not in self.moved, "begins on what was moved on", call.binding)
@@ -285,7 +285,7 @@ class Notebook:
             self.hold(as_expected, fate, "is retried on", version, "and not on", expected)
 
     def ended(self, event_id: str, error: Exception | None, *, is_rejected: bool = False) -> None:
-        """The test is about to end a call."""
+        """Record that the test is about to end a call."""
         fate = self.fates[event_id]
         if error is None:
             fate.has_returned = True
@@ -327,8 +327,8 @@ class Notebook:
         for row in rows.values() if is_quiet else ():
             key = f"{row.stored.trigger_id}@v{row.stored.version}"
             is_used_up = row.dead is not None and row.dead.reason == RETRY_EXHAUSTED
-            is_left = is_used_up and key in self.just_judged and row.stored.trigger_id not in self.gone
-            self.hold(not is_left, "not taken back", row.stored)
+            is_left = is_used_up and key in self.just_failed and row.stored.trigger_id not in self.gone
+            self.hold(not is_left, "not redriven", row.stored)
 
     def look_at_trials(self, world: World) -> None:
         """Hold that nothing falls back to a generation that was not proved good."""
@@ -338,26 +338,26 @@ class Notebook:
                 self.unproven.discard(payload["generation"])
             if kind == "probation_ended" and payload["outcome"] == REVERTED:
                 bad = self.undone.pop(payload["generation"])
-                self.just_judged.update(each.key for each in bad if world.registry.active.get(each.id) is not each)
+                self.just_failed.update(each.key for each in bad if world.registry.active.get(each.id) is not each)
         terms = world.rollouts.probations.current
         if terms is not None:
             self.hold(terms.fallback not in self.unproven, "falls back to what was not proved", terms)
             is_kept = terms.fallback in served(world)
             if is_kept and self.contents[terms.fallback] != self.contents[terms.generation]:
-                self.unproven.add(terms.generation)  # else it stays, whatever becomes of it
+                self.unproven.add(terms.generation)  # else it stays, whatever happens to it
 
     # Servers
 
     def restarted(self, rows: Mapping[str, Row]) -> None:
-        """A server has ended; what it knew and had not written is lost, and handled once more."""
+        """Record that a server has ended: work in memory that it had not written is lost, and handled once more."""
         self.moved.clear()
-        self.just_judged.clear()
+        self.just_failed.clear()
         self.undone.clear()
         self.cancelled.clear()
         for event_id, row in rows.items():
             fate = self.fates[event_id]
             if row.is_unfinished:
-                # What had been handed on in memory alone goes back to the version that the store knows.
+                # Deliveries that were moved only in memory go back to the version that the store has.
                 fate.version, fate.failures = row.stored.version, row.stored.attempts
                 fate.has_returned, fate.is_carried = False, True
 

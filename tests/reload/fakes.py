@@ -20,7 +20,7 @@ from harn.triggers.route import Route
 
 @implementer(IReceiver)
 class FakeConnector:
-    """Notes the steps of its life, and does in each what its plugin is told."""
+    """Records the steps of its life, and does in each what its plugin is set to do."""
 
     def __init__(self, plugin: FakePlugin, context: ConnectorContext) -> None:
         self.plugin = plugin
@@ -51,10 +51,10 @@ class FakeConnector:
         return self._step("close")
 
     def verify(self, inbound: Any, now: float) -> None:
-        """Everything is welcome."""
+        """Accept every request."""
 
     def normalize(self, inbound: Any) -> Events:
-        """One event."""
+        """Return one event."""
         return Events((NormalizedEvent(kind="thing", dedupe_key="d"),))
 
 

@@ -33,7 +33,7 @@ def is_quiet(world: World) -> bool:
 
 
 def one_generation_serves(world: World) -> None:
-    """The coordinator, the table and the registry are of one generation; what is in force is whole."""
+    """Check that coordinator, table and registry are of one generation, and that its bindings are complete."""
     current, table, registry = world.coordinator.current, world.table, world.registry
     assert current is not None
     assert table.generation == current.number == world.coordinator.generation
@@ -53,7 +53,7 @@ def one_generation_serves(world: World) -> None:
 
 
 def nothing_is_leaked(world: World, requests: Sequence[Route]) -> None:
-    """Each pool holds exactly what generations, versions, requests and calls hold."""
+    """Check that each pool holds exactly what generations, versions, requests and calls hold."""
     current = world.coordinator.current
     assert current is not None
     expected: Counter[Shared[Any]] = Counter(current.connectors.values())
@@ -75,9 +75,9 @@ def leases_are_deliveries(
     world: World, requests: Sequence[Route], rows: Mapping[str, Row], gone: Collection[str]
 ) -> None:
     """
-    Requests and deliveries that are ready, or whose time has come, hold one lease each; nothing else does.
+    Check that requests, and deliveries that are ready or due, hold one lease each, and nothing else does.
 
-    :param gone: triggers that were removed at some time: nobody counts retries that no version was left for.
+    :param gone: triggers that were removed at some time: retries that no version was left for are not counted.
     """
     registry = world.registry
     for binding in registry:
@@ -97,7 +97,7 @@ def leases_are_deliveries(
 
 
 def what_can_run_runs(world: World, rows: Mapping[str, Row]) -> None:
-    """What is ready, or due, runs, or waits in memory for a free place; nothing else does, and nothing does twice."""
+    """Check that each ready or due delivery runs, or waits in memory for a free place, once; and no other does."""
     running = [each.call.event_id for each in world.calls]
     assert len(set(running)) == len(running), running
     assert len(running) <= world.dispatcher.max_outstanding
@@ -120,7 +120,7 @@ def what_can_run_runs(world: World, rows: Mapping[str, Row]) -> None:
 
 
 def trials_are_of_what_serves(world: World) -> None:
-    """Probation and ramps are the live generation's, are due in the future, and are kept over a restart."""
+    """Check that probation and ramps are the live generation's, are due in the future, and outlast a restart."""
     current, trials = world.coordinator.current, world.rollouts
     assert current is not None
     now, ramps, on_probation = world.clock.seconds(), trials.ramps, trials.probations.current
@@ -167,7 +167,7 @@ def _look_at_probation(world: World, terms: Probation, now: float) -> None:
 
 
 def drains_are_bounded(world: World) -> None:
-    """Each version that drains is in one group, which moves it on in time; few generations drain at once."""
+    """Check that each draining version is in one group, which moves it on in time; few generations drain at once."""
     groups = world.drains._groups
     grouped = Counter(binding for group in groups for binding in group.bindings.values())
     assert grouped == Counter(world.registry.draining())
@@ -178,7 +178,7 @@ def drains_are_bounded(world: World) -> None:
 
 
 def timers_are_known(world: World) -> None:
-    """Each call that the clock is to make is one that somebody will cancel."""
+    """Check that each call that the clock will make is one that its owner can cancel."""
     trials, dispatcher = world.rollouts, world.dispatcher
     timers = [
         trials.probations._timer,

@@ -37,7 +37,7 @@ from tests.reload.watched import WatchedWorld
 IDS = ("a", "b", "c", "d")
 MODULES = ("handlers", "more")
 STORM = 18
-"""Deliveries that are enough for a ramp to be judged."""
+"""Deliveries that are enough for a ramp to be evaluated."""
 WISHES = st.builds(
     Wish,
     module=st.sampled_from(MODULES),
@@ -78,7 +78,7 @@ class ServerMachine(RuleBasedStateMachine):
         assert self.asked(self.world.start()).ok
 
     def teardown(self) -> None:
-        """Let everything end, and see that nothing is left."""
+        """End everything, and check that nothing is left."""
         if hasattr(self, "world"):
             try:
                 if sys.exc_info()[0] is None:
@@ -96,7 +96,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.book.hold(failure is None or failure.check(RuntimeError), failure and failure.getTraceback())
 
     def narrow(self) -> None:
-        """Let few handlers run at once, or many."""
+        """Allow few handlers at once, or many."""
         self.world.dispatcher.apply(2 if self.book.is_narrow else 1000)
 
     # What is on disk
@@ -123,7 +123,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(module=st.sampled_from(MODULES), number=st.integers(0, 2))
     def edit_code(self, module: str, number: int) -> None:
-        """Edit a module, perhaps back to what it was."""
+        """Edit a module, perhaps back to an earlier text."""
         self.code[module] = number
         self.save()
 
@@ -139,7 +139,7 @@ class ServerMachine(RuleBasedStateMachine):
             self.world.write(f"{module}.py", "def on_ev(event): ...\n" if kind == "function" else "def on_event(:\n")
 
     def came(self, asked: Deferred[Any]) -> Any:
-        """Let the time of a stage that hangs pass, and give what came of it: a result, or a failure."""
+        """Move the clock past the time of a stage that hangs; return the outcome: a result, or a failure."""
         found: list[Any] = []
         asked.addBoth(found.append)
         if not found:
@@ -167,11 +167,11 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.live())
     @rule(data=st.data())
     def request_comes(self, data: st.DataObject) -> None:
-        """A whole request with one event."""
+        """Send a whole request with one event."""
         self.deliver(data.draw(st.sampled_from(sorted(self.world.live()))))
 
     def deliver(self, trigger_id: str) -> None:
-        """A whole request with one event comes, if anybody takes it."""
+        """Send a whole request with one event, if a route takes it."""
         if trigger_id in self.world.live():
             self.begin_request(trigger_id)
             self.take(self.requests.pop())
@@ -179,7 +179,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.live() and len(self.requests) < 3)
     @rule(data=st.data())
     def headers_are_in(self, data: st.DataObject) -> None:
-        """A request begins, and holds what it needs until it ends."""
+        """Begin a request, which holds what it needs until it ends."""
         self.begin_request(data.draw(st.sampled_from(sorted(self.world.live()))))
 
     def begin_request(self, trigger_id: str) -> None:
@@ -191,7 +191,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.requests)
     @rule()
     def request_ends(self) -> None:
-        """The body of the oldest is in: its event is accepted by what it leased."""
+        """Complete the body of the oldest: its event is accepted by the version that it leased."""
         self.take(self.requests.pop(0))
 
     def take(self, route: Route) -> None:
@@ -215,7 +215,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.calls)
     @rule(data=st.data(), how=st.sampled_from(("returns", "raises", "raises", "rejects")))
     def call_ends(self, data: st.DataObject, how: str) -> None:
-        """A handler ends."""
+        """End a handler."""
         self.end(data.draw(st.integers(0, len(self.world.calls) - 1)), how)
 
     def end(self, index: int, how: str) -> None:
@@ -231,7 +231,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.live())
     @rule(data=st.data(), fails=st.booleans())
     def many_come(self, data: st.DataObject, fails: bool) -> None:
-        """So much comes that a new version can be judged by it."""
+        """Send so many that a new version can be evaluated by them."""
         self.storm(data.draw(st.sampled_from(sorted(self.world.live()))), fails=fails)
 
     def storm(self, trigger_id: str, *, fails: bool) -> None:
@@ -248,12 +248,12 @@ class ServerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1.0, GRACE, 25.0, 400.0)))
     def wait(self, seconds: float) -> None:
-        """Let time pass, past the deadline of drains perhaps."""
+        """Move the clock on, past the deadline of drains perhaps."""
         self.world.clock.advance(seconds)
 
     @rule(fails=st.sampled_from((("writes",), ("reads",), ("writes", "reads"))))
     def store_is_away(self, fails: tuple[str, ...]) -> None:
-        """The disk is full, or gone."""
+        """Fill the disk, or remove it."""
         store = self.world.store
         store.fail_writes, store.fail_reads = "writes" in fails or store.fail_writes, "reads" in fails
         self.was_away = True
@@ -261,7 +261,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.was_away)
     @rule()
     def store_is_back(self) -> None:
-        """It is back, and what waited for it is done soon."""
+        """Restore the disk; what waited for it is written soon."""
         self.world.store.fail_writes = self.world.store.fail_reads = False
         for _ in range(3):
             self.world.clock.advance(1.0)
@@ -270,7 +270,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.world.store.fail_writes)
     @rule(generations=st.integers(1, 3))
     def trim(self, generations: int) -> None:
-        """Old generations are forgotten; what is live, or may be gone back to by itself, is not."""
+        """Trim old generations; the live one, and one that may still be rolled back to automatically, stay."""
         needed = self.world.rollouts.needed()
         policy = RetentionPolicy(
             events=1e9, dead=1e9, generations=generations, kept=needed.generations, versions=needed.versions
@@ -335,7 +335,7 @@ class ServerMachine(RuleBasedStateMachine):
         return ramps, probations.current or probations.undoing
 
     def last_noted(self) -> int | None:
-        """Return the generation that served last, if the store knows that it did."""
+        """Return the generation that served last, if the store has recorded that it did."""
         last = self.world.store.query("SELECT number, adopted_at FROM generations ORDER BY number DESC LIMIT 1")
         return last[0][0] if last and last[0][1] is not None else None
 
@@ -343,7 +343,7 @@ class ServerMachine(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
-        """All of it."""
+        """Check all invariants."""
         if not hasattr(self, "world"):
             return
         world, rows = self.world, rows_of(self.world)
@@ -360,7 +360,7 @@ class ServerMachine(RuleBasedStateMachine):
         invariants.timers_are_known(world)
 
     def let_end(self) -> None:
-        """Let everything end: each event has an end then, and only the live generation is left."""
+        """End everything, and check that each event has an end, and only the live generation is left."""
         world = self.world
         self.store_is_back()
         world.clock.pool.release()

@@ -1,4 +1,4 @@
-"""A confirmation waits for its turn, and nobody's time runs out meanwhile."""
+"""A confirmation waits for its turn, and the time of its probation does not run out meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ConfirmTests(CoordinatorCase):
         self.successResultOf(Deferred.fromCoroutine(self.turn.__aenter__()))
 
     def end_turn(self) -> None:
-        """Let the others go on."""
+        """Allow other reloads again."""
         self.successResultOf(Deferred.fromCoroutine(self.turn.__aexit__(None, None, None)))
 
     def test_in_time(self) -> None:

@@ -1,4 +1,4 @@
-"""The coordinator: one reload at a time, whole or not at all, with a true report for everybody who asked."""
+"""The coordinator: one reload at a time, whole or not at all, with a true report for each caller."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ReportTests(CoordinatorCase):
         self.assertEqual(self.reloaded().generation, 2)
 
     def test_failed_dry_run_is_no_failed_reload(self) -> None:
-        """What a dry run finds wrong is in its report, and in nobody else's view of the last reload."""
+        """The problems of a dry run are in its report, and not in the last reload that others see."""
         self.world.write("harn.toml", "what is this")
         report = self.reload(dry_run=True)
         self.assertEqual((report.ok, report.stage), (False, "parse"))
@@ -124,7 +124,7 @@ class ReportTests(CoordinatorCase):
         self.assertEqual(self.world.coordinator.generation, report.generation)  # the secret is the same one
 
     def test_describe(self) -> None:
-        """The description tells of files that differ from what serves, and of the last failure, until they do not."""
+        """The description lists files that differ from what serves, and the last failure, until there are none."""
         self.world.write("handlers.py", "def nothing(): ...\n")
         self.assertFalse(self.reload().ok)
         described = self.successResultOf(self.world.coordinator.describe())
@@ -212,7 +212,7 @@ class ClosingTests(CoordinatorCase):
         self.failureResultOf(self.world.reload(), ShuttingDown)
 
     def test_after_the_step(self) -> None:
-        """A reload that has been adopted when the server ends is reported as what it is."""
+        """A reload that has been adopted when the server ends is reported as adopted."""
         self.world.manifest(fake("c"))
         self.patch(self.world.store.generations, "adopted", lambda *_: Deferred())
         asked = self.world.reload()

@@ -46,7 +46,7 @@ class DrainOperationsTests(GenerationCase):
         return self.service()
 
     def service(self) -> DrainService:
-        """Make what the operations ask, of the world of now."""
+        """Make the service of the operations, of the present world."""
         world = self.world
         return DrainService(
             wall=world.clock,
@@ -131,7 +131,7 @@ class DrainOperationsTests(GenerationCase):
             self.assertEqual((shown["running"], shown["waiting"]), (1, waiting))
 
     def test_the_event_log_is_away(self) -> None:
-        """What cannot be read is not made up."""
+        """A failure to read the store fails the operation."""
         operations = self.begun(fake("a", extra=FASTER), fake("b"))
         self.world.store.fail_reads = True
         self.failureResultOf(self.listing(operations), EventLogUnavailable)

@@ -251,7 +251,7 @@ def _fired(value: object) -> Deferred[object]:
 
 class RampsTests(GenerationCase):
     def test_many_ramps_of_one_generation(self) -> None:
-        """Versions that one generation lets go of one after the other drain as that one generation, not as many."""
+        """Versions that one generation replaces one after the other drain as that one generation, not as many."""
         names = "abcdef"
         self.started(*map(fake, names))
         self.world.manifest(*(fake(name, extra="timeout = '9s'") for name in names))

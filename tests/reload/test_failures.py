@@ -75,7 +75,7 @@ class FailureTests(CoordinatorCase):
         self.assertEqual(self.reloaded().changes["a"], ("handler_secrets",))
 
     def test_hanging_import(self) -> None:
-        """An import that hangs is cut off when the stage's time is over."""
+        """An import that hangs is cut off when the stage's time has ended."""
         self.change()
         self.world.interpreters.on_resolve = Deferred
         report = self.fails("resolve")
@@ -112,7 +112,7 @@ class FailureTests(CoordinatorCase):
         self.assertEqual(self.fails("resolve").error, "no process")
 
     def test_what_others_cancel(self) -> None:
-        """A resolve that somebody else cancels is a failed reload, not the server's end."""
+        """A resolve that is cancelled from elsewhere is a failed reload, not the server's end."""
         self.change()
         self.world.interpreters.on_resolve = lambda: fail(CancelledError())
         self.fails("resolve")

@@ -110,7 +110,7 @@ class NumberTests(GenerationCase):
         self.assertEqual((self.restarted().generation, self.world.live()), (1, {"a": 1}))
 
     def test_withdrawing_fails(self) -> None:
-        """Numbers that cannot be taken back are left out by the next server."""
+        """Numbers that cannot be withdrawn are left out by the next server."""
         self.started(fake("a"))
 
         def fills() -> None:
@@ -133,7 +133,7 @@ class NumberTests(GenerationCase):
 
     @staticmethod
     def with_other_fingerprints(world: World) -> object:
-        """Return a ``latest_bindings`` that tells of other fingerprints."""
+        """Return a ``latest_bindings`` that returns other fingerprints."""
         from attrs import evolve
 
         known = world.store.generations.latest_bindings
@@ -210,7 +210,7 @@ class ConnectorTests(GenerationCase):
         self.failureResultOf(old.context.emit("a", event), GateShut)
 
     def test_quiesce_that_raises(self) -> None:
-        """Whatever a connector raises when it is told to stop, the step goes through."""
+        """Whatever a connector raises when it is quiesced, the step goes through."""
         for number, kind in enumerate((ValueError, SystemExit, KeyboardInterrupt, GeneratorExit)):
             world = self.world = World(Path(self.mktemp()))
             self.started(fake("a"))

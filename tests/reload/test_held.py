@@ -1,4 +1,4 @@
-"""Half a file: a reload that nobody asked for, and that would remove most triggers, waits for somebody."""
+"""Half a file: a reload by the watcher that would remove most triggers waits for an explicit one."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class HeldTests(CoordinatorCase):
         self.assertEqual((report.ok, report.removed), (True, ("b", "c", "d", "e")))
 
     def test_unsettled(self) -> None:
-        """Files that do not settle are told of, and nothing changes; the next success ends that."""
+        """Files that do not settle are reported, and nothing changes; the next success ends that."""
         before = self.world.stands()
         told = self.world.coordinator.unsettled("file_watch", "watch", "harn.toml is empty")
         self.successResultOf(Deferred.fromCoroutine(told))
@@ -93,7 +93,7 @@ class HeldTests(CoordinatorCase):
         self.assertIsNone(self.world.coordinator.waiting)
 
     def test_unsettled_in_its_turn(self) -> None:
-        """That is told when what keeps reloads out is over; by a server that ends, not at all."""
+        """That is reported when the reload before has ended; by a server that ends, not at all."""
         before = list(self.world.told.runs)
         turn = self.world.coordinator.queue.exclusive()
         self.successResultOf(Deferred.fromCoroutine(turn.__aenter__()))

@@ -68,7 +68,7 @@ class ReloadMachine(ServerMachine):
     """A server and its operators."""
 
     def standing(self) -> Any:
-        """Everything that a reload that fails, or is dry, must leave as it is."""
+        """Return everything that a reload that fails, or is dry, must leave as it is."""
         world, rows = self.world, rows_of(self.world)
         stands = world.stands()
         current = stands.pop("current")
@@ -83,7 +83,7 @@ class ReloadMachine(ServerMachine):
         )
 
     def pin(self) -> Any:
-        """Everything that keeps the files from being adopted: in memory, and in the store."""
+        """Return everything that keeps the files from being adopted: in memory, and in the store."""
         current = self.world.coordinator.current
         return current.pin, self.world.store.query("SELECT value FROM standing WHERE name = ?", PIN)
 
@@ -189,32 +189,32 @@ class ReloadMachine(ServerMachine):
 
     @rule(trigger_id=st.sampled_from(IDS[:3]), wish=BAD_WISHES, terms=TERMS)
     def change_for_the_worse(self, trigger_id: str, wish: Wish, terms: dict[str, Any]) -> None:
-        """The same with code that always fails, while much comes."""
+        """Reload code that always fails, while many events come."""
         self.change(trigger_id, wish, 3, terms)
         self.storm(trigger_id, fails=True)
 
     @rule(kept=st.sets(st.sampled_from(IDS), max_size=1))
     def half_a_file(self, kept: set[str]) -> None:
-        """The watcher sees a manifest with hardly anything in it."""
+        """Reload a manifest with hardly anything in it, as the watcher."""
         self.remove({*self.wanted} - kept)
         self.reloaded(source="file_watch")
 
     @rule(data=st.data(), dry_run=st.booleans(), force=st.booleans())
     def roll_back(self, data: st.DataObject, dry_run: bool, force: bool) -> None:
-        """Go back to any generation, or find that it is not kept."""
+        """Revert to any generation, or find that it is not kept."""
         recall = data.draw(st.sampled_from((PREVIOUS, *range(1, self.book.highest + 2))))
         self.reloaded(recall=recall, dry_run=dry_run, force=force, source="rollback")
 
     @rule(force=st.booleans())
     def dry_run(self, force: bool) -> None:
-        """A dry run changes nothing, whatever it finds."""
+        """Make a dry run, which changes nothing, whatever it finds."""
         report = self.reloaded(dry_run=True, force=force)
         assert report is not None
         assert report.ok == (self.book.disk is not None)
 
     @rule()
     def reload_for_another(self) -> None:
-        """A reload of another generation than the live one is refused."""
+        """Reload with the tag of another generation than the live one, which is refused."""
         stood = self.standing()
         assert self.came(self.world.reload(if_match='"0-other"')).check(PreconditionFailed)
         assert self.standing() == stood
@@ -226,7 +226,7 @@ class ReloadMachine(ServerMachine):
         terms=TERMS,
     )
     def reload_that_fails(self, names: list[str], recall: int | None, terms: dict[str, Any]) -> None:
-        """A reload in which something breaks changes nothing; unless it did not come that far."""
+        """Reload while something breaks; check that nothing changes, unless it did not come that far."""
         world, live = self.world, self.live
         if any(call.getTime() <= world.clock.seconds() + 30.0 for call in world.clock.getDelayedCalls()):
             names = [name for name in names if name not in ("resolve", "prepare hangs")]
@@ -246,7 +246,7 @@ class ReloadMachine(ServerMachine):
 
     @rule(count=st.integers(2, 5))
     def many_at_once(self, count: int) -> None:
-        """Plain requests that come together are answered by two reloads, truly."""
+        """Send plain requests together; check that two reloads answer them, truly."""
         world = self.world
         before = len(world.told.finished)
         world.clock.pool.held = True
@@ -259,7 +259,7 @@ class ReloadMachine(ServerMachine):
     @precondition(lambda self: not self.world.store.fail_reads)
     @rule(data=st.data(), recall=st.sampled_from((None, PREVIOUS)), terms=TERMS)
     def meanwhile(self, data: st.DataObject, recall: int | None, terms: dict[str, Any]) -> None:
-        """A reload takes its time, and other things happen meanwhile, which take effect or are overtaken, not lost."""
+        """Reload slowly while other things happen; check that these take effect or are overtaken, not lost."""
         world = self.world
         if any(call.getTime() <= world.clock.seconds() + GRACE for call in world.clock.getDelayedCalls()):
             terms = {}
@@ -302,7 +302,7 @@ class ReloadMachine(ServerMachine):
     @precondition(lambda self: self.world.registry.ramps)
     @rule(data=st.data(), action=st.sampled_from(("finish", "abort")))
     def ramp_ends(self, data: st.DataObject, action: str) -> None:
-        """An operator ends a ramp, or all of them."""
+        """End a ramp, or all of them, as an operator."""
         self.end_ramp(action, data.draw(st.sampled_from((None, *sorted(self.world.registry.ramps)))))
         assert not self.unanswered
 
@@ -326,7 +326,7 @@ class ReloadMachine(ServerMachine):
 
     @rule()
     def confirm(self) -> None:
-        """An operator confirms the live generation, if that waits for it: it stays, once that is kept."""
+        """Confirm the live generation, if it waits for that; check that it stays once that is stored."""
         world, before = self.world, self.world.rollouts.probations.current
         outcome = self.came(Deferred.fromCoroutine(world.rollouts.confirm(None, "me")))
         if isinstance(outcome, Failure):
@@ -340,7 +340,7 @@ class ReloadMachine(ServerMachine):
     @precondition(lambda self: self.world.registry.draining())
     @rule(data=st.data(), how=st.sampled_from(("move", "cancel")))
     def drain_ends_early(self, data: st.DataObject, how: str) -> None:
-        """An operator moves on what a draining version has not begun, or gives up what it holds."""
+        """Move on what a draining version has not begun, or cancel its drain, as an operator."""
         self.end_drain(data.draw(st.integers(0, len(self.world.registry.draining()) - 1)), how)
 
     def end_drain(self, index: int, how: str) -> None:

@@ -78,7 +78,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(self.world.coordinator.generation, 1)
 
     def test_emptied(self) -> None:
-        """Files of credentials that were emptied, or are gone, are refused by name; nobody is locked out."""
+        """Files of credentials that were emptied, or removed, are refused by name; the old credentials stay valid."""
         for name in ("keys", "hmac"):
             for spoil in (lambda path: path.write_text("\n"), Path.unlink):
                 path = self.root / name
@@ -99,7 +99,7 @@ class PipeTests(SynchronousTestCase):
         self.assertIn("holds no key", str(self.successResultOf(world.start()).problems))
 
     def test_socket(self) -> None:
-        """A socket in the place of the manifest is told to be no file, too."""
+        """A socket in place of the manifest is refused as a socket, too."""
         (self.root / "harn.toml").rename(self.root / "harn.toml.kept")
         listening = socket.socket(socket.AF_UNIX)
         self.addCleanup(listening.close)

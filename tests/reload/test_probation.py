@@ -34,7 +34,7 @@ class ProbationCase(CoordinatorCase):
         self.end(error)
 
     def end(self, error: Exception | None = None) -> None:
-        """Let the call end that began last."""
+        """End the call that began last."""
         running = self.world.calls[-1]
         if error is None:
             running.returns()
@@ -57,7 +57,7 @@ class ProbationCase(CoordinatorCase):
 
 class ConfirmTests(ProbationCase):
     def test_reverted(self) -> None:
-        """Unless somebody confirms it in time, what served before is adopted again, as a generation of its own."""
+        """Unless it is confirmed in time, the content that served before is adopted again, as a new generation."""
         report = self.adopt(confirm_within=60.0)
         self.assertEqual((report.generation, report.probation.generation, report.probation.fallback), (2, 2, 1))
         self.world.clock.advance(59.9)
@@ -109,7 +109,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
 
     def test_confirmed_while_the_store_is_slow(self) -> None:
-        """The time that runs out while the store writes undoes nothing that somebody has confirmed."""
+        """A time that runs out while the store writes undoes nothing that was confirmed."""
         self.adopt(confirm_within=4.0)
         writing: Deferred[None] = Deferred()
         self.patch(self.world.store.checkpoints, "put", lambda name, value: writing)
@@ -149,7 +149,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
 
     def test_other_terms_take_its_place(self) -> None:
-        """A reload that says its own terms begins anew."""
+        """A reload that has its own terms begins a new probation."""
         self.adopt(2, confirm_within=60.0)
         self.world.clock.advance(40.0)
         self.adopt(3, confirm_within=60.0)
@@ -169,7 +169,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(self.generation, 3)
 
     def test_reverting_fails(self) -> None:
-        """An undoing that fails is tried again until it works; the failure is told."""
+        """A revert that fails is tried again until it works; the failure is logged."""
         self.adopt(confirm_within=10.0)
         self.world.store.fail_reads = True
         self.world.clock.advance(10.0)
@@ -228,7 +228,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
 
     def test_mended_before_it_is_undone(self) -> None:
-        """A start that finds other files than those that were judged bad does not undo these."""
+        """A start that finds other files than those that failed does not undo these."""
         self.adopt(revert_limit=LIMIT, revert_for=60.0)
         self.world.store.fail_reads = True
         for number in range(5):
@@ -262,14 +262,14 @@ class FailureTests(ProbationCase):
         self.assertEqual(self.generation, 2)
 
     def test_what_a_handler_means(self) -> None:
-        """A delivery that a handler rejects on purpose is no failure of the code."""
+        """A delivery that a handler rejects on purpose does not count as a failure of the code."""
         self.adopt(revert_limit=LIMIT, revert_for=60.0)
         for number in range(20):
             self.attempt("a", str(number), HandlerRejected("no"))
         self.assertEqual(self.generation, 2)
 
     def test_failures_of_what_came_before_count(self) -> None:
-        """What a later reload leaves in force of the new versions is watched on, with what it has failed at so far."""
+        """New versions that a later reload leaves in force are watched on, with their failures so far."""
         self.adopt(revert_limit=LIMIT, revert_for=60.0)
         for number in range(4):
             self.attempt("a", str(number), HandlerRaised("no"))

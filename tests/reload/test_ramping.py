@@ -37,7 +37,7 @@ class RampCase(CoordinatorCase):
         return taken
 
     def end_all(self, binding: str = "", error: Exception | None = None) -> None:
-        """Let all calls end, or those of one version."""
+        """End all calls, or those of one version."""
         for running in tuple(self.world.calls):
             if binding in ("", running.call.binding):
                 running.returns() if error is None else running.raises(error)
@@ -134,7 +134,7 @@ class CourseTests(RampCase):
         self.assertEqual(ramp.stable.state, ACTIVE)
 
     def test_few_failures(self) -> None:
-        """Fewer failures than the limit, or too few attempts, let it go on."""
+        """With fewer failures than the limit, or too few attempts, it continues."""
         self.edit(2, ROLLOUT)
         self.world.registry.ramps["a"].share = 1.0
         self.deliver(9)
@@ -142,7 +142,7 @@ class CourseTests(RampCase):
         self.assertEqual(self.ramps()[0][1], "running")
 
     def test_put_off(self) -> None:
-        """Attempts that a handler ended by ``RetryAfter``, since what it calls is away, are no failures of its code."""
+        """Attempts that a handler ended by ``RetryAfter``, since a service is unavailable, do not count as failures."""
         self.edit(2, ROLLOUT)
         self.world.registry.ramps["a"].share = 1.0
         self.deliver(50)
@@ -170,7 +170,7 @@ class CourseTests(RampCase):
         self.assertIn("ramping are: a", failure.getErrorMessage())
 
     def test_by_request(self) -> None:
-        """A reload may ask for a share: it holds until somebody finishes it."""
+        """A reload may ask for a share: it holds until the ramp is finished."""
         report = self.edit(2, ramp=0.25)
         self.assertEqual(report.ramps[0].percent, 25)
         self.world.clock.advance(10_000.0)
@@ -202,7 +202,7 @@ class CourseTests(RampCase):
 
 class ReloadsMeanwhileTests(RampCase):
     def test_another_trigger(self) -> None:
-        """A reload that changes another trigger lets the ramp go on, its timer and its old code too."""
+        """A reload that changes another trigger leaves the ramp as it is, its timer and its old code too."""
         self.edit(2, ROLLOUT)
         self.world.clock.advance(30.0)
         self.world.manifest(fake("a", extra=f"timeout = '2s'\n{ROLLOUT}"), fake("b", extra="timeout = '9s'"))
@@ -364,7 +364,7 @@ class RestartTests(RampCase):
         self.assertEqual(set(self.deliver(20)), {"a@v2"})
 
     def test_damaged_note(self) -> None:
-        """A note that nobody can read does not keep a server from starting."""
+        """A saved ramp that cannot be read does not keep a server from starting."""
         self.edit(2, ROLLOUT)
         self.successResultOf(self.world.store.checkpoints.put("ramps", [{"what": "is this"}]))
         self.successResultOf(self.world.store.checkpoints.put("probation", "and this"))

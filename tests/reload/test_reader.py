@@ -1,4 +1,4 @@
-"""Reading in a thread of its own: what a file that hangs costs, and what it does not."""
+"""Reading in a thread of its own: the cost of a file that hangs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FileReaderTests(SynchronousTestCase):
         return self.files.read(self.done.append, name, **more)
 
     def test_one_after_the_other(self) -> None:
-        """Only one thing is in the pool at a time; what fails is told to who asked."""
+        """Only one read is in the pool at a time; a failure is raised to its caller."""
         self.clock.pool.held = True
         first, second = self.read("one"), self.read("two")
         self.assertEqual(self.done, [])
@@ -61,7 +61,7 @@ class FileReaderTests(SynchronousTestCase):
         self.assertEqual((self.files.doing(), self.files.hanging()), ("", ""))
 
     def test_cancelled(self) -> None:
-        """What nobody waits for any more is not begun; what runs holds the thread until it ends."""
+        """A read that was cancelled is not begun; one that runs holds the thread until it ends."""
         self.clock.pool.held = True
         first, second = self.read("one"), self.read("two")
         for each in (first, second):
@@ -122,7 +122,7 @@ class HangingReloadTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(self.world.start()).ok)
 
     def test_reloads(self) -> None:
-        """The first reload runs out of time, the next are told at once what hangs; afterwards all is as it was."""
+        """The first reload runs out of time, the next fail at once and name the file; afterwards all is as before."""
         self.pool.held = True
         first = self.world.reload()
         self.world.clock.advance(29.0)

@@ -1,4 +1,4 @@
-"""Earlier versions out of the store: many at once, those that cannot be, and nothing held of what is given up."""
+"""Earlier versions from the store: many at once, those that cannot be revived, and nothing held by a failed start."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RevivingTests(GenerationCase):
         return ask
 
     def reviving(self, *keys: tuple[str, int]) -> Deferred[Any]:
-        """Bring back these versions."""
+        """Revive these versions."""
         world = self.world
         return Deferred.fromCoroutine(
             Reviver(world.clock, world.store.generations, world.resolution, world.targets, world.registry).versions(
@@ -53,11 +53,11 @@ class RevivingTests(GenerationCase):
         )
 
     def revived(self, *keys: tuple[str, int]) -> dict[tuple[str, int], Any]:
-        """Bring back these versions, which takes no time."""
+        """Revive these versions, which takes no time."""
         return dict(self.successResultOf(self.reviving(*keys)))
 
     def holders(self) -> list[int]:
-        """How often each interpreter is held."""
+        """Return how often each interpreter is held."""
         return sorted(shared.holders for shared in self.world.resolution.pool)
 
     def test_many_of_one_bundle(self) -> None:
@@ -128,7 +128,7 @@ class RevivingTests(GenerationCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_the_event_log_is_away(self) -> None:
-        """Without the store nobody can say what the versions were: that is the caller's to know."""
+        """Without the store the versions cannot be read: that error is the caller's to handle."""
         self.world.store.fail_reads = True
         self.failureResultOf(self.reviving(("a", 1)), EventLogUnavailable)
 

@@ -84,7 +84,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual(self.world.version("a").spec.timeout, 2.0)
 
     def test_the_watcher_does_not_end_the_pin(self) -> None:
-        """A reload that nobody asked for, and a dry run, leave it."""
+        """A reload by the watcher, and a dry run, leave it."""
         self.edit(2)
         self.reloaded(recall=1)
         self.world.write("handlers.py", HANDLERS)
@@ -188,7 +188,7 @@ class RollbackTests(CoordinatorCase):
         return self.reloaded(source="file_watch", recall=coordinator.generation, if_match=coordinator.etag)
 
     def test_renewed(self) -> None:
-        """What was rolled back to goes on with new secrets; what it is the content of, and what it replaced, stay."""
+        """The recalled generation continues with new secrets; its origin, and the files that it replaced, stay."""
         self.world.manifest(fake("a", extra=TOKEN))
         self.reloaded()
         self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
@@ -285,7 +285,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((described.drift, described.last_failed.stage), (True, "parse"))
 
     def test_renewed_after_last_good(self) -> None:
-        """A secret that is read anew makes broken files no better: what failed stays told until they are mended."""
+        """A secret that is read again does not correct broken files: their failure stays shown until they are fixed."""
         self.world.manifest(fake("a", extra=TOKEN))
         self.reloaded()
         self.world.write("harn.toml", "broken [")
@@ -309,7 +309,7 @@ class RollbackTests(CoordinatorCase):
 
 class PackingTests(CoordinatorCase):
     def test_damaged(self) -> None:
-        """A text comes back as it was; damaged ones are told, not adopted."""
+        """A text comes back as it was; damaged ones are reported, not adopted."""
         text = b"\xff\x00 any bytes" * 1000
         self.assertEqual(unpack_manifest(pack_manifest(text)), text)
         for data in (b"", b"nothing", pack_manifest(text)[:-9]):
@@ -344,7 +344,7 @@ class RestartTests(CoordinatorCase):
         self.assertEqual((report.generation, report.recalled), (4, None))
 
     def stalled(self, **more: Any) -> None:
-        """Reload while the store takes what it is given, and gives no answer."""
+        """Reload while the store takes writes, and does not answer."""
         real = self.world.store.generations.reserve
 
         def reserve(*values: Any) -> Deferred[None]:

@@ -43,14 +43,14 @@ class SettlingTests(SynchronousTestCase):
         self.readings = 0
 
     def write_pair(self) -> None:
-        """Write both modules anew."""
+        """Write both modules again."""
         self.count += 1
         self.world.write("a.py", f"V = {self.count}\n")
         self.world.write("b.py", f"V = {self.count}\n")
 
     @property
     def bundle(self) -> Bundle:
-        """What serves."""
+        """Return the modules that serve."""
         live = self.world.coordinator.current
         assert live is not None
         return live.inputs.bundle

@@ -21,11 +21,11 @@ class StartHookTests(SynchronousTestCase):
 
     @property
     def served(self) -> list[int]:
-        """How often each interpreter that was made was told to serve."""
+        """Return how often `serve` was called on each interpreter that was made."""
         return [interpreter.served for interpreter in self.world.interpreters.made]
 
     def test_what_is_adopted(self) -> None:
-        """Interpreters of adopted generations run them; those of dry runs and of what is refused do not."""
+        """Interpreters of adopted generations run them; those of dry runs and of refused reloads do not."""
         self.successResultOf(self.world.start())
         self.assertEqual(self.served, [1])
         self.world.write("handlers.py", HANDLERS + "# more\n")

@@ -25,7 +25,7 @@ class TakeoverCase(CoordinatorCase):
         self.world.manifest(fake("a"), fake("b", handler="more:on_event", extra=f"timeout = '{number}s'"))
 
     def successor(self) -> World:
-        """Let a new program build its first generation, while the old one serves."""
+        """Build the first generation of a new program, while the old one serves."""
         self.new = World(self.world.root, clock=self.world.clock, store=self.world.store.beside())
         self.addCleanup(self.new.close)
         report = self.successResultOf(self.new.start(waits=True))
@@ -33,14 +33,14 @@ class TakeoverCase(CoordinatorCase):
         return self.new
 
     def take_over(self) -> None:
-        """Let it serve; the old program decides nothing more."""
+        """Begin to serve with it; the old program decides nothing more."""
         self.world.coordinator.close()
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.read_rollouts()))
         self.new.coordinator.begin_rollouts()
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def history(self) -> list[int]:
-        """Number the generations that served, as the store has them."""
+        """Return the numbers of the generations that served, as the store has them."""
         return [each.number for each in self.successResultOf(self.world.store.generations.history(10))]
 
     def kept(self, name: str) -> Any:
@@ -48,7 +48,7 @@ class TakeoverCase(CoordinatorCase):
         return self.successResultOf(self.world.store.checkpoints.get(name))
 
     def renumber(self) -> None:
-        """Let the old program go on, since the new one is gone."""
+        """Resume the old program, since the new one has ended."""
         self.successResultOf(
             Deferred.fromCoroutine(self.world.coordinator.numbers.read_again(self.world.coordinator.current))
         )
@@ -70,7 +70,7 @@ class ReservedTests(TakeoverCase):
         self.assertEqual(kept["generation"], 2)
 
     def test_as_if_it_had_never_been(self) -> None:
-        """When it is gone, its numbers are given anew, and no rollback finds what it built."""
+        """When it has ended, its numbers are given again, and no rollback finds the generation that it built."""
         self.edit(1)
         self.reloaded()
         self.edit(2)
@@ -112,13 +112,13 @@ class ReservedTests(TakeoverCase):
         self.assertEqual(self.reloaded().generation, 4)
 
     def take_over_unseen(self) -> None:
-        """Let it note that it serves, and end; the old one has not heard of it."""
+        """Record that it serves, and end it; the old program is not notified."""
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.read_rollouts()))
         self.new.coordinator.begin_rollouts()
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def test_number_unknown(self) -> None:
-        """A number that the other program used is not given again, also if nobody said that there was one."""
+        """A number that the other program used is not given again, also if it was never announced."""
         self.edit(1)
         self.reloaded()
         self.edit(2)
@@ -134,7 +134,7 @@ class TakenTests(TakeoverCase):
     """From when it takes over."""
 
     def test_noted_and_published(self) -> None:
-        """It is in the history, and its record tells what is under way with it; once."""
+        """It is in the history, and its record has the rollouts under way; once."""
         self.edit(1)
         self.reloaded(confirm_within=20.0)
         self.edit(2)
@@ -161,7 +161,7 @@ class TakenTests(TakeoverCase):
         self.assertEqual(self.world.coordinator.generation, 2)
 
     def test_probation_is_over(self) -> None:
-        """A probation that ended while the new program began is none there."""
+        """A probation that ended while the new program began does not continue there."""
         self.edit(1)
         self.reloaded(confirm_within=20.0)
         self.successor()
@@ -211,7 +211,7 @@ class TakenTests(TakeoverCase):
             self.world = self.new
 
     def test_store_away(self) -> None:
-        """What cannot be read again goes on as it was; nobody waits for long."""
+        """Rollouts that cannot be read again continue as they were; the wait for that is short."""
         for hangs in (False, True):
             self.setUp()
             self.edit(1)

@@ -36,7 +36,7 @@ class TrialsTests(CoordinatorCase):
         self.assertEqual((put_back.state, put_back.is_closed), (ACTIVE, False))
 
     def test_undoing_of_the_same_content(self) -> None:
-        """A forced reload of what is live has nothing to fall back to: its probation ends, for the next server too."""
+        """A forced reload of the live content has nothing to fall back to: its probation ends, after a restart too."""
         self.reloaded(force=True, confirm_within=20.0)
         self.world.clock.advance(20.0)
         self.assertEqual((self.world.coordinator.generation, self.world.rollouts.probations.current), (2, None))
@@ -59,7 +59,7 @@ class TrialsTests(CoordinatorCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_lapsed_while_no_server_ran(self) -> None:
-        """What nobody confirmed in time is undone at the next start, also if its failures are to be watched longer."""
+        """A change without a confirmation in time is undone at the next start, even if its failures are watched."""
         limit = FailureLimit(rate=0.5, minimum=5)
         self.edit(1, confirm_within=20.0, revert_limit=limit, revert_for=100.0)
         self.world = self.world.restarted()
@@ -77,7 +77,7 @@ class TrialsTests(CoordinatorCase):
         self.assertEqual([each.state for each in self.world.registry.ramps["b"].versions], [ACTIVE, ACTIVE])
 
     def test_retention_leaves_what_drains(self) -> None:
-        """What a request under way began on is kept: its event may yet be accepted, and outlast a restart there."""
+        """Versions that a request under way began on are kept: its event may be accepted later, after a restart."""
         route = self.world.table.tree["/triggers/b"]
         route.lease()
         self.edit(1)
@@ -96,7 +96,7 @@ class TrialsTests(CoordinatorCase):
         self.assertEqual([each.call.binding for each in self.world.calls], ["b@v1"])
 
     def test_closed_while_nothing_can_be_kept(self) -> None:
-        """A server that ends while the store is away leaves no timer behind, and no answer open."""
+        """A server that ends while the store is unavailable leaves no timer behind, and no answer open."""
         self.edit(1)
         self.edit(2, ramp=0.5)
         self.world.store.fail_writes = True
@@ -107,7 +107,7 @@ class TrialsTests(CoordinatorCase):
         self.failureResultOf(self.abort("b"), ShuttingDown)
 
     def test_aborted_in_vain(self) -> None:
-        """An end that the store does not come to know is none: the ramp goes on as it was, and is kept so."""
+        """An end that the store does not record is undone: the ramp continues as it was, and is stored so."""
         self.edit(1)
         self.edit(2, ramp=0.5, revert_limit=FailureLimit(rate=0.5, minimum=5))
         self.world.store.fail_writes = True
@@ -174,7 +174,7 @@ class TrialsTests(CoordinatorCase):
         )
 
     def test_damaged(self) -> None:
-        """What cannot be read of an earlier server's trials is forgotten, and said; the server starts."""
+        """An earlier server's rollouts that cannot be read are discarded, and logged; the server starts."""
         for name in ("replaced", "probation", "ramps"):
             for value in (["a"], {"a": 1}, {"times": 1}, "x", 7, {"generation": 1, "times": [0, 0, 0], "bindings": 3}):
                 self.successResultOf(self.world.store.checkpoints.put(name, value))

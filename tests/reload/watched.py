@@ -1,4 +1,4 @@
-"""A world that tells a notebook of everything that its machine could not see from outside."""
+"""A world that reports to a notebook everything that its machine could not see from outside."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WatchedWorld(World):
             return move_on(binding)
 
         def taken_back(binding: Any, since: float) -> Any:
-            notebook.judged.add(binding.key)
+            notebook.redriven.add(binding.key)
             return take_back(binding, since)
 
         moves.move_on, moves.take_back = moved, taken_back
@@ -38,7 +38,7 @@ class WatchedWorld(World):
             ramp = self.registry.ramps[trigger_id]
             if winner is ramp.stable:
                 notebook.aborted[ramp.fresh.key] = winner.version
-                notebook.just_judged.add(ramp.fresh.key)
+                notebook.just_failed.add(ramp.fresh.key)
             end_ramp(trigger_id, winner, *more)
 
         self.registry.end_ramp = ended  # type: ignore[assignment]

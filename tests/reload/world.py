@@ -53,7 +53,7 @@ HANDLERS = "def on_event(event):\n    return 1\n"
 
 @define
 class Publications:
-    """What observers were told."""
+    """The events that observers received."""
 
     finished: list[Finished]
     adopted: list[int]
@@ -229,7 +229,7 @@ class World:
     # Looking
 
     def stands(self) -> dict[str, Any]:
-        """Everything that a reload that fails, or is dry, must leave as it is."""
+        """Return everything that a reload that fails, or is dry, must leave as it is."""
         return {
             "current": self.coordinator.current,
             "active": self.registry.active,

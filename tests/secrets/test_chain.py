@@ -57,7 +57,7 @@ class ChainTests(SynchronousTestCase):
             verifyObject(ISecretProvider, provider)
 
     def test_environment(self) -> None:
-        """The variable's bytes are the secret, also those that are no UTF-8."""
+        """The variable's bytes are the secret, also those that are not UTF-8."""
         chain = SecretChain.from_environment({VARIABLE: os.fsdecode(b"s\xff\n")})
         self.assertEqual(chain.resolve(GITHUB), b"s\xff\n")
         self.assertEqual(chain.files(), frozenset())
@@ -77,7 +77,7 @@ class ChainTests(SynchronousTestCase):
             self.assertEqual(chain.files(), frozenset([os.path.abspath(path)]))
 
     def test_trimmed(self) -> None:
-        """A line end, white space and a byte order mark are no part of a text; said is of which secret."""
+        """A line end, white space and a byte order mark around a value are stripped; the warning names the secret."""
         for value, taken in (
             ("s3cret\n", "a line end"),
             ("s3cret\r\n", "a line end"),
@@ -218,7 +218,7 @@ class KeyringTests(SynchronousTestCase):
         self.assertIn("pip install 'harn[keyring]'", said)
 
     def test_failing(self) -> None:
-        """A keyring that raises is told by its class; its text, which might quote a value, is not."""
+        """A keyring that raises is reported by its class; its text, which might quote a value, is not."""
 
         def locked(service: str, user: str) -> str:
             raise RuntimeError("s3cret-value is locked")
@@ -233,7 +233,7 @@ class KeyringTests(SynchronousTestCase):
         self.assertIn("empty", said)
 
     def test_not_imported_unless_named(self) -> None:
-        """By default nobody asks for the package."""
+        """By default the package is not imported."""
         self.install(None)
         SecretChain.from_environment({VARIABLE: "x"}).resolve(GITHUB)
         self.assertEqual(SecretChain.from_environment({}).describe(), "env -> file")

@@ -20,7 +20,7 @@ class SQLiteTestCase(StoreTestCase):
         return SQLiteStore.at(self.path, self.clock, busy_timeout=self.busy_timeout, wall=self.wall)
 
     def query(self, statement, *values):
-        """What another process would see."""
+        """Return the rows that another process would see."""
         connection = sqlite3.connect(self.path, isolation_level=None)
         try:
             return connection.execute(statement, values).fetchall()

@@ -50,7 +50,7 @@ class CheckStoreTests(SQLiteTestCase):
             self.close()
 
     def test_damaged_index(self):
-        """Rows that an index lacks are found; to rebuild the indices mends it."""
+        """Rows that an index lacks are found; rebuilding the indices repairs it."""
         self.close()
         damage_index(self.path)
         problems = check_store(self.state_dir).problems
@@ -122,7 +122,7 @@ class CheckStoreTests(SQLiteTestCase):
         self.assertRaises(StateDirectoryUnusable, check_store, self.state_dir)
 
     def test_something_else(self):
-        """A file of another program, and one that is no database, are found."""
+        """A file of another program, and one that is not a database, are found."""
         self.close()
         os.unlink(self.path)
         connection = sqlite3.connect(self.path)

@@ -169,7 +169,7 @@ class BackUpTests(SQLiteTestCase):
         self.assertEqual(os.listdir(self.folder), ["copy.harn"])
 
     def test_refused(self):
-        """Something else than a backup, and one of a newer harn, are refused with what they are."""
+        """Another file than a backup, and one of a newer harn, are refused with a message that says which."""
         self.assertIn("no file", str(self.assertRaises(BackupRefused, examine, self.file)))
         Path(self.file).write_text("a letter")
         self.assertIn("neither", str(self.assertRaises(BackupRefused, examine, self.file)))
@@ -194,7 +194,7 @@ class BackUpTests(SQLiteTestCase):
 
 
 def damage_index(path: str) -> None:
-    """Give an index the content of another, as a page that was written to the wrong place may."""
+    """Replace the content of an index by another's, as a page that was written to the wrong place may."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("CREATE TABLE spare (event_id TEXT)")
     connection.execute("CREATE INDEX spare_event ON spare (event_id)")

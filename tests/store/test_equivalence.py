@@ -134,7 +134,7 @@ class StoreAgrees(RuleBasedStateMachine):
         self.both("open")
 
     def both(self, name, *values):
-        """Ask both; their answers, or the classes of their failures, are the same."""
+        """Call both; check that their answers, or the classes of their failures, are the same."""
         self.all_of([(name, *values)])
 
     def all_of(self, units):
@@ -146,7 +146,7 @@ class StoreAgrees(RuleBasedStateMachine):
         assert answers == expected, (units, answers, expected)
 
     def idea(self, name):
-        """Give the part of the store that has the method, or the store itself."""
+        """Return the part of the store that has the method, or the store itself."""
         return next((idea for idea in self.ideas() if hasattr(idea, name)), self.sqlite)
 
     def ideas(self):
@@ -164,12 +164,12 @@ class StoreAgrees(RuleBasedStateMachine):
     def turn(self, units):
         units = [self.possible(*unit) for unit in units]
         if any(name == "settle" and values[0].state == DEAD for name, *values in units):
-            # In which order the dead of one commit are numbered is nobody's promise.
+            # The order in which the dead of one commit are numbered is not promised.
             units = [unit for unit in units if unit[0] != "accept"]
         self.all_of(units)
 
     def possible(self, name, *values):
-        """A delivery's id is known when its acceptance is committed: what names a later one names none at all."""
+        """Return the call; one on a delivery that is not accepted yet gets an id that does not exist."""
         if name == "settle" and values[0].delivery_id > self.model.latest(INBOX):
             return (name, evolve(values[0], delivery_id=values[0].delivery_id + 1_000_000))
         return (name, *values)

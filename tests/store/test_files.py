@@ -37,7 +37,7 @@ class RemovedFilesTests(SQLiteTestCase):
             os.unlink(self.path + suffix)
 
     def test_all_removed(self):
-        """Without its files the store is away, says once what happened and what can be saved, and stays away."""
+        """Without its files the store is unavailable, logs once what happened and what can be saved, and stays so."""
         self.accept_one("e1")
         self.remove("", "-wal", "-shm")
         why = self.refused()
@@ -82,7 +82,7 @@ class RemovedFilesTests(SQLiteTestCase):
             self.result_of(self.store.open())
 
     def test_log_removed(self):
-        """When the log alone is gone, a clean end writes what it held into the database."""
+        """When only the log is gone, a clean end writes its content into the database."""
         self.accept_one("e1")
         self.remove("-wal", "-shm")
         said = self.refused()
@@ -93,7 +93,7 @@ class RemovedFilesTests(SQLiteTestCase):
         self.assertEqual(self.query("SELECT count(*) FROM deliveries WHERE event_id = 'e1'"), [(1,)])
 
     def test_replaced(self):
-        """Another file of the same name is not ours; that ours comes back changes nothing until a restart."""
+        """Another file of the same name is refused; restoring the right one changes nothing until a restart."""
         self.accept_one("e1")
         os.rename(self.path, self.path + ".aside")
         shutil.copyfile(self.path + ".aside", self.path)

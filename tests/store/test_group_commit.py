@@ -51,7 +51,7 @@ class GroupCommitTests(SQLiteTestCase):
 
     @staticmethod
     def named(beginnings):
-        """Return the function that knows a statement by its beginning."""
+        """Return the function that recognizes a statement by its beginning."""
         return lambda statement: next((each for each in beginnings if statement.startswith(each)), statement)
 
     def test_a_batch_larger_than_a_statement(self):
@@ -108,7 +108,7 @@ class GroupCommitTests(SQLiteTestCase):
         self.assertEqual(self.store.commits - before, 2)
 
     def test_nothing_fires_before_it_is_on_disk(self):
-        """A Deferred does not fire in the turn of its asking, and what it tells of is committed when it fires."""
+        """A Deferred does not fire in the turn of its request, and its unit is committed when it fires."""
         seen: list[Any] = []
         accepting = self.store.inbox.accept(accept_of(new_delivery("e1")))
         self.clock.turn()

@@ -101,7 +101,7 @@ class LockTests(SynchronousTestCase):
         self.lock.acquire()
 
     def test_two_hold_it(self):
-        """Who inherits the lock holds it, too: it is free when both have let go, in any order; the id is who claims."""
+        """A process that inherits the lock holds it, too: it is free when both have released it, in any order."""
         self.lock.acquire()
         heir = StateDirectoryLock(self.directory)
         self.addCleanup(heir.release)
@@ -182,7 +182,7 @@ class LockTests(SynchronousTestCase):
         self.assertFalse(os.get_inheritable(descriptor))
 
     def test_check_finds_that_the_directory_was_moved(self):
-        """A directory that was moved, or replaced, is not ours any more, and nothing is made in its place."""
+        """A directory that was moved, or replaced, is not held any more, and nothing is made in its place."""
         self.lock.acquire()
         os.rename(self.directory, self.directory + "-moved")
         for _ in range(2):
@@ -220,7 +220,7 @@ class LockTests(SynchronousTestCase):
         self.lock.check()
 
     def test_nobody_holds_what_is_not_there(self):
-        """A directory that is missing, or without a lock, is held by nobody."""
+        """A directory that is missing, or without a lock, has no holder."""
         self.assertIsNone(holder(self.directory))
 
     def test_file_in_place_of_the_directory(self):

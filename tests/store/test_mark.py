@@ -71,7 +71,7 @@ class NoticedTests(SQLiteTestCase):
         self.assertEqual(self.opened(path), 4)
 
     def test_log_removed(self):
-        """So is one that is gone as a whole, with all that there was; it is not begun anew."""
+        """So is one that is gone with all its content; an empty one is not begun."""
         self.fill()
         path = self.as_killed("", ".mark")
         self.refused(path)
@@ -136,7 +136,7 @@ class NoticedTests(SQLiteTestCase):
 
 class CleanEndTests(SQLiteTestCase):
     def test_the_database_alone_is_everything(self):
-        """After a clean end the database has everything, is all there is but the mark, and can be copied alone."""
+        """After a clean end the database has everything, only the mark lies beside it, and it can be copied alone."""
         for number in range(3):
             self.accept_one(f"e{number}")
         self.result_of(self.store.event_log.latest("audit.test"))  # the reader has a connection

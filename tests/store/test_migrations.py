@@ -373,7 +373,7 @@ class MigrationTests(SQLiteTestCase):
 
 
 def shape_of(path):
-    """What there is of a database beside its rows."""
+    """Return everything in a database except its rows."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()

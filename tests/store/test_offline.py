@@ -46,7 +46,7 @@ class OfflineTests(SQLiteTestCase):
             )
 
     def test_history(self):
-        """Adopted generations are shown with what they were made of; one that was only reserved is not."""
+        """Adopted generations are shown with their content; one that was only reserved is not."""
         generation = generation_of(1, manifest_digest="sha256:m", reason="first", summary={"added": ["gh"]})
         self.adopt(generation, b"bundle", b"text")
         self.result_of(self.store.generations.reserve(generation_of(2), None))

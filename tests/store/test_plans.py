@@ -64,7 +64,7 @@ class PlanTests(SynchronousTestCase):
         self.successResultOf(self.store.generations.adopted(number, NOW))
 
     def scans(self):
-        """Statements that read a growing table, or a whole index of one, from end to end."""
+        """Return the statements that read a growing table, or a whole index of one, from end to end."""
         found = []
         for statement, step in self.watched.plans:
             words = step.split()
@@ -188,7 +188,7 @@ class PlanTests(SynchronousTestCase):
             self.successResultOf(self.store.deliveries.settle(settlement_of(row.delivery_id, state, due_at=due_at)))
 
     def steps_of(self, look):
-        """How many tens of instructions of SQLite's machine ``look`` takes."""
+        """Return how many tens of instructions of SQLite's machine ``look`` takes."""
         steps = []
         connection = self.watched._connection
         connection.set_progress_handler(lambda: steps.append(1), 10)

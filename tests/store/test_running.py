@@ -57,7 +57,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.assertEqual(self.notes(), {3: [99, 1099]})
 
     def test_many_in_one_turn(self):
-        """What begins while the thread writes is written at once, and each is told when it is there."""
+        """A note that begins while the thread writes is written at once, and each caller is called back afterwards."""
         noted = [self.note.begins(delivery_id) for delivery_id in range(1, 50)]
         self.clock.result_of(noted[-1])
         self.assertEqual(self.notes(), {3: list(range(1, 50))})
@@ -78,7 +78,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.note.ended(2)
 
     def test_forget(self):
-        """Notes of others that are gone are removed, ours is not; one that is not there is no error."""
+        """Notes of other processes that have ended are removed, this one's is not; a missing one is not an error."""
         other = self.make(1)
         self.clock.result_of(other.begins(7))
         self.clock.result_of(self.note.begins(8))
@@ -87,7 +87,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.assertEqual(list(self.notes()), [3])
 
     def test_other_files(self):
-        """What is no note, or is not whole, counts for nothing."""
+        """A file that is not a note, or not a whole one, is ignored."""
         for name, text in (
             ("running-x", "1\n"),
             ("running-", "1\n"),
@@ -103,7 +103,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.assertEqual(self.notes(), {5: [], 6: [], 8: [4, 5]})
 
     def test_cannot_be_written(self):
-        """A note that cannot be written is logged once, and keeps nobody waiting."""
+        """A note that cannot be written is logged once, and blocks no caller."""
         with mock.patch("harn.store.sqlite.running.os.open", side_effect=OSError(28, "No space left on device")):
             for delivery_id in (1, 2):
                 self.clock.result_of(self.note.begins(delivery_id))

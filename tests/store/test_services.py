@@ -21,7 +21,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.service = HeartbeatService(self.clock, self.store, interval=5.0)
 
     def test_ends_a_time_of_unavailability(self):
-        """A store that was away is found to be back at the next heartbeat, with nobody else asking."""
+        """A store that was unavailable is found to be back at the next heartbeat, without any other call."""
         self.service.startService()
         self.store.fail_writes = True
         self.clock.advance(5)
@@ -45,7 +45,7 @@ class HeartbeatTests(SynchronousTestCase):
         service.stopService()
 
     def test_survives_errors_of_ours(self):
-        """An error that nobody expected is logged, and the next heartbeat is given."""
+        """An unexpected error is logged, and the next heartbeat is given."""
         beats = []
 
         def heartbeat(now):
@@ -111,7 +111,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(self.store.given_back, [PAGES, PAGES, 1, 0, "log"])
 
     def test_age_is_of_the_time_of_day(self):
-        """How old rows are is told by the wall clock; sweeps come in the interval's time."""
+        """The age of rows is measured by the wall clock; sweeps come in the interval's time."""
         self.clock = Clock()
         self.store = TrimmedStore()
         wall = SteppedWall(self.clock, ahead=1000.0)
@@ -135,7 +135,7 @@ class RetentionTests(SynchronousTestCase):
         self.assertEqual(len(self.store.asked), 2)
 
     def test_error_of_ours_costs_a_turn(self):
-        """An error that nobody expected is logged, and the service goes on."""
+        """An unexpected error is logged, and the service continues."""
         self.start(fail(ValueError("surprise")))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.clock.advance(60)

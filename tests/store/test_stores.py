@@ -1,4 +1,4 @@
-"""The public suite, over each store of ours."""
+"""The public suite, over each store of harn."""
 
 import os
 

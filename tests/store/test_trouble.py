@@ -71,7 +71,7 @@ class LockedTests(SQLiteTestCase):
     busy_timeout = 0.01
 
     def test_locked_by_another_process(self):
-        """A database that another process locks is unavailable until it lets go."""
+        """A database that another process locks is unavailable until that releases it."""
         other = sqlite3.connect(self.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         accepting = self.store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k"))))
@@ -87,7 +87,7 @@ class LockedTests(SQLiteTestCase):
 
 class DisconnectedTests(SQLiteTestCase):
     def disconnect(self):
-        """Break the writer's connection, as an I/O error may."""
+        """Interrupt the writer's connection, as an I/O error may."""
         writer = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.close()))
 
@@ -128,7 +128,7 @@ class DisconnectedTests(SQLiteTestCase):
 
 class BadUnitTests(SQLiteTestCase):
     def test_bad_text_fails_alone(self):
-        """A unit with text that is no Unicode fails; its neighbours in the batch are kept, each whole, in order."""
+        """A unit with text that is not Unicode fails; its neighbours in the batch are kept, each whole, in order."""
         units = [
             self.store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k1")))),
             self.store.inbox.accept(

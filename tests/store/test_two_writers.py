@@ -83,7 +83,7 @@ class TwoStoresTests(SQLiteTestCase):
         )
 
     def check(self, ids):
-        """All of ``ids`` are there, each once; and no number of any sort was given twice."""
+        """Assert that all of ``ids`` are there, each once, and that no number of any sort was given twice."""
         self.assertEqual(sorted(ids), sorted(set(ids)))
         found = [number for (number,) in self.query("SELECT id FROM deliveries JOIN events USING (id) ORDER BY id")]
         self.assertEqual(sorted(ids), found)
@@ -125,7 +125,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual(attempts, highest)
 
     def test_a_unit_that_fails_alone(self):
-        """A batch that is written anew, unit by unit, goes on where another writer stopped in between."""
+        """A batch that is written again, unit by unit, continues where another writer stopped in between."""
         other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         self.addCleanup(other.close)
         begun = []
@@ -216,7 +216,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.check([1, 2, 3])
 
     def trace(self, seen):
-        """Let ``seen`` know of each statement as the writer's thread begins it."""
+        """Call ``seen`` with each statement as the writer's thread begins it."""
         writer = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen)))
 
@@ -248,12 +248,12 @@ class TwoProcessesTests(SQLiteTestCase):
         return child
 
     def acknowledged(self, output):
-        """Numbers of the records, and ids of the deliveries, that children wrote of."""
+        """Return the numbers of the records, and ids of the deliveries, that children have reported."""
         rows = [[int(number) for number in line.split()] for line in output.splitlines()]
         return [row[0] for row in rows], [number for row in rows for number in row[1:]]
 
     def check(self, output):
-        """What was acknowledged is there, and no number of any sort was given twice."""
+        """Assert that everything acknowledged is there, and no number of any sort was given twice."""
         records, ids = self.acknowledged(output)
         self.assertEqual((len(set(records)), len(set(ids))), (len(records), len(ids)))
         found = {number for (number,) in self.query("SELECT id FROM deliveries JOIN events USING (id)")}

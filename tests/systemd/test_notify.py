@@ -1,4 +1,4 @@
-"""What the service manager is told, over a real socket: which messages, in which order; none of it fails."""
+"""The messages to the service manager, over a real socket: which, in which order; none of it fails."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ServiceManagerTests(NotifyCase):
         self.assertEqual(self.heard(), expected)
 
     def test_reloads(self) -> None:
-        """A reload is told with its time in microseconds; ready follows, whether it went well, failed, or broke."""
+        """A reload is notified with its time in microseconds; ready follows, whether it went well, failed, or broke."""
         self.service_manager.ready("x")
         self.heard()
         for ended, line in (
@@ -106,14 +106,14 @@ class ServiceManagerTests(NotifyCase):
         self.assertTrue(before <= told <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
     def test_start(self) -> None:
-        """The first generation is built in what looks like a reload; nobody hears of it before the server is ready."""
+        """The first generation is built in what looks like a reload; no message is sent before the server is ready."""
         self.lifecycle.emit(BEGAN)
         self.lifecycle.emit(ReloadEnded(report()))
         self.service_manager.stopping()
         self.assertEqual(self.heard(), [])
 
     def test_end(self) -> None:
-        """A reload that ends after the end has begun does not make the server ready again; a second end is no news."""
+        """A reload that ends after the end has begun does not make the server ready again; a second end is silent."""
         self.service_manager.ready("x")
         self.lifecycle.emit(BEGAN)
         self.service_manager.stopping()
@@ -149,7 +149,7 @@ class ServiceManagerTests(NotifyCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_receiver_that_is_away(self) -> None:
-        """A receiver that is not there, or no socket, costs nobody anything; one that comes late hears the rest."""
+        """A missing receiver, or one that is not a socket, does no harm; one that comes late gets later messages."""
         away = self.path + "-away"
         for address in (away, "/", "/" + "x" * 300, "/null\0byte"):
             service_manager = ServiceManager(self.clock, address)
@@ -186,7 +186,7 @@ class ServiceManagerTests(NotifyCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_main_pid_without_room(self) -> None:
-        """That another process is the service is told even when there was no room at once."""
+        """That another process is the service is notified even when there was no room at once."""
         for number in range(1000):
             self.service_manager.status(str(number))
         self.service_manager.main_pid(4711)

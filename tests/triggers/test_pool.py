@@ -32,7 +32,7 @@ class KeyedPoolTests(SynchronousTestCase):
         self.assertEqual((self.closed, len(pool), list(pool)), (["thing"], 0, []))
 
     def test_unknown_key(self) -> None:
-        """There is nothing to hold under a key that nobody put in."""
+        """There is nothing to hold under a key that was never added."""
         self.assertIsNone(KeyedPool(self.close).acquire("a"))
 
     def test_a_thing_that_closes_is_found_no_more(self) -> None:
@@ -75,7 +75,7 @@ class KeyedPoolTests(SynchronousTestCase):
         self.assertEqual((pool.acquire("a"), len(pool), self.closed), (first, 1, ["second"]))
 
     def test_withdraw(self) -> None:
-        """What is withdrawn is given to nobody else, keeps its holders, and closes with the last of them."""
+        """A withdrawn entry is acquired by no other holder, keeps its holders, and closes with the last of them."""
         pool = KeyedPool(self.close)
         held = pool.add("a", "A").retain()
         held.withdraw()
@@ -86,7 +86,7 @@ class KeyedPoolTests(SynchronousTestCase):
         self.assertEqual(self.closed, ["A"])
 
     def test_idle_waits_for_what_closes(self) -> None:
-        """It fires when everything let go of so far is closed, and does not wait for what comes later."""
+        """It fires when everything released so far is closed, and does not wait for what comes later."""
         pool = KeyedPool(self.close)
         self.successResultOf(pool.idle())
         pool.add("a", "a").release()
@@ -102,7 +102,7 @@ class KeyedPoolTests(SynchronousTestCase):
         self.successResultOf(pool.idle())
 
     def test_a_close_that_fails_is_logged(self) -> None:
-        """Whether it raises or its Deferred fails, the holder who let go learns nothing of it."""
+        """Whether closing raises or its Deferred fails, the holder that released is not affected."""
 
         def raising(thing: str) -> Deferred[object]:
             raise RuntimeError(thing)

@@ -24,7 +24,7 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(bucket("gh", key), bucket("gh", key))
 
     def test_same_in_every_process(self) -> None:
-        """A place depends on nothing but the two texts: these were found by another process, once and for all."""
+        """A place depends only on the two texts: these were computed by another process, once and for all."""
         self.assertEqual(bucket("gh", "d-1"), 0.9584473488360005)
         self.assertEqual(bucket("gh", ""), 0.9311872653963749)
 
@@ -80,7 +80,7 @@ class RampTests(SynchronousTestCase):
         self.assertIs(self.ramp.choose(key), self.fresh)
 
     def test_only_the_share_changes(self) -> None:
-        """The versions are what they are, and a share is from 0 to 1."""
+        """The versions are those given, and a share is from 0 to 1."""
         for share in (-0.1, 1.1, float("nan")):
             with self.assertRaises(ValueError):
                 self.ramp.share = share

@@ -54,7 +54,7 @@ class ReconcileTests(SynchronousTestCase):
 
 class DifferencesTests(SynchronousTestCase):
     def test_says_what_changed(self) -> None:
-        """Code, predicate code and each field are named; a handler of another name is no change of code."""
+        """Code, predicate code and each field are named; a handler of another name does not count as changed code."""
         live = definition(spec(when="handlers:when"), "code-1", "predicate-1")
         other = definition(spec(when="handlers:when", retry=RetrySpec(max=3), timeout=5.0), "code-2", "predicate-2")
         found = differences(live, other)

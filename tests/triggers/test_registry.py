@@ -37,7 +37,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(list(self.registry), [new])
 
     def test_leased_version_drains_until_the_last_lease(self) -> None:
-        """Each lease keeps it findable; the last one's end terminates it, and tells the observers once."""
+        """Each lease keeps it findable; the last one's end terminates it, and calls the observers once."""
         old, new = version(1), version(2)
         self.adopt(old)
         old.lease(2)
@@ -51,7 +51,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertIsNone(self.registry.get("gh", 1))
 
     def test_its_interpreter_is_released_with_it(self) -> None:
-        """The end of a version lets go of its interpreter."""
+        """The end of a version releases its interpreter."""
         closed: list[object] = []
         pool: KeyedPool[object] = KeyedPool(lambda thing: succeed(closed.append(thing)))
         old = version(1)
@@ -74,7 +74,7 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual((second.state, dict(self.registry.waiting)), (TERMINATED, {}))
 
     def test_waiting_retries_do_not_keep_a_version_that_was_moved_on(self) -> None:
-        """At the drain's deadline the retries are no reason any more."""
+        """At the drain's deadline the retries do not keep it any more."""
         only = version(1)
         self.adopt(only)
         self.registry.retry_waits("gh")

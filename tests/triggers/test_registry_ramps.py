@@ -1,4 +1,4 @@
-"""Two versions of one trigger in force at once: what the registry knows of them, and how it ends."""
+"""Two versions of one trigger in force at once: the registry's view of them, and the end of a ramp."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class Ramping(RuleBasedStateMachine):
 
     @rule(ramped=st.booleans(), share=st.sampled_from((0.0, 0.1, 0.5, 1.0)), named=st.booleans())
     def edit(self, ramped: bool, share: float, named: bool) -> None:
-        """The trigger is added or changed, at once or on a ramp; what it replaces is named, or left to the registry."""
+        """Add or change the trigger, at once or on a ramp; the replaced versions are named, or left to the registry."""
         live, ramp = self.live, self.ramp
         fresh = self.following()
         stable = live if ramp is None else ramp.stable
@@ -222,20 +222,20 @@ class Ramping(RuleBasedStateMachine):
 
     @rule()
     def touch(self) -> None:
-        """Another part of the manifest changes."""
+        """Change another part of the manifest."""
         self.registry.adopt(dict(self.registry.active), [], 0.0, self.registry.ramps)
 
     @precondition(lambda self: self.live)
     @rule()
     def remove(self) -> None:
-        """The trigger is removed."""
+        """Remove the trigger."""
         assert self.live is not None
         self.registry.adopt({}, [self.live] if self.ramp is None else self.ramp.versions, 0.0)
 
     @precondition(lambda self: self.ramp)
     @rule(fresh=st.booleans())
     def end(self, fresh: bool) -> None:
-        """The ramp is finished, or aborted."""
+        """Finish the ramp, or abort it."""
         assert self.ramp is not None
         winner = self.ramp.fresh if fresh else self.ramp.stable
         self.registry.end_ramp("gh", winner, {"gh": winner}, 0.0)
@@ -244,7 +244,7 @@ class Ramping(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule()
     def request_begins(self) -> None:
-        """A request takes its lease, on a ramp two."""
+        """Acquire a request's lease, on a ramp two."""
         assert self.live is not None
         versions = (self.live,) if self.ramp is None else self.ramp.versions
         for each in versions:
@@ -254,14 +254,14 @@ class Ramping(RuleBasedStateMachine):
     @precondition(lambda self: self.leased)
     @rule(data=st.data())
     def request_ends(self, data: st.DataObject) -> None:
-        """It gives them back."""
+        """Release them."""
         for each in self.leased.pop(data.draw(st.integers(0, len(self.leased) - 1))):
             each.release()
 
     @precondition(lambda self: self.live)
     @rule()
     def retry_waits(self) -> None:
-        """A delivery waits for its retry."""
+        """Make a delivery wait for its retry."""
         self.registry.retry_waits("gh")
         self.waiting += 1
 
@@ -274,7 +274,7 @@ class Ramping(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost_or_ended_early(self) -> None:
-        """Every version is listed once, or has ended once; none with a lease has, and none without one drains on."""
+        """Check that every version is listed once, or has ended once; ended ones have no lease, draining ones have."""
         listed = list(self.registry)
         assert len(set(listed)) == len(listed)
         assert len(set(self.ended)) == len(self.ended)
@@ -290,14 +290,14 @@ class Ramping(RuleBasedStateMachine):
 
     @invariant()
     def all_is_given_to_somebody(self) -> None:
-        """The shares of a live trigger are all there is; and only what is active has one."""
+        """Check that the shares of a live trigger add up to 1, and that only active versions have one."""
         shares = {each: self.registry.share(each) for each in self.registry}
         assert sum(shares.values()) == (1.0 if self.live else 0.0)
         assert all(each.state == ACTIVE for each, share in shares.items() if share)
 
     @invariant()
     def retries_have_somewhere_to_run(self) -> None:
-        """While anything waits there is a version for it, and of two on a ramp it is its own."""
+        """Check that while anything waits there is a version for it, and of two on a ramp it is its own."""
         for own in (None, *self.registry):
             chosen = self.registry.for_retry("gh", own)
             assert chosen is None or chosen.state in (ACTIVE, DRAINING)

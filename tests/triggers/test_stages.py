@@ -20,7 +20,7 @@ class StageTests(SynchronousTestCase):
 
     @given(st.lists(st.sampled_from(Stage), max_size=8))
     def test_only_legal_moves(self, wanted: list[Stage]) -> None:
-        """A move that is not in the table is refused and changes nothing; the same stage again is no move."""
+        """A move that is not in the table is refused and changes nothing; the same stage again is accepted."""
         binding = version(1)
         for stage in wanted:
             before = binding.stage
@@ -32,7 +32,7 @@ class StageTests(SynchronousTestCase):
                 self.assertIs(binding.stage, before)
 
     def test_what_is_shown(self) -> None:
-        """Whatever becomes of what it holds, a version that begins nothing more is shown as draining."""
+        """Whatever happens to its deliveries, a version that begins nothing more is shown as draining."""
         shown = {}
         for path in (
             (),

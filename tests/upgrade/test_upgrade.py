@@ -214,7 +214,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assert_went_on()
 
     def test_ended(self) -> None:
-        """One that ends before is no loss."""
+        """A program that ends before does no harm."""
         self.upgrade.begin(self.server)
         self.new.ready.errback(HandoverFailed("it ended with status 1"))
         self.assert_went_on()
@@ -226,7 +226,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assert_went_on()
 
     def test_unexpected(self) -> None:
-        """Whatever a start raises is no loss either, and is logged whole."""
+        """Whatever a start raises does no harm either, and is logged whole."""
         self.new.fails = RuntimeError("nobody thought of it")
         self.upgrade.begin(self.server)
         self.assert_went_on()
@@ -242,7 +242,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assert_went_on("disown state")
 
     def test_not_taken(self) -> None:
-        """One that was told to take over, and ends or hangs before it has, leaves the port to the old program again."""
+        """A program that ends or hangs between the order to take over and doing so leaves the port to the old one."""
         for hangs in (False, True):
             self.setUp()
             self.upgrade.begin(self.server)
@@ -270,7 +270,7 @@ class UpgradeTests(SynchronousTestCase):
                 self.assertFalse(self.server.are_numbers_known)
 
     def test_store_away(self) -> None:
-        """When the numbers cannot be read again, the server goes on all the same, and knows that."""
+        """When the numbers cannot be read again, the server continues, and reads them before the next reload."""
         self.server.away = 1
         self.upgrade.begin(self.server)
         self.new.ready.errback(HandoverFailed("no"))
@@ -278,14 +278,14 @@ class UpgradeTests(SynchronousTestCase):
         self.assertFalse(self.server.are_numbers_known)
 
     def test_end_in_the_same_turn(self) -> None:
-        """A server that was told to end hands over to nobody: its end is that of both programs."""
+        """A server that was asked to end hands over to no other: its end is that of both programs."""
         self.server.is_ending = True
         self.upgrade.begin(self.server)
         self.new.ready.callback(None)
         self.assertEqual(self.done, ["spawn", "disown state", "kill", "own state"])
 
     def test_end_while_it_takes_over(self) -> None:
-        """A new program that may have requests already is asked to end, with what it has."""
+        """A new program that may have requests already is asked to end, and finishes them."""
         for way in ("told", "cancelled"):
             self.setUp()
             self.upgrade.begin(self.server)
@@ -386,7 +386,7 @@ class OldProcessTests(SynchronousTestCase):
     SERVES_AT = len(BEFORE) + len(SERVING)
 
     def test_in_good_order(self) -> None:
-        """It serves when it is told to; the old program's deliveries are its own when that is gone, and not before."""
+        """It serves on the order; the old program's deliveries are its own when that has ended, and not before."""
         self.assertEqual(self.done, self.BEFORE)
         self.channel.received(b"nonsense")
         self.channel.received(MAIN.upper())
@@ -467,7 +467,7 @@ class OldProcessTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_surprise(self) -> None:
-        """Nor does anything that nobody thought of; it is logged, and taking over is tried again."""
+        """An unexpected error does not either; it is logged, and taking over is tried again."""
         self.server.fails = RuntimeError("nobody thought of it")
         self.take()
         self.assertEqual(self.successResultOf(self.taking), ("http://here", 0))
@@ -483,7 +483,7 @@ class OldProcessTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_waits_for_the_service_manager(self) -> None:
-        """It speaks once the old program has told who it is, but does not wait for long."""
+        """It sends messages once the old program has sent its identity, but does not wait for long."""
         self.channel.received(TAKE_OVER)
         self.assertEqual(self.done[-1], "recover but 4")
         self.assertNoResult(self.taking)
@@ -498,7 +498,7 @@ class NewProcessTests(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
-        # Trial's reactor does not always hear of the end of children.
+        # Trial's reactor does not always notice the end of children.
         reaping = LoopingCall(reapAllProcesses)
         reaping.start(0.01)
         self.addCleanup(reaping.stop)
@@ -515,7 +515,7 @@ class NewProcessTests(TestCase):
         return new
 
     async def test_taken(self) -> None:
-        """It says that it serves, is told to, and has taken over; to say so earlier counts for nothing."""
+        """It reports that it serves, gets the order, and takes over; an earlier report has no effect."""
         new = self.begun("echo taken >&5; echo serves >&5; read word <&5; echo taken >&5; read word <&5")
         await new.ready
         self.assertFalse(new.taken.called)
@@ -528,7 +528,7 @@ class NewProcessTests(TestCase):
         await new.kill()
 
     async def test_ends_before_it_takes_over(self) -> None:
-        """One that ends, or lets go, when it was told to take over has not done so."""
+        """A program that ends, or closes the channel, after the order to take over has not done so."""
         for program in ("exit 3", "exec 5>&-; read word"):
             new = self.begun(f"echo serves >&5; read word <&5; {program}")
             await new.ready
@@ -538,13 +538,13 @@ class NewProcessTests(TestCase):
             await new.kill()
 
     async def test_killed(self) -> None:
-        """The end of one that is killed is told when it has ended."""
+        """The end of a program that is killed is reported when it has ended."""
         new = self.begun("read word")
         await new.kill()
         self.assertIn(f"signal {signal.SIGKILL}", new.end)
 
     def test_no_descriptors(self) -> None:
-        """A system that has nothing left to start it with is no end of this program."""
+        """A system without the resources to start it does not end this program."""
         new = NewProcess(reactor)
 
         def exhausted() -> Any:

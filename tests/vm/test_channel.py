@@ -31,7 +31,7 @@ class ChannelTests(SynchronousTestCase):
         self.addCleanup(self.channel.close)
 
     def received(self) -> list[Any]:
-        """Let the channel write until it has nothing left; give the frames that came out."""
+        """Run the channel until it has nothing left to write; return the frames that came out."""
         reader = FrameReader(ToChild, 64 * MIB)
         frames: list[Any] = []
         while self.channel in self.reactor.writers:

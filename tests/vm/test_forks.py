@@ -160,7 +160,7 @@ class ForkTests(InterpreterCase):
         self.assertEqual(await self.result(interpreter, "exit_functions"), "own")
 
     async def test_descriptors(self) -> None:
-        """A copy holds nothing of ours: no socket, no loop; the handler's own pipe it has."""
+        """A copy has no socket and no loop of the interpreter; the handler's own pipe it has."""
         interpreter = await self.make(FORKS, "fine")
         kinds = await self.result(interpreter, "descriptors")
         self.assertEqual(sorted(each for each in kinds if not each.startswith("/proc")), ["pipe", "pipe"])

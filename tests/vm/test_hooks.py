@@ -60,10 +60,10 @@ class DecoratorTests(SynchronousTestCase):
         self.assertEqual(begin(), 7)
 
     def test_wrong(self) -> None:
-        """What is no function, or needs arguments, is refused where it is marked."""
+        """An object that is not a function, or needs arguments, is refused where it is marked."""
 
         def begin(context: Any) -> None:
-            """Needs something."""
+            """Do nothing with an argument."""
 
         self.assertIn(
             "begin() must take no arguments, got 'context'", str(self.assertRaises(TypeError, on_start, begin))
@@ -90,7 +90,7 @@ class StartStopTests(SynchronousTestCase):
         self.hooks.ran(HooksRan(asked.number if number is None else number, asked.kind, failures))
 
     def test_none(self) -> None:
-        """Where there are no hooks nothing is sent, and nobody waits."""
+        """Where there are no hooks nothing is sent, and nothing is waited for."""
         hooks = StartStop(self.clock, self.sent.append, self.release)
         hooks.resolved(exist=False)
         self.assertEqual(self.successResultOf(hooks.begin()), ())
@@ -118,7 +118,7 @@ class StartStopTests(SynchronousTestCase):
         self.successResultOf(begun)
 
     def test_failures(self) -> None:
-        """A failure is told, and tried again when there is hope; until then it stands."""
+        """A failure is reported, and tried again when there is hope; until then it stands."""
         begun = self.hooks.begin()
         self.answer("take")
         said = "on_start handlers:take failed: OSError: in use (handlers.py:3); handlers run without it"
@@ -158,7 +158,7 @@ class StartStopTests(SynchronousTestCase):
         self.assertEqual(len(self.hooks.failures), 1)
 
     def test_imported_later(self) -> None:
-        """What a module's hooks say that was imported for a call is told as well."""
+        """The failures of hooks of a module that was imported for a call are reported as well."""
         self.successResultOf_begun()
         self.answer("late", number=0)
         self.assertEqual(len(self.hooks.failures), 1)
@@ -307,7 +307,7 @@ class ChildHookTests(PortCase):
         self.assertEqual(await self.result(interpreter, "call"), 1)
 
     async def test_imported_for_a_call(self) -> None:
-        """The hooks of a module that nobody needed before run before the call that needs it."""
+        """The hooks of a module that no earlier call needed run before the call that needs it."""
         path = self.path()
         bundle = self.bundle(
             {"handlers.py": HOOKS.format(path=path), "more.py": HOOKS.format(path=path + "-2")}, ("call",), ("more.py",)

@@ -159,7 +159,7 @@ class HostileCase(InterpreterCase):
         return await self.make(HOSTILE, "fine")
 
     async def assert_fine(self, interpreter: Any) -> None:
-        """The interpreter works (again)."""
+        """Assert that the interpreter works (again)."""
         self.assertEqual(await self.result(interpreter, "fine"), "fine")
         self.assertEqual(await self.result(interpreter, "plain_fine"), "fine")
         self.assertTrue(interpreter.is_up())
@@ -182,7 +182,7 @@ class DeathTests(HostileCase):
         self.assertEqual(self.restarts, 3)
 
     async def test_bystanders_are_suspects(self) -> None:
-        """When several ran, nobody used up an attempt, and all are suspects."""
+        """When several ran, none used up an attempt, and all are suspects."""
         interpreter = await self.make_hostile()
         bystanders = [interpreter.call(make_call("waits")) for _ in range(3)]
         guilty = interpreter.call(make_call("leaves"))
@@ -227,7 +227,7 @@ class DeathTests(HostileCase):
         self.assertEqual((await waiting).result, b'"fine"')
 
     async def test_spare_dies(self) -> None:
-        """A spare that dies is replaced, and nobody waits for it longer than for a start."""
+        """A spare that dies is replaced, and no caller waits for it longer than for a start."""
         interpreter = await self.make_hostile()
         while self.interpreters.spare.pid is None:
             await self.turn()
@@ -295,7 +295,7 @@ class DeathTests(HostileCase):
                 os.kill(programs[1], signal.SIGKILL)  # detached: what is left of it is the system's
 
     def lives(self, pid: Any) -> Any:
-        """Return whether a process runs; one that nobody has fetched yet does not."""
+        """Return whether a process runs; one that has ended and was not waited for does not."""
         try:
             with open(f"/proc/{pid}/stat") as file:
                 return file.read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -331,7 +331,7 @@ class TimeTests(HostileCase):
         await self.assert_timed_out("loops", bystander=None, restarts=0)
 
     async def test_async_endless_loop(self) -> None:
-        """A coroutine that loops for ever is killed; the one beside it is no suspect."""
+        """A coroutine that loops for ever is killed; the one beside it does not become a suspect."""
         await self.assert_timed_out("async_loops")
 
     async def test_blocking_call(self) -> None:
@@ -374,7 +374,7 @@ class TimeTests(HostileCase):
         self.assertEqual(self.restarts, 2)
 
     async def test_what_was_left_behind(self) -> None:
-        """What a finished handler left on the loop may block it for good: nobody who is there pays for it."""
+        """A task that a finished handler left on the loop may block it for good: no present call fails for it."""
         interpreter = await self.make_hostile()
         await self.result(interpreter, "leaves_blocker")
         calling = interpreter.call(make_call("waits", timeout=0.5))

@@ -39,7 +39,7 @@ class InlineTests(InterpreterCase):
         self.events = self.enterContext(capturedLogs())
 
     def release(self) -> None:
-        """Let every stuck handler go on."""
+        """Release every stuck handler."""
         for name, module in list(sys.modules.items()):
             if name.startswith("_harn_inline_") and hasattr(module, "released"):
                 module.released.set()

@@ -106,7 +106,7 @@ class PrintingTests(SynchronousTestCase):
         self.printing = Printing(self.clock.seconds)
 
     def test_ids_and_fields(self) -> None:
-        """A record has its call's ids; one of no call has none; braces are no formats."""
+        """A record has its call's ids; one outside a call has none; braces are not formats."""
         self.printing.printed(Printed(1, "error", "log", "a {b}", b'{"n":1}'), make_call("f"))
         self.printing.printed(Printed(0, "nonsense", "stdout", "c"), None)
         first, second = self.events
@@ -116,7 +116,7 @@ class PrintingTests(SynchronousTestCase):
         self.assertNotIn("binding", second)
 
     def test_bounded(self) -> None:
-        """A flood is cut off; when it is over, the log says how much is missing."""
+        """A flood is cut off; when it has ended, the log says how much is missing."""
         for _ in range(100):
             self.printing.raw(b"x" * 100_000)
         self.assertLess(len(self.events), 15)
@@ -146,7 +146,7 @@ class CulpritTests(SynchronousTestCase):
     """Who blocks a loop."""
 
     def test_by_the_handle_that_runs(self) -> None:
-        """The call is found by the context of the handle; without one, it is nobody."""
+        """The call is found by the context of the handle; without one, none is found."""
 
         class Call:
             number = 7

@@ -165,7 +165,7 @@ class GuardTests(GuardCase):
         self.functions("handlers:f", include=["harn_plug/*.py"]).get("handlers:f")
 
     def test_beside_and_not_found(self) -> None:
-        """A module that lies beside the manifest and that nobody would find is refused with the same hint."""
+        """A module that lies beside the manifest and that no import would find is refused with the same hint."""
         self.write(handlers="__import__('harn_' + 'beside')\ndef f(event): pass\n", harn_beside="")
         self.assertIn('add "harn_beside.py" to include', self.refused("handlers:f").hint)
 

@@ -15,12 +15,12 @@ class ReturnedTests(SynchronousTestCase):
     """`returned_of`."""
 
     def test_json(self) -> None:
-        """JSON is taken as it is, and no result is none."""
+        """JSON is taken as it is, and no result stays no result."""
         for result in (None, b"null", b'{"a":[1,2.5,"\xc3\xa9"]}', b'"%s"' % (b"x" * (LARGEST_RESULT - 2))):
             self.assertEqual(returned_of(Done(1, result)).result, result)
 
     def test_anything_else(self) -> None:
-        """What is no JSON, or too much of it, fails with a class of its own, however it came here."""
+        """A value that is not JSON, or too much of it, fails with a class of its own, however it came here."""
         for result in (b"", b"NaN", b'{"a":', b"1 2", b'"\xff"', b"{1:2}", b"[" * 200_000 + b"]" * 200_000):
             self.assertRaises(ResultInvalid, returned_of, Done(1, result))
         self.assertRaises(ResultTooLarge, returned_of, Done(1, b'"%s"' % (b"x" * LARGEST_RESULT)))

@@ -1,4 +1,4 @@
-"""The life of interpreters in child processes: what they leave behind, and what they do without their parent."""
+"""The life of interpreters in child processes: traces that they leave behind, and their end without their parent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def descriptors() -> Any:
 
 
 def children() -> Any:
-    """Name this process's children, dead ones that nobody fetched too."""
+    """Return the ids of this process's children, also of dead ones that were not waited for."""
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
@@ -114,7 +114,7 @@ class LifeTests(InterpreterCase):
         await self.failure(self.interpreters.create(self.bundle({"handlers.py": ""}, ["handlers:f"])), StageFailed)
 
     async def test_nobody_waits_any_more(self) -> None:
-        """Who is cut off while the spare starts ends it, and hears of that once."""
+        """A process that is cut off while the spare starts ends it, and is notified of that once."""
         spare = Spare(reactor, Printing(reactor.seconds))
         spare.start()
         self.addCleanup(spare.stop)
@@ -258,7 +258,7 @@ class OrphanTests(SynchronousTestCase):
     """A child whose parent was killed: it ends, and so do its guard and every program that it has started."""
 
     def orphan(self, *handlers: Any) -> Any:
-        """Kill a parent whose child runs ``handlers``; give descriptors to wait for it and what it has started."""
+        """Kill a parent whose child runs ``handlers``; return descriptors to wait for all its processes."""
         root = Path(self.mktemp())
         root.mkdir(parents=True)
         (root / "handlers.py").write_text(ORPHANS)

@@ -120,7 +120,7 @@ class FollowingTests(SourcesCase):
         self.assertEqual(set(self.good("a.b.c:f").modules), {"a", "a.b", "a.b.c", "rules"})
 
     def test_package_before_module(self) -> None:
-        """Of a package and a module of one name the package wins, as in Python; data directories are no modules."""
+        """Of a package and a module of one name the package wins, as in Python; data directories are not modules."""
         self.write(a__INIT="", a="", handlers="import a, yaml\n")
         self.write_path("yaml/data.txt", "")
         bundle = self.good("handlers:f")
@@ -169,7 +169,7 @@ class FollowingTests(SourcesCase):
         self.assertEqual((module.path, module.source), (str(self.root / "handlers.py"), b"x = 1\n"))
 
     def test_standard_library_is_not_shadowed(self) -> None:
-        """A local file that nobody imports may have any name."""
+        """A local file that is never imported may have any name."""
         self.write(handlers="import json\n", calendar="")
         self.assertEqual(set(self.good("handlers:f").modules), {"handlers"})
 
@@ -187,7 +187,7 @@ class ProblemTests(SourcesCase):
         self.assertEqual(str(problem.unlocated()), str(problem))
 
     def test_all_at_once(self) -> None:
-        """Every problem is told, in one reading, and what is well is read."""
+        """Every problem is reported, in one reading, and sound modules are read."""
         self.write(good="", broken="x = (\n", handlers="import broken\nimport binary\n")
         self.write_path("binary.py", b"x = '\xff'\n")
         bundle, problems = self.read("good:f", "handlers:f", "absent:f", include=["none/*.py"])

@@ -43,7 +43,7 @@ class JudgeTests(SynchronousTestCase):
 
 
 class Holder:
-    """Records what `CallDeadlines` asks for; answers pings as told."""
+    """Records the requests of `CallDeadlines`; answers pings when the test says so."""
 
     def __init__(self) -> None:
         self.calls: dict[int, Any] = {}
@@ -136,7 +136,7 @@ class OverdueTests(SynchronousTestCase):
         self.assertEqual(self.holder.calls[1].due_at, 5)
 
     def test_what_was_left_behind(self) -> None:
-        """What a call that is over left behind, and blocks the loop, ends the process at nobody's cost."""
+        """A task that an ended call left behind, and that blocks the loop, ends the process without failing a call."""
         self.begin(1, 0.3)
         for _ in range(12):
             self.clock.advance(0.25)

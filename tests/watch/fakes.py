@@ -8,7 +8,7 @@ from typing import Any
 
 class FakeObserver:
     """
-    Schedules, and tells nothing by itself.
+    Schedules, and sends nothing by itself.
 
     :ivar directories: that are followed; ``scheduled``: every one that ever was, in order.
     :ivar refuses: follow nothing more, as a system does that has no watches left.
@@ -27,7 +27,7 @@ class FakeObserver:
         self.stopped = True
 
     def join(self) -> None:
-        """There is no thread."""
+        """Do nothing: there is no thread."""
 
     def schedule(self, handler: Any, directory: str, recursive: bool) -> str:
         if self.refuses:

@@ -73,7 +73,7 @@ class JudgementTests(SynchronousTestCase):
         self.assertTrue(why.startswith(f"{MODULE} (and 1 more) is empty"))
 
     def test_gone(self) -> None:
-        """Files that are gone are unfit while nothing else changed; with other changes a reload tells."""
+        """Files that are gone are unfit while nothing else changed; with other changes a reload decides."""
         for path in (MODULE, KEY):
             why = self.assert_standing(FileStatus.UNFIT, seen({path: UNREADABLE}, missing=[path]))
             self.assertTrue(why.startswith(f"{path} is missing; put it back, or ask for a reload"))
@@ -99,7 +99,7 @@ class JudgementTests(SynchronousTestCase):
         self.assert_standing(FileStatus.LIVE, seen(), replaced=replaced)
 
     def test_secrets_beside_what_was_replaced(self) -> None:
-        """Beside what was replaced a secret may change: it is read anew; one that is gone or empty is unfit."""
+        """Beside the replaced files a secret may change: it is read again; one that is gone or empty is unfit."""
         replaced = {MANIFEST: "m2", MODULE: "h2", RULE: "r1"}
         self.assert_standing(FileStatus.RENEWED, seen({**replaced, KEY: "k2"}), replaced=replaced)
         self.assert_standing(FileStatus.CHANGED, seen({**replaced, MODULE: "h3", KEY: "k2"}), replaced=replaced)
@@ -151,7 +151,7 @@ class OutcomeTests(SynchronousTestCase):
         )
 
     def test_outcomes(self) -> None:
-        """What the author must mend, or somebody confirm, is refused; what may pass by itself is tried again."""
+        """A problem of the author, or a reload that needs confirmation, is refused; a passing one is tried again."""
         self.assertIs(self.outcome(OK), ReloadOutcome.ADOPTED)
         self.assertIs(self.outcome(NEEDS_CONFIRMATION), ReloadOutcome.REFUSED)
         self.assertIs(self.outcome(UNSETTLED), ReloadOutcome.TRY_AGAIN)

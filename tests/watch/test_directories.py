@@ -85,7 +85,7 @@ class EventsTests(DirectoriesCase):
         self.assertEqual(self.noticed, 0)
 
     def test_a_burst_is_one_word(self) -> None:
-        """Of many events the first is told, and of the others no more than when the last one came."""
+        """Of many events the first is reported, and of the others only when the last one came."""
         for _ in range(1000):
             self.now += 0.01
             self.events.dispatch(FileModifiedEvent(self.path("harn.toml")))
@@ -124,7 +124,7 @@ class FollowTests(DirectoriesCase):
         self.assertEqual((self.observer.stopped, self.observer.scheduled), (True, []))
 
     def test_begun_again_meanwhile(self) -> None:
-        """Who stops this and begins it anew meanwhile finds the same: what is to be followed may be another now."""
+        """Stopping and restarting meanwhile leads to the same: the directories to follow may be others now."""
         old, fresh = self.observer, FakeObserver()
 
         def asked(path: str) -> set[str]:
@@ -141,7 +141,7 @@ class FollowTests(DirectoriesCase):
         self.assertEqual((old.scheduled, fresh.scheduled), ([], [str(self.root)]))
 
     def test_linked_directories(self) -> None:
-        """Behind links the real directories are followed, each once, and let go when no link leads there any more."""
+        """Behind links the real directories are followed, each once, and dropped when no link leads there any more."""
         (self.root / "v1").mkdir()
         (self.root / "v2").mkdir()
         (self.root / "..data").symlink_to("v1")
@@ -155,7 +155,7 @@ class FollowTests(DirectoriesCase):
         self.assertEqual(self.observer.directories, {str(self.root), self.path("v2")})
 
     def test_nothing_twice(self) -> None:
-        """To follow the same again asks the system for nothing."""
+        """Following the same again makes no system call."""
         for _ in range(3):
             self.follow("harn.toml", "handlers.py")
         self.assertEqual(self.observer.scheduled, [str(self.root)])
@@ -170,7 +170,7 @@ class FollowTests(DirectoriesCase):
         (self.root / "other").rename(keys)
         self.follow("harn.toml", "keys/a")
         self.assertEqual(self.observer.scheduled.count(str(keys)), 2)
-        # An inode may be used again at once, so that only the event tells.
+        # An inode may be used again at once, so that only the event shows it.
         self.events.dispatch(FileDeletedEvent(str(keys)))
         self.assertEqual(self.noticed, 1)
         self.follow("harn.toml", "keys/a")
@@ -230,7 +230,7 @@ class RealObserverTests(DirectoriesCase):
         self.events.rearm()
 
     def test_deleted_and_made_again(self) -> None:
-        """A directory that is deleted and made again is heard of again."""
+        """A directory that is deleted and made again is followed again."""
         keys = self.root / "keys"
         keys.mkdir()
         self.follow("harn.toml", "keys/a")

@@ -104,7 +104,7 @@ class ModulesBelowTests(FolderCase):
 
 
 class NewcomerTests(FolderCase):
-    """Files that the live generation does not have, but knows of."""
+    """Files that the live generation does not have yet, but looks for."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -142,7 +142,7 @@ class NewcomerTests(FolderCase):
         self.assertEqual(find_newcomers(watched), {str(self.root / name) for name in expected})
 
     def test_what_is_read_is_no_newcomer(self) -> None:
-        """After a reading of them, newcomers are none any more."""
+        """After a reading of them, newcomers do not count as new any more."""
         self.write("late.py", "import pack.inner\n")
         self.write("pack/__init__.py")
         self.write("pack/inner/__init__.py")
@@ -158,7 +158,7 @@ class NewcomerTests(FolderCase):
 
 class LookTests(FolderCase):
     def test_look(self) -> None:
-        """A look tells apart what differs, what is empty and what is not there, and reads other modules only then."""
+        """A look separates changed, empty and missing files, and reads other modules only then."""
         names = ("harn.toml", "a.py", "b.py", "c.py")
         wanted = frozenset(self.write(name, "x") for name in names)
         watched = Watched(paths=wanted, live=self.read(wanted), manifest=self.manifest)
@@ -188,7 +188,7 @@ class LookTests(FolderCase):
         self.assertEqual(look(watched, read).empty, {path})
 
     def test_no_files(self) -> None:
-        """What is a directory, a pipe, a socket or a loop of links now cannot be read, and nobody waits for it."""
+        """A path that is a directory, a pipe, a socket or a loop of links now is unreadable, and is not waited for."""
         names = ("directory.py", "pipe.py", "socket.py", "loop.py")
         wanted = frozenset(str(self.root / name) for name in (*names, "harn.toml"))
         live = dict.fromkeys(wanted, "sha256:before")

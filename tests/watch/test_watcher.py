@@ -121,7 +121,7 @@ class WatcherCase(SynchronousTestCase):
         return self.on_report()
 
     def event(self, name: str = "handlers.py", kind: Any = FileModifiedEvent) -> None:
-        """Tell of an event as watchdog does."""
+        """Send an event as watchdog does."""
         self.watcher.events.dispatch(kind(str(self.root / name)))
 
     def edit(self, name: str, text: str) -> None:
@@ -130,11 +130,11 @@ class WatcherCase(SynchronousTestCase):
         self.event(name)
 
     def looked(self) -> None:
-        """Let everything that an event begins come to its end."""
+        """Run everything that an event begins to its end."""
         self.clock.pump([QUIET + HAIR, SETTLE + HAIR])
 
     def polled(self, times: int = 1) -> None:
-        """Let so many polls go by."""
+        """Pass this many polls."""
         self.clock.pump([POLL, SETTLE + HAIR] * times)
 
     def assert_reloads(self, count: int) -> None:
@@ -192,7 +192,7 @@ class NoticeTests(WatcherCase):
         self.assert_reloads(0)
 
     def test_unread_events(self) -> None:
-        """EventFilter of other files, and of reading, are no reason to look."""
+        """Events of other files, and of reading, do not cause a look."""
         self.clock.advance(SETTLE)
         timers = len(self.clock.getDelayedCalls())
         for name, kind in (("state.log", FileModifiedEvent), ("harn.toml", FileOpenedEvent), ("", DirModifiedEvent)):
@@ -200,7 +200,7 @@ class NoticeTests(WatcherCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), timers)
 
     def test_poll(self) -> None:
-        """A change that no event tells of is seen within the poll's time."""
+        """A change without an event is seen within the poll's time."""
         self.write("handlers.py", "two")
         self.polled()
         self.assertEqual(self.reloads, 1)
@@ -235,7 +235,7 @@ class NoticeTests(WatcherCase):
         self.assertEqual(self.reloads, 0)
 
     def hold(self, begins: float) -> None:
-        """Let a thread begin with its work in so many seconds, and be at it until the pool is let go."""
+        """Run a thread's work after this many seconds, and hold it until the pool is released."""
         self.clock.pool.held = True
         self.clock.advance(begins + HAIR)
         self.clock.pool.held = False  # whoever comes now has a thread of its own
@@ -258,7 +258,7 @@ class NoticeTests(WatcherCase):
             self.watcher.startService()
 
     def test_a_thread_that_fails_after_the_stop(self) -> None:
-        """What a thread comes to when nobody waits for it any more, a failure too, is nobody's business."""
+        """The result of a thread whose caller has stopped waiting, a failure too, is discarded."""
         self.edit("handlers.py", "two")
         self.clock.advance(QUIET + HAIR)
         self.hold(SETTLE)
@@ -367,7 +367,7 @@ class OutcomeTests(WatcherCase):
     """What a reload came to."""
 
     def test_turned_away(self) -> None:
-        """What was turned away is not asked for again until the bytes change."""
+        """Refused content is not asked for again until the bytes change."""
         self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
@@ -381,7 +381,7 @@ class OutcomeTests(WatcherCase):
         self.assert_reloads(3)
 
     def test_put_back(self) -> None:
-        """To put back what is live asks for one reload, which sets right what is told; then bad counts as new."""
+        """Restoring the live files asks for one reload, which corrects the report; then bad content counts as new."""
         self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
@@ -393,7 +393,7 @@ class OutcomeTests(WatcherCase):
         self.assert_reloads(3)
 
     def test_put_back_in_vain(self) -> None:
-        """When the reload of what is live is refused, too, it is not asked for again either."""
+        """When the reload of the live files is refused, too, it is not asked for again either."""
         self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "bad")
         self.assert_reloads(1)
@@ -410,7 +410,7 @@ class OutcomeTests(WatcherCase):
         self.assert_reloads(1)
         self.live, self.failing = self.read(self.paths), False
         self.assert_reloads(1)
-        self.failing = True  # somebody else's reload, of which the watcher need not tell
+        self.failing = True  # another caller's reload, which the watcher need not report
         self.assert_reloads(1)
 
     def test_try_again(self) -> None:
@@ -497,7 +497,7 @@ class OutcomeTests(WatcherCase):
         self.assert_reloads(2)
 
     def test_new_directory_is_followed_at_once(self) -> None:
-        """After an adoption, the directories of what it brought are followed without waiting for a poll."""
+        """After an adoption, its new directories are followed without waiting for a poll."""
         key = str(self.root / "keys" / "k")
         self.write("keys/k", "one")
         self.paths.add(key)
@@ -536,7 +536,7 @@ class NewcomerTests(WatcherCase):
         self.assertEqual(self.reloads, 4)
 
     def test_new_module_of_no_use(self) -> None:
-        """A file that appears beside a live manifest is no reason to reload."""
+        """A file that appears beside a live manifest does not cause a reload."""
         self.edit("new.py", "x")
         self.assert_reloads(0)
 
@@ -689,7 +689,7 @@ class UnsettledTests(WatcherCase):
         self.assert_reloads(2)
 
     def test_secrets_beside_what_was_replaced(self) -> None:
-        """After a rollback a rotated secret is read anew, once, and what was replaced stays away."""
+        """After a rollback a rotated secret is read again, once, and the replaced files are not adopted."""
         self.write("key", "one")
         self.paths.add(str(self.root / "key"))
         self.replaced = self.read(self.paths - {str(self.root / "key")})
@@ -721,7 +721,7 @@ class UnsettledTests(WatcherCase):
         self.assertEqual(self.renewals, 3)
 
     def test_files_put_back_after_a_secret_rotated(self) -> None:
-        """A start from elsewhere is not made good by a secret that is read anew, but by files that are put right."""
+        """A start from elsewhere is not made good by a secret that is read again, but by files that are corrected."""
         self.write("key", "one")
         self.paths.add(str(self.root / "key"))
         self.live = self.read(self.paths)

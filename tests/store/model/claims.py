@@ -35,7 +35,7 @@ class Claims:
         return True
 
     def released_by(self, claim: Claim) -> int | None:
-        """Return the dead letter that has released a claim which nobody has taken since."""
+        """Return the dead letter that has released a claim which is still free."""
         held = self._held.get((claim.scope, claim.key))
         return held.delivery_id if held is not None and held.is_released else None
 
@@ -44,11 +44,11 @@ class Claims:
         self._change(delivery_id, is_released=True)
 
     def retake(self, delivery_id: int) -> None:
-        """Take back what a dead letter has released, unless another has taken it."""
+        """Undo the release by a dead letter, unless another has taken the claim."""
         self._change(delivery_id, is_released=False)
 
     def hand_on(self, dead_id: int, delivery_id: int) -> None:
-        """Give what a dead letter has released to its replay."""
+        """Pass the claim that a dead letter has released to its replay."""
         for key, held in self._held.items():
             if held.delivery_id == dead_id and held.is_released:
                 self._held[key] = Held(held.expires_at, delivery_id)

@@ -1,4 +1,4 @@
-"""What a store in memory holds of generations, and of what they were made of."""
+"""The generations of a store in memory, and their content."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class DefinitionTables:
         """
         Remove what is older than the kept generations, up to ``limit`` rows; count them.
 
-        :param is_needed: tells whether an unfinished delivery belongs to a version.
+        :param is_needed: returns whether an unfinished delivery belongs to a version.
         """
         adopted = self.history(max(1, policy.generations))
         if not adopted:

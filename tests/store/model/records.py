@@ -10,7 +10,7 @@ from harn.store.event_log import Record
 
 
 class Records:
-    """Records by number, of all topics that are no views."""
+    """Records by number, of all topics except views."""
 
     def __init__(self) -> None:
         self._records: list[Record] = []

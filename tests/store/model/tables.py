@@ -48,7 +48,7 @@ OVER = (DONE, SKIPPED, DISCARDED, REPLAYED)
 
 @define
 class Row:
-    """One delivery, and what became of it."""
+    """One delivery, and its outcome."""
 
     stored: StoredDelivery
     owner: int
@@ -69,7 +69,7 @@ class Row:
         return len(self.stored.envelope) + len(self.stored.body)
 
     def due_at(self) -> float:
-        """When it is due; at once, where it does not say."""
+        """Return when it is due; at once, where it has no time."""
         return self.stored.due_at or 0.0
 
 
@@ -309,7 +309,7 @@ class DeliveryTables:
         return delivery_id
 
     def _link(self, repeated: Row, row: Row, now: float) -> None:
-        """Name a delivery that took the claim of a dead letter in that, and the other way round."""
+        """Record the delivery that took the claim of a dead letter in that, and the other way round."""
         row.stored = evolve(row.stored, replay_of=repeated.stored.event_id)
         if repeated.stored.state == DEAD:
             repeated.stored = evolve(repeated.stored, state=REPLAYED)
