@@ -50,7 +50,7 @@ def ends_after(count: int) -> Callable[[], bool]:
 
 class LineTests(SynchronousTestCase):
     def test_rates_and_percentiles(self) -> None:
-        """Rates are of the last seconds, percentiles of all looks; counts are those of now."""
+        """Rates are of the last seconds, percentiles of all looks; counts are the present ones."""
         looks = [activity(0.0, 100, 0, 0, 5), activity(8.0, 100, 90, 0, 5), activity(10.0, 110, 90, 10, 5, dead=7)]
         (line,) = lines_of(looks)
         self.assertEqual((line.accepted_per_second, line.done_per_second, line.dead), (5.0, 5.0, 7))
@@ -80,7 +80,7 @@ class FrameTests(SynchronousTestCase):
         self.assertIn("generation 3", found[0].heading)
 
     def test_server_that_is_restarted(self) -> None:
-        """While it is away the last frame stays, and says so; its counts begin again without rates below 0."""
+        """While it is unavailable the last frame stays, and says so; its counts begin again without rates below 0."""
         look = looking(activity(50.0, 9), ServerUnreachable("gone"), activity(2.0, 1), activity(3.0, 2))
         found = list(frames(look, ends_after(4)))
         self.assertEqual(found[1].heading, AWAY)

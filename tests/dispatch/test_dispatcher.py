@@ -265,7 +265,7 @@ class RetryTests(DispatcherTests):
         self.assertEqual(world.dead_reasons(), {"retry_exhausted": 1})
 
     def test_due_while_the_answer_is_under_way(self) -> None:
-        """A retry that falls due before the answer of what is due has come is not forgotten."""
+        """A retry that falls due before the answer to the query of due ones has come is not lost."""
         world = self.world(RetrySpec(backoff="exponential", base=1.0, jitter=0.0))
         world.take()
         world.clock.advance(0.5)
@@ -283,7 +283,7 @@ class RetryTests(DispatcherTests):
         self.assertEqual(len(world.calls), 2)
 
     def test_due_before_the_news_that_it_waits(self) -> None:
-        """A retry whose settling and time come while the store is slow runs once, when both are told."""
+        """A retry whose settling and time come while the store is slow runs once, when both are reported."""
         world = self.world(WAITS)
         world.take()
         world.take()

@@ -41,7 +41,7 @@ class SuspectsTests(SynchronousTestCase):
         self.calls += 1
 
     def push(self, *ids: int, crashes: int = 0, first: bool = False) -> None:
-        """Let deliveries wait."""
+        """Make deliveries wait."""
         for delivery_id in ids:
             delivery = Delivery(delivery_id, self.queue, f"e{delivery_id}", b"", b"", 0.0, None)
             delivery.crashes = crashes

@@ -91,7 +91,7 @@ class WritesTests(SynchronousTestCase):
         self.writes = Writes(self.clock)
 
     def test_insisting(self) -> None:
-        """A write is made again until it succeeds, whatever it fails with; what nobody expects is logged."""
+        """A write is made again until it succeeds, whatever it fails with; an unexpected error is logged."""
         outcomes: list[Deferred[int]] = [fail(EventLogUnavailable("away")), fail(ZeroDivisionError()), succeed(5)]
         done = self.writes.insist("the work", lambda: outcomes.pop(0))
         self.assertNoResult(done)

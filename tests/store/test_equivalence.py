@@ -138,7 +138,7 @@ class StoreAgrees(RuleBasedStateMachine):
         self.all_of([(name, *values)])
 
     def all_of(self, units):
-        """Ask the store for all units in one turn, and the model for one after the other."""
+        """Call the store for all units in one turn, and the model for one after the other."""
         asked = [called(self.idea(name), name, values) for name, *values in units]
         results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
         answers = [result if succeeded else result.type for succeeded, result in results]

@@ -268,7 +268,7 @@ class Ramping(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule()
     def retry_is_due(self) -> None:
-        """It is due."""
+        """Make it due."""
         self.registry.retries_end("gh", 1)
         self.waiting -= 1
 
