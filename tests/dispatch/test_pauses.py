@@ -1,4 +1,4 @@
-"""Pauses: what they hold, for how long, and how it begins afterwards."""
+"""Pauses: the deliveries that they hold, for how long, and how these begin afterwards."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class PauseTests(SynchronousTestCase):
             self.assertIn("gh, other", str(failure.value))
 
     def test_event_log_away(self) -> None:
-        """A pause that cannot be recorded is none."""
+        """A pause that cannot be recorded does not begin."""
         world = self.world()
         world.store.fail_writes = True
         asked = Deferred.fromCoroutine(world.pauses.pause("gh", None, "me"))

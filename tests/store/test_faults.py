@@ -26,7 +26,7 @@ class FaultTests(SynchronousTestCase):
         return shown(result), world.dump()
 
     def fails(self, world, operation, fault):
-        """Let an operation fail; return False if it succeeded before the statement that was to fail came."""
+        """Fail an operation at one of its statements; return False if it succeeded before that statement came."""
         before = world.dump()
         world.fail_once(fault)
         outcome: list[object] = []
@@ -41,7 +41,7 @@ class FaultTests(SynchronousTestCase):
         return True
 
     def succeeds(self, world, operation, expected):
-        """See that an operation does what it does where nothing has failed."""
+        """Check that an operation has the same effect as where nothing has failed."""
         result = self.successResultOf(operation(world))
         self.assertEqual((shown(result), world.dump()), expected)
         self.assertTrue(world.store.available())
@@ -56,7 +56,7 @@ class FaultTests(SynchronousTestCase):
         self.see_full_disks({"recovery.recover": lambda w: w.store.recovery.recover(NOW, 10)})
 
     def see_full_disks(self, operations):
-        """Let each of these operations fail at each of its statements, and then succeed."""
+        """Run each of these operations with a failure at each of its statements, and then to success."""
         for name, operation in operations.items():
             expected = self.expected(operation)
             for number in range(MOST_STATEMENTS):
