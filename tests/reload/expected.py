@@ -19,7 +19,6 @@ from harn.model.delivery import (
     StoredDelivery,
 )
 from harn.reload.generation import Candidate
-from harn.reload.report import START
 from harn.rollout.model import CONFIRMED, PASSED, REVERTED, STUCK
 from harn.triggers.binding import BindingVersion
 from harn.vm.model import Call
@@ -186,8 +185,8 @@ class Notebook:
 
     # Generations
 
-    def adopted(self, candidate: Candidate) -> None:
-        """Record that a generation was adopted; check that its numbers are new where its content is; check that."""
+    def adopted(self, candidate: Candidate, *, is_start: bool) -> None:
+        """Record that a generation was adopted, and check that its numbers are new where its content is."""
         generation = candidate.generation
         number, recalled = generation.number, generation.recalled
         content = self.disk if recalled is None else self.contents.get(recalled)
@@ -195,7 +194,7 @@ class Notebook:
         if content is None:
             return
         known = self.contents.get(number)
-        keeps = generation.source == START and known == content and number == self.highest
+        keeps = is_start and known == content and number == self.highest
         self.hold(number > self.highest or keeps, "generation", number, "after", self.highest)
         self.highest = max(self.highest, number)
         self.contents[number] = content
@@ -211,7 +210,7 @@ class Notebook:
             ramp = generation.ramps.get(trigger_id)
             binding = generation.bindings[trigger_id] if ramp is None else ramp.fresh
             self._numbered(trigger_id, binding.version, (wish, code), is_kept=binding.definition is not definition)
-        if generation.source == START:
+        if is_start:
             self.gone.update(trigger_id for trigger_id, _ in self.given if trigger_id not in content.wishes)
             return
         self.hold(not generation.ramps.keys() & {*candidate.plan.added, *candidate.plan.removed}, "ramps", number)

@@ -145,8 +145,8 @@ def trials_are_of_what_serves(world: World) -> None:
         kept = {
             name: msgspec.json.decode(value) for name, value in world.store.query("SELECT name, value FROM standing")
         }
-        assert kept.get(ramping.NAME) == ramps.records(), (kept, ramps.records())
-        assert kept.get(probation.NAME) == trials.probations.record(), (kept, trials.probations.record())
+        for name, value in ((ramping.NAME, ramps.records()), (probation.NAME, trials.probations.record())):
+            assert kept.get(name) == msgspec.json.decode(msgspec.json.encode(value)), (kept, value)
 
 
 def is_kept(world: World) -> bool:
@@ -156,7 +156,7 @@ def is_kept(world: World) -> bool:
 
 
 def _look_at_probation(world: World, terms: Probation, now: float) -> None:
-    trial = world.rollouts.probations._trial
+    trial = world.rollouts.probations._active
     assert trial is not None
     assert terms.generation == world.coordinator.generation
     assert terms.fallback < terms.generation

@@ -166,7 +166,7 @@ class ReloadMachine(ServerMachine):
             rollout = wishes[trigger_id].rollout
             assert (trigger_id in ramps) == bool(rollout or asked is not None), report
             if trigger_id in ramps:
-                assert ramps[trigger_id]["percent"] == 100 * (SHARES[rollout] if asked is None else asked)
+                assert ramps[trigger_id].percent == 100 * (SHARES[rollout] if asked is None else asked)
 
     @rule(source=st.sampled_from(("cli", "signal", "file_watch")), force=st.booleans(), is_matched=st.booleans())
     def reload(self, source: str, force: bool, is_matched: bool) -> None:
@@ -317,9 +317,9 @@ class ReloadMachine(ServerMachine):
                 self.book.hold(outcome.check(NothingPending, ShuttingDown, *away), outcome)
                 return
             for each in outcome:
-                self.book.hold(each["trigger_id"] in before, "ended another", each)
+                self.book.hold(each.trigger_id in before, "ended another", each)
                 states = ("superseded", "finished" if action == "finish" else "aborted")
-                self.book.hold(each["state"] in states, "ended otherwise", each)
+                self.book.hold(each.state in states, "ended otherwise", each)
 
         self.unanswered += 1
         Deferred.fromCoroutine(getattr(world.rollouts.ramps, action)(trigger_id, "me")).addBoth(told)

@@ -51,7 +51,7 @@ class WatchedWorld(World):
         candidate = event.candidate
         self.notebook.was_live.update(binding.key for binding in candidate.generation.bindings.values())
         self.notebook.gone.update(candidate.plan.removed)
-        self.notebook.adopted(candidate)
+        self.notebook.adopted(candidate, is_start=event.previous == 0)
 
     def restarted(self) -> WatchedWorld:
         """End, and give another server on the same folder and store, which is there again."""
