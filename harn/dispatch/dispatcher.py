@@ -137,7 +137,7 @@ class Dispatcher:
 
     def apply(self, max_outstanding: int, max_bytes: int | None = None) -> None:
         """Change how many handlers run at once, and the bounds in bytes if given; what runs is not disturbed."""
-        self._scheduler.max_outstanding = max_outstanding
+        self._scheduler.apply(max_outstanding)
         if max_bytes is not None:
             self._bodies.max_bytes = self._room.max_bytes = max_bytes
         self.turn()

@@ -174,16 +174,19 @@ class Share:
     """
     One trigger's share of the server: the queues of its versions, and how many of its handlers run.
 
-    :ivar weight: how many of its deliveries begin in its turn; ``limit``: how many may run at once.
+    :ivar weight: how many of its deliveries begin in its turn; ``limit``: how many may run at once; ``active``: the
+        live versions when both were read.
     :ivar in_hand: by id, all its deliveries that memory answers for: queued, running, being settled. None of them is
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
     :ivar barred: ids that are being cancelled in the store, and are not to be read.
     :ivar held: why nothing of it may begin, if a gate says so. ``pace``: how fast what was held begins.
-    :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns.
+    :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns. ``is_spent``:
+        its turn is over.
     """
 
     __slots__ = (
+        "active",
         "barred",
         "credit",
         "ended",
@@ -191,6 +194,7 @@ class Share:
         "in_hand",
         "is_listed",
         "is_reading",
+        "is_spent",
         "limit",
         "pace",
         "queues",
@@ -202,11 +206,12 @@ class Share:
     def __init__(self, trigger_id: str) -> None:
         self.trigger_id = trigger_id
         self.queues: dict[int, Queue] = {}
+        self.active: object = None
         self.weight = DEFAULT_WEIGHT
         self.limit = UNLIMITED
         self.running = 0
         self.credit = 0
-        self.is_listed = self.is_reading = False
+        self.is_listed = self.is_reading = self.is_spent = False
         self.in_hand: dict[int, Delivery] = {}
         self.ended: set[int] = set()
         self.barred: set[int] = set()

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.delivery import Delivery, Phase
-from harn.dispatch.queue import Pace, Queue, Share
+from harn.dispatch.queue import UNLIMITED, Pace, Queue, Share
 from harn.dispatch.queues import Queues
 from harn.dispatch.suspects import Suspects
 from harn.dispatch.wakeups import Wakeups
@@ -47,6 +47,12 @@ class Scheduler:
         self._turns: deque[Share] = deque()
         self._crowded: dict[Share, None] = {}
         self._cramped: dict[Share, None] = {}
+
+    def apply(self, max_outstanding: int) -> None:
+        """Change how many handlers run at once; limits of triggers may have changed, too."""
+        self.max_outstanding = max_outstanding
+        for share in self._queues.shares():
+            self.enlist(share)
 
     def add(self, delivery: Delivery, *, first: bool = False) -> None:
         """Add a delivery that its queue counts; ``first``: before the others of its queue."""
@@ -160,19 +166,32 @@ class Scheduler:
         turns = self._turns
         while turns:
             share = turns[0]
+            if share.active is not self._registry.active:
+                self._read_limits(share)
+            if share.is_spent:
+                share.is_spent = False
+                turns.rotate(-1)
+                continue
             if not share.credit:
                 share.credit = share.weight
             delivery = self._first_of(share)
             if delivery is None:
                 turns.popleft()
-                share.is_listed = False
+                share.is_listed = share.is_spent = False
                 share.credit = 0
                 continue
             share.credit -= 1
-            if not share.credit and len(turns) > 1:
-                turns.rotate(-1)
+            share.is_spent = not share.credit  # whoever comes until its next turn goes before it
             return delivery
         return None
+
+    def _read_limits(self, share: Share) -> None:
+        """Read the weight and the limit of a trigger, which a reload may have changed."""
+        share.active = self._registry.active
+        newest = self._registry.newest(share.trigger_id)
+        if newest is not None:
+            share.weight = newest.spec.weight
+            share.limit = newest.spec.max_outstanding or UNLIMITED
 
     def _first_of(self, share: Share) -> Delivery | None:
         """Return the delivery of a trigger that may begin first, if any may."""

@@ -16,7 +16,7 @@ from harn.model.problem import Problem
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
-_MANY = 16
+_MANY = 20
 
 
 @frozen

@@ -126,6 +126,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     rollout: RolloutSpec | None = None
     handler_secrets: tuple[str, ...] | None = None
     alerts: tuple[AlertSpec, ...] = ()
+    max_outstanding: int | None = None
+    weight: int = 1
 
     def fingerprint(self) -> str:
         """Return the digest of the running definition."""
@@ -134,7 +136,11 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         digest = digest_value(running)
         if self.handler_secrets is not None:
             digest = digest_value([digest, sorted(set(self.handler_secrets))])
-        return digest_value([digest, {"alerts": self.alerts}]) if self.alerts else digest
+        if self.alerts:
+            digest = digest_value([digest, {"alerts": self.alerts}])
+        if self.max_outstanding is not None or self.weight != 1:
+            digest = digest_value([digest, {"max_outstanding": self.max_outstanding, "weight": self.weight}])
+        return digest
 
     @property
     def handler_kind(self) -> str:
@@ -161,7 +167,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return FunctionReference(module, function)
 
 
-_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in ("rollout", "handler_secrets", "alerts"))
+_APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight")
+_RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING)
 

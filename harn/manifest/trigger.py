@@ -69,6 +69,8 @@ def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) 
         timeout=take("timeout", TRIGGER["timeout"], 30.0),
         secrets=_check_secrets(trigger, rule),
         handler_secrets=take("handler_secrets", TRIGGER["handler_secrets"]),
+        max_outstanding=take("max_outstanding", TRIGGER["max_outstanding"]),
+        weight=take("weight", TRIGGER["weight"], 1),
         alerts=take("alerts", TRIGGER["alerts"], ()),
         settings=_check_settings(trigger, rule),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,

@@ -10,7 +10,7 @@ from typing import Any
 from harn.manifest.alerts import AlertTables
 from harn.manifest.declared import fields_of
 from harn.manifest.diagnostics import quote
-from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Text, Texts
+from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Text, Texts
 from harn.manifest.model import RetrySpec, RolloutSpec
 from harn.manifest.routes import fault_of_path
 from harn.model.references import fault_of_secret
@@ -84,6 +84,10 @@ TRIGGER: Mapping[str, Field] = {
         Text("", fault_of_secret),
     ),
     "timeout": Duration('How long the handler may run; "30s" by default.'),
+    "max_outstanding": Integer(
+        "How many of its handlers run at once; without it only the server's limit holds.", 1, 100_000
+    ),
+    "weight": Integer("How many of its deliveries begin in its turn among the triggers; 1 by default.", 1, 1000),
     "alerts": AlertTables("Messages about this trigger when something is wrong with it."),
 }
 MATCH: Mapping[str, Field] = {

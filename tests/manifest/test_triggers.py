@@ -126,10 +126,10 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(**{"dedupe-key": '"x"'}), 'dedupe-key: unknown key; did you mean "dedupe_key"?')
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
-        known = "unknown key; known: alerts, dedupe_key, filter, handler, handler_secrets, id, kind, match, path, "
-        known += "provider, retry, rollout, secrets, "
-        self.check(one(zzz="1"), f"zzz: {known}timeout, when")
-        self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, when')
+        known = "unknown key; known: alerts, dedupe_key, filter, handler, handler_secrets, id, kind, match, "
+        known += "max_outstanding, path, provider, retry, rollout, secrets, "
+        self.check(one(zzz="1"), f"zzz: {known}timeout, weight, when")
+        self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, weight, when')
 
     def test_rollout(self) -> None:
         """Shares in percent become shares of 1, durations seconds; all but the first share may be left out."""
