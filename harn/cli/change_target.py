@@ -14,11 +14,14 @@ from harn.cli.operations import Answered, ask
 from harn.cli.output import warn
 from harn.cli.place import Reach
 from harn.deliveries.change_operations import (
+    Cancelled,
     ChangeMany,
     ChangeOne,
     Discarded,
     Done,
     Replayed,
+    cancel_many,
+    cancel_one,
     discard_many,
     discard_one,
     replay_many,
@@ -27,11 +30,11 @@ from harn.deliveries.change_operations import (
 from harn.deliveries.job_operations import JobDetail, ShowJob, show_job
 from harn.deliveries.rules import PAST
 from harn.operations.model import Operation
-from harn.store.jobs import DISCARD, REPLAY
+from harn.store.jobs import CANCEL, DISCARD, REPLAY
 
-MANY: Mapping[str, Operation[Any, ChangeMany, Any]] = {REPLAY: replay_many, DISCARD: discard_many}
-ONE: Mapping[str, Operation[Any, ChangeOne, Any]] = {REPLAY: replay_one, DISCARD: discard_one}
-ANSWERS: Mapping[str, type[Done]] = {REPLAY: Replayed, DISCARD: Discarded}
+MANY: Mapping[str, Operation[Any, ChangeMany, Any]] = {REPLAY: replay_many, CANCEL: cancel_many, DISCARD: discard_many}
+ONE: Mapping[str, Operation[Any, ChangeOne, Any]] = {REPLAY: replay_one, CANCEL: cancel_one, DISCARD: discard_one}
+ANSWERS: Mapping[str, type[Done]] = {REPLAY: Replayed, CANCEL: Cancelled, DISCARD: Discarded}
 PAGE = 5000
 """Items of a job that one request reads."""
 INTERVAL = 0.5

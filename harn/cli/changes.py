@@ -20,7 +20,7 @@ from harn.cli.shared import with_json, with_place, with_server
 from harn.deliveries.change_operations import ChangeMany, Done, replay_many
 from harn.deliveries.rules import PAST
 from harn.model.delivery import State
-from harn.store.jobs import DISCARD, REPLAY
+from harn.store.jobs import CANCEL, DISCARD, REPLAY
 
 Command = Callable[..., Any]
 MOST_SHOWN = 20
@@ -56,6 +56,13 @@ def with_deliveries(command: Command) -> Command:
 def replay(**given: Any) -> None:
     """Run recorded events again on the newest version, each as a new delivery: EVENT_IDs, or all that match."""
     change(REPLAY, **given)
+
+
+@click.command()
+@with_deliveries
+def cancel(**given: Any) -> None:
+    """Cancel deliveries: what waits or is ready ends, what runs is cut off: EVENT_IDs, or all that match."""
+    change(CANCEL, **given)
 
 
 @click.command()

@@ -145,6 +145,7 @@ def cli() -> None:
         "export": "harn.cli.fixtures:export",
         "import": "harn.cli.fixtures:import_",
         "replay": "harn.cli.changes:replay",
+        "cancel": "harn.cli.changes:cancel",
         "discard": "harn.cli.changes:discard",
         "jobs": "harn.cli.jobs:jobs",
         "fire": "harn.cli.fire:fire",

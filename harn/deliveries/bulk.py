@@ -19,7 +19,7 @@ from harn.store.lists import ListedDelivery
 if TYPE_CHECKING:
     from harn.deliveries.change_operations import ChangeMany, ChangeOne
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds that a request waits for the end of its job; then the answer says how far it has come."""
 PATIENCE_WITH_RATE = 1.0
 """The same for a job with a rate, once it has selected its items."""

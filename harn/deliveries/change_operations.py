@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from attrs import frozen
@@ -13,7 +13,7 @@ from harn.deliveries.rules import PAST
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import given, parameters_of
 from harn.operations.values import Rate
-from harn.store.jobs import DISCARD, REPLAY, ItemOutcome
+from harn.store.jobs import CANCEL, DISCARD, REPLAY, ItemOutcome
 
 if TYPE_CHECKING:
     from harn.deliveries.bulk import Bulk, Changes
@@ -117,6 +117,13 @@ class Discarded(Done, frozen=True, kw_only=True, omit_defaults=True):
     items: tuple[ChangedItem, ...]
 
 
+class Cancelled(Done, frozen=True, kw_only=True, omit_defaults=True):
+    """The number of deliveries that were cancelled."""
+
+    cancelled: int
+    items: tuple[ChangedItem, ...]
+
+
 @operation("replay", role=Role.OPERATE, route=Post("/replay"), audit=lambda done: counts(done))
 async def replay_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Replayed:
     """
@@ -135,6 +142,16 @@ async def discard_many(service: ChangeService, caller: Caller, wanted: ChangeMan
     :raises DeliveryUnknown: one that is named is not kept; nothing was done.
     """
     return discarded(await service.bulk.change(DISCARD, caller, wanted))
+
+
+@operation("cancel", role=Role.OPERATE, route=Post("/cancel"), audit=lambda done: counts(done))
+async def cancel_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Cancelled:
+    """
+    Cancel deliveries: what waits or is ready ends as skipped, what runs is cut off.
+
+    :raises DeliveryUnknown: one that is named is not kept; nothing was done.
+    """
+    return cancelled(await service.bulk.change(CANCEL, caller, wanted))
 
 
 @operation(
@@ -171,7 +188,24 @@ async def discard_one(service: ChangeService, caller: Caller, wanted: ChangeOne)
     return discarded(await service.bulk.change_one(DISCARD, wanted))
 
 
-OPERATIONS = (replay_many, discard_many, replay_one, discard_one)
+@operation(
+    "deliveries.cancel",
+    role=Role.OPERATE,
+    route=Post("/deliveries/{event_id}/cancel"),
+    audit=lambda done: counts(done),
+    recorded_as=CANCEL,
+)
+async def cancel_one(service: ChangeService, caller: Caller, wanted: ChangeOne) -> Cancelled:
+    """
+    Cancel one delivery.
+
+    :raises DeliveryUnknown: there is none.
+    :raises WrongState: it has ended.
+    """
+    return cancelled(await service.bulk.change_one(CANCEL, wanted))
+
+
+OPERATIONS = (replay_many, cancel_many, discard_many, replay_one, cancel_one, discard_one)
 """Those of a `ChangeService`."""
 
 
@@ -190,6 +224,11 @@ def replayed(done: Changes) -> Replayed:
 def discarded(done: Changes) -> Discarded:
     """Return the answer of a discard."""
     return Discarded(**_common(done), discarded=done.changed, items=tuple(map(changed_item, done.items)))
+
+
+def cancelled(done: Changes) -> Cancelled:
+    """Return the answer of a cancel."""
+    return Cancelled(**_common(done), cancelled=done.changed, items=tuple(map(changed_item, done.items)))
 
 
 def replayed_item(outcome: ItemOutcome) -> ReplayedItem:
@@ -212,3 +251,7 @@ def _common(done: Changes) -> dict[str, Any]:
         "job": UNSET if done.job is None else done.job.job_id,
         "state": UNSET if done.job is None else done.job.state.value,
     }
+
+
+ANSWERS: Mapping[str, Callable[[Changes], Done]] = {REPLAY: replayed, CANCEL: cancelled, DISCARD: discarded}
+"""Makes the answer of an operation, by its name."""

@@ -9,12 +9,13 @@ from typing import Protocol
 from attrs import frozen
 
 from harn.clocks import WallTime
+from harn.deliveries.cancelling import Canceller
 from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.rules import refusal
 from harn.errors import WrongState
 from harn.lifecycle import DeadLettersEnded, Lifecycle
 from harn.model.delivery import DISCARDED
-from harn.store.jobs import REPLAY, IJobs, ItemOutcome, PendingItem
+from harn.store.jobs import CANCEL, REPLAY, IJobs, ItemOutcome, PendingItem
 from harn.store.lists import ListedDelivery
 
 
@@ -36,6 +37,7 @@ class Changer:
     store: IJobs
     reader: DeliveryReader
     replayer: Replays
+    canceller: Canceller
     lifecycle: Lifecycle
 
     async def change(
@@ -49,6 +51,8 @@ class Changer:
         """
         if operation == REPLAY:
             return await self.replayer.replay(items, job_id)
+        if operation == CANCEL:
+            return await self.canceller.cancel(items, job_id)
         return await self._discard(items, job_id)
 
     async def change_one(self, operation: str, event_id: str, *, dry_run: bool) -> ItemOutcome:

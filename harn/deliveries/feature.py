@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harn.deliveries import change_operations, fixtures, job_operations
 from harn.deliveries.bulk import Bulk
+from harn.deliveries.cancelling import Canceller
 from harn.deliveries.change_operations import ChangeService
 from harn.deliveries.changing import Changer
 from harn.deliveries.job_runner import JobRunner
@@ -35,7 +36,10 @@ def install_changes(server: Server, reader: DeliveryReader) -> None:
     replayer = Replayer(
         wall=wall, store=store, registry=server[Registry], dispatcher=server[Dispatcher], lifecycle=lifecycle
     )
-    changer = server.add(Changer(wall=wall, store=store, reader=reader, replayer=replayer, lifecycle=lifecycle))
+    canceller = Canceller(wall=wall, store=store, reader=reader, dispatcher=server[Dispatcher])
+    changer = server.add(
+        Changer(wall=wall, store=store, reader=reader, replayer=replayer, canceller=canceller, lifecycle=lifecycle)
+    )
     runner = server.add(JobRunner(server.reactor, wall, store, reader, changer, server.records))
     bulk = server.add(Bulk(wall=wall, store=store, reader=reader, changer=changer, runner=runner, replayer=replayer))
     server.operations.add(ChangeService(changer=changer, bulk=bulk), *change_operations.OPERATIONS)

@@ -13,7 +13,8 @@ from twisted.internet.threads import deferToThreadPool
 
 from harn.clocks import WallTime
 from harn.deliveries.bulk import Bulk
-from harn.deliveries.change_operations import ChangeMany, Done, discarded, replayed
+from harn.deliveries.cancelling import Canceller
+from harn.deliveries.change_operations import ANSWERS, ChangeMany, Done
 from harn.deliveries.changing import Changer
 from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.listing import DeliveryReader
@@ -25,7 +26,7 @@ from harn.operations.audit import DONE, TOPIC
 from harn.operations.model import Caller, Role
 from harn.server import RecordWriter
 from harn.store.interfaces import IStore
-from harn.store.jobs import REPLAY, IJobs, ItemOutcome, PendingItem, ReplayOrder
+from harn.store.jobs import IJobs, ItemOutcome, PendingItem, ReplayOrder
 
 
 @frozen(kw_only=True, eq=False)
@@ -86,7 +87,14 @@ async def change_offline(
     reader = DeliveryReader(clock=reactor, wall=wall, lists=store.lists, in_thread=in_thread)
     live = {each: version for each, version in versions.items() if each in triggers}
     replayer = OfflineReplayer(wall=wall, store=store.jobs, versions=live)
-    changer = Changer(wall=wall, store=store.jobs, reader=reader, replayer=replayer, lifecycle=Lifecycle())
+    changer = Changer(
+        wall=wall,
+        store=store.jobs,
+        reader=reader,
+        replayer=replayer,
+        canceller=Canceller(wall=wall, store=store.jobs, reader=reader, dispatcher=None),
+        lifecycle=Lifecycle(),
+    )
     runner = JobRunner(reactor, wall, store.jobs, reader, changer, RecordWriter(reactor, store.event_log))
     runner.start_without_earlier()
     bulk = Bulk(wall=wall, store=store.jobs, reader=reader, changer=changer, runner=runner, replayer=replayer)
@@ -95,7 +103,7 @@ async def change_offline(
         done = await bulk.change_to_the_end(operation, caller, wanted)
     finally:
         await runner.stopService()
-    answer = (replayed if operation == REPLAY else discarded)(done)
+    answer = ANSWERS[operation](done)
     if not wanted.dry_run:
         await store.event_log.append(TOPIC, operation, _record(wall.seconds(), caller, wanted, answer))
     return answer

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from zope.interface import Interface
 
-from harn.model.delivery import StoredDelivery
+from harn.model.delivery import State, StoredDelivery
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
 
 REPLAY, CANCEL, DISCARD = "replay", "cancel", "discard"
+GONE = "it is not kept any more"
+"""The reason why nothing is done with a delivery that retention has removed."""
 
 
 class JobState(StrEnum):
@@ -182,6 +184,14 @@ class IJobs(Interface):
 
     def discard(delivery_ids: Sequence[int], now: float, job_id: int | None = None) -> Deferred[Sequence[ItemOutcome]]:
         """Discard dead letters; ``job_id`` as in `replay`. Others are skipped with a reason."""
+
+    def cancel(delivery_ids: Sequence[int], now: float, *, of_all: bool = False) -> Deferred[Mapping[int, State]]:
+        """
+        End deliveries that are ready or wait as skipped (``cancelled``), which this server does not run.
+
+        :param of_all: those of every server, where none runs; else this one's.
+        :return: the state before of each that was.
+        """
 
     def note(job_id: int, outcomes: Sequence[ItemOutcome]) -> Deferred[None]:
         """Record what happened to items; those that are not pending any more are left out."""

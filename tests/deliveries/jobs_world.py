@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from harn.deliveries.bulk import Bulk
+from harn.deliveries.cancelling import Canceller
 from harn.deliveries.change_operations import ChangeMany, ChangeOne, ChangeService
 from harn.deliveries.changing import Changer
 from harn.deliveries.job_runner import JobRunner
@@ -33,8 +34,8 @@ class JobsWorld:
     :param store: that of an earlier server, for the next one.
     """
 
-    def __init__(self, store: PumpedStore | None = None, clock: Clock | None = None) -> None:
-        world = self.world = World(store, clock, max_outstanding=1000)
+    def __init__(self, store: PumpedStore | None = None, clock: Clock | None = None, **limits: int) -> None:
+        world = self.world = World(store, clock, **{"max_outstanding": 1000, **limits})
         self.clock, self.store = world.clock, world.store
         jobs = self.store.jobs
         self.reader = DeliveryReader(clock=self.clock, wall=world.wall, lists=self.store.lists, in_thread=in_no_thread)
@@ -46,7 +47,12 @@ class JobsWorld:
             lifecycle=world.lifecycle,
         )
         self.changer = Changer(
-            wall=world.wall, store=jobs, reader=self.reader, replayer=replayer, lifecycle=world.lifecycle
+            wall=world.wall,
+            store=jobs,
+            reader=self.reader,
+            replayer=replayer,
+            canceller=Canceller(wall=world.wall, store=jobs, reader=self.reader, dispatcher=world.dispatcher),
+            lifecycle=world.lifecycle,
         )
         records = RecordWriter(self.clock, self.store.event_log)
         self.runner = JobRunner(self.clock, world.wall, jobs, self.reader, self.changer, records)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.deliveries.change_operations import ChangeMany, discard_many, discard_one, replay_many, replay_one
-from harn.errors import DeliveryUnknown, WrongState
+from harn.deliveries.change_operations import (
+    ChangeMany,
+    cancel_many,
+    cancel_one,
+    discard_many,
+    discard_one,
+    replay_many,
+    replay_one,
+)
+from harn.errors import DeliveryUnknown, HandlerRaised, WrongState
 from harn.lifecycle import Accepted, DeadLettersEnded
+from harn.manifest.model import RetrySpec
 from harn.model.delivery import LARGE_BODY
 from tests.deliveries.jobs_world import JobsWorld
-from tests.dispatch.world import one_trigger
+from tests.dispatch.world import happened, one_trigger
 
 
 class OneTests(SynchronousTestCase):
@@ -97,6 +108,81 @@ class OneTests(SynchronousTestCase):
         self.server.store.fail_writes = False
         self.successResultOf(self.server.one(replay_one, dead))
         self.assertEqual(len(self.server.world.calls), 1)
+
+
+class CancelTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = JobsWorld(max_outstanding=1)
+        self.server.begin(retry=RetrySpec(backoff="svix"))
+        self.addCleanup(self.server.runner.stopService)
+
+    def held(self) -> tuple[int, int]:
+        """Return the leases of the live version, and how many of its deliveries wait for a retry."""
+        world = self.server.world
+        return world.version().in_flight, world.registry.waiting["gh"]
+
+    def test_in_each_state(self) -> None:
+        """What runs is cut off, what is ready or waits ends; nothing of them runs any more, and no lease is left."""
+        world = self.server.world
+        world.take()
+        world.call().raises(HandlerRaised("again"))
+        for _ in range(2):
+            world.take()
+        waiting, running, ready = self.server.states()
+        self.assertEqual((world.call().call.event_id, self.held()), (running, (2, 1)))
+        for event_id, held in ((ready, (1, 1)), (waiting, (1, 0)), (running, (0, 0))):
+            answer = self.successResultOf(self.server.one(cancel_one, event_id))
+            self.assertEqual((answer.cancelled, answer.operation), (1, "cancel"))
+            self.assertEqual(self.held(), held, event_id)
+        self.assertEqual(set(self.server.states().values()), {"skipped"})
+        world.clock.pump([60.0] * 100)
+        self.assertEqual(world.calls, [])
+        error = self.failureResultOf(self.server.one(cancel_one, ready), WrongState).value
+        self.assertIn("it is skipped (cancelled)", str(error))
+
+    def test_many(self) -> None:
+        """All that an expression selects is cancelled, in memory and in the store alone; the rest runs on."""
+        server = JobsWorld(max_outstanding=1, max_deliveries=4)
+        server.begin()
+        for number in range(40):
+            server.world.take(None, happened(lifted={"n": ["n"]}), body=b'{"n": %d}' % number)
+        answering = server.many(cancel_many, where="event.provider_payload.n >= `3`", rate=None)
+        server.turns(100)
+        answer = self.successResultOf(answering)
+        self.assertEqual((answer.matched, answer.cancelled, answer.skipped), (37, 37, 0))
+        for _ in range(3):
+            server.world.call().returns()
+        server.turns()
+        self.assertEqual(server.world.calls, [])
+        self.assertEqual(Counter(server.states().values()), {"skipped": 37, "done": 3})
+        self.assertEqual(server.world.version().in_flight, 0)
+        server.runner.stopService()
+
+    def test_what_has_ended(self) -> None:
+        """What has ended is skipped, with its state."""
+        world = self.server.world
+        world.take()
+        world.call().returns()
+        answering = self.server.many(cancel_many, trigger="gh")
+        self.server.turns()
+        answer = self.successResultOf(answering)
+        self.assertEqual((answer.cancelled, answer.skipped, answer.items[0].reason), (0, 1, "it is done"))
+
+    def test_event_log_unavailable(self) -> None:
+        """What memory holds is cancelled as soon as that can be written, and runs no more."""
+        world = self.server.world
+        for _ in range(3):
+            world.take()
+        ready = list(self.server.states())[2]
+        self.server.store.fail_writes = True
+        cancelling = self.server.one(cancel_one, ready)
+        self.assertNoResult(cancelling)
+        self.server.store.fail_writes = False
+        world.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(cancelling).cancelled, 1)
+        for _ in range(2):
+            world.call().returns()
+        self.assertEqual((self.held(), list(self.server.states().values())), ((0, 0), ["done", "done", "skipped"]))
 
 
 class ManyTests(SynchronousTestCase):

@@ -95,7 +95,7 @@ class PaceTests(JobTestCase):
         answering = self.server.many(replay_many, state="dead")
         self.server.store.writer.run()
         self.server.store.writer.deliver()
-        self.server.clock.pump([1.0] * 61)
+        self.server.clock.pump([1.0] * 21)
         answer = self.successResultOf(answering)
         self.assertEqual((answer.state, answer.replayed), ("running", 0))
         self.server.store.writer.release()

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from zope.interface import implementer
 
 from harn.errors import StoreError
+from harn.model.delivery import State
 from harn.store.jobs import IJobs, ItemOutcome, Job, JobState, NewJob, PendingItem, ReplayOrder, Replays
 from harn.store.sqlite import replays
 from harn.store.sqlite.executor import Idea, reads, writes
@@ -73,7 +74,8 @@ _CREATE = (
 _ADD = "INSERT INTO job_items (job_id, delivery_id) VALUES "
 _COUNT = "UPDATE jobs SET cursor = ?, is_selected = ?, matched = matched + ? WHERE id = ? AND ended_at IS NULL"
 _PENDING = (
-    "SELECT i.delivery_id, d.event_id, d.trigger_id, d.provider FROM job_items i INDEXED BY job_items_pending"
+    "SELECT i.delivery_id, coalesce(d.event_id, ''), coalesce(d.trigger_id, ''), coalesce(d.provider, '')"
+    " FROM job_items i INDEXED BY job_items_pending"
     " LEFT JOIN deliveries d ON d.id = i.delivery_id WHERE i.job_id = ? AND i.outcome = 0"
     " ORDER BY i.delivery_id LIMIT ?"
 )
@@ -144,9 +146,10 @@ class SQLiteJobs(Idea):
     @reads
     def pending(self, connection: sqlite3.Connection, job_id: int, limit: int) -> Sequence[PendingItem]:
         """See `IJobs.pending`."""
+        rows = connection.execute(_PENDING, (job_id, limit))
         return tuple(
-            PendingItem(delivery_id=row[0], event_id=row[1] or "", trigger_id=row[2] or "", provider=row[3] or "")
-            for row in connection.execute(_PENDING, (job_id, limit))
+            PendingItem(delivery_id=number, event_id=event_id, trigger_id=trigger_id, provider=provider)
+            for number, event_id, trigger_id, provider in rows
         )
 
     @writes
@@ -174,6 +177,13 @@ class SQLiteJobs(Idea):
         if job_id is not None:
             note(session, job_id, outcomes)
         return outcomes
+
+    @writes
+    def cancel(
+        self, session: Session, delivery_ids: Sequence[int], now: float, *, of_all: bool = False
+    ) -> Mapping[int, State]:
+        """See `IJobs.cancel`."""
+        return replays.cancel(session, delivery_ids, now, of_all=of_all)
 
     @writes
     def note(self, session: Session, job_id: int, outcomes: Sequence[ItemOutcome]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +13,16 @@ from typing import Any
 from attrs import frozen
 from msgspec import structs
 
-from harn.model.delivery import DEAD, DONE, LARGE_BODY, READY, SKIPPED, State, StoredDelivery
+from harn.model import delivery as model
+from harn.model.delivery import CANCELLED, DEAD, DONE, LARGE_BODY, READY, State, StoredDelivery
 from harn.model.event import decode_envelope, encode_envelope
-from harn.store.jobs import ItemOutcome, ReplayOrder, Replays
+from harn.store.jobs import GONE, ItemOutcome, ReplayOrder, Replays
 from harn.store.sqlite import claims
 from harn.store.sqlite.deliveries import STATE
 from harn.store.sqlite.session import Session
-from harn.store.sqlite.settling import DISCARDED, NAMES, mark_replayed
+from harn.store.sqlite.settling import DISCARDED, NAMES, SKIPPED, mark_replayed
 
-REPLAYABLE = frozenset((DONE, SKIPPED, DEAD))
+REPLAYABLE = frozenset((DONE, model.SKIPPED, DEAD))
 """States out of which a recorded event is accepted again."""
 
 _RECORDED = (
@@ -41,7 +43,13 @@ _DISCARD = (
 )
 _STANDS = "SELECT d.event_id, " + STATE + ", d.replayed_as FROM deliveries d WHERE d.id = ?"
 
-GONE = "it is not kept any more"
+_UNBEGUN = (
+    "SELECT id, state FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) AND state < 2 AND (? OR owner = ?)"
+)
+_CANCEL = (
+    f"UPDATE deliveries SET state = 2, ended_as = {SKIPPED}, skip_reason = '{CANCELLED}', due_at = NULL,"
+    " settled_at = ? WHERE id IN (SELECT value FROM json_each(?))"
+)
 
 
 @frozen
@@ -148,3 +156,11 @@ def _discard(connection: sqlite3.Connection, delivery_id: int, now: float) -> It
     if connection.execute(_DISCARD, (now, delivery_id)).rowcount == 0:
         reason = stands(NAMES[state], replayed_as)
     return ItemOutcome(delivery_id=delivery_id, event_id=event_id, reason=reason)
+
+
+def cancel(session: Session, delivery_ids: Sequence[int], now: float, *, of_all: bool) -> dict[int, State]:
+    """See `harn.store.jobs.IJobs.cancel`."""
+    which = json.dumps(list(delivery_ids)), of_all, session.incarnation
+    before = {number: NAMES[state] for number, state in session.connection.execute(_UNBEGUN, which)}
+    session.connection.execute(_CANCEL, (now, json.dumps(list(before))))
+    return before
