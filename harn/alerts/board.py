@@ -99,6 +99,7 @@ class Board:
 
     def _enter(self, rule: Rule, target: Target, triggers: Iterable[str], now: float) -> None:
         entry = self._entries.get(rule.key)
+        is_new = entry is None
         if entry is None:
             entry = self._retired.pop(rule.key, None) or Entry(rule, target)
             entry.is_retired = False
@@ -110,7 +111,8 @@ class Board:
         if rule.spec.on == SILENT:
             entry.silence = entry.silence or Silence()
             entry.silence.watch(triggers, now)
-        self._decide(entry, now)
+        if not is_new or entry.silence is not None:
+            self._decide(entry, now)
 
     def _retire(self, entry: Entry) -> None:
         entry.is_retired = True

@@ -28,6 +28,7 @@ from harn.lifecycle import (
 )
 from harn.manifest import alerts as kinds
 from harn.manifest.alerts import AlertSpec, SmtpSettings
+from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DeadLetter
 from harn.reload.events import Adopted, ReloadEnded
 from harn.reload.report import ERROR, START, ReloadReport
@@ -49,6 +50,11 @@ def target_of(spec: AlertSpec, smtp: SmtpSettings, secrets: Mapping[str, bytes])
     return Target(to=spec.to, shown=spec.target, address=address, key=key)
 
 
+def circuit_name(trigger_id: str, destination: str) -> str:
+    """Return the name of a circuit among the subjects of an alert."""
+    return f"{trigger_id} {destination}"
+
+
 class Watcher:
     """
     Subscribes, and passes on.
@@ -63,6 +69,7 @@ class Watcher:
         self._early: deque[Callable[[], None]] | None = deque(maxlen=MOST_EARLY)
         self._secrets: Mapping[str, bytes] = {}
         self._smtp = SmtpSettings()
+        self._triggers: Mapping[str, TriggerSpec] = {}
         self._has_adopted = False
         self._failed_start: ReloadReport | None = None
         lifecycle.subscribe(Adopted, self._adopted)
@@ -76,6 +83,7 @@ class Watcher:
 
     def begin(self) -> None:
         """Pass on what has happened so far, and all else at once from now on."""
+        self._end_circuits(self._wall.seconds())
         early, self._early = self._early, None
         for each in early or ():
             each()
@@ -97,11 +105,10 @@ class Watcher:
         generation, plan, now = event.candidate.generation, event.candidate.plan, self._wall.seconds()
         manifest, secrets = generation.inputs.manifest, event.candidate.alert_secrets
         settings = manifest.orchestrator
-        if self._has_adopted and (secrets, settings.smtp) == (self._secrets, self._smtp):
-            changed = (*plan.added, *plan.modified)
-        else:
-            changed = tuple(manifest.triggers)
+        changed = (*plan.added, *plan.modified) if self._has_adopted else tuple(manifest.triggers)
+        renewed = self._has_adopted and (secrets, settings.smtp) != (self._secrets, self._smtp)
         self._secrets, self._smtp, self._has_adopted = secrets, settings.smtp, True
+        self._triggers = manifest.triggers
         for trigger_id in plan.removed:
             self._board.adopt(trigger_id, (), (), now)
         for trigger_id in changed:
@@ -110,6 +117,9 @@ class Watcher:
                 self._adopt(trigger_id, alerts, (trigger_id,), now)
         self._adopt(None, settings.alerts, tuple(manifest.triggers) if settings.alerts else (), now)
         self._board.watch(plan.added, frozenset(plan.removed), now)
+        if renewed:
+            self._renew()
+        self._end_circuits(now)
         self._runner.adopted(generation.number, manifest.package)
 
     def _adopt(
@@ -119,6 +129,23 @@ class Watcher:
             (rule, target_of(rule.spec, self._smtp, self._secrets)) for rule in rules_of(alerts, trigger_id)
         ]
         self._board.adopt(trigger_id, found, triggers, now)
+
+    def _renew(self) -> None:
+        """Send every alert with the new secrets, and over the new mail server; also what waits."""
+        for entry in self._board:
+            entry.target = target_of(entry.rule.spec, self._smtp, self._secrets)
+
+    def _end_circuits(self, now: float) -> None:
+        """End the circuits of destinations that no trigger has any more: nothing would close them."""
+        for entry in self._board.concerned(kinds.CIRCUIT_OPEN, None):
+            live = {
+                name: subject
+                for name, subject in entry.state.subjects.items()
+                if subject.trigger_id in self._triggers
+                and name == circuit_name(subject.trigger_id, self._triggers[subject.trigger_id].handler)
+            }
+            if len(live) < len(entry.state.subjects):
+                self._board.stand(entry, live, now)
 
     # Deliveries
 
@@ -155,7 +182,7 @@ class Watcher:
     # Circuits
 
     def _circuit_changed(self, event: CircuitChanged) -> None:
-        now, name = self._wall.seconds(), f"{event.trigger_id} {event.destination}"
+        now, name = self._wall.seconds(), circuit_name(event.trigger_id, event.destination)
         if event.state == CIRCUIT_CLOSED:
             self._pass(self._board.ended, kinds.CIRCUIT_OPEN, name, event.trigger_id, now)
         elif event.state == CIRCUIT_OPEN:

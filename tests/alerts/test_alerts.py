@@ -103,7 +103,7 @@ class DeadLetterTests(AlertCase):
 
 
 class CircuitTests(AlertCase):
-    def change(self, before: str, state: str, destination: str = "https://x.test") -> None:
+    def change(self, before: str, state: str, destination: str = "handlers:on_event") -> None:
         """Emit the event of a circuit."""
         self.world.lifecycle.emit(CircuitChanged("a", "a@v1", destination, before, state, 5, None))
 
@@ -112,7 +112,7 @@ class CircuitTests(AlertCase):
         self.started(fake("a", extra=alert("circuit_open")))
         self.change(CIRCUIT_CLOSED, CIRCUIT_OPEN)
         (document,) = self.world.sender.documents
-        self.assertEqual(document["reason"], "5 deliveries to https://x.test failed")
+        self.assertEqual(document["reason"], "5 deliveries to handlers:on_event failed")
         self.assertEqual(self.said(), ["firing circuit_open 1"])
         self.change(CIRCUIT_OPEN, CIRCUIT_HALF_OPEN)
         self.change(CIRCUIT_HALF_OPEN, CIRCUIT_OPEN)
@@ -120,6 +120,17 @@ class CircuitTests(AlertCase):
         self.change(CIRCUIT_OPEN, CIRCUIT_HALF_OPEN)
         self.change(CIRCUIT_HALF_OPEN, CIRCUIT_CLOSED)
         self.assertEqual(self.said(), ["resolved circuit_open 2"])
+
+    def test_another_destination(self) -> None:
+        """A circuit of a destination that the trigger has no more is ended by the reload; others stay."""
+        self.started(fake("a", extra=alert("circuit_open")))
+        self.change(CIRCUIT_CLOSED, CIRCUIT_OPEN)
+        self.reloaded(fake("a", extra="timeout = '9s'\n" + alert("circuit_open")))
+        self.restarted()
+        self.assertEqual(self.said(), [])
+        self.world.write("other.py", "def on_event(event):\n    return 1\n")
+        self.reloaded(fake("a", handler="other:on_event", extra=alert("circuit_open")))
+        self.assertEqual(self.said(), ["resolved circuit_open 1"])
 
     def test_removed_trigger(self) -> None:
         """A circuit of a trigger that is gone is not open any more."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.alerts.board import Board
@@ -131,6 +132,34 @@ class FailureTests(RunnerCase):
         self.assertEqual(len(self.sender.sent), 1)
         self.assertEqual(self.tries(40), [30, 30])
         self.assertEqual(len(self.sender.sent), 3)
+
+    def test_what_is_logged(self) -> None:
+        """Each try that failed is a warning with the next one; after a quarter of an hour it says what to do."""
+        self.sender.fails = AlertNotSent("the receiver answered 404: no_service")
+        self.many(1, "https://x.test/s3cr3tt0ken")
+        logged: list[str] = []
+
+        def observe(event: Any) -> None:
+            if event.get("log_namespace") == "harn.alerts":
+                logged.append(f"{event['log_level'].name}: {formatEvent(event)}")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.happens("t0")
+        self.tries(1300)
+        self.assertEqual(
+            logged[0],
+            "warn: alert t0/dead_letter/slack cannot be sent to alerts/url: the receiver answered 404: no_service"
+            " (try 1, the next at 1970-01-12T13:46:45.000Z)",
+        )
+        advice = (
+            "; check the value of secret alerts/url, then try: harn orchestrator alerts --test t0/dead_letter/slack"
+        )
+        self.assertEqual([advice in line for line in logged], [False] * 8 + [True])
+        self.sender.fails = None
+        self.tries(700)
+        self.assertIn("info: alert t0/dead_letter/slack sent to alerts/url: harn alert: t0: 1 dead letter", logged[9])
+        self.assertNotIn("s3cr3t", "".join(logged))
 
     def test_given_up_after_a_day(self) -> None:
         """A message that no receiver accepts is given up after a day, with an error in the log; a new one follows."""
