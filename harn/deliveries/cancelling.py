@@ -35,10 +35,12 @@ class Canceller:
         :raises EventLogUnavailable: what is in the store alone stays as it was.
         """
         done = await self._cancel([each for each in items if each.trigger_id])
+        job = None if job_id is None else await self.store.get(job_id)
+        since = float("inf") if job is None else job.created_at
         outcomes = [
             ItemOutcome(delivery_id=each.delivery_id, event_id=each.event_id)
             if each.delivery_id in done
-            else await self._left(each)
+            else await self._left(each, since)
             for each in items
         ]
         if job_id is not None:
@@ -56,10 +58,15 @@ class Canceller:
             error.subFailure.raiseException()
         return {each.delivery_id for each, is_cancelled in zip(items, done, strict=True) if is_cancelled}
 
-    async def _left(self, item: PendingItem) -> ItemOutcome:
-        """Return the outcome of one that was not cancelled now: by its state, it may have been before a crash."""
+    async def _left(self, item: PendingItem, since: float) -> ItemOutcome:
+        """
+        Return the outcome of one that was not cancelled now, by its state.
+
+        :param since: seconds, Unix: when its job began. What was cancelled after that was so by an earlier server.
+        """
         reason: str | None = GONE
         if item.trigger_id:
             delivery = (await self.reader.whole(item.event_id)).delivery
-            reason = None if is_cancelled(delivery) else f"it is {describe_state(delivery)}"
+            is_ours = is_cancelled(delivery) and delivery.ended_at is not None and delivery.ended_at >= since
+            reason = None if is_ours else f"it is {describe_state(delivery)}"
         return ItemOutcome(delivery_id=item.delivery_id, event_id=item.event_id, reason=reason)

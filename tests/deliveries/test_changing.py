@@ -159,14 +159,18 @@ class CancelTests(SynchronousTestCase):
         server.runner.stopService()
 
     def test_what_has_ended(self) -> None:
-        """What has ended is skipped, with its state."""
+        """What has ended is skipped, with its state, also what was cancelled before."""
         world = self.server.world
-        world.take()
+        for _ in range(2):
+            world.take()
+        self.successResultOf(self.server.one(cancel_one, list(self.server.states())[1]))
         world.call().returns()
+        world.clock.advance(5.0)
         answering = self.server.many(cancel_many, trigger="gh")
         self.server.turns()
         answer = self.successResultOf(answering)
-        self.assertEqual((answer.cancelled, answer.skipped, answer.items[0].reason), (0, 1, "it is done"))
+        self.assertEqual((answer.cancelled, answer.skipped), (0, 2))
+        self.assertEqual([item.reason for item in answer.items], ["it is done", "it is skipped (cancelled)"])
 
     def test_event_log_unavailable(self) -> None:
         """What memory holds is cancelled as soon as that can be written, and runs no more."""
