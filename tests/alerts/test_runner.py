@@ -143,8 +143,9 @@ class FailureTests(RunnerCase):
             if event.get("log_namespace") == "harn.alerts":
                 logged.append(f"{event['log_level'].name}: {formatEvent(event)}")
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        observer: Any = observe
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.happens("t0")
         self.tries(1300)
         self.assertEqual(
