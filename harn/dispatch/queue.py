@@ -182,7 +182,7 @@ class Share:
     :ivar barred: ids that are being cancelled in the store, and are not to be read.
     :ivar held: why nothing of it may begin, if a gate says so. ``pace``: how fast what was held begins.
     :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns. ``is_spent``:
-        its turn is over.
+        its turn has ended.
     """
 
     __slots__ = (

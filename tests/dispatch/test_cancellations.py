@@ -32,7 +32,7 @@ class CancellationTests(SynchronousTestCase):
         return world.dispatcher.cancel_delivery(row.event_id, row.delivery_id)
 
     def finish(self, world: World) -> None:
-        """Let everything end, and hold that nothing is left."""
+        """Run everything to its end, and check that nothing is left."""
         for _ in range(20):
             for running in list(world.calls):
                 running.returns()

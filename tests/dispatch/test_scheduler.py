@@ -34,7 +34,7 @@ class FairnessTests(SynchronousTestCase):
         return Counter(running.call.trigger_id for running in world.calls)
 
     def order(self, world: World) -> str:
-        """Let everything run one after the other; return the triggers in order."""
+        """Run everything one after the other; return the triggers in order."""
         ran = ""
         while world.calls:
             running = world.calls[0]
