@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harn.model.delivery import CANCELLED, DEAD, DONE, READY, RUNNING, SKIPPED, WAITING, State
+from harn.model.delivery import CANCELLED, DISCARDED, DONE, REPLAYED, SKIPPED, State
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
 from harn.store.lists import ListedDelivery
 
 ALLOWED: Mapping[str, frozenset[State]] = {
-    REPLAY: frozenset((DONE, SKIPPED, DEAD)),
-    CANCEL: frozenset((READY, WAITING, RUNNING)),
-    DISCARD: frozenset((DEAD,)),
+    REPLAY: frozenset((DONE, SKIPPED, *(state for state in State if state.may_become(REPLAYED)))),
+    CANCEL: frozenset(state for state in State if state.may_become(SKIPPED)),
+    DISCARD: frozenset(state for state in State if state.may_become(DISCARDED)),
 }
 """For each operation the states in which a delivery must be."""
 PAST = {REPLAY: "replayed", CANCEL: "cancelled", DISCARD: "discarded"}
