@@ -141,7 +141,7 @@ def shown(percentiles: Percentiles | None) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration of three digits for people: ``12.3ms``, ``1.5s``, ``7.2m``."""
+    """Return a duration for people: ``12.3ms``, ``1.5s``, ``7.2m``."""
     if seconds < 1.0:
         return f"{seconds * 1000.0:.3g}ms"
     if seconds < 120.0:

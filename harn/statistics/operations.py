@@ -28,7 +28,7 @@ class ShowStats(Parameters, frozen=True, kw_only=True):
 
 
 class Percentiles(Result, frozen=True, kw_only=True):
-    """Percentiles of durations (seconds, to three digits)."""
+    """Percentiles of durations (seconds, to two digits)."""
 
     p50: float
     p90: float

@@ -15,8 +15,8 @@ from attrs import define, field
 
 from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, Span
 
-SLICE = 20_000
-"""Rows of one read: some 50 ms of the store's reader."""
+SLICE = 5_000
+"""Rows of one read: some 30 ms of the store's reader, which others share."""
 MOST = 1_000_000
 """Attempts, and deliveries, that are read for one answer."""
 

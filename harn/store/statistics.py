@@ -31,7 +31,7 @@ class AttemptGroup:
     Attempts of one binding version that ended alike and took as long.
 
     :ivar outcome: ``success``, ``skipped``, ``failed``, or ``retry_after`` (ended by its handler's own choice).
-    :ivar seconds: rounded to three digits; ``count``: how many there are.
+    :ivar seconds: rounded to two digits; ``count``: how many there are.
     """
 
     trigger_id: str
@@ -43,7 +43,7 @@ class AttemptGroup:
 
 @frozen
 class DoneGroup:
-    """Deliveries of one binding version that took ``seconds`` (three digits) from accepted to done."""
+    """Deliveries of one binding version that took ``seconds`` (two digits) from accepted to done."""
 
     trigger_id: str
     version: int

@@ -17,8 +17,8 @@ from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IStati
 _LAST = "SELECT coalesce(max(id), 0) FROM {}"
 _FIRST = "SELECT coalesce(min(id), 1) FROM {}"
 _PROBE = "SELECT id, {1} FROM {0} WHERE id >= ? ORDER BY id LIMIT 1"
-# Three digits, so that equal durations form groups; printf rounds without SQLite's optional functions.
-_ROUNDED = "CAST(printf('%.2e', max(0.0, {})) AS REAL)"
+# Two digits, so that equal durations form groups; printf rounds without SQLite's optional functions.
+_ROUNDED = "CAST(printf('%.1e', max(0.0, {})) AS REAL)"
 _ATTEMPTS = (
     "WITH taken AS MATERIALIZED (SELECT d.trigger_id AS t, a.version AS v,"
     " CASE WHEN a.outcome IN ('success', 'skipped') THEN a.outcome"

@@ -43,12 +43,12 @@ class MeasuringTests(StoreTestCase):
         self.settle(ids[4], SKIPPED, skip_reason=PREDICATE, attempt=attempt_of(outcome="skipped"))
         ended, done = self.result_of(self.store.statistics.attempts(ALL, 0.0))
         groups = {
-            AttemptGroup("gh", 1, "success", 0.123, 2),
+            AttemptGroup("gh", 1, "success", 0.12, 2),
             AttemptGroup("gh", 1, "failed", 2.0, 1),
             AttemptGroup("gh", 1, "retry_after", 0.0, 1),
             AttemptGroup("gh", 1, "skipped", 1.0, 1),
         }
-        self.assertEqual(({*ended}, list(done)), (groups, [DoneGroup("gh", 1, 1.12, 2)]))
+        self.assertEqual(({*ended}, list(done)), (groups, [DoneGroup("gh", 1, 1.1, 2)]))
         ended, done = self.result_of(self.store.statistics.attempts(Span(3, 4), NOW))
         self.assertEqual((list(ended), list(done)), ([AttemptGroup("gh", 1, "failed", 2.0, 1)], []))
 
