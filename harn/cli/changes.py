@@ -146,8 +146,9 @@ def show(done: Done) -> None:
 def columns_of(done: Done) -> tuple[Column, ...]:
     """Return the columns of an answer's items."""
     as_new = (Column("Replayed as", lambda item: item.replayed_as, style="cyan"),)
+    why = (Column("Why not", lambda item: None if item.reason is UNSET else item.reason, drop=1, wraps=True),)
     return (
         Column("Event", lambda item: item.event_id),
         *(as_new if done.operation == REPLAY else ()),
-        Column("Why not", lambda item: None if item.reason is UNSET else item.reason, drop=1, wraps=True),
+        *(why if done.skipped else ()),
     )
