@@ -1,4 +1,4 @@
-"""The admin API of a server: its operations, beside those that other features have added, and its routes."""
+"""The admin API of a server as features: the operations on the server as a whole, synthetic events, the routes."""
 
 from __future__ import annotations
 
@@ -21,34 +21,38 @@ from harn.statistics.backlogs import Backlogs
 from harn.triggers.registry import Registry
 
 
-def install(server: Server) -> None:
-    """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
-    coordinator, operations = server[Coordinator], server.operations
+def install_server_operations(server: Server) -> None:
+    """Add the operations on the server as a whole."""
     whole = ServerService(
         store=server.store,
         metrics=server.metrics,
         registry=server[Registry],
         dispatcher=server[Dispatcher],
-        coordinator=coordinator,
+        coordinator=server[Coordinator],
         recovery=server[Recovery],
         backlogs=server[Backlogs],
         document=lambda: snapshot(server)(),
     )
-    operations.add(whole, *server_operations.OPERATIONS)
-    operations.add(synthetic_events(server), *dispatch_operations.OPERATIONS)
-    operations.add(operations, show_api)
-    auth = AdminAuth(
-        wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store.inbox
-    )
-    server[HarnSite].mount("/admin", Admin(auth, operations))
+    server.operations.add(whole, *server_operations.OPERATIONS)
 
 
-def synthetic_events(server: Server) -> SyntheticEvents:
-    """Return the maker of synthetic events, with the examples of the live connectors."""
+def install_synthetic_events(server: Server) -> None:
+    """Add the operations that send synthetic events, made from the examples of the live connectors."""
     coordinator = server[Coordinator]
 
     def example(trigger_id: str) -> Example | None:
         live = coordinator.current
         return live.connectors[trigger_id].value.example if live is not None and trigger_id in live.connectors else None
 
-    return SyntheticEvents(server.reactor, server.wall, server[Registry], server[Intake], server[Dispatcher], example)
+    events = SyntheticEvents(server.reactor, server.wall, server[Registry], server[Intake], server[Dispatcher], example)
+    server.operations.add(events, *dispatch_operations.OPERATIONS)
+
+
+def install(server: Server) -> None:
+    """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
+    operations = server.operations
+    operations.add(operations, show_api)
+    auth = AdminAuth(
+        wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store.inbox
+    )
+    server[HarnSite].mount("/admin", Admin(auth, operations))

@@ -42,4 +42,6 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield statistics.install
     if options.watch:
         yield watch.install
+    yield admin_api.install_server_operations
+    yield admin_api.install_synthetic_events
     yield admin_api.install

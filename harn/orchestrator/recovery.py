@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import frozen
 from msgspec import structs
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
@@ -51,13 +52,24 @@ def describe_stranded(row: StoredDelivery, now: float) -> Stranded:
     )
 
 
+@frozen
+class Predecessor:
+    """
+    The server that this one replaces in an upgrade in place; without an upgrade there is none.
+
+    :ivar leaving: its incarnation, while it finishes its work and keeps its deliveries.
+    :ivar gone: its incarnation, once its process has ended, whatever its heartbeat says.
+    """
+
+    leaving: int | None = None
+    gone: int | None = None
+
+
 class Recovery:
     """
     Recovers after a restart.
 
     :param drain_timeout: gives the seconds that revived versions may drain.
-    :ivar leaving: the incarnation of a server that still finishes its work and keeps its deliveries, or None.
-    :ivar gone: the incarnation of one whose process has just ended, whatever its heartbeat says.
     """
 
     def __init__(
@@ -76,16 +88,25 @@ class Recovery:
         self._drains = drains
         self._drain_timeout = drain_timeout
         self._lock = DeferredLock()
-        self.leaving: int | None = None
-        self.gone: int | None = None
+        self._before = Predecessor()
+
+    async def start(self, before: Predecessor, limit: int | None) -> int:
+        """
+        Take over the deliveries of earlier servers, or, without a ``limit``, only count them; return their number.
+
+        :param before: applies to recoveries on request, too.
+        :param limit: see `automatic`.
+        """
+        self._before = before
+        return await self.count() if limit is None else await self.automatic(limit)
 
     async def count(self) -> int:
-        """Count what an earlier server left unfinished, and leave it alone."""
-        return await self._store.recovery.count_stranded(self._wall.seconds(), self.leaving, self.gone)
+        """Count the deliveries that earlier servers left unfinished."""
+        return await self._store.recovery.count_stranded(self._wall.seconds(), self._before.leaving, self._before.gone)
 
     async def automatic(self, limit: int) -> int:
         """
-        Take over everything that is unfinished; give the count.
+        Take over every unfinished delivery of earlier servers; return their number.
 
         :param limit: crashes of a server at which a delivery that was running is given up.
         """
@@ -104,7 +125,7 @@ class Recovery:
 
     async def _take_over_now(self, limit: int, received_before: float | None) -> int:
         recovery = await self._store.recovery.recover(
-            self._wall.seconds(), limit, received_before, self.leaving, self.gone
+            self._wall.seconds(), limit, received_before, self._before.leaving, self._before.gone
         )
         if recovery.crashed:
             log.warn("{count} deliveries were running when their server crashed", count=recovery.crashed)
@@ -134,8 +155,10 @@ class Recovery:
         :param older_than: only what was received at least so many seconds ago.
         """
         now = self._wall.seconds()
-        rows = await self._store.recovery.stranded(now - older_than, MOST_LISTED, self.leaving, self.gone)
-        count = await self._store.recovery.count_stranded(now - older_than, self.leaving, self.gone)
+        rows = await self._store.recovery.stranded(
+            now - older_than, MOST_LISTED, self._before.leaving, self._before.gone
+        )
+        count = await self._store.recovery.count_stranded(now - older_than, self._before.leaving, self._before.gone)
         candidates, recovered = [describe_stranded(row, now) for row in rows], 0
         if not dry_run and rows:
             # An operator who asks overrules the limit of automatic recoveries.

@@ -7,7 +7,7 @@ from twisted.logger import Logger
 from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.recovery import Predecessor, Recovery
 from harn.orchestrator.status import identity, note_life
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
@@ -33,11 +33,8 @@ async def recover(server: Server, leaving: int | None = None, gone: int | None =
     :param leaving: the incarnation of a server that still runs and finishes its own.
     :param gone: the incarnation of a server whose process has just ended.
     """
-    recovery = server[Recovery]
-    recovery.leaving, recovery.gone = leaving, gone
-    if server.settings.recover == "auto":
-        return await recovery.automatic(RECOVERY_LIMIT)
-    return await recovery.count()
+    limit = RECOVERY_LIMIT if server.settings.recover == "auto" else None
+    return await server[Recovery].start(Predecessor(leaving, gone), limit)
 
 
 def open_port(server: Server, inherited: int | None = None) -> str:
