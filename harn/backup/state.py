@@ -10,7 +10,7 @@ import harn
 from harn.errors import BackupRefused, StateDirectoryUnusable
 from harn.store.backup import Origin
 from harn.store.lock import LOCK_FILE, StateDirectoryLock
-from harn.store.sqlite.copying import Copied, restore
+from harn.store.sqlite.copying import Copied, refuse_foreign, restore
 
 DATABASE = "events.sqlite"
 DIGEST_KEY = "digest.key"
@@ -58,6 +58,7 @@ def restore_into(state_dir: str, file: str) -> Copied:
     :raises BackupFailed: the backup is not sound, or there is no room; the directory is as before.
     :raises StateDirectoryUnusable: a server holds it, or it cannot be used.
     """
+    refuse_foreign(file)  # before the directory is made
     refuse_filled(state_dir)
     lock = StateDirectoryLock(state_dir)
     lock.acquire()

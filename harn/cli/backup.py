@@ -18,7 +18,7 @@ from harn.cli.operations import Answered, ask, print_json
 from harn.cli.output import Line, say
 from harn.cli.place import Reach, ServerLocation
 from harn.cli.shared import with_json, with_place, with_server_within
-from harn.errors import HarnError
+from harn.errors import HarnError, StateDirectoryUnusable
 
 LONGEST = 3600.0
 """Seconds that the backup of a server may take."""
@@ -72,10 +72,10 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
     from harn.backup.model import describe
     from harn.backup.state import check_place, database_of, origin_now
     from harn.store.sqlite.copying import back_up
-    from harn.store.sqlite.offline import open_readonly
 
     database = database_of(place.state_dir)
-    open_readonly(database).close()  # says what is wrong, if anything is
+    if not os.path.exists(database):
+        raise StateDirectoryUnusable(f"there is no event log at {database}; has a server run on this state directory?")
     check_place(path, place.state_dir)
     found = describe(path, back_up(database, path, origin_now(place.state_dir, time.time()), replaces=force))
     return Answered(found, to_builtins(found))

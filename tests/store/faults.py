@@ -124,6 +124,7 @@ WRITES: dict[str, Callable[[World], Any]] = {
     "deliveries.advance_due": lambda w: w.store.deliveries.advance_due(3600.0),
     "deliveries.due": lambda w: w.store.deliveries.due(NOW, 10),
     "deliveries.dead_letter": lambda w: w.store.deliveries.dead_letter("gh", 1, LETTER, (w.ready,)),
+    "deliveries.skip": lambda w: w.store.deliveries.skip(w.waiting, "cancelled"),
     "deliveries.redrive": lambda w: w.store.deliveries.redrive("gh", 1, 2, NOW - DAY),
     "recovery.recover": lambda w: w.store.recovery.recover(NOW, 1),
     "event_log.append": lambda w: w.store.event_log.append("audit.test", "kind", {"n": 2}),
@@ -140,6 +141,7 @@ WRITES: dict[str, Callable[[World], Any]] = {
         [ReplayOrder(delivery_id=w.dead, event_id="replay", version=2)], NOW, 1 << 20, w.job
     ),
     "jobs.discard": lambda w: w.store.jobs.discard([w.dead, w.ready], NOW),
+    "jobs.cancel": lambda w: w.store.jobs.cancel([w.ready, w.waiting, w.left, w.done], NOW),
     "jobs.note": lambda w: w.store.jobs.note(
         w.job, [ItemOutcome(delivery_id=w.dead, event_id="dead", reason="it is not kept")]
     ),
@@ -158,7 +160,6 @@ WRITES: dict[str, Callable[[World], Any]] = {
 
 READS: dict[str, Callable[[World], Any]] = {
     "deliveries.ready": lambda w: w.store.deliveries.ready("gh", 1, (), 10, 1 << 20),
-    "deliveries.overdue": lambda w: w.store.deliveries.overdue(NOW + 1, ()),
     "deliveries.next_due": lambda w: w.store.deliveries.next_due(),
     "deliveries.find": lambda w: w.store.deliveries.find("ready"),
     "deliveries.backlog": lambda w: w.store.deliveries.backlog(),

@@ -103,6 +103,18 @@ def examine(file: str, is_stopped: Stopped = never) -> Copied:
         return _described(file, connection, is_stopped)
 
 
+def refuse_foreign(path: str) -> None:
+    """
+    Refuse a file that is missing or something else, by its first bytes.
+
+    :raises BackupRefused: says which.
+    """
+    if not os.path.isfile(path):
+        raise BackupRefused(f"there is no file {path}")
+    if not is_ours(path):
+        raise BackupRefused(f"{path} is neither a backup nor an event log of harn's")
+
+
 def is_ours(path: str) -> bool:
     """Return whether a file is a database of harn's, by its first bytes."""
     try:
@@ -160,10 +172,7 @@ def _reading(path: str) -> Iterator[sqlite3.Connection]:
 
     :raises BackupRefused: it is missing, or something else.
     """
-    if not os.path.isfile(path):
-        raise BackupRefused(f"there is no file {path}")
-    if not is_ours(path):
-        raise BackupRefused(f"{path} is neither a backup nor an event log of harn's")
+    refuse_foreign(path)
     # Without a log beside it nothing writes to it; and where it lies SQLite may not be able to make one.
     alone = "" if os.path.exists(path + "-wal") else "&immutable=1"
     with _transaction(f"file:{quote(path)}?mode=ro{alone}", path) as connection:

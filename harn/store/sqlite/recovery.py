@@ -59,8 +59,8 @@ _STRANDED = (
     + " ORDER BY id LIMIT ?) ORDER BY d.id"
 )
 _HAS_UNFINISHED = (
-    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 0 AND owner = ?1)"
-    " OR EXISTS (SELECT 1 FROM deliveries WHERE state = 1 AND owner = ?1)"
+    "SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_ready WHERE state = 0 AND owner = ?1)"
+    " OR EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_waiting WHERE state = 1 AND owner = ?1)"
 )
 _COUNT_STRANDED = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished WHERE " + _LEFT_BEHIND
 _AMONG = "id IN (SELECT value FROM json_each(?))"
@@ -98,8 +98,8 @@ _BACKLOG_OF = (
     " UNION ALL SELECT trigger_id, version, 0, count(*)" + _WAITING_OF + "?1 GROUP BY 1, 2"
 )
 _MOVE = (
-    "UPDATE deliveries SET owner = ?2 WHERE state = 0 AND owner = ?1",
-    "UPDATE deliveries SET owner = ?2 WHERE state = 1 AND owner = ?1",
+    "UPDATE deliveries INDEXED BY deliveries_ready SET owner = ?2 WHERE state = 0 AND owner = ?1",
+    "UPDATE deliveries INDEXED BY deliveries_waiting SET owner = ?2 WHERE state = 1 AND owner = ?1",
 )
 
 
