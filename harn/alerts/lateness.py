@@ -1,4 +1,4 @@
-"""Looks for deliveries that have been ready for too long, where an alert is about that."""
+"""The background work of alerts: deliveries that have been ready for too long, and records of silences."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ INTERVAL = 1.0
 """Seconds between two looks at the clock."""
 SHARE = 0.1
 """Of the shortest time that an alert allows, between two looks at the store; see also `LONGEST`."""
+KEEPING = 60.0
+"""Seconds after which the times of silences are written again."""
 LONGEST = 30.0
 """Seconds between two looks at the store, at most."""
 
@@ -46,9 +48,16 @@ class LatenessService(TimerService):
         self._dispatcher = dispatcher
         self._board = board
         self._runner = runner
-        self._next_at = 0.0
+        self._next_at = self._keep_at = 0.0
 
     async def look(self) -> None:
+        """Look once, and write down silences now and then."""
+        if self._clock.seconds() >= self._keep_at:
+            self._keep_at = self._clock.seconds() + KEEPING
+            self._runner.keep_silences()
+        await self._look_for_late()
+
+    async def _look_for_late(self) -> None:
         """Look once, if it is time; a store that cannot be read costs this turn alone."""
         alerts = self._board.concerned(LATE, None)
         if not alerts or self._clock.seconds() < self._next_at:

@@ -24,6 +24,7 @@ from harn.alerts.keeping import Keeper
 from harn.alerts.messages import Message, Origin, write_message
 from harn.clocks import WallTime, rfc3339, sleep_until
 from harn.errors import AlertNotSent
+from harn.manifest.alerts import SILENT
 from harn.model.visible import visible
 from harn.observability.metrics import Metrics
 
@@ -115,6 +116,11 @@ class Runner:
             self._begin(chosen)
         times = list(self._next_tries(now))
         return times if look_at is None else [look_at, *times]
+
+    def keep_silences(self) -> None:
+        """Write when each trigger accepted something last, so that a crash loses little of a silence."""
+        for entry in self.board.concerned(SILENT, None) if self._is_running else ():
+            self._keeper.mark(entry)
 
     async def stop(self, *, keep: bool = True) -> None:
         """

@@ -198,6 +198,22 @@ class SilenceTests(AlertCase):
         self.advance(20)
         self.assertEqual(self.said(), ["firing silent 1"])
 
+    def test_over_a_crash(self) -> None:
+        """After a crash the silence before it counts, but for what was not written so far: a minute at most."""
+        self.started(fake("a", extra=alert("silent", within="10m")))
+        self.advance(400, 10.0)
+        crashed = self.world
+        crashed.server.background.stopService()
+        crashed.alerts.hand_over()  # it writes nothing more
+        crashed.clock.advance(HOUR)
+        self.world = AlertWorld(crashed.root, clock=crashed.clock, store=crashed.store.beside())
+        self.assertTrue(self.successResultOf(self.world.start()).ok)
+        self.world.serves()
+        self.advance(190, 10.0)
+        self.assertEqual(self.said(), [])
+        self.advance(80, 10.0)
+        self.assertEqual(self.said(), ["firing silent 1"])
+
 
 class LateTests(AlertCase):
     def test_late_and_not(self) -> None:
