@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -22,6 +22,9 @@ from harn.dispatch.pause_operations import (
     resume_server,
     resume_trigger,
 )
+from harn.operations.parameters import Parameters
+
+P = TypeVar("P", bound=Parameters)
 
 _FOR = next(each for each in pause_server.fields if each.name == "duration")
 _RATE = next(each for each in resume_server.fields if each.name == "rate")
@@ -37,9 +40,10 @@ _RATE = next(each for each in resume_server.fields if each.name == "rate")
 def pause(trigger: str | None, is_all: bool, duration: str | None, as_json: bool, **given: Any) -> None:
     """Pause TRIGGER: its events are accepted and kept, and none begins; what runs goes on."""
     check_target(trigger, is_all)
+    whole = made(PauseServer, duration=duration)
     client = Reach.told(given, os.environ).client()
     if trigger is None:
-        done = ask(client, pause_server, PauseServer(duration=duration))
+        done = ask(client, pause_server, whole)
     else:
         done = ask(client, pause_trigger, PauseTrigger(trigger=trigger, duration=duration))
     print_json(done.document) if as_json else click.echo(describe_paused(done.result))
@@ -55,12 +59,25 @@ def pause(trigger: str | None, is_all: bool, duration: str | None, as_json: bool
 def resume(trigger: str | None, is_all: bool, rate: str | None, as_json: bool, **given: Any) -> None:
     """Resume TRIGGER after it was paused."""
     check_target(trigger, is_all)
+    whole = made(ResumeServer, rate=rate)
     client = Reach.told(given, os.environ).client()
     if trigger is None:
-        done = ask(client, resume_server, ResumeServer(rate=rate))
+        done = ask(client, resume_server, whole)
     else:
         done = ask(client, resume_trigger, ResumeTrigger(trigger=trigger, rate=rate))
     print_json(done.document) if as_json else click.echo(describe_resumed(done.result))
+
+
+def made(kind: type[P], **values: Any) -> P:
+    """
+    Return the parameters of an operation.
+
+    :raises click.UsageError: a value is wrong.
+    """
+    try:
+        return kind(**values)
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
 
 
 def check_target(trigger: str | None, is_all: bool) -> None:
