@@ -29,7 +29,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual([parse_rate(text) for text in ("10/s", "90/m", "2")], [10.0, 1.5, 2.0])
 
     def test_what_is_said(self) -> None:
-        """The trigger or the server, and until when; a trigger that stays paused with the server is told so."""
+        """The trigger or the server, and until when; a trigger that stays paused with the server says so."""
         paused = Paused(trigger_id="gh", paused=True, until="2026-01-02T03:04:05.000Z")
         self.assertEqual(describe_paused(paused), "gh: paused until 2026-01-02T03:04:05.000Z")
         self.assertIn("the server: paused", describe_paused(Paused(trigger_id=None, paused=True, until=None)))

@@ -16,17 +16,20 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.destinations.local import LocalFunctions
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,
+    EventLogUnavailable,
     HandlerRaised,
     HandlerRejected,
     HandlerRetryAfter,
     HandlerTimedOut,
     InterpreterDied,
+    RouteUnknown,
 )
 from harn.manifest.model import RetrySpec, TriggerSpec
 from harn.triggers.binding import DRAINING, BindingVersion
@@ -180,6 +183,26 @@ class Dispatching(RuleBasedStateMachine):
         assert binding.key not in [running.call.binding for running in self.world.calls]
         self.cancels.add(binding.key)
 
+    @rule(trigger_id=st.sampled_from((*IDS, None)), seconds=st.sampled_from((None, 3.0, 300.0)))
+    def pause(self, trigger_id: str | None, seconds: float | None) -> None:
+        """An operator pauses a trigger, or the server."""
+        asked = self.world.pauses.pause(trigger_id, seconds, "me")
+        Deferred.fromCoroutine(asked).addErrback(lambda failure: failure.trap(EventLogUnavailable, RouteUnknown))
+
+    @rule(trigger_id=st.sampled_from((*IDS, None)), rate=st.sampled_from((None, 2.0)))
+    def resume(self, trigger_id: str | None, rate: float | None) -> None:
+        """An operator resumes it."""
+        asked = self.world.pauses.resume(trigger_id, rate)
+        Deferred.fromCoroutine(asked).addErrback(lambda failure: failure.trap(EventLogUnavailable, RouteUnknown))
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data())
+    def cancel_one(self, data: st.DataObject) -> None:
+        """An operator cancels a delivery; once that is answered it never runs."""
+        row = data.draw(st.sampled_from(self.world.rows()))
+        asked = self.world.dispatcher.cancel_delivery(row.event_id, row.delivery_id)
+        asked.addErrback(lambda failure: failure.trap(EventLogUnavailable))
+
     # The store and time
 
     @rule(held=st.booleans(), writer=st.booleans())
@@ -269,6 +292,9 @@ class Dispatching(RuleBasedStateMachine):
         world.store.reader.release()
         while self.leased:
             self.request_ends()
+        for trigger_id in (*IDS, None):
+            resumed = Deferred.fromCoroutine(world.pauses.resume(trigger_id, None))
+            resumed.addErrback(lambda failure: failure.trap(RouteUnknown))
         for _ in range(200):
             for running in list(world.calls):
                 running.returns()
