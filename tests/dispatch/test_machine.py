@@ -185,20 +185,20 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(trigger_id=st.sampled_from((*IDS, None)), seconds=st.sampled_from((None, 3.0, 300.0)))
     def pause(self, trigger_id: str | None, seconds: float | None) -> None:
-        """An operator pauses a trigger, or the server."""
+        """Pause a trigger, or the server."""
         asked = self.world.pauses.pause(trigger_id, seconds, "me")
         Deferred.fromCoroutine(asked).addErrback(lambda failure: failure.trap(EventLogUnavailable, RouteUnknown))
 
     @rule(trigger_id=st.sampled_from((*IDS, None)), rate=st.sampled_from((None, 2.0)))
     def resume(self, trigger_id: str | None, rate: float | None) -> None:
-        """An operator resumes it."""
+        """Resume a trigger, or the server."""
         asked = self.world.pauses.resume(trigger_id, rate)
         Deferred.fromCoroutine(asked).addErrback(lambda failure: failure.trap(EventLogUnavailable, RouteUnknown))
 
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())
     def cancel_one(self, data: st.DataObject) -> None:
-        """An operator cancels a delivery; once that is answered it never runs."""
+        """Cancel one delivery."""
         row = data.draw(st.sampled_from(self.world.rows()))
         asked = self.world.dispatcher.cancel_delivery(row.event_id, row.delivery_id)
         asked.addErrback(lambda failure: failure.trap(EventLogUnavailable))
