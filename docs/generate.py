@@ -24,6 +24,7 @@ from harn.connectors.interfaces import IConnectorPlugin
 from harn.deliveries import change_operations, fixtures, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
+from harn.dispatch import pause_operations
 from harn.dispatch.feature import add_gauges as add_dispatch_gauges
 from harn.history import operations as history_operations
 from harn.listener.feature import add_gauges as add_edge_gauges
@@ -406,6 +407,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,
+    *pause_operations.OPERATIONS,
     *delivery_operations.OPERATIONS,
     *fixtures.READING,
     *fixtures.WRITING,
