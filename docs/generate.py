@@ -18,6 +18,8 @@ import msgspec
 from harn.alerts import operations as alert_operations
 from harn.alerts.feature import add_alert_gauges
 from harn.backup import operations as backup_operations
+from harn.circuits import operations as circuit_operations
+from harn.circuits.feature import add_circuit_gauge
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
@@ -188,6 +190,11 @@ def retry_part() -> str:
     return keys_of(trigger_schema()["properties"]["retry"], defaults)
 
 
+def circuit_part() -> str:
+    """Describe ``[triggers.circuit]``."""
+    return keys_of(trigger_schema()["properties"]["circuit"])
+
+
 def rollout_part() -> str:
     """Describe ``[triggers.rollout]``."""
     return keys_of(trigger_schema()["properties"]["rollout"])
@@ -309,6 +316,7 @@ def metrics_part() -> str:
     add_trigger_gauges(metrics, unread, unread)
     add_disk_gauges(metrics, unread)
     add_alert_gauges(metrics, unread)
+    add_circuit_gauge(metrics, unread)
     rows = []
     for family in ServerCollector(metrics, []).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -401,6 +409,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *reload_operations.OPERATIONS,
     *history_operations.OPERATIONS,
     *rollout_operations.OPERATIONS,
+    *circuit_operations.OPERATIONS,
     *alert_operations.OPERATIONS,
     *statistics_operations.OPERATIONS,
     *drain_operations.OPERATIONS,
@@ -423,6 +432,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "trigger": trigger_part,
     "match": match_part,
     "retry": retry_part,
+    "circuit": circuit_part,
     "rollout": rollout_part,
     "alerts": alerts_part,
     "providers": provider_part,

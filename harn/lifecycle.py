@@ -102,6 +102,14 @@ class Begun(Event, frozen=True, gc=False):
     delivery_id: int
 
 
+class Interrupted(Event, frozen=True, gc=False):
+    """An attempt ended without an outcome, and does not count: its delivery is begun again soon."""
+
+    trigger_id: str
+    binding: str
+    delivery_id: int
+
+
 class Settled(Event, frozen=True, gc=False):
     """
     The outcome of an attempt, or a decision without one, is on disk.

@@ -43,6 +43,7 @@ LAYERS: dict[str, int] = {
     "reload": 4,
     "deliveries": 5,
     "alerts": 5,
+    "circuits": 5,
     "rollout": 5,
     "history": 5,
     "backup": 5,

@@ -32,11 +32,17 @@ SHOWN = 5
 """Recent dispatches that are shown to people."""
 
 
+def state_of(each: TriggerInfo) -> str:
+    """Return the state of a version, and what keeps its trigger's deliveries from beginning."""
+    held = ("paused" if each.paused else "", f"circuit {each.circuit}" if each.circuit in ("open", "half_open") else "")
+    return ", ".join(word for word in (each.state, *held) if word)
+
+
 OUTCOMES = {"dispatch_succeeded": "succeeded", "dispatch_skipped": "skipped", "dispatch_failed": "failed"}
 TRIGGERS = (
     Column("Trigger", lambda each: f"{each.id}@v{each.version}"),
     Column("Provider", lambda each: each.provider, drop=14),
-    Column("State", lambda each: f"{each.state}, paused" if each.paused else each.state, styles=STATES),
+    Column("State", state_of, styles=STATES),
     Column("Share", lambda each: None if each.share is msgspec.UNSET else f"{each.share:g} %", drop=3, is_right=True),
     Column("accepted", lambda each: each.accepted, is_right=True),
     Column("running", lambda each: each.running, drop=1, is_right=True),

@@ -152,6 +152,7 @@ def cli() -> None:
         "alerts": "harn.cli.alerts:alerts",
         "pause": "harn.cli.pause:pause",
         "resume": "harn.cli.pause:resume",
+        "circuits": "harn.cli.circuits:circuits",
         "recover": "harn.cli.recover:recover",
         "backup": "harn.cli.backup:backup",
         "restore": "harn.cli.backup:restore",

@@ -85,4 +85,9 @@ def _rules(plugin: IDestinationPlugin) -> SchemeRules:
         raise ValueError(f"scheme must be lower-case letters, digits, + . and -, got {plugin.scheme!r}")
     if not isinstance(plugin.example, str) or not plugin.example:
         raise ValueError(f"example must be a handler, got {plugin.example!r}")
-    return SchemeRules(scheme=plugin.scheme, example=plugin.example, check=plugin.check)
+    return SchemeRules(
+        scheme=plugin.scheme,
+        example=plugin.example,
+        check=plugin.check,
+        is_remote=bool(getattr(plugin, "is_remote", True)),
+    )

@@ -56,6 +56,8 @@ class IDestinationPlugin(IPlugin):
 
     scheme: str = Attribute("What ``handler`` in the manifest begins with, before ``://``: for example ``file``.")
     example: str = Attribute("A handler as the manifest may name it, for example ``file:///var/log/events.jsonl``.")
+    # ``is_remote`` may be left out, and so is not declared: whether targets are on other machines, True by default.
+    # Then a trigger that names one has a circuit, unless it sets its own.
 
     def check(target: str) -> str:
         """

@@ -54,6 +54,7 @@ class LocalPlugin:
 
     scheme = LOCAL
     example = "handlers:on_issue"
+    is_remote = False
 
     def check(self, target: str) -> str:
         """See `IDestinationPlugin.check`."""

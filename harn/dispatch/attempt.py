@@ -168,6 +168,18 @@ def skipped(delivery: Delivery, reason: str) -> Settlement:
     )
 
 
+def refused(delivery: Delivery, dead: DeadLetter) -> Settlement:
+    """Settle a delivery that a gate refused before it began. That does not count as an attempt."""
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        state=DEAD,
+        version=delivery.binding.version,
+        attempts=delivery.attempts,
+        passed=delivery.passed,
+        dead=dead,
+    )
+
+
 def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
     """
     Settle a delivery of a version whose drain was cancelled. That does not count as an attempt.

@@ -26,7 +26,7 @@ from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
 from harn.dispatch.settler import Outcome
 from harn.errors import AttemptFailed, CallInterrupted
-from harn.lifecycle import Begun, Lifecycle, VersionEnded
+from harn.lifecycle import Begun, Interrupted, Lifecycle, VersionEnded
 from harn.model.delivery import CANCELLED, NewDelivery, Settlement, StoredDelivery, Workload
 from harn.model.outgoing import Returned
 from harn.store.deliveries import Backlog
@@ -310,8 +310,7 @@ class Dispatcher:
 
     def _begin(self, delivery: Delivery) -> None:
         binding = delivery.binding = self._version_for(delivery)
-        destination = binding.destination
-        if destination is None:
+        if (destination := binding.destination) is None or delivery.queue.share.refusal is not None:
             self._and_turn([self._settler.give_up(delivery)])
             return
         destination.retain()
@@ -364,6 +363,7 @@ class Dispatcher:
             # Nothing of it runs on: it was cut off just now.
             self._and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):
+            self._lifecycle.emit(Interrupted(delivery.binding.id, delivery.binding.key, delivery.delivery_id))
             self._and_turn([self._interruptions.queue_again(delivery, suspect=error.suspect)])
         else:
             if not isinstance(error, AttemptFailed):

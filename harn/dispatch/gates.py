@@ -21,12 +21,14 @@ class Gates:
         self._gates.append(gate)
 
     def held(self, trigger_id: str) -> Held | None:
-        """Return the first gate's answer that holds this trigger; None if none does."""
+        """Return the first gate's answer that holds this trigger, or else one that refuses; None if it may begin."""
+        refusing = None
         for gate in self._gates:
             held = gate.held(trigger_id)
-            if held is not None:
+            if held is not None and held.refusal is None:
                 return held
-        return None
+            refusing = refusing or held
+        return refusing
 
     def rate(self, trigger_id: str) -> float | None:
         """Return the lowest rate that a gate names for what is taken over; None if none does."""

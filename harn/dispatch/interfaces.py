@@ -5,6 +5,8 @@ from __future__ import annotations
 from attrs import frozen
 from zope.interface import Interface
 
+from harn.model.delivery import DeadLetter
+
 
 @frozen
 class Held:
@@ -12,10 +14,14 @@ class Held:
     A reason why nothing of a trigger may begin.
 
     :ivar reason: for people, for example ``paused``. ``until``: when to ask again (seconds, Unix); None: the gate says.
+    :ivar keeps: it will not be long: what memory has of the trigger stays there.
+    :ivar refusal: what a delivery becomes instead, when it would begin; None: deliveries wait.
     """
 
     reason: str
     until: float | None = None
+    keeps: bool = False
+    refusal: DeadLetter | None = None
 
 
 class IGate(Interface):

@@ -11,6 +11,7 @@ from collections import deque
 
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.interfaces import Held
+from harn.model.delivery import DeadLetter
 from harn.triggers.binding import BindingVersion
 
 DEFAULT_WEIGHT = 1
@@ -180,7 +181,8 @@ class Share:
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
     :ivar barred: ids that are being cancelled in the store, and are not to be read.
-    :ivar held: why nothing of it may begin, if a gate says so. ``pace``: how fast what was held begins.
+    :ivar held: why nothing of it may begin, if a gate says so. ``refusal``: what its deliveries become instead.
+        ``pace``: how fast what was held begins.
     :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns. ``is_spent``:
         its turn has ended.
     """
@@ -198,6 +200,7 @@ class Share:
         "limit",
         "pace",
         "queues",
+        "refusal",
         "running",
         "trigger_id",
         "weight",
@@ -216,6 +219,7 @@ class Share:
         self.ended: set[int] = set()
         self.barred: set[int] = set()
         self.held: Held | None = None
+        self.refusal: DeadLetter | None = None
         self.pace: Pace | None = None
 
     def next_small(self) -> Queue | None:

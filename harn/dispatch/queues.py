@@ -53,8 +53,10 @@ class Queues:
         return queue
 
     def ask_gates(self, share: Share) -> None:
-        """Record whether the gates hold a trigger; they are read again at the time that they name."""
-        held = share.held = self.gates.held(share.trigger_id)
+        """Record whether the gates hold a trigger, or refuse it; they are read again at the time that they name."""
+        held = self.gates.held(share.trigger_id)
+        share.refusal = None if held is None else held.refusal
+        share.held = held if share.refusal is None else None
         if held is not None and held.until is not None:
             self.timed[share] = None
             self._wakeups.notice(held.until)

@@ -132,7 +132,7 @@ class Scheduler:
             self.gate_changed(share)
 
     def gate_changed(self, share: Share) -> None:
-        """Read the gates for a trigger again; while it may begin nothing, all its deliveries are in the store alone."""
+        """Read the gates for a trigger again; while it may begin nothing for long, memory has none of it."""
         before = share.held
         self._queues.ask_gates(share)
         if share.held is None:
@@ -140,7 +140,7 @@ class Scheduler:
                 self._queues.note(queue)
             self.enlist(share)
             return
-        for queue in share.queues.values() if before is None else ():
+        for queue in share.queues.values() if before is None and not share.held.keeps else ():
             for delivery in self.unload(queue):
                 queue.put_back(delivery)
             self._queues.hungry.pop(queue, None)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.dispatch.attempt import cancelled, removed, skipped
+from harn.dispatch.attempt import cancelled, refused, removed, skipped
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queues import Queues
 from harn.dispatch.retries import Retries
@@ -89,7 +89,7 @@ class Settler:
 
     def give_up(self, delivery: Delivery, *, running: bool = False) -> Deferred[None]:
         """
-        Settle a delivery whose version begins nothing more, and that no other version is left for.
+        Settle a delivery that is not to begin: a gate refuses it, or no version is left for it.
 
         :param running: its handler was cut off.
         """
@@ -98,6 +98,9 @@ class Settler:
             if binding in self.cancelled:
                 self.cancelled[binding] += 1
             return self.settle(delivery, cancelled(delivery, running=running))
+        refusal = delivery.queue.share.refusal
+        if refusal is not None and binding.destination is not None:
+            return self.settle(delivery, refused(delivery, refusal))
         dead = removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
         return self.settle(delivery, dead)
 

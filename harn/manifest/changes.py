@@ -15,7 +15,7 @@ from harn.manifest.alerts import AlertTables
 from harn.manifest.fields import Duration, Durations, Field, Share
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
-from harn.manifest.vocabulary import MATCH, RETRY, TRIGGER
+from harn.manifest.vocabulary import CIRCUIT, MATCH, RETRY, TRIGGER
 from harn.model.durations import format_duration
 from harn.model.shares import format_share
 
@@ -76,7 +76,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]
         yield key, None if old is _MISSING else old, None if new is _MISSING else new
 
 
-_TABLES = {"match": MATCH, "retry": RETRY}
+_TABLES = {"circuit": CIRCUIT, "match": MATCH, "retry": RETRY}
 
 
 def format_field(key: str, value: Any) -> Any:

@@ -38,11 +38,13 @@ class SchemeRules:
     :ivar scheme: what the handler begins with, before ``://``; ``local`` for functions, which begin with none.
     :ivar example: a handler as the manifest may name it.
     :ivar check: returns the usual spelling of such a handler, or raises `ValueError`, which says what to write.
+    :ivar is_remote: its targets are not on this machine, so that a trigger has a circuit unless its own says otherwise.
     """
 
     scheme: str
     example: str
     check: Callable[[str], str]
+    is_remote: bool = False
 
 
 @frozen

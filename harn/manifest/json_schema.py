@@ -12,7 +12,7 @@ from harn.manifest.fields import Field
 from harn.manifest.interfaces import ProviderRules
 from harn.manifest.model import RetrySpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
-from harn.manifest.vocabulary import DEFAULTS, KINDS, MATCH, RETRY, ROLLOUT, TABLES, TRIGGER
+from harn.manifest.vocabulary import CIRCUIT, DEFAULTS, KINDS, MATCH, RETRY, ROLLOUT, TABLES, TRIGGER
 from harn.model.durations import format_duration
 
 _ID = "https://json-schema.org/draft/2020-12/schema"
@@ -84,6 +84,7 @@ def _trigger(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
     properties["match"] = _closed(TABLES["match"], {key: _described(one) for key, one in MATCH.items()})
     properties["retry"] = _closed(TABLES["retry"], {key: _described(one) for key, one in RETRY.items()})
     properties["retry"]["properties"]["max"]["default"] = RetrySpec().max
+    properties["circuit"] = _closed(TABLES["circuit"], {key: _described(one) for key, one in CIRCUIT.items()})
     rollout = {key: _described(one) for key, one in ROLLOUT.items()}
     properties["rollout"] = _closed(TABLES["rollout"], rollout, ("percent",))
     properties["secrets"] = {

@@ -99,6 +99,25 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
 
+WAIT, DEAD_LETTER = "wait", "dead_letter"
+
+
+class CircuitSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    When a trigger's destination is given time to recover; never by default for a local function.
+
+    ``reset`` is seconds.
+    """
+
+    failures: Annotated[
+        int, Integer("Deliveries in a row that failed an attempt, after which the circuit opens; 0: never.", 0, 1000)
+    ] = 5
+    reset: Annotated[float, Duration("How long it stays open before one delivery is tried.")] = 60.0
+    open: Annotated[
+        str, Choice("What happens to deliveries meanwhile: they wait, or become dead letters.", (WAIT, DEAD_LETTER))
+    ] = WAIT
+
+
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     One trigger. Strings are as written in the manifest, defaults filled in.
@@ -128,6 +147,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[AlertSpec, ...] = ()
     max_outstanding: int | None = None
     weight: int = 1
+    circuit: CircuitSpec | None = None
 
     def fingerprint(self) -> str:
         """Return the digest of the running definition."""
@@ -140,6 +160,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             digest = digest_value([digest, {"alerts": self.alerts}])
         if self.max_outstanding is not None or self.weight != 1:
             digest = digest_value([digest, {"max_outstanding": self.max_outstanding, "weight": self.weight}])
+        if self.circuit is not None:
+            digest = digest_value([digest, {"circuit": self.circuit}])
         return digest
 
     @property
@@ -167,7 +189,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return FunctionReference(module, function)
 
 
-_APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight")
+_APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight", "circuit")
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING)

@@ -10,10 +10,11 @@ import msgspec
 from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
 from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
 from harn.manifest.lines import KeyPath
-from harn.manifest.model import GROWING, RetrySpec, RolloutSpec, TriggerSpec
+from harn.manifest.model import GROWING, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.routes import default_path, fault_of_path
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import (
+    CIRCUIT,
     DEFAULTS,
     KINDS,
     KNOWN,
@@ -31,6 +32,7 @@ from harn.wire import canonical_json
 
 _KNOWN_MATCH = frozenset(MATCH)
 _KNOWN_RETRY = frozenset(RETRY)
+_KNOWN_CIRCUIT = frozenset(CIRCUIT)
 _KNOWN_ROLLOUT = frozenset(ROLLOUT)
 _PLAIN_RETRY = RetrySpec()
 
@@ -72,6 +74,7 @@ def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) 
         max_outstanding=take("max_outstanding", TRIGGER["max_outstanding"]),
         weight=take("weight", TRIGGER["weight"], 1),
         alerts=take("alerts", TRIGGER["alerts"], ()),
+        circuit=_check_circuit(trigger, rules.schemes),
         settings=_check_settings(trigger, rule),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
     )
@@ -213,6 +216,18 @@ def _check_retry(trigger: Table) -> RetrySpec:
     elif spec.cap < spec.base:
         retry.problem("cap" if "cap" in given else "base", "cap must not be shorter than base", "raise the cap")
     return spec
+
+
+def _check_circuit(trigger: Table, schemes: Mapping[str, SchemeRules]) -> CircuitSpec | None:
+    """Return the circuit: as given, else the usual one where the handler is on another machine, else none."""
+    circuit = trigger.table("circuit")
+    if circuit is None:
+        handler = trigger.raw.get("handler")
+        rule = schemes.get(scheme_of(handler)) if isinstance(handler, str) else None
+        return CircuitSpec() if rule is not None and rule.is_remote else None
+    circuit.refuse_unknown(_KNOWN_CIRCUIT)
+    given = {key: circuit.take(key, CIRCUIT[key]) for key in circuit.raw.keys() & _KNOWN_CIRCUIT}
+    return CircuitSpec(**{key: value for key, value in given.items() if value is not None})
 
 
 def _check_rollout(trigger: Table) -> RolloutSpec | None:

@@ -11,7 +11,7 @@ from harn.manifest.alerts import AlertTables
 from harn.manifest.declared import fields_of
 from harn.manifest.diagnostics import quote
 from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Text, Texts
-from harn.manifest.model import RetrySpec, RolloutSpec
+from harn.manifest.model import CircuitSpec, RetrySpec, RolloutSpec
 from harn.manifest.routes import fault_of_path
 from harn.model.references import fault_of_secret
 
@@ -96,9 +96,11 @@ MATCH: Mapping[str, Field] = {
 }
 RETRY: Mapping[str, Field] = fields_of(RetrySpec)
 ROLLOUT: Mapping[str, Field] = fields_of(RolloutSpec)
+CIRCUIT: Mapping[str, Field] = fields_of(CircuitSpec)
 TABLES: Mapping[str, str] = {
     "match": "The events that this trigger accepts.",
     "retry": "Retries after a failed attempt.",
+    "circuit": "When the destination is given time to recover from failures; never by default for a local function.",
     "rollout": "Gradual rollout of a change of this trigger; all at once by default.",
     "secrets": "Name of a secret -> namespace/name, or an array of them to try in order.",
 }

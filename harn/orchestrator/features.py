@@ -7,6 +7,7 @@ from functools import partial
 
 from harn.alerts import feature as alerts
 from harn.backup import feature as backup
+from harn.circuits import feature as circuits
 from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
 from harn.history import feature as history
@@ -35,6 +36,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield rollout.install
     yield history.install
     yield deliveries.install
+    yield circuits.install
     yield alerts.install
     yield recovery.install
     yield maintenance.install

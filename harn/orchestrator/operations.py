@@ -71,7 +71,7 @@ class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
     Of the version, since the server's start: ``received``, ``dispatched``, ``failed``, ``dlq``, ``in_flight``. Of its
     trigger, over reloads and restarts: ``accepted``, ``running`` and ``waiting`` now, ``dead`` letters now, ``refused``
     (requests that were never events), the times of the last success, the last failure and the next due delivery, and
-    whether it is ``paused``.
+    whether it is ``paused``, and the state of its ``circuit``, null where it has none.
 
     :ivar share: percent of its trigger's new deliveries that the version takes; left out where there is no ramp.
     """
@@ -97,6 +97,7 @@ class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
     last_failure: str | None = None
     next_due: str | None = None
     paused: bool = False
+    circuit: str | None = None
 
 
 class BindingInfo(Result, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from harn.circuits.service import Circuits
 from harn.dispatch.pauses import Pauses
 from harn.errors import HarnError, ShuttingDown
 from harn.listener.port import ServerPort
@@ -211,6 +212,7 @@ class Orchestrator(Service):
         server.services.startService()
         await server.store.open()
         await server[Pauses].load()
+        await server[Circuits].load()
         report = await build_first_generation(server)
         if not report.ok:
             raise NotStarted(problems_of(report))

@@ -77,6 +77,7 @@ class ServerState:
     :ivar pinned: the live generation took the place of files that are not to be adopted; see `harn.reload.pin`.
     :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
     :ivar counts: by the key of a version; ``figures``: of each trigger. ``paused``: ids of triggers, or `ALL`.
+    :ivar circuits: by trigger id, the state of each circuit.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -88,6 +89,7 @@ class ServerState:
     counts: Mapping[str, VersionCounts]
     figures: Figures = NO_FIGURES
     paused: Collection[str] = ()
+    circuits: Mapping[str, str] = {}
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -128,6 +130,7 @@ def describe(facts: ServerFacts, state: ServerState) -> dict[str, Any]:
                 figures.of(binding.id),
                 _share_on_ramp(binding, ramps),
                 is_all_paused or binding.id in state.paused,
+                state.circuits.get(binding.id),
             )
             for binding in bindings
         ],
@@ -151,12 +154,18 @@ def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float 
 
 
 def entry(
-    binding: BindingVersion, counts: VersionCounts, figures: TriggerFigures, share: float | None, paused: bool
+    binding: BindingVersion,
+    counts: VersionCounts,
+    figures: TriggerFigures,
+    share: float | None,
+    paused: bool,
+    circuit: str | None,
 ) -> TriggerInfo:
     """
     Make the entry of one version, with the figures of its trigger; by position, since there may be ten thousand.
 
     :param share: of its trigger's new deliveries (0 to 1); None leaves it out.
+    :param circuit: the state of its trigger's circuit; None if it has none.
     """
     spec = binding.spec
     return TriggerInfo(
@@ -181,6 +190,7 @@ def entry(
         shown_time(figures.last_failure),
         shown_time(figures.next_due),
         paused,
+        circuit,
     )
 
 

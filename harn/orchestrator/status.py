@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.pauses import Pauses
 from harn.listener.port import ServerPort
@@ -112,6 +113,7 @@ def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
         bindings=list(registry),
         counts=server.metrics.versions,
         paused=server[Pauses].names(),
+        circuits=server[Circuits].states(),
         figures=server[Backlogs].figures(server[TriggerTotals]),
         ramps=registry.ramps,
         last_reload=coordinator.last,

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import ManifestInvalid
 from harn.manifest.interfaces import ProviderRules, Rules, SettingProblem
 from harn.manifest.load import check_document
-from harn.manifest.model import RolloutSpec
+from harn.manifest.model import CircuitSpec, RolloutSpec
 from harn.testing.manifests import trigger_text
 from tests.manifest.rules import PROVIDERS, RULES, UNHURRIED, complaints, load, source
 
@@ -126,10 +126,19 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(**{"dedupe-key": '"x"'}), 'dedupe-key: unknown key; did you mean "dedupe_key"?')
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
-        known = "unknown key; known: alerts, dedupe_key, filter, handler, handler_secrets, id, kind, match, "
+        known = "unknown key; known: alerts, circuit, dedupe_key, filter, handler, handler_secrets, id, kind, match, "
         known += "max_outstanding, path, provider, retry, rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, weight, when")
         self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, weight, when')
+
+    def test_circuit(self) -> None:
+        """A table, with defaults for what it leaves out; by default there is none."""
+        self.assertIsNone(load(one()).manifest.triggers["gh"].circuit)
+        self.assertEqual(load(one(circuit="{}")).manifest.triggers["gh"].circuit, CircuitSpec())
+        spec = load(one(circuit='{ failures = 3, reset = "5m", open = "dead_letter" }')).manifest.triggers["gh"].circuit
+        self.assertEqual(spec, CircuitSpec(failures=3, reset=300.0, open="dead_letter"))
+        self.check(one(circuit="{ failures = -1 }"), "circuit.failures: must be from 0 to 1000, got -1")
+        self.check(one(circuit="{ x = 1 }"), "circuit.x: unknown key; known: failures, open, reset")
 
     def test_rollout(self) -> None:
         """Shares in percent become shares of 1, durations seconds; all but the first share may be left out."""

@@ -106,6 +106,7 @@ class DescribeTests(SynchronousTestCase):
             "last_success": "1970-01-01T00:00:01.000Z",
             "next_due": "1970-01-01T00:00:02.000Z",
             "paused": True,
+            "circuit": "open",
         }
         report = ReloadReport(
             status="error", source="cli", actor="key:a", generation=2, digest="sha256:1", error="bad", at=1.0
@@ -126,6 +127,7 @@ class DescribeTests(SynchronousTestCase):
                     backlogs=late,
                 ),
                 paused={"gh"},
+                circuits={"gh": "open"},
                 last_reload=report,
             ),
         )

@@ -1,0 +1,1 @@
+"""Circuits: destinations that fail are given time to recover."""

@@ -1,0 +1,96 @@
+"""
+A circuit breaker for the destination of one trigger. Pure.
+
+Closed, everything begins. After so many deliveries in a row that failed an attempt it opens, and nothing begins until
+its time is up. Then it is half-open: one delivery begins, the probe, and its outcome closes or opens the circuit. What
+began before the circuit opened does not change it any more.
+
+It counts deliveries, not attempts: one event that fails each of its seven attempts is one failure.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from attrs import evolve, frozen
+
+from harn.manifest.model import CircuitSpec
+
+
+class Outcome(StrEnum):
+    """The result of an attempt, as far as it concerns the destination."""
+
+    ANSWERED = "answered"
+    """It works: the handler returned, or rejected this one event."""
+    FAILED = "failed"
+    POSTPONED = "postponed"
+    """Neither: the handler asked for a retry later."""
+    INTERRUPTED = "interrupted"
+    """Neither: the attempt was cut off or cancelled, and does not count."""
+
+
+class CircuitState(StrEnum):
+    """Whether deliveries begin."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@frozen(kw_only=True)
+class Circuit:
+    """
+    The state of one circuit.
+
+    :ivar failed: while closed: the deliveries (their ids) that failed an attempt since the last that did not.
+    :ivar failures: how many those were when it opened; 0 while closed.
+    :ivar retry_at: while open: when a probe may begin (seconds, Unix).
+    :ivar probe: while half-open: the delivery that decides.
+    """
+
+    state: CircuitState = CircuitState.CLOSED
+    failed: frozenset[int] = frozenset()
+    failures: int = 0
+    retry_at: float | None = None
+    probe: int | None = None
+
+    def may_begin(self, now: float) -> bool:
+        """Return whether a delivery may begin at ``now`` (seconds, Unix); if the circuit is open, as its probe."""
+        if self.state is CircuitState.OPEN:
+            return self.retry_at is None or now >= self.retry_at
+        return self.state is CircuitState.CLOSED
+
+    def begun(self, delivery_id: int) -> Circuit:
+        """Return the circuit after a delivery has begun that `may_begin` allowed."""
+        if self.state is CircuitState.OPEN:
+            return evolve(self, state=CircuitState.HALF_OPEN, retry_at=None, probe=delivery_id)
+        return self
+
+    def ended(self, delivery_id: int, outcome: Outcome, now: float, spec: CircuitSpec) -> Circuit:
+        """Return the circuit after an attempt has ended, at ``now`` (seconds, Unix)."""
+        if self.state is CircuitState.HALF_OPEN and self.probe == delivery_id:
+            if outcome is Outcome.ANSWERED:
+                return Circuit()
+            opened = self.opened(now, spec)
+            return evolve(opened, retry_at=now) if outcome is Outcome.INTERRUPTED else opened
+        if self.state is not CircuitState.CLOSED or outcome in (Outcome.POSTPONED, Outcome.INTERRUPTED):
+            return self
+        if outcome is Outcome.ANSWERED:
+            return Circuit() if self.failed else self
+        failed = self.failed | {delivery_id}
+        if len(failed) < spec.failures:
+            return evolve(self, failed=failed)
+        return Circuit(failures=len(failed)).opened(now, spec)
+
+    def opened(self, now: float, spec: CircuitSpec) -> Circuit:
+        """Return the circuit open, from ``now`` (seconds, Unix) on."""
+        return Circuit(state=CircuitState.OPEN, failures=self.failures, retry_at=now + spec.reset)
+
+
+def restored(failures: int, retry_at: float, reset: float, now: float) -> Circuit:
+    """
+    Return an open circuit of an earlier server; all times are seconds, Unix.
+
+    If the clock was set back meanwhile, it waits one whole ``reset`` and not longer.
+    """
+    return Circuit(state=CircuitState.OPEN, failures=failures, retry_at=min(retry_at, now + reset))

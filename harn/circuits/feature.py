@@ -1,0 +1,38 @@
+"""Circuits as a feature of a server; see `harn.server.Server`."""
+
+from __future__ import annotations
+
+from harn.circuits.circuit import CircuitState
+from harn.circuits.operations import OPERATIONS
+from harn.circuits.service import Circuits
+from harn.dispatch.dispatcher import Dispatcher
+from harn.observability.metrics import Metrics
+from harn.reload.events import Adopted, ReloadsClosed
+from harn.server import Server
+from harn.triggers.registry import Registry
+
+LEVELS = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
+"""What the gauge shows for each state."""
+
+
+def install(server: Server) -> None:
+    """Add the circuits as a gate of the dispatcher, with their operations and gauge."""
+    dispatcher = server[Dispatcher]
+    circuits = server.add(
+        Circuits(server.wall, server.store.checkpoints, server[Registry], dispatcher, server.lifecycle)
+    )
+    dispatcher.gates.add(circuits)
+    server.operations.add(circuits, *OPERATIONS)
+    server.lifecycle.subscribe(Adopted, lambda event: circuits.settings_changed())
+    server.lifecycle.subscribe(ReloadsClosed, lambda event: circuits.hand_over())
+    add_circuit_gauge(server.metrics, circuits)
+
+
+def add_circuit_gauge(metrics: Metrics, circuits: Circuits) -> None:
+    """Add the gauge of circuits."""
+    metrics.gauge(
+        "harn_circuit_state",
+        "State of a trigger's circuit: 0 closed, 1 half-open, 2 open.",
+        lambda: {(trigger_id,): LEVELS[circuits.of(trigger_id).state] for trigger_id in circuits},
+        ("trigger_id",),
+    )

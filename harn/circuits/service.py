@@ -1,0 +1,235 @@
+"""
+The circuits of a server: one for each trigger that has one, moved by the beginnings and ends of its attempts.
+
+They belong to the trigger, not to a version: a reload leaves them as they are, and what is open outlives a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from harn.circuits.circuit import Circuit, CircuitState, Outcome, restored
+from harn.clocks import WallTime, rfc3339
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.interfaces import Held, IGate
+from harn.errors import HandlerRejected, HandlerRetryAfter
+from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
+from harn.manifest.model import DEAD_LETTER, CircuitSpec
+from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
+from harn.store.checkpoints import ICheckpoints
+from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.circuits")
+
+NAME = "circuits"
+"""The name of the record in the store: by trigger id, each circuit that is not closed."""
+CLOSED = Circuit()
+KEPT_UNUSED = 86400.0
+"""Seconds after its time for which an open circuit is kept that nothing has tried, for example of a removed trigger."""
+
+
+class OpenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An open circuit in the store: ``retry_at`` is seconds, Unix; ``reset`` seconds."""
+
+    failures: int
+    retry_at: float
+    reset: float
+
+
+def outcome_of(settlement: Settlement) -> Outcome:
+    """Return what a settlement says about the destination."""
+    attempt = settlement.attempt
+    if attempt is None:
+        return Outcome.INTERRUPTED
+    if attempt.error_class is None or attempt.error_class == HandlerRejected.error_class:
+        return Outcome.ANSWERED
+    return Outcome.POSTPONED if attempt.error_class == HandlerRetryAfter.error_class else Outcome.FAILED
+
+
+@implementer(IGate)
+class Circuits:
+    """The circuits that have failures, or are not closed; a trigger without an entry has a closed one, or none."""
+
+    def __init__(
+        self,
+        wall: WallTime,
+        checkpoints: ICheckpoints,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._wall = wall
+        self._checkpoints = checkpoints
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._lifecycle = lifecycle
+        self._circuits: dict[str, Circuit] = {}
+        self._handed_over = False
+        lifecycle.subscribe(Begun, self._begun)
+        lifecycle.subscribe(Settled, self._settled)
+        lifecycle.subscribe(Interrupted, self._interrupted)
+
+    def spec(self, trigger_id: str) -> CircuitSpec | None:
+        """Return the settings of a trigger's circuit, of its newest version; None if it has none."""
+        binding = self._registry.active.get(trigger_id) or self._registry.newest(trigger_id)
+        spec = None if binding is None else binding.spec.circuit
+        return spec if spec is not None and spec.failures else None
+
+    def of(self, trigger_id: str) -> Circuit:
+        """Return the circuit of a trigger."""
+        return self._circuits.get(trigger_id, CLOSED)
+
+    def state(self, trigger_id: str) -> CircuitState | None:
+        """Return the state of a trigger's circuit; None if it has none."""
+        return None if self.spec(trigger_id) is None else self.of(trigger_id).state
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each trigger's circuit, by its id."""
+        return {trigger_id: self.of(trigger_id).state.value for trigger_id in self}
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the ids of all triggers that have a circuit."""
+        return (each for each in self._registry.active if self.spec(each) is not None)
+
+    # The gate
+
+    def held(self, trigger_id: str) -> Held | None:
+        """See `IGate.held`."""
+        circuit = self._circuits.get(trigger_id)
+        if circuit is None or (spec := self.spec(trigger_id)) is None or circuit.may_begin(self._wall.seconds()):
+            return None
+        refusal = refusal_of(trigger_id, circuit) if spec.open == DEAD_LETTER else None
+        return Held(CIRCUIT_OPEN, circuit.retry_at, keeps=True, refusal=refusal)
+
+    def rate(self, trigger_id: str) -> float | None:
+        """See `IGate.rate`."""
+        return None
+
+    # Beginnings and ends
+
+    def _begun(self, event: Begun) -> None:
+        circuit = self._circuits.get(event.trigger_id)
+        if circuit is not None and self.spec(event.trigger_id) is not None:
+            self._replace(event.trigger_id, event.binding, circuit.begun(event.delivery_id))
+
+    def _settled(self, event: Settled) -> None:
+        self._ended(event.trigger_id, event.binding, event.settlement.delivery_id, outcome_of(event.settlement))
+
+    def _interrupted(self, event: Interrupted) -> None:
+        self._ended(event.trigger_id, event.binding, event.delivery_id, Outcome.INTERRUPTED)
+
+    def _ended(self, trigger_id: str, binding: str, delivery_id: int, outcome: Outcome) -> None:
+        circuit = self._circuits.get(trigger_id)
+        if circuit is None and outcome is not Outcome.FAILED:
+            return
+        spec = self.spec(trigger_id)
+        if spec is not None:
+            before = CLOSED if circuit is None else circuit
+            self._replace(trigger_id, binding, before.ended(delivery_id, outcome, self._wall.seconds(), spec))
+
+    def close(self, trigger_id: str) -> bool:
+        """
+        Close a trigger's circuit, as an operator asks; what has waited begins.
+
+        :return: whether it was not closed.
+        """
+        was = self.of(trigger_id).state
+        newest = self._registry.newest(trigger_id)
+        self._replace(trigger_id, "" if newest is None else newest.key, CLOSED)
+        return was is not CircuitState.CLOSED
+
+    def _replace(self, trigger_id: str, binding: str, circuit: Circuit) -> None:
+        before = self.of(trigger_id)
+        if circuit == CLOSED:
+            self._circuits.pop(trigger_id, None)
+        else:
+            self._circuits[trigger_id] = circuit
+        if circuit.state is before.state and circuit.retry_at == before.retry_at:
+            return
+        if CircuitState.CLOSED in (before.state, circuit.state) or circuit.state is CircuitState.OPEN:
+            self._save()
+        if circuit.state is not before.state:
+            self._announce(trigger_id, binding, before, circuit)
+        self._dispatcher.gate_changed(trigger_id)
+
+    def _announce(self, trigger_id: str, binding: str, before: Circuit, circuit: Circuit) -> None:
+        newest = self._registry.newest(trigger_id)
+        destination = "" if newest is None else newest.spec.handler
+        if circuit.state is CircuitState.OPEN and circuit.retry_at is not None:
+            log.warn(
+                "{binding}: the circuit to {destination} is open: {failures} deliveries in a row failed; the next is"
+                " tried at {at}",
+                binding=binding,
+                destination=destination,
+                failures=circuit.failures,
+                at=rfc3339(circuit.retry_at),
+            )
+        elif circuit.state is CircuitState.CLOSED:
+            log.info("{binding}: the circuit to {destination} is closed", binding=binding, destination=destination)
+        self._lifecycle.emit(
+            CircuitChanged(
+                trigger_id=trigger_id,
+                binding=binding,
+                destination=destination,
+                before=before.state,
+                state=circuit.state,
+                failures=circuit.failures,
+                retry_at=circuit.retry_at,
+            )
+        )
+
+    # Reloads and restarts
+
+    def settings_changed(self) -> None:
+        """Apply the circuits' settings of the generation that is live now; their states stay as they are."""
+        for trigger_id in list(self._circuits):
+            self._dispatcher.gate_changed(trigger_id)
+
+    async def load(self) -> None:
+        """
+        Read the open circuits of an earlier server, before anything begins.
+
+        :raises EventLogUnavailable: they cannot be read.
+        """
+        found = await self._checkpoints.get(NAME) or {}
+        now = self._wall.seconds()
+        for trigger_id, each in msgspec.convert(found, dict[str, OpenRecord]).items():
+            if now < each.retry_at + KEPT_UNUSED:
+                self._circuits[trigger_id] = restored(each.failures, each.retry_at, each.reset, now)
+
+    def hand_over(self) -> None:
+        """Write nothing more: another program has them from now on."""
+        self._handed_over = True
+
+    def _save(self) -> None:
+        """Record the circuits that are not closed. One that is half-open reads as open, its time come."""
+        if self._handed_over:
+            return
+        now = self._wall.seconds()
+        kept: dict[str, OpenRecord] = {}
+        for trigger_id, each in self._circuits.items():
+            if each.state is not CircuitState.CLOSED:
+                spec, at = self.spec(trigger_id) or CircuitSpec(), now if each.retry_at is None else each.retry_at
+                kept[trigger_id] = OpenRecord(failures=each.failures, retry_at=at, reset=spec.reset)
+        saving: Deferred[None] = self._checkpoints.put(NAME, msgspec.to_builtins(kept) or None)
+        saving.addErrback(
+            lambda failure: log.warn(
+                "the state of the circuits could not be written, so that a restart closes them: {why}",
+                why=failure.getErrorMessage(),
+            )
+        )
+
+
+def refusal_of(trigger_id: str, circuit: Circuit) -> DeadLetter:
+    """Return what a delivery becomes while a circuit is open and its trigger does not let it wait."""
+    until = "" if circuit.retry_at is None else f"; the next is tried at {rfc3339(circuit.retry_at)}"
+    return DeadLetter(
+        reason=CIRCUIT_OPEN,
+        error_class=CIRCUIT_OPEN,
+        error=f"the circuit of trigger {trigger_id!r} is open: {circuit.failures} deliveries in a row failed{until}",
+    )
