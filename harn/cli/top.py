@@ -22,7 +22,7 @@ from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.cli.stats import duration
 from harn.errors import HarnError
-from harn.statistics.operations import Activity, NoParameters, TriggerActivity, show_activity
+from harn.statistics.operations import Activity, ShowActivity, TriggerActivity, show_activity
 
 INTERVAL = 1.0
 """Seconds between two looks."""
@@ -82,7 +82,7 @@ def top(once: bool, as_json: bool, **given: Any) -> None:
     reach.client()  # without a server it ends here
 
     def look() -> Activity:
-        found: Activity = ask(reach.client(), show_activity, NoParameters()).result
+        found: Activity = ask(reach.client(), show_activity, ShowActivity()).result
         return found
 
     try:

@@ -163,7 +163,7 @@ def _percentiles(durations: Durations) -> Percentiles | None:
     return None if p50 is None or p90 is None or p99 is None else Percentiles(p50=p50, p90=p90, p99=p99)
 
 
-class NoParameters(Parameters, frozen=True, kw_only=True):
+class ShowActivity(Parameters, frozen=True, kw_only=True):
     """No parameters."""
 
 
@@ -195,7 +195,7 @@ class Activity(Result, frozen=True, kw_only=True):
 
 
 @operation("activity", role=Role.READ, route=Get("/activity"))
-async def show_activity(statistics: StatisticsService, caller: Caller, wanted: NoParameters) -> Activity:
+async def show_activity(statistics: StatisticsService, caller: Caller, wanted: ShowActivity) -> Activity:
     """Show what each trigger does now, with counts for rates."""
     return await statistics.activity()
 
