@@ -26,9 +26,8 @@ class BacklogTests(SynchronousTestCase):
         self.server = server = KitServer(self.clock)
         self.dispatcher: Any = SimpleNamespace(in_progress={})
         registry: Any = SimpleNamespace(waiting=Counter(gh=1))
-        self.backlogs = Backlogs(
-            *(self.clock, self.clock, server.store.totals, self.dispatcher, registry, server.lifecycle)
-        )
+        totals, lifecycle = server.store.totals, server.lifecycle
+        self.backlogs = Backlogs(self.clock, self.clock, totals, self.dispatcher, registry, lifecycle)
         add_gauges(server.metrics, self.clock, self.backlogs)
         server.metrics.trigger("gh", "webhook")
         server.metrics.trigger("idle", "webhook")
