@@ -24,10 +24,11 @@ class BacklogTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(NOW)
         self.server = server = KitServer(self.clock)
-        self.dispatcher: Any = SimpleNamespace(in_progress={})
+        dispatcher: Any = SimpleNamespace(in_progress={})
+        self.dispatcher = dispatcher
         registry: Any = SimpleNamespace(waiting=Counter(gh=1))
         totals, lifecycle = server.store.totals, server.lifecycle
-        self.backlogs = Backlogs(self.clock, self.clock, totals, self.dispatcher, registry, lifecycle)
+        self.backlogs = Backlogs(self.clock, self.clock, totals, dispatcher, registry, lifecycle)
         add_gauges(server.metrics, self.clock, self.backlogs)
         server.metrics.trigger("gh", "webhook")
         server.metrics.trigger("idle", "webhook")
