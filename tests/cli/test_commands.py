@@ -395,7 +395,7 @@ class InspectTests(CommandCase):
                 "Triggers:",
                 "- id=gh provider=github kind=webhook handler=local version=2 state=active received=3 refused=0 "
                 "dispatched=2 failed=0 dlq=0 in_flight=1 accepted=12 running=1 waiting=2 dead=3 "
-                "last_success=2026-11-30T08:00:00.000Z last_failure=- next_due=- paused=false",
+                "last_success=2026-11-30T08:00:00.000Z last_failure=- next_due=- paused=false circuit=-",
                 "Connectors:",
                 "- none",
                 "Snapshot:",

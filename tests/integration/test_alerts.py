@@ -73,10 +73,10 @@ class AlertTests(ServerCase):
         document = json.loads(body)
         self.assertEqual((document["type"], document["trigger_id"]), ("alert.firing", "gh"))
         self.assertIn(f"harn orchestrator delivery {document['event_id']}", document["commands"])
-        (listed,) = self.checked("alerts")["alerts"]
-        self.assertEqual((listed["state"], listed["pending"]), ("firing", 0))
+        wait_until(lambda: self.listed()["pending"] == 0, "the receiver's answer to be read")
+        self.assertEqual(self.listed()["state"], "firing")
         server.kill()
-        (listed,) = self.checked("alerts")["alerts"]  # out of the store
+        listed = self.listed()  # out of the store
         self.assertEqual((listed["name"], listed["state"]), ("gh/dead_letter/webhook", "firing"))
         server = self.serve()
         server.deliver("/triggers/gh", delivery="again")
@@ -87,6 +87,11 @@ class AlertTests(ServerCase):
         self.assertEqual(record["payload"]["counts"], {"sent": 1})
         shown = server.stderr + self.orchestrator("alerts").stdout
         self.assertNotIn("s3cr3tt0ken", shown)
+
+    def listed(self) -> Any:
+        """Return the one alert as the command lists it."""
+        (found,) = self.checked("alerts")["alerts"]
+        return found
 
     def checked_records(self, topic: str) -> list[Any]:
         """Read the records of a topic."""
