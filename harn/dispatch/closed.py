@@ -31,6 +31,15 @@ class ClosedVersions:
             self._closed.setdefault(trigger_id, set()).add(number)
         return closed
 
+    async def remove(self, trigger_id: str, version: int) -> None:
+        """
+        Remove one from the record: deliveries run on it again.
+
+        :raises EventLogUnavailable: it is not on disk.
+        """
+        self._closed.get(trigger_id, set()).discard(version)
+        await self._save()
+
     async def add(self, trigger_id: str, version: int) -> None:
         """
         Record one more.
@@ -38,4 +47,8 @@ class ClosedVersions:
         :raises EventLogUnavailable: it is not on disk.
         """
         self._closed.setdefault(trigger_id, set()).add(version)
-        await self._checkpoints.put(NAME, {each: sorted(numbers) for each, numbers in self._closed.items()})
+        await self._save()
+
+    async def _save(self) -> None:
+        kept = {each: sorted(numbers) for each, numbers in self._closed.items() if numbers}
+        await self._checkpoints.put(NAME, kept or None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 from msgspec import structs
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
@@ -16,7 +16,9 @@ from harn.orchestrator.operations import Recovered, Stranded
 from harn.reload.drain import Drains
 from harn.reload.revive import Reviver
 from harn.server import Server
+from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore
+from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn")
 
@@ -80,8 +82,10 @@ class Recovery:
         dispatcher: Dispatcher,
         drains: Drains,
         drain_timeout: Callable[[], float],
+        registry: Registry,
     ) -> None:
         self._wall = wall
+        self._registry = registry
         self._store = store
         self._reviver = reviver
         self._dispatcher = dispatcher
@@ -138,13 +142,38 @@ class Recovery:
             )
         if recovery.backlog:
             unfinished = [(entry.trigger_id, entry.version) for entry in recovery.backlog]
-            revived = await self._reviver.revive(recovery.backlog, await self._dispatcher.closed.load(unfinished))
-            self._dispatcher.take_over(recovery.backlog)
+            closed = set(await self._dispatcher.closed.load(unfinished))
+            backlog = await self._keep_begun(recovery.backlog, closed) if recovery.crashed else recovery.backlog
+            revived = await self._reviver.revive(backlog, closed)
+            self._dispatcher.take_over(backlog)
             for binding in revived:
                 binding.release()  # of a trigger that is gone, the retries keep the newest only
             self._drains.begin(0, revived, self._drain_timeout())
             log.info("{count} unfinished deliveries go on", count=recovery.recovered)
         return recovery.recovered
+
+    async def _keep_begun(self, backlog: Iterable[Backlog], closed: set[tuple[str, int]]) -> Sequence[Backlog]:
+        """
+        Keep what ran when its server crashed on its version, though that is closed; move the rest to the newest.
+
+        :param closed: versions (trigger id, number) that begin nothing more; those that do again are removed.
+        :return: the backlog afterwards.
+        """
+        entries = {(each.trigger_id, each.version): each for each in backlog}
+        for trigger_id, version in sorted(closed & entries.keys()):
+            newest = self._registry.active.get(trigger_id)
+            if newest is None:
+                continue
+            stay, given = await self._store.recovery.keep_begun(trigger_id, version, newest.version)
+            if not stay:
+                continue
+            await self._dispatcher.closed.remove(trigger_id, version)
+            closed.discard((trigger_id, version))
+            entries[trigger_id, version] = evolve(entries[trigger_id, version], ready=stay)
+            key = trigger_id, newest.version
+            later = entries.get(key, Backlog(trigger_id=trigger_id, version=newest.version, ready=0, waiting=0))
+            entries[key] = evolve(later, ready=later.ready + given)
+        return list(entries.values())
 
     async def on_request(self, older_than: float, *, dry_run: bool) -> Recovered:
         """
@@ -184,5 +213,6 @@ def install(server: Server) -> None:
             server[Dispatcher],
             server[Drains],
             lambda: server.settings.reload.drain_timeout,
+            server[Registry],
         )
     )

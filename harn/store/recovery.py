@@ -59,6 +59,13 @@ class IRecovery(Interface):
         :param gone: that of a server whose process is known to have ended: those in any case.
         """
 
+    def keep_begun(trigger_id: str, version: int, to_version: int) -> Deferred[tuple[int, int]]:
+        """
+        Move those ready deliveries of a version to a later one that never ran when a server crashed, if any did.
+
+        :return: how many stay, and how many were moved; if none stays, none is moved.
+        """
+
     def stranded(
         older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
     ) -> Deferred[Sequence[StoredDelivery]]:

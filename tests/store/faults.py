@@ -127,6 +127,7 @@ WRITES: dict[str, Callable[[World], Any]] = {
     "deliveries.skip": lambda w: w.store.deliveries.skip(w.waiting, "cancelled"),
     "deliveries.redrive": lambda w: w.store.deliveries.redrive("gh", 1, 2, NOW - DAY),
     "recovery.recover": lambda w: w.store.recovery.recover(NOW, 1),
+    "recovery.keep_begun": lambda w: w.store.recovery.keep_begun("gh", 1, 2),
     "event_log.append": lambda w: w.store.event_log.append("audit.test", "kind", {"n": 2}),
     "generations.reserve": lambda w: w.store.generations.reserve(
         generation_of(3, binding_of(3, 3), bundle_id="sha256:b3", manifest_digest="sha256:d3"), b"bundle", b"text"

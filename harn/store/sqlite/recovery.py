@@ -80,6 +80,10 @@ _BACKLOG_LEFT = (
 _TAKE_OVER = "UPDATE deliveries INDEXED BY deliveries_unfinished SET owner = ? WHERE " + _LEFT_BEHIND
 _IS_INCURABLE = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state < 2 AND crashes >= ? AND " + _AMONG + ")"
 
+_READY_ON = " WHERE trigger_id = ? AND version = ? AND state = 0 AND state < 2 AND owner = ?"
+_COUNT_BEGUN = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished" + _READY_ON + " AND crashes > 0"
+_GIVE_UNBEGUN = "UPDATE deliveries INDEXED BY deliveries_unfinished SET version = ?" + _READY_ON + " AND crashes = 0"
+
 MOST_MOVED = 5000
 """
 Rows of one server that another takes over by writing them, some 50 ms of work. With more it takes over the number.
@@ -148,6 +152,15 @@ class SQLiteRecovery(Idea):
             if each != session.incarnation and each not in others and not has_unfinished(session.connection, each):
                 end(each)
         return found, session.incarnation
+
+    @writes
+    def keep_begun(self, session: Session, trigger_id: str, version: int, to_version: int) -> tuple[int, int]:
+        """See `IRecovery.keep_begun`."""
+        which = (trigger_id, version, session.incarnation)
+        (stay,) = session.connection.execute(_COUNT_BEGUN, which).fetchone()
+        if not stay:
+            return 0, 0
+        return int(stay), session.connection.execute(_GIVE_UNBEGUN, (to_version, *which)).rowcount
 
     def stranded(
         self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None

@@ -212,6 +212,19 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).crashed, 0)
         self.assertEqual(self.crashes_of("ran"), 1)
 
+    def test_what_ran_keeps_its_version(self) -> None:
+        """Of a version the deliveries that never ran are given to a later one, where another one ran at a crash."""
+        ran, _ = self.accept_one("ran"), self.accept_one("fresh")
+        self.crash()
+        self.result_of(self.store.recovery.recover(NOW, 10))
+        self.assertEqual(self.result_of(self.store.recovery.keep_begun("gh", 1, 3)), (0, 0))
+        self.crash(ran)
+        self.result_of(self.store.recovery.recover(NOW, 10))
+        self.assertEqual(self.result_of(self.store.recovery.keep_begun("gh", 1, 3)), (1, 1))
+        found = [self.result_of(self.store.deliveries.find(name)) for name in ("ran", "fresh")]
+        self.assertEqual([[row.version for row in rows] for rows in found], [[1], [3]])
+        self.assertEqual(self.result_of(self.store.recovery.keep_begun("gh", 1, 3)), (1, 0))
+
     def test_a_clean_end_is_not_counted(self) -> None:
         """A delivery that runs when its server is closed begins again, as if it had never run."""
         self.result_of(self.store.deliveries.begins(self.accept_one("e1")))
