@@ -123,14 +123,14 @@ def rows_of(found: DeliveryList, now: float) -> Rows:
     :param now: seconds, Unix: their age is measured from it.
     """
     columns = (
-        Column("Received", lambda row: row.received_at, drop=5),
+        Column("Received", lambda row: row.received_at, drop=6),
         Column("Event", lambda row: row.event_id, style="bold"),
         Column("Trigger", lambda row: row.trigger_id),
-        Column("Kind", lambda row: row.kind, drop=4),
+        Column("Kind", lambda row: row.kind, drop=5),
         Column("State", state_text, styles=STYLES),
         Column("Tries", lambda row: row.attempts, drop=3, is_right=True),
         Column("Age", lambda row: age(row.received_at, now), drop=2, is_right=True),
-        Column("Error", error_text, drop=1, wraps=True),
+        Column("Error", error_text, drop=4, wraps=True),
     )
     none = "No deliveries: none has been accepted, or none is as you asked."
     return Rows(title="Deliveries:", columns=columns, rows=found.deliveries, none=none)
