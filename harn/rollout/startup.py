@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
@@ -93,6 +93,8 @@ class Startup:
 
     async def _last_good(self, broken: ReloadReport, start: Start, *, waits: bool) -> ReloadReport:
         """Start from the last generation that served; if none exists, return the original failure."""
+        # This start adopts it, in place of the files; whoever adopted it before did not ask for that.
+        start = evolve(start, last=evolve(start.last, adoption=None))
         try:
             report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
         except GenerationUnknown as error:
