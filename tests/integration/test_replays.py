@@ -82,7 +82,7 @@ class ReplayTests(ServerCase):
         server = self.bad_deploy(40)
         self.write("handlers.py", GOOD)
         self.assertEqual(server.reload().status, 200)
-        begun = self.checked("replay", "--state", "dead", "--rate-limit", "20/s", "--yes")
+        begun = self.checked("replay", "--state", "dead", "--rate-limit", "8/s", "--yes")
         self.assertEqual((begun["matched"], begun["state"]), (40, "running"))
         for _ in range(2):
             server.kill()

@@ -55,6 +55,9 @@ class StartTests(ServerCase):
             "failed": 0,
             "dlq": 0,
             "in_flight": 0,
+            **dict.fromkeys(("accepted", "running", "waiting", "dead"), 0),
+            **dict.fromkeys(("last_success", "last_failure", "next_due", "circuit"), None),
+            "paused": False,
         }
         self.assertEqual(state["triggers"], [expected])
 

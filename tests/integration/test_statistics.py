@@ -18,7 +18,7 @@ def fails(event, context):
 MANIFEST = (
     trigger_text("gh"),
     trigger_text("bad", handler="handlers:fails", extra="retry = { max = 1 }"),
-    trigger_text("late", handler="handlers:fails", extra='retry = { max = 3, backoff = "svix" }'),
+    trigger_text("late", handler="handlers:fails", extra='retry = { max = 3, schedule = ["1h"] }'),
 )
 FIGURES = ("accepted", "running", "waiting", "dead", "refused", "last_success", "last_failure", "next_due")
 

@@ -121,7 +121,9 @@ class World:
         self.targets = server[Targets]
         self.drains, self.coordinator = server[Drains], server[Coordinator]
         self.rollouts, self.reverter, self.startup = server[Rollouts], server[Reverter], server[Startup]
-        self.recovery = Recovery(self.wall, self.store, server[Reviver], self.dispatcher, self.drains, lambda: 300.0)
+        self.recovery = Recovery(
+            self.wall, self.store, server[Reviver], self.dispatcher, self.drains, lambda: 300.0, self.registry
+        )
 
     def _subscribe(self) -> None:
         self.lifecycle.subscribe(VersionEnded, lambda event: self.retired.append(event.binding))
