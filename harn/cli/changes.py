@@ -13,7 +13,7 @@ from msgspec import UNSET
 from harn.cli.change_target import ChangeTarget, ServerTarget, find_target
 from harn.cli.deliveries import state_of
 from harn.cli.operations import parameters_from, print_json, with_parameters
-from harn.cli.output import warn
+from harn.cli.output import complain, warn
 from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
@@ -99,7 +99,15 @@ def change(
     else:
         show(answered.result)
     if event_ids and answered.result.skipped:
+        complain(skipped_text(answered.result))
         sys.exit(1)
+
+
+def skipped_text(done: Done) -> str:
+    """Return how many of the named deliveries were skipped, and why the first was."""
+    items = done.items  # type: ignore[attr-defined]
+    first = next((f"{item.event_id}: {item.reason}" for item in items if item.reason is not UNSET), "see the job")
+    return first if done.matched == 1 else f"{done.skipped} of {done.matched} were skipped; the first: {first}"
 
 
 def goes_on(done: Done) -> bool:

@@ -23,6 +23,7 @@ from harn.deliveries.operations import (
     ShowDelivery,
     list_dead_letters,
     list_deliveries,
+    number_of,
     show_delivery,
 )
 from harn.deliveries.redaction import no_credential
@@ -127,9 +128,9 @@ def place_of(store: OfflineStore, before: str) -> int:
 
     :raises DeliveryUnknown: no delivery has this id.
     """
-    if before.isascii() and before.isdigit():
-        return int(before)
-    number = store.ask(SQLiteDeliveryLists.place, before)
+    number = number_of(before)
+    if number is None:
+        number = store.ask(SQLiteDeliveryLists.place, before)
     if number is None:
         raise unknown(before)
     return number

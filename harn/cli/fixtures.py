@@ -82,6 +82,8 @@ def read_document(file: str) -> Any:
             with open(file, encoding="utf-8") as source:
                 document = json.load(source)
         read_fixture(document)
+    except RecursionError:
+        raise FixtureWrong(f"{file}: not a fixture: its JSON is nested too deeply") from None
     except ValueError as error:
         raise FixtureWrong(f"{file}: not a fixture: {error}") from error
     return document

@@ -61,6 +61,7 @@ class StoreTarget:
             guard=lock.check,
             evidence=(state_path(self.state_dir),),
         )
+        store.lists.nothing_runs = True
         await store.open()
         try:
             return await change_offline(reactor, wall, store, triggers, operation, wanted)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harn.reload.coordinator import Coordinator
 
 MOST_LISTED = 1000
+MOST_DIGITS = 18
+"""Of a number that a list goes on from: the store has none that is longer."""
 NonEmpty = Meta(min_length=1)
 
 
@@ -93,6 +95,15 @@ class ListDeliveries(Selecting, frozen=True, kw_only=True):
         | None
     ) = None
 
+    def __post_init__(self) -> None:
+        """
+        Check the place, too.
+
+        :raises ValueError: it is a number that no list can have given.
+        """
+        super().__post_init__()
+        number_of(self.before or "")
+
 
 class ShowDelivery(Parameters, frozen=True, kw_only=True):
     """Which delivery."""
@@ -106,6 +117,19 @@ class ListDeadLetters(Parameters, frozen=True, kw_only=True):
     trigger: Annotated[str, shown_as("ID"), Meta(description="Of this trigger only.")] | None = None
 
 
+def number_of(before: str) -> int | None:
+    """
+    Return the number that a list goes on from, None if that is an event id.
+
+    :raises ValueError: the number is too large.
+    """
+    if not (before.isascii() and before.isdigit()):
+        return None
+    if len(before) > MOST_DIGITS:
+        raise ValueError(f"before: must be an event id, or a number of at most {MOST_DIGITS} digits, got {before!r}")
+    return int(before)
+
+
 @operation("deliveries.list", role=Role.READ, route=Get("/deliveries"))
 async def list_deliveries(service: DeliveryService, caller: Caller, wanted: ListDeliveries) -> DeliveryList:
     """
@@ -113,10 +137,9 @@ async def list_deliveries(service: DeliveryService, caller: Caller, wanted: List
 
     :raises DeliveryUnknown: the one that the list goes on from is not kept.
     """
-    before: int | None = None
-    if wanted.before:
-        is_number = wanted.before.isascii() and wanted.before.isdigit()
-        before = int(wanted.before) if is_number else await service.reader.place(wanted.before)
+    before = number_of(wanted.before or "")
+    if wanted.before and before is None:
+        before = await service.reader.place(wanted.before)
     selection = wanted.selection(service.reader.wall.seconds())
     return describe_list(await service.reader.scan(selection, wanted.limit, before))
 

@@ -49,7 +49,7 @@ class Where:
         """
         try:
             return is_truthy(self._compiled.search(self._document(delivery, now)))
-        except (JMESPathError, TypeError, ValueError, ArithmeticError) as error:
+        except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise NotEvaluated(str(error).partition("\n")[0]) from error
 
     def _document(self, delivery: ListedDelivery, now: float) -> Mapping[str, Any]:

@@ -30,17 +30,25 @@ class Operations:
         self._audit = audit
         self._services: dict[str, Any] = {}
         self._operations: dict[str, Operation[Any, Any, Any]] = {}
+        self._kinds: dict[str, type[Struct]] = {}
 
     def add(self, service: S, *operations: Operation[S, Any, Any]) -> None:
         """
         Add operations of ``service``.
 
-        :raises ValueError: there is one of the same name or route.
+        :raises ValueError: there is one of the same name or route; or its parameters or result are of a class whose
+            name another class has, so that the API's document could not tell the two apart.
         """
         for each in operations:
             same = [one for one in self._operations.values() if one.name == each.name or one.route == each.route]
             if same:
                 raise ValueError(f"name and route of {each.name} must be its own, but are those of {same[0].name}")
+            for kind in (each.parameters, each.result):
+                if self._kinds.setdefault(kind.__name__, kind) is not kind:
+                    raise ValueError(
+                        f"{each.name}: the name of {kind.__module__}.{kind.__name__} must be its own, but"
+                        f" {self._kinds[kind.__name__].__module__} has a class of that name; rename one"
+                    )
             self._operations[each.name] = each
             self._services[each.name] = service
 

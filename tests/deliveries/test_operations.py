@@ -95,6 +95,15 @@ class OperationTests(SynchronousTestCase):
             },
         )
 
+    def test_nothing_runs(self) -> None:
+        """Where no server runs, what a note says that ran is listed as it is stored."""
+        number = self.accept("e1")
+        self.store.deliveries.begins(number, waits=False)
+        self.assertEqual(self.ask(list_deliveries, ListDeliveries()).deliveries[0].state, "running")
+        self.store.lists.nothing_runs = True
+        self.assertEqual(self.ask(list_deliveries, ListDeliveries(state="running")).deliveries, ())
+        self.assertEqual(self.ask(list_deliveries, ListDeliveries(state="ready")).deliveries[0].event_id, "e1")
+
     def test_pages(self) -> None:
         """A list that is cut says where it goes on; so does the id of its last entry."""
         for number in range(5):
@@ -107,6 +116,9 @@ class OperationTests(SynchronousTestCase):
         last = self.ask(list_deliveries, ListDeliveries(limit=2, before="e1"))
         self.assertEqual(([each.event_id for each in last.deliveries], last.more, last.before), (["e0"], False, UNSET))
         self.failureResultOf(asked(list_deliveries, self.service, ListDeliveries(before="gone")), DeliveryUnknown)
+        self.assertEqual(len(self.ask(list_deliveries, ListDeliveries(before="9" * 18)).deliveries), 5)
+        for number in ("9" * 19, "9" * 5000):
+            self.assertRaisesRegex(ValueError, "at most 18 digits", ListDeliveries, before=number)
 
     def test_filters(self) -> None:
         """States, trigger, kind and age choose; an expression is evaluated off the reactor's thread."""

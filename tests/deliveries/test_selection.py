@@ -75,6 +75,8 @@ class WhereTests(SynchronousTestCase):
         """A function on a value of the wrong kind is an error of that delivery."""
         with self.assertRaises(NotEvaluated):
             compile_where("length(attempts)").holds(listed(), NOW)
+        with self.assertRaises(NotEvaluated):
+            compile_where(" || ".join(["reason"] * 3000)).holds(listed(), NOW)
 
     def test_damaged_event(self) -> None:
         """A delivery whose envelope is damaged has its id, provider and kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -102,6 +103,18 @@ class RunningTests(RegistryCase):
             error = self.assertRaises(ValueError, self.operations.add, self.shelf, each)
             self.assertIn(f"are those of {other}", str(error))
         self.assertEqual([each.name for each in self.operations], ["books.count", "books.lend"])
+
+    def test_same_name_of_a_class(self) -> None:
+        """Of two classes with one name the API's document would show one: the second is refused, with both modules."""
+        other = type(Lend)("Lend", (Parameters,), {"__module__": "elsewhere"}, frozen=True, kw_only=True)
+
+        async def run(shelf: Shelf, caller: Caller, wanted: Nothing) -> Count:
+            return Count(count=0)
+
+        declared = operation("books.borrow", role=Role.READ, route=Get("/borrowed"))(run)
+        error = self.assertRaises(ValueError, self.operations.add, self.shelf, evolve(declared, parameters=other))
+        self.assertIn("elsewhere.Lend must be its own", str(error))
+        self.assertIn(__name__, str(error))
 
 
 class AuditTests(RegistryCase):

@@ -134,6 +134,12 @@ ROWS_1 = (
 )
 """One row or more of each table, as a server of version 1 wrote them."""
 
+OLD = (
+    "(id, event_id, trigger_id, version, provider, kind, owner, received_at, replay_of, state, attempts, passed,"
+    " recoveries, due_at, settled_at, dead_number, reason, error_class, error, result) VALUES"
+)
+"""The columns of a delivery that a server of version 1 names."""
+
 
 class MigrationTests(SQLiteTestCase):
     def setUp(self):
@@ -236,7 +242,7 @@ class MigrationTests(SQLiteTestCase):
     def test_from_schema_2(self):
         """A database of schema 2 keeps its claims, which last as they did, and counts no crashes that it never saw."""
         path, connection = self.another_old()
-        migrate(connection, 1, 2)
+        migrate(connection, 2)
         self.assertEqual(shape_of(path)["user_version"], 2)
         connection.execute("UPDATE deliveries SET recoveries = 9 WHERE id = 5")
         connection.execute("INSERT INTO standing (name, value) VALUES ('name', ?)", (b"[1]",))
@@ -257,7 +263,7 @@ class MigrationTests(SQLiteTestCase):
     def test_from_schema_3(self):
         """What a predicate had refused is skipped, and what a server of before ends meanwhile is done."""
         path, connection = self.another_old()
-        migrate(connection, 1, 3)
+        migrate(connection, 3)
         connection.execute("UPDATE deliveries SET state = 2, settled_at = ? WHERE id = 5", (NOW,))
         connection.execute("UPDATE deliveries SET state = 2, settled_at = ?, result = x'31' WHERE id = 6", (NOW,))
         store = SQLiteStore.at(path, self.clock)
@@ -336,6 +342,41 @@ class MigrationTests(SQLiteTestCase):
         self.result_of(store.open())
         self.assertEqual(len(self.result_of(store.generations.history(5))), 2)
         self.result_of(store.close())
+
+    def test_each_costly_piece_is_a_transaction(self):
+        """A server of before can write between two indices: none shares a transaction with anything else."""
+        _, connection = self.another_old()
+        seen = []
+        connection.set_trace_callback(seen.append)
+        migrate(connection, SCHEMA_VERSION, sleep=lambda seconds: None)
+        transactions = "\n".join(seen).split("COMMIT")
+        costly = [each for each in transactions if "CREATE INDEX" in each or "UPDATE deliveries" in each]
+        self.assertGreater(len(costly), 8)
+        for each in costly:
+            self.assertEqual(each.count("CREATE INDEX") + each.count("UPDATE deliveries"), 1, each)
+            self.assertNotIn("CREATE TABLE", each)
+
+    def test_one_that_was_cut_off(self):
+        """A server of before can go on after a migration that ended half-way, and the next migration ends it."""
+        path, connection = self.another_old()
+
+        def refuse(action, name, *others):
+            is_index = action == sqlite3.SQLITE_CREATE_INDEX and name == "deliveries_by_kind"
+            return sqlite3.SQLITE_DENY if is_index else sqlite3.SQLITE_OK
+
+        connection.set_authorizer(refuse)
+        self.assertRaises(sqlite3.Error, migrate, connection, SCHEMA_VERSION)
+        connection.set_authorizer(None)
+        self.assertEqual(shape_of(path)["user_version"], 1)
+        connection.execute(ROWS_1[0].format(now=NOW).replace("(5, 'ready'", "(30, 'later'").replace("VALUES", OLD))
+        store = SQLiteStore.at(path, self.clock)
+        self.result_of(store.open())
+        self.addCleanup(lambda: self.result_of(store.close()))
+        self.assertEqual(shape_of(path), shape_of(self.path))
+        self.assertEqual(self.result_of(store.deliveries.states([5, 30])), {})
+        self.result_of(store.recovery.recover(NOW, 10))
+        self.assertEqual(self.result_of(store.deliveries.states([5, 30])), {5: READY, 30: READY})
+        self.assertEqual(connection.execute("SELECT name FROM standing").fetchall(), [("schema_oldest",)])
 
     def test_two_open_at_once(self):
         """Of two that find an old database at once, one migrates it, and the other finds it done."""

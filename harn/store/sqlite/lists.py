@@ -159,7 +159,13 @@ _INDEXED = frozenset((READY, WAITING, DEAD, DISCARDED, REPLAYED))
 
 @implementer(IDeliveryLists)
 class SQLiteDeliveryLists(Idea):
-    """`IDeliveryLists` on SQLite."""
+    """
+    `IDeliveryLists` on SQLite.
+
+    :ivar nothing_runs: no server uses the store: what ran when one was killed is ready, or waits, as it is stored.
+    """
+
+    nothing_runs = False
 
     @reads
     def part(
@@ -230,7 +236,7 @@ class SQLiteDeliveryLists(Idea):
 
 def _running(lists: SQLiteDeliveryLists | None) -> Running:
     """Return what runs; nothing does where no server has the store open."""
-    return {} if lists is None else lists._executor.notes.read()
+    return {} if lists is None or lists.nothing_runs else lists._executor.notes.read()
 
 
 def _candidates(

@@ -4,11 +4,18 @@ Brings a database of an older schema up to date, without harm to a server of tha
 So each step only adds: columns with a default, which an INSERT that does not know them leaves out, and tables, which it
 does not look at. What would change or remove anything waits until no server of before can run. A server of before
 may be started again, too, after an upgrade that failed: the database says from which schema on one can write to it.
+
+Tables and columns come in one transaction, whose cost does not grow with the rows. What does grow, indices and changes
+of rows, follows piece by piece, each in a transaction of its own, so that a server of before waits for one piece, and
+not for all. A migration that was cut off goes on with the next start; the new version is written after the last piece.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _STEPS: dict[int, tuple[str, ...]] = {
     # 2: what a generation was made of, so that it can be shown and recalled; values that outlive a restart.
@@ -36,7 +43,8 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE attempts ADD COLUMN traceback TEXT",
         "ALTER TABLE attempts ADD COLUMN output TEXT",
         # So far a delivery was done without a result when its predicate had refused it.
-        "UPDATE deliveries SET ended_as = 4, skip_reason = 'predicate' WHERE state = 2 AND result IS NULL",
+        "UPDATE deliveries SET ended_as = 4, skip_reason = 'predicate'"
+        " WHERE id BETWEEN ? AND ? AND state = 2 AND result IS NULL",
         "CREATE INDEX deliveries_by_trigger ON deliveries (id / 1024, trigger_id)",
         "CREATE INDEX deliveries_by_kind ON deliveries (id / 1024, kind)",
         "CREATE INDEX deliveries_exceptions ON deliveries (state, ended_as)"
@@ -64,7 +72,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         " count INTEGER NOT NULL, PRIMARY KEY (minute, trigger_id, reason)) WITHOUT ROWID",
     ),
 }
-"""For each version of the schema, the statements that make it out of the one before."""
+"""For each version of the schema, the statements that make it out of the one before; an UPDATE is of a range of ids."""
 
 OLDEST = 2
 """The oldest schema whose servers can write to a database of the newest: a step that does not only add raises it."""
@@ -72,28 +80,98 @@ _NAME = "schema_oldest"
 """What ``standing`` keeps `OLDEST` under."""
 
 
-def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
-    """
-    Run the steps from ``version`` to ``wanted``, within the caller's transaction.
+_PREPARED = "schema_prepared"
+"""What ``standing`` keeps, until a migration is done, the version whose tables and columns are there."""
+_GROWING = ("CREATE INDEX ", "UPDATE ")
+"""How statements begin whose cost grows with the rows."""
+SLICE = 50_000
+"""Deliveries that one UPDATE changes."""
+LONG, PAUSE = 0.05, 0.2
+"""After a piece of more than ``LONG`` seconds another server gets ``PAUSE`` seconds to write: SQLite tries each 0.1."""
 
-    :raises sqlite3.Error: a step failed; the caller rolls back, and all is as before.
+
+def migrate(connection: sqlite3.Connection, wanted: int, sleep: Callable[[float], None] = time.sleep) -> None:
     """
-    for step in range(version + 1, wanted + 1):
+    Run the steps up to the version ``wanted``, outside of a transaction. Blocks, for a second per million deliveries
+    and piece; whoever else migrates at the same time does no harm.
+
+    :param sleep: waits so many seconds.
+    :raises sqlite3.Error: a step failed. If it was one of tables and columns, all is as before; else the version is,
+        and the next call goes on.
+    """
+    with _transaction(connection):
+        first = version_of(connection) + 1
+        for step in range(max(first, _prepared(connection) + 1), wanted + 1):
+            for statement in _STEPS[step]:
+                if not statement.startswith(_GROWING):
+                    connection.execute(statement)
+        if first <= wanted:
+            _note(connection, _PREPARED, wanted)
+        (highest,) = connection.execute("SELECT coalesce(max(id), 0) FROM deliveries").fetchone()
+    for statement, values in _pieces(range(first, wanted + 1), highest):
+        began = time.monotonic()
+        with _transaction(connection):
+            if version_of(connection) >= wanted:
+                return
+            connection.execute(statement, values)
+        if time.monotonic() - began > LONG:
+            sleep(PAUSE)
+    with _transaction(connection):
+        if version_of(connection) < wanted:
+            connection.execute(f"PRAGMA user_version = {wanted}")
+            connection.execute("DELETE FROM standing WHERE name = ?", (_PREPARED,))
+            note_oldest(connection)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of the schema."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _pieces(steps: range, highest: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the statements whose cost grows, and their values; each may be run again."""
+    for step in steps:
         for statement in _STEPS[step]:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {wanted}")
-    note_oldest(connection)
+            if statement.startswith("CREATE INDEX "):
+                yield statement.replace("CREATE INDEX ", "CREATE INDEX IF NOT EXISTS ", 1), ()
+            elif statement.startswith(_GROWING):
+                for first in range(1, highest + 1, SLICE):
+                    yield statement, (first, first + SLICE - 1)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _note(connection: sqlite3.Connection, name: str, value: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO standing (name, value) VALUES (?, ?)", (name, b"%d" % value))
+
+
+def _prepared(connection: sqlite3.Connection) -> int:
+    """Return the version up to which tables and columns are there already; 0 if no migration was cut off."""
+    return _number(connection, _PREPARED) or 0
 
 
 def note_oldest(connection: sqlite3.Connection) -> None:
     """Record in a database of the newest schema which servers can write to it, for servers with an older one."""
-    connection.execute("INSERT OR REPLACE INTO standing (name, value) VALUES (?, ?)", (_NAME, b"%d" % OLDEST))
+    _note(connection, _NAME, OLDEST)
 
 
 def oldest_writer(connection: sqlite3.Connection) -> int | None:
     """Return what a newer server noted by `note_oldest`; None when it noted nothing."""
+    return _number(connection, _NAME)
+
+
+def _number(connection: sqlite3.Connection, name: str) -> int | None:
     try:
-        row = connection.execute("SELECT value FROM standing WHERE name = ?", (_NAME,)).fetchone()
+        row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
         return None if row is None else int(row[0])
     except (sqlite3.OperationalError, ValueError, TypeError):  # it has no such table, or another
         return None

@@ -149,10 +149,10 @@ def _ensure_schema(connection: sqlite3.Connection, path: str, create: bool) -> N
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             note_oldest(connection)
-        elif version < SCHEMA_VERSION:
-            migrate(connection, version, SCHEMA_VERSION)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    if version is not None and version < SCHEMA_VERSION:
+        migrate(connection, SCHEMA_VERSION)
