@@ -69,6 +69,7 @@ class Circuits:
         self._dispatcher = dispatcher
         self._lifecycle = lifecycle
         self._circuits: dict[str, Circuit] = {}
+        self._expired: dict[str, Circuit] = {}
         self._handed_over = False
         lifecycle.subscribe(Begun, self._begun)
         lifecycle.subscribe(Settled, self._settled)
@@ -186,8 +187,20 @@ class Circuits:
     # Reloads and restarts
 
     def settings_changed(self) -> None:
-        """Apply the circuits' settings of the generation that is live now; their states stay as they are."""
+        """
+        Apply the circuits' settings of the generation that is live now; their states stay as they are.
+
+        Only one that was switched off is closed, and one that was not kept over a restart is announced as closed: who
+        was told that it is open would wait for its end.
+        """
+        expired, self._expired = self._expired, {}
+        for trigger_id, circuit in expired.items():
+            newest = self._registry.newest(trigger_id)
+            if newest is not None:
+                self._announce(trigger_id, newest.key, circuit, CLOSED)
         for trigger_id in list(self._circuits):
+            if trigger_id in self._registry.active and self.spec(trigger_id) is None:
+                self.close(trigger_id)
             self._dispatcher.gate_changed(trigger_id)
 
     async def load(self) -> None:
@@ -199,8 +212,8 @@ class Circuits:
         found = await self._checkpoints.get(NAME) or {}
         now = self._wall.seconds()
         for trigger_id, each in msgspec.convert(found, dict[str, OpenRecord]).items():
-            if now < each.retry_at + KEPT_UNUSED:
-                self._circuits[trigger_id] = restored(each.failures, each.retry_at, each.reset, now)
+            kept = self._circuits if now < each.retry_at + KEPT_UNUSED else self._expired
+            kept[trigger_id] = restored(each.failures, each.retry_at, each.reset, now)
 
     def hand_over(self) -> None:
         """Write nothing more: another program has them from now on."""

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.circuits.circuit import CircuitState
-from harn.circuits.service import Circuits
+from harn.circuits.service import KEPT_UNUSED, Circuits
 from harn.errors import CallInterrupted, HandlerRaised, HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import CircuitChanged
 from harn.manifest.model import CircuitSpec, RetrySpec
@@ -182,6 +182,21 @@ class OutlivingTests(CircuitCase):
         world.take()
         self.adopt(world, failures=0)
         self.assertEqual(len(world.calls), 1)
+
+    def test_switched_off(self) -> None:
+        """One that a reload switches off is announced as closed: an alert of it would never end."""
+        world = self.opened()
+        self.adopt(world, failures=0)
+        self.assertEqual(self.changes, [("closed", "open"), ("open", "closed")])
+
+    def test_not_kept(self) -> None:
+        """One that was open when its server ended, more than a day ago, is announced as closed, once."""
+        world = self.opened()
+        world.clock.rightNow += KEPT_UNUSED + 61.0
+        following = self.adopt(self.equip(World(store=world.store, clock=world.clock)))
+        self.assertEqual((self.circuits.state("gh"), self.changes), (CircuitState.CLOSED, [("open", "closed")]))
+        self.adopt(following, timeout=9.0)
+        self.assertEqual(len(self.changes), 1)
 
     def test_restart(self) -> None:
         """An open circuit is open in the next server, for the rest of its time; a closed one is not."""

@@ -346,7 +346,7 @@ class MigrationTests(SQLiteTestCase):
     def test_each_costly_piece_is_a_transaction(self):
         """A server of before can write between two indices: none shares a transaction with anything else."""
         _, connection = self.another_old()
-        seen = []
+        seen: list[str] = []
         connection.set_trace_callback(seen.append)
         migrate(connection, SCHEMA_VERSION, sleep=lambda seconds: None)
         transactions = "\n".join(seen).split("COMMIT")
