@@ -20,7 +20,7 @@ from harn.dispatch.interfaces import Held, IGate
 from harn.errors import HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
-from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
+from harn.model.delivery import CIRCUIT_OPEN, DONE, DeadLetter, Settlement
 from harn.store.checkpoints import ICheckpoints
 from harn.triggers.registry import Registry
 
@@ -119,6 +119,8 @@ class Circuits:
             self._replace(event.trigger_id, event.binding, circuit.begun(event.delivery_id))
 
     def _settled(self, event: Settled) -> None:
+        if event.settlement.state is DONE and event.trigger_id not in self._circuits:
+            return  # nearly all of them
         self._ended(event.trigger_id, event.binding, event.settlement.delivery_id, outcome_of(event.settlement))
 
     def _interrupted(self, event: Interrupted) -> None:

@@ -57,7 +57,7 @@ class Cancellations:
 
     def _cancel_in_hand(self, delivery: Delivery) -> Deferred[bool]:
         ended: Deferred[bool] = Deferred()
-        delivery.cancelling.append(ended)
+        delivery.cancelling += (ended,)
         queue = delivery.queue
         if delivery.phase in (Phase.QUEUED, Phase.INTERRUPTED):
             self._scheduler.remove(delivery)

@@ -122,7 +122,7 @@ class Delivery:
         self.size = len(envelope) + length - self.large
         self.calling: Deferred[Returned] | None = None
         self.again: IDelayedCall | None = None
-        self.cancelling: list[Deferred[bool]] = []
+        self.cancelling: tuple[Deferred[bool], ...] = ()
 
     @classmethod
     def accepted(cls, delivery_id: int, queue: Queue, new: NewDelivery) -> Delivery:

@@ -222,6 +222,11 @@ class Share:
         self.refusal: DeadLetter | None = None
         self.pace: Pace | None = None
 
+    @property
+    def has_unbegun(self) -> bool:
+        """Whether memory has deliveries of it that have not begun."""
+        return any(queue.count for queue in self.queues.values())
+
     def next_small(self) -> Queue | None:
         """Return the queue whose first delivery was accepted first, of those without a large body."""
         found: Queue | None = None

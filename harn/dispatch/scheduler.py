@@ -116,7 +116,8 @@ class Scheduler:
         del self.running[delivery.delivery_id]
         share.running -= 1
         self._bodies.end(delivery)
-        self.enlist(share)
+        if share.has_unbegun:
+            self.enlist(share)
         for crowded in self._crowded:
             self.enlist(crowded)
         self._crowded.clear()
