@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 import harn
-from harn.errors import BackupRefused, StateDirectoryUnusable
+from harn.errors import BackupFailed, BackupRefused, StateDirectoryUnusable
 from harn.store.backup import Origin
 from harn.store.lock import LOCK_FILE, StateDirectoryLock
 from harn.store.sqlite.copying import Copied, refuse_foreign, restore
@@ -66,7 +66,15 @@ def restore_into(state_dir: str, file: str) -> Copied:
         refuse_filled(state_dir)
         copied = restore(file, database_of(state_dir))
         if copied.origin is not None and copied.origin.digest_key is not None:
-            _write_key(state_dir, copied.origin.digest_key)
+            try:
+                _write_key(state_dir, copied.origin.digest_key)
+            except OSError as error:
+                for name in (DATABASE, DIGEST_KEY):
+                    with suppress(OSError):
+                        os.unlink(os.path.join(state_dir, name))
+                raise BackupFailed(
+                    f"nothing restored from {file}: {DIGEST_KEY}: {error.strerror}; try again"
+                ) from error
         return copied
     finally:
         lock.release()

@@ -117,8 +117,8 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual(([each.event_id for each in last.deliveries], last.more, last.before), (["e0"], False, UNSET))
         self.failureResultOf(asked(list_deliveries, self.service, ListDeliveries(before="gone")), DeliveryUnknown)
         self.assertEqual(len(self.ask(list_deliveries, ListDeliveries(before="9" * 18)).deliveries), 5)
-        for number in ("9" * 19, "9" * 5000):
-            self.assertRaisesRegex(ValueError, "at most 18 digits", ListDeliveries, before=number)
+        for too_large in ("9" * 19, "9" * 5000):
+            self.assertRaisesRegex(ValueError, "at most 18 digits", ListDeliveries, before=too_large)
 
     def test_filters(self) -> None:
         """States, trigger, kind and age choose; an expression is evaluated off the reactor's thread."""

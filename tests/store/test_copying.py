@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harn.backup import state
 from harn.errors import BackupFailed, BackupRefused
 from harn.model.delivery import WAITING
 from harn.store.backup import Origin
@@ -134,9 +136,18 @@ class BackUpTests(SQLiteTestCase):
 
     def test_what_a_killed_one_left_is_no_obstacle(self):
         """A part that a killed process left is written over."""
-        Path(self.file + ".part").write_bytes(b"half of it" * 1000)
-        self.back_up()
-        self.assertEqual(os.listdir(self.folder), ["copy.harn"])
+        for left in (lambda: b"", lambda: b"\0" * 5000, lambda: Path(self.file).read_bytes()[:5000]):
+            Path(self.file + ".part").write_bytes(left())
+            Path(self.file).unlink(missing_ok=True)
+            self.back_up()
+            self.assertEqual(os.listdir(self.folder), ["copy.harn"])
+
+    def test_another_file_in_the_way(self):
+        """A file that happens to have the name of the part is left as it is, and named."""
+        other = Path(self.file + ".part")
+        other.write_text("a letter")
+        self.assertIn(str(other), str(self.assertRaises(BackupRefused, self.back_up)))
+        self.assertEqual((other.read_text(), os.listdir(self.folder)), ("a letter", ["copy.harn.part"]))
 
     def test_no_such_directory(self):
         """A place that cannot be written is named."""
@@ -156,6 +167,23 @@ class BackUpTests(SQLiteTestCase):
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 1)
         self.assertEqual(self.accept_one("e2"), accepted + 1)
         self.assertEqual(self.ready_ids(), [accepted, accepted + 1])
+
+    def test_the_key_cannot_be_written(self):
+        """Where the disk has room for the event log alone, the directory is empty again, and the next try works."""
+        self.accept_one("e1")
+        key = Origin(made_at=NOW, harn_version="1", host="h", digest_key=b"k" * 32)
+        back_up(self.path, self.file, key, replaces=False)
+        directory = self.mktemp()
+
+        def full(*arguments: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch = self.patch(state, "_write_key", full)
+        error = self.assertRaises(BackupFailed, state.restore_into, directory, self.file)
+        self.assertIn("digest.key: No space left on device", str(error))
+        patch.restore()
+        state.restore_into(directory, self.file)
+        self.assertEqual(Path(directory, "digest.key").read_bytes(), b"k" * 32)
 
     def test_a_plain_copy_is_examined_too(self):
         """The database of a server that has ended is as good as a backup; nothing is made beside it."""

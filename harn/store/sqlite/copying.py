@@ -119,9 +119,12 @@ def is_ours(path: str) -> bool:
     """Return whether a file is a database of harn's, by its first bytes."""
     try:
         with open(path, "rb") as opened:
-            head = opened.read(100)
+            return _begins_ours(opened.read(100))
     except OSError:
         return False
+
+
+def _begins_ours(head: bytes) -> bool:
     return head.startswith(_MAGIC) and head[_APPLICATION_AT] == APPLICATION_ID.to_bytes(4, "big")
 
 
@@ -283,12 +286,15 @@ class _Part:
         """
         Empty it, which a process that was killed may have left.
 
-        :raises BackupRefused: another process writes to it.
+        :raises BackupRefused: another process writes to it, or it is something else.
         """
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackupRefused(f"another backup to {self._file} is under way; wait for it") from None
+        head = os.pread(self.descriptor, 100, 0)
+        if head.strip(b"\0") and not _begins_ours(head):  # the first page may not have been written so far
+            raise BackupRefused(f"{self.path} is in the way, and is not part of a backup; choose another name")
         os.fchmod(self.descriptor, 0o600)
         os.ftruncate(self.descriptor, 0)
 
