@@ -22,23 +22,14 @@ from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settle
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DONE, DeadLetter, Settlement
 from harn.store.checkpoints import ICheckpoints
+from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.circuits")
 
-NAME = "circuits"
-"""The name of the record in the store: by trigger id, each circuit that is not closed."""
 CLOSED = Circuit()
 KEPT_UNUSED = 86400.0
 """Seconds after its time for which an open circuit is kept that nothing has tried, for example of a removed trigger."""
-
-
-class OpenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An open circuit in the store: ``retry_at`` is seconds, Unix; ``reset`` seconds."""
-
-    failures: int
-    retry_at: float
-    reset: float
 
 
 def outcome_of(settlement: Settlement) -> Outcome:
@@ -110,6 +101,10 @@ class Circuits:
     def rate(self, trigger_id: str) -> float | None:
         """See `IGate.rate`."""
         return None
+
+    def names(self) -> frozenset[str]:
+        """See `IGate.names`."""
+        return frozenset(name for name, each in self._circuits.items() if each.state is not CircuitState.CLOSED)
 
     # Beginnings and ends
 
@@ -211,9 +206,9 @@ class Circuits:
 
         :raises EventLogUnavailable: they cannot be read.
         """
-        found = await self._checkpoints.get(NAME) or {}
+        found = read_circuits(await self._checkpoints.get(CIRCUITS))
         now = self._wall.seconds()
-        for trigger_id, each in msgspec.convert(found, dict[str, OpenRecord]).items():
+        for trigger_id, each in found.items():
             kept = self._circuits if now < each.retry_at + KEPT_UNUSED else self._expired
             kept[trigger_id] = restored(each.failures, each.retry_at, each.reset, now)
 
@@ -230,8 +225,9 @@ class Circuits:
         for trigger_id, each in self._circuits.items():
             if each.state is not CircuitState.CLOSED:
                 spec, at = self.spec(trigger_id) or CircuitSpec(), now if each.retry_at is None else each.retry_at
-                kept[trigger_id] = OpenRecord(failures=each.failures, retry_at=at, reset=spec.reset)
-        saving: Deferred[None] = self._checkpoints.put(NAME, msgspec.to_builtins(kept) or None)
+                refuses = spec.open == DEAD_LETTER
+                kept[trigger_id] = OpenRecord(failures=each.failures, retry_at=at, reset=spec.reset, refuses=refuses)
+        saving: Deferred[None] = self._checkpoints.put(CIRCUITS, msgspec.to_builtins(kept) or None)
         saving.addErrback(
             lambda failure: log.warn(
                 "the state of the circuits could not be written, so that a restart closes them: {why}",

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from msgspec import structs, to_builtins
 
 from harn.cli.client import AdminClient
+from harn.cli.offline import holds_of
 from harn.cli.operations import Answered, ask
 from harn.cli.place import Reach
 from harn.deliveries.describing import describe_dead, describe_list, describe_whole, only, unknown
@@ -29,7 +30,7 @@ from harn.deliveries.operations import (
 from harn.deliveries.redaction import no_credential
 from harn.deliveries.scan import Scan
 from harn.model.fixture import fixture_document
-from harn.store.lists import WholeDelivery
+from harn.store.lists import WholeDelivery, as_held
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.offline import OfflineStore, open_readonly
 
@@ -94,7 +95,8 @@ class StoredDeliveries:
         with self._open() as store:
             now = time.time()
             before = None if not wanted.before else place_of(store, wanted.before)
-            scan = Scan(selection=wanted.selection(now), limit=wanted.limit, now=now, before=before)
+            selection = wanted.selection(now).held(holds_of(store, now))
+            scan = Scan(selection=selection, limit=wanted.limit, now=now, before=before)
             while scan.needs_more:
                 scan.add(store.ask(SQLiteDeliveryLists.part, *scan.request()))
             return describe_list(scan)
@@ -110,7 +112,8 @@ class StoredDeliveries:
 
     def _whole(self, wanted: ShowDelivery) -> WholeDelivery:
         with self._open() as store:
-            return only(wanted.event_id, store.ask(SQLiteDeliveryLists.whole, wanted.event_id))
+            found = only(wanted.event_id, store.ask(SQLiteDeliveryLists.whole, wanted.event_id))
+            return evolve(found, delivery=as_held(found.delivery, holds_of(store, time.time())))
 
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """See `DeliverySource.dead_letters`."""

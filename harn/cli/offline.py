@@ -23,6 +23,8 @@ from harn.statistics.figures import Figures, StoredTotals, TriggerFigures
 from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
 from harn.store.generations import GenerationRecord
+from harn.store.holds import CIRCUITS, PAUSES, Holds, RecordedHolds
+from harn.store.sqlite.checkpoints import SQLiteCheckpoints
 from harn.store.sqlite.event_log import SQLiteEventLog
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.offline import OfflineStore, open_readonly
@@ -92,11 +94,26 @@ class StoredFigures:
         with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
             figures = Figures(
                 totals=StoredTotals(store.ask(SQLiteTotals.totals), store.ask(SQLiteTotals.uncounted, MOST_UNCOUNTED)),
-                waiting={each.trigger_id: each.waiting for each in store.ask(SQLiteTotals.unfinished)},
+                waiting=waiting_in(store, time.time()),
                 dead=store.ask(SQLiteTotals.dead),
                 backlogs=store.ask(SQLiteTotals.backlogs, time.time(), ()),
             )
         return [{**each, **figures_of(figures.of(str(each.get("id"))))} for each in triggers]
+
+
+def holds_of(store: OfflineStore, now: float) -> Holds:
+    """Return what the next server would hold at a time (seconds, Unix), by the records of the last one."""
+    pauses, circuits = (store.ask(SQLiteCheckpoints.get, name) for name in (PAUSES, CIRCUITS))
+    return RecordedHolds.of(pauses, circuits).holds(now)
+
+
+def waiting_in(store: OfflineStore, now: float) -> Mapping[str, int]:
+    """Count by trigger id what waits for a due time, or while its trigger is held, at a time (seconds, Unix)."""
+    holds = holds_of(store, now)
+    return {
+        each.trigger_id: each.waiting + (each.ready if holds.of(each.trigger_id) is not None else 0)
+        for each in store.ask(SQLiteTotals.unfinished)
+    }
 
 
 def figures_of(figures: TriggerFigures) -> Mapping[str, Any]:

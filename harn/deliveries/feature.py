@@ -21,7 +21,13 @@ from harn.triggers.registry import Registry
 def install(server: Server) -> None:
     """Add the operations on deliveries, and the jobs of operators."""
     reader = server.add(
-        DeliveryReader(clock=server.reactor, wall=server.wall, lists=server.store.lists, in_thread=server.in_thread)
+        DeliveryReader(
+            clock=server.reactor,
+            wall=server.wall,
+            lists=server.store.lists,
+            gates=server[Dispatcher].gates,
+            in_thread=server.in_thread,
+        )
     )
     service = DeliveryService(reader=reader, coordinator=server[Coordinator])
     server.operations.add(service, *OPERATIONS, *fixtures.READING)

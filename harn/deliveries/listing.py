@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
 from harn.deliveries.describing import only, unknown
 from harn.deliveries.scan import Scan
 from harn.deliveries.selection import Selection
-from harn.store.lists import IDeliveryLists, WholeDelivery
+from harn.store.holds import Holds
+from harn.store.lists import IDeliveryLists, WholeDelivery, as_held
 
 LONGEST = 2.0
 """Seconds after which a list ends where it has come to."""
@@ -25,6 +26,13 @@ class InThread(Protocol):
         """Return what it returns."""
 
 
+class HoldSource(Protocol):
+    """The gates of a server, or, where none runs, what its records say: `harn.store.holds.RecordedHolds`."""
+
+    def holds(self, now: float) -> Holds:
+        """Return what is held at a time (seconds, Unix)."""
+
+
 @frozen(kw_only=True)
 class DeliveryReader:
     """Reads deliveries out of a server's store."""
@@ -32,6 +40,7 @@ class DeliveryReader:
     clock: IReactorTime
     wall: WallTime
     lists: IDeliveryLists
+    gates: HoldSource
     in_thread: InThread
 
     async def scan(self, selection: Selection, limit: int, before: int | None = None, longest: float = LONGEST) -> Scan:
@@ -42,7 +51,8 @@ class DeliveryReader:
         :param longest: seconds after which to end where it has come to, after one slice at least.
         :raises EventLogUnavailable: the store cannot be read.
         """
-        scan = Scan(selection=selection, limit=limit, now=self.wall.seconds(), before=before)
+        now = self.wall.seconds()
+        scan = Scan(selection=selection.held(self.gates.holds(now)), limit=limit, now=now, before=before)
         began = self.clock.seconds()
         while scan.needs_more:
             part = await self.lists.part(*scan.request())
@@ -60,7 +70,8 @@ class DeliveryReader:
 
         :raises DeliveryUnknown: there is none.
         """
-        return only(event_id, await self.lists.whole(event_id))
+        found = only(event_id, await self.lists.whole(event_id))
+        return evolve(found, delivery=as_held(found.delivery, self.gates.holds(self.wall.seconds())))
 
     async def place(self, event_id: str) -> int:
         """

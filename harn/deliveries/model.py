@@ -21,12 +21,14 @@ class DeliveryInfo(Result, frozen=True, kw_only=True):
     provider: str
     kind: str
     state: Annotated[str, Meta(description="waiting, ready, running, done, skipped, dead, discarded or replayed.")]
-    reason: Annotated[Text, Meta(description="Why it waits, was skipped, or is or was a dead letter.")]
+    reason: Annotated[
+        Text, Meta(description="Why it waits (retry, paused, circuit_open), was skipped, or is or was a dead letter.")
+    ]
     error_class: Text
     error: Annotated[Text, Meta(description="Of the dead letter, or of the last attempt if that failed.")]
     attempts: int
     received_at: str
-    due_at: Time
+    due_at: Annotated[Time, Meta(description="When what waits may begin; null where no time is known.")]
     ended_at: Time
     replay_of: Annotated[Text, Meta(description="The event that this delivery repeats.")]
     replayed_as: Annotated[Text, Meta(description="The event of the delivery that repeated this one.")]

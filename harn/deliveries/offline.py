@@ -25,6 +25,7 @@ from harn.model.identifiers import new_event_id, uuid7
 from harn.operations.audit import DONE, TOPIC
 from harn.operations.model import Caller, Role
 from harn.server import RecordWriter
+from harn.store.holds import CIRCUITS, PAUSES, RecordedHolds
 from harn.store.interfaces import IStore
 from harn.store.jobs import IJobs, ItemOutcome, PendingItem, ReplayOrder
 
@@ -84,7 +85,8 @@ async def change_offline(
     def in_thread(function: Any, /, *arguments: Any) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
 
-    reader = DeliveryReader(clock=reactor, wall=wall, lists=store.lists, in_thread=in_thread)
+    gates = RecordedHolds.of(await store.checkpoints.get(PAUSES), await store.checkpoints.get(CIRCUITS))
+    reader = DeliveryReader(clock=reactor, wall=wall, lists=store.lists, gates=gates, in_thread=in_thread)
     live = {each: version for each, version in versions.items() if each in triggers}
     replayer = OfflineReplayer(wall=wall, store=store.jobs, versions=live)
     changer = Changer(

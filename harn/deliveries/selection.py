@@ -7,13 +7,14 @@ from functools import lru_cache
 from typing import Any
 
 import jmespath
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from jmespath.exceptions import JMESPathError
 
 from harn.deliveries.redaction import event_document
 from harn.manifest.fields import fault_of_expression
 from harn.model.delivery import State
 from harn.model.identifiers import binding_key
+from harn.store.holds import Holds
 from harn.store.lists import DeliveryFilter, ListedDelivery
 from harn.triggers.matching import is_truthy
 
@@ -130,6 +131,10 @@ class Selection:
             ),
             where=None if where is None else compile_where(where),
         )
+
+    def held(self, holds: Holds) -> Selection:
+        """Return the same selection while these triggers are held."""
+        return evolve(self, chosen=evolve(self.chosen, holds=holds))
 
 
 def read_states(text: str) -> frozenset[State]:

@@ -8,6 +8,7 @@ reads the answer of a gate once, and again when the gate says that it changed, o
 from __future__ import annotations
 
 from harn.dispatch.interfaces import Held, IGate
+from harn.store.holds import ALL, Hold, Holds
 
 
 class Gates:
@@ -29,6 +30,19 @@ class Gates:
                 return held
             refusing = refusing or held
         return refusing
+
+    def holds(self, now: float) -> Holds:
+        """
+        Return the triggers that are held, without those whose deliveries are refused; cost grows with their number.
+
+        :param now: the moment that it is true of (seconds, Unix).
+        """
+        found: dict[str, Hold] = {}
+        for name in {name for gate in self._gates for name in gate.names()}:
+            held = self.held(name)
+            if held is not None and held.refusal is None:
+                found[name] = Hold(held.reason, held.until)
+        return Holds(at=now, of_all=found.pop(ALL, None), by_trigger=found)
 
     def rate(self, trigger_id: str) -> float | None:
         """Return the lowest rate that a gate names for what is taken over; None if none does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from attrs import frozen
 from zope.interface import Interface
 
@@ -32,3 +34,6 @@ class IGate(Interface):
 
     def rate(trigger_id: str) -> float | None:
         """Return how many deliveries of an earlier server may begin each second; None for no limit."""
+
+    def names() -> Collection[str]:
+        """Return the ids of all triggers that it may hold now, and `harn.store.holds.ALL` if it may hold each."""

@@ -8,9 +8,8 @@ then begin at a rate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict
 from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
@@ -19,37 +18,10 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.interfaces import Held, IGate
 from harn.errors import RouteUnknown
 from harn.store.checkpoints import ICheckpoints
+from harn.store.holds import ALL, PAUSED, PAUSES, Pause, read_pauses
 from harn.triggers.registry import Registry
 
-NAME = "pauses"
-"""The name of the record: by trigger id, or `ALL`, each pause."""
-ALL = "/"
-"""Stands for the whole server. No trigger has this id."""
 MOST_NAMED = 10
-
-
-@frozen(kw_only=True)
-class Pause:
-    """
-    One pause, or what is left of it.
-
-    :ivar since: seconds, Unix. ``until``: when it ends by itself; None: when an operator resumes.
-    :ivar rate: it has ended, and until then the deliveries that it held begin at so many a second.
-    """
-
-    since: float
-    until: float | None = None
-    actor: str = ""
-    rate: float | None = None
-
-    @property
-    def ends(self) -> float:
-        """The time at which it ends (seconds, Unix); infinite where that is left to an operator."""
-        return float("inf") if self.until is None else self.until
-
-    def holds(self, now: float) -> bool:
-        """Return whether it holds its trigger at a time (seconds, Unix)."""
-        return self.rate is None and now < self.ends
 
 
 @implementer(IGate)
@@ -67,7 +39,7 @@ class Pauses:
     def held(self, trigger_id: str) -> Held | None:
         """See `IGate.held`."""
         found = self.of(trigger_id)
-        return None if found is None else Held("paused", found.until)
+        return None if found is None else Held(PAUSED, found.until)
 
     def rate(self, trigger_id: str) -> float | None:
         """See `IGate.rate`."""
@@ -85,7 +57,7 @@ class Pauses:
         return max(holding, key=lambda each: each.ends, default=None)
 
     def names(self) -> frozenset[str]:
-        """Return the ids of triggers that are paused themselves, and `ALL` where the whole server is."""
+        """See `IGate.names`: those that are paused themselves, and `ALL` where the whole server is."""
         now = self._wall.seconds()
         return frozenset(name for name, pause in self._pauses.items() if pause.holds(now))
 
@@ -101,8 +73,7 @@ class Pauses:
 
         :raises EventLogUnavailable: they cannot be read.
         """
-        found: Mapping[str, Any] = await self._checkpoints.get(NAME) or {}
-        self._pauses = {name: Pause(**each) for name, each in found.items()}
+        self._pauses = read_pauses(await self._checkpoints.get(PAUSES))
         self._dispatcher.gate_changed()
 
     async def pause(self, trigger_id: str | None, seconds: float | None, actor: str) -> Pause:
@@ -147,7 +118,7 @@ class Pauses:
             kept = {each: of for each, of in self._pauses.items() if each != name and now < of.ends}
             if pause is not None:
                 kept[name] = pause
-            await self._checkpoints.put(NAME, {each: asdict(of) for each, of in kept.items()} or None)
+            await self._checkpoints.put(PAUSES, {each: asdict(of) for each, of in kept.items()} or None)
             self._pauses = kept
         finally:
             self._lock.release()

@@ -22,13 +22,13 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.clocks import rfc3339
-from harn.dispatch.pauses import ALL
 from harn.listener.endpoint import Bind
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.orchestrator.operations import TriggerInfo
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.report import ReloadReport
 from harn.statistics.figures import Figures, TriggerFigures
+from harn.store.holds import ALL
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
 from harn.waiting import InThread, shield

@@ -16,6 +16,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import Accepted, DeadLettered, DeadLettersEnded, Lifecycle, Redriven, Settled
 from harn.statistics.figures import Figures, TotalSource
+from harn.store.holds import Holds
 from harn.store.totals import ITotals, TriggerBacklog
 from harn.triggers.registry import Registry
 
@@ -98,13 +99,23 @@ class Backlogs(Service):
     def ready_now(self) -> Counter[str]:
         """Count the deliveries that could run, and do not, by trigger id; cost grows with what memory holds."""
         found: Counter[str] = Counter()
+        holds = self._holds()
         for binding, workload in self._dispatcher.workload(list(self._registry)).items():
-            found[binding.id] += workload.queued
+            if holds.of(binding.id) is None:
+                found[binding.id] += workload.queued
         return found
 
     def waiting_now(self) -> Counter[str]:
-        """Count the deliveries that wait for a due time, by trigger id."""
-        return Counter(self._registry.waiting)
+        """Count the deliveries that wait for a due time, or while a gate holds their trigger, by trigger id."""
+        found = Counter(self._registry.waiting)
+        holds = self._holds()
+        held = holds.by_trigger if holds.of_all is None else {each.id for each in self._registry}
+        for trigger_id in held:
+            found[trigger_id] += self._dispatcher.waiting(trigger_id)
+        return found
+
+    def _holds(self) -> Holds:
+        return self._dispatcher.gates.holds(self._wall.seconds())
 
     def _look(self) -> None:
         self._next = None

@@ -23,7 +23,8 @@ class TriggerFigures:
     The figures of a trigger, over reloads and restarts.
 
     :ivar accepted: deliveries accepted; ``refused``: requests that were never events.
-    :ivar running: handlers that run now; ``waiting``: deliveries that wait for a due time; ``dead``: dead letters now.
+    :ivar running: handlers that run now; ``waiting``: deliveries that wait for a due time, or are held;
+        ``dead``: dead letters now.
     :ivar last_success: seconds, Unix, or None; so are ``last_failure`` and ``next_due``, of what waits.
     """
 

@@ -36,20 +36,21 @@ def add_gauges(metrics: Metrics, wall: WallTime, backlogs: Backlogs) -> None:
     metrics.gauge("harn_dead_letters", "Dead letters now.", dead, TRIGGER)
     metrics.gauge(
         "harn_oldest_ready_age_seconds",
-        "For how long the oldest delivery that is ready, and does not run, could have run; 0 for none.",
+        "Time since the oldest delivery that does not run, and is not to wait for a retry, was due; a pause or an open"
+        " circuit does not end it; 0 for none.",
         age("oldest_ready"),
         TRIGGER,
     )
     metrics.gauge(
         "harn_oldest_waiting_age_seconds",
-        "Time since the oldest delivery that waits was received; 0 for none.",
+        "Time since the oldest delivery that waits for a retry was received; 0 for none.",
         age("oldest_waiting"),
         TRIGGER,
     )
     metrics.gauge("harn_trigger_running", "Handlers that run now.", lambda: by_trigger(backlogs.running_now()), TRIGGER)
     metrics.gauge(
         "harn_trigger_waiting",
-        "Deliveries that wait for a due time.",
+        "Deliveries that wait for a due time, or for the end of a pause or an open circuit.",
         lambda: by_trigger(backlogs.waiting_now()),
         TRIGGER,
     )

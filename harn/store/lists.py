@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from zope.interface import Interface
 
-from harn.model.delivery import Attempt, State
+from harn.model.delivery import READY, RUNNING, WAITING, Attempt, State
+from harn.store.holds import Holds
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -21,12 +22,14 @@ class DeliveryFilter:
 
     :ivar since: seconds, Unix: accepted then or later. Found by the order in which deliveries were accepted, so that it
         is right as far as the clock was never set back.
+    :ivar holds: what is held: the states are those that `as_held` shows.
     """
 
     states: frozenset[State] = frozenset()
     trigger: str | None = None
     kind: str | None = None
     since: float | None = None
+    holds: Holds = field(factory=Holds)
 
 
 @frozen(kw_only=True)
@@ -61,6 +64,34 @@ class ListedDelivery:
     replayed_as: str | None
     envelope: bytes = field(default=b"", repr=False)
     body: bytes = field(default=b"", repr=False)
+
+
+def as_held(delivery: ListedDelivery, holds: Holds) -> ListedDelivery:
+    """Return a delivery as it is shown: one that could run waits while its trigger is held. Pure."""
+    is_due = delivery.due_at is not None and delivery.due_at <= holds.at
+    if delivery.state is READY or (delivery.state is WAITING and is_due):
+        hold = holds.of(delivery.trigger_id)
+        if hold is not None:
+            return evolve(delivery, state=WAITING, reason=hold.reason, due_at=hold.until)
+    return delivery
+
+
+def stored_states(states: Collection[State], is_held: bool) -> set[State]:
+    """Return the states in the store of deliveries that `as_held` shows in some states, by whether they are held."""
+    stored = {each for each in states if each is not RUNNING}
+    if is_held:
+        stored.discard(READY)
+    if RUNNING in states:
+        stored |= {READY, WAITING}
+    if is_held and WAITING in states:
+        stored.add(READY)
+    return stored
+
+
+def hidden_triggers(chosen: DeliveryFilter) -> list[str]:
+    """Return the triggers, held by themselves, of which a filter allows nothing that is ready in the store. Pure."""
+    is_read = READY not in chosen.states or not chosen.states.isdisjoint((WAITING, RUNNING))
+    return [] if is_read else list(chosen.holds.by_trigger)
 
 
 @frozen(kw_only=True)
@@ -109,12 +140,14 @@ class IDeliveryLists(Interface):
         """
         Return the next deliveries of a list, the newest first: up to ``limit``, of at most ``rows`` that are looked at.
 
+        Each is shown as `as_held` returns it.
+
         :param before: begin with a delivery whose id is less than this; None: with the newest.
         :param events: with their envelopes and bodies; then the slice may end early, where bodies are large.
         """
 
     def whole(event_id: str) -> Deferred[Sequence[WholeDelivery]]:
-        """Return each delivery of an event."""
+        """Return each delivery of an event, in its state in the store, whatever is held."""
 
     def place(event_id: str) -> Deferred[int | None]:
         """Return the id of the first delivery of an event."""

@@ -38,7 +38,13 @@ class JobsWorld:
         world = self.world = World(store, clock, **{"max_outstanding": 1000, **limits})
         self.clock, self.store = world.clock, world.store
         jobs = self.store.jobs
-        self.reader = DeliveryReader(clock=self.clock, wall=world.wall, lists=self.store.lists, in_thread=in_no_thread)
+        self.reader = DeliveryReader(
+            clock=self.clock,
+            wall=world.wall,
+            lists=self.store.lists,
+            gates=world.dispatcher.gates,
+            in_thread=in_no_thread,
+        )
         replayer = Replayer(
             wall=world.wall,
             store=jobs,

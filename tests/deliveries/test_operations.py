@@ -22,6 +22,7 @@ from harn.deliveries.operations import (
     list_deliveries,
     show_delivery,
 )
+from harn.dispatch.gates import Gates
 from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DONE, WAITING, DeadLetter
 from harn.operations.values import Period
@@ -45,7 +46,14 @@ class OperationTests(SynchronousTestCase):
         self.store = PumpedStore(self.clock)
         self.successResultOf(self.store.open())
         self.threads = 0
-        reader = DeliveryReader(clock=self.clock, wall=self.clock, lists=self.store.lists, in_thread=self.in_thread)
+        self.gates = Gates()
+        reader = DeliveryReader(
+            clock=self.clock,
+            wall=self.clock,
+            lists=self.store.lists,
+            gates=self.gates,
+            in_thread=self.in_thread,
+        )
         self.service = DeliveryService(reader=reader, coordinator=cast(Any, FakeLive()))
 
     def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.dispatch.gates import Gates
 from harn.lifecycle import DeadLettered, DeadLettersEnded, Redriven
 from harn.model.delivery import DEAD, WAITING, Settlement
 from harn.statistics.backlogs import INTERVAL, Backlogs
@@ -24,7 +25,7 @@ class BacklogTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(NOW)
         self.server = server = KitServer(self.clock)
-        dispatcher: Any = SimpleNamespace(in_progress={})
+        dispatcher: Any = SimpleNamespace(in_progress={}, gates=Gates())
         self.dispatcher = dispatcher
         registry: Any = SimpleNamespace(waiting=Counter(gh=1))
         totals, lifecycle = server.store.totals, server.lifecycle

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import DEAD, DONE, READY, WAITING, State
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.holds import Hold, Holds
 from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
 from harn.testing.stores.kit import (
@@ -87,8 +88,9 @@ class PlanTests(SynchronousTestCase):
         for state in (None, *State):
             for trigger, kind, since in itertools.product((None, "gh"), (None, "ping"), (None, NOW)):
                 states = frozenset() if state is None else frozenset((state,))
-                chosen = DeliveryFilter(states=states, trigger=trigger, kind=kind, since=since)
-                self.successResultOf(store.lists.part(chosen, None, 10, 10, False))
+                for holds in (Holds(), Holds(by_trigger={"gh": Hold("paused")}), Holds(of_all=Hold("paused"))):
+                    chosen = DeliveryFilter(states=states, trigger=trigger, kind=kind, since=since, holds=holds)
+                    self.successResultOf(store.lists.part(chosen, None, 10, 10, False))
         self.successResultOf(store.lists.whole("e1"))
         self.successResultOf(store.lists.dead_groups("gh"))
         self.assertEqual(self.scans(), [])
