@@ -188,7 +188,7 @@ class Circuits:
         Apply the circuits' settings of the generation that is live now; their states stay as they are.
 
         Only one that was switched off is closed, and one that was not kept over a restart is announced as closed: who
-        was told that it is open would wait for its end.
+        was notified that it is open would wait for its end.
         """
         expired, self._expired = self._expired, {}
         for trigger_id, circuit in expired.items():
