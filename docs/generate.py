@@ -263,7 +263,7 @@ def commands(words: str, command: click.Command) -> Iterator[tuple[str, click.Co
 
 def _of_command(words: str, command: click.Command) -> str:
     named = ((each.human_readable_name, each.required) for each in command.params if isinstance(each, click.Argument))
-    arguments = "".join(f" {name}" if required else f" [{name}]" for name, required in named)
+    arguments = "".join(f" {name}" if required or name.startswith("[") else f" [{name}]" for name, required in named)
     about = " ".join((command.help or "").split())
     options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
     told = [*(("place",) if is_common(options, PLACE) else ()), *(("server",) if is_common(options, SERVER) else ())]

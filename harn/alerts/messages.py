@@ -126,7 +126,7 @@ def _commands(rule: Rule, notice: Notice) -> tuple[str, ...]:
         example = () if notice.event_id is None else (f"{COMMAND} delivery {notice.event_id}",)
         return (*example, f"{COMMAND} dlq{of_trigger}")
     return {
-        CIRCUIT_OPEN: (f"{COMMAND} inspect", f"{COMMAND} deliveries{of_trigger}"),
+        CIRCUIT_OPEN: (f"{COMMAND} circuits", f"{COMMAND} deliveries{of_trigger}"),
         RELOAD_FAILED: (f"{COMMAND} check", f"{COMMAND} plan"),
         SILENT: (f"{COMMAND} inspect", f"{COMMAND} deliveries{of_trigger} --limit 5"),
         LATE: (f"{COMMAND} deliveries{of_trigger} --state ready", f"{COMMAND} inspect"),

@@ -32,7 +32,7 @@ def with_deliveries(command: Command) -> Command:
     for option in reversed(
         (
             with_place,
-            click.argument("event_ids", nargs=-1, metavar="EVENT_ID..."),
+            click.argument("event_ids", nargs=-1, metavar="[EVENT_ID...]"),
             click.option(
                 "--state",
                 "states",

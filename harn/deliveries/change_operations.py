@@ -57,9 +57,13 @@ class ChangeMany(Selecting, frozen=True, kw_only=True):
         """
         Check that something is chosen, and in one way.
 
-        :raises ValueError: nothing is, or both ways are used, or a value is wrong.
+        :raises ValueError: nothing is, or both ways are used, or a value is wrong or empty.
         """
         super().__post_init__()
+        empty = next((each.key for each, value in given(_SELECTION, self) if value == ""), None)
+        if empty is not None:
+            # An unset variable in `discard --trigger "$ID" --state dead` must not choose those of all triggers.
+            raise ValueError(f"{empty}: must not be empty; leave it out to choose without it")
         chosen = self.chosen()
         if self.event_ids and chosen:
             raise ValueError(f"event_ids cannot be used with {next(iter(chosen))}: name deliveries, or select them")

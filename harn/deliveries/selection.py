@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from jmespath.exceptions import JMESPathError
 
 from harn.deliveries.redaction import event_document
-from harn.manifest.fields import fault_of_expression
+from harn.manifest.expressions import fault_of_expression
 from harn.model.delivery import State
 from harn.model.identifiers import binding_key
 from harn.store.holds import Holds

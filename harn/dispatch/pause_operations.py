@@ -30,8 +30,14 @@ class PauseServer(Parameters, frozen=True, kw_only=True, rename={"duration": "fo
 
         :raises ValueError: it is not a duration.
         """
-        if self.duration is not None and not parse_duration(self.duration):
-            raise ValueError("for must be longer than nothing")
+        if self.duration is None:
+            return
+        try:
+            seconds = parse_duration(self.duration)
+        except ValueError as wrong:
+            raise ValueError(f"for: {wrong}") from wrong
+        if not seconds:
+            raise ValueError(f"for: must be longer than nothing, got {self.duration!r}")
 
 
 class PauseTrigger(PauseServer, frozen=True, kw_only=True, rename={"duration": "for"}):
@@ -52,7 +58,10 @@ class ResumeServer(Parameters, frozen=True, kw_only=True):
         :raises ValueError: it is not a rate.
         """
         if self.rate is not None:
-            parse_rate(self.rate)
+            try:
+                parse_rate(self.rate)
+            except ValueError as wrong:
+                raise ValueError(f"rate: {wrong}") from wrong
 
 
 class ResumeTrigger(ResumeServer, frozen=True, kw_only=True):

@@ -15,9 +15,9 @@ class CommandTests(SynchronousTestCase):
         for command, arguments, said in (
             (pause, [], "name a TRIGGER"),
             (pause, ["gh", "--all"], "name a TRIGGER"),
-            (pause, ["gh", "--for", "soon"], "must be a duration"),
+            (pause, ["gh", "--for", "soon"], "for: must be a duration"),
             (pause, ["gh", "--for", "0s"], "longer than nothing"),
-            (resume, ["gh", "--rate", "fast"], "must be a rate"),
+            (resume, ["gh", "--rate", "fast"], "rate: must be a rate"),
             (resume, ["--all", "--rate", "0/s"], "must be a rate"),
         ):
             result = CliRunner().invoke(command, arguments)

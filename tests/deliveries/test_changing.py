@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -242,6 +243,13 @@ class ManyTests(SynchronousTestCase):
         """Nothing is changed where nothing is chosen, or deliveries are named and selected."""
         for chosen in ({}, {"event_ids": ("e",), "state": "dead"}, {"where": "no(such"}, {"state": "gone"}):
             with self.assertRaises(ValueError):
+                ChangeMany(**chosen)
+
+    def test_empty_is_refused(self) -> None:
+        """An empty part of a selection is refused: without it much more would be chosen."""
+        for key in ("where", "trigger", "kind", "state"):
+            chosen: dict[str, Any] = {"event_ids": (), key: ""}
+            with self.assertRaisesRegex(ValueError, f"^{key}: must not be empty"):
                 ChangeMany(**chosen)
 
     def test_what_comes_later_is_not_selected(self) -> None:

@@ -64,6 +64,8 @@ class WhereTests(SynchronousTestCase):
         """An expression that is wrong, or names nothing of a delivery, is refused, and the message says why."""
         for text, why in (
             ("attempts >", "ends too early"),
+            ("attempts > 1.5", "; write a number between backticks: `1.5`"),
+            ("state = 'dead'", "; to compare, write =="),
             ("nosuch(attempts)", "there is no function"),
             ("", "it is empty"),
             ("even.kind == 'x'", "must name one of event"),
