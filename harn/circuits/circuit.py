@@ -60,6 +60,16 @@ class Circuit:
             return self.retry_at is None or now >= self.retry_at
         return self.state is CircuitState.CLOSED
 
+    def within(self, now: float, spec: CircuitSpec) -> Circuit:
+        """
+        Return the circuit as its settings allow it at ``now`` (seconds, Unix): open no longer than one whole ``reset``.
+
+        So neither a clock that was set back nor a reload that shortens ``reset`` leaves it open for longer.
+        """
+        if self.retry_at is None or self.retry_at <= now + spec.reset:
+            return self
+        return evolve(self, retry_at=now + spec.reset)
+
     def begun(self, delivery_id: int) -> Circuit:
         """Return the circuit after a delivery has begun that `may_begin` allowed."""
         if self.state is CircuitState.OPEN:

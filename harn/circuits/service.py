@@ -93,7 +93,11 @@ class Circuits:
     def held(self, trigger_id: str) -> Held | None:
         """See `IGate.held`."""
         circuit = self._circuits.get(trigger_id)
-        if circuit is None or (spec := self.spec(trigger_id)) is None or circuit.may_begin(self._wall.seconds()):
+        if circuit is None or (spec := self.spec(trigger_id)) is None:
+            return None
+        now = self._wall.seconds()
+        circuit = self._circuits[trigger_id] = circuit.within(now, spec)
+        if circuit.may_begin(now):
             return None
         refusal = refusal_of(trigger_id, circuit) if spec.open == DEAD_LETTER else None
         return Held(CIRCUIT_OPEN, circuit.retry_at, keeps=True, refusal=refusal)
@@ -125,10 +129,13 @@ class Circuits:
         circuit = self._circuits.get(trigger_id)
         if circuit is None and outcome is not Outcome.FAILED:
             return
+        before = CLOSED if circuit is None else circuit
         spec = self.spec(trigger_id)
         if spec is not None:
-            before = CLOSED if circuit is None else circuit
             self._replace(trigger_id, binding, before.ended(delivery_id, outcome, self._wall.seconds(), spec))
+        elif before.probe == delivery_id:
+            # A reload switched the circuit off meanwhile. Should another one switch it on again, nothing else ends it.
+            self._replace(trigger_id, binding, CLOSED)
 
     def close(self, trigger_id: str) -> bool:
         """
@@ -202,15 +209,17 @@ class Circuits:
 
     async def load(self) -> None:
         """
-        Read the open circuits of an earlier server, before anything begins.
+        Read the open circuits of an earlier server, before anything begins; an upgrade reads them once more.
 
-        :raises EventLogUnavailable: they cannot be read.
+        :raises EventLogUnavailable: they cannot be read; they stay as they are.
         """
         found = read_circuits(await self._checkpoints.get(CIRCUITS))
         now = self._wall.seconds()
+        self._circuits, self._expired = {}, {}
         for trigger_id, each in found.items():
             kept = self._circuits if now < each.retry_at + KEPT_UNUSED else self._expired
             kept[trigger_id] = restored(each.failures, each.retry_at, each.reset, now)
+        self._dispatcher.gate_changed()
 
     def hand_over(self) -> None:
         """Write nothing more: another program has them from now on."""

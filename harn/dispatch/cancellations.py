@@ -78,12 +78,11 @@ class Cancellations:
             share.barred.discard(row.delivery_id)
             if share.is_reading:
                 share.ended.add(row.delivery_id)
+            for queue in list(share.queues.values()):
+                self._queues.note(queue)  # a read may have left it out
+                self._queues.tidy(queue)
         if found is None:
             return False
-        if found.state == READY:
-            self._queues.left(row.trigger_id, found.version)
-        else:
-            self._registry.retries_end(row.trigger_id, 1)
         binding = self._registry.newest(row.trigger_id)
         settlement = Settlement(
             delivery_id=row.delivery_id,
@@ -98,4 +97,9 @@ class Cancellations:
         self._lifecycle.emit(
             Settled(row.trigger_id, row.provider, key, row.event_id, row.envelope, False, settlement, kind)
         )
+        # Last, as this may end the version, and with it the trigger.
+        if found.state == READY:
+            self._queues.left(row.trigger_id, found.version)
+        else:
+            self._registry.retries_end(row.trigger_id, 1)
         return True

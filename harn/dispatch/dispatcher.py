@@ -92,9 +92,7 @@ class Dispatcher:
         It begins with the next `turn`: all of one durable unit are submitted before.
         """
         queue = self._queues.of(binding.id, binding.version)
-        # A read of the store may have been faster than the news of the commit.
-        is_here = delivery_id in queue.share.in_hand
-        if self._queues.admit(queue, binding, stays=is_here):
+        if self._queues.admit(queue, binding, stays=queue.share.has_found(delivery_id)):
             delivery = Delivery.accepted(delivery_id, queue, new)
             queue.hold(delivery)
             self._scheduler.add(delivery)
@@ -104,7 +102,7 @@ class Dispatcher:
     def submit_row(self, row: StoredDelivery, binding: BindingVersion) -> None:
         """Queue a delivery as `submit` does, whose row names ``binding``; a large body may be left out."""
         queue = self._queues.of(binding.id, binding.version)
-        if self._queues.admit(queue, binding, stays=row.delivery_id in queue.share.in_hand):
+        if self._queues.admit(queue, binding, stays=queue.share.has_found(row.delivery_id)):
             delivery = Delivery.stored(row, queue)
             queue.hold(delivery)
             self._scheduler.add(delivery)
@@ -160,7 +158,7 @@ class Dispatcher:
 
     def waiting(self, trigger_id: str | None) -> int:
         """Count what has not begun of a trigger, or of all."""
-        return sum(queue.unbegun for share in self._queues.shares(trigger_id) for queue in share.queues.values())
+        return sum(share.unbegun for share in self._queues.shares(trigger_id))
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
         """See `Settler.watch`."""
@@ -231,12 +229,12 @@ class Dispatcher:
     def _then_turn(self, closing: Deferred[T]) -> Deferred[T]:
         """Begin what may begin now, and again when a version is closed."""
 
-        def over(result: T) -> T:
+        def over(result: T | Failure) -> T | Failure:
             self.turn()
             return result
 
         self.turn()
-        return closing.addCallback(over)
+        return closing.addBoth(over)
 
     # Turns
 

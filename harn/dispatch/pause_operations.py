@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FOR = Meta(description="How long, for example 1h; until it is resumed when left out.")
 RATE = Meta(description="What was held begins at this rate, for example 10/s; all at once when left out.")
+LOWEST_RATE = 1.0 / 86400.0
+"""One a day: less is a mistake."""
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -90,14 +92,14 @@ def parse_rate(text: str) -> float:
     """
     Return how many a second ``text`` names, for example ``10/s`` or ``90/m``.
 
-    :raises ValueError: it is not a number above 0 with a unit (s, m, h).
+    :raises ValueError: it is not a number with a unit (s, m, h), or less than `LOWEST_RATE`.
     """
     count, _, unit = text.partition("/")
     try:
         found = float(count) / _PER[unit.strip() or "s"]
     except (ValueError, KeyError):
         found = 0.0
-    if not 0.0 < found < 1e6:
+    if not LOWEST_RATE <= found < 1e6:
         raise ValueError(f'must be a rate, got {text!r}; write a number and /s, /m or /h, for example "10/s"')
     return found
 

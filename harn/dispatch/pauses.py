@@ -69,9 +69,9 @@ class Pauses:
 
     async def load(self) -> None:
         """
-        Read the pauses of an earlier server, before anything begins.
+        Read the pauses of an earlier server, before anything begins; an upgrade reads them once more.
 
-        :raises EventLogUnavailable: they cannot be read.
+        :raises EventLogUnavailable: they cannot be read; they stay as they are.
         """
         self._pauses = read_pauses(await self._checkpoints.get(PAUSES))
         self._dispatcher.gate_changed()

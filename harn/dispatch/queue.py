@@ -164,9 +164,13 @@ class Pace:
         self.left = left
         self.next_at = now
 
-    def begun(self, now: float) -> bool:
-        """Count one that begins; return whether any is left."""
-        self.left -= 1
+    def begun(self, now: float, unbegun: int) -> bool:
+        """
+        Count one that begins; return whether any is left.
+
+        :param unbegun: how many of the trigger have not begun: what was cancelled or given up is not waited for.
+        """
+        self.left = min(self.left - 1, unbegun)
         self.next_at = max(now, self.next_at) + self.interval
         return self.left > 0
 
@@ -226,6 +230,15 @@ class Share:
     def has_unbegun(self) -> bool:
         """Whether memory has deliveries of it that have not begun."""
         return any(queue.count for queue in self.queues.values())
+
+    @property
+    def unbegun(self) -> int:
+        """Number of deliveries that have not begun, in memory and in the store."""
+        return sum(queue.unbegun for queue in self.queues.values())
+
+    def has_found(self, delivery_id: int) -> bool:
+        """Return whether a read of the store was faster than the news of a commit: it is in hand, or is cancelled."""
+        return delivery_id in self.in_hand or delivery_id in self.barred
 
     def next_small(self) -> Queue | None:
         """Return the queue whose first delivery was accepted first, of those without a large body."""

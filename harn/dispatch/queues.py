@@ -181,7 +181,7 @@ class Queues:
 
     def tidy(self, queue: Queue) -> None:
         """Drop a queue that is empty and whose version has ended."""
-        if queue.begun or queue.unbegun or queue.is_leaving or queue.is_reading:
+        if queue.begun or queue.unbegun or queue.is_leaving or queue.is_reading or queue.share.barred:
             return
         share = queue.share
         if (

@@ -88,14 +88,14 @@ class Refill:
         excluded = (*share.in_hand, *share.barred)
         reading = self._deliveries.ready(share.trigger_id, queue.version, excluded, limit, max_bytes)
         return reading.addBoth(self._over, queue).addCallbacks(
-            self._came, self._failed, callbackArgs=(queue,), errbackArgs=(queue,)
+            self._came, self._failed, callbackArgs=(queue, len(share.barred)), errbackArgs=(queue,)
         )
 
     def _over(self, result: object, queue: Queue) -> object:
         self._queues.is_reading = queue.is_reading = queue.share.is_reading = False
         return result
 
-    def _came(self, rows: Sequence[StoredDelivery], queue: Queue) -> None:
+    def _came(self, rows: Sequence[StoredDelivery], queue: Queue, barred: int) -> None:
         ended, in_hand = queue.share.ended | queue.share.barred, queue.share.in_hand
         queue.share.ended = set()
         if self._open and queue.is_open and queue.share.held is None and not queue.is_outdated:
@@ -107,20 +107,25 @@ class Refill:
                     delivery = Delivery.stored(row, queue)
                     queue.hold(delivery)
                     self._scheduler.add(delivery)
-            if not rows and queue.stored:
-                self._missing(queue)
-        self._queues.note(queue)
+            if not rows and queue.stored > barred:
+                self._missing(queue, barred)
+        if rows or not queue.share.barred:  # else all that is left is being cancelled: the end of that notes the queue
+            self._queues.note(queue)
         self._queues.tidy(queue)
 
-    def _missing(self, queue: Queue) -> None:
-        """Called when the store has no ready rows of a queue that counts some: another server has taken them over."""
+    def _missing(self, queue: Queue, barred: int) -> None:
+        """
+        Called when the store has no ready rows of a queue that counts some: another server has taken them over.
+
+        :param barred: how many were left out because they were being cancelled; the queue counts these on.
+        """
         log.error(
             "{count} deliveries of {trigger}@v{version} are not this server's any more",
-            count=queue.stored,
+            count=queue.stored - barred,
             trigger=queue.share.trigger_id,
             version=queue.version,
         )
-        lost, queue.stored = queue.stored, 0
+        lost, queue.stored = queue.stored - barred, barred
         if queue.holder is not None:
             queue.holder.release(lost)
 

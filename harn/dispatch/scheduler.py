@@ -106,7 +106,7 @@ class Scheduler:
         self.running[delivery.delivery_id] = delivery
         share = delivery.queue.share
         share.running += 1
-        if share.pace is not None and not share.pace.begun(self._clock.seconds()):
+        if share.pace is not None and not share.pace.begun(self._clock.seconds(), share.unbegun):
             share.pace = None
         self._bodies.begin(delivery)
 
@@ -141,14 +141,15 @@ class Scheduler:
                 self._queues.note(queue)
             self.enlist(share)
             return
-        for queue in share.queues.values() if before is None and not share.held.keeps else ():
+        kept = before is None or before.keeps
+        for queue in share.queues.values() if kept and not share.held.keeps else ():
             for delivery in self.unload(queue):
                 queue.put_back(delivery)
             self._queues.hungry.pop(queue, None)
 
     def pace(self, share: Share, rate: float | None) -> None:
         """Begin what has not begun of a trigger at so many a second; with None without a limit."""
-        left = sum(queue.unbegun for queue in share.queues.values())
+        left = share.unbegun
         share.pace = Pace(rate, left, self._clock.seconds()) if rate is not None and left else None
         self.enlist(share)
 

@@ -92,7 +92,13 @@ class Counting:
     def _settled(self, event: Settled) -> None:
         settlement = event.settlement
         attempt = settlement.attempt
-        counts, version = self._metrics.trigger(event.trigger_id, event.provider), self._metrics.version(event.binding)
+        counts = self._metrics.trigger(event.trigger_id, event.provider)
+        if attempt is None and settlement.dead is None:
+            # It ended before it began, perhaps on a version that ended long ago: that has no counts any more.
+            if settlement.skip_reason is not None:
+                counts.skip(settlement.skip_reason)
+            return
+        version = self._metrics.version(event.binding)
         counts.predicate_true += event.predicate_passed
         if attempt is not None:
             version.attempted += 1
@@ -143,8 +149,9 @@ class Counting:
 
     def _redriven(self, event: Redriven) -> None:
         # The trigger's counter of deaths stays: a counter never goes down.
-        version = self._metrics.version(event.binding)
-        version.dead = max(0, version.dead - event.count)
+        version = self._metrics.versions.get(event.binding)
+        if version is not None:  # else it has ended
+            version.dead = max(0, version.dead - event.count)
 
     def _version_ended(self, event: VersionEnded) -> None:
         self._metrics.remove_version(event.binding)

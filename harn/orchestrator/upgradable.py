@@ -5,8 +5,13 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from attrs import frozen
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from harn.circuits.service import Circuits
+from harn.dispatch.pauses import Pauses
+from harn.errors import EventLogUnavailable
 from harn.listener.port import ServerPort
 from harn.orchestrator import startup
 from harn.orchestrator.publish import Publisher
@@ -14,6 +19,11 @@ from harn.orchestrator.status import status_line
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
 from harn.upgrade.interfaces import INewServer, IOldServer
+
+log = Logger(namespace="harn")
+
+PATIENCE = 2.0
+"""Seconds that reading the gates again may take: meanwhile connections wait in the socket's queue."""
 
 
 @implementer(IOldServer, INewServer)
@@ -76,6 +86,22 @@ class UpgradableServer:
     async def open_port(self, descriptor: int) -> str:
         """See `INewServer.open_port`."""
         return startup.open_port(self.server, descriptor)
+
+    async def read_gates(self) -> None:
+        """See `INewServer.read_gates`."""
+        try:
+            await Deferred.fromCoroutine(self._load_gates()).addTimeout(PATIENCE, self.server.reactor)
+        except (EventLogUnavailable, TimeoutError) as error:
+            why = str(error) or f"it took longer than {PATIENCE:g} s"
+            log.warn(
+                "pauses and circuits cannot be read again, and are as they were when this program started: {why};"
+                " look at `harn orchestrator inspect`",
+                why=why,
+            )
+
+    async def _load_gates(self) -> None:
+        await self.server[Pauses].load()
+        await self.server[Circuits].load()
 
     async def read_rollouts(self) -> None:
         """See `INewServer.read_rollouts`."""

@@ -79,6 +79,9 @@ class INewServer(IServing):
         :raises ListenerUnusable: it cannot be listened on.
         """
 
+    def read_gates() -> Awaitable[None]:
+        """Read again which triggers are paused, and which circuits are open: the old program may have changed that."""
+
     def read_rollouts() -> Awaitable[None]:
         """Read again what the old program decided about rollouts while this one started."""
 

@@ -70,6 +70,7 @@ class OldProcess:
         server.pause_listening()
         self._channel.send(READY)
         await self._may_take_over
+        await server.read_gates()
         await server.read_rollouts()
         # The step in which this program takes over: no ``await`` until `TAKEN` is sent.
         life.serve()

@@ -211,3 +211,51 @@ class OutlivingTests(CircuitCase):
         self.adopt(again)
         self.assertIs(self.circuits.state("gh"), CircuitState.CLOSED)
         self.assertGreater(again.clock.seconds(), START)
+
+    def test_switched_off_while_it_is_probed(self) -> None:
+        """The end of the probe ends the circuit: it does not hold its trigger when it is switched on again."""
+        world = self.opened()
+        world.take()
+        world.clock.advance(60.0)
+        probe = world.call()
+        self.adopt(world, failures=0)
+        probe.returns()
+        self.adopt(world)
+        world.take()
+        self.assertEqual((len(world.calls), self.circuits.state("gh")), (1, CircuitState.CLOSED))
+
+    def test_clock_set_back(self) -> None:
+        """It stays open for its time at most, which a reload may shorten."""
+        world = self.opened()
+        world.take()
+        world.wall.step(-3600.0)
+        world.clock.advance(60.0)  # within a minute the new time is seen
+        world.clock.advance(60.0)
+        world.call().raises(HandlerRaised("no"))
+        world.take()
+        self.adopt(world, reset=5.0)
+        world.clock.advance(5.0)
+        self.assertEqual(len(world.calls), 1)
+
+    def test_paused_while_open(self) -> None:
+        """An open circuit keeps in memory what was there; a pause does not."""
+        world = self.world()
+        world.dispatcher.apply(2)
+        for _ in range(10):
+            world.take()
+        for running in list(world.calls):
+            running.raises(HandlerRaised("no"))
+        self.assertGreater(world.dispatcher.queued, 0)
+        self.successResultOf(Deferred.fromCoroutine(world.pauses.pause("gh", None, "me")))
+        self.assertEqual(world.dispatcher.queued, 0)
+
+    def test_read_again(self) -> None:
+        """What another program has changed since is in force."""
+        world = self.opened()
+        world.take()
+        beside = Circuits(world.wall, world.store.checkpoints, world.registry, world.dispatcher, world.lifecycle)
+        self.successResultOf(Deferred.fromCoroutine(beside.load()))
+        beside.close("gh")
+        self.assertEqual(world.calls, [])
+        self.successResultOf(Deferred.fromCoroutine(self.circuits.load()))
+        self.assertEqual((len(world.calls), self.circuits.state("gh")), (1, CircuitState.CLOSED))

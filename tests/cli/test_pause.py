@@ -19,6 +19,7 @@ class CommandTests(SynchronousTestCase):
             (pause, ["gh", "--for", "0s"], "longer than nothing"),
             (resume, ["gh", "--rate", "fast"], "rate: must be a rate"),
             (resume, ["--all", "--rate", "0/s"], "must be a rate"),
+            (resume, ["--all", "--rate", "1e-310/h"], "must be a rate"),
         ):
             result = CliRunner().invoke(command, arguments)
             self.assertEqual(result.exit_code, 2, result.output)

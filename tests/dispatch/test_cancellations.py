@@ -111,3 +111,55 @@ class CancellationTests(SynchronousTestCase):
         world.store.fail_writes = False
         self.finish(world)
         self.assertEqual(world.states(), ["done"] * 4)
+
+    def test_left_out_of_a_read(self) -> None:
+        """A read leaves out what is being cancelled; where that fails it is read again, and begins."""
+        world = self.world()
+        world.store.writer.held = True
+        cancelling = self.cancel(world, 3)
+        for _ in range(3):
+            world.call().returns()
+        self.assertEqual((world.calls, world.dispatcher.stored(world.version())), ([], 1))
+        world.store.fail_writes = True
+        world.store.writer.release()
+        self.failureResultOf(cancelling, EventLogUnavailable)
+        self.assertEqual(len(world.calls), 1)
+        world.store.fail_writes = False
+        self.finish(world)
+        self.assertEqual(world.states(), ["done"] * 4)
+
+    def test_before_the_news_of_its_commit(self) -> None:
+        """What is found in the store before its request was answered does not begin; where that fails it does."""
+        for fails in (False, True):
+            world = self.world(0)
+            world.store.writer.held = True
+            world.take()
+            world.store.writer.run()
+            cancelling = self.cancel(world, 0)
+            world.store.writer.deliver()
+            self.assertEqual(world.calls, [])
+            world.store.fail_writes = fails
+            world.store.writer.release()
+            if fails:
+                self.failureResultOf(cancelling, EventLogUnavailable)
+                world.store.fail_writes = False
+            else:
+                self.assertTrue(self.successResultOf(cancelling))
+            self.assertEqual(len(world.calls), int(fails))
+            self.finish(world)
+            self.assertEqual(world.states(), ["done" if fails else "skipped"])
+
+    def test_no_counts_of_what_has_ended(self) -> None:
+        """Neither a version that has ended nor a trigger that is gone has counts again."""
+        world = self.world(1)
+        world.call().raises(HandlerRaised("no"))
+        world.adopt(one_trigger(retry=RetrySpec(backoff="svix"), timeout=7.0))
+        self.assertEqual(world.ended, ["gh@v1"])
+        self.assertTrue(self.successResultOf(self.cancel(world, 0)))
+        self.assertNotIn("gh@v1", world.metrics.versions)
+        world.take()
+        world.call().raises(HandlerRaised("no"))
+        world.adopt({})
+        self.assertTrue(self.successResultOf(self.cancel(world, 1)))
+        self.assertEqual(world.ended, ["gh@v1", "gh@v2"])
+        self.assertEqual((world.metrics.versions, world.metrics.triggers), ({}, {}))

@@ -105,6 +105,21 @@ class PauseTests(SynchronousTestCase):
         self.resume(world)
         self.assertEqual(self.running(world), ["gh", "other"])
 
+    def test_rate_of_what_was_cancelled(self) -> None:
+        """What was held and is cancelled meanwhile leaves no rate to what comes later."""
+        world = self.world()
+        self.pause(world)
+        for _ in range(5):
+            world.take()
+        self.resume(world, rate=1.0)
+        world.call().returns()
+        for row in world.rows()[1:]:
+            self.assertTrue(self.successResultOf(world.dispatcher.cancel_delivery(row.event_id, row.delivery_id)))
+        world.clock.advance(1.0)
+        for _ in range(3):
+            world.take()
+        self.assertEqual(self.running(world), ["gh"] * 3)
+
     def test_at_a_rate(self) -> None:
         """What was held begins so many a second; when it is through, nothing is held back any more."""
         world = self.world(max_outstanding=100)

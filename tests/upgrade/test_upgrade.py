@@ -92,6 +92,9 @@ class FakeServer:
         self.done.append(f"open {descriptor}")
         return "http://here"
 
+    async def read_gates(self) -> None:
+        self.done.append("read gates")
+
     async def read_rollouts(self) -> None:
         self.done.append("read rollouts")
 
@@ -382,7 +385,10 @@ class OldProcessTests(SynchronousTestCase):
         self.channel.received(MAIN)
 
     BEFORE = ["inherit 4", "open 3", "pause", READY]
-    SERVING = ["read rollouts", "serve", "begin rollouts", "resume", TAKEN, "claim", "own state", "note", "save state"]
+    SERVING = [
+        *("read gates", "read rollouts", "serve", "begin rollouts", "resume", TAKEN),
+        *("claim", "own state", "note", "save state"),
+    ]
     SERVES_AT = len(BEFORE) + len(SERVING)
 
     def test_in_good_order(self) -> None:
