@@ -1,4 +1,4 @@
-"""What is wrong with the text of a JMESPath expression, and what to write instead."""
+"""Errors in the text of a JMESPath expression, and hints on how to write it."""
 
 from __future__ import annotations
 
