@@ -112,9 +112,8 @@ class StatisticsTests(ServerCase):
         wait_until(lambda: self.counts("bad")[3] == 2, "another dead letter")
         after = {each: self.figures(each) for each in before}
         server.kill()
-        self.assertEqual(
-            {each: self.figures(each) for each in ("bad", "late")}, {each: after[each] for each in ("bad", "late")}
-        )
+        # The times of what came in the last seconds are counted again by the next server alone.
+        self.assertEqual((self.counts("bad"), self.counts("late")), ((2, 0, 0, 2, 0), (1, 0, 1, 0, 0)))
         self.assertEqual(self.counts("gh"), (2, 0, 0, 0, 1))
         self.serve()
         self.assertEqual({each: self.figures(each) for each in before}, after)
