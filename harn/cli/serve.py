@@ -22,12 +22,13 @@ def serve(**given: Any) -> None:
 
     SIGHUP reloads the manifest and the code of its handlers; SIGUSR2 starts the program again, and hands over to it.
     """
-    hold_back()
-    close_memory()
     try:
         options = ServeOptions.from_values(given, os.environ)
     except ValueError as wrong:
         raise click.UsageError(str(wrong)) from None
+    # From here on the process is a server's; a wrong option changes nothing of it.
+    hold_back()
+    close_memory()
     sys.exit(run(options))
 
 
