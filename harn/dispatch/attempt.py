@@ -169,7 +169,7 @@ def skipped(delivery: Delivery, reason: str) -> Settlement:
 
 
 def refused(delivery: Delivery, dead: DeadLetter) -> Settlement:
-    """Settle a delivery that a gate refused before it began. That does not count as an attempt."""
+    """Settle a delivery as a dead letter without an attempt, for example one that a gate refuses."""
     return Settlement(
         delivery_id=delivery.delivery_id,
         state=DEAD,
@@ -187,14 +187,7 @@ def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
     :param running: its handler was cut off.
     """
     when = "while it ran; it may have taken effect" if running else "before it was begun"
-    return Settlement(
-        delivery_id=delivery.delivery_id,
-        state=DEAD,
-        version=delivery.binding.version,
-        attempts=delivery.attempts,
-        passed=delivery.passed,
-        dead=cancelled_letter(delivery.binding.key, when),
-    )
+    return refused(delivery, cancelled_letter(delivery.binding.key, when))
 
 
 def cancelled_letter(binding: str, when: str) -> DeadLetter:

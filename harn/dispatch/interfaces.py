@@ -30,7 +30,7 @@ class IGate(Interface):
     """One rule that a trigger's deliveries pass before they begin."""
 
     def held(trigger_id: str) -> Held | None:
-        """Return why nothing of this trigger may begin now; None when it may. Cheap, and without side effects."""
+        """Return why nothing of this trigger may begin now; None when it may. Cheap: it is called often."""
 
     def rate(trigger_id: str) -> float | None:
         """Return how many deliveries of an earlier server may begin each second; None for no limit."""
