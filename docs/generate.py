@@ -33,7 +33,7 @@ from harn.listener.feature import add_gauges as add_edge_gauges
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
 from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDERS
-from harn.model.durations import format_duration
+from harn.model.quantities import format_duration
 from harn.observability.exposition import ServerCollector
 from harn.observability.metrics import Metrics
 from harn.operations.model import Operation

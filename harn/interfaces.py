@@ -53,8 +53,7 @@ from harn.errors import (
 from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.manifest.schema import StructSchema
 from harn.model.event import UNSIGNED, VERIFIED
-from harn.model.inbound import InboundRequest
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import InboundRequest, OutgoingDelivery, Returned
 
 __all__ = [
     "CREDENTIALS",

@@ -12,7 +12,7 @@ from harn.alerts.interfaces import Target
 from harn.alerts.model import AlertState, Happened, Rule, Subject
 from harn.alerts.silence import Silence
 from harn.manifest.alerts import SILENT
-from harn.model.identifiers import uuid7
+from harn.model.references import uuid7
 
 LEAST_PAUSE = 0.1
 """Seconds from one look at an alert to the next."""

@@ -9,8 +9,8 @@ from attrs import frozen
 from harn.alerts.model import FIRING, RESOLVED, TEST, Notice, Rule
 from harn.clocks import rfc3339
 from harn.manifest.alerts import CIRCUIT_OPEN, DEAD_LETTER, LATE, RELOAD_FAILED, SILENT
-from harn.model.durations import format_duration
-from harn.model.visible import visible
+from harn.model.display import visible
+from harn.model.quantities import format_duration
 
 COMMAND = "harn orchestrator"
 LONGEST_REASON = 500

@@ -11,7 +11,7 @@ from harn.alerts.model import FIRING, QUIET, TEST, AlertState, Notice
 from harn.clocks import WallTime, rfc3339
 from harn.errors import AlertNotSent, RouteUnknown
 from harn.manifest.alerts import COUNTED
-from harn.model.durations import format_duration
+from harn.model.quantities import format_duration
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
 

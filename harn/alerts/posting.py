@@ -27,7 +27,7 @@ from harn.clocks import WallTime
 from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SLACK
-from harn.model.visible import visible
+from harn.model.display import visible
 from harn.waiting import limited
 
 TIMEOUT = 15.0

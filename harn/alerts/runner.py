@@ -25,7 +25,7 @@ from harn.alerts.messages import Message, Origin, write_message
 from harn.clocks import WallTime, rfc3339, sleep_until
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SILENT
-from harn.model.visible import visible
+from harn.model.display import visible
 from harn.observability.metrics import Metrics
 
 log = Logger(namespace="harn.alerts")

@@ -17,7 +17,7 @@ from twisted.mail.smtp import ESMTPSender, ESMTPSenderFactory, SMTPClientError
 from twisted.python.failure import Failure
 
 from harn.manifest.alerts import STARTTLS, SmtpSettings
-from harn.model.visible import visible
+from harn.model.display import visible
 
 MOST_SHOWN = 200
 """Characters of a mail server's answer that are shown."""

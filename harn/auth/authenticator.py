@@ -14,7 +14,7 @@ from harn.auth.freshness import TOLERANCE, check_fresh
 from harn.auth.signed_requests import SCHEME, SignedHeader, parse_signed_header, request_digest
 from harn.errors import CredentialsRejected, SignatureMismatch
 from harn.model.delivery import Claim
-from harn.model.headers import REDACTED
+from harn.model.display import REDACTED
 
 GUARD_SCOPE = "admin"
 

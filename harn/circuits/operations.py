@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
-from harn.model.durations import format_duration
+from harn.model.quantities import format_duration
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
 

@@ -27,7 +27,7 @@ from harn.cli.output import complain
 from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
-from harn.model.visible import visible
+from harn.model.display import visible
 from harn.store.sqlite.checkpoints import SQLiteCheckpoints
 from harn.store.sqlite.offline import open_readonly
 

@@ -13,7 +13,7 @@ from harn.cli.operations import ask, print_json
 from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
-from harn.model.visible import visible
+from harn.model.display import visible
 
 COLUMNS = (
     Column("Trigger", lambda circuit: circuit.trigger_id),

@@ -20,7 +20,7 @@ from harn.cli.place import NoServer, Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
-from harn.model.visible import visible
+from harn.model.display import visible
 from harn.reload.drain_operations import (
     Drain,
     DrainCancelled,

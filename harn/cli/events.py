@@ -17,7 +17,7 @@ from harn.cli.operations import with_parameters
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
 from harn.cli.sources import RecordSource, ServerRecords, read_pages
-from harn.model.visible import visible_json
+from harn.model.display import visible_json
 from harn.orchestrator.operations import RecordInfo, read_events
 
 INTERVAL = 0.5

@@ -12,7 +12,7 @@ from harn.cli.operations import ask, parameters_from, print_json, with_parameter
 from harn.cli.place import Reach
 from harn.cli.shared import with_json, with_place, with_server
 from harn.dispatch.operations import fire as fire_operation
-from harn.model.visible import visible
+from harn.model.display import visible
 
 FIELDS = (
     "binding_id",

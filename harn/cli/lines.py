@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harn.model.visible import visible
+from harn.model.display import visible
 
 
 def written(value: Any) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import click
 
-from harn.model.visible import visible_lines
+from harn.model.display import visible_lines
 
 _OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
 """What writing to a pipe, a terminal or a file fails with."""

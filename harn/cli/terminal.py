@@ -16,7 +16,7 @@ from harn.cli.inspect import tables_of
 from harn.cli.lines import written
 from harn.cli.rows import STATES, Column, Rows
 from harn.cli.tables import Fitted, fitted
-from harn.model.visible import visible
+from harn.model.display import visible
 from harn.orchestrator.operations import Inspection
 
 

@@ -15,7 +15,7 @@ from harn.connectors.model import ConnectorContext, Events, Normalized, Normaliz
 from harn.connectors.receiver import Receiver
 from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.model.event import UNSIGNED
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 
 # The paths of each field: the shapes of a notification (task, statusUpdate, artifactUpdate, message), bare or wrapped,
 # in the protocol's spelling or harn's. The first path that exists is used; without any, the first of the list.

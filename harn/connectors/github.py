@@ -14,7 +14,7 @@ from harn.connectors.model import ConnectorContext, Events, Normalized, Normaliz
 from harn.connectors.receiver import Receiver
 from harn.connectors.signatures import HmacScheme
 from harn.errors import PayloadInvalid
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 

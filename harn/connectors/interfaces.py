@@ -16,7 +16,7 @@ from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 from harn.connectors.model import ConnectorContext, Normalized, NormalizedEvent
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 
 Headers = Mapping[str, str]
 PUBLIC = "public"

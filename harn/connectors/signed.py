@@ -19,7 +19,7 @@ from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver,
 from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent, Respond
 from harn.connectors.receiver import Receiver
 from harn.errors import PayloadInvalid
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 

@@ -18,7 +18,7 @@ from harn.connectors.receiver import Receiver
 from harn.connectors.signatures import StandardScheme
 from harn.errors import PayloadInvalid
 from harn.manifest.schema import StructSchema
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 

@@ -21,7 +21,7 @@ from harn.deliveries.redaction import IsCredential, shown_event
 from harn.deliveries.scan import Scan
 from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
-from harn.model.identifiers import binding_key
+from harn.model.references import binding_key
 from harn.store.lists import DeadGroup, ListedDelivery, WholeDelivery
 
 

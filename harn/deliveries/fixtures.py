@@ -14,7 +14,7 @@ from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
 from harn.model.event import encode_envelope
 from harn.model.fixture import Fixture, fixture_document, make_fixture, read_fixture
-from harn.model.identifiers import binding_key, new_event_id, new_trace_id
+from harn.model.references import binding_key, new_event_id, new_trace_id
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters, shown_as
 from harn.store.lists import ListedDelivery

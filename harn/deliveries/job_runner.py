@@ -22,8 +22,8 @@ from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.rules import PAST
 from harn.deliveries.selection import Selection, read_states
 from harn.errors import EventLogUnavailable, RouteUnknown, WrongState
-from harn.model.durations import parse_duration
-from harn.model.identifiers import uuid7
+from harn.model.quantities import parse_duration
+from harn.model.references import uuid7
 from harn.operations.audit import DONE, TOPIC
 from harn.server import RecordWriter
 from harn.store.jobs import IJobs, Job, JobState, NewJob

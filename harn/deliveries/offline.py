@@ -21,7 +21,7 @@ from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.replaying import MOST_BYTES
 from harn.deliveries.rules import PAST, gone
 from harn.lifecycle import Lifecycle
-from harn.model.identifiers import new_event_id, uuid7
+from harn.model.references import new_event_id, uuid7
 from harn.operations.audit import DONE, TOPIC
 from harn.operations.model import Caller, Role
 from harn.server import RecordWriter

@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from harn.model.display import REDACTED, candidates, is_signature, looks_secret, redact
 from harn.model.event import Envelope, TriggerEvent, decode_envelope
-from harn.model.headers import REDACTED, candidates, is_signature, redact
 from harn.model.json_text import is_too_deep
-from harn.model.secret_names import looks_secret
 from harn.store.lists import ListedDelivery
 
 IsCredential = Callable[[bytes], bool]

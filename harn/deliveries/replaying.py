@@ -16,7 +16,7 @@ from harn.deliveries.rules import gone
 from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import Accepted, DeadLettersEnded, Lifecycle
 from harn.model.delivery import REPLAYED, NewDelivery, StoredDelivery
-from harn.model.identifiers import new_event_id
+from harn.model.references import new_event_id
 from harn.store.jobs import IJobs, ItemOutcome, PendingItem, ReplayOrder, Replays
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry

@@ -13,7 +13,7 @@ from jmespath.exceptions import JMESPathError
 from harn.deliveries.redaction import event_document
 from harn.manifest.expressions import fault_of_expression
 from harn.model.delivery import State
-from harn.model.identifiers import binding_key
+from harn.model.references import binding_key
 from harn.store.holds import Holds
 from harn.store.lists import DeliveryFilter, ListedDelivery
 from harn.triggers.matching import is_truthy

@@ -15,7 +15,7 @@ from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 from harn.destinations.model import DestinationContext
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import OutgoingDelivery, Returned
 
 
 class IDestination(Interface):

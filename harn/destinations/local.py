@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from harn.destinations.interfaces import IDestination, IDestinationPlugin
 from harn.destinations.model import DestinationContext
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import OutgoingDelivery, Returned
 from harn.model.references import LOCAL, FunctionReference, parse_function_reference
 from harn.triggers.pool import Shared
 from harn.vm.interfaces import IInterpreter

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from harn.destinations.interfaces import IDestination
 from harn.destinations.local import call_of
 from harn.errors import AttemptFailed, CallInterrupted, DestinationFailed, HandlerTimedOut
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import OutgoingDelivery, Returned
 from harn.triggers.pool import Shared
 from harn.vm.interfaces import IInterpreter
 from harn.waiting import ask

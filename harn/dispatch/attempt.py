@@ -29,7 +29,7 @@ from harn.model.delivery import (
     DeadLetter,
     Settlement,
 )
-from harn.model.durations import LONGEST
+from harn.model.quantities import LONGEST
 
 LONGEST_ERROR = 4096
 """Characters of an error's text that are kept."""

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from harn.lifecycle import Settled
 from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import OutgoingDelivery, Returned
 from harn.triggers.binding import BindingVersion
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from harn.dispatch.settler import Outcome
 from harn.errors import AttemptFailed, CallInterrupted
 from harn.lifecycle import Begun, Interrupted, Lifecycle, VersionEnded
 from harn.model.delivery import CANCELLED, NewDelivery, Settlement, StoredDelivery, Workload
-from harn.model.outgoing import Returned
+from harn.model.exchange import Returned
 from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion, Target

@@ -18,8 +18,8 @@ from harn.errors import HandlerRetryAfter
 from harn.lifecycle import Accepted, DeadLettered, Settled
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Attempt, DeadLetter
+from harn.model.display import visible
 from harn.model.event import decode_envelope
-from harn.model.visible import visible
 
 LONGEST = 500
 """Characters of an error that a line shows; the delivery itself has all of it."""

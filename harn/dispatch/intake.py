@@ -22,7 +22,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
 from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
-from harn.model.identifiers import new_event_id, new_trace_id
+from harn.model.references import new_event_id, new_trace_id
 from harn.store.inbox import IInbox, Kept
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignored

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from harn.dispatch.pauses import shown_until
-from harn.model.durations import parse_duration
+from harn.model.quantities import parse_duration
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import Parameters, shown_as
 

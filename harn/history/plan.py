@@ -23,7 +23,7 @@ from harn.history.changes import (
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
-from harn.model.identifiers import binding_key
+from harn.model.references import binding_key
 from harn.reload.connections import connector_key, needing_connectors
 from harn.reload.inputs import Inputs
 from harn.reload.plans import ConnectorChange, FileChange, PlannedRamp, ReloadPlan, TriggerChange, VersionChange

@@ -11,9 +11,8 @@ from harn.history.plan import Planned, Work, describe_plan
 from harn.history.replay import Replayer
 from harn.manifest.model import RolloutSpec
 from harn.manifest.settings import ReloadSettings
-from harn.model.durations import format_duration
-from harn.model.identifiers import binding_key
-from harn.model.shares import format_share
+from harn.model.quantities import format_duration, format_share
+from harn.model.references import binding_key
 from harn.reload.interfaces import DryRun, IPlanner
 from harn.reload.plans import PlannedRamp, ProbationTerms, ReloadPlan
 from harn.reload.ramping import stable_of

@@ -35,7 +35,7 @@ from harn.listener.problems import problem_for, status_of
 from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 from harn.triggers.route import Route
 from harn.waiting import InThread
 

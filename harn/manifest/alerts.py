@@ -15,7 +15,7 @@ from harn.manifest.diagnostics import Diagnostics, describe, quote, suggest
 from harn.manifest.fields import Choice, Duration, Integer, Text
 from harn.manifest.lines import KeyPath
 from harn.manifest.tables import Table
-from harn.model.durations import format_duration
+from harn.model.quantities import format_duration
 from harn.model.references import fault_of_secret
 
 DEAD_LETTER, CIRCUIT_OPEN, RELOAD_FAILED, SILENT, LATE = (

@@ -16,8 +16,7 @@ from harn.manifest.fields import Duration, Durations, Field, Share
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.vocabulary import CIRCUIT, MATCH, RETRY, TRIGGER
-from harn.model.durations import format_duration
-from harn.model.shares import format_share
+from harn.model.quantities import format_duration, format_share
 
 _MISSING = object()
 _WRITTEN = {"events": "match.events"}

@@ -17,9 +17,8 @@ from attrs import frozen
 from harn.manifest.diagnostics import Diagnostics, describe, nearest, quote
 from harn.manifest.expressions import fault_of_expression
 from harn.manifest.lines import KeyPath
-from harn.model.durations import format_duration, parse_duration
+from harn.model.quantities import format_duration, parse_duration, parse_share
 from harn.model.references import parse_function_reference
-from harn.model.shares import parse_share
 
 
 class Field(Protocol):

@@ -13,7 +13,7 @@ from harn.manifest.interfaces import ProviderRules
 from harn.manifest.model import RetrySpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.vocabulary import CIRCUIT, DEFAULTS, KINDS, MATCH, RETRY, ROLLOUT, TABLES, TRIGGER
-from harn.model.durations import format_duration
+from harn.model.quantities import format_duration
 
 _ID = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+(@[A-Za-z0-9_.-]+)?$"}

@@ -7,7 +7,15 @@ from enum import StrEnum
 
 from attrs import evolve, frozen
 
-from harn.errors import HandlerRetryAfter
+from harn.errors import (
+    HandlerRaised,
+    HandlerRetryAfter,
+    HandlerTimedOut,
+    InterpreterDied,
+    PredicateRaised,
+    ResultInvalid,
+    ResultTooLarge,
+)
 
 
 class State(StrEnum):
@@ -234,3 +242,15 @@ class Workload:
 
     running: int
     queued: int
+
+
+FAILURES = frozenset(
+    each.error_class
+    for each in (HandlerRaised, HandlerTimedOut, InterpreterDied, PredicateRaised, ResultInvalid, ResultTooLarge)
+)
+"""Error classes of attempts that count against the code; `Reject` and `RetryAfter` of a handler do not."""
+
+
+def counts_against_code(attempt: Attempt) -> bool:
+    """Return whether an attempt failed for a reason that lies in the handler, its predicate or its interpreter."""
+    return attempt.error_class in FAILURES

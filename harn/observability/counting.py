@@ -21,8 +21,7 @@ from harn.lifecycle import (
     Settled,
     VersionEnded,
 )
-from harn.model.delivery import PREDICATE, UNFINISHED
-from harn.model.failures import counts_against_code
+from harn.model.delivery import PREDICATE, UNFINISHED, counts_against_code
 from harn.model.references import LOCAL
 from harn.observability.counts import TriggerCounts
 from harn.observability.metrics import Metrics

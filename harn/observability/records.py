@@ -1,7 +1,7 @@
 """
 Formatting of log records: lines for people, or one JSON object. Pure functions of a ``twisted.logger`` event.
 
-In each form control characters are shown escaped: see `harn.model.visible`. In a form for people the second and later
+In each form control characters are shown escaped: see `harn.model.display`. In a form for people the second and later
 lines of a record are indented, so that no text of a sender or a handler can look like a record of its own.
 """
 
@@ -18,9 +18,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, formatEventAsClassic
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
-from harn.model.headers import REDACTED
-from harn.model.secret_names import looks_secret
-from harn.model.visible import visible, visible_json, visible_lines
+from harn.model.display import REDACTED, looks_secret, visible, visible_json, visible_lines
 
 PREFIX = "[harn] "
 

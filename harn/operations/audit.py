@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from harn.clocks import WallTime
-from harn.model.identifiers import uuid7
+from harn.model.references import uuid7
 from harn.operations.model import Caller, Counts, Operation
 from harn.operations.parameters import Parameters, given
 

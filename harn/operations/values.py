@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Self
 
-from harn.model.durations import parse_duration
-from harn.model.shares import parse_clear_share
+from harn.model.quantities import parse_clear_share, parse_duration
 
 _RATE = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?:/(?P<unit>s|m|h))?", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}

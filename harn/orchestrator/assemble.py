@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from harn.model.visible import visible
+from harn.model.display import visible
 from harn.options import ServeOptions
 from harn.orchestrator.core import make_server
 from harn.orchestrator.features import features

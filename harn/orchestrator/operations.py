@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from harn.clocks import rfc3339
 from harn.errors import EventLogUnavailable
-from harn.model.headers import redact
+from harn.model.display import redact
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from harn.clocks import WallTime
 from harn.errors import ManifestInvalid, PreconditionFailed, ShuttingDown, StageFailed
 from harn.lifecycle import Lifecycle
-from harn.model.identifiers import uuid7
+from harn.model.references import uuid7
 from harn.reload import reports
 from harn.reload.adopt import LiveGeneration
 from harn.reload.candidate import ContinuedRamp

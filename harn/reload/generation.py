@@ -16,7 +16,7 @@ from harn.connectors.interfaces import IConnector, IEarlyReceiver, IReceiver
 from harn.connectors.model import Normalized, NormalizedEvent
 from harn.connectors.signed import SignedConnector
 from harn.manifest.model import RolloutSpec
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 from harn.reload.inputs import Inputs
 from harn.reload.pin import Pin
 from harn.reload.targets import GenerationTargets

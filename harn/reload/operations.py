@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, field
 
 from harn.errors import PayloadInvalid, PreconditionFailed
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.operations.model import Caller, Get, Post, Reply, Role, operation
 from harn.operations.parameters import IN_QUERY, Parameters, in_header, shown_as
 from harn.operations.values import FailureShare, PartialShare, Period, Written

@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 
 from harn.clocks import rfc3339
 from harn.model.problem import Problem
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.reload.plans import ReloadPlan
 from harn.reload.results import (
     DrainingInfo,

@@ -17,7 +17,7 @@ from harn.errors import (
     StageFailed,
     StageTimedOut,
 )
-from harn.model.durations import format_duration
+from harn.model.quantities import format_duration
 
 T = TypeVar("T")
 

@@ -12,8 +12,7 @@ from msgspec import UNSET
 
 from harn.clocks import rfc3339
 from harn.manifest.settings import ReloadSettings
-from harn.model.durations import format_duration
-from harn.model.shares import FailureLimit, format_share
+from harn.model.quantities import FailureLimit, format_duration, format_share
 from harn.reload.report import ReloadRequest
 from harn.reload.results import ProbationInfo
 

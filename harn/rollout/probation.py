@@ -16,8 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending
 from harn.lifecycle import Lifecycle, Settled
-from harn.model.delivery import Attempt
-from harn.model.failures import counts_against_code
+from harn.model.delivery import Attempt, counts_against_code
 from harn.reload.results import ProbationInfo
 from harn.rollout.events import ProbationEnded, ProbationFailed
 from harn.rollout.model import CONFIRMED, PASSED, SUPERSEDED, Probation, ProbationRecord

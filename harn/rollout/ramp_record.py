@@ -9,9 +9,8 @@ from attrs import define
 
 from harn.clocks import rfc3339
 from harn.manifest.model import RolloutSpec
-from harn.model.durations import format_duration
-from harn.model.identifiers import binding_key
-from harn.model.shares import FailureLimit, format_share
+from harn.model.quantities import FailureLimit, format_duration, format_share
+from harn.model.references import binding_key
 from harn.reload.results import RampInfo
 from harn.triggers.ramp import Ramp
 

@@ -18,7 +18,7 @@ from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
 from harn.lifecycle import Lifecycle, Settled
 from harn.manifest.model import RolloutSpec
-from harn.model.failures import counts_against_code
+from harn.model.delivery import counts_against_code
 from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
 from harn.reload.results import RampInfo

@@ -18,11 +18,10 @@ from zope.interface import Interface
 from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
 from harn.model.delivery import Attempt, DeadLetter, StoredDelivery
+from harn.model.display import redact
 from harn.model.event import TriggerEvent, decode_envelope
-from harn.model.headers import redact
-from harn.model.identifiers import binding_key
 from harn.model.json_text import is_too_deep
-from harn.model.references import LOCAL, scheme_of
+from harn.model.references import LOCAL, binding_key, scheme_of
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted

@@ -203,7 +203,7 @@ def _case(plugin: IConnectorPlugin) -> ConnectorCase:
     if isinstance(plugin, SignedProvider):
         return signed_case(plugin)
     if _has_example(plugin):
-        return cast(Any, plugin).connector_case()  # type: ignore[no-any-return]
+        return cast("Any", plugin).connector_case()  # type: ignore[no-any-return]
     binding = ConnectorBinding(
         trigger_id=plugin.provider,
         provider=plugin.provider,

@@ -21,7 +21,7 @@ from harn.connectors.interfaces import PUBLIC, IConnector, IConnectorPlugin, IEa
 from harn.connectors.model import ConnectorBinding, ConnectorContext, Events, NormalizedEvent, Reject, Respond
 from harn.connectors.signed import SignedProvider
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 
 HOSTILE_BODIES = (
     b"",

@@ -23,7 +23,7 @@ from harn.destinations.catalog import DestinationCatalog
 from harn.destinations.interfaces import IDestination, IDestinationPlugin
 from harn.destinations.model import DestinationContext
 from harn.model.event import UNSIGNED, Envelope, encode_envelope
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import OutgoingDelivery, Returned
 
 
 @frozen(kw_only=True)

@@ -15,9 +15,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from harn.manifest.model import TriggerSpec
-from harn.model.identifiers import binding_key
-from harn.model.outgoing import OutgoingDelivery, Returned
-from harn.model.references import FunctionReference
+from harn.model.exchange import OutgoingDelivery, Returned
+from harn.model.references import FunctionReference, binding_key
 from harn.triggers.matching import Rules
 from harn.wire import digest_value
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import structs
 
-from harn.model.headers import REDACTED
+from harn.model.display import REDACTED
 from harn.vm.frames import Failed, Printed
 
 SHORTEST = 6

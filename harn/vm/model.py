@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from harn.model.outgoing import Returned
+from harn.model.exchange import Returned
 from harn.model.references import FunctionReference
 
 __all__ = ["Call", "Returned"]

@@ -15,7 +15,7 @@ from harn.auth.authenticator import Authenticator, Identity
 from harn.auth.credentials import Credentials
 from harn.auth.signed_requests import body_with_request_id, sign_request
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureStale
-from harn.model.headers import REDACTED
+from harn.model.display import REDACTED
 from harn.testing.signers import admin_headers
 
 NOW = 1_700_000_000.0

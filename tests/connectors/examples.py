@@ -12,7 +12,7 @@ from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.github import GithubPlugin
 from harn.connectors.model import ConnectorBinding, ConnectorContext
 from harn.connectors.webhook import WebhookPlugin
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 from harn.testing.connectors import ConnectorCase
 from harn.testing.signers import github_headers, slack_headers, standard_headers, stripe_headers
 

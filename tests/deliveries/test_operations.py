@@ -54,7 +54,7 @@ class OperationTests(SynchronousTestCase):
             gates=self.gates,
             in_thread=self.in_thread,
         )
-        self.service = DeliveryService(reader=reader, coordinator=cast(Any, FakeLive()))
+        self.service = DeliveryService(reader=reader, coordinator=cast("Any", FakeLive()))
 
     def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         self.threads += 1
@@ -227,10 +227,10 @@ class OperationTests(SynchronousTestCase):
         envelope["headers"] = headers
         self.accept("e1", envelope=msgspec.json.encode(envelope), body=body)
         live = FakeLive()
-        live.current = cast(Any, live)
+        live.current = cast("Any", live)
         live.inputs = live.known = live  # type: ignore[attr-defined]
         live.include = lambda value: value == b"s3cret"  # type: ignore[attr-defined]
-        self.service = evolve(self.service, coordinator=cast(Any, live))
+        self.service = evolve(self.service, coordinator=cast("Any", live))
         found = msgspec.json.encode(self.ask(show_delivery, ShowDelivery(event_id="e1")))
         for secret in (b"t0ken", b"pw", b"s3cret", b"Bearer", b"sha256=ab"):
             self.assertNotIn(secret, found)

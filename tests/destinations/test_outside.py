@@ -15,7 +15,7 @@ from harn.destinations.interfaces import IDestination, IDestinationPlugin
 from harn.destinations.local import LocalPlugin
 from harn.destinations.outside import Outside
 from harn.errors import DestinationFailed, HandlerRejected, HandlerTimedOut
-from harn.model.outgoing import OutgoingDelivery, Returned
+from harn.model.exchange import OutgoingDelivery, Returned
 from harn.testing.destinations import DestinationCase, example_delivery, make_destination_tests
 
 TARGET = "box://one"

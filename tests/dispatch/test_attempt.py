@@ -24,7 +24,7 @@ from harn.errors import (
 )
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import DEAD, DONE, READY, SKIPPED, WAITING, Settlement
-from harn.model.durations import LONGEST
+from harn.model.quantities import LONGEST
 from tests.triggers.examples import spec, version
 
 ERRORS: tuple[AttemptFailed, ...] = (

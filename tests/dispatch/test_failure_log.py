@@ -39,7 +39,7 @@ class LogCase(SynchronousTestCase):
     """Records of ``harn.deliveries``."""
 
     def setUp(self) -> None:
-        self.events = cast(list[LogEvent], self.enterContext(capturedLogs()))
+        self.events = cast("list[LogEvent]", self.enterContext(capturedLogs()))
 
     def said(self) -> list[tuple[str, str]]:
         """Return level and message of each record since the last call."""

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history.planning import describe_terms
 from harn.manifest.settings import ReloadSettings
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.reload.plans import ProbationTerms
 from harn.reload.report import ReloadRequest
 

@@ -92,7 +92,7 @@ class Replaying(SynchronousTestCase):
     def replay(
         self, store: Recordings, definitions: dict[str, Definition], limit: int = 100, in_thread: Any = at_once
     ) -> Deferred[list[dict[str, Any]]]:
-        replayer = Replayer(cast(IDeliveries, store), in_thread)
+        replayer = Replayer(cast("IDeliveries", store), in_thread)
         replaying = replayer.replay(self.interpreter, definitions, list(definitions), limit)
         return Deferred.fromCoroutine(replaying).addCallback(as_json)
 

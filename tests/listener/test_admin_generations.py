@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harn.errors import PreconditionFailed, RouteUnknown
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.reload.report import PREVIOUS
 from tests.listener.test_admin import AdminCase
 

@@ -16,8 +16,8 @@ from harn.connectors.interfaces import IReceiver
 from harn.connectors.model import Events, Reject, Respond
 from harn.errors import SignatureStale
 from harn.manifest.settings import AdmissionSettings
+from harn.model.display import REDACTED
 from harn.model.event import TriggerEvent, decode_envelope
-from harn.model.headers import REDACTED
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from harn.triggers.matching import Rules
 from tests.listener.world import KEY, SignedReceiver, World, event, signed, signed_post

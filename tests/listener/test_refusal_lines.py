@@ -20,7 +20,7 @@ class RefusalLineTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.world = World()
-        self.events = cast(list[LogEvent], self.enterContext(capturedLogs()))
+        self.events = cast("list[LogEvent]", self.enterContext(capturedLogs()))
 
     def send(self, data: bytes) -> None:
         """Send bytes on a connection of their own."""

@@ -18,8 +18,8 @@ class RefusalsTests(SynchronousTestCase):
         self.lines: list[str] = []
         self.clock = Clock()
         self.refusals = Refusals(self.clock)
-        globalLogPublisher.addObserver(cast(ILogObserver, self._keep))
-        self.addCleanup(globalLogPublisher.removeObserver, cast(ILogObserver, self._keep))
+        globalLogPublisher.addObserver(cast("ILogObserver", self._keep))
+        self.addCleanup(globalLogPublisher.removeObserver, cast("ILogObserver", self._keep))
 
     def _keep(self, event: LogEvent) -> None:
         if event.get("log_namespace") == "harn.listener":

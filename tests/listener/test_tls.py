@@ -146,7 +146,7 @@ class ServedTests(TestCase):
         """Open a TLS connection that trusts anybody."""
         factory = TLSMemoryBIOFactory(_Fixed(context), True, Factory.forProtocol(SocketClient), reactor)
         wrapped = await TCP4ClientEndpoint(reactor, "127.0.0.1", self.listening.bind.port).connect(factory)
-        client = cast(ProtocolWrapper, wrapped).wrappedProtocol
+        client = cast("ProtocolWrapper", wrapped).wrappedProtocol
         assert isinstance(client, SocketClient)
         return client
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import SignatureMissing
 from harn.listener.unverified import network_of
 from harn.manifest.settings import AdmissionSettings
-from harn.model.inbound import InboundRequest
+from harn.model.exchange import InboundRequest
 from harn.testing.clients import Wire, request_bytes
 from tests.listener.world import KEY, World, signed, signed_post
 

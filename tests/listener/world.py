@@ -177,7 +177,7 @@ class World:
         self.store.open()
         self.submitted: list[BindingVersion] = []
         self.admission = Admission(self.clock)
-        self.intake = Intake(self.clock, self.store.inbox, cast(Dispatcher, self), self.lifecycle)
+        self.intake = Intake(self.clock, self.store.inbox, cast("Dispatcher", self), self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
         self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))

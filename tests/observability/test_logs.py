@@ -19,8 +19,7 @@ from twisted.logger import ILogObserver, LogBeginner, Logger, LogLevel, LogPubli
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harn.model.headers import REDACTED
-from harn.model.secret_names import looks_secret
+from harn.model.display import REDACTED, looks_secret
 from harn.observability import logs
 from harn.observability.levels import DEFAULT, LEVELS
 from harn.observability.logfile import UNSEEN, RotatingFile
@@ -228,7 +227,7 @@ class RecordTests(SynchronousTestCase):
     def test_traceback(self) -> None:
         """A failure's traceback is in every form of its record."""
         events: list[dict[str, object]] = []
-        log = Logger(observer=cast(ILogObserver, events.append))
+        log = Logger(observer=cast("ILogObserver", events.append))
         try:
             raise ValueError("because")
         except ValueError:

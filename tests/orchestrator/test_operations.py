@@ -17,8 +17,8 @@ from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
 from harn.lifecycle import Lifecycle
 from harn.model.delivery import DeadLetter, Settlement
+from harn.model.display import REDACTED
 from harn.model.event import TriggerEvent, decode_envelope
-from harn.model.headers import REDACTED
 from harn.operations.values import Duration
 from harn.orchestrator import recovery
 from harn.orchestrator.operations import (

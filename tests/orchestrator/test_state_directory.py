@@ -18,8 +18,8 @@ from harn.store.sqlite.schema import connect_writer
 class PrivacyTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.lines: list[str] = []
-        globalLogPublisher.addObserver(cast(ILogObserver, self.keep))
-        self.addCleanup(globalLogPublisher.removeObserver, cast(ILogObserver, self.keep))
+        globalLogPublisher.addObserver(cast("ILogObserver", self.keep))
+        self.addCleanup(globalLogPublisher.removeObserver, cast("ILogObserver", self.keep))
         self.directory = Path(self.mktemp()).absolute()
 
     @staticmethod

@@ -21,7 +21,7 @@ from harn.errors import (
     ShuttingDown,
     StageFailed,
 )
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.reload.generation import Generation
 from harn.reload.pin import CHECKPOINT as PIN
 from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, REVERT, ReloadReport

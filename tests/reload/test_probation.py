@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.clocks import LONGEST_SLEEP
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected, NothingPending
 from harn.manifest.settings import ReloadSettings
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.reload.report import ReloadRequest
 from harn.rollout.model import Probation, terms
 from tests.reload.case import CoordinatorCase

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail
 from harn.connectors.model import NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.errors import EventLogUnavailable, ShuttingDown
-from harn.model.shares import FailureLimit
+from harn.model.quantities import FailureLimit
 from harn.reload.report import PREVIOUS
 from harn.store.retention import RetentionPolicy
 from harn.triggers.binding import ACTIVE

@@ -50,7 +50,7 @@ class Watched:
 class PlanTests(SynchronousTestCase):
     def setUp(self):
         database = MemoryDatabase()
-        self.watched = cast(Any, Watched(database.connection))
+        self.watched = cast("Any", Watched(database.connection))
         database.connection = self.watched
         self.clock = Clock()
         self.clock.advance(NOW)

@@ -169,7 +169,7 @@ class UpgradeTests(SynchronousTestCase):
         class Lock:
             descriptor, of_directory = 9, 10
 
-        self.lock = cast(Any, Lock())
+        self.lock = cast("Any", Lock())
         return Upgrade(
             self.clock,
             program,
@@ -374,7 +374,7 @@ class OldProcessTests(SynchronousTestCase):
         self.channel = FakeChannel(self.done)
         self.patch(old_process, "HandoverChannel", self.channel)
         self.old = OldProcess(self.clock, Inheritance(pid=1, incarnation=4))
-        self.lock = cast(Any, FakeLock(self.done))
+        self.lock = cast("Any", FakeLock(self.done))
         self.old.inherit(self.lock)
         taking = self.old.take_over(self.server, self.lock, self.server)
         self.taking = Deferred.fromCoroutine(taking)

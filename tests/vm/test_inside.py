@@ -62,7 +62,7 @@ class HandlersTests(SynchronousTestCase):
             deadline=0.0,
             replay_of=None,
             log=Log(print),
-            ask=cast(Any, None),
+            ask=cast("Any", None),
         )
 
         async def wrong() -> None:
@@ -154,7 +154,7 @@ class CulpritTests(SynchronousTestCase):
         found: list[Any] = []
 
         async def look() -> None:
-            CURRENT.set(cast(Any, Call()))
+            CURRENT.set(cast("Any", Call()))
             asyncio.get_running_loop().call_soon(lambda: found.append(find_culprit(sys._getframe(), {__file__})))
             found.append(find_culprit(sys._getframe(), ()))
             await asyncio.sleep(0)

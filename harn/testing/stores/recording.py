@@ -14,8 +14,8 @@ from harn.model.delivery import (
     SKIPPED,
     WAITING,
 )
+from harn.model.display import REDACTED
 from harn.model.event import decode_envelope, encode_envelope
-from harn.model.headers import REDACTED
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.testing.stores.kit import (
     NOW,

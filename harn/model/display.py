@@ -1,13 +1,18 @@
 """
-Redaction of request headers where they are shown. Handlers, predicates and expressions see headers as they came.
-Topics, logs and exports show `REDACTED` in place of a value that authorizes: by an exact list of names, and by value,
-where the credentials are known to the caller.
+Display of text that others wrote: secrets in headers and fields are redacted, and nothing in it can steer a terminal.
+
+Handlers, predicates and expressions see headers as they came. Topics, logs and exports show `REDACTED` in place of a
+value that authorizes: by an exact list of names, and by value, where the credentials are known to the caller.
+
+Senders and handlers can write text that is logged and listed: an escape sequence in it must not clear a screen, and a
+mark of direction must not reorder a line. So control characters and marks of direction are shown escaped.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
@@ -103,3 +108,72 @@ def candidates(value: str) -> Iterator[bytes]:
     if len(words) == 2 and words[0].lower() == "basic":
         with suppress(binascii.Error):
             yield from base64.b64decode(words[1].encode("latin-1", "replace")).split(b":", 1)
+
+
+_SECRET_FIELDS = frozenset(name.replace("-", "_") for name in SECRET_NAMES) | frozenset(
+    (
+        "access_key",
+        "access_token",
+        "accesstoken",
+        "api_keys",
+        "api_token",
+        "auth_token",
+        "bearer_token",
+        "client_secret",
+        "clientsecret",
+        "credential",
+        "credentials",
+        "hmac_secret",
+        "id_token",
+        "passphrase",
+        "passwd",
+        "password",
+        "private_key",
+        "refresh_token",
+        "secret",
+        "secret_key",
+        "secrets",
+        "signature",
+        "signing_key",
+        "signing_secret",
+        "token",
+        "tokens",
+        "webhook_secret",
+    )
+)
+"""Names of secret fields. The list is exact: an ``idempotency_key`` or ``token_count`` is not secret."""
+
+
+def looks_secret(name: str) -> bool:
+    """Return whether a field of this name is secret: by an exact list, in any case, with ``-`` or ``_``."""
+    return name.lower().replace("-", "_") in _SECRET_FIELDS
+
+
+_DIRECTION = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Marks and overrides of the direction of writing, and Unicode's own ends of line and paragraph."""
+_HIDDEN = re.compile(f"[\x00-\x08\x0a-\x1f\x7f-\x9f{_DIRECTION}]")
+_HIDDEN_IN_JSON = re.compile(f"[\x7f-\x9f{_DIRECTION}]")
+_NAMED = {"\n": "\\n", "\r": "\\r"}
+
+
+def visible(text: str) -> str:
+    r"""Return ``text`` as one line: an end of line in it is shown as ``\n``, ESC as ``\x1b``; tabs stay."""
+    return text if text.isprintable() else _HIDDEN.sub(_escaped, text)
+
+
+def visible_lines(text: str) -> list[str]:
+    """Return the lines of ``text``, each as `visible` has it; at least one."""
+    return [visible(line.removesuffix("\r")) for line in text.removesuffix("\n").split("\n")]
+
+
+def visible_json(text: str) -> str:
+    r"""Return JSON, written by an encoder, with what encoders leave as it is in strings escaped as ``\u009b``."""
+    if text.isascii() and "\x7f" not in text:  # nearly always, and quick to check
+        return text
+    return _HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    number = ord(character)
+    return _NAMED.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")

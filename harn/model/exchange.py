@@ -1,11 +1,31 @@
-"""A delivery as its destination sees it: one attempt to hand an event over, and how that went."""
+"""The exchange with plugins: a request as a connector sees it, and a delivery as its destination sees it."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from attrs import frozen
 
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.references import FunctionReference
+
+
+@frozen(kw_only=True)
+class InboundRequest:
+    """
+    One request to a trigger's route.
+
+    :ivar headers: names in lower case; of a repeated header the values joined by ``, `` (RFC 9110, 5.3).
+    :ivar body: exactly the bytes received, in ``verify``; in ``normalize`` without their content coding.
+    :ivar received_at: seconds, Unix.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float
 
 
 @frozen(kw_only=True)
