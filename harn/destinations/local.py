@@ -13,8 +13,7 @@ from harn.destinations.model import DestinationContext
 from harn.model.exchange import OutgoingDelivery, Returned
 from harn.model.references import LOCAL, FunctionReference, parse_function_reference
 from harn.triggers.pool import Shared
-from harn.vm.interfaces import IInterpreter
-from harn.vm.model import Call
+from harn.vm.interfaces import Call, IInterpreter
 
 
 @implementer(IDestination)

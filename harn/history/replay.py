@@ -23,8 +23,7 @@ from harn.reload.plans import ReplayComparison, ReplayDifference
 from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignored, Rules
-from harn.vm.interfaces import IInterpreter
-from harn.vm.model import Call
+from harn.vm.interfaces import Call, IInterpreter
 from harn.waiting import InThread
 
 NO_MATCH, FILTERED, PREDICATE_ERROR = "no_match", "filtered", "predicate_error"

@@ -16,8 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.process import reapProcessHandlers
 from twisted.logger import Logger
 
-from harn.vm.child.descent import children_of, is_ended
-from harn.vm.prctl import adopts_orphans
+from harn.vm.linux import adopts_orphans, children_of, is_ended
 
 log = Logger(namespace="harn")
 

@@ -30,8 +30,7 @@ from harn.reload.targets import GenerationTargets, Targets
 from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
-from harn.vm.bundle import Bundle
-from harn.vm.sources import encode_bundle
+from harn.vm.bundle import Bundle, encode_bundle
 
 T = TypeVar("T")
 

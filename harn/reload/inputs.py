@@ -27,8 +27,8 @@ from harn.secrets.chain import SecretChain
 from harn.secrets.hashing import KnownSecrets, secret_hash
 from harn.triggers.binding import Definition
 from harn.triggers.reconcile import Plan, reconcile
-from harn.vm.bundle import Bundle
-from harn.vm.sources import BundleProblem, read_bundle, source_digest
+from harn.vm.bundle import Bundle, source_digest
+from harn.vm.sources import BundleProblem, read_bundle
 from harn.wire import digest_bytes, digest_value
 
 

@@ -19,7 +19,7 @@ from harn.model.references import FunctionReference
 from harn.reload.inputs import Inputs, locate
 from harn.triggers.pool import KeyedPool, Shared
 from harn.vm.bundle import Bundle
-from harn.vm.child.hooks import ADVICE
+from harn.vm.child.functions import ADVICE
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.sources import BundleProblem
 

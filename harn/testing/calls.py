@@ -12,7 +12,7 @@ from harn.errors import (
 )
 from harn.model.event import Envelope, encode_envelope
 from harn.model.references import FunctionReference, parse_function_reference
-from harn.vm.model import Call
+from harn.vm.interfaces import Call
 
 SECRETS = {"github/token": "gehéim".encode()}
 

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from harn.errors import CallInterrupted
+from harn.model.exchange import Returned
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
-from harn.vm.interfaces import IInterpreter, IInterpreters
-from harn.vm.model import Call, Returned
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters
 from harn.vm.sources import BundleProblem
 
 

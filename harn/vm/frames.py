@@ -58,7 +58,7 @@ class Resolve(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Begin a call; see `harn.vm.model.Call`. ``number`` is 1 or more."""
+    """Begin a call; see `harn.vm.interfaces.Call`. ``number`` is 1 or more."""
 
     number: int
     handler: str | None

@@ -4,6 +4,10 @@ Import of local modules in an interpreter: from the sources that it was sent, ne
 In a child process the modules keep their own names, and the finder comes before all others. In the server's own process
 (``inline``) each interpreter's modules are in a package of its own, so that two generations never meet in
 ``sys.modules``; their import statements are mapped into it by their own ``__import__``.
+
+Processes that `multiprocessing` starts fresh, with its methods ``spawn`` and ``forkserver``, import the module of their
+target function. They get the interpreter's own sources with `multiprocessing`'s preparation data, so they run the same
+code as the interpreter, even if the files have changed.
 """
 
 from __future__ import annotations
@@ -14,14 +18,16 @@ import importlib.util
 import linecache
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
-from harn.vm.frames import Source
-from harn.vm.import_guard import ImportGuard
-from harn.vm.locality import Locality
+import msgspec
+
+from harn.vm.frames import Load, Source
+from harn.vm.local_code import ImportGuard, Locality
 
 
 class Loader:
@@ -265,3 +271,53 @@ class _Importlib(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib, name)
+
+
+PREPARE = """
+import sys
+sys.path[:0] = roots
+try:
+    from harn.vm.imports import install_sources
+finally:
+    del sys.path[:len(roots)]
+install_sources(bundle)
+"""
+"""Code for the new process, run before any user code is imported; harn may not be importable there otherwise."""
+
+
+class PreparedBundle:
+    """An object that installs a bundle where it is unpickled, and becomes None there."""
+
+    def __init__(self, roots: Sequence[str], bundle: bytes) -> None:
+        """
+        Prepare a process.
+
+        :param roots: the directories that hold harn and msgspec.
+        :param bundle: an encoded `Load`.
+        """
+        self._names = {"roots": list(roots), "bundle": bundle}
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return exec, (PREPARE, self._names)
+
+
+def install_sources(bundle: bytes) -> None:
+    """Make the modules of an encoded `Load` importable in this process."""
+    load = msgspec.msgpack.decode(bundle, type=Load)
+    Scope(load.sources, "", load.root).install()
+
+
+def prepare_spawned(load: Load, roots: Sequence[str]) -> None:
+    """Make the modules of ``load`` importable in every process that `multiprocessing` starts from now on."""
+    import multiprocessing.spawn  # most handlers never need it
+
+    # The new process would run this program again, as its main module.
+    sys.modules["__main__"] = ModuleType("__main__")
+    bundle = msgspec.msgpack.encode(load)
+    plain = multiprocessing.spawn.get_preparation_data
+
+    @wraps(plain)
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        return {**plain(name), "harn": PreparedBundle(roots, bundle)}
+
+    multiprocessing.spawn.get_preparation_data = get_preparation_data

@@ -24,11 +24,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.errors import CallInterrupted
+from harn.model.exchange import Returned
 from harn.model.references import FunctionReference
 from harn.observability.logs import threshold
 from harn.vm.bundle import Bundle
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
-from harn.vm.child.records import capture_records, set_level
+from harn.vm.child.output import capture_records, set_level
 from harn.vm.child.session import ChildSession
 from harn.vm.frames import (
     Cancel,
@@ -42,13 +43,10 @@ from harn.vm.frames import (
     SecretRequested,
     ToChild,
 )
+from harn.vm.handler_output import Masks, Printing, SecretReader, answer_secret
 from harn.vm.hooks import StartStop, try_again, when_closed
-from harn.vm.interfaces import IInterpreter, IInterpreters
-from harn.vm.masking import Masks
-from harn.vm.model import Call, Returned
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters
 from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, timed_out
-from harn.vm.printing import Printing
-from harn.vm.secret_requests import SecretReader, answer_secret
 from harn.vm.sources import BundleProblem
 from harn.vm.timeouts import ActiveCall
 

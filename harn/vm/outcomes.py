@@ -1,10 +1,16 @@
-"""Conversion between an interpreter's frames and the values and exceptions of its interface."""
+"""
+Conversion between an interpreter's frames and the values and exceptions of its interface, and the state of resolves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import msgspec
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 
 from harn.errors import (
     AttemptFailed,
@@ -16,6 +22,7 @@ from harn.errors import (
     ResultInvalid,
     ResultTooLarge,
 )
+from harn.model.exchange import Returned
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.frames import (
@@ -34,7 +41,7 @@ from harn.vm.frames import (
     Load,
     Source,
 )
-from harn.vm.model import Call, Returned
+from harn.vm.interfaces import Call
 from harn.vm.sources import BundleProblem
 
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
@@ -128,3 +135,41 @@ def problems_of_death(why: str, importing: str, references: Collection[str]) -> 
     blamed = [each for each in references if each.partition(":")[0] == importing] or list(references)
     during = f" while module {importing!r} was imported" if importing else ""
     return [problem_of_flaw(Flaw(each, "", None, f"{why}{during}", "")) for each in sorted(blamed)]
+
+
+ASKING = 2.0
+"""Seconds between two pings that ask for the line."""
+IMPORTS = -1
+"""The number of these pings."""
+
+
+@define
+class Resolving:
+    """A resolve under way: ``importing`` is the module that is being imported."""
+
+    references: list[str]
+    answered: Deferred[list[BundleProblem]]
+    importing: str = ""
+
+
+def ask_where(
+    reactor: Any, answered: Deferred[list[BundleProblem]], ping: Callable[[int], None]
+) -> Deferred[list[BundleProblem]]:
+    """Send a ping from time to time, until ``answered`` has fired; return ``answered``."""
+    asking = LoopingCall(ping, IMPORTS)
+    asking.clock = reactor
+    asking.start(ASKING, now=False)
+
+    def stop(result: Any) -> Any:
+        asking.stop()
+        return result
+
+    return answered.addBoth(stop)
+
+
+def still_importing(under_way: Iterable[Resolving], where: str) -> str:
+    """Return the module that is being imported, and its latest line; empty if none is."""
+    for resolving in under_way:
+        if resolving.importing:
+            return f"module {resolving.importing!r} is still being imported" + (f", at {where}" if where else "")
+    return ""

@@ -1,5 +1,5 @@
 """
-The program of an interpreter's child process.
+The program of an interpreter's child process: its start, its data channel on the loop, its control channel on a thread.
 
 The server starts this file as a script: ``python -P program.py ROOT...`` with its data channel as descriptor 3, its
 control channel as 4 and the pipe of `harn.vm.child.guard` as 5. That process is the guard; a second one, which it
@@ -21,6 +21,7 @@ if __name__ == "__main__":
     start_guarded()
 
 import asyncio
+import asyncio.events
 import atexit
 import contextlib
 import faulthandler
@@ -29,21 +30,40 @@ import os
 import socket
 import traceback
 from _thread import start_new_thread
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from threading import Event, get_ident
+from types import FrameType
 
+from harn.vm.child.calls import CURRENT
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.guard import CONTROL, DATA
-from harn.vm.child.output import capture_output
+from harn.vm.child.output import capture_output, capture_records
 from harn.vm.child.programs import end_programs, follow_programs
-from harn.vm.child.records import capture_records
 from harn.vm.child.session import ChildSession
-from harn.vm.child.spawned import prepare_spawned
 from harn.vm.child.threads import Threads
-from harn.vm.child.watchdog import LoopWatchdog
-from harn.vm.frames import LARGEST_TO_CHILD, FrameReader, FromChild, Load, Ready, ToChild, append_frame
+from harn.vm.frames import (
+    BLOCKED_BY_NO_CALL,
+    LARGEST_TO_CHILD,
+    LOOP_TURNS,
+    FrameReader,
+    FromChild,
+    Load,
+    Ping,
+    Pong,
+    Ready,
+    ToChild,
+    append_frame,
+)
+from harn.vm.imports import prepare_spawned
 
 THREADS = 64
 """Plain handlers that run at once; the time of waiting ones does not run."""
+PATIENCE = 0.1
+"""Seconds that a running loop has to answer."""
+FAREWELL = 1.5
+"""Seconds that the loop has to end without being killed once the server is gone."""
+
+_HANDLE_RUN = asyncio.events.Handle._run.__code__
 
 if __name__ == "__main__":
     for _root in _roots:
@@ -149,6 +169,66 @@ class ChildProgram:
         local = set() if scope is None else {os.path.realpath(each) for each in scope.directories()}
         sys.path[:] = [each for each in sys.path if each and os.path.realpath(each) not in local]
         self.watchdog.paths = self.session.paths
+
+
+class LoopWatchdog:
+    """Watches the loop of the thread that made it."""
+
+    def __init__(self, control: socket.socket, loop: asyncio.AbstractEventLoop, paths: Collection[str] = ()) -> None:
+        self.paths = paths
+        self._control = control
+        self._loop = loop
+        self._watched = get_ident()
+        self._over = Event()
+
+    def loop_ended(self) -> None:
+        """Called when the loop has ended."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Answer pings until the server closes the channel; then end the process."""
+        reader = FrameReader(Ping, LARGEST_TO_CHILD)
+        try:
+            while data := self._control.recv(4096):
+                for ping in reader.feed(data):
+                    answer = bytearray()
+                    append_frame(answer, self._answer(ping))
+                    self._control.sendall(answer)
+        except (OSError, ValueError, RuntimeError):
+            pass  # the server, or the loop, is gone
+        self._over.wait(FAREWELL)
+        os._exit(0)
+
+    def _answer(self, ping: Ping) -> Pong:
+        beat = Event()
+        self._loop.call_soon_threadsafe(beat.set)
+        if beat.wait(PATIENCE):
+            return Pong(ping.number, LOOP_TURNS)
+        culprit, where = find_culprit(sys._current_frames().get(self._watched), self.paths)
+        return Pong(ping.number, culprit, where)
+
+
+def find_culprit(frame: FrameType | None, paths: Collection[str]) -> tuple[int, str]:
+    """
+    Return whose code a loop's thread runs, by the context of the handle that the loop is running.
+
+    This works for handlers, tasks and callbacks that they started alike. A handle's context is private to asyncio;
+    without it, or outside any handle, the result is `BLOCKED_BY_NO_CALL`.
+
+    :param frame: the thread's innermost frame.
+    :param paths: the user's files, to report the line.
+    :return: the call's number or `BLOCKED_BY_NO_CALL`, and ``file:line``.
+    """
+    where = ""
+    while frame is not None:
+        if not where and frame.f_code.co_filename in paths:
+            where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_code is _HANDLE_RUN:
+            context = getattr(frame.f_locals.get("self"), "_context", None)
+            call = None if context is None else context.get(CURRENT)
+            return (BLOCKED_BY_NO_CALL if call is None else call.number), where
+        frame = frame.f_back
+    return BLOCKED_BY_NO_CALL, where
 
 
 def main(roots: Sequence[str]) -> None:

@@ -25,26 +25,10 @@ from harn.model.references import FunctionReference
 from harn.vm.bundle import (
     Bundle,
     Module,
-    bundle_files,
-    changed_modules,
-    decode_bundle,
-    encode_bundle,
+    import_names,
     make_bundle,
-    source_digest,
 )
-from harn.vm.import_names import import_names
-from harn.vm.locality import Locality
-
-__all__ = [
-    "BundleProblem",
-    "bundle_files",
-    "changed_modules",
-    "decode_bundle",
-    "encode_bundle",
-    "find_modules",
-    "read_bundle",
-    "source_digest",
-]
+from harn.vm.local_code import Locality
 
 RESERVED = sys.stdlib_module_names | {"harn", "msgspec", "__main__"}
 """Top-level names that never mean a local module."""

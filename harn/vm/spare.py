@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from harn.errors import StageFailed
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import FromChild, Pong
-from harn.vm.printing import Printing
+from harn.vm.handler_output import Printing
 
 log = Logger(namespace="harn.vm")
 

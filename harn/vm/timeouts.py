@@ -18,8 +18,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from harn.errors import AttemptFailed
+from harn.model.exchange import Returned
 from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Done, Pong
-from harn.vm.model import Call, Returned
+from harn.vm.interfaces import Call
 from harn.vm.outcomes import returned_of
 
 

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.lifecycle import InterpreterRestarted, Lifecycle
+from harn.model.exchange import Returned
 from harn.observability.logs import threshold
 from harn.vm.bundle import Bundle
 from harn.vm.childprocess import ChildProcess
@@ -34,13 +35,21 @@ from harn.vm.frames import (
     SecretRequested,
     Started,
 )
+from harn.vm.handler_output import Masks, Printing, SecretReader, answer_secret
 from harn.vm.hooks import StartStop
-from harn.vm.masking import Masks
-from harn.vm.model import Call, Returned
-from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, problems_of_death, timed_out
-from harn.vm.printing import Printing
-from harn.vm.resolving import IMPORTS, Resolving, ask_where, still_importing
-from harn.vm.secret_requests import SecretReader, answer_secret
+from harn.vm.interfaces import Call
+from harn.vm.outcomes import (
+    IMPORTS,
+    Resolving,
+    ask_where,
+    begin_frame,
+    error_of,
+    load_frame,
+    problem_of_flaw,
+    problems_of_death,
+    still_importing,
+    timed_out,
+)
 from harn.vm.sources import BundleProblem
 from harn.vm.timeouts import ActiveCall, CallDeadlines
 

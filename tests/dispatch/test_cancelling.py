@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import AttemptFailed, CallInterrupted, HandlerRaised
 from harn.lifecycle import DeadLettered, Settled
 from harn.manifest.model import RetrySpec
+from harn.model.exchange import Returned
 from harn.store.event_log import DEAD_LETTERS
 from harn.testing.scripted import ScriptedCall
 from harn.triggers.binding import DRAINING, TERMINATED, BindingVersion
-from harn.vm.model import Returned
 from tests.dispatch.test_moving_on import WAITS, crowded, finish
 from tests.dispatch.world import World, one_trigger
 

@@ -21,7 +21,7 @@ from harn.model.delivery import (
 from harn.reload.generation import Candidate
 from harn.rollout.model import CONFIRMED, PASSED, REVERTED, STUCK
 from harn.triggers.binding import BindingVersion
-from harn.vm.model import Call
+from harn.vm.interfaces import Call
 from tests.reload.fakes import FakeInterpreter
 from tests.reload.world import HANDLERS, World, fake
 

@@ -18,10 +18,10 @@ from harn.testing.calls import make_call
 from harn.vm.child.calls import CURRENT
 from harn.vm.child.output import BURST, RATE, Allowance
 from harn.vm.child.tracebacks import LONGEST_LINE, LONGEST_TRACEBACK, one_line, user_traceback
-from harn.vm.child.watchdog import find_culprit
 from harn.vm.frames import BLOCKED_BY_NO_CALL, Printed, Source
+from harn.vm.handler_output import Printing
 from harn.vm.imports import Scope
-from harn.vm.printing import Printing
+from harn.vm.program import find_culprit
 
 
 class HandlersTests(SynchronousTestCase):

@@ -14,9 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.model.references import parse_function_reference
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.frames import Source
-from harn.vm.import_guard import UnreadModule
 from harn.vm.imports import Scope
-from harn.vm.locality import Locality
+from harn.vm.local_code import Locality, UnreadModule
 from harn.vm.sources import find_modules, read_bundle
 from tests.vm.test_sources import SourcesCase
 

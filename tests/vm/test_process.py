@@ -25,7 +25,7 @@ from harn.testing.calls import HANDLERS, make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm import childprocess
 from harn.vm.child.guard import HELD
-from harn.vm.printing import Printing
+from harn.vm.handler_output import Printing
 from harn.vm.process import ChildInterpreters
 from harn.vm.spare import REFILL_DELAY, Spare
 

@@ -12,16 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.model.problem import Problem
 from harn.model.references import parse_function_reference
 from harn.vm import sources
-from harn.vm.import_names import import_names
-from harn.vm.sources import (
-    bundle_files,
-    changed_modules,
-    decode_bundle,
-    encode_bundle,
-    find_modules,
-    read_bundle,
-    source_digest,
-)
+from harn.vm.bundle import bundle_files, changed_modules, decode_bundle, encode_bundle, import_names, source_digest
+from harn.vm.sources import find_modules, read_bundle
 
 
 class SourcesCase(SynchronousTestCase):

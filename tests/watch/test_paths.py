@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.references import FunctionReference
 from harn.reload.inputs import current_digests
-from harn.vm.sources import bundle_files, read_bundle
+from harn.vm.bundle import bundle_files
+from harn.vm.sources import read_bundle
 from harn.watch import paths
 from harn.watch.model import UNREADABLE, Digests, Watched
 from harn.watch.paths import MOST_LINKS, find_newcomers, link_chain, look, modules_below

@@ -18,7 +18,7 @@ from functools import wraps
 from typing import Any
 
 from harn.vm.child.calls import CURRENT
-from harn.vm.child.descent import descendants_of, parent_and_start
+from harn.vm.linux import descendants_of, parent_and_start
 
 POOLS = ("multiprocessing.pool", "concurrent.futures.process")
 """Modules of the functions that workers of pools run."""

@@ -16,9 +16,8 @@ import msgspec
 from harn.handlers import SecretMissing
 from harn.vm.child.calls import RunningCall
 from harn.vm.child.forks import is_copy, write_raw
-from harn.vm.child.functions import Functions, Unusable
-from harn.vm.child.hooks import START, ModuleHooks
-from harn.vm.child.records import set_level
+from harn.vm.child.functions import START, Functions, ModuleHooks, Unusable
+from harn.vm.child.output import set_level
 from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import plain_text
 from harn.vm.frames import (
