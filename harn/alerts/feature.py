@@ -6,14 +6,11 @@ import socket
 from collections import Counter
 
 from harn.alerts.board import Board
-from harn.alerts.interfaces import Senders
 from harn.alerts.keeping import Keeper
-from harn.alerts.lateness import LatenessService
-from harn.alerts.mailing import MailSender
 from harn.alerts.operations import OPERATIONS, AlertOperations
-from harn.alerts.posting import HttpSender
 from harn.alerts.runner import Runner
-from harn.alerts.service import AlertService
+from harn.alerts.senders import HttpSender, MailSender, Senders
+from harn.alerts.service import AlertService, LatenessService
 from harn.alerts.watching import Watcher
 from harn.dispatch.dispatcher import Dispatcher
 from harn.manifest.alerts import EMAIL, SLACK, WEBHOOK

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harn.alerts.board import Entry
-from harn.alerts.records import PREFIX, AlertRecord, SilenceRecord
+from harn.alerts.model import PREFIX, AlertRecord
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
 from harn.store.checkpoints import ICheckpoints
@@ -38,7 +38,7 @@ def record_of(entry: Entry, now: float) -> AlertRecord:
         every=spec.every,
         saved_at=now,
         state=entry.state,
-        silence=None if entry.silence is None else SilenceRecord(**entry.silence.record()),
+        silence=None if entry.silence is None else entry.silence.record(),
     )
 
 

@@ -9,7 +9,7 @@ what happens meanwhile is added to the one that waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
@@ -72,11 +72,11 @@ def dealt_with(state: AlertState, count: int) -> AlertState:
     return replace(state, left=max(0, state.left - count)) if state.left else state
 
 
-def decide(rule: Rule, state: AlertState, now: float, make_id: Callable[[float], str]) -> AlertState:
+def decide(rule: Rule, state: AlertState, now: float, message_id: str) -> AlertState:
     """
     Return the state at ``now`` (seconds, Unix): begun, ended, and with the messages that are due.
 
-    :param make_id: makes the id of a message from the time.
+    :param message_id: the id of the message, if one is made: at most one is.
     """
     state = _not_ahead(state, now)
     if not state.is_firing and _begins(rule, state, now):
@@ -84,9 +84,9 @@ def decide(rule: Rule, state: AlertState, now: float, make_id: Callable[[float],
         began = min(since, state.times[0] if state.times else since)
         state = replace(state, firing_since=began, is_announced=False, total=state.count)
     if state.is_firing and _ends(rule, state, now):
-        return _ended(state, now, make_id)
+        return _ended(state, now, message_id)
     if state.is_firing and _is_message_due(rule, state, now):
-        return _announced(state, now, make_id)
+        return _announced(state, now, message_id)
     return state
 
 
@@ -200,12 +200,12 @@ def _merged(state: AlertState, waiting: Pending, event: Happened) -> AlertState:
     return replace(state, pending=(*state.pending[:-1], replace(waiting, notice=notice)))
 
 
-def _announced(state: AlertState, now: float, make_id: Callable[[float], str]) -> AlertState:
+def _announced(state: AlertState, now: float, message_id: str) -> AlertState:
     assert state.firing_since is not None
     named, others = _named(state)
     subject = next(iter(state.subjects.values()), None)
     notice = Notice(
-        id=make_id(now),
+        id=message_id,
         status=FIRING,
         made_at=now,
         began_at=state.firing_since,
@@ -220,12 +220,12 @@ def _announced(state: AlertState, now: float, make_id: Callable[[float], str]) -
     return replace(state, pending=pending, is_announced=True, sent_at=now, count=0, counted_from=None, by_trigger={})
 
 
-def _ended(state: AlertState, now: float, make_id: Callable[[float], str]) -> AlertState:
+def _ended(state: AlertState, now: float, message_id: str) -> AlertState:
     assert state.firing_since is not None
     if not state.is_announced:  # what was not announced is counted in the next message
         return replace(state, times=(), subjects={}, firing_since=None, total=0, left=0)
     notice = Notice(
-        id=make_id(now),
+        id=message_id,
         status=RESOLVED,
         made_at=now,
         began_at=state.firing_since,

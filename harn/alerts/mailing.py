@@ -1,33 +1,36 @@
-"""Sending by mail (RFC 5321; STARTTLS of RFC 3207; implicit TLS of RFC 8314)."""
+"""
+One mail to a mail server (RFC 5321; STARTTLS of RFC 3207; implicit TLS of RFC 8314), with Twisted's SMTP client.
+
+Imported by `harn.alerts.senders` alone, in a thread: the import of twisted.mail looks up this machine's name, and may
+block.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from importlib import import_module
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS
-from zope.interface import implementer
+from twisted.mail.smtp import ESMTPSender, ESMTPSenderFactory, SMTPClientError
+from twisted.python.failure import Failure
 
-from harn.alerts.interfaces import ISender, Target
 from harn.alerts.messages import Message
-from harn.clocks import WallTime
 from harn.errors import AlertNotSent
-from harn.manifest.alerts import TLS
+from harn.manifest.alerts import STARTTLS, TLS, SmtpSettings
+from harn.model.display import visible
 from harn.waiting import limited
 
-TIMEOUT = 30.0
-"""Seconds that each part of sending may take: the import at the first, the connection, and the message."""
-CLIENT = "harn.alerts.smtp_client"
-"""Imported in a thread when the first mail is sent: Twisted's module asks the DNS for this machine's name."""
+MOST_SHOWN = 200
+"""Characters of a mail server's answer that are shown."""
 
 
 def write_mail(message: Message, sender: str, recipient: str, host: str, now: float) -> bytes:
@@ -48,42 +51,89 @@ def write_mail(message: Message, sender: str, recipient: str, host: str, now: fl
     return mail.as_bytes()
 
 
-@implementer(ISender)
-class MailSender:
+async def send(
+    reactor: Any, smtp: SmtpSettings, password: bytes | None, recipient: str, mail: bytes, timeout: float
+) -> None:
     """
-    Mails messages.
+    Send one mail, and wait until the server accepted it.
 
-    :param in_thread: calls a function off the reactor thread.
-    :param host: this machine's name.
+    :param reactor: what the connection is made with.
+    :param timeout: seconds that each part may take: the connection, each answer, and the message.
+    :raises AlertNotSent: the server cannot be reached, or refused it.
+    :raises twisted.internet.defer.TimeoutError: a part took too long.
+    :raises CancelledError: it was cancelled.
     """
-
-    def __init__(self, reactor: Any, wall: WallTime, in_thread: Callable[..., Deferred[Any]], host: str) -> None:
-        self._reactor = reactor
-        self._wall = wall
-        self._in_thread = in_thread
-        self._host = host
-
-    async def send(self, target: Target, message: Message) -> None:
-        """See `ISender.send`."""
-        smtp = target.smtp
-        assert smtp is not None
-        assert smtp.host is not None
-        assert smtp.sender is not None
-        mail = write_mail(message, smtp.sender, target.address, self._host, self._wall.seconds())
+    sent, factory = make_factory(smtp, password, recipient, mail, timeout)
+    endpoint: Any = HostnameEndpoint(reactor, smtp.host or "", smtp.port_number)
+    try:
+        if smtp.tls == TLS:
+            endpoint = wrapClientTLS(optionsForClientTLS(smtp.host or ""), endpoint)
+        protocol = await limited(endpoint.connect(factory), timeout, reactor)
         try:
-            client = await limited(self._in_thread(import_module, CLIENT), TIMEOUT, self._reactor)
-            sent, factory = client.make_factory(smtp, target.password, target.address, mail, TIMEOUT)
-            endpoint: Any = HostnameEndpoint(self._reactor, smtp.host, smtp.port_number)
-            if smtp.tls == TLS:
-                endpoint = wrapClientTLS(optionsForClientTLS(smtp.host), endpoint)
-            protocol = await limited(endpoint.connect(factory), TIMEOUT, self._reactor)
-            try:
-                await limited(sent, TIMEOUT, self._reactor)
-            finally:
-                client.hang_up(protocol)
-        except TimeoutError:
-            raise AlertNotSent(f"no answer of the mail server within {TIMEOUT:g} s") from None
-        except (CancelledError, ConnectingCancelledError):
-            raise CancelledError from None  # the server ends
-        except Exception as error:
-            raise AlertNotSent(import_module(CLIENT).reason_of(error)) from None
+            await limited(sent, timeout, reactor)
+        finally:
+            hang_up(protocol)
+    except TimeoutError:
+        raise
+    except (CancelledError, ConnectingCancelledError):
+        raise CancelledError from None  # the server ends
+    except Exception as error:
+        raise AlertNotSent(reason_of(error)) from None
+
+
+class MailProtocol(ESMTPSender):
+    """Sends one mail, and reports a connection that is lost before: endpoints do not, as `connectTCP` does."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Fail what waits for the mail, unless it was sent."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.factory.clientConnectionLost(None, reason)
+
+
+class MailFactory(ESMTPSenderFactory):
+    """Makes the protocol for one mail."""
+
+    protocol = MailProtocol
+    noisy = False
+
+
+def make_factory(
+    smtp: SmtpSettings, password: bytes | None, recipient: str, mail: bytes, timeout: float
+) -> tuple[Deferred[Any], MailFactory]:
+    """
+    Return what fires when a mail was accepted, and the factory to connect with.
+
+    :param timeout: seconds that each answer may take.
+    """
+    sent: Deferred[Any] = Deferred()
+    factory = MailFactory(  # type: ignore[no-untyped-call]
+        None if smtp.username is None else smtp.username.encode("utf-8"),
+        password,
+        smtp.sender,
+        recipient,
+        BytesIO(mail.replace(b"\r\n", b"\n")),  # the protocol writes the ends of lines itself
+        sent,
+        retries=0,
+        timeout=timeout,
+        contextFactory=optionsForClientTLS(smtp.host or "") if smtp.tls == STARTTLS else None,
+        requireAuthentication=password is not None,
+        requireTransportSecurity=smtp.tls == STARTTLS,
+    )
+    return sent, factory
+
+
+def hang_up(protocol: Any) -> None:
+    """Close the connection of a mail that was sent, or is given up."""
+    factory = protocol.factory
+    factory.sendFinished = True
+    if protocol.transport is not None:
+        protocol.transport.abortConnection()
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a mail server answered, or in a few words why there was no answer."""
+    if isinstance(error, SMTPClientError):
+        answer = visible(error.resp.decode("utf-8", "replace").strip()[:MOST_SHOWN])
+        return f"the mail server answered {error.code} {answer}" if error.code > 0 else answer
+    words = (type(error).__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

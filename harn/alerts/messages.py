@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import frozen
+from msgspec import UNSET, Struct, UnsetType
 
-from harn.alerts.model import FIRING, RESOLVED, TEST, Notice, Rule
+from harn.alerts.model import FIRING, RESOLVED, TEST, Named, Notice, Rule
 from harn.clocks import rfc3339
 from harn.manifest.alerts import CIRCUIT_OPEN, DEAD_LETTER, LATE, RELOAD_FAILED, SILENT
 from harn.model.display import visible
@@ -31,23 +30,59 @@ class Origin:
     generation: int
 
 
+class NamedTrigger(Struct, frozen=True, kw_only=True):
+    """A trigger in a document: how often it happened there, or, for what lasts, since when."""
+
+    trigger_id: str
+    count: int | UnsetType = UNSET
+    since: str | UnsetType = UNSET
+
+
+class AlertDocument(Struct, frozen=True, kw_only=True):
+    """The body that a webhook receives, as JSON. Times are RFC 3339; ``docs/howto/alerts.md`` explains each field."""
+
+    type: str
+    timestamp: str
+    id: str
+    alert: str
+    status: str
+    on: str
+    trigger_id: str | None
+    count: int
+    since: str
+    began_at: str
+    ended_at: str | None
+    lasted_seconds: float | None
+    reason: str | None
+    event_id: str | None
+    triggers: tuple[NamedTrigger, ...]
+    threshold: int | None
+    within: str
+    every: str
+    commands: tuple[str, ...]
+    host: str
+    package: str
+    generation: int
+    text: str
+
+
 @frozen(kw_only=True)
 class Message:
     """
     A message in words.
 
     :ivar subject: one line. ``lines``: the rest, for people.
-    :ivar document: all of it as a JSON value, for programs.
+    :ivar document: all of it, for programs.
     """
 
     id: str
     subject: str
     lines: tuple[str, ...]
-    document: dict[str, Any]
+    document: AlertDocument
 
     @property
     def text(self) -> str:
-        """Everything for people."""
+        """Return everything for people, a line each."""
         return "\n".join((self.subject, *self.lines))
 
 
@@ -150,38 +185,40 @@ def _lines(notice: Notice, commands: tuple[str, ...], origin: Origin) -> list[st
     return lines
 
 
-def _document(rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, ...], text: str) -> dict[str, Any]:
+def _document(rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, ...], text: str) -> AlertDocument:
     spec = rule.spec
     ended = notice.ended_at
-    return {
-        "type": f"alert.{notice.status}",
-        "timestamp": rfc3339(notice.made_at),
-        "id": notice.id,
-        "alert": rule.name,
-        "status": notice.status,
-        "on": spec.on,
-        "trigger_id": rule.trigger_id,
-        "count": notice.count,
-        "since": rfc3339(notice.since),
-        "began_at": rfc3339(notice.began_at),
-        "ended_at": None if ended is None else rfc3339(ended),
-        "lasted_seconds": None if ended is None else round(ended - notice.began_at, 3),
-        "reason": notice.reason[:LONGEST_REASON] or None,
-        "event_id": notice.event_id,
-        "triggers": [
-            {"trigger_id": each.trigger_id, **({"count": each.count} if each.since is None else {})}
-            | ({} if each.since is None else {"since": rfc3339(each.since)})
-            for each in notice.named
-        ],
-        "threshold": spec.threshold if rule.is_counted else None,
-        "within": format_duration(spec.within),
-        "every": format_duration(spec.every),
-        "commands": list(commands),
-        "host": origin.host,
-        "package": origin.package,
-        "generation": origin.generation,
-        "text": text,
-    }
+    return AlertDocument(
+        type=f"alert.{notice.status}",
+        timestamp=rfc3339(notice.made_at),
+        id=notice.id,
+        alert=rule.name,
+        status=notice.status,
+        on=spec.on,
+        trigger_id=rule.trigger_id,
+        count=notice.count,
+        since=rfc3339(notice.since),
+        began_at=rfc3339(notice.began_at),
+        ended_at=None if ended is None else rfc3339(ended),
+        lasted_seconds=None if ended is None else round(ended - notice.began_at, 3),
+        reason=notice.reason[:LONGEST_REASON] or None,
+        event_id=notice.event_id,
+        triggers=tuple(_named_trigger(each) for each in notice.named),
+        threshold=spec.threshold if rule.is_counted else None,
+        within=format_duration(spec.within),
+        every=format_duration(spec.every),
+        commands=commands,
+        host=origin.host,
+        package=origin.package,
+        generation=origin.generation,
+        text=text,
+    )
+
+
+def _named_trigger(named: Named) -> NamedTrigger:
+    if named.since is None:
+        return NamedTrigger(trigger_id=named.trigger_id, count=named.count)
+    return NamedTrigger(trigger_id=named.trigger_id, since=rfc3339(named.since))
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,4 +1,8 @@
-"""The values of alerts: an alert in force, what happened, its state, and the messages that are due."""
+"""
+The values of alerts: an alert in force, what happened, its state, the messages that are due, and the stored record.
+
+Imports nothing of Twisted: a command lists alerts without a server, too.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ FIRING, RESOLVED, TEST = "firing", "resolved", "test"
 QUIET = "quiet"
 MOST_NAMED = 10
 """Triggers that one message names."""
+PREFIX = "alert:"
+"""The beginning of the names of checkpoints; an alert's key follows."""
 
 
 @frozen(kw_only=True)
@@ -163,3 +169,34 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def last_at(self) -> float | None:
         """Return when it happened last."""
         return self.times[-1] if self.times else None
+
+
+class SilenceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    When each trigger accepted something last, and since when those are silent that were reported; see `Silence`.
+
+    Times are seconds, Unix.
+    """
+
+    last: dict[str, float] = {}
+    silent: dict[str, float] = {}
+
+
+class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    An alert as it is stored: its definition, for those who list alerts without a server, and its state.
+
+    ``target`` shows no secret. ``saved_at`` is seconds, Unix.
+    """
+
+    name: str
+    trigger_id: str | None
+    on: str
+    to: str
+    target: str
+    threshold: int
+    within: float
+    every: float
+    saved_at: float
+    state: AlertState = AlertState()
+    silence: SilenceRecord | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from attrs import frozen
 from msgspec import Meta
 
-from harn.alerts.model import FIRING, QUIET, TEST, AlertState, Notice
+from harn.alerts.model import FIRING, QUIET, TEST, AlertRecord, AlertState, Notice
 from harn.clocks import WallTime, rfc3339
 from harn.errors import AlertNotSent, RouteUnknown
 from harn.manifest.alerts import COUNTED
@@ -17,7 +17,6 @@ from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
     from harn.alerts.board import Board, Entry
-    from harn.alerts.records import AlertRecord
     from harn.alerts.runner import Runner
 
 MOST_NAMED = 20

@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 
 from harn.alerts import machine
 from harn.alerts.board import Board, Entry
-from harn.alerts.interfaces import Senders
 from harn.alerts.keeping import Keeper
 from harn.alerts.messages import Message, Origin, write_message
+from harn.alerts.senders import Senders
 from harn.clocks import WallTime, rfc3339, sleep_until
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SILENT

@@ -10,9 +10,9 @@ from typing import Any
 from twisted.logger import Logger
 
 from harn.alerts.board import Board
-from harn.alerts.interfaces import Target
 from harn.alerts.model import Happened, Rule, Subject, rules_of
 from harn.alerts.runner import Runner
+from harn.alerts.senders import Target
 from harn.clocks import WallTime
 from harn.connectors.signatures import decode_standard_secret
 from harn.lifecycle import (

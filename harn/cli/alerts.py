@@ -10,6 +10,7 @@ from typing import Any
 import click
 from msgspec import ValidationError, convert, to_builtins
 
+from harn.alerts.model import PREFIX, AlertRecord
 from harn.alerts.operations import (
     AlertInfo,
     AlertList,
@@ -20,7 +21,6 @@ from harn.alerts.operations import (
     list_alerts,
     try_alert,
 )
-from harn.alerts.records import PREFIX, AlertRecord
 from harn.cli.offline import DATABASE
 from harn.cli.operations import ask, print_json
 from harn.cli.output import complain

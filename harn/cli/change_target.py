@@ -28,7 +28,7 @@ from harn.deliveries.change_operations import (
     replay_one,
 )
 from harn.deliveries.job_operations import JobDetail, ShowJob, show_job
-from harn.deliveries.rules import PAST
+from harn.deliveries.selection import PAST
 from harn.operations.model import Operation
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
 

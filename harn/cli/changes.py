@@ -18,7 +18,7 @@ from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.deliveries.change_operations import ChangeMany, Done, replay_many
-from harn.deliveries.rules import PAST
+from harn.deliveries.selection import PAST
 from harn.model.delivery import State
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
 

@@ -19,7 +19,14 @@ from harn.cli.output import Line, say, warn
 from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
-from harn.deliveries.model import AttemptInfo, DeadLetters, DeliveryDetail, DeliveryInfo, DeliveryList, TimelineEntry
+from harn.deliveries.describing import (
+    AttemptInfo,
+    DeadLetters,
+    DeliveryDetail,
+    DeliveryInfo,
+    DeliveryList,
+    TimelineEntry,
+)
 from harn.deliveries.operations import (
     ListDeliveries,
     list_dead_letters,

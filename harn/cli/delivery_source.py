@@ -14,9 +14,15 @@ from harn.cli.client import AdminClient
 from harn.cli.offline import holds_of
 from harn.cli.operations import Answered, ask
 from harn.cli.place import Reach
-from harn.deliveries.describing import describe_dead, describe_list, describe_whole, only, unknown
+from harn.deliveries.describing import (
+    DeadLetters,
+    DeliveryDetail,
+    DeliveryList,
+    describe_dead,
+    describe_list,
+    describe_whole,
+)
 from harn.deliveries.fixtures import export_fixture, fixture_of
-from harn.deliveries.model import DeadLetters, DeliveryDetail, DeliveryList
 from harn.deliveries.operations import (
     MOST_LISTED,
     ListDeadLetters,
@@ -27,8 +33,8 @@ from harn.deliveries.operations import (
     number_of,
     show_delivery,
 )
+from harn.deliveries.reading import Scan, only, unknown
 from harn.deliveries.redaction import no_credential
-from harn.deliveries.scan import Scan
 from harn.model.fixture import fixture_document
 from harn.store.lists import WholeDelivery, as_held
 from harn.store.sqlite.lists import SQLiteDeliveryLists

@@ -25,7 +25,7 @@ from harn.deliveries.job_operations import (
     resume_job,
     show_job,
 )
-from harn.deliveries.rules import PAST
+from harn.deliveries.selection import PAST
 
 STYLES = {"running": "green", "done": "green", "paused": "yellow", "cancelled": "red"}
 COLUMNS = (

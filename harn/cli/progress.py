@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from harn.cli.output import warn
 from harn.deliveries.job_operations import JobInfo
-from harn.deliveries.rules import PAST
+from harn.deliveries.selection import PAST
 
 
 class Progress:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from harn.clocks import WallTime
-from harn.deliveries.changing import Changer, Replays, item_of
+from harn.deliveries.changing import Changer, ReplaySource, item_of
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.listing import DeliveryReader
-from harn.deliveries.rules import gone, refusal
+from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import gone, refusal
 from harn.operations.model import Caller
 from harn.store.jobs import REPLAY, IJobs, ItemOutcome, Job, NewJob
 from harn.store.lists import ListedDelivery
@@ -57,7 +57,7 @@ class Bulk:
     reader: DeliveryReader
     changer: Changer
     runner: JobRunner
-    replayer: Replays
+    replayer: ReplaySource
 
     async def change_one(self, operation: str, wanted: ChangeOne) -> Changes:
         """

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from attrs import frozen
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
 from harn.deliveries.operations import NonEmpty, Selecting, ShowDelivery
-from harn.deliveries.rules import PAST
+from harn.deliveries.selection import PAST
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import given, parameters_of
 from harn.operations.values import Rate
@@ -222,17 +223,17 @@ def counts(done: Done) -> Mapping[str, int]:
 
 def replayed(done: Changes) -> Replayed:
     """Return the answer of a replay."""
-    return Replayed(**_common(done), replayed=done.changed, items=tuple(map(replayed_item, done.items)))
+    return Replayed(**asdict(_common(done)), replayed=done.changed, items=tuple(map(replayed_item, done.items)))
 
 
 def discarded(done: Changes) -> Discarded:
     """Return the answer of a discard."""
-    return Discarded(**_common(done), discarded=done.changed, items=tuple(map(changed_item, done.items)))
+    return Discarded(**asdict(_common(done)), discarded=done.changed, items=tuple(map(changed_item, done.items)))
 
 
 def cancelled(done: Changes) -> Cancelled:
     """Return the answer of a cancel."""
-    return Cancelled(**_common(done), cancelled=done.changed, items=tuple(map(changed_item, done.items)))
+    return Cancelled(**asdict(_common(done)), cancelled=done.changed, items=tuple(map(changed_item, done.items)))
 
 
 def replayed_item(outcome: ItemOutcome) -> ReplayedItem:
@@ -245,17 +246,21 @@ def changed_item(outcome: ItemOutcome) -> ChangedItem:
     return ChangedItem(event_id=outcome.event_id, reason=outcome.reason or UNSET)
 
 
-def _common(done: Changes) -> dict[str, Any]:
-    return {
-        "operation": done.operation,
-        "dry_run": done.dry_run,
-        "matched": done.matched,
-        "skipped": done.skipped,
-        "more": done.more or UNSET,
-        "job": UNSET if done.job is None else done.job.job_id,
-        "state": UNSET if done.job is None else done.job.state.value,
-    }
+def answer(done: Changes) -> Done:
+    """Return the answer of the operation that was run."""
+    if done.operation == REPLAY:
+        return replayed(done)
+    return cancelled(done) if done.operation == CANCEL else discarded(done)
 
 
-ANSWERS: Mapping[str, Callable[[Changes], Done]] = {REPLAY: replayed, CANCEL: cancelled, DISCARD: discarded}
-"""Makes the answer of an operation, by its name."""
+def _common(done: Changes) -> Done:
+    """Return the members that the answers of all these operations have."""
+    return Done(
+        operation=done.operation,
+        dry_run=done.dry_run,
+        matched=done.matched,
+        skipped=done.skipped,
+        more=done.more or UNSET,
+        job=UNSET if done.job is None else done.job.job_id,
+        state=UNSET if done.job is None else done.job.state.value,
+    )

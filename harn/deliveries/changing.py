@@ -1,26 +1,39 @@
-"""Changes of deliveries by operators: replay, cancel and discard, of a slice of a job or of one delivery."""
+"""
+Changes of deliveries by operators: replay, cancel and discard, of a slice of a job or of one delivery.
+
+A replay accepts a recorded event again, as a new delivery of the newest version of its trigger; filter and dedupe key
+are not evaluated again, the predicate is, with the first attempt. A cancel ends what waits or is ready as skipped, and
+cuts off what runs.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from attrs import frozen
+from twisted.internet.defer import FirstError, gatherResults
 
 from harn.clocks import WallTime
-from harn.deliveries.cancelling import Canceller
-from harn.deliveries.listing import DeliveryReader
-from harn.deliveries.rules import refusal
+from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import describe_state, gone, is_cancelled, refusal
+from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import WrongState
-from harn.lifecycle import DeadLettersEnded, Lifecycle
-from harn.model.delivery import DISCARDED
-from harn.store.jobs import CANCEL, REPLAY, IJobs, ItemOutcome, PendingItem
+from harn.lifecycle import Accepted, DeadLettersEnded, Lifecycle
+from harn.model.delivery import DISCARDED, REPLAYED, NewDelivery, StoredDelivery
+from harn.model.references import new_event_id
+from harn.store.jobs import CANCEL, GONE, REPLAY, IJobs, ItemOutcome, PendingItem, ReplayOrder, Replays
 from harn.store.lists import ListedDelivery
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
+
+MOST_BYTES = 4 * 1024 * 1024
+"""Bodies that one slice of a replay copies, but for a single one that is larger."""
 
 
-class Replays(Protocol):
-    """Replays deliveries: `harn.deliveries.replaying.Replayer` does, and where no server runs another."""
+class ReplaySource(Protocol):
+    """A source of replays: the `Replayer` of a server, or, where none runs, that of `harn.deliveries.offline`."""
 
     def has_trigger(self, trigger_id: str) -> bool:
         """Return whether a trigger is in the live generation."""
@@ -36,7 +49,7 @@ class Changer:
     wall: WallTime
     store: IJobs
     reader: DeliveryReader
-    replayer: Replays
+    replayer: ReplaySource
     canceller: Canceller
     lifecycle: Lifecycle
 
@@ -93,4 +106,152 @@ def item_of(delivery: ListedDelivery) -> PendingItem:
         event_id=delivery.event_id,
         trigger_id=delivery.trigger_id,
         provider=delivery.provider,
+    )
+
+
+@frozen(kw_only=True, eq=False)
+class Canceller:
+    """
+    Cancels deliveries.
+
+    :ivar dispatcher: of the server; None where none runs.
+    """
+
+    wall: WallTime
+    store: IJobs
+    reader: DeliveryReader
+    dispatcher: Dispatcher | None
+
+    async def cancel(self, items: Sequence[PendingItem], job_id: int | None = None) -> Sequence[ItemOutcome]:
+        """
+        Cancel deliveries; return the outcomes.
+
+        :param job_id: whose items they are.
+        :raises EventLogUnavailable: what is in the store alone stays as it was.
+        """
+        done = await self._cancel([each for each in items if each.trigger_id])
+        job = None if job_id is None else await self.store.get(job_id)
+        since = float("inf") if job is None else job.created_at
+        outcomes = [
+            ItemOutcome(delivery_id=each.delivery_id, event_id=each.event_id)
+            if each.delivery_id in done
+            else await self._left(each, since)
+            for each in items
+        ]
+        if job_id is not None:
+            await self.store.note(job_id, outcomes)
+        return outcomes
+
+    async def _cancel(self, items: Sequence[PendingItem]) -> Collection[int]:
+        if self.dispatcher is None:
+            ended = await self.store.cancel([each.delivery_id for each in items], self.wall.seconds(), of_all=True)
+            return set(ended)
+        cancel = self.dispatcher.cancel_delivery
+        try:
+            done = await gatherResults([cancel(each.event_id, each.delivery_id) for each in items], consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        return {each.delivery_id for each, is_cancelled in zip(items, done, strict=True) if is_cancelled}
+
+    async def _left(self, item: PendingItem, since: float) -> ItemOutcome:
+        """
+        Return the outcome of one that was not cancelled now, by its state.
+
+        :param since: seconds, Unix: when its job began. What was cancelled after that was so by an earlier server.
+        """
+        reason: str | None = GONE
+        if item.trigger_id:
+            delivery = (await self.reader.whole(item.event_id)).delivery
+            is_ours = is_cancelled(delivery) and delivery.ended_at is not None and delivery.ended_at >= since
+            reason = None if is_ours else f"it is {describe_state(delivery)}"
+        return ItemOutcome(delivery_id=item.delivery_id, event_id=item.event_id, reason=reason)
+
+
+@frozen(kw_only=True, eq=False)
+class Replayer:
+    """Replays deliveries on this server."""
+
+    wall: WallTime
+    store: IJobs
+    registry: Registry
+    dispatcher: Dispatcher
+    lifecycle: Lifecycle
+
+    def has_trigger(self, trigger_id: str) -> bool:
+        """Return whether a trigger is in the live generation."""
+        return trigger_id in self.registry.active
+
+    async def replay(self, items: Sequence[PendingItem], job_id: int | None = None) -> Sequence[ItemOutcome]:
+        """
+        Replay deliveries; return the outcomes of those that fitted into one slice, at least one.
+
+        Not to be cancelled: what is on disk must be handed to the dispatcher.
+
+        :param job_id: whose items they are.
+        :raises EventLogUnavailable: nothing was done.
+        """
+        active = self.registry.active
+        left = tuple(
+            ItemOutcome(delivery_id=each.delivery_id, event_id=each.event_id, reason=gone(each.trigger_id))
+            for each in items
+            if each.trigger_id and each.trigger_id not in active
+        )
+        if left and job_id is not None:
+            await self.store.note(job_id, left)
+        now = self.wall.seconds()
+        orders: list[ReplayOrder] = []
+        targets: dict[str, BindingVersion] = {}
+        for each in items:
+            binding = active.get(each.trigger_id)
+            if binding is None and each.trigger_id:
+                continue
+            event_id = new_event_id(now)
+            version = 0 if binding is None else binding.version  # of one that retention has removed, and that is left
+            orders.append(ReplayOrder(delivery_id=each.delivery_id, event_id=event_id, version=version))
+            if binding is not None:
+                targets[event_id] = binding
+                binding.lease()
+        if not orders:
+            return left
+        try:
+            done = await self.store.replay(orders, now, MOST_BYTES, job_id)
+        except BaseException:
+            for binding in targets.values():
+                binding.release()
+            raise
+        self._begin(done, targets)
+        return (*done.outcomes, *left)
+
+    def _begin(self, done: Replays, targets: Mapping[str, BindingVersion]) -> None:
+        """Submit the new deliveries to the dispatcher, and release the leases of what was not replayed."""
+        ended = Counter(
+            (targets[each.replayed_as].id, targets[each.replayed_as].spec.provider)
+            for each in done.outcomes
+            if each.replayed_as is not None and each.delivery_id in done.dead
+        )
+        new = {row.event_id: row for row in done.deliveries}
+        for event_id, binding in targets.items():
+            row = new.get(event_id)
+            if row is None:
+                binding.release()
+                continue
+            self.lifecycle.emit(Accepted(binding.key, row.delivery_id, accepted(row)))
+            self.dispatcher.submit_row(row, binding)
+        self.dispatcher.turn()
+        for (trigger_id, provider), count in ended.items():
+            self.lifecycle.emit(DeadLettersEnded(trigger_id, provider, REPLAYED, count))
+
+
+def accepted(row: StoredDelivery) -> NewDelivery:
+    """Return what was accepted, as subscribers see it; without its body if that is large."""
+    return NewDelivery(
+        event_id=row.event_id,
+        trigger_id=row.trigger_id,
+        version=row.version,
+        provider=row.provider,
+        kind=row.kind,
+        envelope=row.envelope,
+        body=row.body,
+        received_at=row.received_at,
+        replay_of=row.replay_of,
     )

@@ -1,28 +1,123 @@
-"""Deliveries as the admin API and the commands give them: one entry of a list, one whole with its timeline. Pure."""
+"""
+Deliveries as the admin API and the commands give them: the results of operations, and how they are made. Pure.
+
+A delivery is one entry of a list, or whole with its timeline; dead letters stand in groups.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from harn.clocks import rfc3339
-from harn.deliveries.model import (
-    AttemptInfo,
-    DeadGroupInfo,
-    DeadLetters,
-    DeliveryDetail,
-    DeliveryInfo,
-    DeliveryList,
-    TimelineEntry,
-)
+from harn.deliveries.reading import Scan
 from harn.deliveries.redaction import IsCredential, shown_event
-from harn.deliveries.scan import Scan
-from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
 from harn.model.references import binding_key
+from harn.operations.model import Result
 from harn.store.lists import DeadGroup, ListedDelivery, WholeDelivery
+
+Text = str | None
+Time = str | None
+
+
+class DeliveryInfo(Result, frozen=True, kw_only=True):
+    """One delivery. Times are RFC 3339, UTC."""
+
+    event_id: str
+    trigger_id: str
+    binding: Annotated[str, Meta(description="Trigger and version, for example gh@v2.")]
+    provider: str
+    kind: str
+    state: Annotated[str, Meta(description="waiting, ready, running, done, skipped, dead, discarded or replayed.")]
+    reason: Annotated[
+        Text, Meta(description="Why it waits (retry, paused, circuit_open), was skipped, or is or was a dead letter.")
+    ]
+    error_class: Text
+    error: Annotated[Text, Meta(description="Of the dead letter, or of the last attempt if that failed.")]
+    attempts: int
+    received_at: str
+    due_at: Annotated[Time, Meta(description="When what waits may begin; null where no time is known.")]
+    ended_at: Time
+    replay_of: Annotated[Text, Meta(description="The event that this delivery repeats.")]
+    replayed_as: Annotated[Text, Meta(description="The event of the delivery that repeated this one.")]
+
+
+class DeliveryList(Result, frozen=True, kw_only=True, omit_defaults=True):
+    """Deliveries, the newest first."""
+
+    deliveries: tuple[DeliveryInfo, ...]
+    more: Annotated[bool, Meta(description="Whether the list goes on.")]
+    before: Annotated[int, Meta(description="Where it goes on: the option of the next request.")] | UnsetType = UNSET
+    passed_over: (
+        Annotated[int, Meta(description="Deliveries on which the expression could not be evaluated.")] | UnsetType
+    ) = UNSET
+    problem: Annotated[str, Meta(description="Why, for the first of them.")] | UnsetType = UNSET
+
+
+class AttemptInfo(Struct, frozen=True, kw_only=True):
+    """One attempt; its traceback and its last lines are kept only if it failed."""
+
+    number: int
+    binding: str
+    started_at: str
+    ended_at: str
+    outcome: str
+    error_class: Text
+    error: Text
+    traceback: Text
+    log: tuple[str, ...]
+
+
+class TimelineEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Something that happened to a delivery.
+
+    ``what`` is ``received``, ``accepted``, ``attempt``, or a state; ``seconds`` is how long an attempt took.
+    """
+
+    at: Time
+    what: str
+    binding: str | UnsetType = UNSET
+    number: int | UnsetType = UNSET
+    seconds: float | UnsetType = UNSET
+    outcome: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    until: str | UnsetType = UNSET
+    error_class: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    event_id: str | UnsetType = UNSET
+
+
+class DeliveryDetail(DeliveryInfo, frozen=True, kw_only=True):
+    """A delivery with all that is kept of it, secrets and signatures redacted."""
+
+    timeline: tuple[TimelineEntry, ...]
+    attempts: tuple[AttemptInfo, ...] = field()  # type: ignore[assignment]  # here they are listed, elsewhere counted
+    result: Any
+    event: dict[str, Any]
+
+
+class DeadGroupInfo(Struct, frozen=True, kw_only=True):
+    """Dead letters of one trigger with the same reason and class of error."""
+
+    trigger_id: str
+    reason: str
+    error_class: str
+    count: int
+    first: Annotated[str, Meta(description="When the first of them died.")]
+    last: str
+    example_id: Annotated[str, Meta(description="The event id of the newest.")]
+
+
+class DeadLetters(Result, frozen=True, kw_only=True):
+    """Dead letters in groups; the group that was added to last comes first."""
+
+    groups: tuple[DeadGroupInfo, ...]
+    total: int
 
 
 def describe(delivery: ListedDelivery) -> DeliveryInfo:
@@ -162,23 +257,4 @@ def _ends(delivery: ListedDelivery) -> Iterator[TimelineEntry]:
         what=delivery.state.value,
         reason=UNSET if is_closed else delivery.reason or UNSET,
         event_id=delivery.replayed_as or UNSET,
-    )
-
-
-def only(event_id: str, found: Sequence[WholeDelivery]) -> WholeDelivery:
-    """
-    Return the delivery of an event out of those that were found.
-
-    :raises DeliveryUnknown: there is none.
-    """
-    if not found:
-        raise unknown(event_id)
-    return found[-1]
-
-
-def unknown(event_id: str) -> DeliveryUnknown:
-    """Return the error for an id that no delivery has, which says what to do."""
-    return DeliveryUnknown(
-        f"no delivery has the id {event_id!r}; `harn orchestrator deliveries` lists them, and with"
-        f" --where \"event.dedupe_key == '...'\" finds one by its sender's id"
     )

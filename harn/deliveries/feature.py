@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from harn.deliveries import change_operations, fixtures, job_operations
 from harn.deliveries.bulk import Bulk
-from harn.deliveries.cancelling import Canceller
 from harn.deliveries.change_operations import ChangeService
-from harn.deliveries.changing import Changer
+from harn.deliveries.changing import Canceller, Changer, Replayer
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.operations import OPERATIONS, DeliveryService
-from harn.deliveries.replaying import Replayer
+from harn.deliveries.reading import DeliveryReader
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.reload.coordinator import Coordinator

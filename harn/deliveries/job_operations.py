@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
 from harn.clocks import rfc3339
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
@@ -95,7 +96,7 @@ async def show_job(bulk: Bulk, caller: Caller, wanted: ShowJob) -> JobDetail:
         for each in found
     )
     after = found[-1].delivery_id if len(found) == wanted.limit else None
-    return JobDetail(**_members(job), items=items, after=after)
+    return JobDetail(**asdict(describe_job(job)), items=items, after=after)
 
 
 @operation("jobs.pause", role=Role.OPERATE, route=Post("/jobs/{job}/pause"), audit=lambda job: {"paused": 1})
@@ -137,21 +138,17 @@ OPERATIONS = (list_jobs, show_job, pause_job, resume_job, cancel_job)
 
 def describe_job(job: Job) -> JobInfo:
     """Return what is shown of a job."""
-    return JobInfo(**_members(job))
-
-
-def _members(job: Job) -> dict[str, Any]:
-    return {
-        "job": job.job_id,
-        "operation": job.operation,
-        "state": job.state.value,
-        "actor": job.actor,
-        "filter": dict(job.filter),
-        "rate_limit": job.rate,
-        "is_selected": job.is_selected,
-        "matched": job.matched,
-        "done": job.changed,
-        "skipped": job.skipped,
-        "created_at": rfc3339(job.created_at),
-        "ended_at": None if job.ended_at is None else rfc3339(job.ended_at),
-    }
+    return JobInfo(
+        job=job.job_id,
+        operation=job.operation,
+        state=job.state.value,
+        actor=job.actor,
+        filter=dict(job.filter),
+        rate_limit=job.rate,
+        is_selected=job.is_selected,
+        matched=job.matched,
+        done=job.changed,
+        skipped=job.skipped,
+        created_at=rfc3339(job.created_at),
+        ended_at=None if job.ended_at is None else rfc3339(job.ended_at),
+    )

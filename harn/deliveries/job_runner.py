@@ -18,9 +18,8 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.deliveries.changing import Changer
-from harn.deliveries.listing import DeliveryReader
-from harn.deliveries.rules import PAST
-from harn.deliveries.selection import Selection, read_states
+from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import PAST, Selection, read_states
 from harn.errors import EventLogUnavailable, RouteUnknown, WrongState
 from harn.model.quantities import parse_duration
 from harn.model.references import uuid7

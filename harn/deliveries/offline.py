@@ -13,13 +13,11 @@ from twisted.internet.threads import deferToThreadPool
 
 from harn.clocks import WallTime
 from harn.deliveries.bulk import Bulk
-from harn.deliveries.cancelling import Canceller
-from harn.deliveries.change_operations import ANSWERS, ChangeMany, Done
-from harn.deliveries.changing import Changer
+from harn.deliveries.change_operations import ChangeMany, Done, answer
+from harn.deliveries.changing import MOST_BYTES, Canceller, Changer
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.listing import DeliveryReader
-from harn.deliveries.replaying import MOST_BYTES
-from harn.deliveries.rules import PAST, gone
+from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import PAST, gone
 from harn.lifecycle import Lifecycle
 from harn.model.references import new_event_id, uuid7
 from harn.operations.audit import DONE, TOPIC
@@ -47,7 +45,7 @@ class OfflineReplayer:
         return trigger_id in self.versions
 
     async def replay(self, items: Sequence[PendingItem], job_id: int | None = None) -> Sequence[ItemOutcome]:
-        """See `harn.deliveries.replaying.Replayer.replay`."""
+        """See `harn.deliveries.changing.Replayer.replay`."""
         left = tuple(
             ItemOutcome(delivery_id=each.delivery_id, event_id=each.event_id, reason=gone(each.trigger_id))
             for each in items
@@ -105,10 +103,10 @@ async def change_offline(
         done = await bulk.change_to_the_end(operation, caller, wanted)
     finally:
         await runner.stopService()
-    answer = ANSWERS[operation](done)
+    answered = answer(done)
     if not wanted.dry_run:
-        await store.event_log.append(TOPIC, operation, _record(wall.seconds(), caller, wanted, answer))
-    return answer
+        await store.event_log.append(TOPIC, operation, _record(wall.seconds(), caller, wanted, answered))
+    return answered
 
 
 def _record(now: float, caller: Caller, wanted: ChangeMany, done: Done) -> Mapping[str, Any]:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 from attrs import frozen
 from msgspec import Meta
 
-from harn.deliveries.describing import describe_dead, describe_list, describe_whole
-from harn.deliveries.model import DeadLetters, DeliveryDetail, DeliveryList
+from harn.deliveries.describing import (
+    DeadLetters,
+    DeliveryDetail,
+    DeliveryList,
+    describe_dead,
+    describe_list,
+    describe_whole,
+)
 from harn.deliveries.redaction import IsCredential, no_credential
 from harn.deliveries.selection import Selection, compile_where, read_states
 from harn.operations.model import Caller, Get, Role, operation
@@ -16,7 +22,7 @@ from harn.operations.parameters import Parameters, shown_as
 from harn.operations.values import Period
 
 if TYPE_CHECKING:
-    from harn.deliveries.listing import DeliveryReader
+    from harn.deliveries.reading import DeliveryReader
     from harn.reload.coordinator import Coordinator
 
 MOST_LISTED = 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -95,14 +94,6 @@ def shown_body(envelope: Envelope, body: bytes, is_credential: IsCredential) -> 
 def holds_credential(body: bytes, is_credential: IsCredential) -> bool:
     """Return whether a known secret stands in a body, with white space around it."""
     return any(map(is_credential, body.split(None, _MOST_WORDS)[:_MOST_WORDS]))
-
-
-def body_fields(body: bytes) -> dict[str, str]:
-    """Return a body as a member of a JSON object: ``body`` if it is UTF-8, else ``body_base64``."""
-    try:
-        return {"body": body.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {"body_base64": base64.b64encode(body).decode("ascii")}
 
 
 def _damaged(delivery: ListedDelivery) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Alert:
 
     def decide(self, now: float) -> None:
         """Look at the clock."""
-        self.state = machine.decide(self.rule, self.state, now, lambda _: f"alert_{next(self._numbers)}")
+        self.state = machine.decide(self.rule, self.state, now, f"alert_{next(self._numbers)}")
         for each in self.state.pending:
             self.made[each.notice.id] = each.notice
 

@@ -17,13 +17,13 @@ from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClie
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from harn.alerts import mailing, smtp_client
-from harn.alerts.interfaces import Target
-from harn.alerts.mailing import MailSender, write_mail
+from harn.alerts import mailing
+from harn.alerts.mailing import write_mail
+from harn.alerts.senders import MailSender, Target
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SmtpSettings
 from tests.alerts.receivers import LOOP, HttpReceiver, MailReceiver, TcpReceiver
-from tests.alerts.test_posting import MESSAGE, ClockedLoop
+from tests.alerts.test_senders import MESSAGE, ClockedLoop
 
 
 class MailTests(TestCase):
@@ -149,8 +149,7 @@ class SendingTests(TestCase):
     def trust(self, key: PrivateCertificate) -> None:
         """Add a certificate to those that the client trusts."""
         roots = trustRootFromCertificates([Certificate(key.original)])
-        for module in (smtp_client, mailing):
-            self.patch(module, "optionsForClientTLS", lambda host: optionsForClientTLS(host, roots))
+        self.patch(mailing, "optionsForClientTLS", lambda host: optionsForClientTLS(host, roots))
 
 
 def certificate() -> PrivateCertificate:

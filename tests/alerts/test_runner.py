@@ -10,10 +10,10 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.alerts.board import Board
-from harn.alerts.interfaces import Senders, Target
 from harn.alerts.keeping import Keeper
 from harn.alerts.model import Happened, Rule
 from harn.alerts.runner import Runner
+from harn.alerts.senders import Senders, Target
 from harn.errors import AlertNotSent
 from harn.observability.metrics import Metrics
 from harn.testing.clocks import SteppedWall
@@ -63,7 +63,7 @@ class OrderTests(RunnerCase):
         self.adopt("other", (rule("dead_letter", trigger_id="other"), "https://other.test/"))
         for name in ("t0", "t1", "t2", "other"):
             self.happens(name)
-        self.assertEqual([each.document["trigger_id"] for each in self.sender.tried], ["t0", "other"])
+        self.assertEqual([each.document.trigger_id for each in self.sender.tried], ["t0", "other"])
         self.sender.answer()
         self.assertEqual(len(self.sender.tried), 3)
         self.sender.answer()

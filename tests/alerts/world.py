@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from harn.alerts import feature
-from harn.alerts.interfaces import ISender, Senders, Target
 from harn.alerts.messages import Message
+from harn.alerts.senders import ISender, Senders, Target
 from harn.alerts.service import AlertService
 from harn.errors import AlertNotSent
 from harn.reload.events import FirstServes
@@ -57,7 +58,7 @@ class ScriptedSender:
     @property
     def documents(self) -> list[dict[str, Any]]:
         """Every message that was accepted."""
-        return [message.document for _, message in self.sent]
+        return [to_builtins(message.document) for _, message in self.sent]
 
     def take(self) -> list[str]:
         """Return status, trigger and count of each message that was accepted since the last time."""

@@ -15,7 +15,7 @@ from harn.cli.deliveries import age, groups_of, rows_of
 from harn.cli.delivery_source import DATABASE, read_list
 from harn.cli.main import cli
 from harn.cli.terminal import print_rows
-from harn.deliveries.model import DeadGroupInfo, DeadLetters, DeliveryInfo, DeliveryList
+from harn.deliveries.describing import DeadGroupInfo, DeadLetters, DeliveryInfo, DeliveryList
 from harn.deliveries.operations import ListDeliveries
 from harn.model.delivery import DEAD, WAITING, DeadLetter
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore

@@ -9,12 +9,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from harn.deliveries.bulk import Bulk
-from harn.deliveries.cancelling import Canceller
 from harn.deliveries.change_operations import ChangeMany, ChangeOne, ChangeService
-from harn.deliveries.changing import Changer
+from harn.deliveries.changing import Canceller, Changer, Replayer
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.listing import DeliveryReader
-from harn.deliveries.replaying import Replayer
+from harn.deliveries.reading import DeliveryReader
 from harn.errors import HandlerRejected, HarnError
 from harn.operations.model import Operation
 from harn.operations.values import Rate

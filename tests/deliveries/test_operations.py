@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.deliveries.listing import DeliveryReader
 from harn.deliveries.operations import (
     DeliveryService,
     ListDeadLetters,
@@ -22,6 +21,7 @@ from harn.deliveries.operations import (
     list_deliveries,
     show_delivery,
 )
+from harn.deliveries.reading import DeliveryReader
 from harn.dispatch.gates import Gates
 from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DONE, WAITING, DeadLetter

@@ -9,10 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from harn.alerts.interfaces import Target
 from harn.alerts.messages import Message, Origin, write_message
 from harn.alerts.model import FIRING, Notice
-from harn.alerts.posting import HttpSender, retry_after, shows_part_of, slack_body
+from harn.alerts.senders import HttpSender, Target, retry_after, shows_part_of, slack_body
 from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
 from tests.alerts.examples import rule
@@ -165,5 +164,5 @@ class ValueTests(TestCase):
 
     def test_length(self) -> None:
         """A block of Slack's has 3000 characters at most."""
-        long = Message(id="a", subject="s", lines=("x" * 10_000,), document={})
+        long = Message(id="a", subject="s", lines=("x" * 10_000,), document=MESSAGE.document)
         self.assertLessEqual(len(json.loads(slack_body(long))["blocks"][0]["text"]["text"]), 3000)

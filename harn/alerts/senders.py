@@ -1,16 +1,18 @@
 """
-Sending over HTTP: to Slack's incoming webhooks, and to any receiver of JSON.
+Senders of messages: over HTTP to Slack's incoming webhooks and to any receiver of JSON, and by mail.
 
 Sources: Slack, "Sending messages using incoming webhooks" and "Rate limits" (429 with Retry-After); Standard Webhooks
-specification 1.0 (headers and signature).
+specification 1.0 (headers and signature). The mail itself is in `harn.alerts.mailing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from importlib import import_module
 from typing import Any
 
 import msgspec
+from attrs import field, frozen
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectionLost
@@ -18,20 +20,19 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseFailed
 from twisted.web.http_headers import Headers
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 import harn
-from harn.alerts.interfaces import ISender, Target
 from harn.alerts.messages import Message
 from harn.clocks import WallTime
 from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
-from harn.manifest.alerts import SLACK
+from harn.manifest.alerts import SLACK, SmtpSettings
 from harn.model.display import visible
-from harn.waiting import limited
+from harn.waiting import InThread, limited
 
-TIMEOUT = 15.0
-"""Seconds that one message may take, from the connection to the end of the answer."""
+HTTP_TIMEOUT = 15.0
+"""Seconds that one message may take over HTTP, from the connection to the end of the answer."""
 MOST_READ = 1024
 """Bytes of an answer that are read; the rest is cut off."""
 MOST_SHOWN = 100
@@ -39,6 +40,51 @@ MOST_SHOWN = 100
 LONGEST_WAIT = 3600.0
 """Seconds to wait at most, whatever a receiver asks for."""
 RETRY_LATER = (429, 503)
+MAIL_TIMEOUT = 30.0
+"""Seconds that each part of a mail may take: the import at the first, the connection, and the message."""
+MAILING = "harn.alerts.mailing"
+"""Imported in a thread when the first mail is sent: Twisted's module asks the DNS for this machine's name."""
+
+
+@frozen(kw_only=True)
+class Target:
+    """
+    Where messages of an alert go.
+
+    :ivar to: ``slack``, ``webhook`` or ``email``.
+    :ivar shown: names it without a secret: a mail address, or the reference of the URL.
+    :ivar address: the URL, or the mail address.
+    :ivar key: what signs messages, or None.
+    :ivar smtp: of email: the mail server; ``password``: of its user, if it has one.
+    """
+
+    to: str
+    shown: str
+    address: str = field(repr=False)
+    key: bytes | None = field(default=None, repr=False)
+    smtp: SmtpSettings | None = None
+    password: bytes | None = field(default=None, repr=False)
+
+
+class ISender(Interface):
+    """Sends messages in one way."""
+
+    def send(target: Target, message: Message) -> Awaitable[None]:
+        """
+        Send one message, and wait until it was accepted.
+
+        :raises AlertNotSent: it was not; the message says why, and shows no secret.
+        """
+
+
+@frozen
+class Senders:
+    """The senders of a server's alerts, by ``to``."""
+
+    by_way: Mapping[str, ISender]
+
+
+# Over HTTP
 
 
 def slack_body(message: Message) -> bytes:
@@ -66,7 +112,7 @@ class HttpSender:
         self._clock = reactor
         self._wall = wall
         # Redirects are not followed: the URL is a secret of the receiver alone.
-        self._http = HTTPClient(Agent(reactor, connectTimeout=TIMEOUT))
+        self._http = HTTPClient(Agent(reactor, connectTimeout=HTTP_TIMEOUT))
 
     async def send(self, target: Target, message: Message) -> None:
         """See `ISender.send`."""
@@ -76,9 +122,9 @@ class HttpSender:
             headers |= StandardScheme().sign(target.key, body, self._wall.seconds(), message.id)
         posting = Deferred.fromCoroutine(self._post(target.address, body, headers))
         try:
-            await limited(posting, TIMEOUT, self._clock)
+            await limited(posting, HTTP_TIMEOUT, self._clock)
         except TimeoutError:
-            raise AlertNotSent(f"no answer within {TIMEOUT:g} s") from None
+            raise AlertNotSent(f"no answer within {HTTP_TIMEOUT:g} s") from None
         except (AlertNotSent, CancelledError):
             raise
         except Exception as error:
@@ -154,3 +200,33 @@ async def read_some(response: Any) -> bytes:
     read: Deferred[bytes] = Deferred()
     response.deliverBody(_Reader(read))
     return await read
+
+
+# By mail
+
+
+@implementer(ISender)
+class MailSender:
+    """
+    Mails messages.
+
+    :param in_thread: calls a function off the reactor thread.
+    :param host: this machine's name.
+    """
+
+    def __init__(self, reactor: Any, wall: WallTime, in_thread: InThread, host: str) -> None:
+        self._reactor = reactor
+        self._wall = wall
+        self._in_thread = in_thread
+        self._host = host
+
+    async def send(self, target: Target, message: Message) -> None:
+        """See `ISender.send`."""
+        smtp, now = target.smtp, self._wall.seconds()
+        assert smtp is not None
+        try:
+            mailing: Any = await limited(self._in_thread(import_module, MAILING), MAIL_TIMEOUT, self._reactor)
+            mail = mailing.write_mail(message, smtp.sender, target.address, self._host, now)
+            await mailing.send(self._reactor, smtp, target.password, target.address, mail, MAIL_TIMEOUT)
+        except TimeoutError:
+            raise AlertNotSent(f"no answer of the mail server within {MAIL_TIMEOUT:g} s") from None

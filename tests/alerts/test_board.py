@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.alerts.silence import Silence
+from harn.alerts.board import Silence
+from harn.alerts.model import SilenceRecord
 from tests.manifest.rules import UNHURRIED
 
 WITHIN = 10.0
@@ -58,6 +59,6 @@ class SilenceTests(SynchronousTestCase):
         """The time without a server does not count; what was reported stays so; what is not watched is left out."""
         silence = Silence()
         silence.watch(["a", "b", "new"], 1000.0)
-        silence.restore({"a": 100.0, "gone": 1.0}, {"b": 50.0}, 700.0, 1000.0)
+        silence.restore(SilenceRecord(last={"a": 100.0, "gone": 1.0}, silent={"b": 50.0}), 700.0, 1000.0)
         self.assertEqual((silence.silent, silence.next_due(10.0)), ({"b": 50.0}, 810.0))
         self.assertEqual(set(silence.triggers), {"a", "b", "new"})
