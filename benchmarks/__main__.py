@@ -7,7 +7,20 @@ from importlib import import_module
 
 from benchmarks.cores import keep_off
 
-NAMES = ("ingest", "reload", "storm", "race", "loss", "upgrade", "endurance", "start", "backlog", "fairness", "lists")
+NAMES = (
+    "ingest",
+    "reload",
+    "storm",
+    "race",
+    "loss",
+    "kills",
+    "upgrade",
+    "endurance",
+    "start",
+    "backlog",
+    "fairness",
+    "lists",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks.cores import SERVER, holdings, on_core
+from benchmarks.cores import SERVER, cpu_seconds, holdings, on_core
 from benchmarks.figures import Goals, Table
 from benchmarks.subjects import HEAD, QUICK
 from harn.testing.manifests import manifest_text
@@ -38,9 +38,15 @@ _DELIVERIES = (
 
 @frozen(kw_only=True)
 class Started:
-    """One start: seconds until it was ready; MiB of all processes; deliveries finished in each second."""
+    """
+    One start.
+
+    :ivar ready: seconds until it served; ``spent``: processor time of all its processes until then (seconds).
+    :ivar resident: MiB of all processes; ``rate``: deliveries finished in each second.
+    """
 
     ready: float
+    spent: float
     resident: float
     rate: float
 
@@ -107,15 +113,16 @@ class Store:
             while "HTTP listener ready" not in server.stderr and server.process.poll() is None:
                 time.sleep(0.002)
             ready = time.perf_counter() - began
+            spent = cpu_seconds(server.pid)
             server.wait_ready()
             time.sleep(seconds)
             done = self.finished() - before
             resident = holdings(server.pid).resident
-            spent = time.perf_counter() - began - ready
+            took = time.perf_counter() - began - ready
         finally:
             server.kill()
             server.stop()
-        return Started(ready=ready, resident=resident, rate=done / spent)
+        return Started(ready=ready, spent=spent, resident=resident, rate=done / took)
 
 
 def _with(insert: str) -> str:
@@ -136,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{told.due:,} due, {told.count:,} waiting": ((told.due, 1, 0.0), (told.count, 1, LATER)),
         f"{told.count:,} ready": ((told.count, 0, 0.0),),
     }
-    table = Table("Start on unfinished deliveries", ("store", "ready (s)", "RSS of all (MiB)", "done/s"))
+    table = Table(
+        "Start on unfinished deliveries", ("store", "ready (s)", "of processor time", "RSS of all (MiB)", "done/s")
+    )
     found: dict[str, Started] = {}
     for name, groups in cases.items():
         with tempfile.TemporaryDirectory() as directory:
@@ -145,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 store.insert(count, state=state, due_in=due_in)
             found[name] = store.start(told.seconds)
         each = found[name]
-        table.add(name, f"{each.ready:.2f}", f"{each.resident:.0f}", f"{each.rate:.0f}")
+        table.add(name, f"{each.ready:.2f}", f"{each.spent:.2f}", f"{each.resident:.0f}", f"{each.rate:.0f}")
     table.show()
     alone, *crowded = found
     goals = Goals()

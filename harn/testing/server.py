@@ -43,11 +43,11 @@ class StillWaiting(AssertionError):
     """A condition that a test waited for did not become true in time."""
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = 60.0) -> T:
+def wait_until(condition: Callable[[], T], what: str, timeout: float = 180.0) -> T:
     """
     Return the first true value of ``condition``, asking again every few milliseconds.
 
-    :param timeout: seconds.
+    :param timeout: seconds; it only ends a test that hangs, also on a machine that does much else.
     :raises StillWaiting: it did not become true; the message has ``what`` was waited for.
     """
     deadline = time.monotonic() + timeout
@@ -246,7 +246,7 @@ class ServerProcess:
         assert self._url is not None, f"the server is not ready:\n{self.stderr}"
         return self._url
 
-    def wait_ready(self, timeout: float = 120.0) -> ServerProcess:
+    def wait_ready(self, timeout: float = 180.0) -> ServerProcess:
         """Wait until it has logged where it listens."""
         wait_until(lambda: self._url or self.process.poll() is not None, f"the server's URL; {self.lines}", timeout)
         if self._url is None:
@@ -254,7 +254,7 @@ class ServerProcess:
             raise StillWaiting(f"the server ended with {self.process.returncode}:\n{self.stderr}")
         return self
 
-    def wait_for_line(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = 180.0) -> re.Match[str]:
         """Wait for a line of its standard error in which ``pattern`` is found."""
         compiled = re.compile(pattern)
 

@@ -158,9 +158,9 @@ class ServerCase(SynchronousTestCase):
         """Return those of the deliveries that the handler ``held`` began."""
         return [each["began"] for each in self.seen() if "began" in each]
 
-    def wait_handled(self, *keys: str, timeout: float = 60.0) -> list[dict[str, Any]]:
+    def wait_handled(self, *keys: str) -> list[dict[str, Any]]:
         """Wait until each delivery has been handled; give what was noted of them."""
-        wait_until(lambda: set(keys) <= set(self.handled()), f"{keys} among {self.handled()}", timeout)
+        wait_until(lambda: set(keys) <= set(self.handled()), f"{keys} among {self.handled()}")
         return [each for each in self.seen() if each.get("key") in keys]
 
     def wait_begun(self, *keys: str) -> None:

@@ -18,7 +18,7 @@ class Client:
 
     def __init__(self, address: tuple[str, int], path: str) -> None:
         self.path = path
-        self.socket = socket.create_connection(address, 10.0)
+        self.socket = socket.create_connection(address, 60.0)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.answer = bytearray()
         self.key = ""

@@ -32,7 +32,7 @@ class AdmissionTests(SharedServerCase):
         self.assert_accepted(server.deliver("/triggers/gh", fitting, delivery="d1"))
         self.assert_problem(server.deliver("/triggers/gh", fitting + b" ", delivery="d2"), 413)
         host, _, port = server.url.removeprefix("http://").rpartition(":")
-        with socket.create_connection((host, int(port)), 10.0) as connection:
+        with socket.create_connection((host, int(port)), 60.0) as connection:
             connection.sendall(b"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n")
             self.assertTrue(connection.recv(4096).startswith(b"HTTP/1.1 413 "))
 
@@ -69,7 +69,7 @@ class AdmissionTests(SharedServerCase):
         host, _, port = server.url.removeprefix("http://").rpartition(":")
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
-        with socket.create_connection((host, int(port)), 10.0) as connection:
+        with socket.create_connection((host, int(port)), 60.0) as connection:
             connection.sendall(head.encode() + body[:-1])
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d2"))
         self.wait_handled("d2")
@@ -124,7 +124,7 @@ class StateTests(ServerCase):
             answer = server.deliver("/triggers/gh", delivery=delivery)
             return answer.json() if answer.status == 200 else None
 
-        found = wait_until(taken, "the event log to come back", 15.0)
+        found = wait_until(taken, "the event log to come back")
         assert found is not None
         return found
 

@@ -46,7 +46,7 @@ class DescriptorTests(ServerCase):
         """Open many more connections than there may be, and say nothing on them."""
         host, _, port = server.url.removeprefix("http://").rpartition(":")
         for _ in range(2 * FILES):
-            self.addCleanup(socket.create_connection((host, int(port)), 10.0).close)
+            self.addCleanup(socket.create_connection((host, int(port)), 60.0).close)
 
     def test_idle_connections(self) -> None:
         """Signed deliveries are taken, a dead interpreter is replaced, reloads work, and nothing is imported late."""

@@ -86,7 +86,7 @@ class ShareTests(RampCase):
         self.assertTrue(140 <= counts["gh@v2"] <= 260, counts)
         some = keys[:300]
         self.assertEqual(self.post(server, some), {key: taken[key] for key in some})
-        seen = self.wait_handled(*keys, timeout=60.0)
+        seen = self.wait_handled(*keys)
         self.assertEqual({each["key"]: each["binding"] for each in seen}, taken)
         self.assertEqual({(each["version"], each["binding"]) for each in seen}, {("one", "gh@v1"), ("two", "gh@v2")})
         again = Counter(taken[key] for key in some)

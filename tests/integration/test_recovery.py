@@ -108,7 +108,7 @@ class KillTests(ServerCase):
             self.load_and_kill(server, accepted, 20 + chance.randrange(200), reload_too, round_number)
             server = self.serve()
         self.assertGreater(len(accepted), 100)
-        self.wait_handled(*accepted, timeout=60.0)
+        self.wait_handled(*accepted)
         connection = server.connect()
         for key in accepted[-20:]:
             answer = connection.deliver("/triggers/gh", delivery=key)

@@ -210,7 +210,7 @@ class AuthorTests(FailureCase):
         wait_until(lambda: any("imports" in each for each in self.seen()), "the reload to hang")
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"), binding="gh@v1")
         self.wait_handled("d1")
-        self.assertEqual(server.terminate(15.0), 0, server.stderr)
+        self.assertEqual(server.terminate(), 0, server.stderr)
 
 
 class ConnectorTests(FailureCase):
@@ -282,7 +282,7 @@ class DiskTests(FailureCase):
 
     def assert_serves_again(self, server: ServerProcess) -> None:
         """Wait until the event log takes deliveries again."""
-        wait_until(lambda: server.deliver("/triggers/gh", delivery="again").status == 200, "the event log", 15.0)
+        wait_until(lambda: server.deliver("/triggers/gh", delivery="again").status == 200, "the event log")
         self.wait_handled("again")
 
     def test_locked_event_log(self) -> None:

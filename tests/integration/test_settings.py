@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from harn.testing.server import ServerProcess, wait_until
 from tests.integration.case import ServerCase, trigger_text
 
@@ -103,14 +101,14 @@ class WorkTests(SettingsCase):
 
     def test_drain_deadline(self) -> None:
         """A shutdown waits for what runs no longer than the last reload allows."""
-        self.write_manifest(trigger_text("gh", handler="handlers:held"))
+        self.write_manifest(
+            trigger_text("gh", handler="handlers:held"), head="[orchestrator]\ndrain.deadline_seconds = 600"
+        )
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
         self.wait_begun("d1")
         self.settings(server, "drain.deadline_seconds = 0.2", handler="handlers:held")
-        began = time.monotonic()
         self.assertEqual(server.terminate(), 0, server.stderr)
-        self.assertLess(time.monotonic() - began, 20.0)  # 30 s are the default
         self.assertIn("drain truncated (deadline)", server.stderr)
         self.assertRegex(server.stderr, r"\d+ running, \d+ queued and \d+ waiting for a retry stay for the next server")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
 from harn.testing.manifests import trigger_text
 from harn.testing.server import ServerProcess, wait_until
 from tests.integration.case import ServerCase, SharedServerCase
+from tests.observability import promtool
 from tests.observability.lint import findings
 
 HANDLERS = """
@@ -20,6 +22,7 @@ MANIFEST = (
     trigger_text("bad", handler="handlers:fails", extra="retry = { max = 1 }"),
     trigger_text("late", handler="handlers:fails", extra='retry = { max = 3, schedule = ["1h"] }'),
 )
+RULES = Path(__file__).parents[2] / "examples/prometheus/rules.yml"
 FIGURES = ("accepted", "running", "waiting", "dead", "refused", "last_success", "last_failure", "next_due")
 
 
@@ -37,6 +40,24 @@ class ExampleTests(SharedServerCase):
         found = [each for query in alert_queries().values() for each in findings(query, exposed)]
         found += [f"{title}: {each}" for title, query in dashboard_queries() for each in findings(query, exposed)]
         self.assertEqual(found, [])
+
+    def test_promtool(self) -> None:
+        """``promtool`` finds nothing wrong with the output of a server that has done something, or with the rules."""
+        self.write_handlers(more=HANDLERS)
+        self.write_manifest(*MANIFEST)
+        server = self.serve()
+        self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
+        server.deliver("/triggers/bad", delivery="d2")
+        self.assertEqual(server.deliver("/triggers/gh", delivery="d3", secret=b"wrong").status, 401)
+        self.wait_handled("d1")
+        self.wait_records(server, "trigger.dlq", 1)
+        exposed = server.request("GET", "/metrics").body.decode()
+        self.assertEqual(promtool.check("metrics", text=exposed), "")
+        wrong = exposed + "# TYPE harn_wait_ms counter\nharn_wait_ms 1\n"
+        self.assertIn("harn_wait_ms", promtool.check("metrics", text=wrong))
+        if not RULES.exists():
+            raise SkipTest("the examples are not here")
+        self.assertEqual(promtool.check("rules", str(RULES)), "")
 
 
 class StatisticsTests(ServerCase):
@@ -79,6 +100,7 @@ class StatisticsTests(ServerCase):
         server.deliver("/triggers/late", delivery="d4")
         wait_until(lambda: self.counts("bad")[3], "a dead letter")
         wait_until(lambda: self.counts("late")[2], "a retry")
+        wait_until(lambda: self.figures("gh")["last_success"], "the success")
         self.assertEqual((self.counts("gh"), self.counts("bad")), ((1, 0, 0, 0, 1), (1, 0, 0, 1, 0)))
         self.assertEqual(self.counts("late"), (1, 0, 1, 0, 0))
         self.assertEqual(list(findings(server.request("GET", "/metrics").body.decode())), [])
@@ -110,6 +132,8 @@ class StatisticsTests(ServerCase):
         server.deliver("/triggers/gh", delivery="d5")
         server.deliver("/triggers/bad", delivery="d6")
         wait_until(lambda: self.counts("bad")[3] == 2, "another dead letter")
+        succeeded = before["gh"]["last_success"]
+        wait_until(lambda: self.figures("gh")["last_success"] != succeeded, "another success")
         after = {each: self.figures(each) for each in before}
         server.kill()
         # The times of what came in the last seconds are counted again by the next server alone.

@@ -65,7 +65,7 @@ class NotifiedCase(UpgradeCase):
 
     def wait_heard(self, count: int) -> list[Message]:
         """Wait for so many messages; give them."""
-        wait_until(lambda: len(self.heard()) >= count, f"{count} messages; there: {self.messages}", 60.0)
+        wait_until(lambda: len(self.heard()) >= count, f"{count} messages; there: {self.messages}")
         return self.heard()
 
     def kinds(self, messages: list[Message]) -> list[str]:
@@ -123,7 +123,7 @@ class NotifyTests(NotifiedCase):
             began = bool(reloads) and int(reloads[-1]["MONOTONIC_USEC"]) >= last
             return began and "READY" in self.heard()[-1]
 
-        wait_until(is_over, "the last reload", 60.0)
+        wait_until(is_over, "the last reload")
         messages = self.heard()[2:]
         self.assertEqual(self.kinds(messages), ["RELOADING", "READY"] * (len(messages) // 2))
         times = [int(each["MONOTONIC_USEC"]) for each in messages[::2]]
@@ -147,7 +147,7 @@ class NotifyTests(NotifiedCase):
                 sent_at = time.monotonic() + delay
                 wait_until(lambda at=sent_at: time.monotonic() >= at, "the moment")
             server.signal(signal.SIGHUP)
-            wait_until(lambda it=server: it.process.poll() is not None or len(self.heard()) >= 4, "the server", 60.0)
+            wait_until(lambda it=server: it.process.poll() is not None or len(self.heard()) >= 4, "the server")
             if server.process.poll() is None:
                 self.assertEqual(self.kinds(self.heard()), ["STATUS", "READY", "RELOADING", "READY"])
                 self.assertEqual(server.terminate(), 0, server.stderr)

@@ -153,7 +153,7 @@ class TLSTests(TLSCase):
         headers = github_headers(GITHUB_SECRET, body, "issues", "d1")
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST /triggers/gh HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode()
-        plain = socket.create_connection((host, int(port)), 20.0)
+        plain = socket.create_connection((host, int(port)), 60.0)
         with self.context().wrap_socket(plain, server_hostname=host) as half:
             half.sendall(head + body[:5])
             old = half.getpeercert(binary_form=True)

@@ -52,7 +52,7 @@ class UpgradeCase(ServerCase):
         """Upgrade a program; give the number of the one that serves then."""
         before = self.ready_lines(server)
         new = self.begin(server, pid)
-        wait_until(lambda: self.ready_lines(server) > before, f"process {new} to serve; {server.lines[-5:]}", 60.0)
+        wait_until(lambda: self.ready_lines(server) > before, f"process {new} to serve; {server.lines[-5:]}")
         self.assertEqual(self.state_pid(server), new)
         return new
 
@@ -67,7 +67,7 @@ class UpgradeCase(ServerCase):
 
     def wait_ended(self, pid: int) -> None:
         """Wait for a program's end."""
-        wait_until(lambda: not is_alive(pid), f"the end of process {pid}", 60.0)
+        wait_until(lambda: not is_alive(pid), f"the end of process {pid}")
 
     def kill(self, server: ServerProcess) -> None:
         """Kill the first program, and wait until what it started has ended, too: but for the new one."""
@@ -78,11 +78,11 @@ class UpgradeCase(ServerCase):
 
     def wait_begun_again(self, key: str) -> None:
         """Wait until the handler ``held`` has begun a delivery a second time."""
-        wait_until(lambda: self.begun().count(key) == 2, f"{key} to begin again", 60.0)
+        wait_until(lambda: self.begun().count(key) == 2, f"{key} to begin again")
 
     def old_status(self, server: ServerProcess) -> int | None:
         """Wait for the end of the first program, whose output others have, too; give its exit status."""
-        wait_until(lambda: server.process.poll() is not None, f"the old program's end; {server.lines[-5:]}", 60.0)
+        wait_until(lambda: server.process.poll() is not None, f"the old program's end; {server.lines[-5:]}")
         return server.process.returncode
 
 
@@ -323,7 +323,7 @@ class FailureTests(UpgradeCase):
         self.release("import")
         self.wait_begun_again("d1")
         self.release()
-        wait_until(lambda: self.state_pid(server) == new, f"the new program to serve; {server.lines}", 60.0)
+        wait_until(lambda: self.state_pid(server) == new, f"the new program to serve; {server.lines}")
         [seen] = self.wait_handled("d1")
         self.assertEqual((seen["version"], seen["binding"]), ("one", "gh@v1"))
         connection = Connection(server.state()["listener_url"])

@@ -273,7 +273,7 @@ class FailureTests(WatchCase):
         server = self.serve("--watch")
         before = (self.directory / "harn.toml").read_text()
         (self.directory / "harn.toml").unlink()
-        wait_until(lambda: server.state()["last_reload"]["status"] == "unsettled", "the report", timeout=60.0)
+        wait_until(lambda: server.state()["last_reload"]["status"] == "unsettled", "the report")
         last = server.state()["last_reload"]
         self.assertIn("harn.toml is missing; put it back", last["error"])
         self.assertEqual(last["source"], "file_watch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -357,13 +358,14 @@ class ReloadMachine(ServerMachine):
 class MachineTest(SynchronousTestCase):
     def test_machine(self) -> None:
         """Whatever is done in whatever order, the promises hold after each step, and in the end everything ends."""
+        more = os.environ.get("HARN_EXAMPLES")
         run_state_machine_as_test(
             ReloadMachine,
             settings=settings(
-                max_examples=100,
+                max_examples=int(more or "100"),
                 stateful_step_count=30,
                 deadline=None,
-                derandomize=True,
+                derandomize=more is None,  # a longer run looks for what the usual examples do not show
                 database=None,
                 suppress_health_check=list(HealthCheck),
             ),

@@ -278,7 +278,7 @@ class EquivalenceTests(SynchronousTestCase):
         run_state_machine_as_test(
             StoreAgrees,
             settings=settings(
-                max_examples=30,
+                max_examples=int(os.environ.get("HARN_EXAMPLES", "30")),
                 stateful_step_count=15,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
