@@ -34,7 +34,7 @@ from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
 from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDERS
 from harn.model.quantities import format_duration
-from harn.observability.exposition import ServerCollector
+from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
 from harn.operations.model import Operation
 from harn.operations.openapi import show_api
@@ -50,7 +50,7 @@ from harn.rollout import operations as rollout_operations
 from harn.statistics import operations as statistics_operations
 from harn.statistics.gauges import add_disk_gauges
 from harn.statistics.gauges import add_gauges as add_trigger_gauges
-from harn.triggers.gauges import add_version_gauges
+from harn.triggers.registry import add_version_gauges
 
 REFERENCE = Path(__file__).parent / "reference"
 PART = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -318,7 +318,7 @@ def metrics_part() -> str:
     add_alert_gauges(metrics, unread)
     add_circuit_gauge(metrics, unread)
     rows = []
-    for family in ServerCollector(metrics, []).collect():
+    for family in Scrape(Metrics()).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels: Sequence[str] = family._labelnames  # type: ignore[attr-defined]  # a family says its labels nowhere else
         rows.append((name, family.type, labels, family.documentation))

@@ -16,23 +16,21 @@ from __future__ import annotations
 from harn.connectors.interfaces import (
     CREDENTIALS,
     PUBLIC,
+    ConnectorBinding,
+    ConnectorContext,
+    Events,
     IConnector,
     IConnectorPlugin,
     IEarlyReceiver,
     IReceiver,
     IScheme,
-)
-from harn.connectors.model import (
-    ConnectorBinding,
-    ConnectorContext,
-    Events,
     Normalized,
     NormalizedEvent,
     Reject,
     Respond,
 )
+from harn.connectors.receivers import Example, Message, SignedProvider, always, header, member
 from harn.connectors.signatures import Encoding, HmacScheme, Part
-from harn.connectors.signed import Example, Message, SignedProvider, always, header, member
 from harn.destinations.interfaces import IDestination, IDestinationPlugin
 from harn.destinations.model import DestinationContext
 from harn.errors import (

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
-from harn.observability.levels import LEVELS
+from harn.observability.log_limits import LEVELS
 
 DEFAULT_MANIFEST = "harn.toml"
 DEFAULT_STATE_DIR = ".harn/orchestrator"

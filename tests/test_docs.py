@@ -14,7 +14,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 import harn
 from harn.connectors.catalog import Catalog
-from harn.connectors.model import ConnectorContext
+from harn.connectors.interfaces import ConnectorContext
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import AttemptFailed
 from harn.manifest.interfaces import Rules

@@ -10,9 +10,16 @@ from zope.interface import implementer
 
 from harn.connectors import bodies
 from harn.connectors.bodies import Document
-from harn.connectors.interfaces import CREDENTIALS, IConnectorPlugin, IReceiver
-from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
-from harn.connectors.receiver import Receiver
+from harn.connectors.interfaces import (
+    CREDENTIALS,
+    ConnectorContext,
+    Events,
+    IConnectorPlugin,
+    IReceiver,
+    Normalized,
+    NormalizedEvent,
+)
+from harn.connectors.receivers import Receiver
 from harn.manifest.interfaces import ISettingsSchema, SettingProblem
 from harn.model.event import UNSIGNED
 from harn.model.exchange import InboundRequest

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.defer import Deferred, fail
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import IEventSink, NormalizedEvent
 from harn.errors import GateShut
-
-Sink = Callable[[str, NormalizedEvent], "Deferred[None]"]
 
 
 class Gate:
@@ -23,14 +19,14 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._sink: Sink | None = None
+        self._sink: IEventSink | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether events pass now."""
         return self._sink is not None
 
-    def open(self, sink: Sink) -> None:
+    def open(self, sink: IEventSink) -> None:
         """Pass events to ``sink`` from now on; its result fires when they are durable."""
         self._sink = sink
 
@@ -47,4 +43,4 @@ class Gate:
         """
         if self._sink is None:
             return fail(GateShut(f"events of trigger {trigger_id} are not accepted now; keep this one"))
-        return self._sink(trigger_id, event)
+        return self._sink.take(trigger_id, event)

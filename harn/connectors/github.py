@@ -9,9 +9,16 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from harn.connectors import bodies
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver
-from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
-from harn.connectors.receiver import Receiver
+from harn.connectors.interfaces import (
+    PUBLIC,
+    ConnectorContext,
+    Events,
+    IConnectorPlugin,
+    IEarlyReceiver,
+    Normalized,
+    NormalizedEvent,
+)
+from harn.connectors.receivers import Receiver
 from harn.connectors.signatures import HmacScheme
 from harn.errors import PayloadInvalid
 from harn.model.exchange import InboundRequest

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harn.connectors.bodies import word
-from harn.connectors.model import Respond
+from harn.connectors.interfaces import Respond
+from harn.connectors.receivers import Example, Message, Path, SignedProvider
 from harn.connectors.signatures import HmacScheme, Part
-from harn.connectors.signed import Example, Message, Path, SignedProvider
 from harn.errors import PayloadInvalid
 
 SIGNATURE = HmacScheme(

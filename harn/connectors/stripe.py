@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from harn.connectors.receivers import Example, SignedProvider, always, member
 from harn.connectors.signatures import HmacScheme, Part
-from harn.connectors.signed import Example, SignedProvider, always, member
 
 SIGNATURE = HmacScheme(
     name="stripe",

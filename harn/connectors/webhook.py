@@ -12,9 +12,17 @@ from zope.interface import implementer
 from harn.auth.freshness import TOLERANCE
 from harn.connectors import bodies, github, slack, stripe
 from harn.connectors.bodies import NOTHING, Document
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IEarlyReceiver, IScheme
-from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
-from harn.connectors.receiver import Receiver
+from harn.connectors.interfaces import (
+    PUBLIC,
+    ConnectorContext,
+    Events,
+    IConnectorPlugin,
+    IEarlyReceiver,
+    IScheme,
+    Normalized,
+    NormalizedEvent,
+)
+from harn.connectors.receivers import Receiver
 from harn.connectors.signatures import StandardScheme
 from harn.errors import PayloadInvalid
 from harn.manifest.schema import StructSchema

@@ -9,8 +9,7 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.connectors.interfaces import IEventSink
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import IEventSink, NormalizedEvent
 from harn.dispatch.intake import Arrival, Intake
 from harn.errors import GateShut
 from harn.lifecycle import Lifecycle, Received

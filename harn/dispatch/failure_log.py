@@ -1,7 +1,7 @@
 """
 The log of failed attempts and dead letters, as a subscriber to lifecycle events: in every format, at the default level.
 
-Each has a line, within the limits of `harn.observability.line_limits`; what these leave out is counted, and a line that
+Each has a line, within the limits of `harn.observability.log_limits`; what these leave out is counted, and a line that
 follows soon says how much that was.
 """
 
@@ -22,7 +22,7 @@ from harn.dispatch.failure_lines import (
 )
 from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Settled
 from harn.model.delivery import Attempt
-from harn.observability.line_limits import LineLimits
+from harn.observability.log_limits import LineLimits
 from harn.triggers.registry import Registry
 
 FIRST = 1.0

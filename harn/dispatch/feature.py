@@ -13,9 +13,8 @@ from harn.dispatch.pauses import Pauses
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
-from harn.triggers.gauges import add_version_gauges
 from harn.triggers.interfaces import IVersionDeliveries
-from harn.triggers.registry import Registry
+from harn.triggers.registry import Registry, add_version_gauges
 
 LEAST_SHARE = 1024 * 1024
 """Bytes that waiting deliveries, and large running ones, may take at least: a quarter of the bound each."""

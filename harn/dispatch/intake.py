@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.attempt import shortened
 from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
@@ -26,7 +26,7 @@ from harn.model.references import new_event_id, new_trace_id
 from harn.store.inbox import IInbox, Kept
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import FilterFailed, Ignored
-from harn.triggers.ramp import Ramp
+from harn.triggers.routing import Ramp
 
 DAY = 86400.0
 INBOX_TOPIC = "trigger.inbox.envelopes"

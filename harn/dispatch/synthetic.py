@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.dispatch.settler import Outcome

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.auth.authenticator import Authenticator
-from harn.connectors.model import Events, Normalized, Reject, Respond
+from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
 from harn.errors import (
     ClaimTaken,
@@ -36,7 +36,7 @@ from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 from harn.model.exchange import InboundRequest
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 from harn.waiting import InThread
 
 _encode = msgspec.json.Encoder().encode

@@ -77,7 +77,7 @@ class Exposition(Page):
             log.failure("rendering the metrics failed", failure)
             request.answer(request.problem(failure.value or HarnError("unknown")))
 
-        self._in_thread(self._metrics.scrape()).addCallbacks(
+        self._in_thread(self._metrics.scrape().render).addCallbacks(
             lambda text: request.answer(Response(200, text, CONTENT_TYPE)), failed
         )
 

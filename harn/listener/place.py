@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from attrs import evolve, field, frozen
 
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 
 if TYPE_CHECKING:
     from klein import Klein

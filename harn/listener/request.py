@@ -37,7 +37,7 @@ from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import Response, problem_of
 from harn.listener.refusals import note_refusal
 from harn.triggers.binding import BindingVersion
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 
 if TYPE_CHECKING:
     from harn.listener.channel import HarnChannel

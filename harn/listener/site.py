@@ -34,7 +34,7 @@ from harn.listener.unverified import UnverifiedBodies
 from harn.manifest.settings import AdmissionSettings, OrchestratorSettings
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics
 from harn.reload.interfaces import IRouteTable
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 
 _SWEEP = 1.0  # seconds
 _LAST_SWEEPS = 0.25  # seconds, while going down

@@ -12,7 +12,7 @@ from harn.manifest.declared import RESTART, Shape
 from harn.manifest.diagnostics import Diagnostics, quote, suggest
 from harn.manifest.fields import Choice, Duration, Flag, Integer, Number, Share, Text, Texts
 from harn.manifest.tables import Table
-from harn.observability.levels import DEFAULT, LEVELS
+from harn.observability.log_limits import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
 _YEARS = 10 * 366 * 86400

@@ -1,11 +1,13 @@
 """
-Prometheus exposition of the counts of `harn.observability.metrics`.
+Prometheus exposition of the counts of `harn.observability.metrics`, and of the process: its use, its versions.
 
 Imported at the first scrape: prometheus_client costs time and memory that a server without scrapes saves.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import accumulate
@@ -13,17 +15,18 @@ from itertools import accumulate
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from twisted.logger import Logger
 
+import harn
+import twisted
 from harn.model.delivery import REASONS, SKIP_REASONS
 from harn.model.references import LOCAL
-from harn.observability.counts import OTHER, REFUSALS, TriggerCounts
-from harn.observability.histograms import Histogram
+from harn.observability.counts import OTHER, REFUSALS, Histogram, TriggerCounts
 from harn.observability.metrics import Gauge, Metrics
 from harn.observability.outputs import outputs
-from harn.observability.process import process_families
 
 log = Logger()
 
@@ -31,23 +34,21 @@ Rows = Iterable[tuple[tuple[str, ...], float]]
 """Values of one family, each with its label values."""
 
 
-def scrape(metrics: Metrics) -> Callable[[], bytes]:
-    """Read the gauges, and return a function that renders all metrics, in text format 0.0.4, on any thread."""
-    gauges = [family for family in map(read_gauge, metrics.gauges.values()) if family is not None]
-    collector = ServerCollector(metrics, gauges)
-    return lambda: generate_latest(collector)
-
-
-class ServerCollector(Collector):
+class Scrape(Collector):
     """
-    Converts the plain numbers to families, for one scrape.
+    One scrape: the gauges as they were when it was made, and the plain numbers, which it converts to families.
 
     It copies each table before it iterates over it, since the reactor thread may add to it meanwhile.
     """
 
-    def __init__(self, metrics: Metrics, gauges: Sequence[Metric]) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        """Read the gauges."""
         self._metrics = metrics
-        self._gauges = gauges
+        self._gauges = [family for family in map(read_gauge, metrics.gauges.values()) if family is not None]
+
+    def render(self) -> bytes:
+        """Return all metrics, in text format 0.0.4; on any thread."""
+        return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, including those without a series."""
@@ -312,3 +313,28 @@ def read_gauge(registered: Gauge) -> Metric | None:
     except Exception:
         log.failure("the metric {name} cannot be read", name=registered.name)
         return None
+
+
+_DESCRIPTORS = "/proc/self/fd"
+
+
+def process_families() -> Iterator[Metric]:
+    """
+    Yield ``harn_build_info`` and, where there is a ``/proc``, ``process_*``. Reads files of the kernel.
+
+    A server whose memory is closed to other users may not list its own open files; newer kernels tell their number.
+    """
+    built = GaugeMetricFamily(
+        "harn_build_info", "1, with the versions as labels.", labels=("version", "python", "twisted")
+    )
+    built.add_metric((harn.__version__, platform.python_version(), twisted.__version__), 1.0)
+    yield built
+    families = list(ProcessCollector(registry=None).collect())
+    yield from families
+    if families and not any(family.name == "process_open_fds" for family in families):
+        try:
+            count = os.stat(_DESCRIPTORS).st_size
+        except OSError:
+            return
+        if count:
+            yield GaugeMetricFamily("process_open_fds", "Number of open file descriptors.", value=float(count))

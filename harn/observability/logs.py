@@ -32,10 +32,13 @@ from twisted.logger import (
 )
 from zope.interface import implementer, provider
 
-from harn.observability.levels import DEFAULT
+from harn.observability.log_limits import DEFAULT
 from harn.observability.logfile import RotatingFile
 from harn.observability.outputs import EXIT_LIMIT, Descriptor, Output, outputs, text_stream
 from harn.observability.records import as_json, as_pretty, as_text
+
+Form = Callable[[LogEvent], str]
+"""Formats one record, with its line ends; see `harn.observability.records`."""
 
 LOG_FILE = os.path.join("logs", "orchestrator.log")
 
@@ -227,7 +230,7 @@ def only_announcements(event: LogEvent) -> Any:
     return PredicateResult.yes if event.get("announce") else PredicateResult.no
 
 
-def writer(render: Callable[[LogEvent], str], sinks: list[TextSink]) -> ILogObserver:
+def writer(render: Form, sinks: list[TextSink]) -> ILogObserver:
     """Make an observer that renders each record once and writes it to every sink; a failing sink does not raise."""
     for sink in sinks:
         if isinstance(sink, Output):
@@ -235,7 +238,7 @@ def writer(render: Callable[[LogEvent], str], sinks: list[TextSink]) -> ILogObse
     return Writer(render, sinks)
 
 
-def dropped_notice(render: Callable[[LogEvent], str], output: str, dropped: int) -> str:
+def dropped_notice(render: Form, output: str, dropped: int) -> str:
     """Return a record of how many records were dropped."""
     return render(
         {
@@ -253,7 +256,7 @@ def dropped_notice(render: Callable[[LogEvent], str], output: str, dropped: int)
 class Writer:
     """Renders records and writes them; see `writer`."""
 
-    def __init__(self, render: Callable[[LogEvent], str], sinks: list[TextSink]) -> None:
+    def __init__(self, render: Form, sinks: list[TextSink]) -> None:
         self._render = render
         self._sinks = sinks
 

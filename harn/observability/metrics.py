@@ -9,11 +9,23 @@ thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from harn.observability.counts import OTHER, Totals, TriggerCounts, VersionCounts
-from harn.observability.histograms import BYTES, SECONDS, STAGE_SECONDS, Histogram
+from harn.observability.counts import (
+    BYTES,
+    OTHER,
+    SECONDS,
+    STAGE_SECONDS,
+    Histogram,
+    Totals,
+    TriggerCounts,
+    VersionCounts,
+)
+
+if TYPE_CHECKING:
+    from harn.observability.exposition import Scrape
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 """The ``Content-Type`` of `Metrics.render`."""
@@ -211,16 +223,16 @@ class Metrics:
         """
         self.gauges[name] = Gauge(name=name, documentation=documentation, read=read, labelnames=tuple(labelnames))
 
-    def scrape(self) -> Callable[[], bytes]:
+    def scrape(self) -> Scrape:
         """
-        Read the gauges now, and return a function that renders all metrics.
+        Read the gauges now; the result renders all metrics.
 
-        Rendering ten thousand triggers takes seconds: the function may be called on another thread.
+        Rendering ten thousand triggers takes seconds: it may be done on another thread.
         """
-        from harn.observability.exposition import scrape
+        from harn.observability.exposition import Scrape
 
-        return scrape(self)
+        return Scrape(self)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format; the first call imports the exposition."""
-        return self.scrape()()
+        return self.scrape().render()

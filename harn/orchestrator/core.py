@@ -12,9 +12,8 @@ from harn.clocks import WallClock
 from harn.lifecycle import Lifecycle
 from harn.listener.tls import load_context
 from harn.model.references import parse_secret_reference
-from harn.observability.counting import Counting
-from harn.observability.delivery_log import log_deliveries
 from harn.observability.logs import threshold
+from harn.observability.subscribers import Counting, log_deliveries
 from harn.options import ServeOptions
 from harn.orchestrator.running import state_path
 from harn.orchestrator.state_directory import read_or_make_key

@@ -30,7 +30,7 @@ from harn.reload.report import ReloadReport
 from harn.statistics.figures import Figures, TriggerFigures
 from harn.store.holds import ALL
 from harn.triggers.binding import ACTIVE, BindingVersion
-from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
+from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 from harn.waiting import InThread, shield
 
 log = Logger()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from attrs import evolve
 
 from harn.clocks import WallTime
-from harn.connectors.gate import Sink
+from harn.connectors.interfaces import IEventSink
 from harn.manifest.settings import OrchestratorSettings
 from harn.reload.candidate import make_route
 from harn.reload.connections import quiesce
@@ -20,8 +20,8 @@ from harn.reload.drain import Drains
 from harn.reload.generation import Candidate, Generation
 from harn.reload.interfaces import IRouteTable
 from harn.triggers.binding import BindingVersion
-from harn.triggers.ramp import Ramp
 from harn.triggers.registry import Registry
+from harn.triggers.routing import Ramp
 
 
 class LiveGeneration:
@@ -33,7 +33,9 @@ class LiveGeneration:
     :ivar started_with: the settings of the server's first generation, once there was one.
     """
 
-    def __init__(self, registry: Registry, table: IRouteTable, drains: Drains, sink: Sink, wall: WallTime) -> None:
+    def __init__(
+        self, registry: Registry, table: IRouteTable, drains: Drains, sink: IEventSink, wall: WallTime
+    ) -> None:
         self.registry = registry
         self._table = table
         self._drains = drains

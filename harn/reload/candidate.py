@@ -18,9 +18,8 @@ from harn.reload.report import ReloadRequest
 from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
-from harn.triggers.ramp import Ramp
 from harn.triggers.reconcile import Plan
-from harn.triggers.route import Route
+from harn.triggers.routing import Ramp, Route
 
 
 @frozen

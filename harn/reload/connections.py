@@ -20,8 +20,7 @@ from twisted.python.failure import Failure
 from harn.clocks import WallTime
 from harn.connectors.catalog import Catalog
 from harn.connectors.gate import Gate
-from harn.connectors.interfaces import IConnector
-from harn.connectors.model import ConnectorBinding, ConnectorContext
+from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnector
 from harn.errors import StageFailed
 from harn.manifest.model import TriggerSpec
 from harn.reload.generation import RunningConnector

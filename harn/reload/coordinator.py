@@ -42,7 +42,7 @@ from harn.reload.resolution import StartHooks
 from harn.reload.results import LiveGenerationInfo
 from harn.reload.stages import Stages
 from harn.triggers.binding import BindingVersion
-from harn.triggers.ramp import Ramp
+from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")
 

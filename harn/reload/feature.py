@@ -103,7 +103,7 @@ def install_coordinator(server: Server) -> None:
     """Add the coordinator."""
     builder, table, registry = server[Builder], server[IRouteTable], server[Registry]
     pipeline = ReloadPipeline(server.wall, builder, server.store.generations, server[Reviver], table, server[IPlanner])
-    live = LiveGeneration(registry, table, server[Drains], server[IEventSink].take, server.wall)
+    live = LiveGeneration(registry, table, server[Drains], server[IEventSink], server.wall)
     coordinator = server.add(
         Coordinator(server.reactor, server.wall, pipeline, live, server[IReloadPublisher], server.lifecycle)
     )

@@ -12,9 +12,8 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.connectors.gate import Gate
-from harn.connectors.interfaces import IConnector, IEarlyReceiver, IReceiver
-from harn.connectors.model import Normalized, NormalizedEvent
-from harn.connectors.signed import SignedConnector
+from harn.connectors.interfaces import IConnector, IEarlyReceiver, IReceiver, Normalized, NormalizedEvent
+from harn.connectors.receivers import SignedConnector
 from harn.manifest.model import RolloutSpec
 from harn.model.exchange import InboundRequest
 from harn.reload.inputs import Inputs
@@ -22,9 +21,8 @@ from harn.reload.pin import Pin
 from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
-from harn.triggers.ramp import Ramp
 from harn.triggers.reconcile import Plan
-from harn.triggers.route import Route
+from harn.triggers.routing import Ramp, Route
 from harn.vm.interfaces import IInterpreter
 
 

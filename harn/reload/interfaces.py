@@ -17,7 +17,7 @@ from harn.reload.plans import ReloadPlan
 from harn.reload.report import Finished, ReloadReport, ReloadRequest
 from harn.reload.results import LiveGenerationInfo, ProbationInfo, RampInfo
 from harn.store.generations import IGenerations
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 
 
 class IRouteTable(Interface):

@@ -12,7 +12,7 @@ from harn.manifest.model import RolloutSpec
 from harn.model.quantities import FailureLimit, format_duration, format_share
 from harn.model.references import binding_key
 from harn.reload.results import RampInfo
-from harn.triggers.ramp import Ramp
+from harn.triggers.routing import Ramp
 
 MINIMUM = 10
 """Attempts of the fresh version below which its failures are not evaluated."""

@@ -1,7 +1,7 @@
 """
 Ramps over time: the share of a new version rises step by step, and falls to 0 when too many of its attempts fail.
 
-`harn.triggers.ramp` chooses the version of a single delivery; this changes the share, and ends the ramp.
+`harn.triggers.routing` chooses the version of a single delivery; this changes the share, and ends the ramp.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harn.rollout.ramp_record import (
     RampRecord,
     why_failed,
 )
-from harn.triggers.ramp import Ramp
+from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")
 

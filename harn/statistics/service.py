@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime, rfc3339
 from harn.errors import EventLogUnavailable
-from harn.observability.histograms import DELIVERY_SECONDS
+from harn.observability.counts import DELIVERY_SECONDS
 from harn.observability.metrics import Metrics
 from harn.statistics.backlogs import Backlogs
 from harn.statistics.figures import Figures

@@ -1,9 +1,9 @@
 """
 Totals of triggers over restarts: what the store has, and what this server has counted since.
 
-A delivery costs nothing here: `harn.observability.counting` counts it. Every few seconds, and at the end, what has been
-counted meanwhile is added to the store in one unit. What a crash loses of it, the next server counts again from the
-deliveries' rows; only refused requests of those seconds, which leave no row, are lost.
+A delivery costs nothing here: `harn.observability.subscribers` counts it. Every few seconds, and at the end, what has
+been counted meanwhile is added to the store in one unit. What a crash loses of it, the next server counts again from
+the deliveries' rows; only refused requests of those seconds, which leave no row, are lost.
 """
 
 from __future__ import annotations

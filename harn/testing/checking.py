@@ -23,9 +23,8 @@ from twisted.trial.reporter import TestResult
 from twisted.trial.unittest import TestCase
 
 from harn.connectors.catalog import Catalog
-from harn.connectors.interfaces import IConnectorPlugin
-from harn.connectors.model import ConnectorBinding
-from harn.connectors.signed import SignedProvider
+from harn.connectors.interfaces import ConnectorBinding, IConnectorPlugin
+from harn.connectors.receivers import SignedProvider
 from harn.discovery import home_of
 from harn.errors import PackageUnknown
 from harn.testing.connectors import ConnectorCase, make_connector_tests, signed_case

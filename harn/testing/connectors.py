@@ -17,9 +17,20 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from harn.connectors.catalog import Catalog
-from harn.connectors.interfaces import PUBLIC, IConnector, IConnectorPlugin, IEarlyReceiver, IReceiver
-from harn.connectors.model import ConnectorBinding, ConnectorContext, Events, NormalizedEvent, Reject, Respond
-from harn.connectors.signed import SignedProvider
+from harn.connectors.interfaces import (
+    PUBLIC,
+    ConnectorBinding,
+    ConnectorContext,
+    Events,
+    IConnector,
+    IConnectorPlugin,
+    IEarlyReceiver,
+    IReceiver,
+    NormalizedEvent,
+    Reject,
+    Respond,
+)
+from harn.connectors.receivers import SignedProvider
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
 from harn.model.exchange import InboundRequest
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harn.lifecycle import Lifecycle
-from harn.observability.counting import Counting
+from harn.observability.subscribers import Counting
 from harn.options import ServeOptions
 from harn.server import Runtime, Server
 from harn.testing.clocks import SteppedWall

@@ -7,7 +7,6 @@ down. Everything happens on the reactor thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -93,6 +92,13 @@ class Target(Protocol):
         """See `harn.destinations.interfaces.IDestination.begin`."""
 
 
+class Registry(Protocol):
+    """The part of `harn.triggers.registry.Registry` that a draining version calls."""
+
+    def check(self, binding: BindingVersion) -> None:
+        """End a draining version if nothing needs it any more."""
+
+
 class BindingVersion:
     """
     ``id@vN``.
@@ -100,6 +106,7 @@ class BindingVersion:
     :ivar stage: changed only by `become`, which sets the flags below too. ``state``: the one that users see.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
+    :ivar registry: ends it once nothing needs it; None while it does not drain.
     :ivar is_closed: it begins nothing more. ``is_cancelled``: an operator cancelled its drain.
     """
 
@@ -115,8 +122,8 @@ class BindingVersion:
         "is_cancelled",
         "is_closed",
         "key",
-        "on_idle",
         "predicate",
+        "registry",
         "rules",
         "spec",
         "stage",
@@ -141,7 +148,7 @@ class BindingVersion:
         self.in_flight = 0
         self.is_closed = self.is_cancelled = False
         self.draining_since: float | None = None
-        self.on_idle: Callable[[BindingVersion], None] | None = None
+        self.registry: Registry | None = None
 
     def become(self, stage: Stage) -> None:
         """
@@ -165,8 +172,8 @@ class BindingVersion:
     def release(self, count: int = 1) -> None:
         """Release ``count`` leases; the last one of a draining version ends it."""
         self.in_flight -= count
-        if self.in_flight <= 0 and self.state == DRAINING and self.on_idle is not None:
-            self.on_idle(self)
+        if self.in_flight <= 0 and self.state == DRAINING and self.registry is not None:
+            self.registry.check(self)
 
     def __repr__(self) -> str:
         return f"<BindingVersion {self.key} {self.state} in_flight={self.in_flight}>"

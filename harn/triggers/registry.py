@@ -1,5 +1,5 @@
 """
-All binding versions that are live or draining, and which one is a trigger's newest.
+All binding versions that are live or draining, which one is a trigger's newest, and gauges of them.
 
 The registry holds what outlives a generation. It is changed in one synchronous step by a reload's adopt, and by a
 draining version's end.
@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from harn.lifecycle import Lifecycle, VersionEnded
+from harn.observability.counts import NO_COUNTS
+from harn.observability.metrics import Metrics
 from harn.triggers.binding import DRAINING, BindingVersion, Stage
-from harn.triggers.ramp import NO_RAMPS, Ramp, share_of
+from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 
 
 class Registry:
@@ -164,7 +166,7 @@ class Registry:
         """Drain a version: let it finish its deliveries, then end it."""
         binding.become(Stage.DRAINING)
         binding.draining_since = now
-        binding.on_idle = self.check
+        binding.registry = self
         self._draining.setdefault(binding.id, {})[binding.version] = binding
         self.check(binding)
 
@@ -189,7 +191,7 @@ class Registry:
         if not versions:
             del self._draining[binding.id]
         binding.become(Stage.TERMINATED)
-        binding.on_idle = None
+        binding.registry = None
         destination, binding.destination = binding.destination, None
         if destination is not None:
             destination.release()
@@ -212,3 +214,53 @@ class Registry:
                 newest = self.newest(trigger_id)
                 if newest is not None:
                     self.check(newest)
+
+
+Values = dict[tuple[str, ...], float]
+
+
+def add_version_gauges(metrics: Metrics, registry: Registry) -> None:
+    """Add the gauges of the versions in ``registry``, which are read at each scrape."""
+    metrics.gauge(
+        "harn_binding_in_flight",
+        "Leases held on each binding version.",
+        lambda: {(binding.key, binding.state): float(binding.in_flight) for binding in registry},
+        ("binding_key", "state"),
+    )
+    metrics.gauge(
+        "harn_binding_share",
+        "Share (0 to 1) of new deliveries that each version of a ramping trigger takes.",
+        lambda: {(binding.key,): registry.share(binding) for binding in registry.ramping()},
+        ("binding_key",),
+    )
+    metrics.gauge(
+        "harn_binding_attempts",
+        "Attempts that ended on each version of a ramping trigger, since the server's start.",
+        lambda: _attempts(metrics, registry),
+        ("binding_key", "outcome"),
+    )
+    metrics.gauge(
+        "harn_trigger_inflight",
+        "Leases held on each trigger.",
+        lambda: _in_flight_by_trigger(registry),
+        ("trigger_id",),
+    )
+    metrics.gauge(
+        "harn_retries_waiting", "Deliveries that wait for a retry.", lambda: float(sum(registry.waiting.values()))
+    )
+
+
+def _in_flight_by_trigger(registry: Registry) -> Values:
+    counts: Counter[tuple[str, ...]] = Counter()
+    for binding in registry:
+        counts[(binding.id,)] += binding.in_flight
+    return {key: float(count) for key, count in counts.items()}
+
+
+def _attempts(metrics: Metrics, registry: Registry) -> Values:
+    counts: Values = {}
+    for binding in registry.ramping():
+        found = metrics.versions.get(binding.key, NO_COUNTS)
+        counts[(binding.key, "failed")] = float(found.attempts_failed)
+        counts[(binding.key, "succeeded")] = float(found.attempted - found.attempts_failed)
+    return counts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harn.connectors.model import Events, NormalizedEvent, Respond
-from harn.connectors.signed import SignedProvider
+from harn.connectors.interfaces import Events, NormalizedEvent, Respond
+from harn.connectors.receivers import SignedProvider
 from harn.model.event import Envelope, TriggerEvent
 from harn.testing.signers import signed_headers
 from tests.connectors.examples import NOW, binding, connector, request

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.github import GithubPlugin
-from harn.connectors.model import ConnectorBinding, ConnectorContext
+from harn.connectors.interfaces import ConnectorBinding, ConnectorContext
 from harn.connectors.webhook import WebhookPlugin
 from harn.model.exchange import InboundRequest
 from harn.testing.connectors import ConnectorCase

@@ -8,8 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.a2a_push import A2aPushPlugin
-from harn.connectors.interfaces import CREDENTIALS
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import CREDENTIALS, NormalizedEvent
 from harn.errors import PayloadInvalid
 from harn.model.event import UNSIGNED
 from harn.wire import digest_bytes

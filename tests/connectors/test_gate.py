@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from attrs import field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from harn.connectors.gate import Gate
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import IEventSink, NormalizedEvent
 from harn.errors import EventLogUnavailable, GateShut
 
 TICK = NormalizedEvent(kind="tick", dedupe_key="cron:t1:60")
+
+
+@implementer(IEventSink)
+@frozen
+class Taking:
+    """Records events; each is answered by ``answer``, or is durable at once."""
+
+    taken: list[tuple[str, NormalizedEvent]] = field(factory=list)
+    answer: Deferred[None] | None = None
+
+    def take(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+        """Record an event."""
+        self.taken.append((trigger_id, event))
+        return succeed(None) if self.answer is None else self.answer
 
 
 class GateTests(SynchronousTestCase):
     """Open, shut, and in between."""
 
     def setUp(self) -> None:
-        self.taken: list[tuple[str, NormalizedEvent]] = []
+        self.sink = Taking()
+        self.taken = self.sink.taken
         self.gate = Gate()
-
-    def sink(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
-        """Record an event."""
-        self.taken.append((trigger_id, event))
-        return succeed(None)
 
     def test_shut_at_first(self) -> None:
         """Before it is opened an event is refused, and not kept for later."""
@@ -36,13 +48,13 @@ class GateTests(SynchronousTestCase):
         self.assertTrue(self.gate.is_open)
         self.successResultOf(self.gate.emit("t1", TICK))
         self.assertEqual(self.taken, [("t1", TICK)])
-        self.gate.open(lambda *_: fail(EventLogUnavailable("away")))
+        self.gate.open(Taking(answer=fail(EventLogUnavailable("away"))))
         self.failureResultOf(self.gate.emit("t1", TICK), EventLogUnavailable)
 
     def test_shut_again(self) -> None:
         """Shut, it refuses; what went through before is still answered by the sink."""
         answer: Deferred[None] = Deferred()
-        self.gate.open(lambda *_: answer)
+        self.gate.open(Taking(answer=answer))
         begun = self.gate.emit("t1", TICK)
         self.gate.shut()
         self.failureResultOf(self.gate.emit("t1", TICK), GateShut)

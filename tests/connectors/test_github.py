@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.github import GithubPlugin
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureMismatch
 from harn.model.event import Envelope, TriggerEvent
 from harn.testing.signers import github_headers

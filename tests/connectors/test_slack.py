@@ -10,7 +10,7 @@ from slack_sdk.signature import Clock as SlackClock
 from slack_sdk.signature import SignatureVerifier
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.model import Events, Respond
+from harn.connectors.interfaces import Events, Respond
 from harn.connectors.slack import SLACK
 from harn.errors import PayloadInvalid, SignatureMismatch
 from tests.connectors.declared import FORM, SECRET, deliver, only, seen

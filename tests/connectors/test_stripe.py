@@ -7,7 +7,7 @@ import json
 from stripe import SignatureVerificationError, Webhook, WebhookSignature
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.model import Events
+from harn.connectors.interfaces import Events
 from harn.connectors.stripe import STRIPE
 from harn.errors import PayloadInvalid, SignatureMismatch, SignatureStale
 from tests.connectors.declared import SECRET, deliver, only, seen

@@ -12,8 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harn.connectors.github import GithubConnector, GithubPlugin
-from harn.connectors.interfaces import IReceiver
-from harn.connectors.model import ConnectorContext, Events, Normalized, NormalizedEvent
+from harn.connectors.interfaces import ConnectorContext, Events, IReceiver, Normalized, NormalizedEvent
 from harn.model.exchange import InboundRequest
 from harn.testing.connectors import ConnectorCase, make_connector_tests
 from tests.connectors.examples import github_case

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.connectors.webhook import WebhookPlugin, WebhookSettings
 from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureStale, StageFailed
 from harn.testing.signers import standard_headers

@@ -7,8 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harn.connectors.interfaces import IEventSink
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import IEventSink, NormalizedEvent
 from harn.dispatch.emissions import Emissions
 from harn.errors import EventLogUnavailable, GateShut
 from tests.reload.world import World, fake

@@ -25,7 +25,7 @@ from harn.errors import (
 from harn.lifecycle import DeadLettered, Lifecycle, Settled
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import DEAD, RETRY_EXHAUSTED, WAITING, Attempt, DeadLetter, Settlement
-from harn.observability.line_limits import BURST, BURST_OF_ALL, RATE
+from harn.observability.log_limits import BURST, BURST_OF_ALL, RATE
 from harn.observability.records import as_json, as_text
 from harn.testing.calls import make_call
 from harn.triggers.registry import Registry

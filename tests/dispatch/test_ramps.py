@@ -8,14 +8,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.intake import Arrival, Taken, decide
 from harn.errors import EventLogUnavailable
 from harn.manifest.model import RetrySpec, TriggerSpec
 from harn.model.event import decode_envelope
 from harn.testing.clocks import START
 from harn.triggers.binding import DRAINING, BindingVersion
-from harn.triggers.ramp import Ramp, bucket
+from harn.triggers.routing import Ramp, bucket
 from tests.dispatch.world import World, happened
 from tests.triggers.examples import definition, spec
 

@@ -12,8 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn.auth.signed_requests import sign_request
-from harn.connectors.interfaces import IReceiver
-from harn.connectors.model import Events, Reject, Respond
+from harn.connectors.interfaces import Events, IReceiver, Reject, Respond
 from harn.errors import SignatureStale
 from harn.manifest.settings import AdmissionSettings
 from harn.model.display import REDACTED

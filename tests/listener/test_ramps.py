@@ -6,11 +6,9 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.interfaces import PUBLIC
-from harn.connectors.model import Events, Reject, Respond
+from harn.connectors.interfaces import PUBLIC, Events, Reject, Respond
 from harn.testing.clients import WireAnswer, request_bytes
-from harn.triggers.ramp import Ramp, bucket
-from harn.triggers.route import Route
+from harn.triggers.routing import Ramp, Route, bucket
 from tests.listener.world import Trigger, World, event, signed, signed_post
 
 HALF = 0.5

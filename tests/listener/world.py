@@ -14,8 +14,7 @@ from zope.interface import implementer
 
 from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials
-from harn.connectors.interfaces import CREDENTIALS, PUBLIC, IReceiver
-from harn.connectors.model import Events, NormalizedEvent
+from harn.connectors.interfaces import CREDENTIALS, PUBLIC, Events, IReceiver, NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.errors import PayloadInvalid, SignatureMismatch, SignatureMissing
@@ -31,8 +30,8 @@ from harn.listener.site import HarnSite, Places
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.model.delivery import NewDelivery
-from harn.observability.counting import Counting
 from harn.observability.metrics import Metrics
+from harn.observability.subscribers import Counting
 from harn.operations.audit import Audit
 from harn.operations.registry import Operations
 from harn.reload import operations as reload_operations
@@ -44,7 +43,7 @@ from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 
 SECRET = b"secret"
 KEY = "test-key"

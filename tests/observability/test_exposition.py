@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
-from harn.observability import process
+from harn.observability import exposition
 from harn.observability.metrics import Metrics
 from tests.observability.lint import findings
 
@@ -83,9 +83,9 @@ class ProcessTests(SynchronousTestCase):
             def collect(self) -> list[Metric]:
                 return [Metric("process_cpu_seconds", "CPU.", "counter")]
 
-        self.patch(process, "ProcessCollector", Closed)
-        self.patch(process, "_DESCRIPTORS", directory)
-        shown = {each.name: each for each in process.process_families()}
+        self.patch(exposition, "ProcessCollector", Closed)
+        self.patch(exposition, "_DESCRIPTORS", directory)
+        shown = {each.name: each for each in exposition.process_families()}
         self.assertEqual(shown["process_open_fds"].samples[0].value, os.stat(directory).st_size)
-        self.patch(process, "_DESCRIPTORS", directory + "/none")
-        self.assertNotIn("process_open_fds", [each.name for each in process.process_families()])
+        self.patch(exposition, "_DESCRIPTORS", directory + "/none")
+        self.assertNotIn("process_open_fds", [each.name for each in exposition.process_families()])

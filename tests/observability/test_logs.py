@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from harn.model.display import REDACTED, looks_secret
 from harn.observability import logs
-from harn.observability.levels import DEFAULT, LEVELS
+from harn.observability.log_limits import DEFAULT, LEVELS
 from harn.observability.logfile import UNSEEN, RotatingFile
 from harn.observability.logs import (
     LOG_FILE,

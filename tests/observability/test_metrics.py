@@ -10,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import REASONS
-from harn.observability.counts import REFUSALS
-from harn.observability.histograms import SECONDS, Histogram
+from harn.observability.counts import REFUSALS, SECONDS, Histogram
 from harn.observability.metrics import MOST_SOURCES, UNKNOWN_ENDPOINT, Metrics
 
 
@@ -223,7 +222,7 @@ class GaugeTests(SynchronousTestCase):
         """`scrape` reads the gauges at once, so that rendering may happen on another thread."""
         metrics, reads = Metrics(), list[int]()
         metrics.gauge("harn_read", "Read.", lambda: reads.append(1) or len(reads))
-        render = metrics.scrape()
+        scrape = metrics.scrape()
         self.assertEqual(len(reads), 1)
-        self.assertIn(b"harn_read 1.0", render())
+        self.assertIn(b"harn_read 1.0", scrape.render())
         self.assertEqual(len(reads), 1)

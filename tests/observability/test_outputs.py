@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.observability.exposition import scrape
+from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
 from harn.observability.outputs import (
     Descriptor,
@@ -298,9 +298,9 @@ class OutputsTests(SynchronousTestCase):
         """What each output dropped is counted, from 0 on."""
         self.patch(outputs, "_outputs", {})
         output = outputs.open("stderr", ScriptedDevice())
-        self.assertIn(b'harn_log_records_dropped_total{output="stderr"} 0.0', scrape(Metrics())())
+        self.assertIn(b'harn_log_records_dropped_total{output="stderr"} 0.0', Scrape(Metrics()).render())
         output.dropped += 2
-        self.assertIn(b'harn_log_records_dropped_total{output="stderr"} 2.0', scrape(Metrics())())
+        self.assertIn(b'harn_log_records_dropped_total{output="stderr"} 2.0', Scrape(Metrics()).render())
 
 
 def _close(descriptor: int) -> None:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import SyntheticEvents

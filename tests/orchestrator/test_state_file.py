@@ -17,8 +17,8 @@ import harn
 from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
-from harn.observability.counting import Counting
 from harn.observability.metrics import Metrics
+from harn.observability.subscribers import Counting
 from harn.orchestrator import state_file
 from harn.orchestrator.running import is_alive, read_state, running_url, state_path
 from harn.orchestrator.state_file import (
@@ -35,7 +35,7 @@ from harn.statistics.figures import Figures, StoredTotals
 from harn.store.lock import StateDirectoryLock
 from harn.store.totals import TriggerBacklog, TriggerTotal
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
-from harn.triggers.ramp import Ramp
+from harn.triggers.routing import Ramp
 
 
 def write(path: str, text: str) -> None:

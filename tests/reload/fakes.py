@@ -7,15 +7,14 @@ from typing import Any
 
 from zope.interface import implementer
 
-from harn.connectors.interfaces import PUBLIC, IConnectorPlugin, IReceiver
-from harn.connectors.model import ConnectorContext, Events, NormalizedEvent
+from harn.connectors.interfaces import PUBLIC, ConnectorContext, Events, IConnectorPlugin, IReceiver, NormalizedEvent
 from harn.reload.interfaces import IRouteTable
 from harn.testing.clocks import START as START
 from harn.testing.clocks import HeldPool as HeldPool
 from harn.testing.clocks import ThreadClock as ThreadClock
 from harn.testing.scripted import FakeInterpreter as FakeInterpreter
 from harn.testing.scripted import FakeInterpreters as FakeInterpreters
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 
 
 @implementer(IReceiver)

@@ -16,7 +16,7 @@ from harn.rollout.model import Probation
 from harn.rollout.ramp_record import why_failed
 from harn.triggers.binding import ACTIVE
 from harn.triggers.pool import Shared
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 from tests.reload.expected import Row
 from tests.reload.world import World
 

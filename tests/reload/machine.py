@@ -14,13 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected
 from harn.reload.report import PREVIOUS, ReloadReport
 from harn.store.retention import RetentionPolicy
-from harn.triggers.ramp import bucket
-from harn.triggers.route import Route
+from harn.triggers.routing import Route, bucket
 from tests.reload import invariants
 from tests.reload.expected import (
     RETRIES,

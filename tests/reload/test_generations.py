@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.errors import EventLogUnavailable, GateShut
 from harn.lifecycle import VersionEnded
 from tests.reload.case import GenerationCase

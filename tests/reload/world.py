@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
-from harn.connectors.model import NormalizedEvent
+from harn.connectors.interfaces import NormalizedEvent
 from harn.destinations.catalog import DestinationCatalog
 from harn.dispatch import feature as dispatch
 from harn.dispatch.dispatcher import Dispatcher

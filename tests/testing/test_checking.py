@@ -8,8 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harn.connectors.github import GithubPlugin
-from harn.connectors.interfaces import IConnectorPlugin
-from harn.connectors.model import ConnectorContext
+from harn.connectors.interfaces import ConnectorContext, IConnectorPlugin
 from harn.connectors.stripe import STRIPE
 from harn.errors import PackageUnknown
 from harn.testing.checking import Outcome, check_package, check_plugin

@@ -13,7 +13,7 @@ from harn.lifecycle import Lifecycle
 from harn.triggers.binding import BindingVersion
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.registry import Registry
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 from tests.triggers.examples import version
 
 

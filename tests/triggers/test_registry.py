@@ -12,7 +12,7 @@ from harn.manifest.model import RetrySpec
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion, Stage
 from harn.triggers.pool import KeyedPool
 from harn.triggers.registry import Registry
-from harn.triggers.route import Route
+from harn.triggers.routing import Route
 from tests.triggers.examples import spec, version
 
 

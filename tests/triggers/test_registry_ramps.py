@@ -16,9 +16,8 @@ from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion, Stage
 from harn.triggers.pool import KeyedPool
-from harn.triggers.ramp import Ramp
 from harn.triggers.registry import Registry
-from harn.triggers.route import Route
+from harn.triggers.routing import Ramp, Route
 from tests.triggers.examples import spec, version
 
 

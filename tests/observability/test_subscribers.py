@@ -32,8 +32,8 @@ from harn.model.delivery import (
     Settlement,
     State,
 )
-from harn.observability.counting import Counting
 from harn.observability.metrics import Metrics
+from harn.observability.subscribers import Counting
 
 
 class CountingCase(SynchronousTestCase):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.triggers.binding import ACTIVE, DRAINING
-from harn.triggers.ramp import Ramp, bucket, share_of
+from harn.triggers.routing import Ramp, bucket, share_of
 from tests.triggers.examples import spec, version
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=30)

@@ -1,4 +1,8 @@
-"""Counts by trigger and by binding version, of what happens to requests and deliveries: a subscriber to events."""
+"""
+Subscribers to lifecycle events: the counts by trigger and by binding version, and the log of deliveries that go well.
+
+While no output takes records of single deliveries, an event costs the log one look at a flag.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,10 @@ from harn.lifecycle import (
     VersionEnded,
 )
 from harn.model.delivery import PREDICATE, UNFINISHED, counts_against_code
+from harn.model.event import decode_envelope
 from harn.model.references import LOCAL
 from harn.observability.counts import TriggerCounts
+from harn.observability.logs import deliveries
 from harn.observability.metrics import Metrics
 
 CIRCUIT_ACTIONS = {CIRCUIT_OPEN: "opened", CIRCUIT_HALF_OPEN: "half_open_probe", CIRCUIT_CLOSED: "closed"}
@@ -159,3 +165,40 @@ class Counting:
 
     def _interpreter_restarted(self, event: InterpreterRestarted) -> None:
         self._metrics.interpreter_restarts += 1
+
+
+def log_deliveries(lifecycle: Lifecycle) -> None:
+    """Log each delivery that is accepted or settled from now on."""
+    lifecycle.subscribe(Accepted, _accepted)
+    lifecycle.subscribe(Settled, _settled)
+
+
+def _accepted(event: Accepted) -> None:
+    if deliveries.active:
+        new = event.delivery
+        deliveries.note(
+            "trigger event accepted",
+            component="listener",
+            trace_id=decode_envelope(new.envelope).trace_id,
+            trigger_id=new.trigger_id,
+            binding=event.binding,
+            event_id=new.event_id,
+        )
+
+
+def _settled(event: Settled) -> None:
+    settlement = event.settlement
+    attempt = settlement.attempt
+    # What failed has a line in every format: see `harn.dispatch.failure_log`.
+    if deliveries.active and attempt is not None and attempt.error_class is None:
+        deliveries.note(
+            "delivery {state}",
+            component="dispatcher",
+            state=settlement.state,
+            trace_id=decode_envelope(event.envelope).trace_id,
+            trigger_id=event.trigger_id,
+            binding=event.binding,
+            event_id=event.event_id,
+            attempt=settlement.attempts,
+            outcome=attempt.outcome,
+        )

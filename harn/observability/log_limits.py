@@ -1,8 +1,16 @@
-"""Bounds on log lines, so that a flood of failures neither fills a disk nor slows the server."""
+"""
+The levels of log records, and bounds on their number: a flood of failures neither fills a disk nor slows the server.
+"""
 
 from __future__ import annotations
 
 from attrs import define
+
+LEVELS = ("debug", "info", "warn", "error", "critical")
+"""The levels of ``twisted.logger``; listed here, so that a module which only names them need not import it."""
+
+DEFAULT = "info"
+
 
 BURST = 100
 """Lines that one key may write at once."""

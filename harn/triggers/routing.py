@@ -1,6 +1,10 @@
 """
-A ramp: a modified version of a trigger takes a share of the new deliveries, and the version before takes the rest.
+Routes and ramps: which binding version takes what arrives on a path.
 
+A route is one path, one binding version (two while it is on a ramp), one receiver. It is made complete with its
+generation and never changed; a request that leased it may finish on it after any number of reloads.
+
+On a ramp a modified version of a trigger takes a share of the new deliveries, and the version before takes the rest.
 Which of the two takes an event depends on the event's key and the share alone, so equal keys go to one version, on
 every server and after every restart; and a share that rises only ever moves keys from the stable version to the fresh.
 """
@@ -9,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
-from attrs import define, field
-from attrs.setters import frozen
+from attrs import define, field, frozen, setters
 from attrs.validators import ge, le
 
 from harn.triggers.binding import ACTIVE, BindingVersion
+from harn.triggers.pool import Shared
 
 NO_RAMPS: Mapping[str, Ramp] = {}
 
@@ -39,8 +44,8 @@ class Ramp:
         read on any.
     """
 
-    stable: BindingVersion = field(on_setattr=frozen)
-    fresh: BindingVersion = field(on_setattr=frozen)
+    stable: BindingVersion = field(on_setattr=setters.frozen)
+    fresh: BindingVersion = field(on_setattr=setters.frozen)
     share: float = field(validator=[ge(0.0), le(1.0)])
 
     def __attrs_post_init__(self) -> None:
@@ -69,3 +74,35 @@ def share_of(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float:
     if ramp is not None and binding is ramp.stable:
         return 1.0 - ramp.share
     return 1.0 if binding.state == ACTIVE else 0.0
+
+
+@frozen(kw_only=True, eq=False)
+class Route:
+    """
+    :ivar binding: the newest version of its trigger.
+    :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes.
+    :ivar ramp: chooses between ``binding``, which is its fresh version, and the one before; None if ``binding``
+        receives all deliveries.
+    :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (the server's own, checked
+        first).
+    """
+
+    path: str
+    binding: BindingVersion
+    receiver: Shared[Any]
+    authentication: str
+    ramp: Ramp | None = None
+
+    def lease(self) -> None:
+        """Lease binding and receiver for one request; on a ramp both versions, since the choice is made later."""
+        self.binding.lease()
+        if self.ramp is not None:
+            self.ramp.stable.lease()
+        self.receiver.retain()
+
+    def release(self) -> None:
+        """Release all leases of the request. Its deliveries hold their own."""
+        self.receiver.release()
+        if self.ramp is not None:
+            self.ramp.stable.release()
+        self.binding.release()
