@@ -16,6 +16,9 @@ from attrs import evolve, frozen
 
 from harn.manifest.model import CircuitSpec
 
+KEPT_UNUSED = 86400.0
+"""Seconds after its time for which an open circuit is kept that nothing has tried, for example of a removed trigger."""
+
 
 class Outcome(StrEnum):
     """The result of an attempt, as far as it concerns the destination."""

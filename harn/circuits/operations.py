@@ -8,11 +8,13 @@ from msgspec import Meta
 
 from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
+from harn.manifest.model import CircuitSpec
 from harn.model.quantities import format_duration
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
+    from harn.circuits.circuit import Circuit
     from harn.circuits.service import Circuits
 
 
@@ -54,7 +56,11 @@ class CircuitClosed(Result, frozen=True, kw_only=True):
 @operation("circuits.list", role=Role.READ, route=Get("/circuits"))
 async def list_circuits(circuits: Circuits, caller: Caller, wanted: ListCircuits) -> CircuitList:
     """List the circuits of all triggers that have one, with their states."""
-    return CircuitList(circuits=tuple(describe(circuits, trigger_id) for trigger_id in sorted(circuits)))
+    return CircuitList(
+        circuits=tuple(
+            describe(each, circuits.of(each), circuits.spec(each) or CircuitSpec()) for each in sorted(circuits)
+        )
+    )
 
 
 @operation(
@@ -75,10 +81,8 @@ async def close_circuit(circuits: Circuits, caller: Caller, wanted: CloseCircuit
     return CircuitClosed(trigger_id=wanted.trigger, was_open=circuits.close(wanted.trigger))
 
 
-def describe(circuits: Circuits, trigger_id: str) -> CircuitInfo:
-    """Return one circuit as users see it."""
-    circuit, spec = circuits.of(trigger_id), circuits.spec(trigger_id)
-    assert spec is not None
+def describe(trigger_id: str, circuit: Circuit, spec: CircuitSpec) -> CircuitInfo:
+    """Return the circuit of a trigger as users see it."""
     return CircuitInfo(
         trigger_id=trigger_id,
         state=circuit.state,

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from harn.circuits.circuit import Circuit, CircuitState, Outcome, restored
+from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitState, Outcome, restored
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.interfaces import Held, IGate
@@ -28,8 +28,6 @@ from harn.triggers.registry import Registry
 log = Logger(namespace="harn.circuits")
 
 CLOSED = Circuit()
-KEPT_UNUSED = 86400.0
-"""Seconds after its time for which an open circuit is kept that nothing has tried, for example of a removed trigger."""
 
 
 def outcome_of(settlement: Settlement) -> Outcome:

@@ -21,7 +21,7 @@ from harn.alerts.operations import (
     list_alerts,
     try_alert,
 )
-from harn.cli.offline import DATABASE
+from harn.cli.offline import open_store
 from harn.cli.operations import ask, print_json
 from harn.cli.output import complain
 from harn.cli.place import Reach
@@ -29,7 +29,6 @@ from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.model.display import visible
 from harn.store.sqlite.checkpoints import SQLiteCheckpoints
-from harn.store.sqlite.offline import open_readonly
 
 COLUMNS = (
     Column("#", lambda alert: alert.index, is_right=True),
@@ -84,7 +83,7 @@ def stored(state_dir: str) -> AlertList:
     :raises StateDirectoryUnusable: there is no database, or it is not harn's.
     :raises EventLogUnavailable: it cannot be read.
     """
-    with open_readonly(os.path.join(state_dir, DATABASE)) as store:
+    with open_store(state_dir) as store:
         kept = store.ask(SQLiteCheckpoints.beginning, PREFIX)
     records = []
     for key, value in kept.items():

@@ -79,7 +79,7 @@ class ServerTarget:
         return Answered(convert(document, ANSWERS[operation]), document)
 
     def _watched(self, number: int, *, with_bar: bool) -> Iterator[JobDetail]:
-        from harn.cli.progress import Progress
+        from harn.cli.jobs import Progress
 
         with Progress(is_shown=with_bar) as progress:
             while True:

@@ -13,16 +13,18 @@ from msgspec import UNSET
 from harn.cli.change_target import ChangeTarget, ServerTarget, find_target
 from harn.cli.deliveries import state_of
 from harn.cli.operations import parameters_from, print_json, with_parameters
-from harn.cli.output import complain, warn
+from harn.cli.output import CHANGES, PROBLEMS, complain, ending_dry_run, warn
 from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.triggers import note_unknown
 from harn.deliveries.change_operations import ChangeMany, Done, replay_many
 from harn.deliveries.selection import PAST
 from harn.model.delivery import State
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
 
 Command = Callable[..., Any]
+DRY_RUN = {"dry_run": "Only count what would be done, and list it: exit 0 nothing, 1 something, 2 problems."}
 MOST_SHOWN = 20
 """Deliveries that an answer shows for people; ``--json`` has all."""
 
@@ -40,7 +42,7 @@ def with_deliveries(command: Command) -> Command:
                 multiple=True,
                 help="In this state; may be given again.",
             ),
-            with_parameters(replay_many, without=("state", "event_ids")),
+            with_parameters(replay_many, without=("state", "event_ids"), helps=DRY_RUN),
             click.option("--yes", is_flag=True, help="Do not ask."),
             click.option("--progress", is_flag=True, help="Wait for the end, and show how far it has come."),
             with_server,
@@ -82,25 +84,35 @@ def change(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Run an operation, after a confirmation unless deliveries are named; exit 1 if one of those was skipped."""
+    """Run an operation, after a confirmation unless deliveries are named, and end the process with its exit status."""
     wanted = parameters_from(replay_many, given, **state_of(states), **({"event_ids": event_ids} if event_ids else {}))
     if not (event_ids or wanted.dry_run or yes) and not is_terminal():
         raise click.UsageError(
             f"to {operation} what an expression or a filter selects takes --yes; see it before with --dry-run"
         )
-    target = find_target(Reach.told(given, os.environ))
-    if not (event_ids or wanted.dry_run or yes):
-        confirm(operation, target, wanted)
-    answered = target.change(operation, wanted)
-    if goes_on(answered.result) and isinstance(target, ServerTarget) and (progress or wanted.rate_limit is None):
-        answered = target.follow(operation, answered, with_bar=progress)
-    if as_json:
-        print_json(answered.document)
-    else:
-        show(answered.result)
-    if event_ids and answered.result.skipped:
-        complain(skipped_text(answered.result))
-        sys.exit(1)
+    reach = Reach.told(given, os.environ)
+    with ending_dry_run(wanted.dry_run):
+        target = find_target(reach)
+        if not (event_ids or wanted.dry_run or yes):
+            confirm(operation, target, wanted)
+        answered = target.change(operation, wanted)
+        if goes_on(answered.result) and isinstance(target, ServerTarget) and (progress or wanted.rate_limit is None):
+            answered = target.follow(operation, answered, with_bar=progress)
+        if as_json:
+            print_json(answered.document)
+        else:
+            show(answered.result)
+        if not answered.result.matched:
+            note_unknown(reach, wanted.trigger)
+    sys.exit(exit_status(answered.result, is_named=bool(event_ids)))
+
+
+def exit_status(done: Done, *, is_named: bool) -> int:
+    """Return the exit status for an answer, after a message where one of the deliveries that were named was skipped."""
+    if is_named and done.skipped:
+        complain(skipped_text(done))
+        return PROBLEMS if done.dry_run else 1
+    return CHANGES if done.dry_run and done.matched > done.skipped else 0
 
 
 def skipped_text(done: Done) -> str:

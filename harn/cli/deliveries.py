@@ -19,6 +19,7 @@ from harn.cli.output import Line, say, warn
 from harn.cli.place import Reach
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.triggers import note_unknown
 from harn.deliveries.describing import (
     AttemptInfo,
     DeadLetters,
@@ -66,7 +67,7 @@ STYLES = {
 def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
     """List deliveries, the newest first: what is accepted, how it stands, and how it ended."""
     wanted = parameters_from(list_deliveries, given, **state_of(states))
-    show_list(read_list(find_source(Reach.told(given, os.environ)), wanted, limit), as_json)
+    show_list(Reach.told(given, os.environ), wanted, limit, as_json)
 
 
 @click.command()
@@ -92,16 +93,17 @@ def delivery(as_json: bool, **given: Any) -> None:
 @with_json
 def dlq(one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:
     """Show the dead letters, counted by trigger, reason and class of error."""
-    source = find_source(Reach.told(given, os.environ))
+    reach = Reach.told(given, os.environ)
     if one_by_one:
-        wanted = ListDeliveries(state=DEAD.value, trigger=given["trigger"])
-        show_list(read_list(source, wanted, limit), as_json)
+        show_list(reach, ListDeliveries(state=DEAD.value, trigger=given["trigger"]), limit, as_json)
         return
-    found = source.dead_letters(parameters_from(list_dead_letters, given))
+    found = find_source(reach).dead_letters(parameters_from(list_dead_letters, given))
     if as_json:
         print_json(found.document)
     else:
         draw(groups_of(found.result))
+    if not found.result.groups:
+        note_unknown(reach, given["trigger"])
 
 
 def state_of(states: tuple[str, ...]) -> dict[str, str]:
@@ -109,12 +111,20 @@ def state_of(states: tuple[str, ...]) -> dict[str, str]:
     return {"state": ",".join(states)} if states else {}
 
 
-def show_list(found: DeliveryList, as_json: bool) -> None:
-    """Print a list, and on standard error whether it goes on, and what it could not decide."""
+def show_list(reach: Reach, wanted: ListDeliveries, limit: int, as_json: bool) -> None:
+    """Print a list, and on standard error whether it goes on, and why it may be empty or incomplete."""
+    found = read_list(find_source(reach), wanted, limit)
     if as_json:
         print_json(to_builtins(found))
-        return
-    draw(rows_of(found, time.time()))
+    else:
+        draw(rows_of(found, time.time()))
+        note_more(found)
+    if not found.deliveries and not found.more:
+        note_unknown(reach, wanted.trigger)
+
+
+def note_more(found: DeliveryList) -> None:
+    """Print on standard error whether a list goes on, and what it could not decide."""
     if found.more:
         warn(f"there are more; go on with --before {found.before}, or give a larger --limit")
     if found.passed_over is not UNSET:
@@ -133,11 +143,11 @@ def rows_of(found: DeliveryList, now: float) -> Rows:
         Column("Received", lambda row: row.received_at, drop=6),
         Column("Event", lambda row: row.event_id, style="bold"),
         Column("Trigger", lambda row: row.trigger_id),
-        Column("Kind", lambda row: row.kind, drop=5),
+        Column("Kind", lambda row: row.kind, drop=5, is_below=True),
         Column("State", state_text, styles=STYLES),
-        Column("Tries", lambda row: row.attempts, drop=3, is_right=True),
-        Column("Age", lambda row: age(row.received_at, now), drop=2, is_right=True),
-        Column("Error", error_text, drop=4, wraps=True),
+        Column("Tries", lambda row: row.attempts, drop=3, is_below=True, is_right=True),
+        Column("Age", lambda row: age(row.received_at, now), drop=2, is_below=True, is_right=True),
+        Column("Error", error_text, drop=4, is_below=True, wraps=True),
     )
     none = "No deliveries: none has been accepted, or none is as you asked."
     return Rows(title="Deliveries:", columns=columns, rows=found.deliveries, none=none)
@@ -170,8 +180,8 @@ def groups_of(found: DeadLetters) -> Rows:
         Column("Trigger", lambda row: row.trigger_id),
         Column("Reason", lambda row: row.reason, style="red"),
         Column("Class", lambda row: row.error_class),
-        Column("First", lambda row: row.first, drop=2),
-        Column("Last", lambda row: row.last, drop=1),
+        Column("First", lambda row: row.first, drop=2, is_below=True),
+        Column("Last", lambda row: row.last, drop=1, is_below=True),
         Column("Example", lambda row: row.example_id),
     )
     return Rows(title="Dead letters:", columns=columns, rows=found.groups, none="No dead letters.")
@@ -193,8 +203,9 @@ def describe(found: DeliveryDetail) -> Iterator[Line]:
     yield "", ""
     yield "Timeline:", "bold"
     yield from ((describe_entry(each), STYLES.get(style_of(each), "")) for each in found.timeline)
+    first_with: dict[str, int] = {}
     for attempt in found.attempts:
-        yield from describe_attempt(attempt)
+        yield from describe_attempt(attempt, first_with)
     if found.result is not None:
         yield "", ""
         yield "Result:", "bold"
@@ -231,9 +242,18 @@ def describe_entry(entry: TimelineEntry) -> str:
     return " ".join(parts)
 
 
-def describe_attempt(attempt: AttemptInfo) -> Iterator[Line]:
-    """Return the traceback and the last lines of an attempt, if they are kept."""
-    for name, lines in (("Traceback", (attempt.traceback or "").splitlines()), ("Last lines", attempt.log)):
+def describe_attempt(attempt: AttemptInfo, first_with: dict[str, int]) -> Iterator[Line]:
+    """
+    Return the traceback and the last lines of an attempt, if they are kept.
+
+    :param first_with: by traceback, the number of the first attempt that had it: an equal one is not shown again.
+    """
+    first = first_with.setdefault(attempt.traceback, attempt.number) if attempt.traceback else attempt.number
+    if first != attempt.number:
+        yield "", ""
+        yield f"Traceback of attempt {attempt.number}: as in attempt {first}", "bold"
+    traceback = attempt.traceback.splitlines() if attempt.traceback and first == attempt.number else ()
+    for name, lines in (("Traceback", traceback), ("Last lines", attempt.log)):
         if lines:
             yield "", ""
             yield f"{name} of attempt {attempt.number}:", "bold"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ from attrs import evolve, frozen
 from msgspec import structs, to_builtins
 
 from harn.cli.client import AdminClient
-from harn.cli.offline import holds_of
+from harn.cli.offline import holds_of, open_store
 from harn.cli.operations import Answered, ask
 from harn.cli.place import Reach
 from harn.deliveries.describing import (
@@ -38,9 +37,7 @@ from harn.deliveries.redaction import no_credential
 from harn.model.fixture import fixture_document
 from harn.store.lists import WholeDelivery, as_held
 from harn.store.sqlite.lists import SQLiteDeliveryLists
-from harn.store.sqlite.offline import OfflineStore, open_readonly
-
-DATABASE = "events.sqlite"
+from harn.store.sqlite.offline import OfflineStore
 
 
 class DeliverySource(Protocol):
@@ -128,7 +125,7 @@ class StoredDeliveries:
         return Answered(found, to_builtins(found))
 
     def _open(self) -> OfflineStore:
-        return open_readonly(os.path.join(self.state_dir, DATABASE))
+        return open_store(self.state_dir)
 
 
 def place_of(store: OfflineStore, before: str) -> int:

@@ -18,6 +18,10 @@ from harn.errors import HarnError
 from harn.model.fixture import read_fixture
 
 
+class FileExists(HarnError):
+    """A file is there already, and was not to be replaced."""
+
+
 class FixtureWrong(HarnError):
     """A file that is not a fixture, or cannot be read."""
 
@@ -26,26 +30,41 @@ class FixtureWrong(HarnError):
 @with_place
 @with_parameters(export_fixture, arguments=("event_id",))
 @click.argument("file", required=False, type=click.Path(dir_okay=False, writable=True))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there already.")
 @with_server
 @with_json
-def export(file: str | None, as_json: bool, **given: Any) -> None:
+def export(file: str | None, force: bool, as_json: bool, **given: Any) -> None:
     """
     Write the event of EVENT_ID as a fixture to FILE, or to standard output.
 
     Secrets and signatures are redacted. Feed it to a handler in a test with harn.testing.handlers, or to a server with
-    harn orchestrator import.
+    harn orchestrator import. A FILE that is there already is not replaced without --force.
     """
     fixture = find_source(Reach.told(given, os.environ)).export(parameters_from(export_fixture, given))
     if file is None:
         print_json(fixture)
         return
-    with open(file, "w", encoding="utf-8") as out:
-        out.write(json.dumps(fixture, indent=2, ensure_ascii=False) + "\n")
+    write_file(file, json.dumps(fixture, indent=2, ensure_ascii=False) + "\n", replaces=force)
     if as_json:
         print_json({"event_id": fixture["envelope"]["id"], "file": file, "redacted": fixture.get("redacted", False)})
     else:
         note = " (secrets redacted)" if fixture.get("redacted") else ""
         click.echo(f"exported {fixture['envelope']['id']} to {file}{note}")
+
+
+def write_file(file: str, text: str, *, replaces: bool) -> None:
+    """
+    Write a text to a file, or to a pipe or device such as ``/dev/stdout``.
+
+    :raises FileExists: there is a file of that name, and ``replaces`` is False.
+    :raises OSError: it cannot be written.
+    """
+    is_special = os.path.exists(file) and not os.path.isfile(file)
+    try:
+        with open(file, "w" if replaces or is_special else "x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise FileExists(f"{file} is there already; give another name, or --force to replace it") from None
 
 
 @click.command(name="import")

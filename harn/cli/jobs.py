@@ -1,30 +1,42 @@
-"""``harn orchestrator jobs``: what replays, cancels and discards under way have done; pause, resume or cancel one."""
+"""
+``harn orchestrator jobs``: what replays, cancels and discards under way have done; pause, resume or cancel one.
+
+The progress of a job is a bar at a terminal, elsewhere a line whenever it has come further, on standard error.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from types import TracebackType
+from typing import Any, Self
 
 import click
+from msgspec import to_builtins
 
 from harn.cli.arguments import WholeNumber
 from harn.cli.lines import facts
 from harn.cli.operations import ask, print_json
+from harn.cli.output import warn
 from harn.cli.place import Reach
-from harn.cli.progress import describe
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.deliveries.job_operations import (
     ChangeJob,
+    JobDetail,
+    JobInfo,
     JobList,
     ListJobs,
     ShowJob,
     cancel_job,
+    describe_items,
+    describe_job,
     list_jobs,
     pause_job,
     resume_job,
     show_job,
 )
+from harn.deliveries.reading import unknown_job
 from harn.deliveries.selection import PAST
 
 STYLES = {"running": "green", "done": "green", "paused": "yellow", "cancelled": "red"}
@@ -58,17 +70,51 @@ def jobs(
     changes = [(operation, job) for operation, job in chosen if job is not None]
     if len(changes) + (show is not None) > 1:
         raise click.UsageError("--show, --pause, --resume and --cancel exclude each other")
-    client = Reach.told(given, os.environ).client()
+    reach = Reach.told(given, os.environ)
     if changes:
         operation, job = changes[0]
-        changed = ask(client, operation, ChangeJob(job=job))
+        changed = ask(reach.client(), operation, ChangeJob(job=job))
         print_json(changed.document) if as_json else click.echo(describe(changed.result))
-    elif show is not None:
-        found = ask(client, show_job, ShowJob(job=show, limit=limit))
-        print_json(found.document) if as_json else show_one(found.result)
+        return
+    client = reach.client_if_any()
+    if show is not None:
+        one = ShowJob(job=show, limit=limit)
+        found = stored_job(reach.place.state_dir, one) if client is None else ask(client, show_job, one).result
+        print_json(to_builtins(found)) if as_json else show_one(found)
     else:
-        listed = ask(client, list_jobs, ListJobs(limit=limit))
-        print_json(listed.document) if as_json else draw(rows_of(listed.result))
+        many = ListJobs(limit=limit)
+        listed = stored_jobs(reach.place.state_dir, many) if client is None else ask(client, list_jobs, many).result
+        print_json(to_builtins(listed)) if as_json else draw(rows_of(listed))
+
+
+def stored_jobs(state_dir: str, wanted: ListJobs) -> JobList:
+    """
+    Return the newest jobs of a state directory on which no server runs; the next one goes on with those that run.
+
+    :raises StateDirectoryUnusable: there is no database, or it is not harn's.
+    :raises EventLogUnavailable: it cannot be read.
+    """
+    from harn.cli.offline import open_store
+    from harn.store.sqlite.jobs import SQLiteJobs
+
+    with open_store(state_dir) as store:
+        return JobList(jobs=tuple(map(describe_job, store.ask(SQLiteJobs.list, wanted.limit))))
+
+
+def stored_job(state_dir: str, wanted: ShowJob) -> JobDetail:
+    """
+    Return one job, as `stored_jobs` does.
+
+    :raises RouteUnknown: there is none.
+    """
+    from harn.cli.offline import open_store
+    from harn.store.sqlite.jobs import SQLiteJobs
+
+    with open_store(state_dir) as store:
+        job = store.ask(SQLiteJobs.get, wanted.job)
+        if job is None:
+            raise unknown_job(wanted.job)
+        return describe_items(job, store.ask(SQLiteJobs.items, wanted.job, wanted.after, wanted.limit), wanted.limit)
 
 
 def rows_of(found: JobList) -> Rows:
@@ -76,7 +122,7 @@ def rows_of(found: JobList) -> Rows:
     return Rows(title="Jobs:", columns=COLUMNS, rows=found.jobs, none="no jobs")
 
 
-def show_one(job: Any) -> None:
+def show_one(job: JobDetail) -> None:
     """Print a job, and the deliveries that it has come to."""
     click.echo(describe(job))
     columns = (
@@ -87,3 +133,52 @@ def show_one(job: Any) -> None:
     draw(Rows(title=f"{PAST[job.operation].capitalize()}:", columns=columns, rows=job.items))
     if job.after is not None:
         click.echo(f"- the first {len(job.items)} are listed; give a larger --limit")
+
+
+class Progress:
+    """
+    Shows how far one job has come; a context manager.
+
+    :param is_shown: False to show nothing.
+    """
+
+    def __init__(self, *, is_shown: bool) -> None:
+        self._is_shown = is_shown
+        self._bar: Any = None
+        self._task: Any = None
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        if self._is_shown and sys.stderr.isatty():
+            from harn.cli.terminal import progress_bar
+
+            self._bar = progress_bar()
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, job: JobInfo) -> None:
+        """Show a job as it stands now."""
+        if not self._is_shown:
+            return
+        line = describe(job)
+        if self._bar is None:
+            if line != self._last:
+                warn(line)
+            self._last = line
+            return
+        total = job.matched if job.is_selected else None
+        if self._task is None:
+            self._task = self._bar.add_task(line, total=total)
+        self._bar.update(self._task, description=line, total=total, completed=job.done + job.skipped)
+
+
+def describe(job: JobInfo) -> str:
+    """Return in one line how far a job has come."""
+    more = "" if job.is_selected else " so far"
+    return f"job {job.job} {job.state}: {job.done} of {job.matched}{more} {PAST[job.operation]}, {job.skipped} skipped"

@@ -1,12 +1,14 @@
 """
 The command ``harn``: its groups, and the form of every failure: ``error: ...`` on stderr, and exit 1.
 
-So end failures of the system, too: an output that is full or whose reader is gone, a directory that was removed.
+So end failures of the system, too: an output that is full, a directory that was removed. Only where the reader of the
+output has gone, as in ``... | head``, the command ends without a message, as other programs do.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +21,9 @@ import click
 import harn
 from harn.cli.output import complain, describe, warn
 from harn.errors import HarnError
+
+READER_GONE = 128 + signal.SIGPIPE
+"""The exit status of a command whose output has lost its reader, as a shell has it of a program that SIGPIPE ended."""
 
 
 class LazyGroup(click.Group):
@@ -66,6 +71,13 @@ class LazyGroup(click.Group):
 class Harn(LazyGroup):
     """The outermost group."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the command line; what it prints itself, such as help, may lose its reader."""
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError as gone:
+            raise click.exceptions.Exit(READER_GONE) from gone
+
     def invoke(self, ctx: click.Context) -> Any:
         """
         Run a command; an exception of harn's or of the system becomes a message.
@@ -76,6 +88,8 @@ class Harn(LazyGroup):
             return super().invoke(ctx)
         except HarnError as error:
             raise CommandFailed(str(error)) from error
+        except BrokenPipeError as gone:
+            raise click.exceptions.Exit(READER_GONE) from gone
         except OSError as error:
             raise CommandFailed(describe(error)) from error
 
@@ -150,9 +164,9 @@ def cli() -> None:
         "jobs": "harn.cli.jobs:jobs",
         "fire": "harn.cli.fire:fire",
         "alerts": "harn.cli.alerts:alerts",
-        "pause": "harn.cli.pause:pause",
-        "resume": "harn.cli.pause:resume",
-        "circuits": "harn.cli.circuits:circuits",
+        "pause": "harn.cli.holds:pause",
+        "resume": "harn.cli.holds:resume",
+        "circuits": "harn.cli.holds:circuits",
         "recover": "harn.cli.recover:recover",
         "backup": "harn.cli.backup:backup",
         "restore": "harn.cli.backup:restore",

@@ -17,6 +17,7 @@ from harn.errors import GenerationUnknown
 from harn.history.model import GenerationContent, GenerationDiff
 from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
 from harn.history.recorded import describe_history, describe_recorded
+from harn.manifest.model import Manifest
 from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.statistics.figures import Figures, StoredTotals, TriggerFigures
@@ -38,6 +39,15 @@ DATABASE = "events.sqlite"
 """The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""
 
 
+def open_store(state_dir: str) -> OfflineStore:
+    """
+    Open the database of a state directory.
+
+    :raises StateDirectoryUnusable: there is none, it is not harn's, or it cannot be read.
+    """
+    return open_readonly(os.path.join(state_dir, DATABASE))
+
+
 @frozen
 class StoredRecords:
     """
@@ -56,7 +66,7 @@ class StoredRecords:
         :raises EventLogUnavailable: it cannot be read.
         :raises RouteUnknown: there is no such topic.
         """
-        with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
+        with open_store(self.state_dir) as store:
             page = plain(store.ask(SQLiteEventLog.read, topic, after, limit))
             if not page and topic not in OURS:
                 check_known(topic, store.ask(SQLiteEventLog.topics))
@@ -64,7 +74,7 @@ class StoredRecords:
 
     def newest(self, topic: str, count: int) -> Sequence[RecordInfo]:
         """Return the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
-        with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
+        with open_store(self.state_dir) as store:
             latest = store.ask(SQLiteEventLog.latest, topic)
             return plain(store.ask(SQLiteEventLog.read, topic, max(0, latest - count), count))
 
@@ -91,7 +101,7 @@ class StoredFigures:
         :raises StateDirectoryUnusable: there is no database, or it is not harn's.
         :raises EventLogUnavailable: it cannot be read.
         """
-        with open_readonly(os.path.join(self.state_dir, DATABASE)) as store:
+        with open_store(self.state_dir) as store:
             figures = Figures(
                 totals=StoredTotals(store.ask(SQLiteTotals.totals), store.ask(SQLiteTotals.uncounted, MOST_UNCOUNTED)),
                 waiting=waiting_in(store, time.time()),
@@ -174,8 +184,20 @@ class StoredGenerations:
         )
         return Answered(found, to_builtins(found))
 
+    def newest_manifest(self) -> Manifest | None:
+        """Return the manifest of the newest generation; None where it is not kept, or is not accepted any more."""
+        from harn.history.comparing import make_recorded
+        from harn.reload.rules import installed_rules
+
+        try:
+            with self._open() as store:
+                record, text, bundle = read_content(store, newest(store))
+        except GenerationUnknown:
+            return None
+        return make_recorded(record.number, text, bundle, self.manifest, installed_rules()).manifest
+
     def _open(self) -> OfflineStore:
-        return open_readonly(os.path.join(self.state_dir, DATABASE))
+        return open_store(self.state_dir)
 
 
 def newest(store: OfflineStore) -> int:

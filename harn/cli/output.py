@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import click
 
+from harn.errors import HarnError
 from harn.model.display import visible_lines
 
-_OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
-"""What writing to a pipe, a terminal or a file fails with."""
+_OF_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
+"""What writing to a terminal or a file fails with."""
+
+UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
+"""Exit statuses of a dry run: nothing would change, something would, it could not be made or found problems."""
 
 Line = tuple[str, str]
 """A line for people: its text, and a style of rich."""
@@ -22,6 +26,18 @@ Line = tuple[str, str]
 def complain(text: str) -> None:
     """Print ``error: ...`` on standard error; where that cannot be written to, the exit status has to do."""
     warn(f"error: {text}")
+
+
+@contextmanager
+def ending_dry_run(dry_run: bool) -> Iterator[None]:
+    """End the process with `PROBLEMS` when a dry run fails: 1 means that something would change."""
+    try:
+        yield
+    except (HarnError, OSError) as error:
+        if not dry_run or isinstance(error, BrokenPipeError):
+            raise
+        complain(describe(error) if isinstance(error, OSError) else str(error))
+        sys.exit(PROBLEMS)
 
 
 def describe(error: OSError) -> str:

@@ -8,18 +8,14 @@ from typing import Any
 import click
 from msgspec import UNSET
 
-from harn.cli.client import AdminClient
 from harn.cli.operations import ask, print_json
 from harn.cli.place import Reach
 from harn.cli.rows import STATES, Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
-from harn.errors import RouteUnknown
-from harn.orchestrator.operations import NoParameters, list_bindings
+from harn.cli.triggers import check_trigger
 from harn.reload.results import RampInfo
 from harn.rollout.operations import ListRamps, RampOf, abort_ramps, finish_ramps, list_ramps
 
-MOST_NAMED = 10
-"""Triggers that one line names."""
 COLUMNS = (
     Column("Trigger", lambda ramp: ramp.trigger_id),
     Column("State", lambda ramp: ramp.state, styles=STATES),
@@ -62,16 +58,3 @@ def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given:
 def rows_of(ramps: list[RampInfo]) -> Rows:
     """Return ramps as rows for people."""
     return Rows(title="Ramps:", columns=COLUMNS, rows=ramps)
-
-
-def check_trigger(client: AdminClient, trigger: str) -> None:
-    """
-    Make sure that there is such a trigger.
-
-    :raises RouteUnknown: there is none; says which there are.
-    """
-    known = sorted({each.id for each in ask(client, list_bindings, NoParameters()).result.bindings})
-    if trigger in known:
-        return
-    named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
-    raise RouteUnknown(f"there is no trigger {trigger!r}; the server has: {named or 'none'}")

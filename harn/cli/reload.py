@@ -11,11 +11,10 @@ import click
 
 from harn.cli.client import AnswerTimedOut
 from harn.cli.operations import Answered, parameters_from, print_json, with_parameters
-from harn.cli.output import complain, describe
+from harn.cli.output import ending_dry_run
 from harn.cli.place import Reach
-from harn.cli.reports import PROBLEMS, exit_status, report_of, show
+from harn.cli.reports import exit_status, report_of, show
 from harn.cli.shared import with_json, with_place, with_server
-from harn.errors import HarnError
 from harn.operations.requests import OperationRequest, write_request
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
@@ -53,20 +52,13 @@ def plan(as_json: bool, **given: Any) -> None:
 def carry_out(reach: Reach, request: OperationRequest, dry_run: bool, as_json: bool) -> None:
     """
     Request the reload, print the report, and end the process with the report's exit status.
-
-    A dry run that could not be made is a problem (2): 1 means that something would change.
     """
-    try:
+    with ending_dry_run(dry_run):
         answered = ask(reach, request, dry_run, as_json)
         if as_json:
             print_json(answered.document)
         else:
             show(answered.result)
-    except (HarnError, OSError) as error:
-        if not dry_run:
-            raise
-        complain(describe(error) if isinstance(error, OSError) else str(error))
-        sys.exit(PROBLEMS)
     sys.exit(exit_status(answered.result, dry_run))
 
 

@@ -11,12 +11,9 @@ from msgspec import UNSET, to_builtins
 
 from harn.cli.client import ServerAnswer, ServerUnreachable
 from harn.cli.operations import Answered
-from harn.cli.output import Line, say
+from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, say
 from harn.cli.plans import describe_plan, describe_ramp
 from harn.reload.results import ReloadResult
-
-UNCHANGED, CHANGES, PROBLEMS = 0, 1, 2
-"""Exit statuses of a dry run."""
 
 MOST_PLACES = 10
 """Places of one problem that are named beside the first."""

@@ -31,6 +31,7 @@ class Column:
 
     :ivar value: returns a row's cell.
     :ivar drop: the column with the highest number is left out first; 0 is never left out.
+    :ivar is_below: it is not left out, but written on a line below its row.
     :ivar wraps: whether its cells are texts, which may be wrapped; names, ids, numbers and times may not.
     :ivar is_right: whether it stands to the right, as numbers do.
     :ivar styles: styles of rich by value; ``style`` is that of all others.
@@ -39,6 +40,7 @@ class Column:
     name: str
     value: Callable[[Any], object] = field(default=str, repr=False)
     drop: int = 0
+    is_below: bool = False
     wraps: bool = False
     is_right: bool = False
     style: str = ""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import msgspec
 
 from harn.cli.lines import section
-from harn.cli.offline import DATABASE
+from harn.cli.offline import open_store
 from harn.cli.operations import ask, parameters_from, print_json, with_parameters
 from harn.cli.place import Reach, ServerLocation
 from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
-from harn.orchestrator.running import read_state
+from harn.cli.triggers import recorded_triggers
 from harn.statistics.operations import (
     WINDOW,
     HandlerStats,
@@ -29,7 +29,6 @@ from harn.statistics.operations import (
     show_stats,
 )
 from harn.statistics.window import Gathered, newest, slices
-from harn.store.sqlite.offline import open_readonly
 from harn.store.sqlite.statistics import SQLiteStatistics
 
 
@@ -94,7 +93,7 @@ def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
     until = time.time()
     since = until - (wanted.window or WINDOW)
     gathered = Gathered()
-    with open_readonly(os.path.join(place.state_dir, DATABASE)) as store:
+    with open_store(place.state_dir) as store:
         attempts, deliveries = (
             store.ask(find, since) for find in (SQLiteStatistics.attempts_since, SQLiteStatistics.deliveries_since)
         )
@@ -105,13 +104,9 @@ def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
         ended = store.ask(SQLiteStatistics.died, since), store.ask(SQLiteStatistics.refused, since)
         handlers = store.ask(SQLiteStatistics.handlers, tuple(gathered.attempts))
     complete = newest(attempts) == attempts and newest(deliveries) == deliveries
-    return describe_stats(wanted, until, gathered, handlers, ended, known_ids(place), complete=complete)
-
-
-def known_ids(place: ServerLocation) -> Sequence[str]:
-    """Return the triggers of the state file."""
-    triggers = (read_state(place.state_dir) or {}).get("triggers", [])
-    return [str(each.get("id")) for each in triggers if isinstance(each, dict)]
+    return describe_stats(
+        wanted, until, gathered, handlers, ended, recorded_triggers(place.state_dir), complete=complete
+    )
 
 
 def rows_of(found: Stats) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -10,7 +11,7 @@ from msgspec.structs import asdict
 from harn.clocks import rfc3339
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
-from harn.store.jobs import Job, JobState
+from harn.store.jobs import ItemOutcome, Job, JobState
 
 if TYPE_CHECKING:
     from harn.deliveries.bulk import Bulk
@@ -90,13 +91,7 @@ async def show_job(bulk: Bulk, caller: Caller, wanted: ShowJob) -> JobDetail:
     :raises RouteUnknown: there is none.
     """
     job = await bulk.runner.job(wanted.job)
-    found = await bulk.store.items(job.job_id, wanted.after, wanted.limit)
-    items = tuple(
-        JobItem(event_id=each.event_id, replayed_as=each.replayed_as or UNSET, reason=each.reason or UNSET)
-        for each in found
-    )
-    after = found[-1].delivery_id if len(found) == wanted.limit else None
-    return JobDetail(**asdict(describe_job(job)), items=items, after=after)
+    return describe_items(job, await bulk.store.items(job.job_id, wanted.after, wanted.limit), wanted.limit)
 
 
 @operation("jobs.pause", role=Role.OPERATE, route=Post("/jobs/{job}/pause"), audit=lambda job: {"paused": 1})
@@ -152,3 +147,13 @@ def describe_job(job: Job) -> JobInfo:
         created_at=rfc3339(job.created_at),
         ended_at=None if job.ended_at is None else rfc3339(job.ended_at),
     )
+
+
+def describe_items(job: Job, found: Sequence[ItemOutcome], limit: int) -> JobDetail:
+    """Return what is shown of a job and of those of its items that were found, at most ``limit``."""
+    items = tuple(
+        JobItem(event_id=each.event_id, replayed_as=each.replayed_as or UNSET, reason=each.reason or UNSET)
+        for each in found
+    )
+    after = found[-1].delivery_id if len(found) == limit else None
+    return JobDetail(**asdict(describe_job(job)), items=items, after=after)

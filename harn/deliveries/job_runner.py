@@ -18,9 +18,9 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.deliveries.changing import Changer
-from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.reading import DeliveryReader, unknown_job
 from harn.deliveries.selection import PAST, Selection, read_states
-from harn.errors import EventLogUnavailable, RouteUnknown, WrongState
+from harn.errors import EventLogUnavailable, WrongState
 from harn.model.quantities import parse_duration
 from harn.model.references import uuid7
 from harn.operations.audit import DONE, TOPIC
@@ -180,7 +180,7 @@ class JobRunner(Service):
         """
         job: Job | None = await self._store.get(job_id)
         if job is None:
-            raise RouteUnknown(f"there is no job {job_id}; `harn orchestrator jobs` lists them")
+            raise unknown_job(job_id)
         return job
 
     # Running

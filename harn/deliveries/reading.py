@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 
 from harn.clocks import WallTime
 from harn.deliveries.selection import NotEvaluated, Selection
-from harn.errors import DeliveryUnknown
+from harn.errors import DeliveryUnknown, RouteUnknown
 from harn.store.holds import Holds
 from harn.store.lists import DeliveryFilter, IDeliveryLists, ListedDelivery, Slice, WholeDelivery, as_held
 
@@ -167,3 +167,8 @@ def unknown(event_id: str) -> DeliveryUnknown:
         f"no delivery has the id {event_id!r}; `harn orchestrator deliveries` lists them, and with"
         f" --where \"event.dedupe_key == '...'\" finds one by its sender's id"
     )
+
+
+def unknown_job(job_id: int) -> RouteUnknown:
+    """Return the error for a number that no job has, which says what to do."""
+    return RouteUnknown(f"there is no job {job_id}; `harn orchestrator jobs` lists them")

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.circuits.circuit import CircuitState
-from harn.circuits.service import KEPT_UNUSED, Circuits
+from harn.circuits.circuit import KEPT_UNUSED, CircuitState
+from harn.circuits.service import Circuits
 from harn.errors import CallInterrupted, HandlerRaised, HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import CircuitChanged
 from harn.manifest.model import CircuitSpec, RetrySpec

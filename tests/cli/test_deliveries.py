@@ -7,17 +7,29 @@ import os
 from io import StringIO
 
 from click.testing import CliRunner, Result
+from msgspec import structs
 from rich.console import Console
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from harn.cli.deliveries import age, groups_of, rows_of
-from harn.cli.delivery_source import DATABASE, read_list
+from harn.cli.deliveries import age, describe, groups_of, rows_of
+from harn.cli.delivery_source import read_list
 from harn.cli.main import cli
+from harn.cli.offline import DATABASE
 from harn.cli.terminal import print_rows
-from harn.deliveries.describing import DeadGroupInfo, DeadLetters, DeliveryInfo, DeliveryList
+from harn.deliveries.describing import (
+    AttemptInfo,
+    DeadGroupInfo,
+    DeadLetters,
+    DeliveryDetail,
+    DeliveryInfo,
+    DeliveryList,
+)
 from harn.deliveries.operations import ListDeliveries
 from harn.model.delivery import DEAD, WAITING, DeadLetter
+from harn.orchestrator.running import state_path
+from harn.orchestrator.state_file import replace_file
+from harn.store.jobs import NewJob
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
 from harn.testing.handlers import load_fixture
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, new_delivery, settlement_of
@@ -87,6 +99,42 @@ class OfflineTests(TestCase):
         self.assertEqual(len(json.loads(self.run_in(directory, *where).stdout)["deliveries"]), 1)
         self.assertEqual(self.run_in(directory, "deliveries", "--trigger", "b").stdout, "Deliveries:\n- none\n")
 
+    async def test_unknown_trigger(self) -> None:
+        """An empty list of a trigger that was not served says so, and names the nearest; a known one is just empty."""
+        directory = await self.write()
+        replace_file(state_path(directory), {"triggers": [{"id": "gh"}, {"id": "orders"}], "status": "stopped"})
+        for words in (("deliveries",), ("dlq",), ("dlq", "--list"), ("deliveries", "--json")):
+            wrong = self.run_in(directory, *words, "--trigger", "oders")
+            self.assertEqual(
+                (wrong.exit_code, wrong.stderr), (0, "there is no trigger 'oders'; did you mean 'orders'?\n")
+            )
+            self.assertEqual(self.run_in(directory, *words, "--trigger", "orders").stderr, "")
+        far = self.run_in(directory, "deliveries", "--trigger", "xyz")
+        self.assertEqual(far.stderr, "there is no trigger 'xyz'; the server has: gh, orders\n")
+
+    async def test_jobs(self) -> None:
+        """Jobs are listed and shown out of the store; changing one needs a server."""
+        directory = await self.write()
+        store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
+        await store.open()
+        new = NewJob(operation="discard", actor="key:1", filter={"state": "dead"}, rate=2.0, created_at=NOW)
+        job = await store.jobs.create(new, [1])
+        await store.jobs.discard([1], NOW, job.job_id)
+        await store.close()
+        (listed,) = json.loads(self.run_in(directory, "jobs", "--json").stdout)["jobs"]
+        self.assertEqual((listed["job"], listed["operation"], listed["done"]), (1, "discard", 1))
+        shown = json.loads(self.run_in(directory, "jobs", "--show", "1", "--json").stdout)
+        self.assertEqual(
+            (shown["items"], shown["after"], shown["filter"]), ([{"event_id": "dead"}], None, {"state": "dead"})
+        )
+        self.assertIn(
+            "job 1 running: 1 of 1 discarded, 0 skipped", self.run_in(directory, "jobs", "--show", "1").stdout
+        )
+        for words, said in (("--show", "7"), "there is no job 7"), (("--pause", "1"), "no server runs on"):
+            failed = self.run_in(directory, "jobs", *words)
+            self.assertEqual((failed.exit_code, failed.stdout), (1, ""))
+            self.assertIn(f"error: {said}", failed.stderr)
+
     async def test_usage(self) -> None:
         """A wrong expression or state is an error of usage."""
         directory = await self.write()
@@ -124,6 +172,14 @@ class OfflineTests(TestCase):
         path = self.mktemp()
         self.assertEqual(self.run_in(directory, "export", "dead", path).stdout, f"exported dead to {path}\n")
         self.assertEqual(load_fixture(path).raw_body, b'{"n": 1}')
+        again = self.run_in(directory, "export", "waits", path)
+        self.assertEqual(
+            (again.exit_code, again.stdout, again.stderr),
+            (1, "", f"error: {path} is there already; give another name, or --force to replace it\n"),
+        )
+        self.assertEqual(load_fixture(path).id, "dead")
+        self.assertEqual(self.run_in(directory, "export", "waits", path, "--force").exit_code, 0)
+        self.assertEqual(load_fixture(path).id, "waits")
         missing = self.run_in(directory, "import", path)
         self.assertEqual(missing.exit_code, 1)
         self.assertIn("error: no server runs on", missing.stderr)
@@ -136,6 +192,42 @@ class DrawingTests(SynchronousTestCase):
         out = StringIO()
         print_rows(rows, Console(file=out, width=width, force_terminal=False))  # type: ignore[arg-type]
         return out.getvalue()
+
+    def test_equal_tracebacks(self) -> None:
+        """A traceback is shown once; an attempt with the same names the first, and one with another is shown."""
+        attempts = [
+            AttemptInfo(
+                number=number,
+                binding="gh@v1",
+                started_at="2027-01-15T08:00:00.000Z",
+                ended_at="2027-01-15T08:00:01.000Z",
+                outcome="failed",
+                error_class="handler_error",
+                error="no",
+                traceback=traceback,
+                log=(f"line {number}",),
+            )
+            for number, traceback in (
+                (1, "File a\n  a"),
+                (2, "File a\n  a"),
+                (3, "File b"),
+                (4, "File a\n  a"),
+                (5, None),
+            )
+        ]
+        fields = {**structs.asdict(info()), "attempts": tuple(attempts)}
+        lines = [text for text, _ in describe(DeliveryDetail(**fields, timeline=(), result=None, event={}))]
+        said = [line for line in lines[lines.index("Traceback of attempt 1:") :] if line]
+        self.assertEqual(
+            said[: said.index("Event:")],
+            [
+                *("Traceback of attempt 1:", "  File a", "    a", "Last lines of attempt 1:", "  line 1"),
+                *("Traceback of attempt 2: as in attempt 1", "Last lines of attempt 2:", "  line 2"),
+                *("Traceback of attempt 3:", "  File b", "Last lines of attempt 3:", "  line 3"),
+                *("Traceback of attempt 4: as in attempt 1", "Last lines of attempt 4:", "  line 4"),
+                *("Last lines of attempt 5:", "  line 5"),
+            ],
+        )
 
     def test_ids_are_whole(self) -> None:
         """At any width ids and names of triggers are not cut, in lists and in groups."""
@@ -154,6 +246,14 @@ class DrawingTests(SynchronousTestCase):
                 drawn = self.draw(rows, width)
                 self.assertIn(EVENT_ID, drawn)
                 self.assertIn("github-issues", drawn)
+
+    def test_what_an_operator_needs(self) -> None:
+        """At 80 columns age, attempts and error of each delivery are there, whatever the terminal has room for."""
+        listed = rows_of(DeliveryList(deliveries=(info(), info("trigger_evt_2", "ready")), more=False), NOW + 600)
+        for width in (40, 60, 80, 100, 120, 200):
+            drawn = " ".join(self.draw(listed, width).split())
+            self.assertEqual((drawn.count("10m"), drawn.count("retry_exhausted: ValueError: no")), (2, 1), drawn)
+            self.assertRegex(drawn, r"Tries: 3|Tries Age" if width < 200 else " 3 ")
 
     def test_age(self) -> None:
         """An age has one unit."""

@@ -10,6 +10,7 @@ import sys
 from attrs import evolve
 from msgspec import to_builtins
 
+from harn.cli.main import READER_GONE
 from harn.cli.output import describe
 from harn.history.recorded import describe_history
 from tests.cli.test_commands import NOTHING, CommandCase
@@ -21,13 +22,22 @@ TRACEBACK = "Traceback"
 class OutputTests(CommandCase):
     """Standard output and error that are full, closed, or have no reader."""
 
-    def run_shell(self, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def run_shell(
+        self, redirection: str, *words: str, stdout: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command with a shell's redirections; return its status and its standard error."""
         line = f'"$0" -m harn "$@" {redirection}'
         environ = {name: value for name, value in {**os.environ, **self.environ}.items() if value is not None}
         command = ["sh", "-c", line, sys.executable, *words]
         return subprocess.run(
-            command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def test_closed(self) -> None:
@@ -55,13 +65,17 @@ class OutputTests(CommandCase):
         self.assertEqual(self.run_shell("2>/dev/full", "orchestrator", "relod").returncode, 2)
 
     def test_reader_is_gone(self) -> None:
-        """A reader that has enough ends the command, without a traceback."""
+        """A reader that has enough ends the command without a word, as SIGPIPE ends others; help and dry runs, too."""
         records = [evolve(RECORD, number=number) for number in range(1000)]
         generations = to_builtins(describe_history(records, None))
-        self.serve((200, {"generations": generations}), (200, {**LIVE, "probation": None}))
-        words = ("orchestrator", "history", "--state-dir", self.state_dir)
-        done = self.run_shell("| head -c 1", *words)
-        self.assertEqual(done.stderr, "error: standard output cannot be written to: Broken pipe\n")
+        self.serve((200, {"generations": generations}), (200, {**LIVE, "probation": None}), (200, NOTHING))
+        place = ("--state-dir", self.state_dir)
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.addCleanup(os.close, writer)
+        for words in (("orchestrator", "history", *place), ("orchestrator", "plan", *place), ("--help",)):
+            done = self.run_shell("", *words, stdout=writer)
+            self.assertEqual((done.returncode, done.stderr), (READER_GONE, ""), words)
 
     def test_descriptions(self) -> None:
         """What the system refused is said with its file, if it is about one."""

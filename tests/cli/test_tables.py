@@ -59,6 +59,30 @@ class FittedTests(SynchronousTestCase):
         self.assertNotIn("Why", drawn(45, (*ROW[:4], "")))
         self.assertNotIn("too wide", said)
 
+    def test_below(self) -> None:
+        """A column that must not be left out is written below its row, with its name, wrapped; an empty cell is not."""
+        columns = [Column("Trigger"), Column("Kind", drop=3), Column("Tries", drop=1, is_below=True), Column("State")]
+        columns.append(Column("Error", drop=2, is_below=True, wraps=True))
+        error = "an error that is long enough to need wrapping, of trigger_evt_0199"
+        rows = [
+            [Text(cell) for cell in row] for row in (("gh@v1", "k" * 20, "3", "dead", error), ("b", "", "1", "", ""))
+        ]
+        stream = io.StringIO()
+        fitted("", columns, rows, 45).print(Console(file=stream, width=45))
+        self.assertEqual(
+            [line.rstrip() for line in stream.getvalue().splitlines()][2:],
+            [
+                "  gh@v1     3       dead",
+                "    Error: an error that is long enough to",
+                "    need wrapping, of trigger_evt_0199",
+                "  b         1",
+                "  too wide to show: Kind; see --json",
+            ],
+        )
+        stream = io.StringIO()
+        fitted("", columns, rows, 20).print(Console(file=stream, width=20))
+        self.assertIn("Tries: 3 Error: an error", " ".join(stream.getvalue().split()))
+
     def test_too_narrow(self) -> None:
         """Where no table fits, each cell has a line, and the terminal breaks it."""
         said = drawn(30, (LONG, *ROW[1:]))

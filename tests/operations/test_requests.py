@@ -144,6 +144,7 @@ class ReadingTests(SynchronousTestCase):
             ({}, b'{"book":"b","age":5}', 'age: must be a duration such as "30s", got 5'),
             ({}, b'{"book":"b","age":"5"}', "age: must be a duration, got '5'"),
             ({"within": "0s"}, b'{"book":"b"}', "within: must be greater than 0, got '0s'"),
+            ({"within": ""}, b'{"book":"b"}', "within: must be a duration, got ''; write a number and ms, s, m, h"),
             ({"ramp": "100%"}, b'{"book":"b"}', "ramp: must be greater than 0% and less than 100%, got '100%'"),
             ({"ramp": "0.1"}, b'{"book":"b"}', "ramp: '0.1' could be 0.1 % or 10 %"),
             ({"limit": "100"}, b'{"book":"b"}', "limit: must be less than 100%, got '100'"),
@@ -161,7 +162,9 @@ class ReadingTests(SynchronousTestCase):
     def test_numbers_in_texts(self) -> None:
         """In a path or query a number is digits, and nothing else that Python reads as one."""
         self.assertEqual(read_parameters(look, Arguments(query={"limit": "12"})), Look(limit=12))
-        for text in ("", "-1", "+1", "1.0", "1e3", " 1", "1_000", "\u0661", "9" * 30):
+        with self.assertRaisesRegex(PayloadInvalid, "^limit: must be an integer of at least 0, got ''$"):
+            read_parameters(look, Arguments(query={"limit": ""}))
+        for text in ("-1", "+1", "1.0", "1e3", " 1", "1_000", "\u0661", "9" * 30):
             self.assertRaises(PayloadInvalid, read_parameters, look, Arguments(query={"limit": text}))
 
 

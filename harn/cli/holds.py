@@ -1,0 +1,198 @@
+"""
+``harn orchestrator pause``, ``resume`` and ``circuits``: what keeps accepted deliveries from beginning.
+
+Triggers, or the whole server, that accept and begin nothing; circuits of destinations that fail.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, TypeVar
+
+import click
+from msgspec import to_builtins
+
+from harn.circuits.circuit import KEPT_UNUSED, Circuit, restored
+from harn.circuits.operations import (
+    CircuitList,
+    CloseCircuit,
+    ListCircuits,
+    close_circuit,
+    list_circuits,
+)
+from harn.circuits.operations import describe as describe_circuit
+from harn.cli.operations import ask, option, print_json
+from harn.cli.place import Reach, ServerLocation
+from harn.cli.rows import Column, Rows, draw
+from harn.cli.shared import with_json, with_place, with_server
+from harn.dispatch.pause_operations import (
+    Paused,
+    PauseServer,
+    PauseTrigger,
+    Resumed,
+    ResumeServer,
+    ResumeTrigger,
+    pause_server,
+    pause_trigger,
+    resume_server,
+    resume_trigger,
+)
+from harn.manifest.model import DEAD_LETTER, WAIT, CircuitSpec
+from harn.model.display import visible
+from harn.operations.parameters import Parameters
+from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
+
+P = TypeVar("P", bound=Parameters)
+
+_FOR = next(each for each in pause_server.fields if each.name == "duration")
+_RATE = next(each for each in resume_server.fields if each.name == "rate")
+CIRCUIT_COLUMNS = (
+    Column("Trigger", lambda circuit: circuit.trigger_id),
+    Column("State", lambda circuit: circuit.state, styles={"open": "red", "half_open": "yellow", "closed": "green"}),
+    Column("Failures", lambda circuit: f"{circuit.failures} of {circuit.limit}", drop=3),
+    Column("Next try", lambda circuit: circuit.retry_at, drop=1),
+    Column("Reset", lambda circuit: circuit.reset, drop=4),
+    Column("While open", lambda circuit: circuit.open, drop=2),
+)
+
+
+@click.command()
+@with_place
+@click.argument("trigger", required=False)
+@click.option("--all", "is_all", is_flag=True, help="Pause every trigger of the server.")
+@option(_FOR, _FOR.description)
+@with_server
+@with_json
+def pause(trigger: str | None, is_all: bool, duration: str | None, as_json: bool, **given: Any) -> None:
+    """Pause TRIGGER: its events are accepted and kept, and none begins; what runs goes on."""
+    check_target(trigger, is_all)
+    whole = made(PauseServer, duration=duration)
+    client = Reach.told(given, os.environ).client()
+    if trigger is None:
+        done = ask(client, pause_server, whole)
+    else:
+        done = ask(client, pause_trigger, PauseTrigger(trigger=trigger, duration=duration))
+    print_json(done.document) if as_json else click.echo(describe_paused(done.result))
+
+
+@click.command()
+@with_place
+@click.argument("trigger", required=False)
+@click.option("--all", "is_all", is_flag=True, help="Resume the server after `pause --all`.")
+@option(_RATE, _RATE.description)
+@with_server
+@with_json
+def resume(trigger: str | None, is_all: bool, rate: str | None, as_json: bool, **given: Any) -> None:
+    """Resume TRIGGER after it was paused."""
+    check_target(trigger, is_all)
+    whole = made(ResumeServer, rate=rate)
+    client = Reach.told(given, os.environ).client()
+    if trigger is None:
+        done = ask(client, resume_server, whole)
+    else:
+        done = ask(client, resume_trigger, ResumeTrigger(trigger=trigger, rate=rate))
+    print_json(done.document) if as_json else click.echo(describe_resumed(done.result))
+
+
+def made(kind: type[P], **values: Any) -> P:
+    """
+    Return the parameters of an operation.
+
+    :raises click.UsageError: a value is wrong.
+    """
+    try:
+        return kind(**values)
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
+
+
+def check_target(trigger: str | None, is_all: bool) -> None:
+    """
+    Make sure that one trigger is named, or all are.
+
+    :raises click.UsageError: neither is, or both.
+    """
+    if is_all == (trigger is not None):
+        raise click.UsageError("name a TRIGGER, or give --all")
+
+
+def describe_paused(done: Paused) -> str:
+    """Return what is paused, and until when."""
+    until = f" until {done.until}" if done.until is not None else "; resume it to begin what is kept meanwhile"
+    return f"{done.trigger_id or 'the server'}: paused{until}"
+
+
+def describe_resumed(done: Resumed) -> str:
+    """Return what was resumed, or that it had not been paused."""
+    name = done.trigger_id or "the server"
+    if done.paused:
+        return f"{name}: still paused, with the whole server; `resume --all` ends that"
+    return f"{name}: resumed" if done.was_paused else f"{name}: was not paused"
+
+
+@click.command()
+@with_place
+@click.option("--close", "wanted", metavar="TRIGGER", help="Close the circuit of this trigger; what has waited begins.")
+@with_server
+@with_json
+def circuits(wanted: str | None, as_json: bool, **given: Any) -> None:
+    """List the circuits of triggers that have one, or close one."""
+    reach = Reach.told(given, os.environ)
+    if wanted is not None:
+        done = ask(reach.client(), close_circuit, CloseCircuit(trigger=wanted))
+        if as_json:
+            print_json(done.document)
+        else:
+            click.echo(f"{visible(wanted)}: {'closed' if done.result.was_open else 'was closed already'}")
+        return
+    client = reach.client_if_any()
+    found = (
+        stored_circuits(reach.place, time.time())
+        if client is None
+        else ask(client, list_circuits, ListCircuits()).result
+    )
+    if as_json:
+        print_json(to_builtins(found))
+    else:
+        draw(Rows(title="Circuits:", columns=CIRCUIT_COLUMNS, rows=found.circuits, none="no trigger has a circuit"))
+
+
+def stored_circuits(place: ServerLocation, now: float) -> CircuitList:
+    """
+    Return the circuits of the last server on a state directory as the next one would begin with them.
+
+    Which triggers have one says the generation that served last. Failures of closed circuits are not stored.
+
+    :param now: seconds, Unix.
+    :raises StateDirectoryUnusable: there is no database, or it is not harn's.
+    :raises EventLogUnavailable: it cannot be read.
+    """
+    from harn.cli.offline import StoredGenerations, open_store
+    from harn.store.sqlite.checkpoints import SQLiteCheckpoints
+
+    with open_store(place.state_dir) as store:
+        records = read_circuits(store.ask(SQLiteCheckpoints.get, CIRCUITS))
+    manifest = StoredGenerations(state_dir=place.state_dir, manifest=place.manifest).newest_manifest()
+    if manifest is None:  # it is damaged, or the plugins that are installed now do not accept it
+        specs = {name: spec_of(record) for name, record in records.items()}
+    else:
+        specs = {each.id: each.circuit for each in manifest.triggers.values() if each.circuit and each.circuit.failures}
+    return CircuitList(
+        circuits=tuple(
+            describe_circuit(name, stored_circuit(records.get(name), specs[name], now), specs[name])
+            for name in sorted(specs)
+        )
+    )
+
+
+def stored_circuit(record: OpenRecord | None, spec: CircuitSpec, now: float) -> Circuit:
+    """Return the circuit that a server would make of its record, if there is one, at a time (seconds, Unix)."""
+    if record is None or now >= record.retry_at + KEPT_UNUSED:
+        return Circuit()
+    return restored(record.failures, record.retry_at, record.reset, now).within(now, spec)
+
+
+def spec_of(record: OpenRecord) -> CircuitSpec:
+    """Return the settings that a record shows."""
+    return CircuitSpec(failures=record.failures, reset=record.reset, open=DEAD_LETTER if record.refuses else WAIT)
