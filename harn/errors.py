@@ -28,7 +28,9 @@ Every exception that harn raises on purpose, as one tree.
     │   ├── BackupFailed            500: a backup that is not complete; nothing is left of it
     │   ├── PreconditionFailed      412
     │   ├── BodyTooLarge            413
+    │   ├── TargetTooLong           414, and the connection is closed
     │   ├── RateExceeded            429
+    │   ├── HeadersTooLarge         431, and the connection is closed
     │   ├── CodingUnsupported       501, and the connection is closed
     │   ├── Saturated               503
     │   └── ShuttingDown            503
@@ -206,6 +208,14 @@ class PreconditionFailed(Refused):
 
 class BodyTooLarge(Refused):
     """The body is over the limit."""
+
+
+class TargetTooLong(Refused):
+    """The request line is over the limit; the connection cannot be read further."""
+
+
+class HeadersTooLarge(Refused):
+    """The headers are over a limit of their size or number; the connection cannot be read further."""
 
 
 class RateExceeded(Refused):

@@ -14,6 +14,7 @@ from harn.listener.klein_pages import answer_failure, make_app, methods_of, shie
 from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
 from harn.listener.request import JSON, HarnRequest
+from harn.listener.web import WebRequest, render
 from harn.operations.model import Operation, Reply
 from harn.operations.registry import Operations
 from harn.operations.requests import Arguments, read_parameters
@@ -60,15 +61,13 @@ class Admin(Place):
         return request.site.limits.admin_body
 
     def serve(self, request: HarnRequest) -> None:
-        """Pass the request to ``twisted.web``, which renders the Klein app."""
-        request.process()  # type: ignore[no-untyped-call]  # twisted.web is not typed here
+        """Render the page of Klein."""
+        render(request)
 
     async def _answer(self, request: HarnRequest, operation: Operation[Any, Any, Any], path: dict[str, str]) -> None:
         """Authenticate, read the parameters, run the operation, send its result."""
         caller = await self._auth.identify(request)
-        arguments = Arguments(
-            path=path, query=request.query_options(), headers=request.lower_headers(), body=request.body
-        )
+        arguments = Arguments(path=path, query=request.query_options(), headers=request.headers, body=request.body)
         wanted = read_parameters(operation, arguments)
         reply: Reply[Any] = await shielded(self._operations.run(operation, caller, wanted))
         headers = b"" if reply.etag is None else b"ETag: " + reply.etag.encode("latin-1", "replace") + b"\r\n"
@@ -86,14 +85,14 @@ def make_admin_app(operations: Operations, answer: Answer) -> Klein:
         path = operation.route.path.replace("{", "<").replace("}", ">")
 
         @app.route(ROOT + path, methods=[operation.route.method], endpoint=operation.name)
-        def answered(request: HarnRequest, **in_path: str) -> Any:
-            return answer(request, operation, in_path)
+        def answered(web: WebRequest, **in_path: str) -> Any:
+            return answer(web.request, operation, in_path)
 
     for each in operations:
         add(each)
 
-    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are HarnRequests
-    def failed(request: HarnRequest, failure: Failure) -> None:
-        answer_failure(request, failure)
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
+    def failed(web: WebRequest, failure: Failure) -> None:
+        answer_failure(web.request, failure)
 
     return app

@@ -35,7 +35,7 @@ class AdminAuth:
 
         :raises CredentialsRejected: or one of its classes.
         """
-        self.authenticator().authenticate_headers(request.lower_headers(), request.received_at)
+        self.authenticator().authenticate_headers(request.headers, request.received_at)
 
     async def identify(self, request: HarnRequest) -> Caller:
         """
@@ -47,7 +47,7 @@ class AdminAuth:
         identity = self.authenticator().authenticate(
             request.method.decode("latin-1"),
             request.uri.decode("latin-1"),
-            request.lower_headers(),
+            request.headers,
             request.body,
             self.wall.seconds(),
         )

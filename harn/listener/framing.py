@@ -1,14 +1,15 @@
 """
-RFC 9112 where the parser of ``twisted.web`` is more lenient: requests that two servers could read differently.
+RFC 9112 to the letter: requests that two servers could read differently are refused.
 
-Such a request is refused and its connection closed, since the beginning of the next request is unknown. The parser
-itself refuses malformed header lines, two lengths and codings other than ``chunked``; `refusal_of` returns the reason.
+The connection of such a request is closed, since the beginning of the next request is unknown. llhttp, which reads the
+headers (`harn.listener.head`), refuses most of them already; the rules of this module name the line at fault, and add
+what llhttp leaves open: spaces of the request line, versions, ``Host``, and codings other than ``chunked``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 from harn.errors import CodingUnsupported, MessageMalformed, Refused
@@ -18,57 +19,118 @@ from harn.errors import CodingUnsupported, MessageMalformed, Refused
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?", re.ASCII)
 _TOKEN = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_NO_VALUE = re.compile(rb"[\x00\r\n]")
+_LENGTH = re.compile(r"[0-9]{1,200}", re.ASCII)
+_NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
+_FOLDS = (b" ", b"\t")
 _TWO_LENGTHS = "the length of the body must be given once, by one Content-Length or by Transfer-Encoding: chunked"
+_NO_REQUEST = "the first line must be that of an HTTP/1.1 request: method, target and version"
 _SHOWN = 80
 
-Header = tuple[str, bytes]
-"""A header's name in lower case, and its value without the space around it."""
+Field = tuple[bytes, bytes]
+"""A header as it came: its name, and its value, which may end with space."""
 
 
-def header_of(line: bytes) -> Header | None:
-    """Return the header of a line; None if it is malformed, see `refusal_of`."""
+def first_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """
+    Return method, target and version of a request line; the target may have characters that `check_head` refuses.
+
+    :raises MessageMalformed: it has not these three parts, with one space between them.
+    """
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise MessageMalformed(_NO_REQUEST)
+    method, target, version = parts
+    if version not in _VERSIONS or not target or not _is_token(method):
+        raise MessageMalformed(_NO_REQUEST)
+    return method, target, version
+
+
+def field_of(line: bytes) -> Field:
+    """
+    Return the header of a line.
+
+    :raises MessageMalformed: it is not a header line.
+    """
+    if line[:1] in _FOLDS:
+        raise MessageMalformed("no line of the head may begin with a space; write it as one line")
     name, colon, value = line.partition(b":")
-    if not colon or _NO_VALUE.search(value):
-        return None
-    lowered = _lower(name)
-    return None if lowered is None else (lowered, value.strip(b" \t"))
+    if not colon:
+        raise MessageMalformed(f"a header line must have a colon, got {_shown(line)}")
+    if not _is_token(name):
+        raise MessageMalformed(f"the name of a header must be a token and end at the colon, got {_shown(name)}")
+    if _NO_VALUE.search(value):
+        raise MessageMalformed(
+            f"the header {_shown(name)} must not hold a lone CR or LF, or a NUL or another control character"
+        )
+    return name, value.strip(b" \t")
 
 
 @lru_cache(maxsize=1024)
-def _lower(name: bytes) -> str | None:
-    """Return a header's name as connectors see it; None if it is not a token."""
-    return name.lower().decode("ascii") if _TOKEN.fullmatch(name) else None
+def lower(name: bytes) -> str:
+    """Return a header's name as connectors see it."""
+    return name.lower().decode("ascii")
 
 
-def check_head(target: bytes, version: bytes, lowered: Mapping[str, str], headers: Sequence[Header]) -> None:
+@lru_cache(maxsize=256)
+def _is_token(text: bytes) -> bool:
+    return _TOKEN.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
+
+
+def check_head(target: bytes, version: bytes, headers: Mapping[str, str], fields: Collection[Field]) -> int | None:
     """
-    Check the head of a request that the parser let pass.
+    Check the head of a request whose lines are well-formed.
 
-    :param lowered: the headers with names in lower case, and those of one name joined by a comma and a space.
-    :param headers: the same line by line, for checks that need single lines.
+    :param headers: the headers with names in lower case, and those of one name joined by a comma and a space.
+    :param fields: the same line by line, for checks that need single lines.
+    :return: bytes of its body; None if it comes in chunks.
     :raises MessageMalformed: two servers could read it differently.
     :raises CodingUnsupported: its body has a transfer coding that is not supported.
     """
     if not _TARGET.fullmatch(target):
         raise MessageMalformed("the request target must be of visible ASCII characters; percent-encode the others")
-    host = lowered.get("host")
+    host = headers.get("host")
     if host is None:
         if version == b"HTTP/1.1":
             raise MessageMalformed("the header Host is missing; HTTP/1.1 requires it")
-    elif not _HOST.fullmatch(host):  # two of them, joined with a space, do not match
-        hosts = [value for name, value in headers if name == "host"]
+    elif not _is_host(host):  # two of them, joined with a space, do not match
+        hosts = _values(fields, "host")
         if len(hosts) != 1:
             raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
         raise MessageMalformed(f"the header Host must be a name or an address and a port, got {_shown(hosts[0])}")
-    if "transfer-encoding" in lowered:
-        if version != b"HTTP/1.1":
-            raise MessageMalformed("HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1")
-        if "content-length" in lowered:
-            raise MessageMalformed(_TWO_LENGTHS)
-        for name, coding in headers:
-            if name == "transfer-encoding" and coding.lower() != b"chunked":
-                raise _refuse_coding(coding)
+    return body_length(version, headers, fields)
+
+
+def body_length(version: bytes, headers: Mapping[str, str], fields: Collection[Field]) -> int | None:
+    """
+    Return how many bytes the body has; None if it comes in chunks. The parameters and errors are those of `check_head`.
+    """
+    length = headers.get("content-length")
+    if "transfer-encoding" not in headers:
+        if length is None:
+            return 0
+        if _LENGTH.fullmatch(length) is None:
+            lengths = _values(fields, "content-length")
+            if len(lengths) != 1:
+                raise MessageMalformed(_TWO_LENGTHS)
+            raise MessageMalformed(f"Content-Length must be a number of digits, got {_shown(lengths[0])}")
+        return int(length)
+    if version != b"HTTP/1.1":
+        raise MessageMalformed("HTTP/1.0 has no Transfer-Encoding; send Content-Length, or HTTP/1.1")
+    if length is not None:
+        raise MessageMalformed(_TWO_LENGTHS)
+    codings = _values(fields, "transfer-encoding")
+    for coding in codings:
+        if coding.lower() != b"chunked":
+            raise _refuse_coding(coding)
+    if len(codings) != 1:
+        raise MessageMalformed(_TWO_LENGTHS)
+    return None
 
 
 def is_persistent(version: bytes, connection: str | None) -> bool:
@@ -84,16 +146,15 @@ def is_persistent(version: bytes, connection: str | None) -> bool:
     return all(option.strip(" \t").lower() != "close" for option in connection.split(","))
 
 
-def check_trailers(lines: Iterable[bytes]) -> None:
+def check_trailer(line: bytes) -> None:
     """
-    Check the lines after the last chunk. They are discarded, but a server before us may have ended them elsewhere.
+    Check a line after the last chunk. It is discarded, but a server before us may have ended it elsewhere.
 
-    :raises MessageMalformed: one is not a header line.
+    :raises MessageMalformed: it is not a header line.
     """
-    for line in lines:
-        name, colon, value = bytes(line).partition(b":")
-        if not colon or not _TOKEN.fullmatch(name) or _NO_VALUE.search(value):
-            raise MessageMalformed(f"a trailer after the chunks must be a header line, got {_shown(bytes(line))}")
+    name, colon, value = line.partition(b":")
+    if not colon or not _TOKEN.fullmatch(name) or _NO_VALUE.search(value):
+        raise MessageMalformed(f"a trailer after the chunks must be a header line, got {_shown(line)}")
 
 
 def has_bare_end(line: bytes) -> bool:
@@ -101,23 +162,8 @@ def has_bare_end(line: bytes) -> bool:
     return b"\n" in line or b"\r" in line[:-1]
 
 
-def refusal_of(line: bytes) -> Refused:
-    """Return the reason why the parser refused a header line."""
-    name, colon, value = line.partition(b":")
-    if not colon:
-        return MessageMalformed(f"a header line must have a colon, got {_shown(line)}")
-    if not _TOKEN.fullmatch(name):
-        return MessageMalformed(f"the name of a header must be a token and end at the colon, got {_shown(name)}")
-    if _NO_VALUE.search(value):
-        return MessageMalformed(f"the header {_shown(name)} must not hold a lone CR or LF, or a NUL")
-    named, value = name.lower(), value.strip(b" \t")
-    if named == b"transfer-encoding" and value.lower() != b"chunked":
-        return _refuse_coding(value)
-    if named == b"content-length" and not value.isdigit():
-        return MessageMalformed(f"Content-Length must be a number of digits, got {_shown(value)}")
-    if named in (b"content-length", b"transfer-encoding"):
-        return MessageMalformed(_TWO_LENGTHS)
-    return MessageMalformed(f"the header {_shown(name)} is malformed")
+def _values(fields: Collection[Field], wanted: str) -> Sequence[bytes]:
+    return [value.strip(b" \t") for name, value in fields if lower(name) == wanted]
 
 
 def _refuse_coding(value: bytes) -> Refused:

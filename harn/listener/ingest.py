@@ -8,6 +8,7 @@ in; on a ramp it leased two, and one of them is chosen for the event. 200 is sen
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from attrs import evolve, frozen
@@ -97,7 +98,8 @@ class Ingest(Place):
 
     def admit(self, request: HarnRequest, length: int) -> None:
         """Acquire the lease, unless the server is going down or at its limits."""
-        route = _route(request)
+        route = request.route
+        assert route is not None
         binding, provider = route.binding, route.binding.spec.provider
         self._lifecycle.emit(Received(binding.id, provider, binding.key if route.ramp is None else None))
         try:
@@ -125,7 +127,7 @@ class Ingest(Place):
         if check is None:
             return
         try:
-            check(request.lower_headers())
+            check(request.headers)
         except (Refused, KeyboardInterrupt):
             raise
         except BaseException as error:  # third-party code may raise anything; only this request fails
@@ -135,7 +137,8 @@ class Ingest(Place):
         """Release the lease, and the counts."""
         if request.entered is not None:
             self._admission.release(request.entered)
-        route = _route(request)
+        route = request.route
+        assert route is not None
         binding = route.binding
         if route.ramp is not None and not request.reached:
             self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
@@ -156,12 +159,13 @@ class Ingest(Place):
 
         :param guard: a claim that must be new for the request to count.
         """
-        route = _route(request)
+        route = request.route
+        assert route is not None
         inbound = InboundRequest(
             method="POST",
             path=request.path.decode("latin-1"),
             query=request.query.decode("latin-1"),
-            headers=request.lower_headers(),
+            headers=request.headers,
             body=request.body,
             received_at=request.received_at,
         )
@@ -173,7 +177,7 @@ class Ingest(Place):
         )
         limit = request.site.max_body_bytes
         if len(inbound.body) > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
-            self._examine_in_thread(request, lambda: _examine(route, inbound, arrival, limit))
+            self._examine_in_thread(request, partial(_examine, route, inbound, arrival, limit))
             return
         try:
             self._examined(_examine(route, inbound, arrival, limit), request)
@@ -212,11 +216,10 @@ class Ingest(Place):
             return
         request.entered = length
         request.reached = examined.decided.reached
-        taken = self._intake.keep(_route(request).binding, examined.decided)
+        assert request.route is not None
+        taken = self._intake.keep(request.route.binding, examined.decided)
         taken.addCallbacks(
-            self._taken,
-            lambda failure: self._failed(failure.value, request),
-            callbackArgs=(examined.normalized, request),
+            self._taken, self._not_taken, callbackArgs=(examined.normalized, request), errbackArgs=(request,)
         )
         taken.addErrback(self._stumbled, request)
 
@@ -225,7 +228,8 @@ class Ingest(Place):
         if isinstance(normalized, Respond):
             request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
             return
-        trigger_id = _encode(_route(request).binding.id)
+        assert request.route is not None
+        trigger_id = _encode(request.route.binding.id)
         if len(normalized.events) > 1:
             ids = _encode(taken.event_ids)
             body = _SEVERAL % (len(taken.event_ids), taken.duplicates, taken.ignored, ids, trigger_id)
@@ -234,6 +238,11 @@ class Ingest(Place):
         else:
             body = _ONE % (b"duplicate_dropped" if taken.duplicates else b"ignored", trigger_id)
         request.send(200, body)
+
+    def _not_taken(self, failure: Failure, request: HarnRequest) -> None:
+        """Answer that the events are not on disk."""
+        assert failure.value is not None
+        self._failed(failure.value, request)
 
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
         """Answer with the problem document of an error."""

@@ -7,15 +7,16 @@ nothing.
 """
 
 # ruff: noqa: N802
-# Names are those of twisted.web, whose own functions are not typed.
-# mypy: allow-untyped-calls
+# Names are those of twisted.
 from __future__ import annotations
 
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from twisted.web.http import HTTPChannel
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol
+from zope.interface import implementer
 
 from harn.errors import BodyTimedOut, Refused, Saturated, ShuttingDown
 from harn.listener.problems import Response, Status, problem, problem_of
@@ -61,9 +62,12 @@ NO_ROOM = "the server has as many connections as it may; send the request again"
 _TIMED_OUT = Status(408, "Request timed out")
 
 
-class PhasedChannel(HTTPChannel):
+@implementer(IPushProducer)
+class PhasedChannel(Protocol):
     """
     A connection with a current phase, which is ended when that takes too long.
+
+    It is registered as its transport's producer, and so is paused when the send buffer is full.
 
     A phase that begins and ends while one piece of bytes is processed gets no deadline: `_is_timed` is true if the
     current one has its own.
@@ -76,8 +80,7 @@ class PhasedChannel(HTTPChannel):
     :ivar owes_nothing: whether a server that goes down may leave it as it is: every request is answered.
     """
 
-    site: HarnSite
-    transport: Any  # any transport that twisted.web supports
+    transport: Any  # a stream: TCP, TLS, or one in memory
 
     phase = IDLE
     since = 0.0
@@ -88,15 +91,19 @@ class PhasedChannel(HTTPChannel):
     _is_timed = False
     _has_spoken = False
 
+    def __init__(self, site: HarnSite) -> None:
+        self.site = site
+
     def pauseProducing(self) -> None:
         """Called when the send buffer is full: the client's time to read starts."""
         self.read_by = self.site.clock.seconds() + self.site.limits.unread
-        super().pauseProducing()
 
     def resumeProducing(self) -> None:
         """Called when the send buffer is empty again."""
         self.read_by = inf
-        super().resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Called when the connection is lost: `connectionLost` does what has to be done."""
 
     def go_down(self) -> None:
         """
@@ -104,7 +111,7 @@ class PhasedChannel(HTTPChannel):
         """
         if self.phase is IDLE:
             self.owes_nothing = self.read_by == inf
-            self.loseConnection()
+            self.end()
         elif self.phase is not HANDLING:
             self.deadline = min(self.deadline, self.site.clock.seconds() + self.site.limits.grace)
 
@@ -143,7 +150,7 @@ class PhasedChannel(HTTPChannel):
         if self.phase is CLOSING or now >= self.read_by:
             self.transport.abortConnection()
         elif self.phase is IDLE and not self.is_surplus:
-            self.loseConnection()
+            self.end()
         elif self.phase is IDLE or self.phase is HEADERS:
             limit = self.site.limits.headers
             late = problem(_TIMED_OUT, f"the headers were not complete within {limit:g} s")
@@ -161,6 +168,10 @@ class PhasedChannel(HTTPChannel):
         if self.site.quiescing:
             return ShuttingDown("the server is shutting down, and the request was not complete; send it again")
         return None
+
+    def end(self) -> None:
+        """Close so that the last answer is not lost."""
+        raise NotImplementedError
 
     def _end_body(self, answer: Response) -> None:
         """Answer for a body that will not be complete."""

@@ -51,6 +51,8 @@ _TABLE: dict[type[BaseException], Status] = {
     errors.BackupFailed: Status(500, "Backup failed"),
     errors.PreconditionFailed: Status(412, "Precondition failed"),
     errors.BodyTooLarge: Status(413, "Body too large"),
+    errors.TargetTooLong: Status(414, "URI too long"),
+    errors.HeadersTooLarge: Status(431, "Request header fields too large"),
     errors.RateExceeded: Status(429, "Rate exceeded"),
     errors.CodingUnsupported: Status(501, "Transfer coding not supported"),
     errors.Saturated: Status(503, "Saturated"),

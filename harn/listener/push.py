@@ -13,6 +13,7 @@ from harn.errors import Refused
 from harn.listener.ingest import Ingest
 from harn.listener.klein_pages import answer_failure, make_app
 from harn.listener.request import HarnRequest
+from harn.listener.web import WebRequest, render
 from harn.model.delivery import Claim
 
 CHALLENGE = b'WWW-Authenticate: Bearer realm="harn", HMAC-SHA256 realm="harn"\r\n'
@@ -42,11 +43,11 @@ class Push(Ingest):
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Refuse a sender by the headers alone, before a body is read."""
-        self._authenticator().authenticate_headers(request.lower_headers(), request.received_at)
+        self._authenticator().authenticate_headers(request.headers, request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
-        """Pass the request to ``twisted.web``, which renders the Klein app."""
-        request.process()  # type: ignore[no-untyped-call]  # twisted.web is not typed here
+        """Render the page of Klein."""
+        render(request)
 
     def push(self, request: HarnRequest) -> None:
         """Authenticate, then ingest; a signature is used up in the same durable unit as its event."""
@@ -61,7 +62,7 @@ class Push(Ingest):
         identity = self._authenticator().authenticate(
             request.method.decode("latin-1"),
             request.uri.decode("latin-1"),
-            request.lower_headers(),
+            request.headers,
             request.body,
             request.received_at,
         )
@@ -75,13 +76,13 @@ def make_push_app(push: Push) -> Klein:
     app.url_map.converters["any_path"] = AnyPath
 
     @app.route("/<any_path:path>", methods=["POST"])
-    def post(request: HarnRequest, path: str) -> Deferred[Any]:
-        answered: Deferred[Any] = request.notifyFinish()
-        push.push(request)
+    def post(web: WebRequest, path: str) -> Deferred[Any]:
+        answered: Deferred[Any] = web.notifyFinish()
+        push.push(web.request)
         return answered.addErrback(lambda gone: None)  # a client that has disconnected is not an error
 
-    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are HarnRequests
-    def failed(request: HarnRequest, failure: Failure) -> None:
-        answer_failure(request, failure)
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
+    def failed(web: WebRequest, failure: Failure) -> None:
+        answer_failure(web.request, failure)
 
     return app

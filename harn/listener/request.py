@@ -1,14 +1,10 @@
 """
 One request: accepted or refused when its headers are in, held in memory, answered in one write.
 
-``twisted.web`` parses forms, keeps large bodies in temporary files and builds an answer's head header by header; an
-ingest request needs none of that. Only public methods are overridden here; `harn.listener.channel` calls `begin` where
-``HTTPChannel`` would call ``gotLength``.
+It is a plain object: an ingest request needs nothing of ``twisted.web``. `harn.listener.web` makes a
+``twisted.web.server.Request`` of it for the places that answer with Klein.
 """
 
-# ruff: noqa: N802
-# Names are those of twisted.web, whose own functions are not typed.
-# mypy: allow-untyped-calls
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -18,9 +14,7 @@ from urllib.parse import parse_qs
 from attrs import evolve
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import server
 from twisted.web.http import RESPONSES
-from twisted.web.http_headers import Headers
 
 from harn.errors import (
     BodyTimedOut,
@@ -33,6 +27,7 @@ from harn.errors import (
     Saturated,
 )
 from harn.listener.framing import check_head
+from harn.listener.head import RequestHead
 from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import Response, problem_of
 from harn.listener.refusals import note_refusal
@@ -41,7 +36,7 @@ from harn.triggers.routing import Route
 
 if TYPE_CHECKING:
     from harn.listener.channel import HarnChannel
-    from harn.listener.site import HarnSite
+    from harn.listener.web import WebRequest
 
 JSON = b"application/json"
 _BODILESS = frozenset((204, 304))
@@ -50,32 +45,34 @@ _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSE
 log = Logger(namespace="harn.listener")
 
 
-class HarnRequest(server.Request):
+class HarnRequest:
     """
-    A request to one of the site's resources.
+    A request to one of the site's places.
 
-    :ivar headers: the headers as they came: names in lower case, values without the space around them.
+    :param channel: its connection.
+    :param head: its head.
+    :ivar channel: None once its answer is sent, or its client is gone.
+    :ivar headers: as connectors see them: names in lower case, repeated ones joined by a comma and a space, latin-1.
+    :ivar uri: the target as received; ``path``: its path; ``query``: its query, without ``?``.
+    :ivar length: bytes of its body; None if that comes in chunks.
     :ivar tree: the route table when the headers were in; the request uses it until it ends.
     :ivar route: the route of a trigger, else None.
-    :ivar place: the resource that answers, once it is found.
-    :ivar query: the query as received, without ``?``.
-    :ivar body: the whole body, when it is complete.
+    :ivar place: the place that answers, once it is found.
+    :ivar body: the whole body, when it is complete; ``received``: the number of its bytes so far.
     :ivar began_at: when the headers were in (seconds of the site's clock).
     :ivar received_at: when the body was complete, and until then when the headers were (seconds, Unix).
     :ivar source: the network of its sender, see `harn.listener.channel.HarnChannel.source`.
     :ivar unverified: bytes of its body that are counted while its sender is not verified.
-    :ivar entered: for its resource: bytes that are counted as undurable work, None before they are. ``reached``: on a
+    :ivar entered: for its place: bytes that are counted as undurable work, None before they are. ``reached``: on a
         route with a ramp, the versions that were chosen for its events.
+    :ivar answered: the status of its answer, None before.
+    :ivar web: for a place that answers with Klein: what Klein renders.
     """
 
-    channel: HarnChannel | None  # type: ignore[assignment]  # None once the client is gone
-    site: HarnSite
-    defaultContentType = b"text/plain; charset=utf-8"  # noqa: N815 - twisted.web's name
-
     tree: Tree
+    length: int | None = 0
     route: Route | None = None
     place: Place | None = None
-    query = b""
     body: bytes = b""
     received = 0
     began_at = 0.0
@@ -84,62 +81,48 @@ class HarnRequest(server.Request):
     source = ""
     entered: int | None = None
     reached: frozenset[BindingVersion] = frozenset()
-    is_complete = False
     answered: int | None = None
-    _buffer: bytearray | None = None
-    _held: Headers | None = None
-    _lowered: Mapping[str, str] | None = None
+    web: WebRequest | None = None
+    _pieces: bytearray | None = None
+    _is_complete = False
     _admitted = False
     _serving = False
     _limit = 0
-    _length: int | None = None
 
-    @property
-    def requestHeaders(self) -> Headers:
-        """The headers as ``twisted.web`` holds them, made when a page reads them; ingest never does."""
-        if self._held is None:
-            self._held = Headers()
-            for name, value in self.headers:
-                self._held.addRawHeader(name.encode("latin-1"), value)
-        return self._held
-
-    @requestHeaders.setter
-    def requestHeaders(self, _: Headers) -> None:
-        """Called when the request is made; the parent sets empty headers."""
-        self.headers: list[tuple[str, bytes]] = []
+    def __init__(self, channel: HarnChannel, head: RequestHead) -> None:
+        self.channel: HarnChannel | None = channel
+        self.site = channel.site
+        self._head = head
+        self.headers: Mapping[str, str] = head.headers
+        self.method = head.method
+        self.uri = head.target
+        self.path, _, self.query = head.target.partition(b"?")
 
     # Called by the channel
 
-    def begin(self, method: bytes, target: bytes, version: bytes, length: int | None) -> None:
-        """
-        Accept or refuse the request, now that its headers are in.
-
-        :param length: bytes of the body; None if it comes in chunks.
-        """
-        channel, self._length = self.channel, length
+    def begin(self) -> None:
+        """Accept or refuse the request, now that its headers are in."""
+        channel, site, head = self.channel, self.site, self._head
         assert channel is not None
-        site = self.site = channel.site
-        self.method, self.uri, self.clientproto = method, target, version
         self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
         tree = self.tree = site.tree
-        self.path, _, self.query = target.partition(b"?")
         route = self.route = tree.find(self.path)
         try:
-            check_head(target, version, self.lower_headers(), self.headers)
+            self.length = check_head(head.target, head.version, head.headers, head.fields)
         except Refused as error:
             self.cut_off(self.problem(error))
             return
         try:
             place = self.place = site.place_of(self) if route is None else site.place_of_route(route)
-            self._enter(place, channel, length)
+            self._enter(place, channel)
         except Exception as error:
             if not isinstance(error, Refused):
                 log.failure("deciding about {method} {path} failed", method=self.method, path=self.path)
-            self._answer_early(self.problem(error), length)
+            self._answer_early(self.problem(error))
 
-    def _enter(self, place: Place, channel: HarnChannel, length: int | None) -> None:
+    def _enter(self, place: Place, channel: HarnChannel) -> None:
         """Check the request, and have its place admit it, or raise `Refused`; answer ``OPTIONS`` for the place."""
-        site = self.site
+        site, length = self.site, self.length
         if channel.is_surplus and not place.answers_always:
             raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
         if site.origins is not None:
@@ -149,7 +132,7 @@ class HarnRequest(server.Request):
             self._refuse_method(methods)
         if self.method == b"OPTIONS":
             allow = b"Allow: " + b", ".join(methods) + b"\r\n"
-            self._answer_early(Response(204, b"", b"", allow), length)
+            self._answer_early(Response(204, b"", b"", allow))
             return
         self._limit = place.body_limit(self)
         if length is not None and length > self._limit:
@@ -158,11 +141,8 @@ class HarnRequest(server.Request):
         self._admitted = True
         site.in_flight += 1
 
-    def gotLength(self, length: int | None) -> None:
-        """Do nothing: no file is needed for the body."""
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Store a piece of the body, unless it will not be read."""
+    def receive(self, data: bytes) -> None:
+        """Keep a piece of the body, unless it will not be read."""
         if self.answered is not None or not data:
             return
         before = self.received
@@ -170,7 +150,7 @@ class HarnRequest(server.Request):
         try:
             if self.received > self._limit:
                 self._refuse_size()
-            if self.received != self._length or before:
+            if self.received != self.length or before:
                 self.count_unverified(len(data))  # a body in one piece is verified at once
         except Refused as error:
             self.cut_off(self.problem(error))
@@ -178,9 +158,9 @@ class HarnRequest(server.Request):
         if before == 0:
             self.body = data
         else:
-            if self._buffer is None:
-                self._buffer = bytearray(self.body)
-            self._buffer += data
+            if self._pieces is None:
+                self._pieces = bytearray(self.body)
+            self._pieces += data
 
     def count_unverified(self, length: int) -> None:
         """
@@ -207,64 +187,47 @@ class HarnRequest(server.Request):
         if self.unverified:
             self.site.unverified.release(self)
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+    def complete(self) -> None:
         """Serve the request, now that its body is complete."""
-        self.is_complete = True
+        self._is_complete = True
         if self.answered is not None:
-            self.finish()
+            self._done()
             return
         if self.unverified:
             self.site.unverified.complete(self)
-        if self._buffer is not None:
-            self.body, self._buffer = bytes(self._buffer), None
+        if self._pieces is not None:
+            self.body, self._pieces = bytes(self._pieces), None
         self.received_at = self.site.wall.seconds()
         self._serving = True
         assert self.place is not None
         try:
             self.place.serve(self)
         except Exception:
-            self.processingFailed(Failure())
+            self.failed(Failure())
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Release the resource, unless work that was begun must end first."""
-        super().connectionLost(reason)
+    def client_gone(self, reason: Failure) -> None:
+        """Release the place, unless work that was begun must end first. Called when the connection is lost."""
+        self.channel = None
+        web, self.web = self.web, None
+        if web is not None:
+            web.client_gone(reason)
         if not (self._serving and self.place is not None and self.place.outlives_client):
             self._over(None)
 
-    def finish(self) -> None:
-        """Finish the answer. One that was not written by `send` is counted here."""
-        if self.answered is None:
-            self._count(self.code)
-        super().finish()
+    def give_way(self) -> None:
+        """Called when the body is the slowest, and its memory is needed."""
+        self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
 
-    def processingFailed(self, reason: Failure) -> Failure:
-        """Answer 500 after an exception in our code; the client gets no detail."""
-        log.failure("answering {method} {path} failed", reason, method=self.method, path=self.path)
-        if not self.startedWriting:
-            assert reason.value is not None
-            self.refuse(reason.value)
-        return reason
+    def cut_off(self, answer: Response) -> None:
+        """Answer at once although the body is still coming, then close; the rest of the body is discarded."""
+        channel = self.channel
+        if channel is not None:
+            channel.persistent = False
+        self.answer(answer)
+        if channel is not None:
+            channel.end()
 
-    def getRequestHostname(self) -> bytes:
-        """Return one name for all: no route depends on ``Host``."""
-        return b"harn"
-
-    # Called by resources
-
-    @property
-    def generation_header(self) -> bytes:
-        """The ``Harn-Generation`` line, for answers of a trigger's route."""
-        return b"" if self.route is None else self.tree.header
-
-    def lower_headers(self) -> Mapping[str, str]:
-        """Return the headers as connectors see them: names in lower case, repeated ones joined, as latin-1."""
-        if self._lowered is None:  # used when the headers are in, and again when the body is
-            lowered: dict[str, str] = {}
-            for name, value in self.headers:
-                text = value.decode("latin-1")
-                lowered[name] = text if name not in lowered else f"{lowered[name]}, {text}"
-            self._lowered = lowered
-        return self._lowered
+    # Called by places
 
     def query_options(self) -> dict[str, str]:
         """
@@ -287,6 +250,12 @@ class HarnRequest(server.Request):
             return evolve(answer, headers=answer.headers + self.place.challenge)
         return answer
 
+    def failed(self, failure: Failure) -> None:
+        """Answer 500 after an exception in our code; the client gets no detail."""
+        log.failure("answering {method} {path} failed", failure, method=self.method, path=self.path)
+        assert failure.value is not None
+        self.refuse(failure.value)
+
     def refuse(self, error: BaseException) -> None:
         """Answer with the problem document of an error."""
         self.answer(self.problem(error))
@@ -306,16 +275,13 @@ class HarnRequest(server.Request):
         self._count(status)
         channel = self.channel
         if channel is not None:
-            self.code = status
-            self.startedWriting = 1
-            self.sentLength = len(body)
             if self.site.closes:
                 channel.persistent = False
             parts = [
-                self.clientproto,
+                self._head.version,
                 _STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status,
                 self.site.date_header(),
-                self.generation_header,
+                b"" if self.route is None else self.tree.header,
                 headers,
             ]
             if status not in _BODILESS:
@@ -323,44 +289,32 @@ class HarnRequest(server.Request):
             parts.append(b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n")
             if self.method != b"HEAD" and status not in _BODILESS:
                 parts.append(body)
-            channel.write(b"".join(parts))
-            if self.is_complete:
-                super().finish()
+            channel.transport.write(b"".join(parts))
         self._over(status)
-
-    def give_way(self) -> None:
-        """Called when the body is the slowest, and its memory is needed."""
-        self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
-
-    def cut_off(self, answer: Response) -> None:
-        """Answer at once although the body is still coming, then close; the rest of the body is discarded."""
-        channel = self.channel
-        if channel is not None:
-            channel.persistent = False
-        self.answer(answer)
-        if channel is not None:
-            channel.loseConnection()
+        if self._is_complete:
+            self._done()
 
     # Internal
 
-    def _answer_early(self, answer: Response, length: int | None) -> None:
+    def _answer_early(self, answer: Response) -> None:
         """
         Answer before the body has arrived.
 
         A small body is read and discarded, and the connection kept. For a large body, one of unknown length, or a
         client that waits for ``100 Continue``, the connection is closed: whether the body will be sent is unknown.
         """
+        length = self.length
         if length == 0 or (
-            length is not None and length <= self.site.limits.skipped_body and "expect" not in self.lower_headers()
+            length is not None and length <= self.site.limits.skipped_body and "expect" not in self.headers
         ):
             self.answer(answer)
         else:
             self.cut_off(answer)
 
     def _check_origin(self, allowed: frozenset[bytes]) -> None:
-        origin = [value for name, value in self.headers if name == "origin"]
-        if any(value not in allowed for value in origin):
-            raise OriginRefused(f"origin {b', '.join(origin).decode('latin-1')!r} is not allowed")
+        origin = self.headers.get("origin")
+        if origin is not None and origin.encode("latin-1") not in allowed:
+            raise OriginRefused(f"origin {origin!r} is not allowed")
 
     def _refuse_method(self, methods: tuple[bytes, ...]) -> None:
         allow = [method.decode("ascii") for method in methods]
@@ -381,8 +335,19 @@ class HarnRequest(server.Request):
             self.received,
         )
 
+    def _done(self) -> None:
+        """End a request that is complete and answered."""
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            if self.site.access_log is not None:
+                self.site.access_log(self)
+            channel.request_done()
+        web, self.web = self.web, None  # no cycle is left
+        if web is not None:
+            web.end()
+
     def _over(self, status: int | None) -> None:
-        """Release the resource; once."""
+        """Release the place; once."""
         if self._admitted:
             self._admitted = False
             site, place = self.site, self.place
@@ -390,9 +355,9 @@ class HarnRequest(server.Request):
             assert place is not None
             self.verified()
             place.over(self, status)
-            self.body, self._buffer = b"", None  # a connection that is being closed may take long
+            self.body, self._pieces = b"", None  # a connection that is being closed may take long
             if site.quiescing:
                 site.check_quiet()
-        # Klein's closures keep a request in a cycle; frozen at that moment (`gc.freeze`), it would never be freed, nor
-        # its values.
+        # Klein's closures keep what they render in a cycle; frozen at that moment (`gc.freeze`), it would never be
+        # freed, nor the routes of its tree.
         self.tree = EMPTY

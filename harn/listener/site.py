@@ -1,24 +1,21 @@
 """
 The site: one table of routes that is swapped in one assignment, the fixed resources, and every connection.
 
-There is no rule for each trigger: a request's path is looked up in a dict. ``twisted.web``'s traversal is not used for
-ingest; Klein's pages are found by `HarnSite.getResourceFor`, which returns a leaf.
+There is no rule for each trigger: a request's path is looked up in a dict. ``twisted.web`` has no part in that; it
+renders the pages of Klein, see `harn.listener.web`.
 """
 
 # ruff: noqa: N802
-# Names are those of twisted.web, whose own functions are not typed.
-# mypy: allow-untyped-calls
+# Names are those of twisted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
-from twisted.web.pages import notFound
-from twisted.web.resource import IResource
-from twisted.web.server import Site
 from zope.interface import implementer
 
 from harn.clocks import WallTime
@@ -68,8 +65,8 @@ class Places:
     pages: Mapping[str, Place] = field(factory=dict)
 
 
-@implementer(IRouteTable)
-class HarnSite(Site):
+@implementer(IRouteTable, IProtocolNegotiationFactory)
+class HarnSite(ServerFactory):
     """
     The factory of all connections.
 
@@ -81,14 +78,14 @@ class HarnSite(Site):
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
     :ivar refusals: the log of refused requests.
+    :ivar access_log: called for each answer that was sent; None for no log.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
     :ivar retiring: whether another process accepts new connections, and this one finishes those that it has.
+    :ivar closes: either of the two: each connection is closed after its next answer.
     """
 
-    protocol = HarnChannel  # type: ignore[assignment]  # HTTPFactory's is a function that wraps one for HTTP/2
     noisy = False
-    displayTracebacks = False  # noqa: N815 - twisted.web's name
     unknown_endpoint = UNKNOWN_ENDPOINT
 
     def __init__(
@@ -105,7 +102,6 @@ class HarnSite(Site):
         :param access_log: called for each answer that was sent.
         :param wall: ``clock`` if None.
         """
-        super().__init__(notFound(), HarnRequest, timeout=None, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
         self.wall: WallTime = wall or clock
         self.metrics = metrics
@@ -120,11 +116,12 @@ class HarnSite(Site):
         self.in_flight = 0
         self.quiescing = False
         self.retiring = False
+        self.closes = False
         self._public = places.public
         self._credentials = places.credentials
         self._pages = {path.encode("ascii"): place for path, place in places.pages.items()}
         self._prefixes: dict[bytes, Place] = {}
-        self._access_log = access_log
+        self.access_log = access_log
         self._sweep: IDelayedCall | None = None
         self._listening = False
         self._date = b""
@@ -203,13 +200,11 @@ class HarnSite(Site):
             raise unknown_path(request)
         return self.place_of(request)
 
-    def getResourceFor(self, request: HarnRequest) -> IResource:
-        """Return the leaf of the request's tree for its place: no traversal, no consumed segments."""
-        request.site = self
-        resource = None if request.place is None else request.tree.resources.get(request.place)
-        return notFound() if resource is None else resource
-
     # Connections
+
+    def buildProtocol(self, addr: IAddress | None) -> HarnChannel:
+        """Make the protocol of a new connection."""
+        return HarnChannel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return HTTP/1.1 only, whatever else is installed."""
@@ -226,11 +221,6 @@ class HarnSite(Site):
         self._listening = False
         if not self.channels:
             self._stop_sweep()
-
-    def log(self, request: HarnRequest) -> None:  # type: ignore[override]  # only our requests come here
-        """Pass an answered request to the access log, if there is one."""
-        if self._access_log is not None:
-            self._access_log(request)
 
     def date_header(self) -> bytes:
         """Return the ``Server`` and ``Date`` lines, formatted once a second."""
@@ -259,11 +249,6 @@ class HarnSite(Site):
 
     # Going down
 
-    @property
-    def closes(self) -> bool:
-        """Whether each connection is closed after its next answer."""
-        return self.quiescing or self.retiring
-
     def retire(self, patience: float) -> Deferred[None]:
         """
         Finish the open connections, now that another process accepts the new ones. No request is refused.
@@ -273,7 +258,7 @@ class HarnSite(Site):
 
         :return: fires when no connection is left.
         """
-        self.retiring = True
+        self.retiring = self.closes = True
         self._patience = patience
         self._hurry()
         waiting: Deferred[None] = Deferred()
@@ -297,7 +282,7 @@ class HarnSite(Site):
         :return: fires when nothing is in flight and the answers have been read, or had their time to be.
         """
         if not self.quiescing:
-            self.quiescing = True
+            self.quiescing = self.closes = True
             for channel in tuple(self.channels):
                 channel.go_down()
             if self._sweep is not None and self._sweep.active():

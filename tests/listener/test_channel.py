@@ -344,6 +344,51 @@ class TimeTests(ChannelCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
 
+class FlowTests(ChannelCase):
+    """What is held for one connection while it waits."""
+
+    def test_later_requests(self) -> None:
+        """While a request is handled a little of the next ones is kept, and no more is read until it is answered."""
+        self.world.store.writer.held = True
+        self.wire.send(signed_post("/hooks/gh"))
+        self.wire.send(signed_post("/hooks/gh", b"x" * 10_000))
+        self.assertEqual(self.wire.transport.producerState, "producing")
+        self.wire.send(signed_post("/hooks/gh", b"x" * 10_000))
+        self.assertEqual(self.wire.transport.producerState, "paused")
+        self.world.store.writer.release()
+        self.assertEqual([answer.status for answer in self.wire.answers()], [200, 200, 200])
+        self.assertEqual(self.wire.transport.producerState, "producing")
+
+    def test_unread_answers(self) -> None:
+        """While answers wait to be read no further request is begun, nor read; then they are answered in order."""
+        self.wire.protocol.pauseProducing()
+        self.assertEqual(self.wire.transport.producerState, "paused")
+        self.wire.send(signed_post("/hooks/gh") + request_bytes("GET", "/nope"))
+        self.wire.send(request_bytes("GET", "/health"))
+        self.assertEqual((self.wire.raw(), self.world.site.in_flight), (b"", 0))
+        self.wire.protocol.resumeProducing()
+        self.assertEqual([answer.status for answer in self.wire.answers()], [200, 404, 200])
+        self.assertEqual(self.wire.transport.producerState, "producing")
+
+    def test_unread_while_handled(self) -> None:
+        """A buffer that is full while a request is handled delays the next one, not its own answer."""
+        self.world.store.writer.held = True
+        self.wire.send(signed_post("/hooks/gh") + request_bytes("GET", "/health"))
+        self.wire.protocol.pauseProducing()
+        self.world.store.writer.release()
+        self.assertEqual(self.wire.answer().status, 200)
+        self.wire.protocol.resumeProducing()
+        self.assertEqual(self.wire.answer().body, b"ok")
+
+    def test_dropped_while_it_waits(self) -> None:
+        """A connection that is lost with requests that wait leaves nothing behind."""
+        self.world.store.writer.held = True
+        self.wire.send(signed_post("/hooks/gh") * 3).drop()
+        self.world.store.writer.release()
+        self.assert_nothing_held()
+        self.assertEqual((len(self.world.store.rows()), self.world.site.channels), (1, set()))
+
+
 class HalfClosedTests(ChannelCase):
     """The client ends its side, and reads on."""
 

@@ -38,6 +38,30 @@ NO_REQUEST = (
     b" GET /health HTTP/1.1\r\nHost: h\r\n\r\n",
     b"GET /health http/1.1\r\nHost: h\r\n\r\n",
     b"GET /health\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    *(
+        b"GET /health " + version + b"\r\nHost: h\r\n\r\n"
+        for version in (
+            b"HTTP/0.9",
+            b"HTTP/1.2",
+            b"HTTP/2.0",
+            b"HTTP/1.10",
+            b"HTTP/1",
+            b"HTTP/1,1",
+            b"HTTP/01.1",
+            b"HTTPS/1.1",
+            b"RTSP/1.0",
+            b"HTTP/1.1\x00",
+            b"",
+        )
+    ),
+    b"GET\x00 /health HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /health\x00 HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /health\x0bHTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\xa0GET /health HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\n\nGET /health HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\r\rGET /health HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\r\n GET /health HTTP/1.1\r\nHost: h\r\n\r\n",
     b"G(T /health HTTP/1.1\r\nHost: h\r\n\r\n",
     b"GET /he\x7falth HTTP/1.1\r\nHost: h\r\n\r\n",
     b"GET /h\xe9 HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -62,6 +86,16 @@ HEADERS = (
     lengthed(b"X-A: a\r\n\tmore\r\n"),
     post(b"", host=b" Host: harn.test\r\n"),
     lengthed(b"X-A: a\n\nGET /health HTTP/1.1\r\n"),
+    lengthed(b"X-A: a\x01b\r\n"),
+    lengthed(b"X-A: a\x7fb\r\n"),
+    lengthed(b"X-A: a\r\r\n"),
+    lengthed(b"X-A\r\n: a\r\n"),
+    lengthed(b"\tX-A: a\r\n"),
+    lengthed(b"(X): a\r\n"),
+    lengthed(b'"X": a\r\n'),
+    lengthed(b"X-A\x00: a\r\n"),
+    lengthed(b"Content-Length\x00: 7\r\n"),
+    lengthed(b"X-A: a\r\n: b\r\n"),
 )
 
 HOSTS = (
@@ -107,6 +141,16 @@ LENGTHS = (
     post(b"Transfer-Encoding: chunked\r\nContent-Length: 7\r\n", CHUNKS),
     post(b"Content-Length: 7\r\nTransfer-Encoding: identity\r\n", BODY),
     post(b"Content-Length : 7\r\n", BODY),
+    post(b"Content-Length: 7\r\n 0\r\n", BODY),
+    post(b"Content-Length:\r\n 7\r\n", BODY),
+    post(b"Content-Length: 7\x00\r\n", BODY),
+    post(b"Content-Length: 7\n\r\n", BODY),
+    post(b"Content-Length: 7\r\ncontent-length: 8\r\n", BODY),
+    post(b"Content-Length: 7\r\nContent-Length:\r\n", BODY),
+    post(b"Content-Length: 18446744073709551623\r\n", BODY),
+    post(b"Content-Length: 7\r\nTransfer-Encoding: gzip, chunked\r\n", CHUNKS),
+    post(b"Content-Length: 7\r\nTransfer-Encoding:\tchunked\r\n", CHUNKS),
+    post(b"Content-Length: 7\r\nTransfer-Encoding: chunked\r\n", CHUNKS, version=b"1.0"),
 )
 
 MALFORMED_CODINGS = (
@@ -125,6 +169,9 @@ MALFORMED_CODINGS = (
             b'"chunked"',
             b"chunked;q=1",
             b"chunk\xe9d",
+            b"chunked chunked",
+            b"chunked\x00",
+            b"[chunked]",
         )
     ),
     chunked(CHUNKS, b"Transfer-Encoding : chunked"),
@@ -146,10 +193,35 @@ UNKNOWN_CODINGS = (
 CHUNK_SIZES = (
     *(
         chunked(size + b"\r\n" + BODY + b"\r\n0\r\n\r\n")
-        for size in (b"", b"zz", b"-7", b"+7", b"0x7", b"7_0", b" 7", b"7 ", b"\xb2", b"7;a\nb", b"7;" + b"a" * 2000)
+        for size in (
+            b"",
+            b"zz",
+            b"-7",
+            b"+7",
+            b"0x7",
+            b"7_0",
+            b" 7",
+            b"7 ",
+            b"7\t",
+            b"7 ;a",
+            b"\xb2",
+            b"7;a\nb",
+            b"7;a\rb",
+            b"7;a\x00",
+            b"7,7",
+            b"7\r",
+            b"10000000000000007",
+            b"7;" + b"a" * 2000,
+        )
     ),
     chunked(b"7\n" + BODY + b"\n0\n\n" + b"x" * 2000),
     chunked(b"6\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    chunked(b"8\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    chunked(b"7\r\n" + BODY + b"0\r\n\r\n"),
+    chunked(b"7\r\n" + BODY + b"\r0\r\n\r\n"),
+    chunked(b"7\r\n" + BODY + b"\r\n0\r\n\n"),
+    chunked(b"7\r\n" + BODY + b"\r\n0\r\nX: a\x00b\r\n\r\n"),
+    chunked(b"7\r\n" + BODY + b"\r\n0\r\n: a\r\n\r\n"),
     chunked(b"7\r\n" + BODY + b"\n0\r\n\r\n"),
     chunked(b"7\r\n" + BODY + b"\r\n0\r\nX: a\n\nGET /health HTTP/1.1\r\n\r\n"),
     chunked(b"7\r\n" + BODY + b"\r\n0\r\nno colon\r\n\r\n"),
@@ -258,6 +330,10 @@ class TakenTests(SynchronousTestCase):
             post(b"Content-Length: 007\r\n", BODY),
             chunked(CHUNKS, b"transfer-encoding: \tCHUNKED\t"),
             chunked(b'3;a="b;c"\r\n{"n\r\n004\r\n":1}\r\n000\r\nServer-Timing: x\r\nX:\r\n\r\n'),
+            chunked(b"7;\xe9\t=x\r\n" + BODY + b"\r\n0;last\r\n\r\n"),
+            chunked(CHUNKS, b"Upgrade: h2c\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked"),
+            lengthed(b"Upgrade: websocket\r\nConnection: upgrade\r\n"),
+            lengthed(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"),
             b"\r\n" + lengthed(b""),
             lengthed(b"X-Empty:\r\nX-Latin: \xe9\r\n"),
         )
