@@ -20,6 +20,7 @@ from harn.cli.shared import with_json, with_place, with_server
 from harn.cli.triggers import recorded_triggers
 from harn.statistics.operations import (
     WINDOW,
+    Ended,
     HandlerStats,
     Percentiles,
     ShowStats,
@@ -28,7 +29,8 @@ from harn.statistics.operations import (
     describe_stats,
     show_stats,
 )
-from harn.statistics.window import Gathered, newest, slices
+from harn.statistics.window import LONGEST, Gathered
+from harn.store.sqlite.offline import OfflineStore
 from harn.store.sqlite.statistics import SQLiteStatistics
 
 
@@ -79,7 +81,7 @@ def stats(as_json: bool, **given: Any) -> None:
         for line in section(f"Statistics of the last {found.window}:", found.triggers):
             click.echo(line)
     if not found.complete:
-        click.echo(f"not all of the last {found.window}: only the newest million attempts and deliveries were read")
+        click.echo(f"estimated: {found.read_share:.1%} of the last {found.window} was read in time, evenly over it")
 
 
 def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
@@ -92,21 +94,27 @@ def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
     """
     until = time.time()
     since = until - (wanted.window or WINDOW)
-    gathered = Gathered()
     with open_store(place.state_dir) as store:
-        attempts, deliveries = (
-            store.ask(find, since) for find in (SQLiteStatistics.attempts_since, SQLiteStatistics.deliveries_since)
-        )
-        for span in slices(newest(attempts)):
-            gathered.add_attempts(*store.ask(SQLiteStatistics.attempts, span, since))
-        for span in slices(newest(deliveries)):
-            gathered.add_accepted(store.ask(SQLiteStatistics.accepted, span, since))
-        ended = store.ask(SQLiteStatistics.died, since), store.ask(SQLiteStatistics.refused, since)
+        gathered = gather(store, since)
+        ended = Ended(store.ask(SQLiteStatistics.died, since), store.ask(SQLiteStatistics.refused, since))
         handlers = store.ask(SQLiteStatistics.handlers, tuple(gathered.attempts))
-    complete = newest(attempts) == attempts and newest(deliveries) == deliveries
-    return describe_stats(
-        wanted, until, gathered, handlers, ended, recorded_triggers(place.state_dir), complete=complete
+    return describe_stats(wanted, until, gathered, handlers, ended, recorded_triggers(place.state_dir))
+
+
+def gather(store: OfflineStore, since: float) -> Gathered:
+    """Read what is since then (seconds, Unix), or, where that takes too long, an even sample of it."""
+    gathered = Gathered(
+        store.ask(SQLiteStatistics.attempts_since, since), store.ask(SQLiteStatistics.deliveries_since, since)
     )
+    began = time.monotonic()
+    for part in gathered.parts():
+        if part.share > 0.0 and time.monotonic() - began >= LONGEST:
+            break
+        if part.of_attempts:
+            gathered.add_attempts(part, *store.ask(SQLiteStatistics.attempts, part.span, since))
+        else:
+            gathered.add_accepted(part, store.ask(SQLiteStatistics.accepted, part.span, since))
+    return gathered
 
 
 def rows_of(found: Stats) -> Rows:

@@ -1,4 +1,8 @@
-"""Backlogs of triggers: the oldest ready and waiting delivery, and the dead letters now, as the store last had them."""
+"""
+Backlogs of triggers: the oldest ready and waiting delivery, and the dead letters now, as the store last had them.
+
+The gauges of triggers read them at each scrape.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,18 @@ from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import Accepted, DeadLettered, DeadLettersEnded, Lifecycle, Redriven, Settled
+from harn.observability.metrics import Metrics
 from harn.statistics.figures import Figures, TotalSource
 from harn.store.holds import Holds
 from harn.store.totals import ITotals, TriggerBacklog
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.statistics")
+
+TRIGGER = ("trigger_id",)
+"""The label of the gauges of triggers."""
+Values = dict[tuple[str, ...], float]
+"""The values of a gauge, by those of its labels."""
 
 INTERVAL = 5.0
 """Seconds between two looks at the store."""
@@ -153,3 +163,41 @@ class Backlogs(Service):
 
     def _ended(self, event: Redriven | DeadLettersEnded) -> None:
         self.dead[event.trigger_id] = max(0, self.dead[event.trigger_id] - event.count)
+
+
+def add_gauges(metrics: Metrics, wall: WallTime, backlogs: Backlogs) -> None:
+    """Add the gauges of triggers; each trigger has its series, at 0, from the moment that it is served."""
+
+    def by_trigger(values: Mapping[str, float]) -> Values:
+        return {(trigger_id,): float(values.get(trigger_id, 0.0)) for trigger_id in metrics.triggers}
+
+    def dead() -> Values:
+        # Those of triggers that are gone can still be replayed or discarded.
+        of_all: Values = {(trigger_id,): float(count) for trigger_id, count in backlogs.dead.items() if count}
+        return {**by_trigger({}), **of_all}
+
+    def ages(since: Mapping[str, float | None]) -> Values:
+        now = wall.seconds()
+        return by_trigger({key: max(0.0, now - at) for key, at in since.items() if at is not None})
+
+    metrics.gauge("harn_dead_letters", "Dead letters now.", dead, TRIGGER)
+    metrics.gauge(
+        "harn_oldest_ready_age_seconds",
+        "Time since the oldest delivery that does not run, and is not to wait for a retry, was due; a pause or an open"
+        " circuit does not end it; 0 for none.",
+        lambda: ages({key: each.oldest_ready for key, each in backlogs.oldest.items()}),
+        TRIGGER,
+    )
+    metrics.gauge(
+        "harn_oldest_waiting_age_seconds",
+        "Time since the oldest delivery that waits for a retry was received; 0 for none.",
+        lambda: ages({key: each.oldest_waiting for key, each in backlogs.oldest.items()}),
+        TRIGGER,
+    )
+    metrics.gauge("harn_trigger_running", "Handlers that run now.", lambda: by_trigger(backlogs.running_now()), TRIGGER)
+    metrics.gauge(
+        "harn_trigger_waiting",
+        "Deliveries that wait for a due time, or for the end of a pause or an open circuit.",
+        lambda: by_trigger(backlogs.waiting_now()),
+        TRIGGER,
+    )

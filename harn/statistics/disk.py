@@ -1,4 +1,4 @@
-"""The size of the store's files, and the free space of their disk."""
+"""The size of the store's files, and the free space of their disk, with gauges of both."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from harn.observability.metrics import GaugeValue, Metrics
 from harn.server import Server
 
 log = Logger(namespace="harn.statistics")
@@ -62,3 +63,16 @@ class DiskWatch(TimerService):
             self.use = await self._server.in_thread(measure, path)
         except OSError as error:
             log.warn("the store's disk cannot be measured: {error}", error=str(error))
+
+
+def add_disk_gauges(metrics: Metrics, disk: DiskWatch) -> None:
+    """Add the gauges of the store's files and their disk; without a series before they are measured."""
+
+    def store() -> GaugeValue:
+        return {} if disk.use is None else {(): float(disk.use.store)}
+
+    def free() -> GaugeValue:
+        return {} if disk.use is None else {(): float(disk.use.free)}
+
+    metrics.gauge("harn_store_bytes", "Size of the store's files.", store)
+    metrics.gauge("harn_disk_free_bytes", "Free space on the store's disk.", free)

@@ -6,11 +6,9 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import INBOX_TOPIC
 from harn.reload.events import Adopted
 from harn.server import Server
-from harn.statistics.backlogs import Backlogs
-from harn.statistics.disk import DiskWatch
-from harn.statistics.gauges import add_disk_gauges, add_gauges
-from harn.statistics.operations import OPERATIONS
-from harn.statistics.service import StatisticsService
+from harn.statistics.backlogs import Backlogs, add_gauges
+from harn.statistics.disk import DiskWatch, add_disk_gauges
+from harn.statistics.operations import OPERATIONS, StatisticsService
 from harn.statistics.totals import TotalsFlusher, TriggerTotals
 from harn.triggers.registry import Registry
 

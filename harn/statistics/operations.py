@@ -1,21 +1,35 @@
-"""Operations on figures: statistics of a window of time, and the activity of each trigger now."""
+"""
+Operations on figures, and the service behind them: statistics of a window of time, and what each trigger does now.
+
+Imports nothing of Twisted: a command shows the statistics of a store without a server, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
+from attrs import frozen
 from msgspec import Meta
 
-from harn.clocks import rfc3339
-from harn.errors import RouteUnknown
+from harn.clocks import WallTime, rfc3339
+from harn.errors import EventLogUnavailable, RouteUnknown
+from harn.observability.counts import DELIVERY_SECONDS
 from harn.operations.model import Caller, Get, Result, Role, operation
 from harn.operations.parameters import Parameters
 from harn.operations.values import Period
-from harn.statistics.window import AttemptTally, Durations, Gathered, whole
+from harn.statistics.figures import Figures
+from harn.statistics.window import LONGEST, AttemptTally, Durations, Gathered, whole
 
 if TYPE_CHECKING:
-    from harn.statistics.service import StatisticsService
+    from twisted.internet.interfaces import IReactorTime
+
+    from harn.observability.metrics import Metrics
+    from harn.statistics.backlogs import Backlogs
+    from harn.statistics.totals import TriggerTotals
+    from harn.store.statistics import IStatistics
+    from harn.triggers.registry import Registry
 
 WINDOW = Period.parse("24h")
 
@@ -69,7 +83,8 @@ class Stats(Result, frozen=True, kw_only=True):
     window: Annotated[str, Meta(description="For example 24h.")]
     since: str
     until: str
-    complete: Annotated[bool, Meta(description="False when the window has more than was read: the newest million.")]
+    complete: Annotated[bool, Meta(description="False when only a sample was read in time: counts are estimates then.")]
+    read_share: Annotated[float, Meta(description="How much of the window was read, 0 to 1.")]
     triggers: tuple[TriggerStats, ...]
 
 
@@ -83,76 +98,75 @@ async def show_stats(statistics: StatisticsService, caller: Caller, wanted: Show
     return await statistics.stats(wanted)
 
 
+@frozen
+class Ended:
+    """By trigger id, how many deliveries became dead letters, and how many requests were refused, within a window."""
+
+    died: Mapping[str, int]
+    refused: Mapping[str, int]
+
+
 def describe_stats(
     wanted: ShowStats,
     until: float,
     gathered: Gathered,
     handlers: Mapping[tuple[str, int], str],
-    ended: tuple[Mapping[str, int], Mapping[str, int]],
+    ended: Ended,
     known: Collection[str],
-    *,
-    complete: bool,
 ) -> Stats:
     """
     Return what is shown of a window that was read.
 
     :param until: seconds, Unix.
-    :param ended: by trigger id, deaths and refused requests.
+    :param handlers: by binding version (trigger id, number).
     :param known: ids of triggers in force, which are shown without events, too.
     :raises RouteUnknown: a trigger is wanted that is neither in force nor in the window.
     """
     window = wanted.window or WINDOW
-    minutes = window / 60.0
-    died, refused = ended
-    ids = sorted({*known, *gathered.trigger_ids(), *died, *refused})
+    ids = sorted({*known, *gathered.trigger_ids(), *ended.died, *ended.refused})
     if wanted.trigger is not None:
         if wanted.trigger not in ids:
             raise RouteUnknown(f"there is no trigger {wanted.trigger!r}; there are: {', '.join(ids) or 'none'}")
         ids = [wanted.trigger]
+    share = gathered.read_share
     return Stats(
         window=window.text,
         since=rfc3339(until - window),
         until=rfc3339(until),
-        complete=complete,
-        triggers=tuple(
-            _of_trigger(each, gathered, handlers, died.get(each, 0), refused.get(each, 0), minutes) for each in ids
-        ),
+        complete=share >= 1.0,
+        read_share=round(share, 3),
+        triggers=tuple(_of_trigger(each, gathered, handlers, ended, window / 60.0) for each in ids),
     )
 
 
 def _of_trigger(
-    trigger_id: str,
-    gathered: Gathered,
-    handlers: Mapping[tuple[str, int], str],
-    dead: int,
-    refused: int,
-    minutes: float,
+    trigger_id: str, gathered: Gathered, handlers: Mapping[tuple[str, int], str], ended: Ended, minutes: float
 ) -> TriggerStats:
     tallies = gathered.by_handler(trigger_id, handlers)
     total = whole(list(tallies.values()))
-    accepted = gathered.accepted[trigger_id]
+    accepted = gathered.all_deliveries(gathered.accepted[trigger_id])
     return TriggerStats(
         id=trigger_id,
         accepted=accepted,
         accepted_per_minute=round(accepted / minutes, 3),
-        succeeded=total.outcomes["success"],
-        failed=total.outcomes["failed"],
-        dead=dead,
-        skipped=gathered.skipped[trigger_id],
-        refused=refused,
+        succeeded=gathered.all_attempts(total.outcomes["success"]),
+        failed=gathered.all_attempts(total.outcomes["failed"]),
+        dead=ended.died.get(trigger_id, 0),
+        skipped=gathered.all_deliveries(gathered.skipped[trigger_id]),
+        refused=ended.refused.get(trigger_id, 0),
         handler_seconds=_percentiles(total.handler),
         accepted_to_done_seconds=_percentiles(total.done),
-        handlers=tuple(_of_handler(name, tally) for name, tally in tallies.items()),
+        handlers=tuple(_of_handler(name, tally, gathered) for name, tally in tallies.items()),
     )
 
 
-def _of_handler(name: str, tally: AttemptTally) -> HandlerStats:
+def _of_handler(name: str, tally: AttemptTally, gathered: Gathered) -> HandlerStats:
     return HandlerStats(
         handler=name,
-        succeeded=tally.outcomes["success"],
-        failed=tally.outcomes["failed"],
-        retry_after=tally.outcomes["retry_after"],
-        skipped=tally.outcomes["skipped"],
+        succeeded=gathered.all_attempts(tally.outcomes["success"]),
+        failed=gathered.all_attempts(tally.outcomes["failed"]),
+        retry_after=gathered.all_attempts(tally.outcomes["retry_after"]),
+        skipped=gathered.all_attempts(tally.outcomes["skipped"]),
         handler_seconds=_percentiles(tally.handler),
         accepted_to_done_seconds=_percentiles(tally.done),
     )
@@ -202,3 +216,76 @@ async def show_activity(statistics: StatisticsService, caller: Caller, wanted: S
 
 OPERATIONS = (show_stats, show_activity)
 """Those of a `StatisticsService`."""
+
+
+@frozen(kw_only=True)
+class StatisticsService:
+    """Reads windows of the store slice by slice, and describes what the server has in hand."""
+
+    clock: IReactorTime
+    wall: WallTime
+    store: IStatistics
+    totals: TriggerTotals
+    backlogs: Backlogs
+    registry: Registry
+    metrics: Metrics
+
+    async def stats(self, wanted: ShowStats) -> Stats:
+        """
+        Return the statistics of a window.
+
+        :raises RouteUnknown: there is no such trigger.
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        until = self.wall.seconds()
+        since = until - (wanted.window or WINDOW)
+        await self.totals.flush()  # refused requests of the last seconds
+        gathered = await self._gather(since)
+        ended = Ended(await self.store.died(since), await self.store.refused(since))
+        handlers = await self.store.handlers(tuple(gathered.attempts))
+        return describe_stats(wanted, until, gathered, handlers, ended, self.registry.active)
+
+    async def _gather(self, since: float) -> Gathered:
+        gathered = Gathered(await self.store.attempts_since(since), await self.store.deliveries_since(since))
+        began = self.clock.seconds()
+        for part in gathered.parts():
+            if part.share > 0.0 and self.clock.seconds() - began >= LONGEST:
+                break
+            if part.of_attempts:
+                gathered.add_attempts(part, *await self.store.attempts(part.span, since))
+            else:
+                gathered.add_accepted(part, await self.store.accepted(part.span, since))
+        return gathered
+
+    async def activity(self) -> Activity:
+        """Return what each trigger does now."""
+        with suppress(EventLogUnavailable):  # then it shows what was known a moment ago
+            await self.backlogs.refresh()
+        now, figures, ready = self.wall.seconds(), self.backlogs.figures(self.totals), self.backlogs.ready_now()
+        return Activity(
+            at=self.clock.seconds(),
+            generation=self.metrics.generation,
+            bounds=DELIVERY_SECONDS,
+            triggers=tuple(
+                self._activity_of(trigger_id, now, figures, ready[trigger_id])
+                for trigger_id in sorted(self.metrics.triggers)
+            ),
+        )
+
+    def _activity_of(self, trigger_id: str, now: float, of_all: Figures, ready: int) -> TriggerActivity:
+        counts, figures = self.metrics.triggers[trigger_id], of_all.of(trigger_id)
+        backlog = self.backlogs.oldest.get(trigger_id)
+        since = None if backlog is None else backlog.oldest_ready
+        return TriggerActivity(
+            id=trigger_id,
+            accepted=counts.accepted,
+            succeeded=counts.dispatched_ok,
+            failed=counts.dispatched_failed,
+            running=figures.running,
+            waiting=figures.waiting,
+            ready=ready,
+            dead=figures.dead,
+            oldest_ready_seconds=None if since is None else max(0.0, round(now - since, 3)),
+            next_due=None if figures.next_due is None else rfc3339(figures.next_due),
+            handler_buckets=tuple(counts.handler_seconds.counts),
+        )

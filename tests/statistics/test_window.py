@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import islice, pairwise
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from harn.errors import RouteUnknown
 from harn.operations.values import Period
 from harn.statistics import window
-from harn.statistics.operations import Percentiles, ShowStats, Stats, describe_stats
-from harn.statistics.window import Durations, Gathered, newest, slices
-from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, Span
+from harn.statistics.operations import Ended, Percentiles, ShowStats, StatisticsService, Stats, describe_stats
+from harn.statistics.window import LONGEST, Durations, Gathered, Part, parts, spread
+from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IStatistics, Span
+
+T = TypeVar("T")
+
+ATTEMPTS, DELIVERIES = Span(1, 108), Span(1, 240)
 
 HANDLERS = {("gh", 1): "h:old", ("gh", 2): "h:new", ("gh", 3): "h:new"}
 
 
 class GatheredTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.gathered = Gathered()
+    def gathered(self, attempts: Span = ATTEMPTS, deliveries: Span = DELIVERIES) -> Gathered:
+        """Return what was read of a window with so many attempts and deliveries: 108 and 240 of them."""
         ended = (
             AttemptGroup("gh", 1, "failed", 5.0, 10),
             AttemptGroup("gh", 2, "success", 0.1, 89),
@@ -26,15 +38,29 @@ class GatheredTests(SynchronousTestCase):
             AttemptGroup("gh", 3, "skipped", 0.001, 7),
             AttemptGroup("gh", 4, "retry_after", 0.5, 1),
         )
-        self.gathered.add_attempts(ended, (DoneGroup("gh", 2, 1.0, 89), DoneGroup("gh", 3, 60.0, 1)))
-        self.gathered.add_accepted((AcceptedGroup("gh", 120, 7),))
-        self.gathered.add_accepted((AcceptedGroup("gh", 120, 0),))
+        found = Gathered(attempts, deliveries)
+        done = (DoneGroup("gh", 2, 1.0, 89), DoneGroup("gh", 3, 60.0, 1))
+        found.add_attempts(Part(0.0, True, ATTEMPTS), ended, done)
+        found.add_accepted(Part(0.0, False, Span(121, 240)), (AcceptedGroup("gh", 120, 7),))
+        found.add_accepted(Part(0.5, False, Span(1, 120)), (AcceptedGroup("gh", 120, 0),))
+        return found
 
-    def shown(self, trigger: str | None = None) -> Stats:
+    def shown(self, trigger: str | None = None, gathered: Gathered | None = None) -> Stats:
         """Return what is shown of the hour before 7200."""
         wanted = ShowStats(window=Period.parse("1h"), trigger=trigger)
-        ended = {"gh": 3}, {"gh": 4, "strange": 1}
-        return describe_stats(wanted, 7200.0, self.gathered, HANDLERS, ended, ("gh", "idle"), complete=True)
+        ended = Ended({"gh": 3}, {"gh": 4, "strange": 1})
+        return describe_stats(wanted, 7200.0, gathered or self.gathered(), HANDLERS, ended, ("gh", "idle"))
+
+    def test_sample(self) -> None:
+        """Of a sample counts and rates are estimates, percentiles are its own; what is counted whole stays."""
+        found = self.shown(gathered=self.gathered(Span(1, 1080), Span(1, 480)))
+        (gh, *_) = found.triggers
+        counts = (gh.accepted, gh.accepted_per_minute, gh.succeeded, gh.failed, gh.dead, gh.skipped, gh.refused)
+        self.assertEqual(counts, (480, 8.0, 900, 100, 3, 14, 4))
+        self.assertEqual(gh.handler_seconds, Percentiles(p50=0.1, p90=0.5, p99=5.0))
+        new = gh.handlers[1]
+        self.assertEqual((new.succeeded, new.skipped, gh.handlers[2].retry_after), (900, 70, 10))
+        self.assertEqual((found.complete, found.read_share), (False, 0.1))
 
     def test_of_a_trigger(self) -> None:
         """Counts, rates and percentiles are those of all its versions; of each handler those of its versions."""
@@ -49,7 +75,8 @@ class GatheredTests(SynchronousTestCase):
         self.assertEqual(new.handler_seconds, Percentiles(p50=0.1, p90=0.1, p99=0.2))
         self.assertEqual((idle.id, idle.accepted, idle.handler_seconds, idle.handlers), ("idle", 0, None, ()))
         self.assertEqual((strange.id, strange.refused), ("strange", 1))
-        self.assertEqual(self.shown().since, "1970-01-01T01:00:00.000Z")
+        found = self.shown()
+        self.assertEqual((found.since, found.complete, found.read_share), ("1970-01-01T01:00:00.000Z", True, 1.0))
 
     def test_of_one(self) -> None:
         """One trigger is shown alone, without events too; one that is not there is refused with the names of others."""
@@ -75,18 +102,91 @@ class DurationTests(SynchronousTestCase):
         self.assertIsNone(Durations().percentile(0.5))
 
 
-class SliceTests(SynchronousTestCase):
+class PartTests(SynchronousTestCase):
     @given(st.integers(1, 50), st.integers(0, 200), st.integers(1, 60))
-    def test_slices(self, first: int, last: int, size: int) -> None:
-        """The slices of a span have each id once, the newest first, and no more than so many."""
+    def test_parts(self, first: int, last: int, size: int) -> None:
+        """The slices of a span have each id once, and no more than so many."""
         self.patch(window, "SLICE", size)
-        found = list(slices(Span(first, last)))
-        self.assertEqual(
-            [each for span in found for each in range(span.last, span.first - 1, -1)], list(range(last, first - 1, -1))
-        )
-        self.assertTrue(all(span.size <= size for span in found))
+        found = list(parts(Span(first, last), of_attempts=True))
+        ids = [each for part in found for each in range(part.span.first, part.span.last + 1)]
+        self.assertEqual(sorted(ids), list(range(first, last + 1)))
+        self.assertTrue(all(part.span.size <= size for part in found))
 
+    @given(st.integers(1, 400), st.integers(1, 400))
+    def test_even(self, count: int, taken: int) -> None:
+        """Whatever number of places is taken, none of the gaps between them is much longer than others would be."""
+        self.assertEqual(sorted(spread(count)), list(range(count)))
+        places = sorted(islice(spread(count), taken))
+        gaps = [after - before for before, after in pairwise([*places, places[0] + count])]
+        self.assertLessEqual(max(gaps), 4 * count / len(places))
+
+    def test_side_by_side(self) -> None:
+        """Attempts and deliveries are read side by side, so that of both as much is read when the time is over."""
+        self.patch(window, "SLICE", 10)
+        found = list(Gathered(Span(1, 40), Span(1, 80)).parts())
+        self.assertEqual([part.of_attempts for part in found[:6]], [False, True, False, False, True, False])
+        self.assertEqual(sorted({part.share for part in found if part.of_attempts}), [0.0, 0.25, 0.5, 0.75])
+
+
+@implementer(IStatistics)
+class SlowStatistics:
+    """
+    A store with 100 slices of attempts and of deliveries, each read of which takes an eighth of the allowed time.
+
+    :ivar reads: how many there were.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.reads = 0
+
+    def attempts_since(self, since: float) -> Deferred[Span]:
+        """See `IStatistics.attempts_since`."""
+        return succeed(Span(1, 100 * window.SLICE))
+
+    deliveries_since = attempts_since
+
+    def attempts(self, span: Span, since: float) -> Deferred[tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]]:
+        """See `IStatistics.attempts`."""
+        return self._read(([AttemptGroup("gh", 1, "success", 0.1, span.size)], []))
+
+    def accepted(self, span: Span, since: float) -> Deferred[Sequence[AcceptedGroup]]:
+        """See `IStatistics.accepted`."""
+        return self._read([AcceptedGroup("gh", span.size, 0)])
+
+    def died(self, since: float) -> Deferred[Mapping[str, int]]:
+        """See `IStatistics.died`."""
+        return succeed({})
+
+    refused = died
+
+    def handlers(self, versions: object) -> Deferred[Mapping[tuple[str, int], str]]:
+        """See `IStatistics.handlers`."""
+        return succeed({})
+
+    def _read(self, found: T) -> Deferred[T]:
+        self.reads += 1
+        self.clock.advance(LONGEST / 8)
+        return succeed(found)
+
+
+class Unused:
+    """Totals without anything to add."""
+
+    async def flush(self) -> None:
+        """Add nothing."""
+
+
+class TimeTests(SynchronousTestCase):
     def test_bound(self) -> None:
-        """No more than the newest rows are read."""
-        self.assertEqual(newest(Span(5, 10)), Span(5, 10))
-        self.assertEqual(newest(Span(1, window.MOST + 7)), Span(8, window.MOST + 7))
+        """Reading ends when the time is over; the answer says how much was read, and estimates the rest."""
+        clock = Clock()
+        store, unused = SlowStatistics(clock), cast("Any", Unused())
+        registry = cast("Any", SimpleNamespace(active={}))
+        service = StatisticsService(
+            clock=clock, wall=clock, store=store, totals=unused, backlogs=unused, registry=registry, metrics=unused
+        )
+        found = self.successResultOf(Deferred.fromCoroutine(service.stats(ShowStats())))
+        self.assertEqual((store.reads, found.read_share, found.complete), (8, 0.04, False))
+        (gh,) = found.triggers
+        self.assertEqual((gh.accepted, gh.succeeded), (100 * window.SLICE, 100 * window.SLICE))
