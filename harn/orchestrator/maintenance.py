@@ -12,6 +12,7 @@ from harn.server import Server
 from harn.store.heartbeat import HeartbeatService
 from harn.store.retention import RetentionPolicy, RetentionService
 from harn.systemd.notify import ServiceManager
+from harn.triggers.registry import Registry
 
 
 def install(server: Server) -> None:
@@ -36,4 +37,5 @@ def retention_policy(server: Server) -> RetentionPolicy:
         generations=retention.generations,
         kept=needed.generations,
         versions=needed.versions,
+        triggers=tuple(server[Registry].active),
     )

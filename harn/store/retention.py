@@ -40,6 +40,7 @@ class RetentionPolicy:
     :ivar max_bytes: when the data is larger, the oldest finished deliveries go first; None for no limit.
     :ivar generations: how many adopted generations are kept with their content; ``kept``: numbers of further ones.
     :ivar versions: binding versions (trigger id, number) that are kept beside those.
+    :ivar triggers: ids of the triggers that are served; empty where that is not known, as before the first generation.
     """
 
     events: float
@@ -48,6 +49,7 @@ class RetentionPolicy:
     generations: int = 20
     kept: tuple[int, ...] = ()
     versions: tuple[tuple[str, int], ...] = ()
+    triggers: tuple[str, ...] = ()
 
 
 class IRetention(Interface):
@@ -55,9 +57,10 @@ class IRetention(Interface):
 
     def trim(policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """
-        Remove up to ``limit`` rows that the policy does not keep: old events, expired claims, old generations, and the
-        bundles and manifests that no other names; return how many. The newest adopted generation is always kept, and so
-        is of each trigger the newest version, and the newest of a generation that was adopted.
+        Remove up to ``limit`` rows that the policy does not keep: old events, expired claims, old generations, the
+        bundles and manifests that no other names, and the totals of triggers that are not served and have no rows any
+        more; return how many. The newest adopted generation is always kept, and so is of each trigger the newest
+        version, and the newest of a generation that was adopted.
         """
 
     def shrink(pages: int) -> Deferred[int]:

@@ -121,7 +121,7 @@ class PartTests(SynchronousTestCase):
         self.assertLessEqual(max(gaps), 4 * count / len(places))
 
     def test_side_by_side(self) -> None:
-        """Attempts and deliveries are read side by side, so that of both as much is read when the time is over."""
+        """Attempts and deliveries are read side by side, so that of both as much is read when the time has come."""
         self.patch(window, "SLICE", 10)
         found = list(Gathered(Span(1, 40), Span(1, 80)).parts())
         self.assertEqual([part.of_attempts for part in found[:6]], [False, True, False, False, True, False])
@@ -179,7 +179,7 @@ class Unused:
 
 class TimeTests(SynchronousTestCase):
     def test_bound(self) -> None:
-        """Reading ends when the time is over; the answer says how much was read, and estimates the rest."""
+        """Reading ends after the longest time; the answer says how much was read, and estimates the rest."""
         clock = Clock()
         store, unused = SlowStatistics(clock), cast("Any", Unused())
         registry = cast("Any", SimpleNamespace(active={}))

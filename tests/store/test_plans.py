@@ -12,6 +12,7 @@ from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.store.holds import Hold, Holds
 from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
+from harn.store.totals import TriggerTotal
 from harn.testing.stores.kit import (
     NOW,
     accept_of,
@@ -131,6 +132,16 @@ class PlanTests(SynchronousTestCase):
         self.adopt(1, binding_of(1, 1))
         self.trim(RetentionPolicy(events=1.0, dead=1.0, generations=1, kept=(1, 2)))
         self.assertTrue([statement for statement, _ in self.watched.plans if "FROM manifests" in statement])
+        bounded = "FROM log ORDER BY number LIMIT"
+        self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
+
+    def test_totals(self):
+        """What decides whose totals go looks up deliveries by their index, a step for each 1024 of them."""
+        self.adopt(1, binding_of(1, 1))
+        self.successResultOf(self.store.totals.add((TriggerTotal(trigger_id="gone", accepted=1),), (), 0))
+        self.successResultOf(self.store.inbox.accept(accept_of(new_delivery("e1"))))
+        self.trim(RetentionPolicy(events=1.0, dead=1.0, triggers=("gh",)))
+        self.assertEqual(self.successResultOf(self.store.totals.totals()), {})
         bounded = "FROM log ORDER BY number LIMIT"
         self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
 

@@ -43,8 +43,10 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
     if removed < limit and policy.max_bytes is not None:
         removed += _remove_excess(session, policy.max_bytes, limit - removed)
     if not removed:
-        # Once in a sweep, at its end: these look at every binding version.
+        # Once in a sweep, at its end: these look at every binding version and every trigger.
         removed = generations.trim(session.connection, policy, limit)
+        if removed < limit:
+            removed += totals.trim_totals(session.connection, policy, now, limit - removed)
     return removed
 
 

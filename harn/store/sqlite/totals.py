@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from zope.interface import implementer
@@ -18,6 +18,9 @@ from harn.store.sqlite.checkpoints import put_all
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
 from harn.store.totals import ITotals, Refused, TriggerBacklog, TriggerTotal, TriggerUnfinished
+
+if TYPE_CHECKING:
+    from harn.store.retention import RetentionPolicy
 
 TABLES = """
 -- What happened to each trigger, over all servers: `accepted` and `refused` are counts, the times seconds, Unix. The
@@ -87,6 +90,19 @@ _BACKLOGS = (
     " (SELECT due_at FROM deliveries INDEXED BY deliveries_due WHERE state = 1 AND trigger_id = t"
     " AND id NOT IN (SELECT value FROM json_each(?1)) ORDER BY due_at LIMIT 1)"
     " FROM versions WHERE v IS NOT NULL"
+)
+# The totals of a trigger that is not served (?1), has had no attempt for as long as events are kept (since ?2), and of
+# which no delivery and no refused request is left. Deliveries are looked up among each 1024, as their index has them.
+_GONE = (
+    "DELETE FROM trigger_totals WHERE trigger_id IN (SELECT t.trigger_id FROM trigger_totals t"
+    " WHERE t.trigger_id NOT IN (SELECT value FROM json_each(?1))"
+    " AND coalesce(t.last_success, 0) < ?2 AND coalesce(t.last_failure, 0) < ?2"
+    " AND NOT EXISTS (SELECT 1 FROM " + _UNFINISHED + " AND trigger_id = t.trigger_id)"
+    " AND NOT EXISTS (WITH RECURSIVE chunks(n) AS (SELECT min(id) / 1024 FROM deliveries UNION ALL"
+    " SELECT (SELECT min(id) / 1024 FROM deliveries WHERE id >= (n + 1) * 1024) FROM chunks WHERE n IS NOT NULL)"
+    " SELECT 1 FROM chunks CROSS JOIN deliveries d INDEXED BY deliveries_by_trigger"
+    " ON d.id / 1024 = n AND d.trigger_id = t.trigger_id)"
+    " AND t.trigger_id NOT IN (SELECT trigger_id FROM refusals) LIMIT ?3)"
 )
 
 
@@ -190,6 +206,13 @@ def trim_refusals(connection: sqlite3.Connection, before: float, limit: int) -> 
     minutes = "SELECT minute, trigger_id, reason FROM refusals WHERE minute < ? ORDER BY minute LIMIT ?"
     statement = "DELETE FROM refusals WHERE (minute, trigger_id, reason) IN (" + minutes + ")"
     return connection.execute(statement, (int(before // 60.0), limit)).rowcount
+
+
+def trim_totals(connection: sqlite3.Connection, policy: RetentionPolicy, now: float, limit: int) -> int:
+    """Remove the totals of up to ``limit`` triggers that are not served and have no rows any more; return how many."""
+    if not policy.triggers:
+        return 0
+    return connection.execute(_GONE, (json.dumps(policy.triggers), now - policy.events, limit)).rowcount
 
 
 def _add(session: Session, totals: Sequence[TriggerTotal]) -> None:

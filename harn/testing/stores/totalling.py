@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from attrs import evolve
+
 from harn.model.delivery import DEAD, DONE, SKIPPED, WAITING
 from harn.store.totals import Refused, TriggerBacklog, TriggerTotal, TriggerUnfinished
 from harn.testing.stores.kit import KEEP, NOW, StoreTestCase, attempt_of, dead_letter
@@ -102,3 +104,25 @@ class TotallingTests(StoreTestCase):
         self.result_of(self.store.totals.add((TriggerTotal(trigger_id="gh", refused=2),), refused, 0))
         self.assertEqual(self.trim_all(KEEP, NOW + KEEP.events + 60.0), 1)
         self.assertEqual(self.result_of(self.store.totals.totals())["gh"].refused, 2)
+
+    def test_totals_of_gone_triggers_are_removed(self) -> None:
+        """The totals of a trigger that is not served go with its last row; those of others stay, rows or not."""
+        totals, week = self.store.totals, NOW + KEEP.events + 120.0
+        refused = (Refused(trigger_id="refused", minute=int(week // 60), reason="origin", count=1),)
+        names = ("served", "gone", "done", "waits", "refused")
+        self.result_of(totals.add([TriggerTotal(trigger_id=each, accepted=1) for each in names], refused, 0))
+        self.result_of(totals.add((TriggerTotal(trigger_id="lately", last_success=week - 1.0),), (), 0))
+        done, waits = (self.accept_one(each, trigger_id=each, received_at=NOW) for each in ("done", "waits"))
+        self.settle(waits, WAITING, due_at=week)
+        self.clock.advance(KEEP.events)
+        self.settle(done)
+
+        def left(now: float, *served: str) -> set[str]:
+            self.trim_all(evolve(KEEP, triggers=served), now)
+            return {*self.result_of(totals.totals())}
+
+        self.assertEqual(left(week), {*names, "lately"})  # it is not known what is served
+        self.assertEqual(left(week, "served"), {*names, "lately"} - {"gone"})
+        self.assertEqual(left(week + KEEP.events + 120.0, "served"), {"served", "waits"})
+        self.settle(waits)
+        self.assertEqual(left(week + 3 * KEEP.events, "served"), {"served"})
