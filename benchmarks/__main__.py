@@ -20,6 +20,7 @@ NAMES = (
     "backlog",
     "fairness",
     "lists",
+    "bulk",
 )
 
 

@@ -123,11 +123,8 @@ class Account:
 
     def repeated(self) -> tuple[int, int]:
         """Return how many calls were repetitions, and how many of those came after a good end."""
-        again = ended = 0
-        for (event_id, _), calls in self.begun.items():
-            again += len(calls) - 1
-            ended += max(0, len(self.ended.get(event_id, ())) - 1)
-        return again, ended
+        again = sum(len(calls) - 1 for calls in self.begun.values())
+        return again, sum(len(calls) - 1 for calls in self.ended.values())
 
     def check_keys(self, accepted: Mapping[str, str]) -> None:
         """Check that no dedupe key was accepted twice, but for what repeats a dead letter."""

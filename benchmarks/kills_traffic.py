@@ -181,7 +181,10 @@ class Sender:
             time.sleep(0.02)
         again = random.random() < 0.05
         while not self.life.ends:
+            began = self.life.server
             answer = self.life.answers(lambda server: server.deliver(f"/triggers/{self.trigger}", delivery=key))
+            if answer is None and began is None:
+                continue
             if answer is None:
                 self.unanswered += 1
             elif answer.status in (429, 503):
@@ -237,7 +240,8 @@ class Operator:
         """Return the answer of the server, None where a kill cut it off."""
         answer = self.life.answers(lambda server: server.admin(method, target, document))
         if answer is not None:
-            what = f"{method} {target.partition('?')[0].split('/')[-1]} {answer.status}"
+            words = target.partition("?")[0].split("/")
+            what = f"{words[2]} {words[-1]} {answer.status}"
             self.done[what] = self.done.get(what, 0) + 1
         return answer
 

@@ -193,6 +193,15 @@ class PlanTests(SynchronousTestCase):
         many = self.steps_of(lambda: self.store.deliveries.ready("gh", 1, (1, 2), 10, 1000))
         self.assertLessEqual(many, few + 4)
 
+    def test_backlogs_take_few_steps(self):
+        """However many are unfinished, the oldest of each trigger, and when the next is due, are found as fast."""
+        for state in (READY, WAITING):
+            self.fill(200, state)
+            few = self.steps_of(lambda: self.store.totals.backlogs(NOW, (1, 2)))
+            self.fill(2000, state)
+            many = self.steps_of(lambda: self.store.totals.backlogs(NOW, (1, 2)))
+            self.assertLessEqual(many, few + 4)
+
     def fill(self, count, state=READY):
         """Accept so many deliveries; all that are unfinished are in ``state`` then."""
         self.successResultOf(self.store.inbox.accept(accept_of(*(new_delivery(f"e{n}") for n in range(count)))))
