@@ -43,7 +43,6 @@ from harn.operations.values import schema_of_written
 from harn.options import OPTIONS
 from harn.orchestrator import operations as server_operations
 from harn.plugins import builtin
-from harn.reload import drain_operations
 from harn.reload import operations as reload_operations
 from harn.reload.feature import add_drain_gauge
 from harn.rollout import operations as rollout_operations
@@ -412,7 +411,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *circuit_operations.OPERATIONS,
     *alert_operations.OPERATIONS,
     *statistics_operations.OPERATIONS,
-    *drain_operations.OPERATIONS,
+    *reload_operations.DRAIN_OPERATIONS,
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,

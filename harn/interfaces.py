@@ -49,7 +49,7 @@ from harn.errors import (
     StageFailed,
 )
 from harn.manifest.interfaces import ISettingsSchema, SettingProblem
-from harn.manifest.schema import StructSchema
+from harn.manifest.tables import StructSchema
 from harn.model.event import UNSIGNED, VERIFIED
 from harn.model.exchange import InboundRequest, OutgoingDelivery, Returned
 

@@ -212,6 +212,17 @@ class VersionEnded(Event, frozen=True, gc=False):
     is_last: bool
 
 
+class ServerStarted(Event, frozen=True, gc=False):
+    """
+    The server serves: its port is open, and what an earlier server left unfinished is taken over.
+
+    :ivar url: of its listener. ``generation``: the number of the live generation.
+    """
+
+    url: str
+    generation: int
+
+
 E = TypeVar("E")
 Subscriber = Callable[[Any], object]
 

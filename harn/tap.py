@@ -75,7 +75,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from harn.clocks import use_monotonic_time
-    from harn.orchestrator.assemble import make_service
+    from harn.orchestrator.service import make_service
     from harn.orchestrator.signals import hold_back
     from harn.systemd.activation import taken_by_twisted
 

@@ -21,7 +21,7 @@ from harn.cli.rows import Column, Rows, draw
 from harn.cli.shared import with_json, with_place, with_server
 from harn.errors import HarnError
 from harn.model.display import visible
-from harn.reload.drain_operations import (
+from harn.reload.operations import (
     Drain,
     DrainCancelled,
     DrainMoved,

@@ -14,9 +14,8 @@ from harn.cli.operations import Answered
 from harn.cli.sources import History
 from harn.clocks import rfc3339
 from harn.errors import GenerationUnknown
-from harn.history.model import GenerationContent, GenerationDiff
+from harn.history.model import GenerationContent, GenerationDiff, describe_history, describe_recorded
 from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
-from harn.history.recorded import describe_history, describe_recorded
 from harn.manifest.model import Manifest
 from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.reload.archive import read_kept_bundle, read_manifest_text
@@ -174,9 +173,8 @@ class StoredGenerations:
         with self._open() as store:
             new = newest(store) if wanted.new is None else wanted.new
             contents = [read_content(store, number) for number in (wanted.old, new)]
-        from harn.history.comparing import make_recorded
-        from harn.history.differences import generation_diff
-        from harn.reload.rules import installed_rules
+        from harn.history.differences import generation_diff, make_recorded
+        from harn.reload.build import installed_rules
 
         rules = installed_rules()
         found = generation_diff(
@@ -186,8 +184,8 @@ class StoredGenerations:
 
     def newest_manifest(self) -> Manifest | None:
         """Return the manifest of the newest generation; None where it is not kept, or is not accepted any more."""
-        from harn.history.comparing import make_recorded
-        from harn.reload.rules import installed_rules
+        from harn.history.differences import make_recorded
+        from harn.reload.build import installed_rules
 
         try:
             with self._open() as store:

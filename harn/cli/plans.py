@@ -9,7 +9,7 @@ from msgspec import UNSET, to_builtins
 
 from harn.cli.lines import written
 from harn.cli.output import Line
-from harn.reload.plans import (
+from harn.reload.results import (
     FieldChange,
     ProbationTerms,
     ReloadPlan,

@@ -52,7 +52,7 @@ def run(options: ServeOptions) -> int:
     from harn.cli.running import run_service
     from harn.clocks import use_monotonic_time
     from harn.observability.logs import process_sinks, start_logging
-    from harn.orchestrator.assemble import make_service
+    from harn.orchestrator.service import make_service
 
     use_monotonic_time(reactor)
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())

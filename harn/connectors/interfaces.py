@@ -188,6 +188,13 @@ class IEventSink(Interface):
         """
 
 
+class IExamples(Interface):
+    """Gives examples of events; provided by `harn.reload.adopt.LiveGeneration`."""
+
+    def example(trigger_id: str) -> NormalizedEvent | None:
+        """Return an event such as the provider of a live trigger sends, with its body; None where that is not known."""
+
+
 class IScheme(Interface):
     """One way of signing requests. Pure computation."""
 

@@ -25,7 +25,7 @@ from harn.connectors.interfaces import (
 from harn.connectors.receivers import Receiver
 from harn.connectors.signatures import StandardScheme
 from harn.errors import PayloadInvalid
-from harn.manifest.schema import StructSchema
+from harn.manifest.tables import StructSchema
 from harn.model.exchange import InboundRequest
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret

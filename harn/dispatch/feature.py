@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from harn.connectors.interfaces import IEventSink
-from harn.dispatch import pause_operations
+from harn.connectors.interfaces import IEventSink, IExamples
+from harn.dispatch import operations, pause_operations
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Intake
 from harn.dispatch.parts import Limits
 from harn.dispatch.pauses import Pauses
+from harn.dispatch.synthetic import SyntheticEvents
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
@@ -41,6 +42,14 @@ def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  #
     server.services.add_closing(failures.close)
     server.services.add(server.interpreters)
     server.services.add_closing(dispatcher.close)
+
+
+def install_synthetic_events(server: Server) -> None:
+    """Add the operations that send synthetic events, made from the examples of live connectors, so after reloads."""
+    events = SyntheticEvents(
+        server.reactor, server.wall, server[Registry], server[Intake], server[Dispatcher], server[IExamples]
+    )
+    server.operations.add(events, *operations.OPERATIONS)
 
 
 def apply_settings(dispatcher: Dispatcher, settings: OrchestratorSettings, most: int | None) -> None:

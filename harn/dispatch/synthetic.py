@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
-from harn.connectors.interfaces import NormalizedEvent
+from harn.connectors.interfaces import IExamples, NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.dispatch.settler import Outcome
@@ -27,8 +26,6 @@ PATIENCE = 30.0
 KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
 """Kind of a synthetic event by kind of trigger, where the trigger names none."""
 MOST_NAMED = 10
-
-Example = Callable[[], NormalizedEvent]
 
 
 @frozen(kw_only=True)
@@ -49,7 +46,7 @@ class SyntheticEvents:
     """
     Makes synthetic events.
 
-    :param example: returns for a live trigger's id what makes an example of its provider's events, if anything does.
+    :param examples: of the events of live triggers.
     """
 
     def __init__(
@@ -59,14 +56,14 @@ class SyntheticEvents:
         registry: Registry,
         intake: Intake,
         dispatcher: Dispatcher,
-        example: Callable[[str], Example | None],
+        examples: IExamples,
     ) -> None:
         self._clock = clock
         self._wall = wall
         self._registry = registry
         self._intake = intake
         self._dispatcher = dispatcher
-        self._example = example
+        self._examples = examples
 
     async def send(self, trigger_id: str, payload: Any) -> Sent:
         """
@@ -105,12 +102,10 @@ class SyntheticEvents:
 
     def _made_up(self, spec: TriggerSpec, payload: Any, dedupe_key: str) -> NormalizedEvent:
         """Return the provider's own example where nothing else is asked for and the trigger takes its kind."""
-        make = self._example(spec.id)
-        if payload is None and make is not None:
-            example = make()
-            if matches(spec.events, example.kind):
-                made_up = {**example.payload, "synthetic": True}
-                return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
+        example = self._examples.example(spec.id) if payload is None else None
+        if example is not None and matches(spec.events, example.kind):
+            made_up = {**example.payload, "synthetic": True}
+            return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
         return NormalizedEvent(
             kind=synthetic_kind(spec),
             dedupe_key=dedupe_key,

@@ -1,21 +1,180 @@
 """
-Differences between two recorded generations, for ``diff`` and ``GET /admin/diff``. Pure, for a thread.
+Differences between two generations: fields, settings, files, code, secrets, and all of them for ``GET /admin/diff``.
 
-Triggers are compared as a reload compares them, so that the summary is that of the reload from one to the other.
+Pure, for a thread. Triggers are compared as a reload compares them, so that the summary is that of the reload from one
+to the other. Of a secret there is never more than the beginning of its keyed digest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from attrs import field, frozen
 from msgspec import structs
 
-from harn.history.changes import code_comparison, field_changes, file_changes, setting_changes
+from harn.errors import ManifestInvalid
 from harn.history.model import DiffSummary, GenerationDiff, TriggerDiff
-from harn.history.text_diff import text_diff
-from harn.manifest.model import Manifest
-from harn.reload.inputs import define
+from harn.history.text_diff import LONGEST, text_diff
+from harn.manifest.changes import (
+    field_differences,
+    format_field,
+    format_setting,
+    setting_differences,
+    settings_requiring_restart,
+)
+from harn.manifest.interfaces import Rules
+from harn.manifest.load import LoadedManifest, check_document
+from harn.manifest.model import Manifest, TriggerSpec
+from harn.manifest.settings import OrchestratorSettings
+from harn.manifest.source import ManifestSource
+from harn.reload.changes import define
+from harn.reload.results import FieldChange, FileChange, SecretChange, SettingChange
 from harn.triggers.reconcile import reconcile
-from harn.vm.bundle import Bundle
+from harn.vm.bundle import Bundle, bundle_files, closure
+
+ADDED, MODIFIED, REMOVED = "added", "modified", "removed"
+KEYED = "keyed:"
+"""What the digest of something secret begins with."""
+_SHOWN = 12
+"""Hexadecimal digits of such a digest that are shown."""
+_LONGEST_OF_ALL = 5 * LONGEST
+"""Characters of the diffs of all files together."""
+
+
+def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[FieldChange, ...]:
+    """
+    Return the keys in which two specs of one trigger differ, sorted.
+
+    Of a trigger that is on one side alone (the other is None): all that it says beside the defaults.
+    """
+    known = new if old is None else old
+    if known is None:
+        return ()
+    blank = TriggerSpec(id=known.id, kind="", provider="", path="", handler="")
+    table = (known if new is None else new).provider.replace("-", "_")
+    found = field_differences(blank if old is None else old, blank if new is None else new, table)
+    return tuple(
+        FieldChange(
+            key=key,
+            old=None if old is None else format_field(key, before),
+            new=None if new is None else format_field(key, after),
+        )
+        for key, before, after in sorted(found, key=lambda each: each[0])
+    )
+
+
+def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tuple[SettingChange, ...]:
+    """Return the settings that differ, sorted by key."""
+    restart = frozenset(settings_requiring_restart(old, new))
+    return tuple(
+        SettingChange(
+            key=f"orchestrator.{key}",
+            old=format_setting(key, before),
+            new=format_setting(key, after),
+            applies="restart" if f"orchestrator.{key}" in restart else "reload",
+        )
+        for key, before, after in sorted(setting_differences(old, new), key=lambda each: each[0])
+    )
+
+
+def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[SecretChange, ...]:
+    """
+    Return the secrets that were added, removed, or have another value, by reference.
+
+    :param old: keyed digest by reference; so ``new``.
+    """
+    return tuple(
+        SecretChange(reference=reference, old=shown_digest(old.get(reference)), new=shown_digest(new.get(reference)))
+        for reference in _differing(old, new)
+    )
+
+
+def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[FileChange, ...]:
+    """
+    Return the files that differ, by path.
+
+    :param old: digest by path; so ``new``.
+    """
+    return tuple(
+        FileChange(
+            path=path,
+            change=_change(old.get(path), new.get(path)),
+            old=shown_digest(old.get(path)),
+            new=shown_digest(new.get(path)),
+        )
+        for path in _differing(old, new)
+    )
+
+
+def file_changes(old: Bundle, new: Bundle, *, diffs: bool = False) -> tuple[FileChange, ...]:
+    """
+    Return the files of two bundles that differ, by path.
+
+    :param diffs: with the unified diff of each, as long as they are not too long together.
+    """
+    changes = digest_changes(bundle_files(old), bundle_files(new))
+    return tuple(_with_diffs(changes, _sources(old), _sources(new))) if diffs and changes else changes
+
+
+def _sources(bundle: Bundle) -> dict[str, bytes]:
+    return {module.path: module.source for module in bundle.modules.values()}
+
+
+def _with_diffs(
+    changes: Iterable[FileChange], old: Mapping[str, bytes], new: Mapping[str, bytes]
+) -> Iterable[FileChange]:
+    left = _LONGEST_OF_ALL
+    for each in changes:
+        before, after = old.get(each.path), new.get(each.path)
+        diff = text_diff(before, after, each.path, each.path, min(left, LONGEST))
+        left = max(0, left - len(diff))
+        yield structs.replace(each, diff=diff)
+
+
+@frozen
+class CodeComparison:
+    """
+    The differences between two bundles in the code of triggers.
+
+    The code of a trigger are the files of its handler and predicate, and of every local module that they import. A file
+    may come into it or leave it and be the same all the while. Triggers of the same modules cost one comparison.
+    """
+
+    old: Bundle
+    new: Bundle
+    _known: dict[tuple[frozenset[str], frozenset[str]], tuple[FileChange, ...]] = field(factory=dict, init=False)
+
+    def changes(self, before: TriggerSpec | None, after: TriggerSpec | None) -> tuple[FileChange, ...]:
+        """Return what differs in the code of a trigger with these specs; None for a bundle that does not have it."""
+        key = _modules(before), _modules(after)
+        if key not in self._known:
+            self._known[key] = digest_changes(_code(self.old, key[0]), _code(self.new, key[1]))
+        return self._known[key]
+
+
+def _code(bundle: Bundle, modules: frozenset[str]) -> dict[str, str]:
+    """Digest the files that these modules and their imports are, by path."""
+    found = [bundle.modules[name] for module in modules for name in closure(bundle, module)]
+    return {each.path: each.digest for each in found}
+
+
+def _modules(spec: TriggerSpec | None) -> frozenset[str]:
+    """Return the modules that a trigger's functions lie in."""
+    texts = () if spec is None else (spec.handler, *(() if spec.when is None else (spec.when,)))
+    return frozenset(text.partition(":")[0] for text in texts)
+
+
+def shown_digest(digest: str | None) -> str | None:
+    """Return a digest as it may be shown: of a keyed one the beginning."""
+    return digest[: len(KEYED) + _SHOWN] if digest is not None and digest.startswith(KEYED) else digest
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def _change(old: str | None, new: str | None) -> str:
+    return ADDED if old is None else REMOVED if new is None else MODIFIED
 
 
 @frozen(kw_only=True)
@@ -57,7 +216,7 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
         return structs.replace(found, note=note)
     before = define(old.manifest, old.bundle, {})
     plan = reconcile(before, define(new.manifest, new.bundle, before))
-    code = code_comparison(old.bundle, new.bundle)
+    code = CodeComparison(old.bundle, new.bundle)
     triggers = [(each, old.manifest.triggers[each], new.manifest.triggers[each]) for each in plan.modified]
     return structs.replace(
         found,
@@ -66,9 +225,31 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
         ),
         changes={
             trigger_id: TriggerDiff(
-                fields=field_changes(was, is_now), code=tuple(change.path for change in code(was, is_now))
+                fields=field_changes(was, is_now), code=tuple(change.path for change in code.changes(was, is_now))
             )
             for trigger_id, was, is_now in triggers
         },
         settings=setting_changes(old.manifest.orchestrator, new.manifest.orchestrator),
     )
+
+
+def make_recorded(
+    number: int,
+    text: bytes,
+    bundle: Bundle,
+    path: str,
+    rules: Rules,
+    previous: LoadedManifest | None = None,
+) -> Recorded:
+    """
+    Make the content of a generation comparable.
+
+    :param text: the manifest's; ``path``: where the manifest lies.
+    :param previous: a manifest that was loaded earlier: parts that the text shares with it are not checked again.
+    :param rules: of the plugins that are installed now: they may not accept it any more.
+    """
+    try:
+        loaded = check_document(ManifestSource.of(path, text), previous, rules)
+    except ManifestInvalid:
+        return Recorded(number=number, text=text, bundle=bundle, manifest=None)
+    return Recorded(number=number, text=text, bundle=bundle, manifest=loaded.manifest)

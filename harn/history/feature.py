@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harn.history.operations import OPERATIONS, HistoryService
-from harn.history.planning import Planner
+from harn.history.plan import Planner
 from harn.history.replay import Replayer
 from harn.reload.build import Builder
 from harn.reload.coordinator import Coordinator

@@ -1,13 +1,25 @@
-"""Generations and what differs between two, as the admin API gives them and as commands show them."""
+"""
+Generations and what differs between two, as the admin API gives them and as commands show them.
+
+The store's records become them here, from a running server or without one. Pure: whoever calls reads the store.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import tokenize
+from collections.abc import Iterable
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import UNSET, Meta, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field, structs
 
+from harn.clocks import rfc3339
 from harn.operations.model import Result
-from harn.reload.plans import FieldChange, FileChange, SettingChange
+from harn.reload.results import FieldChange, FileChange, SettingChange
+from harn.vm.bundle import Bundle, Module, sorted_modules
+
+if TYPE_CHECKING:
+    from harn.store.generations import GenerationRecord
 
 
 class GenerationInfo(Result, frozen=True, kw_only=True):
@@ -83,3 +95,59 @@ class GenerationDiff(Result, frozen=True, kw_only=True):
     note: str | UnsetType = UNSET
     files: tuple[FileChange, ...]
     manifest: Annotated[str, Meta(description="The unified diff of the manifests.")]
+
+
+def describe_history(records: Iterable[GenerationRecord], live: int | None) -> tuple[GenerationInfo, ...]:
+    """
+    Return one entry for each record, in their order.
+
+    :param live: the generation that serves; None when no server runs.
+    """
+    return tuple(
+        GenerationInfo(
+            generation=record.number,
+            digest=record.digest,
+            source=record.source,
+            actor=record.actor,
+            adopted_at=None if record.adopted_at is None else rfc3339(record.adopted_at),
+            live=record.number == live,
+            recalled=record.recalled,
+            reason=record.reason,
+            summary=dict(record.summary),
+        )
+        for record in records
+    )
+
+
+def describe_recorded(
+    record: GenerationRecord, manifest: str, bundle: Bundle, live: int | None, *, sources: bool
+) -> GenerationContent:
+    """
+    Return one generation with its content.
+
+    :param manifest: the manifest's text.
+    :param live: see `describe_history`.
+    :param sources: each module's text, too.
+    """
+    [entry] = describe_history((record,), live)
+    return GenerationContent(
+        **structs.asdict(entry),
+        manifest_digest=record.manifest_digest,
+        manifest=manifest,
+        modules=tuple(_describe_module(module, sources) for module in sorted_modules(bundle.modules)),
+    )
+
+
+def _describe_module(module: Module, sources: bool) -> ModuleInfo:
+    source = source_text(module.source) if sources else UNSET
+    return ModuleInfo(name=module.name, path=module.path, digest=module.digest, source=source)
+
+
+def source_text(source: bytes) -> str:
+    """Decode a module as Python does, by its mark or its comment; bytes that cannot be decoded are replaced."""
+    try:
+        encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+        text = source.decode(encoding, "replace")
+    except (SyntaxError, LookupError, ValueError):
+        text = source.decode("utf-8", "replace")
+    return text.encode("utf-8", "replace").decode("utf-8")  # some codecs give halves of pairs, which no JSON has

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from attrs import frozen
 from msgspec import Meta, field
 
-from harn.history.model import GenerationContent, GenerationDiff, GenerationList
-from harn.history.recorded import describe_history, describe_recorded
+from harn.history.model import GenerationContent, GenerationDiff, GenerationList, describe_history, describe_recorded
 from harn.operations.model import Caller, Get, Role, operation
 from harn.operations.parameters import Parameters
 
@@ -100,7 +99,7 @@ async def diff_generations(service: HistoryService, caller: Caller, wanted: Diff
 
 def _recorded(service: HistoryService, content: Content) -> Recorded:
     """Check the manifest of an earlier generation; most of it is in the live one."""
-    from harn.history.comparing import make_recorded
+    from harn.history.differences import make_recorded
 
     live = service.coordinator.current
     loaded = None if live is None else live.inputs.loaded

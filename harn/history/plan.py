@@ -1,35 +1,55 @@
 """
-The effects of a planned reload in detail: the ``plan`` of a dry run's report. Pure, for a thread.
+The details of a dry run: what a reload would do, what is in hand meanwhile, and how recorded events would fare.
 
 What does not change is not looked at: of ten thousand triggers with one change, the cost is that of the one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import field, frozen
+from msgspec import UNSET, structs
+from zope.interface import implementer
 
-from harn.history.changes import (
+from harn.history.differences import (
     ADDED,
     MODIFIED,
     REMOVED,
-    code_comparison,
+    CodeComparison,
     digest_changes,
     field_changes,
     secret_changes,
     setting_changes,
 )
+from harn.history.replay import Replayer
 from harn.manifest.changes import settings_requiring_restart
-from harn.manifest.model import TriggerSpec
-from harn.manifest.settings import OrchestratorSettings
+from harn.manifest.model import RolloutSpec, TriggerSpec
+from harn.manifest.settings import OrchestratorSettings, ReloadSettings
+from harn.model.quantities import format_duration, format_share
 from harn.model.references import binding_key
+from harn.reload.changes import stable_of
 from harn.reload.connections import connector_key, needing_connectors
 from harn.reload.inputs import Inputs
-from harn.reload.plans import ConnectorChange, FileChange, PlannedRamp, ReloadPlan, TriggerChange, VersionChange
+from harn.reload.interfaces import DryRun, IPlanner
+from harn.reload.numbers import VersionNumbers
+from harn.reload.report import ReloadRequest
+from harn.reload.results import (
+    ConnectorChange,
+    FileChange,
+    PlannedRamp,
+    ProbationTerms,
+    ReloadPlan,
+    TriggerChange,
+    VersionChange,
+)
+from harn.rollout.model import terms
 from harn.triggers.binding import BindingVersion
+from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.reconcile import Plan, would_remove_most
+from harn.triggers.registry import Registry
 from harn.vm.bundle import Bundle, changed_modules, make_bundle
+from harn.waiting import InThread
 
 _OF_CONNECTOR = frozenset(("kind", "provider", "path", "match"))
 """Keys, and tables, that a connector is made of, beside the provider's own table and the secrets."""
@@ -59,7 +79,7 @@ class Planned:
     :ivar plan: the changes of triggers.
     :ivar live: the live inputs; None before the first generation. ``following``: those that would be adopted.
     :ivar bindings: the versions in force, by trigger id.
-    :ivar following_version: returns the number that a new version of a trigger would get.
+    :ivar versions: gives the numbers of new versions.
     :ivar work: by trigger id, where there is any.
     :ivar started_with: the settings that the server was started with.
     :ivar ramps: those that would begin.
@@ -69,7 +89,7 @@ class Planned:
     live: Inputs | None
     following: Inputs
     bindings: Mapping[str, BindingVersion]
-    following_version: Callable[[str], int]
+    versions: VersionNumbers
     work: Mapping[str, Work] = field(factory=dict)
     started_with: OrchestratorSettings | None = None
     ramps: Sequence[PlannedRamp] = ()
@@ -98,13 +118,13 @@ def describe_plan(planned: Planned) -> ReloadPlan:
 def _triggers(planned: Planned) -> Iterator[tuple[str, TriggerChange]]:
     plan, live, following = planned.plan, planned.live, planned.following
     bundle: Bundle = _NOTHING if live is None else live.bundle
-    code = code_comparison(bundle, following.bundle)
+    code = CodeComparison(bundle, following.bundle)
     changed_files = frozenset(changed_modules(bundle, following.bundle))
 
     def code_changes(was: TriggerSpec | None, would_be: TriggerSpec | None) -> Iterator[FileChange]:
         whole = was is not None and would_be is not None
         # Files of a trigger that comes or goes are worth a word only when they come, go or change themselves.
-        return (each for each in code(was, would_be) if whole or each.path in changed_files)
+        return (each for each in code.changes(was, would_be) if whole or each.path in changed_files)
 
     for action, trigger_ids in ((ADDED, plan.added), (MODIFIED, plan.modified), (REMOVED, plan.removed)):
         for trigger_id in trigger_ids:
@@ -112,7 +132,7 @@ def _triggers(planned: Planned) -> Iterator[tuple[str, TriggerChange]]:
             would_be = None if action == REMOVED else following.manifest.triggers[trigger_id]
             binding = planned.bindings.get(trigger_id)
             work = planned.work.get(trigger_id, Work())
-            version = None if would_be is None else planned.following_version(trigger_id)
+            version = None if would_be is None else planned.versions.following(trigger_id)
             yield (
                 trigger_id,
                 TriggerChange(
@@ -162,3 +182,93 @@ def _why(
     for text in sorted({text for texts in would_be.secrets.values() for text in texts} & kept):
         if old_hashes[text] != new_hashes[text]:
             yield f"value of {text}"
+
+
+@implementer(IPlanner)
+class Planner:
+    """Makes the details of dry runs."""
+
+    def __init__(
+        self, registry: Registry, deliveries: IVersionDeliveries, replayer: Replayer, in_thread: InThread
+    ) -> None:
+        self._registry = registry
+        self._deliveries = deliveries
+        self._replayer = replayer
+        self._in_thread = in_thread
+
+    async def describe(self, dry_run: DryRun) -> ReloadPlan:
+        """Return the plan of a dry run's report."""
+        prepared, live, plan = dry_run.prepared, dry_run.live, dry_run.prepared.plan
+        planned = Planned(
+            plan=plan,
+            live=None if live is None else live.inputs,
+            following=prepared.inputs,
+            bindings={} if live is None else live.bindings,
+            versions=dry_run.versions,
+            work=self._work((*plan.modified, *plan.removed)),
+            started_with=dry_run.started_with,
+            ramps=tuple(self._ramps(dry_run)),
+        )
+        found: ReloadPlan = await self._in_thread(describe_plan, planned)
+        if live is None or prepared.inputs.digest != live.digest or dry_run.request.force:
+            probation = describe_terms(dry_run.request, prepared.inputs.manifest.orchestrator.reload)
+            found = structs.replace(found, probation=probation or UNSET)
+        if dry_run.request.replay:
+            triggers = (*plan.modified, *plan.added)
+            replayed = await self._replayer.replay(
+                prepared.interpreter.value, prepared.definitions, triggers, dry_run.request.replay
+            )
+            found = structs.replace(found, replay=tuple(replayed))
+        return found
+
+    def _work(self, trigger_ids: Iterable[str]) -> dict[str, Work]:
+        """Count what the versions of each trigger have in hand."""
+        versions = {trigger_id: self._registry.versions(trigger_id) for trigger_id in trigger_ids}
+        loads = self._deliveries.workload([binding for bindings in versions.values() for binding in bindings])
+        return {
+            trigger_id: Work(
+                in_flight=sum(binding.in_flight for binding in bindings),
+                running=sum(loads[binding].running for binding in bindings),
+                queued=sum(loads[binding].queued for binding in bindings),
+                waiting=self._registry.waiting[trigger_id],
+            )
+            for trigger_id, bindings in versions.items()
+        }
+
+    def _ramps(self, dry_run: DryRun) -> Iterable[PlannedRamp]:
+        if dry_run.live is None:
+            return
+        for trigger_id, rollout in dry_run.rollouts.items():
+            fresh = binding_key(trigger_id, dry_run.versions.following(trigger_id))
+            yield planned_ramp(trigger_id, stable_of(dry_run.live, trigger_id).key, fresh, rollout)
+
+
+def planned_ramp(trigger_id: str, stable: str, fresh: str, rollout: RolloutSpec) -> PlannedRamp:
+    """Return how a change would be rolled out."""
+    return PlannedRamp(
+        trigger_id=trigger_id,
+        stable=stable,
+        fresh=fresh,
+        percent=round(rollout.percent * 100, 4),
+        step=round(rollout.step * 100, 4),
+        every=format_duration(rollout.every) if rollout.step else None,
+        max_failures=None if rollout.max_failures is None else format_share(rollout.max_failures),
+    )
+
+
+def describe_terms(request: ReloadRequest, settings: ReloadSettings) -> ProbationTerms | None:
+    """Return the conditions that would roll back a generation adopted now; None when there are none."""
+    probation = terms(request, settings, generation=0, fallback=0, now=0.0)
+    if probation is None:
+        return None
+    described = ProbationTerms()
+    if probation.confirm_by is not None:
+        described = structs.replace(described, confirm_within=format_duration(probation.confirm_by))
+    if probation.limit is not None and probation.watch_until is not None:
+        described = structs.replace(
+            described,
+            revert_on_failures=format_share(probation.limit.rate),
+            minimum=probation.limit.minimum,
+            watch_for=format_duration(probation.watch_until),
+        )
+    return described

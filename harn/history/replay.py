@@ -19,7 +19,7 @@ from harn.manifest.model import TriggerSpec
 from harn.model.delivery import FILTER_ERROR
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.references import binding_key
-from harn.reload.plans import ReplayComparison, ReplayDifference
+from harn.reload.results import ReplayComparison, ReplayDifference
 from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignored, Rules

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from harn.auth.token import read_token, write_token
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
+from harn.listener.admin import Admin
+from harn.listener.admin_auth import AdminAuth
 from harn.listener.admission import Admission
 from harn.listener.credentials import LiveCredentials
 from harn.listener.endpoint import Bind
@@ -16,6 +18,7 @@ from harn.listener.port import ServerPort
 from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
 from harn.observability.metrics import GaugeValue, Metrics
+from harn.operations.openapi import show_api
 from harn.reload.events import Adopted
 from harn.reload.generation import Candidate
 from harn.reload.interfaces import IRouteTable
@@ -57,6 +60,16 @@ def install(server: Server, *, takes_over: bool = False) -> None:
             event.candidate.generation.inputs.manifest.orchestrator.admission, triggers.adopted(event.candidate)
         ),
     )
+
+
+def install_admin(server: Server) -> None:
+    """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
+    operations = server.operations
+    operations.add(operations, show_api)
+    auth = AdminAuth(
+        wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store.inbox
+    )
+    server[HarnSite].mount("/admin", Admin(auth, operations))
 
 
 def add_gauges(metrics: Metrics, readiness: Readiness, port: ServerPort) -> None:

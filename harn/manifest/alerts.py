@@ -10,11 +10,10 @@ from urllib.parse import urlsplit
 import msgspec
 from attrs import frozen
 
-from harn.manifest.declared import Shape
-from harn.manifest.diagnostics import Diagnostics, describe, quote, suggest
+from harn.manifest.diagnostics import Diagnostics, describe, quote
 from harn.manifest.fields import Choice, Duration, Integer, Text
 from harn.manifest.lines import KeyPath
-from harn.manifest.tables import Table
+from harn.manifest.tables import Shape, Table
 from harn.model.quantities import format_duration
 from harn.model.references import fault_of_secret
 
@@ -97,6 +96,7 @@ class AlertSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALERT = Shape.of(AlertSpec)
+_EXAMPLES = {"on": 'write for example on = "dead_letter"', "to": 'write for example to = "slack"'}
 
 
 @frozen
@@ -143,27 +143,19 @@ class AlertTables:
         if table is None:
             return None
         table = table.respelled(ALERT.spellings())
-        given: dict[str, Any] = {}
-        for key in table.raw:
-            if key in ALERT.fields:
-                given[key] = table.take(key, ALERT.fields[key])
-            else:
-                table.problem(key, "unknown key", suggest(key, ALERT.fields))
-        for key, options in (("on", 'on = "dead_letter"'), ("to", 'to = "slack"')):
-            if key not in given:
-                table.problem(key, "is missing", f"write for example {options}")
-        if given.get("on") is None or given.get("to") is None:
+        given = table.values(ALERT, _EXAMPLES)
+        if "on" not in given or "to" not in given:
             return None
         _check_together(table, given)
-        return AlertSpec(**{key: value for key, value in given.items() if value is not None})
+        return AlertSpec(**given)
 
 
 def _check_together(table: Table, given: dict[str, Any]) -> None:
     """Check which keys go with ``on`` and ``to``."""
     on, to = given["on"], given["to"]
-    if on not in COUNTED and "threshold" in given:
+    if on not in COUNTED and "threshold" in table.raw:
         table.problem("threshold", f"does not count with on = {quote(on)}", "remove it; `within` is its limit")
-    if to != WEBHOOK and "signing_secret" in given:
+    if to != WEBHOOK and "signing_secret" in table.raw:
         table.problem("signing_secret", f"does not count with to = {quote(to)}", "remove it")
     if to == EMAIL:
         _refuse(table, given, "url_secret", "write address = ... for email")
@@ -174,10 +166,10 @@ def _check_together(table: Table, given: dict[str, Any]) -> None:
     elif to == SLACK:
         _refuse(table, given, "address", "the URL is a secret: write url_secret = ...")
         _require(table, given, "url_secret", 'name the secret that holds the URL: url_secret = "alerts/slack"')
-    elif "url_secret" in given and "address" in given:
+    elif "url_secret" in table.raw and "address" in table.raw:
         table.problem("address", "does not go with url_secret", "keep one of the two")
-    elif "address" in given:
-        wrong = fault_of_url(given["address"]) if given["address"] else None
+    elif "address" in table.raw:
+        wrong = fault_of_url(given["address"]) if "address" in given else None
         if wrong is not None:
             table.problem("address", wrong, "put a URL with anything secret in it into a secret, and name url_secret")
     else:
@@ -185,12 +177,12 @@ def _check_together(table: Table, given: dict[str, Any]) -> None:
 
 
 def _refuse(table: Table, given: dict[str, Any], key: str, hint: str) -> None:
-    if key in given:
+    if key in table.raw:
         table.problem(key, f"does not count with to = {quote(given['to'])}", hint)
 
 
 def _require(table: Table, given: dict[str, Any], key: str, hint: str) -> None:
-    if key not in given:
+    if key not in table.raw:
         table.problem(key, f"is missing: to = {quote(given['to'])} needs it", hint)
 
 

@@ -13,9 +13,8 @@ import msgspec
 
 from harn.manifest.alerts import AlertTables
 from harn.manifest.fields import Duration, Durations, Field, Share
-from harn.manifest.model import TriggerSpec
+from harn.manifest.model import MATCH, TRIGGER, TriggerSpec
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
-from harn.manifest.vocabulary import CIRCUIT, MATCH, RETRY, TRIGGER
 from harn.model.quantities import format_duration, format_share
 
 _MISSING = object()
@@ -75,7 +74,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]
         yield key, None if old is _MISSING else old, None if new is _MISSING else new
 
 
-_TABLES = {"circuit": CIRCUIT, "match": MATCH, "retry": RETRY}
+_TABLES = {**TRIGGER.tables, "match": MATCH}
 
 
 def format_field(key: str, value: Any) -> Any:
@@ -89,7 +88,7 @@ def format_field(key: str, value: Any) -> Any:
         return value[0]
     if name and table not in _TABLES:
         return _formatted(None, value)  # a secret's references, or a key of the provider's own table
-    return _formatted(_TABLES[table].get(name) if name else TRIGGER.get(key), value)
+    return _formatted(_TABLES[table].fields.get(name) if name else TRIGGER.fields.get(key), value)
 
 
 def format_setting(key: str, value: Any) -> Any:

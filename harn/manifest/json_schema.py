@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from harn.manifest.declared import Shape
 from harn.manifest.fields import Field
 from harn.manifest.interfaces import ProviderRules
-from harn.manifest.model import RetrySpec
+from harn.manifest.model import MATCH, TRIGGER
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
-from harn.manifest.vocabulary import CIRCUIT, DEFAULTS, KINDS, MATCH, RETRY, ROLLOUT, TABLES, TRIGGER
+from harn.manifest.tables import Shape
+from harn.manifest.vocabulary import DEFAULTS, KINDS
 from harn.model.quantities import format_duration
 
 _ID = "https://json-schema.org/draft/2020-12/schema"
@@ -77,19 +77,20 @@ def _settings(shape: Shape, defaults: Any) -> dict[str, Any]:
     return _closed(shape.description, properties)
 
 
+def _keys(shape: Shape) -> dict[str, Any]:
+    return {key: _described(one) for key, one in shape.fields.items()}
+
+
 def _trigger(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
-    properties: dict[str, Any] = {key: _described(one) for key, one in TRIGGER.items()}
+    properties = _keys(TRIGGER)
     properties["timeout"]["default"] = "30s"
-    properties["provider"] = {"description": TRIGGER["provider"].description, "enum": sorted(rules)}
-    properties["match"] = _closed(TABLES["match"], {key: _described(one) for key, one in MATCH.items()})
-    properties["retry"] = _closed(TABLES["retry"], {key: _described(one) for key, one in RETRY.items()})
-    properties["retry"]["properties"]["max"]["default"] = RetrySpec().max
-    properties["circuit"] = _closed(TABLES["circuit"], {key: _described(one) for key, one in CIRCUIT.items()})
-    rollout = {key: _described(one) for key, one in ROLLOUT.items()}
-    properties["rollout"] = _closed(TABLES["rollout"], rollout, ("percent",))
+    properties["provider"] = {"description": TRIGGER.fields["provider"].description, "enum": sorted(rules)}
+    for key, shape in (("match", MATCH), *TRIGGER.tables.items()):
+        properties[key] = _closed(shape.description, _keys(shape), tuple(sorted(shape.required)))
+    properties["retry"]["properties"]["max"]["default"] = 0
     properties["secrets"] = {
         "type": "object",
-        "description": TABLES["secrets"],
+        "description": "Name of a secret -> namespace/name, or an array of them to try in order.",
         "additionalProperties": {"anyOf": [_REFERENCE, {"type": "array", "minItems": 1, "items": _REFERENCE}]},
     }
     for key, value in DEFAULTS.items():

@@ -2,32 +2,43 @@
 Loading: from a file's bytes to a checked manifest, off the reactor thread, repeating only what changed.
 
 A trigger whose text did not change keeps its very `TriggerSpec`, and so does one whose spec is equal (a comment was
-edited): a reload compares specs by identity.
+edited): a reload compares specs by identity. Texts so big that parsing them in this process would stall the reactor are
+parsed in a child process.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import repeat
 from typing import Any
 
+import msgspec
 from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport, IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
-from harn.errors import ManifestInvalid
-from harn.manifest.child import decode_parsed, decode_value
+import harn
+from harn.errors import ManifestInvalid, StageFailed
+from harn.manifest.child import FOR_THE_PARENT, decode_parsed, decode_value
 from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
 from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
 from harn.manifest.interfaces import Rules
 from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import Manifest, TriggerSpec
-from harn.manifest.offload import parse_in_child
 from harn.manifest.source import ManifestSource
 from harn.manifest.trigger import check_trigger
 from harn.manifest.validate import check_head, check_together
 from harn.model.problem import Problem
+from harn.signals import signals_blocked
 from harn.wire import digest_bytes
 
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
@@ -94,12 +105,22 @@ class _Draft:
 
 @frozen(kw_only=True)
 class _Values:
-    """The result of parsing a draft: ``trigger(index)`` returns one raw trigger; ``pieces`` is how the text was cut."""
+    """
+    The result of parsing a draft.
+
+    :ivar pieces: how the text was cut.
+    :ivar count: of all triggers. ``triggers``: by index, those that were parsed, from a child process still encoded.
+    """
 
     head: Mapping[str, Any]
     pieces: Pieces
     count: int
-    trigger: Callable[[int], Any]
+    triggers: Mapping[int, Any] | Sequence[Any]
+
+    def trigger(self, index: int) -> Any:
+        """Return one trigger as the parser made it."""
+        found = self.triggers[index]
+        return decode_value(found) if isinstance(found, msgspec.Raw) else found
 
 
 def check_document(source: ManifestSource, previous: LoadedManifest | None, rules: Rules) -> LoadedManifest:
@@ -176,7 +197,7 @@ def _parse_parts(draft: _Draft) -> _Values | None:
         if trigger is None:
             return None
         triggers[index] = trigger
-    return _Values(head=head, pieces=draft.pieces, count=len(draft.specs), trigger=triggers.__getitem__)
+    return _Values(head=head, pieces=draft.pieces, count=len(draft.specs), triggers=triggers)
 
 
 def _parse_whole(draft: _Draft) -> _Values:
@@ -184,7 +205,7 @@ def _parse_whole(draft: _Draft) -> _Values:
     if isinstance(parsed, Malformed):
         raise _malformed(draft, parsed)
     triggers = parsed.triggers
-    return _Values(head=parsed.head, pieces=uncut(draft.text), count=len(triggers), trigger=triggers.__getitem__)
+    return _Values(head=parsed.head, pieces=uncut(draft.text), count=len(triggers), triggers=triggers)
 
 
 def _values_of_child(draft: _Draft, data: bytes) -> _Values:
@@ -195,7 +216,7 @@ def _values_of_child(draft: _Draft, data: bytes) -> _Values:
         head=decode_value(answer.head),
         pieces=draft.pieces if answer.by_parts else uncut(draft.text),
         count=len(answer.triggers),
-        trigger=lambda index: decode_value(answer.triggers[index]),
+        triggers=answer.triggers,
     )
 
 
@@ -234,7 +255,7 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     checked = _check_each(draft, values, diagnostics)
     specs = checked.specs
     if "triggers" not in values.head:
-        check_together(specs, head.orchestrator, lambda: Locator(values.pieces), diagnostics)
+        check_together(specs, head.orchestrator, Locator(values.pieces), diagnostics)
     if diagnostics.found:
         names = [checked.names.get(index, None if spec is None else spec.id) for index, spec in enumerate(specs)]
         raise ManifestInvalid(diagnostics.problems(draft.source.shown, values.pieces, names))
@@ -284,3 +305,68 @@ def _same_as_before(spec: TriggerSpec, fingerprint: str, old: Manifest | None) -
         return spec
     known = old.triggers[spec.id]
     return known if known.rollout == spec.rollout else spec
+
+
+# Isolated, so that neither the environment nor the working directory can shadow a module. The directory of this harn is
+# passed, since it may be a checkout.
+_PROGRAM = """import sys
+if sys.argv[1] not in sys.path: sys.path.insert(0, sys.argv[1])
+from harn.manifest.child import main
+main()"""
+
+
+class _Parsing(ProcessProtocol):
+    """Protocol of one child: writes the text, collects the answer."""
+
+    transport: IProcessTransport
+
+    def __init__(self, data: bytes) -> None:
+        self.answered: Deferred[bytes] = Deferred(self._cancel)
+        self._data = data
+        self._output: list[bytes] = []
+        self._errors: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._data)
+        self.transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        self._output.append(data)
+
+    def errReceived(self, data: bytes) -> None:
+        self._errors.append(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        if self.answered.called:
+            return
+        if reason.check(ProcessDone):
+            self.answered.callback(b"".join(self._output))
+        else:
+            said = b"".join(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2]
+            why = said or reason.getErrorMessage()
+            self.answered.errback(StageFailed("parse", f"the process that parses the manifest ended early: {why}"))
+
+    def _cancel(self, _: Deferred[bytes]) -> None:
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+        self.transport.loseConnection()
+
+
+def parse_in_child(text: str, reactor: Any) -> Deferred[bytes]:
+    """
+    Parse ``text`` in a child process; cancelling kills it.
+
+    :param reactor: an `IReactorProcess`.
+    :return: the input of `harn.manifest.child.decode_parsed`.
+    :raises StageFailed: the child could not be started, or ended before it answered.
+    """
+    processes: IReactorProcess = reactor
+    root = os.path.dirname(os.path.dirname(os.path.abspath(harn.__file__)))
+    parsing = _Parsing(text.encode("utf-8"))
+    try:
+        # env=None: the child needs what this interpreter needed to start, for example LD_LIBRARY_PATH.
+        with signals_blocked(FOR_THE_PARENT):
+            processes.spawnProcess(parsing, sys.executable, [sys.executable, "-I", "-c", _PROGRAM, root], env=None)
+    except OSError as error:
+        raise StageFailed("parse", f"cannot start a process to parse the manifest: {error}") from error
+    return parsing.answered

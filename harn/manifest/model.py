@@ -12,10 +12,23 @@ from typing import Annotated, Any
 import msgspec
 from attrs import frozen
 
-from harn.manifest.alerts import AlertSpec
-from harn.manifest.fields import Choice, Duration, Durations, Integer, Number, Share
+from harn.manifest.alerts import AlertSpec, AlertTables
+from harn.manifest.fields import (
+    Choice,
+    Duration,
+    Durations,
+    Expression,
+    Function,
+    Integer,
+    Number,
+    Share,
+    Text,
+    Texts,
+)
 from harn.manifest.settings import OrchestratorSettings
-from harn.model.references import LOCAL, FunctionReference, scheme_of
+from harn.manifest.tables import APART, Shape
+from harn.manifest.vocabulary import KINDS, LATER_SCHEMES, fault_of_event, fault_of_id, fault_of_path
+from harn.model.references import LOCAL, FunctionReference, fault_of_secret, scheme_of
 from harn.wire import digest_value
 
 EXPONENTIAL = "exponential"
@@ -28,10 +41,10 @@ USUAL_JITTER = 0.5
 
 class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Retries after a failed attempt. ``max`` 0 means 7.
+    Retries after a failed attempt.
 
-    ``base``, ``cap`` and each wait of ``schedule`` are seconds; an empty ``schedule`` leaves the waits to ``backoff``.
-    ``jitter`` None is the default of the backoff: see `share_of_jitter`.
+    ``max`` 0 means 7. ``base``, ``cap`` and each wait of ``schedule`` are seconds; an empty ``schedule`` leaves the
+    waits to ``backoff``. ``jitter`` None is the default of the backoff: see `share_of_jitter`.
     """
 
     max: Annotated[int, Integer("Attempts in all; 0 for the default of 7.", 0, 100)] = 0
@@ -104,7 +117,7 @@ WAIT, DEAD_LETTER = "wait", "dead_letter"
 
 class CircuitSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
-    When a trigger's destination is given time to recover; never by default for a local function.
+    When the destination is given time to recover from failures; never by default for a local function.
 
     ``reset`` is seconds.
     """
@@ -118,6 +131,16 @@ class CircuitSpec(msgspec.Struct, frozen=True, kw_only=True):
     ] = WAIT
 
 
+class MatchTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The events that this trigger accepts."""
+
+    events: Annotated[
+        tuple[str, ...],
+        Texts("Kinds of event, such as issues.opened or issues.*; empty for all.", Text("", fault_of_event)),
+    ] = ()
+    path: Annotated[str | None, Text("The same as the trigger's path.", fault_of_path)] = None
+
+
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     One trigger. Strings are as written in the manifest, defaults filled in.
@@ -129,24 +152,53 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     not part of the running definition, nor of the `fingerprint`.
     """
 
-    id: str
-    kind: str
-    provider: str
-    path: str
-    handler: str
-    events: tuple[str, ...] = ()
-    when: str | None = None
-    filter: str | None = None
-    dedupe_key: str | None = None
+    id: Annotated[
+        str,
+        Text("The trigger's name: unique, and the same from one version of the manifest to the next.", fault_of_id),
+    ]
+    kind: Annotated[str, Choice("How events arrive.", KINDS)]
+    provider: Annotated[str, Text("The sender: a provider of this installation.")]
+    path: Annotated[str, Text("The route, matched exactly; /triggers/<id> by default.", fault_of_path)]
+    handler: Annotated[
+        str,
+        Function(
+            "The Python function that handles events, as module:function; or another destination, as scheme://...",
+            LATER_SCHEMES,
+        ),
+    ]
+    events: Annotated[tuple[str, ...], APART] = ()
+    when: Annotated[
+        str | None,
+        Function("A Python function that decides first, in the same version, whether to handle the event."),
+    ] = None
+    filter: Annotated[
+        str | None, Expression("JMESPath over {event: ...}; an event is kept when the value is truthy.")
+    ] = None
+    dedupe_key: Annotated[
+        str | None, Expression("JMESPath over {event: ...}; events with a repeated key are dropped.")
+    ] = None
     retry: RetrySpec = RetrySpec()
-    timeout: float = 30.0
-    secrets: dict[str, tuple[str, ...]] = {}
-    settings: dict[str, Any] | None = None
+    timeout: Annotated[float, Duration('How long the handler may run; "30s" by default.')] = 30.0
+    secrets: Annotated[dict[str, tuple[str, ...]], APART] = {}
+    settings: Annotated[dict[str, Any] | None, APART] = None
     rollout: RolloutSpec | None = None
-    handler_secrets: tuple[str, ...] | None = None
-    alerts: tuple[AlertSpec, ...] = ()
-    max_outstanding: int | None = None
-    weight: int = 1
+    handler_secrets: Annotated[
+        tuple[str, ...] | None,
+        Texts(
+            "The secrets that the handler may fetch, as namespace/name; by default any that resolves.",
+            Text("", fault_of_secret),
+        ),
+    ] = None
+    alerts: Annotated[
+        tuple[AlertSpec, ...], AlertTables("Messages about this trigger when something is wrong with it.")
+    ] = ()
+    max_outstanding: Annotated[
+        int | None,
+        Integer("How many of its handlers run at once; without it only the server's limit holds.", 1, 100_000),
+    ] = None
+    weight: Annotated[
+        int, Integer("How many of its deliveries begin in its turn among the triggers; 1 by default.", 1, 1000)
+    ] = 1
     circuit: CircuitSpec | None = None
 
     def fingerprint(self) -> str:
@@ -188,6 +240,9 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         module, _, function = self.when.partition(":")
         return FunctionReference(module, function)
 
+
+TRIGGER, MATCH = Shape.of(TriggerSpec), Shape.of(MatchTable)
+"""The keys and tables of ``[[triggers]]``, and of its table ``match``."""
 
 _APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight", "circuit")
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)

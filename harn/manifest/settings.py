@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import msgspec
 
 from harn.manifest.alerts import AlertSpec, AlertTables, SmtpSettings, check_mailable, check_smtp
-from harn.manifest.declared import RESTART, Shape
-from harn.manifest.diagnostics import Diagnostics, quote, suggest
+from harn.manifest.diagnostics import Diagnostics, quote
 from harn.manifest.fields import Choice, Duration, Flag, Integer, Number, Share, Text, Texts
-from harn.manifest.tables import Table
+from harn.manifest.tables import RESTART, Shape, Table
 from harn.observability.log_limits import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
@@ -151,7 +150,11 @@ def check_orchestrator(raw: Any, diagnostics: Diagnostics) -> OrchestratorSettin
     table = Table.of(raw, ("orchestrator",), diagnostics)
     if table is None:
         return OrchestratorSettings()
-    settings: OrchestratorSettings = _check(table, ORCHESTRATOR, _LATER)
+    for key in table.raw.keys() & _LATER:
+        table.problem(key, "is not supported yet", "remove it")
+    supported = {key: value for key, value in table.raw.items() if key not in _LATER}
+    table = Table(supported, table.path, diagnostics).respelled(ORCHESTRATOR.spellings())
+    settings = OrchestratorSettings(**table.values(ORCHESTRATOR))
     given = raw.get("admission")
     if settings.admission.burst is not None and not given.keys() & {"rate", "global_rate", "global-rate"}:
         path = ("orchestrator", "admission", "burst")
@@ -181,23 +184,3 @@ def _origins(given: tuple[str, ...], diagnostics: Diagnostics) -> tuple[str, ...
     if given and not named:
         diagnostics.add(("orchestrator", "allowed_origins"), "names no origin", "remove the key to admit any")
     return () if "*" in named else named
-
-
-def _check(table: Table, shape: Shape, later: frozenset[str] = frozenset()) -> Any:
-    table = table.respelled(shape.spellings())
-    known = shape.fields.keys() | shape.tables.keys()
-    given: dict[str, Any] = {}
-    for key in table.raw:
-        if key in shape.fields:
-            value = table.take(key, shape.fields[key])
-            if value is not None:
-                given[shape.names[key]] = value
-        elif key in shape.tables:
-            inner = table.table(key)
-            if inner is not None:
-                given[shape.names[key]] = _check(inner, shape.tables[key])
-        elif key in later:
-            table.problem(key, "is not supported yet", "remove it")
-        else:
-            table.problem(key, "unknown key", suggest(key, known))
-    return shape.struct(**given)

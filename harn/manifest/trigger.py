@@ -10,30 +10,23 @@ import msgspec
 from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
 from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
 from harn.manifest.lines import KeyPath
-from harn.manifest.model import GROWING, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
-from harn.manifest.routes import default_path, fault_of_path
+from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import (
-    CIRCUIT,
     DEFAULTS,
     KINDS,
-    KNOWN,
     LATER,
     LATER_KINDS,
     LATER_PROVIDERS,
     LATER_SCHEMES,
-    MATCH,
-    RETRY,
-    ROLLOUT,
-    TRIGGER,
+    default_path,
+    fault_of_path,
 )
 from harn.model.references import LOCAL, parse_secret_reference, scheme_of
 from harn.wire import canonical_json
 
-_KNOWN_MATCH = frozenset(MATCH)
-_KNOWN_RETRY = frozenset(RETRY)
-_KNOWN_CIRCUIT = frozenset(CIRCUIT)
-_KNOWN_ROLLOUT = frozenset(ROLLOUT)
+_FIELDS, _TABLES = TRIGGER.fields, TRIGGER.tables
+_KNOWN = frozenset((*_FIELDS, *_TABLES, "match", "secrets"))
 _PLAIN_RETRY = RetrySpec()
 
 
@@ -50,7 +43,7 @@ def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) 
     if trigger is None:
         return None
     take = trigger.take
-    trigger_id: str = take("id", TRIGGER["id"], "")
+    trigger_id: str = take("id", _FIELDS["id"], "")
     _require(trigger, "id", 'name the trigger, for example id = "gh"')
     _require(trigger, "handler", 'name a Python function, for example handler = "handlers:on_issue"')
     rule = _check_provider(trigger, rules.providers)
@@ -64,16 +57,16 @@ def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) 
         path=path,
         handler=_check_handler(trigger, rules.schemes),
         events=events,
-        when=take("when", TRIGGER["when"]),
-        filter=take("filter", TRIGGER["filter"]),
-        dedupe_key=take("dedupe_key", TRIGGER["dedupe_key"]),
+        when=take("when", _FIELDS["when"]),
+        filter=take("filter", _FIELDS["filter"]),
+        dedupe_key=take("dedupe_key", _FIELDS["dedupe_key"]),
         retry=_check_retry(trigger),
-        timeout=take("timeout", TRIGGER["timeout"], 30.0),
+        timeout=take("timeout", _FIELDS["timeout"], 30.0),
         secrets=_check_secrets(trigger, rule),
-        handler_secrets=take("handler_secrets", TRIGGER["handler_secrets"]),
-        max_outstanding=take("max_outstanding", TRIGGER["max_outstanding"]),
-        weight=take("weight", TRIGGER["weight"], 1),
-        alerts=take("alerts", TRIGGER["alerts"], ()),
+        handler_secrets=take("handler_secrets", _FIELDS["handler_secrets"]),
+        max_outstanding=take("max_outstanding", _FIELDS["max_outstanding"]),
+        weight=take("weight", _FIELDS["weight"], 1),
+        alerts=take("alerts", _FIELDS["alerts"], ()),
         circuit=_check_circuit(trigger, rules.schemes),
         settings=_check_settings(trigger, rule),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
@@ -90,7 +83,7 @@ def _check_provider(trigger: Table, rules: Mapping[str, ProviderRules]) -> Provi
         example = quote("github" if "github" in rules or not rules else min(rules))
         trigger.problem("provider", "is missing", f"say who sends the events, for example provider = {example}")
         return None
-    provider: str | None = trigger.take("provider", TRIGGER["provider"])
+    provider: str | None = trigger.take("provider", _FIELDS["provider"])
     if provider is None:
         return None
     if provider not in rules:
@@ -110,7 +103,7 @@ def _check_handler(trigger: Table, schemes: Mapping[str, SchemeRules]) -> str:
     given = trigger.raw.get("handler")
     scheme = scheme_of(given) if isinstance(given, str) else LOCAL
     if not isinstance(given, str) or scheme == LOCAL or scheme in LATER_SCHEMES:
-        read: str = trigger.take("handler", TRIGGER["handler"], "")
+        read: str = trigger.take("handler", _FIELDS["handler"], "")
         return read
     rule = schemes.get(scheme)
     if rule is None:
@@ -144,12 +137,12 @@ def _check_kind(trigger: Table, rule: ProviderRules | None) -> str:
         hint = "known: " + ", ".join(quote(one) for one in runnable) if runnable else "remove the trigger"
         trigger.problem("kind", f"{quote(kind)} is not supported yet {by}", hint)
         return ""
-    read: str = trigger.take("kind", TRIGGER["kind"], "")
+    read: str = trigger.take("kind", _FIELDS["kind"], "")
     return read
 
 
 def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str, ProviderRules]) -> None:
-    for key in trigger.raw.keys() - KNOWN:
+    for key in trigger.raw.keys() - _KNOWN:
         if rule is not None and key == rule.table:
             continue
         owner = next((other.provider for other in rules.values() if other.table == key), None)
@@ -165,21 +158,21 @@ def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str,
                 trigger.problem(key, "is not supported yet", "remove it")
         else:
             own = (rule.table,) if rule is not None and rule.table is not None else ()
-            trigger.problem(key, "unknown key", suggest(key, (*KNOWN, *own)))
+            trigger.problem(key, "unknown key", suggest(key, (*_KNOWN, *own)))
 
 
 def _check_match(trigger: Table, trigger_id: str) -> tuple[tuple[str, ...], str]:
     """Return the patterns of events, and the path, which may be written in either of two places."""
-    path: str | None = trigger.take("path", TRIGGER["path"])
+    path: str | None = trigger.take("path", _FIELDS["path"])
     if "match" not in trigger.raw:
         trigger.problem("match", "is missing", 'write for example match = { events = ["issues.*"] }, or events = []')
         return (), path or ""
     match = trigger.table("match")
     events: tuple[str, ...] = ()
     if match is not None:
-        match.refuse_unknown(_KNOWN_MATCH)
-        events = match.take("events", MATCH["events"], ())
-        other: str | None = match.take("path", MATCH["path"])
+        match.refuse_unknown(MATCH.fields)
+        events = match.take("events", MATCH.fields["events"], ())
+        other: str | None = match.take("path", MATCH.fields["path"])
         if other is not None and path is not None and other != path:
             match.problem(
                 "path", f"is {quote(other)}, and path is {quote(path)}", "give one of them, or the same twice"
@@ -199,9 +192,8 @@ def _check_retry(trigger: Table) -> RetrySpec:
     retry = trigger.table("retry")
     if retry is None:
         return _PLAIN_RETRY
-    retry.refuse_unknown(_KNOWN_RETRY)
-    given = {key: retry.take(key, RETRY[key], getattr(_PLAIN_RETRY, key)) for key in retry.raw.keys() & _KNOWN_RETRY}
-    spec = RetrySpec(**given)
+    spec = RetrySpec(**retry.values(_TABLES["retry"]))
+    given = retry.raw
     if "schedule" in given and "backoff" in given:
         retry.problem("schedule", "is given, and so is backoff", "keep one of them: a schedule names each wait itself")
     elif spec.backoff not in GROWING:
@@ -225,25 +217,20 @@ def _check_circuit(trigger: Table, schemes: Mapping[str, SchemeRules]) -> Circui
         handler = trigger.raw.get("handler")
         rule = schemes.get(scheme_of(handler)) if isinstance(handler, str) else None
         return CircuitSpec() if rule is not None and rule.is_remote else None
-    circuit.refuse_unknown(_KNOWN_CIRCUIT)
-    given = {key: circuit.take(key, CIRCUIT[key]) for key in circuit.raw.keys() & _KNOWN_CIRCUIT}
-    return CircuitSpec(**{key: value for key, value in given.items() if value is not None})
+    return CircuitSpec(**circuit.values(_TABLES["circuit"]))
 
 
 def _check_rollout(trigger: Table) -> RolloutSpec | None:
     rollout = trigger.table("rollout")
     if rollout is None:
         return None
-    rollout.refuse_unknown(_KNOWN_ROLLOUT)
-    _require(rollout, "percent", "say which share begins, for example percent = 10")
-    given = {key: rollout.take(key, ROLLOUT[key]) for key in rollout.raw.keys() & _KNOWN_ROLLOUT}
-    right = {key: value for key, value in given.items() if value is not None}
-    if right.get("step") and "every" not in given:
+    right = rollout.values(_TABLES["rollout"], {"percent": "say which share begins, for example percent = 10"})
+    if right.get("step") and "every" not in rollout.raw:
         path: KeyPath = (*rollout.path, "every")
         rollout.diagnostics.add(
             path, "is missing: step needs it", 'say how long each step lasts, for example every = "1m"'
         )
-    if "every" in given and "step" not in given:
+    if "every" in rollout.raw and "step" not in rollout.raw:
         rollout.problem("every", "counts only with step", "set that, or remove every")
     return RolloutSpec(**{"percent": 0.0, **right})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -14,9 +14,9 @@ from harn.manifest.diagnostics import Diagnostics, name_trigger, quote, suggest
 from harn.manifest.fields import Text
 from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import TriggerSpec
-from harn.manifest.routes import default_path
 from harn.manifest.settings import OrchestratorSettings, check_orchestrator
 from harn.manifest.tables import Table
+from harn.manifest.vocabulary import default_path
 from harn.model.references import parse_function_reference
 
 _KNOWN = frozenset(("package", "exports", "orchestrator", "triggers"))
@@ -99,22 +99,22 @@ _EXPORT = Text("KeyPath of a module, relative to the manifest.", _fault_of_expor
 def check_together(
     specs: Sequence[TriggerSpec | None],
     settings: OrchestratorSettings,
-    locator: Callable[[], Locator],
+    locator: Locator,
     diagnostics: Diagnostics,
 ) -> None:
     """
     Check across tables: that there are triggers, that no two share an id or a path, that their alerts can be mailed.
 
     :param specs: in the order of the file; ids and paths are empty where they are wrong.
-    :param locator: returns a locator for the lines of the other trigger.
+    :param locator: finds the lines of the other trigger.
     """
     if not specs and not settings.allow_empty:
         hint = "add one, or set allow_empty = true in [orchestrator]"
         diagnostics.add(("triggers",), "there is no [[triggers]] at all", hint)
     if len({spec.id for spec in specs if spec is not None}) < len(specs):
-        _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator(), diagnostics)
+        _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator, diagnostics)
     if len({spec.path for spec in specs if spec is not None}) < len(specs):
-        _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator(), diagnostics)
+        _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator, diagnostics)
     if settings.smtp.host is None:
         for index, spec in enumerate(specs):
             if spec is not None and spec.alerts:

@@ -1,19 +1,58 @@
-"""Every key of a ``[[triggers]]`` table: supported ones, and ones that are reserved and not supported yet."""
+"""
+Words of a ``[[triggers]]`` table: valid ids, events and paths, and words that are reserved and not supported yet.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from harn.manifest.alerts import AlertTables
-from harn.manifest.declared import fields_of
 from harn.manifest.diagnostics import quote
-from harn.manifest.fields import Choice, Duration, Expression, Field, Function, Integer, Text, Texts
-from harn.manifest.model import CircuitSpec, RetrySpec, RolloutSpec
-from harn.manifest.routes import fault_of_path
-from harn.model.references import fault_of_secret
+
+# RFC 3986, "pchar", without percent-encoding: the characters that every client and proxy passes on unchanged.
+_SEGMENTS = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", re.ASCII)
+_LONGEST = 1024
+
+_OURS = {
+    "/": "the root",
+    "/health": "the health check",
+    "/healthz": "the health check",
+    "/readyz": "the readiness check",
+    "/metrics": "the metrics",
+}
+_OURS_AND_BELOW = {"/admin": "the admin API", "/console": "the console", "/mcp": "the MCP server"}
+
+
+def default_path(trigger_id: str) -> str:
+    """Return the default path of a trigger."""
+    return f"/triggers/{trigger_id}"
+
+
+def fault_of_path(path: str) -> tuple[str, str] | None:
+    """Return why requests could not reach ``path`` reliably, and what to do; None when they can."""
+    if not path.startswith("/"):
+        return "must start with /", f'for example "/{path}"' if _SEGMENTS.fullmatch("/" + path) else ""
+    if "?" in path or "#" in path:
+        return "must have no query and no fragment", "routes match the path alone"
+    if _SEGMENTS.fullmatch(path) is None:
+        wrong = next(character for character in path if _SEGMENTS.fullmatch("/" + character) is None)
+        what = "a %" if wrong == "%" else f"U+{ord(wrong):04X}"
+        return f"has {what}", "use letters, digits, / and any of - . _ ~ ! $ & ' ( ) * + , ; = : @"
+    if "//" in path or any(segment in (".", "..") for segment in path.split("/")):
+        return "has an empty, . or .. segment, which clients and proxies fold away", "write the path without it"
+    if len(path) > _LONGEST:
+        return f"has {len(path)} characters", f"{_LONGEST} is the most"
+    return _fault_of_owner(path)
+
+
+def _fault_of_owner(path: str) -> tuple[str, str] | None:
+    folded = path.rstrip("/") or "/"
+    owner = _OURS.get(folded) or _OURS_AND_BELOW.get("/" + folded.split("/", 2)[1])
+    if owner is None:
+        return None
+    return f'"{path}" is a path of harn itself ({owner})', "choose another, for example one under /hooks/"
+
 
 KINDS = ("webhook", "a2a-push")
 """Kinds of trigger that have a route: the kinds that this version supports."""
@@ -57,7 +96,8 @@ def fault_of_id(text: str) -> tuple[str, str] | None:
 
 
 @lru_cache(maxsize=4096)
-def _fault_of_event(text: str) -> tuple[str, str] | None:
+def fault_of_event(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a kind of event or a pattern of kinds, and what to write; None when it is valid."""
     if " " in text or not text.isprintable():
         return "has white space or characters that do not print", "write one kind of event"
     if "*" not in text.removesuffix(".*") and text != ".*":
@@ -65,43 +105,3 @@ def _fault_of_event(text: str) -> tuple[str, str] | None:
     if text == "*":
         return 'must be a pattern, got "*"', "leave events empty to match every event"
     return f"{quote(text)}: * stands only at the end, after a dot", "write for example issues.*"
-
-
-TRIGGER: Mapping[str, Field] = {
-    "id": Text("The trigger's name: unique, and the same from one version of the manifest to the next.", fault_of_id),
-    "kind": Choice("How events arrive.", KINDS),
-    "provider": Text("The sender: a provider of this installation."),
-    "path": Text("The route, matched exactly; /triggers/<id> by default.", fault_of_path),
-    "handler": Function(
-        "The Python function that handles events, as module:function; or another destination, as scheme://...",
-        LATER_SCHEMES,
-    ),
-    "when": Function("A Python function that decides first, in the same version, whether to handle the event."),
-    "filter": Expression("JMESPath over {event: ...}; an event is kept when the value is truthy."),
-    "dedupe_key": Expression("JMESPath over {event: ...}; events with a repeated key are dropped."),
-    "handler_secrets": Texts(
-        "The secrets that the handler may fetch, as namespace/name; by default any that resolves.",
-        Text("", fault_of_secret),
-    ),
-    "timeout": Duration('How long the handler may run; "30s" by default.'),
-    "max_outstanding": Integer(
-        "How many of its handlers run at once; without it only the server's limit holds.", 1, 100_000
-    ),
-    "weight": Integer("How many of its deliveries begin in its turn among the triggers; 1 by default.", 1, 1000),
-    "alerts": AlertTables("Messages about this trigger when something is wrong with it."),
-}
-MATCH: Mapping[str, Field] = {
-    "events": Texts("Kinds of event, such as issues.opened or issues.*; empty for all.", Text("", _fault_of_event)),
-    "path": Text("The same as the trigger's path.", fault_of_path),
-}
-RETRY: Mapping[str, Field] = fields_of(RetrySpec)
-ROLLOUT: Mapping[str, Field] = fields_of(RolloutSpec)
-CIRCUIT: Mapping[str, Field] = fields_of(CircuitSpec)
-TABLES: Mapping[str, str] = {
-    "match": "The events that this trigger accepts.",
-    "retry": "Retries after a failed attempt.",
-    "circuit": "When the destination is given time to recover from failures; never by default for a local function.",
-    "rollout": "Gradual rollout of a change of this trigger; all at once by default.",
-    "secrets": "Name of a secret -> namespace/name, or an array of them to try in order.",
-}
-KNOWN = frozenset(TRIGGER) | frozenset(TABLES)

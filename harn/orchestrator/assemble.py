@@ -1,62 +1,118 @@
 """
-Puts a server together: `make_service` for twistd and the command line.
+Puts a server together: its core (store, interpreters, metrics, logs, external inputs), and then its features.
 
 Nothing starts here, no thread, child or socket: twistd forks after it.
 """
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from harn.model.display import visible
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from harn.clocks import WallClock
+from harn.lifecycle import Lifecycle
+from harn.listener.tls import load_context
+from harn.model.references import parse_secret_reference
+from harn.observability.logs import Threshold, threshold
+from harn.observability.subscribers import Counting, log_deliveries
 from harn.options import ServeOptions
-from harn.orchestrator.core import make_server
 from harn.orchestrator.features import features
-from harn.orchestrator.service import Launch, Orchestrator
-from harn.orchestrator.terminal import Terminal
-from harn.server import Server
+from harn.orchestrator.running import state_path
+from harn.orchestrator.state_directory import read_or_make_key
+from harn.reload.build import SETTLE
+from harn.reload.inputs import ExternalInputs
+from harn.reload.reader import FileReader
+from harn.secrets.chain import SecretChain
+from harn.server import Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock
-from harn.systemd.notify import ServiceManager, Watchdog
-from harn.upgrade.old_process import OldProcess
-from harn.upgrade.program import Inheritance, Program
+from harn.store.sqlite.store import SQLiteStore
+from harn.systemd.notify import ServiceManager
+
+DATABASE = "events.sqlite"
+EVENT_LOG_AWAY = "event log away"
 
 
-def make_service(
-    options: ServeOptions,
-    reactor: Any,
-    environ: Mapping[str, str],
-    program: Program | None = None,
-    inheritance: Inheritance | None = None,
-    passed: int | None = None,
-) -> Orchestrator:
+def make_server(
+    options: ServeOptions, reactor: Any, environ: Mapping[str, str], lock: StateDirectoryLock | None = None
+) -> Server:
     """
-    Make the server as a service; it is put together when it starts.
+    Make a server without features.
 
-    :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
-    :param passed: the descriptor of a listening socket that the service manager passed.
+    :param lock: of the state directory; checked with each heartbeat.
     """
-
-    def say_error(message: str) -> None:
-        print(visible(f"error: {message}"), file=sys.stderr, flush=True)  # noqa: T201 - for the operator, whatever is logged
-
-    lock = StateDirectoryLock(options.state_dir)
-    service_manager = ServiceManager.of(reactor, environ)
-    launch = Launch(
-        service_manager=service_manager,
-        program=program,
-        environ=environ,
-        old_process=None if inheritance is None else OldProcess(reactor, inheritance),
-        passed=passed,
-        watchdog=lambda: Watchdog.of(reactor, service_manager, environ),
-        terminal=lambda: Terminal.of_process(reactor),
+    wall, lifecycle = WallClock(), Lifecycle()
+    store = SQLiteStore.at(
+        os.path.join(options.state_dir, DATABASE),
+        reactor,
+        wall=wall,
+        guard=None if lock is None else lock.check,
+        evidence=(state_path(options.state_dir),),
     )
+    interpreters = make_interpreters(options, reactor, environ, lifecycle)
+    server = Server(Runtime(reactor, wall), options, environ, lifecycle, store, interpreters)
+    server.readiness.add(EVENT_LOG_AWAY, store.available)
+    server.services.add_closing(store.close)
+    Counting(server.metrics, lifecycle)
+    log_deliveries(lifecycle)
+    follow_log_level(server, threshold)
+    server.add(make_surroundings(options, environ, read_or_make_key(options.state_dir)))
+    return server
 
-    def put_together() -> Server:
-        return assemble(options, reactor, environ, service_manager, lock, takes_over=inheritance is not None)
 
-    return Orchestrator(reactor, lock, put_together, say_error, launch)
+def follow_log_level(server: Server, level: Threshold) -> None:
+    """Set the minimum log level that the settings of each generation name, unless the options say one."""
+    if server.options.log_level is None:
+        server.lifecycle.subscribe(SettingsChanged, lambda event: level.change(event.settings.log_level))
+
+
+def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], lifecycle: Lifecycle) -> Any:
+    """Make the service that runs handlers, in the way that the options say."""
+    secrets = SecretReader(FileReader(reactor, WallClock()), environ).read
+    if options.vm == "inline":
+        from harn.vm.inline import InlineInterpreters
+
+        return InlineInterpreters(reactor, secrets)
+    from harn.vm.process import ChildInterpreters
+
+    return ChildInterpreters(reactor, secrets, lifecycle)
+
+
+@frozen
+class SecretReader:
+    """
+    Reads the secrets that handlers ask for.
+
+    :ivar files: reads them, and nothing else: one in a file that hangs keeps only other secrets waiting.
+    """
+
+    files: FileReader
+    environ: Mapping[str, str]
+
+    def read(self, trigger_id: str, reference: str) -> Deferred[bytes]:
+        """Return a Deferred of the value of a secret."""
+        reading: Deferred[bytes] = self.files.read(self._resolve, reference, what=f"secret {reference}")
+        return reading
+
+    def _resolve(self, reference: str) -> bytes:
+        return SecretChain.from_environment(self.environ).resolve(parse_secret_reference(reference))
+
+
+def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> ExternalInputs:
+    """Return what each reload reads beside the manifest and its modules."""
+    certificate, key = options.cert, options.key
+    if certificate is None or key is None:
+        return ExternalInputs(environ=environ, hash_key=hash_key, settle=SETTLE)
+    return ExternalInputs(
+        environ=environ,
+        certificate_files=(certificate, key),
+        load_certificate=lambda: load_context(certificate, key),
+        hash_key=hash_key,
+        settle=SETTLE,
+    )
 
 
 def assemble(
@@ -81,3 +137,21 @@ def assemble(
         install(server)
     server.lifecycle.seal()
     return server
+
+
+@frozen(kw_only=True)
+class Assembly:
+    """Everything that a server is put together from, when it starts; see `assemble`."""
+
+    options: ServeOptions
+    reactor: Any
+    environ: Mapping[str, str]
+    service_manager: ServiceManager | None = None
+    lock: StateDirectoryLock | None = None
+    takes_over: bool = False
+
+    def make(self) -> Server:
+        """Put a server together."""
+        return assemble(
+            self.options, self.reactor, self.environ, self.service_manager, self.lock, takes_over=self.takes_over
+        )

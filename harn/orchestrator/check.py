@@ -17,14 +17,13 @@ from harn.errors import ManifestInvalid, StageFailed
 from harn.lifecycle import Lifecycle
 from harn.model.problem import Problem
 from harn.options import ServeOptions
-from harn.orchestrator.core import make_interpreters, make_surroundings
+from harn.orchestrator.assemble import make_interpreters, make_surroundings
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import DEFAULT_TIMEOUT
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
-from harn.reload.settling import read_settled
-from harn.reload.stages import Stages
+from harn.reload.runs import Stages
 from harn.reload.targets import Targets
 
 
@@ -64,7 +63,7 @@ async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     try:
         async with AsyncExitStack() as stack:
-            _, inputs = await read_settled(builder, stages, None)
+            _, inputs = await builder.read_settled(stages, None)
             triggers, modules = len(inputs.manifest.triggers), len(inputs.bundle.modules)
             warnings = inputs.warnings
             prepared = await stages.run("resolve", builder.resolve(inputs, None, stack, afresh=True))

@@ -13,7 +13,7 @@ from harn.dispatch import feature as dispatch
 from harn.history import feature as history
 from harn.listener import feature as listener
 from harn.options import ServeOptions
-from harn.orchestrator import admin_api, maintenance, publish, recovery
+from harn.orchestrator import maintenance, publish, recovery, status
 from harn.reload import feature as reload
 from harn.rollout import feature as rollout
 from harn.server import Server
@@ -44,6 +44,6 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield statistics.install
     if options.watch:
         yield watch.install
-    yield admin_api.install_server_operations
-    yield admin_api.install_synthetic_events
-    yield admin_api.install
+    yield status.install
+    yield dispatch.install_synthetic_events
+    yield listener.install_admin

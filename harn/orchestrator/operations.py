@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from attrs import frozen
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from harn.dispatch.dispatcher import Dispatcher
     from harn.observability.metrics import Metrics
     from harn.orchestrator.recovery import Recovery
+    from harn.orchestrator.status import ServerStatus
     from harn.reload.coordinator import Coordinator
     from harn.statistics.backlogs import Backlogs
     from harn.store.event_log import Record
@@ -35,20 +35,9 @@ RECENT = 20
 """Attempts that an inspection shows."""
 
 
-class DescribesItself(Protocol):
-    """A source of the document of the state file."""
-
-    def __call__(self) -> Mapping[str, Any]:
-        """Return the current document."""
-
-
 @frozen(kw_only=True)
 class ServerService:
-    """
-    The service behind the operations on a server.
-
-    :ivar document: returns what the state file says now.
-    """
+    """The service behind the operations on a server."""
 
     store: IStore
     metrics: Metrics
@@ -57,7 +46,7 @@ class ServerService:
     coordinator: Coordinator
     recovery: Recovery
     backlogs: Backlogs
-    document: DescribesItself
+    status: ServerStatus
 
 
 class NoParameters(Parameters, frozen=True, kw_only=True):
@@ -256,14 +245,23 @@ async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -
     """Show the state of the server: triggers, connectors, what is under way, the last attempts."""
     with suppress(EventLogUnavailable):  # then it shows what was known a moment ago
         await server.backlogs.refresh()
-    document = {**server.document(), "pinned": await server.coordinator.is_pinned()}
+    pinned = await server.coordinator.is_pinned()
+    document = server.status.snapshot().document()
+    head = document.head
     newest = await server.store.event_log.latest(OUTBOX)
     recent = await server.store.event_log.read(OUTBOX, max(0, newest - RECENT), RECENT)
     return Inspection(
-        triggers=tuple(document["triggers"]),
-        connectors=tuple(document["connectors"]),
-        activations=msgspec.convert(document["activations"], tuple[Activation, ...]),
-        snapshot=msgspec.convert({name: document[name] for name in Snapshot.__struct_fields__}, Snapshot),
+        triggers=document.triggers,
+        connectors=head.connectors,
+        activations=head.activations,
+        snapshot=Snapshot(
+            status=head.status,
+            bind=head.bind,
+            generation=head.generation,
+            digest=head.digest,
+            pinned=pinned,
+            last_reload=head.last_reload,
+        ),
         dispatcher=InHand(
             in_flight=len(server.dispatcher.in_progress),
             queued=server.dispatcher.queued,

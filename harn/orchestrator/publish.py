@@ -1,5 +1,7 @@
 """
-Publication of a server's state: records on its own topics, the state file, metrics. A failure does not end the server.
+Publication of a server's state: records on its own topics, the state file, metrics, notices to the service manager.
+
+A failure does not end the server.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from harn.lifecycle import VersionEnded
+from harn.lifecycle import Lifecycle, ServerStarted
 from harn.observability.metrics import Metrics
 from harn.orchestrator.running import state_path
 from harn.orchestrator.state_file import StateFile
-from harn.orchestrator.status import snapshot
+from harn.orchestrator.status import ServerStatus
+from harn.reload.events import ReloadBegan, ReloadEnded
 from harn.reload.interfaces import IReloadPublisher
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
 from harn.reload.results import ProbationInfo, ProblemInfo, RampInfo
 from harn.rollout.events import RolloutRecorded
 from harn.server import RecordWriter, Server
+from harn.systemd.notify import LONGEST_STATUS, ServiceManager, shortened
 
 log = Logger(namespace="harn")
 
@@ -197,7 +201,6 @@ class Publisher:
 
     def rollout_recorded(self, event: RolloutRecorded) -> None:
         """Append a record about a generation after its adoption, without waiting for it."""
-        self._state_file.save_soon()
         noting = Deferred.fromCoroutine(self._records.note(MANIFEST, event.kind, to_builtins(event.payload)))
         noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=event.kind))
 
@@ -248,9 +251,40 @@ class Publisher:
 def install(server: Server) -> None:
     """Add the state file and what publishes reloads."""
     path = state_path(server.options.state_dir)
-    state_file = server.add(StateFile(path, server.reactor, server.in_thread, lambda: snapshot(server)))
+    status = server.add(ServerStatus(server))
+    state_file = server.add(StateFile(path, server.reactor, server.in_thread, status))
+    state_file.follow(server.lifecycle)
     publisher = Publisher(server.reactor, server.records, state_file, server.metrics)
     server.add(publisher, Publisher, IReloadPublisher)
-    server.lifecycle.subscribe(VersionEnded, lambda event: state_file.save_soon())
     server.lifecycle.subscribe(RolloutRecorded, publisher.rollout_recorded)
     server.services.add_closing(publisher.close)
+    Notices(server[ServiceManager], server.lifecycle)
+
+
+class Notices:
+    """Notifies ``service_manager`` of the server's start, and of each reload: that it runs, and how it ended."""
+
+    def __init__(self, service_manager: ServiceManager, lifecycle: Lifecycle) -> None:
+        self._service_manager = service_manager
+        lifecycle.subscribe(ServerStarted, self._started)
+        lifecycle.subscribe(ReloadBegan, self._began)
+        lifecycle.subscribe(ReloadEnded, self._ended)
+
+    def _started(self, event: ServerStarted) -> None:
+        self._service_manager.ready(f"generation {event.generation} serves")
+
+    def _began(self, event: ReloadBegan) -> None:
+        self._service_manager.reloading()
+
+    def _ended(self, event: ReloadEnded) -> None:
+        self._service_manager.reloaded(None if event.report is None else status_of(event.report))
+
+
+def status_of(report: ReloadReport) -> str:
+    """Return in one line how a reload ended, and what serves."""
+    serves = f"generation {report.generation} serves"
+    if report.ok:
+        return serves
+    why = shortened(report.error or "unknown", LONGEST_STATUS - len(serves) - 60)
+    what = f"reload failed at {report.stage or 'unknown'}" if report.status == ERROR else f"reload {report.status}"
+    return f"{what}: {why}; {serves}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import evolve, frozen
 from msgspec import structs
@@ -68,11 +68,7 @@ class Predecessor:
 
 
 class Recovery:
-    """
-    Recovers after a restart.
-
-    :param drain_timeout: gives the seconds that revived versions may drain.
-    """
+    """Recovers after a restart."""
 
     def __init__(
         self,
@@ -81,7 +77,6 @@ class Recovery:
         reviver: Reviver,
         dispatcher: Dispatcher,
         drains: Drains,
-        drain_timeout: Callable[[], float],
         registry: Registry,
     ) -> None:
         self._wall = wall
@@ -90,7 +85,6 @@ class Recovery:
         self._reviver = reviver
         self._dispatcher = dispatcher
         self._drains = drains
-        self._drain_timeout = drain_timeout
         self._lock = DeferredLock()
         self._before = Predecessor()
 
@@ -148,7 +142,7 @@ class Recovery:
             self._dispatcher.take_over(backlog)
             for binding in revived:
                 binding.release()  # of a trigger that is gone, the retries keep the newest only
-            self._drains.begin(0, revived, self._drain_timeout())
+            self._drains.begin(0, revived)
             log.info("{count} unfinished deliveries go on", count=recovery.recovered)
         return recovery.recovered
 
@@ -212,7 +206,6 @@ def install(server: Server) -> None:
             server[Reviver],
             server[Dispatcher],
             server[Drains],
-            lambda: server.settings.reload.drain_timeout,
             server[Registry],
         )
     )

@@ -8,6 +8,7 @@ takes another's place, or hands its own over, begins and ends a little otherwise
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -23,26 +24,33 @@ from zope.interface import implementer
 from harn.circuits.service import Circuits
 from harn.dispatch.pauses import Pauses
 from harn.errors import HarnError, ShuttingDown
+from harn.lifecycle import ServerStarted
 from harn.listener.port import ServerPort
-from harn.orchestrator.process import import_early, raise_open_files, set_switch_interval
+from harn.model.display import visible
+from harn.options import ServeOptions
+from harn.orchestrator.assemble import Assembly
+from harn.orchestrator.process import raise_open_files, set_switch_interval
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.shutdown import drain, end_unserved
-from harn.orchestrator.signals import Signals
-from harn.orchestrator.startup import build_first_generation, note_start, open_port, recover
+from harn.orchestrator.signals import ISignalReceiver, Signals, Terminal
 from harn.orchestrator.state_directory import make_private
-from harn.orchestrator.status import status_line
-from harn.orchestrator.terminal import Terminal
-from harn.orchestrator.upgradable import UpgradableServer
+from harn.orchestrator.steps import (
+    UpgradableServer,
+    build_first_generation,
+    drain,
+    end_unserved,
+    note_start,
+    open_port,
+    recover,
+)
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.server import Server, ended_in_time
 from harn.store.lock import StateDirectoryLock
-from harn.systemd.notify import ServiceManager
+from harn.systemd.notify import ServiceManager, Watchdog
 from harn.upgrade.interfaces import IServerLife
-from harn.upgrade.new_process import NewProcess
 from harn.upgrade.old_process import OldProcess
-from harn.upgrade.program import Program
-from harn.upgrade.upgrade import Upgrade
+from harn.upgrade.program import Inheritance, Program
+from harn.upgrade.upgrade import NewProcess, Upgrade
 
 log = Logger(namespace="harn")
 
@@ -60,8 +68,7 @@ class Launch:
     :ivar environ: what a new program of an upgrade is started with.
     :ivar old_process: the program whose place it takes, if any.
     :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
-    :ivar watchdog: makes the watchdog of the service manager, if it expects one.
-    :ivar terminal: finds the terminal of the process, if it has one; called when the service starts, after any fork.
+    :ivar has_terminal: the process may have a terminal, with which it ends.
     """
 
     service_manager: ServiceManager
@@ -69,16 +76,15 @@ class Launch:
     environ: Mapping[str, str] = field(factory=dict)
     old_process: OldProcess | None = None
     passed: int | None = None
-    watchdog: Callable[[], Service | None] = lambda: None
-    terminal: Callable[[], Terminal | None] = lambda: None
+    has_terminal: bool = False
 
 
-@implementer(IServerLife)
+@implementer(IServerLife, ISignalReceiver)
 class Orchestrator(Service):
     """
     The server, as a Twisted service.
 
-    :param assemble: puts the parts together; called when the service starts, after any fork.
+    :param assembly: puts the parts together when the service starts, after any fork.
     :param say_error: shows an operator why the server did not start.
     :param launch: how this program was started, and its options.
     :ivar exit_code: what the process should exit with.
@@ -89,13 +95,13 @@ class Orchestrator(Service):
         self,
         reactor: Any,
         lock: StateDirectoryLock,
-        assemble: Callable[[], Server],
+        assembly: Assembly,
         say_error: Callable[[str], None],
         launch: Launch | None = None,
     ) -> None:
         self._reactor = reactor
         self._lock = lock
-        self._assemble = assemble
+        self._assembly = assembly
         self._say_error = say_error
         self._server: Server | None = None
         self._starting: Deferred[None] | None = None
@@ -103,7 +109,7 @@ class Orchestrator(Service):
         self._is_ready = False
         self._is_terminated = False
         self._is_stopping = False
-        self._signals = Signals(reactor, self._hang_up, self._terminate, self._upgrade)
+        self._signals = Signals(reactor, self)
         launch = Launch(ServiceManager(reactor, None)) if launch is None else launch
         self._launch = launch
         self._service_manager = launch.service_manager
@@ -120,7 +126,7 @@ class Orchestrator(Service):
     def startService(self) -> None:
         """Begin to start; `started` fires when it serves."""
         Service.startService(self)
-        self._terminal = self._launch.terminal()
+        self._terminal = Terminal.of_process(self._reactor) if self._launch.has_terminal else None
         if self._terminal is not None:
             self._terminal.startService()  # type: ignore[no-untyped-call]
         self._signals.install()
@@ -135,7 +141,7 @@ class Orchestrator(Service):
 
     # Signals
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """
         Reload; what comes before the first generation serves, or during an upgrade, is kept until then.
 
@@ -145,14 +151,14 @@ class Orchestrator(Service):
             self._new_process.send_signal("HUP")
         elif self._terminal is not None and self._terminal.is_lost():
             log.info("the terminal is gone, and with it this server, which ran in its foreground")
-            self._terminate()
+            self.terminate()
         elif not self._is_ready or self._server is None or self._upgrading.is_running:
             self._hung_up = True
         elif not self._is_stopping:
             reloading = self._server[Coordinator].reload(ReloadRequest(source="signal", actor="signal"))
             reloading.addErrback(lambda failure: log.warn("no reload: {why}", why=failure.getErrorMessage()))
 
-    def _upgrade(self) -> None:
+    def upgrade(self) -> None:
         """Begin to hand over to a new program."""
         before = self._launch.old_process
         if not self._is_ready or self._server is None or self._is_stopping or self._new_process is not None:
@@ -188,9 +194,10 @@ class Orchestrator(Service):
     def _hang_up_if_kept(self) -> None:
         kept, self._hung_up = self._hung_up, False
         if kept:
-            self._hang_up()
+            self.hang_up()
 
-    def _terminate(self) -> None:
+    def terminate(self) -> None:
+        """Begin to end the server."""
         self._is_terminated = True
         log.info("shutting down; a second signal ends the server at once")
         self._end_reactor()
@@ -207,7 +214,7 @@ class Orchestrator(Service):
         set_switch_interval()
         before = self._launch.old_process
         self._hold_state_directory()
-        server = self._server = self._assemble()
+        server = self._server = self._assembly.make()
         await server[Publisher].leave_state()  # until the port is open
         server.services.startService()
         await server.store.open()
@@ -224,11 +231,10 @@ class Orchestrator(Service):
         if self._is_stopping:
             return
         log.info("HTTP listener ready on {url}", url=url, announce=True)
-        self._service_manager.ready(status_line(server))
-        self._reactor.callInThread(import_early)
-        self._watchdog = self._launch.watchdog()
+        server.lifecycle.emit(ServerStarted(url, server[Coordinator].generation))
+        self._watchdog = Watchdog.of(self._reactor, self._service_manager, self._launch.environ)
         if self._watchdog is not None:
-            self._watchdog.startService()
+            self._watchdog.startService()  # type: ignore[no-untyped-call]
         if before is not None:
             before.take_over_rest(UpgradableServer(server))
         self.started.callback(url)
@@ -332,3 +338,43 @@ class Orchestrator(Service):
 def problems_of(report: ReloadReport) -> str:
     """Return why the first generation was not built: every problem on a line of its own."""
     return "\n".join(str(problem) for problem in report.problems) or report.error or "unknown"
+
+
+def make_service(
+    options: ServeOptions,
+    reactor: Any,
+    environ: Mapping[str, str],
+    program: Program | None = None,
+    inheritance: Inheritance | None = None,
+    passed: int | None = None,
+) -> Orchestrator:
+    """
+    Make the server as a service, for twistd and the command line; it is put together when it starts.
+
+    :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
+    :param passed: the descriptor of a listening socket that the service manager passed.
+    """
+    lock = StateDirectoryLock(options.state_dir)
+    service_manager = ServiceManager.of(reactor, environ)
+    launch = Launch(
+        service_manager=service_manager,
+        program=program,
+        environ=environ,
+        old_process=None if inheritance is None else OldProcess(reactor, inheritance),
+        passed=passed,
+        has_terminal=True,
+    )
+    assembly = Assembly(
+        options=options,
+        reactor=reactor,
+        environ=environ,
+        service_manager=service_manager,
+        lock=lock,
+        takes_over=inheritance is not None,
+    )
+    return Orchestrator(reactor, lock, assembly, print_error, launch)
+
+
+def print_error(message: str) -> None:
+    """Show an operator an error, whatever is logged."""
+    print(visible(f"error: {message}"), file=sys.stderr, flush=True)  # noqa: T201

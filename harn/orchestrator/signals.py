@@ -1,9 +1,14 @@
 """
-Signals, as calls on the reactor thread.
+Signals, as calls on the reactor thread, and the terminal whose end SIGHUP may report.
 
 SIGHUP, SIGUSR1 and SIGUSR2 are held back or caught from the first moment, since their default action ends the process;
 what comes before the server is ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs,
 which sets its own then; a second one ends the process at once.
+
+When the window of a terminal is closed, the kernel sends SIGHUP. A program in the foreground ends then, as expected; a
+server that took the signal for a reload would continue unseen, with the state directory and the port. In the
+background, without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload even after it
+was closed.
 """
 
 from __future__ import annotations
@@ -14,7 +19,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from harn.observability.outputs import outputs
+from twisted.application.internet import TimerService
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import Interface
+
+from harn.observability.outputs import Outputs, outputs
 from harn.signals import CAUGHT
 
 ENDED_AT_ONCE = 1
@@ -28,28 +37,31 @@ def hold_back() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
 
 
+class ISignalReceiver(Interface):
+    """The server that signals are sent to."""
+
+    def hang_up() -> None:
+        """Called for each SIGHUP."""
+
+    def upgrade() -> None:
+        """Called for each SIGUSR2."""
+
+    def terminate() -> None:
+        """Called for the first SIGTERM or SIGINT."""
+
+
 class Signals:
     """
     Turns signals into calls.
 
     :param reactor: an `IReactorCore` and `IReactorFromThreads`.
-    :param hang_up: called for each SIGHUP; ``upgrade`` for each SIGUSR2; ``terminate`` for the first SIGTERM or SIGINT.
-    :param reopen: called for each SIGUSR1, and before each ``hang_up``.
+    :param logs: are reopened for each SIGUSR1, and before each ``hang_up``.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        hang_up: Callable[[], None],
-        terminate: Callable[[], None],
-        upgrade: Callable[[], None],
-        reopen: Callable[[], None] = outputs.reopen,
-    ) -> None:
+    def __init__(self, reactor: Any, receiver: ISignalReceiver, logs: Outputs = outputs) -> None:
         self._reactor = reactor
-        self._hang_up = hang_up
-        self._upgrade = upgrade
-        self._reopen = reopen
-        self._terminate = terminate
+        self._receiver = receiver
+        self._logs = logs
         self._terminating = False
         self._restored = False
         self._previous: dict[int, tuple[Any, Any]] = {}
@@ -84,19 +96,57 @@ class Signals:
         self._catch(signal.SIGINT, self._on_termination)
 
     def _on_hang_up(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._reopen)
-        self._reactor.callFromThread(self._hang_up)
+        self._reactor.callFromThread(self._logs.reopen)
+        self._reactor.callFromThread(self._receiver.hang_up)
 
     def _on_reopen(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._reopen)
+        self._reactor.callFromThread(self._logs.reopen)
 
     def _on_upgrade(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._upgrade)
+        self._reactor.callFromThread(self._receiver.upgrade)
 
     def _on_termination(self, number: int, frame: FrameType | None) -> None:
         if self._terminating:
             # The interpreters end when their parent's end of the pipe closes.
-            outputs.flush(LAST_WORDS)
+            self._logs.flush(LAST_WORDS)
             os._exit(ENDED_AT_ONCE)
         self._terminating = True
-        self._reactor.callFromThread(self._terminate)
+        self._reactor.callFromThread(self._receiver.terminate)
+
+
+INTERVAL = 1.0
+"""Seconds between two looks whether the process is still in the foreground."""
+DEVICE = "/dev/tty"
+
+
+class Terminal(TimerService):
+    """
+    Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
+
+    :param in_foreground: returns whether it is now; raises `OSError` when the terminal is gone.
+    """
+
+    def __init__(self, clock: IReactorTime, in_foreground: Callable[[], bool]) -> None:
+        super().__init__(INTERVAL, self.is_lost)  # type: ignore[no-untyped-call]
+        self.clock: IReactorTime = clock
+        self._in_foreground = in_foreground
+        self._was_in_foreground = False
+
+    @classmethod
+    def of_process(cls, clock: IReactorTime) -> Terminal | None:
+        """Return the terminal of this process; None if it has none, or must outlive it."""
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            return None
+        try:
+            descriptor = os.open(DEVICE, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        return cls(clock, lambda: os.tcgetpgrp(descriptor) == os.getpgrp())
+
+    def is_lost(self) -> bool:
+        """Return whether the terminal is gone, and this process was in its foreground when it was there last."""
+        try:
+            self._was_in_foreground = self._in_foreground()
+        except OSError:
+            return self._was_in_foreground
+        return False

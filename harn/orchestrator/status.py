@@ -1,28 +1,246 @@
-"""The status of a server: in the state file, in records of its life, and in one line."""
+"""The status of a server: in the state file, in answers to ``inspect``, in records of its life, and in one line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
+from attrs import frozen
 
+import harn
 from harn.circuits.service import Circuits
+from harn.clocks import rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.pauses import Pauses
+from harn.listener.endpoint import Bind
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
-from harn.orchestrator.state_file import ServerFacts, ServerState, describe
+from harn.observability.counts import NO_COUNTS, VersionCounts
+from harn.orchestrator import operations
+from harn.orchestrator.operations import Activation, LastReload, ServerService, TriggerInfo
+from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.coordinator import Coordinator
+from harn.reload.report import ReloadReport
 from harn.server import Server
 from harn.statistics.backlogs import Backlogs
+from harn.statistics.figures import Figures, TriggerFigures
 from harn.statistics.totals import TriggerTotals
+from harn.store.holds import ALL
+from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.registry import Registry
+from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 
 LIFECYCLE = "orchestrator.lifecycle"
 """The topic of a server's start and end."""
+
+_encoder = msgspec.json.Encoder()
+
+NO_FIGURES = Figures()
+"""Of triggers that nothing has happened to."""
+
+
+@frozen(kw_only=True)
+class ServerFacts:
+    """
+    The constant facts of a running server.
+
+    :ivar host: the bound address, and ``port`` the real port.
+    :ivar manifest_path: absolute; so is ``state_dir``.
+    :ivar started_at: seconds, Unix.
+    :ivar secret_provider_chain: for example ``env -> keyring``.
+    :ivar event_log_location: a path or URL without credentials, or None.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    manifest_path: str
+    state_dir: str
+    started_at: float
+    pid: int
+    secret_provider_chain: str
+    event_log_backend: str
+    event_log_location: str | None
+    role: str
+
+
+@frozen(kw_only=True)
+class ServerState:
+    """
+    The changing state of a running server.
+
+    :ivar pinned: the live generation took the place of files that are not to be adopted; see `Pin`.
+    :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
+    :ivar counts: by the key of a version; ``figures``: of each trigger. ``paused``: ids of triggers, or `ALL`.
+    :ivar circuits: by trigger id, the state of each circuit.
+    :ivar last_reload: None before the first.
+    :ivar stopped_at: seconds, Unix; None while it runs.
+    """
+
+    generation: int
+    digest: str
+    pinned: bool
+    bindings: Iterable[BindingVersion]
+    counts: Mapping[str, VersionCounts]
+    figures: Figures = NO_FIGURES
+    paused: Collection[str] = ()
+    circuits: Mapping[str, str] = {}
+    ramps: Mapping[str, Ramp] = NO_RAMPS
+    last_reload: ReloadReport | None = None
+    stopped_at: float | None = None
+
+
+class StateHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The document of the state file, without its triggers."""
+
+    status: str
+    harn_version: str
+    role: str
+    pid: int
+    bind: str
+    listener_url: str
+    manifest_path: str
+    state_dir: str
+    started_at: str
+    stopped_at: str | None
+    secret_provider_chain: str
+    event_log_backend: str
+    event_log_location: str | None
+    generation: int
+    digest: str
+    pinned: bool
+    last_reload: LastReload | None
+    connectors: tuple[str, ...]
+    activations: tuple[Activation, ...]
+
+
+@frozen
+class StateDocument:
+    """The document of the state file."""
+
+    head: StateHead
+    triggers: tuple[TriggerInfo, ...]
+
+    def encode(self) -> bytes:
+        """Write it for people, too: a line for each value, and one for each of perhaps ten thousand triggers."""
+        head = msgspec.json.format(_encoder.encode(self.head), indent=2).removesuffix(b"\n}")
+        lines = _encoder.encode_lines(self.triggers).rstrip(b"\n").replace(b"\n", b",\n    ")
+        triggers = b"[\n    " + lines + b"\n  ]" if lines else b"[]"
+        return head + b',\n  "triggers": ' + triggers + b"\n}\n"
+
+
+def describe(facts: ServerFacts, state: ServerState) -> StateDocument:
+    """Make the document."""
+    bindings = list(state.bindings)
+    return StateDocument(_head(facts, state, bindings), tuple(_entries(state, bindings)))
+
+
+def _head(facts: ServerFacts, state: ServerState, bindings: Iterable[BindingVersion]) -> StateHead:
+    bind = Bind(facts.host, facts.port)
+    replaced = {ramp.stable for ramp in state.ramps.values()}  # a trigger on a ramp is in force once
+    in_force = (binding for binding in bindings if binding.state == ACTIVE and binding not in replaced)
+    providers = Counter(binding.spec.provider for binding in in_force)
+    return StateHead(
+        status=RUNNING if state.stopped_at is None else STOPPED,
+        harn_version=harn.__version__,
+        role=facts.role,
+        pid=facts.pid,
+        bind=str(bind),
+        listener_url=bind.url(tls=facts.tls),
+        manifest_path=facts.manifest_path,
+        state_dir=facts.state_dir,
+        started_at=rfc3339(facts.started_at),
+        stopped_at=shown_time(state.stopped_at),
+        secret_provider_chain=facts.secret_provider_chain,
+        event_log_backend=facts.event_log_backend,
+        event_log_location=facts.event_log_location,
+        generation=state.generation,
+        digest=state.digest,
+        pinned=state.pinned,
+        last_reload=None if state.last_reload is None else describe_reload(state.last_reload),
+        connectors=tuple(sorted(providers)),
+        activations=tuple(
+            Activation(provider=provider, binding_count=providers[provider]) for provider in sorted(providers)
+        ),
+    )
+
+
+def _entries(state: ServerState, bindings: Iterable[BindingVersion]) -> Iterator[TriggerInfo]:
+    counts, figures, is_all_paused = state.counts, state.figures, ALL in state.paused
+    for binding in bindings:
+        yield entry(
+            binding,
+            counts.get(binding.key, NO_COUNTS),
+            figures.of(binding.id),
+            _share_on_ramp(binding, state.ramps),
+            is_all_paused or binding.id in state.paused,
+            state.circuits.get(binding.id),
+        )
+
+
+def describe_reload(report: ReloadReport) -> LastReload:
+    """Return the entry ``last_reload``."""
+    return LastReload(
+        source=report.source,
+        actor=report.actor,
+        status=report.status,
+        at=rfc3339(report.at),
+        error=report.error,
+    )
+
+
+def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float | None:
+    ramp = ramps.get(binding.id)
+    return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
+
+
+def entry(
+    binding: BindingVersion,
+    counts: VersionCounts,
+    figures: TriggerFigures,
+    share: float | None,
+    paused: bool,
+    circuit: str | None,
+) -> TriggerInfo:
+    """
+    Make the entry of one version, with the figures of its trigger; by position, since there may be ten thousand.
+
+    :param share: of its trigger's new deliveries (0 to 1); None leaves it out.
+    :param circuit: the state of its trigger's circuit; None if it has none.
+    """
+    spec = binding.spec
+    return TriggerInfo(
+        binding.id,
+        spec.provider,
+        spec.kind,
+        spec.handler_kind,
+        binding.version,
+        binding.state,
+        msgspec.UNSET if share is None else round(share * 100.0, 4),
+        counts.received,
+        figures.refused,
+        counts.dispatched,
+        counts.failed,
+        counts.dead,
+        binding.in_flight,
+        figures.accepted,
+        figures.running,
+        figures.waiting,
+        figures.dead,
+        shown_time(figures.last_success),
+        shown_time(figures.last_failure),
+        shown_time(figures.next_due),
+        paused,
+        circuit,
+    )
+
+
+def shown_time(at: float | None) -> str | None:
+    """Return a time (seconds, Unix) as documents have it."""
+    return None if at is None else rfc3339(at)
 
 
 def status_line(server: Server) -> str:
@@ -85,38 +303,72 @@ async def note_life(server: Server, kind: str, *facts: msgspec.Struct, **more: o
     await server.note(LIFECYCLE, kind, {**payload, **more})
 
 
-def snapshot(server: Server) -> Callable[[], dict[str, Any]]:
-    """
-    Read the state of the server, and return what makes the state file's document of it.
+@frozen
+class ServerSnapshot:
+    """The status of a server at one moment."""
 
-    That may be called in a thread: it takes a while for ten thousand triggers.
-    """
-    coordinator, port, registry, options = server[Coordinator], server[ServerPort], server[Registry], server.options
-    live = coordinator.current
-    facts = ServerFacts(
-        host=port.bind.host,
-        port=port.bind.port,
-        tls=port.has_tls,
-        manifest_path=options.manifest,
-        state_dir=options.state_dir,
-        started_at=server.started_at,
-        pid=os.getpid(),
-        secret_provider_chain="" if live is None else live.inputs.secret_chain,
-        event_log_backend=server.store.backend,
-        event_log_location=server.store.location,
-        role=options.role,
+    facts: ServerFacts
+    state: ServerState
+
+    def document(self) -> StateDocument:
+        """Return the document of the state file. May be called in a thread: ten thousand triggers take a while."""
+        return describe(self.facts, self.state)
+
+    def encode(self) -> bytes:
+        """Return the text of the state file; as `document`."""
+        return self.document().encode()
+
+
+@frozen
+class ServerStatus:
+    """The present status of a server."""
+
+    server: Server
+
+    def snapshot(self) -> ServerSnapshot:
+        """Read the status."""
+        server = self.server
+        coordinator, port, registry, options = server[Coordinator], server[ServerPort], server[Registry], server.options
+        live = coordinator.current
+        facts = ServerFacts(
+            host=port.bind.host,
+            port=port.bind.port,
+            tls=port.has_tls,
+            manifest_path=options.manifest,
+            state_dir=options.state_dir,
+            started_at=server.started_at,
+            pid=os.getpid(),
+            secret_provider_chain="" if live is None else live.inputs.secret_chain,
+            event_log_backend=server.store.backend,
+            event_log_location=server.store.location,
+            role=options.role,
+        )
+        state = ServerState(
+            generation=coordinator.generation,
+            digest="" if live is None else live.digest,
+            pinned=live is not None and live.pin is not None,
+            bindings=list(registry),
+            counts=server.metrics.versions,
+            paused=server[Pauses].names(),
+            circuits=server[Circuits].states(),
+            figures=server[Backlogs].figures(server[TriggerTotals]),
+            ramps=registry.ramps,
+            last_reload=coordinator.last,
+            stopped_at=server.stopped_at,
+        )
+        return ServerSnapshot(facts, state)
+
+
+def install(server: Server) -> None:
+    """Add the operations on the server as a whole."""
+    whole = ServerService(
+        store=server.store,
+        metrics=server.metrics,
+        registry=server[Registry],
+        dispatcher=server[Dispatcher],
+        coordinator=server[Coordinator],
+        recovery=server[Recovery],
+        backlogs=server[Backlogs],
+        status=server[ServerStatus],
     )
-    state = ServerState(
-        generation=coordinator.generation,
-        digest="" if live is None else live.digest,
-        pinned=live is not None and live.pin is not None,
-        bindings=list(registry),
-        counts=server.metrics.versions,
-        paused=server[Pauses].names(),
-        circuits=server[Circuits].states(),
-        figures=server[Backlogs].figures(server[TriggerTotals]),
-        ramps=registry.ramps,
-        last_reload=coordinator.last,
-        stopped_at=server.stopped_at,
-    )
-    return partial(describe, facts, state)
+    server.operations.add(whole, *operations.OPERATIONS)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import evolve
+from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.connectors.interfaces import IEventSink
+from harn.connectors.interfaces import IEventSink, IExamples, NormalizedEvent
 from harn.manifest.settings import OrchestratorSettings
 from harn.reload.candidate import make_route
 from harn.reload.connections import quiesce
@@ -24,6 +25,7 @@ from harn.triggers.registry import Registry
 from harn.triggers.routing import Ramp
 
 
+@implementer(IExamples)
 class LiveGeneration:
     """
     The live generation and routes.
@@ -54,6 +56,11 @@ class LiveGeneration:
         """Made of the live generation's number and digest."""
         digest = "" if self.current is None else self.current.digest
         return f'"{self.number}-{digest.removeprefix("sha256:")[:16]}"'
+
+    def example(self, trigger_id: str) -> NormalizedEvent | None:
+        """See `IExamples.example`."""
+        shared = None if self.current is None else self.current.connectors.get(trigger_id)
+        return None if shared is None else shared.value.example()
 
     def adopt(self, candidate: Candidate) -> None:
         """Make the candidate's generation the live one."""
@@ -108,7 +115,7 @@ class LiveGeneration:
             self.registry.end_ramp(winner.id, winner, bindings, self._wall.seconds())
         self._table.swap(tree, live.number)
         losers = [ramp.stable if winner is ramp.fresh else ramp.fresh for ramp, winner in ending.items()]
-        self._drains.begin(live.number, losers, live.inputs.manifest.orchestrator.reload.drain_timeout)
+        self._drains.begin(live.number, losers)
         self.current = evolve(live, bindings=bindings, routes=routes, tree=tree, ramps=ramps)
         return frozenset(ending)
 

@@ -7,25 +7,31 @@ ever touched. Undo is not doing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
-from harn.files import Noted
+from harn.connectors.catalog import Catalog
+from harn.destinations.catalog import DestinationCatalog
+from harn.errors import FilesUnsettled, ManifestInvalid
+from harn.files import ADVICE, Noted
 from harn.manifest.interfaces import Rules
 from harn.manifest.load import LoadedManifest, load_manifest
 from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
-from harn.reload.connections import Connections, needing_connectors
-from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
-from harn.reload.inputs import ExternalInputs, Inputs, compare, current_digests, read_inputs
+from harn.reload.changes import compare
+from harn.reload.connections import Connections, RunningConnector, needing_connectors
+from harn.reload.generation import Candidate, Generation, Prepared
+from harn.reload.inputs import ExternalInputs, Inputs, current_digests, read_inputs
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
+from harn.reload.runs import Stages
 from harn.reload.targets import GenerationTargets, Targets
 from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.pool import Shared
@@ -34,6 +40,14 @@ from harn.vm.bundle import Bundle, encode_bundle
 
 T = TypeVar("T")
 
+SETTLE = 0.02
+"""Seconds for which a file must not have been written: some ticks of the clock of the file system's time stamps."""
+LONGEST_UNSETTLED = 1.0
+"""Seconds after which reading gives up on files that change while they are read."""
+PAUSE = 0.02
+"""Seconds between one reading and the next."""
+STARTING = 5.0
+"""Seconds that each stage may take at least while nothing serves: the first interpreter must start."""
 MOST_NAMED = 100
 """Triggers of each sort that a generation's record names."""
 
@@ -86,17 +100,58 @@ class Builder:
         """Return the file or module that a stage waits for; empty when it waits for neither."""
         return self.files.doing() or self.resolution.doing()
 
-    def noted(self) -> Noted:
-        """Return an object that notes which files one reading reads."""
-        return Noted(settle=self.external.settle, seconds=self._reactor.seconds)
-
-    async def source(self, content: Content | None, noted: Noted) -> ManifestSource:
+    async def read_settled(
+        self, stages: Stages, previous: Inputs | None, content: Content | None = None
+    ) -> tuple[ManifestSource, Inputs]:
         """
-        Read the manifest's text from its file, or take it from ``content`` of an earlier generation.
+        Read, parse and check the manifest and read all that it names, as they were together at one moment.
 
-        :raises ManifestInvalid: of stage ``parse``.
-        :raises FilesHang: the file system does not answer.
+        :param previous: the live ones: what is unchanged in them is not analysed again.
+        :param content: of an earlier generation, instead of the manifest's and the sources' files.
+        :raises ManifestInvalid: of stage ``parse``, ``validate`` or ``resolve``.
+        :raises FilesUnsettled: no two looks at the files were equal for `LONGEST_UNSETTLED`.
+        :raises StageFailed: a stage failed otherwise.
         """
+        clock = self._reactor
+        ends_at, listings = clock.seconds() + LONGEST_UNSETTLED, True
+        while True:
+            noted = Noted(settle=self.external.settle, seconds=clock.seconds)
+            read: tuple[ManifestSource, Inputs] | None = None
+            wrong: ManifestInvalid | None = None
+            try:
+                read = await self._read(stages, previous, content, noted)
+            except ManifestInvalid as error:
+                wrong = error
+            changed = await stages.run(stages.current, self._changed(noted, listings=listings and wrong is not None))
+            if not changed and wrong is not None:
+                raise wrong
+            if not changed and read is not None:
+                return read
+            listings = False  # a directory may change for other reasons, again and again
+            if clock.seconds() >= ends_at:
+                raise FilesUnsettled(stages.current, keeps_changing(changed))
+            await deferLater(clock, PAUSE)
+
+    async def _read(
+        self, stages: Stages, previous: Inputs | None, content: Content | None, noted: Noted
+    ) -> tuple[ManifestSource, Inputs]:
+        source = await stages.run("parse", self._source(content, noted))
+        known = None if previous is None else previous.loaded
+        loaded = await stages.run("parse", load_manifest(source, known, self.rules(), self._reactor))
+        timeout = loaded.manifest.orchestrator.reload.timeout
+        stages.timeout = timeout if previous is not None else max(STARTING, timeout)
+        bundle = None if content is None else content.bundle
+        return source, await stages.run("resolve", self._inputs(loaded, previous, bundle, noted))
+
+    async def _changed(self, noted: Noted, *, listings: bool) -> Sequence[str]:
+        wait = noted.wait()
+        if wait > 0:
+            await deferLater(self._reactor, wait)
+        changed: Sequence[str] = await self.files.read(lambda: noted.changed(listings=listings), noted=noted)
+        return changed
+
+    async def _source(self, content: Content | None, noted: Noted) -> ManifestSource:
+        """Read the manifest's text from its file, or take it from ``content`` of an earlier generation."""
         if content is not None:
             shown = f"{self._manifest_name} of generation {content.record.number}"
             return ManifestSource.of(self._manifest_path, content.manifest, shown)
@@ -105,28 +160,14 @@ class Builder:
         )
         return source
 
-    async def load(self, source: ManifestSource, previous: LoadedManifest | None) -> LoadedManifest:
-        """
-        Parse and validate the manifest.
-
-        :raises ManifestInvalid: of stage ``parse`` or ``validate``.
-        """
-        return await load_manifest(source, previous, self.rules(), self._reactor)
-
     def rules(self) -> Rules:
         """Return what the installed plugins allow a manifest to say."""
         return Rules(self.connections.catalog.providers, self.targets.catalog.schemes)
 
-    async def read(
+    async def _inputs(
         self, loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, noted: Noted
     ) -> Inputs:
-        """
-        Read everything else that the generation is made of.
-
-        :param bundle: its code, where that is not to be read from files.
-        :raises ManifestInvalid: of stage ``resolve``.
-        :raises FilesHang: the file system does not answer.
-        """
+        """Read everything else that the generation is made of; ``bundle`` is its code, if not to be read from files."""
         inputs: Inputs = await self.files.read(
             read_inputs, loaded, self.external, previous, bundle, what="sources and secrets", noted=noted
         )
@@ -202,6 +243,13 @@ class Builder:
         await generations.reserve(record, None)
 
 
+def keeps_changing(paths: Collection[str]) -> str:
+    """Return which files keep changing, and what to do."""
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    what = f"{min(paths)}{more}" if paths else "what the manifest needs"
+    return f"{what} keeps changing: no two readings were equal; {ADVICE}"
+
+
 def _generation_record(candidate: Candidate, changed: Plan) -> GenerationRecord:
     """Encode the definitions that are new, for the store."""
     generation = candidate.generation
@@ -239,3 +287,8 @@ def summarize(plan: Plan) -> dict[str, Any]:
         "counts": {**{name: len(found) for name, found in ids.items()}, "unchanged": len(plan.unchanged)},
         "changes": {trigger_id: list(plan.changes.get(trigger_id, ())) for trigger_id in plan.modified[:MOST_NAMED]},
     }
+
+
+def installed_rules() -> Rules:
+    """Find every plugin, and return what the usable ones allow."""
+    return Rules(Catalog.discover().providers, DestinationCatalog.discover().schemes)

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from attrs import field, frozen
 
 from harn.manifest.model import RolloutSpec
-from harn.reload.alert_secrets import values_for_alerts
-from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
-from harn.reload.inputs import Inputs, without_secrets
+from harn.reload.changes import stable_of
+from harn.reload.connections import RunningConnector
+from harn.reload.generation import Candidate, Generation, Pin, Prepared
+from harn.reload.inputs import Inputs, values_for_alerts, without_secrets
 from harn.reload.interfaces import IRouteTable
 from harn.reload.numbers import Adoption, VersionNumbers
-from harn.reload.pin import Pin
-from harn.reload.ramping import stable_of
 from harn.reload.report import ReloadRequest
 from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -20,10 +21,19 @@ from twisted.python.failure import Failure
 from harn.clocks import WallTime
 from harn.connectors.catalog import Catalog
 from harn.connectors.gate import Gate
-from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnector
+from harn.connectors.interfaces import (
+    ConnectorBinding,
+    ConnectorContext,
+    IConnector,
+    IEarlyReceiver,
+    IReceiver,
+    Normalized,
+    NormalizedEvent,
+)
+from harn.connectors.receivers import SignedConnector
 from harn.errors import StageFailed
 from harn.manifest.model import TriggerSpec
-from harn.reload.generation import RunningConnector
+from harn.model.exchange import InboundRequest
 from harn.reload.inputs import Inputs
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import Plan
@@ -34,6 +44,61 @@ log = Logger(namespace="harn.reload")
 
 CLOSING = 5.0
 """Seconds that a connector may take to close; it is not waited for any longer."""
+
+
+@frozen(kw_only=True, eq=False)
+class RunningConnector:
+    """
+    A connector of one trigger, and the gate before what it starts itself.
+
+    :ivar takes_requests: it is a receiver: requests are passed to `verify` and `normalize`.
+    :ivar checks_headers: it refuses requests before their body is read.
+    :ivar always_claim: the provider's own key is claimed where the trigger names none.
+    :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
+    """
+
+    trigger_id: str
+    connector: Any
+    gate: Gate
+    authentication: str
+    takes_requests: bool = False
+    checks_headers: bool = False
+    always_claim: bool = False
+    final_headers: bytes = b""
+
+    @classmethod
+    def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
+        """Put a connector behind its gate."""
+        if not IReceiver.providedBy(connector):
+            return cls(trigger_id=trigger_id, connector=connector, gate=gate, authentication=authentication)
+        return cls(
+            trigger_id=trigger_id,
+            connector=connector,
+            gate=gate,
+            authentication=authentication,
+            takes_requests=True,
+            checks_headers=IEarlyReceiver.providedBy(connector),
+            always_claim=bool(getattr(connector, "always_claim", False)),
+            final_headers=connector.final_headers if isinstance(connector, SignedConnector) else b"",
+        )
+
+    def verify(self, inbound: InboundRequest, now: float) -> None:
+        """See `IReceiver.verify`."""
+        self.connector.verify(inbound, now)
+
+    def normalize(self, inbound: InboundRequest) -> Normalized:
+        """See `IReceiver.normalize`."""
+        found: Normalized = self.connector.normalize(inbound)
+        return found
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """See `IEarlyReceiver.check_headers`; nothing is checked for a receiver that needs the body."""
+        if self.checks_headers:
+            self.connector.check_headers(headers)
+
+    def example(self) -> NormalizedEvent | None:
+        """Return an event such as its provider sends, with its body; None where that is not known."""
+        return self.connector.example() if isinstance(self.connector, SignedConnector) else None
 
 
 def configured(spec: TriggerSpec) -> list[Any]:

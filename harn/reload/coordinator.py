@@ -28,7 +28,7 @@ from harn.reload.events import Adopted, FirstServes, PinEnded, ReloadBegan, Relo
 from harn.reload.generation import Candidate, Generation
 from harn.reload.interfaces import IReloader, IReloadPublisher, IRollouts, NoRollouts
 from harn.reload.numbers import LastGeneration
-from harn.reload.pipeline import NOTING, ReloadPipeline, Run
+from harn.reload.pipeline import NOTING, ReloadPipeline
 from harn.reload.queue import Batch, ReloadQueue
 from harn.reload.report import (
     NEEDS_CONFIRMATION,
@@ -40,7 +40,7 @@ from harn.reload.report import (
 )
 from harn.reload.resolution import StartHooks
 from harn.reload.results import LiveGenerationInfo
-from harn.reload.stages import Stages
+from harn.reload.runs import Run, Stages
 from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Ramp
 
@@ -165,7 +165,7 @@ class Coordinator:
         return Deferred.fromCoroutine(self._describe())
 
     async def is_pinned(self) -> bool:
-        """Return whether the live generation stays, whatever the watcher or a restart finds; see `harn.reload.pin`."""
+        """Return whether the live generation stays, whatever the watcher or a restart finds; see `Pin`."""
         return await reports.is_pinned(self._pipeline.builder, self.current)
 
     async def _describe(self) -> LiveGenerationInfo:

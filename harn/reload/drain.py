@@ -8,10 +8,9 @@ operator may move a version on before that, or cancel its drain: then its unfini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from attrs import define, frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,8 +18,10 @@ from twisted.python.failure import Failure
 from harn.clocks import WallTime
 from harn.errors import RouteUnknown
 from harn.lifecycle import Lifecycle, VersionEnded
+from harn.manifest.settings import ReloadSettings
 from harn.reload.events import Adopted
 from harn.triggers.binding import DRAINING, BindingVersion
+from harn.triggers.interfaces import IVersionDeliveries
 
 log = Logger(namespace="harn.reload")
 
@@ -43,14 +44,14 @@ class Group:
     began_at: float  # seconds, Unix
     deadline: IDelayedCall | None = None
 
-    def move_on(self, move: Callable[[BindingVersion], Deferred[int]]) -> None:
+    def move_on(self, deliveries: IVersionDeliveries) -> None:
         """Move on the deliveries that its versions have not begun, once."""
         if self.deadline is not None and self.deadline.active():
             self.deadline.cancel()
         self.deadline = None
         for binding in list(self.bindings.values()):
             if not binding.is_closed:
-                move(binding).addErrback(_not_moved, binding.key)
+                deliveries.move_on(binding).addErrback(_not_moved, binding.key)
 
 
 @frozen(kw_only=True)
@@ -82,20 +83,22 @@ class Drains:
     """
     All draining groups, the oldest first.
 
-    :param move_on: `harn.dispatch.dispatcher.Dispatcher.move_on`.
     :param wall: for stamps; ``clock`` if None.
+    :ivar timeout: seconds until the deliveries that a version has not begun are moved on, by the live generation's
+        settings.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        move_on: Callable[[BindingVersion], Deferred[int]],
+        deliveries: IVersionDeliveries,
         lifecycle: Lifecycle,
         wall: WallTime | None = None,
     ) -> None:
         self._clock = clock
         self._wall: WallTime = wall or clock
-        self._move_on = move_on
+        self._deliveries = deliveries
+        self.timeout = ReloadSettings().drain_timeout
         self._groups: list[Group] = []
         lifecycle.subscribe(Adopted, self._adopted)
         lifecycle.subscribe(VersionEnded, self._version_ended)
@@ -105,29 +108,28 @@ class Drains:
         """Numbers of the generations of which something drains, the oldest first."""
         return tuple(dict.fromkeys(group.generation for group in self._groups))
 
-    def begin(self, generation: int, bindings: Sequence[BindingVersion], timeout: float) -> None:
+    def begin(self, generation: int, bindings: Sequence[BindingVersion]) -> None:
         """
         Watch versions that have just begun to drain.
 
         :param generation: the number of the generation that they served last.
-        :param timeout: seconds until the deliveries that they have not begun are moved on.
         """
         still = {binding.key: binding for binding in bindings if binding.state == DRAINING}
         if not still:
             return
         group = Group(generation, still, self._wall.seconds())
-        group.deadline = self._clock.callLater(timeout, group.move_on, self._move_on)
+        group.deadline = self._clock.callLater(self.timeout, group.move_on, self._deliveries)
         self._groups.append(group)
         # By generation: one whose ramps end one after the other leaves several groups, and counts once.
         served = list(dict.fromkeys(each.generation for each in self._groups))
         for each in self._groups:
             if each.generation in served[:-MOST_DRAINING]:
-                each.move_on(self._move_on)
+                each.move_on(self._deliveries)
 
     def _adopted(self, event: Adopted) -> None:
         candidate = event.candidate
-        timeout = candidate.generation.inputs.manifest.orchestrator.reload.drain_timeout
-        self.begin(event.previous, candidate.ended, timeout)
+        self.timeout = candidate.generation.inputs.manifest.orchestrator.reload.drain_timeout
+        self.begin(event.previous, candidate.ended)
 
     def describe(self) -> list[Draining]:
         """Describe every draining version, the longest draining first."""

@@ -44,7 +44,7 @@ class ReloadEnded:
 
 @frozen(eq=False)
 class PinEnded:
-    """The watcher and a restart adopt the files again, since a reload was asked for; see `harn.reload.pin`."""
+    """The watcher and a restart adopt the files again, since a reload was asked for; see `Pin`."""
 
 
 @frozen(eq=False)

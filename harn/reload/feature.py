@@ -5,19 +5,19 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from harn.connectors.catalog import Catalog
-from harn.connectors.interfaces import IEventSink
+from harn.connectors.interfaces import IEventSink, IExamples
 from harn.destinations.catalog import DestinationCatalog
 from harn.observability.metrics import Metrics
-from harn.reload import drain_operations, operations
+from harn.reload import operations
 from harn.reload.adopt import LiveGeneration
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
 from harn.reload.drain import Drains
-from harn.reload.drain_operations import DrainService
 from harn.reload.events import Adopted
 from harn.reload.inputs import ExternalInputs
 from harn.reload.interfaces import IPlanner, IReloadPublisher, IRouteTable
+from harn.reload.operations import DrainService
 from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
@@ -80,13 +80,13 @@ def install_builder(server: Server) -> None:
 def install_drains(server: Server) -> None:
     """Add the drains of replaced versions, and the reviver of an earlier server's versions."""
     registry, deliveries = server[Registry], server[IVersionDeliveries]
-    drains = server.add(Drains(server.reactor, deliveries.move_on, server.lifecycle, server.wall))
+    drains = server.add(Drains(server.reactor, deliveries, server.lifecycle, server.wall))
     server.services.add_closing(drains.stop)
     add_drain_gauge(server.metrics, drains)
     service = DrainService(
         wall=server.wall, store=server.store.deliveries, registry=registry, dispatcher=deliveries, drains=drains
     )
-    server.operations.add(service, *drain_operations.OPERATIONS)
+    server.operations.add(service, *operations.DRAIN_OPERATIONS)
     server.add(
         Reviver(server.reactor, server.store.generations, server[Resolution], server[Targets], registry, server.wall)
     )
@@ -104,6 +104,7 @@ def install_coordinator(server: Server) -> None:
     builder, table, registry = server[Builder], server[IRouteTable], server[Registry]
     pipeline = ReloadPipeline(server.wall, builder, server.store.generations, server[Reviver], table, server[IPlanner])
     live = LiveGeneration(registry, table, server[Drains], server[IEventSink], server.wall)
+    server.add(live, LiveGeneration, IExamples)
     coordinator = server.add(
         Coordinator(server.reactor, server.wall, pipeline, live, server[IReloadPublisher], server.lifecycle)
     )

@@ -6,18 +6,15 @@ It holds no secret values and no parent: dropping the last reference to it frees
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from attrs import field, frozen
 
-from harn.connectors.gate import Gate
-from harn.connectors.interfaces import IConnector, IEarlyReceiver, IReceiver, Normalized, NormalizedEvent
-from harn.connectors.receivers import SignedConnector
 from harn.manifest.model import RolloutSpec
-from harn.model.exchange import InboundRequest
+from harn.reload.connections import RunningConnector
 from harn.reload.inputs import Inputs
-from harn.reload.pin import Pin
 from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
@@ -25,52 +22,33 @@ from harn.triggers.reconcile import Plan
 from harn.triggers.routing import Ramp, Route
 from harn.vm.interfaces import IInterpreter
 
+PIN_CHECKPOINT = "replaced"
+"""The name under which the store keeps it."""
 
-@frozen(kw_only=True, eq=False)
-class RunningConnector:
-    """
-    A connector of one trigger, and the gate before what it starts itself.
 
-    :ivar verify: of a receiver, its method; requests go straight to it. So does ``normalize``. None for others.
-    :ivar check_headers: of a receiver that refuses requests before their body is read, its method.
-    :ivar always_claim: the provider's own key is claimed where the trigger names none.
-    :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
-    :ivar example: makes an event such as its provider sends, with its body; None where it cannot.
-    """
+@frozen
+class Pin:
+    """:ivar files: digests, by path, of manifest and modules as they read when the earlier content replaced them."""
 
-    trigger_id: str
-    connector: IConnector
-    gate: Gate
-    authentication: str
-    verify: Callable[[InboundRequest, float], None] | None = None
-    normalize: Callable[[InboundRequest], Normalized] | None = None
-    check_headers: Callable[[Mapping[str, str]], None] | None = None
-    always_claim: bool = False
-    final_headers: bytes = b""
-    example: Callable[[], NormalizedEvent] | None = None
+    files: Mapping[str, str]
+
+    def holds(self, content: Mapping[str, str]) -> bool:
+        """Return whether files with these digests (by path) still read as they did when the pin was set."""
+        return all(content.get(path) == digest for path, digest in self.files.items())
+
+    def to_checkpoint(self) -> dict[str, str]:
+        """Return the form in which the store keeps it."""
+        return dict(self.files)
 
     @classmethod
-    def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
-        """Put a connector behind its gate."""
-        if not IReceiver.providedBy(connector):
-            return cls(trigger_id=trigger_id, connector=connector, gate=gate, authentication=authentication)
-        return cls(
-            trigger_id=trigger_id,
-            connector=connector,
-            gate=gate,
-            authentication=authentication,
-            verify=connector.verify,
-            normalize=connector.normalize,
-            check_headers=connector.check_headers if IEarlyReceiver.providedBy(connector) else None,
-            always_claim=bool(getattr(connector, "always_claim", False)),
-            final_headers=connector.final_headers if isinstance(connector, SignedConnector) else b"",
-            example=connector.example if isinstance(connector, SignedConnector) else None,
-        )
+    def from_checkpoint(cls, kept: Any) -> Pin | None:
+        """
+        Read the form that `to_checkpoint` returns; None for an empty one.
 
-    @property
-    def takes_requests(self) -> bool:
-        """Whether it is a receiver."""
-        return self.verify is not None
+        :raises msgspec.ValidationError: it has another shape.
+        """
+        files = msgspec.convert(kept, type=dict[str, str])
+        return cls(files) if files else None
 
 
 @frozen(kw_only=True, eq=False)

@@ -7,27 +7,25 @@ certificate; so two equal digests are the same generation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, field, frozen
 
 from harn.auth.credentials import Credentials
+from harn.connectors.signatures import decode_standard_secret
 from harn.errors import ListenerUnusable, ManifestInvalid, SecretUnavailable
 from harn.files import read_regular
+from harn.manifest.alerts import fault_of_url
 from harn.manifest.load import LoadedManifest
 from harn.manifest.model import Manifest, alert_secrets, function_references, secret_references
 from harn.manifest.source import LARGEST
 from harn.model.problem import Problem
 from harn.model.references import LOCAL, FunctionReference, parse_secret_reference, scheme_of
-from harn.reload.alert_secrets import check_alert_secrets
 from harn.secrets.chain import SecretChain
 from harn.secrets.hashing import KnownSecrets, secret_hash
-from harn.triggers.binding import Definition
-from harn.triggers.reconcile import Plan, reconcile
-from harn.vm.bundle import Bundle, source_digest
+from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem, read_bundle
 from harn.wire import digest_bytes, digest_value
 
@@ -301,50 +299,33 @@ def without_secrets(inputs: Inputs) -> Inputs:
     return evolve(inputs, secrets={})
 
 
-def code_digest_of(bundle: Bundle) -> Callable[[str], str]:
+def values_for_alerts(manifest: Manifest, secrets: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the values that sending the manifest's alerts needs, by reference."""
+    return {each.reference: secrets[each.reference] for each in alert_secrets(manifest)}
+
+
+def check_alert_secrets(loaded: LoadedManifest, secrets: Mapping[str, bytes]) -> Iterator[Problem]:
     """
-    Return the function from a handler or predicate to the digest of its source closure; each module is digested once.
+    Yield a problem for each value that no message could be sent with; none quotes it.
 
-    A handler that is not a local function has no source: its digest is empty.
+    :param secrets: value by reference, of those that resolve.
     """
-
-    @cache
-    def of_module(module: str) -> str:
-        digest: str = source_digest(bundle, module)
-        return digest
-
-    return lambda reference: of_module(reference.partition(":")[0]) if scheme_of(reference) == LOCAL else ""
-
-
-def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -> dict[str, Definition]:
-    """
-    Define every trigger of the manifest, whose functions lie in the bundle.
-
-    The definition of a trigger that did not change is the live object itself, so that comparing it costs nothing.
-    """
-    code = code_digest_of(bundle)
-    fingerprints = manifest.fingerprints
-    definitions: dict[str, Definition] = {}
-    handlers: dict[str, str] = {}
-    for trigger_id, spec in manifest.triggers.items():
-        handler_code = handlers.get(spec.handler)
-        if handler_code is None:
-            handler_code = handlers[spec.handler] = code(spec.handler)
-        predicate_code = None if spec.when is None else code(spec.when)
-        known = live.get(trigger_id)
-        if (
-            known is not None
-            and (known.spec is spec or known.spec_fingerprint == fingerprints[trigger_id])
-            and known.handler_code == handler_code
-            and known.predicate_code == predicate_code
-        ):
-            definitions[trigger_id] = known
-        else:
-            definitions[trigger_id] = Definition.of(spec, fingerprints[trigger_id], handler_code, predicate_code)
-    return definitions
+    for each in alert_secrets(loaded.manifest):
+        value = secrets.get(each.reference)
+        fault = None if value is None else _fault_of_alert_secret(each.key, value)
+        if fault is not None:
+            message = f"the value of secret {each.reference} cannot be used: {fault}"
+            yield loaded.problem(each.site.trigger_id, each.site.key, message, "store another value")
 
 
-def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, Definition], Plan]:
-    """Define every trigger and reconcile with the live ones."""
-    definitions = define(inputs.manifest, inputs.bundle, live)
-    return definitions, reconcile(live, definitions)
+def _fault_of_alert_secret(key: str, value: bytes) -> str | None:
+    """Return what is wrong with the value of a secret, None when nothing is."""
+    if key == "url_secret":
+        return fault_of_url(value.decode("utf-8", "replace"))
+    if key != "signing_secret":
+        return None
+    try:
+        decode_standard_secret(value)
+    except ValueError as error:
+        return str(error)
+    return None

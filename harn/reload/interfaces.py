@@ -13,9 +13,8 @@ from harn.manifest.model import RolloutSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.reload.generation import Generation, Prepared
 from harn.reload.numbers import VersionNumbers
-from harn.reload.plans import ReloadPlan
 from harn.reload.report import Finished, ReloadReport, ReloadRequest
-from harn.reload.results import LiveGenerationInfo, ProbationInfo, RampInfo
+from harn.reload.results import LiveGenerationInfo, ProbationInfo, RampInfo, ReloadPlan
 from harn.store.generations import IGenerations
 from harn.triggers.routing import Route
 
@@ -121,7 +120,7 @@ class DryRun:
 
 
 class IPlanner(Interface):
-    """Makes the details of dry runs; provided by `harn.history.planning.Planner`."""
+    """Makes the details of dry runs; provided by `harn.history.plan.Planner`."""
 
     def describe(dry_run: DryRun) -> Awaitable[ReloadPlan]:
         """Return the JSON value ``plan`` of a dry run's report."""

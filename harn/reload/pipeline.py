@@ -8,34 +8,28 @@ adopted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
-from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import GenerationUnknown
 from harn.manifest.model import RolloutSpec
-from harn.manifest.settings import OrchestratorSettings
-from harn.manifest.source import ManifestSource
 from harn.reload.archive import Archive, Content
 from harn.reload.build import Builder
-from harn.reload.candidate import ContinuedRamp, Parts, RevivedVersion, Terms, make_candidate
-from harn.reload.generation import Candidate, Generation, Prepared, RunningConnector
+from harn.reload.candidate import Parts, RevivedVersion, Terms, make_candidate
+from harn.reload.changes import changes_of_restart, plan_rollouts
+from harn.reload.connections import RunningConnector
+from harn.reload.generation import Candidate, Generation, Pin, Prepared
 from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
-from harn.reload.numbers import Adoption, LastGeneration, Numbers
-from harn.reload.pin import Pin
-from harn.reload.plans import ReloadPlan
-from harn.reload.ramping import plan_rollouts
+from harn.reload.numbers import Adoption, Numbers
 from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
-from harn.reload.restarts import changes_of_restart
+from harn.reload.results import ReloadPlan
 from harn.reload.revive import Reviver
-from harn.reload.settling import read_settled
-from harn.reload.stages import Stages
+from harn.reload.runs import Read, Result, Run
 from harn.reload.targets import GenerationTargets
 from harn.store.generations import IGenerations
 from harn.triggers.pool import Shared
@@ -45,85 +39,6 @@ log = Logger(namespace="harn.reload")
 
 NOTING = 5.0
 """Seconds that a caller waits until the store has recorded that a generation serves, or was withdrawn."""
-
-
-@frozen(kw_only=True)
-class Run:
-    """
-    One run of the pipeline.
-
-    :ivar live: the live generation.
-    :ivar started_with: the settings of the server's first generation, once there was one.
-    :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
-    :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
-    """
-
-    request: ReloadRequest
-    stages: Stages
-    stack: AsyncExitStack = field(repr=False)
-    live: Generation | None
-    started_with: OrchestratorSettings | None = None
-    last: LastGeneration = field(factory=LastGeneration)
-    ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
-
-    @property
-    def may_remove_most(self) -> bool:
-        """Whether it may remove most triggers: it was asked for, changes nothing, or is the first."""
-        return self.live is None or self.request.dry_run or self.request.source != UNASKED
-
-
-@frozen(kw_only=True)
-class Read:
-    """
-    The content that a run has read.
-
-    :ivar recalled: the earlier generation whose content it is; None when it was read from files.
-    :ivar pin: of a recalled one: the files that it replaces.
-    """
-
-    source: ManifestSource
-    inputs: Inputs
-    recalled: int | None = None
-    pin: Pin | None = None
-
-    @property
-    def drifted(self) -> tuple[str, ...]:
-        """Files that differ from the content that was recalled."""
-        files, now = self.inputs.files, {} if self.pin is None else self.pin.files
-        return tuple(sorted(path for path in files if now.get(path, files[path]) != files[path]))
-
-    def changed_while_reading(self, request: ReloadRequest) -> tuple[str, ...]:
-        """Return the files that have changed since the requester, the watcher, saw them come to rest."""
-        files, expected = self.inputs.files, request.expected
-        plain = self.inputs.plain_files
-        return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))
-
-
-@frozen(kw_only=True)
-class Result:
-    """
-    The result of a run.
-
-    :ivar candidate: ready to be adopted; None where nothing is adopted.
-    :ivar held: nothing is adopted, since it would remove most triggers and no caller asked for the reload.
-    :ivar changed_while_reading: files that were written meanwhile; nothing is adopted.
-    :ivar details: of a dry run.
-    :ivar renewed: the secrets, and files of secrets, that differ from the live ones.
-    """
-
-    plan: Plan
-    read: Read
-    candidate: Candidate | None = None
-    held: bool = False
-    changed_while_reading: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    details: ReloadPlan | None = None
-    renewed: tuple[str, ...] = ()
-
-    def ends_pin(self, request: ReloadRequest) -> bool:
-        """Return whether the pin ends: a caller asked for the files to be adopted, and they are what is live."""
-        unchanged = self.candidate is None and not self.held and not self.changed_while_reading
-        return unchanged and request.source != UNASKED and request.recall is None
 
 
 class ReloadPipeline:
@@ -193,7 +108,7 @@ class ReloadPipeline:
         """Read the files, or the content of an earlier generation with the present secrets and certificate."""
         request, live = run.request, run.live
         content = await run.stages.run("parse", self._content(request, live))
-        source, inputs = await read_settled(self.builder, run.stages, None if live is None else live.inputs, content)
+        source, inputs = await self.builder.read_settled(run.stages, None if live is None else live.inputs, content)
         if content is None:
             return Read(source=source, inputs=inputs)
         recalled = content.record.number

@@ -10,13 +10,13 @@ from msgspec import UNSET, structs
 from harn.clocks import rfc3339
 from harn.model.problem import Problem
 from harn.model.quantities import FailureLimit
-from harn.reload.plans import ReloadPlan
 from harn.reload.results import (
     DrainingInfo,
     FailedReload,
     ProbationInfo,
     ProblemInfo,
     RampInfo,
+    ReloadPlan,
     ReloadResult,
     Summary,
 )

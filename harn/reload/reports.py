@@ -14,9 +14,9 @@ from harn.manifest.settings import OrchestratorSettings
 from harn.reload.build import Builder
 from harn.reload.generation import Generation
 from harn.reload.interfaces import RolloutStatus
-from harn.reload.pipeline import Result
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport, ReloadRequest
 from harn.reload.results import DrainingInfo, LiveGenerationInfo, ManifestInfo
+from harn.reload.runs import Result
 from harn.triggers.binding import BindingVersion
 
 PATIENCE = 2.0

@@ -21,7 +21,7 @@ from harn.errors import HarnError, StageFailed
 from harn.manifest.model import TriggerSpec
 from harn.model.references import FunctionReference
 from harn.reload.archive import read_kept_bundle
-from harn.reload.inputs import code_digest_of
+from harn.reload.changes import SourceDigests
 from harn.reload.resolution import Resolution
 from harn.reload.targets import Targets
 from harn.store.deliveries import Backlog
@@ -200,14 +200,17 @@ def _read_versions(
     :raises ValueError: the bundle is damaged.
     """
     bundle = read_kept_bundle(data, bundle_id)
-    code = code_digest_of(bundle)
+    code = SourceDigests(bundle)
     readable: list[Readable] = []
     unreadable: list[tuple[BindingRecord, str]] = []
     for record in records:
         try:
             spec = msgspec.json.decode(record.spec, type=TriggerSpec)
             definition = Definition.of(
-                spec, digest_bytes(record.spec), code(spec.handler), None if spec.when is None else code(spec.when)
+                spec,
+                digest_bytes(record.spec),
+                code.of(spec.handler),
+                None if spec.when is None else code.of(spec.when),
             )
             binding = BindingVersion(definition, record.version, bundle_id)
         except (HarnError, LookupError, ValueError, msgspec.MsgspecError) as error:

@@ -23,8 +23,7 @@ from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
 from harn.reload.results import RampInfo
 from harn.rollout.events import RampLost, RampsRecorded, RolloutRecorded
-from harn.rollout.persister import Checkpoint, Persister
-from harn.rollout.ramp_record import (
+from harn.rollout.model import (
     ABORTED,
     FINISHED,
     SHARE_DIGITS,
@@ -33,6 +32,7 @@ from harn.rollout.ramp_record import (
     RampRecord,
     why_failed,
 )
+from harn.rollout.persister import Checkpoint, Persister
 from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")

@@ -21,17 +21,14 @@ from harn.errors import EventLogUnavailable
 from harn.lifecycle import Lifecycle
 from harn.reload.coordinator import Coordinator
 from harn.reload.events import Adopted, FirstServes, PinEnded, ReloadsClosed
-from harn.reload.generation import Generation
+from harn.reload.generation import PIN_CHECKPOINT, Generation, Pin
 from harn.reload.interfaces import IRollouts, RolloutStatus
-from harn.reload.pin import CHECKPOINT as PIN
-from harn.reload.pin import Pin
 from harn.reload.report import START, ReloadRequest
 from harn.rollout import probation, ramps
 from harn.rollout.events import ProbationEnded, ProbationOutcome, RolloutRecorded
-from harn.rollout.model import SUPERSEDED, Probation, ProbationRecord, terms
+from harn.rollout.model import SUPERSEDED, Probation, ProbationRecord, RampRecord, read_records, terms
 from harn.rollout.persister import Checkpoint, Persister
 from harn.rollout.probation import Probations
-from harn.rollout.ramp_record import RampRecord, read_records
 from harn.rollout.ramps import Ramps
 from harn.store.checkpoints import ICheckpoints
 from harn.store.generations import IGenerations
@@ -60,7 +57,7 @@ class Rollouts:
     Begins and ends rollouts.
 
     :param wall: rollouts end at times of this clock, since they outlive the process.
-    :ivar pin: the one that an earlier server left; see `harn.reload.pin`.
+    :ivar pin: the one that an earlier server left; see `Pin`.
     """
 
     def __init__(
@@ -84,7 +81,7 @@ class Rollouts:
         self.probations = Probations(clock, wall, lifecycle, self.persister)
         self.ramps = Ramps(clock, wall, lifecycle, self.persister, coordinator)
         self.pin: Pin | None = None
-        self._pin_checkpoint = Checkpoint(self.persister, PIN, self._pin_record)
+        self._pin_checkpoint = Checkpoint(self.persister, PIN_CHECKPOINT, self._pin_record)
         self._left: tuple[Probation, frozenset[str]] | None = None
         self._expected: Adopted | None = None
         self._caught_up: Mapping[str, RampRecord] | None = None
@@ -136,7 +133,7 @@ class Rollouts:
 
         :raises EventLogUnavailable: the store cannot be read.
         """
-        self.pin = await self._read(PIN, Pin.from_checkpoint)
+        self.pin = await self._read(PIN_CHECKPOINT, Pin.from_checkpoint)
         self._left = await self._read(probation.NAME, _probation)
         records = await self._read(ramps.NAME, read_records) or {}
         self.ramps.remember(records)
@@ -163,7 +160,7 @@ class Rollouts:
     def _checkpoints(self, generation: Generation, request: ReloadRequest) -> dict[str, Any]:
         checkpoints: dict[str, Any] = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.records()}
         if request.source != START or request.recall is None:  # else the pin stays as it was
-            checkpoints[PIN] = None if generation.pin is None else generation.pin.to_checkpoint()
+            checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()
         return checkpoints
 
     def _pin_record(self) -> Any:

@@ -15,9 +15,9 @@ from harn.errors import FilesHang, GenerationUnknown
 from harn.reload.build import Builder
 from harn.reload.candidate import ContinuedRamp
 from harn.reload.coordinator import Coordinator, Start
-from harn.reload.pin import Pin
+from harn.reload.generation import Pin
 from harn.reload.report import PREVIOUS, START, ReloadReport, ReloadRequest
-from harn.rollout.ramp_record import RUNNING, RampRecord
+from harn.rollout.model import RUNNING, RampRecord
 from harn.rollout.rollouts import Rollouts
 
 log = Logger(namespace="harn.rollout")

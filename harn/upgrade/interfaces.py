@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
-from harn.upgrade.new_process import NewProcess
+if TYPE_CHECKING:
+    from harn.upgrade.upgrade import NewProcess
 
 
 class IServerLife(Interface):
@@ -23,6 +25,16 @@ class IServerLife(Interface):
 
     def not_handed_over() -> None:
         """Called when the upgrade failed and this server goes on."""
+
+
+class IChannelUser(Interface):
+    """The object that receives the messages of the other program."""
+
+    def message_received(message: bytes) -> None:
+        """Called with each message."""
+
+    def channel_lost() -> None:
+        """Called once, when the other end is closed."""
 
 
 class IServing(Interface):

@@ -7,12 +7,12 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, ShuttingDown, StateDirectoryUnusable
 from harn.store.lock import StateDirectoryLock
-from harn.upgrade.channel import MAIN, READY, TAKE_OVER, TAKEN, HandoverChannel
-from harn.upgrade.interfaces import INewServer, IServerLife
-from harn.upgrade.program import Inheritance
+from harn.upgrade.interfaces import IChannelUser, INewServer, IServerLife
+from harn.upgrade.program import MAIN, READY, TAKE_OVER, TAKEN, HandoverChannel, Inheritance
 from harn.waiting import retry
 
 log = Logger(namespace="harn")
@@ -23,6 +23,7 @@ RETRY_INTERVAL = 1.0
 """Seconds until deliveries are taken over that could not be, since the event log was not available."""
 
 
+@implementer(IChannelUser)
 class OldProcess:
     """
     The old program: serves until this one could, then finishes its deliveries; what it leaves is taken over at its end.
@@ -55,9 +56,7 @@ class OldProcess:
         :raises HandoverFailed: the descriptor that was inherited is not an end of a channel.
         """
         lock.inherit(self._inheritance.lock, self._inheritance.directory)
-        self._channel = HandoverChannel.open(
-            self._reactor, self._inheritance.channel, self._received, self._channel_lost
-        )
+        self._channel = HandoverChannel.open(self._reactor, self._inheritance.channel, self)
 
     async def take_over(self, server: INewServer, lock: StateDirectoryLock, life: IServerLife) -> tuple[str, int]:
         """
@@ -142,13 +141,15 @@ class OldProcess:
         if not failure.check(CancelledError):
             log.failure("taking over from the old program failed", failure)
 
-    def _received(self, message: bytes) -> None:
+    def message_received(self, message: bytes) -> None:
+        """See `IChannelUser.message_received`."""
         if message == TAKE_OVER and not self._may_take_over.called:
             self._may_take_over.callback(None)
         elif message == MAIN and not self._is_main.called:
             self._is_main.callback(None)
 
-    def _channel_lost(self) -> None:
+    def channel_lost(self) -> None:
+        """See `IChannelUser.channel_lost`."""
         self.has_ended = True
         if not self._may_take_over.called:
             log.warn("the old program (pid {pid}) ended, or gave up the upgrade, before it handed over", pid=self.pid)

@@ -1,16 +1,29 @@
-"""Starting a program again, and the inheritance of the new program of an upgrade."""
+"""
+Starting a program again: its command line, the inheritance of the new program of an upgrade, and the channel to it.
+
+The channel is a socket pair with one message a line. The new program sends `READY` when it could serve. When the old
+one accepts no more connections, it sends `TAKE_OVER`; the new one then accepts them, and sends `TAKEN`: until then the
+old one can go on. `MAIN` says that the service manager was given the new program's process id. That the channel closes
+says that the other program has ended or given up.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 import msgspec
 from attrs import frozen
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
 
 from harn.errors import HarnError
 from harn.systemd import activation
 from harn.systemd.notify import WATCHDOG_PID
+from harn.upgrade.interfaces import IChannelUser
 
 VARIABLE = "HARN_HANDOVER"
 LISTENING, LOCK, CHANNEL, DIRECTORY = 3, 4, 5, 6
@@ -121,3 +134,69 @@ def program_environment(environ: Mapping[str, str], inheritance: Inheritance) ->
     """Return the new program's environment: that of this process, without what holds for this process alone."""
     kept = {name: value for name, value in environ.items() if name not in _OF_THIS_PROCESS}
     return {**kept, VARIABLE: inheritance.encode()}
+
+
+READY, TAKE_OVER, TAKEN, MAIN = b"serves", b"yours", b"taken", b"main"
+"""As sent. A version never changes them: the other program may be an older or newer one."""
+LONGEST_MESSAGE = 64
+
+
+class HandoverChannel(Protocol):
+    """One end of the channel."""
+
+    def __init__(self, user: IChannelUser) -> None:
+        self._user = user
+        self._buffer = b""
+
+    @classmethod
+    def open(cls, reactor: Any, descriptor: int, user: IChannelUser) -> HandoverChannel:
+        """
+        Begin to read from an end; the descriptor is taken over.
+
+        :param reactor: an ``IReactorSocket``.
+        :raises HandoverFailed: it is not an end of a socket pair.
+        """
+        channel = cls(user)
+        try:
+            with socket.socket(fileno=descriptor) as end:
+                end.setblocking(False)
+                reactor.adoptStreamConnection(end.fileno(), socket.AF_UNIX, _ChannelFactory(channel))
+        except OSError as error:
+            raise HandoverFailed(
+                f"descriptor {descriptor} must be an end of a socket pair, got: {error.strerror}"
+            ) from None
+        return channel
+
+    def send(self, message: bytes) -> None:
+        """Send a message; nothing is sent once the other end is closed."""
+        if self.transport is not None:
+            self.transport.write(message + b"\n")
+
+    def close(self) -> None:
+        """Close this end."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Buffer input and pass on complete lines; the rest of a line that is too long is dropped."""
+        *messages, self._buffer = (self._buffer + data).split(b"\n")
+        self._buffer = self._buffer[:LONGEST_MESSAGE]
+        for message in messages:
+            self._user.message_received(message)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Called when the other end is closed."""
+        self.transport = None
+        self._user.channel_lost()
+
+
+class _ChannelFactory(Factory):
+    """Returns the one protocol that there is."""
+
+    noisy = False
+
+    def __init__(self, channel: HandoverChannel) -> None:
+        self._channel = channel
+
+    def buildProtocol(self, addr: IAddress | None) -> HandoverChannel:  # noqa: N802 - Twisted's name
+        return self._channel

@@ -4,58 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.errors import PreconditionFailed
 from harn.reload.coordinator import Coordinator
 from harn.reload.inputs import ExternalInputs, current_digests
 from harn.reload.reader import FileReader
-from harn.reload.report import ReloadRequest
+from harn.reload.report import UNASKED, ReloadRequest
 from harn.server import Server
-from harn.watch import ReloadOutcome, ReloadRequests, Watched, Watcher, reload_outcome
+from harn.watch.interfaces import IWatchedServer
+from harn.watch.model import ReloadOutcome, Watched, reload_outcome
+from harn.watch.watcher import Watcher
+
+ACTOR = "watch"
 
 
 def install(server: Server) -> None:
     """Add the watcher."""
-    hash_key = server[ExternalInputs].hash_key
-    watcher = make_watcher(server[FileReader], server[Coordinator], server.options.manifest, hash_key)
-    server.background.add(watcher)
+    watched = WatchedServer(server[Coordinator], server.options.manifest, server[ExternalInputs].hash_key)
+    server.background.add(Watcher(server[FileReader], watched))
 
 
-def make_watcher(files: FileReader, coordinator: Coordinator, manifest: str, hash_key: bytes) -> Watcher:
-    """Make the service that reloads when a file of the live generation changes."""
+@implementer(IWatchedServer)
+@frozen
+class WatchedServer:
+    """
+    The server, as its watcher sees it.
 
-    def watched() -> Watched:
-        live = coordinator.current
+    :ivar manifest: the manifest's absolute path. ``hash_key``: see `ExternalInputs`.
+    """
+
+    coordinator: Coordinator
+    manifest: str
+    hash_key: bytes
+
+    def watched(self) -> Watched:
+        """See `IWatchedServer.watched`."""
+        live = self.coordinator.current
         inputs, pin = (None, None) if live is None else (live.inputs, live.pin)
-        failing = coordinator.last_failed is not None or coordinator.waiting is not None
-        return Watched.of(inputs, manifest, pin, failing=failing)
+        failing = self.coordinator.last_failed is not None or self.coordinator.waiting is not None
+        return Watched.of(inputs, self.manifest, pin, failing=failing)
 
-    def read(paths: Iterable[str]) -> Mapping[str, str]:
-        live, wanted = coordinator.current, frozenset(paths)
+    def read(self, paths: Iterable[str]) -> Mapping[str, str]:
+        """See `IWatchedServer.read`."""
+        live, wanted = self.coordinator.current, frozenset(paths)
         keyed = frozenset() if live is None else frozenset(live.inputs.files) - live.inputs.plain_files
-        return current_digests(wanted, wanted - keyed, hash_key)
+        return current_digests(wanted, wanted - keyed, self.hash_key)
 
-    def reload(content: Mapping[str, str]) -> Deferred[ReloadOutcome]:
-        request = ReloadRequest(source="file_watch", actor="watch", expected=content)
-        return coordinator.reload(request).addCallback(reload_outcome)
+    def reload(self, content: Mapping[str, str]) -> Deferred[ReloadOutcome]:
+        """See `IWatchedServer.reload`."""
+        request = ReloadRequest(source=UNASKED, actor=ACTOR, expected=content)
+        return self.coordinator.reload(request).addCallback(reload_outcome)
 
-    def renew() -> Deferred[ReloadOutcome]:
+    def renew(self) -> Deferred[ReloadOutcome]:
+        """See `IWatchedServer.renew`."""
         request = ReloadRequest(
-            source="file_watch",
-            actor="watch",
-            recall=coordinator.generation,
-            if_match=coordinator.etag,
+            source=UNASKED,
+            actor=ACTOR,
+            recall=self.coordinator.generation,
+            if_match=self.coordinator.etag,
             reason="secrets, keys or certificates changed; the generation that was rolled back to continues",
         )
-        return coordinator.reload(request).addCallbacks(reload_outcome, overtaken)
+        return self.coordinator.reload(request).addCallbacks(reload_outcome, self._overtaken)
 
-    def overtaken(failure: Failure) -> ReloadOutcome:
+    @staticmethod
+    def _overtaken(failure: Failure) -> ReloadOutcome:
         failure.trap(PreconditionFailed)
         return ReloadOutcome.TRY_AGAIN
 
-    def unsettled(why: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(coordinator.unsettled("file_watch", "watch", why))
-
-    return Watcher(files, watched, read, ReloadRequests(reload=reload, renew=renew, unsettled=unsettled))
+    def unsettled(self, why: str) -> Deferred[None]:
+        """See `IWatchedServer.unsettled`."""
+        return Deferred.fromCoroutine(self.coordinator.unsettled(UNASKED, ACTOR, why))

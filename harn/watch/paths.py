@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
 
 from harn.vm.sources import find_modules
-from harn.watch.model import Digests, Seen, Watched
+from harn.watch.interfaces import IWatchedServer
+from harn.watch.model import Seen, Watched
 from harn.wire import digest_bytes
 
 NOTHING = digest_bytes(b"")
@@ -52,16 +52,16 @@ def _target(path: str) -> str | None:
         return None
 
 
-def look(watched: Watched, read: Callable[[Iterable[str]], Digests]) -> Seen:
+def look(watched: Watched, server: IWatchedServer) -> Seen:
     """Read the watched files. While they are as the live ones, no other file is searched or read."""
     newcomers = find_newcomers(watched)
     wanted = watched.paths | newcomers
-    content = read(wanted)
+    content = server.read(wanted)
     differing = {path for path, digest in watched.live.items() if content.get(path) != digest}
     sizes = {path: _size(path) for path in differing | {watched.manifest}}
     return Seen(
         content=content,
-        beside=read(modules_below(watched.manifest) - wanted) if differing or newcomers else {},
+        beside=server.read(modules_below(watched.manifest) - wanted) if differing or newcomers else {},
         newcomers=newcomers,
         # Read and measured at two moments: in a flood of writes each may find a file truncated only for that moment.
         empty=frozenset(path for path, size in sizes.items() if size == 0 or content.get(path) == NOTHING),

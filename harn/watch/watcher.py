@@ -7,7 +7,7 @@ Only the content decides, never a time stamp or the number of events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,9 +20,17 @@ from twisted.logger import Logger
 
 from harn.errors import FilesHang
 from harn.reload.reader import FileReader
-from harn.watch.classification import Classification, FileStatus, classify, restless
 from harn.watch.directories import Directories, EventFilter
-from harn.watch.model import Digests, ReloadOutcome, Seen, Watched
+from harn.watch.interfaces import IWatchedServer
+from harn.watch.model import (
+    Classification,
+    FileStatus,
+    ReloadOutcome,
+    Seen,
+    Watched,
+    classify,
+    restless,
+)
 from harn.watch.paths import look
 
 log = Logger(namespace="harn.watch")
@@ -43,22 +51,6 @@ FIRST_PAUSE = 5.0
 """Seconds before the same content is tried again after a failure that may pass; it doubles each time,"""
 LONGEST_PAUSE = 300.0
 """but is never longer than this."""
-
-
-@frozen(kw_only=True)
-class ReloadRequests:
-    """
-    The reloads that a watcher requests.
-
-    :ivar reload: requests a reload that adopts this content or nothing; fires with its outcome.
-    :ivar renew: requests one that keeps the live manifest and code, and reads everything else again.
-    :ivar unsettled: called once in each period of `UNSETTLED` seconds in which nothing could be adopted, with the
-        reason.
-    """
-
-    reload: Callable[[Digests], Deferred[ReloadOutcome]]
-    renew: Callable[[], Deferred[ReloadOutcome]]
-    unsettled: Callable[[str], Deferred[None]]
 
 
 @frozen(kw_only=True)
@@ -91,22 +83,13 @@ class Watcher(Service):
     Requests a reload when a file of the live generation has changed.
 
     :param files: reads the files; its reactor is used for time.
-    :param watched: returns the files to watch, called before each look.
-    :param read: ``read(paths) -> Digests``; blocks, is called in a thread.
+    :param server: is asked for reloads.
     """
 
-    def __init__(
-        self,
-        files: FileReader,
-        watched: Callable[[], Watched],
-        read: Callable[[Iterable[str]], Digests],
-        requests: ReloadRequests,
-    ) -> None:
+    def __init__(self, files: FileReader, server: IWatchedServer) -> None:
         reactor = self._reactor = files.reactor
         self._files = files
-        self._watched = watched
-        self._read = read
-        self._requests = requests
+        self._server = server
         self.events = EventFilter(lambda: reactor.callFromThread(self._notice), reactor.seconds)
         self._directories = Directories(self.events)
         self._last_request: LastRequest | None = None
@@ -194,9 +177,9 @@ class Watcher(Service):
     # Looking
 
     async def _compare(self) -> None:
-        watched, started = self._watched(), self._reactor.seconds()
+        watched, started = self._server.watched(), self._reactor.seconds()
         await self._in_thread(self._directories.follow, watched.paths, watched.manifest)
-        seen = await self._in_thread(look, watched, self._read)
+        seen = await self._in_thread(look, watched, self._server)
         self._cost = self._reactor.seconds() - started
         classification = classify(seen, watched)
         if classification.status is FileStatus.UNFIT:
@@ -208,7 +191,7 @@ class Watcher(Service):
             self._unsettled = None
             return
         await deferLater(self._reactor, SETTLE, lambda: None)
-        second = await self._in_thread(look, watched, self._read)
+        second = await self._in_thread(look, watched, self._server)
         if self._is_restless(seen, second):
             self._again = self._unsettled is None or not self._unsettled.reported
             await self._cannot(restless(seen, second))
@@ -252,13 +235,13 @@ class Watcher(Service):
         self._unsettled = UnsettledPeriod(self._unsettled.since, reported=True)
         self._owes = True
         self._last_request = None  # an earlier refusal is no longer the last report
-        await self._requests.unsettled(why)
+        await self._server.unsettled(why)
 
     async def _ask(self, seen: Seen, status: FileStatus) -> None:
         """Request a reload, and record for which content and how long it may not be requested again."""
-        requests = self._requests
+        server = self._server
         try:
-            outcome = await (requests.renew() if status is FileStatus.RENEWED else requests.reload(seen.content))
+            outcome = await (server.renew() if status is FileStatus.RENEWED else server.reload(seen.content))
         except CancelledError:
             raise
         except Exception:

@@ -93,5 +93,6 @@ def tell_of(url: str, state_dir: str, **more: Any) -> StateDirectoryLock:
     """Make ``state_dir`` say that a server runs at ``url``, in this process; ``more``: what else it is to say."""
     lock = StateDirectoryLock(state_dir)
     lock.acquire()
-    replace_file(state_path(state_dir), {"status": "running", "pid": os.getpid(), "listener_url": url, **more})
+    state = {"status": "running", "pid": os.getpid(), "listener_url": url, **more}
+    replace_file(state_path(state_dir), json.dumps(state).encode())
     return lock

@@ -17,7 +17,7 @@ from harn.cli.drains import INTERVAL, news, snapshots
 from harn.cli.lines import facts
 from harn.cli.place import NoServer
 from harn.errors import HarnError, SecretUnavailable
-from harn.reload.drain_operations import Drain
+from harn.reload.operations import Drain
 from harn.reload.results import RampInfo
 from tests.cli.test_commands import CommandCase
 

@@ -19,8 +19,7 @@ from harn.cli.history import counts, describe, describe_diff, diff_lines, note_o
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.output import Line
-from harn.history.model import GenerationDiff
-from harn.history.recorded import describe_history, describe_recorded
+from harn.history.model import GenerationDiff, describe_history, describe_recorded
 from harn.store.generations import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore
 from harn.vm.bundle import Bundle, Module, encode_bundle, make_bundle

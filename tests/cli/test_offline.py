@@ -32,7 +32,7 @@ class OfflineTests(TestCase):
             await store.event_log.append(topic, "reload_succeeded", {"count": number})
         await store.close()
         state = {"status": "running", "pid": 1, "listener_url": "http://127.0.0.1:1", "triggers": [{"id": "gh"}]}
-        replace_file(state_path(directory), state)
+        replace_file(state_path(directory), json.dumps(state).encode())
         return directory
 
     def test_same_file(self) -> None:

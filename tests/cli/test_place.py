@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class HiddenServerTests(CommandCase):
         """A state file that the server writes again while the command waits is all that it needs."""
         server = self.serve((200, NOTHING))
         os.unlink(state_path(self.state_dir))
-        document = {"status": "running", "pid": os.getpid(), "listener_url": server.url}
+        document = json.dumps({"status": "running", "pid": os.getpid(), "listener_url": server.url}).encode()
         self.when_asleep(lambda: replace_file(state_path(self.state_dir), document))
         self.assertEqual(self.harn("reload").exit_code, 0)
 
@@ -59,7 +60,8 @@ class HiddenServerTests(CommandCase):
     def test_starting(self) -> None:
         """A server that holds the directory while its file describes the one before is starting or ending."""
         self.hold()
-        replace_file(state_path(self.state_dir), {"status": "stopped", "pid": 1, "listener_url": "http://x"})
+        document = json.dumps({"status": "stopped", "pid": 1, "listener_url": "http://x"}).encode()
+        replace_file(state_path(self.state_dir), document)
         self.assert_failed(self.harn("reload"), f"a server (pid {os.getpid()}) holds", "starting or ending")
 
 

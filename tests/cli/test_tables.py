@@ -18,7 +18,7 @@ from harn.cli.rows import Column
 from harn.cli.sources import History
 from harn.cli.tables import fitted
 from harn.cli.terminal import print_inspection, print_rows, watch_rows
-from harn.history.recorded import describe_history
+from harn.history.model import describe_history
 from harn.orchestrator.operations import Inspection
 from tests.cli.test_drains import held, ramp
 from tests.cli.test_terminal import FOUND, generation

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from msgspec import UNSET, to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.history.changes import (
-    code_comparison,
+from harn.history.differences import (
+    CodeComparison,
+    Recorded,
     digest_changes,
     field_changes,
     file_changes,
+    generation_diff,
     secret_changes,
     setting_changes,
 )
-from harn.history.differences import Recorded, generation_diff
 from harn.manifest.changes import changed_fields, changed_settings
 from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.settings import DrainSettings, OrchestratorSettings, ReloadSettings, VmSettings
@@ -224,7 +225,7 @@ class FileTests(SynchronousTestCase):
 
 
 class CodeTests(SynchronousTestCase):
-    """`closure` and `code_comparison`."""
+    """`closure` and `CodeComparison`."""
 
     def test_closure(self) -> None:
         """A module, what it imports however deep and in circles, and what is included; nothing else."""
@@ -237,7 +238,7 @@ class CodeTests(SynchronousTestCase):
         """Only files of the handler's and the predicate's closures are named."""
         old = bundle(module("h", "1", "deep"), module("p", "1"), module("other", "1"), module("deep", "1"))
         new = bundle(module("h", "1", "deep"), module("p", "2"), module("other", "2"), module("deep", "2"))
-        code = code_comparison(old, new)
+        code = CodeComparison(old, new).changes
         plain, asking = spec(handler="h:f"), spec(handler="h:f", when="p:f")
         self.assertEqual([each.path for each in code(plain, plain)], ["/srv/deep.py"])
         self.assertEqual([each.path for each in code(asking, asking)], ["/srv/deep.py", "/srv/p.py"])
@@ -246,7 +247,7 @@ class CodeTests(SynchronousTestCase):
         """A file that comes into a trigger's code or leaves it is named, though the file itself stays the same."""
         old = bundle(module("h", "1"), module("g", "1"), module("rules", "1"))
         new = bundle(module("h", "1"), module("g", "1"), module("rules", "1"), included=frozenset(("rules",)))
-        code = code_comparison(old, new)
+        code = CodeComparison(old, new).changes
         self.assertEqual(
             [(each.path, each.change) for each in code(spec(handler="h:f"), spec(handler="g:f"))],
             [("/srv/g.py", "added"), ("/srv/h.py", "removed"), ("/srv/rules.py", "added")],
@@ -263,7 +264,7 @@ class CodeTests(SynchronousTestCase):
             bundle(*(module(name, str(source), *imports) for name, (source, imports) in zip("abcd", each, strict=True)))
             for each in (old, new)
         )
-        found = code_comparison(before, after)(spec(handler="a:f"), spec(handler="a:f"))
+        found = CodeComparison(before, after).changes(spec(handler="a:f"), spec(handler="a:f"))
         self.assertEqual(bool(found), source_digest(before, "a") != source_digest(after, "a"))
 
 

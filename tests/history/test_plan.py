@@ -1,8 +1,9 @@
-"""The contents of a plan."""
+"""The details of a dry run: the contents of a plan, and the rollouts that would begin."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history import plan as module
-from harn.history.changes import field_changes
-from harn.history.plan import Planned, Work, describe_plan
-from harn.manifest.settings import OrchestratorSettings
-from harn.reload.inputs import Inputs, define
+from harn.history.differences import field_changes
+from harn.history.plan import Planned, Work, describe_plan, describe_terms
+from harn.manifest.settings import OrchestratorSettings, ReloadSettings
+from harn.model.quantities import FailureLimit
+from harn.reload.changes import define
+from harn.reload.inputs import Inputs
+from harn.reload.numbers import VersionNumbers
+from harn.reload.report import ReloadRequest
+from harn.reload.results import ProbationTerms
+from harn.store.generations import LiveBinding
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.triggers.binding import BindingVersion
 from harn.triggers.reconcile import Plan, reconcile
@@ -34,6 +41,12 @@ NOTHING = {
 }
 
 
+def numbered(version: int, trigger_ids: Iterable[str]) -> VersionNumbers:
+    """Return the numbers where each of these triggers has this version."""
+    known = LiveBinding(version=version, fingerprint="", bundle_id="")
+    return VersionNumbers(dict.fromkeys(trigger_ids, known))
+
+
 class PlanCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Folder(Path(self.mktemp()))
@@ -49,7 +62,7 @@ class PlanCase(SynchronousTestCase):
             live=live,
             following=following,
             bindings=bindings,
-            following_version=lambda trigger_id: 3 if trigger_id in before else 1,
+            versions=numbered(2, before),
         )
         found: dict[str, Any] = json.loads(msgspec.json.encode(describe_plan(evolve(planned, **more))))
         return found
@@ -278,7 +291,7 @@ class GivenTests(SynchronousTestCase):
             live=inputs,
             following=inputs,
             bindings={},
-            following_version=lambda _: 9,
+            versions=numbered(8, "abc"),
         )
         found = describe_plan(planned).triggers
         self.assertEqual(
@@ -286,3 +299,31 @@ class GivenTests(SynchronousTestCase):
             [("b", "added"), ("c", "modified"), ("a", "removed")],
         )
         self.assertEqual([each.versions.next for each in found.values()], ["b@v9", "c@v9", None])
+
+
+class TermsTests(SynchronousTestCase):
+    """`describe_terms`."""
+
+    def test_none(self) -> None:
+        """There is none if the request asks for none, or is a rollback, which ends one."""
+        settings = ReloadSettings(confirm_within=60.0)
+        self.assertIsNone(describe_terms(ReloadRequest(source="cli", actor="me"), ReloadSettings()))
+        self.assertIsNone(describe_terms(ReloadRequest(source="cli", actor="me", recall=3), settings))
+
+    def test_of_the_request(self) -> None:
+        """What the request says wins over the manifest, and the rest is the manifest's; all as people write it."""
+        settings = ReloadSettings(confirm_within=30.0, revert_for=300.0)
+        limit = FailureLimit(rate=0.125, minimum=5)
+        asked = ReloadRequest(source="cli", actor="me", confirm_within=90.0, revert_limit=limit)
+        self.assertEqual(
+            describe_terms(asked, settings),
+            ProbationTerms(confirm_within="90s", revert_on_failures="12.5%", minimum=5, watch_for="5m"),
+        )
+
+    def test_of_the_manifest(self) -> None:
+        """A plain reload is on the probation that the manifest wants of each."""
+        settings = ReloadSettings(revert_on_failures=0.2, revert_min=7, revert_for=60.0)
+        self.assertEqual(
+            describe_terms(ReloadRequest(source="file_watch", actor="watch"), settings),
+            ProbationTerms(revert_on_failures="20%", minimum=7, watch_for="1m"),
+        )

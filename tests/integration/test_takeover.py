@@ -31,12 +31,12 @@ Orchestrator.serve = lambda self: os._exit(3)
 """
 SLOW_RECOVERY = """
 from twisted.internet.defer import Deferred
-from harn.orchestrator import startup
+from harn.orchestrator import steps
 
 async def recover(server, leaving=None, gone=None):
     await Deferred()
 
-startup.recover = recover
+steps.recover = recover
 """
 
 BEGUN_REQUEST = (

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from harn.errors import ManifestInvalid
 from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
 from harn.manifest.load import LoadedManifest, check_document
-from harn.manifest.schema import StructSchema
 from harn.manifest.source import ManifestSource
+from harn.manifest.tables import StructSchema
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties: a slow machine does not fail a test."""

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.errors import StageFailed
 from harn.manifest.child import decode_parsed, decode_value, parse_to_frame
 from harn.manifest.document import Malformed, parse
-from harn.manifest.offload import parse_in_child
+from harn.manifest.load import parse_in_child
 from harn.testing.manifests import manifest_text
 from tests.manifest.rules import UNHURRIED
 from tests.manifest.test_document import NASTY_LINES, PIECES, VALID

@@ -8,8 +8,8 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.changes import LIVE_SETTINGS, RESTART_SETTINGS
-from harn.manifest.declared import Shape
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
+from harn.manifest.tables import Shape
 from harn.testing.manifests import trigger_text
 from tests.manifest.rules import complaints, load
 

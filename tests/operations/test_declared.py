@@ -21,7 +21,7 @@ from harn.operations.parameters import Parameters
 from harn.operations.requests import Arguments, read_parameters
 from harn.operations.values import Duration
 from harn.orchestrator.operations import ReadEvents, Recover, read_events, recover
-from harn.reload.drain_operations import DrainOf, ListDrains, cancel_drain, list_drains, move_drain
+from harn.reload.operations import DrainOf, ListDrains, cancel_drain, list_drains, move_drain
 from harn.rollout.operations import Confirm, RampOf, abort_ramps, confirm_generation, finish_ramps
 
 Asked = tuple[Operation[Any, Any, Any], dict[str, str], dict[str, str], bytes]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import UNSET
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.interfaces import NormalizedEvent
+from harn.connectors.interfaces import IExamples, NormalizedEvent
 from harn.dispatch.intake import Arrival
 from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind
@@ -32,10 +33,12 @@ from harn.orchestrator.operations import (
     read_events,
     recover,
 )
+from harn.orchestrator.status import ServerSnapshot, ServerState
 from harn.statistics.backlogs import Backlogs
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
 from tests.operations.asking import asked
+from tests.orchestrator.test_state_file import FACTS
 from tests.reload.world import World, fake, github
 from tests.triggers.examples import spec
 
@@ -50,11 +53,8 @@ class OperationsTests(SynchronousTestCase):
     @staticmethod
     def operations_of(world: World) -> ServerService:
         """Make what the operations on a server ask."""
-
-        def document() -> dict[str, Any]:
-            lists: dict[str, Any] = dict.fromkeys(("triggers", "connectors", "activations"), ())
-            return {**dict.fromkeys(("status", "bind", "generation", "digest", "last_reload")), **lists}
-
+        snapshot = ServerSnapshot(FACTS, ServerState(generation=1, digest="d", pinned=False, bindings=(), counts={}))
+        status: Any = SimpleNamespace(snapshot=lambda: snapshot)
         return ServerService(
             store=world.store,
             metrics=world.metrics,
@@ -65,17 +65,14 @@ class OperationsTests(SynchronousTestCase):
             backlogs=Backlogs(
                 *(world.clock, world.clock, world.store.totals, world.dispatcher, world.registry, Lifecycle())
             ),
-            document=document,
+            status=status,
         )
 
     def fire(self, trigger_id: str = "a", payload: Any = None) -> Deferred[Any]:
         world = self.world
-
-        def example(trigger_id: str) -> Any:
-            live = world.coordinator.current
-            return None if live is None else live.connectors[trigger_id].value.example
-
-        events = SyntheticEvents(world.clock, world.clock, world.registry, world.intake, world.dispatcher, example)
+        events = SyntheticEvents(
+            world.clock, world.clock, world.registry, world.intake, world.dispatcher, world.server[IExamples]
+        )
         return asked(fire, events, Fire(trigger=trigger_id, payload=payload))
 
     def recover(self, world: World, age: str, *, dry_run: bool) -> Recovered:

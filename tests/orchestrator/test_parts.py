@@ -107,9 +107,8 @@ class PublisherTests(SynchronousTestCase):
         self.path = os.path.join(self.mktemp(), "state.json")
         os.mkdir(os.path.dirname(self.path))
         self.in_thread: Any = lambda work: succeed(work())
-        state_file = StateFile(
-            self.path, self.clock, lambda work: self.in_thread(work), lambda: lambda: {"status": "running"}
-        )
+        status: Any = SimpleNamespace(snapshot=lambda: SimpleNamespace(encode=lambda: b"{}"))
+        state_file = StateFile(self.path, self.clock, lambda work: self.in_thread(work), status)
         self.publisher = Publisher(self.clock, RecordWriter(self.clock, self.store.event_log), state_file, Metrics())
 
     def report(self, **more: Any) -> Finished:

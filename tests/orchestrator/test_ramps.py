@@ -6,8 +6,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from harn.connectors.interfaces import NormalizedEvent
+from harn.connectors.interfaces import IExamples, NormalizedEvent
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import SyntheticEvents
@@ -56,14 +57,21 @@ class SinkTests(SynchronousTestCase):
         self.assertEqual([in_flight for _, in_flight in self.world.counts()], [0, 0])
 
 
+@implementer(IExamples)
+class NoExamples:
+    """Connectors without examples."""
+
+    def example(self, trigger_id: str) -> NormalizedEvent | None:
+        """See `IExamples.example`."""
+        return None
+
+
 class FireTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = RampWorld({"events": ("old",)}, {"events": ("new",)}, share=0.0)
         world = self.world
         clock: Any = world.clock
-        self.events = SyntheticEvents(
-            clock, clock, world.registry, world.intake, world.dispatcher, lambda trigger_id: None
-        )
+        self.events = SyntheticEvents(clock, clock, world.registry, world.intake, world.dispatcher, NoExamples())
 
     def fire(self) -> Deferred[Any]:
         """Fire."""

@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from harn.options import ServeOptions
 from harn.orchestrator import service as service_module
-from harn.orchestrator.assemble import assemble
+from harn.orchestrator.assemble import Assembly
 from harn.orchestrator.running import read_state
 from harn.orchestrator.service import NotStarted, Orchestrator
 from harn.orchestrator.signals import Signals
@@ -90,11 +90,8 @@ class ServiceCase(TestCase):
     def service(self, **more: Any) -> Orchestrator:
         """Make a server, which is stopped after the test."""
         options = evolve(self.options, **more)
-
-        def make() -> Server:
-            return assemble(options, self.reactor, self.environ)
-
-        service = Orchestrator(self.reactor, StateDirectoryLock(options.state_dir), make, self.errors.append)
+        assembly = Assembly(options=options, reactor=self.reactor, environ=self.environ)
+        service = Orchestrator(self.reactor, StateDirectoryLock(options.state_dir), assembly, self.errors.append)
         self.addCleanup(lambda: service.stopService() if service.running else None)
         return service
 
@@ -356,14 +353,14 @@ class NotStartedTests(ServiceCase):
             def startService(self) -> None:
                 raise OSError("no background")
 
-        make = service._assemble
+        make = Assembly.make
 
-        def assembled() -> Server:
-            server = make()
+        def made(assembly: Assembly) -> Server:
+            server = make(assembly)
             server.background.add(Failing())
             return server
 
-        service._assemble = assembled
+        self.patch(Assembly, "make", made)
         service.started.addErrback(lambda _: None)
         service.startService()
         await self.until(lambda: self.reactor.stops, "the end")

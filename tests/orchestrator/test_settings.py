@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from attrs import evolve, frozen
@@ -21,9 +22,9 @@ from harn.listener.feature import install as install_listener
 from harn.listener.site import HarnSite
 from harn.manifest.changes import LIVE_SETTINGS
 from harn.options import ServeOptions
-from harn.orchestrator.core import follow_log_level
+from harn.orchestrator.assemble import follow_log_level
 from harn.orchestrator.maintenance import retention_policy
-from harn.orchestrator.shutdown import drain_limits
+from harn.orchestrator.steps import drain_limits
 from harn.reload.feature import apply_settings
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.rollout.model import Probation, terms
@@ -50,7 +51,8 @@ class SettingsWorld:
         self.server = Server(Runtime(clock, clock), told, {}, self.world.lifecycle, self.world.store, interpreters)
         self.server.add(self.world.rollouts)
         self.levels: list[str] = []
-        follow_log_level(self.server, self.levels.append)
+        level: Any = SimpleNamespace(change=self.levels.append)
+        follow_log_level(self.server, level)
         install_dispatch(self.server)
         install_listener(self.server)
         apply_settings(self.server)

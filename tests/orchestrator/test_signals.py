@@ -1,4 +1,4 @@
-"""Signals as calls on the reactor thread, and given back at the end."""
+"""Signals as calls on the reactor thread, given back at the end, and the terminal that SIGHUP may be about."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from harn.orchestrator.signals import Signals
+from harn.observability.outputs import Outputs
+from harn.orchestrator import signals
+from harn.orchestrator.signals import INTERVAL, ISignalReceiver, Signals, Terminal
 from harn.testing.server import environment
 
 TWICE = """
@@ -19,13 +23,14 @@ import os, signal, sys
 from twisted.internet import reactor
 from harn.orchestrator.signals import Signals
 
-def told():
-    print("told", flush=True)
-    reactor.callLater(0, os.kill, os.getpid(), second)
-    reactor.callLater(20, reactor.stop)
+class Receiver:
+    def terminate(self):
+        print("told", flush=True)
+        reactor.callLater(0, os.kill, os.getpid(), second)
+        reactor.callLater(20, reactor.stop)
 
 first, second = (getattr(signal, name) for name in sys.argv[1:])
-signals = Signals(reactor, lambda: None, told, lambda: None)
+signals = Signals(reactor, Receiver())
 signals.install()
 reactor.callWhenRunning(os.kill, os.getpid(), first)
 reactor.run()
@@ -45,8 +50,11 @@ for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, signal.SIG_DFL)  # under nohup a child ignores SIGHUP from its start
 hold_back()
 told = []
-hang_up, upgrade, reopen = (lambda name=name: told.append(name) for name in ("hup", "usr2", "usr1"))
-signals = Signals(Reactor(), hang_up, lambda: None, upgrade, reopen)
+
+class Receiver:
+    hang_up, upgrade, reopen = ((lambda self, name=name: told.append(name)) for name in ("hup", "usr2", "usr1"))
+
+signals = Signals(Reactor(), Receiver(), Receiver())
 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     os.kill(os.getpid(), number)
@@ -80,18 +88,37 @@ class NotingReactor:
         self.when_running.append(function)
 
 
+@implementer(ISignalReceiver)
+class Receiver(Outputs):
+    """A server and its logs, which note their calls."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def hang_up(self) -> None:
+        """See `ISignalReceiver.hang_up`."""
+        self.told.append("hup")
+
+    def upgrade(self) -> None:
+        """See `ISignalReceiver.upgrade`."""
+        self.told.append("usr2")
+
+    def terminate(self) -> None:
+        """See `ISignalReceiver.terminate`."""
+        self.told.append("term")
+
+    def reopen(self) -> None:
+        """See `Outputs.reopen`."""
+        self.told.append("reopen")
+
+
 class SignalsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.before = self.handlers()
         self.reactor = NotingReactor()
-        self.told: list[str] = []
-        self.signals = Signals(
-            self.reactor,
-            lambda: self.told.append("hup"),
-            lambda: self.told.append("term"),
-            lambda: self.told.append("usr2"),
-            lambda: self.told.append("reopen"),
-        )
+        receiver = Receiver()
+        self.told = receiver.told
+        self.signals = Signals(self.reactor, receiver, receiver)
         self.addCleanup(self.signals.restore)
 
     @staticmethod
@@ -167,3 +194,46 @@ class SignalsTests(SynchronousTestCase):
         for first, second in (("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM")):
             done = run(TWICE, first, second)
             self.assertEqual((done.returncode, done.stdout), (1, "told\n"), done.stderr)
+
+
+class TerminalTests(SynchronousTestCase):
+    """Whether a hang-up means the end."""
+
+    def setUp(self) -> None:
+        self.answer: bool | None = True
+        self.clock = Clock()
+        self.terminal = Terminal(self.clock, self.in_foreground)
+
+    def in_foreground(self) -> bool:
+        """Return what the test says; None: the terminal is gone."""
+        if self.answer is None:
+            raise OSError(5, "Input/output error")
+        return self.answer
+
+    def test_lost(self) -> None:
+        """A terminal is lost when it is gone and the process was in its foreground before; not while it is there."""
+        self.terminal.startService()
+        self.assertFalse(self.terminal.is_lost())
+        self.answer = None
+        self.assertTrue(self.terminal.is_lost())
+        self.clock.advance(INTERVAL)
+        self.assertTrue(self.terminal.is_lost())
+        self.terminal.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_moved_to_the_background(self) -> None:
+        """A process that was sent to the background meanwhile does not end with the terminal."""
+        self.terminal.startService()
+        self.answer = False
+        self.clock.advance(INTERVAL)
+        self.answer = None
+        self.assertFalse(self.terminal.is_lost())
+        self.terminal.stopService()
+
+    def test_none(self) -> None:
+        """Without a terminal, and where SIGHUP is ignored, there is nothing to follow."""
+        self.patch(signals, "DEVICE", "/nonexistent")
+        self.assertIsNone(Terminal.of_process(self.clock))
+        self.patch(signals, "DEVICE", "/dev/null")
+        self.patch(signal, "getsignal", lambda number: signal.SIG_IGN)
+        self.assertIsNone(Terminal.of_process(self.clock))

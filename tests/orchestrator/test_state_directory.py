@@ -49,7 +49,7 @@ class PrivacyTests(SynchronousTestCase):
         )
         self.addCleanup(database.close)
         (self.directory / "orchestrator-state.json.tmp").write_text("left by a crash")
-        replace_file(str(self.directory / "orchestrator-state.json"), {})
+        replace_file(str(self.directory / "orchestrator-state.json"), b"{}")
         expected = ("lock", "events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "orchestrator-state.json")
         self.assertEqual(self.modes(), dict.fromkeys(expected, 0o600))
         make_private(str(self.directory))

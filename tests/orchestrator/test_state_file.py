@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -20,16 +22,10 @@ from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.observability.metrics import Metrics
 from harn.observability.subscribers import Counting
 from harn.orchestrator import state_file
+from harn.orchestrator.operations import Activation
 from harn.orchestrator.running import is_alive, read_state, running_url, state_path
-from harn.orchestrator.state_file import (
-    INTERVAL,
-    ServerFacts,
-    ServerState,
-    StateFile,
-    StateFileKeeper,
-    describe,
-    replace_file,
-)
+from harn.orchestrator.state_file import INTERVAL, StateFile, StateFileKeeper, replace_file
+from harn.orchestrator.status import ServerFacts, ServerState, describe
 from harn.reload.report import ReloadReport
 from harn.statistics.figures import Figures, StoredTotals
 from harn.store.lock import StateDirectoryLock
@@ -42,6 +38,11 @@ def write(path: str, text: str) -> None:
     """Write a file."""
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def json_line(value: object) -> bytes:
+    """Encode a document."""
+    return json.dumps(value).encode()
 
 
 def binding(trigger_id: str, version: int, state: str) -> BindingVersion:
@@ -132,7 +133,7 @@ class DescribeTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(
-            msgspec.to_builtins(document["triggers"]),
+            list(msgspec.to_builtins(document.triggers)),
             [
                 {
                     "id": "gh",
@@ -164,14 +165,15 @@ class DescribeTests(SynchronousTestCase):
                 },
             ],
         )
-        self.assertEqual(document["activations"], [{"provider": "github", "binding_count": 1}])
-        self.assertEqual(document["connectors"], ["github"])
-        self.assertEqual(document["bind"], "0.0.0.0:8080")
-        self.assertEqual(document["listener_url"], "http://127.0.0.1:8080")
-        self.assertEqual((document["status"], document["stopped_at"], document["pid"]), ("running", None, 77))
-        self.assertEqual(document["harn_version"], harn.__version__)
+        head = msgspec.to_builtins(document.head)
+        self.assertEqual(head["activations"], ({"provider": "github", "binding_count": 1},))
+        self.assertEqual(head["connectors"], ("github",))
+        self.assertEqual(head["bind"], "0.0.0.0:8080")
+        self.assertEqual(head["listener_url"], "http://127.0.0.1:8080")
+        self.assertEqual((head["status"], head["stopped_at"], head["pid"]), ("running", None, 77))
+        self.assertEqual(head["harn_version"], harn.__version__)
         self.assertEqual(
-            document["last_reload"],
+            head["last_reload"],
             {"source": "cli", "actor": "key:a", "status": "error", "at": "1970-01-01T00:00:01.000Z", "error": "bad"},
         )
 
@@ -187,16 +189,26 @@ class DescribeTests(SynchronousTestCase):
             ramps={"gh": Ramp(stable, fresh, 0.07)},
         )
         document = describe(FACTS, state)
-        shown = [(each["id"], each["version"], each.get("share")) for each in msgspec.to_builtins(document["triggers"])]
+        shown = [(each["id"], each["version"], each.get("share")) for each in msgspec.to_builtins(document.triggers)]
         self.assertEqual(shown, [("gh", 2, 7.0), ("other", 1, None), ("gh", 1, 93.0)])
-        self.assertEqual(document["activations"], [{"provider": "github", "binding_count": 2}])
+        self.assertEqual(document.head.activations, (Activation(provider="github", binding_count=2),))
 
     def test_stopped(self) -> None:
         """A server that ended says so, and when."""
         state = ServerState(generation=1, digest="d", pinned=False, bindings=[], counts={}, stopped_at=2.0)
         document = describe(FACTS, state)
-        self.assertEqual((document["status"], document["stopped_at"]), ("stopped", "1970-01-01T00:00:02.000Z"))
-        self.assertIsNone(document["last_reload"])
+        self.assertEqual((document.head.status, document.head.stopped_at), ("stopped", "1970-01-01T00:00:02.000Z"))
+        self.assertIsNone(document.head.last_reload)
+
+    def test_file_is_for_people_too(self) -> None:
+        """The file is indented JSON that ends with a line end, with a line for each trigger."""
+        for bindings in ([], [binding("a", 1, ACTIVE), binding("b", 1, ACTIVE)]):
+            state = ServerState(generation=1, digest="ä", pinned=False, bindings=bindings, counts={})
+            text = describe(FACTS, state).encode().decode()
+            document = json.loads(text)
+            self.assertEqual((document["digest"], len(document["triggers"])), ("ä", len(bindings)))
+            self.assertTrue(text.startswith('{\n  "status"') and text.endswith("}\n"))
+            self.assertEqual(len([line for line in text.splitlines() if '"id":' in line]), len(bindings))
 
 
 class StateFileTests(SynchronousTestCase):
@@ -209,7 +221,12 @@ class StateFileTests(SynchronousTestCase):
         self.now = {"n": 0}
         self.threads: list[Callable[[], Deferred[None]]] = []
         self.path = state_path(self.directory)
-        self.file = StateFile(self.path, self.clock, self.in_thread, lambda: partial(dict, self.now.copy()))
+        status: Any = SimpleNamespace(snapshot=self.snapshot)
+        self.file = StateFile(self.path, self.clock, self.in_thread, status)
+
+    def snapshot(self) -> Any:
+        """Return a snapshot whose text is a copy of ``now``."""
+        return SimpleNamespace(encode=partial(json_line, self.now.copy()))
 
     def in_thread(self, function: Callable[[], None]) -> Deferred[None]:
         """Keep the function until the test lets the thread run it."""
@@ -232,7 +249,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertNoResult(saving)
         self.run_thread()
         self.successResultOf(saving)
-        self.assertEqual(read_state(self.directory), {"n": 0, "triggers": []})
+        self.assertEqual(read_state(self.directory), {"n": 0})
         self.assertEqual(os.listdir(self.directory), [os.path.basename(self.path)])
 
     def keep(self) -> Deferred[None]:
@@ -251,7 +268,7 @@ class StateFileTests(SynchronousTestCase):
             keeping = self.keep()
             self.run_thread()
             self.successResultOf(keeping)
-            self.assertEqual(read_state(self.directory), {"n": 0, "triggers": []})
+            self.assertEqual(read_state(self.directory), {"n": 0})
         self.successResultOf(self.keep())
         self.assertEqual(self.threads, [])
 
@@ -268,7 +285,7 @@ class StateFileTests(SynchronousTestCase):
         self.run_thread()
         self.successResultOf(keeping)
         self.successResultOf(waits)
-        self.assertEqual(read_state(self.directory), {"n": 1, "triggers": []})
+        self.assertEqual(read_state(self.directory), {"n": 1})
 
     def test_kept_in_trouble(self) -> None:
         """What cannot be written is said once; it is tried again, and said when it is there again."""
@@ -339,7 +356,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertNoResult(second)
         self.run_thread()
         self.successResultOf(second)
-        self.assertEqual(read_state(self.directory), {"n": 2, "triggers": []})
+        self.assertEqual(read_state(self.directory), {"n": 2})
 
     def test_who_stops_waiting_leaves_the_writing_be(self) -> None:
         """A save that is cancelled goes on, and the next one still waits for it."""
@@ -375,7 +392,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(self.threads, [])
         self.clock.advance(INTERVAL / 2)
         self.run_thread()
-        self.assertEqual(read_state(self.directory), {"n": 9, "triggers": []})
+        self.assertEqual(read_state(self.directory), {"n": 9})
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_save_tells_what_was_to_be_told_soon(self) -> None:
@@ -416,7 +433,7 @@ class ReadingTests(SynchronousTestCase):
     def write(self, **more: object) -> None:
         """Write a state file as a running server does."""
         document = {"status": "running", "pid": os.getpid(), "listener_url": "http://127.0.0.1:1", **more}
-        replace_file(state_path(self.directory), document)
+        replace_file(state_path(self.directory), json_line(document))
 
     def test_garbage_is_nothing(self) -> None:
         """A file that is missing, torn, or not a JSON object is read as no state."""
@@ -446,11 +463,3 @@ class ReadingTests(SynchronousTestCase):
         self.assertTrue(is_alive(os.getpid()))
         self.assertTrue(is_alive(1))
         self.assertFalse(is_alive(0))
-
-    def test_file_is_for_people_too(self) -> None:
-        """The file is indented JSON that ends with a line end."""
-        self.write(digest="ä")
-        with open(state_path(self.directory), encoding="utf-8") as file:
-            text = file.read()
-        self.assertEqual(json.loads(text)["digest"], "ä")
-        self.assertTrue(text.startswith('{\n  "status"') and text.endswith("}\n"))

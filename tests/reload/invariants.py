@@ -12,8 +12,7 @@ from harn.dispatch.delivery import Phase
 from harn.reload.drain import MOST_DRAINING
 from harn.rollout import probation
 from harn.rollout import ramps as ramping
-from harn.rollout.model import Probation
-from harn.rollout.ramp_record import why_failed
+from harn.rollout.model import Probation, why_failed
 from harn.triggers.binding import ACTIVE
 from harn.triggers.pool import Shared
 from harn.triggers.routing import Route

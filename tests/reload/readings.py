@@ -8,8 +8,8 @@ from pathlib import Path
 from harn.history.differences import Recorded
 from harn.manifest.load import check_document
 from harn.manifest.source import ManifestSource
+from harn.reload.build import installed_rules
 from harn.reload.inputs import ExternalInputs, Inputs, read_inputs
-from harn.reload.rules import installed_rules
 
 HEAD = "[orchestrator]\nallow_empty = true\n"
 HANDLERS = "def on_event(event):\n    return 1\n"

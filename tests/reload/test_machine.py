@@ -23,8 +23,7 @@ from harn.errors import (
     StageFailed,
 )
 from harn.model.quantities import FailureLimit
-from harn.reload.generation import Generation
-from harn.reload.pin import CHECKPOINT as PIN
+from harn.reload.generation import PIN_CHECKPOINT, Generation
 from harn.reload.report import NEEDS_CONFIRMATION, PREVIOUS, REVERT, ReloadReport
 from tests.reload.expected import NOTHING, SHARES, Content, Wish, rows_of
 from tests.reload.machine import GRACE, IDS, MODULES, WISHES, ServerMachine
@@ -80,13 +79,13 @@ class ReloadMachine(ServerMachine):
             world.rollouts.probations.describe(),
             {trigger_id: (ramp, ramp.share) for trigger_id, ramp in world.registry.ramps.items()},
             {event_id: (row.stored.state, row.stored.version) for event_id, row in rows.items()},
-            world.store.query("SELECT name, value FROM standing WHERE name != ? ORDER BY name", PIN),
+            world.store.query("SELECT name, value FROM standing WHERE name != ? ORDER BY name", PIN_CHECKPOINT),
         )
 
     def pin(self) -> Any:
         """Return everything that keeps the files from being adopted: in memory, and in the store."""
         current = self.world.coordinator.current
-        return current.pin, self.world.store.query("SELECT value FROM standing WHERE name = ?", PIN)
+        return current.pin, self.world.store.query("SELECT value FROM standing WHERE name = ?", PIN_CHECKPOINT)
 
     def target(self, recall: int | None) -> Content | None:
         """Return the content that a reload is to adopt; None when it must fail."""

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.clocks import WallClock
 from harn.errors import FilesHang, SecretUnavailable
 from harn.files import Noted, read_regular
-from harn.orchestrator.core import secret_reader
+from harn.orchestrator.assemble import SecretReader
 from harn.reload.reader import HANGING, FileReader
 from harn.reload.reports import PATIENCE
 from tests.reload.fakes import HeldPool, ThreadClock
@@ -170,7 +170,7 @@ class HandlerSecretTests(SynchronousTestCase):
         """A secret's file that hangs takes one thread, however many ask for secrets."""
         clock = ThreadClock()
         clock.pool.held = True
-        read = secret_reader(FileReader(clock, clock, clock.pool), {"HARN_SECRET_A_B": "s"})
+        read = SecretReader(FileReader(clock, clock, clock.pool), {"HARN_SECRET_A_B": "s"}).read
         asked = [read("t", "a/b") for _ in range(20)]
         clock.advance(HANGING + 1)
         self.failureResultOf(read("t", "a/b"), FilesHang)

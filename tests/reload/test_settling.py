@@ -10,8 +10,9 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.reload import build
+from harn.reload.build import LONGEST_UNSETTLED as LONGEST
+from harn.reload.build import PAUSE
 from harn.reload.report import UNSETTLED
-from harn.reload.settling import LONGEST, PAUSE
 from harn.vm.bundle import Bundle
 from tests.reload.world import World, fake
 

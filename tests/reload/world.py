@@ -29,10 +29,10 @@ from harn.reload.drain import Drains
 from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
 from harn.reload.inputs import ExternalInputs
 from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher, IRouteTable
-from harn.reload.plans import ReloadPlan
 from harn.reload.reader import FileReader
 from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
 from harn.reload.resolution import Resolution
+from harn.reload.results import ReloadPlan
 from harn.reload.revive import Reviver
 from harn.reload.targets import Targets
 from harn.rollout import feature as rollout
@@ -121,9 +121,7 @@ class World:
         self.targets = server[Targets]
         self.drains, self.coordinator = server[Drains], server[Coordinator]
         self.rollouts, self.reverter, self.startup = server[Rollouts], server[Reverter], server[Startup]
-        self.recovery = Recovery(
-            self.wall, self.store, server[Reviver], self.dispatcher, self.drains, lambda: 300.0, self.registry
-        )
+        self.recovery = Recovery(self.wall, self.store, server[Reviver], self.dispatcher, self.drains, self.registry)
 
     def _subscribe(self) -> None:
         self.lifecycle.subscribe(VersionEnded, lambda event: self.retired.append(event.binding))

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle
-from harn.orchestrator.notices import ReloadNotices, status_of
+from harn.orchestrator.publish import Notices, status_of
 from harn.reload.events import ReloadBegan, ReloadEnded
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.systemd.notify import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, ServiceManager, Watchdog
@@ -43,7 +43,7 @@ class NotifyCase(SynchronousTestCase):
         self.addCleanup(os.unlink, self.path)
         self.service_manager = ServiceManager(self.clock, self.path, lambda: 5_000_999)
         self.lifecycle = Lifecycle()
-        ReloadNotices(self.service_manager, self.lifecycle)
+        Notices(self.service_manager, self.lifecycle)
         self.addCleanup(self.service_manager.close)
 
     def bind(self, address: str) -> socket.socket:

@@ -10,20 +10,30 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
-from harn.upgrade.channel import LONGEST_MESSAGE, HandoverChannel
-from harn.upgrade.program import HandoverFailed
+from harn.upgrade.interfaces import IChannelUser
+from harn.upgrade.program import LONGEST_MESSAGE, HandoverChannel, HandoverFailed
 
 
+@implementer(IChannelUser)
 class HandoverChannelTests(TestCase):
+    """The test is the user of one end."""
+
     def setUp(self) -> None:
         self.messages: list[Any] = []
         ours, theirs = socket.socketpair()
         self.theirs = theirs
         self.addCleanup(theirs.close)
-        self.channel = HandoverChannel.open(
-            reactor, ours.detach(), self.messages.append, lambda: self.messages.append(None)
-        )
+        self.channel = HandoverChannel.open(reactor, ours.detach(), self)
+
+    def message_received(self, message: bytes) -> None:
+        """See `IChannelUser.message_received`."""
+        self.messages.append(message)
+
+    def channel_lost(self) -> None:
+        """See `IChannelUser.channel_lost`."""
+        self.messages.append(None)
 
     async def until(self, condition: Callable[[], Any]) -> None:
         for _ in range(2000):
@@ -73,6 +83,6 @@ class HandoverChannelTests(TestCase):
         """A descriptor that is not a socket is refused."""
         descriptor = os.open(os.devnull, os.O_RDWR)
         self.addCleanup(os.close, descriptor)
-        raised = self.assertRaises(HandoverFailed, HandoverChannel.open, reactor, descriptor, print, print)
+        raised = self.assertRaises(HandoverFailed, HandoverChannel.open, reactor, descriptor, self)
         self.assertIn("must be an end of a socket pair", str(raised))
         await self.end()

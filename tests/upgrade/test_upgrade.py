@@ -20,12 +20,10 @@ from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
 from harn.systemd.notify import ServiceManager
 from harn.upgrade import old_process, upgrade
-from harn.upgrade.channel import MAIN, READY, TAKE_OVER, TAKEN
 from harn.upgrade.interfaces import INewServer, IOldServer, IServerLife
-from harn.upgrade.new_process import NewProcess
 from harn.upgrade.old_process import PATIENCE, RETRY_INTERVAL, OldProcess
-from harn.upgrade.program import HandoverFailed, Inheritance, Program
-from harn.upgrade.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, Upgrade
+from harn.upgrade.program import MAIN, READY, TAKE_OVER, TAKEN, HandoverFailed, Inheritance, Program
+from harn.upgrade.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, NewProcess, Upgrade
 
 
 @implementer(IOldServer, INewServer, IServerLife)
@@ -338,8 +336,8 @@ class FakeChannel:
     def __init__(self, done: list[Any]) -> None:
         self.done = done
 
-    def open(self, reactor: object, descriptor: int, received: Any, lost: Any) -> FakeChannel:
-        self.received, self.lost = received, lost
+    def open(self, reactor: object, descriptor: int, user: Any) -> FakeChannel:
+        self.received, self.lost = user.message_received, user.channel_lost
         return self
 
     def send(self, message: bytes) -> None:

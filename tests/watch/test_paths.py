@@ -6,6 +6,8 @@ import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from attrs import evolve
 from hypothesis import given
@@ -28,6 +30,7 @@ class FolderCase(SynchronousTestCase):
         self.root = Path(self.mktemp()).resolve()
         self.root.mkdir(parents=True)
         self.manifest = str(self.root / "harn.toml")
+        self.server: Any = self
 
     def write(self, name: str, text: str = "") -> str:
         path = self.root / name
@@ -164,15 +167,15 @@ class LookTests(FolderCase):
         wanted = frozenset(self.write(name, "x") for name in names)
         watched = Watched(paths=wanted, live=self.read(wanted), manifest=self.manifest)
         beside = self.write("beside.py", "y")
-        seen = look(watched, self.read)
+        seen = look(watched, self.server)
         self.assertEqual((seen.content, seen.beside, seen.empty, seen.missing), (watched.live, {}, set(), set()))
         self.write("a.py")
         (self.root / "b.py").unlink()
-        seen = look(watched, self.read)
+        seen = look(watched, self.server)
         self.assertEqual(seen.beside, self.read([beside]))
         self.assertEqual(seen.empty, {str(self.root / "a.py")})
         self.assertEqual(seen.missing, {str(self.root / "b.py")})
-        self.assertEqual(look(watched, self.read), seen)
+        self.assertEqual(look(watched, self.server), seen)
 
     def test_empty_for_a_moment(self) -> None:
         """A file that was read while it was truncated is empty, though it is no longer when its size is asked for."""
@@ -186,7 +189,8 @@ class LookTests(FolderCase):
             self.write("a.py", "x")
             return content
 
-        self.assertEqual(look(watched, read).empty, {path})
+        server: Any = SimpleNamespace(read=read)
+        self.assertEqual(look(watched, server).empty, {path})
 
     def test_no_files(self) -> None:
         """A path that is a directory, a pipe, a socket or a loop of links now is unreadable, and is not waited for."""
@@ -200,6 +204,6 @@ class LookTests(FolderCase):
             self.addCleanup(os.close, here)
             sock.bind(f"/proc/self/fd/{here}/socket.py")  # a socket's path may not be long
         (self.root / "loop.py").symlink_to("loop.py")
-        seen = look(Watched(paths=wanted, live=live, manifest=self.manifest), self.read)
+        seen = look(Watched(paths=wanted, live=live, manifest=self.manifest), self.server)
         self.assertEqual(set(seen.content.values()), {UNREADABLE})
         self.assertEqual((seen.missing, seen.empty), ({self.manifest}, set()))

@@ -11,13 +11,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from watchdog.events import DirModifiedEvent, FileModifiedEvent, FileMovedEvent, FileOpenedEvent
+from zope.interface import implementer
 
 from harn.errors import ShuttingDown
+from harn.reload.generation import Pin
 from harn.reload.inputs import current_digests
-from harn.reload.pin import Pin
 from harn.reload.reader import FileReader
 from harn.vm.bundle import Bundle, Module, make_bundle
 from harn.watch import directories
+from harn.watch.interfaces import IWatchedServer
 from harn.watch.model import Digests, ReloadOutcome, Watched
 from harn.watch.watcher import (
     FIRST_PAUSE,
@@ -28,7 +30,6 @@ from harn.watch.watcher import (
     QUIET,
     SETTLE,
     UNSETTLED,
-    ReloadRequests,
     Watcher,
 )
 from tests.reload.fakes import ThreadClock
@@ -38,8 +39,9 @@ HAIR = 0.001
 """Seconds that floating point may take from a sum of others."""
 
 
+@implementer(IWatchedServer)
 class WatcherCase(SynchronousTestCase):
-    """A folder with a manifest and a module, which are live."""
+    """A folder with a manifest and a module, which are live: the server of its watcher."""
 
     def setUp(self) -> None:
         self.root = Path(self.mktemp()).resolve()
@@ -50,7 +52,7 @@ class WatcherCase(SynchronousTestCase):
         self.paths = {str(self.root / "harn.toml"), str(self.root / "handlers.py")}
         self.write("harn.toml", "one")
         self.write("handlers.py", "one")
-        self.live: Digests = self.read(self.paths)
+        self.live: Digests = self.digests(self.paths)
         self.replaced: Digests = {}
         self.bundle: Bundle | None = None
         self.include: tuple[str, ...] = ()
@@ -63,10 +65,7 @@ class WatcherCase(SynchronousTestCase):
         self.reports: list[str] = []
         self.on_report: Callable[[], Deferred[None]] = lambda: succeed(None)
         self.files = FileReader(self.clock, self.clock, self.clock.pool)
-        self.requests = ReloadRequests(reload=self.reload, renew=self.renew, unsettled=self.unsettled)
-        self.watcher = Watcher(
-            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.requests
-        )
+        self.watcher = Watcher(FileReader(self.clock, self.clock, self.clock.pool), self)
         self.watcher.startService()
         self.addCleanup(self.stop)
 
@@ -90,13 +89,13 @@ class WatcherCase(SynchronousTestCase):
             failing=self.failing,
         )
 
-    def read(self, paths: Iterable[str]) -> Digests:
+    def digests(self, paths: Iterable[str]) -> Digests:
         return current_digests(frozenset(paths), frozenset(paths), b"")
 
-    def counted_read(self, paths: Iterable[str]) -> Digests:
+    def read(self, paths: Iterable[str]) -> Digests:
         self.reads += 1
         self.on_read()
-        return self.read(paths)
+        return self.digests(paths)
 
     def reload(self, content: Digests) -> Deferred[ReloadOutcome]:
         self.expected = content
@@ -105,14 +104,14 @@ class WatcherCase(SynchronousTestCase):
             return self.on_reload()
         self.failing = self.outcome is not ReloadOutcome.ADOPTED
         if not self.failing:
-            self.live = self.read(self.paths)
+            self.live = self.digests(self.paths)
         return succeed(self.outcome)
 
     def renew(self) -> Deferred[ReloadOutcome]:
         self.renewals += 1
         if self.outcome is ReloadOutcome.ADOPTED:
             secret = frozenset((*self.live,)) - self.replaced.keys()
-            self.live = {**self.live, **self.read(secret)}
+            self.live = {**self.live, **self.digests(secret)}
         return succeed(self.outcome)
 
     def unsettled(self, why: str) -> Deferred[None]:
@@ -319,7 +318,7 @@ class ContentTests(WatcherCase):
         self.observer.refuses = True
         self.paths.add(str(self.root / "far" / "key.pem"))
         self.write("far/key.pem", "two")
-        self.live = self.read(self.paths)
+        self.live = self.digests(self.paths)
         self.clock.advance(POLL)
         self.write("far/key.pem", "three")
         self.polled()
@@ -408,7 +407,7 @@ class OutcomeTests(WatcherCase):
         self.outcome = ReloadOutcome.REFUSED
         self.edit("handlers.py", "held for confirmation")
         self.assert_reloads(1)
-        self.live, self.failing = self.read(self.paths), False
+        self.live, self.failing = self.digests(self.paths), False
         self.assert_reloads(1)
         self.failing = True  # another caller's reload, which the watcher need not report
         self.assert_reloads(1)
@@ -471,7 +470,7 @@ class OutcomeTests(WatcherCase):
         self.looked()
         self.polled(2)
         self.assertEqual(self.reloads, 2)
-        self.assertEqual(self.live, self.read(self.paths))
+        self.assertEqual(self.live, self.digests(self.paths))
         self.assert_reloads(2)
 
     def test_adopted_that_is_never_live(self) -> None:
@@ -488,7 +487,7 @@ class OutcomeTests(WatcherCase):
         self.on_reload = lambda: waiting
         self.edit("handlers.py", "two")
         self.looked()
-        self.live = self.read(self.paths)
+        self.live = self.digests(self.paths)
         self.edit("handlers.py", "three")
         self.looked()
         self.assertEqual(self.reloads, 1)
@@ -508,7 +507,7 @@ class OutcomeTests(WatcherCase):
 
     def test_replaced(self) -> None:
         """What a rollback replaced is not asked for, until its bytes change."""
-        self.replaced = self.read(self.paths)
+        self.replaced = self.digests(self.paths)
         self.live = dict.fromkeys(self.paths, "sha256:of an earlier generation")
         self.event()
         self.assert_reloads(0)
@@ -634,7 +633,7 @@ class UnsettledTests(WatcherCase):
         self.edit("handlers.py", "")
         self.pass_time(2 * UNSETTLED)
         self.assert_reports("handlers.py is empty; write it whole, or ask for a reload")
-        self.live, self.failing = self.read(self.paths), False
+        self.live, self.failing = self.digests(self.paths), False
         self.assert_reloads(0)
         self.pass_time(2 * UNSETTLED)
         self.assert_reports("handlers.py is empty")
@@ -692,8 +691,11 @@ class UnsettledTests(WatcherCase):
         """After a rollback a rotated secret is read again, once, and the replaced files are not adopted."""
         self.write("key", "one")
         self.paths.add(str(self.root / "key"))
-        self.replaced = self.read(self.paths - {str(self.root / "key")})
-        self.live = {**dict.fromkeys(self.replaced, "of an earlier generation"), **self.read([str(self.root / "key")])}
+        self.replaced = self.digests(self.paths - {str(self.root / "key")})
+        self.live = {
+            **dict.fromkeys(self.replaced, "of an earlier generation"),
+            **self.digests([str(self.root / "key")]),
+        }
         self.event()
         self.assert_reloads(0)
         self.edit("key", "two")
@@ -724,13 +726,11 @@ class UnsettledTests(WatcherCase):
         """A start from elsewhere is not made good by a secret that is read again, but by files that are corrected."""
         self.write("key", "one")
         self.paths.add(str(self.root / "key"))
-        self.live = self.read(self.paths)
+        self.live = self.digests(self.paths)
         self.stop()
         self.write("harn.toml", "bad")
-        self.replaced, self.failing = self.read(self.paths - {str(self.root / "key")}), True
-        self.watcher = Watcher(
-            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.requests
-        )
+        self.replaced, self.failing = self.digests(self.paths - {str(self.root / "key")}), True
+        self.watcher = Watcher(FileReader(self.clock, self.clock, self.clock.pool), self)
         self.watcher.startService()
         self.edit("key", "two")
         self.looked()
@@ -743,10 +743,8 @@ class UnsettledTests(WatcherCase):
         self.stop()
         bad = {str(self.root / "harn.toml"): "bad", str(self.root / "handlers.py"): "one"}
         self.write("harn.toml", "bad")
-        self.replaced, self.failing = self.read(bad), True
-        self.watcher = Watcher(
-            FileReader(self.clock, self.clock, self.clock.pool), self.watched, self.counted_read, self.requests
-        )
+        self.replaced, self.failing = self.digests(bad), True
+        self.watcher = Watcher(FileReader(self.clock, self.clock, self.clock.pool), self)
         self.watcher.startService()
         self.assert_reloads(0)
         self.edit("harn.toml", "one")

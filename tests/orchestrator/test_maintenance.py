@@ -6,7 +6,23 @@ from unittest import skipIf
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.orchestrator.reaping import INTERVAL, OrphanReaper, is_parent_of_orphans
+from harn.orchestrator.maintenance import INTERVAL, Children, OrphanReaper, is_parent_of_orphans
+
+
+class ScriptedChildren(Children):
+    """Children that end when the test says so."""
+
+    def __init__(self) -> None:
+        self.gone: set[int] = set()
+        self.reaped: list[int] = []
+
+    def ended(self) -> list[int]:
+        """See `Children.ended`."""
+        return sorted(self.gone)
+
+    def reap(self, pid: int) -> None:
+        """See `Children.reap`."""
+        self.reaped.append(pid)
 
 
 class OrphanReaperTests(SynchronousTestCase):
@@ -14,11 +30,11 @@ class OrphanReaperTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start one."""
-        self.ended: set[int] = set()
-        self.reaped: list[int] = []
+        children = ScriptedChildren()
+        self.ended, self.reaped = children.gone, children.reaped
         self.clock = Clock()
         self.awaited: dict[int, Any] = {}
-        self.reaper = OrphanReaper(self.clock, lambda: sorted(self.ended), self.awaited, self.reaped.append)
+        self.reaper = OrphanReaper(self.clock, children, self.awaited)
         self.reaper.startService()
         self.addCleanup(self.reaper.stopService)
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from harn.errors import EventLogUnavailable, HandlerRetryAfter, RouteUnknown
 from harn.operations.model import Caller, Operation, Role
-from harn.reload.drain_operations import (
+from harn.reload.operations import (
     DrainCancelled,
     DrainMoved,
     DrainOf,

@@ -11,7 +11,7 @@ from harn.circuits.feature import install as install_circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.pauses import ALL, Pauses
-from harn.orchestrator.upgradable import PATIENCE, UpgradableServer
+from harn.orchestrator.steps import PATIENCE, UpgradableServer
 from harn.testing.kit import KitServer
 from harn.triggers.registry import Registry
 

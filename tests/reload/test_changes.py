@@ -1,8 +1,10 @@
-"""The history of a start: what its generation changed since the one that served last."""
+"""Changes that a start finds."""
+
+from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.reload.restarts import changes_of_restart, trigger_ids
+from harn.reload.changes import changes_of_restart, trigger_ids
 from harn.triggers.reconcile import Plan
 
 BEFORE = b"""

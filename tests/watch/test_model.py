@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.problem import Problem
-from harn.reload.pin import Pin
+from harn.reload.generation import Pin
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, STAGES, UNSETTLED, ReloadReport
 from harn.vm.bundle import Module, make_bundle
-from harn.watch.classification import FileStatus, classify, restless
-from harn.watch.model import UNREADABLE, ReloadOutcome, Seen, Watched, reload_outcome
+from harn.watch.model import UNREADABLE, FileStatus, ReloadOutcome, Seen, Watched, classify, reload_outcome, restless
 
 MANIFEST, MODULE, RULE, KEY = "/c/harn.toml", "/c/handlers.py", "/c/rules/one.py", "/c/key"
 LIVE = {MANIFEST: "m1", MODULE: "h1", RULE: "r1", KEY: "k1"}

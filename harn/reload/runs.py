@@ -1,0 +1,182 @@
+"""
+One run of the reload pipeline: its stages, each within its deadline, each timed, each failure named for its stage; its
+request, the content that is read, and its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from attrs import field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from harn.errors import (
+    FilesHang,
+    GenerationUnknown,
+    ManifestInvalid,
+    PreconditionFailed,
+    ShuttingDown,
+    StageFailed,
+    StageTimedOut,
+)
+from harn.manifest.settings import OrchestratorSettings
+from harn.manifest.source import ManifestSource
+from harn.model.quantities import format_duration
+from harn.reload.candidate import ContinuedRamp
+from harn.reload.generation import Candidate, Generation, Pin
+from harn.reload.inputs import Inputs
+from harn.reload.numbers import LastGeneration
+from harn.reload.report import UNASKED, ReloadRequest
+from harn.reload.results import ReloadPlan
+from harn.triggers.reconcile import Plan
+
+T = TypeVar("T")
+
+
+class Stages:
+    """
+    Runs the stages of one reload.
+
+    :ivar timeout: seconds that each stage may take.
+    :ivar durations: by stage, seconds that it took.
+    :ivar current: the stage that runs, or ran last.
+    """
+
+    def __init__(self, clock: IReactorTime, timeout: float, doing: Callable[[], str] = lambda: "") -> None:
+        """
+        Begin with the first.
+
+        :param doing: returns what a stage waits for, for the message of a time-out; may be empty.
+        """
+        self._clock = clock
+        self._doing = doing
+        self.timeout = timeout
+        self.durations: dict[str, float] = {}
+        self.current = "parse"
+
+    async def run(self, stage: str, work: Coroutine[Deferred[Any], Any, T]) -> T:
+        """
+        Run one stage, or a further part of it: all parts share its time.
+
+        :raises ManifestInvalid: the author can correct it; as the stage raised it.
+        :raises StageTimedOut: it took longer than it may, and its work was cancelled; or a file hangs.
+        :raises StageFailed: anything else went wrong in it.
+        :raises GenerationUnknown, PreconditionFailed, ShuttingDown: as the stage raised it.
+        """
+        self.current = stage
+        spent = self.durations.get(stage, 0.0)
+        started = self._clock.seconds()
+        running = Deferred.fromCoroutine(work)
+        expired: list[str] = []
+
+        def expire() -> None:
+            expired.append(self._doing())  # asked before the work is cancelled
+            running.cancel()
+
+        timer = self._clock.callLater(max(0.0, self.timeout - spent), expire)
+        try:
+            return await running
+        except CancelledError:
+            if not expired:
+                raise
+            allowed, doing = format_duration(self.timeout), f": {expired[0]}" if expired[0] else ""
+            raise StageTimedOut(
+                stage, f"stage {stage} did not end within {allowed} ([orchestrator.reload] timeout){doing}"
+            ) from None
+        except FilesHang as error:
+            raise StageTimedOut(stage, str(error)) from None
+        except (ManifestInvalid, StageFailed, GenerationUnknown, PreconditionFailed, ShuttingDown):
+            raise
+        except GeneratorExit as error:
+            if not running.called:
+                raise  # this coroutine is being closed
+            raise StageFailed(stage, "GeneratorExit") from error
+        except BaseException as error:
+            # A plugin may raise anything, SystemExit too: that is a problem of the reload, not the server's end.
+            raise StageFailed(stage, f"{type(error).__name__}: {error}") from error
+        finally:
+            if timer.active():
+                timer.cancel()
+            self.durations[stage] = spent + self._clock.seconds() - started
+
+
+@frozen(kw_only=True)
+class Run:
+    """
+    One run of the pipeline.
+
+    :ivar live: the live generation.
+    :ivar started_with: the settings of the server's first generation, once there was one.
+    :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
+    :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
+    """
+
+    request: ReloadRequest
+    stages: Stages
+    stack: AsyncExitStack = field(repr=False)
+    live: Generation | None
+    started_with: OrchestratorSettings | None = None
+    last: LastGeneration = field(factory=LastGeneration)
+    ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
+
+    @property
+    def may_remove_most(self) -> bool:
+        """Whether it may remove most triggers: it was asked for, changes nothing, or is the first."""
+        return self.live is None or self.request.dry_run or self.request.source != UNASKED
+
+
+@frozen(kw_only=True)
+class Read:
+    """
+    The content that a run has read.
+
+    :ivar recalled: the earlier generation whose content it is; None when it was read from files.
+    :ivar pin: of a recalled one: the files that it replaces.
+    """
+
+    source: ManifestSource
+    inputs: Inputs
+    recalled: int | None = None
+    pin: Pin | None = None
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Files that differ from the content that was recalled."""
+        files, now = self.inputs.files, {} if self.pin is None else self.pin.files
+        return tuple(sorted(path for path in files if now.get(path, files[path]) != files[path]))
+
+    def changed_while_reading(self, request: ReloadRequest) -> tuple[str, ...]:
+        """Return the files that have changed since the requester, the watcher, saw them come to rest."""
+        files, expected = self.inputs.files, request.expected
+        plain = self.inputs.plain_files
+        return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))
+
+
+@frozen(kw_only=True)
+class Result:
+    """
+    The result of a run.
+
+    :ivar candidate: ready to be adopted; None where nothing is adopted.
+    :ivar held: nothing is adopted, since it would remove most triggers and no caller asked for the reload.
+    :ivar changed_while_reading: files that were written meanwhile; nothing is adopted.
+    :ivar details: of a dry run.
+    :ivar renewed: the secrets, and files of secrets, that differ from the live ones.
+    """
+
+    plan: Plan
+    read: Read
+    candidate: Candidate | None = None
+    held: bool = False
+    changed_while_reading: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: ReloadPlan | None = None
+    renewed: tuple[str, ...] = ()
+
+    def ends_pin(self, request: ReloadRequest) -> bool:
+        """Return whether the pin ends: a caller asked for the files to be adopted, and they are what is live."""
+        unchanged = self.candidate is None and not self.held and not self.changed_while_reading
+        return unchanged and request.source != UNASKED and request.recall is None
