@@ -38,7 +38,7 @@ def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  #
     )
     add_version_gauges(server.metrics, registry)
     add_gauges(server.metrics, dispatcher)
-    failures = FailureLog(server.reactor, registry, lifecycle)
+    failures = server.add(FailureLog(server.reactor, registry, lifecycle))
     server.services.add_closing(failures.close)
     server.services.add(server.interpreters)
     server.services.add_closing(dispatcher.close)

@@ -70,7 +70,7 @@ class Part:
 
 class Gathered:
     """
-    What was read of a window.
+    The attempts and deliveries that were read of a window.
 
     :param attempts: the ids of its attempts, ``deliveries`` those of its deliveries.
     :ivar attempts: by binding version (trigger id, number); ``accepted`` and ``skipped`` by trigger id.

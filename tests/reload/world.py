@@ -18,6 +18,7 @@ from harn.connectors.interfaces import NormalizedEvent
 from harn.destinations.catalog import DestinationCatalog
 from harn.dispatch import feature as dispatch
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.lifecycle import VersionEnded
 from harn.orchestrator.recovery import Recovery
@@ -189,6 +190,7 @@ class World:
         """End, as a server's end does, with no wait."""
         self.drains.stop()
         self.dispatcher.close()
+        self.server[FailureLog].close()
         self.coordinator.close()
         Deferred.fromCoroutine(self.coordinator.release())
 
