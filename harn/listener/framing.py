@@ -19,7 +19,7 @@ from harn.errors import CodingUnsupported, MessageMalformed, Refused
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?", re.ASCII)
 _TOKEN = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_LENGTH = re.compile(r"[0-9]{1,200}", re.ASCII)
+_MOST_DIGITS = 200  # of a length; llhttp refuses one of more than 64 bits
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _FOLDS = (b" ", b"\t")
@@ -114,7 +114,7 @@ def body_length(version: bytes, headers: Mapping[str, str], fields: Collection[F
     if "transfer-encoding" not in headers:
         if length is None:
             return 0
-        if _LENGTH.fullmatch(length) is None:
+        if not (length.isdigit() and length.isascii() and len(length) <= _MOST_DIGITS):
             lengths = _values(fields, "content-length")
             if len(lengths) != 1:
                 raise MessageMalformed(_TWO_LENGTHS)

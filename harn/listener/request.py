@@ -289,7 +289,7 @@ class HarnRequest:
             parts.append(b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n")
             if self.method != b"HEAD" and status not in _BODILESS:
                 parts.append(body)
-            channel.transport.write(b"".join(parts))
+            channel.write(b"".join(parts))
         self._over(status)
         if self._is_complete:
             self._done()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -10,7 +12,9 @@ from twisted.internet.protocol import Factory
 from twisted.trial.unittest import TestCase
 
 from harn.listener.endpoint import Bind, listen
+from harn.listener.pages import Page
 from harn.listener.phases import Limits
+from harn.listener.problems import Response
 from harn.testing.clients import SocketClient, parse_answers, request_bytes
 from tests.listener.world import World, signed_post
 
@@ -106,6 +110,23 @@ class SocketTests(TestCase):
         while self.world.site.channels:
             await self.pause()
         self.assertEqual(self.world.site.in_flight, 0)
+
+    async def test_long_answers(self) -> None:
+        """Answers that the socket does not take at once arrive whole and in their order, and later ones after them."""
+        long = Page("/long", lambda request: Response(200, b"x" * 3_000_000, b"text/plain"))
+        self.world.site.mount("/long", long)
+        client = await self.connect()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        get = request_bytes("GET", "/long") + request_bytes("GET", "/health")
+        client.send(get * 2)
+        channel = next(iter(self.world.site.channels))
+        while channel.read_by == inf:  # until the send buffer is full
+            await self.pause()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        answers = await client.until_answers(4)
+        self.assertEqual([len(answer.body) for answer in answers], [3_000_000, 2, 3_000_000, 2])
+        client.send(signed_post("/hooks/gh"))
+        self.assertEqual((await client.until_answers(5))[-1].status, 200)
 
     async def test_slow_client(self) -> None:
         """A client that never ends its headers gets 408 and the end of the connection."""
