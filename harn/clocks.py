@@ -8,8 +8,10 @@ time of day: for stamps, for the freshness of signatures, and for due times that
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Protocol
 
 LONGEST_SLEEP = 60.0
@@ -81,5 +83,13 @@ def sleep_until(due_at: float, wall: WallTime) -> float:
 
 def rfc3339(seconds: float) -> str:
     """Write ``seconds`` (Unix) as RFC 3339 in UTC with milliseconds, for example ``2026-01-02T03:04:05.678Z``."""
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    # As `datetime.fromtimestamp` does: to the nearest microsecond first, then down to the millisecond.
+    fraction, whole = math.modf(seconds)
+    second, microseconds = divmod(round(fraction * 1e6), 1_000_000)
+    return f"{_up_to_second(int(whole) + second)}{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _up_to_second(seconds: int) -> str:
+    """Return all of a time but its milliseconds; kept, as each event is stamped with the present second."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.")

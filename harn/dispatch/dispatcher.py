@@ -248,6 +248,9 @@ class Dispatcher:
 
     def turn(self) -> None:
         """Begin what may begin, and start what is to be read or given up; once more for what comes of it meanwhile."""
+        queues = self._queues
+        if self._scheduler.is_quiet and not (queues.hungry or queues.orphans or self._submitted_large or self._idle):
+            return
         self._goes_on = True
         if self._in_turn:
             return
@@ -256,7 +259,7 @@ class Dispatcher:
             while self._goes_on:
                 self._goes_on = False
                 self._begin_all()
-                if self._open:
+                if self._open and (queues.hungry or queues.orphans):
                     self._start_work()
         finally:
             self._in_turn = False
@@ -269,19 +272,14 @@ class Dispatcher:
             self._check_idle()
 
     def _begin_all(self) -> None:
-        while self._may_begin():
-            delivery = self._scheduler.next()
+        settler, scheduler = self._settler, self._scheduler
+        while self._open and not settler.is_gone and settler.unsettled < UNSETTLED_LIMIT and self._left != 0:
+            delivery = scheduler.next()
             if delivery is None:
                 return
             if self._left is not None:
                 self._left -= 1
             self._begin(delivery)
-
-    def _may_begin(self) -> bool:
-        settler = self._settler
-        if not self._open or settler.is_gone or settler.unsettled >= UNSETTLED_LIMIT:
-            return False
-        return self._left is None or self._left > 0
 
     def _start_work(self) -> None:
         if self._queues.hungry:
@@ -316,14 +314,15 @@ class Dispatcher:
         self._scheduler.begun(delivery)
         began_at = self._clock.seconds()
         alone = delivery.deaths >= DEATHS_UNTIL_ALONE
-        is_taken_up = delivery.is_read_back or delivery.body is None
-        noted = self._deliveries.begins(delivery.delivery_id, is_taken_up)
-        self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-        if is_taken_up:
+        if delivery.is_read_back or delivery.body is None:
             # It may be what killed an earlier server: should it do so again, that is to be known.
+            noted = self._deliveries.begins(delivery.delivery_id)
+            self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
             ready = noted.addCallback(lambda _: self._bodies.read(delivery))
             calling = ready.addCallback(lambda _: destination.begin(delivery.outgoing(), alone=alone))
         else:
+            self._deliveries.begins_at_once(delivery.delivery_id)
+            self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
             calling = destination.begin(delivery.outgoing(), alone=alone)
         delivery.calling = calling
         calling.addCallbacks(
@@ -331,7 +330,7 @@ class Dispatcher:
             self._raised,
             callbackArgs=(delivery, destination, began_at),
             errbackArgs=(delivery, destination, began_at),
-        ).addErrback(lambda failure: log.failure("settling failed", failure=failure))
+        ).addErrback(_settling_failed)
 
     def _version_for(self, delivery: Delivery) -> BindingVersion:
         """Return the version that a delivery runs on, and let it have its queue's lease on it."""
@@ -387,12 +386,15 @@ class Dispatcher:
     # Ending
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._settler.settle(delivery, settlement).addCallback(self._settled, delivery, settlement).addErrback(
-            lambda failure: log.failure("settling failed", failure=failure)
-        )
+        settling = self._settler.settle(delivery, settlement)
+        settling.addCallback(self._settled, delivery, settlement).addErrback(_settling_failed)
 
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
         redriving = None if settlement.dead is None else self._closing.died(delivery.binding, settlement)
         if redriving is not None:
             self._and_turn([redriving])
         self.turn()
+
+
+def _settling_failed(failure: Failure) -> None:
+    log.failure("settling failed", failure=failure)

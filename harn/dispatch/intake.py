@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve, frozen
+import msgspec
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -33,8 +34,7 @@ INBOX_TOPIC = "trigger.inbox.envelopes"
 """What the metrics call the inbox."""
 
 
-@frozen(kw_only=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     Data shared by all events of one request.
 
@@ -50,8 +50,7 @@ class Arrival:
     replay_of: str | None = None
 
 
-@frozen
-class Taken:
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """
     The outcome of a request's events: ids of the accepted ones in order, and counts.
 
@@ -66,8 +65,7 @@ class Taken:
     bindings: tuple[str, ...] = ()
 
 
-@frozen
-class Decided:
+class Decided(msgspec.Struct, frozen=True, gc=False):
     """
     The decision of a binding's rules: the events to keep, and how many did not match or were filtered out.
 
@@ -254,7 +252,7 @@ class Intake:
                 holder.release()
                 continue
             if delivery_id in delivery_ids.repeats:
-                new = evolve(new, replay_of=delivery_ids.repeats[delivery_id])
+                new = structs.replace(new, replay_of=delivery_ids.repeats[delivery_id])
             event_ids.append(new.event_id)
             bindings.append(holder.key)
             emit(Accepted(holder.key, delivery_id, new))

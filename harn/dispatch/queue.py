@@ -103,7 +103,9 @@ class Queue:
 
     def hold(self, delivery: Delivery) -> None:
         """Count a delivery that has not begun, or is to begin again."""
-        self.share.in_hand[delivery.delivery_id] = delivery
+        share = self.share
+        share.in_hand[delivery.delivery_id] = delivery
+        share.count += 1
         self.count += 1
         self.bytes += delivery.size
         self.room.count += 1
@@ -112,6 +114,7 @@ class Queue:
     def taken(self, delivery: Delivery) -> None:
         """Count it as one that begins, or is given up."""
         self.begun += 1
+        self.share.count -= 1
         self.count -= 1
         self.bytes -= delivery.size
         self.room.count -= 1
@@ -184,6 +187,7 @@ class Share:
     :ivar in_hand: by id, all its deliveries that memory answers for: queued, running, being settled. None of them is
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
+    :ivar count: how many of its deliveries are in memory and have not begun, of all its queues.
     :ivar barred: ids that are being cancelled in the store, and are not to be read.
     :ivar held: why nothing of it may begin, if a gate says so. ``refusal``: what its deliveries become instead.
         ``pace``: how fast what was held begins.
@@ -194,6 +198,7 @@ class Share:
     __slots__ = (
         "active",
         "barred",
+        "count",
         "credit",
         "ended",
         "held",
@@ -216,7 +221,7 @@ class Share:
         self.active: object = None
         self.weight = DEFAULT_WEIGHT
         self.limit = UNLIMITED
-        self.running = 0
+        self.running = self.count = 0
         self.credit = 0
         self.is_listed = self.is_reading = self.is_spent = False
         self.in_hand: dict[int, Delivery] = {}
@@ -227,11 +232,6 @@ class Share:
         self.pace: Pace | None = None
 
     @property
-    def has_unbegun(self) -> bool:
-        """Whether memory has deliveries of it that have not begun."""
-        return any(queue.count for queue in self.queues.values())
-
-    @property
     def unbegun(self) -> int:
         """Number of deliveries that have not begun, in memory and in the store."""
         return sum(queue.unbegun for queue in self.queues.values())
@@ -240,22 +240,15 @@ class Share:
         """Return whether a read of the store was faster than the news of a commit: it is in hand, or is cancelled."""
         return delivery_id in self.in_hand or delivery_id in self.barred
 
-    def next_small(self) -> Queue | None:
-        """Return the queue whose first delivery was accepted first, of those without a large body."""
-        found: Queue | None = None
+    def first_queues(self) -> tuple[Queue | None, Queue | None]:
+        """Return the queue whose first delivery without a large body was accepted first; the same of those with one."""
+        small: Queue | None = None
+        large: Queue | None = None
         for queue in self.queues.values():
-            if not queue.small or not queue.is_open:
+            if not queue.count or not queue.is_open:
                 continue
-            if found is None or queue.small[0].delivery_id < found.small[0].delivery_id:
-                found = queue
-        return found
-
-    def next_large(self) -> Queue | None:
-        """Return the same of those with one."""
-        found: Queue | None = None
-        for queue in self.queues.values():
-            if not queue.large or not queue.is_open:
-                continue
-            if found is None or queue.large[0].delivery_id < found.large[0].delivery_id:
-                found = queue
-        return found
+            if queue.small and (small is None or queue.small[0].delivery_id < small.small[0].delivery_id):
+                small = queue
+            if queue.large and (large is None or queue.large[0].delivery_id < large.large[0].delivery_id):
+                large = queue
+        return small, large

@@ -89,9 +89,14 @@ class Scheduler:
         self._queues.note(queue)
         self.enlist(queue.share)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no trigger takes turns: nothing may begin, as is usual when one of few deliveries has ended."""
+        return not self._turns and not self._suspects.concern
+
     def next(self) -> Delivery | None:
         """Return the delivery to begin now, which its queue counts no more; None if there is none."""
-        if len(self.running) >= self.max_outstanding:
+        if len(self.running) >= self.max_outstanding or (not self._turns and not self._suspects.concern):
             return None
         delivery = self._next() if self._suspects.concern else self._in_turn()
         if delivery is not None:
@@ -116,7 +121,7 @@ class Scheduler:
         del self.running[delivery.delivery_id]
         share.running -= 1
         self._bodies.end(delivery)
-        if share.has_unbegun:
+        if share.count and not share.is_listed:
             self.enlist(share)
         for crowded in self._crowded:
             self.enlist(crowded)
@@ -177,14 +182,16 @@ class Scheduler:
             if not share.credit:
                 share.credit = share.weight
             delivery = self._first_of(share)
-            if delivery is None:
+            is_full = len(self.running) + 1 >= self.max_outstanding
+            if delivery is None or (share.count == 1 and not is_full):  # it has nothing else: its turn has ended
                 turns.popleft()
                 share.is_listed = share.is_spent = False
                 share.credit = 0
-                continue
-            share.credit -= 1
-            share.is_spent = not share.credit  # whoever comes until its next turn goes before it
-            return delivery
+            else:
+                share.credit -= 1
+                share.is_spent = not share.credit  # whoever comes until its next turn goes before it
+            if delivery is not None:
+                return delivery
         return None
 
     def _read_limits(self, share: Share) -> None:
@@ -197,20 +204,12 @@ class Scheduler:
 
     def _first_of(self, share: Share) -> Delivery | None:
         """Return the delivery of a trigger that may begin first, if any may."""
-        if share.held is not None or (share.pace is not None and not self._is_time(share.pace, share)):
-            self._wait_for_no_room(share)
-            return None
-        if share.running >= share.limit:
-            self._wait_for_no_room(share)
-            return None
-        free = self.max_outstanding - len(self.running)
-        if share.running >= FREE_PER_RUNNING * free and len(self._registry.active) > 1:
-            self._wait_for_no_room(share)
-            self._crowded[share] = None
-            return None
-        small, large = share.next_small(), share.next_large()
+        small = large = None
+        if self._may_begin_one(share):
+            small, large = share.first_queues()
         if large is None:
-            self._wait_for_no_room(share)
+            if self._cramped:
+                self._wait_for_no_room(share)
         elif (small is None or large.large[0].delivery_id < small.small[0].delivery_id) and self._fits(
             share, large.large[0]
         ):
@@ -219,6 +218,18 @@ class Scheduler:
         if small is not None:
             return small.small.popleft()
         return None
+
+    def _may_begin_one(self, share: Share) -> bool:
+        """Return whether a trigger may begin one more, whichever that is."""
+        if share.held is not None or share.running >= share.limit:
+            return False
+        if share.pace is not None and not self._is_time(share.pace, share):
+            return False
+        free = self.max_outstanding - len(self.running)
+        if share.running >= FREE_PER_RUNNING * free and len(self._registry.active) > 1:
+            self._crowded[share] = None
+            return False
+        return True
 
     def _is_time(self, pace: Pace, share: Share) -> bool:
         """Return whether the next may begin; if not, look again when it may."""

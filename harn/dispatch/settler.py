@@ -81,10 +81,9 @@ class Settler:
         """Make the outcome of a delivery durable, which holds a lease on its binding; fires when it is settled."""
         delivery.become(Phase.SETTLING)
         self.unsettled += 1
-        return (
-            self._deliveries.settle(settlement)
-            .addErrback(self._not_settled, settlement)
-            .addCallback(self._settled, delivery, settlement)
+        about = (delivery, settlement)
+        return self._deliveries.settle(settlement).addCallbacks(
+            self._settled, self._not_settled, callbackArgs=about, errbackArgs=about
         )
 
     def give_up(self, delivery: Delivery, *, running: bool = False) -> Deferred[None]:
@@ -104,9 +103,10 @@ class Settler:
         dead = removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
         return self.settle(delivery, dead)
 
-    def _not_settled(self, failure: Failure, settlement: Settlement) -> Deferred[None]:
+    def _not_settled(self, failure: Failure, delivery: Delivery, settlement: Settlement) -> Deferred[None]:
         self.is_gone = self.is_gone or failure.check(EventLogGone) is not None
-        return self._writes.insist("settling a delivery", partial(self._deliveries.settle, settlement))
+        settling = self._writes.insist("settling a delivery", partial(self._deliveries.settle, settlement))
+        return settling.addCallback(self._settled, delivery, settlement)
 
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
         self.unsettled -= 1

@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 from attrs import evolve, frozen
+from msgspec import structs
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -303,7 +304,7 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int
     if codings:
         body = decode(inbound.body, codings, limit)
         grown = len(body) - len(inbound.body)
-        inbound, arrival = evolve(inbound, body=body), evolve(arrival, body=body)
+        inbound, arrival = structs.replace(inbound, body=body), structs.replace(arrival, body=body)
     normalized: Normalized = receiver.normalize(inbound)
     if isinstance(normalized, Reject):
         return normalized

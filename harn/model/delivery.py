@@ -1,10 +1,15 @@
-"""A delivery as it is stored: its acceptance, its attempts and its state."""
+"""
+A delivery as it is stored: its acceptance, its attempts and its state.
+
+What is made for each delivery is a Struct, which takes a fraction of the time that a frozen attrs class takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
 
+import msgspec
 from attrs import evolve, frozen
 
 from harn.errors import (
@@ -80,8 +85,7 @@ CIRCUIT_OPEN = "circuit_open"
 REASONS = (RETRY_EXHAUSTED, REJECTED, FILTER_ERROR, BINDING_REMOVED, RECOVERY_LIMIT, DRAIN_CANCELLED, CIRCUIT_OPEN)
 
 
-@frozen(kw_only=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     The right to be the first of its kind, within a scope.
 
@@ -106,8 +110,7 @@ class DeadLetter:
     error: str
 
 
-@frozen(kw_only=True)
-class NewDelivery:
+class NewDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One event for one binding version, to be accepted.
 
@@ -131,8 +134,7 @@ class NewDelivery:
     replay_of: str | None = None
 
 
-@frozen(kw_only=True)
-class Acceptance:
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     The deliveries of one request, stored as one durable unit, or not at all.
 
@@ -143,8 +145,7 @@ class Acceptance:
     guard: Claim | None = None
 
 
-@frozen(kw_only=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One try. ``outcome`` is ``success``, ``skipped``, ``failed``, ``timeout`` or ``denied``; times are seconds, Unix.
 
@@ -168,8 +169,7 @@ class Attempt:
         return self.error_class is not None and self.error_class != HandlerRetryAfter.error_class
 
 
-@frozen(kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     The new state of a delivery, after an attempt or without one: one durable unit.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+import msgspec
 
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.references import FunctionReference
 
 
-@frozen(kw_only=True)
-class InboundRequest:
+class InboundRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One request to a trigger's route.
 
@@ -28,8 +27,7 @@ class InboundRequest:
     received_at: float
 
 
-@frozen(kw_only=True)
-class OutgoingDelivery:
+class OutgoingDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One attempt of one delivery.
 
@@ -60,8 +58,7 @@ class OutgoingDelivery:
         return TriggerEvent(decode_envelope(self.envelope), self.body)
 
 
-@frozen
-class Returned:
+class Returned(msgspec.Struct, frozen=True, gc=False):
     """
     An attempt that did not fail.
 

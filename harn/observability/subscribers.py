@@ -37,10 +37,15 @@ CIRCUIT_ACTIONS = {CIRCUIT_OPEN: "opened", CIRCUIT_HALF_OPEN: "half_open_probe",
 
 
 class Counting:
-    """Adds to `Metrics`; nothing else counts deliveries."""
+    """
+    Adds to `Metrics`; nothing else counts deliveries.
+
+    What every delivery passes looks its counts up in the dicts of `Metrics`, which makes them where they are missing.
+    """
 
     def __init__(self, metrics: Metrics, lifecycle: Lifecycle) -> None:
         self._metrics = metrics
+        self._triggers, self._versions = metrics.triggers, metrics.versions
         lifecycle.subscribe(Received, self._received)
         lifecycle.subscribe(Chosen, self._chosen)
         lifecycle.subscribe(RequestRefused, self._refused)
@@ -58,7 +63,7 @@ class Counting:
     def _received(self, event: Received) -> None:
         self._metrics.trigger(event.trigger_id, event.provider).received += 1
         if event.binding is not None:
-            self._metrics.version(event.binding).received += 1
+            (self._versions.get(event.binding) or self._metrics.version(event.binding)).received += 1
 
     def _chosen(self, event: Chosen) -> None:
         for binding in event.bindings:
@@ -82,11 +87,12 @@ class Counting:
         counts.deduped += event.duplicates
 
     def _appended(self, event: Appended) -> None:
-        self._metrics.append_observed(event.topic, event.seconds)
+        (self._metrics.appends.get(event.topic) or self._metrics.appends_of(event.topic)).observe(event.seconds)
 
     def _accepted(self, event: Accepted) -> None:
         delivery = event.delivery
-        counts = self._metrics.trigger(delivery.trigger_id, delivery.provider)
+        trigger_id = delivery.trigger_id
+        counts = self._triggers.get(trigger_id) or self._metrics.trigger(trigger_id, delivery.provider)
         counts.accepted += 1
         self._metrics.accepted(event.delivery_id)
         if delivery.dead is not None:
@@ -97,13 +103,14 @@ class Counting:
     def _settled(self, event: Settled) -> None:
         settlement = event.settlement
         attempt = settlement.attempt
-        counts = self._metrics.trigger(event.trigger_id, event.provider)
+        trigger_id = event.trigger_id
+        counts = self._triggers.get(trigger_id) or self._metrics.trigger(trigger_id, event.provider)
         if attempt is None and settlement.dead is None:
             # It ended before it began, perhaps on a version that ended long ago: that has no counts any more.
             if settlement.skip_reason is not None:
                 counts.skip(settlement.skip_reason)
             return
-        version = self._metrics.version(event.binding)
+        version = self._versions.get(event.binding) or self._metrics.version(event.binding)
         counts.predicate_true += event.predicate_passed
         if attempt is not None:
             version.attempted += 1

@@ -175,14 +175,16 @@ class IDeliveries(Interface):
         Return the newest ``limit`` events of each trigger, newest first, among the newest ``depth`` deliveries of all.
         """
 
-    def begins(delivery_id: int, waits: bool = True) -> Deferred[None]:
+    def begins(delivery_id: int) -> Deferred[None]:
         """
         Record that a delivery's handler is about to run; a note is kept until `ended`, or a crash of this process.
 
-        :param waits: whether the caller waits for the note; else the result has fired, and the note is written soon.
         :return: fires, always, when the note would outlive a crash of this process. It is not durable: a failure of the
             whole system may lose it.
         """
+
+    def begins_at_once(delivery_id: int) -> None:
+        """Record the same of a handler that does not wait for the note, which is written at the end of this turn."""
 
     def ended(delivery_id: int) -> None:
         """Remove the note of a delivery whose handler has ended."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from attrs import evolve, field, frozen
+from msgspec import structs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -233,7 +234,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
             connector = await self.prepared()
             for body in (request.body + b" ", request.body[:-1], b""):
                 with self.assertRaises(CredentialsRejected):
-                    connector.verify(evolve(request, body=body), self.case.now)
+                    connector.verify(structs.replace(request, body=body), self.case.now)
 
         async def test_signature_headers(self) -> None:
             """A signature header that is absent or malformed is refused, and causes no other error."""
@@ -242,10 +243,10 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
             for name in self.case.signature_headers:
                 without = {header: value for header, value in request.headers.items() if header != name}
                 with self.assertRaises(CredentialsRejected):
-                    connector.verify(evolve(request, headers=without), self.case.now)
+                    connector.verify(structs.replace(request, headers=without), self.case.now)
                 for value in HOSTILE_HEADERS:
                     with self.assertRaises(CredentialsRejected):
-                        connector.verify(evolve(request, headers={**without, name: value}), self.case.now)
+                        connector.verify(structs.replace(request, headers={**without, name: value}), self.case.now)
 
         async def test_early_check(self) -> None:
             """Where the headers are checked first, a right request passes, and one without its signature does not."""
@@ -288,7 +289,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
                 for content_type in ("application/json", "application/x-www-form-urlencoded", "\xff"):
                     headers = {**request.headers, "content-type": content_type}
                     try:
-                        meaning = connector.normalize(evolve(request, body=body, headers=headers))
+                        meaning = connector.normalize(structs.replace(request, body=body, headers=headers))
                     except PayloadInvalid as error:
                         self.assertTrue(str(error))
                     else:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import jmespath
+import msgspec
 from attrs import frozen
 
 from harn.manifest.model import TriggerSpec
@@ -23,8 +24,7 @@ _ENVELOPE_FIELDS = frozenset(
 )
 
 
-@frozen
-class Matched:
+class Matched(msgspec.Struct, frozen=True, gc=False):
     """The event is for this trigger; ``dedupe_key`` is the key of its claim, None for no claim."""
 
     dedupe_key: str | None
@@ -54,9 +54,10 @@ def matches(patterns: tuple[str, ...], kind: str) -> bool:
 
     No patterns match everything; ``issues.*`` matches every kind that begins with ``issues.``.
     """
-    return not patterns or any(
-        kind == pattern or (pattern.endswith(".*") and kind.startswith(pattern[:-1])) for pattern in patterns
-    )
+    for pattern in patterns:
+        if kind == pattern or (pattern.endswith(".*") and kind.startswith(pattern[:-1])):
+            return True
+    return not patterns
 
 
 def is_truthy(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from attrs import frozen
+import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -14,8 +14,7 @@ from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem
 
 
-@frozen(kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One attempt of one delivery: the predicate first (if any), then the handler.
 
@@ -37,7 +36,7 @@ class Call:
     replay_of: str | None = None
     secrets: tuple[str, ...] | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if self.handler is None and self.predicate is None:
             raise ValueError("a call needs a handler or a predicate")
 

@@ -149,6 +149,7 @@ class CallDeadlines:
         self._reactor = reactor
         self._holder: CallsHolder = holder
         self._timer: Any = None
+        self._wakes_at = 0.0  # of the timer
         self._number = 0
         self._pinged_at: float | None = None  # of the unanswered ping
         self._turned_at = 0.0  # when the loop was last known to run
@@ -163,7 +164,9 @@ class CallDeadlines:
         running.due_at = now + running.call.timeout
         if len(self._holder.calls) == 1:
             self._turned_at = now
-        self._wake_by(min(running.due_at, now + PING_INTERVAL))
+        moment = min(running.due_at, now + PING_INTERVAL)
+        if self._timer is None or moment < self._wakes_at:
+            self._wake_by(moment)
 
     def queued(self, running: ActiveCall, *, waits: bool) -> None:
         """Called when a call waits for a thread, or has got one: its time stops, or starts again."""
@@ -199,8 +202,11 @@ class CallDeadlines:
     def _wake_by(self, moment: float) -> None:
         if self._timer is None:
             self._timer = self._reactor.callLater(max(0.0, moment - self._reactor.seconds()), self._wake)
-        elif moment < self._timer.getTime():
+        elif moment < self._wakes_at:
             self._timer.reset(max(0.0, moment - self._reactor.seconds()))
+        else:
+            return
+        self._wakes_at = moment
 
     def _wake(self) -> None:
         self._timer = None

@@ -252,18 +252,15 @@ class Worker:
 
     def frame_received(self, frame: FromChild) -> None:
         """Handle an answer or a request."""
-        if isinstance(frame, Done | Failed):
-            running = self.calls.pop(frame.number, None)
-            if running is None:
-                return
-            self._deadlines.loop_turned()
-            self._fruitless = 0
-            if isinstance(frame, Done):
+        if isinstance(frame, Done):  # nearly all of them
+            running = self._answered(frame.number)
+            if running is not None:
                 running.end(frame)
-            else:
+        elif isinstance(frame, Failed):
+            running = self._answered(frame.number)
+            if running is not None:
                 running.fail(error_of(self._masks.failed(frame)))
-            return
-        if isinstance(frame, Printed):
+        elif isinstance(frame, Printed):
             of = self.calls.get(frame.call)
             frame = self._masks.printed(frame)
             if of is not None:
@@ -289,6 +286,14 @@ class Worker:
             resolved = self._resolving.pop(frame.number, None)
             if resolved is not None and not resolved.answered.called:
                 resolved.answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
+
+    def _answered(self, number: int) -> ActiveCall | None:
+        """Remove a call that has ended, and return it; None for one that was given up before."""
+        running = self.calls.pop(number, None)
+        if running is not None:
+            self._deadlines.loop_turned()
+            self._fruitless = 0
+        return running
 
     def pong_received(self, pong: Pong) -> None:
         """Handle the answer to a ping: whether the loop runs, or, while modules are imported, at which line."""

@@ -106,7 +106,7 @@ class OperationTests(SynchronousTestCase):
     def test_nothing_runs(self) -> None:
         """Where no server runs, what a note says that ran is listed as it is stored."""
         number = self.accept("e1")
-        self.store.deliveries.begins(number, waits=False)
+        self.store.deliveries.begins_at_once(number)
         self.assertEqual(self.ask(list_deliveries, ListDeliveries()).deliveries[0].state, "running")
         self.store.lists.nothing_runs = True
         self.assertEqual(self.ask(list_deliveries, ListDeliveries(state="running")).deliveries, ())

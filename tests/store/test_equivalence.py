@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import structs
 from twisted.internet.defer import DeferredList
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -171,7 +172,7 @@ class StoreAgrees(RuleBasedStateMachine):
     def possible(self, name, *values):
         """Return the call; one on a delivery that is not accepted yet gets an id that does not exist."""
         if name == "settle" and values[0].delivery_id > self.model.latest(INBOX):
-            return (name, evolve(values[0], delivery_id=values[0].delivery_id + 1_000_000))
+            return (name, structs.replace(values[0], delivery_id=values[0].delivery_id + 1_000_000))
         return (name, *values)
 
     @rule(seconds=st.integers(1, 20))

@@ -6,8 +6,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
-
 from harn.errors import EventLogGone, HarnError, StoreError
 from harn.store.sqlite.session import Session
 
@@ -86,7 +84,7 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
     """
     execute = session.connection.execute
     session.begin()
-    numbers, incarnation = evolve(session.numbers), session.incarnation
+    numbers, incarnation = session.numbers.copy(), session.incarnation
     try:
         _write_grouped(session, units, now)
         execute("COMMIT")
@@ -121,7 +119,7 @@ def _write_grouped(session: Session, units: Sequence[Unit], now: float) -> None:
 
 def _write_alone(session: Session, unit: Unit, now: float) -> None:
     execute = session.connection.execute
-    numbers, incarnation = evolve(session.numbers), session.incarnation
+    numbers, incarnation = session.numbers.copy(), session.incarnation
     unit.value = unit.error = None
     execute("SAVEPOINT unit")
     try:

@@ -212,11 +212,17 @@ class SQLiteDeliveries(Idea):
 
     def settle(self, settlement: Settlement) -> Deferred[None]:
         """See `IDeliveries.settle`."""
-        return self._executor.writer.write(Settle(settlement, self._executor.wall.seconds()))
+        attempt = settlement.attempt
+        at = self._executor.wall.seconds() if attempt is None else attempt.completed_at
+        return self._executor.writer.write(Settle(settlement, at))
 
-    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
+    def begins(self, delivery_id: int) -> Deferred[None]:
         """See `IDeliveries.begins`."""
-        return self._executor.notes.begins(delivery_id, waits)
+        return self._executor.notes.begins(delivery_id)
+
+    def begins_at_once(self, delivery_id: int) -> None:
+        """See `IDeliveries.begins_at_once`."""
+        self._executor.notes.begins_at_once(delivery_id)
 
     def ended(self, delivery_id: int) -> None:
         """See `IDeliveries.ended`."""

@@ -32,8 +32,11 @@ class RunningNotes(Protocol):
     def renumber(self, incarnation: int) -> None:
         """Keep this server's note under another number."""
 
-    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
+    def begins(self, delivery_id: int) -> Deferred[None]:
         """See `IDeliveries.begins`."""
+
+    def begins_at_once(self, delivery_id: int) -> None:
+        """See `IDeliveries.begins_at_once`."""
 
     def ended(self, delivery_id: int) -> None:
         """See `IDeliveries.ended`."""
@@ -56,7 +59,7 @@ class RunningNote:
     """
     Keeps this server's note in a file.
 
-    What begins or ends until the thread comes to write it is written at once.
+    What begins or ends in one turn of the reactor, or until the thread comes to write it, is written at once.
 
     :param directory: where the notes are; it exists.
     """
@@ -66,7 +69,7 @@ class RunningNote:
         self._worker = worker
         self._running: set[int] = set()
         self._waiting: list[Deferred[None]] = []
-        self._posted = self._open = self._has_failed = False
+        self._is_planned = self._posted = self._open = self._has_failed = False
         self._path = ""
         self._descriptor: int | None = None
 
@@ -81,21 +84,27 @@ class RunningNote:
         if self._open:
             self._worker.post(lambda: self._rename(os.path.join(self._directory, f"{PREFIX}{incarnation}")))
 
-    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
+    def begins(self, delivery_id: int) -> Deferred[None]:
         """See `IDeliveries.begins`."""
         self._running.add(delivery_id)
-        if waits and self._open:
-            noted: Deferred[None] = Deferred()
-            self._waiting.append(noted)
-        else:
-            noted = succeed(None)
-        self._write_soon()
+        if not self._open:
+            return succeed(None)
+        noted: Deferred[None] = Deferred()
+        self._waiting.append(noted)
+        self._post()
         return noted
+
+    def begins_at_once(self, delivery_id: int) -> None:
+        """See `IDeliveries.begins_at_once`."""
+        self._running.add(delivery_id)
+        if not self._is_planned:
+            self._plan()
 
     def ended(self, delivery_id: int) -> None:
         """See `IDeliveries.ended`."""
         self._running.discard(delivery_id)
-        self._write_soon()
+        if not self._is_planned:
+            self._plan()
 
     def read(self) -> Mapping[int, Collection[int]]:
         """See `RunningNotes.read`."""
@@ -112,7 +121,20 @@ class RunningNote:
         self._worker.post(self._discard)
         return self._worker.stop()
 
-    def _write_soon(self) -> None:
+    def _plan(self) -> None:
+        """
+        Write what runs at the end of this turn, in which many may begin and end.
+
+        That is still before a handler which begins in this turn can do anything: its call leaves in the next one.
+        """
+        self._is_planned = True
+        self._worker.soon(self._turn_ended)
+
+    def _turn_ended(self) -> None:
+        self._is_planned = False
+        self._post()
+
+    def _post(self) -> None:
         if self._open and not self._posted:
             self._posted = True
             self._worker.post(self._write_latest)
@@ -152,7 +174,7 @@ class RunningNote:
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            os.pwrite(self._descriptor, b" ".join(b"%d" % delivery_id for delivery_id in running) + b"\n", 0)
+            os.pwrite(self._descriptor, f"{' '.join(map(str, running))}\n".encode(), 0)
         except OSError as error:
             return error
         return None

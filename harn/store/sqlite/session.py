@@ -42,6 +42,10 @@ class Numbers:
     dead: int
     record: int
 
+    def copy(self) -> Numbers:
+        """Return a copy."""
+        return Numbers(self.delivery, self.attempt, self.dead, self.record)
+
 
 class Session:
     """

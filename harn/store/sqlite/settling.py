@@ -56,12 +56,12 @@ Death: TypeAlias = tuple[int, DeadLetter, float]
 
 
 class Settle(GroupedUnit):
-    """Record where a delivery stands; ``at`` (seconds, Unix) is when, if no attempt says so; ``size``: its result's."""
+    """Record where a delivery stands; ``at`` (seconds, Unix) is since when, ``size`` its result's."""
 
     __slots__ = ("at", "settlement", "size")
 
     def __init__(self, settlement: Settlement, at: float) -> None:
-        super().__init__()
+        self.value = self.error = None  # as the base class does: thousands are made a second
         self.settlement = settlement
         self.at = at
         self.size = 0 if settlement.result is None else len(settlement.result)
@@ -89,9 +89,7 @@ class Settle(GroupedUnit):
                 rows, seen = [], set()
             seen.add(delivery_id)
             state, ended_as = STATES[settlement.state]
-            settled_at = None
-            if state >= DONE:
-                settled_at = unit.at if attempt is None else attempt.completed_at
+            settled_at = unit.at if state >= DONE else None
             if state == DEAD:
                 numbers.dead += 1
                 dying.append(delivery_id)

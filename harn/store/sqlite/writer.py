@@ -135,7 +135,7 @@ class Writer:
         if self._bytes > MOST_BYTES:
             self._pending = units[_most(units) :]
             del units[len(units) - len(self._pending) :]
-        self._bytes = sum(unit.size for unit in self._pending)
+        self._bytes = sum([unit.size for unit in self._pending])
         if units:
             now = self._wall.seconds()
             self._worker.post(lambda: self._write(units, now))
@@ -174,7 +174,7 @@ class Writer:
             write_batch(self._session, units, now)
             self._incarnation = self._session.incarnation  # a recovery may have changed it
             # After the commit, so that one to files that are gone is not reported as done. Heartbeats are calls.
-            self._database.committed(self._session, thorough=any(isinstance(unit, Call) for unit in units))
+            self._database.committed(self._session, thorough=Call in map(type, units))
         except EventLogGone as error:
             failure = error
             with suppress(sqlite3.Error):

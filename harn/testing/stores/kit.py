@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from attrs import evolve
+from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
@@ -111,7 +112,7 @@ def new_delivery(event_id: str, *, trigger_id: str = "gh", version: int = 1, **c
         body=b'{"n": 1}',
         received_at=NOW,
     )
-    return evolve(delivery, **changes)
+    return structs.replace(delivery, **changes)
 
 
 def accept_of(*deliveries: NewDelivery, guard: Claim | None = None) -> Acceptance:
@@ -126,12 +127,13 @@ def dedupe(key: str, expires_at: float = NOW + DAY) -> Claim:
 
 def attempt_of(number: int = 1, outcome: str = "success", **changes: Any) -> Attempt:
     """Make an attempt of one second."""
-    return evolve(Attempt(number=number, version=1, started_at=NOW, completed_at=NOW + 1.0, outcome=outcome), **changes)
+    attempt = Attempt(number=number, version=1, started_at=NOW, completed_at=NOW + 1.0, outcome=outcome)
+    return structs.replace(attempt, **changes)
 
 
 def settlement_of(delivery_id: int, state: State = DONE, **changes: Any) -> Settlement:
     """Make a settlement; ``changes`` are fields of `Settlement`."""
-    return evolve(Settlement(delivery_id=delivery_id, state=state, version=1, attempts=1), **changes)
+    return structs.replace(Settlement(delivery_id=delivery_id, state=state, version=1, attempts=1), **changes)
 
 
 def generation_of(

@@ -202,10 +202,14 @@ class MemoryNotes:
         self._incarnation = incarnation
         self._noted[incarnation] = self._ours
 
-    def begins(self, delivery_id: int, waits: bool = True) -> Deferred[None]:
+    def begins(self, delivery_id: int) -> Deferred[None]:
         """See `RunningNotes.begins`."""
         self._ours.add(delivery_id)
         return succeed(None)
+
+    def begins_at_once(self, delivery_id: int) -> None:
+        """See `RunningNotes.begins_at_once`."""
+        self._ours.add(delivery_id)
 
     def ended(self, delivery_id: int) -> None:
         """See `RunningNotes.ended`."""
