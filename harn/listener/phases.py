@@ -143,10 +143,12 @@ class PhasedChannel(Protocol):
         """Return the limit of a phase: less on a surplus connection, or when the server goes down."""
         return min(seconds, self.site.limits.grace) if self.is_surplus or self.site.quiescing else seconds
 
-    def check_time(self, now: float) -> None:
-        """End a connection that exceeds a deadline. Called by the site, about once a second."""
-        if now < self.deadline and now < self.read_by:
-            return
+    def is_late(self, now: float) -> bool:
+        """Return whether it exceeds a deadline. Called by the site, about once a second."""
+        return now >= self.deadline or now >= self.read_by
+
+    def end_late(self, now: float) -> None:
+        """End a connection that exceeds a deadline."""
         if self.phase is CLOSING or now >= self.read_by:
             self.transport.abortConnection()
         elif self.phase is IDLE and not self.is_surplus:

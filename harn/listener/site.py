@@ -231,12 +231,30 @@ class HarnSite(ServerFactory):
         return self._date
 
     def _check_times(self) -> None:
+        """
+        End the connections that exceed a deadline, and plan the next look.
+
+        After a stall the reactor calls this before it reads what clients sent meanwhile. So connections are ended one
+        turn later, and only those that are still late then.
+        """
         self._sweep = None
-        now = self.clock.seconds()
         if self.retiring:
             self._hurry()  # for connections whose last answer was sent just before
+        now = self.clock.seconds()
+        if any(channel.is_late(now) for channel in self.channels):
+            self._sweep = self.clock.callLater(0.0, self._end_late)
+        else:
+            self._plan_sweep()
+
+    def _end_late(self) -> None:
+        now = self.clock.seconds()
         for channel in tuple(self.channels):
-            channel.check_time(now)
+            if channel.is_late(now):
+                channel.end_late(now)
+        self._plan_sweep()
+
+    def _plan_sweep(self) -> None:
+        self._sweep = None
         if self.closes:
             self.check_quiet()
         if self._listening or self.channels:

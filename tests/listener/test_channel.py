@@ -249,6 +249,15 @@ class TimeTests(ChannelCase):
         self.world.advance(32)
         self.assertEqual((self.wire.raw(), self.wire.closing), (b"", True))
 
+    def test_stall(self) -> None:
+        """After the reactor stood still for a time, what clients sent meanwhile is read before they count as late."""
+        silent = self.world.wire()
+        self.wire.send(signed_post("/hooks/gh")[:-1])
+        self.world.clock.callLater(99.5, self.wire.send, signed_post("/hooks/gh")[-1:])
+        self.world.clock.advance(100)
+        self.assertEqual((self.wire.answer().status, self.wire.closing), (200, False))
+        self.assertTrue(silent.closing)
+
     def test_idle(self) -> None:
         """A kept connection stays open for 75 s without a request, then it is closed without a word."""
         self.wire.send(signed_post("/hooks/gh")).answer()
