@@ -18,7 +18,7 @@ from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.observability.records import as_twistd
 from harn.options import OPTIONS, ServeOptions
 from harn.orchestrator.daemon import fork_and_wait
-from harn.vm.linux import close_memory
+from harn.processes import close_memory
 
 if TYPE_CHECKING:
     from harn.orchestrator.service import Orchestrator

@@ -19,7 +19,7 @@ LAYERS: dict[str, int] = {
     "wire": 0,
     "clocks": 0,
     "files": 0,
-    "signals": 0,
+    "processes": 0,
     "waiting": 0,
     "lifecycle": 0,
     "observability": 0,
@@ -70,7 +70,7 @@ SIDEWAYS = frozenset((("auth", "secrets"), ("history", "rollout")))
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))
 """Rooms of the lowest layer that the others in it may import, as they are one idea in several modules."""
 
-CHILD_MAY = frozenset(("handlers", "model", "vm"))
+CHILD_MAY = frozenset(("handlers", "model", "processes", "vm"))
 """The modules of harn that the child's program may import: an interpreter holds neither Twisted nor the store."""
 
 FORBIDDEN_NAMES = frozenset(("util", "utils", "common", "helper", "helpers", "manager", "misc"))

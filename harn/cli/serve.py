@@ -11,7 +11,7 @@ import click
 from harn.cli.shared import with_flags
 from harn.options import OPTIONS, ServeOptions
 from harn.orchestrator.signals import hold_back
-from harn.vm.linux import close_memory
+from harn.processes import close_memory
 
 
 @click.command()

@@ -38,7 +38,7 @@ from harn.manifest.source import ManifestSource
 from harn.manifest.trigger import check_trigger
 from harn.manifest.validate import check_head, check_together
 from harn.model.problem import Problem
-from harn.signals import signals_blocked
+from harn.processes import signals_blocked
 from harn.wire import digest_bytes
 
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")

@@ -20,13 +20,13 @@ from twisted.logger import Logger
 from harn.lifecycle import ServerStarted
 from harn.orchestrator.process import Freezer, import_early
 from harn.orchestrator.state_file import StateFile, StateFileKeeper
+from harn.processes import adopts_orphans, children_of, is_ended
 from harn.reload.events import Adopted
 from harn.rollout.rollouts import Rollouts
 from harn.server import Server
 from harn.store.heartbeat import HeartbeatService
 from harn.store.retention import RetentionPolicy, RetentionService
 from harn.triggers.registry import Registry
-from harn.vm.linux import adopts_orphans, children_of, is_ended
 
 
 def install(server: Server) -> None:

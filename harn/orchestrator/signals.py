@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface
 
 from harn.observability.outputs import Outputs, outputs
-from harn.signals import CAUGHT
+from harn.processes import CAUGHT
 
 ENDED_AT_ONCE = 1
 """Exit status after a second SIGTERM or SIGINT."""

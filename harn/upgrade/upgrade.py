@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import ShuttingDown
-from harn.signals import CAUGHT, signals_blocked
+from harn.processes import CAUGHT, signals_blocked
 from harn.store.lock import StateDirectoryLock
 from harn.systemd.notify import ServiceManager
 from harn.upgrade.interfaces import IChannelUser, IOldServer, IServerLife

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.errors import StageFailed
-from harn.signals import signals_blocked
+from harn.processes import signals_blocked
 from harn.vm.channel import Channel
 from harn.vm.child.guard import CONTROL, DATA, HELD, LIFE
 from harn.vm.frames import LARGEST_FROM_CHILD, FrameReader, FromChild, Ping, Pong, Ready

@@ -11,7 +11,7 @@ from harn.lifecycle import DeadLettered, Settled
 from harn.manifest.model import RetrySpec
 from harn.model.exchange import Returned
 from harn.store.event_log import DEAD_LETTERS
-from harn.testing.scripted import ScriptedCall
+from harn.testing.kit import ScriptedCall
 from harn.triggers.binding import DRAINING, TERMINATED, BindingVersion
 from tests.dispatch.test_moving_on import WAITS, crowded, finish
 from tests.dispatch.world import World, one_trigger

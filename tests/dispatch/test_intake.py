@@ -13,7 +13,7 @@ from harn.model.event import decode_envelope
 from harn.store.deliveries import IDeliveries
 from harn.store.inbox import IInbox
 from harn.testing.clocks import START
-from harn.testing.scripted import ScriptedInterpreter
+from harn.testing.kit import ScriptedInterpreter
 from harn.triggers.binding import TERMINATED
 from harn.vm.interfaces import IInterpreter
 from tests.dispatch.world import World, happened, one_trigger

@@ -21,9 +21,8 @@ from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
 from harn.observability.counts import VersionCounts
 from harn.testing.clocks import START
-from harn.testing.kit import KitServer
-from harn.testing.scripted import ScriptedCall as ScriptedCall
-from harn.testing.scripted import ScriptedInterpreter
+from harn.testing.kit import KitServer, ScriptedInterpreter
+from harn.testing.kit import ScriptedCall as ScriptedCall
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool, Shared

@@ -20,7 +20,7 @@ from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settleme
 from harn.model.event import VERIFIED, Envelope, encode_envelope
 from harn.store.deliveries import IDeliveries, RecentEvent
 from harn.testing.interpreters import InterpreterCase
-from harn.testing.scripted import ScriptedInterpreter
+from harn.testing.kit import ScriptedInterpreter
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import Definition
 from harn.vm.inline import InlineInterpreters

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.testing.leaks import leaked
 from harn.testing.manifests import trigger_text
 from harn.testing.server import (
     Answer,
@@ -22,6 +21,7 @@ from harn.testing.server import (
     run_harn,
     wait_until,
 )
+from tests.integration.leaks import leaked
 
 HANDLERS = '''
 import asyncio, json, os, time

@@ -12,8 +12,8 @@ from harn.reload.interfaces import IRouteTable
 from harn.testing.clocks import START as START
 from harn.testing.clocks import HeldPool as HeldPool
 from harn.testing.clocks import ThreadClock as ThreadClock
-from harn.testing.scripted import FakeInterpreter as FakeInterpreter
-from harn.testing.scripted import FakeInterpreters as FakeInterpreters
+from harn.testing.kit import FakeInterpreter as FakeInterpreter
+from harn.testing.kit import FakeInterpreters as FakeInterpreters
 from harn.triggers.routing import Route
 
 

@@ -18,7 +18,7 @@ import signal
 import time
 from typing import NoReturn
 
-from harn.vm.linux import adopt_orphans, children_of, end_with_parent
+from harn.processes import adopt_orphans, children_of, end_with_parent
 
 DATA, CONTROL, LIFE = 3, 4, 5
 """Descriptors. `LIFE` is a pipe from the server: a byte requests the end at once; end of file: the server is gone."""

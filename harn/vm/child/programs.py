@@ -17,8 +17,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from harn.processes import descendants_of, parent_and_start
 from harn.vm.child.calls import CURRENT
-from harn.vm.linux import descendants_of, parent_and_start
 
 POOLS = ("multiprocessing.pool", "concurrent.futures.process")
 """Modules of the functions that workers of pools run."""

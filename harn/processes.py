@@ -1,12 +1,34 @@
 """
-Linux's own view of processes: attributes set by ``prctl``, and the tree of processes in ``/proc``.
+Processes, as the kernel sees them: signals held back from one that begins, attributes set by ``prctl``, their tree.
 
-Elsewhere each function on attributes does nothing and returns False, and the tree is empty.
+A terminal or a service manager sends signals to a whole process group, and a process that was just started is in it.
+Until a new program has installed its handlers, such a signal ends it. So it is started with them blocked: a signal that
+comes meanwhile is pending until the program is ready for it.
+
+``prctl`` and ``/proc`` are Linux's own. Elsewhere each function on attributes does nothing and returns False, and the
+tree is empty.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+CAUGHT = frozenset((signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+"""Signals that a server catches, and that would end a process that has just begun."""
+
+
+@contextmanager
+def signals_blocked(numbers: Iterable[int]) -> Iterator[None]:
+    """Start child processes meanwhile with these signals blocked; the child unblocks them when it is ready."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 _PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE = 1, 3, 4
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37

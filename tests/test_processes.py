@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import harn
 
 ASK = """
-from harn.vm.linux import adopt_orphans, adopts_orphans, close_memory, end_with_parent, is_memory_closed
+from harn.processes import adopt_orphans, adopts_orphans, close_memory, end_with_parent, is_memory_closed
 print(is_memory_closed(), close_memory(), is_memory_closed())
 print(adopts_orphans(), adopt_orphans(), adopts_orphans())
 print(end_with_parent(9))
@@ -19,7 +19,7 @@ print(end_with_parent(9))
 
 @skipUnless(sys.platform == "linux", "only Linux has prctl")
 class PrctlTests(SynchronousTestCase):
-    """`harn.vm.linux`."""
+    """`harn.processes`."""
 
     def test_each(self) -> None:
         """Each request is granted, and seen afterwards."""
