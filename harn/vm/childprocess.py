@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from harn.processes import signals_blocked
 from harn.vm.channel import Channel
 from harn.vm.child.guard import CONTROL, DATA, HELD, LIFE
 from harn.vm.frames import LARGEST_FROM_CHILD, FrameReader, FromChild, Ping, Pong, Ready
+from harn.vm.handler_output import Printing
 
 PROGRAM = Path(__file__).with_name("program.py")
 START_LIMIT = 30.0
@@ -139,14 +140,14 @@ class ChildProcess(ProcessProtocol):
 
     :ivar owner: called with the frames, and at the end; None while the process is an unused spare.
     :ivar ready: fires with this object once the process can accept a bundle, or fails with `StageFailed`.
-    :ivar printed: called with the output of C code in the process on descriptors 1 and 2.
+    :param printing: gets the output of C code in the process on descriptors 1 and 2.
     """
 
-    def __init__(self, reactor: Any, printed: Callable[[bytes], None]) -> None:
+    def __init__(self, reactor: Any, printing: Printing) -> None:
         """Start nothing yet. ``reactor`` is an ``IReactorProcess``, ``IReactorFDSet`` and ``IReactorTime``."""
         self.owner: ProcessOwner | None = None
         self.ready: Deferred[ChildProcess] = Deferred()
-        self.printed = printed
+        self._printing = printing
         self._reactor = reactor
         self._frames = FrameReader(FromChild, LARGEST_FROM_CHILD)
         self._pongs = FrameReader(Pong, LARGEST_FROM_CHILD)
@@ -270,7 +271,7 @@ class ChildProcess(ProcessProtocol):
 
     def _output_received(self, data: bytes) -> None:
         self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
-        self.printed(data)
+        self._printing.raw(data)
 
     def _channel_lost(self) -> None:
         if self._life < 0:  # its end was requested

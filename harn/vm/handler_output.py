@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 from msgspec import structs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -20,34 +21,11 @@ from harn.model.display import REDACTED
 from harn.model.event import decode_envelope
 from harn.vm.frames import Failed, Printed, SecretAnswer, SecretRequested
 from harn.vm.interfaces import Call
+from harn.vm.outcomes import error_of
+from harn.vm.timeouts import ActiveCall
 
 SecretReader = Callable[[str, str], Deferred[bytes]]
 """From a trigger's id and a secret's reference to its value."""
-
-
-def answer_secret(
-    asked: SecretRequested, call: Call | None, read: SecretReader, masks: Masks, send: Callable[[SecretAnswer], None]
-) -> None:
-    """
-    Read a secret and send it to the handler that requested it, or send why it has none.
-
-    :param call: of the handler; None if that has ended.
-    :param masks: gets the value, so that it is taken out of the handler's output.
-    """
-    refusal = "the call that requested it has ended" if call is None else call.refusal_of(asked.reference)
-    if call is None or refusal:
-        send(SecretAnswer(asked.number, None, refusal))
-        return
-
-    def answer(value: bytes) -> None:
-        masks.add(value)
-        send(SecretAnswer(asked.number, value, ""))
-
-    def unavailable(failure: Failure) -> None:
-        send(SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__))
-
-    maybeDeferred(read, call.trigger_id, asked.reference).addCallback(answer).addErrback(unavailable)
-
 
 SHORTEST = 6
 """Characters of the shortest value that is taken out."""
@@ -117,15 +95,15 @@ def _fields_of(record: Printed) -> Any:
 class Printing:
     """The output of the interpreters of one server; each record uses up part of one allowance in bytes."""
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        """Start with a full allowance; ``seconds`` returns the time."""
-        self._seconds = seconds
+    def __init__(self, clock: IReactorTime) -> None:
+        """Start with a full allowance."""
+        self._clock = clock
         self._left = float(BURST)
-        self._at = seconds()
+        self._at = clock.seconds()
         self._dropped = 0
 
     def _take(self, size: int) -> bool:
-        now = self._seconds()
+        now = self._clock.seconds()
         self._left = min(BURST, self._left + max(0.0, now - self._at) * RATE)
         self._at = now
         if size > self._left:
@@ -164,3 +142,43 @@ class Printing:
         for line in data.decode("utf-8", "replace").splitlines():
             if line and self._take(len(line) + 50):
                 log.info("{text}", text=line[:LONGEST_LINE], stream="raw")
+
+
+class HandlerOutput:
+    """
+    The output of the handlers of one interpreter, and their requests for secrets.
+
+    :param secrets: reads them; may fail with any error, whose message the handler gets.
+    """
+
+    def __init__(self, secrets: SecretReader, printing: Printing) -> None:
+        self._secrets = secrets
+        self._printing = printing
+        self._masks = Masks()
+
+    def printed(self, frame: Printed, running: ActiveCall | None) -> None:
+        """Log what a call printed or logged, and keep it for the call's failure; None: the call has ended."""
+        frame = self._masks.printed(frame)
+        if running is not None:
+            running.printed(frame.text)
+        self._printing.printed(frame, None if running is None else running.call)
+
+    def fail(self, running: ActiveCall, frame: Failed) -> None:
+        """End a call with its failure, without the values of secrets."""
+        running.fail(error_of(self._masks.failed(frame)))
+
+    def answer(self, asked: SecretRequested, running: ActiveCall | None) -> Deferred[SecretAnswer]:
+        """Read a secret for the call that requested it; the answer has its value, or says why there is none."""
+        call = None if running is None else running.call
+        refusal = "the call that requested it has ended" if call is None else call.refusal_of(asked.reference)
+        if call is None or refusal:
+            return succeed(SecretAnswer(asked.number, None, refusal))
+
+        def found(value: bytes) -> SecretAnswer:
+            self._masks.add(value)
+            return SecretAnswer(asked.number, value, "")
+
+        def unavailable(failure: Failure) -> SecretAnswer:
+            return SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__)
+
+        return maybeDeferred(self._secrets, call.trigger_id, asked.reference).addCallbacks(found, unavailable)

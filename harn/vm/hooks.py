@@ -7,7 +7,7 @@ ended. A hook that fails is logged and is a warning of the reload; handlers run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -40,35 +40,61 @@ class Neighbour(Protocol):
         """Run the start hooks that failed again."""
 
 
-def when_closed(interpreters: Iterable[Neighbour]) -> Deferred[Any]:
-    """
-    Return a Deferred that fires when those that are closing are gone: they may hold a resource that a start hook needs.
-    """
-    return gatherResults([each.close() for each in tuple(interpreters) if each.is_closing])
+class OpenInterpreters:
+    """The interpreters of one server that are not gone; one that is closing may hold what a start hook needs."""
+
+    def __init__(self) -> None:
+        self._open: set[Neighbour] = set()
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(tuple(self._open))
+
+    def add(self, interpreter: Neighbour) -> None:
+        """Add an interpreter that is being made."""
+        self._open.add(interpreter)
+
+    def discard(self, interpreter: Neighbour) -> None:
+        """Remove an interpreter that could not be made."""
+        self._open.discard(interpreter)
+
+    def gone(self, interpreter: Neighbour) -> None:
+        """Remove an interpreter that is gone; start hooks of the others that failed run again."""
+        self._open.discard(interpreter)
+        self.try_hooks_again()
+
+    def when_closed(self) -> Deferred[Any]:
+        """Return a Deferred that fires when those that are closing now are gone."""
+        return gatherResults([each.close() for each in self if each.is_closing])
+
+    def try_hooks_again(self) -> None:
+        """Run start hooks that failed again, except in those that are closing."""
+        for each in self:
+            if not each.is_closing:
+                each.try_hooks_again()
 
 
-def try_again(interpreters: Iterable[Neighbour]) -> None:
-    """Run start hooks that failed again, since an interpreter that was closing is gone."""
-    for each in tuple(interpreters):
-        if not each.is_closing:
-            each.try_hooks_again()
+class HooksOwner(Protocol):
+    """The interpreter of some hooks."""
+
+    def send_hooks(self, frame: RunHooks) -> None:
+        """Send a frame to the process or thread, if there is one."""
+
+    def begin_waiting(self) -> None:
+        """Called when calls need not wait for the start hooks any more."""
 
 
 class StartStop:
     """
     The hooks of one interpreter, in each of its processes in turn.
 
-    :param send: sends a frame to the interpreter.
-    :param release: called when calls need not wait any more.
     :ivar wanted: the interpreter serves: its start hooks ran, or will run.
     :ivar failures: descriptions of the start hooks that have not succeeded so far.
     """
 
-    def __init__(self, clock: IReactorTime, send: Callable[[RunHooks], None], release: Callable[[], None]) -> None:
+    def __init__(self, clock: IReactorTime, owner: HooksOwner) -> None:
         self.failures: tuple[str, ...] = ()
         self._clock = clock
-        self._send = send
-        self._release = release
+        self._owner: HooksOwner | None = owner
         self._exist = False
         self.wanted = False
         self._up = False
@@ -89,15 +115,15 @@ class StartStop:
         self._exist = self._exist or exist
         self._up = True
 
-    def begin(self, before: Callable[[], Deferred[Any]] | None = None) -> Deferred[Sequence[str]]:
+    def begin(self, neighbours: OpenInterpreters | None = None) -> Deferred[Sequence[str]]:
         """
         Run the start hooks, once; fires when they have ended, with descriptions of those that failed.
 
-        :param before: returns a Deferred to wait for first: earlier interpreters that are closing.
+        :param neighbours: wait first until those of them that are closing are gone.
         """
         was_wanted, self.wanted = self.wanted, True
         if self._exist and self._up and not was_wanted:
-            self._before = succeed(None) if before is None else before()
+            self._before = succeed(None) if neighbours is None else neighbours.when_closed()
             self._before.addBoth(self._go_on)
         if not self.holds:
             return succeed(self.failures)
@@ -163,10 +189,9 @@ class StartStop:
             self._over()
 
     def close(self) -> None:
-        """Call neither ``send`` nor ``release`` any more."""
+        """Call the owner no more, and drop the reference to it, which references this object."""
         self._stop_timer()
-        self._send = lambda frame: None
-        self._release = lambda: None
+        self._owner = None
 
     def _run(self) -> None:
         self._ask("on_start", START_LIMIT)
@@ -176,7 +201,8 @@ class StartStop:
         self._is_asked_again = False
         self._number += 1
         self._timer = self._clock.callLater(limit + MARGIN, self._too_long, kind, limit)
-        self._send(RunHooks(self._number, kind, limit))
+        if self._owner is not None:
+            self._owner.send_hooks(RunHooks(self._number, kind, limit))
 
     def _too_long(self, kind: str, limit: float) -> None:
         self._timer = None
@@ -190,7 +216,8 @@ class StartStop:
         """Fire the waiters: for the start hooks, or for the stop hooks if these were begun."""
         if self._stopped is None:
             self._answer()
-            self._release()
+            if self._owner is not None:
+                self._owner.begin_waiting()
         elif not self._stopped.called:
             self._stopped.callback(None)
 

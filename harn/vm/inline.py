@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from threading import Thread, current_thread
 from typing import Any
@@ -40,13 +40,14 @@ from harn.vm.frames import (
     Printed,
     Resolve,
     Resolved,
+    RunHooks,
     SecretRequested,
     ToChild,
 )
-from harn.vm.handler_output import Masks, Printing, SecretReader, answer_secret
-from harn.vm.hooks import StartStop, try_again, when_closed
+from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
+from harn.vm.hooks import OpenInterpreters, StartStop
 from harn.vm.interfaces import Call, IInterpreter, IInterpreters
-from harn.vm.outcomes import begin_frame, error_of, load_frame, problem_of_flaw, timed_out
+from harn.vm.outcomes import begin_frame, load_frame, problem_of_flaw, timed_out
 from harn.vm.sources import BundleProblem
 from harn.vm.timeouts import ActiveCall
 
@@ -56,43 +57,24 @@ CLOSE_GRACE = 2.0
 """Seconds that a thread has to end before it is reported and abandoned."""
 
 _numbers = itertools.count(1)
-_threads: WeakSet[InlineInterpreter] = WeakSet()
+_interpreters: WeakSet[InlineInterpreter] = WeakSet()
 
 
 @cache
 def _prepare_process() -> None:
-    watch_forks(_find_forked)
+    watch_forks(_interpreters)
     capture_records(None)
-
-
-def _find_forked() -> Callable[[], None] | None:
-    """Return the cleanup of a process that was forked on the thread of one of the interpreters."""
-    for interpreter in _threads:
-        # Not by the thread's number, which may be that of an earlier thread that has ended.
-        if interpreter.has_thread(current_thread()):
-            return interpreter.abandon_copy
-    return None
 
 
 @implementer(IInterpreter)
 class InlineInterpreter:
     """One bundle's interpreter, on a thread of the server."""
 
-    def __init__(
-        self,
-        reactor: Any,
-        secrets: SecretReader,
-        printing: Printing,
-        bundle: Bundle,
-        closed: Callable[[InlineInterpreter], None],
-        ending: Callable[[], Deferred[Any]],
-    ) -> None:
-        self._ending = ending
+    def __init__(self, reactor: Any, output: HandlerOutput, bundle: Bundle, neighbours: OpenInterpreters) -> None:
         self.bundle_id = bundle.bundle_id
         self._reactor = reactor
-        self._secrets = secrets
-        self._printing = printing
-        self._closed = closed
+        self._output = output
+        self._neighbours = neighbours
         self._number = 0
         self._calls: dict[int, tuple[ActiveCall, Any]] = {}
         self._resolving: dict[int, Deferred[Sequence[BundleProblem]]] = {}
@@ -101,15 +83,14 @@ class InlineInterpreter:
         self._grace: Any = None
         self._waiters: list[Deferred[None]] = []
         self._held: list[ActiveCall] = []
-        self._masks = Masks()
-        self._hooks = StartStop(reactor, self._send, self._release)
+        self._hooks = StartStop(reactor, self)
         self._loop = asyncio.new_event_loop()
         # A package of its own for the modules, so that no other interpreter's meet them in sys.modules.
         prefix = f"_harn_inline_{next(_numbers)}"
         self._session = ChildSession(self._loop, self._send_from_loop, threads=None, prefix=prefix)
         self._thread = Thread(target=self._run, name=prefix, daemon=True)
         _prepare_process()
-        _threads.add(self)
+        _interpreters.add(self)
         self._thread.start()
         self._send(load_frame(bundle))
 
@@ -118,9 +99,10 @@ class InlineInterpreter:
         """Number of calls in it."""
         return len(self._calls) + len(self._held)
 
-    def has_thread(self, thread: Thread) -> bool:
-        """Return whether a thread is the one that runs its calls."""
-        return self._thread is thread
+    def runs_here(self) -> bool:
+        """Return whether this thread runs its calls."""
+        # Not by the thread's number, which may be that of an earlier thread that has ended.
+        return self._thread is current_thread()
 
     def abandon_copy(self) -> None:
         """Close the loop's descriptors, in a process that a handler forked."""
@@ -152,10 +134,11 @@ class InlineInterpreter:
         if not self._hooks.wanted and call.handler is not None:
             self.serve()
         if not self._hooks.holds:
-            self._release()
+            self.begin_waiting()
         return returned
 
-    def _release(self) -> None:
+    def begin_waiting(self) -> None:
+        """Begin the calls that waited for the start hooks."""
         held, self._held = self._held, []
         set_level(threshold.level)
         for running in held:
@@ -170,7 +153,7 @@ class InlineInterpreter:
 
     def serve(self) -> Deferred[Sequence[str]]:
         """See `IInterpreter`."""
-        return self._hooks.begin(self._ending)
+        return self._hooks.begin(self._neighbours)
 
     @property
     def is_closing(self) -> bool:
@@ -227,6 +210,10 @@ class InlineInterpreter:
             timer.cancel()
         return running
 
+    def _running(self, number: int) -> ActiveCall | None:
+        entry = self._calls.get(number)
+        return None if entry is None else entry[0]
+
     def _overdue(self, number: int) -> None:
         running = self._pop(number)
         if running is None:
@@ -246,32 +233,31 @@ class InlineInterpreter:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._session.handle, frame)
 
+    def send_hooks(self, frame: RunHooks) -> None:
+        """Send a frame to the thread."""
+        self._send(frame)
+
     def _send_from_loop(self, frame: FromChild) -> None:
         self._reactor.callFromThread(self._received, frame)
 
     def _received(self, frame: FromChild) -> None:
-        if isinstance(frame, Done | Failed):
+        if isinstance(frame, Done):
             running = self._pop(frame.number)
-            if running is None:
-                return
-            if isinstance(frame, Done):
+            if running is not None:
                 running.end(frame)
-            else:
-                running.fail(error_of(self._masks.failed(frame)))
+        elif isinstance(frame, Failed):
+            running = self._pop(frame.number)
+            if running is not None:
+                self._output.fail(running, frame)
         elif isinstance(frame, Resolved):
             self._hooks.resolved(exist=frame.has_hooks)
             answered = self._resolving.pop(frame.number, None)
             if answered is not None:
                 answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
         elif isinstance(frame, Printed):
-            entry = self._calls.get(frame.call)
-            frame = self._masks.printed(frame)
-            if entry is not None:
-                entry[0].printed(frame.text)
-            self._printing.printed(frame, None if entry is None else entry[0].call)
+            self._output.printed(frame, self._running(frame.call))
         elif isinstance(frame, SecretRequested):
-            entry = self._calls.get(frame.call)
-            answer_secret(frame, None if entry is None else entry[0].call, self._secrets, self._masks, self._send)
+            self._output.answer(frame, self._running(frame.call)).addCallback(self._send)
         elif isinstance(frame, HooksRan):
             self._hooks.ran(frame)
 
@@ -318,7 +304,7 @@ class InlineInterpreter:
         for answered in self._resolving.values():
             answered.callback([])
         self._resolving.clear()
-        self._closed(self)
+        self._neighbours.gone(self)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)
@@ -337,8 +323,8 @@ class InlineInterpreters(Service):
         """
         self._reactor = reactor
         self._secrets = secrets
-        self._printing = Printing(reactor.seconds)
-        self._open: set[InlineInterpreter] = set()
+        self._printing = Printing(reactor)
+        self.open = OpenInterpreters()
 
     def stopService(self) -> Deferred[None]:
         """Close every interpreter; fires when their threads have ended, or are reported."""
@@ -346,24 +332,16 @@ class InlineInterpreters(Service):
         return Deferred.fromCoroutine(self._close_all())
 
     async def _close_all(self) -> None:
-        for closing in [interpreter.close() for interpreter in tuple(self._open)]:
+        for closing in [interpreter.close() for interpreter in self.open]:
             await closing
 
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`; there is no spare here."""
-        interpreter = InlineInterpreter(
-            self._reactor, self._secrets, self._printing, bundle, self._interpreter_closed, self._ending
-        )
-        self._open.add(interpreter)
+        output = HandlerOutput(self._secrets, self._printing)
+        interpreter = InlineInterpreter(self._reactor, output, bundle, self.open)
+        self.open.add(interpreter)
         return succeed(interpreter)
 
     def try_hooks_again(self) -> None:
         """See `IInterpreters`."""
-        try_again(self._open)
-
-    def _ending(self) -> Deferred[Any]:
-        return when_closed(self._open)
-
-    def _interpreter_closed(self, interpreter: InlineInterpreter) -> None:
-        self._open.discard(interpreter)
-        self.try_hooks_again()
+        self.open.try_hooks_again()

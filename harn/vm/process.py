@@ -7,7 +7,7 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -20,7 +20,7 @@ from harn.model.exchange import Returned
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.handler_output import Printing, SecretReader
-from harn.vm.hooks import try_again, when_closed
+from harn.vm.hooks import OpenInterpreters
 from harn.vm.interfaces import Call, IInterpreter, IInterpreters
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
@@ -31,27 +31,13 @@ from harn.vm.worker import Worker, WorkerServices
 class ChildInterpreter:
     """One bundle's interpreter: a process for all calls, and sometimes another for a call that must run alone."""
 
-    def __init__(
-        self,
-        services: WorkerServices,
-        bundle: Bundle,
-        closed: Callable[[ChildInterpreter], None],
-        ending: Callable[[], Deferred[Any]],
-    ) -> None:
-        """
-        Start nothing yet.
-
-        :param closed: called when it is gone; ``ending`` returns a Deferred that fires when those that are closing are
-            gone.
-        """
+    def __init__(self, services: WorkerServices, bundle: Bundle, neighbours: OpenInterpreters) -> None:
+        """Start nothing yet."""
         self.bundle_id = bundle.bundle_id
-        references = self._references = set[str]()
-        self._closed = closed
-        self._ending = ending
+        self._references: set[str] = set()
+        self._neighbours = neighbours
         self._worker = Worker(services, bundle)
-        self._isolated = IsolatedWorkers(
-            lambda: IsolatedWorker(services.reactor, lambda: Worker(services, bundle), references)
-        )
+        self._isolated = IsolatedWorkers(services, bundle, self._references)
         self._closing: Deferred[Any] | None = None
         self._waiters: list[Deferred[None]] = []
 
@@ -99,7 +85,7 @@ class ChildInterpreter:
 
     def serve(self) -> Deferred[Sequence[str]]:
         """See `IInterpreter`."""
-        return self._worker.hooks.begin(self._ending)
+        return self._worker.hooks.begin(self._neighbours)
 
     def try_hooks_again(self) -> None:
         """Run the start hooks that failed again."""
@@ -125,7 +111,7 @@ class ChildInterpreter:
         return done
 
     def _gone(self, result: object) -> None:
-        self._closed(self)
+        self._neighbours.gone(self)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)
@@ -144,12 +130,12 @@ class ChildInterpreters(Service):
             message the handler gets.
         :param lifecycle: gets an event for each serving process that died or was killed.
         """
-        printing = Printing(reactor.seconds)
+        printing = Printing(reactor)
         emits = Lifecycle() if lifecycle is None else lifecycle
         self.spare = Spare(reactor, printing)
-        self._services = WorkerServices(reactor, self.spare.take, secrets, printing, emits)
-        self._beside = WorkerServices(reactor, self.spare.beside, secrets, printing, Lifecycle())
-        self._open: set[ChildInterpreter] = set()
+        self._services = WorkerServices(reactor, self.spare, secrets, printing, emits)
+        self._beside = WorkerServices(reactor, self.spare, secrets, printing, Lifecycle(), uses_spare=False)
+        self.open = OpenInterpreters()
 
     def startService(self) -> None:
         """Start the spare."""
@@ -159,31 +145,24 @@ class ChildInterpreters(Service):
     def stopService(self) -> Deferred[None]:
         """Close the spare and every interpreter; fires when all processes are gone."""
         Service.stopService(self)
-        ending = [self.spare.stop(), *(interpreter.close() for interpreter in tuple(self._open))]
+        ending = [self.spare.stop(), *(interpreter.close() for interpreter in self.open)]
         return gatherResults(ending, consumeErrors=True).addCallback(lambda _: None)
 
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[IInterpreter]:
         """See `IInterpreters`."""
         services = self._services if spare else self._beside
-        interpreter = ChildInterpreter(services, bundle, self._interpreter_closed, self._ending)
-        self._open.add(interpreter)
+        interpreter = ChildInterpreter(services, bundle, self.open)
+        self.open.add(interpreter)
 
         def not_started(failure: Any) -> Any:
-            self._open.discard(interpreter)
+            self.open.discard(interpreter)
             return failure
 
         return interpreter.start().addErrback(not_started)
 
     def try_hooks_again(self) -> None:
         """See `IInterpreters`."""
-        try_again(self._open)
-
-    def _ending(self) -> Deferred[Any]:
-        return when_closed(self._open)
-
-    def _interpreter_closed(self, interpreter: ChildInterpreter) -> None:
-        self._open.discard(interpreter)
-        self.try_hooks_again()
+        self.open.try_hooks_again()
 
 
 MOST_ISOLATED = 4
@@ -195,15 +174,15 @@ IDLE_LIMIT = 30.0
 class IsolatedWorker:
     """Runs calls one after another."""
 
-    def __init__(self, reactor: Any, make_worker: Callable[[], Worker], references: Collection[str]) -> None:
+    def __init__(self, services: WorkerServices, bundle: Bundle, references: Collection[str]) -> None:
         """
         Start nothing yet.
 
         :param references: the references resolved so far; imported before the first call's time runs.
         """
         self.running = 0
-        self._reactor = reactor
-        self._make_worker = make_worker
+        self._services = services
+        self._bundle = bundle
         self._references = references
         self._worker: Worker | None = None
         self._turn = DeferredLock()
@@ -232,7 +211,7 @@ class IsolatedWorker:
         if self._closed:
             return fail(CallInterrupted("the interpreter is closed", suspect=False))
         if self._worker is None:
-            self._worker = self._make_worker()
+            self._worker = Worker(self._services, self._bundle)
             self._worker.serve(self._references)
         return self._worker.call(call)
 
@@ -240,7 +219,7 @@ class IsolatedWorker:
         self.running -= 1
         if not self.running and not self._closed:
             self._stop_idling()
-            self._idle = self._reactor.callLater(IDLE_LIMIT, self._retire)
+            self._idle = self._services.reactor.callLater(IDLE_LIMIT, self._retire)
         return result
 
     def _retire(self) -> None:
@@ -258,8 +237,11 @@ class IsolatedWorker:
 class IsolatedWorkers:
     """A few isolated workers, so that a slow call delays no other suspect; each is made when all others are in use."""
 
-    def __init__(self, make_isolated: Callable[[], IsolatedWorker]) -> None:
-        self._make = make_isolated
+    def __init__(self, services: WorkerServices, bundle: Bundle, references: Collection[str]) -> None:
+        """Start nothing yet; the parameters are those of `IsolatedWorker`."""
+        self._services = services
+        self._bundle = bundle
+        self._references = references
         self._isolated: list[IsolatedWorker] = []
 
     @property
@@ -271,7 +253,7 @@ class IsolatedWorkers:
         """Run ``call`` alone, in the worker with the fewest calls."""
         least = min(self._isolated, key=lambda worker: worker.running, default=None)
         if least is None or (least.running and len(self._isolated) < MOST_ISOLATED):
-            least = self._make()
+            least = IsolatedWorker(self._services, self._bundle, self._references)
             self._isolated.append(least)
         return least.call(call)
 

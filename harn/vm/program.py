@@ -95,7 +95,11 @@ class ChildProgram:
         self.watchdog = LoopWatchdog(control, loop)
         loop.add_reader(data.fileno(), self._readable)
 
-    def abandon(self) -> None:
+    def runs_here(self) -> bool:
+        """Return True: every thread of this process may run a handler."""
+        return True
+
+    def abandon_copy(self) -> None:
         """Close the channel and the loop, in a copy of this process."""
         self._data.close()
         self._control.close()
@@ -241,7 +245,7 @@ def main(roots: Sequence[str]) -> None:
     asyncio.set_event_loop(loop)
     program = ChildProgram(loop, data, control, roots)
     start_new_thread(program.watchdog.run, ())
-    watch_forks(lambda: program.abandon)
+    watch_forks([program])
     follow_programs()
     faulthandler.enable(2)  # a crash writes its stack to the log
     capture_output(program.session)

@@ -86,7 +86,7 @@ class Spare:
         """
         if not self._running:
             return fail(StageFailed("resolve", "no interpreter: the server ends"))
-        process = ChildProcess(self._reactor, self._printing.raw)
+        process = ChildProcess(self._reactor, self._printing)
         try:
             process.spawn()
         except OSError as error:
@@ -130,7 +130,7 @@ class Spare:
             self._refill_later()
 
     def _spawn(self) -> None:
-        process = self._process = ChildProcess(self._reactor, self._printing.raw)
+        process = self._process = ChildProcess(self._reactor, self._printing)
         try:
             process.spawn()
         except OSError:

@@ -4,7 +4,7 @@ One bundle's process, kept running: each call gets exactly one answer, and a pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from attrs import frozen
@@ -35,7 +35,7 @@ from harn.vm.frames import (
     SecretRequested,
     Started,
 )
-from harn.vm.handler_output import Masks, Printing, SecretReader, answer_secret
+from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
 from harn.vm.hooks import StartStop
 from harn.vm.interfaces import Call
 from harn.vm.outcomes import (
@@ -43,7 +43,6 @@ from harn.vm.outcomes import (
     Resolving,
     ask_where,
     begin_frame,
-    error_of,
     load_frame,
     problem_of_flaw,
     problems_of_death,
@@ -51,6 +50,7 @@ from harn.vm.outcomes import (
     timed_out,
 )
 from harn.vm.sources import BundleProblem
+from harn.vm.spare import Spare
 from harn.vm.timeouts import ActiveCall, CallDeadlines
 
 log = Logger(namespace="harn.vm")
@@ -67,15 +67,20 @@ class WorkerServices:
     Services shared by all workers of a server.
 
     :ivar reactor: the reactor.
-    :ivar take: returns a ready process that has imported no user code.
+    :ivar spare: starts processes; ``uses_spare``: take the warm one, which is then replaced.
     :ivar lifecycle: gets an event when a serving process has died or was killed.
     """
 
     reactor: Any
-    take: Callable[[], Deferred[ChildProcess]]
+    spare: Spare
     secrets: SecretReader
     printing: Printing
     lifecycle: Lifecycle
+    uses_spare: bool = True
+
+    def take(self) -> Deferred[ChildProcess]:
+        """Return a ready process that has imported no user code."""
+        return self.spare.take() if self.uses_spare else self.spare.beside()
 
 
 class Worker:
@@ -105,8 +110,8 @@ class Worker:
         self._deadlines = CallDeadlines(services.reactor, self)
         self._where = ""
         self._level = ""
-        self._masks = Masks()
-        self.hooks = StartStop(services.reactor, self._send, self._release)
+        self._output = HandlerOutput(services.secrets, services.printing)
+        self.hooks = StartStop(services.reactor, self)
 
     @property
     def running(self) -> int:
@@ -154,7 +159,7 @@ class Worker:
 
     def resolve(self, references: Collection[str]) -> Deferred[list[BundleProblem]]:
         """Import and look up; see `harn.vm.interfaces.IInterpreter`."""
-        resolving = self._send_resolve(references, lambda _: self.kill("its imports were cut off"))
+        resolving = self._send_resolve(references)
 
         def resolved(problems: list[BundleProblem]) -> list[BundleProblem]:
             self._references.update(set(references) - {problem.where for problem in problems})
@@ -163,10 +168,8 @@ class Worker:
 
         return resolving.addCallback(resolved)
 
-    def _send_resolve(
-        self, references: Collection[str], cancel: Callable[[Any], None]
-    ) -> Deferred[list[BundleProblem]]:
-        answered: Deferred[list[BundleProblem]] = Deferred(cancel)
+    def _send_resolve(self, references: Collection[str]) -> Deferred[list[BundleProblem]]:
+        answered: Deferred[list[BundleProblem]] = Deferred(lambda _: self.kill("its imports were cut off"))
         if self._process is None:
             answered.callback(problems_of_death("the interpreter is not running", "", references))
             return answered
@@ -202,14 +205,15 @@ class Worker:
             self._process.send(begin_frame(running.number, running.call))
             self._deadlines.began(running)
 
-    def _release(self) -> None:
+    def begin_waiting(self) -> None:
         """Begin the waiting calls, if the process accepts them."""
         if self.up and not self.hooks.holds:
             waiting, self._waiting = self._waiting, {}
             for running in waiting.values():
                 self._begin(running)
 
-    def _send(self, frame: RunHooks) -> None:
+    def send_hooks(self, frame: RunHooks) -> None:
+        """Send a frame to the process, if there is one."""
         if self._process is not None:
             self._process.send(frame)
 
@@ -259,18 +263,12 @@ class Worker:
         elif isinstance(frame, Failed):
             running = self._answered(frame.number)
             if running is not None:
-                running.fail(error_of(self._masks.failed(frame)))
+                self._output.fail(running, frame)
         elif isinstance(frame, Printed):
-            of = self.calls.get(frame.call)
-            frame = self._masks.printed(frame)
-            if of is not None:
-                of.printed(frame.text)
-            self._services.printing.printed(frame, None if of is None else of.call)
+            self._output.printed(frame, self.calls.get(frame.call))
         elif isinstance(frame, SecretRequested):
-            of, process = self.calls.get(frame.call), self._process
-            if process is not None:
-                reader = self._services.secrets
-                answer_secret(frame, None if of is None else of.call, reader, self._masks, process.send)
+            if self._process is not None:
+                self._output.answer(frame, self.calls.get(frame.call)).addCallback(self._process.send)
         elif isinstance(frame, Queued | Started):
             running = self.calls.get(frame.number)
             if running is not None:
@@ -363,7 +361,7 @@ class Worker:
             return
         self.up = False  # not before every module is imported again
         process = self._process
-        resolving = self._send_resolve(self._references, lambda _: None)
+        resolving = self._send_resolve(self._references)
         self._timer = self._services.reactor.callLater(RESOLVE_LIMIT, self.kill, "it took too long to import")
         problems = await resolving
         if process is None or self._process is not process:
@@ -373,7 +371,7 @@ class Worker:
             log.error("after a restart: {problem}", problem=str(problem))
         self.up = True
         self.hooks.restarted()
-        self._release()
+        self.begin_waiting()
 
     def _stop(self) -> None:
         self._deadlines.stop()

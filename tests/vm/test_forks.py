@@ -8,7 +8,6 @@ from twisted.internet.defer import gatherResults
 
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
-from harn.vm import inline
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
 
@@ -196,6 +195,5 @@ class InlineForkTests(InterpreterCase):
         old = await self.make(FORKS, "fine")
         await old.close()
         interpreter = await self.make(FORKS, "fine")
-        self.patch(inline, "_threads", [old, interpreter])
         old._thread._ident = interpreter._thread.ident  # type: ignore[attr-defined]
         self.assertEqual(await self.result(interpreter, "async_waits"), 0)

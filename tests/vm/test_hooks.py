@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,7 +16,7 @@ from harn.handlers import on_start, on_stop
 from harn.testing.calls import HOOKS, make_call, refer
 from harn.testing.interpreters import InterpreterCase
 from harn.vm.frames import HookFailure, HooksRan, RunHooks
-from harn.vm.hooks import MARGIN, START_LIMIT, STOP_LIMIT, StartStop
+from harn.vm.hooks import MARGIN, START_LIMIT, STOP_LIMIT, OpenInterpreters, StartStop
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
 
@@ -71,6 +71,23 @@ class DecoratorTests(SynchronousTestCase):
         self.assertRaises(TypeError, on_stop, print)
 
 
+class Closing:
+    """An interpreter that is closing until ``gone`` fires."""
+
+    is_closing = True
+
+    def __init__(self) -> None:
+        self.gone: Deferred[None] = Deferred()
+        self.asked = 0
+
+    def close(self) -> Deferred[None]:
+        self.asked += 1
+        return self.gone
+
+    def try_hooks_again(self) -> None:
+        raise AssertionError("it is closing")
+
+
 class StartStopTests(SynchronousTestCase):
     """The server's side, without a process."""
 
@@ -78,10 +95,13 @@ class StartStopTests(SynchronousTestCase):
         self.clock = Clock()
         self.sent: list[RunHooks] = []
         self.released = 0
-        self.hooks = StartStop(self.clock, self.sent.append, self.release)
+        self.hooks = StartStop(self.clock, self)
         self.hooks.resolved(exist=True)
 
-    def release(self) -> None:
+    def send_hooks(self, frame: RunHooks) -> None:
+        self.sent.append(frame)
+
+    def begin_waiting(self) -> None:
         self.released += 1
 
     def answer(self, *failed: Any, number: Any = None) -> None:
@@ -91,7 +111,7 @@ class StartStopTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """Where there are no hooks nothing is sent, and nothing is waited for."""
-        hooks = StartStop(self.clock, self.sent.append, self.release)
+        hooks = StartStop(self.clock, self)
         hooks.resolved(exist=False)
         self.assertEqual(self.successResultOf(hooks.begin()), ())
         self.assertFalse(hooks.holds)
@@ -110,10 +130,11 @@ class StartStopTests(SynchronousTestCase):
 
     def test_earlier_interpreters_first(self) -> None:
         """They wait for what is about to end, and calls wait with them."""
-        ending: Deferred[None] = Deferred()
-        begun = self.hooks.begin(lambda: ending)
+        neighbours, ending = OpenInterpreters(), Closing()
+        neighbours.add(ending)
+        begun = self.hooks.begin(neighbours)
         self.assertEqual((self.sent, self.hooks.holds), ([], True))
-        ending.callback(None)
+        ending.gone.callback(None)
         self.answer()
         self.successResultOf(begun)
 
@@ -196,7 +217,7 @@ class StartStopTests(SynchronousTestCase):
         self.successResultOf(self.hooks.stop())
         self.assertEqual(self.sent, [])
         for end in (self.answer, lambda: self.hooks.gone(), lambda: self.clock.advance(STOP_LIMIT + MARGIN)):
-            self.hooks = StartStop(self.clock, self.sent.append, self.release)
+            self.hooks = StartStop(self.clock, self)
             self.hooks.resolved(exist=True)
             self.successResultOf_begun()
             stopping = self.hooks.stop()
@@ -208,16 +229,17 @@ class StartStopTests(SynchronousTestCase):
 
     def test_stop_before_they_began(self) -> None:
         """Of an interpreter that ends while its start hooks still wait for an earlier one, no hook runs."""
-        ending: Deferred[None] = Deferred()
-        begun = self.hooks.begin(lambda: ending)
+        neighbours, ending = OpenInterpreters(), Closing()
+        neighbours.add(ending)
+        begun = self.hooks.begin(neighbours)
         self.successResultOf(self.hooks.stop())
         self.successResultOf(begun)
-        ending.callback(None)
+        ending.gone.callback(None)
         self.assertEqual((self.sent, self.clock.getDelayedCalls()), ([], []))
 
     def test_stop_before_the_start_ended(self) -> None:
         """Who waits for the start hooks is answered when the interpreter ends."""
-        begun = self.hooks.begin(lambda: succeed(None))
+        begun = self.hooks.begin(OpenInterpreters())
         stopping = self.hooks.stop()
         self.successResultOf(begun)
         self.answer()
@@ -234,14 +256,14 @@ class PortCase(InterpreterCase):
 
     async def first_call_waits(self) -> None:
         """See that a call which is there before `serve` was called waits for the end of earlier interpreters, too."""
-        path, ending, asked = self.path(), Deferred[None](), list[str]()
-        self.patch(self.interpreters, "_ending", lambda: asked.append("ending") or ending)
+        path, ending = self.path(), Closing()
+        self.interpreters.open.add(ending)
         interpreter = await self.make(HOOKS.format(path=path), "call")
         calling = interpreter.call(make_call("call"))
-        self.assertEqual(asked, ["ending"])
+        self.assertEqual(ending.asked, 1)
         serving = interpreter.serve()
         self.assertNoResult(serving)
-        ending.callback(None)
+        ending.gone.callback(None)
         await calling
         self.assertEqual((await serving, self.words(path)), ((), ["plain", "async", "call"]))
 

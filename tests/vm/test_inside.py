@@ -103,7 +103,7 @@ class PrintingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events = self.enterContext(capturedLogs())
         self.clock = Clock()
-        self.printing = Printing(self.clock.seconds)
+        self.printing = Printing(self.clock)
 
     def test_ids_and_fields(self) -> None:
         """A record has its call's ids; one outside a call has none; braces are not formats."""

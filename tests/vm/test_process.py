@@ -115,7 +115,7 @@ class LifeTests(InterpreterCase):
 
     async def test_nobody_waits_any_more(self) -> None:
         """A process that is cut off while the spare starts ends it, and is notified of that once."""
-        spare = Spare(reactor, Printing(reactor.seconds))
+        spare = Spare(reactor, Printing(reactor))
         spare.start()
         self.addCleanup(spare.stop)
         pid = spare.pid
@@ -129,7 +129,7 @@ class LifeTests(InterpreterCase):
 
     async def test_signals_to_the_group_while_it_starts(self) -> None:
         """Ctrl-C reaches each process of the terminal's group: one that starts just then gets ready all the same."""
-        spare = Spare(reactor, Printing(reactor.seconds))
+        spare = Spare(reactor, Printing(reactor))
         spare.start()
         self.addCleanup(spare.stop)
         for number in HELD:
@@ -183,7 +183,7 @@ class LifeTests(InterpreterCase):
         bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
         error = await self.failure(self.interpreters.create(bundle, spare=False), StageFailed)
         self.assertRegex(str(error), "the server ends")
-        spare = Spare(NoProcesses(), Printing(reactor.seconds))
+        spare = Spare(NoProcesses(), Printing(reactor))
         spare._running = True
         error = await self.failure(spare.beside(), StageFailed)
         self.assertRegex(str(error), "no process can be started: .*unavailable")
@@ -312,7 +312,7 @@ class SpareTests(SynchronousTestCase):
         """A spare that cannot be started is tried again, ever later; stopping ends that, and nothing leaks."""
         clock = NoProcesses()
         before = descriptors()
-        spare = Spare(clock, Printing(clock.seconds))
+        spare = Spare(clock, Printing(clock))
         spare.start()
         self.assertIsInstance(self.failureResultOf(spare.take()).value, StageFailed)
         delays = []

@@ -76,5 +76,5 @@ class MultiprocessingTests(InterpreterCase):
     async def test_pools_outlive_calls(self) -> None:
         """A pool that a call whose time is up has made serves later calls."""
         interpreter = await self.interpreters.create(self.packages())
-        await self.failure(interpreter.call(make_call("waits_for_a_pool", timeout=0.3)), HandlerTimedOut)
+        await self.failure(interpreter.call(make_call("waits_for_a_pool", timeout=2.0)), HandlerTimedOut)
         self.assertEqual(await self.result(interpreter, "asks_the_pool"), 4)

@@ -15,10 +15,10 @@ import signal
 import sys
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Iterable
 from selectors import SelectSelector
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol
 
 from harn.vm.child.guard import HELD
 
@@ -30,13 +30,18 @@ def is_copy() -> bool:
     return _copied
 
 
-def watch_forks(find: Callable[[], Callable[[], None] | None]) -> None:
-    """
-    Mark each fork from now on as a copy if ``find`` returns a cleanup for it; for the life of the process.
+class Forkable(Protocol):
+    """An interpreter whose handlers may fork; both methods are called in the new process."""
 
-    :param find: called in the new process; returns a function that closes all that it shares with the interpreter, or
-        None if it was not forked by a handler's code.
-    """
+    def runs_here(self) -> bool:
+        """Return whether this thread runs its handlers, so that one of them has forked."""
+
+    def abandon_copy(self) -> None:
+        """Close all that the copy shares with the interpreter."""
+
+
+def watch_forks(interpreters: Iterable[Forkable]) -> None:
+    """Mark each fork by a handler of ``interpreters`` as a copy from now on; for the life of the process."""
     # A signal that comes before the copy has its own handlers must be pending until then, or it would be lost.
     masks: dict[int, set[int]] = {}
 
@@ -48,20 +53,21 @@ def watch_forks(find: Callable[[], Callable[[], None] | None]) -> None:
 
     def begin_process() -> None:
         try:
-            abandon = find()
-            if abandon is not None:
-                begin_copy(abandon)
+            for interpreter in interpreters:
+                if interpreter.runs_here():
+                    begin_copy(interpreter)
+                    break
         finally:
             release_signals()
 
-    def begin_copy(abandon: Callable[[], None]) -> None:
+    def begin_copy(interpreter: Forkable) -> None:
         global _copied
         _copied = True
         # Exit functions registered before belong to the interpreter: the copy must not remove its temporary files.
         atexit._clear()
         for number in HELD:
             signal.signal(number, signal.SIG_DFL)
-        abandon()
+        interpreter.abandon_copy()
 
     os.register_at_fork(before=hold_signals, after_in_parent=release_signals, after_in_child=begin_process)
 
