@@ -102,13 +102,17 @@ class Harn:
             time.sleep(0.02)
 
 
-class BareKlein:
-    """The yardstick."""
+class Peer:
+    """
+    A program to compare with.
 
-    def __init__(self) -> None:
+    :param module: prints its URL when it is run with ``arguments``.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
         with on_core(SERVER):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.bare_klein"], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
             )
         assert self._process.stdout is not None
         self._url = self._process.stdout.readline().strip()
@@ -159,10 +163,21 @@ def harn_server(
 
 
 @contextmanager
-def bare_klein() -> Iterator[BareKlein]:
+def bare_klein() -> Iterator[Peer]:
     """Serve the bare Klein route, and end it."""
-    subject = BareKlein()
+    subject = Peer("benchmarks.bare_klein")
     try:
         yield subject
     finally:
         subject.end()
+
+
+@contextmanager
+def starlette_peer() -> Iterator[Peer]:
+    """Serve Starlette with a durable route, and end it."""
+    with tempfile.TemporaryDirectory(prefix="harn-benchmark-") as directory:
+        subject = Peer("benchmarks.starlette_peer", directory)
+        try:
+            yield subject
+        finally:
+            subject.end()
