@@ -15,8 +15,7 @@ from benchmarks.backlog import DATABASE, LATER, Store
 from benchmarks.cores import SERVER, cpu_seconds, on_core
 from benchmarks.figures import Goals, Table
 from benchmarks.load import Running
-from harn.store.sqlite.migrations import _STEPS, migrate
-from harn.store.sqlite.schema import connect_writer
+from harn.store.sqlite.schema import _STEPS, connect_writer, migrate
 from harn.testing.server import ServerProcess
 
 STEP = 4

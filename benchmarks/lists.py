@@ -15,8 +15,8 @@ from benchmarks.figures import Goals, Table, spread
 from harn.deliveries.reading import Scan
 from harn.deliveries.selection import Selection
 from harn.model.delivery import State
+from harn.store.sqlite.connection import OfflineStore, open_readonly
 from harn.store.sqlite.lists import SQLiteDeliveryLists
-from harn.store.sqlite.offline import OfflineStore, open_readonly
 from harn.store.sqlite.schema import connect_writer
 from harn.testing.stores.kit import new_delivery
 

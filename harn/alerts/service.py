@@ -25,7 +25,7 @@ from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import EventLogUnavailable
 from harn.manifest.alerts import LATE
-from harn.store.totals import ITotals
+from harn.store.statistics import ITotals
 from harn.waiting import backoff, retry
 
 log = Logger(namespace="harn.alerts")

@@ -7,19 +7,17 @@ import sqlite3
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from harn.backup.model import Problem, StoreReport
+from harn.backup.operations import Problem, StoreReport
 from harn.backup.state import DATABASE, database_of
 from harn.errors import BackupFailed, StateDirectoryUnusable
 from harn.reload.archive import MOST_KEPT, read_kept_bundle, read_manifest_text
 from harn.store.backup import Contents, Finding
 from harn.store.lock import StateDirectoryLock
-from harn.store.sqlite.checking import check_database
+from harn.store.sqlite.checking import check_database, read_contents
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
-from harn.store.sqlite.connection import SCHEMA_VERSION, check_schema
-from harn.store.sqlite.contents import read_contents
+from harn.store.sqlite.connection import SCHEMA_VERSION, check_schema, unreadable
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.mark import HighWaterMark
-from harn.store.sqlite.offline import unreadable
 from harn.store.sqlite.schema import rebuild_indices
 
 STATE_FILE = "orchestrator-state.json"

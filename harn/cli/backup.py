@@ -10,8 +10,7 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from harn.backup.model import BackupInfo, Restored
-from harn.backup.operations import BackUp
+from harn.backup.operations import BackUp, BackupInfo, Restored
 from harn.backup.operations import back_up as backup_operation
 from harn.cli.client import AdminClient
 from harn.cli.operations import Answered, ask, print_json
@@ -69,7 +68,7 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
 
     :raises StateDirectoryUnusable: there is no event log.
     """
-    from harn.backup.model import describe
+    from harn.backup.operations import describe
     from harn.backup.state import check_place, database_of, origin_now
     from harn.store.sqlite.copying import back_up
 
@@ -92,7 +91,7 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     Stop the server that the backup is of first, if it still runs somewhere: both would run what is unfinished.
     """
-    from harn.backup.model import describe
+    from harn.backup.operations import describe
     from harn.backup.state import restore_into
     from harn.store.sqlite.copying import examine
 

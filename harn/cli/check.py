@@ -18,7 +18,7 @@ from harn.cli.shared import with_json, with_place
 from harn.options import ServeOptions
 
 if TYPE_CHECKING:
-    from harn.backup.model import StoreReport
+    from harn.backup.operations import StoreReport
     from harn.orchestrator.check import Checked
 
 

@@ -36,8 +36,8 @@ from harn.deliveries.reading import Scan, only, unknown
 from harn.deliveries.redaction import no_credential
 from harn.model.fixture import fixture_document
 from harn.store.lists import WholeDelivery, as_held
+from harn.store.sqlite.connection import OfflineStore
 from harn.store.sqlite.lists import SQLiteDeliveryLists
-from harn.store.sqlite.offline import OfflineStore
 
 
 class DeliverySource(Protocol):

@@ -30,7 +30,7 @@ from harn.statistics.operations import (
     show_stats,
 )
 from harn.statistics.window import LONGEST, Gathered
-from harn.store.sqlite.offline import OfflineStore
+from harn.store.sqlite.connection import OfflineStore
 from harn.store.sqlite.statistics import SQLiteStatistics
 
 

@@ -24,7 +24,7 @@ from harn.processes import adopts_orphans, children_of, is_ended
 from harn.reload.events import Adopted
 from harn.rollout.rollouts import Rollouts
 from harn.server import Server
-from harn.store.heartbeat import HeartbeatService
+from harn.store.recovery import HeartbeatService
 from harn.store.retention import RetentionPolicy, RetentionService
 from harn.triggers.registry import Registry
 

@@ -22,7 +22,7 @@ from harn.lifecycle import Accepted, DeadLettered, DeadLettersEnded, Lifecycle, 
 from harn.observability.metrics import Metrics
 from harn.statistics.figures import Figures, TotalSource
 from harn.store.holds import Holds
-from harn.store.totals import ITotals, TriggerBacklog
+from harn.store.statistics import ITotals, TriggerBacklog
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.statistics")

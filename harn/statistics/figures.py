@@ -7,7 +7,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
-from harn.store.totals import TriggerBacklog, TriggerTotal
+from harn.store.statistics import TriggerBacklog, TriggerTotal
 
 
 class TotalSource(Protocol):

@@ -22,7 +22,7 @@ from harn.errors import EventLogUnavailable
 from harn.observability.counts import TriggerCounts
 from harn.observability.metrics import Metrics
 from harn.statistics.figures import added
-from harn.store.totals import ITotals, Refused, TriggerTotal
+from harn.store.statistics import ITotals, Refused, TriggerTotal
 
 log = Logger(namespace="harn.statistics")
 

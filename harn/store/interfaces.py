@@ -15,14 +15,12 @@ from harn.store.checkpoints import ICheckpoints
 from harn.store.deliveries import IDeliveries
 from harn.store.event_log import IEventLog
 from harn.store.generations import IGenerations
-from harn.store.heartbeat import IHeartbeat
 from harn.store.inbox import IInbox
 from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
-from harn.store.recovery import IRecovery
+from harn.store.recovery import IHeartbeat, IRecovery
 from harn.store.retention import IRetention
-from harn.store.statistics import IStatistics
-from harn.store.totals import ITotals
+from harn.store.statistics import IStatistics, ITotals
 
 
 class IStore(IHeartbeat, IRetention):

@@ -1,4 +1,6 @@
-"""Statistics of attempts and deliveries: counts and rounded durations by trigger and version, in slices of rows."""
+"""
+Figures of triggers: counts and durations within a window of time, totals over all servers, and their unfinished work.
+"""
 
 from __future__ import annotations
 
@@ -87,3 +89,100 @@ class IStatistics(Interface):
 
     def handlers(versions: Collection[tuple[str, int]]) -> Deferred[Mapping[tuple[str, int], str]]:
         """Return the handler of each version (trigger id, number) that is known."""
+
+
+@frozen(kw_only=True)
+class TriggerTotal:
+    """
+    The totals of one trigger, or what is to be added to them.
+
+    :ivar accepted: deliveries accepted; ``refused``: requests that were never events.
+    :ivar last_success: when a handler last succeeded (seconds, Unix; None if none did); ``last_failure``: when an
+        attempt last failed.
+    """
+
+    trigger_id: str
+    accepted: int = 0
+    refused: int = 0
+    last_success: float | None = None
+    last_failure: float | None = None
+
+
+@frozen(kw_only=True)
+class Refused:
+    """Requests to a trigger that were refused for a reason within a minute (minutes, Unix)."""
+
+    trigger_id: str
+    minute: int
+    reason: str
+    count: int
+
+
+@frozen(kw_only=True)
+class TriggerBacklog:
+    """
+    The oldest unfinished deliveries of a trigger that do not run: times in seconds, Unix; None for none.
+
+    :ivar oldest_ready: since when the oldest one could run: it was received then, or its retry was due then.
+    :ivar oldest_waiting: when the oldest one that waits was received.
+    :ivar next_due: when the next one that waits is due.
+    """
+
+    trigger_id: str
+    oldest_ready: float | None = None
+    oldest_waiting: float | None = None
+    next_due: float | None = None
+
+
+@frozen(kw_only=True)
+class TriggerUnfinished:
+    """Numbers of a trigger's deliveries that are ready and that wait, as the store has them."""
+
+    trigger_id: str
+    ready: int
+    waiting: int
+
+
+class ITotals(Interface):
+    """Totals by trigger id. They are added to in groups; what a crash lost is counted again from the deliveries."""
+
+    def totals() -> Deferred[Mapping[str, TriggerTotal]]:
+        """Return the totals of every trigger that ever had any, by its id."""
+
+    def add(totals: Sequence[TriggerTotal], refused: Sequence[Refused], counted: int) -> Deferred[None]:
+        """
+        Add to the totals, in one durable unit.
+
+        :param counted: the highest id of a delivery that the totals count now.
+        """
+
+    def count_on(until: int, limit: int) -> Deferred[int]:
+        """
+        Count up to ``limit`` deliveries, in order, with ids above the last that was counted and at most ``until``.
+
+        :return: how many there were; less than ``limit`` says that all are counted.
+        """
+
+    def highest() -> Deferred[int]:
+        """Return the highest id of a delivery, 0 for none."""
+
+    def latest_attempts(limit: int) -> Deferred[Mapping[str, TriggerTotal]]:
+        """Return by trigger id when the newest success and failure were, among the newest ``limit`` attempts of all."""
+
+    def uncounted(limit: int) -> Deferred[Mapping[str, int]]:
+        """Return by trigger id how many of the first ``limit`` deliveries after the last counted one there are."""
+
+    def dead() -> Deferred[Mapping[str, int]]:
+        """Count dead letters by trigger id; cost grows with the dead letters alone."""
+
+    def unfinished() -> Deferred[Sequence[TriggerUnfinished]]:
+        """Count ready and waiting deliveries by trigger. Only for commands: cost grows with them."""
+
+    def backlogs(now: float, running: Collection[int]) -> Deferred[Mapping[str, TriggerBacklog]]:
+        """
+        Return by trigger id its oldest unfinished deliveries, without those that run.
+
+        A few steps in an index for each binding version that has any, however many there are.
+
+        :param now: seconds, Unix: what is due by then is ready.
+        """

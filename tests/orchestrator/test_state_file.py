@@ -29,7 +29,7 @@ from harn.orchestrator.status import ServerFacts, ServerState, describe
 from harn.reload.report import ReloadReport
 from harn.statistics.figures import Figures, StoredTotals
 from harn.store.lock import StateDirectoryLock
-from harn.store.totals import TriggerBacklog, TriggerTotal
+from harn.store.statistics import TriggerBacklog, TriggerTotal
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion, Definition
 from harn.triggers.routing import Ramp
 

@@ -13,7 +13,7 @@ from harn.lifecycle import Accepted, RequestRefused, Settled
 from harn.model.delivery import DONE, WAITING, Settlement
 from harn.statistics import totals as module
 from harn.statistics.totals import PAUSE, REREAD, TotalsFlusher, TriggerTotals
-from harn.store.totals import TriggerTotal
+from harn.store.statistics import TriggerTotal
 from harn.testing.kit import KitServer
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, dead_letter, new_delivery
 from harn.testing.stores.pumped import PumpedStore

@@ -14,8 +14,7 @@ from harn.store.interfaces import IStore
 from harn.store.jobs import ItemOutcome, JobState, NewJob, ReplayOrder
 from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
-from harn.store.statistics import Span
-from harn.store.totals import Refused, TriggerTotal
+from harn.store.statistics import Refused, Span, TriggerTotal
 from harn.testing.stores.kit import (
     DAY,
     NOW,

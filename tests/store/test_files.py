@@ -8,7 +8,7 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 
 from harn.errors import EventLogGone, EventLogUnavailable
-from harn.store.sqlite.files import DatabaseFiles
+from harn.store.sqlite.database import DatabaseFiles
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import NOW, accept_of, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase

@@ -8,9 +8,9 @@ from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import DEAD, DONE, READY, SKIPPED, WAITING
 from harn.store.event_log import DEAD_LETTERS
 from harn.store.generations import BindingRecord, GenerationRecord
-from harn.store.sqlite.migrations import OLDEST, migrate
-from harn.store.sqlite.offline import open_readonly
-from harn.store.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, connect_writer
+from harn.store.sqlite import schema
+from harn.store.sqlite.connection import open_readonly
+from harn.store.sqlite.schema import APPLICATION_ID, OLDEST, SCHEMA_VERSION, connect_writer, migrate
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import NOW, accept_of, dead_letter, dedupe, generation_of, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase
@@ -348,7 +348,8 @@ class MigrationTests(SQLiteTestCase):
         _, connection = self.another_old()
         seen: list[str] = []
         connection.set_trace_callback(seen.append)
-        migrate(connection, SCHEMA_VERSION, sleep=lambda seconds: None)
+        self.patch(schema, "PAUSE", 0.0)
+        migrate(connection, SCHEMA_VERSION)
         transactions = "\n".join(seen).split("COMMIT")
         costly = [each for each in transactions if "CREATE INDEX" in each or "UPDATE deliveries" in each]
         self.assertGreater(len(costly), 8)

@@ -10,10 +10,10 @@ from attrs import evolve
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import WAITING
 from harn.store.event_log import INBOX
+from harn.store.sqlite.connection import open_readonly
 from harn.store.sqlite.deliveries import SQLiteDeliveries
 from harn.store.sqlite.event_log import SQLiteEventLog
 from harn.store.sqlite.generations import SQLiteGenerations
-from harn.store.sqlite.offline import open_readonly
 from harn.testing.stores.kit import NOW, attempt_of, generation_of
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -119,7 +119,7 @@ class OfflineTests(SQLiteTestCase):
     def test_nothing_of_twisted_is_imported(self):
         """The command line reads an event log without paying for Twisted."""
         program = (
-            "import sys, harn.store.sqlite.offline, harn.store.sqlite.event_log, harn.store.sqlite.generations;"
+            "import sys, harn.store.sqlite.connection, harn.store.sqlite.event_log, harn.store.sqlite.generations;"
             " print(any(name.startswith('twisted') for name in sys.modules))"
         )
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}

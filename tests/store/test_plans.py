@@ -12,7 +12,7 @@ from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.store.holds import Hold, Holds
 from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
-from harn.store.totals import TriggerTotal
+from harn.store.statistics import TriggerTotal
 from harn.testing.stores.kit import (
     NOW,
     accept_of,

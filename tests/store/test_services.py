@@ -5,7 +5,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable
-from harn.store.heartbeat import HeartbeatService
+from harn.store.recovery import HeartbeatService
 from harn.store.retention import PAGES, PAUSE, RetentionPolicy, RetentionService
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore

@@ -4,7 +4,7 @@ import os
 import sqlite3
 
 from harn.store.retention import RetentionPolicy
-from harn.store.sqlite.shrinking import KEPT, SHARE
+from harn.store.sqlite.retention import KEPT, SHARE
 from harn.testing.stores.kit import NOW
 from tests.store.sqlite_case import SQLiteTestCase
 

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import StoreError
 from harn.model.delivery import DEAD, DONE
 from harn.store.event_log import DEAD_LETTERS
-from harn.store.heartbeat import LAPSE
+from harn.store.recovery import LAPSE
 from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.sqlite.worker import run_in

@@ -1,7 +1,8 @@
 """
-Whether a database is sound: its pages and indices, its schema, and what its tables say of each other.
+Whether a database is sound: its pages and indices, its schema, and what its tables say of each other; and its contents.
 
-Reads everything, on one state of the database, and changes nothing: it may be done beside a server that runs.
+Reads everything, on one state of the database, and changes nothing: it may be done beside a server that runs. A backup
+notes where it comes from in a table that a server's own database does not have.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from harn.store.backup import Finding
+from harn.store.backup import Contents, Finding, Origin
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
 from harn.store.sqlite.connection import SCHEMA_VERSION
 from harn.store.sqlite.mark import Mark, shortfall
 from harn.store.sqlite.schema import SCHEMA
 from harn.store.sqlite.session import Session
+from harn.store.sqlite.settling import NAMES
 
 MOST_FINDINGS = 20
 """Lines of SQLite's own check that are shown."""
@@ -165,3 +167,64 @@ def _losses(connection: sqlite3.Connection, noted: Mark) -> Iterator[Finding]:
     short = shortfall(noted, Mark.found(connection, Session(connection, 0).numbers))
     if short:
         yield Finding(what=f"what was on disk once is missing: {', '.join(short)}", hint=RESTORE)
+
+
+TABLE = "backup"
+"""Of names and values; dropped when the backup is restored."""
+
+_DELIVERIES = "SELECT max(state, ended_as), count(*) FROM deliveries GROUP BY 1"
+_DELIVERIES_BEFORE = "SELECT state, count(*) FROM deliveries GROUP BY 1"  # of schemas below 4
+_GENERATIONS = "SELECT coalesce(max(number), 0), count(*) FROM generations WHERE adopted_at IS NOT NULL"
+
+
+def read_contents(connection: sqlite3.Connection) -> Contents:
+    """
+    Count what a database of harn's holds; reads the whole of some tables.
+
+    :raises sqlite3.Error: it cannot be read.
+    """
+    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    generation, generations = connection.execute(_GENERATIONS).fetchone()
+    counted = connection.execute(_DELIVERIES if schema >= 4 else _DELIVERIES_BEFORE).fetchall()
+    (records,) = connection.execute("SELECT count(*) FROM log").fetchone()
+    newest = connection.execute("SELECT received_at FROM deliveries ORDER BY id DESC LIMIT 1").fetchone()
+    return Contents(
+        schema=schema,
+        generation=generation,
+        generations=generations,
+        deliveries={NAMES[number]: count for number, count in counted},
+        records=records,
+        last_received_at=None if newest is None else newest[0],
+    )
+
+
+def write_origin(connection: sqlite3.Connection, origin: Origin) -> None:
+    """Write into a copy of a database where it comes from; replaces what an earlier backup noted."""
+    connection.execute(f"DROP TABLE IF EXISTS {TABLE}")
+    connection.execute(f"CREATE TABLE {TABLE} (name TEXT PRIMARY KEY, value)")
+    values = (
+        ("made_at", origin.made_at),
+        ("harn_version", origin.harn_version),
+        ("host", origin.host),
+        ("digest_key", origin.digest_key),
+    )
+    connection.executemany(f"INSERT INTO {TABLE} VALUES (?, ?)", values)  # noqa: S608 - a constant
+
+
+def read_origin(connection: sqlite3.Connection) -> Origin | None:
+    """Return where a backup comes from; None for a database that `write_origin` was not called for."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (TABLE,)).fetchone()
+    if found is None:
+        return None
+    values = dict(connection.execute(f"SELECT name, value FROM {TABLE}").fetchall())  # noqa: S608 - a constant
+    return Origin(
+        made_at=values["made_at"],
+        harn_version=values["harn_version"],
+        host=values["host"],
+        digest_key=values["digest_key"],
+    )
+
+
+def remove_origin(connection: sqlite3.Connection) -> None:
+    """Make a backup a server's own database again."""
+    connection.execute(f"DROP TABLE IF EXISTS {TABLE}")

@@ -22,8 +22,8 @@ from harn.store.sqlite.session import Session
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from harn.store.sqlite.reader import Reader
     from harn.store.sqlite.running import RunningNotes
+    from harn.store.sqlite.worker import Reader
     from harn.store.sqlite.writer import Writer
 
 I = TypeVar("I", bound="Idea")  # noqa: E741

@@ -15,8 +15,7 @@ from zope.interface import implementer
 
 from harn.model.delivery import StoredDelivery
 from harn.store.deliveries import Backlog
-from harn.store.heartbeat import LAPSE
-from harn.store.recovery import IRecovery, Recovery, recovery_limit
+from harn.store.recovery import LAPSE, IRecovery, Recovery, recovery_limit
 from harn.store.sqlite import claims
 from harn.store.sqlite.deliveries import (
     BACKLOG,

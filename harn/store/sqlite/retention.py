@@ -1,4 +1,10 @@
-"""Retention: each step removes a slice of rows that the policy does not keep, found by an index and not by a scan."""
+"""
+Retention: each step removes a slice of rows that the policy does not keep, found by an index and not by a scan.
+
+Pages that nothing uses after that are given back to the file system, a few in each transaction. A file that is made
+today notes for each page what points to it (``auto_vacuum = INCREMENTAL``), so that the last pages can be moved to free
+ones before them. One of an earlier version does not; `harn orchestrator compact` changes that.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from harn.store.retention import RetentionPolicy
-from harn.store.sqlite import claims, event_log, generations, jobs, recovery, totals
+from harn.store.sqlite import claims, event_log, generations, jobs, recovery, statistics
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import DEAD, DONE
 
@@ -39,14 +45,14 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
     if removed < limit:
         removed += recovery.trim_servers(session, now - policy.events)
     if removed < limit:
-        removed += totals.trim_refusals(session.connection, now - policy.events, limit - removed)
+        removed += statistics.trim_refusals(session.connection, now - policy.events, limit - removed)
     if removed < limit and policy.max_bytes is not None:
         removed += _remove_excess(session, policy.max_bytes, limit - removed)
     if not removed:
         # Once in a sweep, at its end: these look at every binding version and every trigger.
         removed = generations.trim(session.connection, policy, limit)
         if removed < limit:
-            removed += totals.trim_totals(session.connection, policy, now, limit - removed)
+            removed += statistics.trim_totals(session.connection, policy, now, limit - removed)
     return removed
 
 
@@ -86,3 +92,28 @@ def _remove(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
         for statement in _REMOVE:
             connection.execute(statement, (json.dumps(ids),))
     return len(ids)
+
+
+KEPT = 1024
+"""Free pages (4 MiB) that stay in the file in any case: what comes next needs them."""
+SHARE = 8
+"""One page of so many that hold data stays, too: to give pages back that are needed within the hour costs twice."""
+
+
+def shrink(session: Session, pages: int) -> int:
+    """
+    Return ``pages`` free pages or fewer to the file system, within the caller's transaction; give their number.
+
+    0 once few enough are free.
+    """
+    execute = session.connection.execute
+    (mode,), (total,), (free,) = (
+        execute(f"PRAGMA {name}").fetchone() for name in ("auto_vacuum", "page_count", "freelist_count")
+    )
+    wanted = min(pages, free - max(KEPT, (total - free) // SHARE))
+    if mode == 0 or wanted <= 0:
+        return 0
+    for _ in range(wanted):
+        execute("PRAGMA incremental_vacuum(1)")  # of a larger number Python runs the first step alone
+    (left,) = execute("PRAGMA page_count").fetchone()
+    return int(total - left)

@@ -1,18 +1,41 @@
-"""Statistics of attempts and deliveries. SQLite groups the rows itself, without Python's interpreter lock."""
+"""
+Figures of triggers: attempts and deliveries within a window of time, totals over all servers, and backlogs.
+
+SQLite groups the rows of a window itself, without Python's interpreter lock.
+"""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from zope.interface import implementer
 
-from harn.store.sqlite.executor import Idea, reads
-from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IStatistics, Span
+from harn.store.checkpoints import encode_checkpoints
+from harn.store.sqlite.checkpoints import put_all
+from harn.store.sqlite.executor import Idea, reads, writes
+from harn.store.sqlite.session import Session
+from harn.store.statistics import (
+    AcceptedGroup,
+    AttemptGroup,
+    DoneGroup,
+    IStatistics,
+    ITotals,
+    Refused,
+    Span,
+    TriggerBacklog,
+    TriggerTotal,
+    TriggerUnfinished,
+)
+
+if TYPE_CHECKING:
+    from harn.store.retention import RetentionPolicy
 
 _LAST = "SELECT coalesce(max(id), 0) FROM {}"
 _FIRST = "SELECT coalesce(min(id), 1) FROM {}"
@@ -124,3 +147,217 @@ def _since(connection: sqlite3.Connection, table: str, column: str, since: float
         else:
             low = row[0] + 1
     return Span(low, last)
+
+
+TABLES = """
+-- What happened to each trigger, over all servers: `accepted` and `refused` are counts, the times seconds, Unix. The
+-- highest id of a delivery that they count is in `standing`.
+CREATE TABLE trigger_totals (
+    trigger_id TEXT PRIMARY KEY,
+    accepted INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    last_success REAL,
+    last_failure REAL
+) WITHOUT ROWID;
+
+-- Requests that were never events. `minute`: Unix.
+CREATE TABLE refusals (
+    minute INTEGER NOT NULL,
+    trigger_id TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (minute, trigger_id, reason)
+) WITHOUT ROWID;
+"""
+
+_COUNTED = "totals_counted"
+"""What ``standing`` keeps the highest id of a counted delivery under."""
+
+_TOTALS = "SELECT trigger_id, accepted, refused, last_success, last_failure FROM trigger_totals"
+_INSERT_TOTALS = "INSERT INTO trigger_totals (trigger_id, accepted, refused, last_success, last_failure) VALUES "
+_LATER = "{0} = max(coalesce({0}, excluded.{0}), coalesce(excluded.{0}, {0}))"
+_ADD_TOTALS = (
+    " ON CONFLICT (trigger_id) DO UPDATE SET accepted = accepted + excluded.accepted,"
+    " refused = refused + excluded.refused, " + _LATER.format("last_success") + ", " + _LATER.format("last_failure")
+)
+_INSERT_REFUSALS = "INSERT INTO refusals (minute, trigger_id, reason, count) VALUES "
+_ADD_REFUSALS = " ON CONFLICT (minute, trigger_id, reason) DO UPDATE SET count = count + excluded.count"
+_ACCEPTED_SINCE = (
+    "SELECT trigger_id, count(*), max(id) FROM"
+    " (SELECT id, trigger_id FROM deliveries WHERE id > ? AND id <= ? ORDER BY id LIMIT ?) GROUP BY trigger_id"
+)
+_HIGHEST = "SELECT coalesce(max(id), 0) FROM deliveries"
+_LATEST_ATTEMPTS = (
+    "SELECT d.trigger_id, max(a.completed_at) FILTER (WHERE a.outcome = 'success'),"
+    " max(a.completed_at) FILTER (WHERE a.outcome NOT IN ('success', 'skipped') AND a.error_class <> 'retry_after')"
+    " FROM (SELECT delivery_id, outcome, error_class, completed_at FROM attempts ORDER BY id DESC LIMIT ?) a"
+    " CROSS JOIN deliveries d ON d.id = a.delivery_id GROUP BY d.trigger_id"
+)
+_DEAD = (
+    "SELECT trigger_id, count(*) FROM deliveries INDEXED BY deliveries_dead_groups WHERE state = 3 GROUP BY trigger_id"
+)
+_UNFINISHED = "deliveries INDEXED BY deliveries_unfinished WHERE state < 2"
+_COUNT_UNFINISHED = (
+    "SELECT trigger_id, count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
+    " FROM " + _UNFINISHED + " GROUP BY trigger_id"
+)
+# `likely` keeps SQLite from looking the index up by the term that only allows its use, and from sorting all it finds.
+_OLDEST = (
+    "(SELECT {} FROM deliveries WHERE id = (SELECT id FROM deliveries INDEXED BY deliveries_unfinished"
+    " WHERE likely(state < 2) AND trigger_id = t"
+    " AND version = v AND state = {} AND id NOT IN (SELECT value FROM json_each(?1)) ORDER BY id LIMIT 1))"
+)
+# Each step of the recursions is one step in the index: to the next trigger, and to its next version.
+_BACKLOGS = (
+    "WITH RECURSIVE triggers(t) AS (SELECT min(trigger_id) FROM " + _UNFINISHED + " UNION ALL"
+    " SELECT (SELECT min(trigger_id) FROM " + _UNFINISHED + " AND trigger_id > t) FROM triggers WHERE t IS NOT NULL),"
+    " versions(t, v) AS (SELECT t, (SELECT min(version) FROM " + _UNFINISHED + " AND trigger_id = t)"
+    " FROM triggers WHERE t IS NOT NULL UNION ALL"
+    " SELECT t, (SELECT min(version) FROM " + _UNFINISHED + " AND trigger_id = t AND version > v)"
+    " FROM versions WHERE v IS NOT NULL)"
+    " SELECT t, " + _OLDEST.format("coalesce(due_at, received_at)", 0) + ", " + _OLDEST.format("received_at", 1) + ","
+    " (SELECT due_at FROM deliveries INDEXED BY deliveries_due WHERE state = 1 AND trigger_id = t"
+    " AND id NOT IN (SELECT value FROM json_each(?1)) ORDER BY due_at LIMIT 1)"
+    " FROM versions WHERE v IS NOT NULL"
+)
+# The totals of a trigger that is not served (?1), has had no attempt for as long as events are kept (since ?2), and of
+# which no delivery and no refused request is left. Deliveries are looked up among each 1024, as their index has them.
+_GONE = (
+    "DELETE FROM trigger_totals WHERE trigger_id IN (SELECT t.trigger_id FROM trigger_totals t"
+    " WHERE t.trigger_id NOT IN (SELECT value FROM json_each(?1))"
+    " AND coalesce(t.last_success, 0) < ?2 AND coalesce(t.last_failure, 0) < ?2"
+    " AND NOT EXISTS (SELECT 1 FROM " + _UNFINISHED + " AND trigger_id = t.trigger_id)"
+    " AND NOT EXISTS (WITH RECURSIVE chunks(n) AS (SELECT min(id) / 1024 FROM deliveries UNION ALL"
+    " SELECT (SELECT min(id) / 1024 FROM deliveries WHERE id >= (n + 1) * 1024) FROM chunks WHERE n IS NOT NULL)"
+    " SELECT 1 FROM chunks CROSS JOIN deliveries d INDEXED BY deliveries_by_trigger"
+    " ON d.id / 1024 = n AND d.trigger_id = t.trigger_id)"
+    " AND t.trigger_id NOT IN (SELECT trigger_id FROM refusals) LIMIT ?3)"
+)
+
+
+@implementer(ITotals)
+class SQLiteTotals(Idea):
+    """`ITotals` on SQLite."""
+
+    @reads
+    def totals(self, connection: sqlite3.Connection) -> Mapping[str, TriggerTotal]:
+        """See `ITotals.totals`."""
+        return {row[0]: _total(row) for row in connection.execute(_TOTALS)}
+
+    @writes
+    def add(self, session: Session, totals: Sequence[TriggerTotal], refused: Sequence[Refused], counted: int) -> None:
+        """See `ITotals.add`."""
+        _add(session, totals)
+        values = [value for each in refused for value in (each.minute, each.trigger_id, each.reason, each.count)]
+        if values:
+            session.execute_rows(_INSERT_REFUSALS, 4, values, _ADD_REFUSALS)
+        if counted > read_counted(session.connection):
+            put_all(session, encode_checkpoints({_COUNTED: counted}))
+
+    @writes
+    def count_on(self, session: Session, until: int, limit: int) -> int:
+        """See `ITotals.count_on`."""
+        found = accepted_since(session.connection, read_counted(session.connection), until, limit)
+        if not found:
+            return 0
+        _add(session, [TriggerTotal(trigger_id=trigger_id, accepted=count) for trigger_id, count, _ in found])
+        put_all(session, encode_checkpoints({_COUNTED: max(last for _, _, last in found)}))
+        return sum(count for _, count, _ in found)
+
+    @reads
+    def highest(self, connection: sqlite3.Connection) -> int:
+        """See `ITotals.highest`."""
+        (found,) = connection.execute(_HIGHEST).fetchone()
+        return int(found)
+
+    @reads
+    def latest_attempts(self, connection: sqlite3.Connection, limit: int) -> Mapping[str, TriggerTotal]:
+        """See `ITotals.latest_attempts`."""
+        return {
+            trigger_id: TriggerTotal(trigger_id=trigger_id, last_success=success, last_failure=failure)
+            for trigger_id, success, failure in connection.execute(_LATEST_ATTEMPTS, (limit,))
+        }
+
+    @reads
+    def dead(self, connection: sqlite3.Connection) -> Mapping[str, int]:
+        """See `ITotals.dead`."""
+        return dict(connection.execute(_DEAD).fetchall())
+
+    @reads
+    def unfinished(self, connection: sqlite3.Connection) -> Sequence[TriggerUnfinished]:
+        """See `ITotals.unfinished`."""
+        return [
+            TriggerUnfinished(trigger_id=trigger_id, ready=ready, waiting=waiting)
+            for trigger_id, ready, waiting in connection.execute(_COUNT_UNFINISHED)
+        ]
+
+    @reads
+    def backlogs(
+        self, connection: sqlite3.Connection, now: float, running: Collection[int]
+    ) -> Mapping[str, TriggerBacklog]:
+        """See `ITotals.backlogs`."""
+        found: dict[str, TriggerBacklog] = {}
+        for trigger_id, ready, waiting, due in connection.execute(_BACKLOGS, (json.dumps(list(running)),)):
+            of_others = found.get(trigger_id)
+            if of_others is not None:
+                ready = _earliest((ready, of_others.oldest_ready))
+                waiting = _earliest((waiting, of_others.oldest_waiting))
+            found[trigger_id] = TriggerBacklog(
+                trigger_id=trigger_id,
+                oldest_ready=_earliest((ready, due if due is not None and due <= now else None)),
+                oldest_waiting=waiting,
+                next_due=due,
+            )
+        return found
+
+    @reads
+    def uncounted(self, connection: sqlite3.Connection, limit: int) -> Mapping[str, int]:
+        """See `ITotals.uncounted`."""
+        found = accepted_since(connection, read_counted(connection), 2**63 - 1, limit)
+        return {trigger_id: count for trigger_id, count, _ in found}
+
+
+def accepted_since(
+    connection: sqlite3.Connection, after: int, until: int, limit: int
+) -> Sequence[tuple[str, int, int]]:
+    """Return trigger ids with the number and the highest id of their deliveries after one id, up to another."""
+    return connection.execute(_ACCEPTED_SINCE, (after, until, limit)).fetchall()
+
+
+def read_counted(connection: sqlite3.Connection) -> int:
+    """Return the highest id of a delivery that is in the totals."""
+    row = connection.execute("SELECT value FROM standing WHERE name = ?", (_COUNTED,)).fetchone()
+    return 0 if row is None else int(msgspec.json.decode(row[0]))
+
+
+def trim_refusals(connection: sqlite3.Connection, before: float, limit: int) -> int:
+    """Remove up to ``limit`` rows about minutes that ended before then (seconds, Unix)."""
+    minutes = "SELECT minute, trigger_id, reason FROM refusals WHERE minute < ? ORDER BY minute LIMIT ?"
+    statement = "DELETE FROM refusals WHERE (minute, trigger_id, reason) IN (" + minutes + ")"
+    return connection.execute(statement, (int(before // 60.0), limit)).rowcount
+
+
+def trim_totals(connection: sqlite3.Connection, policy: RetentionPolicy, now: float, limit: int) -> int:
+    """Remove the totals of up to ``limit`` triggers that are not served and have no rows any more; return how many."""
+    if not policy.triggers:
+        return 0
+    return connection.execute(_GONE, (json.dumps(policy.triggers), now - policy.events, limit)).rowcount
+
+
+def _add(session: Session, totals: Sequence[TriggerTotal]) -> None:
+    values: list[Any] = []
+    for each in totals:
+        values += (each.trigger_id, each.accepted, each.refused, each.last_success, each.last_failure)
+    if values:
+        session.execute_rows(_INSERT_TOTALS, 5, values, _ADD_TOTALS)
+
+
+def _total(row: Sequence[Any]) -> TriggerTotal:
+    trigger_id, accepted, refused, success, failure = row
+    return TriggerTotal(
+        trigger_id=trigger_id, accepted=accepted, refused=refused, last_success=success, last_failure=failure
+    )
+
+
+def _earliest(times: Iterable[float | None]) -> float | None:
+    return min((each for each in times if each is not None), default=None)

@@ -19,6 +19,7 @@ from harn.store.retention import RetentionPolicy
 from harn.store.sqlite import recovery, retention
 from harn.store.sqlite.batch import Call
 from harn.store.sqlite.checkpoints import SQLiteCheckpoints
+from harn.store.sqlite.connection import unreadable
 from harn.store.sqlite.database import Database, DatabaseFile
 from harn.store.sqlite.deliveries import SQLiteDeliveries
 from harn.store.sqlite.event_log import SQLiteEventLog
@@ -27,15 +28,12 @@ from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.inbox import SQLiteInbox
 from harn.store.sqlite.jobs import SQLiteJobs
 from harn.store.sqlite.lists import SQLiteDeliveryLists
-from harn.store.sqlite.offline import unreadable
-from harn.store.sqlite.reader import Reader
 from harn.store.sqlite.recovery import SQLiteRecovery
+from harn.store.sqlite.retention import shrink
 from harn.store.sqlite.running import RunningNotes
 from harn.store.sqlite.session import Session
-from harn.store.sqlite.shrinking import shrink
-from harn.store.sqlite.statistics import SQLiteStatistics
-from harn.store.sqlite.totals import SQLiteTotals
-from harn.store.sqlite.worker import ThreadWorker, Worker
+from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
+from harn.store.sqlite.worker import Reader, ThreadWorker, Worker
 from harn.store.sqlite.writer import Writer
 
 log = Logger(namespace="harn.store")

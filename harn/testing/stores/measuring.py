@@ -8,8 +8,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from harn.model.delivery import DEAD, DONE, PREDICATE, SKIPPED, WAITING
-from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, Span
-from harn.store.totals import Refused
+from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, Refused, Span
 from harn.testing.stores.kit import NOW, StoreTestCase, attempt_of, binding_of, dead_letter, generation_of
 
 ALL = Span(1, 1000)

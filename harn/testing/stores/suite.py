@@ -15,8 +15,7 @@ from harn.store.interfaces import IStore
 from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
-from harn.store.statistics import IStatistics
-from harn.store.totals import ITotals
+from harn.store.statistics import IStatistics, ITotals
 from harn.testing.stores.accepting import AcceptingTests
 from harn.testing.stores.delivering import DeliveringTests
 from harn.testing.stores.keeping import KeepingTests

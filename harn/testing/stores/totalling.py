@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from attrs import evolve
 
 from harn.model.delivery import DEAD, DONE, SKIPPED, WAITING
-from harn.store.totals import Refused, TriggerBacklog, TriggerTotal, TriggerUnfinished
+from harn.store.statistics import Refused, TriggerBacklog, TriggerTotal, TriggerUnfinished
 from harn.testing.stores.kit import KEEP, NOW, StoreTestCase, attempt_of, dead_letter
 
 DIED = dead_letter("given up")
