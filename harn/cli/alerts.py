@@ -21,12 +21,12 @@ from harn.alerts.operations import (
     list_alerts,
     try_alert,
 )
+from harn.cli.client import ask
 from harn.cli.offline import open_store
-from harn.cli.operations import ask, print_json
+from harn.cli.options import with_json, with_place, with_server
 from harn.cli.output import complain
 from harn.cli.place import Reach
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
 from harn.store.sqlite.checkpoints import SQLiteCheckpoints
 

@@ -1,4 +1,4 @@
-"""``harn orchestrator backup`` and ``restore``: the event log as one file, and a state directory made of one."""
+"""``harn orchestrator backup``, ``restore`` and ``compact``: a server's event log as one file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from msgspec import to_builtins
 
 from harn.backup.operations import BackUp, BackupInfo, Restored
 from harn.backup.operations import back_up as backup_operation
-from harn.cli.client import AdminClient
-from harn.cli.operations import Answered, ask, print_json
+from harn.cli.client import AdminClient, Answered, ask
+from harn.cli.options import with_json, with_place, with_server_within
 from harn.cli.output import Line, say
 from harn.cli.place import Reach, ServerLocation
-from harn.cli.shared import with_json, with_place, with_server_within
+from harn.cli.rows import print_json
 from harn.errors import HarnError, StateDirectoryUnusable
 
 LONGEST = 3600.0
@@ -139,3 +139,21 @@ def lines_of(found: BackupInfo, done: str) -> Iterator[Line]:
         yield f"  warning: {warning}", "yellow"
     if not found.has_digest_key:
         yield "  without digest.key: the next start counts as a new generation", "yellow"
+
+
+@click.command()
+@with_place
+@with_json
+def compact(as_json: bool, **given: Any) -> None:
+    """
+    Make the event log's file as small as it can be, with new indices, while no server runs.
+
+    It takes as much room again for a while. A file that an earlier version made shrinks by itself from then on.
+    """
+    from harn.backup.store_check import compact as compact_store
+
+    before, after = compact_store(ServerLocation.of_options(given["config"], given["state_dir"], os.environ).state_dir)
+    if as_json:
+        print_json({"bytes_before": before, "bytes_after": after})
+    else:
+        click.echo(f"compacted: {before:,} bytes before, {after:,} bytes now")

@@ -4,26 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from msgspec import UNSET
+from attrs import frozen
+from msgspec import UNSET, convert, to_builtins
 
-from harn.cli.change_target import ChangeTarget, ServerTarget, find_target
+from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.deliveries import state_of
-from harn.cli.operations import parameters_from, print_json, with_parameters
+from harn.cli.offline import DATABASE
+from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import CHANGES, PROBLEMS, complain, ending_dry_run, warn
 from harn.cli.place import Reach
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
-from harn.cli.triggers import note_unknown
-from harn.deliveries.change_operations import ChangeMany, Done, replay_many
+from harn.cli.rows import Column, Rows, draw, print_json
+from harn.cli.triggers import note_unknown, recorded_triggers
+from harn.deliveries.change_operations import (
+    Cancelled,
+    ChangeMany,
+    ChangeOne,
+    Discarded,
+    Done,
+    Replayed,
+    cancel_many,
+    cancel_one,
+    discard_many,
+    discard_one,
+    replay_many,
+    replay_one,
+)
+from harn.deliveries.job_operations import JobDetail, ShowJob, show_job
 from harn.deliveries.selection import PAST
+from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import State
+from harn.operations.model import Operation
+from harn.orchestrator.running import state_path
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
 
-Command = Callable[..., Any]
+if TYPE_CHECKING:
+    from harn.store.lock import StateDirectoryLock
+
+MANY: Mapping[str, Operation[Any, ChangeMany, Any]] = {REPLAY: replay_many, CANCEL: cancel_many, DISCARD: discard_many}
+ONE: Mapping[str, Operation[Any, ChangeOne, Any]] = {REPLAY: replay_one, CANCEL: cancel_one, DISCARD: discard_one}
+ANSWERS: Mapping[str, type[Done]] = {REPLAY: Replayed, CANCEL: Cancelled, DISCARD: Discarded}
+PAGE = 5000
+"""Items of a job that one request reads."""
+INTERVAL = 0.5
+"""Seconds between two looks at a job."""
 DRY_RUN = {"dry_run": "Only count what would be done, and list it: exit 0 nothing, 1 something, 2 problems."}
 MOST_SHOWN = 20
 """Deliveries that an answer shows for people; ``--json`` has all."""
@@ -172,3 +200,134 @@ def columns_of(done: Done) -> tuple[Column, ...]:
         *(as_new if done.operation == REPLAY else ()),
         *(why if done.skipped else ()),
     )
+
+
+class ChangeTarget(Protocol):
+    """Changes deliveries."""
+
+    def change(self, operation: str, wanted: ChangeMany) -> Answered[Any]:
+        """Run an operation, and return its answer."""
+
+
+@frozen
+class ServerTarget:
+    """The deliveries of a running server."""
+
+    client: AdminClient
+
+    def change(self, operation: str, wanted: ChangeMany) -> Answered[Any]:
+        """See `ChangeTarget.change`; a single one is refused, and not skipped, when it cannot be done."""
+        if len(wanted.event_ids) == 1 and wanted.rate_limit is None:
+            one = ChangeOne(event_id=wanted.event_ids[0], dry_run=wanted.dry_run)
+            return ask(self.client, ONE[operation], one)
+        return ask(self.client, MANY[operation], wanted)
+
+    def follow(self, operation: str, answered: Answered[Any], *, with_bar: bool) -> Answered[Any]:
+        """Wait until a job has ended or is paused, show its progress if wanted, and return the whole answer."""
+        number = answered.result.job
+        for job in self._watched(number, with_bar=with_bar):
+            last = job
+        document = {
+            "operation": operation,
+            "dry_run": False,
+            "matched": last.matched,
+            PAST[operation]: last.done,
+            "skipped": last.skipped,
+            "items": [self._item(operation, each) for each in self._items(number)],
+            "job": number,
+            "state": last.state,
+        }
+        return Answered(convert(document, ANSWERS[operation]), document)
+
+    def _watched(self, number: int, *, with_bar: bool) -> Iterator[JobDetail]:
+        from harn.cli.jobs import Progress
+
+        with Progress(is_shown=with_bar) as progress:
+            while True:
+                job: JobDetail = ask(self.client, show_job, ShowJob(job=number, limit=1)).result
+                progress.show(job)
+                yield job
+                if job.state != "running":
+                    if job.state == "paused":
+                        warn(f"job {number} is paused; it goes on with: harn orchestrator jobs --resume {number}")
+                    return
+                time.sleep(INTERVAL)
+
+    def _items(self, number: int) -> Iterator[Any]:
+        after: int | None = 0
+        while after is not None:
+            page: JobDetail = ask(self.client, show_job, ShowJob(job=number, after=after, limit=PAGE)).result
+            yield from page.items
+            after = page.after
+
+    @staticmethod
+    def _item(operation: str, item: Any) -> dict[str, Any]:
+        document: dict[str, Any] = to_builtins(item)
+        if operation == REPLAY and item.replayed_as is UNSET:
+            document["replayed_as"] = None
+        return document
+
+
+def find_target(reach: Reach) -> ChangeTarget:
+    """Return the server if one runs, else its state directory."""
+    client = reach.client_if_any()
+    if client is not None:
+        return ServerTarget(client)
+    return StoreTarget(reach.place.state_dir)
+
+
+@frozen
+class StoreTarget:
+    """
+    The deliveries of a state directory on which no server runs.
+
+    :ivar state_dir: absolute.
+    """
+
+    state_dir: str
+
+    def change(self, operation: str, wanted: ChangeMany) -> Answered[Any]:
+        """
+        See `ChangeTarget.change`. A rate is for a server: here nothing runs yet.
+
+        :raises StateDirectoryUnusable: there is no event log, or a server holds the directory.
+        """
+        from twisted.internet import reactor
+        from twisted.internet.defer import Deferred
+
+        from harn.cli.serve import run_until
+        from harn.clocks import use_monotonic_time
+        from harn.store.lock import StateDirectoryLock
+
+        path = os.path.join(self.state_dir, DATABASE)
+        if not os.path.exists(path):
+            raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")
+        lock = StateDirectoryLock(self.state_dir)
+        lock.acquire()
+        use_monotonic_time(reactor)
+        try:
+            done = run_until(reactor, lambda: Deferred.fromCoroutine(self._change(reactor, lock, operation, wanted)))
+        finally:
+            lock.release()
+        return Answered(done, to_builtins(done))
+
+    async def _change(self, reactor: Any, lock: StateDirectoryLock, operation: str, wanted: ChangeMany) -> Done:
+        from harn.clocks import WallClock
+        from harn.deliveries.offline import change_offline
+        from harn.store.sqlite.store import SQLiteStore
+
+        wall = WallClock()
+        triggers = recorded_triggers(self.state_dir)
+        store = SQLiteStore.at(
+            os.path.join(self.state_dir, DATABASE),
+            reactor,
+            wall=wall,
+            guard=lock.check,
+            evidence=(state_path(self.state_dir),),
+        )
+        store.lists.nothing_runs = True
+        await store.open()
+        try:
+            return await change_offline(reactor, wall, store, triggers, operation, wanted)
+        finally:
+            await store.close()

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import to_builtins
 
-from harn.cli.operations import print_json
+from harn.cli.options import with_json, with_place
 from harn.cli.output import complain
 from harn.cli.place import ServerLocation
-from harn.cli.reports import describe_problems
-from harn.cli.shared import with_json, with_place
+from harn.cli.reload import describe_problems
+from harn.cli.rows import print_json
 from harn.options import ServeOptions
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(store: bool, as_json: bool, **given: Any) -> None:
         raise click.UsageError(str(wrong)) from None
     from twisted.internet import reactor
 
-    from harn.cli.running import run_until
+    from harn.cli.serve import run_until
     from harn.clocks import use_monotonic_time
     from harn.orchestrator.check import check_manifest
 

@@ -1,7 +1,7 @@
 """
 A client of the admin API, made of the standard library alone: a command should not pay for an import of Twisted.
 
-One request, one connection, one answer.
+One request, one connection, one answer: a report of a reload, or the result of an operation.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 from attrs import field, frozen
 
 from harn.auth.credentials import Credentials
 from harn.auth.signed_requests import authorization, body_with_request_id
 from harn.errors import HarnError
-from harn.operations.requests import OperationRequest
+from harn.operations.model import Operation
+from harn.operations.parameters import Parameters
+from harn.operations.requests import OperationRequest, write_request
 
+P = TypeVar("P", bound=Parameters)
+R = TypeVar("R", bound=msgspec.Struct)
 EXAMPLE = "http://127.0.0.1:8080"
 PLAIN_ANSWERS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 """Reasons that OpenSSL, by its version, gives for an answer without TLS."""
@@ -192,3 +197,29 @@ class AdminClient:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
+
+
+@frozen
+class Answered(Generic[R]):
+    """
+    The answer of a server to an operation.
+
+    :ivar document: the decoded JSON as it came, for ``--json``.
+    """
+
+    result: R
+    document: Any
+
+
+def ask(client: AdminClient, operation: Operation[Any, P, R], wanted: P) -> Answered[R]:
+    """
+    Request an operation of a server.
+
+    :raises RequestRefused: it answered with a problem document.
+    :raises ServerUnreachable, AnswerTimedOut: it did not answer, or not as our server would.
+    """
+    document = client.send(write_request(operation, wanted)).expect_ok()
+    try:
+        return Answered(msgspec.convert(document, operation.result), document)
+    except msgspec.ValidationError as wrong:
+        raise ServerUnreachable(OTHER_PROGRAM) from wrong

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from harn.cli.options import with_json
 from harn.cli.output import complain, warn
-from harn.cli.shared import with_json
 
 if TYPE_CHECKING:
     from harn.testing.checking import CheckedPackage

@@ -12,13 +12,11 @@ from typing import Any
 import click
 from msgspec import UNSET, to_builtins
 
-from harn.cli.arguments import WholeNumber
 from harn.cli.delivery_source import find_source, read_list
-from harn.cli.operations import parameters_from, print_json, with_parameters
+from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import Line, say, warn
 from harn.cli.place import Reach
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.triggers import note_unknown
 from harn.deliveries.describing import (
     AttemptInfo,

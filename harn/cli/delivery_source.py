@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from attrs import evolve, frozen
 from msgspec import structs, to_builtins
 
-from harn.cli.client import AdminClient
+from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.offline import holds_of, open_store
-from harn.cli.operations import Answered, ask
 from harn.cli.place import Reach
 from harn.deliveries.describing import (
     DeadLetters,

@@ -12,13 +12,11 @@ from typing import Any
 import click
 from msgspec import structs, to_builtins
 
-from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
-from harn.cli.lines import facts
-from harn.cli.operations import ask, print_json
+from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable, ask
+from harn.cli.options import with_json, with_place, with_server
 from harn.cli.output import warn
 from harn.cli.place import NoServer, Reach
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, facts, print_json
 from harn.errors import HarnError
 from harn.model.display import visible
 from harn.reload.operations import (

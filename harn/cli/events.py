@@ -5,23 +5,56 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import click
 import msgspec
+from attrs import frozen
 
-from harn.cli.arguments import WholeNumber
-from harn.cli.client import ServerUnreachable
-from harn.cli.operations import with_parameters
+from harn.cli.client import AdminClient, ServerUnreachable, ask
+from harn.cli.options import WholeNumber, with_json, with_parameters, with_place, with_server
 from harn.cli.place import Reach
-from harn.cli.shared import with_json, with_place, with_server
-from harn.cli.sources import RecordSource, ServerRecords, read_pages
 from harn.model.display import visible_json
-from harn.orchestrator.operations import RecordInfo, read_events
+from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 
+LARGEST_PAGE = 1000
+"""Records that the admin API gives at once."""
 INTERVAL = 0.5
 """Seconds between two looks for new records."""
+
+
+class RecordSource(Protocol):
+    """Gives the records of a topic."""
+
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
+        """Return up to ``limit`` (at most `LARGEST_PAGE`) records with a number above ``after``, by number."""
+
+
+@frozen
+class ServerRecords:
+    """Records from a running server."""
+
+    client: AdminClient
+
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
+        """Request one page."""
+        answered = ask(self.client, read_events, ReadEvents(topic=topic, after=after, limit=limit))
+        records: Sequence[RecordInfo] = answered.result.records
+        return records
+
+
+def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) -> Iterator[RecordInfo]:
+    """Yield all records above ``after``, or the first ``limit`` of them, a page at a time."""
+    left = limit
+    while left is None or left > 0:
+        page = source.read(topic, after, LARGEST_PAGE if left is None else min(left, LARGEST_PAGE))
+        yield from page
+        if not page:
+            return
+        after = page[-1].number
+        if left is not None:
+            left -= len(page)
 
 
 @click.command()

@@ -1,4 +1,6 @@
-"""``harn orchestrator export`` and ``import``: the event of a delivery as a file, and a file as a new delivery."""
+"""
+``harn orchestrator fire``, ``export`` and ``import``: a synthetic event, an event as a file, a file as a new delivery.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,27 @@ from typing import Any
 
 import click
 
+from harn.cli.client import ask
 from harn.cli.delivery_source import find_source
-from harn.cli.operations import ask, parameters_from, print_json, with_parameters
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import Reach
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import print_json, written
 from harn.deliveries.fixtures import export_fixture, import_fixture
+from harn.dispatch.operations import fire as fire_operation
 from harn.errors import HarnError
+from harn.model.display import visible
 from harn.model.fixture import read_fixture
+
+FIELDS = (
+    "binding_id",
+    "binding_version",
+    "event_id",
+    "status",
+    "replay_of_event_id",
+    "dlq_entry_id",
+    "error",
+    "result",
+)
 
 
 class FileExists(HarnError):
@@ -106,3 +122,19 @@ def read_document(file: str) -> Any:
     except ValueError as error:
         raise FixtureWrong(f"{file}: not a fixture: {error}") from error
     return document
+
+
+@click.command()
+@with_place
+@with_parameters(fire_operation, arguments=("trigger",), without=("payload",), metavars={"trigger": "TRIGGER_ID"})
+@with_server
+@with_json
+def fire(as_json: bool, **given: Any) -> None:
+    """Send a synthetic event to the trigger TRIGGER_ID, and print the outcome."""
+    answered = ask(Reach.told(given, os.environ).client(), fire_operation, parameters_from(fire_operation, given))
+    if as_json:
+        print_json(answered.document)
+        return
+    click.echo("Synthetic event dispatched:")
+    for name in FIELDS:
+        click.echo(visible(f"- {name}={written(getattr(answered.result, name))}"))

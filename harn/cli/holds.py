@@ -22,10 +22,10 @@ from harn.circuits.operations import (
     list_circuits,
 )
 from harn.circuits.operations import describe as describe_circuit
-from harn.cli.operations import ask, option, print_json
+from harn.cli.client import ask
+from harn.cli.options import option, with_json, with_place, with_server
 from harn.cli.place import Reach, ServerLocation
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, print_json
 from harn.dispatch.pause_operations import (
     Paused,
     PauseServer,

@@ -12,11 +12,10 @@ from typing import Any
 import click
 import msgspec
 
-from harn.cli.lines import section
-from harn.cli.operations import ask, print_json
+from harn.cli.client import ask
+from harn.cli.options import with_json, with_place, with_server
 from harn.cli.place import Reach, ServerLocation
-from harn.cli.rows import STATES, Column, Rows
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import STATES, Column, Rows, print_json, section
 from harn.errors import HarnError
 from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters, TriggerInfo
 from harn.orchestrator.operations import inspect as inspect_operation

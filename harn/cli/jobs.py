@@ -14,13 +14,11 @@ from typing import Any, Self
 import click
 from msgspec import to_builtins
 
-from harn.cli.arguments import WholeNumber
-from harn.cli.lines import facts
-from harn.cli.operations import ask, print_json
+from harn.cli.client import ask
+from harn.cli.options import WholeNumber, with_json, with_place, with_server
 from harn.cli.output import warn
 from harn.cli.place import Reach
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, facts, print_json
 from harn.deliveries.job_operations import (
     ChangeJob,
     JobDetail,

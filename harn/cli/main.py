@@ -7,6 +7,7 @@ output has gone, as in ``... | head``, the command ends without a message, as ot
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -126,7 +127,7 @@ class CommandFailed(click.ClickException):
     cls=Harn,
     places={
         "orchestrator": "harn.cli.main:orchestrator",
-        "manifest": "harn.cli.manifest:manifest",
+        "manifest": "harn.cli.main:manifest",
         "connector": "harn.cli.connector:connector",
     },
 )
@@ -141,12 +142,12 @@ def cli() -> None:
         "serve": "harn.cli.serve:serve",
         "reload": "harn.cli.reload:reload",
         "plan": "harn.cli.reload:plan",
-        "rollback": "harn.cli.rollback:rollback",
-        "confirm": "harn.cli.rollback:confirm",
+        "rollback": "harn.cli.rollout:rollback",
+        "confirm": "harn.cli.rollout:confirm",
         "history": "harn.cli.history:history",
         "show": "harn.cli.history:show",
         "diff": "harn.cli.history:diff",
-        "ramp": "harn.cli.ramp:ramp",
+        "ramp": "harn.cli.rollout:ramp",
         "drains": "harn.cli.drains:drains",
         "inspect": "harn.cli.inspect:inspect",
         "stats": "harn.cli.stats:stats",
@@ -162,7 +163,7 @@ def cli() -> None:
         "cancel": "harn.cli.changes:cancel",
         "discard": "harn.cli.changes:discard",
         "jobs": "harn.cli.jobs:jobs",
-        "fire": "harn.cli.fire:fire",
+        "fire": "harn.cli.fixtures:fire",
         "alerts": "harn.cli.alerts:alerts",
         "pause": "harn.cli.holds:pause",
         "resume": "harn.cli.holds:resume",
@@ -170,11 +171,25 @@ def cli() -> None:
         "recover": "harn.cli.recover:recover",
         "backup": "harn.cli.backup:backup",
         "restore": "harn.cli.backup:restore",
-        "compact": "harn.cli.compact:compact",
+        "compact": "harn.cli.backup:compact",
     },
 )
 def orchestrator() -> None:
     """Run the orchestrator, and talk to one that runs."""
+
+
+@click.group()
+def manifest() -> None:
+    """Help with writing a manifest."""
+
+
+@manifest.command()
+def schema() -> None:
+    """Print the JSON schema of a manifest, for editors."""
+    from harn.connectors.catalog import Catalog
+    from harn.manifest.json_schema import manifest_json_schema
+
+    click.echo(json.dumps(manifest_json_schema(Catalog.discover().providers), indent=2))
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from attrs import frozen
 from msgspec import to_builtins
 
-from harn.cli.operations import Answered
-from harn.cli.sources import History
+from harn.cli.client import Answered
+from harn.cli.history import History
 from harn.clocks import rfc3339
 from harn.errors import GenerationUnknown
 from harn.history.model import GenerationContent, GenerationDiff, describe_history, describe_recorded
@@ -144,7 +144,7 @@ Content = tuple[GenerationRecord, bytes, Bundle]
 @frozen(kw_only=True)
 class StoredGenerations:
     """
-    A `harn.cli.sources.GenerationSource` that reads the database.
+    A `harn.cli.history.GenerationSource` that reads the database.
 
     Every method raises `StateDirectoryUnusable` or `EventLogUnavailable` when it cannot be read, and
     `GenerationUnknown` for a generation whose content it does not have.

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import UNSET, to_builtins
 
-from harn.cli.lines import written
 from harn.cli.output import Line
+from harn.cli.rows import written
 from harn.reload.results import (
     FieldChange,
     ProbationTerms,

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from harn.cli.lines import section, written
-from harn.cli.operations import ask, parameters_from, print_json, with_parameters
+from harn.cli.client import ask
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import Reach
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import print_json, section, written
 from harn.errors import HarnError
 from harn.orchestrator.operations import Recover, Recovered, Stranded
 from harn.orchestrator.operations import recover as recover_operation

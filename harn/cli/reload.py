@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import click
+import msgspec
+from msgspec import UNSET, to_builtins
 
-from harn.cli.client import AnswerTimedOut
-from harn.cli.operations import Answered, parameters_from, print_json, with_parameters
-from harn.cli.output import ending_dry_run
+from harn.cli.client import Answered, AnswerTimedOut, ServerAnswer, ServerUnreachable
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
+from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, say
 from harn.cli.place import Reach
-from harn.cli.reports import exit_status, report_of, show
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.plans import describe_plan, describe_ramp
+from harn.cli.rows import print_json
 from harn.operations.requests import OperationRequest, write_request
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
@@ -25,6 +28,11 @@ SOURCE = "cli"
 DRY_RUN = {"dry_run": "Only say what would change: exit 0 nothing, 1 something, 2 problems."}
 LATE_RELOAD = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
 LATE_PLAN = "nothing changes, since this was a dry run; to see what it finds, ask again with a longer --timeout"
+MOST_PLACES = 10
+"""Places of one problem that are named beside the first."""
+STATUSES = ("ok", "error", "needs_confirmation", "unsettled")
+NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generation"}}
+"""What every report has, by whether its status is ``ok``."""
 
 
 @click.command()
@@ -84,3 +92,146 @@ def waiting(text: str, as_json: bool) -> AbstractContextManager[object]:
     from harn.cli.terminal import spinner
 
     return spinner(text)
+
+
+def report_of(answer: ServerAnswer, url: str) -> Answered[ReloadResult]:
+    """
+    Return the report that the server answered with.
+
+    :raises RequestRefused: it answered with a problem document.
+    :raises ServerUnreachable: with something else.
+    """
+    document = answer.document
+    is_report = isinstance(document, dict) and document.get("status") in STATUSES
+    if is_report and document.keys() >= NEEDED[document["status"] == "ok"]:
+        with suppress(msgspec.ValidationError):
+            return Answered(msgspec.convert(document, ReloadResult), document)
+    answer.expect_ok()
+    raise ServerUnreachable(f"{url} does not answer as a harn orchestrator does")
+
+
+def exit_status(report: ReloadResult, dry_run: bool) -> int:
+    """Return the exit status for a report."""
+    summary = report.summary
+    if summary is UNSET:
+        return PROBLEMS if dry_run else 1
+    if not dry_run:
+        return 0
+    return CHANGES if summary.added or summary.modified or summary.removed else UNCHANGED
+
+
+def show(report: ReloadResult) -> None:
+    """Print a report for people: a success on stdout, an error on stderr."""
+    if report.status == "ok":
+        say(describe_success(report))
+    else:
+        say(describe_error(report), is_error=True)
+
+
+def describe_success(result: ReloadResult) -> Iterator[Line]:
+    """Return the lines for a reload that went well, or would."""
+    report = to_builtins(result)
+    summary = report["summary"]
+    counts = f"+{len(summary['added'])} ~{len(summary['modified'])} -{len(summary['removed'])}"
+    what = "reload" if report.get("recalled") is None else f"rollback to the content of generation {report['recalled']}"
+    said = f"{what} (dry run)" if report.get("dry_run") else f"{what} ok"
+    yield f"{said} via {report['source']} ({counts})", "bold"
+    if result.plan is not UNSET:
+        yield from describe_plan(result.plan, recalls=report.get("recalled") is not None)
+    else:
+        yield from describe_summary(report)
+    for each in report.get("draining", ()):
+        yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
+    for each in report.get("ramps", ()):
+        yield f"  ramp: {describe_ramp(each)}", "red" if each.get("state") == "aborted" else "yellow"
+    for each in report.get("renewed", ()):
+        yield f"  read again: {each}", ""
+    for setting in report.get("requires_restart", ()):
+        yield f"  requires a restart: {setting}", "magenta"
+    for warning in report.get("warnings", ()):
+        yield f"  warning: {warning}", "magenta"
+    yield f"  generation {report['generation']}", ""
+    yield from describe_drift(report)
+    yield from describe_probation(report)
+
+
+def describe_summary(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield a line for each trigger that changed, with what changed."""
+    summary, changes = report["summary"], report.get("changes", {})
+    for trigger_id in summary["added"]:
+        yield f"  + {trigger_id}", "green"
+    for trigger_id in summary["modified"]:
+        why = ", ".join(changes.get(trigger_id, ()))
+        yield f"  ~ {trigger_id}" + (f": {why}" if why else ""), "yellow"
+    for trigger_id in summary["removed"]:
+        yield f"  - {trigger_id}", "red"
+
+
+def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield that the files are not what serves, where they are not."""
+    drifted = report.get("drifted_files", ())
+    if drifted:
+        differ = "would differ" if report.get("dry_run") else "differ"
+        yield f"  the files {differ} from what serves (drift); a reload adopts them:", "bold magenta"
+        for path in drifted:
+            yield f"    {path}", "magenta"
+
+
+def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield what undoes the new generation, and how to keep it."""
+    probation = report.get("probation")
+    if not probation:
+        return
+    confirm_by, rate = probation.get("confirm_by"), probation.get("revert_on_failures")
+    if confirm_by:
+        yield f"  rolled back at {confirm_by} unless: harn orchestrator confirm {report['generation']}", "bold yellow"
+    if rate:
+        least = f" of at least {probation['min']}" if probation.get("min") else ""
+        until = f" until {probation['until']}" if probation.get("until") else ""
+        yield f"  rolled back when more than {rate}{least} attempts of the new versions fail{until}", "yellow"
+
+
+def describe_error(result: ReloadResult) -> Iterator[Line]:
+    """Return the lines for a reload that failed: how many problems, then a line for all that are alike."""
+    report = to_builtins(result)
+    problems = report.get("problems", ())
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    if report["status"] == "needs_confirmation":
+        yield f"error: reload held back: {report['error']}", "bold red"
+        for trigger_id in report.get("removed", ()):
+            yield f"  - {trigger_id}", "red"
+    elif report["status"] == "unsettled":
+        yield f"error: not adopted: {report['error']}", "bold red"
+    elif report.get("stage") is None:
+        yield f"error: reload failed: {report['error']}", "bold red"
+    else:
+        yield f"error: reload failed at {report['stage']}: {count if problems else report['error']}", "bold red"
+    for said in describe_problems(problems):
+        yield said, ""
+    yield f"generation {report['generation']} goes on serving", "bold"
+
+
+def describe_problems(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Write each problem once, where it is found first, with the other places of the same one."""
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for problem in problems:
+        alike.setdefault(tuple(problem.get(name) for name in ("file", "message", "hint")), []).append(problem)
+    for first, *others in alike.values():
+        yield describe_problem(first, others)
+
+
+def describe_problem(problem: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Write a problem as ``file:line: where: message; hint``; after ``where`` come its ``others`` places."""
+    place = problem["file"] if problem.get("line") is None else f"{problem['file']}:{problem['line']}"
+    said = f"{problem['message']}; {problem['hint']}" if problem.get("hint") else problem["message"]
+    also = [place_of(other) for other in others[:MOST_PLACES]]
+    if len(others) > MOST_PLACES:
+        also.append(f"{len(others) - MOST_PLACES} more")
+    where = " ".join(part for part in (problem.get("where"), f"(also {', '.join(also)})" if also else "") if part)
+    return ": ".join(part for part in (place, where, said) if part)
+
+
+def place_of(problem: Mapping[str, Any]) -> str:
+    """Return a place in a file of which it is known which."""
+    line, where = problem.get("line"), problem.get("where")
+    return " ".join(part for part in ("" if line is None else f"line {line}", where) if part) or "once more"

@@ -1,16 +1,21 @@
-"""Results that are rows: each command says once which columns it has, and they are drawn for people in any output."""
+"""
+Results as rows and sections of lines, or as JSON: each command says once which columns its rows have.
+
+Rows are drawn as tables at a terminal (`harn.cli.terminal`), and elsewhere as lines with every field.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 import msgspec
 from attrs import field, frozen
 
-from harn.cli.lines import section
+from harn.model.display import visible
 
 STATES = {
     "active": "green",
@@ -22,6 +27,32 @@ STATES = {
     "crashed": "red",
 }
 """Styles of rich by state."""
+
+
+def written(value: Any) -> str:
+    """Return a value as these lines have it: ``-`` for none, JSON for what is not a text."""
+    if value is None or value is msgspec.UNSET:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins)
+
+
+def facts(row: msgspec.Struct | Mapping[str, Any]) -> str:
+    """Return ``name=value name=value``, with every field of a Struct that is set."""
+    fields: Mapping[str, Any] = row if isinstance(row, Mapping) else msgspec.to_builtins(row)
+    return " ".join(f"{name}={written(value)}" for name, value in fields.items())
+
+
+def section(title: str, rows: Iterable[msgspec.Struct | Mapping[str, Any]]) -> Iterator[str]:
+    """Return a title and its rows, ``- none`` if it has none."""
+    yield title
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        yield "- " + visible(facts(row))
+    if is_empty:
+        yield "- none"
 
 
 @frozen
@@ -72,3 +103,8 @@ def draw(rows: Rows) -> None:
         return
     for line in section(rows.title, rows.rows):
         click.echo(line)
+
+
+def print_json(document: Any) -> None:
+    """Print a JSON value for ``--json``."""
+    click.echo(json.dumps(document, indent=2))

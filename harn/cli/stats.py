@@ -11,12 +11,11 @@ from typing import Any
 import click
 import msgspec
 
-from harn.cli.lines import section
+from harn.cli.client import ask
 from harn.cli.offline import open_store
-from harn.cli.operations import ask, parameters_from, print_json, with_parameters
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import Reach, ServerLocation
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, print_json, section
 from harn.cli.triggers import recorded_triggers
 from harn.statistics.operations import (
     WINDOW,

@@ -1,21 +1,29 @@
-"""Drawing at a terminal, with rich; imported only when an output is a terminal, since its import takes long."""
+"""
+Drawing at a terminal, with rich; imported only when an output is a terminal, since its import takes long.
+
+Tables fit the terminal without cutting a name: long texts are wrapped, columns that matter less are left out or written
+below their row, and where that is not enough each row becomes a few lines of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
+from attrs import frozen
 from msgspec import UNSET, to_builtins
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from harn.cli.inspect import tables_of
-from harn.cli.lines import written
-from harn.cli.rows import STATES, Column, Rows
-from harn.cli.tables import Fitted, fitted
+from harn.cli.rows import STATES, Column, Rows, written
 from harn.model.display import visible
 from harn.orchestrator.operations import Inspection
 
@@ -99,3 +107,141 @@ def cell(column: Column, row: Any) -> Text:
     """Return the cell of a row in a column, in its style."""
     value = column.value(row)
     return shown(value, column.styles.get(str(value), column.style))
+
+
+NARROWEST = 20
+"""Cells that a text needs at least to be wrapped in."""
+LONGEST_WORD = 50
+"""Cells of the longest word of a text that is kept in one piece; an id has fewer."""
+BESIDE = 3
+"""Cells that a column takes beside its content: two of padding and one between columns."""
+EDGES = 1
+"""Cells that the edges of a table take beside those."""
+INDENT = 4
+"""Cells before what is written below a row."""
+
+
+@frozen
+class Fitted:
+    """
+    A layout of rows for a width.
+
+    :ivar is_soft: whether it is lines that the terminal is to wrap itself, so that a name can be copied whole.
+    """
+
+    renderable: RenderableType
+    is_soft: bool = False
+
+    def print(self, console: Console) -> None:
+        """Print it."""
+        console.print(self.renderable, soft_wrap=self.is_soft)
+
+
+def fitted(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Fitted:
+    """Return what shows ``rows``, each with a cell for each column, in ``width`` columns of a terminal."""
+    sizes = [Size.of(column, [row[number] for row in rows]) for number, column in enumerate(columns)]
+    shown = list(range(len(columns)))
+    below: list[int] = []
+    while needed(sizes, shown) > width:
+        droppable = [number for number in shown if columns[number].drop or (rows and sizes[number].is_empty)]
+        if not droppable:
+            return listed(title, columns, rows)
+        dropped = max(droppable, key=lambda number: (sizes[number].is_empty, columns[number].drop))
+        shown.remove(dropped)
+        if columns[dropped].is_below and not sizes[dropped].is_empty:
+            below.append(dropped)
+    below.sort()
+    if any(sizes[number].longest_word > width - INDENT for number in below):
+        return listed(title, columns, rows)
+    left_out = [
+        columns[number].name
+        for number, size in enumerate(sizes)
+        if number not in (*shown, *below) and not size.is_empty
+    ]
+    note = [Text(f"  too wide to show: {', '.join(left_out)}; see --json", "dim")] if left_out else []
+    widths = widths_of(sizes, shown, width)
+    if not below:
+        return Fitted(Group(table(title, columns, widths, rows), *note))
+    lines: list[RenderableType] = [table(title, columns, widths, (), has_edge=False)]
+    for row in rows:
+        lines.append(table("", columns, widths, [row], has_edge=False, has_head=False))
+        text = below_text(columns, below, row)
+        if text:
+            lines.append(Padding(text, (0, 0, 0, INDENT)))
+    return Fitted(Group(*lines, *note))
+
+
+def widths_of(sizes: Sequence[Size], shown: Sequence[int], width: int) -> Mapping[int, int]:
+    """Return the width of each column of these numbers: its least, and what room is left to the first that need it."""
+    left = width - needed(sizes, shown)
+    widths: dict[int, int] = {}
+    for number in shown:
+        more = min(left, sizes[number].natural - sizes[number].least)
+        left -= more
+        widths[number] = sizes[number].least + more
+    return widths
+
+
+def table(
+    title: str,
+    columns: Sequence[Column],
+    widths: Mapping[int, int],
+    rows: Iterable[Sequence[Text]],
+    *,
+    has_edge: bool = True,
+    has_head: bool = True,
+) -> RenderableType:
+    """Return a table of the columns that ``widths`` has, by number."""
+    made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", show_edge=has_edge, show_header=has_head)
+    for number, width in widths.items():
+        column = columns[number]
+        made.add_column(column.name, width=width, justify="right" if column.is_right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(row[number] for number in widths))
+    return made if has_edge else Padding(made, (0, 0, 0, EDGES))
+
+
+def below_text(columns: Sequence[Column], below: Sequence[int], row: Sequence[Text]) -> Text:
+    """Return what is written below a row: the columns of these numbers that are not empty, with their names."""
+    cells = [(columns[number].name, row[number]) for number in below if row[number].plain not in ("", "-")]
+    return Text("  ").join(Text.assemble((f"{name}: ", "dim"), cell) for name, cell in cells)
+
+
+@frozen
+class Size:
+    """
+    The width of a column with its longest line, and ``least``, the minimum; whether it is empty.
+
+    :ivar longest_word: the width of its longest word that is kept in one piece.
+    """
+
+    natural: int
+    least: int
+    is_empty: bool
+    longest_word: int
+
+    @classmethod
+    def of(cls, column: Column, cells: Sequence[Text]) -> Size:
+        """Measure a column."""
+        natural = max([cell_len(column.name), *(cell_len(line) for cell in cells for line in cell.plain.split("\n"))])
+        is_empty = all(cell.plain in ("", "-") for cell in cells)
+        words = [cell_len(word) for cell in cells for word in cell.plain.split()]
+        longest = max((size for size in words if size <= LONGEST_WORD or not column.wraps), default=0)
+        least = min(natural, max(NARROWEST, cell_len(column.name), longest)) if column.wraps else natural
+        return cls(natural, least, is_empty, longest)
+
+
+def needed(sizes: Sequence[Size], shown: Sequence[int]) -> int:
+    """Return the least width of a table of the columns of these numbers."""
+    return sum(sizes[number].least + BESIDE for number in shown) + EDGES
+
+
+def listed(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> Fitted:
+    """Return what shows each row as lines of a name and a value."""
+    lines = [Text(title, "italic")] if title else []
+    for row in rows:
+        lines.append(Text(""))
+        for column, cell in zip(columns, row, strict=True):
+            if cell.plain:
+                lines.append(Text.assemble((f"{column.name}: ", "bold") if column.name else "", cell))
+    return Fitted(Group(*lines), is_soft=True)

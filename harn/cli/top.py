@@ -15,11 +15,11 @@ from typing import Any
 import click
 import msgspec
 
+from harn.cli.client import ask
 from harn.cli.drains import may_come_back
-from harn.cli.operations import ask, print_json
+from harn.cli.options import with_json, with_place, with_server
 from harn.cli.place import Reach
-from harn.cli.rows import Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.stats import duration
 from harn.errors import HarnError
 from harn.statistics.operations import Activity, ShowActivity, TriggerActivity, show_activity

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from harn.cli.client import AdminClient
-from harn.cli.operations import ask
+from harn.cli.client import AdminClient, ask
 from harn.cli.output import warn
 from harn.cli.place import Reach
 from harn.errors import RouteUnknown

@@ -102,7 +102,8 @@ class OfflineTests(TestCase):
     async def test_unknown_trigger(self) -> None:
         """An empty list of a trigger that was not served says so, and names the nearest; a known one is just empty."""
         directory = await self.write()
-        replace_file(state_path(directory), {"triggers": [{"id": "gh"}, {"id": "orders"}], "status": "stopped"})
+        state = {"triggers": [{"id": "gh"}, {"id": "orders"}], "status": "stopped"}
+        replace_file(state_path(directory), json.dumps(state).encode())
         for words in (("deliveries",), ("dlq",), ("dlq", "--list"), ("deliveries", "--json")):
             wrong = self.run_in(directory, *words, "--trigger", "oders")
             self.assertEqual(

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli import drains
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
 from harn.cli.drains import INTERVAL, news, snapshots
-from harn.cli.lines import facts
 from harn.cli.place import NoServer
+from harn.cli.rows import facts
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.operations import Drain
 from harn.reload.results import RampInfo

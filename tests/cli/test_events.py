@@ -12,8 +12,7 @@ from msgspec import to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.client import ServerUnreachable
-from harn.cli.events import follow_pages
-from harn.cli.sources import read_pages
+from harn.cli.events import follow_pages, read_pages
 from harn.orchestrator.operations import RecordInfo
 from tests.cli.test_commands import CommandCase
 

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli import running
-from harn.cli.running import run_service, run_until
+from harn.cli import serve
+from harn.cli.serve import run_service, run_until
 
 
 class StubReactor:
@@ -84,7 +84,7 @@ class RunServiceTests(SynchronousTestCase):
 
     def test_a_thread_that_hangs(self) -> None:
         """What keeps the reactor's threads from ending does not keep the process, once the service has ended."""
-        self.patch(running, "LINGER", 0.01)
+        self.patch(serve, "LINGER", 0.01)
         ended = SimpleQueue[int]()
         self.patch(os, "_exit", ended.put)
         reactor = StubReactor(lambda: reactor.last.append(lambda: self.assertEqual(ended.get(timeout=10), 3)))

@@ -1,4 +1,4 @@
-"""``harn orchestrator ramp``: which triggers give their new version a share only; end that, one way or the other."""
+"""``harn orchestrator rollback``, ``confirm`` and ``ramp``: return to a generation, keep it, end ramps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,48 @@ from typing import Any
 import click
 from msgspec import UNSET
 
-from harn.cli.operations import ask, print_json
+from harn.cli.client import ask
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import Reach
-from harn.cli.rows import STATES, Column, Rows, draw
-from harn.cli.shared import with_json, with_place, with_server
+from harn.cli.reload import DRY_RUN, SOURCE, carry_out
+from harn.cli.rows import STATES, Column, Rows, draw, print_json
 from harn.cli.triggers import check_trigger
+from harn.operations.requests import write_request
+from harn.reload.operations import rollback as rollback_operation
 from harn.reload.results import RampInfo
-from harn.rollout.operations import ListRamps, RampOf, abort_ramps, finish_ramps, list_ramps
+from harn.rollout.operations import ListRamps, RampOf, abort_ramps, confirm_generation, finish_ramps, list_ramps
+
+
+@click.command()
+@with_place
+@with_parameters(rollback_operation, arguments=("generation",), without=("source",), helps=DRY_RUN)
+@with_server
+@with_json
+def rollback(as_json: bool, **given: Any) -> None:
+    """
+    Adopt what GENERATION was, manifest and code, as a new generation.
+
+    Without GENERATION: the last one before that was another. What is adopted comes from the store; the files stay as
+    they are, and a reload adopts them again.
+    """
+    wanted = parameters_from(rollback_operation, given, source=SOURCE)
+    carry_out(Reach.told(given, os.environ), write_request(rollback_operation, wanted), wanted.dry_run, as_json)
+
+
+@click.command()
+@with_place
+@with_parameters(confirm_generation, arguments=("generation",))
+@with_server
+@with_json
+def confirm(as_json: bool, **given: Any) -> None:
+    """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
+    wanted = parameters_from(confirm_generation, given)
+    answered = ask(Reach.told(given, os.environ).client(), confirm_generation, wanted)
+    if as_json:
+        print_json(answered.document)
+    else:
+        click.echo(f"generation {answered.result.generation} confirmed")
+
 
 COLUMNS = (
     Column("Trigger", lambda ramp: ramp.trigger_id),

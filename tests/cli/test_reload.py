@@ -11,7 +11,7 @@ from msgspec import convert
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.output import Line
-from harn.cli.reports import describe_error, describe_success, exit_status
+from harn.cli.reload import describe_error, describe_success, exit_status
 from harn.reload.results import ReloadResult
 from tests.cli.test_commands import ERROR, NOTHING, REPORT
 

@@ -1,0 +1,207 @@
+"""
+Options and arguments of commands: those of a server and a place, and those that an operation's parameters make.
+
+Each value is read strictly, and refused with a sentence that says what it must be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import click
+
+from harn.operations.model import Operation
+from harn.operations.parameters import Parameter, Parameters
+from harn.options import MANIFEST, STATE_DIR, Option
+
+P = TypeVar("P", bound=Parameters)
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+
+LONGEST_WAIT = 1e9
+"""Seconds; sockets take no longer ones."""
+BIGGEST = 2**63 - 1
+"""The biggest number that the store can hold."""
+
+
+class WholeNumber(click.IntRange):
+    """A whole number of at least ``low``, and at most ``high``."""
+
+    def __init__(self, low: int, high: int = BIGGEST) -> None:
+        super().__init__(low, high)
+        self._wanted = f"an integer of at least {low}" + ("" if high == BIGGEST else f" and at most {high}")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read one."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"must be {self._wanted}, got {value!r}", param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds over 0; not "nan", which is in no range and outside of none."""
+
+    def __init__(self) -> None:
+        super().__init__(0, LONGEST_WAIT, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read one."""
+        try:
+            seconds = super().convert(value, param, ctx)
+        except click.BadParameter:
+            seconds = math.nan
+        if math.isnan(seconds):
+            self.fail(f"must be a number of seconds greater than 0, got {value!r}", param, ctx)
+        return seconds
+
+
+def flag(option: Option) -> Decorator:
+    """
+    Make a click option that passes on what was typed, and nothing when it was not.
+
+    The environment and the default are left to whoever reads the values: `ServeOptions.from_values`,
+    for example. One place decides who wins.
+    """
+    shown = f"{option.help} [{option.env}]"
+    if option.default is not None and not option.is_switch:
+        shown += f" (default: {option.default})"
+    names = [f"--{name}" for name in (option.name, *option.aliases)]
+    if option.is_switch:
+        return click.option(*names, option.key, is_flag=True, default=None, help=shown)
+    return click.option(*names, option.key, default=None, metavar=option.metavar, help=shown)
+
+
+def with_flags(*options: Option) -> Decorator:
+    """Return a command several of them, in order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = flag(option)(command)
+        return command
+
+    return decorate
+
+
+def with_place(command: Command) -> Command:
+    """Return a command ``--config`` and ``--state-dir``."""
+    return with_flags(MANIFEST, STATE_DIR)(command)
+
+
+def with_server(command: Command) -> Command:
+    """Return a command what it takes to reach a server."""
+    return with_server_within(120.0)(command)
+
+
+def with_server_within(seconds: float) -> Decorator:
+    """Return a command what it takes to reach a server that may need so many seconds."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(
+            (
+                click.option(
+                    "--admin-url", metavar="URL", help="Where the server is, if not where its state file says."
+                ),
+                click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's."),
+                click.option("--insecure", is_flag=True, help="Accept any certificate."),
+                click.option(
+                    "--timeout",
+                    type=Seconds(),
+                    default=seconds,
+                    show_default=True,
+                    metavar="SECONDS",
+                    help="How long to wait for the answer.",
+                ),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def with_json(command: Command) -> Command:
+    """Return a command ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+class ValueOf(click.ParamType[Any]):
+    """The type of an option or argument: what a parameter of an operation may be."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.name = parameter.metavar
+        self._parameter = parameter
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a value as the server would, so that what it would refuse is not sent."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parameter.read_text(value)
+        except ValueError as wrong:
+            self.fail(str(wrong), param, ctx)
+
+
+def with_parameters(
+    operation: Operation[Any, Any, Any],
+    *,
+    arguments: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    metavars: Mapping[str, str] = MappingProxyType({}),
+    helps: Mapping[str, str] = MappingProxyType({}),
+) -> Decorator:
+    """
+    Return a command an option for each parameter of an operation.
+
+    :param arguments: names of those that are arguments and not options.
+    :param without: names of those that the command sets itself.
+    :param metavars: what the usage of the command calls arguments, where that is not their names.
+    :param helps: what options do, where the command does more with them than the operation.
+    """
+
+    def decorate(command: Command) -> Command:
+        for each in reversed(operation.fields):
+            if each.name in arguments:
+                metavar = metavars.get(each.name, each.name.upper())
+                argument = click.argument(each.name, type=ValueOf(each), required=each.is_required, metavar=metavar)
+                command = argument(command)
+            elif each.name not in without:
+                command = option(each, helps.get(each.name, each.description))(command)
+        return command
+
+    return decorate
+
+
+def option(parameter: Parameter, help_text: str) -> Decorator:
+    """Return the option of a parameter; without a value it is left to the server what holds."""
+    flag = "--" + parameter.key.lower().replace("_", "-")
+    if parameter.is_flag:
+        return click.option(flag, parameter.name, is_flag=True, help=help_text)
+    is_shown = not parameter.is_required and parameter.default is not None
+    return click.option(
+        flag,
+        parameter.name,
+        type=ValueOf(parameter),
+        **({"default": parameter.default, "show_default": True} if is_shown else {}),
+        required=parameter.is_required,
+        metavar=parameter.metavar,
+        help=help_text,
+    )
+
+
+def parameters_from(operation: Operation[Any, P, Any], given: Mapping[str, Any], **fixed: Any) -> P:
+    """
+    Return the parameters of an operation.
+
+    :param given: values of the command's options and arguments, by name; others are passed over.
+    :param fixed: parameters that the command sets itself.
+    :raises click.UsageError: some of them do not go together.
+    """
+    values = {each.name: given[each.name] for each in operation.fields if given.get(each.name) is not None}
+    try:
+        return operation.parameters(**{**values, **fixed})
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
